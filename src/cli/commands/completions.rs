@@ -1,0 +1,13 @@
+//! `fusion completions`.
+
+use crate::cli::Context;
+use crate::cli::error::{Exit, Failure};
+
+/// Print the completion script of a shell
+#[derive(Debug, clap::Args)]
+pub struct Args {}
+
+/// Runs the command.
+pub fn run(_context: &Context, _args: &Args) -> Result<Exit, Failure> {
+    Err(Failure::new(Exit::Failed, "completions is not there yet"))
+}

@@ -1,0 +1,99 @@
+//! Every error's words, hint and exit code.
+
+use std::process::ExitCode;
+
+use crate::core::config::ConfigError;
+use crate::core::paths::PathsError;
+
+/// What the exit code says.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[repr(u8)]
+pub enum Exit {
+    /// Done; also: already up, already down.
+    Done = 0,
+    /// Failed in a way not listed here.
+    Failed = 1,
+    /// A wrong command line, or a configuration that does not parse or validate.
+    Usage = 2,
+    /// The runtime is not running.
+    NotRunning = 3,
+    /// The runtime's program is not installed.
+    NotInstalled = 4,
+    /// The address belongs to somebody else.
+    AddressTaken = 5,
+    /// It did not come up: it died, or was not ready in time.
+    NotUp = 6,
+    /// The model is not there.
+    ModelMissing = 7,
+    /// The request failed, or the reply broke off.
+    RequestFailed = 8,
+    /// The answer was cut at the token limit (only with `--strict`).
+    Truncated = 9,
+    /// Timed out while answering.
+    TimedOut = 124,
+    /// Interrupted by SIGINT; where possible the signal is raised again instead.
+    Interrupted = 130,
+}
+
+impl From<Exit> for ExitCode {
+    fn from(exit: Exit) -> Self {
+        Self::from(exit as u8)
+    }
+}
+
+/// Why a command failed, ready to be printed as `error:`, `caused by:` and `hint:` lines.
+#[derive(Debug)]
+pub struct Failure {
+    /// The exit code.
+    pub exit: Exit,
+    /// What failed.
+    pub message: String,
+    /// Why, outermost first.
+    pub causes: Vec<String>,
+    /// What to do next.
+    pub hint: Option<String>,
+}
+
+impl Failure {
+    /// A failure in words.
+    pub fn new(exit: Exit, message: impl Into<String>) -> Self {
+        Self { exit, message: message.into(), causes: Vec::new(), hint: None }
+    }
+
+    /// A failure in the words of `error` and everything that caused it.
+    pub fn of(exit: Exit, error: &dyn std::error::Error) -> Self {
+        let causes = std::iter::successors(error.source(), |cause| cause.source()).map(ToString::to_string);
+        Self { causes: causes.collect(), ..Self::new(exit, error.to_string()) }
+    }
+
+    /// With what to do next.
+    #[must_use]
+    pub fn hint(mut self, hint: impl Into<String>) -> Self {
+        self.hint = Some(hint.into());
+        self
+    }
+}
+
+/// Prints what clap says of a wrong command line, or the help that was asked for.
+pub fn usage(error: &clap::Error) -> Exit {
+    let printed = error.print();
+    if error.use_stderr() || printed.is_err() { Exit::Usage } else { Exit::Done }
+}
+
+impl From<clap::Error> for Failure {
+    fn from(error: clap::Error) -> Self {
+        Self::of(Exit::Usage, &error)
+    }
+}
+
+impl From<PathsError> for Failure {
+    fn from(error: PathsError) -> Self {
+        Self::of(Exit::Failed, &error).hint("set HOME, or FUSION_CONFIG_DIR to an absolute directory")
+    }
+}
+
+impl From<ConfigError> for Failure {
+    fn from(error: ConfigError) -> Self {
+        Self::of(Exit::Usage, &error)
+    }
+}

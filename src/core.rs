@@ -1,0 +1,13 @@
+//! The silent core: no printing, no arguments, no environment variables, no exit.
+//!
+//! Dependencies point downwards only: `services` uses `runtimes`, `process`, `logs` and `api`; `runtimes` uses
+//! `config` and `api`; the rest depends on nothing above it.
+
+pub mod api;
+pub mod config;
+pub mod events;
+pub mod logs;
+pub mod paths;
+pub mod process;
+pub mod runtimes;
+pub mod services;

@@ -1,0 +1,1 @@
+//! Chat completions: the request body, and the answer, streamed or whole.

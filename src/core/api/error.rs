@@ -1,0 +1,1 @@
+//! Any server's error reply, in one line of words.

@@ -1,0 +1,1 @@
+//! The event stream format: bytes in, events out (WHATWG HTML, section 9.2.6).

@@ -1,0 +1,63 @@
+//! What the core tells its observers while it works; the front end turns it into words.
+
+use std::time::Duration;
+
+use crate::core::process::Pid;
+
+/// One thing that happened, in the order in which it happened.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Event<'a> {
+    /// Another command holds the runtime's lock; its PID where it is known.
+    WaitingForLock {
+        /// The runtime.
+        runtime: &'a str,
+        /// Who holds it.
+        holder: Option<Pid>,
+    },
+    /// The process was started and recorded.
+    Started {
+        /// The runtime.
+        runtime: &'a str,
+        /// Its leader.
+        pid: Pid,
+    },
+    /// Still not ready; sent about once a second.
+    Waiting {
+        /// The runtime.
+        runtime: &'a str,
+        /// How long it has been.
+        elapsed: Duration,
+        /// What the last probe found, in words.
+        last: &'a str,
+    },
+    /// A signal to end was sent.
+    Stopping {
+        /// The runtime.
+        runtime: &'a str,
+        /// Its leader.
+        pid: Pid,
+    },
+    /// It did not end in time and is killed.
+    Killing {
+        /// The runtime.
+        runtime: &'a str,
+        /// Its leader.
+        pid: Pid,
+    },
+    /// Something the user should know and the command goes on regardless.
+    Warning(&'a str),
+}
+
+/// An observer of [`Event`]s.
+pub trait EventSink: Sync {
+    /// Called as soon as the event happened.
+    fn event(&self, event: &Event<'_>);
+}
+
+/// An observer that ignores everything.
+#[derive(Debug, Clone, Copy)]
+pub struct Silent;
+
+impl EventSink for Silent {
+    fn event(&self, _event: &Event<'_>) {}
+}

@@ -1,0 +1,230 @@
+//! What the core needs of the operating system's processes: a checked PID, an identity that cannot be fooled by
+//! PID reuse, and the [`ProcessDriver`] trait behind which everything else lies.
+
+pub mod inspect;
+#[cfg(feature = "test-fakes")]
+pub mod mock;
+pub mod unix;
+
+use std::ffi::OsString;
+use std::fmt;
+use std::path::PathBuf;
+use std::time::Duration;
+
+use serde::{Deserialize, Serialize};
+
+use crate::core::config::Address;
+
+/// The environment variable of every started process that holds its instance id, by which a process is found
+/// again when fusion died between the spawn and the record.
+pub const INSTANCE_VARIABLE: &str = "FUSION_INSTANCE";
+
+/// The PID of a process that may be looked at and signalled: never 0, 1 or negative.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+#[serde(try_from = "i64", into = "i64")]
+pub struct Pid(i32);
+
+/// A number that is no PID fusion may touch.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[error("{0} is not the PID of a process that fusion may touch")]
+pub struct InvalidPid(pub i64);
+
+impl Pid {
+    /// The number, always above 1.
+    pub fn as_raw(self) -> i32 {
+        self.0
+    }
+}
+
+impl TryFrom<i64> for Pid {
+    type Error = InvalidPid;
+
+    fn try_from(number: i64) -> Result<Self, InvalidPid> {
+        match i32::try_from(number) {
+            Ok(pid) if pid > 1 => Ok(Self(pid)),
+            _ => Err(InvalidPid(number)),
+        }
+    }
+}
+
+impl From<Pid> for i64 {
+    fn from(pid: Pid) -> Self {
+        Self::from(pid.0)
+    }
+}
+
+impl fmt::Display for Pid {
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        self.0.fmt(formatter)
+    }
+}
+
+/// A process, for ever: a PID alone is reused, together with its start time and boot it is not.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct ProcessId {
+    /// Its PID.
+    pub pid: Pid,
+    /// When the kernel says it started, in the kernel's own unit (clock ticks since boot on Linux).
+    pub start_time: u64,
+    /// The boot in which it runs.
+    pub boot_id: String,
+}
+
+/// What is started, and how.
+#[derive(Debug, Clone)]
+pub struct ProcessSpec {
+    /// The program's path; it is not looked up on `PATH` again.
+    pub program: PathBuf,
+    /// Passed byte for byte, never through a shell.
+    pub args: Vec<OsString>,
+    /// Set on top of the caller's environment.
+    pub env: Vec<(OsString, OsString)>,
+    /// The working directory: one that will stay.
+    pub directory: PathBuf,
+    /// Standard output and error are appended here.
+    pub log: PathBuf,
+    /// The value of [`INSTANCE_VARIABLE`].
+    pub instance: String,
+}
+
+/// A signal that ends processes.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum StopSignal {
+    /// SIGTERM, then SIGCONT so that a stopped process receives it.
+    Terminate,
+    /// SIGKILL.
+    Kill,
+}
+
+/// What the kernel says of a [`ProcessId`].
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Liveness {
+    /// That very process runs.
+    Alive,
+    /// It ended: nobody has the PID, or a zombie, or the machine was restarted.
+    Dead,
+    /// The PID belongs to another process now, so ours is dead.
+    Reused,
+}
+
+/// How a child of this process ended.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Ending {
+    /// It exited with this status.
+    Code(i32),
+    /// It was ended by this signal.
+    Signal(i32),
+}
+
+/// What a process and its descendants use.
+#[derive(Debug, Clone, Copy, PartialEq, Default)]
+pub struct Usage {
+    /// How long the leader has run.
+    pub uptime: Duration,
+    /// Resident memory of the whole tree, in bytes.
+    pub memory_bytes: u64,
+    /// CPU of the whole tree since its start, averaged, in percent of one core.
+    pub cpu_percent: f64,
+}
+
+/// Who listens at an address.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Listener {
+    /// Nobody.
+    Nobody,
+    /// This process; `program` is its name where the system tells.
+    Process {
+        /// Its PID.
+        pid: Pid,
+        /// Its program's name.
+        program: Option<String>,
+    },
+    /// Somebody whom the system does not let us see (another user).
+    Hidden,
+}
+
+/// A process that this process started and has not reaped yet.
+pub trait Child {
+    /// Who it is.
+    fn id(&self) -> &ProcessId;
+
+    /// How it ended, as soon as it did; never blocks.
+    fn try_wait(&mut self) -> Result<Option<Ending>, ProcessError>;
+}
+
+/// The operating system, as far as the lifecycle needs it. `unix::UnixDriver` is the real one.
+pub trait ProcessDriver: Sync {
+    /// Starts a process in its own session, isolated from the caller (see `unix`).
+    fn spawn(&self, spec: &ProcessSpec) -> Result<Box<dyn Child>, ProcessError>;
+
+    /// Who has this PID now; `None` when nobody or a zombie.
+    fn identify(&self, pid: Pid) -> Option<ProcessId>;
+
+    /// Whether that very process lives.
+    fn liveness(&self, process: &ProcessId) -> Liveness {
+        match self.identify(process.pid) {
+            None => Liveness::Dead,
+            Some(now) if now == *process => Liveness::Alive,
+            Some(now) if now.boot_id != process.boot_id => Liveness::Dead,
+            Some(_) => Liveness::Reused,
+        }
+    }
+
+    /// Every living process of an instance: those with its id in their environment, in the leader's session, or
+    /// descended from the leader. Zombies are not among them. Looks at every process of the machine.
+    fn members(&self, leader: Option<&ProcessId>, instance: &str) -> Vec<ProcessId>;
+
+    /// Signals one process, if it is still that very process; a process that is gone is no error.
+    fn signal(&self, process: &ProcessId, signal: StopSignal) -> Result<(), ProcessError>;
+
+    /// What the process and its descendants use; looks at no other process. `None` when it is gone.
+    fn usage(&self, process: &ProcessId) -> Option<Usage>;
+
+    /// Who listens at the address (also through a wildcard address). Looks at `likely` and its descendants first,
+    /// which is cheap, and then at every process of the machine.
+    fn listener(&self, address: &Address, likely: Option<&ProcessId>) -> Result<Listener, ProcessError>;
+}
+
+/// What went wrong with a process.
+#[derive(Debug, thiserror::Error)]
+pub enum ProcessError {
+    /// There is no such program.
+    #[error("there is no program {program}")]
+    ProgramMissing {
+        /// Its path.
+        program: PathBuf,
+    },
+    /// The program is there and cannot be run (not executable, a bad interpreter, the wrong architecture).
+    #[error("cannot run {program}")]
+    CannotRun {
+        /// Its path.
+        program: PathBuf,
+        /// What the system said.
+        source: std::io::Error,
+    },
+    /// The log cannot be opened or is not safe to write (a symbolic link, another owner).
+    #[error("cannot write the log {path}")]
+    Log {
+        /// Its path.
+        path: PathBuf,
+        /// What the system said.
+        source: std::io::Error,
+    },
+    /// A process may not be signalled.
+    #[error("cannot signal process {pid}")]
+    Signal {
+        /// Its PID.
+        pid: Pid,
+        /// What the system said.
+        source: std::io::Error,
+    },
+    /// The system would not tell.
+    #[error("cannot {what}")]
+    System {
+        /// What was tried, as a verb.
+        what: &'static str,
+        /// What the system said.
+        source: std::io::Error,
+    },
+}

@@ -1,0 +1,1 @@
+//! A driver without processes: what the tests say happens.

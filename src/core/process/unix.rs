@@ -1,0 +1,1 @@
+//! The real driver: own session, append log, signals; the only unsafe code of the crate.

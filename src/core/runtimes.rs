@@ -1,0 +1,138 @@
+//! The table of all runtimes, and the trait by which each says what is particular to it.
+//!
+//! Adding a runtime is one file beside `ollama.rs` and one entry in [`all`]: its subcommand, help, configuration
+//! tables, `ps` row, completions and lifecycle follow from the table.
+
+mod mlx;
+mod ollama;
+
+use crate::core::config::{RunConfig, ServerConfig};
+
+/// Every runtime that fusion knows, in the order in which they are listed.
+pub fn all() -> &'static [&'static dyn Runtime] {
+    &[&ollama::Ollama, &mlx::Mlx]
+}
+
+/// The runtime called `name`.
+pub fn find(name: &str) -> Option<&'static dyn Runtime> {
+    all().iter().copied().find(|runtime| runtime.name() == name)
+}
+
+/// All that is particular to one runtime: facts and pure functions over bytes; others do the I/O.
+pub trait Runtime: Sync {
+    /// Its subcommand, directory, and the prefix of its configuration tables.
+    fn name(&self) -> &'static str;
+
+    /// The short form of its subcommand.
+    fn alias(&self) -> &'static str;
+
+    /// Its name in sentences.
+    fn title(&self) -> &'static str;
+
+    /// What the configuration says on first use.
+    fn defaults(&self) -> Defaults;
+
+    /// The program looked for on `PATH` when the configuration has no `command`.
+    fn program(&self) -> &'static str;
+
+    /// How a user installs that program, as the words after "hint: ".
+    fn install_hint(&self) -> String;
+
+    /// The arguments and environment with which the server is started, `command`, `args` and `env` of the
+    /// configuration not yet applied. `model` is resolved already.
+    fn launch(&self, server: &ServerConfig, model: Option<&Model>) -> Launch;
+
+    /// The cheap request by which a running server is recognised and looked at.
+    fn status_probe(&self) -> Probe;
+
+    /// A request that reports more about a server that answered [`Runtime::status_probe`] (loaded models, version).
+    fn detail_probe(&self) -> Option<Probe> {
+        None
+    }
+
+    /// Whether a server that answers [`Runtime::status_probe`] may still be unable to generate, so that `up` must
+    /// see a one-token chat succeed.
+    fn ready_needs_generation(&self) -> bool;
+
+    /// How a model name is turned into exactly what the server must be told, and whether its files are on this
+    /// machine; `None` when only the server knows.
+    fn resolve_model(&self, name: &str, places: &ModelPlaces) -> Model;
+
+    /// The command that fetches a model which is not there.
+    fn fetch_command(&self, model: &str) -> String;
+
+    /// Why the process died, in words, read from the end of its log; `None` when the log has no known words.
+    fn explain_exit(&self, log_tail: &str) -> Option<String>;
+
+    /// Fields that the request body must have for this runtime beyond those that every runtime gets.
+    fn adjust_request(&self, _run: &RunConfig, _body: &mut serde_json::Map<String, serde_json::Value>) {}
+}
+
+/// What the configuration says about a runtime on first use.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub struct Defaults {
+    /// The port its makers chose.
+    pub port: u16,
+    /// The model the server is started with, for runtimes whose server serves one model.
+    pub server_model: Option<&'static str>,
+    /// The model that is asked.
+    pub run_model: &'static str,
+    /// The sampling temperature.
+    pub temperature: f64,
+}
+
+/// How a server is started: arguments after the program, and environment variables.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub struct Launch {
+    /// Passed to the program as they are.
+    pub args: Vec<String>,
+    /// Set for the process.
+    pub env: Vec<(String, String)>,
+}
+
+/// One `GET` request and how its answer is read.
+#[derive(Clone, Copy)]
+pub struct Probe {
+    /// The path, with its leading slash.
+    pub path: &'static str,
+    /// What the status code and the body (cut at 64 KiB) mean.
+    pub read: fn(status: u16, body: &[u8]) -> Answer,
+}
+
+/// What a server's answer to a [`Probe`] means.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Answer {
+    /// This kind of runtime, answering requests.
+    Ready(ServerFacts),
+    /// This kind of runtime, but not able to answer requests now; why, in words.
+    NotReady(String),
+    /// Something else; what it said, in words.
+    SomethingElse(String),
+}
+
+/// What an answer tells about the server.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub struct ServerFacts {
+    /// Its version, where it tells.
+    pub version: Option<String>,
+    /// The models loaded now, where it tells.
+    pub models: Option<Vec<String>>,
+}
+
+/// Where model files may lie on this machine.
+#[derive(Debug, Clone, Default)]
+pub struct ModelPlaces {
+    /// Against which a relative directory is resolved.
+    pub current_dir: Option<std::path::PathBuf>,
+    /// The Hugging Face hub cache.
+    pub hub_cache: Option<std::path::PathBuf>,
+}
+
+/// A model as the server must be told of it.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Model {
+    /// The exact string for the command line and for every request.
+    pub name: String,
+    /// Whether its files are on this machine; `None` when only the server knows.
+    pub present: Option<bool>,
+}

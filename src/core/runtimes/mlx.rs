@@ -1,0 +1,102 @@
+//! All that is particular to MLX (`mlx_lm.server`).
+
+use std::path::Path;
+
+use super::{Answer, Defaults, Launch, Model, ModelPlaces, Probe, Runtime, ServerFacts};
+use crate::core::config::ServerConfig;
+
+/// <https://github.com/ml-explore/mlx-lm>: `mlx_lm.server`.
+pub(super) struct Mlx;
+
+const DEFAULT_MODEL: &str = "mlx-community/Llama-3.2-3B-Instruct-4bit";
+
+impl Runtime for Mlx {
+    fn name(&self) -> &'static str {
+        "mlx"
+    }
+
+    fn alias(&self) -> &'static str {
+        "mx"
+    }
+
+    fn title(&self) -> &'static str {
+        "MLX"
+    }
+
+    fn defaults(&self) -> Defaults {
+        Defaults { port: 8080, server_model: Some(DEFAULT_MODEL), run_model: DEFAULT_MODEL, temperature: 0.7 }
+    }
+
+    fn program(&self) -> &'static str {
+        "mlx_lm.server"
+    }
+
+    fn install_hint(&self) -> String {
+        let package = if cfg!(target_os = "macos") { "mlx-lm" } else { "mlx-lm[cpu]" };
+        format!("install it with `uv tool install '{package}'` or `pip install '{package}'`")
+    }
+
+    /// `HF_HUB_OFFLINE`: with a model that is here, no request may stall on or download from a hub.
+    fn launch(&self, server: &ServerConfig, model: Option<&Model>) -> Launch {
+        let mut args = vec![
+            "--host".to_owned(),
+            server.address.host.clone(),
+            "--port".to_owned(),
+            server.address.port.to_string(),
+        ];
+        let mut env = Vec::new();
+        if let Some(model) = model {
+            args.extend(["--model".to_owned(), model.name.clone()]);
+            if model.present == Some(true) {
+                env.push(("HF_HUB_OFFLINE".to_owned(), "1".to_owned()));
+            }
+        }
+        Launch { args, env }
+    }
+
+    fn status_probe(&self) -> Probe {
+        Probe { path: "/health", read: read_health }
+    }
+
+    /// `/health` answers before the model is loaded, and up to version 0.31 even when loading failed.
+    fn ready_needs_generation(&self) -> bool {
+        true
+    }
+
+    /// Another spelling of the same directory is another model to the server, hence the absolute path.
+    fn resolve_model(&self, name: &str, places: &ModelPlaces) -> Model {
+        if let Some(directory) = local_directory(name, places) {
+            return Model { name: directory, present: Some(true) };
+        }
+        let entry =
+            places.hub_cache.as_ref().map(|cache| cache.join(format!("models--{}", name.replace('/', "--"))));
+        Model {
+            name: name.to_owned(),
+            present: Some(entry.is_some_and(|entry| entry.join("snapshots").is_dir())),
+        }
+    }
+
+    fn fetch_command(&self, model: &str) -> String {
+        format!("hf download {model}")
+    }
+
+    fn explain_exit(&self, log_tail: &str) -> Option<String> {
+        let last = log_tail.lines().rev().find(|line| line.contains("Error"))?;
+        Some(last.trim().to_owned())
+    }
+}
+
+fn local_directory(name: &str, places: &ModelPlaces) -> Option<String> {
+    let path = places.current_dir.as_deref().unwrap_or(Path::new("/")).join(name);
+    let path = path.canonicalize().ok().filter(|path| path.join("config.json").is_file())?;
+    path.into_os_string().into_string().ok()
+}
+
+fn read_health(status: u16, body: &[u8]) -> Answer {
+    let json = serde_json::from_slice::<serde_json::Value>(body).unwrap_or_default();
+    match (status, json["status"].as_str()) {
+        (200, Some("ok")) => Answer::Ready(ServerFacts::default()),
+        (503, Some(reason)) => Answer::NotReady(reason.to_owned()),
+        _ => Answer::SomethingElse(format!("HTTP {status} to /health")),
+    }
+}

@@ -1,0 +1,91 @@
+//! All that is particular to Ollama.
+
+use super::{Answer, Defaults, Launch, Model, ModelPlaces, Probe, Runtime, ServerFacts};
+use crate::core::config::ServerConfig;
+
+/// <https://ollama.com>: `ollama serve`.
+pub(super) struct Ollama;
+
+impl Runtime for Ollama {
+    fn name(&self) -> &'static str {
+        "ollama"
+    }
+
+    fn alias(&self) -> &'static str {
+        "ol"
+    }
+
+    fn title(&self) -> &'static str {
+        "Ollama"
+    }
+
+    fn defaults(&self) -> Defaults {
+        Defaults { port: 11434, server_model: None, run_model: "llama3.2:3b", temperature: 0.8 }
+    }
+
+    fn program(&self) -> &'static str {
+        "ollama"
+    }
+
+    fn install_hint(&self) -> String {
+        if cfg!(target_os = "macos") {
+            "install it with `brew install ollama`, or see https://ollama.com/download".to_owned()
+        } else {
+            "install it as https://ollama.com/download says".to_owned()
+        }
+    }
+
+    /// `OLLAMA_HOST` is the only way to set the address (envconfig/config.go).
+    fn launch(&self, server: &ServerConfig, _model: Option<&Model>) -> Launch {
+        Launch {
+            args: vec!["serve".to_owned()],
+            env: vec![("OLLAMA_HOST".to_owned(), server.address.to_string())],
+        }
+    }
+
+    /// The port accepts connections before HTTP answers, and this path needs no model (server/routes.go).
+    fn status_probe(&self) -> Probe {
+        Probe { path: "/api/version", read: read_version }
+    }
+
+    fn detail_probe(&self) -> Option<Probe> {
+        Some(Probe { path: "/api/ps", read: read_loaded })
+    }
+
+    fn ready_needs_generation(&self) -> bool {
+        false
+    }
+
+    fn resolve_model(&self, name: &str, _places: &ModelPlaces) -> Model {
+        Model { name: name.to_owned(), present: None }
+    }
+
+    fn fetch_command(&self, model: &str) -> String {
+        format!("ollama pull {model}")
+    }
+
+    fn explain_exit(&self, log_tail: &str) -> Option<String> {
+        log_tail.contains("address already in use").then(|| "the address is already in use".to_owned())
+    }
+}
+
+fn read_version(status: u16, body: &[u8]) -> Answer {
+    let json = serde_json::from_slice::<serde_json::Value>(body).unwrap_or_default();
+    match json["version"].as_str() {
+        Some(version) if status == 200 => {
+            Answer::Ready(ServerFacts { version: Some(version.to_owned()), models: None })
+        }
+        _ => Answer::SomethingElse(format!("HTTP {status} without an Ollama version")),
+    }
+}
+
+fn read_loaded(status: u16, body: &[u8]) -> Answer {
+    let json = serde_json::from_slice::<serde_json::Value>(body).unwrap_or_default();
+    match json["models"].as_array() {
+        Some(models) if status == 200 => {
+            let names = models.iter().filter_map(|model| model["name"].as_str()).map(str::to_owned);
+            Answer::Ready(ServerFacts { version: None, models: Some(names.collect()) })
+        }
+        _ => Answer::NotReady(format!("HTTP {status} to /api/ps")),
+    }
+}

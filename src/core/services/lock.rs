@@ -1,0 +1,1 @@
+//! One change at a time for each runtime: a lock file that the kernel releases when its holder dies.

@@ -1,0 +1,1 @@
+//! Readiness: the probes and the wait loop.

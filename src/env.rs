@@ -1,0 +1,73 @@
+//! The sole reader of process globals: environment variables, home, current directory, terminals.
+
+use std::ffi::OsString;
+use std::io::IsTerminal;
+use std::path::PathBuf;
+
+/// Everything fusion takes from its process, read once; tests build their own.
+#[derive(Debug, Clone, Default)]
+#[allow(clippy::struct_excessive_bools)] // Independent facts about the process, not a state machine.
+pub struct Environment {
+    /// `FUSION_CONFIG_DIR`: where the configuration and the runtimes' state lie.
+    pub config_dir: Option<PathBuf>,
+    /// `FUSION_PROJECT_ROOT`: where `config edit --link` puts its link.
+    pub project_root: Option<PathBuf>,
+    /// The user's home directory (`HOME`, else the password database).
+    pub home: Option<PathBuf>,
+    /// The platform's configuration directory ([`dirs::config_dir`]).
+    pub platform_config_dir: Option<PathBuf>,
+    /// The current directory; `None` when it was deleted.
+    pub current_dir: Option<PathBuf>,
+    /// `PATH`: where programs are looked for.
+    pub path: Option<OsString>,
+    /// `VISUAL`, else `EDITOR`, when not empty.
+    pub editor: Option<OsString>,
+    /// `NO_COLOR` is set and not empty, or `TERM` is `dumb`.
+    pub no_color: bool,
+    /// Standard input is a terminal.
+    pub stdin_is_terminal: bool,
+    /// Standard output is a terminal.
+    pub stdout_is_terminal: bool,
+    /// Standard error is a terminal.
+    pub stderr_is_terminal: bool,
+    /// The variables by which the Hugging Face tools find their cache and hub.
+    pub hugging_face: HuggingFaceVariables,
+}
+
+/// The variables that the Hugging Face tools honour, so that fusion looks where they look.
+#[derive(Debug, Clone, Default)]
+pub struct HuggingFaceVariables {
+    /// `HF_HUB_CACHE`: the cache directory itself.
+    pub hub_cache: Option<PathBuf>,
+    /// `HF_HOME`: its `hub` directory is the cache.
+    pub home: Option<PathBuf>,
+    /// `XDG_CACHE_HOME`: its `huggingface/hub` directory is the cache.
+    pub xdg_cache_home: Option<PathBuf>,
+}
+
+impl Environment {
+    /// Reads the environment of this process.
+    #[allow(clippy::disallowed_methods)] // The one home of these calls.
+    pub fn from_process() -> Self {
+        let variable = |name: &str| std::env::var_os(name).filter(|value| !value.is_empty());
+        let directory = |name: &str| variable(name).map(PathBuf::from);
+        Self {
+            config_dir: directory("FUSION_CONFIG_DIR"),
+            project_root: directory("FUSION_PROJECT_ROOT"),
+            home: dirs::home_dir(),
+            platform_config_dir: dirs::config_dir(),
+            current_dir: std::env::current_dir().ok(),
+            path: variable("PATH"),
+            editor: variable("VISUAL").or_else(|| variable("EDITOR")),
+            no_color: variable("NO_COLOR").is_some() || variable("TERM").is_some_and(|term| term == "dumb"),
+            stdin_is_terminal: std::io::stdin().is_terminal(),
+            stdout_is_terminal: std::io::stdout().is_terminal(),
+            stderr_is_terminal: std::io::stderr().is_terminal(),
+            hugging_face: HuggingFaceVariables {
+                hub_cache: directory("HF_HUB_CACHE"),
+                home: directory("HF_HOME"),
+                xdg_cache_home: directory("XDG_CACHE_HOME"),
+            },
+        }
+    }
+}

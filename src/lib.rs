@@ -1,0 +1,19 @@
+//! fusion starts, stops, watches and prompts the language model servers on your own machine.
+//!
+//! [`core`] does the work and is silent: it prints nothing, reads no argument and no environment variable,
+//! and never exits. [`cli`] is the thin front end: it parses, dispatches, prints, and turns every error into
+//! words, a hint and an exit code. [`env`](mod@env) is the only reader of process globals.
+
+pub mod cli;
+pub mod core;
+pub mod env;
+
+use std::ffi::OsString;
+use std::process::ExitCode;
+
+/// Runs one command line (`arguments` include the program's own name) and returns its exit code.
+///
+/// The only place where an error becomes an exit code; see [`cli::error::Exit`] for their meanings.
+pub fn run(arguments: impl IntoIterator<Item = OsString>, environment: env::Environment) -> ExitCode {
+    cli::main(arguments, environment).into()
+}
