@@ -13,13 +13,15 @@ use crate::cli::error::{Exit, Failure};
 use crate::cli::ui::{ColorChoice, Ui};
 use crate::core::config::Config;
 use crate::core::paths::Paths;
-use crate::core::runtimes::{self, Runtime};
+use crate::core::runtimes::{self, Runtime, Table};
 use crate::env::Environment;
 
 /// What every command gets.
 pub struct Context {
     /// The process environment.
     pub environment: Environment,
+    /// The runtimes there are.
+    pub table: Table,
     /// Where things lie.
     pub paths: Paths,
     /// The streams.
@@ -29,7 +31,7 @@ pub struct Context {
 impl Context {
     /// The configuration, made with its defaults on first use.
     pub fn config(&self) -> Result<Config, Failure> {
-        Ok(Config::load(&self.paths.config_file())?)
+        Ok(Config::load(&self.paths.config_file(), self.table)?)
     }
 }
 
@@ -63,13 +65,13 @@ enum GlobalCommand {
 }
 
 /// The whole command line.
-pub fn command() -> Command {
+pub fn command(table: Table) -> Command {
     let mut command = Command::new("fusion")
         .about("Start, stop, watch and prompt the language model servers on your own machine")
         .version(env!("CARGO_PKG_VERSION"))
         .subcommand_required(true)
         .args(global_arguments());
-    for runtime in runtimes::all() {
+    for runtime in table {
         let about = format!("Start, stop, watch and prompt {}", runtime.title());
         command = command.subcommand(
             Command::new(runtime.name())
@@ -107,15 +109,15 @@ fn global_arguments() -> [Arg; 3] {
 }
 
 /// Parses, dispatches, prints what failed.
-pub fn main(arguments: impl IntoIterator<Item = OsString>, environment: Environment) -> Exit {
-    let matches = match command().try_get_matches_from(arguments) {
+pub fn main(table: Table, arguments: impl IntoIterator<Item = OsString>, environment: Environment) -> Exit {
+    let matches = match command(table).try_get_matches_from(arguments) {
         Ok(matches) => matches,
         Err(error) => return error::usage(&error),
     };
     let ui = Ui::new(&environment, &matches);
     let result = Paths::discover(&environment)
         .map_err(Failure::from)
-        .and_then(|paths| dispatch(&Context { environment, paths, ui: ui.clone() }, &matches));
+        .and_then(|paths| dispatch(&Context { environment, table, paths, ui: ui.clone() }, &matches));
     match result {
         Ok(exit) => exit,
         Err(failure) => ui.failure(&failure),
@@ -123,7 +125,8 @@ pub fn main(arguments: impl IntoIterator<Item = OsString>, environment: Environm
 }
 
 fn dispatch(context: &Context, matches: &ArgMatches) -> Result<Exit, Failure> {
-    let runtime = matches.subcommand().and_then(|(name, sub)| Some((runtimes::find(name)?, sub)));
+    let runtime =
+        matches.subcommand().and_then(|(name, sub)| Some((runtimes::find(context.table, name)?, sub)));
     match runtime {
         Some((runtime, sub)) => runtime_command(context, runtime, sub),
         None => global_command(context, matches),

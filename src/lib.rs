@@ -15,5 +15,14 @@ use std::process::ExitCode;
 ///
 /// The only place where an error becomes an exit code; see [`cli::error::Exit`] for their meanings.
 pub fn run(arguments: impl IntoIterator<Item = OsString>, environment: env::Environment) -> ExitCode {
-    cli::main(arguments, environment).into()
+    run_with(core::runtimes::TABLE, arguments, environment)
+}
+
+/// [`run`] with another table of runtimes.
+pub fn run_with(
+    table: core::runtimes::Table,
+    arguments: impl IntoIterator<Item = OsString>,
+    environment: env::Environment,
+) -> ExitCode {
+    cli::main(table, arguments, environment).into()
 }

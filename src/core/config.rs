@@ -5,13 +5,13 @@ use std::fmt;
 use std::path::Path;
 use std::time::Duration;
 
-use crate::core::runtimes::{self, Runtime};
+use crate::core::runtimes::{Runtime, Table};
 
 /// What the whole file says, defaults filled in.
 #[derive(Debug, Clone)]
 pub struct Config {
-    /// One entry for each runtime of the table, in its order.
-    runtimes: Vec<RuntimeConfig>,
+    /// One entry for each runtime of the table, by name.
+    runtimes: BTreeMap<&'static str, RuntimeConfig>,
     /// `[prompts.NAME]`.
     pub prompts: BTreeMap<String, Prompt>,
     /// `[aliases]`: short names of models.
@@ -181,30 +181,25 @@ impl RuntimeConfig {
     }
 }
 
-impl Default for Config {
-    fn default() -> Self {
-        Self {
-            runtimes: runtimes::all().iter().map(|runtime| RuntimeConfig::default_for(*runtime)).collect(),
-            prompts: BTreeMap::new(),
-            aliases: BTreeMap::new(),
-        }
-    }
-}
-
 impl Config {
+    /// What holds when the file says nothing.
+    pub fn default_for(table: Table) -> Self {
+        let runtimes = table.iter().map(|runtime| (runtime.name(), RuntimeConfig::default_for(*runtime)));
+        Self { runtimes: runtimes.collect(), prompts: BTreeMap::new(), aliases: BTreeMap::new() }
+    }
+
     /// Reads the file, which is made with its defaults on first use.
-    pub fn load(_path: &Path) -> Result<Self, ConfigError> {
-        Ok(Self::default())
+    pub fn load(_path: &Path, table: Table) -> Result<Self, ConfigError> {
+        Ok(Self::default_for(table))
     }
 
     /// The configuration of `runtime`.
     ///
     /// # Panics
     ///
-    /// Never for a runtime of the table, and there are no others.
+    /// Never for a runtime of the table with which the file was read.
     pub fn runtime(&self, runtime: &dyn Runtime) -> &RuntimeConfig {
-        let index = runtimes::all().iter().position(|other| other.name() == runtime.name());
-        &self.runtimes[index.expect("every runtime is in the table")]
+        &self.runtimes[runtime.name()]
     }
 }
 

@@ -1,21 +1,23 @@
 //! The table of all runtimes, and the trait by which each says what is particular to it.
 //!
-//! Adding a runtime is one file beside `ollama.rs` and one entry in [`all`]: its subcommand, help, configuration
-//! tables, `ps` row, completions and lifecycle follow from the table.
+//! Adding a runtime is one file beside `ollama.rs` and one entry in [`TABLE`]: its subcommand, help, configuration
+//! tables, `ps` row, completions and lifecycle follow from the table. The table is handed down from
+//! [`crate::run`], so that a test can run the whole program with another one.
 
 mod mlx;
 mod ollama;
 
 use crate::core::config::{RunConfig, ServerConfig};
 
-/// Every runtime that fusion knows, in the order in which they are listed.
-pub fn all() -> &'static [&'static dyn Runtime] {
-    &[&ollama::Ollama, &mlx::Mlx]
-}
+/// Runtimes, in the order in which they are listed.
+pub type Table = &'static [&'static dyn Runtime];
 
-/// The runtime called `name`.
-pub fn find(name: &str) -> Option<&'static dyn Runtime> {
-    all().iter().copied().find(|runtime| runtime.name() == name)
+/// Every runtime that fusion knows.
+pub const TABLE: Table = &[&ollama::Ollama, &mlx::Mlx];
+
+/// The runtime of `table` called `name`.
+pub fn find(table: Table, name: &str) -> Option<&'static dyn Runtime> {
+    table.iter().copied().find(|runtime| runtime.name() == name)
 }
 
 /// All that is particular to one runtime: facts and pure functions over bytes; others do the I/O.
