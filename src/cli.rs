@@ -35,10 +35,11 @@ impl Context {
     }
 }
 
-/// The commands of one runtime.
+// The commands of one runtime. (A doc comment would become the description of every runtime.)
 #[derive(Debug, Subcommand)]
 enum RuntimeCommand {
     Up(commands::up::Args),
+    #[command(visible_alias = "d")]
     Down(commands::down::Args),
     Restart(commands::restart::Args),
     #[command(visible_alias = "p", alias = "status")]
@@ -50,7 +51,7 @@ enum RuntimeCommand {
     Run(run::Args),
 }
 
-/// The commands that belong to no runtime.
+// The commands that belong to no runtime.
 #[derive(Debug, Subcommand)]
 enum GlobalCommand {
     #[command(visible_alias = "p", alias = "status")]
@@ -64,20 +65,38 @@ enum GlobalCommand {
     Man(commands::man::Args),
 }
 
+const EXAMPLES: &str = "\
+Examples:
+  fusion ollama up                    # started, and really answering
+  fusion mlx run \"Why is the sky blue?\"
+  git diff | fusion ollama run \"Write a commit message\" | git commit -F -
+";
+
 /// The whole command line.
 pub fn command(table: Table) -> Command {
     let mut command = Command::new("fusion")
         .about("Start, stop, watch and prompt the language model servers on your own machine")
-        .version(env!("CARGO_PKG_VERSION"))
-        .subcommand_required(true)
+        .before_help(EXAMPLES)
+        .after_long_help(
+            "Exit codes:\n  \
+             0 done   1 failed   2 wrong command line or configuration   3 not running   4 not installed\n  \
+             5 address taken   6 did not come up   7 model not there   8 request failed or broke off\n  \
+             9 cut at the token limit (--strict)   124 timed out   130 interrupted",
+        )
+        .disable_version_flag(true)
+        .arg(
+            Arg::new("version")
+                .short('V')
+                .long("version")
+                .action(ArgAction::SetTrue)
+                .help("Print the version; with --verbose, the commit and target too"),
+        )
         .args(global_arguments());
     for runtime in table {
-        let about = format!("Start, stop, watch and prompt {}", runtime.title());
         command = command.subcommand(
             Command::new(runtime.name())
                 .visible_alias(runtime.alias())
-                .about(about)
-                .subcommand_required(true)
+                .about(format!("Start, stop, watch and prompt {}", runtime.title()))
                 .defer(RuntimeCommand::augment_subcommands),
         );
     }
@@ -85,42 +104,61 @@ pub fn command(table: Table) -> Command {
 }
 
 fn global_arguments() -> [Arg; 3] {
+    let global = |name: &'static str| Arg::new(name).long(name).global(true).help_heading("Global options");
     [
-        Arg::new("quiet")
-            .short('q')
-            .long("quiet")
-            .global(true)
-            .action(ArgAction::SetTrue)
-            .help("Say only what went wrong"),
-        Arg::new("verbose")
-            .short('v')
-            .long("verbose")
-            .global(true)
-            .action(ArgAction::SetTrue)
-            .help("Say more"),
-        Arg::new("color")
-            .long("color")
-            .global(true)
+        global("quiet").short('q').action(ArgAction::SetTrue).help("Say only the result and what went wrong"),
+        global("verbose").short('v').action(ArgAction::SetTrue).help("Say more on stderr"),
+        global("color")
             .value_name("WHEN")
             .value_parser(clap::value_parser!(ColorChoice))
             .default_value("auto")
-            .help("Colour on terminals"),
+            .hide_possible_values(true)
+            .help("Colour: auto (on terminals), always, never"),
     ]
 }
 
 /// Parses, dispatches, prints what failed.
 pub fn main(table: Table, arguments: impl IntoIterator<Item = OsString>, environment: Environment) -> Exit {
-    let matches = match command(table).try_get_matches_from(arguments) {
+    let arguments: Vec<OsString> = arguments.into_iter().collect();
+    let mut command = command(table).color(ui::color_choice(&arguments, &environment));
+    let matches = match command.try_get_matches_from_mut(arguments) {
         Ok(matches) => matches,
         Err(error) => return error::usage(&error),
     };
     let ui = Ui::new(&environment, &matches);
+    if let Some(text) = answered_by_parsing(&mut command, &matches) {
+        return ui.result(&text).map_or_else(|failure| ui.failure(&failure), |()| Exit::Done);
+    }
     let result = Paths::discover(&environment)
         .map_err(Failure::from)
         .and_then(|paths| dispatch(&Context { environment, table, paths, ui: ui.clone() }, &matches));
     match result {
         Ok(exit) => exit,
         Err(failure) => ui.failure(&failure),
+    }
+}
+
+/// The version, or the short help of a command that needs a subcommand and got none.
+fn answered_by_parsing(command: &mut Command, matches: &ArgMatches) -> Option<String> {
+    if matches.get_flag("version") {
+        return Some(version(matches.get_flag("verbose")));
+    }
+    match matches.subcommand() {
+        None => Some(command.render_help().to_string()),
+        Some((name, sub)) if sub.subcommand_name().is_none() => {
+            let sub_command = command.find_subcommand_mut(name).filter(|found| found.has_subcommands())?;
+            Some(sub_command.render_help().to_string())
+        }
+        Some(_) => None,
+    }
+}
+
+fn version(verbose: bool) -> String {
+    let version = env!("CARGO_PKG_VERSION");
+    if verbose {
+        format!("fusion {version}\ncommit: {}\ntarget: {}\n", env!("FUSION_COMMIT"), env!("FUSION_TARGET"))
+    } else {
+        format!("fusion {version}\n")
     }
 }
 

@@ -46,7 +46,7 @@ impl From<Exit> for ExitCode {
 pub struct Failure {
     /// The exit code.
     pub exit: Exit,
-    /// What failed.
+    /// What failed; empty when it was told already or nobody is left to hear of it.
     pub message: String,
     /// Why, outermost first.
     pub causes: Vec<String>,
@@ -58,6 +58,15 @@ impl Failure {
     /// A failure in words.
     pub fn new(exit: Exit, message: impl Into<String>) -> Self {
         Self { exit, message: message.into(), causes: Vec::new(), hint: None }
+    }
+
+    /// Standard output cannot be written. A closed pipe means that the reader has what it wanted.
+    pub fn output(error: &std::io::Error) -> Self {
+        if error.kind() == std::io::ErrorKind::BrokenPipe {
+            return Self::new(Exit::Done, "");
+        }
+        let causes = vec![error.to_string()];
+        Self { causes, ..Self::new(Exit::Failed, "cannot write to standard output") }
     }
 
     /// A failure in the words of `error` and everything that caused it.
@@ -76,8 +85,9 @@ impl Failure {
 
 /// Prints what clap says of a wrong command line, or the help that was asked for.
 pub fn usage(error: &clap::Error) -> Exit {
-    let printed = error.print();
-    if error.use_stderr() || printed.is_err() { Exit::Usage } else { Exit::Done }
+    // A reader that has closed its end wants no more help; nobody can be told of any other failure.
+    let _ = error.print();
+    if error.use_stderr() { Exit::Usage } else { Exit::Done }
 }
 
 impl From<clap::Error> for Failure {

@@ -1,7 +1,9 @@
 //! The streams: stdout is the result and nothing else, stderr is the rest; colour, and text made safe for terminals.
 
+use std::ffi::OsString;
 use std::io::{self, Write};
 
+use anstyle::{AnsiColor, Style};
 use clap::ArgMatches;
 
 use crate::cli::error::{Exit, Failure};
@@ -55,41 +57,78 @@ impl Ui {
         }
     }
 
-    /// Writes the result.
-    pub fn result(&self, text: &str) -> io::Result<()> {
+    /// Writes a result to stdout. Fails quietly when nobody reads it any more.
+    pub fn result(&self, text: &str) -> Result<(), Failure> {
         let mut stdout = io::stdout().lock();
-        stdout.write_all(text.as_bytes())?;
-        stdout.flush()
+        stdout
+            .write_all(text.as_bytes())
+            .and_then(|()| stdout.flush())
+            .map_err(|error| Failure::output(&error))
     }
 
     /// Says something on stderr, unless `--quiet`.
     pub fn note(&self, text: &str) {
         if !self.quiet {
-            self.line("", text);
+            self.line("", Style::new(), text);
+        }
+    }
+
+    /// Says something on stderr, with `--verbose` only.
+    pub fn detail(&self, text: &str) {
+        if self.verbose {
+            self.line("", Style::new().dimmed(), text);
         }
     }
 
     /// Warns on stderr.
     pub fn warning(&self, text: &str) {
-        self.line("warning: ", text);
+        self.line("warning: ", AnsiColor::Yellow.on_default().bold(), text);
+    }
+
+    /// Says what to do next on stderr.
+    pub fn hint(&self, text: &str) {
+        self.line("hint: ", AnsiColor::Cyan.on_default().bold(), text);
     }
 
     /// Prints a failure and gives its exit code.
     pub fn failure(&self, failure: &Failure) -> Exit {
-        self.line("error: ", &failure.message);
+        if !failure.message.is_empty() {
+            self.line("error: ", AnsiColor::Red.on_default().bold(), &failure.message);
+        }
         for cause in &failure.causes {
-            self.line("  caused by: ", cause);
+            self.line("  caused by: ", Style::new().dimmed(), cause);
         }
         if let Some(hint) = &failure.hint {
-            self.line("hint: ", hint);
+            self.hint(hint);
         }
         failure.exit
     }
 
-    /// A closed stderr is no reason to fail.
-    #[allow(clippy::unused_self)]
-    fn line(&self, prefix: &str, text: &str) {
-        let _ = writeln!(io::stderr(), "{prefix}{}", printable(text));
+    /// One write for each message, so that messages of several processes do not mix. A closed stderr is no reason
+    /// to fail.
+    fn line(&self, prefix: &str, style: Style, text: &str) {
+        let text = printable(text);
+        let line = match (self.stderr_color, prefix.is_empty()) {
+            (false, _) => format!("{prefix}{text}\n"),
+            (true, true) => format!("{style}{text}{style:#}\n"),
+            (true, false) => format!("{style}{prefix}{style:#}{text}\n"),
+        };
+        let _ = io::stderr().write_all(line.as_bytes());
+    }
+}
+
+/// What `--color` says, found before parsing so that the parser's own messages honour it too.
+pub fn color_choice(arguments: &[OsString], environment: &Environment) -> clap::ColorChoice {
+    let given = arguments.iter().enumerate().find_map(|(index, argument)| match argument.to_str()? {
+        "--color" => arguments.get(index + 1)?.to_str(),
+        "--" => Some("auto"),
+        other => other.strip_prefix("--color="),
+    });
+    match given {
+        Some("always") => clap::ColorChoice::Always,
+        Some("never") => clap::ColorChoice::Never,
+        _ if environment.no_color => clap::ColorChoice::Never,
+        _ => clap::ColorChoice::Auto,
     }
 }
 

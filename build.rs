@@ -1,0 +1,24 @@
+//! Tells the binary which commit and target it was built from, for `fusion --version --verbose`.
+
+use std::path::Path;
+use std::process::Command;
+
+#[allow(clippy::disallowed_methods)] // That is how cargo talks to build scripts.
+fn main() {
+    let commit = git(&["rev-parse", "--short=12", "HEAD"]).unwrap_or_else(|| "unknown".to_owned());
+    println!("cargo::rustc-env=FUSION_COMMIT={commit}");
+    println!("cargo::rustc-env=FUSION_TARGET={}", std::env::var("TARGET").unwrap_or_default());
+    println!("cargo::rerun-if-changed=build.rs");
+    // Where HEAD and the branch it names are written; absent when built from an archive.
+    for name in ["HEAD", "logs/HEAD"] {
+        if let Some(path) = git(&["rev-parse", "--git-path", name]).filter(|path| Path::new(path).exists()) {
+            println!("cargo::rerun-if-changed={path}");
+        }
+    }
+}
+
+fn git(arguments: &[&str]) -> Option<String> {
+    let output =
+        Command::new("git").args(arguments).output().ok().filter(|output| output.status.success())?;
+    Some(String::from_utf8(output.stdout).ok()?.trim().to_owned())
+}
