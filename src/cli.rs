@@ -3,6 +3,7 @@
 pub mod commands;
 pub mod error;
 pub mod run;
+pub mod terminal_filter;
 pub mod ui;
 
 use std::ffi::OsString;

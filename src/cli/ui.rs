@@ -7,6 +7,7 @@ use anstyle::{AnsiColor, Style};
 use clap::ArgMatches;
 
 use crate::cli::error::{Exit, Failure};
+pub use crate::cli::terminal_filter::printable;
 use crate::env::Environment;
 
 /// When to use colour.
@@ -130,9 +131,4 @@ pub fn color_choice(arguments: &[OsString], environment: &Environment) -> clap::
         _ if environment.no_color => clap::ColorChoice::Never,
         _ => clap::ColorChoice::Auto,
     }
-}
-
-/// The text without what a terminal would obey: control characters other than newline and tab are dropped.
-pub fn printable(text: &str) -> String {
-    text.chars().filter(|character| matches!(character, '\n' | '\t') || !character.is_control()).collect()
 }

@@ -81,8 +81,8 @@ pub struct ProcessSpec {
     pub env: Vec<(OsString, OsString)>,
     /// The working directory: one that will stay.
     pub directory: PathBuf,
-    /// Standard output and error are appended here.
-    pub log: PathBuf,
+    /// Standard output and error are appended here; `None` discards them.
+    pub log: Option<PathBuf>,
     /// The value of [`INSTANCE_VARIABLE`].
     pub instance: String,
 }

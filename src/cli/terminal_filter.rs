@@ -1,0 +1,290 @@
+//! Text of others (model output, logs, servers' errors) made harmless for a terminal, however it is cut.
+
+/// A streaming filter: bytes in, text out that a terminal only prints.
+///
+/// - Escape sequences are dropped whole: CSI up to its final byte, OSC and the other strings (DCS, APC ...) up to
+///   BEL or ST, in their 7-bit form (`ESC [`) and in their 8-bit form (U+009B). What cannot be part of a sequence
+///   ends it, a newline always does: a sequence that was cut off never swallows more than the rest of its line.
+/// - Newline and tab pass, `\r\n` becomes `\n`, and so does a lone `\r` after text: the steps of a progress bar
+///   stand below each other. All other control characters are dropped.
+/// - What is not UTF-8 becomes U+FFFD. A character that is cut in two by the chunks is held back until it is whole.
+///
+/// How the input is divided into chunks makes no difference to the output.
+#[derive(Debug, Default)]
+pub struct TerminalFilter {
+    sequence: Sequence,
+    line: Line,
+    /// The beginning of a UTF-8 character whose rest has not arrived: at most 3 bytes.
+    cut: Vec<u8>,
+}
+
+/// Where in an escape sequence the input is (ECMA-48, sections 5.3 to 5.6 and 8.3).
+#[derive(Debug, Default, Clone, Copy, PartialEq, Eq)]
+enum Sequence {
+    /// In plain text.
+    #[default]
+    None,
+    /// After ESC and intermediate bytes. ESC also ends a string: ST is ESC with a backslash.
+    Escape,
+    /// In a control sequence, before its final byte.
+    Control,
+    /// In a string of any kind.
+    String,
+}
+
+/// What the output's current line holds.
+#[derive(Debug, Default, Clone, Copy, PartialEq, Eq)]
+enum Line {
+    /// Nothing yet.
+    #[default]
+    Empty,
+    /// Text.
+    Text,
+    /// Nothing, because `\r` was written as a newline; a `\n` that follows is the same line end.
+    Returned,
+}
+
+const ESCAPE: char = '\u{1b}';
+
+impl TerminalFilter {
+    /// Appends to `output` what `bytes` add.
+    pub fn push(&mut self, bytes: &[u8], output: &mut String) {
+        let mut rest = self.complete_cut(bytes, output);
+        loop {
+            match std::str::from_utf8(rest) {
+                Ok(text) => return self.text(text, output),
+                Err(error) => {
+                    let (valid, after) = rest.split_at(error.valid_up_to());
+                    self.text(std::str::from_utf8(valid).unwrap_or_default(), output);
+                    let Some(length) = error.error_len() else {
+                        self.cut.extend_from_slice(after);
+                        return;
+                    };
+                    self.character(char::REPLACEMENT_CHARACTER, output);
+                    rest = &after[length..];
+                }
+            }
+        }
+    }
+
+    /// Appends what is still held back, at the end of the input.
+    pub fn finish(&mut self, output: &mut String) {
+        if !self.cut.is_empty() {
+            self.cut.clear();
+            self.character(char::REPLACEMENT_CHARACTER, output);
+        }
+    }
+
+    /// Completes the character that the last chunk cut, and returns the bytes after it.
+    fn complete_cut<'a>(&mut self, mut bytes: &'a [u8], output: &mut String) -> &'a [u8] {
+        while !self.cut.is_empty()
+            && let Some((&next, after)) = bytes.split_first()
+        {
+            self.cut.push(next);
+            let whole = std::mem::take(&mut self.cut);
+            match std::str::from_utf8(&whole) {
+                Ok(text) => self.text(text, output),
+                Err(error) if error.error_len().is_none() => self.cut = whole,
+                // The beginning has no such continuation: `next` belongs to what follows.
+                Err(_) => {
+                    self.character(char::REPLACEMENT_CHARACTER, output);
+                    return bytes;
+                }
+            }
+            bytes = after;
+        }
+        bytes
+    }
+
+    fn text(&mut self, mut text: &str, output: &mut String) {
+        while !text.is_empty() {
+            if self.sequence == Sequence::None {
+                let plain = text.find(char::is_control).unwrap_or(text.len());
+                if plain > 0 {
+                    output.push_str(&text[..plain]);
+                    self.line = Line::Text;
+                    text = &text[plain..];
+                }
+            }
+            let mut characters = text.chars();
+            if let Some(character) = characters.next() {
+                self.character(character, output);
+            }
+            text = characters.as_str();
+        }
+    }
+
+    fn character(&mut self, character: char, output: &mut String) {
+        match self.sequence {
+            Sequence::None => self.plain(character, output),
+            Sequence::Escape => match character {
+                '[' => self.sequence = Sequence::Control,
+                ']' | 'P' | 'X' | '^' | '_' => self.sequence = Sequence::String,
+                ' '..='/' => {}
+                '0'..='~' => self.sequence = Sequence::None,
+                other => self.plain(other, output),
+            },
+            Sequence::Control => match character {
+                ' '..='?' => {}
+                '@'..='~' => self.sequence = Sequence::None,
+                other => self.plain(other, output),
+            },
+            Sequence::String => match character {
+                '\u{7}' | '\u{18}' | '\u{1a}' | '\u{9c}' => self.sequence = Sequence::None,
+                ESCAPE => self.sequence = Sequence::Escape,
+                '\n' => self.plain(character, output),
+                _ => {}
+            },
+        }
+    }
+
+    /// A character that is not part of a sequence, or begins one.
+    fn plain(&mut self, character: char, output: &mut String) {
+        self.sequence = match character {
+            ESCAPE => Sequence::Escape,
+            '\u{9b}' => Sequence::Control,
+            '\u{90}' | '\u{98}' | '\u{9d}' | '\u{9e}' | '\u{9f}' => Sequence::String,
+            _ => Sequence::None,
+        };
+        match (character, self.line) {
+            ('\n', Line::Returned) => self.line = Line::Empty,
+            ('\n', _) => {
+                output.push('\n');
+                self.line = Line::Empty;
+            }
+            ('\r', Line::Text) => {
+                output.push('\n');
+                self.line = Line::Returned;
+            }
+            ('\t', _) => {
+                output.push('\t');
+                self.line = Line::Text;
+            }
+            (character, _) if !character.is_control() => {
+                output.push(character);
+                self.line = Line::Text;
+            }
+            _ => {}
+        }
+    }
+}
+
+/// The whole of `text` as [`TerminalFilter`] leaves it.
+pub fn printable(text: &str) -> String {
+    let mut output = String::with_capacity(text.len());
+    TerminalFilter::default().push(text.as_bytes(), &mut output);
+    output
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+
+    fn filtered<'a>(chunks: impl IntoIterator<Item = &'a [u8]>) -> String {
+        let mut filter = TerminalFilter::default();
+        let mut output = String::new();
+        for chunk in chunks {
+            filter.push(chunk, &mut output);
+        }
+        filter.finish(&mut output);
+        output
+    }
+
+    #[test]
+    fn sequences_are_dropped_whole() {
+        for (input, expected) in [
+            ("\x1b[1;31mred\x1b[0m", "red"),
+            ("a\x1b[?25lb\x1b[2Jc\x1b[38:2::1:2:3md", "abcd"),
+            ("a\x1b]52;c;cm0gLXJm\x07b", "ab"),
+            ("a\x1b]8;;http://x\x1b\\link\x1b]8;;\x1b\\b", "alinkb"),
+            ("a\x1bPq#0;2;0\x1b\\b\x1b_x\x1b\\c\x1b^x\x1b\\d\x1bXx\x1b\\e", "abcde"),
+            ("a\x1b(Bb\x1b7c\x1bcd\x1b#8e", "abcde"),
+            ("a\u{9b}31mb\u{9d}0;title\u{9c}c\u{90}x\x1b\\d\u{85}e", "abcde"),
+            ("a\x1b]0;t\x18b\x1b]0;t\x1ac", "abc"),
+        ] {
+            assert_eq!(printable(input), expected, "{input:?}");
+        }
+    }
+
+    #[test]
+    fn a_cut_sequence_swallows_no_more_than_its_line() {
+        for (input, expected) in [
+            ("a\x1b]0;never ended\nb", "a\nb"),
+            ("a\x1bPnever ended\nb", "a\nb"),
+            ("a\x1b[1;\nb", "a\nb"),
+            ("a\x1b\nb", "a\nb"),
+            ("a\x1b[1;\x1b[31mb", "ab"),
+            ("a\x1b[1;\u{e9}", "a\u{e9}"),
+            ("a\x1b\x1b]0;t\x07b", "ab"),
+        ] {
+            assert_eq!(printable(input), expected, "{input:?}");
+        }
+    }
+
+    #[test]
+    fn line_ends_become_newlines() {
+        for (input, expected) in [
+            ("a\r\nb\r\n", "a\nb\n"),
+            ("10%\r20%\r30%\n", "10%\n20%\n30%\n"),
+            ("\r10%\r20%\n", "10%\n20%\n"),
+            ("a\r\r\nb", "a\nb"),
+            ("a\r\n\r\nb", "a\n\nb"),
+            ("a\n\n\tb", "a\n\n\tb"),
+        ] {
+            assert_eq!(printable(input), expected, "{input:?}");
+        }
+    }
+
+    #[test]
+    fn other_control_characters_are_dropped() {
+        assert_eq!(printable("a\x07b\x08c\0d\x7fe\x0bf\x0cg\x05h"), "abcdefgh");
+    }
+
+    #[test]
+    fn what_is_not_utf8_is_replaced() {
+        assert_eq!(filtered([&b"a\xffb\xe2\x82"[..], &b"c\xe2\x82"[..]]), "a\u{fffd}b\u{fffd}c\u{fffd}");
+        assert_eq!(filtered([&b"\xe2"[..], &b"\x82"[..], &b"\xac"[..]]), "\u{20ac}");
+        assert_eq!(filtered([&b"\x9b31m"[..]]), "\u{fffd}31m");
+    }
+
+    /// Bytes among which everything that the filter looks at is frequent.
+    fn bytes() -> impl Strategy<Value = Vec<u8>> {
+        let byte = prop_oneof![
+            3 => any::<u8>(),
+            3 => prop::sample::select(b"\x1b\x1b[]P\\\x07\x18\r\n\t;1m \x7f".as_slice()),
+            2 => prop::sample::select(b"\xc2\x9b\x9c\x9d\xe2\x82\xac\xf0\x9f\x98\x80".as_slice()),
+        ];
+        prop::collection::vec(byte, 0..64)
+    }
+
+    proptest! {
+        #[test]
+        fn any_division_gives_the_same(bytes in bytes(), cuts in prop::collection::vec(any::<bool>(), 64)) {
+            let mut chunks = vec![Vec::new()];
+            for (byte, cut) in bytes.iter().zip(cuts) {
+                if cut {
+                    chunks.push(Vec::new());
+                }
+                chunks.last_mut().expect("never empty").push(*byte);
+            }
+            let divided = filtered(chunks.iter().map(Vec::as_slice));
+            prop_assert_eq!(&divided, &filtered([bytes.as_slice()]));
+            prop_assert_eq!(divided, filtered(bytes.chunks(1)));
+        }
+
+        #[test]
+        fn nothing_is_left_for_a_terminal_to_obey(bytes in bytes()) {
+            let output = filtered([bytes.as_slice()]);
+            let obeyed = output.chars().find(|c| c.is_control() && !matches!(c, '\n' | '\t'));
+            prop_assert_eq!(obeyed, None);
+            prop_assert_eq!(printable(&output), output);
+        }
+
+        #[test]
+        fn text_without_control_characters_passes(text in "\\PC*(\n\\PC*)*") {
+            prop_assert_eq!(printable(&text), text);
+        }
+    }
+}
