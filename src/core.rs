@@ -6,8 +6,10 @@
 pub mod api;
 pub mod config;
 pub mod events;
+pub mod install;
 pub mod logs;
 pub mod paths;
 pub mod process;
+pub mod programs;
 pub mod runtimes;
 pub mod services;

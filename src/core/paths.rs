@@ -39,6 +39,8 @@ pub struct RuntimePaths {
     pub log: PathBuf,
     /// Locked by every command that changes the runtime.
     pub lock: PathBuf,
+    /// Fusion's own installation of the runtime's program.
+    pub installation: PathBuf,
 }
 
 impl Paths {
@@ -77,6 +79,7 @@ impl Paths {
             pid: directory.join(format!("{name}.pid")),
             log: directory.join(format!("{name}.log")),
             lock: directory.join("lock"),
+            installation: directory.join("runtime"),
             directory,
         }
     }

@@ -1,6 +1,6 @@
 //! All that is particular to Ollama.
 
-use super::{Answer, Defaults, Launch, Model, ModelPlaces, Probe, Runtime, ServerFacts};
+use super::{Answer, Defaults, Launch, Model, ModelPlaces, Probe, Recipe, Runtime, ServerFacts};
 use crate::core::config::ServerConfig;
 
 /// <https://ollama.com>: `ollama serve`.
@@ -25,6 +25,16 @@ impl Runtime for Ollama {
 
     fn program(&self) -> &'static str {
         "ollama"
+    }
+
+    /// <https://ollama.com/download>.
+    fn recipe(&self) -> Option<Recipe> {
+        let elsewhere = if cfg!(target_os = "macos") {
+            "https://ollama.com/download"
+        } else {
+            "curl -fsSL https://ollama.com/install.sh | sh"
+        };
+        Some(Recipe::Homebrew { formula: "ollama", elsewhere })
     }
 
     fn install_hint(&self) -> String {

@@ -1,0 +1,260 @@
+//! Where a runtime's program is found: `command` in the configuration, fusion's own installation, `PATH`.
+
+use std::ffi::OsStr;
+use std::path::{Path, PathBuf};
+
+use nix::unistd::{AccessFlags, access};
+use serde::Serialize;
+
+use crate::core::config::ServerConfig;
+use crate::core::install::{self, Installation};
+use crate::core::paths::Paths;
+use crate::core::runtimes::{Recipe, Runtime};
+
+/// The program with which a runtime is started.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Program {
+    /// Its absolute path.
+    pub path: PathBuf,
+    /// The arguments that `command` in the configuration gives it; empty otherwise.
+    pub args: Vec<String>,
+    /// Who says that it is this one.
+    pub source: Source,
+    /// Its version, where that can be told without running it.
+    pub version: Option<String>,
+}
+
+/// Who says which program it is, in the order in which they are asked.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Source {
+    /// `command` in the configuration.
+    Configuration,
+    /// Fusion's own installation.
+    Installation,
+    /// The first on `PATH`.
+    Path,
+}
+
+/// Why there is no program.
+#[derive(Debug, thiserror::Error)]
+pub enum ProgramError {
+    /// Nobody has it.
+    #[error("{runtime} is not installed: no {program} on PATH")]
+    NotInstalled {
+        /// The runtime.
+        runtime: &'static str,
+        /// The program that was looked for.
+        program: &'static str,
+    },
+    /// The configuration names a program that is not there.
+    #[error("there is no program {program}, which {runtime}_server.command names")]
+    CommandMissing {
+        /// The runtime.
+        runtime: &'static str,
+        /// What the configuration names.
+        program: String,
+    },
+    /// Fusion's own installation cannot be used.
+    #[error("the installation of {runtime} cannot be used")]
+    Installation {
+        /// The runtime.
+        runtime: &'static str,
+        /// What is wrong with it.
+        source: install::InstallationError,
+    },
+}
+
+/// The program of `runtime`. `search` is the value of `PATH`.
+pub fn find(
+    runtime: &dyn Runtime,
+    server: &ServerConfig,
+    paths: &Paths,
+    search: Option<&OsStr>,
+) -> Result<Program, ProgramError> {
+    if let Some((program, args)) = server.command.as_ref().and_then(|command| command.split_first()) {
+        return configured(runtime, program, args, paths, search);
+    }
+    let installation = Installation::read(&paths.runtime(runtime.name()).installation, runtime)
+        .map_err(|source| ProgramError::Installation { runtime: runtime.name(), source })?;
+    if let Some(installation) = installation {
+        return Ok(Program {
+            path: installation.program(runtime.program()),
+            args: Vec::new(),
+            source: Source::Installation,
+            version: Some(installation.version),
+        });
+    }
+    let path = on_path(runtime.program(), search)
+        .ok_or(ProgramError::NotInstalled { runtime: runtime.name(), program: runtime.program() })?;
+    let version = version(runtime, &path);
+    Ok(Program { path, args: Vec::new(), source: Source::Path, version })
+}
+
+/// A name without a slash is looked for on `PATH`; a relative path starts at the configuration directory.
+fn configured(
+    runtime: &dyn Runtime,
+    program: &str,
+    args: &[String],
+    paths: &Paths,
+    search: Option<&OsStr>,
+) -> Result<Program, ProgramError> {
+    let path = if program.contains('/') {
+        Some(paths.directory().join(program)).filter(|path| path.exists())
+    } else {
+        on_path(program, search)
+    };
+    let path = path.ok_or_else(|| ProgramError::CommandMissing {
+        runtime: runtime.name(),
+        program: program.to_owned(),
+    })?;
+    let version = version(runtime, &path);
+    Ok(Program { path, args: args.to_vec(), source: Source::Configuration, version })
+}
+
+/// The first executable file called `name` in the directories of `search`. Relative directories are passed over:
+/// what they mean depends on where the user happens to be.
+pub fn on_path(name: &str, search: Option<&OsStr>) -> Option<PathBuf> {
+    std::env::split_paths(search?)
+        .filter(|directory| directory.is_absolute())
+        .map(|directory| directory.join(name))
+        .find(|path| is_executable(path))
+}
+
+/// Whether this is a file that this user may run.
+pub fn is_executable(path: &Path) -> bool {
+    path.is_file() && access(path, AccessFlags::X_OK).is_ok()
+}
+
+/// The version of a program that came as a Python package, from the environment in which it lies.
+fn version(runtime: &dyn Runtime, program: &Path) -> Option<String> {
+    let Some(Recipe::Python(package)) = runtime.recipe() else { return None };
+    let program = program.canonicalize().ok()?;
+    install::package_version(program.parent()?.parent()?, package.name)
+}
+
+#[cfg(test)]
+mod tests {
+    use std::os::unix::fs::PermissionsExt;
+
+    use super::*;
+    use crate::core::config::RuntimeConfig;
+    use crate::core::runtimes::{self, TABLE};
+    use crate::env::Environment;
+
+    /// A configuration directory, a directory on `PATH`, and a runtime that comes as a Python package.
+    struct Machine {
+        _root: tempfile::TempDir,
+        paths: Paths,
+        bin: PathBuf,
+        runtime: &'static dyn Runtime,
+    }
+
+    impl Machine {
+        fn new() -> Self {
+            let root = tempfile::tempdir().unwrap();
+            let config_dir = Some(root.path().join("config"));
+            let paths = Paths::discover(&Environment { config_dir, ..Environment::default() }).unwrap();
+            let bin = root.path().join("environment/bin");
+            std::fs::create_dir_all(&bin).unwrap();
+            Self { bin, paths, runtime: runtimes::find(TABLE, "mlx").unwrap(), _root: root }
+        }
+
+        fn executable(path: &Path) -> PathBuf {
+            std::fs::create_dir_all(path.parent().unwrap()).unwrap();
+            std::fs::write(path, "#!/bin/sh\n").unwrap();
+            std::fs::set_permissions(path, std::fs::Permissions::from_mode(0o755)).unwrap();
+            path.to_owned()
+        }
+
+        fn on_path(&self) -> PathBuf {
+            Self::executable(&self.bin.join(self.runtime.program()))
+        }
+
+        fn installed(&self) -> PathBuf {
+            let directory = self.paths.runtime(self.runtime.name()).installation;
+            let program = Self::executable(&directory.join("1/bin").join(self.runtime.program()));
+            Self::executable(&directory.join("1/bin/python"));
+            let manifest =
+                r#"{"directory":"1","version":"0.32.2","requirement":"mlx-lm","installed_with":"uv"}"#;
+            std::fs::write(directory.join("installed.json"), manifest).unwrap();
+            program
+        }
+
+        fn find(&self, command: Option<&[&str]>) -> Result<Program, ProgramError> {
+            let mut server = RuntimeConfig::default_for(self.runtime).server;
+            server.command = command.map(|words| words.iter().map(ToString::to_string).collect());
+            find(self.runtime, &server, &self.paths, Some(self.bin.as_os_str()))
+        }
+    }
+
+    #[test]
+    fn the_configuration_comes_before_the_installation_and_that_before_path() {
+        let machine = Machine::new();
+        assert_eq!(
+            machine.find(None).unwrap_err().to_string(),
+            "mlx is not installed: no mlx_lm.server on PATH"
+        );
+
+        let on_path = machine.on_path();
+        let found = machine.find(None).unwrap();
+        assert_eq!((found.path, found.source), (on_path, Source::Path));
+
+        let installed = machine.installed();
+        let found = machine.find(None).unwrap();
+        assert_eq!(
+            (found.path, found.source, found.version.as_deref()),
+            (installed, Source::Installation, Some("0.32.2"))
+        );
+
+        let own = Machine::executable(&machine.bin.join("own-server"));
+        let found = machine.find(Some(&["own-server", "--fast"])).unwrap();
+        assert_eq!((found.path, found.source), (own, Source::Configuration));
+        assert_eq!(found.args, ["--fast"]);
+    }
+
+    #[test]
+    fn a_relative_command_starts_at_the_configuration_directory() {
+        let machine = Machine::new();
+        let own = Machine::executable(&machine.paths.directory().join("servers/own"));
+        assert_eq!(machine.find(Some(&["servers/own"])).unwrap().path, own);
+        assert_eq!(
+            machine.find(Some(&["servers/other"])).unwrap_err().to_string(),
+            "there is no program servers/other, which mlx_server.command names"
+        );
+    }
+
+    #[test]
+    fn a_file_that_is_not_executable_is_passed_over() {
+        let machine = Machine::new();
+        std::fs::write(machine.bin.join(machine.runtime.program()), "text").unwrap();
+        assert!(matches!(machine.find(None), Err(ProgramError::NotInstalled { .. })));
+    }
+
+    #[test]
+    fn the_version_of_a_python_program_on_path_is_read_beside_it() {
+        let machine = Machine::new();
+        machine.on_path();
+        assert_eq!(machine.find(None).unwrap().version, None);
+        let packages = machine.bin.join("../lib/python3.12/site-packages/mlx_lm-0.31.3.dist-info");
+        std::fs::create_dir_all(packages).unwrap();
+        assert_eq!(machine.find(None).unwrap().version.as_deref(), Some("0.31.3"));
+    }
+
+    #[test]
+    fn an_installation_whose_python_is_gone_is_an_error() {
+        let machine = Machine::new();
+        let python = machine.installed().with_file_name("python");
+        std::fs::remove_file(&python).unwrap();
+        std::os::unix::fs::symlink("/nowhere/python3", &python).unwrap();
+        assert!(matches!(machine.find(None), Err(ProgramError::Installation { .. })));
+    }
+
+    #[test]
+    fn an_installation_whose_program_is_gone_is_an_error_and_not_a_reason_to_look_further() {
+        let machine = Machine::new();
+        machine.on_path();
+        std::fs::remove_file(machine.installed()).unwrap();
+        assert!(matches!(machine.find(None), Err(ProgramError::Installation { .. })));
+    }
+}
