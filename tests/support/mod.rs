@@ -1,0 +1,242 @@
+//! What the tests share: a sandbox of its own for each test, and the program under test run in it.
+
+#![allow(
+    dead_code,
+    unreachable_pub,
+    unused_imports,
+    clippy::must_use_candidate,
+    clippy::return_self_not_must_use,
+    reason = "compiled into every test file, of which each uses its own part"
+)]
+
+pub mod invocation;
+pub mod ports;
+pub mod processes;
+
+use std::path::{Path, PathBuf};
+use std::time::{Duration, Instant};
+
+use tempfile::TempDir;
+
+pub use invocation::{Finished, Invocation, Running};
+use ports::Port;
+
+/// The variable that marks every process that a sandbox started, directly or not.
+pub const MARKER: &str = "FUSION_TEST_SANDBOX";
+
+/// How long anything may take before the test gives up: generous, for it is only ever waited for in vain.
+pub const PATIENCE: Duration = Duration::from_secs(60);
+
+/// Waits until `condition` holds; fails the test when it never does.
+#[track_caller]
+pub fn wait_until(what: &str, mut condition: impl FnMut() -> bool) {
+    let deadline = Instant::now() + PATIENCE;
+    while !condition() {
+        assert!(Instant::now() < deadline, "waited in vain until {what}");
+        std::thread::sleep(Duration::from_millis(5));
+    }
+}
+
+/// A home, a configuration directory, a working directory and two free ports, with fake runtimes on `PATH`.
+///
+/// When it is dropped, no process that was started in it may be left: that fails the test.
+pub struct Sandbox {
+    root: TempDir,
+    marker: String,
+    ollama: Port,
+    mlx: Port,
+}
+
+impl Sandbox {
+    /// Both runtimes configured on free ports, each played by a fake on `PATH`.
+    pub fn new() -> Self {
+        let sandbox = Self::without_config();
+        sandbox.configure("", "");
+        sandbox
+    }
+
+    /// Without a configuration file; so fusion would write one, with the default ports.
+    pub fn without_config() -> Self {
+        let root = tempfile::Builder::new().prefix("fusion-test-").tempdir().expect("a temporary directory");
+        let marker = root.path().file_name().expect("a name").to_string_lossy().into_owned();
+        let sandbox = Self { root, marker, ollama: Port::free(), mlx: Port::free() };
+        for directory in
+            [sandbox.home(), sandbox.config_dir(), sandbox.project(), sandbox.bin(), sandbox.model()]
+        {
+            std::fs::create_dir_all(directory).expect("the sandbox is writable");
+        }
+        for program in ["ollama", "mlx_lm.server"] {
+            std::os::unix::fs::symlink(fake_runtime(), sandbox.bin().join(program)).expect("a link");
+        }
+        for file in ["config.json", "tokenizer.json", "tokenizer_config.json", "model.safetensors"] {
+            std::fs::write(sandbox.model().join(file), "{}").expect("the sandbox is writable");
+        }
+        sandbox
+    }
+
+    /// Writes the configuration: the ports, the model, and `ollama`, `mlx` appended to the server tables.
+    pub fn configure(&self, ollama: &str, mlx: &str) {
+        let model = self.model();
+        let model = model.display();
+        self.write_config(&format!(
+            "[ollama_server]\nhost = \"127.0.0.1\"\nport = {}\nstartup_timeout = 60\n{ollama}\n\n\
+             [ollama_run]\nmodel = \"llama3.2:3b\"\n\n\
+             [mlx_server]\nhost = \"127.0.0.1\"\nport = {}\nmodel = \"{model}\"\nstartup_timeout = 60\n{mlx}\n\n\
+             [mlx_run]\nmodel = \"{model}\"\n",
+            self.ollama.number(),
+            self.mlx.number(),
+        ));
+    }
+
+    /// Writes exactly this configuration.
+    pub fn write_config(&self, text: &str) {
+        std::fs::write(self.config_dir().join("config.toml"), text).expect("the configuration is writable");
+    }
+
+    /// Has `runtime` played by a fake with these faults (see `fake_runtime.rs`).
+    pub fn faults(&self, runtime: &str, faults: &[&str]) {
+        let line = command_line(runtime, faults);
+        match runtime {
+            "ollama" => self.configure(&line, ""),
+            _ => self.configure("", &line),
+        }
+    }
+
+    /// `FUSION_CONFIG_DIR`.
+    pub fn config_dir(&self) -> PathBuf {
+        self.root.path().join("config")
+    }
+
+    /// `HOME`.
+    pub fn home(&self) -> PathBuf {
+        self.root.path().join("home")
+    }
+
+    /// The working directory.
+    pub fn project(&self) -> PathBuf {
+        self.root.path().join("project")
+    }
+
+    /// The first directory of `PATH`.
+    pub fn bin(&self) -> PathBuf {
+        self.root.path().join("bin")
+    }
+
+    /// A directory that looks like a model.
+    pub fn model(&self) -> PathBuf {
+        self.root.path().join("model")
+    }
+
+    /// The directory that holds all of it.
+    pub fn root(&self) -> &Path {
+        self.root.path()
+    }
+
+    /// The configured port.
+    pub fn port(&self, runtime: &str) -> u16 {
+        if runtime == "ollama" { self.ollama.number() } else { self.mlx.number() }
+    }
+
+    /// The base of the URLs of `runtime`.
+    pub fn url(&self, runtime: &str) -> String {
+        format!("http://127.0.0.1:{}", self.port(runtime))
+    }
+
+    /// A file in the directory of `runtime`.
+    pub fn file(&self, runtime: &str, name: &str) -> PathBuf {
+        self.config_dir().join(runtime).join(name)
+    }
+
+    /// The log; empty when there is none.
+    pub fn log(&self, runtime: &str) -> String {
+        let bytes = std::fs::read(self.file(runtime, &format!("{runtime}.log"))).unwrap_or_default();
+        String::from_utf8_lossy(&bytes).into_owned()
+    }
+
+    /// The record of what was started.
+    pub fn record(&self, runtime: &str) -> Option<serde_json::Value> {
+        let bytes = std::fs::read(self.file(runtime, "state.json")).ok()?;
+        Some(serde_json::from_slice(&bytes).expect("the record is JSON"))
+    }
+
+    /// The PID in the PID file.
+    pub fn pid(&self, runtime: &str) -> Option<i32> {
+        let text = std::fs::read_to_string(self.file(runtime, &format!("{runtime}.pid"))).ok()?;
+        Some(text.trim().parse().expect("the PID file holds a number"))
+    }
+
+    /// The program under test with these arguments, in this sandbox.
+    pub fn fusion<'a>(&self, arguments: impl IntoIterator<Item = &'a str>) -> Invocation {
+        let mut invocation = self.command(env!("CARGO_BIN_EXE_fusion"));
+        for argument in arguments {
+            invocation = invocation.arg(argument);
+        }
+        invocation
+    }
+
+    /// Any program, in this sandbox's environment.
+    pub fn command(&self, program: impl AsRef<std::ffi::OsStr>) -> Invocation {
+        let mut path = self.bin().into_os_string();
+        path.push(":/usr/local/bin:/usr/bin:/bin");
+        Invocation::new(program.as_ref(), self.replacements())
+            .env("PATH", path)
+            .env("HOME", self.home())
+            .env("FUSION_CONFIG_DIR", self.config_dir())
+            .env(MARKER, &self.marker)
+            .directory(&self.project())
+    }
+
+    /// Every living process that was started in this sandbox.
+    pub fn processes(&self) -> Vec<i32> {
+        processes::with_variable(MARKER, &self.marker)
+    }
+
+    /// Fails when a process that was started in this sandbox still lives. One that was killed is given the moment
+    /// that the kernel needs.
+    #[track_caller]
+    pub fn assert_nothing_runs(&self) {
+        let deadline = Instant::now() + Duration::from_secs(2);
+        loop {
+            let left = self.processes();
+            if left.is_empty() {
+                return;
+            }
+            if Instant::now() > deadline {
+                let described: Vec<String> = left.iter().map(|pid| processes::describe(*pid)).collect();
+                panic!("still running: {described:?}");
+            }
+            std::thread::sleep(Duration::from_millis(10));
+        }
+    }
+
+    /// What differs from run to run, and what stands for it in expected output.
+    fn replacements(&self) -> Vec<(String, String)> {
+        vec![
+            (self.root.path().display().to_string(), "[ROOT]".to_owned()),
+            (format!(":{}", self.ollama.number()), ":[OLLAMA]".to_owned()),
+            (format!(":{}", self.mlx.number()), ":[MLX]".to_owned()),
+        ]
+    }
+}
+
+impl Drop for Sandbox {
+    fn drop(&mut self) {
+        let left = self.processes();
+        for pid in &left {
+            processes::kill(*pid);
+        }
+        assert!(left.is_empty() || std::thread::panicking(), "the test left {} processes", left.len());
+    }
+}
+
+/// The line of the configuration that has `runtime` played by a fake with these faults.
+pub fn command_line(runtime: &str, faults: &[&str]) -> String {
+    let words: Vec<String> =
+        [fake_runtime(), runtime].iter().chain(faults).map(|word| format!("{word:?}")).collect();
+    format!("command = [{}]", words.join(", "))
+}
+
+/// The program that plays runtimes.
+pub fn fake_runtime() -> &'static str {
+    env!("CARGO_BIN_EXE_fake-runtime")
+}

@@ -1,0 +1,44 @@
+//! Ports that no other test uses.
+
+use std::fs::File;
+use std::net::TcpListener;
+use std::sync::atomic::{AtomicU16, Ordering};
+
+/// A port that nobody listened at when it was chosen, and that no other sandbox of any test process has.
+///
+/// Not one the kernel would choose (`bind` to port 0): it may give that to somebody else the next moment.
+pub struct Port {
+    number: u16,
+    _reservation: File,
+}
+
+/// Below every system's range of ephemeral ports.
+const FIRST: u16 = 20_000;
+const COUNT: u16 = 10_000;
+
+impl Port {
+    pub fn free() -> Self {
+        static NEXT: AtomicU16 = AtomicU16::new(0);
+        let directory = std::env::temp_dir().join("fusion-test-ports");
+        std::fs::create_dir_all(&directory).expect("the temporary directory is writable");
+        // Test processes start at different places, so that they seldom meet.
+        let start = u16::try_from(std::process::id() * 61 % u32::from(COUNT)).expect("below COUNT");
+        for _ in 0..COUNT {
+            let step = NEXT.fetch_add(1, Ordering::Relaxed);
+            let number = FIRST + start.wrapping_add(step) % COUNT;
+            let reservation = File::create(directory.join(number.to_string())).expect("a lock file");
+            let reserved = reservation.try_lock().is_ok();
+            if reserved
+                && TcpListener::bind(("127.0.0.1", number)).is_ok()
+                && TcpListener::bind(("::", number)).is_ok()
+            {
+                return Self { number, _reservation: reservation };
+            }
+        }
+        panic!("no free port");
+    }
+
+    pub fn number(&self) -> u16 {
+        self.number
+    }
+}

@@ -1,0 +1,70 @@
+//! The processes of the machine, as the tests see them.
+
+use std::process::Command;
+
+use nix::sys::signal::{self, Signal};
+use nix::unistd::Pid;
+
+/// Every living process with this variable in its environment; a zombie is none.
+pub fn with_variable(name: &str, value: &str) -> Vec<i32> {
+    let wanted = format!("{name}={value}");
+    if cfg!(target_os = "linux") { from_proc(&wanted) } else { from_ps(&wanted) }
+}
+
+fn from_proc(wanted: &str) -> Vec<i32> {
+    let entries = std::fs::read_dir("/proc").expect("/proc");
+    let pids = entries.flatten().filter_map(|entry| entry.file_name().to_str()?.parse().ok());
+    pids.filter(|pid| {
+        let environment = std::fs::read(format!("/proc/{pid}/environ")).unwrap_or_default();
+        environment.split(|byte| *byte == 0).any(|variable| variable == wanted.as_bytes()) && !is_zombie(*pid)
+    })
+    .collect()
+}
+
+fn is_zombie(pid: i32) -> bool {
+    let stat = std::fs::read_to_string(format!("/proc/{pid}/stat")).unwrap_or_default();
+    stat.rsplit_once(") ").is_none_or(|(_, rest)| rest.starts_with(['Z', 'X']))
+}
+
+/// `ps` shows the environment of one's own processes.
+fn from_ps(wanted: &str) -> Vec<i32> {
+    let output = Command::new("ps").args(["-axwwE", "-o", "pid=,stat=,command="]).output().expect("ps");
+    let text = String::from_utf8_lossy(&output.stdout).into_owned();
+    let lines = text.lines().filter(|line| line.split_whitespace().any(|word| word == wanted));
+    lines
+        .filter_map(|line| {
+            let mut words = line.split_whitespace();
+            let pid = words.next()?.parse().ok()?;
+            (!words.next()?.starts_with('Z')).then_some(pid)
+        })
+        .collect()
+}
+
+/// Whether a process with this PID lives; a zombie does not.
+pub fn lives(pid: i32) -> bool {
+    if cfg!(target_os = "linux") {
+        !is_zombie(pid)
+    } else {
+        let output = Command::new("ps").args(["-o", "stat=", "-p", &pid.to_string()]).output().expect("ps");
+        let state = String::from_utf8_lossy(&output.stdout).trim().to_owned();
+        !state.is_empty() && !state.starts_with('Z')
+    }
+}
+
+/// For the message of a failed test.
+pub fn describe(pid: i32) -> String {
+    let output =
+        Command::new("ps").args(["-o", "pid=,ppid=,stat=,command=", "-p", &pid.to_string()]).output();
+    output
+        .map_or_else(|_| pid.to_string(), |output| String::from_utf8_lossy(&output.stdout).trim().to_owned())
+}
+
+/// SIGKILL; a process that is gone is no error.
+pub fn kill(pid: i32) {
+    send(pid, Signal::SIGKILL);
+}
+
+/// Sends a signal; a process that is gone is no error.
+pub fn send(pid: i32, signal: Signal) {
+    let _ = signal::kill(Pid::from_raw(pid), signal);
+}
