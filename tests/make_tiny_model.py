@@ -230,7 +230,7 @@ def write_model(directory, thinking, endless, slow):
 
     def write(name, value):
         text = json.dumps(value, indent=2, ensure_ascii=False) + "\n"
-        (directory / name).write_text(text, encoding="utf-8", newline="\n")
+        (directory / name).write_bytes(text.encode())
 
     (directory / "model.safetensors").write_bytes(weights.bytes())
     write(
