@@ -7,6 +7,7 @@ pub mod api;
 pub mod config;
 pub mod events;
 pub mod install;
+pub mod login;
 pub mod logs;
 pub mod paths;
 pub mod process;

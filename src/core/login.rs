@@ -1,0 +1,411 @@
+//! Starting a runtime at login: what is handed to the system's own manager (systemd on Linux, launchd on macOS),
+//! and handing it over and taking it back.
+
+mod launchd;
+mod systemd;
+
+use std::ffi::OsStr;
+use std::io::Write as _;
+use std::path::{Path, PathBuf};
+use std::process::{Command, Stdio};
+
+use crate::core::programs::on_path;
+
+/// What starts things at login.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Manager {
+    /// The user's own systemd.
+    Systemd,
+    /// The user's launchd.
+    Launchd,
+}
+
+/// What is to be started at login.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Job {
+    /// The runtime's name.
+    pub runtime: &'static str,
+    /// The runtime's name in sentences.
+    pub title: &'static str,
+    /// The program that starts it: fusion itself.
+    pub fusion: PathBuf,
+    /// The environment variables it needs; a manager has an environment of its own.
+    pub environment: Vec<(String, String)>,
+    /// Where what fusion says at login is kept, for managers without a journal.
+    pub log: PathBuf,
+}
+
+/// Where this user's jobs lie.
+#[derive(Debug, Clone)]
+pub struct Places {
+    /// The home directory.
+    pub home: PathBuf,
+    /// The platform's configuration directory.
+    pub config: PathBuf,
+    /// The user's number.
+    pub user: u32,
+}
+
+/// What was done, in the order in which it was done.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Step {
+    /// A file was written.
+    Wrote(PathBuf),
+    /// A file was removed.
+    Removed(PathBuf),
+    /// A command ran and succeeded.
+    Ran(String),
+}
+
+/// Why a job could not be handed over or taken back.
+#[derive(Debug, thiserror::Error)]
+pub enum LoginError {
+    /// The manager is not here.
+    #[error("there is no {program} on PATH")]
+    NoManager {
+        /// The manager's command.
+        program: &'static str,
+    },
+    /// The job's file is there and somebody else wrote it.
+    #[error("{path} was not written by fusion")]
+    Foreign {
+        /// The file.
+        path: PathBuf,
+    },
+    /// A path cannot be written into the job's file.
+    #[error("{path} is not text")]
+    NotText {
+        /// The path.
+        path: PathBuf,
+    },
+    /// The job's file cannot be read, written or removed.
+    #[error("cannot {what} {path}")]
+    File {
+        /// What was tried, as a verb.
+        what: &'static str,
+        /// The file.
+        path: PathBuf,
+        /// What the system said.
+        source: std::io::Error,
+    },
+    /// The manager's command cannot be run.
+    #[error("cannot run {program}")]
+    Run {
+        /// The command's path.
+        program: PathBuf,
+        /// What the system said.
+        source: std::io::Error,
+    },
+    /// The manager refused.
+    #[error("`{command}` failed: {output}")]
+    Refused {
+        /// The command line.
+        command: String,
+        /// The last line of what it printed.
+        output: String,
+    },
+}
+
+/// In the first lines of every job's file, so that no other file is ever replaced or removed.
+const MARK: &str = "Written by `fusion";
+
+impl Manager {
+    /// The one of this platform.
+    pub fn native() -> Self {
+        if cfg!(target_os = "macos") { Self::Launchd } else { Self::Systemd }
+    }
+
+    /// The file that describes the job of `runtime`.
+    pub fn file(self, runtime: &str, places: &Places) -> PathBuf {
+        match self {
+            Self::Systemd => places.config.join("systemd/user").join(systemd::unit_name(runtime)),
+            Self::Launchd => {
+                places.home.join("Library/LaunchAgents").join(format!("{}.plist", launchd::label(runtime)))
+            }
+        }
+    }
+
+    /// The content of that file.
+    pub fn text(self, job: &Job) -> Result<String, LoginError> {
+        let fusion = job.fusion.to_str().ok_or_else(|| LoginError::NotText { path: job.fusion.clone() })?;
+        match self {
+            Self::Systemd => Ok(systemd::unit(job, fusion)),
+            Self::Launchd => {
+                let log = job.log.to_str().ok_or_else(|| LoginError::NotText { path: job.log.clone() })?;
+                Ok(launchd::agent(job, fusion, log))
+            }
+        }
+    }
+
+    fn program(self) -> &'static str {
+        match self {
+            Self::Systemd => "systemctl",
+            Self::Launchd => "launchctl",
+        }
+    }
+
+    /// The commands after the file was written.
+    fn load(self, runtime: &str, file: &str, user: u32) -> Vec<Order> {
+        match self {
+            Self::Systemd => systemd::load(runtime),
+            Self::Launchd => launchd::load(runtime, file, user),
+        }
+    }
+
+    /// The commands before the file is removed, and those after it.
+    fn unload(self, runtime: &str, user: u32) -> (Vec<Order>, Vec<Order>) {
+        match self {
+            Self::Systemd => systemd::unload(runtime),
+            Self::Launchd => launchd::unload(runtime, user),
+        }
+    }
+}
+
+/// The arguments of one command to the manager.
+#[derive(Debug, PartialEq, Eq)]
+struct Order {
+    arguments: Vec<String>,
+    /// Whether the manager may refuse, because there may be nothing to do.
+    may_fail: bool,
+}
+
+impl Order {
+    fn new(arguments: &[&str]) -> Self {
+        Self { arguments: arguments.iter().map(ToString::to_string).collect(), may_fail: false }
+    }
+
+    fn may_fail(arguments: &[&str]) -> Self {
+        Self { may_fail: true, ..Self::new(arguments) }
+    }
+}
+
+/// Whether fusion handed over the job of `runtime`.
+pub fn is_enabled(manager: Manager, runtime: &str, places: &Places) -> bool {
+    own_file(&manager.file(runtime, places)).unwrap_or(false)
+}
+
+/// Writes the job's file, replacing an older one of fusion's own, and has the manager load it, which starts it now
+/// too. A manager that refuses leaves no file behind. `search` is the value of `PATH`.
+pub fn enable(
+    manager: Manager,
+    job: &Job,
+    places: &Places,
+    search: Option<&OsStr>,
+) -> Result<Vec<Step>, LoginError> {
+    let program = find_program(manager, search)?;
+    let path = manager.file(job.runtime, places);
+    let text = manager.text(job)?;
+    let file = path.to_str().ok_or_else(|| LoginError::NotText { path: path.clone() })?;
+    own_file(&path)?;
+    write(&path, &text)?;
+    let mut steps = vec![Step::Wrote(path.clone())];
+    let loaded = run_all(&program, &manager.load(job.runtime, file, places.user), &mut steps);
+    if let Err(error) = loaded {
+        // Whatever the manager did with the file, without it nothing starts at the next login.
+        let _ = std::fs::remove_file(&path);
+        return Err(error);
+    }
+    Ok(steps)
+}
+
+/// Has the manager forget the job and removes its file; what it started runs on. Nothing to do is no error.
+pub fn disable(
+    manager: Manager,
+    runtime: &str,
+    places: &Places,
+    search: Option<&OsStr>,
+) -> Result<Vec<Step>, LoginError> {
+    let path = manager.file(runtime, places);
+    let mut steps = Vec::new();
+    if own_file(&path)? {
+        let program = find_program(manager, search)?;
+        let (before, after) = manager.unload(runtime, places.user);
+        run_all(&program, &before, &mut steps)?;
+        std::fs::remove_file(&path).map_err(|source| LoginError::File {
+            what: "remove",
+            path: path.clone(),
+            source,
+        })?;
+        steps.push(Step::Removed(path));
+        run_all(&program, &after, &mut steps)?;
+    }
+    Ok(steps)
+}
+
+fn find_program(manager: Manager, search: Option<&OsStr>) -> Result<PathBuf, LoginError> {
+    on_path(manager.program(), search).ok_or(LoginError::NoManager { program: manager.program() })
+}
+
+/// Whether there is a file, which then must be fusion's own.
+fn own_file(path: &Path) -> Result<bool, LoginError> {
+    match std::fs::read(path) {
+        Ok(bytes) if String::from_utf8_lossy(&bytes).contains(MARK) => Ok(true),
+        Ok(_) => Err(LoginError::Foreign { path: path.to_owned() }),
+        Err(error) if error.kind() == std::io::ErrorKind::NotFound => Ok(false),
+        Err(source) => Err(LoginError::File { what: "read", path: path.to_owned(), source }),
+    }
+}
+
+fn write(path: &Path, text: &str) -> Result<(), LoginError> {
+    let directory = path.parent().unwrap_or(Path::new("/"));
+    std::fs::create_dir_all(directory)
+        .and_then(|()| {
+            let mut file = tempfile::NamedTempFile::new_in(directory)?;
+            file.write_all(text.as_bytes())?;
+            file.as_file().sync_all()?;
+            file.persist(path)?;
+            Ok(())
+        })
+        .map_err(|source| LoginError::File { what: "write", path: path.to_owned(), source })
+}
+
+fn run_all(program: &Path, orders: &[Order], steps: &mut Vec<Step>) -> Result<(), LoginError> {
+    orders.iter().try_for_each(|order| run(program, order, steps))
+}
+
+fn run(program: &Path, order: &Order, steps: &mut Vec<Step>) -> Result<(), LoginError> {
+    let output = Command::new(program)
+        .args(&order.arguments)
+        .stdin(Stdio::null())
+        .output()
+        .map_err(|source| LoginError::Run { program: program.to_owned(), source })?;
+    let name = program.file_name().unwrap_or_default().to_string_lossy();
+    let command = format!("{name} {}", order.arguments.join(" "));
+    if output.status.success() {
+        steps.push(Step::Ran(command));
+    } else if !order.may_fail {
+        let printed = [output.stdout, output.stderr].concat();
+        let printed = String::from_utf8_lossy(&printed);
+        let said = printed.lines().rev().find(|line| !line.trim().is_empty()).unwrap_or("no reason given");
+        return Err(LoginError::Refused { command, output: said.trim().to_owned() });
+    }
+    Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use std::os::unix::fs::PermissionsExt as _;
+
+    use super::*;
+
+    pub(super) fn job() -> Job {
+        Job {
+            runtime: "mlx",
+            title: "MLX",
+            fusion: PathBuf::from("/usr/bin/fusion"),
+            environment: vec![
+                ("PATH".to_owned(), "/usr/bin:/opt/100%".to_owned()),
+                ("FUSION_CONFIG_DIR".to_owned(), "/home/a \"b\" & <c>".to_owned()),
+            ],
+            log: PathBuf::from("/config/mlx/login.log"),
+        }
+    }
+
+    /// A home directory, and a manager's command that writes its arguments to `calls` and then runs `script`.
+    struct Desk {
+        root: tempfile::TempDir,
+        places: Places,
+    }
+
+    impl Desk {
+        fn new(manager: Manager, script: &str) -> Self {
+            let root = tempfile::tempdir().unwrap();
+            let home = root.path().join("home");
+            let program = root.path().join(manager.program());
+            let calls = root.path().join("calls");
+            let text = format!("#!/bin/sh\necho \"$*\" >> '{}'\n{script}\n", calls.display());
+            std::fs::write(&program, text).unwrap();
+            std::fs::set_permissions(&program, std::fs::Permissions::from_mode(0o755)).unwrap();
+            let places = Places { config: home.join(".config"), home, user: 501 };
+            Self { root, places }
+        }
+
+        fn enable(&self, manager: Manager) -> Result<Vec<Step>, LoginError> {
+            enable(manager, &job(), &self.places, Some(self.root.path().as_os_str()))
+        }
+
+        fn disable(&self, manager: Manager) -> Result<Vec<Step>, LoginError> {
+            disable(manager, "mlx", &self.places, Some(self.root.path().as_os_str()))
+        }
+
+        fn calls(&self) -> String {
+            std::fs::read_to_string(self.root.path().join("calls")).unwrap_or_default()
+        }
+    }
+
+    #[test]
+    fn enabling_writes_and_loads_and_disabling_unloads_and_removes() {
+        for manager in [Manager::Systemd, Manager::Launchd] {
+            let desk = Desk::new(manager, "");
+            let file = manager.file("mlx", &desk.places);
+            assert!(!is_enabled(manager, "mlx", &desk.places));
+
+            let steps = desk.enable(manager).unwrap();
+            assert_eq!(steps[0], Step::Wrote(file.clone()));
+            assert_eq!(std::fs::read_to_string(&file).unwrap(), manager.text(&job()).unwrap());
+            assert!(is_enabled(manager, "mlx", &desk.places));
+
+            // Once more replaces it.
+            desk.enable(manager).unwrap();
+
+            let steps = desk.disable(manager).unwrap();
+            assert!(steps.contains(&Step::Removed(file.clone())));
+            assert!(!file.exists());
+            assert_eq!(desk.disable(manager).unwrap(), []);
+        }
+    }
+
+    #[test]
+    fn systemd_is_told_in_this_order() {
+        let desk = Desk::new(Manager::Systemd, "");
+        desk.enable(Manager::Systemd).unwrap();
+        desk.disable(Manager::Systemd).unwrap();
+        assert_eq!(
+            desk.calls(),
+            "--user daemon-reload\n\
+             --user enable --now --no-block fusion-mlx.service\n\
+             --user disable fusion-mlx.service\n\
+             --user daemon-reload\n"
+        );
+    }
+
+    #[test]
+    fn a_manager_that_refuses_leaves_no_file_and_is_quoted() {
+        let desk =
+            Desk::new(Manager::Systemd, "echo 'Failed to connect to bus: No medium found' >&2; exit 1");
+        let error = desk.enable(Manager::Systemd).unwrap_err();
+        assert_eq!(
+            error.to_string(),
+            "`systemctl --user daemon-reload` failed: Failed to connect to bus: No medium found"
+        );
+        assert!(!Manager::Systemd.file("mlx", &desk.places).exists());
+    }
+
+    #[test]
+    fn an_agent_that_was_not_loaded_is_no_reason_to_fail() {
+        let desk = Desk::new(Manager::Launchd, "case $1 in bootout) exit 3 ;; esac");
+        desk.enable(Manager::Launchd).unwrap();
+        desk.disable(Manager::Launchd).unwrap();
+    }
+
+    #[test]
+    fn a_file_of_somebody_else_is_neither_replaced_nor_removed() {
+        let desk = Desk::new(Manager::Systemd, "");
+        let file = Manager::Systemd.file("mlx", &desk.places);
+        std::fs::create_dir_all(file.parent().unwrap()).unwrap();
+        std::fs::write(&file, "[Unit]\n").unwrap();
+        for result in [desk.enable(Manager::Systemd), desk.disable(Manager::Systemd)] {
+            assert!(matches!(result, Err(LoginError::Foreign { path }) if path == file));
+        }
+        assert_eq!(std::fs::read_to_string(&file).unwrap(), "[Unit]\n");
+        assert_eq!(desk.calls(), "");
+    }
+
+    #[test]
+    fn without_a_manager_nothing_is_written() {
+        let desk = Desk::new(Manager::Launchd, "");
+        let error = desk.enable(Manager::Systemd).unwrap_err();
+        assert_eq!(error.to_string(), "there is no systemctl on PATH");
+        assert!(!Manager::Systemd.file("mlx", &desk.places).exists());
+    }
+}

@@ -1,0 +1,131 @@
+//! The launchd agent that starts a runtime, as text (launchd.plist(5), launchctl(1)).
+
+use super::{Job, MARK, Order};
+
+/// The agent of `runtime`.
+pub(super) fn label(runtime: &str) -> String {
+    format!("fusion.{runtime}")
+}
+
+/// The agent's property list.
+///
+/// `up` ends as soon as the runtime is ready; without `AbandonProcessGroup` launchd might then end the runtime.
+/// Without `ProcessType`, launchd holds back CPU and I/O.
+pub(super) fn agent(job: &Job, fusion: &str, log: &str) -> String {
+    let runtime = job.runtime;
+    let environment: Vec<String> = job
+        .environment
+        .iter()
+        .map(|(name, value)| {
+            format!("\t\t<key>{}</key>\n\t\t<string>{}</string>\n", escaped(name), escaped(value))
+        })
+        .collect();
+    let environment = environment.concat();
+    format!(
+        "<?xml version=\"1.0\" encoding=\"UTF-8\"?>\n\
+         <!-- {MARK} {runtime} enable`, removed by `fusion {runtime} disable`. -->\n\
+         <!DOCTYPE plist PUBLIC \"-//Apple//DTD PLIST 1.0//EN\" \"http://www.apple.com/DTDs/PropertyList-1.0.dtd\">\n\
+         <plist version=\"1.0\">\n\
+         <dict>\n\
+         \t<key>Label</key>\n\
+         \t<string>{label}</string>\n\
+         \t<key>ProgramArguments</key>\n\
+         \t<array>\n\
+         \t\t<string>{fusion}</string>\n\
+         \t\t<string>{runtime}</string>\n\
+         \t\t<string>up</string>\n\
+         \t</array>\n\
+         \t<key>EnvironmentVariables</key>\n\
+         \t<dict>\n\
+         {environment}\
+         \t</dict>\n\
+         \t<key>RunAtLoad</key>\n\
+         \t<true/>\n\
+         \t<key>AbandonProcessGroup</key>\n\
+         \t<true/>\n\
+         \t<key>ProcessType</key>\n\
+         \t<string>Interactive</string>\n\
+         \t<key>StandardOutPath</key>\n\
+         \t<string>{log}</string>\n\
+         \t<key>StandardErrorPath</key>\n\
+         \t<string>{log}</string>\n\
+         </dict>\n\
+         </plist>\n",
+        label = label(runtime),
+        fusion = escaped(fusion),
+        log = escaped(log),
+    )
+}
+
+/// An agent that is loaded already must go first; one that the user disabled by hand must be allowed again.
+pub(super) fn load(runtime: &str, file: &str, user: u32) -> Vec<Order> {
+    let domain = format!("gui/{user}");
+    let service = format!("{domain}/{}", label(runtime));
+    vec![
+        Order::may_fail(&["bootout", &service]),
+        Order::new(&["enable", &service]),
+        Order::new(&["bootstrap", &domain, file]),
+    ]
+}
+
+pub(super) fn unload(runtime: &str, user: u32) -> (Vec<Order>, Vec<Order>) {
+    (vec![Order::may_fail(&["bootout", &format!("gui/{user}/{}", label(runtime))])], Vec::new())
+}
+
+fn escaped(text: &str) -> String {
+    text.replace('&', "&amp;").replace('<', "&lt;").replace('>', "&gt;")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::tests::job;
+    use super::*;
+
+    #[test]
+    fn the_agent() {
+        insta::assert_snapshot!(agent(&job(), "/opt/a & b/fusion", "/config/mlx/login.log"), @r#"
+<?xml version="1.0" encoding="UTF-8"?>
+<!-- Written by `fusion mlx enable`, removed by `fusion mlx disable`. -->
+<!DOCTYPE plist PUBLIC "-//Apple//DTD PLIST 1.0//EN" "http://www.apple.com/DTDs/PropertyList-1.0.dtd">
+<plist version="1.0">
+<dict>
+	<key>Label</key>
+	<string>fusion.mlx</string>
+	<key>ProgramArguments</key>
+	<array>
+		<string>/opt/a &amp; b/fusion</string>
+		<string>mlx</string>
+		<string>up</string>
+	</array>
+	<key>EnvironmentVariables</key>
+	<dict>
+		<key>PATH</key>
+		<string>/usr/bin:/opt/100%</string>
+		<key>FUSION_CONFIG_DIR</key>
+		<string>/home/a "b" &amp; &lt;c&gt;</string>
+	</dict>
+	<key>RunAtLoad</key>
+	<true/>
+	<key>AbandonProcessGroup</key>
+	<true/>
+	<key>ProcessType</key>
+	<string>Interactive</string>
+	<key>StandardOutPath</key>
+	<string>/config/mlx/login.log</string>
+	<key>StandardErrorPath</key>
+	<string>/config/mlx/login.log</string>
+</dict>
+</plist>
+"#);
+    }
+
+    #[test]
+    fn loading_replaces_an_agent_that_is_loaded_already() {
+        let words: Vec<String> =
+            load("mlx", "/a.plist", 501).iter().map(|order| order.arguments.join(" ")).collect();
+        assert_eq!(
+            words,
+            ["bootout gui/501/fusion.mlx", "enable gui/501/fusion.mlx", "bootstrap gui/501 /a.plist"]
+        );
+    }
+}
