@@ -7,6 +7,7 @@ pub mod terminal_filter;
 pub mod ui;
 
 use std::ffi::OsString;
+use std::io::Write as _;
 
 use clap::{Arg, ArgAction, ArgMatches, Command, FromArgMatches as _, Subcommand};
 
@@ -121,6 +122,9 @@ fn global_arguments() -> [Arg; 3] {
 /// Parses, dispatches, prints what failed.
 pub fn main(table: Table, arguments: impl IntoIterator<Item = OsString>, environment: Environment) -> Exit {
     let arguments: Vec<OsString> = arguments.into_iter().collect();
+    if let Some(shell) = &environment.completing_shell {
+        return complete(table, &environment, &shell.to_string_lossy(), &arguments);
+    }
     let mut command = command(table).color(ui::color_choice(&arguments, &environment));
     let matches = match command.try_get_matches_from_mut(arguments) {
         Ok(matches) => matches,
@@ -137,6 +141,13 @@ pub fn main(table: Table, arguments: impl IntoIterator<Item = OsString>, environ
         Ok(exit) => exit,
         Err(failure) => ui.failure(&failure),
     }
+}
+
+/// Tells a shell what may come next. It shows no message, so there is none.
+fn complete(table: Table, environment: &Environment, shell: &str, arguments: &[OsString]) -> Exit {
+    let candidates = commands::completions::candidates(table, environment, shell, arguments);
+    let written = candidates.and_then(|candidates| std::io::stdout().write_all(&candidates).ok());
+    if written.is_some() { Exit::Done } else { Exit::Failed }
 }
 
 /// The version, or the short help of a command that needs a subcommand and got none.

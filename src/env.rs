@@ -4,6 +4,9 @@ use std::ffi::OsString;
 use std::io::IsTerminal;
 use std::path::PathBuf;
 
+/// By which a completion script tells for which shell it asks; see `cli::commands::completions`.
+pub const COMPLETION_VARIABLE: &str = "_FUSION_COMPLETE";
+
 /// Everything fusion takes from its process, read once; tests build their own.
 #[derive(Debug, Clone, Default)]
 #[allow(clippy::struct_excessive_bools)] // Independent facts about the process, not a state machine.
@@ -30,6 +33,8 @@ pub struct Environment {
     pub stdout_is_terminal: bool,
     /// Standard error is a terminal.
     pub stderr_is_terminal: bool,
+    /// [`COMPLETION_VARIABLE`]: the shell that asks what may come next, instead of running a command.
+    pub completing_shell: Option<OsString>,
     /// The variables by which the Hugging Face tools find their cache and hub.
     pub hugging_face: HuggingFaceVariables,
 }
@@ -63,6 +68,7 @@ impl Environment {
             stdin_is_terminal: std::io::stdin().is_terminal(),
             stdout_is_terminal: std::io::stdout().is_terminal(),
             stderr_is_terminal: std::io::stderr().is_terminal(),
+            completing_shell: variable(COMPLETION_VARIABLE),
             hugging_face: HuggingFaceVariables {
                 hub_cache: directory("HF_HUB_CACHE"),
                 home: directory("HF_HOME"),

@@ -1,13 +1,57 @@
-//! `fusion man`.
+//! `fusion man`: the manual pages, from the same tree as the help.
 
-use crate::cli::Context;
+use std::fs;
+use std::path::{Path, PathBuf};
+
+use clap::Command;
+use clap_mangen::Man;
+
 use crate::cli::error::{Exit, Failure};
+use crate::cli::{self, Context};
 
-/// Print the manual pages
+/// Print the manual page, or write one for each command
+///
+/// Without --out it prints the main page, for `fusion man | man -l -` on Linux and `fusion man | mandoc -a` on macOS.
 #[derive(Debug, clap::Args)]
-pub struct Args {}
+pub struct Args {
+    /// Write a page for each command into this directory, which is made when it is missing
+    #[arg(long, value_name = "DIR")]
+    out: Option<PathBuf>,
+}
 
 /// Runs the command.
-pub fn run(_context: &Context, _args: &Args) -> Result<Exit, Failure> {
-    Err(Failure::new(Exit::Failed, "man is not there yet"))
+pub fn run(context: &Context, args: &Args) -> Result<Exit, Failure> {
+    let mut command = cli::command(context.table).disable_help_subcommand(true);
+    command.build();
+    match &args.out {
+        None => context.ui.result(&String::from_utf8_lossy(&page(&command)))?,
+        Some(directory) => {
+            fs::create_dir_all(directory).map_err(|error| cannot_write(directory, &error))?;
+            let written = write_pages(&command, directory)?;
+            context.ui.note(&format!("{written} pages written to {}", directory.display()));
+        }
+    }
+    Ok(Exit::Done)
+}
+
+/// Writes the page of `command` and of every command below it; gives their number.
+fn write_pages(command: &Command, directory: &Path) -> Result<usize, Failure> {
+    let file = directory.join(Man::new(command.clone()).get_filename());
+    fs::write(&file, page(command)).map_err(|error| cannot_write(&file, &error))?;
+    let visible = command.get_subcommands().filter(|command| !command.is_hide_set());
+    visible.map(|command| write_pages(command, directory)).try_fold(1, |sum, written| Ok(sum + written?))
+}
+
+/// The page in roff. The version heads every page, not only the first.
+fn page(command: &Command) -> Vec<u8> {
+    let mut page = Vec::new();
+    let source = concat!("fusion ", env!("CARGO_PKG_VERSION"));
+    let written = Man::new(command.clone()).source(source).manual("fusion manual").render(&mut page);
+    written.expect("a Vec takes every byte");
+    page
+}
+
+fn cannot_write(path: &Path, error: &std::io::Error) -> Failure {
+    let message = format!("cannot write {}", path.display());
+    Failure { causes: vec![error.to_string()], ..Failure::new(Exit::Failed, message) }
 }
