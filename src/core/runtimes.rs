@@ -37,6 +37,11 @@ pub trait Runtime: Sync {
     /// The program that is started when the configuration has no `command`; see [`crate::core::programs`].
     fn program(&self) -> &'static str;
 
+    /// The arguments that come with that program; `command` in the configuration stands for both.
+    fn program_args(&self) -> &'static [&'static str] {
+        &[]
+    }
+
     /// How fusion installs that program; `None` when the user must.
     fn recipe(&self) -> Option<Recipe> {
         None
@@ -60,6 +65,17 @@ pub trait Runtime: Sync {
     /// Whether a server that answers [`Runtime::status_probe`] may still be unable to generate, so that `up` must
     /// see a one-token chat succeed.
     fn ready_needs_generation(&self) -> bool;
+
+    /// What the answer to a one-token chat means.
+    fn read_generation(&self, status: u16, body: &[u8]) -> Generation {
+        Generation::by_status(status, body)
+    }
+
+    /// A model name that means whichever model the server was started with, so that asking a server that somebody
+    /// else started does not make it load another one; `None` when there is no such name.
+    fn resident_model(&self) -> Option<&'static str> {
+        None
+    }
 
     /// How a model name is turned into exactly what the server must be told, and whether its files are on this
     /// machine; `None` when only the server knows.
@@ -151,8 +167,43 @@ pub enum Answer {
     Ready(ServerFacts),
     /// This kind of runtime, but not able to answer requests now; why, in words.
     NotReady(String),
+    /// This kind of runtime, and it will not be able to answer until it is started anew; why, in words.
+    Broken(String),
     /// Something else; what it said, in words.
     SomethingElse(String),
+}
+
+/// What the answer to a one-token chat means.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Generation {
+    /// It generates.
+    Works,
+    /// Not now; why, in words.
+    NotYet(String),
+    /// The model is not there; what the server said.
+    ModelMissing(String),
+    /// Asking again would change nothing; what the server said.
+    Refused(String),
+}
+
+impl Generation {
+    /// The common meaning of HTTP status codes.
+    pub fn by_status(status: u16, body: &[u8]) -> Self {
+        let json = serde_json::from_slice::<serde_json::Value>(body).unwrap_or_default();
+        match status {
+            200 if json["choices"].is_array() => Self::Works,
+            404 => Self::ModelMissing(error_words(status, &json)),
+            429 | 500.. => Self::NotYet(error_words(status, &json)),
+            _ => Self::Refused(error_words(status, &json)),
+        }
+    }
+}
+
+/// What a server says in its error, `{"error": {"message": "..."}}` or `{"error": "..."}`.
+fn error_words(status: u16, body: &serde_json::Value) -> String {
+    let error = &body["error"];
+    let words = error["message"].as_str().or_else(|| error.as_str());
+    words.map_or_else(|| format!("HTTP {status}"), str::to_owned)
 }
 
 /// What an answer tells about the server.

@@ -3,7 +3,8 @@
 use std::path::Path;
 
 use super::{
-    Answer, Defaults, Launch, Model, ModelPlaces, Probe, PythonPackage, Recipe, Runtime, ServerFacts,
+    Answer, Defaults, Generation, Launch, Model, ModelPlaces, Probe, PythonPackage, Recipe, Runtime,
+    ServerFacts,
 };
 use crate::core::config::ServerConfig;
 
@@ -90,6 +91,19 @@ impl Runtime for Mlx {
         }
     }
 
+    /// Any failure to load a model is a 404 (server.py: handle_completion), so the words must tell.
+    fn read_generation(&self, status: u16, body: &[u8]) -> Generation {
+        match Generation::by_status(status, body) {
+            Generation::ModelMissing(words) if !says_missing(&words) => Generation::Refused(words),
+            other => other,
+        }
+    }
+
+    /// `--model` is the model of the requests that name this one (server.py: `default_model`).
+    fn resident_model(&self) -> Option<&'static str> {
+        Some("default_model")
+    }
+
     fn fetch_command(&self, model: &str) -> String {
         format!("hf download {model}")
     }
@@ -106,10 +120,17 @@ fn local_directory(name: &str, places: &ModelPlaces) -> Option<String> {
     path.into_os_string().into_string().ok()
 }
 
+/// The words of `huggingface_hub` for a repository that is neither cached nor on the hub.
+fn says_missing(words: &str) -> bool {
+    ["not found", "Not Found", "Cannot find"].iter().any(|phrase| words.contains(phrase))
+}
+
 fn read_health(status: u16, body: &[u8]) -> Answer {
     let json = serde_json::from_slice::<serde_json::Value>(body).unwrap_or_default();
     match (status, json["status"].as_str()) {
         (200, Some("ok")) => Answer::Ready(ServerFacts::default()),
+        // Since version 0.32: the thread that loads the model and generates has died (server.py: is_healthy).
+        (503, Some("unavailable")) => Answer::Broken("its generation thread died".to_owned()),
         (503, Some(reason)) => Answer::NotReady(reason.to_owned()),
         _ => Answer::SomethingElse(format!("HTTP {status} to /health")),
     }

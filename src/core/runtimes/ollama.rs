@@ -45,12 +45,13 @@ impl Runtime for Ollama {
         }
     }
 
+    fn program_args(&self) -> &'static [&'static str] {
+        &["serve"]
+    }
+
     /// `OLLAMA_HOST` is the only way to set the address (envconfig/config.go).
     fn launch(&self, server: &ServerConfig, _model: Option<&Model>) -> Launch {
-        Launch {
-            args: vec!["serve".to_owned()],
-            env: vec![("OLLAMA_HOST".to_owned(), server.address.to_string())],
-        }
+        Launch { args: Vec::new(), env: vec![("OLLAMA_HOST".to_owned(), server.address.to_string())] }
     }
 
     /// The port accepts connections before HTTP answers, and this path needs no model (server/routes.go).
