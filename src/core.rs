@@ -9,6 +9,7 @@ pub mod events;
 pub mod install;
 pub mod login;
 pub mod logs;
+pub mod models;
 pub mod paths;
 pub mod process;
 pub mod programs;
