@@ -1,0 +1,501 @@
+//! The Hugging Face hub's cache on disk: which models it holds, what they use, and removing them.
+//!
+//! Layout (<https://huggingface.co/docs/huggingface_hub/guides/manage-cache>): `models--ORG--NAME/` with
+//! `refs/main` (a commit), `snapshots/<commit>/` (links into `blobs/`), and `blobs/` (the files, named by their
+//! hash; `*.incomplete` while they are downloaded). `.locks/models--ORG--NAME/<hash>.lock` is held during the
+//! download of a file. Newer hub tools keep files of several models once, in `blobs/` beside the models, with a list
+//! of who refers to them.
+
+use std::collections::BTreeSet;
+use std::fs::{self, File, Metadata, TryLockError};
+use std::io;
+use std::os::unix::fs::MetadataExt as _;
+use std::path::{Component, Path, PathBuf};
+use std::time::SystemTime;
+
+/// The marker by which the hub's tool recognises its store of shared files, and the layout that is known here.
+const SHARED_STORE_MARKER: (&str, &str) = (".huggingface-shared-blobs", "1\n");
+
+/// A hub cache; it need not exist.
+#[derive(Debug, Clone)]
+pub struct HubCache {
+    root: PathBuf,
+}
+
+/// One model in the cache, complete or not.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct CachedModel {
+    /// `ORG/NAME`.
+    pub name: String,
+    /// Its directory in the cache.
+    pub directory: PathBuf,
+}
+
+/// What a cached model takes on the disk, and when.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct DiskUse {
+    /// The bytes of its files, each counted once.
+    pub bytes: u64,
+    /// When one of them was written last.
+    pub modified: Option<SystemTime>,
+    /// When one of them was read last, as far as the file system keeps that.
+    pub accessed: Option<SystemTime>,
+}
+
+/// Why the cache could not be used.
+#[derive(Debug, thiserror::Error)]
+pub enum HubCacheError {
+    /// The name is not one that the hub gives.
+    #[error("{name:?} is not the name of a model on the hub (ORG/NAME)")]
+    InvalidName {
+        /// The name.
+        name: String,
+    },
+    /// The model's directory leads out of the cache.
+    #[error("{path} is a symbolic link, and what it leads to is not part of the cache")]
+    Escapes {
+        /// The directory.
+        path: PathBuf,
+    },
+    /// A file of the model is being downloaded.
+    #[error("{name} is being downloaded by another program")]
+    Busy {
+        /// The model.
+        name: String,
+    },
+    /// The disk would not let us.
+    #[error("cannot {what} {path}")]
+    Io {
+        /// What was tried, as a verb.
+        what: &'static str,
+        /// On which file or directory.
+        path: PathBuf,
+        /// What the system said.
+        source: io::Error,
+    },
+}
+
+impl HubCache {
+    /// The cache in the directory `root`.
+    pub fn new(root: impl Into<PathBuf>) -> Self {
+        Self { root: root.into() }
+    }
+
+    /// The directory.
+    pub fn root(&self) -> &Path {
+        &self.root
+    }
+
+    /// Every model in it, by name.
+    pub fn models(&self) -> Result<Vec<CachedModel>, HubCacheError> {
+        let entries = match fs::read_dir(&self.root) {
+            Ok(entries) => entries,
+            Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(Vec::new()),
+            Err(source) => return Err(HubCacheError::Io { what: "read", path: self.root.clone(), source }),
+        };
+        let mut models: Vec<CachedModel> = entries.filter_map(|entry| cached_model(&entry.ok()?)).collect();
+        models.sort_by(|one, other| one.name.cmp(&other.name));
+        Ok(models)
+    }
+
+    /// The model called `name`, which may not be there.
+    pub fn model(&self, name: &str) -> Result<CachedModel, HubCacheError> {
+        if !is_model_name(name) {
+            return Err(HubCacheError::InvalidName { name: name.to_owned() });
+        }
+        Ok(CachedModel { name: name.to_owned(), directory: self.root.join(folder_name(name)) })
+    }
+
+    /// Removes the model and everything that only it uses; gives the bytes that became free.
+    ///
+    /// First what makes it look whole, then the files: interrupted half-way, it is incomplete and can be removed again.
+    pub fn remove(&self, model: &CachedModel) -> Result<u64, HubCacheError> {
+        let metadata =
+            fs::symlink_metadata(&model.directory).map_err(io_error("remove", &model.directory))?;
+        if metadata.is_symlink() {
+            return Err(HubCacheError::Escapes { path: model.directory.clone() });
+        }
+        if self.is_downloading(model) {
+            return Err(HubCacheError::Busy { name: model.name.clone() });
+        }
+        let shared = self.shared_files(model);
+        let mut freed = own_bytes(&model.directory);
+        for part in ["refs", "snapshots"] {
+            remove_directory(&model.directory.join(part))?;
+        }
+        remove_directory(&model.directory)?;
+        remove_directory(&self.locks(model))?;
+        freed += shared.iter().map(|file| self.sweep_shared_file(file)).sum::<u64>();
+        Ok(freed)
+    }
+
+    /// Removes what downloads that were cut off left behind and no later download can use: the hub's tool names such
+    /// a file `<hash>.<random>.incomplete`. (Older tools name it `<hash>.incomplete`, and resume it.)
+    pub fn remove_leftovers(&self, model: &CachedModel) -> Result<(), HubCacheError> {
+        for path in files_of(&model.directory.join("blobs")) {
+            let name = path.file_name().unwrap_or_default().to_string_lossy().into_owned();
+            let Some((hash, _random)) =
+                name.strip_suffix(".incomplete").and_then(|stem| stem.split_once('.'))
+            else {
+                continue;
+            };
+            if !is_locked(&self.locks(model).join(format!("{hash}.lock"))) {
+                fs::remove_file(&path).map_err(io_error("remove", &path))?;
+            }
+        }
+        Ok(())
+    }
+
+    /// Whether some program is downloading a file of the model now.
+    pub fn is_downloading(&self, model: &CachedModel) -> bool {
+        files_of(&self.locks(model)).iter().any(|lock| is_locked(lock))
+    }
+
+    fn locks(&self, model: &CachedModel) -> PathBuf {
+        self.root.join(".locks").join(folder_name(&model.name))
+    }
+
+    /// The files in the shared store to which the model's blobs are links.
+    fn shared_files(&self, model: &CachedModel) -> BTreeSet<PathBuf> {
+        let store = self.root.join("blobs");
+        let (marker, layout) = SHARED_STORE_MARKER;
+        if !fs::read_to_string(store.join(marker)).is_ok_and(|found| found == layout) {
+            return BTreeSet::new();
+        }
+        let Ok(store) = store.canonicalize() else { return BTreeSet::new() };
+        files_of(&model.directory.join("blobs"))
+            .iter()
+            .filter(|blob| blob.is_symlink())
+            .filter_map(|blob| blob.canonicalize().ok())
+            .filter(|file| file.strip_prefix(&store).is_ok_and(|rest| rest.components().count() == 2))
+            .collect()
+    }
+
+    /// Removes a shared file that nothing refers to any more; doubt leaves it.
+    fn sweep_shared_file(&self, file: &Path) -> u64 {
+        let beside = |suffix: &str| {
+            let mut name = file.file_name().unwrap_or_default().to_owned();
+            name.push(suffix);
+            file.with_file_name(name)
+        };
+        let (references, lock) = (beside(".refs"), beside(".lock"));
+        let Ok(text) = fs::read_to_string(&references) else { return 0 };
+        let still_used = text.lines().any(|line| {
+            let is_plain = Path::new(line).components().all(|part| matches!(part, Component::Normal(_)));
+            !is_plain || self.root.join(line).canonicalize().is_ok_and(|target| target == file)
+        });
+        let Ok(metadata) = fs::symlink_metadata(file) else { return 0 };
+        if still_used || is_locked(&lock) || fs::remove_file(file).is_err() {
+            return 0;
+        }
+        let _ = fs::remove_file(references); // The list of nothing; the hub's tool tolerates it.
+        metadata.len()
+    }
+}
+
+impl CachedModel {
+    /// The directory with the files of the newest `main`, if one was ever downloaded.
+    pub fn snapshot(&self) -> Option<PathBuf> {
+        let commit = self.commit()?;
+        let snapshot = self.directory.join("snapshots").join(commit);
+        snapshot.is_dir().then_some(snapshot)
+    }
+
+    /// The list of its files with their sizes, where the hub's tool has kept it (`trees/<commit>.json`).
+    pub fn expected_files(&self) -> Option<Vec<(String, u64)>> {
+        let tree = self.directory.join("trees").join(format!("{}.json", self.commit()?));
+        read_tree(&fs::read(tree).ok()?)
+    }
+
+    /// What it takes on the disk now, unfinished downloads included.
+    pub fn disk_use(&self) -> DiskUse {
+        let blobs = files_of(&self.directory.join("blobs"));
+        let loose = walk(&self.directory.join("snapshots")).into_iter().filter(|path| !path.is_symlink());
+        let files = blobs.into_iter().chain(loose).filter_map(|path| fs::metadata(path).ok());
+        let nothing = DiskUse { bytes: 0, modified: None, accessed: None };
+        files.fold(nothing, |sum, file| DiskUse {
+            bytes: sum.bytes + on_disk(&file),
+            modified: sum.modified.max(file.modified().ok()),
+            accessed: sum.accessed.max(file.accessed().ok()),
+        })
+    }
+
+    fn commit(&self) -> Option<String> {
+        let commit = fs::read_to_string(self.directory.join("refs/main")).ok()?;
+        let commit = commit.trim();
+        let is_hash = !commit.is_empty() && commit.bytes().all(|byte| byte.is_ascii_alphanumeric());
+        is_hash.then(|| commit.to_owned())
+    }
+}
+
+/// Whether the hub would give a model this name: `NAME` or `ORG/NAME` of ASCII letters, digits, `-`, `_`, `.`; no
+/// part begins or ends with `-` or `.`; never `--` or `..`
+/// (<https://github.com/huggingface/huggingface_hub>, `validate_repo_id`). Such a name cannot leave the cache.
+pub fn is_model_name(name: &str) -> bool {
+    let is_part = |part: &str| {
+        let known = |byte: u8| byte.is_ascii_alphanumeric() || matches!(byte, b'-' | b'_' | b'.');
+        let edge = |byte: Option<u8>| byte.is_some_and(|byte| byte.is_ascii_alphanumeric() || byte == b'_');
+        part.len() <= 96
+            && part.bytes().all(known)
+            && edge(part.bytes().next())
+            && edge(part.bytes().next_back())
+    };
+    name.split('/').count() <= 2
+        && name.split('/').all(is_part)
+        && !name.contains("--")
+        && !name.contains("..")
+}
+
+/// Reads a list of files as the hub's tool keeps it.
+fn read_tree(json: &[u8]) -> Option<Vec<(String, u64)>> {
+    let json: serde_json::Value = serde_json::from_slice(json).ok()?;
+    let files = json["files"].as_object()?;
+    files.iter().map(|(path, facts)| Some((path.clone(), facts["size"].as_u64()?))).collect()
+}
+
+fn folder_name(name: &str) -> String {
+    format!("models--{}", name.replace('/', "--"))
+}
+
+/// A directory that is a model; links and other kinds of entries are none.
+fn cached_model(entry: &fs::DirEntry) -> Option<CachedModel> {
+    let folder = entry.file_name().into_string().ok()?;
+    let name = folder.strip_prefix("models--")?.replacen("--", "/", 1);
+    let is_directory = entry.file_type().ok()?.is_dir();
+    (is_directory && is_model_name(&name)).then(|| CachedModel { name, directory: entry.path() })
+}
+
+/// The bytes that a file really occupies, at most its length: a file that is being written may have holes.
+fn on_disk(file: &Metadata) -> u64 {
+    file.len().min(file.blocks().saturating_mul(512))
+}
+
+/// The bytes of everything in a directory, links not followed.
+fn own_bytes(directory: &Path) -> u64 {
+    walk(directory).iter().filter_map(|path| fs::symlink_metadata(path).ok()).map(|file| file.len()).sum()
+}
+
+/// Everything in a directory that is no directory; nothing where it does not exist.
+fn files_of(directory: &Path) -> Vec<PathBuf> {
+    let entries = fs::read_dir(directory).into_iter().flatten().flatten();
+    entries
+        .filter(|entry| entry.file_type().is_ok_and(|kind| !kind.is_dir()))
+        .map(|entry| entry.path())
+        .collect()
+}
+
+/// As [`files_of`], of all directories below, too; links to directories are not followed.
+fn walk(directory: &Path) -> Vec<PathBuf> {
+    let mut files = files_of(directory);
+    let entries = fs::read_dir(directory).into_iter().flatten().flatten();
+    for entry in entries.filter(|entry| entry.file_type().is_ok_and(|kind| kind.is_dir())) {
+        files.extend(walk(&entry.path()));
+    }
+    files
+}
+
+/// Whether somebody holds the lock; the hub's tool locks with `flock`, as [`File::try_lock`] does.
+fn is_locked(lock: &Path) -> bool {
+    let Ok(file) = File::open(lock) else { return false };
+    matches!(file.try_lock(), Err(TryLockError::WouldBlock))
+}
+
+fn remove_directory(directory: &Path) -> Result<(), HubCacheError> {
+    match fs::remove_dir_all(directory) {
+        Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(()),
+        result => result.map_err(io_error("remove", directory)),
+    }
+}
+
+fn io_error(what: &'static str, path: &Path) -> impl FnOnce(io::Error) -> HubCacheError {
+    move |source| HubCacheError::Io { what, path: path.to_owned(), source }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    type Outcome = Result<(), Box<dyn std::error::Error>>;
+
+    /// A cache with one model of two files, laid out as the hub's tool does.
+    fn cache_with(name: &str) -> io::Result<(tempfile::TempDir, HubCache)> {
+        let root = tempfile::tempdir()?;
+        let model = root.path().join(folder_name(name));
+        let snapshot = model.join("snapshots/c0ffee");
+        for directory in [&snapshot, &model.join("refs"), &model.join("blobs")] {
+            fs::create_dir_all(directory)?;
+        }
+        fs::write(model.join("refs/main"), "c0ffee")?;
+        for (file, blob, bytes) in [("config.json", "aa", 100), ("model.safetensors", "bb", 20_000)] {
+            fs::write(model.join("blobs").join(blob), vec![b'x'; bytes])?;
+            std::os::unix::fs::symlink(format!("../../blobs/{blob}"), snapshot.join(file))?;
+        }
+        let cache = HubCache::new(root.path());
+        Ok((root, cache))
+    }
+
+    #[test]
+    fn names_that_would_leave_the_cache_are_no_names() {
+        for name in ["org/model", "gpt2", "mlx-community/Llama-3.2-3B-Instruct-4bit", "a_b/c.d"] {
+            assert!(is_model_name(name), "{name}");
+        }
+        let bad = [
+            "",
+            "/",
+            "..",
+            "../x",
+            "a/..",
+            "/etc/passwd",
+            "a/b/c",
+            "a//b",
+            "./a",
+            "a/.b",
+            "a b",
+            "a\nb",
+            "a--b",
+            "-a/b",
+            "a/b-",
+            "a/b.",
+            "~/x",
+            "é/x",
+            "a\\b",
+            "a/b\0",
+        ];
+        for name in bad {
+            assert!(!is_model_name(name), "{name:?}");
+        }
+        assert!(!is_model_name(&format!("org/{}", "x".repeat(97))));
+    }
+
+    #[test]
+    fn a_model_is_found_and_measured() -> Outcome {
+        let (_root, cache) = cache_with("org/tiny")?;
+        let models = cache.models()?;
+        assert_eq!(models.iter().map(|model| model.name.as_str()).collect::<Vec<_>>(), ["org/tiny"]);
+        assert_eq!(models[0].disk_use().bytes, 20_100);
+        assert!(models[0].snapshot().is_some_and(|snapshot| snapshot.ends_with("snapshots/c0ffee")));
+        assert_eq!(models[0], cache.model("org/tiny")?);
+        Ok(())
+    }
+
+    #[test]
+    fn a_cache_that_does_not_exist_is_empty() -> Outcome {
+        assert_eq!(HubCache::new("/nonexistent/hub").models()?, []);
+        Ok(())
+    }
+
+    #[test]
+    fn a_removed_model_leaves_nothing() -> Outcome {
+        let (root, cache) = cache_with("org/tiny")?;
+        let model = cache.model("org/tiny")?;
+        fs::create_dir_all(cache.locks(&model))?;
+        fs::write(cache.locks(&model).join("aa.lock"), "")?;
+        assert!(cache.remove(&model)? >= 20_100);
+        assert!(!model.directory.exists());
+        assert!(walk(root.path()).is_empty());
+        Ok(())
+    }
+
+    #[test]
+    fn a_model_directory_that_is_a_link_is_not_removed() -> Outcome {
+        let (_elsewhere, other) = cache_with("org/tiny")?;
+        let root = tempfile::tempdir()?;
+        let cache = HubCache::new(root.path());
+        let model = cache.model("org/tiny")?;
+        std::os::unix::fs::symlink(other.model("org/tiny")?.directory, &model.directory)?;
+        assert!(matches!(cache.remove(&model), Err(HubCacheError::Escapes { .. })));
+        assert_eq!(other.model("org/tiny")?.disk_use().bytes, 20_100);
+        assert_eq!(cache.models()?, []);
+        Ok(())
+    }
+
+    #[test]
+    fn links_out_of_a_model_are_removed_and_not_followed() -> Outcome {
+        let (_root, cache) = cache_with("org/tiny")?;
+        let outside = tempfile::tempdir()?;
+        fs::write(outside.path().join("precious"), "precious")?;
+        let model = cache.model("org/tiny")?;
+        std::os::unix::fs::symlink(outside.path(), model.directory.join("snapshots/link"))?;
+        cache.remove(&model)?;
+        assert_eq!(fs::read_to_string(outside.path().join("precious"))?, "precious");
+        Ok(())
+    }
+
+    #[test]
+    fn a_model_that_is_being_downloaded_is_not_removed() -> Outcome {
+        let (_root, cache) = cache_with("org/tiny")?;
+        let model = cache.model("org/tiny")?;
+        fs::create_dir_all(cache.locks(&model))?;
+        let lock = File::create(cache.locks(&model).join("bb.lock"))?;
+        lock.lock()?;
+        assert!(matches!(cache.remove(&model), Err(HubCacheError::Busy { .. })));
+        lock.unlock()?;
+        cache.remove(&model)?;
+        Ok(())
+    }
+
+    #[test]
+    fn leftovers_go_unless_they_are_being_written_or_can_be_resumed() -> Outcome {
+        let (_root, cache) = cache_with("org/tiny")?;
+        let model = cache.model("org/tiny")?;
+        fs::create_dir_all(cache.locks(&model))?;
+        let blobs = model.directory.join("blobs");
+        for name in ["cc.0a1b2c3d.incomplete", "dd.0a1b2c3d.incomplete", "ee.incomplete"] {
+            fs::write(blobs.join(name), "part")?;
+        }
+        let lock = File::create(cache.locks(&model).join("dd.lock"))?;
+        lock.lock()?;
+        cache.remove_leftovers(&model)?;
+        let mut left: Vec<_> = files_of(&blobs)
+            .iter()
+            .filter_map(|path| path.file_name()?.to_str().map(str::to_owned))
+            .collect();
+        left.sort();
+        assert_eq!(left, ["aa", "bb", "dd.0a1b2c3d.incomplete", "ee.incomplete"]);
+        Ok(())
+    }
+
+    #[test]
+    fn a_shared_file_goes_with_its_last_model() -> Outcome {
+        let (root, cache) = cache_with("org/one")?;
+        let store = root.path().join("blobs");
+        fs::create_dir_all(store.join("ab"))?;
+        fs::write(store.join(SHARED_STORE_MARKER.0), SHARED_STORE_MARKER.1)?;
+        fs::write(store.join("ab/abcd"), vec![b'x'; 5000])?;
+        fs::create_dir_all(root.path().join("models--org--two/blobs"))?;
+        for model in ["one", "two"] {
+            let link = root.path().join(format!("models--org--{model}/blobs/ff"));
+            std::os::unix::fs::symlink("../../blobs/ab/abcd", link)?;
+        }
+        fs::write(store.join("ab/abcd.refs"), "models--org--one/blobs/ff\nmodels--org--two/blobs/ff\n")?;
+        cache.remove(&cache.model("org/one")?)?;
+        assert!(store.join("ab/abcd").exists());
+        assert!(cache.remove(&cache.model("org/two")?)? >= 5000);
+        assert!(!store.join("ab/abcd").exists());
+        Ok(())
+    }
+
+    #[test]
+    fn a_shared_file_without_a_readable_list_stays() -> Outcome {
+        let (root, cache) = cache_with("org/one")?;
+        let store = root.path().join("blobs");
+        fs::create_dir_all(store.join("ab"))?;
+        fs::write(store.join(SHARED_STORE_MARKER.0), SHARED_STORE_MARKER.1)?;
+        fs::write(store.join("ab/abcd"), "x")?;
+        std::os::unix::fs::symlink("../../blobs/ab/abcd", root.path().join("models--org--one/blobs/ff"))?;
+        cache.remove(&cache.model("org/one")?)?;
+        assert!(store.join("ab/abcd").exists());
+        Ok(())
+    }
+
+    #[test]
+    fn a_commit_that_is_no_hash_is_not_followed() -> Outcome {
+        let (_root, cache) = cache_with("org/tiny")?;
+        let model = cache.model("org/tiny")?;
+        for commit in ["../../..", "", "/etc", "c0ffee/.."] {
+            fs::write(model.directory.join("refs/main"), commit)?;
+            assert_eq!(model.snapshot(), None, "{commit:?}");
+        }
+        Ok(())
+    }
+}
