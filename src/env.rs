@@ -44,6 +44,8 @@ pub struct Environment {
 pub struct HuggingFaceVariables {
     /// `HF_HUB_CACHE`: the cache directory itself.
     pub hub_cache: Option<PathBuf>,
+    /// `HUGGINGFACE_HUB_CACHE`: the older name of the same.
+    pub legacy_hub_cache: Option<PathBuf>,
     /// `HF_HOME`: its `hub` directory is the cache.
     pub home: Option<PathBuf>,
     /// `XDG_CACHE_HOME`: its `huggingface/hub` directory is the cache.
@@ -71,6 +73,7 @@ impl Environment {
             completing_shell: variable(COMPLETION_VARIABLE),
             hugging_face: HuggingFaceVariables {
                 hub_cache: directory("HF_HUB_CACHE"),
+                legacy_hub_cache: directory("HUGGINGFACE_HUB_CACHE"),
                 home: directory("HF_HOME"),
                 xdg_cache_home: directory("XDG_CACHE_HOME"),
             },

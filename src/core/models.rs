@@ -1,4 +1,134 @@
-//! Models: what a runtime can do with them, and what is known of each.
+//! Models: where they lie, what the user's names for them mean, and what a runtime can do with them.
 
+pub mod aliases;
 pub mod directory;
 pub mod hub_cache;
+
+use std::collections::BTreeMap;
+use std::path::{Path, PathBuf};
+
+use crate::env::Environment;
+
+/// Where model files may lie on this machine.
+#[derive(Debug, Clone, Default)]
+pub struct ModelPlaces {
+    /// Against which a relative directory is resolved.
+    pub current_dir: Option<PathBuf>,
+    /// What `~` stands for.
+    pub home: Option<PathBuf>,
+    /// The Hugging Face hub cache.
+    pub hub_cache: Option<PathBuf>,
+}
+
+/// A model as the server must be told of it.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Model {
+    /// The exact string for the command line and for every request.
+    pub name: String,
+    /// Whether its files are on this machine; `None` when only the server knows.
+    pub present: Option<bool>,
+}
+
+impl ModelPlaces {
+    /// The places of a server that gets `server_env` (from its configuration) on top of this environment: it looks
+    /// for the hub cache as the hub's own tool does (`huggingface_hub/constants.py`).
+    pub fn discover(environment: &Environment, server_env: &BTreeMap<String, String>) -> Self {
+        let home = environment.home.clone();
+        let variables = &environment.hugging_face;
+        let pick = |name: &str, inherited: &Option<PathBuf>| {
+            let configured = server_env.get(name).filter(|value| !value.is_empty()).map(PathBuf::from);
+            configured.or_else(|| inherited.clone()).map(|path| expand_home(&path, home.as_deref()))
+        };
+        let hub_cache = pick("HF_HUB_CACHE", &variables.hub_cache)
+            .or_else(|| pick("HUGGINGFACE_HUB_CACHE", &variables.legacy_hub_cache))
+            .or_else(|| Some(pick("HF_HOME", &variables.home)?.join("hub")))
+            .or_else(|| Some(pick("XDG_CACHE_HOME", &variables.xdg_cache_home)?.join("huggingface/hub")))
+            .or_else(|| Some(home.as_ref()?.join(".cache/huggingface/hub")));
+        Self { current_dir: environment.current_dir.clone(), home, hub_cache }
+    }
+
+    /// The directory that a user means by `name`, absolute and without symbolic links; `None` when it is the name of
+    /// a model. A path (`/x`, `./x`, `../x`, `~/x`) is always a directory, whether it exists or not; other names only
+    /// where a directory of that name holds a model.
+    pub fn directory(&self, name: &str) -> Option<PathBuf> {
+        let path = expand_home(Path::new(name), self.home.as_deref());
+        let path = self.current_dir.as_deref().unwrap_or(Path::new("/")).join(path);
+        let path = path.canonicalize().unwrap_or(path);
+        (is_path(name) || path.join("config.json").is_file()).then_some(path)
+    }
+}
+
+/// Whether a name can only be a path.
+fn is_path(name: &str) -> bool {
+    matches!(name, "." | ".." | "~") || ["/", "./", "../", "~/"].iter().any(|start| name.starts_with(start))
+}
+
+fn expand_home(path: &Path, home: Option<&Path>) -> PathBuf {
+    match (path.strip_prefix("~"), home) {
+        (Ok(rest), Some(home)) => home.join(rest),
+        _ => path.to_owned(),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::env::HuggingFaceVariables;
+
+    fn hub_cache(variables: &[(&str, &str)], server_env: &[(&str, &str)]) -> Option<PathBuf> {
+        let variable =
+            |name| variables.iter().find(|(key, _)| *key == name).map(|(_, value)| PathBuf::from(value));
+        let environment = Environment {
+            home: Some(PathBuf::from("/home/me")),
+            hugging_face: HuggingFaceVariables {
+                hub_cache: variable("HF_HUB_CACHE"),
+                legacy_hub_cache: variable("HUGGINGFACE_HUB_CACHE"),
+                home: variable("HF_HOME"),
+                xdg_cache_home: variable("XDG_CACHE_HOME"),
+            },
+            ..Environment::default()
+        };
+        let server_env =
+            server_env.iter().map(|(key, value)| ((*key).to_owned(), (*value).to_owned())).collect();
+        ModelPlaces::discover(&environment, &server_env).hub_cache
+    }
+
+    #[test]
+    fn the_hub_cache_is_where_the_hubs_tool_looks() {
+        let is = |expected: &str, variables: &[(&str, &str)]| {
+            assert_eq!(hub_cache(variables, &[]), Some(PathBuf::from(expected)), "{variables:?}");
+        };
+        is("/home/me/.cache/huggingface/hub", &[]);
+        is("/xdg/huggingface/hub", &[("XDG_CACHE_HOME", "/xdg")]);
+        is("/hf/hub", &[("HF_HOME", "/hf"), ("XDG_CACHE_HOME", "/xdg")]);
+        is("/old", &[("HUGGINGFACE_HUB_CACHE", "/old"), ("HF_HOME", "/hf")]);
+        is("/cache", &[("HF_HUB_CACHE", "/cache"), ("HUGGINGFACE_HUB_CACHE", "/old"), ("HF_HOME", "/hf")]);
+        is("/home/me/hf/hub", &[("HF_HOME", "~/hf")]);
+    }
+
+    #[test]
+    fn the_servers_own_environment_wins() {
+        let found = hub_cache(&[("HF_HOME", "/hf")], &[("HF_HOME", "/disk")]);
+        assert_eq!(found, Some(PathBuf::from("/disk/hub")));
+        assert_eq!(hub_cache(&[("HF_HOME", "/hf")], &[("HF_HOME", "")]), Some(PathBuf::from("/hf/hub")));
+    }
+
+    #[test]
+    fn a_path_is_a_directory_and_a_name_is_one_only_if_it_holds_a_model() -> std::io::Result<()> {
+        let root = tempfile::tempdir()?;
+        let root = root.path().canonicalize()?;
+        std::fs::create_dir_all(root.join("org/model"))?;
+        std::fs::create_dir_all(root.join("org/other"))?;
+        std::fs::write(root.join("org/model/config.json"), "{}")?;
+        let places =
+            ModelPlaces { current_dir: Some(root.clone()), home: Some(root.clone()), hub_cache: None };
+        assert_eq!(places.directory("org/model"), Some(root.join("org/model")));
+        assert_eq!(places.directory("org/other"), None);
+        assert_eq!(places.directory("llama3.2:3b"), None);
+        assert_eq!(places.directory("./org/other"), Some(root.join("org/other")));
+        assert_eq!(places.directory("org/../org/model"), Some(root.join("org/model")));
+        assert_eq!(places.directory("~/nowhere"), Some(root.join("nowhere")));
+        assert_eq!(places.directory("/nowhere"), Some(PathBuf::from("/nowhere")));
+        Ok(())
+    }
+}

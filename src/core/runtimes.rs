@@ -8,6 +8,8 @@ mod mlx;
 mod ollama;
 
 use crate::core::config::{RunConfig, ServerConfig};
+use crate::core::models::aliases::BuiltIn;
+pub use crate::core::models::{Model, ModelPlaces};
 
 /// Runtimes, in the order in which they are listed.
 pub type Table = &'static [&'static dyn Runtime];
@@ -80,6 +82,11 @@ pub trait Runtime: Sync {
     /// How a model name is turned into exactly what the server must be told, and whether its files are on this
     /// machine; `None` when only the server knows.
     fn resolve_model(&self, name: &str, places: &ModelPlaces) -> Model;
+
+    /// The short names of models that are built in, each with the model that it stands for here.
+    fn model_aliases(&self) -> &'static [BuiltIn] {
+        &[]
+    }
 
     /// The command that fetches a model which is not there.
     fn fetch_command(&self, model: &str) -> String;
@@ -213,22 +220,4 @@ pub struct ServerFacts {
     pub version: Option<String>,
     /// The models loaded now, where it tells.
     pub models: Option<Vec<String>>,
-}
-
-/// Where model files may lie on this machine.
-#[derive(Debug, Clone, Default)]
-pub struct ModelPlaces {
-    /// Against which a relative directory is resolved.
-    pub current_dir: Option<std::path::PathBuf>,
-    /// The Hugging Face hub cache.
-    pub hub_cache: Option<std::path::PathBuf>,
-}
-
-/// A model as the server must be told of it.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Model {
-    /// The exact string for the command line and for every request.
-    pub name: String,
-    /// Whether its files are on this machine; `None` when only the server knows.
-    pub present: Option<bool>,
 }

@@ -1,12 +1,16 @@
 //! All that is particular to MLX (`mlx_lm.server`).
 
-use std::path::Path;
+mod aliases;
+
+use std::path::PathBuf;
 
 use super::{
     Answer, Defaults, Generation, Launch, Model, ModelPlaces, Probe, PythonPackage, Recipe, Runtime,
     ServerFacts,
 };
 use crate::core::config::ServerConfig;
+use crate::core::models::aliases::BuiltIn;
+use crate::core::models::hub_cache::HubCache;
 
 /// <https://github.com/ml-explore/mlx-lm>: `mlx_lm.server`.
 pub(super) struct Mlx;
@@ -78,17 +82,19 @@ impl Runtime for Mlx {
         true
     }
 
-    /// Another spelling of the same directory is another model to the server, hence the absolute path.
+    /// Another spelling of the same directory is another model to the server, hence the absolute path. Called before
+    /// every prompt, so a glance must do: whether the model is whole is looked at when it is to be loaded.
     fn resolve_model(&self, name: &str, places: &ModelPlaces) -> Model {
-        if let Some(directory) = local_directory(name, places) {
-            return Model { name: directory, present: Some(true) };
-        }
-        let entry =
-            places.hub_cache.as_ref().map(|cache| cache.join(format!("models--{}", name.replace('/', "--"))));
-        Model {
-            name: name.to_owned(),
-            present: Some(entry.is_some_and(|entry| entry.join("snapshots").is_dir())),
-        }
+        let (name, directory) = match places.directory(name) {
+            Some(directory) => (directory.to_string_lossy().into_owned(), Some(directory)),
+            None => (name.to_owned(), cached(name, places)),
+        };
+        let present = directory.is_some_and(|directory| directory.join("config.json").is_file());
+        Model { name, present: Some(present) }
+    }
+
+    fn model_aliases(&self) -> &'static [BuiltIn] {
+        aliases::ALIASES
     }
 
     /// Any failure to load a model is a 404 (server.py: handle_completion), so the words must tell.
@@ -114,10 +120,9 @@ impl Runtime for Mlx {
     }
 }
 
-fn local_directory(name: &str, places: &ModelPlaces) -> Option<String> {
-    let path = places.current_dir.as_deref().unwrap_or(Path::new("/")).join(name);
-    let path = path.canonicalize().ok().filter(|path| path.join("config.json").is_file())?;
-    path.into_os_string().into_string().ok()
+/// The directory of a model in the hub's cache.
+fn cached(name: &str, places: &ModelPlaces) -> Option<PathBuf> {
+    HubCache::new(places.hub_cache.as_ref()?).model(name).ok()?.snapshot()
 }
 
 /// The words of `huggingface_hub` for a repository that is neither cached nor on the hub.

@@ -1,7 +1,10 @@
 //! All that is particular to Ollama.
 
+mod aliases;
+
 use super::{Answer, Defaults, Launch, Model, ModelPlaces, Probe, Recipe, Runtime, ServerFacts};
 use crate::core::config::ServerConfig;
+use crate::core::models::aliases::BuiltIn;
 
 /// <https://ollama.com>: `ollama serve`.
 pub(super) struct Ollama;
@@ -69,6 +72,10 @@ impl Runtime for Ollama {
 
     fn resolve_model(&self, name: &str, _places: &ModelPlaces) -> Model {
         Model { name: name.to_owned(), present: None }
+    }
+
+    fn model_aliases(&self) -> &'static [BuiltIn] {
+        aliases::ALIASES
     }
 
     fn fetch_command(&self, model: &str) -> String {

@@ -1,0 +1,41 @@
+//! The short names that fusion knows: they are Ollama's own names (<https://ollama.com/library>).
+
+use crate::core::models::aliases::BuiltIn;
+
+/// In alphabetical order.
+pub(super) const ALIASES: &[BuiltIn] = &[
+    ("deepseek-r1:1.5b", "deepseek-r1:1.5b"),
+    ("deepseek-r1:14b", "deepseek-r1:14b"),
+    ("deepseek-r1:7b", "deepseek-r1:7b"),
+    ("deepseek-r1:8b", "deepseek-r1:8b"),
+    ("gemma3:12b", "gemma3:12b"),
+    ("gemma3:1b", "gemma3:1b"),
+    ("gemma3:27b", "gemma3:27b"),
+    ("gemma3:4b", "gemma3:4b"),
+    ("gpt-oss:20b", "gpt-oss:20b"),
+    ("llama3.1:8b", "llama3.1:8b"),
+    ("llama3.2:1b", "llama3.2:1b"),
+    ("llama3.2:3b", "llama3.2:3b"),
+    ("llama3.3:70b", "llama3.3:70b"),
+    ("mistral-nemo:12b", "mistral-nemo:12b"),
+    ("mistral:7b", "mistral:7b"),
+    ("phi3.5:3.8b", "phi3.5:3.8b"),
+    ("phi4-mini:3.8b", "phi4-mini:3.8b"),
+    ("phi4:14b", "phi4:14b"),
+    ("qwen2.5-coder:1.5b", "qwen2.5-coder:1.5b"),
+    ("qwen2.5-coder:14b", "qwen2.5-coder:14b"),
+    ("qwen2.5-coder:32b", "qwen2.5-coder:32b"),
+    ("qwen2.5-coder:7b", "qwen2.5-coder:7b"),
+    ("qwen2.5:0.5b", "qwen2.5:0.5b"),
+    ("qwen2.5:1.5b", "qwen2.5:1.5b"),
+    ("qwen2.5:3b", "qwen2.5:3b"),
+    ("qwen2.5:7b", "qwen2.5:7b"),
+    ("qwen3:0.6b", "qwen3:0.6b"),
+    ("qwen3:1.7b", "qwen3:1.7b"),
+    ("qwen3:14b", "qwen3:14b"),
+    ("qwen3:30b", "qwen3:30b"),
+    ("qwen3:4b", "qwen3:4b"),
+    ("qwen3:8b", "qwen3:8b"),
+    ("smollm2:135m", "smollm2:135m"),
+    ("smollm2:360m", "smollm2:360m"),
+];
