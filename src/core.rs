@@ -6,6 +6,7 @@
 pub mod api;
 pub mod config;
 pub mod events;
+pub mod files;
 pub mod install;
 pub mod login;
 pub mod logs;

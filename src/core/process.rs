@@ -1,9 +1,10 @@
 //! What the core needs of the operating system's processes: a checked PID, an identity that cannot be fooled by
 //! PID reuse, and the [`ProcessDriver`] trait behind which everything else lies.
 
-pub mod inspect;
+mod inspect;
 #[cfg(feature = "test-fakes")]
 pub mod mock;
+pub mod signals;
 pub mod unix;
 
 use std::ffi::OsString;
@@ -14,6 +15,7 @@ use std::time::Duration;
 use serde::{Deserialize, Serialize};
 
 use crate::core::config::Address;
+use crate::core::files::FileError;
 
 /// The environment variable of every started process that holds its instance id, by which a process is found
 /// again when fusion died between the spawn and the record.
@@ -128,16 +130,30 @@ pub struct Usage {
     pub cpu_percent: f64,
 }
 
+/// Something that fusion started, as its record knows it.
+#[derive(Debug, Clone, Copy)]
+pub struct Instance<'a> {
+    /// The value of [`INSTANCE_VARIABLE`] in its environment.
+    pub id: &'a str,
+    /// The process that was started; `None` when fusion died before it could be recorded.
+    pub leader: Option<&'a ProcessId>,
+}
+
 /// Who listens at an address.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Listener {
     /// Nobody.
     Nobody,
-    /// This process; `program` is its name where the system tells.
-    Process {
+    /// The instance that was asked about: its leader, or a process that belongs to it.
+    Ours {
         /// Its PID.
         pid: Pid,
-        /// Its program's name.
+    },
+    /// Another process; `program` is its name where the system tells.
+    Other {
+        /// Its PID.
+        pid: Pid,
+        /// Its program's name; it may hold any character.
         program: Option<String>,
     },
     /// Somebody whom the system does not let us see (another user).
@@ -159,31 +175,37 @@ pub trait ProcessDriver: Sync {
     fn spawn(&self, spec: &ProcessSpec) -> Result<Box<dyn Child>, ProcessError>;
 
     /// Who has this PID now; `None` when nobody or a zombie.
-    fn identify(&self, pid: Pid) -> Option<ProcessId>;
+    fn identify(&self, pid: Pid) -> Result<Option<ProcessId>, ProcessError>;
 
     /// Whether that very process lives.
-    fn liveness(&self, process: &ProcessId) -> Liveness {
-        match self.identify(process.pid) {
+    fn liveness(&self, process: &ProcessId) -> Result<Liveness, ProcessError> {
+        Ok(match self.identify(process.pid)? {
             None => Liveness::Dead,
             Some(now) if now == *process => Liveness::Alive,
             Some(now) if now.boot_id != process.boot_id => Liveness::Dead,
             Some(_) => Liveness::Reused,
-        }
+        })
     }
 
     /// Every living process of an instance: those with its id in their environment, in the leader's session, or
-    /// descended from the leader. Zombies are not among them. Looks at every process of the machine.
-    fn members(&self, leader: Option<&ProcessId>, instance: &str) -> Vec<ProcessId>;
+    /// descended from one of these. Zombies are not among them, nor is the caller. Looks at every process of the
+    /// machine, so it is for `down` and for healing, not for `ps`.
+    fn members(&self, instance: Instance<'_>) -> Result<Vec<ProcessId>, ProcessError>;
 
     /// Signals one process, if it is still that very process; a process that is gone is no error.
     fn signal(&self, process: &ProcessId, signal: StopSignal) -> Result<(), ProcessError>;
 
+    /// Signals the process group of a leader, if the leader is still that very process or its unreaped zombie;
+    /// otherwise the number may be another group's, and nothing is done.
+    fn signal_group(&self, leader: &ProcessId, signal: StopSignal) -> Result<(), ProcessError>;
+
     /// What the process and its descendants use; looks at no other process. `None` when it is gone.
     fn usage(&self, process: &ProcessId) -> Option<Usage>;
 
-    /// Who listens at the address (also through a wildcard address). Looks at `likely` and its descendants first,
-    /// which is cheap, and then at every process of the machine.
-    fn listener(&self, address: &Address, likely: Option<&ProcessId>) -> Result<Listener, ProcessError>;
+    /// Who answers at the address (also through a wildcard address). Looks at `ours` first, which is cheap, and
+    /// then at every process of the machine. When several do (`localhost` is two addresses), one that is not ours
+    /// is reported, for it may get the requests.
+    fn listener(&self, address: &Address, ours: Option<Instance<'_>>) -> Result<Listener, ProcessError>;
 }
 
 /// What went wrong with a process.
@@ -195,7 +217,7 @@ pub enum ProcessError {
         /// Its path.
         program: PathBuf,
     },
-    /// The program is there and cannot be run (not executable, a bad interpreter, the wrong architecture).
+    /// The program is there and cannot be run (not executable, the wrong architecture).
     #[error("cannot run {program}")]
     CannotRun {
         /// Its path.
@@ -203,19 +225,42 @@ pub enum ProcessError {
         /// What the system said.
         source: std::io::Error,
     },
-    /// The log cannot be opened or is not safe to write (a symbolic link, another owner).
-    #[error("cannot write the log {path}")]
-    Log {
+    /// The program is there, but the interpreter (or loader) that it names is not.
+    #[error("cannot run {program}: its interpreter {interpreter} is missing")]
+    InterpreterMissing {
         /// Its path.
-        path: PathBuf,
-        /// What the system said.
-        source: std::io::Error,
+        program: PathBuf,
+        /// What its first line names.
+        interpreter: String,
     },
-    /// A process may not be signalled.
+    /// The directory in which it was to run is not there.
+    #[error("there is no directory {directory}")]
+    DirectoryMissing {
+        /// Its path.
+        directory: PathBuf,
+    },
+    /// The log cannot be opened or is not safe to write (a symbolic link, another owner).
+    #[error("cannot write the log")]
+    Log(#[from] FileError),
+    /// A process may not be signalled: it belongs to another user.
     #[error("cannot signal process {pid}")]
     Signal {
         /// Its PID.
         pid: Pid,
+        /// What the system said.
+        source: std::io::Error,
+    },
+    /// Signalling that process would end this one: it is this one, or one that this one was started from.
+    #[error("process {pid} is the one from which this command was started")]
+    Ourselves {
+        /// Its PID.
+        pid: Pid,
+    },
+    /// The host of an address cannot be resolved.
+    #[error("cannot resolve the host {host}")]
+    Resolve {
+        /// Its name.
+        host: String,
         /// What the system said.
         source: std::io::Error,
     },

@@ -1,1 +1,199 @@
-//! What the kernel says of processes: start time, boot, descendants, memory, CPU, listeners.
+//! What the kernel says of processes: who they are, who belongs together, what they use, who listens.
+//!
+//! [`Inspect`] is the seam between platforms: `linux` reads `/proc`, `portable` asks the sysinfo crate and `lsof`.
+//! What follows from the facts is decided here, once for all platforms.
+
+#[cfg(target_os = "linux")]
+mod linux;
+mod sockets;
+
+use std::collections::HashSet;
+use std::time::Duration;
+
+use super::{Instance, Pid, ProcessError, ProcessId, Usage};
+
+pub(super) use sockets::{Socket, listener};
+
+/// One process at one moment. Numbers are as the kernel has them, so 0 and 1 occur.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(super) struct Process {
+    pub(super) pid: i32,
+    /// See [`ProcessId::start_time`].
+    pub(super) start_time: u64,
+    pub(super) parent: i32,
+    /// The PID of the process that leads its session.
+    pub(super) session: i32,
+    /// It has ended, and its parent has not asked yet how.
+    pub(super) zombie: bool,
+}
+
+/// What one process has used and uses.
+#[derive(Debug, Clone, Copy, PartialEq, Default)]
+pub(super) struct Resources {
+    /// Resident memory, in bytes.
+    pub(super) memory_bytes: u64,
+    /// CPU time since its start, of all its threads.
+    pub(super) cpu_time: Duration,
+}
+
+/// The facts that a platform must know.
+pub(super) trait Inspect: Sync {
+    /// A name that no other boot of any machine has.
+    fn boot_id(&self) -> Result<String, ProcessError>;
+
+    /// The process with that PID, also when it is a zombie.
+    fn process(&self, pid: i32) -> Result<Option<Process>, ProcessError>;
+
+    /// Every process that the system lets us see.
+    fn processes(&self) -> Result<Vec<Process>, ProcessError>;
+
+    /// The children of a process, zombies included, found without looking at strangers where the system can.
+    fn children(&self, pid: i32) -> Vec<i32>;
+
+    /// Whether the environment with which the process was started holds `FUSION_INSTANCE=instance`; false where
+    /// the system does not let us see it.
+    fn has_instance(&self, pid: i32, instance: &str) -> bool;
+
+    /// What it uses; `None` when it is gone.
+    fn resources(&self, pid: i32) -> Option<Resources>;
+
+    /// How long ago it started, by the kernel's clock.
+    fn age(&self, process: &Process) -> Option<Duration>;
+
+    /// The name of its program.
+    fn program(&self, pid: i32) -> Option<String>;
+
+    /// The sockets that listen at a TCP port.
+    fn listening(&self, port: u16) -> Result<Vec<Socket>, ProcessError>;
+
+    /// Those of the sockets (by their `id`) that the process has.
+    fn sockets_of(&self, pid: i32, sockets: &[u64]) -> Vec<u64>;
+}
+
+/// The platform's own.
+pub(super) fn native() -> &'static dyn Inspect {
+    &linux::Linux
+}
+
+/// Who has this PID now; `None` when nobody or a zombie.
+pub(super) fn identify(inspect: &dyn Inspect, pid: Pid) -> Result<Option<ProcessId>, ProcessError> {
+    let boot_id = inspect.boot_id()?;
+    let process = inspect.process(pid.as_raw())?.filter(|process| !process.zombie);
+    Ok(process.map(|process| ProcessId { pid, start_time: process.start_time, boot_id }))
+}
+
+/// What of an instance can be told without looking at every process.
+pub(super) struct Known<'a> {
+    instance: &'a str,
+    /// The PID of the leader while it is that very process, or its zombie; the number of its session then, too.
+    leader: Option<i32>,
+}
+
+impl<'a> Known<'a> {
+    pub(super) fn of(inspect: &dyn Inspect, instance: Instance<'a>) -> Result<Self, ProcessError> {
+        let leader = match instance.leader {
+            Some(leader) if is_same(inspect, leader)? => Some(leader.pid.as_raw()),
+            _ => None,
+        };
+        Ok(Self { instance: instance.id, leader })
+    }
+
+    /// The leader's PID, while it is that very process or its zombie.
+    pub(super) fn leader(&self) -> Option<i32> {
+        self.leader
+    }
+
+    /// Whether a process belongs to the instance.
+    fn has(&self, inspect: &dyn Inspect, pid: i32, everyone: &[Process]) -> bool {
+        self.members(inspect, everyone).iter().any(|member| member.pid == pid)
+    }
+
+    /// The processes of the instance among `everyone`, zombies included: those with its id in their environment,
+    /// the leader, and whatever descends from a member or is in a session that a member leads.
+    ///
+    /// The number of a session is the PID of its leader, and the kernel gives that PID to nobody while the session
+    /// has processes. So once the leader is dead and reaped, its session is still known as ours by any process in
+    /// it that has the id; without one it may be a stranger's.
+    pub(super) fn members<'p>(&self, inspect: &dyn Inspect, everyone: &'p [Process]) -> Vec<&'p Process> {
+        let own = std::process::id().cast_signed();
+        let named = |process: &&Process| !process.zombie && inspect.has_instance(process.pid, self.instance);
+        let candidates = || everyone.iter().filter(|process| process.pid != own);
+        let mut members: HashSet<i32> = candidates().filter(named).map(|process| process.pid).collect();
+        members.extend(self.leader);
+        loop {
+            let belongs = |process: &&Process| {
+                !members.contains(&process.pid)
+                    && (members.contains(&process.parent) || members.contains(&process.session))
+            };
+            let more: Vec<i32> = candidates().filter(belongs).map(|process| process.pid).collect();
+            if more.is_empty() {
+                break;
+            }
+            members.extend(more);
+        }
+        candidates().filter(|process| members.contains(&process.pid)).collect()
+    }
+}
+
+/// Whether the process has not been replaced by another: it runs, or is a zombie.
+pub(super) fn is_same(inspect: &dyn Inspect, process: &ProcessId) -> Result<bool, ProcessError> {
+    let now = inspect.process(process.pid.as_raw())?;
+    let same = now.is_some_and(|now| now.start_time == process.start_time);
+    Ok(same && inspect.boot_id()? == process.boot_id)
+}
+
+/// See [`ProcessDriver::members`](super::ProcessDriver::members).
+pub(super) fn members(inspect: &dyn Inspect, instance: Instance<'_>) -> Result<Vec<ProcessId>, ProcessError> {
+    let known = Known::of(inspect, instance)?;
+    let boot_id = inspect.boot_id()?;
+    let everyone = inspect.processes()?;
+    let living = known.members(inspect, &everyone).into_iter().filter(|process| !process.zombie);
+    let checked = living.filter_map(|process| {
+        let pid = Pid::try_from(i64::from(process.pid)).ok()?;
+        Some(ProcessId { pid, start_time: process.start_time, boot_id: boot_id.clone() })
+    });
+    Ok(checked.collect())
+}
+
+/// A process and its descendants, parents before children.
+pub(super) fn tree(inspect: &dyn Inspect, root: Option<i32>) -> Vec<i32> {
+    let mut found: Vec<i32> = root.into_iter().collect();
+    let mut next = 0;
+    while let Some(pid) = found.get(next) {
+        for child in inspect.children(*pid) {
+            // PIDs are reused while this runs, so that a child may seem to be its own ancestor.
+            if !found.contains(&child) {
+                found.push(child);
+            }
+        }
+        next += 1;
+    }
+    found
+}
+
+/// See [`ProcessDriver::usage`](super::ProcessDriver::usage).
+pub(super) fn usage(inspect: &dyn Inspect, process: &ProcessId) -> Option<Usage> {
+    let now = inspect.process(process.pid.as_raw()).ok()??;
+    let same = !now.zombie && is_same(inspect, process).ok()?;
+    let uptime = inspect.age(&now).filter(|_| same)?;
+    let tree = tree(inspect, Some(now.pid));
+    let (memory_bytes, cpu_time) = tree
+        .into_iter()
+        .filter_map(|pid| inspect.resources(pid))
+        .fold((0, Duration::ZERO), |sum, one| (sum.0 + one.memory_bytes, sum.1 + one.cpu_time));
+    let cpu_percent =
+        if uptime.is_zero() { 0.0 } else { 100.0 * cpu_time.as_secs_f64() / uptime.as_secs_f64() };
+    Some(Usage { uptime, memory_bytes, cpu_percent })
+}
+
+/// This process and those from which it was started: to signal one of them is to end this one.
+pub(super) fn ourselves(inspect: &dyn Inspect) -> Vec<i32> {
+    let mut found = vec![std::process::id().cast_signed()];
+    while let Some(Ok(Some(process))) = found.last().map(|pid| inspect.process(*pid)) {
+        if process.parent <= 1 || found.contains(&process.parent) {
+            break;
+        }
+        found.push(process.parent);
+    }
+    found
+}

@@ -1,1 +1,265 @@
-//! The real driver: own session, append log, signals; the only unsafe code of the crate.
+//! The real driver: own session, append log, signals.
+
+use std::fs::OpenOptions;
+use std::io::{self, Read};
+use std::os::fd::OwnedFd;
+use std::os::unix::process::{CommandExt, ExitStatusExt};
+use std::path::Path;
+use std::process::{Command, Stdio};
+
+use nix::errno::Errno;
+use nix::libc;
+use nix::sys::signal::{SaFlags, SigAction, SigHandler, SigSet, SigmaskHow, Signal};
+use nix::unistd;
+
+use super::inspect::{self, Inspect};
+use super::{
+    Child, Ending, INSTANCE_VARIABLE, Instance, Listener, Pid, ProcessDriver, ProcessError, ProcessId,
+    ProcessSpec, StopSignal, Usage,
+};
+use crate::core::config::Address;
+use crate::core::files;
+
+/// The operating system that this runs on.
+#[derive(Debug, Clone, Copy, Default)]
+pub struct UnixDriver;
+
+struct UnixChild {
+    id: ProcessId,
+    child: std::process::Child,
+}
+
+impl Child for UnixChild {
+    fn id(&self) -> &ProcessId {
+        &self.id
+    }
+
+    fn try_wait(&mut self) -> Result<Option<Ending>, ProcessError> {
+        let status = self.child.try_wait().map_err(system("wait for the process"))?;
+        Ok(status.map(|status| match (status.code(), status.signal()) {
+            (Some(code), _) => Ending::Code(code),
+            (None, signal) => Ending::Signal(signal.unwrap_or_default()),
+        }))
+    }
+}
+
+fn system(what: &'static str) -> impl FnOnce(io::Error) -> ProcessError {
+    move |source| ProcessError::System { what, source }
+}
+
+impl ProcessDriver for UnixDriver {
+    fn spawn(&self, spec: &ProcessSpec) -> Result<Box<dyn Child>, ProcessError> {
+        let (stdout, stderr) = output(spec.log.as_deref())?;
+        let mut command = Command::new(&spec.program);
+        command
+            .args(&spec.args)
+            .envs(spec.env.iter().map(|(name, value)| (name, value)))
+            .env(INSTANCE_VARIABLE, &spec.instance)
+            .current_dir(&spec.directory)
+            .stdin(Stdio::null())
+            .stdout(stdout)
+            .stderr(stderr);
+        isolate(&mut command);
+        reap_children()?;
+        let mut child = command.spawn().map_err(|error| spawn_error(spec, error))?;
+        match identity(inspect::native(), &child) {
+            Ok(id) => Ok(Box::new(UnixChild { id, child })),
+            Err(error) => {
+                // What cannot be identified cannot be stopped later either. It is a child, so the PID is still its.
+                let _ = child.kill();
+                let _ = child.wait();
+                Err(error)
+            }
+        }
+    }
+
+    fn identify(&self, pid: Pid) -> Result<Option<ProcessId>, ProcessError> {
+        inspect::identify(inspect::native(), pid)
+    }
+
+    fn members(&self, instance: Instance<'_>) -> Result<Vec<ProcessId>, ProcessError> {
+        inspect::members(inspect::native(), instance)
+    }
+
+    fn signal(&self, process: &ProcessId, signal: StopSignal) -> Result<(), ProcessError> {
+        refuse_ourselves(process.pid)?;
+        match self.identify(process.pid)? {
+            Some(now) if now == *process => send(process.pid, process.pid.as_raw(), signal),
+            _ => Ok(()),
+        }
+    }
+
+    fn signal_group(&self, leader: &ProcessId, signal: StopSignal) -> Result<(), ProcessError> {
+        refuse_ourselves(leader.pid)?;
+        let native = inspect::native();
+        let now = native.process(leader.pid.as_raw())?;
+        // Somebody who leads no session has no group of that number, or one that was not made by `spawn`.
+        let leads = now.is_some_and(|now| now.session == now.pid);
+        if leads && inspect::is_same(native, leader)? {
+            send(leader.pid, -leader.pid.as_raw(), signal)
+        } else {
+            Ok(())
+        }
+    }
+
+    fn usage(&self, process: &ProcessId) -> Option<Usage> {
+        inspect::usage(inspect::native(), process)
+    }
+
+    fn listener(&self, address: &Address, ours: Option<Instance<'_>>) -> Result<Listener, ProcessError> {
+        inspect::listener(inspect::native(), address, ours)
+    }
+}
+
+/// Standard output and error: appended to the log, in the order in which they are written.
+fn output(log: Option<&Path>) -> Result<(Stdio, Stdio), ProcessError> {
+    let Some(log) = log else { return Ok((Stdio::null(), Stdio::null())) };
+    let file = files::open(log, OpenOptions::new().append(true).create(true))?;
+    let second = file.try_clone().map_err(system("duplicate the log's descriptor"))?;
+    Ok((OwnedFd::from(file).into(), OwnedFd::from(second).into()))
+}
+
+/// A caller that ignores SIGCHLD, which is inherited, would have its children reaped by the kernel: nobody would know
+/// how they ended, and their PIDs would be free at once.
+fn reap_children() -> Result<(), ProcessError> {
+    #[expect(unsafe_code, reason = "signal dispositions have no safe interface")]
+    // SAFETY: the default action installs no handler, so there is no code that a signal could run.
+    let reset = unsafe { nix::sys::signal::sigaction(Signal::SIGCHLD, &default_action()) };
+    reset.map(|_| ()).map_err(|error| system("reset SIGCHLD")(error.into()))
+}
+
+fn default_action() -> SigAction {
+    SigAction::new(SigHandler::SigDfl, SaFlags::empty(), SigSet::empty())
+}
+
+/// Reads who a child is: not reaped yet, so nobody else can have its PID.
+fn identity(inspect: &dyn Inspect, child: &std::process::Child) -> Result<ProcessId, ProcessError> {
+    let boot_id = inspect.boot_id()?;
+    let process =
+        i32::try_from(child.id()).ok().and_then(|pid| inspect.process(pid).transpose()).transpose()?;
+    let identity = process.and_then(|process| {
+        let pid = Pid::try_from(i64::from(process.pid)).ok()?;
+        Some(ProcessId { pid, start_time: process.start_time, boot_id })
+    });
+    identity.ok_or_else(|| system("look at the process that was started")(io::ErrorKind::NotFound.into()))
+}
+
+/// Has the child cut what ties it to this process between fork and exec.
+fn isolate(command: &mut Command) {
+    let last_descriptor = last_descriptor();
+    let prepare = move || {
+        unistd::setsid()?;
+        reset_signals()?;
+        close_on_exec(last_descriptor)
+    };
+    #[expect(unsafe_code, reason = "the standard library has no safe way to run code between fork and exec")]
+    // SAFETY: after fork only async-signal-safe functions may be called. `prepare` calls setsid, sigaction,
+    // pthread_sigmask, close_range and fcntl, which are, and neither allocates nor locks; an error is a bare number.
+    unsafe {
+        command.pre_exec(prepare);
+    }
+}
+
+/// Default dispositions for all signals, and none blocked: both are inherited, and `nohup` or a careless parent has
+/// made servers deaf to SIGHUP, SIGTERM or SIGPIPE before.
+fn reset_signals() -> io::Result<()> {
+    for number in 1..=LAST_SIGNAL {
+        #[expect(unsafe_code, reason = "nix does not know the real-time signals")]
+        // SAFETY: SIG_DFL is a valid disposition and runs no code of ours. Numbers that are no signal, SIGKILL and
+        // SIGSTOP are refused by the kernel, which is as it should be.
+        unsafe {
+            libc::signal(number, libc::SIG_DFL);
+        }
+    }
+    nix::sys::signal::sigprocmask(SigmaskHow::SIG_SETMASK, Some(&SigSet::empty()), None)?;
+    Ok(())
+}
+
+/// Real-time signals included; BSD and macOS end at 31.
+const LAST_SIGNAL: i32 = 64;
+
+/// Marks every descriptor from 3 up, so that exec closes it but a failed exec can still be reported.
+fn close_on_exec(last: i32) -> io::Result<()> {
+    #[cfg(target_os = "linux")]
+    {
+        const CLOSE_RANGE_CLOEXEC: libc::c_uint = 4;
+        #[expect(unsafe_code, reason = "nix has no close_range")]
+        // SAFETY: the system call takes three numbers and touches no memory of ours. (The function of that name is
+        // missing from C libraries older than the system call.)
+        let done = unsafe { libc::syscall(libc::SYS_close_range, 3, libc::c_uint::MAX, CLOSE_RANGE_CLOEXEC) };
+        if done == 0 {
+            return Ok(());
+        }
+    }
+    for descriptor in 3..=last {
+        #[expect(
+            unsafe_code,
+            reason = "nix wants a borrowed descriptor, and these are numbers that may be closed"
+        )]
+        // SAFETY: F_SETFD takes a number and touches no memory; a descriptor that is not open is refused.
+        unsafe {
+            libc::fcntl(descriptor, libc::F_SETFD, libc::FD_CLOEXEC);
+        }
+    }
+    Ok(())
+}
+
+/// The highest open descriptor, looked up before the fork, because reading a directory is not allowed after it.
+fn last_descriptor() -> i32 {
+    let entries = std::fs::read_dir("/dev/fd").into_iter().flatten().flatten();
+    let open = entries.filter_map(|entry| entry.file_name().to_str()?.parse().ok());
+    // Without /dev/fd: as many as macOS gives a process unless it asks for more.
+    open.max().unwrap_or(10_240)
+}
+
+/// Says why a spawn failed, in the caller's terms: ENOENT alone may mean the directory, the program or its
+/// interpreter.
+fn spawn_error(spec: &ProcessSpec, source: io::Error) -> ProcessError {
+    let program = spec.program.clone();
+    if !spec.directory.is_dir() {
+        return ProcessError::DirectoryMissing { directory: spec.directory.clone() };
+    }
+    if source.kind() != io::ErrorKind::NotFound {
+        return ProcessError::CannotRun { program, source };
+    }
+    if !program.exists() {
+        return ProcessError::ProgramMissing { program };
+    }
+    match interpreter(&program) {
+        Some(interpreter) => ProcessError::InterpreterMissing { program, interpreter },
+        None => ProcessError::CannotRun { program, source },
+    }
+}
+
+/// What the first line of a script names after `#!`.
+fn interpreter(program: &Path) -> Option<String> {
+    let mut start = Vec::new();
+    std::fs::File::open(program).ok()?.take(256).read_to_end(&mut start).ok()?;
+    let line = start.strip_prefix(b"#!")?.split(|byte| *byte == b'\n').next()?;
+    let line = String::from_utf8_lossy(line);
+    line.split_ascii_whitespace().next().map(str::to_owned)
+}
+
+fn refuse_ourselves(pid: Pid) -> Result<(), ProcessError> {
+    if inspect::ourselves(inspect::native()).contains(&pid.as_raw()) {
+        return Err(ProcessError::Ourselves { pid });
+    }
+    Ok(())
+}
+
+/// Sends to `target`, a PID or the negative number of a group; one that is gone is no error.
+fn send(pid: Pid, target: i32, signal: StopSignal) -> Result<(), ProcessError> {
+    let target = unistd::Pid::from_raw(target);
+    let signals: &[Signal] = match signal {
+        // Continued after the signal, so that a stopped process ends instead of running on.
+        StopSignal::Terminate => &[Signal::SIGTERM, Signal::SIGCONT],
+        StopSignal::Kill => &[Signal::SIGKILL],
+    };
+    for signal in signals {
+        match nix::sys::signal::kill(target, *signal) {
+            Ok(()) | Err(Errno::ESRCH) => {}
+            Err(error) => return Err(ProcessError::Signal { pid, source: error.into() }),
+        }
+    }
+    Ok(())
+}

@@ -1,0 +1,184 @@
+//! Linux: plain reading of `/proc` (proc(5)); listening sockets come from `diag`.
+
+mod diag;
+
+use std::fs;
+use std::io::{self, ErrorKind};
+use std::os::unix::ffi::OsStrExt;
+use std::path::Path;
+use std::time::Duration;
+
+use nix::time::{ClockId, clock_gettime};
+use nix::unistd::{SysconfVar, sysconf};
+
+use super::{Inspect, Process, Resources, Socket};
+use crate::core::process::{INSTANCE_VARIABLE, ProcessError};
+
+/// The kernel that this runs on.
+pub(in crate::core::process) struct Linux;
+
+/// What fusion uses of `/proc/PID/stat`; the numbers of the fields are those of proc(5).
+#[derive(Debug, Clone, PartialEq, Eq)]
+struct Stat {
+    /// Field 3.
+    state: char,
+    /// Field 4.
+    parent: i32,
+    /// Field 6.
+    session: i32,
+    /// Fields 14 and 15: CPU time in clock ticks, in user and in kernel mode.
+    ticks: u64,
+    /// Field 22: clock ticks from boot to start.
+    start_time: u64,
+    /// Field 24: resident memory in pages.
+    pages: u64,
+}
+
+impl Stat {
+    /// The program's name, field 2, is in parentheses and may hold spaces, parentheses and newlines.
+    fn parse(bytes: &[u8]) -> Option<Self> {
+        let after_name = bytes.iter().rposition(|byte| *byte == b')')? + 1;
+        let text = std::str::from_utf8(&bytes[after_name..]).ok()?;
+        let fields: Vec<&str> = text.split_ascii_whitespace().collect();
+        let field = |number: usize| fields.get(number - 3).copied();
+        let count = |number: usize| field(number)?.parse::<u64>().ok();
+        Some(Self {
+            state: field(3)?.chars().next()?,
+            parent: field(4)?.parse().ok()?,
+            session: field(6)?.parse().ok()?,
+            ticks: count(14)?.checked_add(count(15)?)?,
+            start_time: count(22)?,
+            pages: count(24)?,
+        })
+    }
+
+    fn read(pid: i32) -> Result<Option<Self>, ProcessError> {
+        let bytes = match fs::read(format!("/proc/{pid}/stat")) {
+            Ok(bytes) => bytes,
+            Err(error) if is_gone(&error) => return Ok(None),
+            Err(source) => return Err(unreadable(source)),
+        };
+        let malformed = || unreadable(io::Error::new(ErrorKind::InvalidData, "unknown format"));
+        Self::parse(&bytes).map(Some).ok_or_else(malformed)
+    }
+
+    /// `X` is what is left of a process for a moment after it was reaped.
+    fn has_ended(&self) -> bool {
+        matches!(self.state, 'Z' | 'X' | 'x')
+    }
+
+    fn into_process(self, pid: i32) -> Process {
+        let zombie = self.has_ended();
+        Process { pid, start_time: self.start_time, parent: self.parent, session: self.session, zombie }
+    }
+}
+
+/// The process ended before the file was opened, or between opening and reading.
+fn is_gone(error: &io::Error) -> bool {
+    error.kind() == ErrorKind::NotFound || error.raw_os_error() == Some(nix::libc::ESRCH)
+}
+
+fn unreadable(source: io::Error) -> ProcessError {
+    ProcessError::System { what: "read /proc", source }
+}
+
+impl Inspect for Linux {
+    fn boot_id(&self) -> Result<String, ProcessError> {
+        // Read by everything that compares identities, so a missing /proc is an error and not an empty machine.
+        let text = fs::read_to_string("/proc/sys/kernel/random/boot_id").map_err(unreadable)?;
+        Ok(text.trim_end().to_owned())
+    }
+
+    fn process(&self, pid: i32) -> Result<Option<Process>, ProcessError> {
+        Ok(Stat::read(pid)?.map(|stat| stat.into_process(pid)))
+    }
+
+    fn processes(&self) -> Result<Vec<Process>, ProcessError> {
+        let mut processes = Vec::new();
+        for entry in fs::read_dir("/proc").map_err(unreadable)? {
+            let name = entry.map_err(unreadable)?.file_name();
+            let Some(pid) = name.to_str().and_then(|name| name.parse::<i32>().ok()) else { continue };
+            processes.extend(self.process(pid)?);
+        }
+        Ok(processes)
+    }
+
+    fn children(&self, pid: i32) -> Vec<i32> {
+        children_of_threads(pid).unwrap_or_else(|| {
+            let all = self.processes().unwrap_or_default();
+            all.iter().filter(|process| process.parent == pid).map(|process| process.pid).collect()
+        })
+    }
+
+    fn has_instance(&self, pid: i32, instance: &str) -> bool {
+        let Ok(bytes) = fs::read(format!("/proc/{pid}/environ")) else { return false };
+        let wanted = format!("{INSTANCE_VARIABLE}={instance}");
+        bytes.split(|byte| *byte == 0).any(|variable| variable == wanted.as_bytes())
+    }
+
+    fn resources(&self, pid: i32) -> Option<Resources> {
+        let stat = Stat::read(pid).ok()??;
+        Some(Resources {
+            memory_bytes: stat.pages.saturating_mul(system_value(SysconfVar::PAGE_SIZE)?),
+            cpu_time: ticks_to_time(stat.ticks)?,
+        })
+    }
+
+    fn age(&self, process: &Process) -> Option<Duration> {
+        // The clock by which the kernel counts starts: it also runs while the machine sleeps.
+        let now = Duration::from(clock_gettime(ClockId::CLOCK_BOOTTIME).ok()?);
+        Some(now.saturating_sub(ticks_to_time(process.start_time)?))
+    }
+
+    fn program(&self, pid: i32) -> Option<String> {
+        let name = fs::read(format!("/proc/{pid}/comm")).ok()?;
+        let name = String::from_utf8_lossy(&name);
+        Some(name.trim_end_matches('\n').to_owned()).filter(|name| !name.is_empty())
+    }
+
+    fn listening(&self, port: u16) -> Result<Vec<Socket>, ProcessError> {
+        diag::listening(port)
+    }
+
+    fn sockets_of(&self, pid: i32, sockets: &[u64]) -> Vec<u64> {
+        // Unreadable for processes of other users.
+        let descriptors = fs::read_dir(format!("/proc/{pid}/fd")).into_iter().flatten().flatten();
+        let open = descriptors.filter_map(|entry| socket_inode(&entry.path()));
+        open.filter(|inode| sockets.contains(inode)).collect()
+    }
+}
+
+/// From `/proc/PID/task/TID/children`, which looks at no other process; `None` where the kernel was built without
+/// it (`CONFIG_PROC_CHILDREN`).
+fn children_of_threads(pid: i32) -> Option<Vec<i32>> {
+    let mut children = Vec::new();
+    let Ok(threads) = fs::read_dir(format!("/proc/{pid}/task")) else { return Some(children) };
+    for thread in threads.flatten() {
+        match fs::read_to_string(thread.path().join("children")) {
+            Ok(text) => {
+                children.extend(text.split_ascii_whitespace().filter_map(|pid| pid.parse::<i32>().ok()))
+            }
+            // The thread lives, so it is the file that the kernel does not have.
+            Err(_) if thread.path().join("stat").exists() => return None,
+            Err(_) => {}
+        }
+    }
+    Some(children)
+}
+
+/// The links in `/proc/PID/fd` read `socket:[INODE]`.
+fn socket_inode(link: &Path) -> Option<u64> {
+    let target = fs::read_link(link).ok()?;
+    let digits = target.as_os_str().as_bytes().strip_prefix(b"socket:[")?.strip_suffix(b"]")?;
+    std::str::from_utf8(digits).ok()?.parse().ok()
+}
+
+fn system_value(variable: SysconfVar) -> Option<u64> {
+    u64::try_from(sysconf(variable).ok()??).ok().filter(|value| *value > 0)
+}
+
+fn ticks_to_time(ticks: u64) -> Option<Duration> {
+    let per_second = system_value(SysconfVar::CLK_TCK)?;
+    let nanoseconds = (ticks % per_second) * 1_000_000_000 / per_second;
+    Some(Duration::from_secs(ticks / per_second) + Duration::from_nanos(nanoseconds))
+}

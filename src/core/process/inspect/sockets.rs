@@ -1,0 +1,135 @@
+//! Who answers at an address: which sockets get its connections, and whose they are.
+
+use std::collections::HashSet;
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, ToSocketAddrs};
+
+use super::{Inspect, Known, tree};
+use crate::core::config::Address;
+use crate::core::process::{Instance, Listener, Pid, ProcessError};
+
+/// A socket that listens at the port in question.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(in crate::core::process) struct Socket {
+    /// Where it is bound.
+    pub(super) address: IpAddr,
+    /// An IPv6 socket that gets no IPv4 connections although its address is the wildcard.
+    pub(super) only_v6: bool,
+    /// By what the platform finds its owner.
+    pub(super) id: u64,
+}
+
+/// How often the sockets are listed again when they changed while their owner was looked for.
+const ATTEMPTS: usize = 3;
+
+/// See [`ProcessDriver::listener`](crate::core::process::ProcessDriver::listener).
+pub(in crate::core::process) fn listener(
+    inspect: &dyn Inspect,
+    address: &Address,
+    ours: Option<Instance<'_>>,
+) -> Result<Listener, ProcessError> {
+    let targets = resolve(address)?;
+    let sockets = || inspect.listening(address.port).map(|sockets| answering(&sockets, &targets));
+    let mut open = sockets()?;
+    for _ in 0..ATTEMPTS {
+        let found = owner(inspect, &open, ours)?;
+        if found != Listener::Hidden {
+            return Ok(found);
+        }
+        // A process that ends while it is looked for seems to be hidden.
+        let now = sockets()?;
+        if now == open {
+            break;
+        }
+        open = now;
+    }
+    Ok(if open.is_empty() { Listener::Nobody } else { Listener::Hidden })
+}
+
+/// `Hidden` also when nobody is found.
+fn owner(
+    inspect: &dyn Inspect,
+    sockets: &HashSet<u64>,
+    ours: Option<Instance<'_>>,
+) -> Result<Listener, ProcessError> {
+    let mut left: Vec<u64> = sockets.iter().copied().collect();
+    // A socket is shared by all who inherited it: whoever has it as well as ours does not take it from ours.
+    let has_one_of = |pid: i32, left: &mut Vec<u64>| {
+        let held = if left.is_empty() { Vec::new() } else { inspect.sockets_of(pid, left) };
+        left.retain(|id| !held.contains(id));
+        !held.is_empty()
+    };
+    let known = ours.map(|instance| Known::of(inspect, instance)).transpose()?;
+    let near = tree(inspect, known.as_ref().and_then(Known::leader));
+    let mut our_pid = None;
+    for pid in near {
+        if has_one_of(pid, &mut left) {
+            our_pid = our_pid.or(Some(pid));
+        }
+    }
+    let everyone = if left.is_empty() { Vec::new() } else { inspect.processes()? };
+    for process in &everyone {
+        if !has_one_of(process.pid, &mut left) {
+            continue;
+        }
+        if known.as_ref().is_some_and(|known| known.has(inspect, process.pid, &everyone)) {
+            our_pid = our_pid.or(Some(process.pid));
+        } else if let Some(pid) = checked(process.pid) {
+            return Ok(Listener::Other { pid, program: inspect.program(process.pid) });
+        } else {
+            return Ok(Listener::Hidden);
+        }
+    }
+    Ok(match our_pid.and_then(checked) {
+        Some(pid) if left.is_empty() => Listener::Ours { pid },
+        _ => Listener::Hidden,
+    })
+}
+
+/// The first process (PID 1 of a container) is a stranger whom fusion leaves unnamed.
+fn checked(pid: i32) -> Option<Pid> {
+    Pid::try_from(i64::from(pid)).ok()
+}
+
+/// The IP addresses that a client of `address` may connect to.
+fn resolve(address: &Address) -> Result<Vec<IpAddr>, ProcessError> {
+    if let Ok(ip) = address.host.parse::<IpAddr>() {
+        return Ok(vec![ip]);
+    }
+    if address.host.eq_ignore_ascii_case("localhost") {
+        return Ok(vec![Ipv4Addr::LOCALHOST.into(), Ipv6Addr::LOCALHOST.into()]);
+    }
+    let found = (address.host.as_str(), address.port).to_socket_addrs();
+    let found = found.map_err(|source| ProcessError::Resolve { host: address.host.clone(), source })?;
+    Ok(found.map(|socket| socket.ip()).collect())
+}
+
+/// The sockets that get the connections to the targets, or that keep a server from being bound to one of them.
+fn answering(sockets: &[Socket], targets: &[IpAddr]) -> HashSet<u64> {
+    targets.iter().flat_map(|target| answering_at(sockets, *target)).map(|socket| socket.id).collect()
+}
+
+fn answering_at(sockets: &[Socket], target: IpAddr) -> Vec<&Socket> {
+    let chosen = |choose: &dyn Fn(&Socket) -> bool| -> Vec<&Socket> {
+        sockets.iter().filter(|socket| choose(socket)).collect()
+    };
+    let target = target.to_canonical();
+    if target.is_unspecified() {
+        // A wildcard address collides with every address of its family.
+        return chosen(&|socket| target.is_ipv6() || serves_v4(socket));
+    }
+    // The kernel prefers the socket that is bound to the very address.
+    let exact = chosen(&|socket| socket.address.to_canonical() == target);
+    if !exact.is_empty() {
+        return exact;
+    }
+    let own_family =
+        chosen(&|socket| socket.address.is_unspecified() && socket.address.is_ipv4() == target.is_ipv4());
+    if !own_family.is_empty() || target.is_ipv6() {
+        return own_family;
+    }
+    chosen(&|socket| socket.address == IpAddr::from(Ipv6Addr::UNSPECIFIED) && !socket.only_v6)
+}
+
+fn serves_v4(socket: &Socket) -> bool {
+    socket.address.to_canonical().is_ipv4() || (socket.address.is_unspecified() && !socket.only_v6)
+}
