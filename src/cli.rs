@@ -13,7 +13,7 @@ use clap::{Arg, ArgAction, ArgMatches, Command, FromArgMatches as _, Subcommand}
 
 use crate::cli::error::{Exit, Failure};
 use crate::cli::ui::{ColorChoice, Ui};
-use crate::core::config::Config;
+use crate::core::config::{Config, ConfigError};
 use crate::core::paths::Paths;
 use crate::core::runtimes::{self, Runtime, Table};
 use crate::env::Environment;
@@ -31,9 +31,32 @@ pub struct Context {
 }
 
 impl Context {
-    /// The configuration, made with its defaults on first use.
+    /// The configuration, made with its defaults on first use. Where the file cannot be made, the defaults hold.
     pub fn config(&self) -> Result<Config, Failure> {
-        Ok(Config::load(&self.paths.config_file(), self.table)?)
+        match Config::load_sound(&self.paths.config_file(), self.table) {
+            (config, None) => Ok(config),
+            (config, Some(error @ ConfigError::Create { .. })) => {
+                self.warn_of(error, "the defaults hold");
+                Ok(config)
+            }
+            (_, Some(error)) => Err(error.into()),
+        }
+    }
+
+    /// The configuration as far as it is sound, with a warning when it is broken: for commands that must work
+    /// whatever the file says.
+    pub fn sound_config(&self) -> Config {
+        let (config, error) = Config::load_sound(&self.paths.config_file(), self.table);
+        if let Some(error) = error {
+            self.warn_of(error, "for the rest the defaults hold");
+        }
+        config
+    }
+
+    fn warn_of(&self, error: ConfigError, consequence: &str) {
+        let failure = Failure::from(error);
+        let facts = [vec![failure.message], failure.causes].concat().join(": ");
+        self.ui.warning(&format!("{facts}; {consequence}"));
     }
 }
 
