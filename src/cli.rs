@@ -90,18 +90,22 @@ enum GlobalCommand {
     Man(commands::man::Args),
 }
 
-const EXAMPLES: &str = "\
-Examples:
-  fusion ollama up                    # started, and really answering
-  fusion mlx run \"Why is the sky blue?\"
-  git diff | fusion ollama run \"Write a commit message\" | git commit -F -
-";
+fn examples(table: Table) -> String {
+    let name = |index: usize| table.get(index).map_or("RUNTIME", |runtime| runtime.name());
+    let (first, second) = (name(0), name(1));
+    format!(
+        "Examples:\n  \
+         fusion {first} up                    # started, and really answering\n  \
+         fusion {second} run \"Why is the sky blue?\"\n  \
+         git diff | fusion {first} run \"Write a commit message\" | git commit -F -\n"
+    )
+}
 
 /// The whole command line.
 pub fn command(table: Table) -> Command {
     let mut command = Command::new("fusion")
         .about("Start, stop, watch and prompt the language model servers on your own machine")
-        .before_help(EXAMPLES)
+        .before_help(examples(table))
         .after_long_help(
             "Exit codes:\n  \
              0 done   1 failed   2 wrong command line or configuration   3 not running   4 not installed\n  \
