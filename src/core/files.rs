@@ -96,8 +96,8 @@ pub fn open(path: &Path, options: &mut OpenOptions) -> Result<File, FileError> {
 
 fn is_writable(file: &File) -> bool {
     use nix::fcntl::{FcntlArg, OFlag, fcntl};
-    let flags = fcntl(file, FcntlArg::F_GETFL).map(OFlag::from_bits_truncate).unwrap_or(OFlag::empty());
-    flags.intersects(OFlag::O_WRONLY | OFlag::O_RDWR)
+    fcntl(file, FcntlArg::F_GETFL)
+        .is_ok_and(|flags| OFlag::from_bits_truncate(flags).intersects(OFlag::O_WRONLY | OFlag::O_RDWR))
 }
 
 /// The whole file; `None` when there is none.
