@@ -13,7 +13,7 @@ use clap::{Arg, ArgAction, ArgMatches, Command, FromArgMatches as _, Subcommand}
 
 use crate::cli::error::{Exit, Failure};
 use crate::cli::ui::{ColorChoice, Ui};
-use crate::core::config::{Config, ConfigError};
+use crate::core::config::Config;
 use crate::core::paths::Paths;
 use crate::core::runtimes::{self, Runtime, Table};
 use crate::env::Environment;
@@ -31,32 +31,9 @@ pub struct Context {
 }
 
 impl Context {
-    /// The configuration, made with its defaults on first use. Where the file cannot be made, the defaults hold.
+    /// The configuration, made with its defaults on first use.
     pub fn config(&self) -> Result<Config, Failure> {
-        match Config::load_sound(&self.paths.config_file(), self.table) {
-            (config, None) => Ok(config),
-            (config, Some(error @ ConfigError::Create { .. })) => {
-                self.warn_of(error, "the defaults hold");
-                Ok(config)
-            }
-            (_, Some(error)) => Err(error.into()),
-        }
-    }
-
-    /// The configuration as far as it is sound, with a warning when it is broken: for commands that must work
-    /// whatever the file says.
-    pub fn sound_config(&self) -> Config {
-        let (config, error) = Config::load_sound(&self.paths.config_file(), self.table);
-        if let Some(error) = error {
-            self.warn_of(error, "for the rest the defaults hold");
-        }
-        config
-    }
-
-    fn warn_of(&self, error: ConfigError, consequence: &str) {
-        let failure = Failure::from(error);
-        let facts = [vec![failure.message], failure.causes].concat().join(": ");
-        self.ui.warning(&format!("{facts}; {consequence}"));
+        Ok(Config::load(&self.paths.config_file(), self.table)?)
     }
 }
 
@@ -74,6 +51,10 @@ enum RuntimeCommand {
     #[command(visible_alias = "hl")]
     Health(commands::health::Args),
     Run(run::Args),
+    Install(commands::install::Args),
+    Uninstall(commands::uninstall::Args),
+    Enable(commands::enable::Args),
+    Disable(commands::disable::Args),
 }
 
 // The commands that belong to no runtime.
@@ -90,22 +71,18 @@ enum GlobalCommand {
     Man(commands::man::Args),
 }
 
-fn examples(table: Table) -> String {
-    let name = |index: usize| table.get(index).map_or("RUNTIME", |runtime| runtime.name());
-    let (first, second) = (name(0), name(1));
-    format!(
-        "Examples:\n  \
-         fusion {first} up                    # started, and really answering\n  \
-         fusion {second} run \"Why is the sky blue?\"\n  \
-         git diff | fusion {first} run \"Write a commit message\" | git commit -F -\n"
-    )
-}
+const EXAMPLES: &str = "\
+Examples:
+  fusion ollama up                    # started, and really answering
+  fusion mlx run \"Why is the sky blue?\"
+  git diff | fusion ollama run \"Write a commit message\" | git commit -F -
+";
 
 /// The whole command line.
 pub fn command(table: Table) -> Command {
     let mut command = Command::new("fusion")
         .about("Start, stop, watch and prompt the language model servers on your own machine")
-        .before_help(examples(table))
+        .before_help(EXAMPLES)
         .after_long_help(
             "Exit codes:\n  \
              0 done   1 failed   2 wrong command line or configuration   3 not running   4 not installed\n  \
@@ -223,6 +200,10 @@ fn runtime_command(
         RuntimeCommand::Log(args) => commands::log::run(context, runtime, &args),
         RuntimeCommand::Health(args) => commands::health::run(context, runtime, &args),
         RuntimeCommand::Run(args) => run::run(context, runtime, &args),
+        RuntimeCommand::Install(args) => commands::install::run(context, runtime, &args),
+        RuntimeCommand::Uninstall(args) => commands::uninstall::run(context, runtime, &args),
+        RuntimeCommand::Enable(args) => commands::enable::run(context, runtime, &args),
+        RuntimeCommand::Disable(args) => commands::disable::run(context, runtime, &args),
     }
 }
 

@@ -2,7 +2,7 @@
 
 use std::ffi::OsString;
 use std::io::IsTerminal;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 /// By which a completion script tells for which shell it asks; see `cli::commands::completions`.
 pub const COMPLETION_VARIABLE: &str = "_FUSION_COMPLETE";
@@ -21,6 +21,8 @@ pub struct Environment {
     pub platform_config_dir: Option<PathBuf>,
     /// The current directory; `None` when it was deleted.
     pub current_dir: Option<PathBuf>,
+    /// The file of this program, where the system tells.
+    pub program: Option<PathBuf>,
     /// `PATH`: where programs are looked for.
     pub path: Option<OsString>,
     /// `VISUAL`, else `EDITOR`, when not empty.
@@ -64,6 +66,7 @@ impl Environment {
             home: dirs::home_dir(),
             platform_config_dir: dirs::config_dir(),
             current_dir: std::env::current_dir().ok(),
+            program: std::env::current_exe().ok(),
             path: variable("PATH"),
             editor: variable("VISUAL").or_else(|| variable("EDITOR")),
             no_color: variable("NO_COLOR").is_some() || variable("TERM").is_some_and(|term| term == "dumb"),
@@ -78,5 +81,21 @@ impl Environment {
                 xdg_cache_home: directory("XDG_CACHE_HOME"),
             },
         }
+    }
+
+    /// The variables that must be the same for a command that is started at login: what starts it there has an
+    /// environment of its own. A relative `FUSION_CONFIG_DIR` would be another place there, hence `config_dir`,
+    /// the directory that it stands for.
+    pub fn for_login(&self, config_dir: &Path) -> Vec<(&'static str, OsString)> {
+        let hugging_face = &self.hugging_face;
+        let directories = [
+            ("FUSION_CONFIG_DIR", self.config_dir.as_ref().map(|_| config_dir)),
+            ("HF_HUB_CACHE", hugging_face.hub_cache.as_deref()),
+            ("HUGGINGFACE_HUB_CACHE", hugging_face.legacy_hub_cache.as_deref()),
+            ("HF_HOME", hugging_face.home.as_deref()),
+            ("XDG_CACHE_HOME", hugging_face.xdg_cache_home.as_deref()),
+        ];
+        let directories = directories.into_iter().filter_map(|(name, value)| Some((name, value?.into())));
+        self.path.iter().map(|path| ("PATH", path.clone())).chain(directories).collect()
     }
 }

@@ -2,10 +2,14 @@
 
 pub mod completions;
 pub mod config;
+pub mod disable;
 pub mod down;
+pub mod enable;
 pub mod health;
+pub mod install;
 pub mod log;
 pub mod man;
 pub mod ps;
 pub mod restart;
+pub mod uninstall;
 pub mod up;

@@ -2,8 +2,11 @@
 
 use std::process::ExitCode;
 
-use crate::core::config::{ConfigError, Problem};
+use crate::core::config::ConfigError;
+use crate::core::install::InstallError;
+use crate::core::login::LoginError;
 use crate::core::paths::PathsError;
+use crate::core::programs::ProgramError;
 
 /// What the exit code says.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -102,58 +105,75 @@ impl From<PathsError> for Failure {
     }
 }
 
-/// How many problems of a broken configuration are told by a command that is about something else.
-const FIRST_PROBLEMS: usize = 3;
-
-impl Failure {
-    /// A configuration that cannot be used, with at most `most` of its problems.
-    pub fn of_config(error: &ConfigError, most: usize) -> Self {
-        let ConfigError::Invalid { path, problems } = error else {
-            return Self::of(config_exit(error), error).hint(config_hint(error));
-        };
-        let line =
-            |problem: &Problem| format!("{}:{}:{}: {problem}", path.display(), problem.line, problem.column);
-        let mut failure = match problems.as_slice() {
-            [problem] => Self::new(Exit::Usage, line(problem)),
-            _ => Self::new(Exit::Usage, format!("{} has {} problems", path.display(), problems.len())),
-        };
-        if problems.len() > 1 {
-            failure.causes = problems.iter().take(most).map(line).collect();
-        }
-        failure.hint(if problems.len() > most {
-            "`fusion config check` lists them all, `fusion config edit` opens the file"
-        } else {
-            "`fusion config edit` opens the file"
-        })
-    }
-}
-
-/// What is wrong in the file is a wrong configuration; what the system refuses is another failure.
-fn config_exit(error: &ConfigError) -> Exit {
-    match error {
-        ConfigError::Invalid { .. } | ConfigError::NotAFile { .. } | ConfigError::TooLarge { .. } => {
-            Exit::Usage
-        }
-        _ => Exit::Failed,
-    }
-}
-
-fn config_hint(error: &ConfigError) -> &'static str {
-    match error {
-        ConfigError::Invalid { .. } => "`fusion config edit` opens the file",
-        ConfigError::NotAFile { .. } | ConfigError::TooLarge { .. } => {
-            "move it away; fusion makes a new one on its next use"
-        }
-        ConfigError::Dangling { .. } => "make the file that the link leads to, or remove the link",
-        ConfigError::Read { .. } | ConfigError::Create { .. } | ConfigError::Lock { .. } => {
-            "set FUSION_CONFIG_DIR to a directory that you can read and write"
-        }
-        ConfigError::Locked { .. } => "try again when it has ended",
-    }
-}
-
 impl From<ConfigError> for Failure {
     fn from(error: ConfigError) -> Self {
-        Self::of_config(&error, FIRST_PROBLEMS)
+        Self::of(Exit::Usage, &error)
+    }
+}
+
+impl From<ProgramError> for Failure {
+    fn from(error: ProgramError) -> Self {
+        let hint = match &error {
+            ProgramError::NotInstalled { runtime, .. } => format!("install it: fusion {runtime} install"),
+            ProgramError::Installation { runtime, .. } => {
+                format!("make the installation anew: fusion {runtime} install")
+            }
+            ProgramError::CommandMissing { runtime, .. } => {
+                format!(
+                    "correct it: fusion config edit; or remove it: fusion config unset {runtime}_server.command"
+                )
+            }
+        };
+        Self::of(Exit::NotInstalled, &error).hint(hint)
+    }
+}
+
+impl From<InstallError> for Failure {
+    fn from(error: InstallError) -> Self {
+        use InstallError as E;
+        let get_python =
+            "install uv, which brings its own Python (https://docs.astral.sh/uv/), or a newer Python";
+        let (exit, hint) = match &error {
+            E::NoRecipe { program } => (Exit::NotInstalled, format!("install {program}, and have it on PATH")),
+            E::ByHand { elsewhere, .. } => {
+                (Exit::NotInstalled, format!("install it as its makers say: {elsewhere}"))
+            }
+            E::NoPython { .. } | E::PythonTooOld { .. } => (Exit::Failed, get_python.to_owned()),
+            E::NoVenv { .. } => (
+                Exit::Failed,
+                "install that module (Debian and Ubuntu: apt install python3-venv), or uv (https://docs.astral.sh/uv/)"
+                    .to_owned(),
+            ),
+            E::NoSpace { .. } => (Exit::Failed, "make room, or set FUSION_CONFIG_DIR to another disk".to_owned()),
+            E::Failed { .. } => (
+                Exit::Failed,
+                "is the network there? Once the cause is gone, run it again; what was downloaded is not lost"
+                    .to_owned(),
+            ),
+            E::InUse { runtime, .. } => (Exit::Failed, format!("stop it first: fusion {runtime} down")),
+            E::Interrupted => (Exit::Interrupted, "run it again; what was downloaded is not lost".to_owned()),
+            _ => (Exit::Failed, String::new()),
+        };
+        let mut failure = Self::of(exit, &error);
+        failure.hint = Some(hint).filter(|hint| !hint.is_empty());
+        if let E::Failed { said, .. } | E::DoesNotStart { said, .. } = &error {
+            failure.causes.extend(said.lines().map(str::to_owned));
+        }
+        failure
+    }
+}
+
+impl From<LoginError> for Failure {
+    fn from(error: LoginError) -> Self {
+        let failure = Self::of(Exit::Failed, &error);
+        match &error {
+            LoginError::NoManager { .. } | LoginError::Refused { .. } => failure.hint(
+                "without a service manager of your own, have whatever starts your programs run `fusion up`",
+            ),
+            LoginError::Foreign { path } => {
+                failure.hint(format!("move {} away, then run this again", path.display()))
+            }
+            _ => failure,
+        }
     }
 }

@@ -4,12 +4,26 @@
 //! which names the one that counts and is written last. So an attempt that was interrupted never looks like an
 //! installation, and an upgrade that fails leaves the old one as it was.
 
-use std::path::{Path, PathBuf};
+mod check;
+mod child;
+mod python;
 
+use std::ffi::OsStr;
+use std::path::{Path, PathBuf};
+use std::process::{Command, ExitStatus};
+
+use nix::sys::statvfs::statvfs;
 use serde::{Deserialize, Serialize};
 
-use crate::core::programs::is_executable;
-use crate::core::runtimes::Runtime;
+use crate::core::files::{self, FileError};
+use crate::core::paths::RuntimePaths;
+use crate::core::process::{Pid, ProcessDriver, ProcessError};
+use crate::core::programs::{is_executable, on_path};
+use crate::core::runtimes::{PythonPackage, Recipe, Runtime};
+use crate::core::services::lock::{Lock, LockError};
+use crate::core::services::record::{Record, RecordError};
+
+pub use child::Output;
 
 /// The file that says that an installation is whole.
 const MANIFEST: &str = "installed.json";
@@ -35,6 +49,18 @@ struct Manifest {
     version: String,
     requirement: String,
     installed_with: String,
+}
+
+impl Manifest {
+    /// What it says, when it lies in `home`.
+    fn installation(&self, home: &Path) -> Installation {
+        Installation {
+            directory: home.join(&self.directory),
+            version: self.version.clone(),
+            requirement: self.requirement.clone(),
+            installed_with: self.installed_with.clone(),
+        }
+    }
 }
 
 /// Why an installation that was made cannot be used any more.
@@ -75,12 +101,7 @@ impl Installation {
         };
         let manifest: Manifest =
             serde_json::from_slice(&text).map_err(|source| InstallationError::Damaged { path, source })?;
-        let installation = Self {
-            directory: directory.join(manifest.directory),
-            version: manifest.version,
-            requirement: manifest.requirement,
-            installed_with: manifest.installed_with,
-        };
+        let installation = manifest.installation(directory);
         let needed = [runtime.program(), "python"].map(|name| installation.program(name));
         match needed.into_iter().find(|path| !is_executable(path)) {
             Some(path) => Err(InstallationError::Gone { path }),
@@ -106,4 +127,383 @@ pub fn package_version(directory: &Path, package: &str) -> Option<String> {
         let version = name.to_str()?.strip_prefix(&prefix)?.strip_suffix(".dist-info")?;
         Some(version.to_owned())
     })
+}
+
+/// What is done now.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Progress<'a> {
+    /// A package is being installed.
+    Installing {
+        /// What is asked of the package index, or of Homebrew.
+        what: &'a str,
+        /// The program that installs it.
+        with: &'static str,
+        /// Where to; `None` where that program decides.
+        directory: Option<&'a Path>,
+    },
+    /// The installed program is started once.
+    Checking,
+}
+
+/// What became of an installation.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Outcome {
+    /// It was there already.
+    Already(Installation),
+    /// Made now; `before` is the version that it replaces.
+    Made {
+        /// What is there now.
+        now: Installation,
+        /// The version that was there.
+        before: Option<String>,
+    },
+    /// Homebrew has it; the program, where it is on `PATH`.
+    Homebrew(Option<PathBuf>),
+}
+
+/// Why something was not installed or not removed.
+#[derive(Debug, thiserror::Error)]
+pub enum InstallError {
+    /// Nobody told fusion how.
+    #[error("fusion does not know how to install {program}")]
+    NoRecipe {
+        /// The program.
+        program: &'static str,
+    },
+    /// Its makers' way is for the user to decide.
+    #[error("{runtime} is not installed, and there is no brew on PATH to install it with")]
+    ByHand {
+        /// The runtime.
+        runtime: &'static str,
+        /// The command or page of its makers.
+        elsewhere: &'static str,
+    },
+    /// No Python at all.
+    #[error("neither uv nor Python {}.{} or newer is on PATH", oldest.0, oldest.1)]
+    NoPython {
+        /// The oldest that will do.
+        oldest: (u32, u32),
+    },
+    /// A Python that the package does not run on.
+    #[error("{path} is Python {}.{}, and {}.{} or newer is needed", found.0, found.1, oldest.0, oldest.1)]
+    PythonTooOld {
+        /// The one that was found.
+        path: PathBuf,
+        /// Its version.
+        found: (u32, u32),
+        /// The oldest that will do.
+        oldest: (u32, u32),
+    },
+    /// A Python without the modules that make environments.
+    #[error("{path} has no venv module")]
+    NoVenv {
+        /// The one that was found.
+        path: PathBuf,
+    },
+    /// The disk is too full to begin.
+    #[error("{directory} has {} MB free, and {} MB are needed", available / 1_000_000, needed / 1_000_000)]
+    NoSpace {
+        /// Where it was to go.
+        directory: PathBuf,
+        /// Bytes that this user may still write there.
+        available: u64,
+        /// Bytes.
+        needed: u64,
+    },
+    /// The disk cannot be looked at.
+    #[error("cannot tell how much space {directory} has")]
+    Disk {
+        /// Where it was to go.
+        directory: PathBuf,
+        /// What the system said.
+        source: std::io::Error,
+    },
+    /// A program cannot be run.
+    #[error("cannot run {program}")]
+    Run {
+        /// Its path.
+        program: PathBuf,
+        /// What the system said.
+        source: std::io::Error,
+    },
+    /// A program that installs failed.
+    #[error("`{command}` failed with {status}")]
+    Failed {
+        /// The command line.
+        command: String,
+        /// How it ended.
+        status: ExitStatus,
+        /// The end of what it printed, unless that was shown.
+        said: String,
+    },
+    /// What was installed does not work.
+    #[error("{program} was installed and does not start: {reason}")]
+    DoesNotStart {
+        /// Its path.
+        program: PathBuf,
+        /// What happened.
+        reason: String,
+        /// The end of what it printed.
+        said: String,
+    },
+    /// A signal asked fusion to end.
+    #[error("interrupted")]
+    Interrupted,
+    /// What is to be replaced or removed runs.
+    #[error("{runtime} is running from this installation (process {pid})")]
+    InUse {
+        /// The runtime.
+        runtime: &'static str,
+        /// Its process.
+        pid: Pid,
+    },
+    /// A directory cannot be removed.
+    #[error("cannot remove {path}")]
+    Remove {
+        /// The directory.
+        path: PathBuf,
+        /// What the system said.
+        source: std::io::Error,
+    },
+    /// The manifest cannot be written as JSON.
+    #[error("cannot encode the manifest")]
+    Encode(#[source] serde_json::Error),
+    /// A file cannot be used.
+    #[error(transparent)]
+    File(#[from] FileError),
+    /// Somebody else is changing the runtime.
+    #[error(transparent)]
+    Lock(#[from] LockError),
+    /// What was started cannot be told.
+    #[error(transparent)]
+    Record(#[from] RecordError),
+    /// What runs cannot be told.
+    #[error(transparent)]
+    Process(#[from] ProcessError),
+}
+
+/// What it takes to install and to remove the program of a runtime.
+pub struct Installer<'a> {
+    /// The runtime.
+    pub runtime: &'static dyn Runtime,
+    /// Its files.
+    pub paths: &'a RuntimePaths,
+    /// The system's processes.
+    pub driver: &'a dyn ProcessDriver,
+    /// The value of `PATH`.
+    pub search: Option<&'a OsStr>,
+    /// Where what the installing programs print goes.
+    pub output: Output,
+    /// Whether a signal asked fusion to end.
+    pub interrupted: &'a dyn Fn() -> bool,
+    /// Is told what is done, before it is done.
+    pub progress: Box<dyn Fn(Progress<'_>) + 'a>,
+}
+
+impl Installer<'_> {
+    /// Installs what is missing; with `upgrade`, also the newest version in place of an older one. `lock` is the
+    /// runtime's.
+    pub fn install(&self, upgrade: bool, lock: &Lock) -> Result<Outcome, InstallError> {
+        match self.runtime.recipe() {
+            Some(Recipe::Python(package)) => self.install_package(&package, upgrade, lock),
+            Some(Recipe::Homebrew { formula, elsewhere }) => self.brew(formula, elsewhere, upgrade, lock),
+            None => Err(InstallError::NoRecipe { program: self.runtime.program() }),
+        }
+    }
+
+    /// Removes fusion's own installation, whole or not; whether there was one.
+    pub fn uninstall(&self, _lock: &Lock) -> Result<bool, InstallError> {
+        let directory = &self.paths.installation;
+        if !directory.exists() {
+            return Ok(false);
+        }
+        self.refuse_while_in_use()?;
+        // What is removed only in part must not look whole.
+        files::remove(&directory.join(MANIFEST))?;
+        remove_directory(directory)?;
+        Ok(true)
+    }
+
+    fn install_package(
+        &self,
+        package: &PythonPackage,
+        upgrade: bool,
+        lock: &Lock,
+    ) -> Result<Outcome, InstallError> {
+        let home = &self.paths.installation;
+        // One that cannot be used any more is replaced.
+        let before = Installation::read(home, self.runtime).ok().flatten();
+        if let Some(installation) = before.clone().filter(|_| !upgrade) {
+            return Ok(Outcome::Already(installation));
+        }
+        self.refuse_while_in_use()?;
+        files::make_directory(home)?;
+        let tool = python::Tool::find(package, self.search)?;
+        let keep = before.as_ref().map(|before| before.directory.as_path());
+        remove_attempts(home, keep)?;
+        check_space(home, package.disk_bytes)?;
+
+        let directory = free_name(home);
+        let made = self.make(package, &tool, &directory, lock);
+        if made.is_err() {
+            // The failure is what is told; what cannot be removed now is removed by the next attempt.
+            let _ = remove_directory(&directory);
+        }
+        let now = made?;
+        remove_attempts(home, Some(&now.directory))?;
+        Ok(Outcome::Made { now, before: before.map(|before| before.version) })
+    }
+
+    /// Makes an environment in `directory`, proves that it works, and only then declares it the installation.
+    fn make(
+        &self,
+        package: &PythonPackage,
+        tool: &python::Tool,
+        directory: &Path,
+        lock: &Lock,
+    ) -> Result<Installation, InstallError> {
+        let requirement = package.requirement();
+        (self.progress)(Progress::Installing {
+            what: &requirement,
+            with: tool.name(),
+            directory: Some(directory),
+        });
+        for command in tool.commands(package, directory) {
+            self.run(command, &self.paths.installation, lock)?;
+        }
+        (self.progress)(Progress::Checking);
+        let name = directory.file_name().unwrap_or_default().to_string_lossy().into_owned();
+        let manifest = Manifest {
+            directory: name,
+            version: package_version(directory, package.name).unwrap_or_else(|| "unknown".to_owned()),
+            requirement,
+            installed_with: tool.name().to_owned(),
+        };
+        let installation = manifest.installation(&self.paths.installation);
+        let program = installation.program(self.runtime.program());
+        check::starts(self.runtime, &program, &self.paths.installation, self.interrupted)?;
+        let mut text = serde_json::to_vec_pretty(&manifest).map_err(InstallError::Encode)?;
+        text.push(b'\n');
+        files::replace(&self.paths.installation.join(MANIFEST), &text)?;
+        Ok(installation)
+    }
+
+    fn brew(
+        &self,
+        formula: &'static str,
+        elsewhere: &'static str,
+        upgrade: bool,
+        lock: &Lock,
+    ) -> Result<Outcome, InstallError> {
+        let program = self.runtime.program();
+        if let Some(found) = on_path(program, self.search).filter(|_| !upgrade) {
+            return Ok(Outcome::Homebrew(Some(found)));
+        }
+        let brew = on_path("brew", self.search)
+            .ok_or(InstallError::ByHand { runtime: self.runtime.name(), elsewhere })?;
+        (self.progress)(Progress::Installing { what: formula, with: "brew", directory: None });
+        let mut command = Command::new(brew);
+        command.args([if upgrade { "upgrade" } else { "install" }, formula]);
+        self.run(command, &self.paths.directory, lock)?;
+        Ok(Outcome::Homebrew(on_path(program, self.search)))
+    }
+
+    /// The lock is the program's standard input: should fusion be killed, the lock is held until the program has
+    /// ended too, and nobody else changes what it is still writing.
+    fn run(&self, command: Command, directory: &Path, lock: &Lock) -> Result<(), InstallError> {
+        let program = command.get_program().into();
+        let stdin = lock.share().map_err(|source| InstallError::Run { program, source })?;
+        child::run(command, directory, stdin, &self.output, self.interrupted)
+    }
+
+    /// A program whose files are replaced beneath it fails at the next one that it reads.
+    fn refuse_while_in_use(&self) -> Result<(), InstallError> {
+        let Some(record) = Record::read(&self.paths.state)? else { return Ok(()) };
+        let from_here = record
+            .command
+            .first()
+            .is_some_and(|program| Path::new(program).starts_with(&self.paths.installation));
+        if !from_here {
+            return Ok(());
+        }
+        match self.driver.members(record.as_instance())?.first() {
+            Some(member) => Err(InstallError::InUse { runtime: self.runtime.name(), pid: member.pid }),
+            None => Ok(()),
+        }
+    }
+}
+
+/// Removes what attempts left behind, all but `keep`.
+fn remove_attempts(home: &Path, keep: Option<&Path>) -> Result<(), InstallError> {
+    attempts(home).into_iter().filter(|path| keep != Some(path)).try_for_each(|path| remove_directory(&path))
+}
+
+/// The directories of attempts at an installation in `home`, the one that succeeded among them.
+fn attempts(home: &Path) -> Vec<PathBuf> {
+    let entries = std::fs::read_dir(home).into_iter().flatten().flatten();
+    entries.map(|entry| entry.path()).filter(|path| attempt_number(path).is_some()).collect()
+}
+
+fn attempt_number(path: &Path) -> Option<u32> {
+    path.file_name()?.to_str()?.parse().ok()
+}
+
+/// A name for the next attempt. Environments hold their own absolute path, so none can be moved into place later.
+fn free_name(home: &Path) -> PathBuf {
+    let last = attempts(home).iter().filter_map(|path| attempt_number(path)).max().unwrap_or(0);
+    home.join(last.saturating_add(1).to_string())
+}
+
+fn remove_directory(path: &Path) -> Result<(), InstallError> {
+    match std::fs::remove_dir_all(path) {
+        Err(error) if error.kind() != std::io::ErrorKind::NotFound => {
+            Err(InstallError::Remove { path: path.to_owned(), source: error })
+        }
+        _ => Ok(()),
+    }
+}
+
+/// Bytes that this user may still write on the file system of `directory`.
+pub fn free_space(directory: &Path) -> Result<u64, InstallError> {
+    let facts = statvfs(directory)
+        .map_err(|error| InstallError::Disk { directory: directory.to_owned(), source: error.into() })?;
+    // The types differ between systems.
+    #[allow(clippy::useless_conversion)]
+    Ok(u64::from(facts.blocks_available()).saturating_mul(u64::from(facts.fragment_size())))
+}
+
+fn check_space(directory: &Path, needed: u64) -> Result<(), InstallError> {
+    let available = free_space(directory)?;
+    if available < needed {
+        return Err(InstallError::NoSpace { directory: directory.to_owned(), available, needed });
+    }
+    Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_disk_without_room_is_noticed_before_anything_is_done() {
+        let directory = tempfile::tempdir().unwrap();
+        check_space(directory.path(), 0).unwrap();
+        let error = check_space(directory.path(), u64::MAX).unwrap_err();
+        let InstallError::NoSpace { available, .. } = &error else { panic!("{error}") };
+        assert!(*available < u64::MAX);
+        assert!(error.to_string().ends_with("and 18446744073709 MB are needed"), "{error}");
+    }
+
+    #[test]
+    fn an_attempt_gets_a_name_that_none_before_it_had() {
+        let home = tempfile::tempdir().unwrap();
+        assert_eq!(free_name(home.path()), home.path().join("1"));
+        for name in ["2", "9", "other"] {
+            std::fs::create_dir(home.path().join(name)).unwrap();
+        }
+        assert_eq!(free_name(home.path()), home.path().join("10"));
+        remove_attempts(home.path(), Some(&home.path().join("9"))).unwrap();
+        assert!(home.path().join("9").exists() && home.path().join("other").exists());
+        assert!(!home.path().join("2").exists());
+    }
 }

@@ -4,6 +4,7 @@ use std::fs::{File, OpenOptions, TryLockError};
 use std::io::{self, Read, Seek, Write};
 use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
+use std::process::Stdio;
 use std::time::{Duration, Instant};
 
 use crate::core::events::{Event, EventSink};
@@ -20,7 +21,7 @@ const PATIENCE: Duration = Duration::from_millis(200);
 /// The right to change a runtime, held until dropped.
 #[derive(Debug)]
 pub struct Lock {
-    _file: File,
+    file: File,
 }
 
 /// Why there is no lock. Nothing may be changed without one.
@@ -91,6 +92,12 @@ impl Lock {
         }
     }
 
+    /// The lock as the standard input of a child: it is then held until the child has ended too, even if this
+    /// process is killed. The child reads a line with this process's PID.
+    pub fn share(&self) -> io::Result<Stdio> {
+        Ok(Stdio::from(self.file.try_clone()?))
+    }
+
     fn attempt(path: &Path) -> Result<Option<Self>, LockError> {
         let system = |source| LockError::System { path: path.to_owned(), source };
         let options = &mut OpenOptions::new();
@@ -109,7 +116,7 @@ impl Lock {
             .and_then(|()| file.rewind())
             .and_then(|()| writeln!(file, "{pid}"))
             .map_err(system)?;
-        Ok(Some(Self { _file: file }))
+        Ok(Some(Self { file }))
     }
 }
 

@@ -1,0 +1,83 @@
+//! `fusion <runtime> enable`: start it at login.
+
+use std::ffi::OsString;
+use std::path::PathBuf;
+
+use crate::cli::Context;
+use crate::cli::error::{Exit, Failure};
+use crate::core::login::{self, Job, LoginError, Manager, Places, Step};
+use crate::core::programs::on_path;
+use crate::core::runtimes::Runtime;
+
+/// Start it at every login, and now
+///
+/// A systemd user unit (Linux) or a launchd agent (macOS) runs `fusion <runtime> up`.
+#[derive(Debug, clap::Args)]
+pub struct Args {}
+
+/// Runs the command.
+pub fn run(context: &Context, runtime: &'static dyn Runtime, _args: &Args) -> Result<Exit, Failure> {
+    let (manager, places) = (Manager::native(), places(context)?);
+    let job = job(context, runtime)?;
+    let steps = login::enable(manager, &job, &places, context.environment.path.as_deref())?;
+    tell(context, &steps);
+    let name = runtime.name();
+    context.ui.result(&format!("{name} starts at login, and is starting now\n"))?;
+    context
+        .ui
+        .hint(&format!("`fusion {name} ps` shows when it is ready, `fusion {name} disable` undoes this"));
+    Ok(Exit::Done)
+}
+
+/// Says what was done.
+pub(super) fn tell(context: &Context, steps: &[Step]) {
+    for step in steps {
+        context.ui.note(&match step {
+            Step::Wrote(path) => format!("wrote {}", path.display()),
+            Step::Removed(path) => format!("removed {}", path.display()),
+            Step::Ran(command) => format!("ran {command}"),
+        });
+    }
+}
+
+/// Where this user's jobs lie.
+pub(super) fn places(context: &Context) -> Result<Places, Failure> {
+    let environment = &context.environment;
+    let home = environment.home.clone();
+    let (Some(home), Some(config)) = (home, environment.platform_config_dir.clone()) else {
+        return Err(Failure::new(Exit::Failed, "no home directory, so no place for what starts at login")
+            .hint("set HOME"));
+    };
+    Ok(Places { home, config, user: nix::unistd::getuid().as_raw() })
+}
+
+fn job(context: &Context, runtime: &'static dyn Runtime) -> Result<Job, Failure> {
+    let paths = &context.paths;
+    let environment = context.environment.for_login(paths.directory()).into_iter().map(text);
+    Ok(Job {
+        runtime: runtime.name(),
+        title: runtime.title(),
+        fusion: fusion(context)?,
+        environment: environment.collect::<Result<_, _>>()?,
+        log: paths.runtime(runtime.name()).directory.join("login.log"),
+    })
+}
+
+fn text((name, value): (&str, OsString)) -> Result<(String, String), LoginError> {
+    let value = value.into_string().map_err(|value| LoginError::NotText { path: value.into() })?;
+    Ok((name.to_owned(), value))
+}
+
+/// The path of this program: the name on `PATH` under which the user knows it, if that is this very file, because
+/// it stays when a package manager replaces the file; else the file.
+fn fusion(context: &Context) -> Result<PathBuf, Failure> {
+    let program = context
+        .environment
+        .program
+        .clone()
+        .ok_or_else(|| Failure::new(Exit::Failed, "the system does not tell where this program is"))?;
+    let known = program.file_name().and_then(|name| name.to_str());
+    let known = known.and_then(|name| on_path(name, context.environment.path.as_deref()));
+    let same = |known: &PathBuf| known.canonicalize().ok() == program.canonicalize().ok();
+    Ok(known.filter(same).unwrap_or(program))
+}

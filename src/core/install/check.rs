@@ -1,0 +1,88 @@
+//! The proof that an installation works: the server is started once, without a model, until it answers.
+
+use std::net::TcpListener;
+use std::path::Path;
+use std::process::{Child, Command, Stdio};
+use std::time::{Duration, Instant};
+
+use super::{InstallError, child};
+use crate::core::api::Client;
+use crate::core::config::{Address, RuntimeConfig};
+use crate::core::runtimes::{Answer, Runtime};
+
+/// How long it may take: the first start compiles every module that it imports.
+const PATIENCE: Duration = Duration::from_secs(180);
+
+/// How long between two probes, and how long one may take.
+const PAUSE: Duration = Duration::from_millis(50);
+const LIMIT: Duration = Duration::from_secs(2);
+
+/// Starts `program` as the server of `runtime` on a free port, waits for its first answer, and ends it.
+pub(super) fn starts(
+    runtime: &dyn Runtime,
+    program: &Path,
+    directory: &Path,
+    interrupted: &dyn Fn() -> bool,
+) -> Result<(), InstallError> {
+    let cannot_run = |source| InstallError::Run { program: program.to_owned(), source };
+    let mut server = RuntimeConfig::default_for(runtime).server;
+    server.address = Address { host: "127.0.0.1".to_owned(), port: free_port().map_err(cannot_run)? };
+    let launch = runtime.launch(&server, None);
+
+    let mut command = Command::new(program);
+    command.args(launch.args).envs(launch.env).current_dir(directory).stdin(Stdio::null());
+    let output = child::keep(&mut command).map_err(cannot_run)?;
+    let mut process = command.spawn().map_err(cannot_run)?;
+    let answered = wait_for_answer(runtime, &server.address, &mut process, interrupted);
+    // One that has ended already cannot be killed, and needs not be.
+    let _ = process.kill();
+    process.wait().map_err(cannot_run)?;
+    answered.map_err(|silence| match silence {
+        Silence::Interrupted => InstallError::Interrupted,
+        Silence::Reason(reason) => InstallError::DoesNotStart {
+            program: program.to_owned(),
+            reason,
+            said: child::last_lines(output),
+        },
+    })
+}
+
+/// Why there was no answer.
+enum Silence {
+    Interrupted,
+    Reason(String),
+}
+
+fn wait_for_answer(
+    runtime: &dyn Runtime,
+    address: &Address,
+    process: &mut Child,
+    interrupted: &dyn Fn() -> bool,
+) -> Result<(), Silence> {
+    let deadline = Instant::now() + PATIENCE;
+    let client = Client::with_limit(address, LIMIT);
+    let probe = runtime.status_probe();
+    loop {
+        match process.try_wait() {
+            Ok(None) => {}
+            Ok(Some(status)) => return Err(Silence::Reason(format!("it ended with {status}"))),
+            Err(error) => return Err(Silence::Reason(error.to_string())),
+        }
+        let reply = client.get(probe.path);
+        if reply.is_ok_and(|reply| matches!((probe.read)(reply.status, &reply.body), Answer::Ready(_))) {
+            return Ok(());
+        }
+        if interrupted() {
+            return Err(Silence::Interrupted);
+        }
+        if Instant::now() > deadline {
+            return Err(Silence::Reason(format!("no answer within {} seconds", PATIENCE.as_secs())));
+        }
+        std::thread::sleep(PAUSE);
+    }
+}
+
+/// A port that nobody has now.
+fn free_port() -> std::io::Result<u16> {
+    Ok(TcpListener::bind(("127.0.0.1", 0))?.local_addr()?.port())
+}

@@ -1,0 +1,166 @@
+//! The programs that install Python packages, and the commands by which they do it.
+
+use std::ffi::OsStr;
+use std::path::{Path, PathBuf};
+use std::process::{Command, Stdio};
+
+use super::InstallError;
+use crate::core::programs::on_path;
+use crate::core::runtimes::PythonPackage;
+
+/// What makes a Python environment.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(super) enum Tool {
+    /// uv, which brings a Python of its own when there is none.
+    Uv(PathBuf),
+    /// A Python with its `venv` module and pip.
+    Python(PathBuf),
+}
+
+/// How many minor versions after the oldest that will do are looked for by name.
+const NEWER_PYTHONS: u32 = 5;
+
+/// Prints the version; fails without the modules that make an environment with pip in it, which Debian leaves out.
+const PROBE: &str = "import sys; print(*sys.version_info[:2], flush=True); import venv, ensurepip";
+
+impl Tool {
+    /// uv, else the first Python on `PATH` that will do.
+    pub(super) fn find(package: &PythonPackage, search: Option<&OsStr>) -> Result<Self, InstallError> {
+        if let Some(uv) = on_path("uv", search) {
+            return Ok(Self::Uv(uv));
+        }
+        let (major, oldest) = package.python;
+        let mut names = vec![format!("python{major}")];
+        names.extend((oldest..=oldest + NEWER_PYTHONS).map(|minor| format!("python{major}.{minor}")));
+        names.push("python".to_owned());
+
+        let mut reason = InstallError::NoPython { oldest: package.python };
+        for path in names.iter().filter_map(|name| on_path(name, search)) {
+            match examine(&path) {
+                Some((version, true)) if version >= package.python => return Ok(Self::Python(path)),
+                // What is told is why the nearest one will not do.
+                Some((version, _)) if version >= package.python => reason = InstallError::NoVenv { path },
+                Some((found, _)) if matches!(reason, InstallError::NoPython { .. }) => {
+                    reason = InstallError::PythonTooOld { path, found, oldest: package.python };
+                }
+                _ => {}
+            }
+        }
+        Err(reason)
+    }
+
+    /// Its name, for people.
+    pub(super) fn name(&self) -> &'static str {
+        match self {
+            Self::Uv(_) => "uv",
+            Self::Python(_) => "pip",
+        }
+    }
+
+    /// The commands that make the environment `directory` with `package` in it.
+    ///
+    /// `-I`: neither `PYTHONPATH` nor the user's own packages may stand in for what belongs into the environment.
+    pub(super) fn commands(&self, package: &PythonPackage, directory: &Path) -> [Command; 2] {
+        let python = directory.join("bin/python");
+        let (major, minor) = package.python;
+        match self {
+            Self::Uv(uv) => {
+                let mut make = Command::new(uv);
+                make.args(["venv", "--python", &format!(">={major}.{minor}")]).arg(directory);
+                let mut fill = Command::new(uv);
+                fill.args(["pip", "install", "--python"]).arg(python).arg(package.requirement());
+                [make, fill]
+            }
+            Self::Python(path) => {
+                let mut make = Command::new(path);
+                make.args(["-I", "-m", "venv"]).arg(directory);
+                let mut fill = Command::new(python);
+                fill.args(["-I", "-m", "pip", "--disable-pip-version-check", "install"])
+                    .args(["--no-input", "--no-user"])
+                    .arg(package.requirement());
+                [make, fill]
+            }
+        }
+    }
+}
+
+/// The version of a Python, and whether it can make environments; `None` when it does not run.
+fn examine(python: &Path) -> Option<((u32, u32), bool)> {
+    let probe = Command::new(python)
+        .args(["-I", "-c", PROBE])
+        .stdin(Stdio::null())
+        .stderr(Stdio::null())
+        .output()
+        .ok()?;
+    let text = String::from_utf8(probe.stdout).ok()?;
+    let (major, minor) = text.trim().split_once(' ')?;
+    Some(((major.parse().ok()?, minor.parse().ok()?), probe.status.success()))
+}
+
+#[cfg(test)]
+mod tests {
+    use std::os::unix::fs::PermissionsExt as _;
+
+    use super::*;
+
+    const PACKAGE: PythonPackage = PythonPackage {
+        name: "mlx-lm",
+        extra: Some("cpu"),
+        versions: ("0.32.2", "0.33"),
+        python: (3, 11),
+        disk_bytes: 1,
+    };
+
+    /// A directory for `PATH` with programs that print `text` and exit with `code`.
+    fn programs(list: &[(&str, &str, i32)]) -> tempfile::TempDir {
+        let directory = tempfile::tempdir().unwrap();
+        for (name, text, code) in list {
+            let path = directory.path().join(name);
+            std::fs::write(&path, format!("#!/bin/sh\necho '{text}'\nexit {code}\n")).unwrap();
+            std::fs::set_permissions(&path, std::fs::Permissions::from_mode(0o755)).unwrap();
+        }
+        directory
+    }
+
+    fn find(list: &[(&str, &str, i32)]) -> Result<Tool, String> {
+        let directory = programs(list);
+        let shorten = |path: PathBuf| path.strip_prefix(directory.path()).unwrap().to_owned();
+        match Tool::find(&PACKAGE, Some(directory.path().as_os_str())) {
+            Ok(Tool::Uv(path)) => Ok(Tool::Uv(shorten(path))),
+            Ok(Tool::Python(path)) => Ok(Tool::Python(shorten(path))),
+            Err(error) => Err(error.to_string().replace(&format!("{}/", directory.path().display()), "")),
+        }
+    }
+
+    #[test]
+    fn uv_comes_first_then_the_first_python_that_will_do() {
+        assert_eq!(find(&[("uv", "", 0), ("python3", "3 12", 0)]), Ok(Tool::Uv("uv".into())));
+        assert_eq!(find(&[("python3", "3 12", 0)]), Ok(Tool::Python("python3".into())));
+        assert_eq!(
+            find(&[("python3", "3 9", 0), ("python3.13", "3 13", 0)]),
+            Ok(Tool::Python("python3.13".into()))
+        );
+        assert_eq!(
+            find(&[("python3", "3 12", 1), ("python3.11", "3 11", 0)]),
+            Ok(Tool::Python("python3.11".into()))
+        );
+    }
+
+    #[test]
+    fn no_python_a_too_old_one_and_one_without_venv_are_told_apart() {
+        assert_eq!(find(&[]), Err("neither uv nor Python 3.11 or newer is on PATH".to_owned()));
+        assert_eq!(
+            find(&[("python3", "3 9", 0)]),
+            Err("python3 is Python 3.9, and 3.11 or newer is needed".to_owned())
+        );
+        assert_eq!(
+            find(&[("python3", "3 12", 1), ("python", "3 9", 0)]),
+            Err("python3 has no venv module".to_owned())
+        );
+        // The stub of macOS prints nothing and fails.
+        assert_eq!(
+            find(&[("python3", "", 1)]),
+            Err("neither uv nor Python 3.11 or newer is on PATH".to_owned())
+        );
+    }
+}
