@@ -13,7 +13,7 @@ use clap::{Arg, ArgAction, ArgMatches, Command, FromArgMatches as _, Subcommand}
 
 use crate::cli::error::{Exit, Failure};
 use crate::cli::ui::{ColorChoice, Ui};
-use crate::core::config::Config;
+use crate::core::config::{Config, ConfigError};
 use crate::core::paths::Paths;
 use crate::core::runtimes::{self, Runtime, Table};
 use crate::env::Environment;
@@ -31,9 +31,32 @@ pub struct Context {
 }
 
 impl Context {
-    /// The configuration, made with its defaults on first use.
+    /// The configuration, made with its defaults on first use. Where the file cannot be made, the defaults hold.
     pub fn config(&self) -> Result<Config, Failure> {
-        Ok(Config::load(&self.paths.config_file(), self.table)?)
+        match Config::load_sound(&self.paths.config_file(), self.table) {
+            (config, None) => Ok(config),
+            (config, Some(error @ ConfigError::Create { .. })) => {
+                self.warn_of(error, "the defaults hold");
+                Ok(config)
+            }
+            (_, Some(error)) => Err(error.into()),
+        }
+    }
+
+    /// The configuration as far as it is sound, with a warning when it is broken: for commands that must work
+    /// whatever the file says.
+    pub fn sound_config(&self) -> Config {
+        let (config, error) = Config::load_sound(&self.paths.config_file(), self.table);
+        if let Some(error) = error {
+            self.warn_of(error, "for the rest the defaults hold");
+        }
+        config
+    }
+
+    fn warn_of(&self, error: ConfigError, consequence: &str) {
+        let failure = Failure::from(error);
+        let facts = [vec![failure.message], failure.causes].concat().join(": ");
+        self.ui.warning(&format!("{facts}; {consequence}"));
     }
 }
 
@@ -71,18 +94,22 @@ enum GlobalCommand {
     Man(commands::man::Args),
 }
 
-const EXAMPLES: &str = "\
-Examples:
-  fusion ollama up                    # started, and really answering
-  fusion mlx run \"Why is the sky blue?\"
-  git diff | fusion ollama run \"Write a commit message\" | git commit -F -
-";
+fn examples(table: Table) -> String {
+    let name = |index: usize| table.get(index).map_or("RUNTIME", |runtime| runtime.name());
+    let (first, second) = (name(0), name(1));
+    format!(
+        "Examples:\n  \
+         fusion {first} up                    # started, and really answering\n  \
+         fusion {second} run \"Why is the sky blue?\"\n  \
+         git diff | fusion {first} run \"Write a commit message\" | git commit -F -\n"
+    )
+}
 
 /// The whole command line.
 pub fn command(table: Table) -> Command {
     let mut command = Command::new("fusion")
         .about("Start, stop, watch and prompt the language model servers on your own machine")
-        .before_help(EXAMPLES)
+        .before_help(examples(table))
         .after_long_help(
             "Exit codes:\n  \
              0 done   1 failed   2 wrong command line or configuration   3 not running   4 not installed\n  \

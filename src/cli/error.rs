@@ -2,7 +2,7 @@
 
 use std::process::ExitCode;
 
-use crate::core::config::ConfigError;
+use crate::core::config::{ConfigError, Problem};
 use crate::core::install::InstallError;
 use crate::core::login::LoginError;
 use crate::core::paths::PathsError;
@@ -105,9 +105,59 @@ impl From<PathsError> for Failure {
     }
 }
 
+/// How many problems of a broken configuration are told by a command that is about something else.
+const FIRST_PROBLEMS: usize = 3;
+
+impl Failure {
+    /// A configuration that cannot be used, with at most `most` of its problems.
+    pub fn of_config(error: &ConfigError, most: usize) -> Self {
+        let ConfigError::Invalid { path, problems } = error else {
+            return Self::of(config_exit(error), error).hint(config_hint(error));
+        };
+        let line =
+            |problem: &Problem| format!("{}:{}:{}: {problem}", path.display(), problem.line, problem.column);
+        let mut failure = match problems.as_slice() {
+            [problem] => Self::new(Exit::Usage, line(problem)),
+            _ => Self::new(Exit::Usage, format!("{} has {} problems", path.display(), problems.len())),
+        };
+        if problems.len() > 1 {
+            failure.causes = problems.iter().take(most).map(line).collect();
+        }
+        failure.hint(if problems.len() > most {
+            "`fusion config check` lists them all, `fusion config edit` opens the file"
+        } else {
+            "`fusion config edit` opens the file"
+        })
+    }
+}
+
+/// What is wrong in the file is a wrong configuration; what the system refuses is another failure.
+fn config_exit(error: &ConfigError) -> Exit {
+    match error {
+        ConfigError::Invalid { .. } | ConfigError::NotAFile { .. } | ConfigError::TooLarge { .. } => {
+            Exit::Usage
+        }
+        _ => Exit::Failed,
+    }
+}
+
+fn config_hint(error: &ConfigError) -> &'static str {
+    match error {
+        ConfigError::Invalid { .. } => "`fusion config edit` opens the file",
+        ConfigError::NotAFile { .. } | ConfigError::TooLarge { .. } => {
+            "move it away; fusion makes a new one on its next use"
+        }
+        ConfigError::Dangling { .. } => "make the file that the link leads to, or remove the link",
+        ConfigError::Read { .. } | ConfigError::Create { .. } | ConfigError::Lock { .. } => {
+            "set FUSION_CONFIG_DIR to a directory that you can read and write"
+        }
+        ConfigError::Locked { .. } => "try again when it has ended",
+    }
+}
+
 impl From<ConfigError> for Failure {
     fn from(error: ConfigError) -> Self {
-        Self::of(Exit::Usage, &error)
+        Self::of_config(&error, FIRST_PROBLEMS)
     }
 }
 

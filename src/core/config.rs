@@ -1,10 +1,18 @@
 //! The typed, strict configuration: what the file may say, its defaults, and edits that keep comments.
 
+mod address;
+mod file;
+mod parse;
+mod schema;
+mod template;
+
 use std::collections::BTreeMap;
-use std::fmt;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::time::Duration;
 
+pub use self::address::Address;
+pub use self::parse::{Fault, Problem};
+use crate::core::files::FileError;
 use crate::core::runtimes::{Runtime, Table};
 
 /// What the whole file says, defaults filled in.
@@ -15,7 +23,26 @@ pub struct Config {
     /// `[prompts.NAME]`.
     pub prompts: BTreeMap<String, Prompt>,
     /// `[aliases]`: short names of models.
-    pub aliases: BTreeMap<String, String>,
+    pub aliases: BTreeMap<String, Alias>,
+}
+
+/// `[aliases]`: what a short name of a model stands for.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Alias {
+    /// `NAME = "model"`: the same model for every runtime.
+    Everywhere(String),
+    /// `NAME = { RUNTIME = "model" }`: by the runtime's name; runtimes that are not here do not know the alias.
+    ForRuntimes(BTreeMap<String, String>),
+}
+
+impl Alias {
+    /// The model that the alias stands for when this runtime is asked.
+    pub fn model(&self, runtime: &str) -> Option<&str> {
+        match self {
+            Self::Everywhere(model) => Some(model),
+            Self::ForRuntimes(models) => models.get(runtime).map(String::as_str),
+        }
+    }
 }
 
 /// `[NAME_server]` and `[NAME_run]` of one runtime.
@@ -49,7 +76,7 @@ pub struct ServerConfig {
     /// The size in megabytes (1,000,000 bytes) above which its log is rotated.
     pub log_max_mb: u64,
     /// How many rotated logs are kept.
-    pub log_keep: u32,
+    pub log_keep: u64,
 }
 
 /// `[NAME_run]`.
@@ -64,7 +91,7 @@ pub struct RunConfig {
     /// Whether the answer is streamed.
     pub stream: bool,
     /// The most tokens of an answer.
-    pub max_tokens: Option<u32>,
+    pub max_tokens: Option<u64>,
     /// Nucleus sampling, 0 to 1.
     pub top_p: Option<f64>,
     /// The sampling seed.
@@ -103,45 +130,15 @@ pub enum Reasoning {
     Hide,
 }
 
-/// Where a server listens: a host name or IP address, and a port.
-#[derive(Debug, Clone, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
-pub struct Address {
-    /// A host name or an IP address, IPv6 without brackets.
-    pub host: String,
-    /// 1 to 65535.
-    pub port: u16,
-}
+impl Reasoning {
+    /// Both.
+    pub const ALL: [Self; 2] = [Self::Show, Self::Hide];
 
-impl Address {
-    /// The address to connect to: a server bound to every interface is reached by loopback.
-    #[must_use]
-    pub fn dial(&self) -> Self {
-        let host = match self.host.as_str() {
-            "0.0.0.0" => "127.0.0.1",
-            "::" => "::1",
-            other => other,
-        };
-        Self { host: host.to_owned(), port: self.port }
-    }
-
-    /// The base of every URL, without a trailing slash.
-    pub fn url(&self) -> String {
-        format!("http://{}", self.dial())
-    }
-
-    /// Whether only this machine can reach it.
-    pub fn is_loopback(&self) -> bool {
-        self.host == "localhost"
-            || self.host.parse::<std::net::IpAddr>().is_ok_and(|address| address.is_loopback())
-    }
-}
-
-impl fmt::Display for Address {
-    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
-        if self.host.contains(':') {
-            write!(formatter, "[{}]:{}", self.host, self.port)
-        } else {
-            write!(formatter, "{}:{}", self.host, self.port)
+    /// The word for it in the file and on the command line.
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Show => "show",
+            Self::Hide => "hide",
         }
     }
 }
@@ -189,8 +186,26 @@ impl Config {
     }
 
     /// Reads the file, which is made with its defaults on first use.
-    pub fn load(_path: &Path, table: Table) -> Result<Self, ConfigError> {
-        Ok(Self::default_for(table))
+    pub fn load(path: &Path, table: Table) -> Result<Self, ConfigError> {
+        let (config, error) = Self::load_sound(path, table);
+        error.map_or(Ok(config), Err)
+    }
+
+    /// Like [`Config::load`], and when that fails the reason with the sound part of the file, defaults for the rest:
+    /// for commands that must work whatever the file says.
+    pub fn load_sound(path: &Path, table: Table) -> (Self, Option<ConfigError>) {
+        let text = match file::read_or_create(path, table) {
+            Ok(text) => text,
+            Err(error) => return (Self::default_for(table), Some(error)),
+        };
+        let (config, problems) = Self::parse(&text, table);
+        let error = (!problems.is_empty()).then(|| ConfigError::Invalid { path: path.to_owned(), problems });
+        (config, error)
+    }
+
+    /// What the text of a file says, and what is wrong with it: keys with problems keep their defaults.
+    pub fn parse(text: &str, table: Table) -> (Self, Vec<Problem>) {
+        parse::parse(text, table)
     }
 
     /// The configuration of `runtime`.
@@ -206,12 +221,66 @@ impl Config {
 /// Why the configuration cannot be used.
 #[derive(Debug, thiserror::Error)]
 pub enum ConfigError {
-    /// The file could not be read or written.
-    #[error("cannot use {path}")]
-    Io {
+    /// The file does not parse or validate.
+    #[error("{} problems in {path}", problems.len())]
+    Invalid {
         /// The file.
-        path: std::path::PathBuf,
+        path: PathBuf,
+        /// Never empty, in the order of the file.
+        problems: Vec<Problem>,
+    },
+    /// There is a directory or a device in the file's place.
+    #[error("{path} is not a file")]
+    NotAFile {
+        /// Its path.
+        path: PathBuf,
+    },
+    /// The file is too large to be a configuration.
+    #[error("{path} has {size} bytes; a configuration has at most {limit}")]
+    TooLarge {
+        /// The file.
+        path: PathBuf,
+        /// Its size in bytes.
+        size: u64,
+        /// The most that is read.
+        limit: u64,
+    },
+    /// The file is a symbolic link to nothing.
+    #[error("{path} is a link to {target}, which does not exist")]
+    Dangling {
+        /// The link.
+        path: PathBuf,
+        /// Where it leads.
+        target: PathBuf,
+    },
+    /// The file could not be read.
+    #[error("cannot read {path}")]
+    Read {
+        /// The file.
+        path: PathBuf,
         /// What the system said.
         source: std::io::Error,
+    },
+    /// There is no file, and none can be made.
+    #[error("cannot make {path}")]
+    Create {
+        /// The file.
+        path: PathBuf,
+        /// Why not.
+        source: FileError,
+    },
+    /// The system does not lock.
+    #[error("cannot lock {path}")]
+    Lock {
+        /// The file.
+        path: PathBuf,
+        /// What the system said.
+        source: std::io::Error,
+    },
+    /// Another command has been changing the file all the time.
+    #[error("another fusion command is changing {path}")]
+    Locked {
+        /// The file.
+        path: PathBuf,
     },
 }

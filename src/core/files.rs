@@ -96,8 +96,8 @@ pub fn open(path: &Path, options: &mut OpenOptions) -> Result<File, FileError> {
 
 fn is_writable(file: &File) -> bool {
     use nix::fcntl::{FcntlArg, OFlag, fcntl};
-    let flags = fcntl(file, FcntlArg::F_GETFL).map(OFlag::from_bits_truncate).unwrap_or(OFlag::empty());
-    flags.intersects(OFlag::O_WRONLY | OFlag::O_RDWR)
+    fcntl(file, FcntlArg::F_GETFL)
+        .is_ok_and(|flags| OFlag::from_bits_truncate(flags).intersects(OFlag::O_WRONLY | OFlag::O_RDWR))
 }
 
 /// The whole file; `None` when there is none.
@@ -131,27 +131,55 @@ pub fn make_directory(path: &Path) -> Result<(), FileError> {
     std::fs::set_permissions(path, private).map_err(FileError::io("make private", path))
 }
 
-/// Puts `bytes` in place of the file in one step: a reader, and a machine that loses power, sees the old content or
-/// the new, never a part.
+/// Puts `bytes` in place of the file in one step, with mode 0600: a reader, and a machine that loses power, sees the
+/// old content or the new, never a part.
 ///
 /// The new content is first written beside it under one fixed name, so that a writer that is killed leaves at most
 /// that one file, which the next writer removes. Writers must exclude each other.
 pub fn replace(path: &Path, bytes: &[u8]) -> Result<(), FileError> {
+    replace_with_mode(path, bytes, PRIVATE_FILE)
+}
+
+/// Like [`replace`], for a file whose mode is the user's choice.
+pub fn replace_with_mode(path: &Path, bytes: &[u8], mode: u32) -> Result<(), FileError> {
+    let new = write_beside(path, bytes, mode)?;
+    if let Err(error) = std::fs::rename(&new, path) {
+        // What failed is told; what is left of the attempt is removed by the next one, too.
+        let _ = remove(&new);
+        return Err(FileError::io("replace", path)(error));
+    }
+    sync_directory(path)
+}
+
+/// Makes the file in one step, with mode 0600, unless something is in its place already: then false. Writers must
+/// exclude each other.
+pub fn create(path: &Path, bytes: &[u8]) -> Result<bool, FileError> {
+    let new = write_beside(path, bytes, PRIVATE_FILE)?;
+    // Unlike a rename, a hard link never takes the place of another file. Where there are none, the lock must do.
+    let created = match std::fs::hard_link(&new, path) {
+        Ok(()) => Ok(true),
+        Err(_) if path.symlink_metadata().is_ok() => Ok(false),
+        Err(_) => std::fs::rename(&new, path).map(|()| true),
+    };
+    remove(&new)?;
+    created.map_err(FileError::io("make", path))
+}
+
+fn write_beside(path: &Path, bytes: &[u8], mode: u32) -> Result<PathBuf, FileError> {
     let mut name = path.as_os_str().to_owned();
     name.push(".new");
     let new = PathBuf::from(name);
     remove(&new)?;
     let written = open(&new, OpenOptions::new().write(true).create_new(true)).and_then(|mut file| {
-        file.write_all(bytes).map_err(FileError::io("write", path))?;
-        file.sync_all().map_err(FileError::io("write", path))
+        file.write_all(bytes)
+            .and_then(|()| file.set_permissions(Permissions::from_mode(mode)))
+            .and_then(|()| file.sync_all())
+            .map_err(FileError::io("write", path))
     });
-    let renamed = written.and_then(|()| std::fs::rename(&new, path).map_err(FileError::io("replace", path)));
-    if renamed.is_err() {
-        // What failed is told; what is left of the attempt is removed by the next one, too.
+    if written.is_err() {
         let _ = remove(&new);
     }
-    renamed?;
-    sync_directory(path)
+    written.map(|()| new)
 }
 
 /// Removes a file; one that is not there is no error.
@@ -167,4 +195,66 @@ fn sync_directory(path: &Path) -> Result<(), FileError> {
     let parent = path.parent().filter(|parent| !parent.as_os_str().as_bytes().is_empty());
     let directory = parent.unwrap_or(Path::new("."));
     File::open(directory).and_then(|file| file.sync_all()).map_err(FileError::io("write", directory))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn mode(path: &Path) -> u32 {
+        path.metadata().unwrap().permissions().mode() & 0o7777
+    }
+
+    #[test]
+    fn every_missing_directory_is_private() {
+        let home = tempfile::tempdir().unwrap();
+        let deep = home.path().join("a/b/c");
+        make_directory(&deep).unwrap();
+        make_directory(&deep).unwrap();
+        for directory in ["a", "a/b", "a/b/c"] {
+            assert_eq!(mode(&home.path().join(directory)), 0o700, "{directory}");
+        }
+    }
+
+    #[test]
+    fn a_file_in_the_place_of_a_directory_is_an_error() {
+        let home = tempfile::tempdir().unwrap();
+        let file = home.path().join("file");
+        std::fs::write(&file, "").unwrap();
+        assert!(make_directory(&file).is_err());
+        assert!(make_directory(&file.join("deeper")).is_err());
+    }
+
+    #[test]
+    fn create_never_overwrites_and_leaves_nothing_else() {
+        let home = tempfile::tempdir().unwrap();
+        let file = home.path().join("file");
+        assert!(create(&file, b"one").unwrap());
+        assert!(!create(&file, b"two").unwrap());
+        assert_eq!(std::fs::read(&file).unwrap(), b"one");
+        assert_eq!(mode(&file), 0o600);
+        assert_eq!(home.path().read_dir().unwrap().count(), 1);
+    }
+
+    #[test]
+    fn create_does_not_follow_a_dangling_link() {
+        let home = tempfile::tempdir().unwrap();
+        let file = home.path().join("file");
+        std::os::unix::fs::symlink(home.path().join("elsewhere"), &file).unwrap();
+        assert!(!create(&file, b"one").unwrap());
+        assert!(!home.path().join("elsewhere").exists());
+    }
+
+    #[test]
+    fn replace_removes_what_a_killed_writer_left() {
+        let home = tempfile::tempdir().unwrap();
+        let [file, victim] = ["file", "victim"].map(|name| home.path().join(name));
+        std::fs::write(&victim, "precious").unwrap();
+        std::os::unix::fs::symlink(&victim, home.path().join("file.new")).unwrap();
+        replace_with_mode(&file, b"new", 0o640).unwrap();
+        assert_eq!(std::fs::read(&file).unwrap(), b"new");
+        assert_eq!(mode(&file), 0o640);
+        assert_eq!(std::fs::read(&victim).unwrap(), b"precious");
+        assert_eq!(home.path().read_dir().unwrap().count(), 2);
+    }
 }

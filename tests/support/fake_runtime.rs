@@ -106,6 +106,8 @@ const FAULTS: &[&str] = &[
 
 struct Fake {
     mlx: bool,
+    /// Who its models belong to, as llama.cpp tells.
+    owner: &'static str,
     faults: Faults,
     host: String,
     port: u16,
@@ -164,6 +166,7 @@ fn parse(arguments: &[String]) -> Fake {
     let port = option("--port").unwrap_or_else(|| port.to_owned()).parse().expect("a port");
     Fake {
         mlx,
+        owner: if arguments[0].ends_with("llama-server") { "llamacpp" } else { "library" },
         faults: Faults(faults),
         host,
         port,
@@ -402,8 +405,10 @@ fn answer(fake: &Fake, mut stream: TcpStream) -> std::io::Result<()> {
         }
         (true, "GET /health") => reply(&mut stream, 200, &json!({"status": "ok"})),
         (_, "GET /v1/models") => {
-            let data: Vec<Value> =
-                models(fake).iter().map(|id| json!({"id": id, "object": "model"})).collect();
+            let data: Vec<Value> = models(fake)
+                .iter()
+                .map(|id| json!({"id": id, "object": "model", "owned_by": fake.owner}))
+                .collect();
             reply(&mut stream, 200, &json!({"object": "list", "data": data}))
         }
         _ => reply(&mut stream, 404, &error(fake, "no such path")),

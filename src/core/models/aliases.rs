@@ -41,8 +41,7 @@ pub fn of(table: Table, runtime: &dyn Runtime, config: &Config, model: &str) -> 
 }
 
 fn configured<'a>(runtime: &dyn Runtime, config: &'a Config, alias: &str) -> Option<&'a str> {
-    let _ = runtime;
-    config.aliases.get(alias).map(String::as_str)
+    config.aliases.get(alias)?.model(runtime.name())
 }
 
 fn built_in(runtime: &dyn Runtime, alias: &str) -> Option<&'static str> {
@@ -52,6 +51,7 @@ fn built_in(runtime: &dyn Runtime, alias: &str) -> Option<&'static str> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::core::config::Alias;
     use crate::core::runtimes::{self, TABLE};
 
     fn runtime(name: &str) -> &'static dyn Runtime {
@@ -85,7 +85,8 @@ mod tests {
     #[test]
     fn the_configuration_wins_over_what_is_built_in_and_a_directory_over_both() -> std::io::Result<()> {
         let mut config = Config::default_for(TABLE);
-        config.aliases.insert("qwen3:4b".to_owned(), "org/mine".to_owned());
+        let mine = Alias::Everywhere("org/mine".to_owned());
+        config.aliases.insert("qwen3:4b".to_owned(), mine);
         let root = tempfile::tempdir()?;
         let places =
             ModelPlaces { current_dir: Some(root.path().canonicalize()?), home: None, hub_cache: None };

@@ -1,1 +1,318 @@
-//! A driver without processes: what the tests say happens.
+//! A driver without processes: what a test says happens, happens, and what was done is written down.
+
+use std::collections::VecDeque;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+
+use super::{
+    Child, Ending, Instance, Listener, Pid, ProcessDriver, ProcessError, ProcessId, ProcessSpec, StopSignal,
+    Usage,
+};
+use crate::core::config::Address;
+
+/// The PID of the first process; each one after it has the next.
+const FIRST_PID: i64 = 1000;
+
+/// The driver. Clones are the same driver.
+#[derive(Debug, Clone, Default)]
+pub struct MockDriver {
+    world: Arc<Mutex<World>>,
+}
+
+/// What a process will do.
+#[derive(Debug, Clone, Default)]
+pub struct Plan {
+    listens: Vec<Address>,
+    dies_after: Option<(u32, Ending)>,
+    ignores_terminate: bool,
+    own_session: bool,
+    forbidden: bool,
+    usage: Usage,
+    program: Option<String>,
+}
+
+#[derive(Debug, Default)]
+struct World {
+    processes: Vec<Mock>,
+    spawns: VecDeque<Result<Plan, ProcessError>>,
+    spawned: Vec<ProcessSpec>,
+    signals: Vec<(Pid, StopSignal)>,
+    boots: u32,
+}
+
+#[derive(Debug)]
+struct Mock {
+    id: ProcessId,
+    /// Of the process that was spawned, and of its descendants.
+    instance: Option<String>,
+    /// The leader of the process group.
+    group: Pid,
+    plan: Plan,
+    ending: Option<Ending>,
+}
+
+impl Plan {
+    /// Runs until it is told to end, and listens nowhere.
+    pub fn runs() -> Self {
+        Self::default()
+    }
+
+    /// Listens at an address.
+    #[must_use]
+    pub fn listens(mut self, address: &Address) -> Self {
+        self.listens.push(address.clone());
+        self
+    }
+
+    /// Is alive for the next `looks` at it, by whatever method, and dead at the one after.
+    #[must_use]
+    pub fn dies_after(mut self, looks: u32, ending: Ending) -> Self {
+        self.dies_after = Some((looks, ending));
+        self
+    }
+
+    /// Survives everything but [`StopSignal::Kill`].
+    #[must_use]
+    pub fn ignores_terminate(mut self) -> Self {
+        self.ignores_terminate = true;
+        self
+    }
+
+    /// Is not reached by signals to the leader's group.
+    #[must_use]
+    pub fn own_session(mut self) -> Self {
+        self.own_session = true;
+        self
+    }
+
+    /// Belongs to another user: may not be signalled, and listens hidden.
+    #[must_use]
+    pub fn of_another_user(mut self) -> Self {
+        self.forbidden = true;
+        self
+    }
+
+    /// Uses that much.
+    #[must_use]
+    pub fn uses(mut self, usage: Usage) -> Self {
+        self.usage = usage;
+        self
+    }
+
+    /// Has a program of that name.
+    #[must_use]
+    pub fn program(mut self, name: &str) -> Self {
+        self.program = Some(name.to_owned());
+        self
+    }
+}
+
+impl MockDriver {
+    /// An empty machine, on which every spawn makes a process that runs.
+    pub fn new() -> Self {
+        Self::default()
+    }
+
+    /// What the next spawn that has no plan yet will make.
+    pub fn plan_spawn(&self, plan: Plan) {
+        self.world().spawns.push_back(Ok(plan));
+    }
+
+    /// Why the next spawn that has no plan yet will fail.
+    pub fn plan_failure(&self, error: ProcessError) {
+        self.world().spawns.push_back(Err(error));
+    }
+
+    /// A process that has nothing to do with fusion.
+    pub fn stranger(&self, plan: Plan) -> ProcessId {
+        self.world().add(None, None, plan)
+    }
+
+    /// A process that belongs to an instance; `leader` is whose group it is in.
+    pub fn member(&self, instance: &str, leader: Option<&ProcessId>, plan: Plan) -> ProcessId {
+        let group = leader.filter(|_| !plan.own_session).map(|leader| leader.pid);
+        self.world().add(Some(instance.to_owned()), group, plan)
+    }
+
+    /// A stranger gets the PID of a process that ended.
+    pub fn reuse(&self, ended: &ProcessId) -> ProcessId {
+        let mut world = self.world();
+        let id = ProcessId { pid: ended.pid, start_time: ended.start_time + 1, boot_id: world.boot_id() };
+        world.processes.retain(|process| process.id.pid != ended.pid);
+        let group = id.pid;
+        world.processes.push(Mock {
+            id: id.clone(),
+            instance: None,
+            group,
+            plan: Plan::runs(),
+            ending: None,
+        });
+        id
+    }
+
+    /// A process ends by itself.
+    pub fn end(&self, process: &ProcessId, ending: Ending) {
+        if let Some(found) = self.world().find(process) {
+            found.ending = found.ending.or(Some(ending));
+        }
+    }
+
+    /// Every process is gone, and what starts from now on is of another boot.
+    pub fn reboot(&self) {
+        let mut world = self.world();
+        world.processes.clear();
+        world.boots += 1;
+    }
+
+    /// What was spawned, in order.
+    pub fn spawned(&self) -> Vec<ProcessSpec> {
+        self.world().spawned.clone()
+    }
+
+    /// Which process was sent what, in order.
+    pub fn signals(&self) -> Vec<(Pid, StopSignal)> {
+        self.world().signals.clone()
+    }
+
+    /// Who lives.
+    pub fn living(&self) -> Vec<ProcessId> {
+        let world = self.world();
+        let living = world.processes.iter().filter(|process| process.ending.is_none());
+        living.map(|process| process.id.clone()).collect()
+    }
+
+    fn world(&self) -> MutexGuard<'_, World> {
+        // A test that panicked elsewhere has failed already.
+        self.world.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl World {
+    fn boot_id(&self) -> String {
+        format!("boot {}", self.boots)
+    }
+
+    fn add(&mut self, instance: Option<String>, group: Option<Pid>, plan: Plan) -> ProcessId {
+        let used = self.processes.iter().map(|process| i64::from(process.id.pid)).max();
+        let number = used.map_or(FIRST_PID, |pid| pid + 1);
+        let pid = Pid::try_from(number).expect("tests do not make two thousand million processes");
+        let id = ProcessId { pid, start_time: number.unsigned_abs() * 10, boot_id: self.boot_id() };
+        let group = group.unwrap_or(pid);
+        self.processes.push(Mock { id: id.clone(), instance, group, plan, ending: None });
+        id
+    }
+
+    fn find(&mut self, process: &ProcessId) -> Option<&mut Mock> {
+        self.processes.iter_mut().find(|found| found.id == *process)
+    }
+
+    fn send(&mut self, signal: StopSignal, to: impl Fn(&Mock) -> bool) -> Result<(), ProcessError> {
+        for process in self.processes.iter_mut().filter(|process| process.ending.is_none() && to(process)) {
+            let pid = process.id.pid;
+            if process.plan.forbidden {
+                return Err(ProcessError::Signal {
+                    pid,
+                    source: std::io::ErrorKind::PermissionDenied.into(),
+                });
+            }
+            self.signals.push((pid, signal));
+            process.ending = match signal {
+                StopSignal::Kill => Some(Ending::Signal(9)),
+                StopSignal::Terminate if process.plan.ignores_terminate => None,
+                StopSignal::Terminate => Some(Ending::Signal(15)),
+            };
+        }
+        Ok(())
+    }
+}
+
+impl Mock {
+    /// Looks at it once.
+    fn look(&mut self) -> Option<Ending> {
+        if self.ending.is_none()
+            && let Some((looks, ending)) = &mut self.plan.dies_after
+        {
+            match looks.checked_sub(1) {
+                Some(fewer) => *looks = fewer,
+                None => self.ending = Some(*ending),
+            }
+        }
+        self.ending
+    }
+}
+
+struct MockChild {
+    id: ProcessId,
+    driver: MockDriver,
+}
+
+impl Child for MockChild {
+    fn id(&self) -> &ProcessId {
+        &self.id
+    }
+
+    fn try_wait(&mut self) -> Result<Option<Ending>, ProcessError> {
+        Ok(self.driver.world().find(&self.id).and_then(Mock::look))
+    }
+}
+
+impl ProcessDriver for MockDriver {
+    fn spawn(&self, spec: &ProcessSpec) -> Result<Box<dyn Child>, ProcessError> {
+        let mut world = self.world();
+        let plan = world.spawns.pop_front().unwrap_or_else(|| Ok(Plan::runs()))?;
+        world.spawned.push(spec.clone());
+        let id = world.add(Some(spec.instance.clone()), None, plan);
+        Ok(Box::new(MockChild { id, driver: self.clone() }))
+    }
+
+    fn identify(&self, pid: Pid) -> Result<Option<ProcessId>, ProcessError> {
+        let mut world = self.world();
+        let found = world.processes.iter_mut().find(|process| process.id.pid == pid);
+        Ok(found.and_then(|process| process.look().is_none().then(|| process.id.clone())))
+    }
+
+    fn members(&self, instance: Instance<'_>) -> Result<Vec<ProcessId>, ProcessError> {
+        let mut world = self.world();
+        let members = world.processes.iter_mut().filter(|process| {
+            process.instance.as_deref() == Some(instance.id) || Some(&process.id) == instance.leader
+        });
+        Ok(members.filter_map(|process| process.look().is_none().then(|| process.id.clone())).collect())
+    }
+
+    fn signal(&self, process: &ProcessId, signal: StopSignal) -> Result<(), ProcessError> {
+        self.world().send(signal, |found| found.id == *process)
+    }
+
+    fn signal_group(&self, leader: &ProcessId, signal: StopSignal) -> Result<(), ProcessError> {
+        let mut world = self.world();
+        if world.find(leader).is_none() {
+            return Ok(());
+        }
+        world.send(signal, |found| found.group == leader.pid)
+    }
+
+    fn usage(&self, process: &ProcessId) -> Option<Usage> {
+        let mut world = self.world();
+        let found = world.find(process)?;
+        found.look().is_none().then_some(found.plan.usage)
+    }
+
+    fn listener(&self, address: &Address, ours: Option<Instance<'_>>) -> Result<Listener, ProcessError> {
+        let mut world = self.world();
+        let is_ours = |process: &Mock| ours.is_some_and(|ours| process.instance.as_deref() == Some(ours.id));
+        let mut listening: Vec<&mut Mock> =
+            world.processes.iter_mut().filter(|process| process.plan.listens.contains(address)).collect();
+        listening.retain_mut(|process| process.look().is_none());
+        // A stranger is reported before one of ours.
+        let Some(process) = listening.into_iter().min_by_key(|process| is_ours(process)) else {
+            return Ok(Listener::Nobody);
+        };
+        let pid = process.id.pid;
+        Ok(if is_ours(process) {
+            Listener::Ours { pid }
+        } else if process.plan.forbidden {
+            Listener::Hidden
+        } else {
+            Listener::Other { pid, program: process.plan.program.clone() }
+        })
+    }
+}

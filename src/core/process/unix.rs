@@ -150,7 +150,8 @@ fn isolate(command: &mut Command) {
     let prepare = move || {
         unistd::setsid()?;
         reset_signals()?;
-        close_on_exec(last_descriptor)
+        close_on_exec(last_descriptor);
+        Ok(())
     };
     #[expect(unsafe_code, reason = "the standard library has no safe way to run code between fork and exec")]
     // SAFETY: after fork only async-signal-safe functions may be called. `prepare` calls setsid, sigaction,
@@ -179,7 +180,7 @@ fn reset_signals() -> io::Result<()> {
 const LAST_SIGNAL: i32 = 64;
 
 /// Marks every descriptor from 3 up, so that exec closes it but a failed exec can still be reported.
-fn close_on_exec(last: i32) -> io::Result<()> {
+fn close_on_exec(last: i32) {
     #[cfg(target_os = "linux")]
     {
         const CLOSE_RANGE_CLOEXEC: libc::c_uint = 4;
@@ -188,7 +189,7 @@ fn close_on_exec(last: i32) -> io::Result<()> {
         // missing from C libraries older than the system call.)
         let done = unsafe { libc::syscall(libc::SYS_close_range, 3, libc::c_uint::MAX, CLOSE_RANGE_CLOEXEC) };
         if done == 0 {
-            return Ok(());
+            return;
         }
     }
     for descriptor in 3..=last {
@@ -201,7 +202,6 @@ fn close_on_exec(last: i32) -> io::Result<()> {
             libc::fcntl(descriptor, libc::F_SETFD, libc::FD_CLOEXEC);
         }
     }
-    Ok(())
 }
 
 /// The highest open descriptor, looked up before the fork, because reading a directory is not allowed after it.

@@ -156,7 +156,7 @@ fn children_of_threads(pid: i32) -> Option<Vec<i32>> {
     for thread in threads.flatten() {
         match fs::read_to_string(thread.path().join("children")) {
             Ok(text) => {
-                children.extend(text.split_ascii_whitespace().filter_map(|pid| pid.parse::<i32>().ok()))
+                children.extend(text.split_ascii_whitespace().filter_map(|pid| pid.parse::<i32>().ok()));
             }
             // The thread lives, so it is the file that the kernel does not have.
             Err(_) if thread.path().join("stat").exists() => return None,

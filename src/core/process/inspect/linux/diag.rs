@@ -1,6 +1,6 @@
 //! The listening TCP sockets of this network namespace.
 //!
-//! Asked of the kernel through `NETLINK_SOCK_DIAG` (sock_diag(7), linux/inet_diag.h), which walks the few listening
+//! Asked of the kernel through `NETLINK_SOCK_DIAG` (`sock_diag(7)`, `linux/inet_diag.h`), which walks the few listening
 //! sockets only: reading `/proc/net/tcp` walks the table of all connections, which takes 10 ms even when it is
 //! empty. That file is read where netlink is not allowed.
 
@@ -14,11 +14,11 @@ use nix::sys::socket::{AddressFamily, SockFlag, SockProtocol, SockType, socket};
 use crate::core::process::ProcessError;
 use crate::core::process::inspect::Socket;
 
-/// `SOCK_DIAG_BY_FAMILY` of linux/sock_diag.h.
+/// `SOCK_DIAG_BY_FAMILY` of `linux/sock_diag.h`.
 const SOCK_DIAG_BY_FAMILY: u16 = 20;
-/// `TCP_LISTEN` of linux/tcp_states.h.
+/// `TCP_LISTEN` of `linux/tcp_states.h`.
 const TCP_LISTEN: u8 = 10;
-/// `INET_DIAG_SKV6ONLY` of linux/inet_diag.h: whether an IPv6 socket refuses IPv4; sent for listening sockets.
+/// `INET_DIAG_SKV6ONLY` of `linux/inet_diag.h`: whether an IPv6 socket refuses IPv4; sent for listening sockets.
 const INET_DIAG_SKV6ONLY: u16 = 11;
 
 /// The size of `struct nlmsghdr`: length, type, flags, sequence number, port.
@@ -44,8 +44,8 @@ fn ask(family: i32, port: u16) -> io::Result<Vec<Socket>> {
     )?);
     kernel.write_all(&request(family, port))?;
     let mut sockets = Vec::new();
-    // The kernel never sends more than 32 KiB at once.
-    let mut buffer = [0; 32 * 1024];
+    // Twice of what netlink(7) asks for: the kernel sends no more at once than the buffer of the reader holds.
+    let mut buffer = [0; 16 * 1024];
     loop {
         let length = kernel.read(&mut buffer)?;
         if read_messages(&buffer[..length], &mut sockets)? {

@@ -1,0 +1,96 @@
+//! The file itself: read with limits, made on first use, and changed by one command at a time.
+
+use std::fs::{self, File, OpenOptions, TryLockError};
+use std::io::{self, Read};
+use std::path::Path;
+use std::time::{Duration, Instant};
+
+use super::{ConfigError, parse, template};
+use crate::core::files;
+use crate::core::runtimes::Table;
+
+/// Far more than any configuration, little enough to read at every start.
+const SIZE_LIMIT: u64 = 1024 * 1024;
+
+/// How long another command is waited for: such a change takes milliseconds.
+const LOCK_PATIENCE: Duration = Duration::from_secs(10);
+
+/// How long between two attempts.
+const LOCK_RETRY: Duration = Duration::from_millis(2);
+
+/// The text of the file, which is made with its defaults when there is none.
+pub(super) fn read_or_create(path: &Path, table: Table) -> Result<String, ConfigError> {
+    if let Some(bytes) = read_bytes(path)? {
+        return into_text(path, bytes);
+    }
+    let text = template::fresh(table);
+    if create(path, &text)? {
+        return Ok(text);
+    }
+    // Somebody else was faster.
+    read_bytes(path)?.map_or(Ok(text), |bytes| into_text(path, bytes))
+}
+
+/// The bytes of the file; `None` when there is none.
+pub(super) fn read_bytes(path: &Path) -> Result<Option<Vec<u8>>, ConfigError> {
+    let failed = |source| ConfigError::Read { path: path.to_owned(), source };
+    // Looked at before it is opened: opening a pipe would wait for its writer.
+    let metadata = match fs::metadata(path) {
+        Ok(metadata) => metadata,
+        Err(error) if error.kind() == io::ErrorKind::NotFound => {
+            return match fs::read_link(path) {
+                Ok(target) => Err(ConfigError::Dangling { path: path.to_owned(), target }),
+                Err(_) => Ok(None),
+            };
+        }
+        Err(error) => return Err(failed(error)),
+    };
+    if !metadata.is_file() {
+        return Err(ConfigError::NotAFile { path: path.to_owned() });
+    }
+    if metadata.len() > SIZE_LIMIT {
+        return Err(ConfigError::TooLarge { path: path.to_owned(), size: metadata.len(), limit: SIZE_LIMIT });
+    }
+    let mut bytes = Vec::new();
+    File::open(path).and_then(|file| file.take(SIZE_LIMIT).read_to_end(&mut bytes)).map_err(failed)?;
+    Ok(Some(bytes))
+}
+
+/// The bytes as text.
+pub(super) fn into_text(path: &Path, bytes: Vec<u8>) -> Result<String, ConfigError> {
+    String::from_utf8(bytes).map_err(|error| {
+        let valid = error.utf8_error().valid_up_to();
+        let problems = vec![parse::not_utf8(error.as_bytes(), valid)];
+        ConfigError::Invalid { path: path.to_owned(), problems }
+    })
+}
+
+/// Makes the file and its directory; false when the file is there.
+fn create(path: &Path, text: &str) -> Result<bool, ConfigError> {
+    let failed = |source| ConfigError::Create { path: path.to_owned(), source };
+    if let Some(directory) = path.parent() {
+        files::make_directory(directory).map_err(failed)?;
+    }
+    let _lock = lock(path)?;
+    files::create(path, text.as_bytes()).map_err(failed)
+}
+
+/// Keeps every other fusion from changing the file until the result is dropped.
+pub(super) fn lock(path: &Path) -> Result<File, ConfigError> {
+    let options = &mut OpenOptions::new();
+    let file = files::open(&path.with_extension("lock"), options.write(true).create(true).truncate(false))
+        .map_err(|source| ConfigError::Create { path: path.to_owned(), source })?;
+    let start = Instant::now();
+    loop {
+        match file.try_lock() {
+            Ok(()) => return Ok(file),
+            Err(TryLockError::WouldBlock) if start.elapsed() < LOCK_PATIENCE => {
+                std::thread::sleep(LOCK_RETRY);
+            }
+            Err(TryLockError::WouldBlock) => return Err(ConfigError::Locked { path: path.to_owned() }),
+            Err(TryLockError::Error(source)) => {
+                return Err(ConfigError::Lock { path: path.to_owned(), source });
+            }
+        }
+    }
+}

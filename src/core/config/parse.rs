@@ -1,0 +1,338 @@
+//! Strict reading of the file: every problem with its line and column, and whatever is sound all the same.
+
+use std::collections::BTreeMap;
+use std::fmt;
+use std::ops::Range;
+
+use toml_edit::{Document, Item, TableLike};
+
+use super::schema::{self, Key, PROMPT, Wrong, article, found, span};
+use super::{Alias, Config, Prompt};
+use crate::core::runtimes::{self, Runtime, Table};
+
+/// Something in the file that does not parse or validate.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Problem {
+    /// The line, from 1.
+    pub line: usize,
+    /// The column in characters, from 1.
+    pub column: usize,
+    /// The dotted key that is meant; empty when the text is no TOML.
+    pub key: String,
+    /// What is wrong.
+    pub fault: Fault,
+}
+
+/// What can be wrong in the file.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Fault {
+    /// It is no TOML; why, in the parser's words.
+    Syntax(String),
+    /// It is no UTF-8.
+    NotUtf8,
+    /// There is no such table or key.
+    Unknown {
+        /// `table` or `key`.
+        what: &'static str,
+        /// The valid names that are nearest; all of them when none is near.
+        valid: Vec<String>,
+        /// Whether those names are near.
+        near: bool,
+    },
+    /// The value has the wrong type or is out of range.
+    Value {
+        /// What it must be.
+        expected: String,
+        /// What is there.
+        found: String,
+    },
+    /// Two servers cannot be at one address.
+    SameAddress {
+        /// The address.
+        address: String,
+        /// The table that has it too.
+        other: String,
+    },
+}
+
+impl fmt::Display for Problem {
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let key = &self.key;
+        match &self.fault {
+            Fault::Syntax(message) => formatter.write_str(message),
+            Fault::NotUtf8 => formatter.write_str("this is not UTF-8 text"),
+            Fault::Unknown { what, valid, near } => {
+                let (before, after) = if *near { ("did you mean", "?") } else { ("valid here:", "") };
+                write!(formatter, "unknown {what} `{key}`")?;
+                if !valid.is_empty() {
+                    write!(
+                        formatter,
+                        "; {before} `{}`{after}",
+                        valid.join(if *near { "` or `" } else { "`, `" })
+                    )?;
+                }
+                Ok(())
+            }
+            Fault::Value { expected, found } => {
+                write!(formatter, "`{key}`: expected {expected}, found {found}")
+            }
+            Fault::SameAddress { address, other } => {
+                write!(formatter, "`{key}`: {address} is the address of `[{other}]` too")
+            }
+        }
+    }
+}
+
+/// What the text says, and what is wrong with it: keys with problems keep their defaults.
+pub(super) fn parse(text: &str, table: Table) -> (Config, Vec<Problem>) {
+    let mut config = Config::default_for(table);
+    let document = match Document::parse(text) {
+        Ok(document) => document,
+        Err(error) => return (config, vec![syntax(text, &error)]),
+    };
+    let mut reader = Reader { table, text, problems: Vec::new() };
+    reader.root(document.as_table(), &mut config);
+    reader.addresses(document.as_table(), &config);
+    reader.problems.sort_by_key(|problem| (problem.line, problem.column));
+    (config, reader.problems)
+}
+
+/// The problem that the bytes are no UTF-8 after `valid` of them.
+pub(super) fn not_utf8(bytes: &[u8], valid: usize) -> Problem {
+    let before = String::from_utf8_lossy(&bytes[..valid]);
+    let (line, column) = position(&before, before.len());
+    Problem { line, column, key: String::new(), fault: Fault::NotUtf8 }
+}
+
+fn syntax(text: &str, error: &toml_edit::TomlError) -> Problem {
+    let (line, column) = position(text, error.span().map_or(text.len(), |span| span.start));
+    Problem { line, column, key: String::new(), fault: Fault::Syntax(error.message().replace('\n', "; ")) }
+}
+
+/// Line and column of a byte offset, both from 1, the column in characters.
+fn position(text: &str, offset: usize) -> (usize, usize) {
+    let text = text.strip_prefix('\u{feff}').map_or((text, offset), |rest| (rest, offset.saturating_sub(3)));
+    let (text, mut offset) = (text.0, text.1.min(text.0.len()));
+    while !text.is_char_boundary(offset) {
+        offset -= 1;
+    }
+    let before = &text[..offset];
+    let line_start = before.rfind('\n').map_or(0, |newline| newline + 1);
+    (before.matches('\n').count() + 1, before[line_start..].chars().count() + 1)
+}
+
+struct Reader<'a> {
+    table: Table,
+    text: &'a str,
+    problems: Vec<Problem>,
+}
+
+impl Reader<'_> {
+    fn root(&mut self, root: &toml_edit::Table, config: &mut Config) {
+        for (name, item) in root {
+            match name {
+                "prompts" => self.prompts(item, config),
+                "aliases" => self.aliases(item, config),
+                _ => match section(self.table, name) {
+                    Some((runtime, keys)) => {
+                        if let Some(owner) = config.runtimes.get_mut(runtime.name()) {
+                            self.table(name, item, &keys, owner);
+                        }
+                    }
+                    None => self.unknown_table(root, name, item),
+                },
+            }
+        }
+    }
+
+    fn unknown_table(&mut self, root: &toml_edit::Table, name: &str, item: &Item) {
+        let owners = if item.is_table_like() { Vec::new() } else { tables_with_key(self.table, name) };
+        let fault = if owners.is_empty() {
+            unknown("table", name, &table_names(self.table))
+        } else {
+            let valid = owners.iter().map(|owner| format!("{owner}.{name}")).collect();
+            Fault::Unknown { what: "key", valid, near: true }
+        };
+        self.report(key_span(root, name), name.to_owned(), fault);
+    }
+
+    fn table<T>(&mut self, path: &str, item: &Item, keys: &[&'static Key<T>], owner: &mut T) {
+        let Some(members) = self.members(path, item, "a table") else { return };
+        for (name, item) in members.iter() {
+            match keys.iter().find(|key| key.name == name) {
+                Some(key) => {
+                    if let Err(wrongs) = key.kind.read(item, owner) {
+                        self.wrong(&dotted(path, name), wrongs);
+                    }
+                }
+                None => self.unknown_key(path, members, name, keys),
+            }
+        }
+    }
+
+    /// A key that another table of the same runtime has is named there, before the nearest one here.
+    fn unknown_key<T>(&mut self, path: &str, members: &dyn TableLike, name: &str, keys: &[&'static Key<T>]) {
+        let names: Vec<String> = keys.iter().map(|key| key.name.to_owned()).collect();
+        let mut fault = unknown("key", name, &names);
+        let elsewhere = tables_with_key(self.table, name);
+        if let Some((stem, _)) = path.rsplit_once('_')
+            && let Some(owner) = elsewhere.iter().find(|owner| owner.starts_with(&format!("{stem}_")))
+        {
+            fault = Fault::Unknown { what: "key", valid: vec![format!("{owner}.{name}")], near: true };
+        }
+        self.report(key_span(members, name), dotted(path, name), fault);
+    }
+
+    fn prompts(&mut self, item: &Item, config: &mut Config) {
+        let Some(prompts) = self.members("prompts", item, "a table of prompts") else { return };
+        let keys: Vec<&Key<Prompt>> = PROMPT.iter().collect();
+        for (name, item) in prompts.iter() {
+            let mut prompt = Prompt::default();
+            self.table(&dotted("prompts", name), item, &keys, &mut prompt);
+            config.prompts.insert(name.to_owned(), prompt);
+        }
+    }
+
+    fn aliases(&mut self, item: &Item, config: &mut Config) {
+        let Some(aliases) = self.members("aliases", item, "a table of model names") else { return };
+        for (name, item) in aliases.iter() {
+            if let Some(alias) = self.alias(&dotted("aliases", name), item) {
+                config.aliases.insert(name.to_owned(), alias);
+            }
+        }
+    }
+
+    fn alias(&mut self, path: &str, item: &Item) -> Option<Alias> {
+        let Some(members) = item.as_table_like() else {
+            let expected = "a model name, or a table with a model name for each runtime";
+            return self.model_name(path, item, expected).map(Alias::Everywhere);
+        };
+        let mut models = BTreeMap::new();
+        for (name, item) in members.iter() {
+            if runtimes::find(self.table, name).is_none() {
+                let names: Vec<String> = self.table.iter().map(|runtime| runtime.name().to_owned()).collect();
+                self.report(key_span(members, name), dotted(path, name), unknown("runtime", name, &names));
+            } else if let Some(model) = self.model_name(&dotted(path, name), item, "a model name") {
+                models.insert(name.to_owned(), model);
+            }
+        }
+        Some(Alias::ForRuntimes(models))
+    }
+
+    fn model_name(&mut self, path: &str, item: &Item, expected: &str) -> Option<String> {
+        let name = item.as_str().filter(|name| !name.is_empty() && !name.contains('\0'));
+        if name.is_none() {
+            let fault = Fault::Value { expected: expected.to_owned(), found: found(item) };
+            self.report(span(item), path.to_owned(), fault);
+        }
+        name.map(str::to_owned)
+    }
+
+    fn members<'i>(&mut self, path: &str, item: &'i Item, expected: &str) -> Option<&'i dyn TableLike> {
+        let members = item.as_table_like();
+        if members.is_none() {
+            let fault = Fault::Value { expected: expected.to_owned(), found: article(item).to_owned() };
+            self.report(span(item), path.to_owned(), fault);
+        }
+        members
+    }
+
+    /// Two servers on one address: the one that comes later in the file is at fault.
+    fn addresses(&mut self, root: &toml_edit::Table, config: &Config) {
+        let mut servers: Vec<_> = self
+            .table
+            .iter()
+            .map(|runtime| {
+                let name = server_table(*runtime);
+                let section = root.get(&name).and_then(Item::as_table_like);
+                let place = |key| section.and_then(|section| section.get(key)).map(span);
+                let place = place("port").or_else(|| place("host")).unwrap_or_default();
+                (name, place, &config.runtime(*runtime).server.address)
+            })
+            .collect();
+        servers.sort_by_key(|(_, place, _)| place.start);
+        for (index, (name, place, address)) in servers.iter().enumerate() {
+            let other = servers[..index].iter().find(|(_, _, other)| other.collides_with(address));
+            if let Some((other, ..)) = other {
+                let fault = Fault::SameAddress { address: address.to_string(), other: other.clone() };
+                self.report(place.clone(), dotted(name, "port"), fault);
+            }
+        }
+    }
+
+    fn wrong(&mut self, path: &str, wrongs: Vec<Wrong>) {
+        for Wrong { member, span, expected, found } in wrongs {
+            let key = member.map_or_else(|| path.to_owned(), |member| dotted(path, &member));
+            self.report(span, key, Fault::Value { expected, found });
+        }
+    }
+
+    fn report(&mut self, span: Range<usize>, key: String, fault: Fault) {
+        let (line, column) = position(self.text, span.start);
+        self.problems.push(Problem { line, column, key, fault });
+    }
+}
+
+/// The runtime whose table is called `name`, and the keys of that table.
+pub(super) fn section(
+    table: Table,
+    name: &str,
+) -> Option<(&'static dyn Runtime, Vec<&'static Key<super::RuntimeConfig>>)> {
+    if let Some(runtime) = name.strip_suffix("_server").and_then(|stem| runtimes::find(table, stem)) {
+        return Some((runtime, schema::server_keys(runtime)));
+    }
+    let runtime = name.strip_suffix("_run").and_then(|stem| runtimes::find(table, stem))?;
+    Some((runtime, schema::run_keys(runtime)))
+}
+
+pub(super) fn server_table(runtime: &dyn Runtime) -> String {
+    format!("{}_server", runtime.name())
+}
+
+pub(super) fn run_table(runtime: &dyn Runtime) -> String {
+    format!("{}_run", runtime.name())
+}
+
+/// The tables of the runtimes, in the order of the file.
+pub(super) fn runtime_tables(table: Table) -> impl Iterator<Item = String> {
+    table.iter().flat_map(|runtime| [server_table(*runtime), run_table(*runtime)])
+}
+
+fn table_names(table: Table) -> Vec<String> {
+    runtime_tables(table).chain(["prompts".to_owned(), "aliases".to_owned()]).collect()
+}
+
+fn tables_with_key(table: Table, key: &str) -> Vec<String> {
+    let has_key = |name: &String| {
+        section(table, name).is_some_and(|(_, keys)| keys.iter().any(|candidate| candidate.name == key))
+    };
+    runtime_tables(table).filter(has_key).collect()
+}
+
+fn key_span(table: &dyn TableLike, name: &str) -> Range<usize> {
+    table.get_key_value(name).and_then(|(key, _)| key.span()).unwrap_or_default()
+}
+
+/// `path.name`, the name quoted where TOML needs it.
+pub(super) fn dotted(path: &str, name: &str) -> String {
+    format!("{path}.{}", toml_edit::Key::new(name).display_repr())
+}
+
+/// The fault of a name that is none of `names`.
+pub(super) fn unknown(what: &'static str, name: &str, names: &[String]) -> Fault {
+    match nearest(name, names) {
+        Some(nearest) => Fault::Unknown { what, valid: vec![nearest.to_owned()], near: true },
+        None => Fault::Unknown { what, valid: names.to_vec(), near: false },
+    }
+}
+
+/// The name that `name` was most likely meant to be: at most a third of its letters are other ones.
+fn nearest<'n>(name: &str, names: &'n [String]) -> Option<&'n str> {
+    let name: String = name.chars().take(64).flat_map(char::to_lowercase).collect();
+    let distance = |candidate: &str| strsim::damerau_levenshtein(&name, candidate);
+    let (distance, candidate) = names
+        .iter()
+        .map(|candidate| (distance(candidate), candidate.as_str()))
+        .min_by_key(|(distance, _)| *distance)?;
+    (distance <= candidate.chars().count().div_ceil(3)).then_some(candidate)
+}

@@ -1,0 +1,575 @@
+//! The one table of what the file may say: every key with its type, limits, comment and default.
+//!
+//! The fresh file, validation, suggestions, `config get` and `set`, completions and the reference in the README
+//! all follow from it.
+
+use std::collections::BTreeMap;
+use std::ops::{Range, RangeInclusive};
+use std::time::Duration;
+
+use serde_json::Map;
+use toml_edit::{Array, InlineTable, Item, Value};
+
+use super::address::is_host;
+use super::{Prompt, Reasoning, RuntimeConfig};
+use crate::core::runtimes::Runtime;
+
+/// The longest time that can be asked for, in seconds: a year. More would overflow the system's clocks.
+const LONGEST: f64 = 31_536_000.0;
+
+/// The shortest time that can be asked for, in seconds.
+const SHORTEST: f64 = 0.001;
+
+/// One key of a table that is kept in a `T`.
+pub(super) struct Key<T: 'static> {
+    pub(super) name: &'static str,
+    /// One line for the fresh file and the reference.
+    pub(super) comment: &'static str,
+    pub(super) written: Written,
+    pub(super) kind: Kind<T>,
+}
+
+/// How a key appears in the fresh file.
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub(super) enum Written {
+    /// With its default. Where there is no default, the key does not exist.
+    Active,
+    /// As a comment, with its default.
+    Default,
+    /// As a comment, with this example.
+    Example(&'static str),
+}
+
+/// The type of a key's value, its limits, and where it is kept.
+pub(super) enum Kind<T: 'static> {
+    /// A host without scheme, port or path.
+    Host(Field<T, String>),
+    /// 1 to 65535.
+    Port(Field<T, u16>),
+    /// Any text.
+    Text(Field<T, String>),
+    /// A text that is not empty.
+    Name(Field<T, String>),
+    /// `true` or `false`.
+    Switch(Field<T, bool>),
+    /// A number within limits.
+    Number(RangeInclusive<f64>, Field<T, f64>),
+    /// A whole number within limits.
+    Whole(RangeInclusive<u64>, Field<T, u64>),
+    /// A duration in seconds.
+    Seconds(Field<T, Duration>),
+    /// Arguments of a program.
+    Arguments(Field<T, Vec<String>>),
+    /// A program and its arguments.
+    Command(Field<T, Vec<String>>),
+    /// A text, or an array of texts.
+    Texts(Field<T, Vec<String>>),
+    /// Environment variables.
+    Variables(Field<T, BTreeMap<String, String>>),
+    /// `"show"` or `"hide"`.
+    Reasoning(Field<T, Reasoning>),
+    /// Anything that JSON can say.
+    Members(Field<T, Map<String, serde_json::Value>>),
+}
+
+/// A place in a `T` for a `V`, or for an `Option<V>`.
+pub(super) struct Field<T: 'static, V> {
+    get: fn(&T) -> Option<V>,
+    set: fn(&mut T, V),
+}
+
+macro_rules! field {
+    ($($path:tt)+) => {
+        Field { get: |owner| owner.$($path)+.clone().into(), set: |owner, value| owner.$($path)+ = value.into() }
+    };
+}
+
+/// `[NAME_server]`.
+static SERVER: &[Key<RuntimeConfig>] = &[
+    Key {
+        name: "host",
+        comment: "Where it listens: a host name or an IP address. It asks nobody for a password.",
+        written: Written::Active,
+        kind: Kind::Host(field!(server.address.host)),
+    },
+    Key {
+        name: "port",
+        comment: "The port it listens on.",
+        written: Written::Active,
+        kind: Kind::Port(field!(server.address.port)),
+    },
+    Key {
+        name: "model",
+        comment: "The model it is started with.",
+        written: Written::Active,
+        kind: Kind::Name(field!(server.model)),
+    },
+    Key {
+        name: "command",
+        comment: "The program that is started and its arguments, instead of those that fusion finds.",
+        written: Written::Example(r#"["/path/to/program", "--option"]"#),
+        kind: Kind::Command(field!(server.command)),
+    },
+    Key {
+        name: "args",
+        comment: "Arguments appended to the command.",
+        written: Written::Example(r#"["--option", "value"]"#),
+        kind: Kind::Arguments(field!(server.args)),
+    },
+    Key {
+        name: "env",
+        comment: "Environment variables set for the process.",
+        written: Written::Example(r#"{ NAME = "value" }"#),
+        kind: Kind::Variables(field!(server.env)),
+    },
+    Key {
+        name: "startup_timeout",
+        comment: "Seconds that `up` waits for it to be ready.",
+        written: Written::Default,
+        kind: Kind::Seconds(field!(server.startup_timeout)),
+    },
+    Key {
+        name: "stop_timeout",
+        comment: "Seconds that `down` waits for it to end before it is killed.",
+        written: Written::Default,
+        kind: Kind::Seconds(field!(server.stop_timeout)),
+    },
+    Key {
+        name: "auto_start",
+        comment: "Whether `fusion up` starts it.",
+        written: Written::Default,
+        kind: Kind::Switch(field!(server.auto_start)),
+    },
+    Key {
+        name: "log_max_mb",
+        comment: "Megabytes above which its log is rotated.",
+        written: Written::Default,
+        kind: Kind::Whole(1..=1_000_000, field!(server.log_max_mb)),
+    },
+    Key {
+        name: "log_keep",
+        comment: "How many rotated logs are kept.",
+        written: Written::Default,
+        kind: Kind::Whole(0..=1000, field!(server.log_keep)),
+    },
+];
+
+/// `[NAME_run]`.
+static RUN: &[Key<RuntimeConfig>] = &[
+    Key {
+        name: "model",
+        comment: "The model that is asked.",
+        written: Written::Active,
+        kind: Kind::Name(field!(run.model)),
+    },
+    Key {
+        name: "system_prompt",
+        comment: "The system message; an empty one is not sent.",
+        written: Written::Active,
+        kind: Kind::Text(field!(run.system_prompt)),
+    },
+    Key {
+        name: "temperature",
+        comment: "How freely words are chosen: 0 takes the likeliest, 2 nearly any.",
+        written: Written::Active,
+        kind: Kind::Number(0.0..=2.0, field!(run.temperature)),
+    },
+    Key {
+        name: "stream",
+        comment: "Whether the answer is printed while it is generated.",
+        written: Written::Active,
+        kind: Kind::Switch(field!(run.stream)),
+    },
+    Key {
+        name: "max_tokens",
+        comment: "The most tokens of an answer.",
+        written: Written::Example("1024"),
+        kind: Kind::Whole(1..=4_294_967_295, field!(run.max_tokens)),
+    },
+    Key {
+        name: "top_p",
+        comment: "Words are chosen among the likeliest that add up to this share.",
+        written: Written::Example("0.9"),
+        kind: Kind::Number(0.0..=1.0, field!(run.top_p)),
+    },
+    Key {
+        name: "seed",
+        comment: "Makes the choice of words repeatable.",
+        written: Written::Example("42"),
+        kind: Kind::Whole(0..=9_223_372_036_854_775_807, field!(run.seed)),
+    },
+    Key {
+        name: "stop",
+        comment: "Texts that end the answer.",
+        written: Written::Example(r#"["END"]"#),
+        kind: Kind::Texts(field!(run.stop)),
+    },
+    Key {
+        name: "timeout",
+        comment: "Seconds without a byte after which an answer is given up.",
+        written: Written::Example("60"),
+        kind: Kind::Seconds(field!(run.timeout)),
+    },
+    Key {
+        name: "auto_up",
+        comment: "Whether `run` starts the server when it is not running.",
+        written: Written::Default,
+        kind: Kind::Switch(field!(run.auto_up)),
+    },
+    Key {
+        name: "reasoning",
+        comment: "Whether a model's reasoning is shown on stderr.",
+        written: Written::Default,
+        kind: Kind::Reasoning(field!(run.reasoning)),
+    },
+    Key {
+        name: "extra",
+        comment: "Merged into the body of every request.",
+        written: Written::Example("{ repeat_penalty = 1.1 }"),
+        kind: Kind::Members(field!(run.extra)),
+    },
+];
+
+/// `[prompts.NAME]`.
+pub(super) static PROMPT: &[Key<Prompt>] = &[
+    Key {
+        name: "system",
+        comment: "The system message, instead of `system_prompt`.",
+        written: Written::Example(r#""You are a careful reviewer.""#),
+        kind: Kind::Text(field!(system)),
+    },
+    Key {
+        name: "model",
+        comment: "The model that is asked.",
+        written: Written::Example(r#""qwen2.5-coder:7b""#),
+        kind: Kind::Name(field!(model)),
+    },
+    Key {
+        name: "temperature",
+        comment: "How freely words are chosen.",
+        written: Written::Example("0.2"),
+        kind: Kind::Number(0.0..=2.0, field!(temperature)),
+    },
+    Key {
+        name: "template",
+        comment: "The message; `{input}` stands for the words of the command line and standard input.",
+        written: Written::Example(r#""Review this change:\n\n{input}""#),
+        kind: Kind::Text(field!(template)),
+    },
+];
+
+/// The keys of `[NAME_server]` that exist for this runtime.
+pub(super) fn server_keys(runtime: &dyn Runtime) -> Vec<&'static Key<RuntimeConfig>> {
+    existing(SERVER, runtime)
+}
+
+/// The keys of `[NAME_run]` that exist for this runtime.
+pub(super) fn run_keys(runtime: &dyn Runtime) -> Vec<&'static Key<RuntimeConfig>> {
+    existing(RUN, runtime)
+}
+
+fn existing(keys: &'static [Key<RuntimeConfig>], runtime: &dyn Runtime) -> Vec<&'static Key<RuntimeConfig>> {
+    let defaults = RuntimeConfig::default_for(runtime);
+    keys.iter().filter(|key| key.written != Written::Active || key.kind.write(&defaults).is_some()).collect()
+}
+
+/// What is wrong with a value.
+#[derive(Debug, PartialEq, Eq)]
+pub(super) struct Wrong {
+    /// The member of a table that is meant, where it is not the value itself.
+    pub(super) member: Option<String>,
+    /// Where in the text.
+    pub(super) span: Range<usize>,
+    pub(super) expected: String,
+    pub(super) found: String,
+}
+
+impl<T> Kind<T> {
+    /// Keeps the value in its place, if there is nothing wrong with it.
+    pub(super) fn read(&self, item: &Item, owner: &mut T) -> Result<(), Vec<Wrong>> {
+        match self {
+            Self::Host(field) => field.keep(owner, self.must(item, text(item).filter(|text| is_host(text)))?),
+            Self::Port(field) => field.keep(owner, self.must(item, whole(item, &(1..=65_535)))?),
+            Self::Text(field) => field.keep(owner, self.must(item, text(item))?),
+            Self::Name(field) => field.keep(owner, self.must(item, text(item).filter(|text| is_name(text)))?),
+            Self::Switch(field) => field.keep(owner, self.must(item, item.as_bool())?),
+            Self::Number(limits, field) => field.keep(owner, self.must(item, number(item, limits))?),
+            Self::Whole(limits, field) => field.keep(owner, self.must(item, whole(item, limits))?),
+            Self::Seconds(field) => field.keep(owner, self.must(item, seconds(item))?),
+            Self::Arguments(field) => field.keep(owner, self.must(item, arguments(item))?),
+            Self::Command(field) => {
+                let command = arguments(item).filter(|words| words.first().is_some_and(|word| is_name(word)));
+                field.keep(owner, self.must(item, command)?);
+            }
+            Self::Texts(field) => {
+                let one = text(item).map(|text| vec![text]);
+                field.keep(owner, self.must(item, one.or_else(|| texts(item)))?);
+            }
+            Self::Reasoning(field) => {
+                let value = item
+                    .as_str()
+                    .and_then(|text| Reasoning::ALL.into_iter().find(|value| value.name() == text));
+                field.keep(owner, self.must(item, value)?);
+            }
+            Self::Variables(field) => field.keep(owner, self.members(item, variable)?),
+            Self::Members(field) => field.keep(owner, self.members(item, member)?),
+        }
+        Ok(())
+    }
+
+    /// The value that is kept in its place; `None` when it is not set.
+    pub(super) fn write(&self, owner: &T) -> Option<Value> {
+        match self {
+            Self::Host(field) | Self::Text(field) | Self::Name(field) => field.value(owner).map(Value::from),
+            Self::Port(field) => field.value(owner).map(|port| i64::from(port).into()),
+            Self::Switch(field) => field.value(owner).map(Value::from),
+            Self::Number(_, field) => field.value(owner).map(Value::from),
+            Self::Whole(_, field) => {
+                field.value(owner).map(|number| i64::try_from(number).unwrap_or(i64::MAX).into())
+            }
+            Self::Seconds(field) => field.value(owner).map(seconds_value),
+            Self::Arguments(field) | Self::Command(field) | Self::Texts(field) => {
+                field.value(owner).map(|texts| texts.into_iter().collect::<Array>().into())
+            }
+            Self::Reasoning(field) => field.value(owner).map(|reasoning| reasoning.name().into()),
+            Self::Variables(field) => {
+                field.value(owner).map(|variables| variables.into_iter().collect::<InlineTable>().into())
+            }
+            Self::Members(field) => field.value(owner).and_then(|members| from_json(&members.into())),
+        }
+    }
+
+    /// What the value must be, in words that follow "expected".
+    pub(super) fn expected(&self) -> String {
+        match self {
+            Self::Host(_) => "a host name or an IP address, without scheme, port or path".to_owned(),
+            Self::Port(_) => "a whole number from 1 to 65535".to_owned(),
+            Self::Text(_) => "a string".to_owned(),
+            Self::Name(_) => "a string that is not empty".to_owned(),
+            Self::Switch(_) => "true or false".to_owned(),
+            Self::Number(limits, _) => format!("a number from {} to {}", limits.start(), limits.end()),
+            Self::Whole(limits, _) => format!("a whole number from {} to {}", limits.start(), limits.end()),
+            Self::Seconds(_) => format!("a number of seconds from {SHORTEST} to {LONGEST}"),
+            Self::Arguments(_) => "an array of strings".to_owned(),
+            Self::Command(_) => "an array of strings that begins with a program".to_owned(),
+            Self::Texts(_) => "a string or an array of strings".to_owned(),
+            Self::Variables(_) => "a table of strings".to_owned(),
+            Self::Reasoning(_) => "\"show\" or \"hide\"".to_owned(),
+            Self::Members(_) => "a table of values that JSON has".to_owned(),
+        }
+    }
+
+    /// How a value is written on the command line.
+    pub(super) fn spelling(&self) -> Spelling {
+        match self {
+            Self::Host(_) | Self::Text(_) | Self::Name(_) | Self::Reasoning(_) => Spelling::Text,
+            Self::Texts(_) => Spelling::TomlOrText,
+            _ => Spelling::Toml,
+        }
+    }
+
+    /// How a member of this value is written on the command line, if it has members.
+    pub(super) fn member_spelling(&self) -> Option<Spelling> {
+        match self {
+            Self::Variables(_) => Some(Spelling::Text),
+            Self::Members(_) => Some(Spelling::TomlOrText),
+            _ => None,
+        }
+    }
+
+    /// The values there are, where they can be listed.
+    pub(super) fn choices(&self) -> Vec<&'static str> {
+        match self {
+            Self::Switch(_) => vec!["true", "false"],
+            Self::Reasoning(_) => Reasoning::ALL.map(Reasoning::name).to_vec(),
+            _ => Vec::new(),
+        }
+    }
+
+    fn must<V>(&self, item: &Item, value: Option<V>) -> Result<V, Vec<Wrong>> {
+        value.ok_or_else(|| {
+            vec![Wrong { member: None, span: span(item), expected: self.expected(), found: found(item) }]
+        })
+    }
+
+    /// Reads a table's members by `read`, which gives what was expected when it fails. Their values may be secrets,
+    /// so no message quotes them.
+    fn members<V, C: FromIterator<(String, V)>>(
+        &self,
+        item: &Item,
+        read: fn(&str, &Item) -> Result<V, &'static str>,
+    ) -> Result<C, Vec<Wrong>> {
+        let table = self.must(item, item.as_table_like())?;
+        let mut wrong = Vec::new();
+        let values = table.iter().filter_map(|(name, item)| {
+            let problem = |expected: &'static str| Wrong {
+                member: Some(name.to_owned()),
+                span: span(item),
+                expected: expected.to_owned(),
+                found: article(item).to_owned(),
+            };
+            read(name, item)
+                .map_err(|expected| wrong.push(problem(expected)))
+                .ok()
+                .map(|value| (name.to_owned(), value))
+        });
+        let values = values.collect();
+        if wrong.is_empty() { Ok(values) } else { Err(wrong) }
+    }
+}
+
+/// How a value is written on the command line.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Spelling {
+    /// The words themselves.
+    Text,
+    /// As in the file.
+    Toml,
+    /// As in the file, or, where that is not TOML, the words themselves.
+    TomlOrText,
+}
+
+impl<T, V> Field<T, V> {
+    fn keep(&self, owner: &mut T, value: V) {
+        (self.set)(owner, value);
+    }
+
+    fn value(&self, owner: &T) -> Option<V> {
+        (self.get)(owner)
+    }
+}
+
+fn text(item: &Item) -> Option<String> {
+    item.as_str().map(str::to_owned)
+}
+
+/// Neither a program nor its arguments can hold a NUL.
+fn is_name(text: &str) -> bool {
+    !text.is_empty() && !text.contains('\0')
+}
+
+fn texts(item: &Item) -> Option<Vec<String>> {
+    item.as_array()?.iter().map(|value| value.as_str().map(str::to_owned)).collect()
+}
+
+fn arguments(item: &Item) -> Option<Vec<String>> {
+    texts(item).filter(|texts| texts.iter().all(|text| !text.contains('\0')))
+}
+
+fn whole<N: TryFrom<u64>>(item: &Item, limits: &RangeInclusive<u64>) -> Option<N> {
+    let number = u64::try_from(item.as_integer()?).ok()?;
+    limits.contains(&number).then(|| N::try_from(number).ok())?
+}
+
+fn number(item: &Item, limits: &RangeInclusive<f64>) -> Option<f64> {
+    #[expect(clippy::cast_precision_loss, reason = "every whole number within any limits here is exact")]
+    let number = item.as_float().or_else(|| item.as_integer().map(|whole| whole as f64))?;
+    limits.contains(&number).then_some(number)
+}
+
+fn seconds(item: &Item) -> Option<Duration> {
+    Duration::try_from_secs_f64(number(item, &(SHORTEST..=LONGEST))?).ok()
+}
+
+/// Whole seconds as an integer, as people write them.
+fn seconds_value(duration: Duration) -> Value {
+    match (duration.subsec_nanos(), i64::try_from(duration.as_secs())) {
+        (0, Ok(seconds)) => seconds.into(),
+        _ => duration.as_secs_f64().into(),
+    }
+}
+
+fn variable(name: &str, item: &Item) -> Result<String, &'static str> {
+    if name.is_empty() || name.contains(['=', '\0']) {
+        return Err("a name of an environment variable, without `=`, before a string");
+    }
+    text(item).filter(|text| !text.contains('\0')).ok_or("a string")
+}
+
+fn member(_name: &str, item: &Item) -> Result<serde_json::Value, &'static str> {
+    to_json(item).ok_or("a value that JSON has: no date, no infinity")
+}
+
+/// The same in JSON; `None` when it holds a date, an infinity, or something that is not a number.
+pub(super) fn to_json(item: &Item) -> Option<serde_json::Value> {
+    match item {
+        Item::None => None,
+        Item::Value(value) => value_to_json(value),
+        Item::Table(table) => table_to_json(table.iter()),
+        Item::ArrayOfTables(tables) => tables.iter().map(|table| table_to_json(table.iter())).collect(),
+    }
+}
+
+fn value_to_json(value: &Value) -> Option<serde_json::Value> {
+    match value {
+        Value::String(text) => Some(text.value().as_str().into()),
+        Value::Integer(number) => Some((*number.value()).into()),
+        Value::Float(number) => serde_json::Number::from_f64(*number.value()).map(Into::into),
+        Value::Boolean(switch) => Some((*switch.value()).into()),
+        Value::Datetime(_) => None,
+        Value::Array(array) => array.iter().map(value_to_json).collect(),
+        Value::InlineTable(table) => {
+            let members = table.iter().map(|(name, value)| Some((name.to_owned(), value_to_json(value)?)));
+            members.collect::<Option<Map<_, _>>>().map(Into::into)
+        }
+    }
+}
+
+fn table_to_json<'a>(members: impl Iterator<Item = (&'a str, &'a Item)>) -> Option<serde_json::Value> {
+    let members = members.map(|(name, item)| Some((name.to_owned(), to_json(item)?)));
+    members.collect::<Option<Map<_, _>>>().map(Into::into)
+}
+
+/// The same in TOML; `None` for null, which TOML lacks.
+pub(super) fn from_json(value: &serde_json::Value) -> Option<Value> {
+    Some(match value {
+        serde_json::Value::Null => return None,
+        serde_json::Value::Bool(switch) => (*switch).into(),
+        serde_json::Value::Number(number) => match number.as_i64() {
+            Some(whole) => whole.into(),
+            None => number.as_f64()?.into(),
+        },
+        serde_json::Value::String(text) => text.into(),
+        serde_json::Value::Array(values) => values.iter().filter_map(from_json).collect::<Array>().into(),
+        serde_json::Value::Object(members) => {
+            let members = members.iter().filter_map(|(name, value)| Some((name, from_json(value)?)));
+            members.collect::<InlineTable>().into()
+        }
+    })
+}
+
+/// Where the item is in the text; a table without a header is where its name is.
+pub(super) fn span(item: &Item) -> Range<usize> {
+    item.span().unwrap_or_default()
+}
+
+/// What is there instead, in words that follow "found".
+pub(super) fn found(item: &Item) -> String {
+    const LONGEST: usize = 60;
+    let quoted = match item {
+        Item::Value(Value::String(text)) => format!("the string {:?}", text.value()),
+        Item::Value(Value::Integer(number)) => format!("the number {}", number.value()),
+        Item::Value(Value::Float(number)) => format!("the number {:?}", number.value()),
+        Item::Value(Value::Boolean(switch)) => switch.value().to_string(),
+        other => article(other).to_owned(),
+    };
+    if quoted.chars().count() <= LONGEST {
+        return quoted;
+    }
+    quoted.chars().take(LONGEST).chain("...".chars()).collect()
+}
+
+/// What kind of thing is there instead, without its value.
+pub(super) fn article(item: &Item) -> &'static str {
+    match item {
+        Item::None => "nothing",
+        Item::Table(_) | Item::Value(Value::InlineTable(_)) => "a table",
+        Item::ArrayOfTables(_) => "an array of tables",
+        Item::Value(Value::String(_)) => "a string",
+        Item::Value(Value::Integer(_)) => "a whole number",
+        Item::Value(Value::Float(_)) => "a number",
+        Item::Value(Value::Boolean(_)) => "true or false",
+        Item::Value(Value::Datetime(_)) => "a date",
+        Item::Value(Value::Array(_)) => "an array",
+    }
+}

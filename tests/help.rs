@@ -1,0 +1,86 @@
+//! Every page of help, as it is printed.
+
+mod support;
+
+use std::fmt::Write as _;
+
+use clap::Command;
+use support::Sandbox;
+
+/// Calls `visit` with the words of every command that is not hidden, `fusion` itself first.
+fn every_command(visit: &mut impl FnMut(&[&str], &Command)) {
+    fn walk<'a>(command: &'a Command, words: &mut Vec<&'a str>, visit: &mut impl FnMut(&[&str], &Command)) {
+        visit(words, command);
+        for command in command.get_subcommands().filter(|command| !command.is_hide_set()) {
+            if command.get_name() != "help" {
+                words.push(command.get_name());
+                walk(command, words, visit);
+                words.pop();
+            }
+        }
+    }
+    let mut command = fusion::cli::command(fusion::core::runtimes::TABLE);
+    command.build();
+    walk(&command, &mut Vec::new(), visit);
+}
+
+fn help(sandbox: &Sandbox, words: &[&str], option: &str) -> String {
+    let finished = sandbox.fusion(words.iter().copied().chain([option])).run().assert_code(0);
+    assert_eq!(finished.stderr(), "", "help of {words:?}");
+    finished.stdout()
+}
+
+#[test]
+fn every_page() {
+    let sandbox = Sandbox::new();
+    let mut pages = String::new();
+    every_command(&mut |words, _| {
+        for option in ["-h", "--help"] {
+            let title =
+                ["fusion"].iter().chain(words).chain([&option]).copied().collect::<Vec<_>>().join(" ");
+            writeln!(pages, "$ {title}\n{}", help(&sandbox, words, option)).expect("a String takes all");
+        }
+    });
+    insta::assert_snapshot!(pages);
+}
+
+#[test]
+fn every_command_and_argument_says_what_it_does() {
+    let mut silent = Vec::new();
+    every_command(&mut |words, command| {
+        if command.get_about().is_none() {
+            silent.push(words.join(" "));
+        }
+        let arguments = command.get_arguments().filter(|argument| argument.get_help().is_none());
+        silent.extend(arguments.map(|argument| format!("{} {}", words.join(" "), argument.get_id())));
+    });
+    assert_eq!(silent, Vec::<String>::new(), "these have no help");
+}
+
+#[test]
+fn no_line_of_help_is_wider_than_a_page() {
+    let sandbox = Sandbox::new();
+    every_command(&mut |words, _| {
+        for line in help(&sandbox, words, "--help").lines() {
+            assert!(line.chars().count() <= 100, "{words:?}: {line}");
+        }
+    });
+}
+
+#[test]
+fn help_leads_with_three_examples() {
+    let sandbox = Sandbox::new();
+    for words in [&[][..], &["-h"], &["--help"]] {
+        let page = sandbox.fusion(words.iter().copied()).run().assert_code(0).stdout();
+        let lines: Vec<&str> = page.lines().take(4).collect();
+        assert_eq!(lines[0], "Examples:");
+        assert_eq!(lines.iter().filter(|line| line.contains("fusion ")).count(), 3, "{lines:?}");
+    }
+}
+
+#[test]
+fn help_reads_no_configuration() {
+    let sandbox = Sandbox::new();
+    sandbox.write_config("this is not a configuration");
+    help(&sandbox, &["ollama", "run"], "--help");
+}
