@@ -54,7 +54,7 @@ fn every_command_has_the_help_that_it_has_for_the_other_runtimes() {
     let page = |words: &str| with_llama.fusion(words).run().assert_code(0).stdout();
     for command in ["up", "down", "restart", "ps", "log", "health", "run"] {
         let of_mlx = page(&format!("mlx {command} --help"));
-        let expected = of_mlx.replace("fusion mlx", "fusion llama");
+        let expected = of_mlx.replace(" mlx ", " llama ");
         assert_eq!(page(&format!("llama {command} --help")), expected);
         assert_eq!(page(&format!("ll {command} --help")), expected);
     }
@@ -122,7 +122,7 @@ fn it_lives_a_whole_life() {
 fn completions_and_manual_pages_know_it() {
     let with_llama = WithLlama::new();
     let completed = with_llama.fusion("-- fusion ll").env("_FUSION_COMPLETE", "fish").run().assert_code(0);
-    assert_eq!(completed.stdout(), "llama\tStart, stop, watch and prompt llama.cpp");
+    assert_eq!(completed.stdout(), "llama\tStart, stop, watch and prompt llama.cpp\n");
     with_llama.fusion("man --out pages").run().assert_code(0);
     let page = with_llama.sandbox.project().join("pages/fusion-llama-up.1");
     assert!(Path::new(&page).is_file());

@@ -12,6 +12,7 @@
 pub mod invocation;
 pub mod ports;
 pub mod processes;
+pub mod real;
 
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};

@@ -1,0 +1,287 @@
+//! The real `mlx_lm.server`, with the tiny model of this repository: no network, no download.
+
+mod support;
+
+use std::os::unix::process::ExitStatusExt as _;
+use std::path::Path;
+use std::process::{Command, ExitCode};
+use std::time::Duration;
+
+use nix::sys::signal::Signal;
+use serde_json::Value;
+use support::processes::{kill, lives, send};
+use support::{Finished, Invocation, Sandbox, real, wait_until};
+
+/// What the tiny model says at temperature 0.
+const SENTENCE: &str = "Hello! This is a tiny model on your own machine.\n";
+
+fn main() -> ExitCode {
+    real::main(
+        "mlx",
+        "mlx_lm.server",
+        &[
+            ("a_whole_life", a_whole_life),
+            ("prompts_of_every_kind", prompts_of_every_kind),
+            ("reasoning_stays_off_stdout", reasoning_stays_off_stdout),
+            ("a_model_that_does_not_exist", a_model_that_does_not_exist),
+            ("a_model_that_cannot_be_loaded", a_model_that_cannot_be_loaded),
+            ("a_taken_port", a_taken_port),
+            ("a_server_that_lives_without_listening", a_server_that_lives_without_listening),
+            ("a_server_started_by_somebody_else", a_server_started_by_somebody_else),
+            ("an_interrupt_stops_the_generation", an_interrupt_stops_the_generation),
+            ("a_server_killed_in_mid_stream", a_server_killed_in_mid_stream),
+        ],
+    )
+}
+
+/// A sandbox with the real server in it.
+struct Real {
+    sandbox: Sandbox,
+}
+
+impl Real {
+    fn new(program: &Path, model: &str) -> Self {
+        let sandbox = Sandbox::without_config();
+        real::install(&sandbox, program);
+        let real = Self { sandbox };
+        real.configure(model, "");
+        real
+    }
+
+    fn with_variant(program: &Path, options: &[&str]) -> Self {
+        let real = Self::new(program, "");
+        let model = real.sandbox.root().join("variant");
+        let script = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/make_tiny_model.py");
+        let made =
+            Command::new("python3").arg(script).arg(&model).args(options).status().expect("Python runs");
+        assert!(made.success(), "the model is written");
+        real.configure(&model.display().to_string(), "");
+        real
+    }
+
+    fn configure(&self, model: &str, server: &str) {
+        let port = self.sandbox.port("mlx");
+        self.sandbox.write_config(&format!(
+            "[mlx_server]\nport = {port}\nmodel = \"{model}\"\n{server}\n\n\
+             [mlx_run]\nmodel = \"{model}\"\ntemperature = 0.0\n"
+        ));
+    }
+
+    fn mlx<'a>(&self, arguments: impl IntoIterator<Item = &'a str>) -> Invocation {
+        self.sandbox.fusion(["mlx"].into_iter().chain(arguments))
+    }
+
+    fn up(&self) -> Finished {
+        self.mlx(["up"]).run().assert_code(0)
+    }
+
+    fn ps(&self, code: i32) -> Value {
+        self.mlx(["ps", "--json"]).run().assert_code(code).json()
+    }
+
+    /// Ends it, and fails when anything is left.
+    fn down(&self) {
+        self.mlx(["down"]).run().assert_code(0);
+        self.sandbox.assert_nothing_runs();
+        assert_eq!(self.ps(3)["state"], "stopped");
+    }
+}
+
+fn tiny() -> String {
+    Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/models/tiny").display().to_string()
+}
+
+fn pid_of(ps: &Value) -> i32 {
+    ps["pid"].as_i64().and_then(|pid| i32::try_from(pid).ok()).expect("a PID")
+}
+
+fn a_whole_life(program: &Path) {
+    let real = Real::new(program, &tiny());
+    let url = real.sandbox.url("mlx");
+
+    let up = real.up().stdout();
+    let ready = real.ps(0);
+    let pid = pid_of(&ready);
+    assert_eq!(up, format!("mlx is up at {url} (pid {pid})\n"));
+    assert_eq!(ready["state"], "ready");
+    assert_eq!(ready["started_by"], "fusion");
+    assert_eq!(ready["models"], serde_json::json!([tiny()]));
+    assert!(ready["memory_bytes"].as_u64().is_some_and(|bytes| bytes > 50_000_000), "{ready}");
+    assert!(lives(pid));
+
+    let again = real.up().stdout();
+    assert!(again.contains(&format!("pid {pid}")), "{again}");
+
+    let health = real.mlx(["health", "--json"]).run().assert_code(0).json();
+    assert!(health.is_object(), "{health}");
+    real.mlx(["run", "Hello"]).run().assert(0, SENTENCE, "");
+
+    let log = real.mlx(["log"]).run().assert_code(0).stdout();
+    assert!(log.contains("POST /v1/chat/completions"), "{log}");
+    let last = real.mlx(["log", "-n", "1"]).run().assert_code(0).stdout();
+    assert_eq!(last.lines().count(), 1, "{last}");
+
+    real.mlx(["restart"]).run().assert_code(0);
+    let restarted = pid_of(&real.ps(0));
+    assert_ne!(restarted, pid);
+    assert!(!lives(pid));
+
+    real.down();
+    assert!(!lives(restarted));
+    drop(real::hold(real.sandbox.port("mlx")));
+}
+
+fn prompts_of_every_kind(program: &Path) {
+    let real = Real::new(program, &tiny());
+    // The runtime is not up yet: `run` starts it first, and says so on stderr only.
+    let first = real.mlx(["run", "--stream", "Hello"]).run().assert_code(0);
+    assert_eq!(first.stdout(), SENTENCE);
+    for stream in ["--stream", "--no-stream"] {
+        real.mlx(["run", stream, "Hello", "there"]).run().assert(0, SENTENCE, "");
+        real.mlx(["run", stream]).stdin("Hello").run().assert(0, SENTENCE, "");
+        real.mlx(["run", stream, "Hello"]).stdin("more").run().assert(0, SENTENCE, "");
+
+        let answer = real.mlx(["run", stream, "--json", "Hello"]).run().assert_code(0).json();
+        assert_eq!(answer["text"], SENTENCE.trim_end());
+        assert_eq!(answer["finish_reason"], "stop");
+        assert_eq!(answer["runtime"], "mlx");
+        assert!(answer["usage"]["completion_tokens"].as_u64().is_some_and(|tokens| tokens > 5), "{answer}");
+
+        let cut = real.mlx(["run", stream, "--max-tokens", "3", "--strict", "Hello"]).run().assert_code(9);
+        assert_eq!(cut.stdout(), "Hello! This\n");
+    }
+    // Sampled answers have characters of several bytes and end by themselves.
+    for seed in 1..=10 {
+        let seed = seed.to_string();
+        let answer = real.mlx(["run", "-t", "1.5", "--seed", &seed, "Hello"]).run().assert_code(0);
+        let text = String::from_utf8(answer.stdout).expect("whole characters");
+        assert!(text.ends_with(".\n"), "{text}");
+    }
+    real.down();
+}
+
+fn reasoning_stays_off_stdout(program: &Path) {
+    let real = Real::with_variant(program, &["--thinking"]);
+    real.up();
+    for stream in ["--stream", "--no-stream"] {
+        real.mlx(["run", stream, "--reasoning", "hide", "Hello"]).run().assert(0, SENTENCE, "");
+        let shown = real.mlx(["run", stream, "--reasoning", "show", "Hello"]).run().assert_code(0);
+        assert_eq!(shown.stdout(), SENTENCE);
+        assert!(shown.stderr().contains("Somebody wrote something here"), "{}", shown.stderr());
+    }
+    real.down();
+}
+
+fn a_model_that_does_not_exist(program: &Path) {
+    let real = Real::new(program, &tiny());
+    real.up();
+    let missing = real.mlx(["run", "-m", "no-such/model", "Hello"]).run().assert_code(7);
+    assert_eq!(missing.stdout(), "");
+    assert!(missing.stderr().contains("no-such/model"), "{}", missing.stderr());
+    // The server drops its model when it is asked for one that it cannot load, so it must not have been asked.
+    real.mlx(["run", "--no-up", "Hello"]).run().assert(0, SENTENCE, "");
+    real.down();
+
+    real.configure("/nowhere/at/all", "");
+    let up = real.mlx(["up"]).run().assert_code(7);
+    assert!(up.stderr().contains("/nowhere/at/all"), "{}", up.stderr());
+    real.sandbox.assert_nothing_runs();
+}
+
+/// `/health` answers, or says that a thread died, and the process lives on: neither is up.
+fn a_model_that_cannot_be_loaded(program: &Path) {
+    let real = Real::with_variant(program, &[]);
+    let weights = real.sandbox.root().join("variant/model.safetensors");
+    std::fs::write(&weights, "these are no weights").expect("the model is writable");
+    let up = real.mlx(["up"]).run().assert_code(6);
+    assert_eq!(up.stdout(), "");
+    real.sandbox.assert_nothing_runs();
+}
+
+fn a_taken_port(program: &Path) {
+    let real = Real::new(program, &tiny());
+    let port = real.sandbox.port("mlx");
+    let holder = real::hold(port);
+    let up = real.mlx(["up"]).run().assert_code(5);
+    let (pid, stderr) = (std::process::id().to_string(), up.stderr());
+    assert!(stderr.contains(&port.to_string()) && stderr.contains(&pid), "{stderr}");
+    real.sandbox.assert_nothing_runs();
+    drop(holder);
+    real.up();
+    real.down();
+}
+
+/// What the server does when its port is taken between fusion's look and its own `bind`.
+fn a_server_that_lives_without_listening(program: &Path) {
+    let real = Real::new(program, &tiny());
+    let taken = support::ports::Port::free();
+    let _holder = real::hold(taken.number());
+    let elsewhere = format!("args = [\"--port\", \"{}\"]\nstartup_timeout = 10", taken.number());
+    real.configure(&tiny(), &elsewhere);
+    real.mlx(["up"]).run().assert_code(6);
+    real.sandbox.assert_nothing_runs();
+}
+
+fn a_server_started_by_somebody_else(program: &Path) {
+    let real = Real::new(program, &tiny());
+    let port = real.sandbox.port("mlx").to_string();
+    let mut command =
+        real.sandbox.command(program).env("HF_HUB_OFFLINE", "1").env("PATH", "/usr/bin:/bin").into_command();
+    let log = std::fs::File::create(real.sandbox.root().join("log")).expect("a log");
+    command.args(["--host", "127.0.0.1", "--port", &port, "--model", &tiny()]);
+    let mut server =
+        command.stdout(log.try_clone().expect("a log")).stderr(log).spawn().expect("the server starts");
+    wait_until("the server answers", || {
+        std::net::TcpStream::connect(("127.0.0.1", real.sandbox.port("mlx"))).is_ok()
+    });
+
+    real.up();
+    let ps = real.ps(0);
+    assert_eq!((&ps["state"], &ps["started_by"]), (&"external".into(), &"other".into()));
+    real.mlx(["run", "Hello"]).run().assert(0, SENTENCE, "");
+    let down = real.mlx(["down"]).run();
+    assert_ne!(down.code(), 0);
+    assert!(down.stderr().contains(&server.id().to_string()), "{}", down.stderr());
+    assert!(server.try_wait().expect("a child").is_none(), "a stranger was stopped");
+    server.kill().expect("a child can be killed");
+    server.wait().expect("a child ends");
+}
+
+fn an_interrupt_stops_the_generation(program: &Path) {
+    let real = Real::with_variant(program, &["--no-eos", "--slow", "50"]);
+    real.up();
+    let server = pid_of(&real.ps(0));
+    let run = real.mlx(["run", "--stream", "--max-tokens", "1000000", "Hello"]).into_command();
+    let (run, _) = real::start_and_read_until(run, "machine.");
+    send(i32::try_from(run.id()).expect("a PID"), Signal::SIGINT);
+    let output = run.wait_with_output().expect("it ends");
+    let code = output.status.code().or(output.status.signal().map(|signal| 128 + signal));
+    assert_eq!(code, Some(130), "{output:?}");
+    wait_until("the server rests", || {
+        let before = processor_time(server);
+        std::thread::sleep(Duration::from_secs(2));
+        processor_time(server) == before
+    });
+    real.down();
+}
+
+/// The processor time that a process has used, as `ps` prints it: in seconds, or finer.
+fn processor_time(pid: i32) -> String {
+    let output = Command::new("ps").args(["-o", "time=", "-p", &pid.to_string()]).output().expect("ps runs");
+    String::from_utf8_lossy(&output.stdout).trim().to_owned()
+}
+
+fn a_server_killed_in_mid_stream(program: &Path) {
+    let real = Real::with_variant(program, &["--no-eos", "--slow", "50"]);
+    real.up();
+    let server = pid_of(&real.ps(0));
+    let run = real.mlx(["run", "--stream", "--max-tokens", "1000000", "Hello"]).into_command();
+    let (run, begun) = real::start_and_read_until(run, "machine.");
+    assert!(begun.starts_with(b"Hello! This is"));
+    kill(server);
+    let output = run.wait_with_output().expect("it ends");
+    assert_eq!(output.status.code(), Some(8), "{output:?}");
+    assert_eq!(real.ps(3)["state"], "exited");
+    real.mlx(["down"]).run().assert_code(0);
+    real.sandbox.assert_nothing_runs();
+}

@@ -1,0 +1,87 @@
+//! Tests that need a real runtime: run where its program is on `PATH`, and listed as ignored where it is not, with a
+//! line that says so. With the runtime's name in `FUSION_TEST_REQUIRE` (commas between several) its absence is a
+//! failure.
+
+use std::path::{Path, PathBuf};
+use std::process::ExitCode;
+
+use libtest_mimic::{Arguments, Failed, Trial};
+
+use super::Sandbox;
+
+const REQUIRE: &str = "FUSION_TEST_REQUIRE";
+
+/// A test, which gets the path of the real program.
+pub type Test = fn(&Path);
+
+/// The `main` of a test file with `harness = false`.
+#[allow(clippy::print_stderr)] // Whoever runs the tests must see what was left out.
+pub fn main(runtime: &str, program: &str, tests: &[(&str, Test)]) -> ExitCode {
+    let arguments = Arguments::from_args();
+    let found = find(program);
+    let is_ignored = found.is_none() && !is_required(runtime);
+    if is_ignored && !arguments.list {
+        eprintln!("\nNOT RUN: the {} tests against the real {program}, which is not on PATH", tests.len());
+    }
+    let trials = tests.iter().map(|(name, test)| {
+        let (test, found, program) = (*test, found.clone(), program.to_owned());
+        let run = move || {
+            let found = found.ok_or_else(|| Failed::from(format!("there is no {program} on PATH")))?;
+            test(&found);
+            Ok(())
+        };
+        Trial::test(*name, run).with_ignored_flag(is_ignored)
+    });
+    libtest_mimic::run(&arguments, trials.collect()).exit_code()
+}
+
+#[allow(clippy::disallowed_methods)] // Tests have an environment.
+fn is_required(runtime: &str) -> bool {
+    std::env::var(REQUIRE).is_ok_and(|names| names.split(',').any(|name| name.trim() == runtime))
+}
+
+#[allow(clippy::disallowed_methods)] // Tests have an environment.
+fn find(program: &str) -> Option<PathBuf> {
+    let path = std::env::var_os("PATH")?;
+    std::env::split_paths(&path).map(|directory| directory.join(program)).find(|path| path.is_file())
+}
+
+/// Has the sandbox's `PATH` lead to the real program instead of the one that plays it.
+pub fn install(sandbox: &Sandbox, program: &Path) {
+    let link = sandbox.bin().join(program.file_name().expect("a program"));
+    // It is there unless the sandbox plays no such runtime.
+    let _ = std::fs::remove_file(&link);
+    std::os::unix::fs::symlink(program, link).expect("a link");
+}
+
+/// A free port's number is not enough for a server that must not answer: somebody who holds it.
+pub fn hold(port: u16) -> std::net::TcpListener {
+    std::net::TcpListener::bind(("127.0.0.1", port)).expect("the sandbox's port is free")
+}
+
+/// Starts a command, and gives its standard output up to and with `text`, and the command that goes on.
+#[track_caller]
+pub fn start_and_read_until(
+    mut command: std::process::Command,
+    text: &str,
+) -> (std::process::Child, Vec<u8>) {
+    use std::io::Read as _;
+    let mut child = command
+        .stdin(std::process::Stdio::null())
+        .stdout(std::process::Stdio::piped())
+        .stderr(std::process::Stdio::piped())
+        .spawn()
+        .expect("the program starts");
+    let stdout = child.stdout.as_mut().expect("a pipe");
+    let (mut read, mut byte) = (Vec::new(), [0]);
+    while !read.ends_with(text.as_bytes()) {
+        let length = stdout.read(&mut byte).expect("a pipe can be read");
+        if length == 0 {
+            let output = child.wait_with_output().expect("it ends");
+            let (read, error) = (String::from_utf8_lossy(&read), String::from_utf8_lossy(&output.stderr));
+            panic!("it ended with {} after {read:?} and {error:?}", output.status);
+        }
+        read.push(byte[0]);
+    }
+    (child, read)
+}
