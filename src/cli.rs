@@ -15,6 +15,7 @@ use crate::cli::error::{Exit, Failure};
 use crate::cli::ui::{ColorChoice, Ui};
 use crate::core::config::{Config, ConfigError};
 use crate::core::paths::Paths;
+use crate::core::process::signals;
 use crate::core::runtimes::{self, Runtime, Table};
 use crate::env::Environment;
 
@@ -170,7 +171,15 @@ pub fn main(table: Table, arguments: impl IntoIterator<Item = OsString>, environ
         .and_then(|paths| dispatch(&Context { environment, table, paths, ui: ui.clone() }, &matches));
     match result {
         Ok(exit) => exit,
-        Err(failure) => ui.failure(&failure),
+        Err(failure) => {
+            let exit = ui.failure(&failure);
+            if exit == Exit::Interrupted
+                && let Some(signal) = signals::pending()
+            {
+                signals::raise_again(signal);
+            }
+            exit
+        }
     }
 }
 

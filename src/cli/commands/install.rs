@@ -9,6 +9,7 @@ use crate::cli::error::{Exit, Failure};
 use crate::core::events::Silent;
 use crate::core::install::{InstallError, Installation, Installer, Outcome, Output, Progress};
 use crate::core::paths::RuntimePaths;
+use crate::core::process::signals;
 use crate::core::process::unix::UnixDriver;
 use crate::core::programs::ProgramError;
 use crate::core::runtimes::Runtime;
@@ -41,6 +42,7 @@ pub fn run(context: &Context, runtime: &'static dyn Runtime, args: &Args) -> Res
 
 fn install(context: &Context, runtime: &'static dyn Runtime, upgrade: bool) -> Result<Outcome, Failure> {
     let paths = context.paths.runtime(runtime.name());
+    let _remembering = signals::remember();
     let lock = lock(runtime, &paths)?;
     let outcome = installer(context, runtime, &paths)?.install(upgrade, &lock)?;
     if outcome == Outcome::Homebrew(None) {
@@ -55,7 +57,7 @@ fn install(context: &Context, runtime: &'static dyn Runtime, upgrade: bool) -> R
 
 /// The runtime's lock: nothing else changes it meanwhile.
 pub(super) fn lock(runtime: &dyn Runtime, paths: &RuntimePaths) -> Result<Lock, InstallError> {
-    Ok(Lock::acquire(runtime.name(), paths, LOCK_LIMIT, &|| false, &Silent)?)
+    Ok(Lock::acquire(runtime.name(), paths, LOCK_LIMIT, &interrupted, &Silent)?)
 }
 
 pub(super) fn installer<'a>(
@@ -77,9 +79,13 @@ pub(super) fn installer<'a>(
         driver: &UnixDriver,
         search: context.environment.path.as_deref(),
         output,
-        interrupted: &|| false,
+        interrupted: &interrupted,
         progress: Box::new(|progress| context.ui.note(&being_done(progress))),
     })
+}
+
+fn interrupted() -> bool {
+    signals::pending().is_some()
 }
 
 fn being_done(progress: Progress<'_>) -> String {

@@ -50,6 +50,10 @@ pub(super) fn run(
     if status.success() {
         return Ok(());
     }
+    // A Ctrl-C reaches the whole group, so the child may have ended first.
+    if interrupted() {
+        return Err(InstallError::Interrupted);
+    }
     let words: Vec<_> = std::iter::once(command.get_program()).chain(command.get_args()).collect();
     let command = words.iter().map(|word| word.to_string_lossy()).collect::<Vec<_>>().join(" ");
     Err(InstallError::Failed { command, status, said: kept.map(last_lines).unwrap_or_default() })

@@ -1,0 +1,347 @@
+//! Installing, upgrading and removing the program of a runtime, with stand-ins for uv, Python and Homebrew.
+
+mod support;
+
+use std::os::unix::fs::PermissionsExt as _;
+use std::path::{Path, PathBuf};
+
+use nix::sys::signal::Signal;
+use support::{Invocation, Sandbox, wait_until};
+
+/// What `uv` and Python's `venv` and `pip` do, as far as fusion can see: an environment with a program in it.
+/// `VERSION` is the version that the index has; `BREAK` is run instead of filling the environment.
+const INSTALLER: &str = r#"
+make() { mkdir -p "$1/bin" && cp "$0" "$1/bin/python" && echo "made $1"; }
+fill() {
+    if [ -n "$BREAK" ]; then eval "$BREAK"; fi
+    site="$1/lib/python3.12/site-packages"
+    mkdir -p "$site/mlx_lm-${VERSION:-0.32.2}.dist-info"
+    ln -s "$FAKE" "$1/bin/mlx_lm.server"
+    echo "installed $2"
+}
+"#;
+
+/// `uv venv --python SPEC DIR`, `uv pip install --python DIR/bin/python REQUIREMENT`.
+const UV: &str = r#"
+case "$1" in
+venv) make "$4" ;;
+pip) fill "${4%/bin/python}" "$5" ;;
+esac
+"#;
+
+/// `python -I -c PROBE`, `python -I -m venv DIR`, `DIR/bin/python -I -m pip ... REQUIREMENT`.
+const PYTHON: &str = r#"
+case "$2 $3" in
+"-c "*) echo "${PYTHON_VERSION:-3 12}"; exit ${NO_VENV:-0} ;;
+"-m venv") make "$4" ;;
+"-m pip") fill "${0%/bin/python}" "$8" ;;
+esac
+"#;
+
+/// A sandbox without any runtime, whose `PATH` holds only its own programs and those in `/usr/bin` and `/bin` that
+/// the stand-ins need.
+struct Machine {
+    sandbox: Sandbox,
+}
+
+impl Machine {
+    /// With these stand-ins on `PATH`.
+    fn with(programs: &[(&str, &str)]) -> Self {
+        let machine = Self { sandbox: Sandbox::new() };
+        for name in ["ollama", "mlx_lm.server"] {
+            std::fs::remove_file(machine.sandbox.bin().join(name)).expect("the fake was there");
+        }
+        for name in ["sh", "mkdir", "cp", "ln", "cat", "sleep", "rm", "mv"] {
+            let real = ["/usr/bin", "/bin"].iter().map(|directory| Path::new(directory).join(name));
+            let real = real.into_iter().find(|path| path.exists()).expect("a usual program");
+            std::os::unix::fs::symlink(real, machine.sandbox.bin().join(name)).expect("a link");
+        }
+        for (name, body) in programs {
+            machine.program(name, &format!("{INSTALLER}{body}"));
+        }
+        machine
+    }
+
+    fn program(&self, name: &str, body: &str) {
+        let path = self.sandbox.bin().join(name);
+        std::fs::write(&path, format!("#!/bin/sh\n{body}")).expect("the sandbox is writable");
+        std::fs::set_permissions(&path, std::fs::Permissions::from_mode(0o755)).expect("its own file");
+    }
+
+    fn fusion(&self, words: &str) -> Invocation {
+        self.sandbox
+            .fusion(words.split(' '))
+            .env("PATH", self.sandbox.bin())
+            .env("FAKE", support::fake_runtime())
+    }
+
+    /// Fusion's own installation.
+    fn home(&self) -> PathBuf {
+        self.sandbox.file("mlx", "runtime")
+    }
+
+    /// What lies in it.
+    fn contents(&self) -> Vec<String> {
+        let entries = std::fs::read_dir(self.home()).into_iter().flatten().flatten();
+        let mut names: Vec<String> =
+            entries.map(|entry| entry.file_name().to_string_lossy().into_owned()).collect();
+        names.sort();
+        names
+    }
+}
+
+/// What is asked of the package index on this platform.
+fn requirement() -> &'static str {
+    if cfg!(target_os = "macos") { "mlx-lm>=0.32.2,<0.33" } else { "mlx-lm[cpu]>=0.32.2,<0.33" }
+}
+
+#[test]
+fn uv_installs_into_fusions_own_directory_and_shows_its_progress() {
+    let machine = Machine::with(&[("uv", UV), ("python3", "exit 9")]);
+    machine.fusion("mlx install").run().assert(
+        0,
+        "mlx 0.32.2 is installed in [ROOT]/config/mlx/runtime/1\n",
+        &format!(
+            "installing {0} with uv into [ROOT]/config/mlx/runtime/1\n\
+             made [ROOT]/config/mlx/runtime/1\n\
+             installed {0}\n\
+             starting it once to see that it works\n",
+            requirement()
+        ),
+    );
+    assert_eq!(machine.contents(), ["1", "installed.json"]);
+    machine.sandbox.assert_nothing_runs();
+}
+
+#[test]
+fn without_uv_python_and_pip_install_it() {
+    let machine = Machine::with(&[("python3", PYTHON)]);
+    machine.fusion("mlx install").run().assert(
+        0,
+        "mlx 0.32.2 is installed in [ROOT]/config/mlx/runtime/1\n",
+        &format!(
+            "installing {0} with pip into [ROOT]/config/mlx/runtime/1\n\
+             made [ROOT]/config/mlx/runtime/1\n\
+             installed {0}\n\
+             starting it once to see that it works\n",
+            requirement()
+        ),
+    );
+}
+
+#[test]
+fn quiet_installing_says_only_the_result() {
+    let machine = Machine::with(&[("uv", UV)]);
+    machine.fusion("mlx install --quiet").run().assert(
+        0,
+        "mlx 0.32.2 is installed in [ROOT]/config/mlx/runtime/1\n",
+        "",
+    );
+}
+
+#[test]
+fn installing_twice_installs_once() {
+    let machine = Machine::with(&[("uv", UV)]);
+    machine.fusion("mlx install").run().assert_code(0);
+    machine.fusion("mlx install").env("BREAK", "exit 1").run().assert(
+        0,
+        "mlx 0.32.2 is installed in [ROOT]/config/mlx/runtime/1, as it was\n",
+        "",
+    );
+}
+
+#[test]
+fn an_upgrade_replaces_the_installation() {
+    let machine = Machine::with(&[("uv", UV)]);
+    machine.fusion("mlx install").run().assert_code(0);
+    machine.fusion("mlx install --upgrade -q").env("VERSION", "0.32.9").run().assert(
+        0,
+        "mlx 0.32.9 is installed in [ROOT]/config/mlx/runtime/2, in place of 0.32.2\n",
+        "",
+    );
+    assert_eq!(machine.contents(), ["2", "installed.json"]);
+}
+
+#[test]
+fn an_upgrade_that_fails_leaves_the_installation_as_it_was() {
+    let machine = Machine::with(&[("uv", UV)]);
+    machine.fusion("mlx install").run().assert_code(0);
+    let before = std::fs::read(machine.home().join("installed.json")).expect("the manifest");
+    machine.fusion("mlx install --upgrade").env("BREAK", "exit 1").run().assert_code(1);
+    assert_eq!(machine.contents(), ["1", "installed.json"]);
+    assert_eq!(std::fs::read(machine.home().join("installed.json")).expect("the manifest"), before);
+}
+
+#[test]
+fn no_network_is_told_in_the_words_of_the_installer_and_leaves_nothing() {
+    let machine = Machine::with(&[("uv", UV)]);
+    let offline = "echo 'Resolving...'; echo 'error: Failed to fetch the index' >&2; exit 2";
+    machine.fusion("mlx install -q").env("BREAK", offline).run().assert(
+        1,
+        "",
+        &format!(
+            "error: `[ROOT]/bin/uv pip install --python [ROOT]/config/mlx/runtime/1/bin/python {}` failed with \
+             exit status: 2\n  \
+             caused by: Resolving...\n  \
+             caused by: error: Failed to fetch the index\n\
+             hint: is the network there? Once the cause is gone, run it again; what was downloaded is not lost\n",
+            requirement()
+        ),
+    );
+    assert_eq!(machine.contents(), Vec::<String>::new());
+}
+
+#[test]
+fn a_program_that_does_not_start_is_no_installation() {
+    let machine = Machine::with(&[("uv", UV)]);
+    machine.fusion("mlx install -q").env("FAKE_RUNTIME", "die=3 print=ImportError:mlx").run().assert(
+        1,
+        "",
+        "error: [ROOT]/config/mlx/runtime/1/bin/mlx_lm.server was installed and does not start: it ended with exit \
+         status: 3\n  \
+         caused by: ImportError:mlx\n",
+    );
+    assert_eq!(machine.contents(), Vec::<String>::new());
+}
+
+#[test]
+fn an_interrupted_installation_leaves_nothing_and_dies_by_the_signal() {
+    for signal in [Signal::SIGINT, Signal::SIGTERM, Signal::SIGHUP] {
+        let machine = Machine::with(&[("uv", UV)]);
+        let waiting = machine.sandbox.root().join("waiting");
+        let body = format!("echo > '{}'; exec sleep 1000", waiting.display());
+        let running = machine.fusion("mlx install -q").env("BREAK", body).start();
+        wait_until("uv works", || waiting.exists());
+        running.signal(signal);
+        let finished = running.finish();
+        assert_eq!(finished.code(), 128 + signal as i32);
+        finished.assert(
+            128 + signal as i32,
+            "",
+            "error: interrupted\nhint: run it again; what was downloaded is not lost\n",
+        );
+        assert_eq!(machine.contents(), Vec::<String>::new());
+        machine.sandbox.assert_nothing_runs();
+    }
+}
+
+#[test]
+fn a_killed_installation_never_looks_whole_and_holds_the_lock_until_its_installer_has_ended() {
+    let machine = Machine::with(&[("uv", UV)]);
+    let waiting = machine.sandbox.root().join("waiting");
+    let body = format!("echo > '{}'; exec sleep 1000", waiting.display());
+    let running = machine.fusion("mlx install -q").env("BREAK", body).start();
+    wait_until("uv works", || waiting.exists());
+    running.signal(Signal::SIGKILL);
+    // The installer, which fusion could not end any more.
+    wait_until("only the installer is left", || machine.sandbox.processes().len() == 1);
+    let lock = std::fs::File::open(machine.sandbox.file("mlx", "lock")).expect("the lock's file");
+    assert!(matches!(lock.try_lock(), Err(std::fs::TryLockError::WouldBlock)));
+    for pid in machine.sandbox.processes() {
+        support::processes::kill(pid);
+    }
+    running.finish().assert_code(137);
+
+    assert_eq!(machine.contents(), ["1"]);
+    machine.fusion("mlx uninstall").run().assert(
+        0,
+        "mlx is uninstalled: removed [ROOT]/config/mlx/runtime\n",
+        "",
+    );
+}
+
+#[test]
+fn the_next_installation_removes_what_a_killed_one_left() {
+    let machine = Machine::with(&[("uv", UV)]);
+    std::fs::create_dir_all(machine.home().join("7/bin")).expect("the sandbox is writable");
+    machine.fusion("mlx install -q").run().assert_code(0);
+    assert_eq!(machine.contents(), ["1", "installed.json"]);
+}
+
+#[test]
+fn a_damaged_installation_is_made_anew() {
+    let machine = Machine::with(&[("uv", UV)]);
+    machine.fusion("mlx install").run().assert_code(0);
+    std::fs::write(machine.home().join("installed.json"), "{").expect("the sandbox is writable");
+    machine.fusion("mlx install -q").run().assert_code(0);
+    assert_eq!(machine.contents(), ["1", "installed.json"]);
+
+    std::fs::remove_file(machine.home().join("1/bin/python")).expect("the environment's Python");
+    machine.fusion("mlx install -q").run().assert_code(0);
+    assert_eq!(machine.contents(), ["1", "installed.json"]);
+    assert!(machine.home().join("1/bin/python").exists());
+}
+
+#[test]
+fn uninstalling_removes_only_what_fusion_installed() {
+    let machine = Machine::with(&[("uv", UV)]);
+    machine.fusion("mlx install").run().assert_code(0);
+    machine.fusion("mlx uninstall").run().assert(
+        0,
+        "mlx is uninstalled: removed [ROOT]/config/mlx/runtime\n",
+        "",
+    );
+    assert!(!machine.home().exists());
+    assert!(machine.sandbox.config_dir().join("config.toml").exists());
+    machine.fusion("mlx uninstall").run().assert(0, "mlx was not installed by fusion\n", "");
+}
+
+const GET_PYTHON: &str =
+    "hint: install uv, which brings its own Python (https://docs.astral.sh/uv/), or a newer Python\n";
+
+#[test]
+fn no_python_a_too_old_one_and_one_without_venv_are_told_apart() {
+    let machine = Machine::with(&[]);
+    machine.fusion("mlx install").run().assert(
+        1,
+        "",
+        &format!("error: neither uv nor Python 3.11 or newer is on PATH\n{GET_PYTHON}"),
+    );
+    let machine = Machine::with(&[("python3", PYTHON)]);
+    machine.fusion("mlx install").env("PYTHON_VERSION", "3 9").run().assert(
+        1,
+        "",
+        &format!("error: [ROOT]/bin/python3 is Python 3.9, and 3.11 or newer is needed\n{GET_PYTHON}"),
+    );
+    machine.fusion("mlx install").env("NO_VENV", "1").run().assert(
+        1,
+        "",
+        "error: [ROOT]/bin/python3 has no venv module\n\
+         hint: install that module (Debian and Ubuntu: apt install python3-venv), or uv (https://docs.astral.sh/uv/)\n",
+    );
+}
+
+#[test]
+fn homebrew_installs_where_it_is() {
+    let machine = Machine::with(&[("brew", r#"ln -s "$FAKE" "${0%/brew}/ollama"; echo "brew $*""#)]);
+    machine.fusion("ollama install").run().assert(
+        0,
+        "ollama is installed: [ROOT]/bin/ollama\n",
+        "installing ollama with brew\nbrew install ollama\n",
+    );
+    machine.fusion("ollama install").run().assert(0, "ollama is installed: [ROOT]/bin/ollama\n", "");
+    machine.fusion("ollama uninstall").run().assert(
+        0,
+        "ollama was not installed by fusion\n",
+        "hint: if Homebrew has installed it: brew uninstall ollama\n",
+    );
+}
+
+#[test]
+fn without_homebrew_the_makers_command_is_named_and_not_run() {
+    let machine = Machine::with(&[("curl", "touch \"${0%/bin/curl}/ran\"")]);
+    let elsewhere = if cfg!(target_os = "macos") {
+        "https://ollama.com/download"
+    } else {
+        "curl -fsSL https://ollama.com/install.sh | sh"
+    };
+    machine.fusion("ollama install").run().assert(
+        4,
+        "",
+        &format!(
+            "error: ollama is not installed, and there is no brew on PATH to install it with\n\
+             hint: install it as its makers say: {elsewhere}\n"
+        ),
+    );
+    assert!(!machine.sandbox.root().join("ran").exists());
+}
