@@ -16,3 +16,4 @@ pub mod process;
 pub mod programs;
 pub mod runtimes;
 pub mod services;
+pub mod timestamp;

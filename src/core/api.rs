@@ -2,6 +2,7 @@
 
 pub mod chat;
 pub mod error;
+pub mod native;
 pub mod sse;
 
 use std::io::Read;

@@ -9,6 +9,7 @@ mod ollama;
 
 use crate::core::config::{RunConfig, ServerConfig};
 use crate::core::models::aliases::BuiltIn;
+use crate::core::models::catalogue::Catalogue;
 pub use crate::core::models::{Model, ModelPlaces};
 
 /// Runtimes, in the order in which they are listed.
@@ -86,6 +87,11 @@ pub trait Runtime: Sync {
     /// The short names of models that are built in, each with the model that it stands for here.
     fn model_aliases(&self) -> &'static [BuiltIn] {
         &[]
+    }
+
+    /// What can be done with its models.
+    fn catalogue(&self) -> Option<&'static dyn Catalogue> {
+        None
     }
 
     /// The command that fetches a model which is not there.

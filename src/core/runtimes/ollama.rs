@@ -1,10 +1,12 @@
 //! All that is particular to Ollama.
 
 mod aliases;
+mod catalogue;
 
 use super::{Answer, Defaults, Launch, Model, ModelPlaces, Probe, Recipe, Runtime, ServerFacts};
 use crate::core::config::ServerConfig;
 use crate::core::models::aliases::BuiltIn;
+use crate::core::models::catalogue::Catalogue;
 
 /// <https://ollama.com>: `ollama serve`.
 pub(super) struct Ollama;
@@ -76,6 +78,10 @@ impl Runtime for Ollama {
 
     fn model_aliases(&self) -> &'static [BuiltIn] {
         aliases::ALIASES
+    }
+
+    fn catalogue(&self) -> Option<&'static dyn Catalogue> {
+        Some(&catalogue::Models)
     }
 
     fn fetch_command(&self, model: &str) -> String {

@@ -1,0 +1,363 @@
+//! Ollama's models, by its native API (<https://github.com/ollama/ollama/blob/main/docs/api.md>). Its command line is
+//! not used: on macOS it may start the application.
+
+use std::ops::ControlFlow;
+use std::time::Duration;
+
+use serde_json::{Value, json};
+
+use crate::core::api::{ApiError, Client, Reply};
+use crate::core::models::catalogue::{Catalogue, Details, Entry, KeepAlive, Memory, ModelError, Site, Step};
+use crate::core::timestamp::Timestamp;
+
+/// The models of an Ollama server.
+pub(super) struct Models;
+
+/// How long the server may think about a question that it can answer at once.
+const ANSWER_LIMIT: Duration = Duration::from_secs(30);
+
+/// How long a download may stand still: checking the sum of a large layer is silent.
+const PULL_IDLE_LIMIT: Duration = Duration::from_secs(600);
+
+impl Catalogue for Models {
+    fn needs_server(&self) -> bool {
+        true
+    }
+
+    fn list(&self, site: &Site<'_>) -> Result<Vec<Entry>, ModelError> {
+        let client = client(site);
+        let loaded = json_of(client.get_whole("/api/ps")?)?;
+        let loaded: Vec<&str> = models(&loaded).filter_map(|model| model["name"].as_str()).collect();
+        let tags = json_of(client.get_whole("/api/tags")?)?;
+        let mut entries: Vec<Entry> = models(&tags).filter_map(|model| read_entry(model, &loaded)).collect();
+        entries.sort_by(|one, other| one.name.cmp(&other.name));
+        Ok(entries)
+    }
+
+    fn show(&self, site: &Site<'_>, name: &str) -> Result<Details, ModelError> {
+        let reply = client(site).post_whole("/api/show", &json!({ "model": name }))?;
+        let shown = json_of(named(name, reply)?)?;
+        let wanted = full_name(name);
+        let entry = self.list(site)?.into_iter().find(|entry| full_name(&entry.name) == wanted);
+        Ok(read_details(&shown, entry.ok_or_else(|| ModelError::NotHere { name: name.to_owned() })?))
+    }
+
+    fn check(&self, site: &Site<'_>, name: &str) -> Result<(), ModelError> {
+        let reply = client(site).post_whole("/api/show", &json!({ "model": name }))?;
+        named(name, reply).map(|_| ())
+    }
+
+    fn pull(
+        &self,
+        site: &Site<'_>,
+        name: &str,
+        observer: &mut dyn FnMut(Step<'_>),
+    ) -> Result<(), ModelError> {
+        let client = Client::with_idle_limit(site.address, PULL_IDLE_LIMIT);
+        let mut pull = Pull::default();
+        let refused =
+            client.post_for_lines("/api/pull", &json!({ "model": name, "stream": true }), &mut |line| {
+                pull.line(line, observer);
+                if pull.error.is_some() || (site.interrupted)() {
+                    ControlFlow::Break(())
+                } else {
+                    ControlFlow::Continue(())
+                }
+            });
+        let said = match refused {
+            Ok(Some(reply)) => error_text(&reply),
+            Ok(None) if (site.interrupted)() && !pull.succeeded => return Err(ModelError::Interrupted),
+            Ok(None) if pull.succeeded => return Ok(()),
+            Ok(None) => pull.error.unwrap_or_else(|| "the server ended its reply too early".to_owned()),
+            Err(ApiError::TimedOut { .. }) => {
+                return Err(ModelError::Network {
+                    said: "the server has received nothing for ten minutes".to_owned(),
+                });
+            }
+            Err(error) => return Err(error.into()),
+        };
+        Err(pull_error(name, said))
+    }
+
+    fn remove(&self, site: &Site<'_>, name: &str) -> Result<Option<u64>, ModelError> {
+        let reply = client(site).delete("/api/delete", &json!({ "model": name }))?;
+        named(name, reply).map(|_| None)
+    }
+
+    fn load(&self, site: &Site<'_>, name: &str, keep_alive: Option<&KeepAlive>) -> Result<(), ModelError> {
+        let mut body = json!({ "model": name, "stream": false });
+        if let Some(keep_alive) = keep_alive {
+            body["keep_alive"] = keep_alive.json();
+        }
+        let client = Client::with_limit(site.address, site.load_timeout);
+        named(name, client.post_whole("/api/generate", &body)?).map(|_| ())
+    }
+
+    fn unload(&self, site: &Site<'_>, name: &str) -> Result<(), ModelError> {
+        let body = json!({ "model": name, "keep_alive": 0, "stream": false });
+        named(name, client(site).post_whole("/api/generate", &body)?).map(|_| ())
+    }
+}
+
+/// What has been read of the reply to a pull: one JSON object a line. An error may come on any line of a 200.
+#[derive(Default)]
+struct Pull {
+    /// The layers, in the order in which they were named: digest, bytes that are there, bytes in all.
+    layers: Vec<(String, u64, u64)>,
+    succeeded: bool,
+    error: Option<String>,
+}
+
+impl Pull {
+    fn line(&mut self, line: &[u8], observer: &mut dyn FnMut(Step<'_>)) {
+        let Ok(json) = serde_json::from_slice::<Value>(line) else {
+            self.error = Some(format!("this is no answer of Ollama: {}", String::from_utf8_lossy(line)));
+            return;
+        };
+        if let Some(error) = json.get("error").filter(|error| !error.is_null()) {
+            self.error = Some(error.as_str().map_or_else(|| error.to_string(), str::to_owned));
+            return;
+        }
+        let status = json["status"].as_str().unwrap_or_default();
+        self.succeeded |= status == "success";
+        match (json["digest"].as_str(), json["total"].as_u64()) {
+            (Some(digest), Some(total)) => {
+                self.layer(digest, json["completed"].as_u64().unwrap_or_default(), total);
+                let sum = |part: fn(&(String, u64, u64)) -> u64| {
+                    self.layers.iter().map(part).fold(0, u64::saturating_add)
+                };
+                observer(Step::Bytes { done: sum(|layer| layer.1), total: Some(sum(|layer| layer.2)) });
+            }
+            _ if !status.is_empty() && !self.succeeded => observer(Step::Stage(status)),
+            _ => {}
+        }
+    }
+
+    fn layer(&mut self, digest: &str, completed: u64, total: u64) {
+        let completed = completed.min(total);
+        match self.layers.iter_mut().find(|layer| layer.0 == digest) {
+            Some(layer) => (layer.1, layer.2) = (completed, total),
+            None => self.layers.push((digest.to_owned(), completed, total)),
+        }
+    }
+}
+
+fn client(site: &Site<'_>) -> Client {
+    Client::with_limit(site.address, ANSWER_LIMIT)
+}
+
+/// The models of a list; `null` when there are none.
+fn models(list: &Value) -> impl Iterator<Item = &Value> {
+    list["models"].as_array().into_iter().flatten()
+}
+
+fn read_entry(model: &Value, loaded: &[&str]) -> Option<Entry> {
+    let name = model["name"].as_str()?;
+    let detail = |key: &str| text(&model["details"][key]);
+    Some(Entry {
+        name: name.to_owned(),
+        size_bytes: model["size"].as_u64(),
+        format: detail("format"),
+        quantization: detail("quantization_level"),
+        modified: model["modified_at"].as_str().and_then(|moment| moment.parse::<Timestamp>().ok()),
+        last_used: None,
+        loaded: Some(loaded.contains(&name)),
+        defects: Vec::new(),
+    })
+}
+
+fn read_details(shown: &Value, entry: Entry) -> Details {
+    let info = &shown["model_info"];
+    let architecture = text(&info["general.architecture"]).or_else(|| text(&shown["details"]["family"]));
+    let fact = |key: &str| {
+        let architecture = architecture.as_deref().unwrap_or_default();
+        info[format!("{architecture}.{key}").as_str()].as_u64()
+    };
+    let context_length = fact("context_length").or_else(|| shown["details"]["context_length"].as_u64());
+    let bytes_per_token = || {
+        let heads = fact("attention.head_count")?;
+        let kept = fact("attention.head_count_kv").unwrap_or(heads);
+        let size = || fact("embedding_length")?.checked_div(heads);
+        let key = fact("attention.key_length").or_else(size)?;
+        let value = fact("attention.value_length").or_else(size)?;
+        // 16-bit numbers, for each head that keeps them, in each layer.
+        [2, fact("block_count")?, kept, key.saturating_add(value)].into_iter().reduce(u64::saturating_mul)
+    };
+    let memory = entry.size_bytes.zip(bytes_per_token());
+    let capabilities = shown["capabilities"].as_array().into_iter().flatten();
+    Details {
+        memory: memory.map(|(weights, per_token)| Memory::estimate(weights, per_token, context_length)),
+        path: None,
+        parameters: info["general.parameter_count"].as_u64(),
+        context_length,
+        license: text(&shown["license"]).as_deref().and_then(first_line),
+        chat_template: Some(text(&shown["template"]).is_some()),
+        capabilities: capabilities.filter_map(text).collect(),
+        architecture,
+        entry,
+    }
+}
+
+fn text(value: &Value) -> Option<String> {
+    value.as_str().filter(|text| !text.is_empty()).map(str::to_owned)
+}
+
+/// A licence is given whole; its first line is its name.
+fn first_line(license: &str) -> Option<String> {
+    license.lines().map(str::trim).find(|line| !line.is_empty()).map(str::to_owned)
+}
+
+/// The name with its tag: `llama3.2` is `llama3.2:latest`.
+fn full_name(name: &str) -> String {
+    let has_tag = name.rsplit('/').next().is_some_and(|last| last.contains(':'));
+    if has_tag { name.to_lowercase() } else { format!("{}:latest", name.to_lowercase()) }
+}
+
+/// The reply to a request about one model: a 404, or a name that is none, says that it is not there.
+fn named(name: &str, reply: Reply) -> Result<Reply, ModelError> {
+    match reply.status {
+        200..=299 => Ok(reply),
+        404 => Err(ModelError::NotHere { name: name.to_owned() }),
+        400 if error_text(&reply).contains("invalid model name") => {
+            Err(ModelError::InvalidName { name: name.to_owned() })
+        }
+        status => Err(ModelError::Server { status, said: error_text(&reply) }),
+    }
+}
+
+fn json_of(reply: Reply) -> Result<Value, ModelError> {
+    if reply.status != 200 {
+        return Err(ModelError::Server { status: reply.status, said: error_text(&reply) });
+    }
+    serde_json::from_slice(&reply.body)
+        .map_err(|error| ModelError::Server { status: reply.status, said: format!("no JSON: {error}") })
+}
+
+/// The server's own words: `{"error": "..."}`, else the beginning of what it sent.
+fn error_text(reply: &Reply) -> String {
+    let json = serde_json::from_slice::<Value>(&reply.body).unwrap_or_default();
+    let words = json["error"].as_str().or_else(|| json["error"]["message"].as_str()).map(str::to_owned);
+    words.unwrap_or_else(|| String::from_utf8_lossy(&reply.body).trim().chars().take(200).collect())
+}
+
+/// What a failed pull means; the words are Ollama's (`server/images.go`, `server/download.go`) and Go's.
+fn pull_error(name: &str, said: String) -> ModelError {
+    let has = |words: &[&str]| words.iter().any(|word| said.contains(word));
+    if has(&["file does not exist", "not found"]) {
+        ModelError::Unknown { name: name.to_owned() }
+    } else if has(&["invalid model name", "unqualified"]) {
+        ModelError::InvalidName { name: name.to_owned() }
+    } else if has(&[
+        "dial tcp",
+        "no such host",
+        "timeout",
+        "connection refused",
+        "connection reset",
+        "max retries",
+    ]) {
+        ModelError::Network { said }
+    } else {
+        ModelError::Download { said }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn steps(lines: &[&str]) -> (Pull, Vec<String>) {
+        let (mut pull, mut steps) = (Pull::default(), Vec::new());
+        for line in lines {
+            pull.line(line.as_bytes(), &mut |step| steps.push(format!("{step:?}")));
+        }
+        (pull, steps)
+    }
+
+    #[test]
+    fn the_bytes_of_all_layers_add_up() {
+        let (pull, steps) = steps(&[
+            r#"{"status":"pulling manifest"}"#,
+            r#"{"status":"pulling aa","digest":"sha256:aa","total":100}"#,
+            r#"{"status":"pulling aa","digest":"sha256:aa","total":100,"completed":60}"#,
+            r#"{"status":"pulling bb","digest":"sha256:bb","total":10,"completed":10}"#,
+            r#"{"status":"verifying sha256 digest"}"#,
+            r#"{"status":"success"}"#,
+        ]);
+        let expected = [
+            r#"Stage("pulling manifest")"#,
+            "Bytes { done: 0, total: Some(100) }",
+            "Bytes { done: 60, total: Some(100) }",
+            "Bytes { done: 70, total: Some(110) }",
+            r#"Stage("verifying sha256 digest")"#,
+        ];
+        assert_eq!(steps, expected);
+        assert!(pull.succeeded && pull.error.is_none());
+    }
+
+    #[test]
+    fn an_error_on_a_later_line_of_a_200_is_an_error() {
+        let (pull, _) = steps(&[
+            r#"{"status":"pulling manifest"}"#,
+            r#"{"error":"pull model manifest: file does not exist"}"#,
+        ]);
+        assert_eq!(pull.error.as_deref(), Some("pull model manifest: file does not exist"));
+        let error = pull_error("nix", pull.error.unwrap_or_default());
+        assert!(matches!(error, ModelError::Unknown { .. }), "{error}");
+    }
+
+    #[test]
+    fn what_is_not_json_is_an_error() {
+        let (pull, _) = steps(&["<html>"]);
+        assert_eq!(pull.error.as_deref(), Some("this is no answer of Ollama: <html>"));
+    }
+
+    #[test]
+    fn a_list_that_is_null_is_empty() {
+        assert_eq!(models(&json!({ "models": null })).count(), 0);
+        assert_eq!(models(&json!({})).count(), 0);
+    }
+
+    #[test]
+    fn a_model_of_the_list_is_read() {
+        let model = json!({ "name": "llama3.2:3b", "size": 2_019_393_189, "modified_at": "2024-08-04T14:56:49.277302595-07:00",
+            "details": { "format": "gguf", "quantization_level": "Q4_K_M" } });
+        let expected = Entry {
+            name: "llama3.2:3b".to_owned(),
+            size_bytes: Some(2_019_393_189),
+            format: Some("gguf".to_owned()),
+            quantization: Some("Q4_K_M".to_owned()),
+            modified: "2024-08-04T21:56:49Z".parse().ok(),
+            last_used: None,
+            loaded: Some(true),
+            defects: Vec::new(),
+        };
+        assert_eq!(read_entry(&model, &["llama3.2:3b"]), Some(expected));
+        assert_eq!(read_entry(&json!({ "size": 1 }), &[]), None);
+    }
+
+    #[test]
+    fn a_model_is_described_from_its_information() {
+        let shown = json!({
+            "license": "\n\nLLAMA 3.2 COMMUNITY LICENSE AGREEMENT\nLong text", "template": "{{ .Prompt }}",
+            "capabilities": ["completion", "tools"],
+            "details": { "family": "llama" },
+            "model_info": { "general.architecture": "llama", "general.parameter_count": 3_212_749_888_u64,
+                "llama.block_count": 28, "llama.attention.head_count": 24, "llama.attention.head_count_kv": 8,
+                "llama.attention.key_length": 128, "llama.attention.value_length": 128, "llama.context_length": 131_072 },
+        });
+        let entry = read_entry(&json!({ "name": "llama3.2:3b", "size": 2_000_000_000 }), &[]).unwrap();
+        let details = read_details(&shown, entry);
+        assert_eq!(details.license.as_deref(), Some("LLAMA 3.2 COMMUNITY LICENSE AGREEMENT"));
+        assert_eq!((details.parameters, details.context_length), (Some(3_212_749_888), Some(131_072)));
+        assert_eq!(details.capabilities, ["completion", "tools"]);
+        let per_token = 2 * 28 * 8 * 256;
+        assert_eq!(details.memory, Some(Memory::estimate(2_000_000_000, per_token, Some(131_072))));
+    }
+
+    #[test]
+    fn a_name_without_a_tag_is_the_latest() {
+        assert_eq!(full_name("llama3.2"), "llama3.2:latest");
+        assert_eq!(full_name("hf.co/Org/Model:Q4_K_M"), "hf.co/org/model:q4_k_m");
+        assert_eq!(full_name("localhost:5000/model"), "localhost:5000/model:latest");
+    }
+}
