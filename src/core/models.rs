@@ -4,6 +4,7 @@ pub mod aliases;
 pub mod catalogue;
 pub mod directory;
 pub mod hub_cache;
+pub mod hub_download;
 
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};

@@ -45,6 +45,9 @@ pub struct DiskUse {
 /// Why the cache could not be used.
 #[derive(Debug, thiserror::Error)]
 pub enum HubCacheError {
+    /// Neither a variable nor a home directory says where the cache is.
+    #[error("no home directory, so no place for models")]
+    NoHome,
     /// The name is not one that the hub gives.
     #[error("{name:?} is not the name of a model on the hub (ORG/NAME)")]
     InvalidName {
@@ -218,6 +221,13 @@ impl CachedModel {
             modified: sum.modified.max(file.modified().ok()),
             accessed: sum.accessed.max(file.accessed().ok()),
         })
+    }
+
+    /// Whether a file of it was begun and is not finished.
+    pub fn has_unfinished_files(&self) -> bool {
+        files_of(&self.directory.join("blobs"))
+            .iter()
+            .any(|path| path.extension().is_some_and(|end| end == "incomplete"))
     }
 
     fn commit(&self) -> Option<String> {

@@ -1,6 +1,7 @@
 //! All that is particular to MLX (`mlx_lm.server`).
 
 mod aliases;
+mod catalogue;
 
 use std::path::PathBuf;
 
@@ -10,6 +11,7 @@ use super::{
 };
 use crate::core::config::ServerConfig;
 use crate::core::models::aliases::BuiltIn;
+use crate::core::models::catalogue::Catalogue;
 use crate::core::models::hub_cache::HubCache;
 
 /// <https://github.com/ml-explore/mlx-lm>: `mlx_lm.server`.
@@ -108,6 +110,10 @@ impl Runtime for Mlx {
     /// `--model` is the model of the requests that name this one (server.py: `default_model`).
     fn resident_model(&self) -> Option<&'static str> {
         Some("default_model")
+    }
+
+    fn catalogue(&self) -> Option<&'static dyn Catalogue> {
+        Some(&catalogue::Models)
     }
 
     fn fetch_command(&self, model: &str) -> String {

@@ -26,9 +26,9 @@ impl Catalogue for Models {
 
     fn list(&self, site: &Site<'_>) -> Result<Vec<Entry>, ModelError> {
         let client = client(site);
-        let loaded = json_of(client.get_whole("/api/ps")?)?;
+        let loaded = json_of(&client.get_whole("/api/ps")?)?;
         let loaded: Vec<&str> = models(&loaded).filter_map(|model| model["name"].as_str()).collect();
-        let tags = json_of(client.get_whole("/api/tags")?)?;
+        let tags = json_of(&client.get_whole("/api/tags")?)?;
         let mut entries: Vec<Entry> = models(&tags).filter_map(|model| read_entry(model, &loaded)).collect();
         entries.sort_by(|one, other| one.name.cmp(&other.name));
         Ok(entries)
@@ -36,7 +36,7 @@ impl Catalogue for Models {
 
     fn show(&self, site: &Site<'_>, name: &str) -> Result<Details, ModelError> {
         let reply = client(site).post_whole("/api/show", &json!({ "model": name }))?;
-        let shown = json_of(named(name, reply)?)?;
+        let shown = json_of(&named(name, reply)?)?;
         let wanted = full_name(name);
         let entry = self.list(site)?.into_iter().find(|entry| full_name(&entry.name) == wanted);
         Ok(read_details(&shown, entry.ok_or_else(|| ModelError::NotHere { name: name.to_owned() })?))
@@ -225,9 +225,9 @@ fn named(name: &str, reply: Reply) -> Result<Reply, ModelError> {
     }
 }
 
-fn json_of(reply: Reply) -> Result<Value, ModelError> {
+fn json_of(reply: &Reply) -> Result<Value, ModelError> {
     if reply.status != 200 {
-        return Err(ModelError::Server { status: reply.status, said: error_text(&reply) });
+        return Err(ModelError::Server { status: reply.status, said: error_text(reply) });
     }
     serde_json::from_slice(&reply.body)
         .map_err(|error| ModelError::Server { status: reply.status, said: format!("no JSON: {error}") })

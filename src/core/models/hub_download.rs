@@ -1,0 +1,363 @@
+//! Downloading a model into the hub's cache with the hub's own tool, `hf download`, watched from outside.
+//!
+//! The tool (<https://huggingface.co/docs/huggingface_hub/guides/cli>) shows its progress to people and in a form that
+//! changes between versions; how the cache grows does not. Files that are complete are kept when a download is cut
+//! off, and not downloaded again. Within a file the tool resumes by itself after a broken connection; a file that was
+//! cut off together with the tool is begun again (since version 1.18 of `huggingface_hub`), so what is left of it is
+//! removed.
+
+use std::ffi::{OsStr, OsString};
+use std::fs::File;
+use std::io::{self, Read as _, Seek as _, SeekFrom};
+use std::path::{Path, PathBuf};
+use std::process::{Child, Command, ExitStatus, Stdio};
+use std::time::{Duration, Instant};
+
+use nix::sys::signal::{Signal, killpg};
+use nix::unistd::Pid;
+
+use crate::core::install;
+use crate::core::models::catalogue::{ModelError, Site, Step};
+use crate::core::models::hub_cache::{CachedModel, HubCache};
+use crate::core::programs;
+
+/// The tool's name.
+const TOOL: &str = "hf";
+
+/// How long between two looks at the growth of the cache.
+const GLANCE: Duration = Duration::from_millis(100);
+
+/// How long the tool gets to end before it is killed.
+const STOP_LIMIT: Duration = Duration::from_secs(5);
+
+/// How much of the end of the tool's output is read.
+const OUTPUT_LIMIT: u64 = 256 * 1024;
+
+/// A download that can be begun.
+pub struct Download<'a> {
+    tool: PathBuf,
+    env: Vec<(OsString, OsString)>,
+    cache: &'a HubCache,
+    model: &'a CachedModel,
+    interrupted: &'a dyn Fn() -> bool,
+}
+
+/// What the tool says that it would do.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+struct Plan {
+    files: u64,
+    /// About; the tool rounds.
+    bytes: Option<u64>,
+}
+
+/// How the tool ended, and the last of what it printed.
+struct Ended {
+    status: ExitStatus,
+    output: String,
+}
+
+impl<'a> Download<'a> {
+    /// A download that has its tool.
+    pub fn prepare(
+        site: &'a Site<'_>,
+        cache: &'a HubCache,
+        model: &'a CachedModel,
+    ) -> Result<Self, ModelError> {
+        let tool = find_tool(site.program, site.search).ok_or(ModelError::ToolMissing { tool: TOOL })?;
+        let mut env: Vec<(OsString, OsString)> =
+            site.env.iter().map(|(name, value)| (name.into(), value.into())).collect();
+        env.push(("HF_HUB_CACHE".into(), cache.root().into()));
+        // Its own bar, its look for a newer version, and colours would only be in the way.
+        for name in ["HF_HUB_DISABLE_PROGRESS_BARS", "HF_HUB_DISABLE_UPDATE_CHECK", "NO_COLOR"] {
+            env.push((name.into(), "1".into()));
+        }
+        Ok(Self { tool, env, cache, model, interrupted: site.interrupted })
+    }
+
+    /// Downloads what is missing of the files that match `patterns`; of all files when there are none.
+    pub fn run(&self, patterns: &[&str], observer: &mut dyn FnMut(Step<'_>)) -> Result<(), ModelError> {
+        observer(Step::Stage("asking for the list of files"));
+        let plan = self.plan(patterns)?;
+        if plan.is_some_and(|plan| plan.files == 0) {
+            return Ok(());
+        }
+        self.check_space(plan.and_then(|plan| plan.bytes))?;
+        let result = self.fetch(patterns, plan.and_then(|plan| plan.bytes), observer);
+        // Whatever happened; a leftover that cannot be removed now is removed by the next download.
+        let _ = self.cache.remove_leftovers(self.model);
+        result
+    }
+
+    /// Asks the tool what it would do; `None` when it is too old to say.
+    fn plan(&self, patterns: &[&str]) -> Result<Option<Plan>, ModelError> {
+        let ended = self.command(patterns, &["--dry-run"], &mut || {})?;
+        if ended.status.success() {
+            return Ok(read_plan(&ended.output));
+        }
+        let too_old = ended.output.contains("--dry-run") && ended.output.to_lowercase().contains("usage:");
+        if too_old { Ok(None) } else { Err(failure(&self.model.name, &ended.output)) }
+    }
+
+    fn fetch(
+        &self,
+        patterns: &[&str],
+        expected: Option<u64>,
+        observer: &mut dyn FnMut(Step<'_>),
+    ) -> Result<(), ModelError> {
+        let before = self.model.disk_use().bytes;
+        let missing = || exact_size(self.model, patterns);
+        let mut total = None;
+        let ended = self.command(patterns, &[], &mut || {
+            let done = self.model.disk_use().bytes.saturating_sub(before);
+            total = total.or_else(|| closest(expected, missing().map(|bytes| bytes.saturating_add(done))));
+            observer(Step::Bytes { done: total.map_or(done, |total| done.min(total)), total });
+        })?;
+        if ended.status.success() { Ok(()) } else { Err(failure(&self.model.name, &ended.output)) }
+    }
+
+    /// Fails when it will not fit; where the cache does not exist yet, the directory in which it will be made counts.
+    fn check_space(&self, bytes: Option<u64>) -> Result<(), ModelError> {
+        let Some(bytes) = bytes else { return Ok(()) };
+        // The tool's figure is rounded to two digits or more.
+        let needed = bytes.saturating_add(bytes / 20);
+        let existing = self.cache.root().ancestors().find(|directory| directory.is_dir());
+        let Some(directory) = existing else { return Ok(()) };
+        match install::free_space(directory) {
+            Ok(free) if free < needed => Err(ModelError::NoSpace {
+                name: self.model.name.clone(),
+                needed,
+                free,
+                path: directory.to_owned(),
+            }),
+            // What cannot be found out is no reason not to try.
+            _ => Ok(()),
+        }
+    }
+
+    /// Runs the tool to its end, in a process group of its own; calls `glance` again and again meanwhile.
+    fn command(
+        &self,
+        patterns: &[&str],
+        options: &[&str],
+        glance: &mut dyn FnMut(),
+    ) -> Result<Ended, ModelError> {
+        use std::os::unix::process::CommandExt as _;
+        let broken = |source: io::Error| ModelError::ToolBroken { tool: self.tool.clone(), source };
+        let output = tempfile::tempfile().map_err(broken)?;
+        let mut command = Command::new(&self.tool);
+        command.args(["download", &self.model.name]).args(options);
+        for pattern in patterns {
+            command.args(["--include", pattern]);
+        }
+        command
+            .envs(self.env.iter().map(|(name, value)| (name, value)))
+            .stdin(Stdio::null())
+            .process_group(0);
+        command.stdout(output.try_clone().map_err(broken)?).stderr(output.try_clone().map_err(broken)?);
+        let mut child = command.spawn().map_err(broken)?;
+        loop {
+            if let Some(status) = child.try_wait().map_err(broken)? {
+                return Ok(Ended { status, output: end_of(output) });
+            }
+            if (self.interrupted)() {
+                stop(&mut child);
+                return Err(ModelError::Interrupted);
+            }
+            glance();
+            std::thread::sleep(GLANCE);
+        }
+    }
+}
+
+/// The tool: beside the runtime's program, with which it was installed, else on `PATH`.
+fn find_tool(program: Option<&Path>, search: Option<&OsStr>) -> Option<PathBuf> {
+    let beside = program.and_then(|program| Some(program.canonicalize().ok()?.parent()?.join(TOOL)));
+    beside.filter(|tool| programs::is_executable(tool)).or_else(|| programs::on_path(TOOL, search))
+}
+
+/// Whether a file name matches a pattern with at most one `*`.
+pub fn matches(pattern: &str, name: &str) -> bool {
+    match pattern.split_once('*') {
+        Some((front, back)) => {
+            name.len() >= front.len() + back.len() && name.starts_with(front) && name.ends_with(back)
+        }
+        None => pattern == name,
+    }
+}
+
+/// Ends the child and everything it started.
+fn stop(child: &mut Child) {
+    // It has not been waited for, so the number is still its group's.
+    let group = i32::try_from(child.id()).ok().map(Pid::from_raw);
+    let signal = |signal| group.map(|group| killpg(group, signal));
+    signal(Signal::SIGTERM);
+    let begin = Instant::now();
+    while begin.elapsed() < STOP_LIMIT && matches!(child.try_wait(), Ok(None)) {
+        std::thread::sleep(Duration::from_millis(10));
+    }
+    signal(Signal::SIGKILL);
+    let _ = child.wait();
+}
+
+/// The bytes that are missing by the list which the tool keeps in the cache.
+fn exact_size(model: &CachedModel, patterns: &[&str]) -> Option<u64> {
+    let snapshot = model.snapshot();
+    let is_wanted = |file: &str| patterns.is_empty() || patterns.iter().any(|pattern| matches(pattern, file));
+    let is_here = |file: &str| snapshot.as_ref().is_some_and(|snapshot| snapshot.join(file).is_file());
+    let files = model.expected_files()?;
+    let missing = files.iter().filter(|(file, _)| is_wanted(file) && !is_here(file));
+    Some(missing.map(|(_, size)| *size).fold(0, u64::saturating_add))
+}
+
+/// The exact figure, unless it is far from what the tool announced: then it is that of an earlier version.
+fn closest(announced: Option<u64>, exact: Option<u64>) -> Option<u64> {
+    match (announced, exact) {
+        (Some(announced), Some(exact)) if exact.abs_diff(announced) > announced / 10 => Some(announced),
+        (announced, exact) => exact.or(announced),
+    }
+}
+
+/// Reads `[dry-run] Will download 6 files (out of 7) totalling 1.3M.`
+fn read_plan(output: &str) -> Option<Plan> {
+    let line = output.lines().find_map(|line| line.trim().strip_prefix("[dry-run] Will download "))?;
+    let files = line.split(' ').next()?.parse().ok()?;
+    let bytes = line.split_once("totalling ").and_then(|(_, size)| read_size(size.trim_end_matches('.')));
+    Some(Plan { files, bytes })
+}
+
+/// Reads a size such as `1.3M`: the tool counts in thousands.
+fn read_size(text: &str) -> Option<u64> {
+    let (number, factor) = match text.char_indices().next_back()? {
+        (at, 'K') => (&text[..at], 1e3),
+        (at, 'M') => (&text[..at], 1e6),
+        (at, 'G') => (&text[..at], 1e9),
+        (at, 'T') => (&text[..at], 1e12),
+        _ => (text, 1.0),
+    };
+    let bytes = number.parse::<f64>().ok().filter(|number| number.is_finite() && *number >= 0.0)? * factor;
+    #[allow(clippy::cast_possible_truncation, clippy::cast_sign_loss)] // Neither negative nor beyond 64 bits.
+    Some(bytes.min(1e18) as u64)
+}
+
+/// The end of what was printed, without the escape sequences that some versions print to files, too.
+fn end_of(mut file: File) -> String {
+    let mut bytes = Vec::new();
+    // What cannot be read cannot be understood; that the tool failed is told in any case.
+    let _ = file.seek(SeekFrom::End(0)).and_then(|end| {
+        file.seek(SeekFrom::Start(end.saturating_sub(OUTPUT_LIMIT)))?;
+        file.read_to_end(&mut bytes)
+    });
+    let text = String::from_utf8_lossy(&bytes);
+    let mut parts = text.split("\u{1b}[");
+    let mut plain = parts.next().unwrap_or_default().to_owned();
+    for part in parts {
+        plain.push_str(part.split_once(|end: char| end.is_ascii_alphabetic()).map_or("", |(_, rest)| rest));
+    }
+    plain
+}
+
+/// What the tool's last words mean. They are those of `huggingface_hub/errors.py`, of its HTTP library, and of the
+/// system.
+fn failure(name: &str, output: &str) -> ModelError {
+    let name = name.to_owned();
+    let lower = output.to_lowercase();
+    let has = |words: &[&str]| words.iter().any(|word| lower.contains(word));
+    let said = said(output);
+    if has(&["offline mode is enabled"]) {
+        ModelError::Offline { variable: "HF_HUB_OFFLINE" }
+    } else if has(&["gatedrepo", "gated repo", "awaiting a review from the repo authors"]) {
+        ModelError::Gated { name }
+    } else if has(&["repositorynotfound", "repository not found"]) {
+        ModelError::Unknown { name }
+    } else if has(&["hfvalidationerror"]) {
+        ModelError::InvalidName { name }
+    } else if has(NETWORK_WORDS) {
+        ModelError::Network { said }
+    } else {
+        ModelError::Download { said }
+    }
+}
+
+/// Words by which a fault of the network is known.
+const NETWORK_WORDS: &[&str] = &[
+    "connecterror",
+    "connection refused",
+    "connection reset",
+    "remoteprotocolerror",
+    "name resolution",
+    "name or service not known",
+    "nodename nor servname",
+    "network is unreachable",
+    "no route to host",
+    "proxyerror",
+    "timed out",
+    "timeout",
+    "certificate_verify_failed",
+];
+
+/// The line that says most: the last that names an error, else the last.
+fn said(output: &str) -> String {
+    let lines = || output.lines().map(str::trim).filter(|line| !line.is_empty());
+    let names_error = |line: &&str| {
+        let lower = line.to_lowercase();
+        NETWORK_WORDS.iter().any(|word| lower.contains(word)) || lower.contains("error")
+    };
+    let line = lines().rfind(names_error).or_else(|| lines().next_back()).unwrap_or("it gave no reason");
+    line.trim_start_matches("Error: ").chars().take(300).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_plan_of_the_tool_is_read() {
+        let read = |text: &str| read_plan(text).map(|plan| (plan.files, plan.bytes));
+        let output = "Fetching\n[dry-run] Will download 6 files (out of 7) totalling 1.3M.\nFILE SIZE\n";
+        assert_eq!(read(output), Some((6, Some(1_300_000))));
+        assert_eq!(read("[dry-run] Will download 0 files (out of 6) totalling 0.0."), Some((0, Some(0))));
+        assert_eq!(
+            read("[dry-run] Will download 2 files (out of 6) totalling an unknown size."),
+            Some((2, None))
+        );
+        assert_eq!(
+            read("[dry-run] Will download 1 files (out of 1) totalling 12.7G."),
+            Some((1, Some(12_700_000_000)))
+        );
+        assert_eq!(read("something else"), None);
+    }
+
+    #[test]
+    fn patterns_match_as_the_tool_has_it() {
+        assert!(matches("*.json", "config.json"));
+        assert!(matches("model*.safetensors", "model-00001-of-00002.safetensors"));
+        assert!(!matches("model*.safetensors", "consolidated.safetensors"));
+        assert!(!matches("a*a", "a"));
+        assert!(matches("tokenizer.model", "tokenizer.model"));
+        assert!(!matches("tokenizer.model", "tokenizer.model.old"));
+    }
+
+    #[test]
+    fn what_the_tool_says_is_understood() {
+        let understood = |output: &str| failure("org/x", output).to_string();
+        let traceback = "Traceback:\nhuggingface_hub.errors.RepositoryNotFoundError: 404 Client Error.\n\
+                         huggingface_hub.errors.DryRunError: Dry run cannot be performed.\n";
+        assert_eq!(understood(traceback), "there is no model org/x to download");
+        let refused = "httpx2.ConnectError: [Errno 111] Connection refused\n\nhuggingface_hub.errors.DryRunError: Dry run\n";
+        assert!(matches!(failure("org/x", refused), ModelError::Network { .. }));
+        let offline = "Cannot reach http://x: offline mode is enabled.";
+        assert!(matches!(failure("org/x", offline), ModelError::Offline { .. }));
+        assert!(matches!(failure("org/x", "Cannot access gated repo for url"), ModelError::Gated { .. }));
+        assert_eq!(understood("Error: disk on fire\n"), "the download failed: disk on fire");
+        assert_eq!(understood(""), "the download failed: it gave no reason");
+    }
+
+    #[test]
+    fn the_exact_size_gives_way_when_it_is_of_another_version() {
+        assert_eq!(closest(Some(1000), Some(1049)), Some(1049));
+        assert_eq!(closest(Some(1000), Some(5000)), Some(1000));
+        assert_eq!(closest(Some(1000), None), Some(1000));
+        assert_eq!(closest(None, Some(5000)), Some(5000));
+        assert_eq!(closest(None, None), None);
+    }
+}
