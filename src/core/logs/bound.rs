@@ -1,0 +1,160 @@
+//! Keeps a log that is being written within bounds, without its writer's help: moves its head to `.1`.
+//!
+//! The writer appends with `O_APPEND`, so it goes on at the end wherever that is. On Linux the head is cut off with
+//! `FALLOC_FL_COLLAPSE_RANGE` (ext4 and XFS), under which no byte is lost. Elsewhere the whole log is copied and
+//! then truncated: what is written in the few microseconds between the last read that found nothing more and the
+//! truncation is lost; there is no portable way to close that window without standing between the writer and its
+//! log. In both cases the parts, oldest first, and then the log are exactly what was written.
+
+use std::fs::{self, File, OpenOptions};
+use std::io::{self, Read as _, Seek as _, SeekFrom, Write as _};
+use std::os::unix::fs::{FileExt as _, OpenOptionsExt as _};
+use std::path::{Path, PathBuf};
+
+use super::{FileId, Lock, LogError, beside, lock, make_room, numbered, open};
+use crate::core::config::ServerConfig;
+
+/// How much of a log is kept.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Limits {
+    /// The size of the log, and of each older part, in bytes; 0 for no limit.
+    pub max_bytes: u64,
+    /// How many older parts.
+    pub keep: u32,
+}
+
+impl From<&ServerConfig> for Limits {
+    fn from(server: &ServerConfig) -> Self {
+        Self { max_bytes: server.log_max_mb.saturating_mul(1_000_000), keep: server.log_keep }
+    }
+}
+
+/// What is cut off at once is a multiple of this; file systems demand a multiple of their block size.
+const ALIGNMENT: u64 = 64 * 1024;
+
+/// A log that somebody else writes.
+pub(super) struct Bounded {
+    log: PathBuf,
+    file: File,
+    limits: Limits,
+    /// Whether the head can be cut off; assumed until the file system says no.
+    collapses: bool,
+}
+
+impl Bounded {
+    /// `None` when there is no log.
+    pub(super) fn open(log: &Path, limits: Limits) -> Result<Option<Self>, LogError> {
+        let opened = open(log, OpenOptions::new().read(true).write(true))?;
+        Ok(opened.map(|(file, _)| Self { log: log.to_owned(), file, limits, collapses: cfg!(target_os = "linux") }))
+    }
+
+    /// The size of the log now.
+    pub(super) fn size(&self) -> io::Result<u64> {
+        Ok(self.file.metadata()?.len())
+    }
+
+    /// Moves heads away until the log is within its limit.
+    pub(super) fn enforce(&mut self) -> io::Result<()> {
+        if self.size()? <= self.limits.max_bytes {
+            return Ok(());
+        }
+        // A second handle, so that the lock does not borrow what is worked on.
+        let file = self.file.try_clone()?;
+        let _locked = lock(&file, Lock::Exclusive);
+        let mut copied = 0;
+        loop {
+            let size = self.size()?;
+            if copied == 0 && size <= self.limits.max_bytes {
+                return Ok(());
+            }
+            let most = (size - copied).min(self.limits.max_bytes);
+            let aligned = most.min(size - 1) / ALIGNMENT * ALIGNMENT;
+            let can_collapse = self.collapses && copied == 0 && aligned > 0;
+            let length = if can_collapse { aligned } else { most };
+            let part = self.keep_part(copied, length);
+            if can_collapse {
+                if collapse(&self.file, length).is_ok() {
+                    continue;
+                }
+                self.collapses = false;
+            }
+            copied += length;
+            if copied >= size {
+                return self.truncate(part, copied);
+            }
+        }
+    }
+
+    /// Copies what was written since the last look to the end of `part`, and empties the log.
+    fn truncate(&mut self, mut part: Option<File>, mut copied: u64) -> io::Result<()> {
+        let mut block = vec![0; 64 * 1024];
+        while let Some(file) = &mut part {
+            let length = self.file.read_at(&mut block, copied)?;
+            if length == 0 {
+                break;
+            }
+            copied += length as u64;
+            if file.write_all(&block[..length]).is_err() {
+                part = None;
+            }
+        }
+        self.file.set_len(0)
+    }
+
+    /// Copies a piece of the log to `.1`, the older parts shifted. When there is no space for it, the oldest parts
+    /// go first; `None` when it cannot be kept at all, for a log without bounds is worse than one without its head.
+    fn keep_part(&self, start: u64, length: u64) -> Option<File> {
+        // Another log lies at the path: this one was rotated or deleted, and the parts are not its own.
+        let ours = FileId::of(&self.file.metadata().ok()?);
+        if self.limits.keep == 0 || FileId::at(&self.log).is_some_and(|there| there != ours) {
+            return None;
+        }
+        let moving = beside(&self.log, "moving");
+        let mut keep = self.limits.keep;
+        loop {
+            let part = self.copy(start, length, &moving).and_then(|file| {
+                make_room(&self.log, self.limits.keep).map_err(io::Error::other)?;
+                fs::rename(&moving, numbered(&self.log, 1))?;
+                Ok(file)
+            });
+            match part {
+                Ok(file) => return Some(file),
+                Err(_) if keep > 0 => {
+                    let _ = fs::remove_file(&moving);
+                    let _ = fs::remove_file(numbered(&self.log, keep));
+                    keep -= 1;
+                }
+                Err(_) => return None,
+            }
+        }
+    }
+
+    fn copy(&self, start: u64, length: u64, to: &Path) -> io::Result<File> {
+        match fs::remove_file(to) {
+            Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(error),
+            _ => {}
+        }
+        let mut copy = OpenOptions::new().read(true).append(true).create_new(true).mode(0o600).open(to)?;
+        let mut file = &self.file;
+        file.seek(SeekFrom::Start(start))?;
+        if io::copy(&mut file.take(length), &mut copy)? < length {
+            return Err(io::ErrorKind::UnexpectedEof.into());
+        }
+        Ok(copy)
+    }
+}
+
+/// Cuts the first `length` bytes off.
+#[cfg(target_os = "linux")]
+fn collapse(file: &File, length: u64) -> io::Result<()> {
+    use nix::fcntl::{FallocateFlags, fallocate};
+
+    let length = i64::try_from(length).map_err(io::Error::other)?;
+    Ok(fallocate(file, FallocateFlags::FALLOC_FL_COLLAPSE_RANGE, 0, length)?)
+}
+
+/// No other system has it.
+#[cfg(not(target_os = "linux"))]
+fn collapse(_file: &File, _length: u64) -> io::Result<()> {
+    Err(io::ErrorKind::Unsupported.into())
+}

@@ -1,0 +1,122 @@
+//! The log keeper: a process beside the runtime that keeps its log within bounds and ends with it.
+//!
+//! The runtime writes to its log itself, so a keeper that dies, hangs or is killed takes only the bound with it. It
+//! is a hidden subcommand of fusion, in its own session, and belongs to no runtime's process tree.
+//!
+//! # For those who start and stop runtimes
+//!
+//! After the spawn of the runtime and its record, spawn [`KeeperSpec::process`] with the same driver and forget it;
+//! if that fails, warn and go on. It carries an instance id derived from the runtime's, not that id itself, so
+//! [`ProcessDriver::members`] of the runtime does not count it. Whoever stops a runtime calls [`stop`] once
+//! everything else of it is gone: a keeper that is left (also one whose start was interrupted) ends then, and
+//! never in the middle of a move. Without a `stop` it ends by itself within a second of the runtime's last process.
+
+use std::ffi::OsString;
+use std::fs::OpenOptions;
+use std::path::{Path, PathBuf};
+use std::time::{Duration, Instant};
+
+use super::bound::Bounded;
+use super::{Limits, Lock, LogError, lock, open};
+use crate::core::process::{Liveness, ProcessDriver, ProcessError, ProcessId, ProcessSpec, StopSignal};
+
+/// The subcommand that [`KeeperSpec::process`] starts.
+pub const SUBCOMMAND: &str = "keep-log";
+
+/// How long it sleeps while the log grows so fast that the limit is near, and while nothing happens.
+const SLEEP: (Duration, Duration) = (Duration::from_millis(10), Duration::from_secs(1));
+
+/// What a keeper is told.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct KeeperSpec {
+    /// The log.
+    pub log: PathBuf,
+    /// How much of it is kept.
+    pub limits: Limits,
+    /// The runtime's instance id.
+    pub instance: String,
+    /// The process that was started.
+    pub leader: ProcessId,
+}
+
+impl KeeperSpec {
+    /// How it is started; `fusion` is the path of this program, and `directory` one that will stay.
+    pub fn process(&self, fusion: &Path, directory: &Path) -> ProcessSpec {
+        let argument = |name: &str, value: OsString| [OsString::from(name), value];
+        let args = [
+            argument("--log", self.log.clone().into()),
+            argument("--max-bytes", self.limits.max_bytes.to_string().into()),
+            argument("--keep", self.limits.keep.to_string().into()),
+            argument("--instance", self.instance.clone().into()),
+            argument("--pid", self.leader.pid.to_string().into()),
+            argument("--start-time", self.leader.start_time.to_string().into()),
+            argument("--boot-id", self.leader.boot_id.clone().into()),
+        ];
+        ProcessSpec {
+            program: fusion.to_owned(),
+            args: [SUBCOMMAND.into()].into_iter().chain(args.into_iter().flatten()).collect(),
+            env: Vec::new(),
+            directory: directory.to_owned(),
+            log: None,
+            instance: keeper_instance(&self.instance),
+        }
+    }
+}
+
+/// The instance id of the keeper of an instance.
+fn keeper_instance(instance: &str) -> String {
+    format!("{instance}-log")
+}
+
+/// Keeps the log until the last process of the runtime is gone.
+pub fn run(driver: &dyn ProcessDriver, spec: &KeeperSpec) -> Result<(), LogError> {
+    let Some(mut log) = Bounded::open(&spec.log, spec.limits)? else { return Ok(()) };
+    let mut last = (Instant::now(), 0);
+    loop {
+        let ended = has_ended(driver, spec);
+        log.enforce().map_err(LogError::io("shorten", &spec.log))?;
+        if ended {
+            return Ok(());
+        }
+        let size = log.size().map_err(LogError::io("look at", &spec.log))?;
+        std::thread::sleep(until_full(spec.limits.max_bytes, last.1, size, last.0.elapsed()));
+        last = (Instant::now(), size);
+    }
+}
+
+/// Whether nobody is left who could write to the log.
+fn has_ended(driver: &dyn ProcessDriver, spec: &KeeperSpec) -> bool {
+    driver.liveness(&spec.leader) != Liveness::Alive
+        && driver.members(Some(&spec.leader), &spec.instance).is_empty()
+}
+
+/// Half the time in which a log that goes on growing as it did reaches its limit.
+fn until_full(max_bytes: u64, before: u64, now: u64, elapsed: Duration) -> Duration {
+    let grown = now.saturating_sub(before);
+    let left = max_bytes.saturating_sub(now);
+    if grown == 0 {
+        return SLEEP.1;
+    }
+    #[allow(clippy::cast_precision_loss)] // An estimate.
+    let half = elapsed.as_secs_f64() * left as f64 / grown as f64 / 2.0;
+    Duration::try_from_secs_f64(half).unwrap_or(SLEEP.1).clamp(SLEEP.0, SLEEP.1)
+}
+
+/// Ends the keeper of an instance, wherever its start was interrupted, and waits for its end.
+pub fn stop(driver: &dyn ProcessDriver, log: &Path, instance: &str) -> Result<(), ProcessError> {
+    let keepers = driver.members(None, &keeper_instance(instance));
+    if keepers.is_empty() {
+        return Ok(());
+    }
+    // A log that cannot be opened is not being moved either.
+    let file = open(log, OpenOptions::new().read(true)).ok().flatten().map(|(file, _)| file);
+    let _locked = file.as_ref().map(|file| lock(file, Lock::Exclusive));
+    for keeper in &keepers {
+        driver.signal(keeper, StopSignal::Kill)?;
+    }
+    let deadline = Instant::now() + Duration::from_secs(5);
+    while keepers.iter().any(|keeper| driver.liveness(keeper) == Liveness::Alive) && Instant::now() < deadline {
+        std::thread::sleep(Duration::from_millis(1));
+    }
+    Ok(())
+}
