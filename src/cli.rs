@@ -93,6 +93,7 @@ enum GlobalCommand {
     Config(commands::config::Args),
     Completions(commands::completions::Args),
     Man(commands::man::Args),
+    KeepLog(commands::keep_log::Args),
 }
 
 fn examples(table: Table) -> String {
@@ -251,5 +252,6 @@ fn global_command(context: &Context, matches: &ArgMatches) -> Result<Exit, Failu
         GlobalCommand::Config(args) => commands::config::run(context, &args),
         GlobalCommand::Completions(args) => commands::completions::run(context, &args),
         GlobalCommand::Man(args) => commands::man::run(context, &args),
+        GlobalCommand::KeepLog(args) => commands::keep_log::run(context, &args),
     }
 }

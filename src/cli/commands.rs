@@ -7,6 +7,7 @@ pub mod down;
 pub mod enable;
 pub mod health;
 pub mod install;
+pub mod keep_log;
 pub mod log;
 pub mod man;
 pub mod ps;

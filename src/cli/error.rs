@@ -3,6 +3,7 @@
 use std::process::ExitCode;
 
 use crate::core::config::{ConfigError, Problem};
+use crate::core::files::FileError;
 use crate::core::install::InstallError;
 use crate::core::login::LoginError;
 use crate::core::paths::PathsError;
@@ -225,5 +226,21 @@ impl From<LoginError> for Failure {
             }
             _ => failure,
         }
+    }
+}
+
+impl From<FileError> for Failure {
+    fn from(error: FileError) -> Self {
+        let hint = match &error {
+            FileError::SymbolicLink { .. } => {
+                Some("remove the link: fusion follows none here, for it could lead anywhere")
+            }
+            FileError::NotAFile { .. } | FileError::AnotherOwner { .. } | FileError::TooLarge { .. } => {
+                Some("move it away")
+            }
+            FileError::Io { .. } => None,
+        };
+        let failure = Self::of(Exit::Failed, &error);
+        Self { hint: hint.map(str::to_owned), ..failure }
     }
 }

@@ -57,9 +57,10 @@ pub enum FileError {
 }
 
 impl FileError {
-    fn io(action: &'static str, path: &Path) -> impl FnOnce(io::Error) -> Self {
+    /// What the system said when `action`, a verb, was tried on the file.
+    pub(super) fn io(action: &'static str, path: &Path) -> impl Fn(io::Error) -> Self + use<> {
         let path = path.to_owned();
-        move |source| Self::Io { action, path, source }
+        move |source| Self::Io { action, path: path.clone(), source }
     }
 
     /// Whether the file is simply not there.

@@ -10,66 +10,37 @@ mod bound;
 pub mod keeper;
 mod lines;
 mod reader;
+#[cfg(test)]
+mod tests;
 
 use std::ffi::OsString;
 use std::fs::{self, File, Metadata, OpenOptions, TryLockError};
-use std::io::{self, ErrorKind, Read as _, Seek as _, SeekFrom};
-use std::os::unix::fs::{MetadataExt as _, OpenOptionsExt as _};
+use std::io::{self, Read, Seek, SeekFrom};
+use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
-use nix::errno::Errno;
-use nix::fcntl::OFlag;
-
 pub use self::bound::Limits;
 pub use self::reader::{Progress, Reader, Start};
-
-/// Why a log cannot be used.
-#[derive(Debug, thiserror::Error)]
-pub enum LogError {
-    /// What lies at the path is not a file that fusion made: following or moving it would touch something else.
-    #[error("{path} is {what}")]
-    Foreign {
-        /// The path.
-        path: PathBuf,
-        /// What it is: "a symbolic link", "not a regular file", "owned by another user".
-        what: &'static str,
-    },
-    /// The system refused.
-    #[error("cannot {action} {path}")]
-    Io {
-        /// What was tried, as a verb.
-        action: &'static str,
-        /// With what.
-        path: PathBuf,
-        /// What the system said.
-        source: io::Error,
-    },
-}
-
-impl LogError {
-    fn io<'a>(action: &'static str, path: &'a Path) -> impl Fn(io::Error) -> Self + use<'a> {
-        move |source| Self::Io { action, path: path.to_owned(), source }
-    }
-}
+use crate::core::files::{self, FileError};
 
 /// Makes way for a new log before a start: the log becomes `.1`, that becomes `.2`, and so on up to `keep`.
 ///
 /// Afterwards there is no file at `log`.
-pub fn rotate(log: &Path, keep: u32) -> Result<(), LogError> {
-    let Some((_, metadata)) = open(log, OpenOptions::new().read(true))? else { return Ok(()) };
-    if metadata.uid() != nix::unistd::geteuid().as_raw() {
-        return Err(LogError::Foreign { path: log.to_owned(), what: "owned by another user" });
-    }
-    if keep == 0 || metadata.len() == 0 {
-        return fs::remove_file(log).map_err(LogError::io("remove", log));
+pub fn rotate(log: &Path, keep: u64) -> Result<(), FileError> {
+    let Some((_, metadata)) = open(log, OpenOptions::new().write(true))? else { return Ok(()) };
+    if metadata.len() == 0 {
+        return files::remove(log);
     }
     make_room(log, keep)?;
-    fs::rename(log, numbered(log, 1)).map_err(LogError::io("rotate", log))
+    if keep == 0 {
+        return files::remove(log);
+    }
+    fs::rename(log, numbered(log, 1)).map_err(FileError::io("rotate", log))
 }
 
 /// The last line of the last run that is not blank; `None` when there is none, or no log.
-pub fn last_line(log: &Path) -> Result<Option<String>, LogError> {
+pub fn last_line(log: &Path) -> Result<Option<String>, FileError> {
     /// Characters: enough to tell what happened, little enough for a table.
     const LONGEST: usize = 1000;
     let text = tail_text(log, u64::MAX)?;
@@ -79,10 +50,10 @@ pub fn last_line(log: &Path) -> Result<Option<String>, LogError> {
 
 /// The last `lines` lines of the last run, at most 64 KiB of them, for messages. What is not UTF-8 is replaced;
 /// control characters are not, that is for the front end. Empty when there is no log.
-pub fn tail_text(log: &Path, lines: u64) -> Result<String, LogError> {
+pub fn tail_text(log: &Path, lines: u64) -> Result<String, FileError> {
     const LONGEST: u64 = 64 * 1024;
     let Some((file, metadata)) = open(log, OpenOptions::new().read(true))? else { return Ok(String::new()) };
-    let bytes = read_end(&file, metadata.len(), LONGEST).map_err(LogError::io("read", log))?;
+    let bytes = read_end(&file, metadata.len(), LONGEST).map_err(FileError::io("read", log))?;
     let start = lines::start_of_last(&bytes, lines);
     let mut bytes = &bytes[start..];
     // A line whose beginning was cut off says less than none, unless there is no other.
@@ -104,45 +75,40 @@ fn read_end(file: &File, size: u64, most: u64) -> io::Result<Vec<u8>> {
     Ok(bytes)
 }
 
-/// Opens the log or one of its parts; `None` when it does not exist. Never through a symbolic link, and without
-/// waiting for the other end of a pipe that somebody put there.
-fn open(path: &Path, options: &mut OpenOptions) -> Result<Option<(File, Metadata)>, LogError> {
-    let flags = OFlag::O_NOFOLLOW | OFlag::O_NONBLOCK;
-    let foreign = |what| Err(LogError::Foreign { path: path.to_owned(), what });
-    let file = match options.custom_flags(flags.bits()).open(path) {
-        Ok(file) => file,
-        Err(error) if error.kind() == ErrorKind::NotFound => return Ok(None),
-        Err(error) if error.raw_os_error() == Some(Errno::ELOOP as i32) => return foreign("a symbolic link"),
-        Err(error) => return Err(LogError::io("open", path)(error)),
+/// Opens the log or one of its parts; `None` when it does not exist.
+fn open(path: &Path, options: &mut OpenOptions) -> Result<Option<(File, Metadata)>, FileError> {
+    let file = match files::open(path, options) {
+        Err(error) if error.is_missing() => return Ok(None),
+        other => other?,
     };
-    let metadata = file.metadata().map_err(LogError::io("look at", path))?;
-    if metadata.is_file() { Ok(Some((file, metadata))) } else { foreign("not a regular file") }
+    let metadata = file.metadata().map_err(FileError::io("look at", path))?;
+    Ok(Some((file, metadata)))
 }
 
-/// Shifts the older parts so that `.1` is free; what would become `keep + 1` or more is removed.
-fn make_room(log: &Path, keep: u32) -> Result<(), LogError> {
-    for number in keep.. {
+/// Shifts the older parts so that `.1` is free; what would become number `keep + 1` or more is removed.
+fn make_room(log: &Path, keep: u64) -> Result<(), FileError> {
+    for number in (1..=last_part(log)).rev() {
         let part = numbered(log, number);
-        match fs::remove_file(&part) {
-            Ok(()) => {}
-            Err(error) if error.kind() == ErrorKind::NotFound => break,
-            Err(error) => return Err(LogError::io("remove", &part)(error)),
-        }
-    }
-    for number in (1..keep).rev() {
-        let part = numbered(log, number);
-        match fs::rename(&part, numbered(log, number + 1)) {
-            Err(error) if error.kind() != ErrorKind::NotFound => {
-                return Err(LogError::io("rename", &part)(error));
-            }
-            _ => {}
+        if number >= keep {
+            files::remove(&part)?;
+        } else {
+            fs::rename(&part, numbered(log, number + 1)).map_err(FileError::io("rename", &part))?;
         }
     }
     Ok(())
 }
 
+/// The number of the oldest part, 0 when there is none.
+fn last_part(log: &Path) -> u64 {
+    let mut number = 0;
+    while numbered(log, number + 1).symlink_metadata().is_ok() {
+        number += 1;
+    }
+    number
+}
+
 /// The path of the older part `number`.
-fn numbered(log: &Path, number: u32) -> PathBuf {
+fn numbered(log: &Path, number: u64) -> PathBuf {
     beside(log, &number.to_string())
 }
 

@@ -18,7 +18,7 @@ pub struct Args {
     #[arg(long)]
     max_bytes: u64,
     #[arg(long)]
-    keep: u32,
+    keep: u64,
     #[arg(long)]
     instance: String,
     #[arg(long, value_parser = pid)]
@@ -39,17 +39,51 @@ impl From<&Args> for KeeperSpec {
             log: args.log.clone(),
             limits: Limits { max_bytes: args.max_bytes, keep: args.keep },
             instance: args.instance.clone(),
-            leader: ProcessId {
-                pid: args.pid,
-                start_time: args.start_time,
-                boot_id: args.boot_id.clone(),
-            },
+            leader: ProcessId { pid: args.pid, start_time: args.start_time, boot_id: args.boot_id.clone() },
         }
     }
 }
 
 /// Runs the command.
 pub fn run(_context: &Context, args: &Args) -> Result<Exit, Failure> {
-    keeper::run(&UnixDriver::default(), &args.into())?;
+    keeper::run(&UnixDriver, &args.into())?;
     Ok(Exit::Done)
+}
+
+#[cfg(test)]
+mod tests {
+    use std::ffi::OsString;
+    use std::os::unix::ffi::OsStringExt;
+    use std::path::Path;
+
+    use clap::{Args as _, FromArgMatches as _};
+
+    use super::*;
+
+    #[test]
+    fn the_command_understands_how_it_is_started() {
+        let spec = KeeperSpec {
+            log: OsString::from_vec(b"/with space/and \xff/x.log".to_vec()).into(),
+            limits: Limits { max_bytes: 50_000_000, keep: 3 },
+            instance: "0123456789abcdef0123456789abcdef".to_owned(),
+            leader: ProcessId {
+                pid: Pid::try_from(4242).unwrap(),
+                start_time: u64::MAX,
+                boot_id: "a-boot".to_owned(),
+            },
+        };
+        let process = spec.process(Path::new("/bin/fusion"), Path::new("/"));
+        assert_eq!(process.args[0], keeper::SUBCOMMAND);
+        let matches = Args::augment_args(clap::Command::new("keep-log")).get_matches_from(&process.args);
+        assert_eq!(KeeperSpec::from(&Args::from_arg_matches(&matches).unwrap()), spec);
+        let named = crate::cli::command(crate::core::runtimes::TABLE);
+        assert!(named.find_subcommand(keeper::SUBCOMMAND).is_some_and(clap::Command::is_hide_set));
+    }
+
+    #[test]
+    fn a_pid_that_is_none_is_refused() {
+        for text in ["0", "1", "-1", "x", "4294967295"] {
+            assert!(pid(text).is_err(), "{text}");
+        }
+    }
 }

@@ -7,12 +7,13 @@
 //! log. In both cases the parts, oldest first, and then the log are exactly what was written.
 
 use std::fs::{self, File, OpenOptions};
-use std::io::{self, Read as _, Seek as _, SeekFrom, Write as _};
-use std::os::unix::fs::{FileExt as _, OpenOptionsExt as _};
+use std::io::{self, Read, Seek, SeekFrom, Write};
+use std::os::unix::fs::FileExt;
 use std::path::{Path, PathBuf};
 
-use super::{FileId, Lock, LogError, beside, lock, make_room, numbered, open};
+use super::{FileId, Lock, beside, lock, make_room, numbered, open};
 use crate::core::config::ServerConfig;
+use crate::core::files::{self, FileError};
 
 /// How much of a log is kept.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -20,7 +21,7 @@ pub struct Limits {
     /// The size of the log, and of each older part, in bytes; 0 for no limit.
     pub max_bytes: u64,
     /// How many older parts.
-    pub keep: u32,
+    pub keep: u64,
 }
 
 impl From<&ServerConfig> for Limits {
@@ -43,9 +44,25 @@ pub(super) struct Bounded {
 
 impl Bounded {
     /// `None` when there is no log.
-    pub(super) fn open(log: &Path, limits: Limits) -> Result<Option<Self>, LogError> {
+    pub(super) fn open(log: &Path, limits: Limits) -> Result<Option<Self>, FileError> {
         let opened = open(log, OpenOptions::new().read(true).write(true))?;
-        Ok(opened.map(|(file, _)| Self { log: log.to_owned(), file, limits, collapses: cfg!(target_os = "linux") }))
+        Ok(opened.map(|(file, _)| Self {
+            log: log.to_owned(),
+            file,
+            limits,
+            collapses: cfg!(target_os = "linux"),
+        }))
+    }
+
+    /// As where the file system does not cut off heads.
+    #[cfg(test)]
+    pub(super) fn never_collapse(&mut self) {
+        self.collapses = false;
+    }
+
+    #[cfg(test)]
+    pub(super) fn collapses(&self) -> bool {
+        self.collapses
     }
 
     /// The size of the log now.
@@ -130,11 +147,9 @@ impl Bounded {
     }
 
     fn copy(&self, start: u64, length: u64, to: &Path) -> io::Result<File> {
-        match fs::remove_file(to) {
-            Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(error),
-            _ => {}
-        }
-        let mut copy = OpenOptions::new().read(true).append(true).create_new(true).mode(0o600).open(to)?;
+        files::remove(to).map_err(io::Error::other)?;
+        let mut copy =
+            files::open(to, OpenOptions::new().append(true).create_new(true)).map_err(io::Error::other)?;
         let mut file = &self.file;
         file.seek(SeekFrom::Start(start))?;
         if io::copy(&mut file.take(length), &mut copy)? < length {

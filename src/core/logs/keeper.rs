@@ -17,8 +17,11 @@ use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
 use super::bound::Bounded;
-use super::{Limits, Lock, LogError, lock, open};
-use crate::core::process::{Liveness, ProcessDriver, ProcessError, ProcessId, ProcessSpec, StopSignal};
+use super::{Limits, Lock, lock, open};
+use crate::core::files::FileError;
+use crate::core::process::{
+    Instance, Liveness, ProcessDriver, ProcessError, ProcessId, ProcessSpec, StopSignal,
+};
 
 /// The subcommand that [`KeeperSpec::process`] starts.
 pub const SUBCOMMAND: &str = "keep-log";
@@ -69,16 +72,16 @@ fn keeper_instance(instance: &str) -> String {
 }
 
 /// Keeps the log until the last process of the runtime is gone.
-pub fn run(driver: &dyn ProcessDriver, spec: &KeeperSpec) -> Result<(), LogError> {
+pub fn run(driver: &dyn ProcessDriver, spec: &KeeperSpec) -> Result<(), FileError> {
     let Some(mut log) = Bounded::open(&spec.log, spec.limits)? else { return Ok(()) };
     let mut last = (Instant::now(), 0);
     loop {
         let ended = has_ended(driver, spec);
-        log.enforce().map_err(LogError::io("shorten", &spec.log))?;
+        log.enforce().map_err(FileError::io("shorten", &spec.log))?;
         if ended {
             return Ok(());
         }
-        let size = log.size().map_err(LogError::io("look at", &spec.log))?;
+        let size = log.size().map_err(FileError::io("look at", &spec.log))?;
         std::thread::sleep(until_full(spec.limits.max_bytes, last.1, size, last.0.elapsed()));
         last = (Instant::now(), size);
     }
@@ -86,8 +89,9 @@ pub fn run(driver: &dyn ProcessDriver, spec: &KeeperSpec) -> Result<(), LogError
 
 /// Whether nobody is left who could write to the log.
 fn has_ended(driver: &dyn ProcessDriver, spec: &KeeperSpec) -> bool {
-    driver.liveness(&spec.leader) != Liveness::Alive
-        && driver.members(Some(&spec.leader), &spec.instance).is_empty()
+    let instance = Instance { id: &spec.instance, leader: Some(&spec.leader) };
+    driver.liveness(&spec.leader).is_ok_and(|liveness| liveness != Liveness::Alive)
+        && driver.members(instance).is_ok_and(|members| members.is_empty())
 }
 
 /// Half the time in which a log that goes on growing as it did reaches its limit.
@@ -104,7 +108,7 @@ fn until_full(max_bytes: u64, before: u64, now: u64, elapsed: Duration) -> Durat
 
 /// Ends the keeper of an instance, wherever its start was interrupted, and waits for its end.
 pub fn stop(driver: &dyn ProcessDriver, log: &Path, instance: &str) -> Result<(), ProcessError> {
-    let keepers = driver.members(None, &keeper_instance(instance));
+    let keepers = driver.members(Instance { id: &keeper_instance(instance), leader: None })?;
     if keepers.is_empty() {
         return Ok(());
     }
@@ -115,8 +119,10 @@ pub fn stop(driver: &dyn ProcessDriver, log: &Path, instance: &str) -> Result<()
         driver.signal(keeper, StopSignal::Kill)?;
     }
     let deadline = Instant::now() + Duration::from_secs(5);
-    while keepers.iter().any(|keeper| driver.liveness(keeper) == Liveness::Alive) && Instant::now() < deadline {
-        std::thread::sleep(Duration::from_millis(1));
+    for keeper in &keepers {
+        while driver.liveness(keeper)? == Liveness::Alive && Instant::now() < deadline {
+            std::thread::sleep(Duration::from_millis(1));
+        }
     }
     Ok(())
 }

@@ -2,7 +2,7 @@
 
 use std::fs::File;
 use std::io;
-use std::os::unix::fs::FileExt as _;
+use std::os::unix::fs::FileExt;
 
 /// How much is read at once when a file is searched backwards.
 const BLOCK: usize = 64 * 1024;

@@ -7,14 +7,16 @@
 //! truncated. Waiting is the caller's affair: there is no portable way to be told of changes, and a look costs
 //! a few `stat` and one `read`.
 
+use std::cmp::Ordering;
 use std::collections::VecDeque;
 use std::fs::{File, OpenOptions};
 use std::io;
-use std::os::unix::fs::FileExt as _;
+use std::os::unix::fs::FileExt;
 use std::path::{Path, PathBuf};
 use std::time::SystemTime;
 
-use super::{FileId, Lock, LogError, lines, lock, numbered, open};
+use super::{FileId, Lock, lines, lock, numbered, open};
+use crate::core::files::FileError;
 
 /// How much is read at once.
 const BLOCK: usize = 64 * 1024;
@@ -69,7 +71,7 @@ struct Part {
 }
 
 impl Part {
-    fn open(path: &Path) -> Result<Option<Self>, LogError> {
+    fn open(path: &Path) -> Result<Option<Self>, FileError> {
         let opened = open(path, OpenOptions::new().read(true))?;
         Ok(opened.map(|(file, metadata)| Self {
             file,
@@ -81,9 +83,11 @@ impl Part {
     }
 
     /// Opens the older part `number`. What fusion did not put there is no part.
-    fn open_older(log: &Path, number: u32) -> Result<Option<Self>, LogError> {
+    fn open_older(log: &Path, number: u64) -> Result<Option<Self>, FileError> {
         match Self::open(&numbered(log, number)) {
-            Err(LogError::Foreign { .. }) => Ok(None),
+            Err(
+                FileError::SymbolicLink { .. } | FileError::NotAFile { .. } | FileError::AnotherOwner { .. },
+            ) => Ok(None),
             result => result,
         }
     }
@@ -117,12 +121,26 @@ impl Part {
         let read = self.file.read_exact_at(&mut bytes, self.offset - known as u64);
         read.is_ok() && recent.ends_with(&bytes)
     }
+
+    /// The offset after the first occurrence of `wanted`.
+    fn find(&self, wanted: &[u8]) -> Option<u64> {
+        let mut bytes = vec![0; BLOCK];
+        let mut start = 0;
+        loop {
+            let length =
+                self.file.read_at(&mut bytes, start).ok().filter(|length| *length >= wanted.len())?;
+            if let Some(at) = bytes[..length].windows(wanted.len()).position(|window| window == wanted) {
+                return Some(start + (at + wanted.len()) as u64);
+            }
+            start += (length - wanted.len() + 1) as u64;
+        }
+    }
 }
 
 impl Reader {
     /// Opens the log; `None` when there is none.
-    pub fn open(log: &Path, start: Start) -> Result<Option<Self>, LogError> {
-        let failed = LogError::io("read", log);
+    pub fn open(log: &Path, start: Start) -> Result<Option<Self>, FileError> {
+        let failed = FileError::io("read", log);
         let Some(mut current) = Part::open(log)? else { return Ok(None) };
         let file = current.file.try_clone().map_err(&failed)?;
         let _locked = lock(&file, Lock::Shared);
@@ -151,7 +169,7 @@ impl Reader {
     }
 
     /// Looks once, and appends at most 64 KiB of what comes next to `buffer`. Never waits for more to be written.
-    pub fn read(&mut self, buffer: &mut Vec<u8>) -> Result<Progress, LogError> {
+    pub fn read(&mut self, buffer: &mut Vec<u8>) -> Result<Progress, FileError> {
         let start = buffer.len();
         let progress = self.look(buffer)?;
         match progress {
@@ -165,9 +183,9 @@ impl Reader {
         Ok(progress)
     }
 
-    fn look(&mut self, buffer: &mut Vec<u8>) -> Result<Progress, LogError> {
+    fn look(&mut self, buffer: &mut Vec<u8>) -> Result<Progress, FileError> {
         let log = self.log.clone();
-        let failed = LogError::io("read", &log);
+        let failed = FileError::io("read", &log);
         loop {
             if self.read_older(buffer).map_err(&failed)? {
                 return Ok(Progress::Read);
@@ -211,7 +229,7 @@ impl Reader {
     /// Finds the place again, if files were moved, rotated or made anew since the last look. True when it is not
     /// there any more. Without a log at the path, whoever writes may still write to the file that is open here, and
     /// reading goes on in it.
-    fn was_overtaken(&mut self) -> Result<bool, LogError> {
+    fn was_overtaken(&mut self) -> Result<bool, FileError> {
         let there = FileId::at(&self.log);
         let newest = FileId::at(&numbered(&self.log, 1));
         let known = self.newest.as_ref().map(|part| part.id);
@@ -221,11 +239,14 @@ impl Reader {
         let Some(log) = Part::open(&self.log)? else { return Ok(false) };
         // Newest first, up to the parts that were there at the last look.
         let mut files = vec![log];
+        let mut all = known.is_none();
         for number in 1.. {
-            match Part::open_older(&self.log, number)? {
-                Some(part) if Some(part.id) != known => files.push(part),
-                _ => break,
+            let Some(part) = Part::open_older(&self.log, number)? else { break };
+            if Some(part.id) == known {
+                all = true;
+                break;
             }
+            files.push(part);
         }
         self.newest = Part::open_older(&self.log, 1)?;
         let Some(index) = files.iter().position(|part| part.id == self.current.id) else {
@@ -234,7 +255,7 @@ impl Reader {
             return Ok(false);
         };
         let moved = files.split_off(index + 1);
-        let overtaken = !self.skip_read(moved);
+        let overtaken = !self.skip_read(moved, all);
         files.truncate(index);
         for newer in files.into_iter().rev() {
             self.older.push_back(std::mem::replace(&mut self.current, newer));
@@ -243,8 +264,9 @@ impl Reader {
     }
 
     /// Sets the offsets in the parts, newest first, that were moved away from the current file, and in what is left
-    /// of that. False when they are not the continuation of what was read: then they are wholly unread.
-    fn skip_read(&mut self, moved: Vec<Part>) -> bool {
+    /// of that. `all` tells that these are surely all that were moved. False when they are not the continuation of
+    /// what was read: then they are wholly unread.
+    fn skip_read(&mut self, moved: Vec<Part>, all: bool) -> bool {
         if moved.is_empty() {
             return true;
         }
@@ -256,17 +278,38 @@ impl Reader {
         }
         self.current.offset = skip;
         let next = self.older.iter().find(|part| part.unread() > 0).unwrap_or(&self.current);
-        let continues = next.follows(&self.recent);
-        if !continues {
-            self.older.iter_mut().chain([&mut self.current]).for_each(|part| part.offset = 0);
+        if (all || next.offset > 0) && next.follows(&self.recent) {
+            return true;
         }
-        continues
+        for part in self.older.iter_mut().chain([&mut self.current]) {
+            part.offset = 0;
+        }
+        self.skip_through_recent()
+    }
+
+    /// Skips what precedes the end of the last bytes that were read, wherever those are; false when nowhere.
+    fn skip_through_recent(&mut self) -> bool {
+        if self.recent.len() < REMEMBERED {
+            return false;
+        }
+        let parts: Vec<&mut Part> = self.older.iter_mut().chain([&mut self.current]).collect();
+        let found =
+            parts.iter().enumerate().find_map(|(index, part)| Some((index, part.find(&self.recent)?)));
+        let Some((index, offset)) = found else { return false };
+        for (number, part) in parts.into_iter().enumerate() {
+            match number.cmp(&index) {
+                Ordering::Less => part.offset = part.size,
+                Ordering::Equal => part.offset = offset,
+                Ordering::Greater => {}
+            }
+        }
+        true
     }
 }
 
 /// The parts, oldest first, that were moved away from this log: they were made after it. (A log that was rotated
 /// before a start was made before the log that took its place.)
-fn parts_of(log: &Path, current: &Part) -> Result<VecDeque<Part>, LogError> {
+fn parts_of(log: &Path, current: &Part) -> Result<VecDeque<Part>, FileError> {
     let mut parts = VecDeque::new();
     for number in 1.. {
         match Part::open_older(log, number)? {

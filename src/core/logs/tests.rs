@@ -1,0 +1,464 @@
+//! Logs that are read while they are written, moved, rotated, truncated and deleted.
+
+use std::fs::{self, File, OpenOptions};
+use std::io::Write;
+use std::os::unix::fs::{PermissionsExt, symlink};
+use std::path::{Path, PathBuf};
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::{Duration, Instant};
+
+use proptest::prelude::*;
+use tempfile::TempDir;
+
+use super::bound::Bounded;
+use super::*;
+
+/// A directory with a log in it that is written as a runtime does.
+struct Fixture {
+    directory: TempDir,
+    writer: File,
+}
+
+impl Fixture {
+    fn new() -> Self {
+        let directory = tempfile::tempdir().unwrap();
+        let writer = append(&directory.path().join("x.log"));
+        Self { directory, writer }
+    }
+
+    fn log(&self) -> PathBuf {
+        self.directory.path().join("x.log")
+    }
+
+    fn write(&mut self, text: &str) {
+        self.writer.write_all(text.as_bytes()).unwrap();
+    }
+
+    /// As at the start of a runtime.
+    fn restart(&mut self, keep: u64) {
+        rotate(&self.log(), keep).unwrap();
+        self.writer = append(&self.log());
+    }
+
+    fn bounded(&self, max_bytes: u64, keep: u64, collapses: bool) -> Bounded {
+        let mut bounded = Bounded::open(&self.log(), Limits { max_bytes, keep }).unwrap().unwrap();
+        if !collapses {
+            bounded.never_collapse();
+        }
+        bounded
+    }
+
+    /// The parts and the log, oldest first, as they lie there.
+    fn stored(&self) -> Vec<String> {
+        let numbers = (1..=last_part(&self.log())).rev();
+        let mut files: Vec<PathBuf> = numbers.map(|number| numbered(&self.log(), number)).collect();
+        files.push(self.log());
+        files.iter().map(|path| fs::read_to_string(path).unwrap()).collect()
+    }
+
+    fn names(&self) -> Vec<String> {
+        let entries = fs::read_dir(self.directory.path()).unwrap();
+        let mut names: Vec<_> =
+            entries.map(|entry| entry.unwrap().file_name().into_string().unwrap()).collect();
+        names.sort();
+        names
+    }
+}
+
+fn append(path: &Path) -> File {
+    files::open(path, OpenOptions::new().append(true).create(true)).unwrap()
+}
+
+/// Reads until there is nothing new.
+fn drain(reader: &mut Reader) -> (String, Vec<Progress>) {
+    let (mut bytes, mut told) = (Vec::new(), Vec::new());
+    loop {
+        match reader.read(&mut bytes).unwrap() {
+            Progress::Read => {}
+            Progress::UpToDate => return (String::from_utf8(bytes).unwrap(), told),
+            other => told.push(other),
+        }
+    }
+}
+
+fn new_text(reader: &mut Reader) -> String {
+    let (text, told) = drain(reader);
+    assert_eq!(told, []);
+    text
+}
+
+fn follow(fixture: &Fixture) -> Reader {
+    Reader::open(&fixture.log(), Start::Beginning).unwrap().unwrap()
+}
+
+fn last_lines(fixture: &Fixture, lines: u64) -> String {
+    new_text(&mut Reader::open(&fixture.log(), Start::LastLines(lines)).unwrap().unwrap())
+}
+
+/// Numbered lines of 16 bytes.
+fn numbered_lines(numbers: std::ops::Range<u64>) -> String {
+    numbers.fold(String::new(), |text, number| text + &format!("line {number:010}\n"))
+}
+
+#[test]
+fn rotation_shifts_the_parts_and_removes_those_beyond_the_limit() {
+    let mut fixture = Fixture::new();
+    for run in ["one\n", "two\n", "three\n", "four\n"] {
+        fixture.write(run);
+        fixture.restart(2);
+    }
+    assert_eq!(fixture.stored(), ["three\n", "four\n", ""]);
+    fixture.write("five\n");
+    fixture.restart(1);
+    assert_eq!(fixture.stored(), ["five\n", ""]);
+    fixture.write("six\n");
+    fixture.restart(0);
+    assert_eq!(fixture.stored(), [""]);
+}
+
+#[test]
+fn an_empty_log_takes_no_place_of_an_older_one() {
+    let mut fixture = Fixture::new();
+    fixture.write("one\n");
+    fixture.restart(1);
+    fixture.restart(1);
+    assert_eq!(fixture.stored(), ["one\n", ""]);
+}
+
+#[test]
+fn a_log_that_is_not_there_is_rotated_and_read_without_an_error() {
+    let directory = tempfile::tempdir().unwrap();
+    let log = directory.path().join("x.log");
+    rotate(&log, 3).unwrap();
+    assert!(Reader::open(&log, Start::Beginning).unwrap().is_none());
+    assert_eq!(last_line(&log).unwrap(), None);
+    assert_eq!(tail_text(&log, 3).unwrap(), "");
+}
+
+#[test]
+fn a_symlinked_log_is_neither_read_nor_moved() {
+    let fixture = Fixture::new();
+    let [link, victim] = ["link.log", "victim"].map(|name| fixture.directory.path().join(name));
+    fs::write(&victim, "precious\n").unwrap();
+    symlink(&victim, &link).unwrap();
+    assert!(matches!(rotate(&link, 3), Err(FileError::SymbolicLink { path }) if path == link));
+    assert!(matches!(Reader::open(&link, Start::Beginning), Err(FileError::SymbolicLink { .. })));
+    assert!(Bounded::open(&link, Limits { max_bytes: 1, keep: 1 }).is_err());
+    assert_eq!(fs::read_to_string(&victim).unwrap(), "precious\n");
+    assert_eq!(fixture.names(), ["link.log", "victim", "x.log"]);
+}
+
+#[test]
+fn a_pipe_in_the_place_of_the_log_does_not_hang() {
+    let directory = tempfile::tempdir().unwrap();
+    let log = directory.path().join("x.log");
+    nix::unistd::mkfifo(&log, nix::sys::stat::Mode::S_IRWXU).unwrap();
+    assert!(matches!(Reader::open(&log, Start::Beginning), Err(FileError::NotAFile { .. })));
+    assert!(rotate(&log, 3).is_err());
+}
+
+#[test]
+fn symlinked_parts_are_no_parts() {
+    let mut fixture = Fixture::new();
+    let victim = fixture.directory.path().join("victim");
+    fs::write(&victim, "precious\n").unwrap();
+    symlink(&victim, numbered(&fixture.log(), 1)).unwrap();
+    fixture.write("one\n");
+    assert_eq!(last_lines(&fixture, 5), "one\n");
+    fixture.restart(1);
+    assert_eq!(fs::read_to_string(&victim).unwrap(), "precious\n");
+    assert_eq!(fixture.stored(), ["one\n", ""]);
+}
+
+#[test]
+fn last_lines_are_found_whatever_the_log_looks_like() {
+    let long = "x".repeat(1_000_000);
+    for (text, lines, expected) in [
+        ("", 3, ""),
+        ("a\nb\nc\n", 0, ""),
+        ("a\nb\nc\n", 1, "c\n"),
+        ("a\nb\nc\n", 2, "b\nc\n"),
+        ("a\nb\nc\n", 3, "a\nb\nc\n"),
+        ("a\nb\nc\n", u64::MAX, "a\nb\nc\n"),
+        ("a\nb\nno newline", 1, "no newline"),
+        ("a\nb\nno newline", 2, "b\nno newline"),
+        ("\n\n\n", 2, "\n\n"),
+        (&format!("a\n{long}\nb\n"), 2, &format!("{long}\nb\n")),
+        (&format!("a\n{long}"), 1, &long),
+    ] {
+        let mut fixture = Fixture::new();
+        fixture.write(text);
+        assert_eq!(last_lines(&fixture, lines), expected, "{} bytes, {lines}", text.len());
+    }
+}
+
+#[test]
+fn messages_quote_the_last_lines() {
+    let mut fixture = Fixture::new();
+    fixture.writer.write_all(b"one\ntwo \xff\n\n  \n").unwrap();
+    assert_eq!(last_line(&fixture.log()).unwrap().as_deref(), Some("two \u{fffd}"));
+    assert_eq!(tail_text(&fixture.log(), 3).unwrap(), "two \u{fffd}\n\n  \n");
+    fixture.write(&"x".repeat(1_000_000));
+    assert_eq!(last_line(&fixture.log()).unwrap(), Some("x".repeat(1000)));
+    fixture.write("\nlast");
+    assert_eq!(tail_text(&fixture.log(), 20).unwrap(), "last");
+}
+
+#[test]
+fn a_2_gib_log_is_tailed_from_its_end() {
+    let mut fixture = Fixture::new();
+    fixture.writer.set_len(2 << 30).unwrap();
+    fixture.write("\nlast but one\nlast\n");
+    assert_eq!(last_lines(&fixture, 2), "last but one\nlast\n");
+    assert_eq!(last_line(&fixture.log()).unwrap().as_deref(), Some("last"));
+}
+
+#[test]
+fn a_log_within_its_limit_is_left_alone() {
+    let mut fixture = Fixture::new();
+    fixture.write(&numbered_lines(0..100));
+    fixture.bounded(1600, 3, true).enforce().unwrap();
+    assert_eq!(fixture.names(), ["x.log"]);
+}
+
+#[test]
+fn nothing_is_lost_when_the_head_is_moved() {
+    for collapses in [true, false] {
+        let mut fixture = Fixture::new();
+        let text = numbered_lines(0..50_000);
+        fixture.write(&text);
+        fixture.bounded(200_000, 10, collapses).enforce().unwrap();
+        let stored = fixture.stored();
+        assert!(stored.concat() == text, "collapses: {collapses}");
+        assert!(stored.len() > 4 && stored.iter().all(|part| part.len() <= 200_000));
+        fixture.write("after\n");
+        assert_eq!(last_lines(&fixture, 3), numbered_lines(49_998..50_000) + "after\n");
+        assert!(new_text(&mut follow(&fixture)) == text + "after\n");
+        let mode = numbered(&fixture.log(), 1).metadata().unwrap().permissions().mode();
+        assert_eq!(mode & 0o777, 0o600);
+    }
+}
+
+#[test]
+fn what_was_moved_belongs_to_its_run() {
+    let mut fixture = Fixture::new();
+    fixture.write("earlier run\n");
+    std::thread::sleep(Duration::from_millis(20));
+    fixture.restart(5);
+    let text = numbered_lines(0..20_000);
+    fixture.write(&text);
+    fixture.bounded(200_000, 5, true).enforce().unwrap();
+    assert!(new_text(&mut follow(&fixture)) == text);
+    assert!(last_lines(&fixture, u64::MAX) == text);
+}
+
+#[test]
+fn the_oldest_parts_go_first() {
+    for collapses in [true, false] {
+        for keep in 0..3 {
+            let mut fixture = Fixture::new();
+            let text = numbered_lines(0..50_000);
+            fixture.write(&text);
+            fixture.bounded(200_000, keep, collapses).enforce().unwrap();
+            let stored = fixture.stored();
+            assert_eq!(stored.len() as u64, keep + 1);
+            assert!(text.ends_with(&stored.concat()));
+        }
+    }
+}
+
+#[test]
+fn a_log_that_was_rotated_or_deleted_is_shortened_and_leaves_the_parts_alone() {
+    let mut fixture = Fixture::new();
+    fixture.write(&numbered_lines(0..50_000));
+    let mut bounded = fixture.bounded(200_000, 5, true);
+    rotate(&fixture.log(), 5).unwrap();
+    fixture.writer = append(&fixture.log());
+    fixture.write("new\n");
+    bounded.enforce().unwrap();
+    assert!(bounded.size().unwrap() <= 200_000);
+    assert_eq!(fixture.names(), ["x.log", "x.log.1"]);
+    assert_eq!(fixture.stored()[1], "new\n");
+}
+
+#[test]
+fn a_head_that_cannot_be_kept_is_dropped() {
+    let mut fixture = Fixture::new();
+    fixture.write(&numbered_lines(0..50_000));
+    // In the way of the copy, and not to be removed.
+    fs::create_dir_all(beside(&fixture.log(), "moving").join("full")).unwrap();
+    let mut bounded = fixture.bounded(200_000, 2, true);
+    bounded.enforce().unwrap();
+    assert!(bounded.size().unwrap() <= 200_000);
+    assert_eq!(fixture.names(), ["x.log", "x.log.moving"]);
+}
+
+#[test]
+fn follow_across_truncation() {
+    let mut fixture = Fixture::new();
+    let mut reader = follow(&fixture);
+    fixture.write("one\n");
+    assert_eq!(new_text(&mut reader), "one\n");
+    fixture.writer.set_len(0).unwrap();
+    fixture.write("2\n");
+    assert_eq!(drain(&mut reader), ("2\n".to_owned(), vec![Progress::Truncated]));
+    // Longer than before at the next look.
+    fixture.writer.set_len(0).unwrap();
+    fixture.write("three\nfour\n");
+    assert_eq!(drain(&mut reader), ("three\nfour\n".to_owned(), vec![Progress::Truncated]));
+}
+
+#[test]
+fn follow_across_rotation() {
+    let mut fixture = Fixture::new();
+    let mut reader = follow(&fixture);
+    fixture.write("one\n");
+    assert_eq!(new_text(&mut reader), "one\n");
+    fixture.write("two\n");
+    fixture.restart(3);
+    fixture.write("three\n");
+    fixture.restart(3);
+    assert_eq!(new_text(&mut reader), "two\nthree\n");
+    fixture.write("four\n");
+    assert_eq!(new_text(&mut reader), "four\n");
+}
+
+#[test]
+fn follow_across_copy_and_truncate_by_somebody_else() {
+    let mut fixture = Fixture::new();
+    let mut reader = follow(&fixture);
+    fixture.write("one\n");
+    assert_eq!(new_text(&mut reader), "one\n");
+    fixture.write("two\n");
+    fs::copy(fixture.log(), numbered(&fixture.log(), 1)).unwrap();
+    fixture.writer.set_len(0).unwrap();
+    fixture.write("three, longer than what was there before\n");
+    assert_eq!(new_text(&mut reader), "two\nthree, longer than what was there before\n");
+}
+
+#[test]
+fn follow_across_deletion_and_a_new_log() {
+    let mut fixture = Fixture::new();
+    let mut reader = follow(&fixture);
+    fixture.write("one\n");
+    fs::remove_file(fixture.log()).unwrap();
+    assert_eq!(new_text(&mut reader), "one\n");
+    fixture.write("two\n");
+    assert_eq!(new_text(&mut reader), "two\n");
+    fixture.write("three\n");
+    fixture.writer = append(&fixture.log());
+    fixture.write("four\n");
+    assert_eq!(new_text(&mut reader), "three\nfour\n");
+}
+
+#[test]
+fn a_reader_that_was_overtaken_says_so_and_goes_on_with_what_is_kept() {
+    let mut fixture = Fixture::new();
+    let mut reader = follow(&fixture);
+    fixture.write(&numbered_lines(0..1000));
+    fixture.bounded(8000, 1, false).enforce().unwrap();
+    assert!(new_text(&mut reader) == numbered_lines(500..1000));
+    let mut bounded = fixture.bounded(8000, 1, false);
+    for start in [1000, 2000, 3000] {
+        fixture.write(&numbered_lines(start..start + 1000));
+        bounded.enforce().unwrap();
+    }
+    let (text, told) = drain(&mut reader);
+    assert_eq!(told, [Progress::Overtaken]);
+    assert!(text == numbered_lines(3500..4000));
+}
+
+/// A runtime that writes as fast as it can, a keeper, and a reader, all at once.
+fn flood(keep: u64, lines: u64) -> (Fixture, String, bool) {
+    let fixture = Fixture::new();
+    let mut reader = follow(&fixture);
+    let mut bounded = fixture.bounded(1 << 20, keep, true);
+    let writing = AtomicBool::new(true);
+    let mut read = Vec::new();
+    std::thread::scope(|scope| {
+        scope.spawn(|| {
+            let mut writer = &fixture.writer;
+            for start in (0..lines).step_by(100) {
+                writer.write_all(numbered_lines(start..start + 100).as_bytes()).unwrap();
+            }
+            writing.store(false, Ordering::Release);
+        });
+        scope.spawn(|| {
+            while writing.load(Ordering::Acquire) {
+                bounded.enforce().unwrap();
+            }
+        });
+        let deadline = Instant::now() + Duration::from_secs(120);
+        loop {
+            let written = !writing.load(Ordering::Acquire);
+            let progress = reader.read(&mut read).unwrap();
+            if (progress == Progress::UpToDate && written) || Instant::now() > deadline {
+                break;
+            }
+        }
+    });
+    let collapses = bounded.collapses();
+    (fixture, String::from_utf8(read).unwrap(), collapses)
+}
+
+#[test]
+fn a_flood_loses_no_line_and_doubles_none() {
+    let (fixture, read, collapses) = flood(1000, 1_000_000);
+    let stored = fixture.stored();
+    assert!(stored.len() > 2, "{:?}", fixture.names());
+    assert!(read == stored.concat(), "the reader got something else than what is stored");
+    // Where the file system does not cut off heads, a few lines may be lost at each move.
+    assert!(!collapses || read == numbered_lines(0..1_000_000), "something else was written");
+}
+
+#[test]
+fn a_flood_stays_within_its_bound() {
+    let (fixture, read, _) = flood(2, 1_000_000);
+    assert_eq!(fixture.names(), ["x.log", "x.log.1", "x.log.2"]);
+    assert!(fixture.stored().iter().take(2).all(|part| part.len() <= 1 << 20));
+    assert!(fixture.stored().concat().lines().is_sorted());
+    // What the reader got is in order, whatever it missed.
+    assert!(read.lines().is_sorted());
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig::with_cases(64))]
+
+    /// Whatever happens between two looks, the reader gets every line once.
+    #[test]
+    fn every_line_is_read_once(
+        steps in prop::collection::vec((0_u64..3000, 0_u8..8), 1..20),
+        collapses: bool,
+    ) {
+        let mut fixture = Fixture::new();
+        let mut reader = follow(&fixture);
+        let (mut written, mut read) = (0, String::new());
+        let mut bounded = fixture.bounded(1 << 17, 1000, collapses);
+        for (lines, action) in steps {
+            fixture.write(&numbered_lines(written..written + lines));
+            written += lines;
+            match action {
+                0 | 1 => bounded.enforce().unwrap(),
+                2 => {
+                    fixture.restart(1000);
+                    bounded = fixture.bounded(1 << 17, 1000, collapses);
+                }
+                3 => {}
+                _ => read += &new_text(&mut reader),
+            }
+        }
+        read += &new_text(&mut reader);
+        prop_assert!(read == numbered_lines(0..written));
+    }
+
+    /// The same as splitting the text into lines and taking the last.
+    #[test]
+    fn last_lines_are_the_last_lines(text in "[a\n]{0,200}", lines in 0_u64..250) {
+        let mut fixture = Fixture::new();
+        fixture.write(&text);
+        let all: Vec<&str> = text.split_inclusive('\n').collect();
+        let expected = all[all.len().saturating_sub(usize::try_from(lines).unwrap())..].concat();
+        prop_assert_eq!(last_lines(&fixture, lines), expected.clone());
+        prop_assert_eq!(tail_text(&fixture.log(), lines).unwrap(), expected);
+    }
+}
