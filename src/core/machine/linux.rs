@@ -1,4 +1,4 @@
-//! Linux: `/proc/meminfo` (proc_meminfo(5)).
+//! Linux: `/proc/meminfo` (`proc_meminfo(5)`).
 
 use super::Memory;
 
