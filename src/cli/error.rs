@@ -1,5 +1,7 @@
 //! Every error's words, hint and exit code.
 
+mod chat;
+
 use std::process::ExitCode;
 
 use crate::core::config::{ConfigError, Problem};
@@ -8,6 +10,8 @@ use crate::core::install::InstallError;
 use crate::core::login::LoginError;
 use crate::core::paths::PathsError;
 use crate::core::programs::ProgramError;
+
+pub use self::chat::Asked;
 
 /// What the exit code says.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -77,6 +81,13 @@ impl Failure {
     pub fn of(exit: Exit, error: &dyn std::error::Error) -> Self {
         let causes = std::iter::successors(error.source(), |cause| cause.source()).map(ToString::to_string);
         Self { causes: causes.collect(), ..Self::new(exit, error.to_string()) }
+    }
+
+    /// Part of a larger failure, in whose words it begins; what it was until now is the cause.
+    #[must_use]
+    pub fn about(mut self, message: impl Into<String>) -> Self {
+        self.causes.insert(0, std::mem::replace(&mut self.message, message.into()));
+        self
     }
 
     /// With what to do next.

@@ -170,7 +170,9 @@ impl Client {
         match ending {
             // Nothing that comes after the finish reason changes the answer.
             _ if reading.answer.finish_reason.is_some() => Ok(()),
-            Err(error) if error.kind() != io::ErrorKind::UnexpectedEof => Err(self.error(error.into()).into()),
+            Err(error) if error.kind() != io::ErrorKind::UnexpectedEof => {
+                Err(self.error(error.into()).into())
+            }
             _ => Err(ChatError::Cut),
         }
     }
@@ -281,7 +283,9 @@ impl<'r> Reading<'r> {
 
     fn chunk(&mut self, data: &str) -> Result<(), ChatError> {
         match serde_json::from_str::<Chunk<'_>>(data) {
-            Ok(chunk) if chunk.error.0 || chunk.object.0 == "error" => Err(ServerError::from_event(data).into()),
+            Ok(chunk) if chunk.error.0 || chunk.object.0 == "error" => {
+                Err(ServerError::from_event(data).into())
+            }
             Ok(chunk) => self.apply(chunk),
             // The answer is complete, whatever this is.
             Err(_) if self.answer.finish_reason.is_some() => Ok(()),

@@ -52,11 +52,7 @@ impl fmt::Debug for Silence {
 impl<In: Transport> Connector<In> for Silence {
     type Out = Patient<In>;
 
-    fn connect(
-        &self,
-        _: &ConnectionDetails<'_>,
-        chained: Option<In>,
-    ) -> Result<Option<Patient<In>>, Error> {
+    fn connect(&self, _: &ConnectionDetails<'_>, chained: Option<In>) -> Result<Option<Patient<In>>, Error> {
         Ok(chained.map(|inner| Patient { inner, silence: self.clone() }))
     }
 }
@@ -83,7 +79,11 @@ impl<In: Transport> Transport for Patient<In> {
         let mut elapsed = Duration::ZERO;
         while elapsed < limit {
             let after = self.silence.0.step.min(limit - elapsed).into();
-            match self.inner.await_input(NextTimeout { after, reason: Timeout::PerRead, ..Default::default() }) {
+            match self.inner.await_input(NextTimeout {
+                after,
+                reason: Timeout::PerRead,
+                ..Default::default()
+            }) {
                 Err(Error::Timeout(_)) => {
                     elapsed = begun.elapsed();
                     (self.silence.0.observer)(elapsed);

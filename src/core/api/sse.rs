@@ -108,7 +108,9 @@ impl Parser {
             Meaning::Comment => Item::Comment(String::from_utf8_lossy(&line[1..])),
             Meaning::Error => Item::Error(String::from_utf8_lossy(field(line).1)),
             Meaning::DispatchLine => event(field(line).1),
-            Meaning::Dispatch | Meaning::Nothing => event(self.data.strip_suffix(b"\n").unwrap_or(&self.data)),
+            Meaning::Dispatch | Meaning::Nothing => {
+                event(self.data.strip_suffix(b"\n").unwrap_or(&self.data))
+            }
         }))
     }
 
