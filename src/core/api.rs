@@ -60,7 +60,7 @@ pub enum ApiError {
         address: String,
     },
     /// The connection was closed before an answer came.
-    #[error("{address} closed the connection without an answer")]
+    #[error("the server closed the connection without an answer ({address})")]
     Closed {
         /// Who closed it.
         address: String,

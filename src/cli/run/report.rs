@@ -106,7 +106,7 @@ pub(super) fn warn(ui: &Ui, answer: &Answer, has_text: bool, prompt: &str) {
     }
     match answer.finish_reason.as_deref() {
         Some("length") if has_text => {
-            ui.warning("the answer was cut at the token limit; --max-tokens raises it")
+            ui.warning("the answer was cut at the token limit; --max-tokens raises it");
         }
         Some("length") => {
             ui.warning("the token limit was reached before the answer began; --max-tokens raises it");

@@ -307,9 +307,12 @@ fn check_count(
     Ok(())
 }
 
+/// A keyword, what it asks of a number, and whether a number satisfies it.
+type Rule = (&'static str, &'static str, fn(f64, f64) -> bool);
+
 fn check_number(keywords: &Map<String, Value>, value: &Value, place: &Place<'_>) -> Result<(), String> {
     let number = value.as_f64().unwrap_or_default();
-    let rules: [(&str, &str, fn(f64, f64) -> bool); 5] = [
+    let rules: [Rule; 5] = [
         ("minimum", "at least", |number, limit| number >= limit),
         ("maximum", "at most", |number, limit| number <= limit),
         ("exclusiveMinimum", "above", |number, limit| number > limit),

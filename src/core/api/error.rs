@@ -1,6 +1,6 @@
 //! Any server's error reply, turned into one line of words and a kind.
 //!
-//! The shapes are those of Ollama, `mlx_lm.server`, llama.cpp, LM Studio, vLLM, FastAPI, OpenAI and the proxies in
+//! The shapes are those of Ollama, `mlx_lm.server`, llama.cpp, LM Studio, vLLM, its framework, and the proxies in
 //! front of them; `tests/cases/error_bodies.json` has one of each, with its source.
 
 use serde_json::Value;
@@ -138,7 +138,7 @@ fn find_message(json: &Value) -> Option<String> {
         .or_else(|| json["detail"].as_array().and_then(|details| validation_errors(details)))
 }
 
-/// `[{"loc": ["body", "messages"], "msg": "Field required"}]` (FastAPI) as `body.messages: Field required`.
+/// `[{"loc": ["body", "messages"], "msg": "Field required"}]` as `body.messages: Field required`.
 fn validation_errors(details: &[Value]) -> Option<String> {
     let lines = details.iter().filter_map(|detail| {
         let place = detail["loc"].as_array()?.iter().map(plain).collect::<Vec<_>>().join(".");
@@ -218,9 +218,8 @@ fn classify(status: u16, words: &str) -> Kind {
         404 if says(&["thread died"]) => Kind::ServerCrash,
         404 | 405 | 501 => Kind::WrongUrl,
         499 => Kind::Canceled,
-        429 => Kind::Busy,
         503 if words.contains("loading") => Kind::Loading,
-        503 => Kind::Busy,
+        429 | 503 => Kind::Busy,
         502 | 504 => Kind::Proxy,
         400..=498 => Kind::BadRequest,
         _ => Kind::ServerCrash,

@@ -78,7 +78,7 @@ impl<In: Transport> Transport for Patient<In> {
         let limit = self.silence.limit();
         let mut elapsed = Duration::ZERO;
         while elapsed < limit {
-            let after = self.silence.0.step.min(limit - elapsed).into();
+            let after = self.silence.0.step.min(limit.saturating_sub(elapsed)).into();
             match self.inner.await_input(NextTimeout {
                 after,
                 reason: Timeout::PerRead,

@@ -46,6 +46,7 @@ pub struct TooLong;
 /// The state between two pieces of a stream. Takes time linear in the bytes, however they are cut into pieces,
 /// and allocates nothing for an event that lies whole in one piece.
 #[derive(Debug, Default)]
+#[allow(clippy::struct_excessive_bools)] // Independent facts about the bytes so far.
 pub struct Parser {
     /// The beginning of a line whose end has not arrived.
     line: Vec<u8>,
@@ -171,8 +172,12 @@ impl Parser {
             Line::Assembled => (self.line.as_slice(), false),
         };
         if bytes.is_empty() {
+            if self.data.is_empty() {
+                self.name.clear();
+                return Ok(Meaning::Nothing);
+            }
             self.dispatched = true;
-            return Ok(if self.data.is_empty() { Meaning::Nothing } else { Meaning::Dispatch });
+            return Ok(Meaning::Dispatch);
         }
         let (name, value) = field(bytes);
         match name {

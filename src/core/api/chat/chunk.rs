@@ -43,10 +43,10 @@ pub(super) struct Choice<'a> {
 pub(super) struct Delta<'a> {
     #[serde(borrow)]
     pub content: Text<'a>,
-    /// llama.cpp, DeepSeek, vLLM.
+    /// As llama.cpp and vLLM say.
     #[serde(borrow)]
     pub reasoning_content: Text<'a>,
-    /// Ollama, `mlx_lm.server`, OpenRouter.
+    /// As Ollama and `mlx_lm.server` say.
     #[serde(borrow)]
     pub reasoning: Text<'a>,
     #[serde(deserialize_with = "nullable")]
