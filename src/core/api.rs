@@ -67,7 +67,7 @@ pub enum ApiError {
     },
     /// What came is not HTTP.
     #[error("what answers at {address} is not an HTTP server")]
-    NotHttp {
+    Protocol {
         /// Who answered.
         address: String,
         /// What was wrong.
@@ -130,7 +130,7 @@ impl Client {
             }
             ureq::Error::Io(source) if is_closing(&source) => ApiError::Closed { address },
             ureq::Error::Io(source) => ApiError::Connect { address, source },
-            source => ApiError::NotHttp { address, source },
+            source => ApiError::Protocol { address, source },
         }
     }
 }

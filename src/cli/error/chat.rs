@@ -48,7 +48,7 @@ impl Failure {
             ApiError::Closed { .. } => {
                 Self::of(Exit::RequestFailed, error).hint(format!("its log may say why: `fusion {name} log`"))
             }
-            ApiError::NotHttp { .. } => Self::of(Exit::RequestFailed, error),
+            ApiError::Protocol { .. } => Self::of(Exit::RequestFailed, error),
         }
     }
 
