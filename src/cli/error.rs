@@ -1,6 +1,6 @@
 //! Every error's words, hint and exit code.
 
-mod chat;
+mod services;
 
 use std::process::ExitCode;
 
@@ -10,8 +10,6 @@ use crate::core::install::InstallError;
 use crate::core::login::LoginError;
 use crate::core::paths::PathsError;
 use crate::core::programs::ProgramError;
-
-pub use self::chat::Asked;
 
 /// What the exit code says.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -43,6 +41,14 @@ pub enum Exit {
     Interrupted = 130,
 }
 
+impl Exit {
+    /// This one, unless it says that all is well.
+    #[must_use]
+    pub fn or(self, other: Self) -> Self {
+        if self == Self::Done { other } else { self }
+    }
+}
+
 impl From<Exit> for ExitCode {
     fn from(exit: Exit) -> Self {
         Self::from(exit as u8)
@@ -54,6 +60,8 @@ impl From<Exit> for ExitCode {
 pub struct Failure {
     /// The exit code.
     pub exit: Exit,
+    /// What comes before the message, such as the end of a log.
+    pub details: Vec<String>,
     /// What failed; empty when it was told already or nobody is left to hear of it.
     pub message: String,
     /// Why, outermost first.
@@ -65,7 +73,7 @@ pub struct Failure {
 impl Failure {
     /// A failure in words.
     pub fn new(exit: Exit, message: impl Into<String>) -> Self {
-        Self { exit, message: message.into(), causes: Vec::new(), hint: None }
+        Self { exit, details: Vec::new(), message: message.into(), causes: Vec::new(), hint: None }
     }
 
     /// Standard output cannot be written. A closed pipe means that the reader has what it wanted.
@@ -81,13 +89,6 @@ impl Failure {
     pub fn of(exit: Exit, error: &dyn std::error::Error) -> Self {
         let causes = std::iter::successors(error.source(), |cause| cause.source()).map(ToString::to_string);
         Self { causes: causes.collect(), ..Self::new(exit, error.to_string()) }
-    }
-
-    /// Part of a larger failure, in whose words it begins; what it was until now is the cause.
-    #[must_use]
-    pub fn about(mut self, message: impl Into<String>) -> Self {
-        self.causes.insert(0, std::mem::replace(&mut self.message, message.into()));
-        self
     }
 
     /// With what to do next.

@@ -67,6 +67,12 @@ impl Ui {
             .map_err(|error| Failure::output(&error))
     }
 
+    /// Writes a result to stdout as one line of JSON.
+    pub fn json(&self, value: &impl serde::Serialize) -> Result<(), Failure> {
+        let text = serde_json::to_string(value).map_err(|error| Failure::of(Exit::Failed, &error))?;
+        self.result(&(text + "\n"))
+    }
+
     /// Says something on stderr, unless `--quiet`.
     pub fn note(&self, text: &str) {
         if !self.quiet {
@@ -93,6 +99,9 @@ impl Ui {
 
     /// Prints a failure and gives its exit code.
     pub fn failure(&self, failure: &Failure) -> Exit {
+        for line in &failure.details {
+            self.line("", Style::new(), line);
+        }
         if !failure.message.is_empty() {
             self.line("error: ", AnsiColor::Red.on_default().bold(), &failure.message);
         }
