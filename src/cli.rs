@@ -2,9 +2,7 @@
 
 pub mod commands;
 pub mod error;
-pub mod reporter;
 pub mod run;
-pub mod services;
 pub mod terminal_filter;
 pub mod ui;
 
@@ -56,7 +54,8 @@ impl Context {
         config
     }
 
-    fn warn_of(&self, error: ConfigError, consequence: &str) {
+    /// Warns of a configuration that cannot be used, and says what holds instead.
+    pub fn warn_of(&self, error: ConfigError, consequence: &str) {
         let failure = Failure::from(error);
         let facts = [vec![failure.message], failure.causes].concat().join(": ");
         self.ui.warning(&format!("{facts}; {consequence}"));

@@ -10,6 +10,7 @@ pub mod files;
 pub mod install;
 pub mod login;
 pub mod logs;
+pub mod machine;
 pub mod models;
 pub mod paths;
 pub mod process;

@@ -1,15 +1,17 @@
 //! Every error's words, hint and exit code.
 
-mod services;
+mod chat;
 
 use std::process::ExitCode;
 
-use crate::core::config::{ConfigError, Problem};
+use crate::core::config::{ConfigError, EditError, Fault, Problem};
 use crate::core::files::FileError;
 use crate::core::install::InstallError;
 use crate::core::login::LoginError;
 use crate::core::paths::PathsError;
 use crate::core::programs::ProgramError;
+
+pub use self::chat::Asked;
 
 /// What the exit code says.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -41,14 +43,6 @@ pub enum Exit {
     Interrupted = 130,
 }
 
-impl Exit {
-    /// This one, unless it says that all is well.
-    #[must_use]
-    pub fn or(self, other: Self) -> Self {
-        if self == Self::Done { other } else { self }
-    }
-}
-
 impl From<Exit> for ExitCode {
     fn from(exit: Exit) -> Self {
         Self::from(exit as u8)
@@ -60,8 +54,6 @@ impl From<Exit> for ExitCode {
 pub struct Failure {
     /// The exit code.
     pub exit: Exit,
-    /// What comes before the message, such as the end of a log.
-    pub details: Vec<String>,
     /// What failed; empty when it was told already or nobody is left to hear of it.
     pub message: String,
     /// Why, outermost first.
@@ -73,7 +65,7 @@ pub struct Failure {
 impl Failure {
     /// A failure in words.
     pub fn new(exit: Exit, message: impl Into<String>) -> Self {
-        Self { exit, details: Vec::new(), message: message.into(), causes: Vec::new(), hint: None }
+        Self { exit, message: message.into(), causes: Vec::new(), hint: None }
     }
 
     /// Standard output cannot be written. A closed pipe means that the reader has what it wanted.
@@ -89,6 +81,13 @@ impl Failure {
     pub fn of(exit: Exit, error: &dyn std::error::Error) -> Self {
         let causes = std::iter::successors(error.source(), |cause| cause.source()).map(ToString::to_string);
         Self { causes: causes.collect(), ..Self::new(exit, error.to_string()) }
+    }
+
+    /// Part of a larger failure, in whose words it begins; what it was until now is the cause.
+    #[must_use]
+    pub fn about(mut self, message: impl Into<String>) -> Self {
+        self.causes.insert(0, std::mem::replace(&mut self.message, message.into()));
+        self
     }
 
     /// With what to do next.
@@ -171,6 +170,25 @@ fn config_hint(error: &ConfigError) -> &'static str {
 impl From<ConfigError> for Failure {
     fn from(error: ConfigError) -> Self {
         Self::of_config(&error, FIRST_PROBLEMS)
+    }
+}
+
+impl From<EditError> for Failure {
+    fn from(error: EditError) -> Self {
+        let shows_keys = "`fusion config show --effective` shows every key";
+        let (exit, hint) = match &error {
+            EditError::Config(_) => (Exit::Usage, None),
+            EditError::NotAKey { .. } | EditError::IsATable { .. } => (Exit::Usage, Some(shows_keys)),
+            EditError::Rejected { problem } => {
+                (Exit::Usage, matches!(problem.fault, Fault::Unknown { .. }).then_some(shows_keys))
+            }
+            EditError::NotInATable { .. } => (Exit::Usage, Some("`fusion config edit` opens the file")),
+            EditError::Changed { .. } | EditError::Write { .. } => (Exit::Failed, None),
+        };
+        match error {
+            EditError::Config(error) => error.into(),
+            error => Self { hint: hint.map(str::to_owned), ..Self::of(exit, &error) },
+        }
     }
 }
 

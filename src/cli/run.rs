@@ -1,14 +1,245 @@
 //! `fusion <runtime> run`: one prompt, the answer on stdout.
 
+mod files;
+mod prompt;
+mod report;
+mod request;
+mod schema;
+mod sink;
+mod stdin;
+mod waiting;
+
+use std::path::PathBuf;
+use std::time::Duration;
+
+use serde_json::Value;
+
+use self::prompt::Question;
+use self::report::Timing;
+use self::schema::Schema;
+use self::sink::{Sink, Wishes};
+use self::waiting::Waiting;
 use crate::cli::Context;
-use crate::cli::error::{Exit, Failure};
+use crate::cli::error::{Asked, Exit, Failure};
+use crate::core::api::Client;
+use crate::core::api::chat::{ChatError, Outcome};
+use crate::core::api::silence::Silence;
+use crate::core::config::{Address, Config, Prompt, Reasoning};
+use crate::core::models::ModelPlaces;
+use crate::core::models::aliases;
 use crate::core::runtimes::Runtime;
 
+/// How long a server may be silent when neither the configuration nor the command line says: a large model takes
+/// minutes to load, and without streaming the first byte comes when the whole answer is there.
+const SILENCE_LIMIT: Duration = Duration::from_secs(600);
+
 /// Ask a model, and print its answer
+///
+/// The words of PROMPT are joined by spaces. Without them, or with `-`, the prompt is read from standard input; with
+/// them, a pipe or file on standard input is appended.
 #[derive(Debug, clap::Args)]
-pub struct Args {}
+#[allow(clippy::struct_excessive_bools)] // Independent switches.
+pub struct Args {
+    /// What to ask
+    #[arg(value_name = "PROMPT")]
+    prompt: Vec<String>,
+    /// The model, instead of the configured one
+    #[arg(short, long, value_name = "MODEL")]
+    model: Option<String>,
+    /// The sampling temperature, 0 to 2
+    #[arg(short, long, value_name = "NUMBER", value_parser = number_up_to::<2>, allow_negative_numbers = true)]
+    temperature: Option<f64>,
+    /// The system message; empty sends none
+    #[arg(short, long, value_name = "TEXT")]
+    system: Option<String>,
+    /// The most tokens of the answer
+    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u32).range(1..))]
+    max_tokens: Option<u32>,
+    /// Nucleus sampling, 0 to 1
+    #[arg(long, value_name = "NUMBER", value_parser = number_up_to::<1>, allow_negative_numbers = true)]
+    top_p: Option<f64>,
+    /// The sampling seed
+    #[arg(long, value_name = "N")]
+    seed: Option<u64>,
+    /// A text that ends the answer (repeatable)
+    #[arg(long, value_name = "TEXT")]
+    stop: Vec<String>,
+    /// Print the answer as it is made
+    #[arg(long, overrides_with = "no_stream")]
+    stream: bool,
+    /// Print the answer when it is complete
+    #[arg(long)]
+    no_stream: bool,
+    /// A text file, quoted with its name, or an image (repeatable)
+    #[arg(short = 'f', long = "file", value_name = "FILE")]
+    files: Vec<PathBuf>,
+    /// A prompt of the configuration: [prompts.NAME]
+    #[arg(long = "prompt", value_name = "NAME")]
+    kept: Option<String>,
+    /// Print one JSON object: text, reasoning, finish reason, usage, timing
+    #[arg(long)]
+    json: bool,
+    /// Ask for JSON that satisfies the JSON Schema in FILE, and check that it does
+    #[arg(long, value_name = "FILE")]
+    schema: Option<PathBuf>,
+    /// What happens to the model's reasoning: show (on stderr) or hide
+    #[arg(long, value_name = "WHAT", value_parser = reasoning)]
+    reasoning: Option<Reasoning>,
+    /// Give up after so many seconds without a byte
+    #[arg(long, value_name = "SECONDS", value_parser = seconds)]
+    timeout: Option<Duration>,
+    /// Do not start the runtime when it is not running
+    #[arg(long)]
+    no_up: bool,
+    /// Leave standard input alone
+    #[arg(long)]
+    no_stdin: bool,
+    /// Fail (exit code 9) when the answer was cut at the token limit
+    #[arg(long)]
+    strict: bool,
+    /// Any other field of the request; VALUE is JSON, or else text (repeatable)
+    #[arg(short = 'o', value_name = "KEY=VALUE", value_parser = request::parse_option)]
+    options: Vec<(String, Value)>,
+    /// Print the request as JSON, and send nothing
+    #[arg(long)]
+    dry_run: bool,
+}
+
+impl Args {
+    fn streams(&self) -> Option<bool> {
+        (self.stream || self.no_stream).then_some(self.stream)
+    }
+}
+
+fn number_up_to<const LIMIT: u8>(text: &str) -> Result<f64, String> {
+    match text.parse::<f64>() {
+        Ok(number) if (0.0..=f64::from(LIMIT)).contains(&number) => Ok(number),
+        _ => Err(format!("expected a number from 0 to {LIMIT}")),
+    }
+}
+
+fn seconds(text: &str) -> Result<Duration, String> {
+    let seconds = text.parse().ok().filter(|seconds| *seconds > 0.0);
+    seconds
+        .and_then(|seconds| Duration::try_from_secs_f64(seconds).ok())
+        .ok_or_else(|| "expected a number of seconds above 0".to_owned())
+}
+
+fn reasoning(text: &str) -> Result<Reasoning, String> {
+    match text {
+        "show" => Ok(Reasoning::Show),
+        "hide" => Ok(Reasoning::Hide),
+        _ => Err("expected `show` or `hide`".to_owned()),
+    }
+}
 
 /// Runs the command.
-pub fn run(_context: &Context, runtime: &'static dyn Runtime, _args: &Args) -> Result<Exit, Failure> {
-    Err(Failure::new(Exit::Failed, format!("{} run is not there yet", runtime.name())))
+pub fn run(context: &Context, runtime: &'static dyn Runtime, args: &Args) -> Result<Exit, Failure> {
+    let config = context.config()?;
+    let task = Task::prepare(context, runtime, args, &config)?;
+    if args.dry_run {
+        context.ui.result(&format!("{:#}\n", task.body))?;
+        return Ok(Exit::Done);
+    }
+    task.perform(&config.runtime(runtime).server.address)
+}
+
+/// A prompt with everything that decides how it is sent and what becomes of the answer.
+struct Task<'a> {
+    context: &'a Context,
+    args: &'a Args,
+    runtime: &'static dyn Runtime,
+    /// As the server must be told of it.
+    model: String,
+    /// The user's part of the prompt.
+    question: Question,
+    /// The request.
+    body: Value,
+    schema: Option<Schema>,
+    reasoning: Reasoning,
+    /// How long the server may be silent.
+    silence: Duration,
+}
+
+impl<'a> Task<'a> {
+    fn prepare(
+        context: &'a Context,
+        runtime: &'static dyn Runtime,
+        args: &'a Args,
+        config: &Config,
+    ) -> Result<Self, Failure> {
+        let settings = &config.runtime(runtime).run;
+        let kept = args.kept.as_deref().map(|name| kept_prompt(config, name)).transpose()?;
+        let schema = args.schema.as_deref().map(Schema::read).transpose()?;
+        let question = Question::gather(context, args, kept)?;
+        let model = args.model.as_ref().or(kept.and_then(|prompt| prompt.model.as_ref()));
+        let model = model.unwrap_or(&settings.model);
+        if model.is_empty() {
+            return Err(Failure::new(Exit::Usage, "no model is given").hint("name one with --model"));
+        }
+        let places = ModelPlaces::discover(&context.environment, &config.runtime(runtime).server.env);
+        let model = aliases::resolve(runtime, config, model, &places).name;
+        let system = args.system.as_ref().or(kept.and_then(|prompt| prompt.system.as_ref()));
+        let messages = question.messages(system.unwrap_or(&settings.system_prompt));
+        let wanted = schema.as_ref().map(Schema::value);
+        let body = request::body(runtime, settings, kept, args, &model, messages, wanted);
+        let reasoning = args.reasoning.unwrap_or(settings.reasoning);
+        let silence = args.timeout.or(settings.timeout).unwrap_or(SILENCE_LIMIT);
+        Ok(Self { context, args, runtime, model, question, body, schema, reasoning, silence })
+    }
+
+    fn perform(&self, address: &Address) -> Result<Exit, Failure> {
+        let ui = &self.context.ui;
+        let waiting = Waiting::new(ui, self.runtime.title());
+        let silence = Silence::new(self.silence, waiting.step(), {
+            let waiting = waiting.clone();
+            move |_| waiting.tick()
+        });
+        let wishes = Wishes {
+            print_text: !self.args.json,
+            print_reasoning: self.reasoning == Reasoning::Show && !ui.quiet,
+            keep_text: self.args.json || self.schema.is_some(),
+            keep_reasoning: self.args.json,
+        };
+        let mut sink = Sink::new(ui, waiting, wishes).map_err(|error| Failure::output(&error))?;
+        let Outcome { answer, result } = Client::with_silence(address, &silence).chat(&self.body, &mut sink);
+        let total = sink.elapsed();
+        let written = sink.finish();
+        if let Err(ChatError::Receiver(error)) = &result {
+            return Err(Failure::output(error));
+        }
+        written.map_err(|error| Failure::output(&error))?;
+
+        let streamed = self.body["stream"] == true;
+        let timing = Timing::new(sink.first_piece, total, answer.usage, streamed);
+        if self.args.json && (result.is_ok() || sink.first_piece.is_some()) {
+            ui.result(&report::json(self.runtime.name(), &self.model, &sink, &answer, timing))?;
+        }
+        let asked = Asked { runtime: self.runtime, model: &self.model, silence: self.silence };
+        result.map_err(|error| Failure::chat(&error, &asked))?;
+        report::warn(ui, &answer, sink.has_text, &self.question.text);
+        ui.detail(&timing.in_words(answer.usage));
+        self.check(&sink)?;
+        let is_cut = answer.finish_reason.as_deref() == Some("length");
+        Ok(if is_cut && self.args.strict { Exit::Truncated } else { Exit::Done })
+    }
+
+    /// Whether the answer is what `--schema` asks for.
+    fn check(&self, sink: &Sink) -> Result<(), Failure> {
+        let (Some(schema), Some(text)) = (&self.schema, &sink.text) else { return Ok(()) };
+        schema.check(text).map_err(|violation| {
+            Failure::new(Exit::RequestFailed, format!("the answer does not satisfy the schema: {violation}"))
+        })
+    }
+}
+
+fn kept_prompt<'a>(config: &'a Config, name: &str) -> Result<&'a Prompt, Failure> {
+    config.prompts.get(name).ok_or_else(|| {
+        let names: Vec<&str> = config.prompts.keys().map(String::as_str).collect();
+        let failure = Failure::new(Exit::Usage, format!("there is no prompt `{name}` in the configuration"));
+        match names.as_slice() {
+            [] => failure.hint(format!("add a table [prompts.{name}] with `fusion config edit`")),
+            names => failure.hint(format!("there are: {}", names.join(", "))),
+        }
+    })
 }

@@ -1,7 +1,7 @@
 //! The streams: stdout is the result and nothing else, stderr is the rest; colour, and text made safe for terminals.
 
 use std::ffi::OsString;
-use std::io::{self, Write};
+use std::io::{self, BufRead as _, Write};
 
 use anstyle::{AnsiColor, Style};
 use clap::ArgMatches;
@@ -29,6 +29,8 @@ pub struct Ui {
     pub quiet: bool,
     /// `--verbose`.
     pub verbose: bool,
+    /// Whether questions can be asked: stdin and stderr are terminals.
+    pub can_ask: bool,
     /// Whether stdout is a terminal.
     pub stdout_is_terminal: bool,
     /// Whether stderr is a terminal.
@@ -51,6 +53,7 @@ impl Ui {
         Self {
             quiet: matches.get_flag("quiet"),
             verbose: matches.get_flag("verbose"),
+            can_ask: environment.stdin_is_terminal && environment.stderr_is_terminal,
             stdout_is_terminal: environment.stdout_is_terminal,
             stderr_is_terminal: environment.stderr_is_terminal,
             stdout_color: color(environment.stdout_is_terminal),
@@ -67,10 +70,32 @@ impl Ui {
             .map_err(|error| Failure::output(&error))
     }
 
-    /// Writes a result to stdout as one line of JSON.
-    pub fn json(&self, value: &impl serde::Serialize) -> Result<(), Failure> {
-        let text = serde_json::to_string(value).map_err(|error| Failure::of(Exit::Failed, &error))?;
-        self.result(&(text + "\n"))
+    /// Writes a result that is not fusion's own text: in a pipe byte for byte, on a terminal made harmless.
+    pub fn result_bytes(&self, bytes: &[u8]) -> Result<(), Failure> {
+        if self.stdout_is_terminal {
+            return self.result(&printable(&String::from_utf8_lossy(bytes)));
+        }
+        let mut stdout = io::stdout().lock();
+        stdout.write_all(bytes).and_then(|()| stdout.flush()).map_err(|error| Failure::output(&error))
+    }
+
+    /// Writes a result as JSON that people can read too.
+    pub fn json(&self, value: &serde_json::Value) -> Result<(), Failure> {
+        self.result(&format!("{value:#}\n"))
+    }
+
+    /// Asks on the terminal, which is there ([`Ui::can_ask`]); the end of input is no.
+    pub fn confirm(&self, question: &str, default: bool) -> bool {
+        let choices = if default { "[Y/n]" } else { "[y/N]" };
+        let mut stderr = io::stderr().lock();
+        let asked = write!(stderr, "{} {choices} ", printable(question)).and_then(|()| stderr.flush());
+        let mut answer = String::new();
+        let read = asked.and_then(|()| io::stdin().lock().read_line(&mut answer));
+        match answer.trim().to_lowercase().as_str() {
+            "" => default && matches!(read, Ok(1..)),
+            "y" | "yes" => true,
+            _ => false,
+        }
     }
 
     /// Says something on stderr, unless `--quiet`.
@@ -99,9 +124,6 @@ impl Ui {
 
     /// Prints a failure and gives its exit code.
     pub fn failure(&self, failure: &Failure) -> Exit {
-        for line in &failure.details {
-            self.line("", Style::new(), line);
-        }
         if !failure.message.is_empty() {
             self.line("error: ", AnsiColor::Red.on_default().bold(), &failure.message);
         }

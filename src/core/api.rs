@@ -3,23 +3,34 @@
 pub mod chat;
 pub mod error;
 pub mod native;
+pub mod silence;
 pub mod sse;
 
-use std::io::Read;
+use std::io::{self, Read};
 use std::time::Duration;
 
 use ureq::Agent;
+use ureq::config::ConfigBuilder;
+use ureq::http::Response;
+use ureq::typestate::AgentScope;
+use ureq::unversioned::resolver::DefaultResolver;
+use ureq::unversioned::transport::{Connector as _, DefaultConnector};
 
+use self::silence::Silence;
 use crate::core::config::Address;
 
 /// How much of a reply that is no answer is read: enough for any error, little enough for any server.
-const REPLY_LIMIT: u64 = 64 * 1024;
+const REPLY_LIMIT: usize = 64 * 1024;
+
+/// How long a connection may take; a local one that is not refused at once waits in the server's queue.
+const CONNECT_LIMIT: Duration = Duration::from_secs(10);
 
 /// A client of one server. Never through a proxy, never following a redirect.
 #[derive(Debug, Clone)]
 pub struct Client {
     agent: Agent,
     base: String,
+    silence: Option<Silence>,
 }
 
 /// A whole reply, cut at 64 KiB.
@@ -40,7 +51,7 @@ pub enum ApiError {
         /// Where.
         address: String,
         /// What the system said.
-        source: std::io::Error,
+        source: io::Error,
     },
     /// No answer, or not the rest of it, in time.
     #[error("timed out waiting for {address}")]
@@ -48,8 +59,14 @@ pub enum ApiError {
         /// Who did not answer.
         address: String,
     },
-    /// The exchange failed below HTTP's own error codes.
-    #[error("no usable answer from {address}")]
+    /// The connection was closed before an answer came.
+    #[error("the server closed the connection without an answer ({address})")]
+    Closed {
+        /// Who closed it.
+        address: String,
+    },
+    /// What came is not HTTP.
+    #[error("what answers at {address} is not an HTTP server")]
     Protocol {
         /// Who answered.
         address: String,
@@ -59,38 +76,48 @@ pub enum ApiError {
 }
 
 impl Client {
-    /// A client for the server at `address`, giving every request `limit` from start to end.
+    /// A client for the server at `address` that gives connecting, the reply's head, and its body `limit` each.
     pub fn with_limit(address: &Address, limit: Duration) -> Self {
-        let agent = Agent::config_builder()
-            .proxy(None)
-            .max_redirects(0)
-            .max_redirects_will_error(false)
-            .http_status_as_error(false)
-            .timeout_global(Some(limit))
+        // No global limit: ureq starts a thread to resolve a name within it.
+        let agent = configuration()
+            .timeout_connect(Some(limit))
+            .timeout_recv_response(Some(limit))
+            .timeout_recv_body(Some(limit))
             .build()
             .new_agent();
-        Self { agent, base: address.url() }
+        Self { agent, base: address.url(), silence: None }
+    }
+
+    /// A client for the server at `address` that waits for every byte as long as `silence` allows.
+    pub fn with_silence(address: &Address, silence: &Silence) -> Self {
+        let configuration = configuration().timeout_connect(Some(CONNECT_LIMIT)).build();
+        let connector = DefaultConnector::default().chain(silence.clone());
+        let agent = Agent::with_parts(configuration, connector, DefaultResolver::default());
+        Self { agent, base: address.url(), silence: Some(silence.clone()) }
     }
 
     /// `GET path`.
     pub fn get(&self, path: &str) -> Result<Reply, ApiError> {
-        self.reply(self.agent.get(format!("{}{path}", self.base)).call())
+        let response = self.agent.get(format!("{}{path}", self.base)).call();
+        self.reply(response.map_err(|error| self.error(error))?)
     }
 
     /// `POST path` with a JSON body and a `Content-Length`.
     pub fn post(&self, path: &str, body: &serde_json::Value) -> Result<Reply, ApiError> {
-        self.reply(self.agent.post(format!("{}{path}", self.base)).send_json(body))
+        self.reply(self.send(path, body)?)
     }
 
-    fn reply(
-        &self,
-        result: Result<ureq::http::Response<ureq::Body>, ureq::Error>,
-    ) -> Result<Reply, ApiError> {
-        let response = result.map_err(|error| self.error(error))?;
+    /// A body of known length, because `mlx_lm.server` refuses a chunked one.
+    fn send(&self, path: &str, body: &serde_json::Value) -> Result<Response<ureq::Body>, ApiError> {
+        let request = self.agent.post(format!("{}{path}", self.base)).content_type("application/json");
+        request.send(body.to_string()).map_err(|error| self.error(error))
+    }
+
+    fn reply(&self, response: Response<ureq::Body>) -> Result<Reply, ApiError> {
         let status = response.status().as_u16();
         let mut body = Vec::new();
-        let read = response.into_body().into_reader().take(REPLY_LIMIT).read_to_end(&mut body);
-        read.map_err(|error| self.error(ureq::Error::from(error)))?;
+        let read = response.into_body().into_reader().take(REPLY_LIMIT as u64).read_to_end(&mut body);
+        read.map_err(|error| self.error(error.into()))?;
         Ok(Reply { status, body })
     }
 
@@ -98,13 +125,26 @@ impl Client {
         let address = self.base.trim_start_matches("http://").to_owned();
         match error {
             ureq::Error::Timeout(_) => ApiError::TimedOut { address },
-            ureq::Error::Io(source) if is_connect(&source) => ApiError::Connect { address, source },
+            ureq::Error::HostNotFound => {
+                ApiError::Connect { address, source: io::Error::other("there is no such host") }
+            }
+            ureq::Error::Io(source) if is_closing(&source) => ApiError::Closed { address },
+            ureq::Error::Io(source) => ApiError::Connect { address, source },
             source => ApiError::Protocol { address, source },
         }
     }
 }
 
-fn is_connect(error: &std::io::Error) -> bool {
-    use std::io::ErrorKind::{AddrNotAvailable, ConnectionRefused, HostUnreachable, NetworkUnreachable};
-    matches!(error.kind(), ConnectionRefused | AddrNotAvailable | HostUnreachable | NetworkUnreachable)
+fn configuration() -> ConfigBuilder<AgentScope> {
+    Agent::config_builder()
+        .proxy(None)
+        .max_redirects(0)
+        .http_status_as_error(false)
+        .accept_encoding("identity")
+        .user_agent(concat!("fusion/", env!("CARGO_PKG_VERSION")))
+}
+
+fn is_closing(error: &io::Error) -> bool {
+    use io::ErrorKind::{BrokenPipe, ConnectionAborted, ConnectionReset, UnexpectedEof};
+    matches!(error.kind(), UnexpectedEof | ConnectionReset | ConnectionAborted | BrokenPipe)
 }

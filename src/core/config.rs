@@ -1,7 +1,9 @@
 //! The typed, strict configuration: what the file may say, its defaults, and edits that keep comments.
 
 mod address;
+pub mod edit;
 mod file;
+mod key;
 mod parse;
 mod schema;
 mod template;
@@ -11,6 +13,8 @@ use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 pub use self::address::Address;
+pub use self::edit::EditError;
+pub use self::key::{KeyPath, Reference, reference};
 pub use self::parse::{Fault, Problem};
 use crate::core::files::FileError;
 use crate::core::runtimes::{Runtime, Table};
@@ -203,9 +207,59 @@ impl Config {
         (config, error)
     }
 
+    /// The bytes of the file, of any size, whatever they say. Where it cannot be made, what it would be, and why.
+    pub fn source(path: &Path, table: Table) -> Result<(Vec<u8>, Option<ConfigError>), ConfigError> {
+        match file::source(path, table, u64::MAX) {
+            Err(error @ ConfigError::Create { .. }) => Ok((template::fresh(table).into_bytes(), Some(error))),
+            other => other.map(|bytes| (bytes, None)),
+        }
+    }
+
+    /// What the file says, without defaults, as JSON.
+    pub fn file_json(path: &Path, table: Table) -> Result<serde_json::Value, ConfigError> {
+        let text = file::read_or_create(path, table)?;
+        parse::to_json(&text, table)
+            .map_err(|problems| ConfigError::Invalid { path: path.to_owned(), problems })
+    }
+
+    /// The bytes as text, if they are a valid configuration; `path` is for the error only.
+    pub fn validate(path: &Path, bytes: Vec<u8>, table: Table) -> Result<String, ConfigError> {
+        let text = file::into_text(path, bytes)?;
+        let problems = parse::parse(&text, table).1;
+        if problems.is_empty() {
+            Ok(text)
+        } else {
+            Err(ConfigError::Invalid { path: path.to_owned(), problems })
+        }
+    }
+
     /// What the text of a file says, and what is wrong with it: keys with problems keep their defaults.
     pub fn parse(text: &str, table: Table) -> (Self, Vec<Problem>) {
         parse::parse(text, table)
+    }
+
+    /// The value that holds for a key, as TOML, a string without quotes; `None` when it is not set and has no default.
+    pub fn value(&self, table: Table, key: &KeyPath) -> Result<Option<String>, EditError> {
+        key.value(table)?;
+        Ok(template::value_at(self, table, key).map(|value| match value {
+            toml_edit::Value::String(text) => text.into_value(),
+            other => other.to_string(),
+        }))
+    }
+
+    /// Every dotted key, also those that are not set.
+    pub fn keys(&self, table: Table) -> Vec<String> {
+        template::keys(self, table)
+    }
+
+    /// Every key with the value that holds, as TOML.
+    pub fn effective_toml(&self, table: Table) -> String {
+        template::effective_toml(self, table)
+    }
+
+    /// Every key with the value that holds, as JSON; null where a key is not set and has no default.
+    pub fn effective_json(&self, table: Table) -> serde_json::Value {
+        template::effective_json(self, table)
     }
 
     /// The configuration of `runtime`.

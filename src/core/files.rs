@@ -3,7 +3,7 @@
 use std::fs::{DirBuilder, File, OpenOptions, Permissions};
 use std::io::{self, Read, Write};
 use std::os::unix::ffi::OsStrExt;
-use std::os::unix::fs::{DirBuilderExt, MetadataExt, OpenOptionsExt, PermissionsExt};
+use std::os::unix::fs::{DirBuilderExt, MetadataExt, OpenOptionsExt, PermissionsExt, fchown};
 use std::path::{Path, PathBuf};
 
 use nix::errno::Errno;
@@ -138,15 +138,30 @@ pub fn make_directory(path: &Path) -> Result<(), FileError> {
 /// The new content is first written beside it under one fixed name, so that a writer that is killed leaves at most
 /// that one file, which the next writer removes. Writers must exclude each other.
 pub fn replace(path: &Path, bytes: &[u8]) -> Result<(), FileError> {
-    replace_with_mode(path, bytes, PRIVATE_FILE)
+    replace_from(path, &write_beside(path, bytes, |_| Ok(()))?)
 }
 
-/// Like [`replace`], for a file whose mode is the user's choice.
-pub fn replace_with_mode(path: &Path, bytes: &[u8], mode: u32) -> Result<(), FileError> {
-    let new = write_beside(path, bytes, mode)?;
-    if let Err(error) = std::fs::rename(&new, path) {
+/// Like [`replace`], for a file that is the user's own: its mode, owner and group stay.
+pub fn replace_contents(path: &Path, bytes: &[u8]) -> Result<(), FileError> {
+    let old = path.metadata().map_err(FileError::io("look at", path))?;
+    let new = write_beside(path, bytes, |file| {
+        let new = file.metadata()?;
+        if new.uid() != old.uid() {
+            fchown(file, Some(old.uid()), None)?;
+        }
+        if new.gid() != old.gid() {
+            // A group that this user is not in cannot be given; the owner is what matters.
+            let _ = fchown(file, None, Some(old.gid()));
+        }
+        file.set_permissions(old.permissions())
+    })?;
+    replace_from(path, &new)
+}
+
+fn replace_from(path: &Path, new: &Path) -> Result<(), FileError> {
+    if let Err(error) = std::fs::rename(new, path) {
         // What failed is told; what is left of the attempt is removed by the next one, too.
-        let _ = remove(&new);
+        let _ = remove(new);
         return Err(FileError::io("replace", path)(error));
     }
     sync_directory(path)
@@ -155,7 +170,7 @@ pub fn replace_with_mode(path: &Path, bytes: &[u8], mode: u32) -> Result<(), Fil
 /// Makes the file in one step, with mode 0600, unless something is in its place already: then false. Writers must
 /// exclude each other.
 pub fn create(path: &Path, bytes: &[u8]) -> Result<bool, FileError> {
-    let new = write_beside(path, bytes, PRIVATE_FILE)?;
+    let new = write_beside(path, bytes, |_| Ok(()))?;
     // Unlike a rename, a hard link never takes the place of another file. Where there are none, the lock must do.
     let created = match std::fs::hard_link(&new, path) {
         Ok(()) => Ok(true),
@@ -166,14 +181,18 @@ pub fn create(path: &Path, bytes: &[u8]) -> Result<bool, FileError> {
     created.map_err(FileError::io("make", path))
 }
 
-fn write_beside(path: &Path, bytes: &[u8], mode: u32) -> Result<PathBuf, FileError> {
+fn write_beside(
+    path: &Path,
+    bytes: &[u8],
+    finish: impl FnOnce(&File) -> io::Result<()>,
+) -> Result<PathBuf, FileError> {
     let mut name = path.as_os_str().to_owned();
     name.push(".new");
     let new = PathBuf::from(name);
     remove(&new)?;
     let written = open(&new, OpenOptions::new().write(true).create_new(true)).and_then(|mut file| {
         file.write_all(bytes)
-            .and_then(|()| file.set_permissions(Permissions::from_mode(mode)))
+            .and_then(|()| finish(&file))
             .and_then(|()| file.sync_all())
             .map_err(FileError::io("write", path))
     });
@@ -252,7 +271,9 @@ mod tests {
         let [file, victim] = ["file", "victim"].map(|name| home.path().join(name));
         std::fs::write(&victim, "precious").unwrap();
         std::os::unix::fs::symlink(&victim, home.path().join("file.new")).unwrap();
-        replace_with_mode(&file, b"new", 0o640).unwrap();
+        std::fs::write(&file, "old").unwrap();
+        std::fs::set_permissions(&file, Permissions::from_mode(0o640)).unwrap();
+        replace_contents(&file, b"new").unwrap();
         assert_eq!(std::fs::read(&file).unwrap(), b"new");
         assert_eq!(mode(&file), 0o640);
         assert_eq!(std::fs::read(&victim).unwrap(), b"precious");

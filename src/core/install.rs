@@ -12,10 +12,10 @@ use std::ffi::OsStr;
 use std::path::{Path, PathBuf};
 use std::process::{Command, ExitStatus};
 
-use nix::sys::statvfs::statvfs;
 use serde::{Deserialize, Serialize};
 
 use crate::core::files::{self, FileError};
+use crate::core::machine;
 use crate::core::paths::RuntimePaths;
 use crate::core::process::{Pid, ProcessDriver, ProcessError};
 use crate::core::programs::{is_executable, on_path};
@@ -463,17 +463,9 @@ fn remove_directory(path: &Path) -> Result<(), InstallError> {
     }
 }
 
-/// Bytes that this user may still write on the file system of `directory`.
-pub fn free_space(directory: &Path) -> Result<u64, InstallError> {
-    let facts = statvfs(directory)
-        .map_err(|error| InstallError::Disk { directory: directory.to_owned(), source: error.into() })?;
-    // The types differ between systems.
-    #[allow(clippy::useless_conversion)]
-    Ok(u64::from(facts.blocks_available()).saturating_mul(u64::from(facts.fragment_size())))
-}
-
 fn check_space(directory: &Path, needed: u64) -> Result<(), InstallError> {
-    let available = free_space(directory)?;
+    let available = machine::free_space(directory)
+        .map_err(|source| InstallError::Disk { directory: directory.to_owned(), source })?;
     if available < needed {
         return Err(InstallError::NoSpace { directory: directory.to_owned(), available, needed });
     }

@@ -2,6 +2,7 @@
 //! and handing it over and taking it back.
 
 mod launchd;
+mod session;
 mod systemd;
 
 use std::ffi::OsStr;
@@ -9,6 +10,7 @@ use std::io::Write as _;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 
+pub use self::session::{Session, session};
 use crate::core::programs::on_path;
 
 /// What starts things at login.

@@ -6,7 +6,9 @@
 
 mod mlx;
 mod ollama;
+mod recipe;
 
+pub use self::recipe::{PythonPackage, Recipe};
 use crate::core::config::{RunConfig, ServerConfig};
 use crate::core::models::aliases::BuiltIn;
 use crate::core::models::catalogue::Catalogue;
@@ -115,44 +117,6 @@ pub struct Defaults {
     pub run_model: &'static str,
     /// The sampling temperature.
     pub temperature: f64,
-}
-
-/// How fusion installs a runtime's program.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Recipe {
-    /// From the Python package index, into an environment of fusion's own.
-    Python(PythonPackage),
-    /// With Homebrew where that is. Elsewhere its makers' own way is named, and never run.
-    Homebrew {
-        /// The formula's name.
-        formula: &'static str,
-        /// The command, or the page, by which its makers install it.
-        elsewhere: &'static str,
-    },
-}
-
-/// A package of the Python package index, with what it takes to install it.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct PythonPackage {
-    /// Its name on the index.
-    pub name: &'static str,
-    /// The extra that this platform needs.
-    pub extra: Option<&'static str>,
-    /// The versions known to work: at least the first, below the second.
-    pub versions: (&'static str, &'static str),
-    /// The oldest Python it runs on: major and minor version.
-    pub python: (u32, u32),
-    /// The disk space that an installation may take while it is made, in bytes.
-    pub disk_bytes: u64,
-}
-
-impl PythonPackage {
-    /// What is asked of the index (PEP 508).
-    pub fn requirement(&self) -> String {
-        let extra = self.extra.map(|extra| format!("[{extra}]")).unwrap_or_default();
-        let (first, below) = self.versions;
-        format!("{}{extra}>={first},<{below}", self.name)
-    }
 }
 
 /// How a server is started: arguments after the program, and environment variables.

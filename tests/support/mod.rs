@@ -13,6 +13,7 @@ pub mod invocation;
 pub mod ports;
 pub mod processes;
 pub mod real;
+pub mod stub_server;
 
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};

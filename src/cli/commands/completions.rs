@@ -73,7 +73,11 @@ pub fn candidates(
 fn with_values(mut command: Command, table: Table, environment: &Environment) -> Command {
     command.build();
     command = with_hidden_aliases(command);
-    let Some(config) = existing_config(table, environment) else { return command };
+    let config = existing_config(table, environment);
+    let keys =
+        config.as_ref().map_or_else(|| Config::default_for(table).keys(table), |config| config.keys(table));
+    command = with_keys(command, &keys.into());
+    let Some(config) = config else { return command };
     for runtime in table {
         let models: Arc<[String]> = models(&config, *runtime).into();
         let prompts: Arc<[String]> = config.prompts.keys().cloned().collect();
@@ -88,6 +92,18 @@ fn with_values(mut command: Command, table: Table, environment: &Environment) ->
         });
     }
     command
+}
+
+/// The tree, with the keys of the configuration.
+fn with_keys(command: Command, keys: &Arc<[String]>) -> Command {
+    command.mut_subcommand("config", |command| {
+        command.mut_subcommands(|command| {
+            command.mut_args(|argument| match argument.get_id().as_str() {
+                "key" => argument.add(one_of(keys)),
+                _ => argument,
+            })
+        })
+    })
 }
 
 /// The engine offers one name for each command, and of several visible ones not the one that help leads with.

@@ -1,13 +1,174 @@
-//! `fusion config`.
+//! `fusion config`: the file shown, checked and changed.
+
+mod edit;
+
+use std::os::unix::ffi::OsStrExt as _;
+
+use clap::Subcommand;
 
 use crate::cli::Context;
 use crate::cli::error::{Exit, Failure};
+use crate::core::config::{Config, KeyPath, edit as change};
 
 /// Show, check and change the configuration
 #[derive(Debug, clap::Args)]
-pub struct Args {}
+#[command(subcommand_required = false, arg_required_else_help = false)]
+pub struct Args {
+    #[command(subcommand)]
+    command: ConfigCommand,
+}
+
+#[derive(Debug, Subcommand)]
+enum ConfigCommand {
+    Show(ShowArgs),
+    /// Print where the file is
+    Path,
+    Edit(edit::Args),
+    Get(GetArgs),
+    Set(SetArgs),
+    Unset(UnsetArgs),
+    /// Say whether the file is valid, or everything that is wrong with it
+    Check,
+    Reset(ResetArgs),
+}
+
+/// Print the file as it is
+#[derive(Debug, clap::Args)]
+struct ShowArgs {
+    /// Print every key with the value that holds, defaults filled in
+    #[arg(long)]
+    effective: bool,
+    /// Print it as JSON; what is not set is null
+    #[arg(long)]
+    json: bool,
+}
+
+/// Print the value that holds for a key
+///
+/// A string is printed without quotes, anything else as in the file. A key that is not set and has no default is an
+/// error (exit code 1).
+#[derive(Debug, clap::Args)]
+struct GetArgs {
+    /// A dotted key, such as `prompts.review.temperature`
+    key: String,
+}
+
+/// Set a key
+///
+/// Comments and order stay as they are. A value that would not be valid is refused.
+#[derive(Debug, clap::Args)]
+#[command(after_long_help = SET_EXAMPLES)]
+struct SetArgs {
+    /// A dotted key, such as `prompts.review.temperature`
+    key: String,
+    /// A string as it is, anything else as in the file
+    #[arg(allow_hyphen_values = true)]
+    value: String,
+}
+
+const SET_EXAMPLES: &str = "\
+Examples, for each runtime:
+  fusion config set <runtime>_server.port 11500
+  fusion config set <runtime>_server.args '[\"--option\", \"value\"]'
+  fusion config set <runtime>_server.env.NAME value
+  fusion config set <runtime>_run.system_prompt \"Answer in one sentence.\"
+  fusion config set aliases.small llama3.2:1b";
+
+/// Take a key out of the file, so that its default holds
+#[derive(Debug, clap::Args)]
+struct UnsetArgs {
+    /// A dotted key, or a prompt as a whole, such as `prompts.review`
+    key: String,
+}
+
+/// Start again with a fresh file, and keep a copy of the old one
+#[derive(Debug, clap::Args)]
+struct ResetArgs {
+    /// Do not ask
+    #[arg(long, short)]
+    yes: bool,
+}
 
 /// Runs the command.
-pub fn run(_context: &Context, _args: &Args) -> Result<Exit, Failure> {
-    Err(Failure::new(Exit::Failed, "config is not there yet"))
+pub fn run(context: &Context, args: &Args) -> Result<Exit, Failure> {
+    match &args.command {
+        ConfigCommand::Show(args) => show(context, args),
+        ConfigCommand::Path => path(context),
+        ConfigCommand::Edit(args) => edit::run(context, args),
+        ConfigCommand::Get(args) => get(context, args),
+        ConfigCommand::Set(args) => set(context, args),
+        ConfigCommand::Unset(args) => unset(context, args),
+        ConfigCommand::Check => check(context),
+        ConfigCommand::Reset(args) => reset(context, args),
+    }?;
+    Ok(Exit::Done)
+}
+
+fn show(context: &Context, args: &ShowArgs) -> Result<(), Failure> {
+    let (ui, table) = (&context.ui, context.table);
+    match (args.effective, args.json) {
+        (true, false) => ui.result(&context.config()?.effective_toml(table)),
+        (true, true) => ui.json(&context.config()?.effective_json(table)),
+        (false, true) => ui.json(&Config::file_json(&context.paths.config_file(), table)?),
+        (false, false) => {
+            let (text, error) = Config::source(&context.paths.config_file(), table)?;
+            if let Some(error) = error {
+                context.warn_of(error, "this is what it would be");
+            }
+            ui.result_bytes(&text)
+        }
+    }
+}
+
+fn path(context: &Context) -> Result<(), Failure> {
+    let mut line = context.paths.config_file().into_os_string();
+    line.push("\n");
+    context.ui.result_bytes(line.as_bytes())
+}
+
+fn get(context: &Context, args: &GetArgs) -> Result<(), Failure> {
+    let key: KeyPath = args.key.parse()?;
+    match context.config()?.value(context.table, &key)? {
+        Some(value) => context.ui.result(&format!("{value}\n")),
+        None => Err(Failure::new(Exit::Failed, format!("`{key}` is not set, and has no default"))
+            .hint(format!("set it: fusion config set {} VALUE", args.key))),
+    }
+}
+
+fn set(context: &Context, args: &SetArgs) -> Result<(), Failure> {
+    let key: KeyPath = args.key.parse()?;
+    Ok(change::set(&context.paths.config_file(), context.table, &key, &args.value)?)
+}
+
+fn unset(context: &Context, args: &UnsetArgs) -> Result<(), Failure> {
+    let key: KeyPath = args.key.parse()?;
+    if !change::unset(&context.paths.config_file(), context.table, &key)? {
+        context.ui.note(&format!("`{key}` was not set"));
+    }
+    Ok(())
+}
+
+fn check(context: &Context) -> Result<(), Failure> {
+    let file = context.paths.config_file();
+    match Config::load(&file, context.table) {
+        Ok(_) => context.ui.result(&format!("{} is valid\n", file.display())),
+        Err(error) => Err(Failure::of_config(&error, usize::MAX)),
+    }
+}
+
+fn reset(context: &Context, args: &ResetArgs) -> Result<(), Failure> {
+    let file = context.paths.config_file();
+    let question = format!("Replace {} with a fresh file, and keep a copy?", file.display());
+    if !args.yes {
+        if !context.ui.can_ask {
+            return Err(Failure::new(Exit::Usage, "not reset: there is no terminal to ask on")
+                .hint("say yes in advance: fusion config reset --yes"));
+        }
+        if !context.ui.confirm(&question, false) {
+            return Err(Failure::new(Exit::Failed, "not reset"));
+        }
+    }
+    let backup = change::reset(&file, context.table)?;
+    let kept = backup.map(|backup| format!("; the old one is {}", backup.display())).unwrap_or_default();
+    context.ui.result(&format!("{} is fresh{kept}\n", file.display()))
 }

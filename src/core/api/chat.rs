@@ -1,1 +1,434 @@
-//! Chat completions: the request body, and the answer, streamed or whole.
+//! One prompt over `POST /v1/chat/completions`: the request goes out, the answer comes back in pieces as they
+//! arrive, streamed or not.
+//!
+//! The rule behind it all: an answer is complete when a non-empty `finish_reason` was seen for choice 0. `[DONE]`
+//! ends it at once, and so does the end of the stream; without a finish reason both mean that it broke off.
+
+mod chunk;
+mod split;
+
+use std::io::{self, Read};
+use std::mem;
+use std::time::Duration;
+
+use serde::Serialize;
+use serde::de::IgnoredAny;
+use serde_json::Value;
+use ureq::http::{Response, header};
+
+use self::chunk::{Chunk, Delta, ToolCallDelta};
+use self::split::{Piece, Stop, Think};
+use super::error::{self, ServerError};
+use super::silence::Silence;
+use super::sse::{EVENT_LIMIT, Item, Parser, TooLong};
+use super::{ApiError, Client, REPLY_LIMIT};
+
+pub use self::chunk::Usage;
+
+/// How much is read at once.
+const READ_SIZE: usize = 64 * 1024;
+
+/// How long a server that has finished its answer is given to report the usage and to close.
+const FAREWELL: Duration = Duration::from_secs(2);
+
+/// Takes an answer as it arrives. An error of a receiver ends the answer and closes the connection.
+pub trait Receiver {
+    /// A piece of the text.
+    fn text(&mut self, text: &str) -> io::Result<()>;
+
+    /// A piece of the reasoning that precedes the text.
+    fn reasoning(&mut self, text: &str) -> io::Result<()>;
+
+    /// The server has read `done` of the `total` tokens of the prompt.
+    fn progress(&mut self, done: u64, total: u64);
+
+    /// Everything that has arrived was handed over, and the next call may be long in coming.
+    fn flush(&mut self) -> io::Result<()>;
+}
+
+/// What an answer was, apart from its text; of an answer that broke off, what is known of it.
+#[derive(Debug, Default)]
+pub struct Answer {
+    /// Why it ended, in the server's words: `stop`, `length`, `tool_calls`, `content_filter` ...
+    pub finish_reason: Option<String>,
+    /// What it took.
+    pub usage: Option<Usage>,
+    /// Tools that the model wants called.
+    pub tool_calls: Vec<ToolCall>,
+}
+
+/// A tool that the model wants called.
+#[derive(Debug, Clone, PartialEq, Eq, Default, Serialize)]
+pub struct ToolCall {
+    /// By which the result would be reported.
+    pub id: String,
+    /// The tool.
+    pub name: String,
+    /// JSON, as the model wrote it.
+    pub arguments: String,
+}
+
+/// What came of a prompt.
+#[derive(Debug)]
+pub struct Outcome {
+    /// What is known of the answer.
+    pub answer: Answer,
+    /// Whether it is complete.
+    pub result: Result<(), ChatError>,
+}
+
+/// Why there is no answer, or no complete one.
+#[derive(Debug, thiserror::Error)]
+pub enum ChatError {
+    /// The exchange failed.
+    #[error(transparent)]
+    Api(#[from] ApiError),
+    /// The server says what is wrong.
+    #[error(transparent)]
+    Server(#[from] ServerError),
+    /// The answer ended without a finish reason.
+    #[error("the answer ended before it was finished: no finish reason was sent")]
+    Cut,
+    /// The reply has no body.
+    #[error("the reply is empty")]
+    Empty,
+    /// The reply is something else than a chat completion.
+    #[error("the reply is not an answer: {words}")]
+    NotAnAnswer {
+        /// What it is, or how it begins.
+        words: String,
+    },
+    /// An event or a reply that no rule covers.
+    #[error("malformed reply: {words}")]
+    Malformed {
+        /// How it begins.
+        words: String,
+    },
+    /// The server compressed the reply, although it was asked not to.
+    #[error("the reply is compressed ({encoding}), which was not asked for")]
+    Compressed {
+        /// The content encoding.
+        encoding: String,
+    },
+    /// An event or a reply is too long to be an answer.
+    #[error(transparent)]
+    TooLong(#[from] TooLong),
+    /// The receiver could not take it.
+    #[error("cannot write the answer")]
+    Receiver(#[source] io::Error),
+}
+
+impl Client {
+    /// Sends the body of a chat completion, and hands the answer to `receiver` as it arrives.
+    pub fn chat(&self, body: &Value, receiver: &mut dyn Receiver) -> Outcome {
+        let mut reading = Reading::new(body, self.silence.as_ref(), receiver);
+        let result = self.open(body).and_then(|reply| self.read(reply, &mut reading));
+        let result = match result {
+            Err(ChatError::Receiver(error)) => Err(ChatError::Receiver(error)),
+            // What was held back belongs to an answer that broke off as well.
+            result => reading.finish().map_err(ChatError::Receiver).and(result),
+        };
+        Outcome { answer: reading.answer, result }
+    }
+
+    /// The reply, when it is the beginning of an answer.
+    fn open(&self, body: &Value) -> Result<impl Read + use<>, ChatError> {
+        let response = self.send("/v1/chat/completions", body)?;
+        let status = response.status();
+        if status.is_redirection() {
+            let location = header_text(&response, header::LOCATION);
+            return Err(ServerError::redirect(status.as_u16(), location.as_deref()).into());
+        }
+        let encoding = header_text(&response, header::CONTENT_ENCODING);
+        let body = response.into_body().into_reader();
+        if !status.is_success() {
+            let mut reply = Vec::new();
+            // What can be read of an error is better than why the rest cannot.
+            let _ = body.take(REPLY_LIMIT as u64).read_to_end(&mut reply);
+            return Err(ServerError::from_reply(status.as_u16(), &reply).into());
+        }
+        match encoding.filter(|encoding| !encoding.is_empty() && encoding != "identity") {
+            Some(encoding) => Err(ChatError::Compressed { encoding: error::clean(&encoding) }),
+            None => Ok(body),
+        }
+    }
+
+    fn read(&self, mut body: impl Read, reading: &mut Reading<'_>) -> Result<(), ChatError> {
+        let mut buffer = vec![0; READ_SIZE];
+        let ending = loop {
+            match body.read(&mut buffer) {
+                Ok(0) => break Ok(()),
+                Ok(length) => reading.push(&buffer[..length])?,
+                Err(error) => break Err(error),
+            }
+            reading.receiver.flush().map_err(ChatError::Receiver)?;
+            if reading.done {
+                return Ok(());
+            }
+        };
+        reading.end()?;
+        match ending {
+            // Nothing that comes after the finish reason changes the answer.
+            _ if reading.answer.finish_reason.is_some() => Ok(()),
+            Err(error) if error.kind() != io::ErrorKind::UnexpectedEof => {
+                Err(self.error(error.into()).into())
+            }
+            _ => Err(ChatError::Cut),
+        }
+    }
+}
+
+fn header_text(response: &Response<ureq::Body>, name: header::HeaderName) -> Option<String> {
+    Some(String::from_utf8_lossy(response.headers().get(name)?.as_bytes()).into_owned())
+}
+
+/// How a reply is written. Its first character tells; the content type often does not.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Shape {
+    /// Nothing but white space so far.
+    Unknown,
+    /// Server-sent events.
+    Events,
+    /// One JSON value, or a page.
+    Whole,
+}
+
+/// An answer in the course of being read.
+struct Reading<'r> {
+    receiver: &'r mut dyn Receiver,
+    silence: Option<&'r Silence>,
+    answer: Answer,
+    think: Think,
+    stop: Stop,
+    /// `[DONE]`, or a stop text, was seen.
+    done: bool,
+    shape: Shape,
+    parser: Parser,
+    /// The reply if it is a whole one; of events, the beginning, until the first of them was understood.
+    whole: Vec<u8>,
+}
+
+impl<'r> Reading<'r> {
+    fn new(request: &Value, silence: Option<&'r Silence>, receiver: &'r mut dyn Receiver) -> Self {
+        let stop = match &request["stop"] {
+            Value::String(text) => vec![text.clone()],
+            Value::Array(texts) => texts.iter().filter_map(Value::as_str).map(str::to_owned).collect(),
+            _ => Vec::new(),
+        };
+        Self {
+            receiver,
+            silence,
+            answer: Answer::default(),
+            think: Think::default(),
+            stop: Stop::new(stop),
+            done: false,
+            shape: Shape::Unknown,
+            parser: Parser::default(),
+            whole: Vec::new(),
+        }
+    }
+
+    /// Takes the next bytes of the reply.
+    fn push(&mut self, bytes: &[u8]) -> Result<(), ChatError> {
+        match self.shape {
+            Shape::Events => return self.push_events(bytes),
+            Shape::Whole if self.whole.len() + bytes.len() > EVENT_LIMIT => return Err(TooLong.into()),
+            Shape::Whole | Shape::Unknown => self.whole.extend_from_slice(bytes),
+        }
+        if self.shape == Shape::Unknown {
+            self.shape = shape_of(&self.whole);
+            if self.shape == Shape::Events {
+                let beginning = mem::take(&mut self.whole);
+                self.push_events(&beginning)?;
+                self.whole = beginning;
+            }
+        }
+        Ok(())
+    }
+
+    fn push_events(&mut self, mut bytes: &[u8]) -> Result<(), ChatError> {
+        let mut parser = mem::take(&mut self.parser);
+        let mut result = Ok(());
+        while result.is_ok() && !self.done {
+            result = match parser.next(&mut bytes) {
+                Ok(None) => break,
+                Ok(Some(item)) => self.item(&item),
+                Err(error) => Err(error.into()),
+            };
+        }
+        self.parser = parser;
+        result
+    }
+
+    fn item(&mut self, item: &Item<'_>) -> Result<(), ChatError> {
+        match item {
+            Item::Comment(comment) => {
+                if let Some((done, total)) = prefill_progress(comment) {
+                    self.receiver.progress(done, total);
+                }
+                Ok(())
+            }
+            Item::Error(words) => Err(ServerError::from_event(words).into()),
+            Item::Event(event) => match (event.name, event.data.as_ref()) {
+                ("message", "[DONE]") => {
+                    self.done = true;
+                    if self.answer.finish_reason.is_some() { Ok(()) } else { Err(ChatError::Cut) }
+                }
+                ("message", data) => self.chunk(data),
+                ("error", data) => Err(ServerError::from_event(data).into()),
+                _ => Ok(()),
+            },
+        }
+    }
+
+    fn chunk(&mut self, data: &str) -> Result<(), ChatError> {
+        match serde_json::from_str::<Chunk<'_>>(data) {
+            Ok(chunk) if chunk.error.0 || chunk.object.0 == "error" => {
+                Err(ServerError::from_event(data).into())
+            }
+            Ok(chunk) => self.apply(chunk),
+            // The answer is complete, whatever this is.
+            Err(_) if self.answer.finish_reason.is_some() => Ok(()),
+            // A number or null carries no text, and some proxies send them to keep the connection alive.
+            Err(_) if !data.starts_with('{') && serde_json::from_str::<IgnoredAny>(data).is_ok() => Ok(()),
+            Err(_) => Err(ChatError::Malformed { words: error::clean(data) }),
+        }
+    }
+
+    fn apply(&mut self, chunk: Chunk<'_>) -> Result<(), ChatError> {
+        if chunk.usage.is_some() {
+            self.answer.usage = chunk.usage;
+        }
+        for choice in chunk.choices.into_iter().filter(|choice| choice.index == 0) {
+            if let Some(delta) = choice.delta.or(choice.message) {
+                self.delta(delta).map_err(ChatError::Receiver)?;
+            }
+            if !choice.finish_reason.is_empty() {
+                let reason = choice.finish_reason.0.into_owned();
+                let failed = reason == "error";
+                self.answer.finish_reason = Some(reason);
+                if failed {
+                    let words = "the server ended the answer with the finish reason `error`";
+                    return Err(ServerError::from_event(words).into());
+                }
+                if let Some(silence) = self.silence {
+                    silence.set_limit(FAREWELL.min(silence.limit()));
+                }
+            }
+        }
+        Ok(())
+    }
+
+    fn delta(&mut self, delta: Delta<'_>) -> io::Result<()> {
+        let reasoning =
+            if delta.reasoning_content.is_empty() { delta.reasoning } else { delta.reasoning_content };
+        if !reasoning.is_empty() {
+            self.receiver.reasoning(&reasoning.0)?;
+        }
+        for call in delta.tool_calls {
+            self.tool_call(call);
+        }
+        if delta.content.is_empty() {
+            return Ok(());
+        }
+        let (receiver, stop, done) = (&mut *self.receiver, &mut self.stop, &mut self.done);
+        self.think.push(&delta.content.0, |piece| give(piece, stop, done, receiver))?;
+        if self.done && self.answer.finish_reason.is_none() {
+            self.answer.finish_reason = Some("stop".to_owned());
+        }
+        Ok(())
+    }
+
+    fn tool_call(&mut self, delta: ToolCallDelta) {
+        let calls = &mut self.answer.tool_calls;
+        // Complete calls may come without an index, one after the other.
+        let index = match delta.index.map(usize::try_from) {
+            Some(Ok(index)) => index.min(calls.len()),
+            _ => calls.len(),
+        };
+        if index == calls.len() {
+            calls.push(ToolCall::default());
+        }
+        let call = &mut calls[index];
+        call.id.push_str(&delta.id.unwrap_or_default());
+        call.name.push_str(&delta.function.name.unwrap_or_default());
+        call.arguments.push_str(&delta.function.arguments.unwrap_or_default());
+    }
+
+    /// Understands a reply that is not made of events, after its end.
+    fn end(&mut self) -> Result<(), ChatError> {
+        if self.answer.finish_reason.is_some() {
+            return Ok(());
+        }
+        let whole = mem::take(&mut self.whole);
+        let text = String::from_utf8_lossy(&whole);
+        let text = text.trim_start_matches('\u{feff}').trim();
+        match self.shape {
+            Shape::Unknown => Err(ChatError::Empty),
+            Shape::Whole if text.starts_with('<') => {
+                let title = error::title(text).map(|title| format!(": {title}")).unwrap_or_default();
+                Err(ChatError::NotAnAnswer { words: error::clean(&format!("an HTML page{title}")) })
+            }
+            Shape::Whole => self.whole_reply(text),
+            Shape::Events if text.lines().any(is_event_line) => Ok(()),
+            Shape::Events => Err(ChatError::NotAnAnswer { words: error::clean(text) }),
+        }
+    }
+
+    fn whole_reply(&mut self, text: &str) -> Result<(), ChatError> {
+        match serde_json::from_str::<Chunk<'_>>(text) {
+            Err(error) if error.is_eof() => Err(ChatError::Cut),
+            Ok(chunk) if chunk.choices.is_empty() && !chunk.error.0 => {
+                let reply = ServerError::from_reply(200, text.as_bytes());
+                if chunk.object.0 == "error" {
+                    return Err(reply.into());
+                }
+                Err(ChatError::NotAnAnswer { words: error::clean(text) })
+            }
+            _ => {
+                self.chunk(text)?;
+                self.receiver.flush().map_err(ChatError::Receiver)
+            }
+        }
+    }
+
+    fn finish(&mut self) -> io::Result<()> {
+        let (receiver, stop, done) = (&mut *self.receiver, &mut self.stop, &mut self.done);
+        if !*done {
+            self.think.finish(|piece| give(piece, stop, done, receiver))?;
+        }
+        if !*done {
+            stop.finish(|text| receiver.text(text))?;
+        }
+        receiver.flush()
+    }
+}
+
+fn give(piece: Piece<'_>, stop: &mut Stop, done: &mut bool, receiver: &mut dyn Receiver) -> io::Result<()> {
+    match piece {
+        Piece::Text(text) => *done = stop.push(text, |text| receiver.text(text))?,
+        Piece::Reasoning(text) => receiver.reasoning(text)?,
+    }
+    Ok(())
+}
+
+fn shape_of(beginning: &[u8]) -> Shape {
+    let beginning = beginning.strip_prefix(b"\xef\xbb\xbf").unwrap_or(beginning);
+    match beginning.trim_ascii_start().first() {
+        None => Shape::Unknown,
+        Some(b'{' | b'[' | b'<') => Shape::Whole,
+        Some(_) => Shape::Events,
+    }
+}
+
+/// Whether a line may be one of an event stream.
+fn is_event_line(line: &str) -> bool {
+    let name = line.split_once(':').map_or(line, |(name, _)| name);
+    ["", "data", "event", "id", "retry", "error"].contains(&name) && !line.is_empty()
+}
+
+/// `keepalive 512/2048`: how far `mlx_lm.server` is with the prompt.
+fn prefill_progress(comment: &str) -> Option<(u64, u64)> {
+    let (done, total) = comment.trim().strip_prefix("keepalive ")?.split_once('/')?;
+    Some((done.parse().ok()?, total.parse().ok()?))
+}

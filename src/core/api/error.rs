@@ -1,1 +1,227 @@
-//! Any server's error reply, in one line of words.
+//! Any server's error reply, turned into one line of words and a kind.
+//!
+//! The shapes are those of Ollama, `mlx_lm.server`, llama.cpp, LM Studio, vLLM, its framework, and the proxies in
+//! front of them; `tests/cases/error_bodies.json` has one of each, with its source.
+
+use serde_json::Value;
+use ureq::http::StatusCode;
+
+use super::REPLY_LIMIT;
+
+/// How long a message may be, in characters; a longer one is cut and ends in an ellipsis.
+const MESSAGE_LIMIT: usize = 300;
+
+/// How often a message that is itself a JSON object is unwrapped: gateways wrap the bodies of others.
+const UNWRAP_LIMIT: usize = 2;
+
+/// What a server says went wrong.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[error("{message}")]
+pub struct ServerError {
+    /// The HTTP status code; 200 when the error came inside a reply that began well.
+    pub status: u16,
+    /// The server's own words on one line, or `HTTP 502 Bad Gateway` when it had none.
+    pub message: String,
+    /// What kind of trouble it is.
+    pub kind: Kind,
+}
+
+/// What kind of trouble a server reports.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Kind {
+    /// An API key is missing or wrong.
+    Auth,
+    /// The request is malformed.
+    BadRequest,
+    /// Too many requests at once.
+    Busy,
+    /// The request was canceled.
+    Canceled,
+    /// The prompt does not fit into the model's context.
+    ContextLength,
+    /// The server refuses this client.
+    Forbidden,
+    /// The model or the server is still loading.
+    Loading,
+    /// The server does not have the model.
+    ModelMissing,
+    /// The model does not fit into memory.
+    OutOfMemory,
+    /// A proxy answered, not the model server.
+    Proxy,
+    /// The reply leads to another address, which is not followed.
+    Redirect,
+    /// The server failed.
+    ServerCrash,
+    /// There is nothing at this path.
+    WrongUrl,
+}
+
+impl ServerError {
+    /// From a reply's status and its body (of which 64 KiB are enough). The content type is not asked: JSON is
+    /// often labelled as something else, and other things as JSON.
+    pub fn from_reply(status: u16, body: &[u8]) -> Self {
+        let text = String::from_utf8_lossy(&body[..body.len().min(REPLY_LIMIT)]);
+        let is_cut = body.len() >= REPLY_LIMIT;
+        let json = parse(&text).or_else(|| is_cut.then(|| parse_cut(&text)).flatten());
+        let words = match json {
+            Some(json) => message_of(&json),
+            None => words_of(status, &text),
+        };
+        Self::new(status, words, &text)
+    }
+
+    /// From an event or object that reports an error inside a reply which began well. Text that is not JSON is
+    /// taken as it is.
+    pub fn from_event(data: &str) -> Self {
+        let words = match parse(data) {
+            Some(json) => message_of(&json),
+            None => Some(data.to_owned()),
+        };
+        Self::new(200, words, data)
+    }
+
+    /// From a redirection: following it would carry the prompt to somebody else.
+    pub(super) fn redirect(status: u16, location: Option<&str>) -> Self {
+        let to = location.map(|location| format!(" to {location}")).unwrap_or_default();
+        let message = clean(&format!("{}: a redirect{to}, which is not followed", status_line(status)));
+        Self { status, message, kind: Kind::Redirect }
+    }
+
+    /// `text` is the whole reply, from which the kind is read where there are no `words`.
+    fn new(status: u16, words: Option<String>, text: &str) -> Self {
+        let words = words.map(|words| clean(&words)).filter(|words| !words.is_empty());
+        let kind = classify(status, words.as_deref().unwrap_or(text));
+        let message = words.unwrap_or_else(|| match status {
+            200 => "the server reported an error without saying which".to_owned(),
+            _ => status_line(status),
+        });
+        Self { status, message, kind }
+    }
+}
+
+/// `HTTP 502 Bad Gateway`.
+pub(super) fn status_line(status: u16) -> String {
+    let reason = StatusCode::from_u16(status).ok().and_then(|status| status.canonical_reason());
+    format!("HTTP {status} {}", reason.unwrap_or_default()).trim_end().to_owned()
+}
+
+fn parse(text: &str) -> Option<Value> {
+    serde_json::from_str(text.trim_start_matches('\u{feff}')).ok()
+}
+
+/// An error object whose end was not read because its message is endless.
+fn parse_cut(text: &str) -> Option<Value> {
+    ["\"}", "\"}}"].iter().find_map(|end| parse(&format!("{text}{end}")))
+}
+
+/// The message in an error object, unwrapped when it is JSON itself.
+fn message_of(json: &Value) -> Option<String> {
+    let mut message = find_message(json)?;
+    for _ in 0..UNWRAP_LIMIT {
+        let inner = parse(&message).filter(Value::is_object);
+        match inner.as_ref().and_then(find_message) {
+            Some(inner) => message = inner,
+            None => break,
+        }
+    }
+    Some(message)
+}
+
+fn find_message(json: &Value) -> Option<String> {
+    let json = json.get(0).unwrap_or(json);
+    let text = |value: &Value| value.as_str().filter(|text| !text.is_empty()).map(str::to_owned);
+    text(&json["error"]["message"])
+        .or_else(|| text(&json["error"]))
+        .or_else(|| text(&json["message"]))
+        .or_else(|| text(&json["detail"]))
+        .or_else(|| json["detail"].as_array().and_then(|details| validation_errors(details)))
+}
+
+/// `[{"loc": ["body", "messages"], "msg": "Field required"}]` as `body.messages: Field required`.
+fn validation_errors(details: &[Value]) -> Option<String> {
+    let lines = details.iter().filter_map(|detail| {
+        let place = detail["loc"].as_array()?.iter().map(plain).collect::<Vec<_>>().join(".");
+        Some(format!("{place}: {}", detail["msg"].as_str()?))
+    });
+    Some(lines.collect::<Vec<_>>().join("; ")).filter(|text| !text.is_empty())
+}
+
+fn plain(value: &Value) -> String {
+    value.as_str().map_or_else(|| value.to_string(), str::to_owned)
+}
+
+/// The words of a body that is not JSON. Of a page only its title, where that adds something; of a JSON object that
+/// was cut off, nothing.
+fn words_of(status: u16, text: &str) -> Option<String> {
+    let text = text.trim_start_matches('\u{feff}').trim();
+    match text.as_bytes().first()? {
+        b'{' | b'[' => None,
+        b'<' => {
+            let status_line = status_line(status);
+            let title = title(text).filter(|title| !status_line.contains(&clean(title)));
+            title.map(|title| format!("{status_line} ({title})"))
+        }
+        _ => Some(text.to_owned()),
+    }
+}
+
+/// The title of an HTML page.
+pub(super) fn title(page: &str) -> Option<&str> {
+    // The same length as `page`, because only ASCII letters change.
+    let lower = page.to_ascii_lowercase();
+    let start = lower.find("<title>")? + "<title>".len();
+    let end = start + lower[start..].find("</title>")?;
+    Some(page[start..end].trim()).filter(|title| !title.is_empty())
+}
+
+/// On one line, without control characters, cut at 300 characters.
+pub(super) fn clean(text: &str) -> String {
+    let visible: String =
+        text.chars().filter(|character| character.is_whitespace() || !character.is_control()).collect();
+    let line = visible.split_whitespace().collect::<Vec<_>>().join(" ");
+    match line.char_indices().nth(MESSAGE_LIMIT) {
+        None => line,
+        Some(_) => line.chars().take(MESSAGE_LIMIT - 1).chain(['…']).collect(),
+    }
+}
+
+/// The kind, from the words first: servers answer 404 or 500 to nearly everything.
+fn classify(status: u16, words: &str) -> Kind {
+    let words = words.to_lowercase();
+    let says = |any: &[&str]| any.iter().any(|part| words.contains(part));
+    let about_model = says(&["model", "repository", "snapshot", "hub"]);
+    if says(&[
+        "no models loaded",
+        "invalid model identifier",
+        "try pulling it",
+        "repository not found",
+        "cannot find an appropriate cached snapshot folder",
+        "cannot find the appropriate snapshot folder",
+        "cannot find the requested files in the disk cache",
+    ]) || (about_model && says(&["not found", "does not exist", "model_not_found", "no such file"]))
+    {
+        return Kind::ModelMissing;
+    }
+    if says(&["requires more system memory", "out of memory", "insufficient memory"]) {
+        return Kind::OutOfMemory;
+    }
+    if says(&["context size", "context length", "context window", "maximum context"]) {
+        return Kind::ContextLength;
+    }
+    if says(&["unexpected endpoint"]) {
+        return Kind::WrongUrl;
+    }
+    match status {
+        401 => Kind::Auth,
+        403 => Kind::Forbidden,
+        404 if says(&["thread died"]) => Kind::ServerCrash,
+        404 | 405 | 501 => Kind::WrongUrl,
+        499 => Kind::Canceled,
+        503 if words.contains("loading") => Kind::Loading,
+        429 | 503 => Kind::Busy,
+        502 | 504 => Kind::Proxy,
+        400..=498 => Kind::BadRequest,
+        _ => Kind::ServerCrash,
+    }
+}

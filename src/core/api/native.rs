@@ -5,10 +5,9 @@ use std::ops::ControlFlow;
 use std::time::Duration;
 
 use serde_json::Value;
-use ureq::Agent;
 use ureq::http::Response;
 
-use super::{ApiError, Client, Reply};
+use super::{ApiError, CONNECT_LIMIT, Client, Reply, configuration};
 use crate::core::config::Address;
 
 /// How much of a whole reply is read: a list of thousands of models, or a licence of many pages.
@@ -17,22 +16,11 @@ const WHOLE_LIMIT: u64 = 16 * 1024 * 1024;
 /// How long one line may be.
 const LINE_LIMIT: u64 = 1024 * 1024;
 
-/// How long a connection may take.
-const CONNECT_LIMIT: Duration = Duration::from_secs(10);
-
 impl Client {
     /// A client for the server at `address` that waits for every further byte as long as `idle`.
     pub fn with_idle_limit(address: &Address, idle: Duration) -> Self {
-        let agent = Agent::config_builder()
-            .proxy(None)
-            .max_redirects(0)
-            .max_redirects_will_error(false)
-            .http_status_as_error(false)
-            .timeout_connect(Some(CONNECT_LIMIT))
-            .timeout_per_read(Some(idle))
-            .build()
-            .new_agent();
-        Self { agent, base: address.url() }
+        let limits = configuration().timeout_connect(Some(CONNECT_LIMIT)).timeout_per_read(Some(idle));
+        Self { agent: limits.build().new_agent(), base: address.url(), silence: None }
     }
 
     /// `GET path`, and the whole reply.

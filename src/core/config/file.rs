@@ -10,7 +10,7 @@ use crate::core::files;
 use crate::core::runtimes::Table;
 
 /// Far more than any configuration, little enough to read at every start.
-const SIZE_LIMIT: u64 = 1024 * 1024;
+pub(super) const SIZE_LIMIT: u64 = 1024 * 1024;
 
 /// How long another command is waited for: such a change takes milliseconds.
 const LOCK_PATIENCE: Duration = Duration::from_secs(10);
@@ -20,19 +20,35 @@ const LOCK_RETRY: Duration = Duration::from_millis(2);
 
 /// The text of the file, which is made with its defaults when there is none.
 pub(super) fn read_or_create(path: &Path, table: Table) -> Result<String, ConfigError> {
-    if let Some(bytes) = read_bytes(path)? {
-        return into_text(path, bytes);
+    source(path, table, SIZE_LIMIT).and_then(|bytes| into_text(path, bytes))
+}
+
+/// The bytes of the file, at most `limit`; it is made with its defaults when there is none.
+pub(super) fn source(path: &Path, table: Table, limit: u64) -> Result<Vec<u8>, ConfigError> {
+    if let Some(bytes) = look(path, limit)? {
+        return Ok(bytes);
     }
     let text = template::fresh(table);
     if create(path, &text)? {
-        return Ok(text);
+        return Ok(text.into_bytes());
     }
     // Somebody else was faster.
-    read_bytes(path)?.map_or(Ok(text), |bytes| into_text(path, bytes))
+    read_bytes(path, limit)
 }
 
-/// The bytes of the file; `None` when there is none.
-pub(super) fn read_bytes(path: &Path) -> Result<Option<Vec<u8>>, ConfigError> {
+/// The text of the file, which is there.
+pub(super) fn read(path: &Path) -> Result<String, ConfigError> {
+    read_bytes(path, SIZE_LIMIT).and_then(|bytes| into_text(path, bytes))
+}
+
+/// The bytes of the file, at most `limit`, which is there.
+pub(super) fn read_bytes(path: &Path, limit: u64) -> Result<Vec<u8>, ConfigError> {
+    let missing = || ConfigError::Read { path: path.to_owned(), source: io::ErrorKind::NotFound.into() };
+    look(path, limit)?.ok_or_else(missing)
+}
+
+/// The bytes of the file, at most `limit`; `None` when there is none.
+pub(super) fn look(path: &Path, limit: u64) -> Result<Option<Vec<u8>>, ConfigError> {
     let failed = |source| ConfigError::Read { path: path.to_owned(), source };
     // Looked at before it is opened: opening a pipe would wait for its writer.
     let metadata = match fs::metadata(path) {
@@ -48,11 +64,11 @@ pub(super) fn read_bytes(path: &Path) -> Result<Option<Vec<u8>>, ConfigError> {
     if !metadata.is_file() {
         return Err(ConfigError::NotAFile { path: path.to_owned() });
     }
-    if metadata.len() > SIZE_LIMIT {
-        return Err(ConfigError::TooLarge { path: path.to_owned(), size: metadata.len(), limit: SIZE_LIMIT });
+    if metadata.len() > limit {
+        return Err(ConfigError::TooLarge { path: path.to_owned(), size: metadata.len(), limit });
     }
     let mut bytes = Vec::new();
-    File::open(path).and_then(|file| file.take(SIZE_LIMIT).read_to_end(&mut bytes)).map_err(failed)?;
+    File::open(path).and_then(|file| file.take(limit).read_to_end(&mut bytes)).map_err(failed)?;
     Ok(Some(bytes))
 }
 
@@ -66,7 +82,7 @@ pub(super) fn into_text(path: &Path, bytes: Vec<u8>) -> Result<String, ConfigErr
 }
 
 /// Makes the file and its directory; false when the file is there.
-fn create(path: &Path, text: &str) -> Result<bool, ConfigError> {
+pub(super) fn create(path: &Path, text: &str) -> Result<bool, ConfigError> {
     let failed = |source| ConfigError::Create { path: path.to_owned(), source };
     if let Some(directory) = path.parent() {
         files::make_directory(directory).map_err(failed)?;

@@ -97,6 +97,14 @@ pub(super) fn parse(text: &str, table: Table) -> (Config, Vec<Problem>) {
     (config, reader.problems)
 }
 
+/// What the text says, without defaults, as JSON; its problems when it is not valid.
+pub(super) fn to_json(text: &str, table: Table) -> Result<serde_json::Value, Vec<Problem>> {
+    let (_, problems) = parse(text, table);
+    // A valid configuration holds nothing that JSON lacks.
+    let json = Document::parse(text).ok().and_then(|document| schema::to_json(document.as_item()));
+    json.filter(|_| problems.is_empty()).ok_or(problems)
+}
+
 /// The problem that the bytes are no UTF-8 after `valid` of them.
 pub(super) fn not_utf8(bytes: &[u8], valid: usize) -> Problem {
     let before = String::from_utf8_lossy(&bytes[..valid]);
@@ -148,9 +156,9 @@ impl Reader<'_> {
     fn unknown_table(&mut self, root: &toml_edit::Table, name: &str, item: &Item) {
         let owners = if item.is_table_like() { Vec::new() } else { tables_with_key(self.table, name) };
         let fault = if owners.is_empty() {
-            unknown("table", name, &table_names(self.table))
+            unknown("table", "", name, &table_names(self.table))
         } else {
-            let valid = owners.iter().map(|owner| format!("{owner}.{name}")).collect();
+            let valid = owners.iter().map(|owner| dotted(owner, name)).collect();
             Fault::Unknown { what: "key", valid, near: true }
         };
         self.report(key_span(root, name), name.to_owned(), fault);
@@ -159,28 +167,15 @@ impl Reader<'_> {
     fn table<T>(&mut self, path: &str, item: &Item, keys: &[&'static Key<T>], owner: &mut T) {
         let Some(members) = self.members(path, item, "a table") else { return };
         for (name, item) in members.iter() {
-            match keys.iter().find(|key| key.name == name) {
-                Some(key) => {
-                    if let Err(wrongs) = key.kind.read(item, owner) {
-                        self.wrong(&dotted(path, name), wrongs);
-                    }
-                }
-                None => self.unknown_key(path, members, name, keys),
+            let Some(key) = keys.iter().find(|key| key.name == name) else {
+                let fault = unknown_key(self.table, path, name, keys);
+                self.report(key_span(members, name), dotted(path, name), fault);
+                continue;
+            };
+            if let Err(wrongs) = key.kind.read(item, owner) {
+                self.wrong(&dotted(path, name), wrongs);
             }
         }
-    }
-
-    /// A key that another table of the same runtime has is named there, before the nearest one here.
-    fn unknown_key<T>(&mut self, path: &str, members: &dyn TableLike, name: &str, keys: &[&'static Key<T>]) {
-        let names: Vec<String> = keys.iter().map(|key| key.name.to_owned()).collect();
-        let mut fault = unknown("key", name, &names);
-        let elsewhere = tables_with_key(self.table, name);
-        if let Some((stem, _)) = path.rsplit_once('_')
-            && let Some(owner) = elsewhere.iter().find(|owner| owner.starts_with(&format!("{stem}_")))
-        {
-            fault = Fault::Unknown { what: "key", valid: vec![format!("{owner}.{name}")], near: true };
-        }
-        self.report(key_span(members, name), dotted(path, name), fault);
     }
 
     fn prompts(&mut self, item: &Item, config: &mut Config) {
@@ -211,7 +206,8 @@ impl Reader<'_> {
         for (name, item) in members.iter() {
             if runtimes::find(self.table, name).is_none() {
                 let names: Vec<String> = self.table.iter().map(|runtime| runtime.name().to_owned()).collect();
-                self.report(key_span(members, name), dotted(path, name), unknown("runtime", name, &names));
+                let fault = unknown("runtime", path, name, &names);
+                self.report(key_span(members, name), dotted(path, name), fault);
             } else if let Some(model) = self.model_name(&dotted(path, name), item, "a model name") {
                 models.insert(name.to_owned(), model);
             }
@@ -298,7 +294,8 @@ pub(super) fn runtime_tables(table: Table) -> impl Iterator<Item = String> {
     table.iter().flat_map(|runtime| [server_table(*runtime), run_table(*runtime)])
 }
 
-fn table_names(table: Table) -> Vec<String> {
+/// All tables.
+pub(super) fn table_names(table: Table) -> Vec<String> {
     runtime_tables(table).chain(["prompts".to_owned(), "aliases".to_owned()]).collect()
 }
 
@@ -314,14 +311,29 @@ fn key_span(table: &dyn TableLike, name: &str) -> Range<usize> {
 }
 
 /// `path.name`, the name quoted where TOML needs it.
-pub(super) fn dotted(path: &str, name: &str) -> String {
+fn dotted(path: &str, name: &str) -> String {
     format!("{path}.{}", toml_edit::Key::new(name).display_repr())
 }
 
-/// The fault of a name that is none of `names`.
-pub(super) fn unknown(what: &'static str, name: &str, names: &[String]) -> Fault {
+/// The fault of a key that is none of `keys`. One that is near, or one that another table of the same runtime has.
+pub(super) fn unknown_key<T>(table: Table, path: &str, name: &str, keys: &[&'static Key<T>]) -> Fault {
+    let names: Vec<String> = keys.iter().map(|key| key.name.to_owned()).collect();
+    let stem = path.rsplit_once('_').map(|(stem, _)| format!("{stem}_"));
+    let elsewhere =
+        stem.and_then(|stem| tables_with_key(table, name).into_iter().find(|owner| owner.starts_with(&stem)));
+    match elsewhere {
+        Some(owner) => Fault::Unknown { what: "key", valid: vec![dotted(&owner, name)], near: true },
+        None => unknown("key", path, name, &names),
+    }
+}
+
+/// The fault of a name that is none of `names`, all of which are at `path`.
+pub(super) fn unknown(what: &'static str, path: &str, name: &str, names: &[String]) -> Fault {
     match nearest(name, names) {
-        Some(nearest) => Fault::Unknown { what, valid: vec![nearest.to_owned()], near: true },
+        Some(nearest) if path.is_empty() => {
+            Fault::Unknown { what, valid: vec![nearest.to_owned()], near: true }
+        }
+        Some(nearest) => Fault::Unknown { what, valid: vec![dotted(path, nearest)], near: true },
         None => Fault::Unknown { what, valid: names.to_vec(), near: false },
     }
 }

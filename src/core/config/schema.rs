@@ -88,7 +88,7 @@ macro_rules! field {
 static SERVER: &[Key<RuntimeConfig>] = &[
     Key {
         name: "host",
-        comment: "Where it listens: a host name or an IP address. It asks nobody for a password.",
+        comment: "Where it listens: a host name or an IP address. Whoever reaches it may use it.",
         written: Written::Active,
         kind: Kind::Host(field!(server.address.host)),
     },
@@ -363,7 +363,7 @@ impl<T> Kind<T> {
     pub(super) fn spelling(&self) -> Spelling {
         match self {
             Self::Host(_) | Self::Text(_) | Self::Name(_) | Self::Reasoning(_) => Spelling::Text,
-            Self::Texts(_) => Spelling::TomlOrText,
+            Self::Texts(_) => Spelling::TextUnless('['),
             _ => Spelling::Toml,
         }
     }
@@ -374,15 +374,6 @@ impl<T> Kind<T> {
             Self::Variables(_) => Some(Spelling::Text),
             Self::Members(_) => Some(Spelling::TomlOrText),
             _ => None,
-        }
-    }
-
-    /// The values there are, where they can be listed.
-    pub(super) fn choices(&self) -> Vec<&'static str> {
-        match self {
-            Self::Switch(_) => vec!["true", "false"],
-            Self::Reasoning(_) => Reasoning::ALL.map(Reasoning::name).to_vec(),
-            _ => Vec::new(),
         }
     }
 
@@ -425,6 +416,8 @@ pub(super) enum Spelling {
     Text,
     /// As in the file.
     Toml,
+    /// The words themselves, or, where they begin with this, as in the file.
+    TextUnless(char),
     /// As in the file, or, where that is not TOML, the words themselves.
     TomlOrText,
 }

@@ -5,7 +5,8 @@ use std::fmt::Write as _;
 use serde_json::Map;
 use toml_edit::{InlineTable, Value};
 
-use super::parse::{dotted, run_table, server_table};
+use super::key::{KeyPath, dotted};
+use super::parse::{run_table, server_table};
 use super::schema::{self, Key, PROMPT, Written, to_json};
 use super::{Alias, Config, Prompt};
 use crate::core::runtimes::Table;
@@ -26,8 +27,8 @@ const EXAMPLE_PROMPT: &str = "prompts.review";
 
 /// One table with all its keys.
 pub(super) struct Section {
-    /// The dotted name of the table.
-    pub(super) name: String,
+    /// The parts of its name.
+    pub(super) path: Vec<String>,
     pub(super) rows: Vec<Row>,
 }
 
@@ -45,14 +46,14 @@ pub(super) fn sections(config: &Config, table: Table) -> Vec<Section> {
     let runtimes = table.iter().flat_map(|runtime| {
         let owner = config.runtime(*runtime);
         [
-            Section { name: server_table(*runtime), rows: rows(schema::server_keys(*runtime), owner) },
-            Section { name: run_table(*runtime), rows: rows(schema::run_keys(*runtime), owner) },
+            Section { path: vec![server_table(*runtime)], rows: rows(schema::server_keys(*runtime), owner) },
+            Section { path: vec![run_table(*runtime)], rows: rows(schema::run_keys(*runtime), owner) },
         ]
     });
-    let prompts = config
-        .prompts
-        .iter()
-        .map(|(name, prompt)| Section { name: dotted("prompts", name), rows: rows(PROMPT.iter(), prompt) });
+    let prompts = config.prompts.iter().map(|(name, prompt)| Section {
+        path: vec!["prompts".to_owned(), name.clone()],
+        rows: rows(PROMPT, prompt),
+    });
     let aliases = (!config.aliases.is_empty()).then(|| aliases(config));
     runtimes.chain(prompts).chain(aliases).collect()
 }
@@ -72,20 +73,20 @@ fn aliases(config: &Config) -> Section {
         Alias::Everywhere(model) => Value::from(model),
         Alias::ForRuntimes(models) => models.iter().collect::<InlineTable>().into(),
     };
-    let row = |(name, alias)| Row {
-        name: toml_edit::Key::new(name).display_repr().into_owned(),
+    let row = |(name, alias): (&String, &Alias)| Row {
+        name: name.clone(),
         value: Some(value(alias)),
         comment: "",
         written: Written::Active,
     };
-    Section { name: "aliases".to_owned(), rows: config.aliases.iter().map(row).collect() }
+    Section { path: vec!["aliases".to_owned()], rows: config.aliases.iter().map(row).collect() }
 }
 
 /// The file that is made on first use.
 pub(super) fn fresh(table: Table) -> String {
     let mut text = HEAD.to_owned();
     for section in sections(&Config::default_for(table), table) {
-        let _ = write!(text, "\n[{}]\n", section.name);
+        let _ = write!(text, "\n[{}]\n", dotted(&section.path));
         push_rows(&mut text, &section.rows);
     }
     let _ = write!(text, "\n# A prompt worth keeping.\n#[{EXAMPLE_PROMPT}]\n");
@@ -110,12 +111,59 @@ fn lines(row: &Row) -> [String; 2] {
     [format!("# {}", row.comment), key]
 }
 
+/// The two lines that the fresh file has for a key.
+#[derive(Debug, Clone)]
+pub(super) struct Documented {
+    /// `# What it is.`
+    pub(super) comment: String,
+    /// `#key = value`
+    pub(super) unset: String,
+}
+
+/// How the fresh file documents a key; `None` when it does not.
+pub(super) fn documented(table: Table, key: &[String]) -> Option<Documented> {
+    let (path, name) = match key {
+        [prompts, _, name] if prompts == "prompts" => (None, name),
+        [section, name] => (Some(section), name),
+        _ => return None,
+    };
+    let rows = match path {
+        None => rows(PROMPT, &Prompt::default()),
+        Some(path) => {
+            let defaults = sections(&Config::default_for(table), table);
+            defaults.into_iter().find(|section| section.path[0] == *path)?.rows
+        }
+    };
+    let [comment, line] = lines(rows.iter().find(|row| row.name == *name)?);
+    let unset = if line.starts_with('#') { line } else { format!("#{line}") };
+    Some(Documented { comment, unset })
+}
+
+/// The value that holds for a key; `None` when it is not set and has no default.
+pub(super) fn value_at(config: &Config, table: Table, key: &KeyPath) -> Option<Value> {
+    let (name, rest) = key.parts().split_at_checked(key.table_length())?;
+    let (first, members) = rest.split_first()?;
+    let section = sections(config, table).into_iter().find(|section| section.path == name)?;
+    let value = section.rows.into_iter().find(|row| row.name == *first)?.value?;
+    members.iter().try_fold(value, |value, member| value.as_inline_table()?.get(member).cloned())
+}
+
+/// Every dotted key, also those that are not set.
+pub(super) fn keys(config: &Config, table: Table) -> Vec<String> {
+    let keys = |section: Section| {
+        let path = section.path;
+        section.rows.into_iter().map(move |row| dotted(&[path.as_slice(), &[row.name]].concat()))
+    };
+    sections(config, table).into_iter().flat_map(keys).collect()
+}
+
 /// Every key with the value that holds, as TOML.
 pub(super) fn effective_toml(config: &Config, table: Table) -> String {
     let tables = sections(config, table).into_iter().map(|section| {
-        let mut text = format!("[{}]\n", section.name);
-        for Row { name, value, .. } in section.rows {
-            let _ = match value {
+        let mut text = format!("[{}]\n", dotted(&section.path));
+        for row in section.rows {
+            let name = dotted(&[row.name]);
+            let _ = match row.value {
                 Some(value) => writeln!(text, "{name} = {value}"),
                 None => writeln!(text, "# {name} is not set"),
             };
@@ -126,12 +174,13 @@ pub(super) fn effective_toml(config: &Config, table: Table) -> String {
 }
 
 /// Every key with the value that holds, as JSON; null where a key is not set and has no default.
-pub(super) fn effective_json(config: &Config, table: Table) -> Map<String, serde_json::Value> {
-    let mut root = Map::new();
+pub(super) fn effective_json(config: &Config, table: Table) -> serde_json::Value {
+    let mut root = serde_json::json!({ "prompts": {}, "aliases": {} });
     for section in sections(config, table) {
         let json = |value: Option<Value>| value.and_then(|value| to_json(&value.into())).unwrap_or_default();
-        let members: Map<_, _> = section.rows.into_iter().map(|row| (row.name, json(row.value))).collect();
-        root.insert(section.name, members.into());
+        let place = section.path.iter().fold(&mut root, |place, name| &mut place[name.as_str()]);
+        *place =
+            section.rows.into_iter().map(|row| (row.name, json(row.value))).collect::<Map<_, _>>().into();
     }
     root
 }

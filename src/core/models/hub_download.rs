@@ -16,7 +16,7 @@ use std::time::{Duration, Instant};
 use nix::sys::signal::{Signal, killpg};
 use nix::unistd::Pid;
 
-use crate::core::install;
+use crate::core::machine;
 use crate::core::models::catalogue::{ModelError, Site, Step};
 use crate::core::models::hub_cache::{CachedModel, HubCache};
 use crate::core::programs;
@@ -122,7 +122,7 @@ impl<'a> Download<'a> {
         let needed = bytes.saturating_add(bytes / 20);
         let existing = self.cache.root().ancestors().find(|directory| directory.is_dir());
         let Some(directory) = existing else { return Ok(()) };
-        match install::free_space(directory) {
+        match machine::free_space(directory) {
             Ok(free) if free < needed => Err(ModelError::NoSpace {
                 name: self.model.name.clone(),
                 needed,

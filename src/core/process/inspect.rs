@@ -5,9 +5,14 @@
 
 #[cfg(target_os = "linux")]
 mod linux;
+#[cfg(any(test, not(target_os = "linux")))]
+mod portable;
 mod sockets;
+#[cfg(all(test, target_os = "linux"))]
+mod tests;
 
 use std::collections::HashSet;
+use std::net::SocketAddr;
 use std::time::Duration;
 
 use super::{Instance, Pid, ProcessError, ProcessId, Usage};
@@ -47,8 +52,9 @@ pub(super) trait Inspect: Sync {
     /// Every process that the system lets us see.
     fn processes(&self) -> Result<Vec<Process>, ProcessError>;
 
-    /// The children of a process, zombies included, found without looking at strangers where the system can.
-    fn children(&self, pid: i32) -> Vec<i32>;
+    /// A process and its descendants, zombies included, parents before children; found without looking at strangers
+    /// where the system can.
+    fn descendants(&self, pid: i32) -> Vec<i32>;
 
     /// Whether the environment with which the process was started holds `FUSION_INSTANCE=instance`; false where
     /// the system does not let us see it.
@@ -68,11 +74,19 @@ pub(super) trait Inspect: Sync {
 
     /// Those of the sockets (by their `id`) that the process has.
     fn sockets_of(&self, pid: i32, sockets: &[u64]) -> Vec<u64>;
+
+    /// Whether somebody accepts connections who is not among [`Inspect::listening`], because the system hides him.
+    fn accepts(&self, _target: SocketAddr) -> bool {
+        false
+    }
 }
 
 /// The platform's own.
 pub(super) fn native() -> &'static dyn Inspect {
-    &linux::Linux
+    #[cfg(target_os = "linux")]
+    return &linux::Linux;
+    #[cfg(not(target_os = "linux"))]
+    return &portable::Portable;
 }
 
 /// Who has this PID now; `None` when nobody or a zombie.
@@ -155,12 +169,12 @@ pub(super) fn members(inspect: &dyn Inspect, instance: Instance<'_>) -> Result<V
     Ok(checked.collect())
 }
 
-/// A process and its descendants, parents before children.
-pub(super) fn tree(inspect: &dyn Inspect, root: Option<i32>) -> Vec<i32> {
-    let mut found: Vec<i32> = root.into_iter().collect();
+/// A process and its descendants, parents before children, zombies included.
+fn descendants(root: i32, children: impl Fn(i32) -> Vec<i32>) -> Vec<i32> {
+    let mut found = vec![root];
     let mut next = 0;
     while let Some(pid) = found.get(next) {
-        for child in inspect.children(*pid) {
+        for child in children(*pid) {
             // PIDs are reused while this runs, so that a child may seem to be its own ancestor.
             if !found.contains(&child) {
                 found.push(child);
@@ -171,12 +185,17 @@ pub(super) fn tree(inspect: &dyn Inspect, root: Option<i32>) -> Vec<i32> {
     found
 }
 
+#[cfg(not(target_os = "macos"))]
+fn children_among(everyone: &[Process], parent: i32) -> Vec<i32> {
+    everyone.iter().filter(|process| process.parent == parent).map(|process| process.pid).collect()
+}
+
 /// See [`ProcessDriver::usage`](super::ProcessDriver::usage).
 pub(super) fn usage(inspect: &dyn Inspect, process: &ProcessId) -> Option<Usage> {
     let now = inspect.process(process.pid.as_raw()).ok()??;
     let same = !now.zombie && is_same(inspect, process).ok()?;
     let uptime = inspect.age(&now).filter(|_| same)?;
-    let tree = tree(inspect, Some(now.pid));
+    let tree = inspect.descendants(now.pid);
     let (memory_bytes, cpu_time) = tree
         .into_iter()
         .filter_map(|pid| inspect.resources(pid))

@@ -62,7 +62,7 @@ impl ProcessDriver for UnixDriver {
         isolate(&mut command);
         reap_children()?;
         let mut child = command.spawn().map_err(|error| spawn_error(spec, error))?;
-        match identity(inspect::native(), &child) {
+        match identity(inspect::native(), &mut child) {
             Ok(id) => Ok(Box::new(UnixChild { id, child })),
             Err(error) => {
                 // What cannot be identified cannot be stopped later either. It is a child, so the PID is still its.
@@ -133,15 +133,17 @@ fn default_action() -> SigAction {
 }
 
 /// Reads who a child is: not reaped yet, so nobody else can have its PID.
-fn identity(inspect: &dyn Inspect, child: &std::process::Child) -> Result<ProcessId, ProcessError> {
+fn identity(inspect: &dyn Inspect, child: &mut std::process::Child) -> Result<ProcessId, ProcessError> {
+    let number = i64::from(child.id());
+    let pid = Pid::try_from(number).map_err(|error| system("start a process")(io::Error::other(error)))?;
     let boot_id = inspect.boot_id()?;
-    let process =
-        i32::try_from(child.id()).ok().and_then(|pid| inspect.process(pid).transpose()).transpose()?;
-    let identity = process.and_then(|process| {
-        let pid = Pid::try_from(i64::from(process.pid)).ok()?;
-        Some(ProcessId { pid, start_time: process.start_time, boot_id })
-    });
-    identity.ok_or_else(|| system("look at the process that was started")(io::ErrorKind::NotFound.into()))
+    let start_time = match inspect.process(pid.as_raw())? {
+        Some(process) => process.start_time,
+        // It ended at once, and this system hides zombies. No process that lives has started at 0.
+        None if child.try_wait().map_err(system("wait for the process"))?.is_some() => 0,
+        None => return Err(system("look at the process that was started")(io::ErrorKind::NotFound.into())),
+    };
+    Ok(ProcessId { pid, start_time, boot_id })
 }
 
 /// Has the child cut what ties it to this process between fork and exec.

@@ -11,7 +11,7 @@ use std::time::Duration;
 use nix::time::{ClockId, clock_gettime};
 use nix::unistd::{SysconfVar, sysconf};
 
-use super::{Inspect, Process, Resources, Socket};
+use super::{Inspect, Process, Resources, Socket, children_among, descendants};
 use crate::core::process::{INSTANCE_VARIABLE, ProcessError};
 
 /// The kernel that this runs on.
@@ -103,11 +103,13 @@ impl Inspect for Linux {
         Ok(processes)
     }
 
-    fn children(&self, pid: i32) -> Vec<i32> {
-        children_of_threads(pid).unwrap_or_else(|| {
-            let all = self.processes().unwrap_or_default();
-            all.iter().filter(|process| process.parent == pid).map(|process| process.pid).collect()
-        })
+    fn descendants(&self, pid: i32) -> Vec<i32> {
+        // Absent where the kernel was built without it (CONFIG_PROC_CHILDREN).
+        if Path::new("/proc/thread-self/children").exists() {
+            return descendants(pid, children_of_threads);
+        }
+        let everyone = self.processes().unwrap_or_default();
+        descendants(pid, |pid| children_among(&everyone, pid))
     }
 
     fn has_instance(&self, pid: i32, instance: &str) -> bool {
@@ -148,22 +150,13 @@ impl Inspect for Linux {
     }
 }
 
-/// From `/proc/PID/task/TID/children`, which looks at no other process; `None` where the kernel was built without
-/// it (`CONFIG_PROC_CHILDREN`).
-fn children_of_threads(pid: i32) -> Option<Vec<i32>> {
-    let mut children = Vec::new();
-    let Ok(threads) = fs::read_dir(format!("/proc/{pid}/task")) else { return Some(children) };
-    for thread in threads.flatten() {
-        match fs::read_to_string(thread.path().join("children")) {
-            Ok(text) => {
-                children.extend(text.split_ascii_whitespace().filter_map(|pid| pid.parse::<i32>().ok()));
-            }
-            // The thread lives, so it is the file that the kernel does not have.
-            Err(_) if thread.path().join("stat").exists() => return None,
-            Err(_) => {}
-        }
-    }
-    Some(children)
+/// A child belongs to the thread that made it. No other process is looked at.
+fn children_of_threads(pid: i32) -> Vec<i32> {
+    let threads = fs::read_dir(format!("/proc/{pid}/task")).into_iter().flatten().flatten();
+    let lists = threads.filter_map(|thread| fs::read_to_string(thread.path().join("children")).ok());
+    lists
+        .flat_map(|list| list.split_ascii_whitespace().filter_map(|pid| pid.parse().ok()).collect::<Vec<_>>())
+        .collect()
 }
 
 /// The links in `/proc/PID/fd` read `socket:[INODE]`.
@@ -181,4 +174,42 @@ fn ticks_to_time(ticks: u64) -> Option<Duration> {
     let per_second = system_value(SysconfVar::CLK_TCK)?;
     let nanoseconds = (ticks % per_second) * 1_000_000_000 / per_second;
     Some(Duration::from_secs(ticks / per_second) + Duration::from_nanos(nanoseconds))
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+
+    const AFTER_NAME: &str =
+        "S 7 8 9 0 -1 4194560 1 0 0 0 11 22 0 0 20 0 1 0 987654 8192 321 18446744073709551615 1 1 0 0 0";
+
+    #[test]
+    fn a_name_may_look_like_the_rest() {
+        for name in ["sleep", "a b", ") S 1 1 1", "(((", "x) Z 1 (y", "\n) R 2 2 2 2", "\u{ff}"] {
+            let line = format!("42 ({name}) {AFTER_NAME}");
+            let expected =
+                Stat { state: 'S', parent: 7, session: 9, ticks: 33, start_time: 987_654, pages: 321 };
+            assert_eq!(Stat::parse(line.as_bytes()), Some(expected), "{name}");
+        }
+    }
+
+    #[test]
+    fn half_a_line_is_no_fact() {
+        let whole = format!("42 (sleep) {AFTER_NAME}");
+        let needed = whole.find(" 18446744073709551615").unwrap();
+        for length in 0..needed {
+            let half = Stat::parse(&whole.as_bytes()[..length]);
+            // Cut inside its last number, a line cannot be told from one that is whole; the kernel never cuts it.
+            assert!(half.is_none() || length > needed - 3, "{length}");
+        }
+    }
+
+    proptest! {
+        #[test]
+        fn no_line_is_fatal(bytes in proptest::collection::vec(any::<u8>(), 0..300)) {
+            let _ = Stat::parse(&bytes);
+        }
+    }
 }

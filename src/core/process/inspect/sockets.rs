@@ -1,9 +1,9 @@
 //! Who answers at an address: which sockets get its connections, and whose they are.
 
 use std::collections::HashSet;
-use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, ToSocketAddrs};
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr, ToSocketAddrs};
 
-use super::{Inspect, Known, tree};
+use super::{Inspect, Known};
 use crate::core::config::Address;
 use crate::core::process::{Instance, Listener, Pid, ProcessError};
 
@@ -31,6 +31,9 @@ pub(in crate::core::process) fn listener(
     let sockets = || inspect.listening(address.port).map(|sockets| answering(&sockets, &targets));
     let mut open = sockets()?;
     for _ in 0..ATTEMPTS {
+        if open.is_empty() {
+            break;
+        }
         let found = owner(inspect, &open, ours)?;
         if found != Listener::Hidden {
             return Ok(found);
@@ -42,7 +45,8 @@ pub(in crate::core::process) fn listener(
         }
         open = now;
     }
-    Ok(if open.is_empty() { Listener::Nobody } else { Listener::Hidden })
+    let accepts = |target: &IpAddr| inspect.accepts(SocketAddr::new(*target, address.port));
+    Ok(if open.is_empty() && !targets.iter().any(accepts) { Listener::Nobody } else { Listener::Hidden })
 }
 
 /// `Hidden` also when nobody is found.
@@ -59,7 +63,8 @@ fn owner(
         !held.is_empty()
     };
     let known = ours.map(|instance| Known::of(inspect, instance)).transpose()?;
-    let near = tree(inspect, known.as_ref().and_then(Known::leader));
+    let leader = known.as_ref().and_then(Known::leader);
+    let near = leader.map(|leader| inspect.descendants(leader)).unwrap_or_default();
     let mut our_pid = None;
     for pid in near {
         if has_one_of(pid, &mut left) {

@@ -161,3 +161,74 @@ fn read_line(line: &str, port: u16) -> Option<Socket> {
     };
     Some(Socket { address, only_v6: false, id })
 }
+
+#[cfg(test)]
+mod tests {
+    use std::net::TcpListener;
+
+    use proptest::prelude::*;
+
+    use super::*;
+
+    fn sorted(mut sockets: Vec<Socket>) -> Vec<Socket> {
+        sockets.sort_by_key(|socket| (socket.address, socket.id));
+        sockets
+    }
+
+    #[test]
+    fn netlink_and_the_tables_agree() {
+        let first = TcpListener::bind("127.0.0.1:0").unwrap();
+        let port = first.local_addr().unwrap().port();
+        let _second = TcpListener::bind(("127.0.0.2", port)).unwrap();
+        let found = sorted(ask(AF_INET, port).unwrap());
+        let addresses: Vec<IpAddr> = found.iter().map(|socket| socket.address).collect();
+        assert_eq!(addresses, [IpAddr::from([127, 0, 0, 1]), IpAddr::from([127, 0, 0, 2])]);
+        assert_eq!(found, sorted(read_tables(port).unwrap()));
+    }
+
+    #[test]
+    fn a_line_of_the_tables_is_read_when_it_listens_at_the_port() {
+        let listens =
+            "0: 0100007F:1F90 00000000:0000 0A 00000000:00000000 00:00000000 00000000 0 0 4242 1 0 100 0";
+        let socket = Socket { address: IpAddr::from([127, 0, 0, 1]), only_v6: false, id: 4242 };
+        if cfg!(target_endian = "little") {
+            assert_eq!(read_line(listens, 8080), Some(socket));
+        }
+        assert_eq!(read_line(listens, 8081), None);
+        assert_eq!(read_line(&listens.replace(" 0A ", " 01 "), 8080), None);
+        assert_eq!(read_line("  sl  local_address rem_address   st tx_queue rx_queue", 8080), None);
+        assert_eq!(read_line("0: 01:1F90 0:0 0A 0:0 0:0 0 0 0 4242", 8080), None);
+    }
+
+    #[test]
+    fn what_the_kernel_refuses_is_an_error() {
+        let mut reply = Vec::new();
+        reply.extend(36_u32.to_ne_bytes());
+        reply.extend(u16::try_from(NLMSG_ERROR).unwrap().to_ne_bytes());
+        reply.extend([0; 10]);
+        reply.extend((-nix::libc::ENOENT).to_ne_bytes());
+        reply.extend([0; 16]);
+        let error = read_messages(&reply, &mut Vec::new()).unwrap_err();
+        assert_eq!(error.raw_os_error(), Some(nix::libc::ENOENT));
+    }
+
+    proptest! {
+        #[test]
+        fn no_reply_is_fatal(reply in proptest::collection::vec(any::<u8>(), 0..400)) {
+            let _ = read_messages(&reply, &mut Vec::new());
+        }
+
+        #[test]
+        fn no_message_is_fatal(mut reply in proptest::collection::vec(any::<u8>(), 16..400)) {
+            let length = u32::try_from(reply.len()).unwrap();
+            reply[..4].copy_from_slice(&length.to_ne_bytes());
+            reply[4..6].copy_from_slice(&SOCK_DIAG_BY_FAMILY.to_ne_bytes());
+            let _ = read_messages(&reply, &mut Vec::new());
+        }
+
+        #[test]
+        fn no_line_is_fatal(line in ".{0,200}", port: u16) {
+            let _ = read_line(&line, port);
+        }
+    }
+}

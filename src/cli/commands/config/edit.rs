@@ -1,0 +1,154 @@
+//! `fusion config edit`: the file in an editor, or a link to it in the project.
+
+use std::ffi::OsStr;
+use std::io;
+use std::path::{Path, PathBuf};
+use std::process::Command;
+
+use nix::sys::signal::Signal;
+
+use crate::cli::Context;
+use crate::cli::error::{Exit, Failure};
+use crate::core::config::{Config, ConfigError, edit as change};
+use crate::core::files;
+use crate::core::process::signals;
+
+/// The link that is made in the project.
+const LINK: &str = "fusion.toml";
+
+/// Open the file in your editor, or link to it from your project
+///
+/// On a terminal, `$VISUAL` or `$EDITOR` opens a copy, which takes the file's place when it is valid. Without a
+/// terminal or an editor, or with `--link`, a symbolic link `fusion.toml` to the file is made in
+/// `$FUSION_PROJECT_ROOT`, or in the current directory.
+#[derive(Debug, clap::Args)]
+pub(super) struct Args {
+    /// Make the link, even where there is an editor
+    #[arg(long)]
+    link: bool,
+}
+
+pub(super) fn run(context: &Context, args: &Args) -> Result<(), Failure> {
+    let environment = &context.environment;
+    let on_terminal = environment.stdin_is_terminal && environment.stdout_is_terminal;
+    if args.link || !on_terminal {
+        return link(context);
+    }
+    if let Some(editor) = &environment.editor {
+        return in_editor(context, editor);
+    }
+    context.ui.note("neither VISUAL nor EDITOR names an editor, so this makes a link");
+    link(context)
+}
+
+fn link(context: &Context) -> Result<(), Failure> {
+    let file = context.paths.config_file();
+    if let (_, Some(error @ ConfigError::Create { .. })) = Config::load_sound(&file, context.table) {
+        return Err(error.into());
+    }
+    let directory = project_root(context)?;
+    let link = directory.join(LINK);
+    let said = format!("{} -> {}\n", link.display(), file.display());
+    match std::os::unix::fs::symlink(&file, &link) {
+        Ok(()) => context.ui.result(&said),
+        Err(error) if error.kind() != io::ErrorKind::AlreadyExists => {
+            Err(failed("make the link", &link, &error))
+        }
+        Err(_) if leads_to(&link, &file) => context.ui.result(&said),
+        Err(_) => Err(Failure::new(
+            Exit::Failed,
+            format!("{} is there already, and is not a link to {}", link.display(), file.display()),
+        )
+        .hint("move it away, or set FUSION_PROJECT_ROOT to another directory")),
+    }
+}
+
+fn project_root(context: &Context) -> Result<PathBuf, Failure> {
+    let environment = &context.environment;
+    let current = environment.current_dir.as_deref();
+    match (&environment.project_root, current) {
+        (Some(root), _) if root.is_absolute() => Ok(root.clone()),
+        (Some(root), Some(current)) => Ok(current.join(root)),
+        (None, Some(current)) => Ok(current.to_owned()),
+        (_, None) => Err(Failure::new(Exit::Failed, "the current directory does not exist any more")
+            .hint("change to another one, or set FUSION_PROJECT_ROOT to an absolute directory")),
+    }
+}
+
+fn leads_to(link: &Path, file: &Path) -> bool {
+    let Ok(target) = link.read_link() else { return false };
+    target == file
+        || link.canonicalize().is_ok_and(|target| file.canonicalize().is_ok_and(|file| target == file))
+}
+
+fn in_editor(context: &Context, editor: &OsStr) -> Result<(), Failure> {
+    let file = context.paths.config_file();
+    let (before, unmade) = Config::source(&file, context.table)?;
+    if let Some(error) = unmade {
+        return Err(error.into());
+    }
+    let copy = copy_for_editor(&file, &before)?;
+    loop {
+        open(editor, &copy)?;
+        let after = std::fs::read(&copy).map_err(|error| failed("read", &copy, &error))?;
+        if after == before {
+            files::remove(&copy).map_err(|error| Failure::of(Exit::Failed, &error))?;
+            context.ui.note("nothing was changed");
+            return Ok(());
+        }
+        let text = match Config::validate(&copy, after, context.table) {
+            Ok(text) => text,
+            Err(error) => {
+                context.ui.failure(&Failure { hint: None, ..Failure::of_config(&error, usize::MAX) });
+                if context.ui.confirm("Edit it again?", true) {
+                    continue;
+                }
+                return Err(Failure::new(Exit::Usage, format!("{} was not changed", file.display()))
+                    .hint(format!("what you wrote is in {}", copy.display())));
+            }
+        };
+        change::replace(&file, &before, &text)
+            .map_err(|error| Failure::from(error).hint(format!("what you wrote is in {}", copy.display())))?;
+        files::remove(&copy).map_err(|error| Failure::of(Exit::Failed, &error))?;
+        return context.ui.result(&format!("{} is changed\n", file.display()));
+    }
+}
+
+/// A private copy next to the file, with a name that editors know as TOML.
+fn copy_for_editor(file: &Path, bytes: &[u8]) -> Result<PathBuf, Failure> {
+    let directory = file.parent().unwrap_or(Path::new("."));
+    let copy = tempfile::Builder::new().prefix("config.edit.").suffix(".toml").tempfile_in(directory);
+    let kept = copy.and_then(|copy| {
+        std::fs::write(copy.path(), bytes)?;
+        copy.into_temp_path().keep().map_err(io::Error::from)
+    });
+    kept.map_err(|error| failed("make a copy in", directory, &error))
+}
+
+/// Through a shell, as git does it: the variable may hold arguments and quotes.
+fn open(editor: &OsStr, copy: &Path) -> Result<(), Failure> {
+    let mut script = editor.to_owned();
+    script.push(" \"$@\"");
+    // Ctrl-C belongs to the editor while it runs.
+    let signals = signals::remember();
+    let status = Command::new("/bin/sh").arg("-c").arg(script).arg(editor).arg(copy).status();
+    drop(signals);
+    if matches!(signals::pending(), Some(Signal::SIGTERM | Signal::SIGHUP)) {
+        return Err(
+            Failure::new(Exit::Interrupted, "").hint(format!("what you wrote is in {}", copy.display()))
+        );
+    }
+    let name = editor.to_string_lossy();
+    match status {
+        Ok(status) if status.success() => Ok(()),
+        Ok(status) => Err(Failure::new(Exit::Failed, format!("the editor `{name}` failed: {status}"))
+            .hint(format!("the file was not changed; what you wrote is in {}", copy.display()))),
+        Err(error) => Err(failed("run", Path::new("/bin/sh"), &error)),
+    }
+}
+
+fn failed(action: &str, path: &Path, error: &io::Error) -> Failure {
+    let mut failure = Failure::new(Exit::Failed, format!("cannot {action} {}", path.display()));
+    failure.causes.push(error.to_string());
+    failure
+}

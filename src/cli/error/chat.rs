@@ -1,0 +1,83 @@
+//! Why a prompt got no answer: words, hint and exit code.
+
+use std::time::Duration;
+
+use super::{Exit, Failure};
+use crate::core::api::ApiError;
+use crate::core::api::chat::ChatError;
+use crate::core::api::error::{Kind, ServerError};
+use crate::core::runtimes::Runtime;
+
+/// Who was asked, for the words of a failure.
+#[derive(Clone, Copy)]
+pub struct Asked<'a> {
+    /// The runtime.
+    pub runtime: &'a dyn Runtime,
+    /// The model, as the server was told of it.
+    pub model: &'a str,
+    /// How long it was waited for.
+    pub silence: Duration,
+}
+
+impl Failure {
+    /// There is no answer, or no complete one.
+    pub fn chat(error: &ChatError, asked: &Asked<'_>) -> Self {
+        let name = asked.runtime.name();
+        let log = format!("its log may say why: `fusion {name} log`");
+        match error {
+            ChatError::Api(error) => Self::api(error, asked),
+            ChatError::Server(error) => Self::server(error, asked),
+            ChatError::Receiver(error) => Self::output(error),
+            ChatError::Cut | ChatError::Empty => Self::of(Exit::RequestFailed, error).hint(log),
+            _ => Self::of(Exit::RequestFailed, error),
+        }
+    }
+
+    /// The exchange with a server failed.
+    pub fn api(error: &ApiError, asked: &Asked<'_>) -> Self {
+        let name = asked.runtime.name();
+        match error {
+            ApiError::Connect { .. } => {
+                Self::of(Exit::NotRunning, error).hint(format!("start it with `fusion {name} up`"))
+            }
+            ApiError::TimedOut { address } => Self::new(
+                Exit::TimedOut,
+                format!("timed out: nothing came from {address} for {} s", asked.silence.as_secs_f64()),
+            )
+            .hint("--timeout SECONDS waits longer"),
+            ApiError::Closed { .. } => {
+                Self::of(Exit::RequestFailed, error).hint(format!("its log may say why: `fusion {name} log`"))
+            }
+            ApiError::Protocol { .. } => Self::of(Exit::RequestFailed, error),
+        }
+    }
+
+    /// A server says what is wrong.
+    fn server(error: &ServerError, asked: &Asked<'_>) -> Self {
+        let name = asked.runtime.name();
+        let title = asked.runtime.title();
+        let message = match error.status {
+            200 => format!("{title}: {error}"),
+            _ if error.message.starts_with("HTTP ") => format!("{title}: {error}"),
+            status => format!("{title}: {error} (HTTP {status})"),
+        };
+        let exit = if error.kind == Kind::ModelMissing { Exit::ModelMissing } else { Exit::RequestFailed };
+        let hint = match error.kind {
+            Kind::ModelMissing => format!("fetch it with `{}`", asked.runtime.fetch_command(asked.model)),
+            Kind::Auth | Kind::Forbidden => {
+                "it wants to know who asks, which fusion cannot tell it".to_owned()
+            }
+            Kind::Busy => "it has too much to do; try again".to_owned(),
+            Kind::Loading => "it is loading the model; try again in a while".to_owned(),
+            Kind::ContextLength => "shorten the prompt, or give the server a longer context".to_owned(),
+            Kind::OutOfMemory => "choose a smaller model, or a shorter context".to_owned(),
+            Kind::Proxy => "something other than the model server may have answered".to_owned(),
+            Kind::ServerCrash => format!("its log may say why: `fusion {name} log`"),
+            Kind::WrongUrl | Kind::Redirect => {
+                format!("is it {title} that listens there? See `fusion config show`")
+            }
+            Kind::BadRequest | Kind::Canceled => return Self::new(exit, message),
+        };
+        Self::new(exit, message).hint(hint)
+    }
+}

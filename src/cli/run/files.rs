@@ -1,0 +1,136 @@
+//! What is put beside the words of a prompt: text, and images, told apart by their content.
+
+use std::fs::File;
+use std::io::Read;
+use std::path::Path;
+
+use crate::cli::error::{Exit, Failure};
+
+/// How large a file, or standard input, may be: more than the context of any model holds, and a photo fits.
+pub(super) const LIMIT: u64 = 20 << 20;
+
+/// The content of one file.
+#[derive(Debug, PartialEq, Eq)]
+pub(super) enum Attachment {
+    /// Text.
+    Text(String),
+    /// An image, as a `data:` URL.
+    Image(String),
+}
+
+/// Reads a file.
+pub(super) fn read(path: &Path) -> Result<Attachment, Failure> {
+    let name = path.display().to_string();
+    let mut bytes = Vec::new();
+    let read = File::open(path).and_then(|file| file.take(LIMIT + 1).read_to_end(&mut bytes));
+    read.map_err(|error| Failure::of(Exit::Failed, &error).about(format!("cannot read {name}")))?;
+    attachment(&name, bytes)
+}
+
+/// What `bytes`, which come from `name`, are.
+pub(super) fn attachment(name: &str, bytes: Vec<u8>) -> Result<Attachment, Failure> {
+    if bytes.len() as u64 > LIMIT {
+        let message = format!("{name} is larger than {} MiB, which is the limit", LIMIT >> 20);
+        return Err(Failure::new(Exit::Failed, message));
+    }
+    if let Some(kind) = image_type(&bytes) {
+        return Ok(Attachment::Image(format!("data:{kind};base64,{}", base64(&bytes))));
+    }
+    String::from_utf8(bytes).map(Attachment::Text).map_err(|error| {
+        let place = error.utf8_error().valid_up_to();
+        let message = format!("{name} is neither UTF-8 text (see byte {place}) nor a known image");
+        Failure::new(Exit::Failed, message).hint("images may be PNG, JPEG, GIF or WebP")
+    })
+}
+
+/// The media type of an image, by the bytes with which its format begins: those that models are given.
+fn image_type(bytes: &[u8]) -> Option<&'static str> {
+    match bytes {
+        [0x89, b'P', b'N', b'G', b'\r', b'\n', 0x1a, b'\n', ..] => Some("image/png"),
+        [0xff, 0xd8, 0xff, ..] => Some("image/jpeg"),
+        [b'G', b'I', b'F', b'8', b'7' | b'9', b'a', ..] => Some("image/gif"),
+        [b'R', b'I', b'F', b'F', _, _, _, _, b'W', b'E', b'B', b'P', ..] => Some("image/webp"),
+        _ => None,
+    }
+}
+
+/// RFC 4648, section 4.
+fn base64(bytes: &[u8]) -> String {
+    const ALPHABET: &[u8; 64] = b"ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789+/";
+    let mut text = String::with_capacity(bytes.len().div_ceil(3) * 4);
+    for group in bytes.chunks(3) {
+        let byte = |index: usize| u32::from(group.get(index).copied().unwrap_or_default());
+        let bits = byte(0) << 16 | byte(1) << 8 | byte(2);
+        for place in 0..4 {
+            let digit = ALPHABET[(bits >> (18 - 6 * place) & 63) as usize];
+            text.push(if place <= group.len() { char::from(digit) } else { '=' });
+        }
+    }
+    text
+}
+
+/// Text with its name, in a fence longer than any in it.
+pub(super) fn quote(name: &str, text: &str) -> String {
+    let longest = text.split(|character| character != '`').map(str::len).max().unwrap_or_default();
+    let fence = "`".repeat(longest.max(2) + 1);
+    let end = if text.is_empty() || text.ends_with('\n') { "" } else { "\n" };
+    format!("{name}:\n{fence}\n{text}{end}{fence}")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn base64_is_that_of_the_rfc() {
+        // RFC 4648, section 10.
+        for (text, encoded) in [
+            ("", ""),
+            ("f", "Zg=="),
+            ("fo", "Zm8="),
+            ("foo", "Zm9v"),
+            ("foob", "Zm9vYg=="),
+            ("fooba", "Zm9vYmE="),
+            ("foobar", "Zm9vYmFy"),
+        ] {
+            assert_eq!(base64(text.as_bytes()), encoded);
+        }
+        assert_eq!(base64(&[0xff, 0xfb, 0xbf]), "//u/");
+    }
+
+    #[test]
+    fn an_image_is_known_by_its_content() {
+        let image = |bytes: &[u8]| attachment("notes.txt", bytes.to_vec()).unwrap();
+        assert_eq!(
+            image(b"\x89PNG\r\n\x1a\n"),
+            Attachment::Image("data:image/png;base64,iVBORw0KGgo=".to_owned())
+        );
+        for (bytes, kind) in [
+            (&b"\xff\xd8\xff\xe0"[..], "image/jpeg"),
+            (b"GIF89a", "image/gif"),
+            (b"RIFF\x01\x00\x00\x00WEBPVP8 ", "image/webp"),
+        ] {
+            assert!(
+                matches!(image(bytes), Attachment::Image(url) if url.starts_with(&format!("data:{kind};")))
+            );
+        }
+        assert_eq!(image(b"RIFFed"), Attachment::Text("RIFFed".to_owned()));
+    }
+
+    #[test]
+    fn a_fence_is_longer_than_any_in_the_text() {
+        assert_eq!(quote("a.md", "one\n"), "a.md:\n```\none\n```");
+        assert_eq!(quote("a.md", "````rust\n````"), "a.md:\n`````\n````rust\n````\n`````");
+    }
+
+    #[test]
+    fn binary_data_and_huge_files_are_refused_by_name() {
+        let failure = attachment("a.bin", b"ab\xff".to_vec()).unwrap_err();
+        assert_eq!(failure.message, "a.bin is neither UTF-8 text (see byte 2) nor a known image");
+        let huge = vec![b' '; usize::try_from(LIMIT).unwrap() + 1];
+        assert_eq!(
+            attachment("a.txt", huge).unwrap_err().message,
+            "a.txt is larger than 20 MiB, which is the limit"
+        );
+    }
+}

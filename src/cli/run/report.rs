@@ -1,0 +1,131 @@
+//! What is said of an answer besides its text: the object of `--json`, statistics, warnings.
+
+use std::time::Duration;
+
+use serde::Serialize;
+
+use super::sink::Sink;
+use crate::cli::ui::Ui;
+use crate::core::api::chat::{Answer, ToolCall, Usage};
+
+/// The fewest visible characters of a prompt from which a cut by the server is judged.
+const JUDGED_PROMPT: usize = 2_000;
+
+/// More visible characters than this to a token are in no language that a model knows: prose has about 4, code 3.
+const CHARACTERS_PER_TOKEN: u64 = 7;
+
+/// The object that `--json` prints.
+#[derive(Debug, Serialize)]
+pub(super) struct Report<'a> {
+    runtime: &'a str,
+    model: &'a str,
+    text: &'a str,
+    reasoning: &'a str,
+    finish_reason: Option<&'a str>,
+    usage: Option<Usage>,
+    timing: Timing,
+    #[serde(skip_serializing_if = "<[_]>::is_empty")]
+    tool_calls: &'a [ToolCall],
+}
+
+/// How long the answer took.
+#[derive(Debug, Clone, Copy, Serialize)]
+pub(super) struct Timing {
+    first_token_ms: Option<f64>,
+    total_ms: f64,
+    /// Of the answer, from its first piece to its end; of an answer that came as a whole, from the request on.
+    tokens_per_second: Option<f64>,
+}
+
+impl Timing {
+    pub(super) fn new(
+        first: Option<Duration>,
+        total: Duration,
+        usage: Option<Usage>,
+        streamed: bool,
+    ) -> Self {
+        let spent = if streamed { total.saturating_sub(first.unwrap_or_default()) } else { total };
+        let tokens = usage.map(|usage| usage.completion_tokens).filter(|tokens| *tokens > 0);
+        #[allow(clippy::cast_precision_loss)] // No answer has 2^52 tokens.
+        let speed =
+            tokens.map(|tokens| tokens as f64 / spent.as_secs_f64()).filter(|speed| speed.is_finite());
+        Self {
+            first_token_ms: first.map(milliseconds),
+            total_ms: milliseconds(total),
+            tokens_per_second: speed.map(|speed| (speed * 10.0).round() / 10.0),
+        }
+    }
+
+    /// For people: `first token after 0.21 s, 63.4 tokens/s, 24 + 180 tokens, 3.0 s in all`.
+    pub(super) fn in_words(&self, usage: Option<Usage>) -> String {
+        let mut parts = Vec::new();
+        if let Some(first) = self.first_token_ms {
+            parts.push(format!("first token after {:.2} s", first / 1000.0));
+        }
+        if let Some(speed) = self.tokens_per_second {
+            parts.push(format!("{speed:.1} tokens/s"));
+        }
+        if let Some(usage) = usage {
+            parts.push(format!(
+                "{} tokens of prompt, {} of answer",
+                usage.prompt_tokens, usage.completion_tokens
+            ));
+        }
+        parts.push(format!("{:.2} s in all", self.total_ms / 1000.0));
+        parts.join(", ")
+    }
+}
+
+fn milliseconds(duration: Duration) -> f64 {
+    (duration.as_secs_f64() * 10_000.0).round() / 10.0
+}
+
+/// The object of `--json`, on one line.
+pub(super) fn json(runtime: &str, model: &str, sink: &Sink, answer: &Answer, timing: Timing) -> String {
+    let report = Report {
+        runtime,
+        model,
+        text: sink.text.as_deref().unwrap_or_default(),
+        reasoning: sink.reasoning.as_deref().unwrap_or_default(),
+        finish_reason: answer.finish_reason.as_deref(),
+        usage: answer.usage,
+        timing,
+        tool_calls: &answer.tool_calls,
+    };
+    // Plain data without maps cannot fail to be written as JSON.
+    serde_json::to_string(&report).map(|line| line + "\n").unwrap_or_default()
+}
+
+/// Warns of what a reader of the answer should know.
+pub(super) fn warn(ui: &Ui, answer: &Answer, has_text: bool, prompt: &str) {
+    for call in &answer.tool_calls {
+        ui.warning(&format!(
+            "the model asks for the tool {}({}), which is not called",
+            call.name, call.arguments
+        ));
+    }
+    match answer.finish_reason.as_deref() {
+        Some("length") if has_text => {
+            ui.warning("the answer was cut at the token limit; --max-tokens raises it");
+        }
+        Some("length") => {
+            ui.warning("the token limit was reached before the answer began; --max-tokens raises it");
+        }
+        Some("content_filter") => ui.warning("the server withheld a part of the answer (content_filter)"),
+        _ if !has_text && answer.tool_calls.is_empty() => ui.warning("the model returned an empty answer"),
+        _ => {}
+    }
+    let visible = prompt.chars().filter(|character| !character.is_whitespace()).count();
+    if let Some(usage) = answer.usage
+        && usage.prompt_tokens > 0
+        && visible > JUDGED_PROMPT
+        && visible as u64 > usage.prompt_tokens * CHARACTERS_PER_TOKEN
+    {
+        ui.warning(&format!(
+            "the server counted {} tokens in a prompt of {} characters: it has probably cut the prompt to its \
+             context length",
+            usage.prompt_tokens,
+            prompt.chars().count()
+        ));
+    }
+}

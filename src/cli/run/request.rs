@@ -1,0 +1,75 @@
+//! The body of the request: the configuration, a kept prompt over it, the command line over both.
+
+use serde_json::{Map, Value, json};
+
+use super::Args;
+use crate::core::config::{Prompt, RunConfig};
+use crate::core::runtimes::Runtime;
+
+/// The body of `POST /v1/chat/completions`, without a field that is null: `mlx_lm.server` stumbles over those.
+pub(super) fn body(
+    runtime: &dyn Runtime,
+    config: &RunConfig,
+    kept: Option<&Prompt>,
+    args: &Args,
+    model: &str,
+    messages: Value,
+    schema: Option<&Value>,
+) -> Value {
+    let mut body = Map::new();
+    let stop = |texts: &[String]| (!texts.is_empty()).then(|| json!(texts));
+    put(
+        &mut body,
+        [
+            ("temperature", Some(json!(config.temperature))),
+            ("stream", Some(json!(config.stream))),
+            ("max_tokens", config.max_tokens.map(Value::from)),
+            ("top_p", config.top_p.map(Value::from)),
+            ("seed", config.seed.map(Value::from)),
+            ("stop", stop(&config.stop)),
+        ],
+    );
+    body.extend(config.extra.clone());
+    runtime.adjust_request(config, &mut body);
+    let temperature = args.temperature.or(kept.and_then(|prompt| prompt.temperature));
+    put(
+        &mut body,
+        [
+            ("model", Some(json!(model))),
+            ("messages", Some(messages)),
+            ("temperature", temperature.map(Value::from)),
+            ("stream", args.streams().map(Value::from)),
+            ("max_tokens", args.max_tokens.map(Value::from)),
+            ("top_p", args.top_p.map(Value::from)),
+            ("seed", args.seed.map(Value::from)),
+            ("stop", stop(&args.stop)),
+            ("response_format", schema.map(response_format)),
+        ],
+    );
+    body.extend(args.options.iter().cloned());
+    if body.get("stream") == Some(&json!(true)) {
+        body.entry("stream_options").or_insert_with(|| json!({ "include_usage": true }));
+    }
+    body.retain(|_, value| !value.is_null());
+    Value::Object(body)
+}
+
+/// Sets the fields that have a value.
+fn put<const N: usize>(body: &mut Map<String, Value>, fields: [(&str, Option<Value>); N]) {
+    body.extend(fields.into_iter().filter_map(|(key, value)| Some((key.to_owned(), value?))));
+}
+
+/// <https://platform.openai.com/docs/guides/structured-outputs>
+fn response_format(schema: &Value) -> Value {
+    json!({ "type": "json_schema", "json_schema": { "name": "answer", "strict": true, "schema": schema } })
+}
+
+/// `KEY=VALUE`, where VALUE is JSON if it is that, and else text.
+pub(super) fn parse_option(option: &str) -> Result<(String, Value), String> {
+    match option.split_once('=') {
+        Some((key, value)) if !key.is_empty() => {
+            Ok((key.to_owned(), serde_json::from_str(value).unwrap_or_else(|_| json!(value))))
+        }
+        _ => Err("expected KEY=VALUE".to_owned()),
+    }
+}

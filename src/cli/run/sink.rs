@@ -1,0 +1,219 @@
+//! Where the answer goes: its text to stdout as it arrives, or into memory for `--json` and `--schema`; its reasoning
+//! to stderr, or nowhere.
+
+use std::fs::File;
+use std::io::{self, Write};
+use std::mem;
+use std::os::fd::AsFd;
+use std::time::{Duration, Instant};
+
+use nix::poll::{PollFd, PollFlags, PollTimeout};
+
+use super::waiting::Waiting;
+use crate::cli::terminal_filter::TerminalFilter;
+use crate::cli::ui::Ui;
+use crate::core::api::chat::Receiver;
+
+/// Takes the answer.
+pub(super) struct Sink {
+    waiting: Waiting,
+    output: Option<Output>,
+    reasoning_output: Option<ReasoningOutput>,
+    /// The text, where it is needed as a whole.
+    pub(super) text: Option<String>,
+    /// The reasoning, where it is needed as a whole.
+    pub(super) reasoning: Option<String>,
+    /// Whether there was any text.
+    pub(super) has_text: bool,
+    begun: Instant,
+    /// From the request to the first piece of the answer.
+    pub(super) first_piece: Option<Duration>,
+}
+
+/// What becomes of an answer's parts.
+#[derive(Debug, Clone, Copy)]
+#[allow(clippy::struct_excessive_bools)] // Independent switches.
+pub(super) struct Wishes {
+    /// The text is printed.
+    pub print_text: bool,
+    /// The reasoning is printed on stderr.
+    pub print_reasoning: bool,
+    /// The text is wanted as a whole.
+    pub keep_text: bool,
+    /// The reasoning is wanted as a whole.
+    pub keep_reasoning: bool,
+}
+
+impl Sink {
+    /// Takes an answer from now on.
+    pub(super) fn new(ui: &Ui, waiting: Waiting, wishes: Wishes) -> io::Result<Self> {
+        Ok(Self {
+            waiting,
+            output: wishes.print_text.then(|| Output::new(ui)).transpose()?,
+            reasoning_output: wishes.print_reasoning.then(|| ReasoningOutput::new(ui)),
+            text: wishes.keep_text.then(String::new),
+            reasoning: wishes.keep_reasoning.then(String::new),
+            has_text: false,
+            begun: Instant::now(),
+            first_piece: None,
+        })
+    }
+
+    /// Ends the text with a newline, where it has none.
+    pub(super) fn finish(&mut self) -> io::Result<()> {
+        self.waiting.end();
+        if let Some(reasoning) = &mut self.reasoning_output {
+            reasoning.end();
+        }
+        self.output.as_mut().map_or(Ok(()), Output::finish)
+    }
+
+    /// How long it has taken so far.
+    pub(super) fn elapsed(&self) -> Duration {
+        self.begun.elapsed()
+    }
+}
+
+impl Receiver for Sink {
+    fn text(&mut self, text: &str) -> io::Result<()> {
+        if !self.has_text {
+            self.has_text = true;
+            self.waiting.end();
+            self.first_piece.get_or_insert_with(|| self.begun.elapsed());
+            if let Some(reasoning) = &mut self.reasoning_output {
+                reasoning.end();
+            }
+        }
+        if let Some(kept) = &mut self.text {
+            kept.push_str(text);
+        }
+        if let Some(output) = &mut self.output {
+            output.push(text);
+        }
+        Ok(())
+    }
+
+    fn reasoning(&mut self, text: &str) -> io::Result<()> {
+        self.first_piece.get_or_insert_with(|| self.begun.elapsed());
+        if let Some(kept) = &mut self.reasoning {
+            kept.push_str(text);
+        }
+        if let Some(output) = &mut self.reasoning_output {
+            self.waiting.end();
+            output.push(text);
+        } else {
+            self.waiting.set_what("thinking".to_owned());
+        }
+        Ok(())
+    }
+
+    fn progress(&mut self, done: u64, total: u64) {
+        self.waiting.set_what(format!("reading the prompt, {done} of {total} tokens"));
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        if let Some(reasoning) = &mut self.reasoning_output {
+            reasoning.flush();
+        }
+        self.output.as_mut().map_or(Ok(()), Output::flush)
+    }
+}
+
+/// Standard output: one write for each flush, filtered when it is a terminal.
+struct Output {
+    file: File,
+    filter: Option<TerminalFilter>,
+    pending: String,
+    /// The last line has no end yet.
+    in_line: bool,
+}
+
+impl Output {
+    fn new(ui: &Ui) -> io::Result<Self> {
+        // Not `Stdout`, whose line buffer would cut a batch into several writes.
+        let file = File::from(io::stdout().as_fd().try_clone_to_owned()?);
+        let filter = ui.stdout_is_terminal.then(TerminalFilter::default);
+        Ok(Self { file, filter, pending: String::new(), in_line: false })
+    }
+
+    fn push(&mut self, text: &str) {
+        match &mut self.filter {
+            Some(filter) => filter.push(text.as_bytes(), &mut self.pending),
+            None => self.pending.push_str(text),
+        }
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        if let Some(last) = self.pending.as_bytes().last() {
+            self.in_line = *last != b'\n';
+            write_all(&mut self.file, self.pending.as_bytes())?;
+            self.pending.clear();
+        }
+        Ok(())
+    }
+
+    fn finish(&mut self) -> io::Result<()> {
+        if let Some(filter) = &mut self.filter {
+            filter.finish(&mut self.pending);
+        }
+        self.flush()?;
+        if mem::take(&mut self.in_line) { write_all(&mut self.file, b"\n") } else { Ok(()) }
+    }
+}
+
+/// Also to a pipe that another program has made non-blocking.
+fn write_all(file: &mut File, mut bytes: &[u8]) -> io::Result<()> {
+    while !bytes.is_empty() {
+        match file.write(bytes) {
+            Ok(0) => return Err(io::ErrorKind::WriteZero.into()),
+            Ok(written) => bytes = &bytes[written..],
+            Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
+            Err(error) if error.kind() == io::ErrorKind::WouldBlock => {
+                let mut polled = [PollFd::new(file.as_fd(), PollFlags::POLLOUT)];
+                nix::poll::poll(&mut polled, PollTimeout::NONE)?;
+            }
+            Err(error) => return Err(error),
+        }
+    }
+    Ok(())
+}
+
+/// Reasoning on standard error: dim where there is colour, always filtered, and ended by a newline.
+struct ReasoningOutput {
+    color: bool,
+    filter: TerminalFilter,
+    pending: String,
+    in_line: bool,
+}
+
+impl ReasoningOutput {
+    fn new(ui: &Ui) -> Self {
+        Self {
+            color: ui.stderr_color,
+            filter: TerminalFilter::default(),
+            pending: String::new(),
+            in_line: false,
+        }
+    }
+
+    fn push(&mut self, text: &str) {
+        self.filter.push(text.as_bytes(), &mut self.pending);
+    }
+
+    /// A closed stderr is no reason to fail.
+    fn flush(&mut self) {
+        let Some(last) = self.pending.as_bytes().last() else { return };
+        self.in_line = *last != b'\n';
+        let text = mem::take(&mut self.pending);
+        let text = if self.color { format!("\x1b[2m{text}\x1b[0m") } else { text };
+        let _ = io::stderr().write_all(text.as_bytes());
+    }
+
+    fn end(&mut self) {
+        self.filter.finish(&mut self.pending);
+        self.flush();
+        if mem::take(&mut self.in_line) {
+            let _ = io::stderr().write_all(b"\n");
+        }
+    }
+}

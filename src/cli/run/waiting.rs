@@ -1,0 +1,104 @@
+//! What stderr shows until the answer begins: a spinner with the elapsed time on a terminal, elsewhere one line when
+//! it takes long.
+
+use std::io::{self, Write};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::{Duration, Instant};
+
+use crate::cli::ui::Ui;
+
+/// How often the spinner moves.
+const FRAME: Duration = Duration::from_millis(100);
+
+/// After how long without a spinner stderr says that it is still waiting.
+const LONG: Duration = Duration::from_secs(5);
+
+const FRAMES: [char; 10] = ['⠋', '⠙', '⠹', '⠸', '⠼', '⠴', '⠦', '⠧', '⠇', '⠏'];
+
+/// The display, shared between whoever reads the connection and whoever takes the answer.
+#[derive(Clone)]
+pub(super) struct Waiting(Arc<Mutex<Display>>);
+
+struct Display {
+    ui: Ui,
+    /// What the user is told is waited for.
+    what: String,
+    begun: Instant,
+    /// Whether stderr can show a spinner.
+    spins: bool,
+    /// When it was drawn last, if it is on the screen.
+    drawn: Option<Instant>,
+    frame: usize,
+    /// The answer has begun.
+    over: bool,
+}
+
+impl Waiting {
+    /// Waiting for `runtime`'s answer, from now on.
+    pub(super) fn new(ui: &Ui, runtime: &str) -> Self {
+        Self(Arc::new(Mutex::new(Display {
+            ui: ui.clone(),
+            what: format!("waiting for {runtime}"),
+            begun: Instant::now(),
+            // A terminal without colour may not understand how a line is erased either.
+            spins: ui.stderr_is_terminal && ui.stderr_color && !ui.quiet,
+            drawn: None,
+            frame: 0,
+            over: false,
+        })))
+    }
+
+    /// How often [`Self::tick`] wants to be called.
+    pub(super) fn step(&self) -> Duration {
+        if self.display().spins { FRAME } else { LONG }
+    }
+
+    /// Shows that it is still waiting.
+    pub(super) fn tick(&self) {
+        self.display().tick();
+    }
+
+    /// Something else is waited for now.
+    pub(super) fn set_what(&self, what: String) {
+        let mut display = self.display();
+        display.what = what;
+        display.tick();
+    }
+
+    /// The answer has begun: the spinner disappears, for good.
+    pub(super) fn end(&self) {
+        let mut display = self.display();
+        display.over = true;
+        display.erase();
+    }
+
+    fn display(&self) -> MutexGuard<'_, Display> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl Display {
+    fn tick(&mut self) {
+        let waited = self.begun.elapsed();
+        if self.over || self.drawn.is_some_and(|drawn| drawn.elapsed() < FRAME) {
+            return;
+        }
+        if self.spins {
+            self.frame = (self.frame + 1) % FRAMES.len();
+            let frame = FRAMES[self.frame];
+            let line = format!("\r\x1b[K\x1b[2m{frame} {} {:.1} s\x1b[0m", self.what, waited.as_secs_f64());
+            // Nobody can be told that stderr is gone.
+            let _ = io::stderr().write_all(line.as_bytes());
+            self.drawn = Some(Instant::now());
+        } else if waited >= LONG {
+            self.over = true;
+            self.ui.note(&format!("still {}; it may be loading the model or reading the prompt", self.what));
+        }
+    }
+
+    fn erase(&mut self) {
+        if self.drawn.take().is_some() {
+            let _ = io::stderr().write_all(b"\r\x1b[K");
+        }
+    }
+}

@@ -1,0 +1,165 @@
+//! What a server sends of an answer: the chunks of a stream, and the whole reply, which has the same shape with
+//! `message` in place of `delta`.
+//!
+//! Texts are borrowed from the JSON unless they contain escapes. Fields that may be null or missing are both: real
+//! servers do either.
+
+use std::borrow::Cow;
+use std::fmt;
+
+use serde::de::{Deserializer, IgnoredAny, MapAccess, SeqAccess, Visitor};
+use serde::{Deserialize, Serialize};
+
+/// One chunk, or a whole reply.
+#[derive(Debug, Default, Deserialize)]
+#[serde(default)]
+pub(super) struct Chunk<'a> {
+    #[serde(borrow, deserialize_with = "nullable")]
+    pub choices: Vec<Choice<'a>>,
+    #[serde(deserialize_with = "nullable")]
+    pub usage: Option<Usage>,
+    /// Whether it is an error object: a field `error` that says something, or `"object": "error"`.
+    pub error: Said,
+    #[serde(borrow)]
+    pub object: Text<'a>,
+}
+
+/// One of the answers; only the one with index 0 was asked for.
+#[derive(Debug, Default, Deserialize)]
+#[serde(default)]
+pub(super) struct Choice<'a> {
+    pub index: u64,
+    #[serde(borrow, deserialize_with = "nullable")]
+    pub delta: Option<Delta<'a>>,
+    #[serde(borrow, deserialize_with = "nullable")]
+    pub message: Option<Delta<'a>>,
+    #[serde(borrow)]
+    pub finish_reason: Text<'a>,
+}
+
+/// A piece of the answer, or all of it.
+#[derive(Debug, Default, Deserialize)]
+#[serde(default)]
+pub(super) struct Delta<'a> {
+    #[serde(borrow)]
+    pub content: Text<'a>,
+    /// As llama.cpp and vLLM say.
+    #[serde(borrow)]
+    pub reasoning_content: Text<'a>,
+    /// As Ollama and `mlx_lm.server` say.
+    #[serde(borrow)]
+    pub reasoning: Text<'a>,
+    #[serde(deserialize_with = "nullable")]
+    pub tool_calls: Vec<ToolCallDelta>,
+}
+
+/// A piece of a tool call; the pieces of one call share its index.
+#[derive(Debug, Default, Deserialize)]
+#[serde(default)]
+pub(super) struct ToolCallDelta {
+    pub index: Option<u64>,
+    pub id: Option<String>,
+    #[serde(deserialize_with = "nullable")]
+    pub function: FunctionDelta,
+}
+
+/// The function of a tool call; its arguments arrive in pieces.
+#[derive(Debug, Default, Deserialize)]
+#[serde(default)]
+pub(super) struct FunctionDelta {
+    pub name: Option<String>,
+    pub arguments: Option<String>,
+}
+
+/// How many tokens a request took, as the server counts them.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
+#[serde(default)]
+pub struct Usage {
+    /// Tokens of the prompt.
+    pub prompt_tokens: u64,
+    /// Tokens of the answer, reasoning included.
+    pub completion_tokens: u64,
+    /// Both.
+    pub total_tokens: u64,
+}
+
+/// A text that may be null or missing, which is the same as empty.
+#[derive(Debug, Default)]
+pub(super) struct Text<'a>(pub Cow<'a, str>);
+
+impl Text<'_> {
+    pub(super) fn is_empty(&self) -> bool {
+        self.0.is_empty()
+    }
+}
+
+impl<'de: 'a, 'a> Deserialize<'de> for Text<'a> {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        struct TextVisitor;
+        impl<'de> Visitor<'de> for TextVisitor {
+            type Value = Text<'de>;
+            fn expecting(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+                formatter.write_str("a string or null")
+            }
+            fn visit_borrowed_str<E>(self, text: &'de str) -> Result<Text<'de>, E> {
+                Ok(Text(Cow::Borrowed(text)))
+            }
+            fn visit_str<E>(self, text: &str) -> Result<Text<'de>, E> {
+                Ok(Text(Cow::Owned(text.to_owned())))
+            }
+            fn visit_unit<E>(self) -> Result<Text<'de>, E> {
+                Ok(Text::default())
+            }
+        }
+        deserializer.deserialize_any(TextVisitor)
+    }
+}
+
+/// Whether a field is there and says something: not null, `false`, or empty text.
+#[derive(Debug, Default)]
+pub(super) struct Said(pub bool);
+
+impl<'de> Deserialize<'de> for Said {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        struct SaidVisitor;
+        impl<'de> Visitor<'de> for SaidVisitor {
+            type Value = Said;
+            fn expecting(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+                formatter.write_str("anything")
+            }
+            fn visit_unit<E>(self) -> Result<Said, E> {
+                Ok(Said(false))
+            }
+            fn visit_bool<E>(self, value: bool) -> Result<Said, E> {
+                Ok(Said(value))
+            }
+            fn visit_str<E>(self, text: &str) -> Result<Said, E> {
+                Ok(Said(!text.is_empty()))
+            }
+            fn visit_u64<E>(self, _: u64) -> Result<Said, E> {
+                Ok(Said(true))
+            }
+            fn visit_i64<E>(self, _: i64) -> Result<Said, E> {
+                Ok(Said(true))
+            }
+            fn visit_f64<E>(self, _: f64) -> Result<Said, E> {
+                Ok(Said(true))
+            }
+            fn visit_seq<A: SeqAccess<'de>>(self, mut sequence: A) -> Result<Said, A::Error> {
+                while sequence.next_element::<IgnoredAny>()?.is_some() {}
+                Ok(Said(true))
+            }
+            fn visit_map<A: MapAccess<'de>>(self, mut map: A) -> Result<Said, A::Error> {
+                while map.next_entry::<IgnoredAny, IgnoredAny>()?.is_some() {}
+                Ok(Said(true))
+            }
+        }
+        deserializer.deserialize_any(SaidVisitor)
+    }
+}
+
+fn nullable<'de, D: Deserializer<'de>, T: Default + Deserialize<'de>>(
+    deserializer: D,
+) -> Result<T, D::Error> {
+    Ok(Option::deserialize(deserializer)?.unwrap_or_default())
+}

@@ -1,0 +1,104 @@
+//! How long a silent server is borne, and who is told meanwhile.
+//!
+//! ureq gives every phase of a request one limit. A prompt needs other rules: any byte starts the count anew, a
+//! user wants to see that the program is still waiting, and after an answer's end nothing worth a long wait can
+//! come. So the transport is wrapped, and waits in short steps.
+
+use std::fmt;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::{Duration, Instant};
+
+use ureq::unversioned::transport::{Buffers, ConnectionDetails, Connector, NextTimeout, Transport};
+use ureq::{Error, Timeout};
+
+/// The rules for waiting; shared with the transport, so that they can change during a request.
+#[derive(Clone)]
+pub struct Silence(Arc<Rules>);
+
+struct Rules {
+    limit_ms: AtomicU64,
+    step: Duration,
+    observer: Box<dyn Fn(Duration) + Send + Sync>,
+}
+
+impl Silence {
+    /// Gives up after `limit` without a byte; until then tells `observer` after every `step` how long it has been.
+    pub fn new(limit: Duration, step: Duration, observer: impl Fn(Duration) + Send + Sync + 'static) -> Self {
+        let rules = Rules { limit_ms: AtomicU64::new(0), step, observer: Box::new(observer) };
+        let silence = Self(Arc::new(rules));
+        silence.set_limit(limit);
+        silence
+    }
+
+    /// The limit in force.
+    pub fn limit(&self) -> Duration {
+        Duration::from_millis(self.0.limit_ms.load(Ordering::Relaxed))
+    }
+
+    /// Another limit from the next wait on.
+    pub(super) fn set_limit(&self, limit: Duration) {
+        let limit_ms = u64::try_from(limit.as_millis()).unwrap_or(u64::MAX);
+        self.0.limit_ms.store(limit_ms, Ordering::Relaxed);
+    }
+}
+
+impl fmt::Debug for Silence {
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        formatter.debug_tuple("Silence").field(&self.limit()).finish()
+    }
+}
+
+impl<In: Transport> Connector<In> for Silence {
+    type Out = Patient<In>;
+
+    fn connect(&self, _: &ConnectionDetails<'_>, chained: Option<In>) -> Result<Option<Patient<In>>, Error> {
+        Ok(chained.map(|inner| Patient { inner, silence: self.clone() }))
+    }
+}
+
+/// A transport that waits by the rules of a [`Silence`].
+#[derive(Debug)]
+pub struct Patient<In> {
+    inner: In,
+    silence: Silence,
+}
+
+impl<In: Transport> Transport for Patient<In> {
+    fn buffers(&mut self) -> &mut dyn Buffers {
+        self.inner.buffers()
+    }
+
+    fn transmit_output(&mut self, amount: usize, timeout: NextTimeout) -> Result<(), Error> {
+        self.inner.transmit_output(amount, timeout)
+    }
+
+    fn await_input(&mut self, _: NextTimeout) -> Result<bool, Error> {
+        let begun = Instant::now();
+        let limit = self.silence.limit();
+        let mut elapsed = Duration::ZERO;
+        while elapsed < limit {
+            let after = self.silence.0.step.min(limit.saturating_sub(elapsed)).into();
+            match self.inner.await_input(NextTimeout {
+                after,
+                reason: Timeout::PerRead,
+                ..Default::default()
+            }) {
+                Err(Error::Timeout(_)) => {
+                    elapsed = begun.elapsed();
+                    (self.silence.0.observer)(elapsed);
+                }
+                other => return other,
+            }
+        }
+        Err(Error::Timeout(Timeout::PerRead))
+    }
+
+    fn is_open(&mut self) -> bool {
+        self.inner.is_open()
+    }
+
+    fn is_tls(&self) -> bool {
+        self.inner.is_tls()
+    }
+}

@@ -1,0 +1,42 @@
+//! The two facts about processes that sysinfo does not tell on macOS.
+
+use std::io;
+
+use nix::errno::Errno;
+use nix::libc;
+
+/// `kern.bootsessionuuid` is a UUID as text; xnu gives every boot another (`bsd/kern/kern_sysctl.c`).
+pub(super) fn boot_id() -> io::Result<String> {
+    let mut text = [0_u8; 64];
+    let mut length = text.len();
+    #[expect(unsafe_code, reason = "nix has no sysctl")]
+    // SAFETY: the name ends with NUL; the kernel writes at most `length` bytes to `text` and their number to `length`;
+    // nothing is set.
+    let result = unsafe {
+        libc::sysctlbyname(
+            c"kern.bootsessionuuid".as_ptr(),
+            text.as_mut_ptr().cast(),
+            &raw mut length,
+            std::ptr::null_mut(),
+            0,
+        )
+    };
+    Errno::result(result)?;
+    let text = text.get(..length).unwrap_or(&text);
+    let id = String::from_utf8_lossy(text).trim_end_matches('\0').to_owned();
+    if id.is_empty() { Err(io::ErrorKind::InvalidData.into()) } else { Ok(id) }
+}
+
+/// The children of a process, found without looking at strangers.
+pub(super) fn children(pid: i32) -> Vec<i32> {
+    // Whether the function returns a number of PIDs or of bytes has differed between versions, so the buffer is
+    // filled with what is no PID.
+    let mut pids = [0 as libc::pid_t; 2048];
+    let size = libc::c_int::try_from(size_of_val(&pids)).unwrap_or_default();
+    #[expect(unsafe_code, reason = "neither nix nor sysinfo has it")]
+    // SAFETY: the kernel writes at most as many bytes as it is told to an array of its own type.
+    unsafe {
+        libc::proc_listchildpids(pid, pids.as_mut_ptr().cast(), size);
+    }
+    pids.into_iter().filter(|child| *child > 0).collect()
+}

@@ -1,0 +1,264 @@
+//! The same table of facts for both back ends, against real processes.
+
+use std::ffi::OsString;
+use std::net::{Ipv6Addr, TcpListener};
+use std::path::PathBuf;
+use std::time::{Duration, Instant};
+
+use super::linux::Linux;
+use super::portable::Portable;
+use super::*;
+use crate::core::config::Address;
+use crate::core::process::unix::UnixDriver;
+use crate::core::process::{Child, Listener, ProcessDriver, ProcessSpec, StopSignal};
+
+const BACK_ENDS: [(&str, &dyn Inspect); 2] = [("linux", &Linux), ("portable", &Portable)];
+
+/// A shell that was started by the driver; it and all of its instance are killed at the end.
+struct Shell {
+    child: Box<dyn Child>,
+    instance: String,
+}
+
+impl Shell {
+    fn run(script: &str) -> Self {
+        let instance = format!("{script}-{:?}-{:?}", Instant::now(), std::thread::current().id());
+        let spec = ProcessSpec {
+            program: PathBuf::from("/bin/sh"),
+            args: vec![OsString::from("-c"), OsString::from(script)],
+            env: Vec::new(),
+            directory: PathBuf::from("/"),
+            log: None,
+            instance: instance.clone(),
+        };
+        Self { child: UnixDriver.spawn(&spec).expect("a shell starts"), instance }
+    }
+
+    fn pid(&self) -> i32 {
+        self.child.id().pid.as_raw()
+    }
+
+    fn instance(&self) -> Instance<'_> {
+        Instance { id: &self.instance, leader: Some(self.child.id()) }
+    }
+}
+
+impl Drop for Shell {
+    fn drop(&mut self) {
+        until("the instance is gone", || {
+            let members = UnixDriver.members(self.instance()).expect("members are found");
+            for member in &members {
+                UnixDriver.signal(member, StopSignal::Kill).expect("members can be killed");
+            }
+            members.is_empty() && self.child.try_wait().expect("a child can be waited for").is_some()
+        });
+    }
+}
+
+fn until(what: &str, condition: impl FnMut() -> bool) {
+    let begin = Instant::now();
+    let mut condition = condition;
+    while !condition() {
+        assert!(begin.elapsed() < Duration::from_secs(20), "waited in vain until {what}");
+        std::thread::sleep(Duration::from_millis(5));
+    }
+}
+
+fn own_pid() -> i32 {
+    std::process::id().cast_signed()
+}
+
+#[test]
+fn this_process_is_described() {
+    for (name, inspect) in BACK_ENDS {
+        let own = inspect.process(own_pid()).unwrap().expect(name);
+        assert_eq!(own.pid, own_pid(), "{name}");
+        assert_eq!(own.parent, nix::unistd::getppid().as_raw(), "{name}");
+        assert_eq!(own.session, nix::unistd::getsid(None).unwrap().as_raw(), "{name}");
+        assert!(!own.zombie, "{name}");
+        assert!(inspect.processes().unwrap().iter().any(|process| process.pid == own_pid()), "{name}");
+    }
+}
+
+#[test]
+fn the_identity_of_a_process_stays_the_same() {
+    let shell = Shell::run("sleep 1000; :");
+    for (name, inspect) in BACK_ENDS {
+        let pid = shell.child.id().pid;
+        let first = identify(inspect, pid).unwrap().expect(name);
+        until("a second has passed", || {
+            inspect.age(&inspect.process(pid.as_raw()).unwrap().unwrap()) > Some(Duration::from_secs(1))
+        });
+        assert_eq!(identify(inspect, pid).unwrap(), Some(first), "{name}");
+        assert!(!inspect.boot_id().unwrap().is_empty(), "{name}");
+    }
+    assert_eq!(identify(&Linux, shell.child.id().pid).unwrap().as_ref(), Some(shell.child.id()));
+}
+
+#[test]
+fn a_zombie_has_ended() {
+    // Not waited for, so that it stays a zombie.
+    let shell = Shell::run("exit 0");
+    for (name, inspect) in BACK_ENDS {
+        until("it has ended", || identify(inspect, shell.child.id().pid).unwrap().is_none());
+        assert!(inspect.process(shell.pid()).unwrap().is_none_or(|process| process.zombie), "{name}");
+    }
+    assert!(Linux.process(shell.pid()).unwrap().unwrap().zombie);
+}
+
+#[test]
+fn nobody_has_a_pid_beyond_the_largest() {
+    for (name, inspect) in BACK_ENDS {
+        assert_eq!(inspect.process(i32::MAX).unwrap(), None, "{name}");
+        assert_eq!(inspect.resources(i32::MAX), None, "{name}");
+        assert_eq!(inspect.program(i32::MAX), None, "{name}");
+        assert!(!inspect.has_instance(i32::MAX, ""), "{name}");
+    }
+}
+
+#[test]
+fn an_instance_id_is_compared_as_a_whole() {
+    let shell = Shell::run("sleep 1000; :");
+    let id = shell.instance.clone();
+    for (name, inspect) in BACK_ENDS {
+        until("the environment is there", || inspect.has_instance(shell.pid(), &id));
+        assert!(!inspect.has_instance(shell.pid(), &id[..id.len() - 1]), "{name}");
+        assert!(!inspect.has_instance(shell.pid(), &format!("{id}x")), "{name}");
+        assert!(!inspect.has_instance(own_pid(), &id), "{name}");
+    }
+}
+
+#[test]
+fn descendants_are_found_down_to_the_last() {
+    let shell = Shell::run("sh -c 'sleep 1000 & sleep 1000 & wait' & wait");
+    for (name, inspect) in BACK_ENDS {
+        until("all have been started", || inspect.descendants(shell.pid()).len() == 4);
+        let found = inspect.descendants(shell.pid());
+        assert_eq!(found[0], shell.pid(), "{name}");
+        for pid in &found[1..] {
+            let parent = inspect.process(*pid).unwrap().expect(name).parent;
+            assert!(found.contains(&parent), "{name}");
+        }
+    }
+}
+
+#[test]
+fn usage_counts_the_whole_tree() {
+    let shell = Shell::run("while :; do :; done & while :; do :; done & wait");
+    for (name, inspect) in BACK_ENDS {
+        let identity = identify(inspect, shell.child.id().pid).unwrap().expect(name);
+        let leader = || inspect.resources(shell.pid()).expect(name);
+        // The leader sleeps; what grows is the children's.
+        until("the children have worked", || {
+            usage(inspect, &identity).expect(name).cpu_percent > 1.0
+                && leader().cpu_time < Duration::from_millis(50)
+        });
+        let whole = usage(inspect, &identity).expect(name);
+        assert!(whole.memory_bytes > leader().memory_bytes, "{name}");
+        assert!(leader().memory_bytes > 4096, "{name}");
+        assert!(whole.uptime < Duration::from_secs(60), "{name}: {:?}", whole.uptime);
+    }
+}
+
+#[test]
+fn usage_of_a_replaced_process_is_not_told() {
+    let shell = Shell::run("sleep 1000; :");
+    for (name, inspect) in BACK_ENDS {
+        let now = identify(inspect, shell.child.id().pid).unwrap().expect(name);
+        assert!(usage(inspect, &now).is_some(), "{name}");
+        let older = ProcessId { start_time: now.start_time - 1, ..now.clone() };
+        assert_eq!(usage(inspect, &older), None, "{name}");
+        let other_boot = ProcessId { boot_id: "another".to_owned(), ..now };
+        assert_eq!(usage(inspect, &other_boot), None, "{name}");
+    }
+}
+
+#[test]
+fn a_program_has_its_name() {
+    let shell = Shell::run("exec sleep 1000");
+    for (name, inspect) in BACK_ENDS {
+        until(&format!("{name} sees sleep"), || inspect.program(shell.pid()).as_deref() == Some("sleep"));
+    }
+}
+
+#[test]
+fn members_are_found_also_without_a_leader() {
+    let shell = Shell::run("sleep 1000 & sleep 1000 & wait");
+    for (name, inspect) in BACK_ENDS {
+        let leader = identify(inspect, shell.child.id().pid).unwrap();
+        for leader in [leader.as_ref(), None] {
+            let instance = Instance { id: &shell.instance, leader };
+            until(&format!("{name} finds three"), || members(inspect, instance).unwrap().len() == 3);
+        }
+        let stranger = Instance { id: "nobody's", leader: None };
+        assert_eq!(members(inspect, stranger).unwrap(), [], "{name}");
+    }
+}
+
+#[test]
+fn members_that_have_no_environment_are_found_by_session_and_by_descent() {
+    let shell = Shell::run("env -i sleep 1000 & wait");
+    for (name, inspect) in BACK_ENDS {
+        let leader = identify(inspect, shell.child.id().pid).unwrap();
+        let instance = Instance { id: &shell.instance, leader: leader.as_ref() };
+        until(&format!("{name} finds two"), || members(inspect, instance).unwrap().len() == 2);
+    }
+}
+
+/// The portable back end needs lsof, which every Mac has and not every Linux.
+#[expect(clippy::print_stderr, reason = "a check that is left out is said to be")]
+fn those_that_list_sockets() -> Vec<(&'static str, &'static dyn Inspect)> {
+    let (able, unable): (Vec<_>, Vec<_>) =
+        BACK_ENDS.into_iter().partition(|(_, inspect)| inspect.listening(1).is_ok());
+    for (name, _) in unable {
+        eprintln!("not run: the listeners of back end {name}, because there is no lsof");
+    }
+    able
+}
+
+/// The sockets are this process's: a stranger's, to the instance that asks.
+#[test]
+fn listeners_are_told_by_address() {
+    let loopback = TcpListener::bind("127.0.0.1:0").unwrap();
+    let port = loopback.local_addr().unwrap().port();
+    let wildcard = TcpListener::bind("0.0.0.0:0").unwrap();
+    let wildcard_port = wildcard.local_addr().unwrap().port();
+    for (name, inspect) in those_that_list_sockets() {
+        let found = |host: &str, port| {
+            let address = Address { host: host.to_owned(), port };
+            match listener(inspect, &address, None).unwrap() {
+                Listener::Other { pid, program } => {
+                    assert_eq!(pid.as_raw(), own_pid(), "{name}");
+                    assert!(program.is_some(), "{name}");
+                    true
+                }
+                Listener::Nobody => false,
+                other => panic!("{name}: {other:?}"),
+            }
+        };
+        assert!(found("127.0.0.1", port), "{name}");
+        assert!(found("localhost", port), "{name}");
+        assert!(found("0.0.0.0", port), "{name}");
+        assert!(found("::ffff:127.0.0.1", port), "{name}");
+        assert!(!found("127.0.0.2", port), "{name}");
+        assert!(!found("::1", port), "{name}");
+        assert!(found("127.0.0.1", wildcard_port), "{name}");
+        assert!(found("127.0.0.2", wildcard_port), "{name}");
+        assert!(!found("::1", wildcard_port), "{name}");
+    }
+}
+
+#[test]
+#[expect(clippy::print_stderr, reason = "a check that is left out is said to be")]
+fn a_wildcard_of_ipv6_serves_ipv4() {
+    let Ok(listening) = TcpListener::bind((Ipv6Addr::UNSPECIFIED, 0)) else {
+        return eprintln!("not run: a wildcard of IPv6, because there is no IPv6 here");
+    };
+    let port = listening.local_addr().unwrap().port();
+    for (name, inspect) in those_that_list_sockets() {
+        for host in ["::1", "127.0.0.1", "::", "0.0.0.0"] {
+            let found = listener(inspect, &Address { host: host.to_owned(), port }, None).unwrap();
+            assert!(matches!(found, Listener::Other { .. }), "{name} {host}: {found:?}");
+        }
+    }
+}

@@ -1,0 +1,348 @@
+//! The cases of `tests/cases/`: facts about event streams and about what servers really answer, from public
+//! specifications, test suites, source code and issue threads. Each names its source.
+
+mod support;
+
+use std::time::Duration;
+
+use fusion::core::api::error::ServerError;
+use fusion::core::api::sse::{Item, Parser, TooLong};
+use proptest::prelude::*;
+use serde_json::Value;
+use support::Sandbox;
+use support::stub_server::{End, Framing, Reply, StubServer};
+
+const SSE_CASES: &str = include_str!("cases/sse_cases.json");
+const ERROR_BODIES: &str = include_str!("cases/error_bodies.json");
+
+fn cases(level: &str) -> Vec<Value> {
+    let all: Value = serde_json::from_str(SSE_CASES).unwrap();
+    all["cases"].as_array().unwrap().iter().filter(|case| case["level"] == level).cloned().collect()
+}
+
+fn base64(text: &str) -> Vec<u8> {
+    let digit = |byte: u8| match byte {
+        b'A'..=b'Z' => byte - b'A',
+        b'a'..=b'z' => byte - b'a' + 26,
+        b'0'..=b'9' => byte - b'0' + 52,
+        b'+' => 62,
+        b'/' => 63,
+        other => panic!("{other} is not base64"),
+    };
+    let digits: Vec<u32> =
+        text.bytes().filter(|byte| *byte != b'=').map(|byte| u32::from(digit(byte))).collect();
+    let mut bytes = Vec::new();
+    for group in digits.chunks(4) {
+        let bits = group.iter().fold(0, |bits, digit| bits << 6 | digit) << (6 * (4 - group.len()));
+        bytes.extend_from_slice(&bits.to_be_bytes()[1..group.len()]);
+    }
+    bytes
+}
+
+/// An event as the cases write it.
+#[derive(Debug, Clone, PartialEq, Eq)]
+struct Event {
+    name: String,
+    data: String,
+    id: String,
+}
+
+fn events<B: AsRef<[u8]>>(chunks: impl IntoIterator<Item = B>) -> Result<Vec<Event>, TooLong> {
+    let mut parser = Parser::default();
+    let mut events = Vec::new();
+    for chunk in chunks {
+        let mut input = chunk.as_ref();
+        while let Some(item) = parser.next(&mut input)? {
+            if let Item::Event(event) = item {
+                let (name, data, id) = (event.name.to_owned(), event.data.into_owned(), event.id.to_owned());
+                events.push(Event { name, data, id });
+            }
+        }
+    }
+    Ok(events)
+}
+
+fn expected(case: &Value) -> Vec<Event> {
+    let text = |value: &Value| value.as_str().unwrap().to_owned();
+    let event = |event: &Value| Event {
+        name: text(&event["event"]),
+        data: text(&event["data"]),
+        id: text(&event["id"]),
+    };
+    case["expected"].as_array().unwrap().iter().map(event).collect()
+}
+
+#[test]
+fn every_stream_of_the_suites_gives_the_expected_events() {
+    let cases = cases("sse");
+    assert_eq!(cases.len(), 95);
+    for case in cases.iter().filter(|case| case["chunks_gen"].is_null()) {
+        let name = &case["name"];
+        let expected = expected(case);
+        let chunks: Vec<Vec<u8>> =
+            case["chunks"].as_array().unwrap().iter().map(|chunk| base64(chunk.as_str().unwrap())).collect();
+        assert_eq!(events(&chunks).unwrap(), expected, "{name}");
+        if case["rechunk"] == true {
+            let whole = chunks.concat();
+            assert_eq!(events([&whole]).unwrap(), expected, "{name} in one piece");
+            assert_eq!(events(whole.chunks(1)).unwrap(), expected, "{name} byte by byte");
+            assert_eq!(events(whole.chunks(2)).unwrap(), expected, "{name} in twos");
+            for cut in 0..=whole.len().min(2000) {
+                let (head, tail) = whole.split_at(cut);
+                assert_eq!(events([head, tail]).unwrap(), expected, "{name} cut at {cut}");
+            }
+        }
+    }
+}
+
+/// The large streams: instructions how to make the bytes, instead of the bytes.
+fn generated(case: &Value) -> Vec<Vec<u8>> {
+    fn bytes(part: &Value) -> Vec<u8> {
+        if let Some(parts) = part["concat"].as_array() {
+            return parts.iter().flat_map(bytes).collect();
+        }
+        match part["b64"].as_str() {
+            Some(text) => base64(text),
+            None => base64(part["repeat_b64"].as_str().unwrap())
+                .repeat(usize::try_from(part["times"].as_u64().unwrap()).unwrap()),
+        }
+    }
+    let mut chunks = Vec::new();
+    for part in case["chunks_gen"].as_array().unwrap() {
+        let bytes = bytes(part);
+        match part["split"].as_u64() {
+            Some(split) => chunks.extend(bytes.chunks(usize::try_from(split).unwrap()).map(<[u8]>::to_vec)),
+            None => chunks.push(bytes),
+        }
+    }
+    chunks
+}
+
+#[test]
+fn large_streams_are_read_or_refused_by_name() {
+    let cases: Vec<Value> = cases("sse").into_iter().filter(|case| !case["chunks_gen"].is_null()).collect();
+    assert_eq!(cases.len(), 3);
+    for case in &cases {
+        let result = events(generated(case));
+        // The one beyond the limit is refused, which `policy` allows.
+        if case["policy"] == true {
+            assert_eq!(result.unwrap_err().to_string(), "an event longer than 16 MiB");
+            continue;
+        }
+        let events = result.unwrap();
+        let first = &case["expected_first"];
+        assert_eq!(events.len() as u64, case["expected_count"].as_u64().unwrap(), "{}", case["name"]);
+        assert_eq!(
+            events[0].data.len() as u64,
+            first["data_len_bytes"].as_u64().unwrap(),
+            "{}",
+            case["name"]
+        );
+        assert!(events[0].data.lines().all(|line| line == "x" || line == "ok"), "{}", case["name"]);
+        assert_eq!(events[0].name, first["event"].as_str().unwrap());
+    }
+}
+
+fn stream_bytes() -> impl Strategy<Value = Vec<u8>> {
+    let fragments = [
+        &b"data: "[..],
+        b"data:",
+        b"data",
+        b"event: x",
+        b"id: 7",
+        b"id: a\0",
+        b"error: e",
+        b": comment",
+        b"retry: 5",
+        b"\n",
+        b"\n",
+        b"\n\n",
+        b"\r",
+        b"\r\n",
+        b"\r\n\r\n",
+        b"\xef\xbb\xbf",
+        b"\xff",
+        b"\xe2\x82",
+        b"\xf0\x9f\x98\x80",
+        b"\0",
+        b" ",
+        b"text",
+        b":",
+        b"{\"a\":1}",
+        b"[DONE]",
+    ];
+    proptest::collection::vec(proptest::sample::select(fragments.to_vec()), 0..40)
+        .prop_map(|fragments| fragments.concat())
+}
+
+proptest! {
+    #[test]
+    fn the_events_do_not_depend_on_how_the_stream_is_cut(
+        bytes in stream_bytes(),
+        cuts in proptest::collection::vec(any::<prop::sample::Index>(), 0..8),
+    ) {
+        let mut ends: Vec<usize> = cuts.iter().map(|cut| cut.index(bytes.len() + 1)).collect();
+        ends.extend([0, bytes.len()]);
+        ends.sort_unstable();
+        let pieces: Vec<&[u8]> = ends.windows(2).map(|pair| &bytes[pair[0]..pair[1]]).collect();
+        let whole = events([&bytes]).unwrap();
+        prop_assert_eq!(&whole, &events(pieces).unwrap());
+        prop_assert_eq!(&whole, &events(bytes.chunks(1)).unwrap());
+    }
+}
+
+fn reply(case: &Value) -> Reply {
+    let http = &case["http"];
+    let framing = match http["framing"].as_str().unwrap() {
+        "chunked" => Framing::Chunked,
+        "chunked-trailers" => Framing::ChunkedTrailers,
+        "chunked-truncated" => Framing::ChunkedTruncated,
+        "content-length" => Framing::ContentLength,
+        "content-length-short" => Framing::ContentLengthShort,
+        "close" => Framing::Close,
+        "none" => Framing::None,
+        "raw" => Framing::Raw,
+        other => panic!("the framing {other} is not known"),
+    };
+    let end = match http["end"].as_str().unwrap() {
+        "fin" => End::Fin,
+        "rst" => End::Rst,
+        "hang" => End::Hang,
+        other => panic!("the end {other} is not known"),
+    };
+    let headers = http["headers"].as_object().unwrap().iter();
+    Reply {
+        status: u16::try_from(http["status"].as_u64().unwrap()).unwrap(),
+        content_type: http["content_type"].as_str().unwrap().to_owned(),
+        headers: headers.map(|(name, value)| (name.clone(), value.as_str().unwrap().to_owned())).collect(),
+        framing,
+        end,
+        pieces: case["chunks"]
+            .as_array()
+            .unwrap()
+            .iter()
+            .map(|chunk| base64(chunk.as_str().unwrap()))
+            .collect(),
+        drip: http["drip_ms"].as_u64().map(Duration::from_millis),
+        times: 1,
+    }
+}
+
+/// `fusion ollama run` against a stub, in a sandbox whose configuration leads there.
+fn run_against(server: &StubServer, arguments: &[&str]) -> support::Finished {
+    let sandbox = Sandbox::new();
+    sandbox.write_config(&format!("[ollama_server]\nhost = \"127.0.0.1\"\nport = {}\n", server.port()));
+    let arguments = ["ollama", "run", "Hello", "--no-up"].iter().chain(arguments).copied();
+    sandbox.fusion(arguments).run()
+}
+
+#[test]
+fn every_reply_of_the_suites_gives_the_expected_answer() {
+    let cases = cases("chat");
+    assert_eq!(cases.len(), 40);
+    for case in &cases {
+        let name = case["name"].as_str().unwrap();
+        let chat = &case["chat"];
+        let exits = chat["exit"].as_array().cloned().unwrap_or_else(|| vec![chat["exit"].clone()]);
+        let timeout = if case["http"]["end"] == "hang" { "1" } else { "20" };
+
+        let server = StubServer::start([reply(case)]);
+        let finished = run_against(&server, &["--stream", "--timeout", timeout]);
+        let (stdout, stderr) = (finished.stdout(), finished.stderr());
+        let told = format!("{name}: exit {}\n[stdout]\n{stdout}\n[stderr]\n{stderr}", finished.code());
+        assert!(exits.contains(&finished.code().into()), "{told}");
+        let content = chat["content"].as_str().unwrap();
+        // A compressed reply may be refused, and then has no text.
+        if finished.code() == 0 || exits.len() == 1 {
+            let newline = if content.is_empty() { "" } else { "\n" };
+            assert_eq!(stdout, format!("{content}{newline}"), "{told}");
+        } else {
+            assert_eq!(stdout, "", "{told}");
+        }
+        for words in chat["stderr_contains"].as_array().unwrap() {
+            assert!(stderr.to_lowercase().contains(&words.as_str().unwrap().to_lowercase()), "{told}");
+        }
+        if chat["outcome"] == "ok" && chat["stderr_contains"].as_array().unwrap().is_empty() {
+            assert_eq!(stderr, "", "{told}");
+        }
+        let request = server.request();
+        assert_eq!(request.line, "POST /v1/chat/completions HTTP/1.1");
+        assert_eq!(request.header("content-length"), Some(request.body.len().to_string().as_str()));
+
+        let server = StubServer::start([reply(case)]);
+        let finished = run_against(&server, &["--stream", "--json", "--timeout", timeout]);
+        assert!(exits.contains(&finished.code().into()), "{name} --json: {finished:?}");
+        if finished.stdout.is_empty() {
+            assert_ne!(finished.code(), 0, "{name} --json");
+            assert!(content.is_empty() || exits.len() > 1, "{name} --json");
+            continue;
+        }
+        let object = finished.json();
+        assert_eq!(object["text"], chat["content"], "{name} --json");
+        assert_eq!(object["reasoning"], chat["reasoning"], "{name} --json");
+        assert_eq!(object["finish_reason"], chat["finish_reason"], "{name} --json");
+        assert_eq!(object["usage"], chat["usage"], "{name} --json");
+        let tool_calls = chat["tool_calls"].as_array().unwrap();
+        assert_eq!(
+            object["tool_calls"].as_array().cloned().unwrap_or_default(),
+            *tool_calls,
+            "{name} --json"
+        );
+    }
+}
+
+fn error_bodies() -> Vec<Value> {
+    let all: Value = serde_json::from_str(ERROR_BODIES).unwrap();
+    all["errors"].as_array().unwrap().clone()
+}
+
+fn error_reply(case: &Value) -> Reply {
+    let body = case["body"].as_str().unwrap();
+    let status = u16::try_from(case["status"].as_u64().unwrap()).unwrap();
+    let framing = if status == 0 { Framing::None } else { Framing::ContentLength };
+    let content_type = case["content_type"].as_str().unwrap().to_owned();
+    Reply { status, content_type, framing, ..Reply::stream([body]) }
+}
+
+#[test]
+fn every_servers_error_is_one_line_with_its_own_words() {
+    let cases = error_bodies();
+    assert_eq!(cases.len(), 34);
+    for case in &cases {
+        let server = StubServer::start([error_reply(case)]);
+        let finished = run_against(&server, &["--stream"]);
+        let stderr = finished.stderr();
+        let told = format!("{} ({}): exit {}\n{stderr}", case["server"], case["when"], finished.code());
+        assert_eq!(Value::from(finished.code()), case["exit"], "{told}");
+        assert_eq!(finished.stdout(), "", "{told}");
+        if let Some(message) = case["expected_message"].as_str() {
+            assert!(stderr.lines().next().unwrap_or_default().contains(message), "{told}\n{message}");
+        }
+    }
+}
+
+#[test]
+fn every_error_is_of_the_expected_kind() {
+    for case in error_bodies() {
+        let status = u16::try_from(case["status"].as_u64().unwrap()).unwrap();
+        let body = case["body"].as_str().unwrap();
+        let kind = case["kind"].as_str().unwrap();
+        if ["empty_reply", "empty_answer", "not_an_error"].contains(&kind) {
+            continue; // No error of a server: covered by the test above.
+        }
+        let event = body.lines().find_map(|line| line.strip_prefix("data: "));
+        let error = match event {
+            Some(data) => ServerError::from_event(data),
+            None => ServerError::from_reply(status, body.as_bytes()),
+        };
+        let written = format!("{:?}", error.kind);
+        assert_eq!(written.to_lowercase(), kind.replace('_', ""), "{}: {}", case["server"], case["when"]);
+    }
+}
+
+#[test]
+fn an_endless_message_is_cut() {
+    let body = format!("{{\"error\": {{\"message\": \"{}\"}}}}", "x".repeat(1 << 20));
+    let error = ServerError::from_reply(500, &body.as_bytes()[..64 * 1024]);
+    assert_eq!(error.message, "x".repeat(299) + "…");
+}
