@@ -1,0 +1,306 @@
+//! `fusion <runtime> log`, and the keeper that holds logs within their bounds, through the real program.
+
+#![allow(missing_docs)]
+
+mod support;
+
+use std::fs::{self, File, OpenOptions};
+use std::io::{Read, Write};
+use std::os::unix::fs::symlink;
+use std::path::{Path, PathBuf};
+use std::process::Stdio;
+
+use fusion::core::logs::keeper::{self, KeeperSpec};
+use fusion::core::logs::{Limits, Reader, Start};
+use fusion::core::process::unix::UnixDriver;
+use fusion::core::process::{Child, Liveness, ProcessDriver, ProcessSpec};
+use fusion::core::services::record::InstanceId;
+use support::{MARKER, Sandbox, wait_until};
+
+const NO_LOG: &str =
+    "error: mlx has no log yet: fusion has not started it\nhint: `fusion mlx up` starts it\n";
+
+fn log_of(sandbox: &Sandbox) -> PathBuf {
+    sandbox.file("mlx", "mlx.log")
+}
+
+fn sandbox_with_log(bytes: impl AsRef<[u8]>) -> Sandbox {
+    let sandbox = Sandbox::new();
+    fs::create_dir_all(sandbox.file("mlx", "")).unwrap();
+    fs::write(log_of(&sandbox), bytes).unwrap();
+    sandbox
+}
+
+fn numbered_lines(numbers: std::ops::Range<u32>) -> String {
+    numbers.fold(String::new(), |text, number| text + &format!("line {number}\n"))
+}
+
+#[test]
+fn no_log_yet() {
+    let sandbox = Sandbox::new();
+    sandbox.fusion(["mlx", "log"]).run().assert(1, "", NO_LOG);
+    sandbox.fusion(["mlx", "log", "-n", "0"]).run().assert(1, "", NO_LOG);
+    let not_running = "error: mlx is not running, or fusion did not start it\n\
+                       hint: `fusion mlx log` shows what it printed last, `fusion mlx up` starts it\n";
+    sandbox.fusion(["mlx", "log", "-f"]).run().assert(3, "", not_running);
+    assert!(!sandbox.file("mlx", "").exists(), "showing a log makes no files");
+}
+
+#[test]
+fn the_path_is_told_whether_there_is_a_log_or_not() {
+    let sandbox = Sandbox::new();
+    let path = "[ROOT]/config/mlx/mlx.log\n";
+    sandbox.fusion(["mlx", "log", "--path"]).run().assert(0, path, "");
+    sandbox.write_config("broken =");
+    sandbox.fusion(["mx", "lg", "--path"]).run().assert(0, path, "");
+}
+
+#[test]
+fn the_whole_log_goes_into_a_pipe() {
+    let sandbox = sandbox_with_log(numbered_lines(0..1000));
+    sandbox.fusion(["mlx", "log"]).run().assert(0, &numbered_lines(0..1000), "");
+    sandbox.fusion(["mlx", "log", "-n", "all"]).run().assert(0, &numbered_lines(0..1000), "");
+}
+
+#[test]
+fn as_many_last_lines_as_asked_for() {
+    let sandbox = sandbox_with_log(numbered_lines(0..1000));
+    for (lines, first) in [("0", 1000), ("1", 999), ("30", 970), ("1000", 0), ("99999999999999999999999", 0)]
+    {
+        let expected = numbered_lines(first..1000);
+        sandbox.fusion(["mlx", "logs", "-n", lines]).run().assert(0, &expected, "");
+    }
+    let wrong = sandbox.fusion(["mlx", "log", "-n", "many"]).run().assert_code(2);
+    assert!(wrong.stderr().contains("expected a number of lines, or `all`"), "{}", wrong.stderr());
+}
+
+#[test]
+fn a_broken_configuration_does_not_hide_the_log() {
+    let sandbox = sandbox_with_log("one\ntwo\n");
+    sandbox.write_config("broken =");
+    sandbox.fusion(["mlx", "log", "-n", "1"]).run().assert(0, "two\n", "");
+}
+
+#[test]
+fn raw_bytes_pass_a_pipe_unchanged() {
+    let bytes: Vec<u8> = (0..=255).cycle().take(5000).collect();
+    let sandbox = sandbox_with_log(&bytes);
+    let shown = sandbox.fusion(["mlx", "log"]).run().assert_code(0);
+    assert!(shown.stdout == bytes && shown.stderr.is_empty());
+}
+
+#[test]
+fn no_final_newline() {
+    let sandbox = sandbox_with_log("one\ntwo\nthree");
+    sandbox.fusion(["mlx", "log", "-n", "2"]).run().assert(0, "two\nthree", "");
+}
+
+#[test]
+fn a_line_of_1_mb() {
+    let long = "x".repeat(1_000_000);
+    let sandbox = sandbox_with_log(format!("first\n{long}\nlast\n"));
+    let expected = format!("{long}\nlast\n");
+    let shown = sandbox.fusion(["mlx", "log", "-n", "2"]).run().assert_code(0);
+    assert!(shown.stdout() == expected);
+}
+
+#[test]
+fn a_log_of_2_gib() {
+    let sandbox = sandbox_with_log("");
+    let mut log = OpenOptions::new().append(true).open(log_of(&sandbox)).unwrap();
+    log.set_len(2 << 30).unwrap();
+    log.write_all(b"\none\ntwo\nthree\n").unwrap();
+    sandbox.fusion(["mlx", "log", "-n", "2"]).run().assert(0, "two\nthree\n", "");
+}
+
+#[test]
+fn a_symlinked_log_is_refused() {
+    let sandbox = sandbox_with_log("");
+    let secret = sandbox.root().join("secret");
+    fs::write(&secret, "secret\n").unwrap();
+    fs::remove_file(log_of(&sandbox)).unwrap();
+    symlink(&secret, log_of(&sandbox)).unwrap();
+    sandbox.fusion(["mlx", "log"]).run().assert(
+        1,
+        "",
+        "error: [ROOT]/config/mlx/mlx.log is a symbolic link\n\
+         hint: remove the link: fusion follows none here, for it could lead anywhere\n",
+    );
+}
+
+#[test]
+fn a_reader_that_has_seen_enough() {
+    let sandbox = sandbox_with_log(numbered_lines(0..200_000));
+    let mut command = sandbox.fusion(["mlx", "log"]).into_command();
+    let mut child = command.stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap();
+    let mut stdout = child.stdout.take().unwrap();
+    let mut first = [0; 7];
+    stdout.read_exact(&mut first).unwrap();
+    drop(stdout);
+    let ended = child.wait_with_output().unwrap();
+    assert_eq!((&first, ended.status.code(), ended.stderr), (b"line 0\n", Some(0), Vec::new()));
+}
+
+/// What runs in place of a runtime, with a keeper beside it.
+struct Kept<'a> {
+    sandbox: &'a Sandbox,
+    runtime: Box<dyn Child>,
+    spec: KeeperSpec,
+}
+
+impl<'a> Kept<'a> {
+    /// Starts `script` as the processes of a runtime are started, and a keeper.
+    fn start(sandbox: &'a Sandbox, script: &str, limits: Limits) -> Self {
+        let log = log_of(sandbox);
+        fs::create_dir_all(log.parent().unwrap()).unwrap();
+        let instance = String::from(InstanceId::random().unwrap());
+        let runtime = spawn(
+            sandbox,
+            ProcessSpec {
+                program: "/bin/sh".into(),
+                args: ["-c", script].map(Into::into).into(),
+                env: Vec::new(),
+                directory: sandbox.root().to_owned(),
+                log: Some(log.clone()),
+                instance: instance.clone(),
+            },
+        );
+        let spec = KeeperSpec { log, limits, instance, leader: runtime.id().clone() };
+        let program = Path::new(env!("CARGO_BIN_EXE_fusion"));
+        spawn(sandbox, spec.process(program, sandbox.root()));
+        Self { sandbox, runtime, spec }
+    }
+
+    fn runs(&self) -> bool {
+        UnixDriver.liveness(self.runtime.id()).unwrap() == Liveness::Alive
+    }
+
+    /// The keeper is the only process that is left.
+    fn keeper_has_ended(&self) -> bool {
+        self.sandbox.processes().is_empty()
+    }
+
+    fn text(&self) -> String {
+        let mut reader = Reader::open(&self.spec.log, Start::Beginning).unwrap().unwrap();
+        let mut bytes = Vec::new();
+        while reader.remaining() > 0 {
+            reader.read(&mut bytes).unwrap();
+        }
+        String::from_utf8(bytes).unwrap()
+    }
+}
+
+fn spawn(sandbox: &Sandbox, mut spec: ProcessSpec) -> Box<dyn Child> {
+    let marker = sandbox.root().file_name().unwrap().to_owned();
+    spec.env.push((MARKER.into(), marker));
+    spec.env.push(("FUSION_CONFIG_DIR".into(), sandbox.config_dir().into()));
+    UnixDriver.spawn(&spec).unwrap()
+}
+
+const SMALL: Limits = Limits { max_bytes: 1_000_000, keep: 3 };
+
+#[test]
+fn the_keeper_ends_with_the_runtime() {
+    let sandbox = Sandbox::new();
+    let kept = Kept::start(&sandbox, "echo started; sleep 0.3; echo ended", SMALL);
+    wait_until("the keeper has ended", || kept.keeper_has_ended());
+    assert_eq!(kept.text(), "started\nended\n");
+}
+
+#[test]
+fn the_keeper_outlives_the_leader_while_children_write() {
+    let sandbox = Sandbox::new();
+    let script = "(while [ ! -e stop ]; do sleep 0.01; done; echo child ended) & echo leader ended";
+    let mut kept = Kept::start(&sandbox, script, SMALL);
+    wait_until("the leader has ended", || kept.runtime.try_wait().unwrap().is_some());
+    // Two processes are left: the child, or what it runs just now, and the keeper.
+    wait_until("the keeper has looked", || sandbox.processes().len() >= 2);
+    File::create(sandbox.root().join("stop")).unwrap();
+    wait_until("the keeper has ended", || kept.keeper_has_ended());
+    assert_eq!(kept.text(), "leader ended\nchild ended\n");
+}
+
+#[test]
+fn a_stop_leaves_no_keeper_and_is_no_error_without_one() {
+    let sandbox = Sandbox::new();
+    let kept = Kept::start(&sandbox, "exec sleep 600", SMALL);
+    assert_eq!(sandbox.processes().len(), 2);
+    keeper::stop(&UnixDriver, &kept.spec.log, &kept.spec.instance).unwrap();
+    assert_eq!(sandbox.processes(), [kept.runtime.id().pid.as_raw()]);
+    keeper::stop(&UnixDriver, &kept.spec.log, &kept.spec.instance).unwrap();
+    assert!(kept.runs());
+    support::processes::kill(kept.runtime.id().pid.as_raw());
+    sandbox.assert_nothing_runs();
+}
+
+#[test]
+fn a_keeper_is_no_member_of_what_it_is_kept_for() {
+    let sandbox = Sandbox::new();
+    let mut kept = Kept::start(&sandbox, "exec sleep 600", SMALL);
+    let instance =
+        fusion::core::process::Instance { id: &kept.spec.instance, leader: Some(&kept.spec.leader) };
+    assert_eq!(UnixDriver.members(instance).unwrap(), [kept.spec.leader.clone()]);
+    support::processes::kill(kept.runtime.id().pid.as_raw());
+    wait_until("the runtime has ended", || kept.runtime.try_wait().unwrap().is_some());
+    assert_eq!(UnixDriver.members(instance).unwrap(), []);
+    wait_until("the keeper has ended", || kept.keeper_has_ended());
+}
+
+/// Writes as fast as it can, and marks its end by a file.
+fn flood(lines: u32) -> String {
+    format!(
+        "awk 'BEGIN {{ for (i = 0; i < {lines}; i++) printf \"line %089d\\n\", i }}'; : > done; \
+         while [ ! -e stop ]; do sleep 0.01; done"
+    )
+}
+
+#[test]
+fn a_flood_is_bounded_and_loses_nothing_of_what_is_kept() {
+    let sandbox = Sandbox::new();
+    let kept = Kept::start(&sandbox, &flood(1_000_000), SMALL);
+    let done = sandbox.root().join("done");
+    wait_until("the flood is over", || done.exists());
+    let size = || fs::metadata(&kept.spec.log).unwrap().len();
+    wait_until("the log is within its limit", || size() <= SMALL.max_bytes);
+    let parts: Vec<u64> =
+        (1..=3).map(|number| fs::metadata(part(&kept.spec.log, number)).unwrap().len()).collect();
+    assert!(parts.iter().all(|part| *part <= SMALL.max_bytes), "{parts:?}");
+    assert!(!part(&kept.spec.log, 4).exists());
+    // What is left is the end of what was written, and where heads are cut off, without a gap.
+    let text = kept.text();
+    assert!(text.ends_with(&format!("line {:089}\n", 999_999)));
+    let numbers: Vec<u32> = text.lines().skip(1).map(|line| line[5..].parse().unwrap()).collect();
+    assert!(numbers.is_sorted_by(|one, next| one < next));
+    assert!(!heads_are_cut_off(&sandbox) || numbers.windows(2).all(|pair| pair[0] + 1 == pair[1]));
+    File::create(sandbox.root().join("stop")).unwrap();
+    wait_until("the keeper has ended", || kept.keeper_has_ended());
+}
+
+/// Whether the file system can remove the head of a file, so that nothing is lost.
+#[cfg(target_os = "linux")]
+fn heads_are_cut_off(sandbox: &Sandbox) -> bool {
+    use nix::fcntl::{FallocateFlags, fallocate};
+    let path = sandbox.root().join("probe");
+    fs::write(&path, vec![0; 1 << 17]).unwrap();
+    let file = OpenOptions::new().write(true).open(path).unwrap();
+    fallocate(file, FallocateFlags::FALLOC_FL_COLLAPSE_RANGE, 0, 1 << 16).is_ok()
+}
+
+#[cfg(not(target_os = "linux"))]
+fn heads_are_cut_off(_sandbox: &Sandbox) -> bool {
+    false
+}
+
+fn part(log: &Path, number: u32) -> PathBuf {
+    format!("{}.{number}", log.display()).into()
+}
+
+#[test]
+fn the_log_deleted_while_running() {
+    let sandbox = Sandbox::new();
+    let kept = Kept::start(&sandbox, &flood(300_000), SMALL);
+    wait_until("the log is there", || fs::remove_file(&kept.spec.log).is_ok());
+    wait_until("the flood is over", || sandbox.root().join("done").exists());
+    File::create(sandbox.root().join("stop")).unwrap();
+    wait_until("the keeper has ended", || kept.keeper_has_ended());
+}
