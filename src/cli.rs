@@ -2,7 +2,9 @@
 
 pub mod commands;
 pub mod error;
+pub mod reporter;
 pub mod run;
+pub mod services;
 pub mod terminal_filter;
 pub mod ui;
 

@@ -1,6 +1,7 @@
 //! Every error's words, hint and exit code.
 
 mod chat;
+mod services;
 
 use std::process::ExitCode;
 
@@ -43,6 +44,14 @@ pub enum Exit {
     Interrupted = 130,
 }
 
+impl Exit {
+    /// This one, unless it says that all is well.
+    #[must_use]
+    pub fn or(self, other: Self) -> Self {
+        if self == Self::Done { other } else { self }
+    }
+}
+
 impl From<Exit> for ExitCode {
     fn from(exit: Exit) -> Self {
         Self::from(exit as u8)
@@ -54,6 +63,8 @@ impl From<Exit> for ExitCode {
 pub struct Failure {
     /// The exit code.
     pub exit: Exit,
+    /// What comes before the message, such as the end of a log.
+    pub details: Vec<String>,
     /// What failed; empty when it was told already or nobody is left to hear of it.
     pub message: String,
     /// Why, outermost first.
@@ -65,7 +76,7 @@ pub struct Failure {
 impl Failure {
     /// A failure in words.
     pub fn new(exit: Exit, message: impl Into<String>) -> Self {
-        Self { exit, message: message.into(), causes: Vec::new(), hint: None }
+        Self { exit, details: Vec::new(), message: message.into(), causes: Vec::new(), hint: None }
     }
 
     /// Standard output cannot be written. A closed pipe means that the reader has what it wanted.

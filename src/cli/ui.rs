@@ -80,8 +80,9 @@ impl Ui {
     }
 
     /// Writes a result as JSON that people can read too.
-    pub fn json(&self, value: &serde_json::Value) -> Result<(), Failure> {
-        self.result(&format!("{value:#}\n"))
+    pub fn json(&self, value: &impl serde::Serialize) -> Result<(), Failure> {
+        let text = serde_json::to_string_pretty(value).map_err(|error| Failure::of(Exit::Failed, &error))?;
+        self.result(&(text + "\n"))
     }
 
     /// Asks on the terminal, which is there ([`Ui::can_ask`]); the end of input is no.
@@ -124,6 +125,9 @@ impl Ui {
 
     /// Prints a failure and gives its exit code.
     pub fn failure(&self, failure: &Failure) -> Exit {
+        for line in &failure.details {
+            self.line("", Style::new(), line);
+        }
         if !failure.message.is_empty() {
             self.line("error: ", AnsiColor::Red.on_default().bold(), &failure.message);
         }

@@ -2,7 +2,8 @@
 
 use std::time::Duration;
 
-use crate::core::process::Pid;
+use crate::core::config::Address;
+use crate::core::process::{Listener, Pid};
 
 /// One thing that happened, in the order in which it happened.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -43,6 +44,27 @@ pub enum Event<'a> {
         runtime: &'a str,
         /// Its leader.
         pid: Pid,
+    },
+    /// Others on the network can reach it, and it asks nobody who they are.
+    Exposed {
+        /// The runtime.
+        runtime: &'a str,
+        /// Where it listens.
+        address: &'a Address,
+    },
+    /// It runs as it was started; the configuration has been changed since.
+    ConfigurationChanged {
+        /// The runtime.
+        runtime: &'a str,
+    },
+    /// It is down, and somebody else took its address at once.
+    AddressTakenOver {
+        /// The runtime.
+        runtime: &'a str,
+        /// Where it listened.
+        address: &'a Address,
+        /// Who listens now.
+        listener: &'a Listener,
     },
     /// Something the user should know and the command goes on regardless.
     Warning(&'a str),

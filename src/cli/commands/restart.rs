@@ -1,14 +1,28 @@
 //! `fusion <runtime> restart`.
 
+use std::time::Duration;
+
 use crate::cli::Context;
+use crate::cli::commands::{seconds, up};
 use crate::cli::error::{Exit, Failure};
 use crate::core::runtimes::Runtime;
+use crate::core::services::UpOptions;
 
-/// Stop it, then start it
+/// Stop it, then start it with the present configuration
+///
+/// Starts it where it is not running. One that somebody else started is left alone.
 #[derive(Debug, clap::Args)]
-pub struct Args {}
+pub struct Args {
+    /// How long it may take to be ready [default: `startup_timeout` of the configuration]
+    #[arg(long, value_name = "SECS", value_parser = seconds)]
+    timeout: Option<Duration>,
+}
 
 /// Runs the command.
-pub fn run(_context: &Context, runtime: &'static dyn Runtime, _args: &Args) -> Result<Exit, Failure> {
-    Err(Failure::new(Exit::Failed, format!("{} restart is not there yet", runtime.name())))
+pub fn run(context: &Context, runtime: &'static dyn Runtime, args: &Args) -> Result<Exit, Failure> {
+    let options = UpOptions { timeout: args.timeout, ..UpOptions::default() };
+    let config = context.config()?;
+    let up = context.starting(&config, |manager| manager.restart(&manager.service(runtime), &options))?;
+    context.ui.result(&up::line(runtime, &up))?;
+    Ok(Exit::Done)
 }

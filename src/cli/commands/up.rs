@@ -1,23 +1,117 @@
-//! `fusion <runtime> up`.
+//! `fusion <runtime> up` and `fusion up`.
+
+use std::time::Duration;
+
+use serde::Serialize;
 
 use crate::cli::Context;
+use crate::cli::commands::seconds;
 use crate::cli::error::{Exit, Failure};
 use crate::core::runtimes::Runtime;
+use crate::core::services::{Endpoint, ServiceManager, StartedBy, Up, UpKind, UpOptions};
 
 /// Start it, and wait until it really answers
+///
+/// Does nothing where it is up already, also when somebody else has started it. A start that fails leaves no process
+/// behind, only its log.
 #[derive(Debug, clap::Args)]
-pub struct Args {}
-
-/// Runs the command.
-pub fn run(_context: &Context, runtime: &'static dyn Runtime, _args: &Args) -> Result<Exit, Failure> {
-    Err(Failure::new(Exit::Failed, format!("{} up is not there yet", runtime.name())))
+pub struct Args {
+    /// How long it may take to be ready [default: `startup_timeout` of the configuration]
+    #[arg(long, value_name = "SECS", value_parser = seconds)]
+    timeout: Option<Duration>,
+    /// Return as soon as it is started; `ps` tells when it is ready
+    #[arg(long)]
+    no_wait: bool,
+    /// Print what was done as JSON
+    #[arg(long)]
+    json: bool,
 }
 
-/// up of every runtime
+/// Start every runtime that has `auto_start` in the configuration
 #[derive(Debug, clap::Args)]
-pub struct AllArgs {}
+pub struct AllArgs {
+    /// Print what was done as JSON
+    #[arg(long)]
+    json: bool,
+}
 
-/// Runs the command for every runtime.
-pub fn run_all(_context: &Context, _args: &AllArgs) -> Result<Exit, Failure> {
-    Err(Failure::new(Exit::Failed, "up is not there yet"))
+/// What `--json` prints. Fields are added, never changed or removed.
+#[derive(Debug, Serialize)]
+struct Json {
+    runtime: &'static str,
+    /// As in `ps`: `ready`, `external`, or with `--no-wait` `starting`.
+    state: &'static str,
+    pid: Option<i64>,
+    address: String,
+    model: Option<String>,
+    started_by: StartedBy,
+    /// Whether this command has started it.
+    started: bool,
+}
+
+/// Runs the command.
+pub fn run(context: &Context, runtime: &'static dyn Runtime, args: &Args) -> Result<Exit, Failure> {
+    let options = UpOptions { timeout: args.timeout, no_wait: args.no_wait, model: None };
+    let config = context.config()?;
+    let up = context.starting(&config, |manager| manager.up(&manager.service(runtime), &options))?;
+    if args.json {
+        context.ui.json(&json(runtime, &up))?;
+    } else {
+        context.ui.result(&line(runtime, &up))?;
+    }
+    Ok(Exit::Done)
+}
+
+/// Runs the command for every runtime that has `auto_start`. One that fails does not keep the others down.
+pub fn run_all(context: &Context, args: &AllArgs) -> Result<Exit, Failure> {
+    let config = context.config()?;
+    let wanted = |runtime: &&&'static dyn Runtime| config.runtime(**runtime).server.auto_start;
+    let wanted: Vec<_> = context.table.iter().filter(wanted).copied().collect();
+    if wanted.is_empty() {
+        let name = context.table.first().map_or("RUNTIME", |runtime| runtime.name());
+        return Err(Failure::new(Exit::Usage, "no runtime has auto_start in the configuration").hint(format!(
+            "`fusion {name} up` starts one; `fusion config set {name}_server.auto_start true` has `fusion up` start it"
+        )));
+    }
+    let (mut done, mut exit) = (Vec::new(), Exit::Done);
+    for runtime in wanted {
+        let up = |manager: &ServiceManager<'_>| manager.up(&manager.service(runtime), &UpOptions::default());
+        match context.starting(&config, up) {
+            Ok(up) if args.json => done.push(json(runtime, &up)),
+            Ok(up) => context.ui.result(&line(runtime, &up))?,
+            Err(failure) => exit = exit.or(context.ui.failure(&failure)),
+        }
+    }
+    if args.json {
+        context.ui.json(&done)?;
+    }
+    Ok(exit)
+}
+
+/// The one line on stdout.
+pub(super) fn line(runtime: &dyn Runtime, up: &Up) -> String {
+    let Endpoint { address, pid, started_by, .. } = &up.endpoint;
+    let pid = pid.map(|pid| format!("pid {pid}"));
+    let stranger = (*started_by == StartedBy::Other).then(|| "not started by fusion".to_owned());
+    let facts: Vec<String> = pid.into_iter().chain(stranger).collect();
+    let facts = if facts.is_empty() { String::new() } else { format!(" ({})", facts.join(", ")) };
+    let does = if up.kind == UpKind::Launched { "is starting" } else { "is up" };
+    format!("{} {does} at {}{facts}\n", runtime.name(), address.url())
+}
+
+fn json(runtime: &dyn Runtime, up: &Up) -> Json {
+    let Endpoint { address, pid, model, started_by } = &up.endpoint;
+    Json {
+        runtime: runtime.name(),
+        state: match up.kind {
+            UpKind::Launched => "starting",
+            UpKind::External => "external",
+            UpKind::Started | UpKind::AlreadyUp => "ready",
+        },
+        pid: pid.map(i64::from),
+        address: address.url(),
+        model: model.clone(),
+        started_by: *started_by,
+        started: matches!(up.kind, UpKind::Started | UpKind::Launched),
+    }
 }

@@ -99,7 +99,7 @@ impl Runtime for Mlx {
         aliases::ALIASES
     }
 
-    /// Any failure to load a model is a 404 (server.py: handle_completion), so the words must tell.
+    /// Any failure to load a model is a 404 (server.py: `handle_completion`), so the words must tell.
     fn read_generation(&self, status: u16, body: &[u8]) -> Generation {
         match Generation::by_status(status, body) {
             Generation::ModelMissing(words) if !says_missing(&words) => Generation::Refused(words),

@@ -1,1 +1,186 @@
-//! Readiness: the probes and the wait loop.
+//! Readiness: what one look at an address finds, and looking again and again beside the wait.
+
+use std::sync::mpsc::{self, Receiver, RecvTimeoutError};
+use std::time::{Duration, Instant};
+
+use serde_json::json;
+
+use super::Answered;
+use crate::core::api::{ApiError, Client, Reply};
+use crate::core::config::Address;
+use crate::core::runtimes::{Answer, Generation, Runtime, ServerFacts};
+
+/// What one look at an address found.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Sight {
+    /// Nobody accepts connections; why, in words.
+    NoConnection(String),
+    /// Somebody accepts connections and does not answer in time.
+    Silent,
+    /// This kind of runtime, able to answer requests.
+    Ready(ServerFacts),
+    /// This kind of runtime, unable to answer requests now; why, in words.
+    NotReady(String),
+    /// This kind of runtime, and it will not be able to answer until it is started anew; why, in words.
+    Broken(String),
+    /// This kind of runtime, without the model that it was asked for; what it said.
+    ModelMissing(String),
+    /// Something else; what it said, in words.
+    SomethingElse(String),
+}
+
+impl Sight {
+    /// As far as the verdict depends on it.
+    pub fn answered(&self) -> Answered {
+        match self {
+            Self::NoConnection(_) | Self::Silent => Answered::Nothing,
+            Self::Ready(_) => Answered::Ready,
+            Self::NotReady(_) | Self::Broken(_) | Self::ModelMissing(_) => Answered::NotReady,
+            Self::SomethingElse(_) => Answered::SomethingElse,
+        }
+    }
+
+    /// In words, for a person who waits.
+    pub fn words(&self) -> String {
+        match self {
+            Self::NoConnection(why)
+            | Self::NotReady(why)
+            | Self::Broken(why)
+            | Self::ModelMissing(why)
+            | Self::SomethingElse(why) => why.clone(),
+            Self::Silent => "it accepts connections and does not answer".to_owned(),
+            Self::Ready(_) => "it is ready".to_owned(),
+        }
+    }
+}
+
+/// How thoroughly to look.
+#[derive(Debug, Clone, Copy)]
+pub enum Depth<'a> {
+    /// The cheap request.
+    Status,
+    /// That, and a chat of one token with this model.
+    Generation(&'a str),
+}
+
+/// Looks once. Each request may take as long as `limit`.
+pub fn look(runtime: &dyn Runtime, address: &Address, depth: Depth<'_>, limit: Duration) -> Sight {
+    let client = Client::with_limit(address, limit);
+    let probe = runtime.status_probe();
+    let sight = match client.get(probe.path) {
+        Ok(reply) => from_answer((probe.read)(reply.status, &reply.body)),
+        Err(error) => from_error(&error),
+    };
+    match (sight, depth) {
+        (Sight::Ready(facts), Depth::Generation(model)) => match generate(runtime, address, model, limit) {
+            Sight::Ready(_) => Sight::Ready(facts),
+            other => other,
+        },
+        (sight, _) => sight,
+    }
+}
+
+/// Has a server generate one token, within `limit`.
+pub fn generate(runtime: &dyn Runtime, address: &Address, model: &str, limit: Duration) -> Sight {
+    match Client::with_limit(address, limit).post("/v1/chat/completions", &one_token(model)) {
+        Ok(Reply { status, body }) => match runtime.read_generation(status, &body) {
+            Generation::Works => Sight::Ready(ServerFacts::default()),
+            Generation::NotYet(words) => Sight::NotReady(words),
+            Generation::ModelMissing(words) => Sight::ModelMissing(words),
+            Generation::Refused(words) => Sight::Broken(words),
+        },
+        Err(ApiError::TimedOut { .. }) => Sight::NotReady("it has not generated anything yet".to_owned()),
+        Err(error) => from_error(&error),
+    }
+}
+
+/// The body of the smallest chat there is.
+fn one_token(model: &str) -> serde_json::Value {
+    json!({
+        "model": model,
+        "messages": [{"role": "user", "content": "Hi"}],
+        "max_tokens": 1,
+        "stream": false,
+    })
+}
+
+fn from_answer(answer: Answer) -> Sight {
+    match answer {
+        Answer::Ready(facts) => Sight::Ready(facts),
+        Answer::NotReady(why) => Sight::NotReady(why),
+        Answer::Broken(why) => Sight::Broken(why),
+        Answer::SomethingElse(what) => Sight::SomethingElse(what),
+    }
+}
+
+fn from_error(error: &ApiError) -> Sight {
+    match error {
+        ApiError::Connect { source, .. } => Sight::NoConnection(source.to_string()),
+        ApiError::TimedOut { .. } => Sight::Silent,
+        ApiError::Closed { .. } => {
+            Sight::SomethingElse("it closed the connection without an answer".to_owned())
+        }
+        ApiError::Protocol { source, .. } => Sight::SomethingElse(source.to_string()),
+    }
+}
+
+/// How soon to look again. Attempts to connect leave no trace; requests may each leave a line in the log.
+fn pause_after(sight: &Sight) -> Duration {
+    match sight {
+        Sight::NoConnection(_) => Duration::from_millis(10),
+        _ => Duration::from_millis(25),
+    }
+}
+
+/// Looks again and again in a thread of its own, so that whoever waits can see to other things meanwhile.
+///
+/// The thread ends soon after the watch is dropped or the deadline has passed.
+pub struct Watch {
+    sights: Receiver<Sight>,
+}
+
+/// How long a status request may take while somebody waits; a server that loads may need long for its first answer.
+const STATUS_LIMIT: Duration = Duration::from_secs(5);
+
+impl Watch {
+    /// Begins to look, until `deadline`; with a one-token chat if a `model` is given.
+    pub fn begin(
+        runtime: &'static dyn Runtime,
+        address: Address,
+        model: Option<String>,
+        deadline: Instant,
+    ) -> Self {
+        let (sender, sights) = mpsc::channel();
+        std::thread::spawn(move || {
+            loop {
+                let left = deadline.saturating_duration_since(Instant::now());
+                if left.is_zero() {
+                    return;
+                }
+                let mut sight = look(runtime, &address, Depth::Status, left.min(STATUS_LIMIT));
+                if let (Sight::Ready(_), Some(model)) = (&sight, &model) {
+                    sight = look(runtime, &address, Depth::Generation(model), left);
+                }
+                let pause = pause_after(&sight);
+                if sender.send(sight).is_err() {
+                    return;
+                }
+                std::thread::sleep(pause);
+            }
+        });
+        Self { sights }
+    }
+
+    /// The next sight, if there is one within `patience`.
+    pub fn next(&self, patience: Duration) -> Option<Sight> {
+        match self.sights.recv_timeout(patience) {
+            Ok(sight) => Some(sight),
+            Err(RecvTimeoutError::Timeout) => None,
+            // The deadline has passed: whoever waits will see that, too.
+            Err(RecvTimeoutError::Disconnected) => {
+                std::thread::sleep(patience);
+                None
+            }
+        }
+    }
+}

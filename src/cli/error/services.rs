@@ -1,0 +1,125 @@
+//! The words, hints and exit codes of what can go wrong with services.
+
+use crate::cli::error::{Exit, Failure};
+use crate::cli::reporter::who;
+use crate::core::process::ProcessError;
+use crate::core::services::lock::LockError;
+use crate::core::services::record::RecordError;
+use crate::core::services::{Failed, ServiceError};
+
+impl From<ServiceError> for Failure {
+    fn from(error: ServiceError) -> Self {
+        let exit = exit(&error);
+        let failure = match &error {
+            ServiceError::Program(_) | ServiceError::Process(_) | ServiceError::Record(_) => {
+                return specific(error);
+            }
+            ServiceError::AddressTaken { address, listener, said, .. } => Self {
+                causes: vec![said.clone()],
+                ..Self::new(exit, format!("{address} belongs to {}", who(listener)))
+            },
+            ServiceError::ModelMissing { said: Some(said), .. } => {
+                Self { causes: vec![said.clone()], ..Self::of(exit, &error) }
+            }
+            ServiceError::NotOurs { runtime, address, listener } => Self::new(
+                exit,
+                format!("{runtime} at {address} is {}, which fusion did not start", who(listener)),
+            ),
+            ServiceError::Failed(failed) => Self { details: tail(failed), ..Self::of(exit, &error) },
+            _ => Self::of(exit, &error),
+        };
+        match hint(&error) {
+            Some(hint) => failure.hint(hint),
+            None => failure,
+        }
+    }
+}
+
+fn exit(error: &ServiceError) -> Exit {
+    match error {
+        ServiceError::AddressTaken { .. } | ServiceError::NotOurs { .. } => Exit::AddressTaken,
+        ServiceError::ModelMissing { .. } => Exit::ModelMissing,
+        ServiceError::Failed(_) | ServiceError::Unhealthy { .. } | ServiceError::StoppedMeanwhile { .. } => {
+            Exit::NotUp
+        }
+        ServiceError::CannotGenerate { .. } => Exit::RequestFailed,
+        ServiceError::NotRunning { .. } => Exit::NotRunning,
+        ServiceError::Interrupted { .. } => Exit::Interrupted,
+        ServiceError::Program(_) => Exit::NotInstalled,
+        ServiceError::Lock(_)
+        | ServiceError::Record(_)
+        | ServiceError::Process(_)
+        | ServiceError::Log(_)
+        | ServiceError::AddressUnusable { .. }
+        | ServiceError::Undead { .. } => Exit::Failed,
+    }
+}
+
+fn hint(error: &ServiceError) -> Option<String> {
+    Some(match error {
+        ServiceError::Lock(LockError::Held { .. }) => "wait for it to end, or end it".to_owned(),
+        ServiceError::AddressTaken { runtime, .. } => {
+            format!("end that program, or choose another port: fusion config set {runtime}_server.port PORT")
+        }
+        ServiceError::AddressUnusable { runtime, source, .. } => match source.kind() {
+            std::io::ErrorKind::PermissionDenied => {
+                format!("choose a port above 1023: fusion config set {runtime}_server.port PORT")
+            }
+            _ => format!(
+                "choose an address of this machine: fusion config set {runtime}_server.host 127.0.0.1"
+            ),
+        },
+        ServiceError::ModelMissing { fetch, .. } => format!("fetch it: {fetch}"),
+        ServiceError::Failed(failed) => format!("its whole log: fusion {} log", failed.runtime),
+        ServiceError::Unhealthy { runtime, .. } => {
+            format!("its log: fusion {runtime} log; to start it anew: fusion {runtime} restart")
+        }
+        ServiceError::CannotGenerate { runtime, .. } => format!("its log: fusion {runtime} log"),
+        ServiceError::NotOurs { .. } => "end it the way it was started".to_owned(),
+        ServiceError::NotRunning { runtime, .. } => format!("start it: fusion {runtime} up"),
+        ServiceError::Undead { .. } => {
+            "the kernel does not let go of them, most often because of a device or a network disk; try again later"
+                .to_owned()
+        }
+        _ => return None,
+    })
+}
+
+/// Errors whose own kind matters more than where they happened.
+fn specific(error: ServiceError) -> Failure {
+    match error {
+        ServiceError::Program(error) => error.into(),
+        ServiceError::Process(error) => process(&error),
+        ServiceError::Record(error) => record(&error),
+        other => Failure::of(Exit::Failed, &other),
+    }
+}
+
+fn process(error: &ProcessError) -> Failure {
+    match error {
+        ProcessError::ProgramMissing { .. } | ProcessError::InterpreterMissing { .. } => {
+            Failure::of(Exit::NotInstalled, error).hint("install it again")
+        }
+        ProcessError::CannotRun { .. } => {
+            Failure::of(Exit::NotInstalled, error).hint("is it a program for this machine, and executable?")
+        }
+        _ => Failure::of(Exit::Failed, error),
+    }
+}
+
+fn record(error: &RecordError) -> Failure {
+    let failure = Failure::of(Exit::Failed, error);
+    match error {
+        RecordError::Newer { .. } => failure.hint("use the newer fusion that wrote it"),
+        _ => failure,
+    }
+}
+
+/// The end of the log, each line marked as such.
+fn tail(failed: &Failed) -> Vec<String> {
+    if failed.tail.trim().is_empty() {
+        return vec![format!("its log is empty: {}", failed.log.display())];
+    }
+    let title = format!("the end of {}:", failed.log.display());
+    [title].into_iter().chain(failed.tail.lines().map(|line| format!("  | {line}"))).collect()
+}

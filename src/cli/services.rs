@@ -1,0 +1,58 @@
+//! How commands get at the services: with what the core tells in words, and with signals seen to.
+
+use crate::cli::Context;
+use crate::cli::error::{Exit, Failure};
+use crate::cli::reporter::Reporter;
+use crate::core::config::Config;
+use crate::core::process::signals;
+use crate::core::process::unix::UnixDriver;
+use crate::core::services::{ServiceError, ServiceManager};
+
+impl Context {
+    /// Looks at services or stops them. A signal ends fusion at once: what is recorded tells the next command how
+    /// far this one came.
+    pub fn with_services<T>(
+        &self,
+        config: &Config,
+        work: impl FnOnce(&ServiceManager<'_>) -> Result<T, ServiceError>,
+    ) -> Result<T, ServiceError> {
+        if self.ui.stderr_is_terminal {
+            signals::clean_terminal_on_death();
+        }
+        self.manage(config, work)
+    }
+
+    /// Starts services. When a signal comes, what is being started is ended first; then the signal has its effect.
+    pub fn starting<T>(
+        &self,
+        config: &Config,
+        work: impl FnOnce(&ServiceManager<'_>) -> Result<T, ServiceError>,
+    ) -> Result<T, Failure> {
+        let _remembering = signals::remember();
+        match self.manage(config, work) {
+            Err(ServiceError::Interrupted { .. }) => {
+                if let Some(signal) = signals::pending() {
+                    signals::raise_again(signal);
+                }
+                Err(Failure::new(Exit::Interrupted, ""))
+            }
+            other => Ok(other?),
+        }
+    }
+
+    fn manage<T>(
+        &self,
+        config: &Config,
+        work: impl FnOnce(&ServiceManager<'_>) -> Result<T, ServiceError>,
+    ) -> Result<T, ServiceError> {
+        let events = Reporter::new(&self.ui);
+        work(&ServiceManager {
+            driver: &UnixDriver,
+            events: &events,
+            interrupted: &|| signals::pending().map(|signal| signal as i32),
+            config,
+            paths: &self.paths,
+            environment: &self.environment,
+        })
+    }
+}

@@ -1,0 +1,55 @@
+//! `health`: one real generation of one token, and how long it took.
+
+use std::time::{Duration, Instant};
+
+use super::launch::missing_model;
+use super::ready::{self, Sight};
+use super::up::{Endpoint, UpOptions};
+use super::{ManagedService, ServiceError, ServiceManager, StartedBy};
+use crate::core::models::{ModelPlaces, aliases};
+
+/// A generation that succeeded.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Health {
+    /// Where.
+    pub endpoint: Endpoint,
+    /// The model that generated.
+    pub model: String,
+    /// From the request to the whole answer.
+    pub latency: Duration,
+}
+
+impl ServiceManager<'_> {
+    /// Has the service generate one token with `model`; by default the one that it was started with, else the
+    /// one that `run` uses. Whoever started it.
+    pub fn health(&self, service: &ManagedService<'_>, model: Option<&str>) -> Result<Health, ServiceError> {
+        let runtime = service.runtime;
+        let endpoint = self.ensure_ready(service, false, &UpOptions::default())?;
+        let model =
+            model.map_or_else(|| self.own_model(service, &endpoint), |model| self.meant(service, model));
+        let begin = Instant::now();
+        // A server may have to load the model first.
+        let limit = service.config.server.startup_timeout;
+        let sight = ready::generate(runtime, &endpoint.address, &model, limit);
+        let latency = begin.elapsed();
+        match sight {
+            Sight::Ready(_) => Ok(Health { endpoint, model, latency }),
+            Sight::ModelMissing(said) => Err(missing_model(service, &model, Some(said))),
+            sight => Err(ServiceError::CannotGenerate { runtime: runtime.name(), model, why: sight.words() }),
+        }
+    }
+
+    /// Asking a server that somebody else started must not make it load another model.
+    fn own_model(&self, service: &ManagedService<'_>, endpoint: &Endpoint) -> String {
+        let resident = match endpoint.started_by {
+            StartedBy::Fusion => endpoint.model.clone(),
+            StartedBy::Other => service.runtime.resident_model().map(str::to_owned),
+        };
+        resident.unwrap_or_else(|| self.meant(service, &service.config.run.model))
+    }
+
+    fn meant(&self, service: &ManagedService<'_>, name: &str) -> String {
+        let places = ModelPlaces::discover(self.environment, &service.config.server.env);
+        aliases::resolve(service.runtime, self.config, name, &places).name
+    }
+}

@@ -1,0 +1,94 @@
+//! What exactly is started: program, arguments, environment, model.
+
+use std::ffi::OsString;
+
+use super::record::{self, InstanceId, Record};
+use super::{ManagedService, ServiceError, ServiceManager};
+use crate::core::models::{Model, ModelPlaces, aliases};
+use crate::core::process::ProcessSpec;
+use crate::core::programs;
+
+/// A start that can be made.
+pub(super) struct Plan {
+    pub(super) spec: ProcessSpec,
+    /// As it will be recorded, without the process.
+    pub(super) record: Record,
+}
+
+impl ServiceManager<'_> {
+    /// What is to be started, with `model` instead of the configured one if given. An error says what is missing:
+    /// the program, or the model.
+    pub(super) fn plan(
+        &self,
+        service: &ManagedService<'_>,
+        model: Option<&str>,
+        started_at: u64,
+    ) -> Result<Plan, ServiceError> {
+        let instance = InstanceId::random()?;
+        let configured = self.server_model(service, None);
+        let model = self.server_model(service, model);
+        let mut spec = self.spec(service, model.as_ref(), &instance)?;
+        if let Some(missing) = model.as_ref().filter(|model| model.present == Some(false)) {
+            return Err(missing_model(service, &missing.name, None));
+        }
+        let address = &service.config.server.address;
+        let mut record = Record::intent(&spec, instance.clone(), address, started_at);
+        if configured != model {
+            // What is compared with the configuration is what the configuration said.
+            let spec = self.spec(service, configured.as_ref(), &instance)?;
+            record.fingerprint = record::fingerprint(&spec, address);
+        }
+        record.model = model.map(|model| model.name);
+        spec.instance = instance.into();
+        Ok(Plan { spec, record })
+    }
+
+    /// Whether the service would be started differently now. `None` when that cannot be told.
+    pub(super) fn has_changed(&self, service: &ManagedService<'_>, record: &Record) -> Option<bool> {
+        let model = self.server_model(service, None);
+        let spec = self.spec(service, model.as_ref(), &record.instance).ok()?;
+        Some(record::fingerprint(&spec, &service.config.server.address) != record.fingerprint)
+    }
+
+    /// The model a server is started with: `asked`, else the configured one; `None` for servers that take none.
+    fn server_model(&self, service: &ManagedService<'_>, asked: Option<&str>) -> Option<Model> {
+        let server = &service.config.server;
+        let configured = server.model.as_deref()?;
+        let places = ModelPlaces::discover(self.environment, &server.env);
+        Some(aliases::resolve(service.runtime, self.config, asked.unwrap_or(configured), &places))
+    }
+
+    fn spec(
+        &self,
+        service: &ManagedService<'_>,
+        model: Option<&Model>,
+        instance: &InstanceId,
+    ) -> Result<ProcessSpec, ServiceError> {
+        let server = &service.config.server;
+        let search = self.environment.path.as_deref();
+        let program = programs::find(service.runtime, server, self.paths, search)?;
+        let launch = service.runtime.launch(server, model);
+        let own = service.runtime.program_args().iter().map(ToString::to_string);
+        let leading = if server.command.is_some() { program.args } else { own.collect() };
+        let words = leading.into_iter().chain(launch.args).chain(server.args.iter().cloned());
+        let configured = server.env.iter().map(|(name, value)| (name.clone(), value.clone()));
+        let env = launch.env.into_iter().chain(configured);
+        Ok(ProcessSpec {
+            program: program.path,
+            args: words.map(OsString::from).collect(),
+            env: env.map(|(name, value)| (name.into(), value.into())).collect(),
+            directory: service.files.directory.clone(),
+            log: Some(service.files.log.clone()),
+            instance: instance.as_str().to_owned(),
+        })
+    }
+}
+
+pub(super) fn missing_model(service: &ManagedService<'_>, model: &str, said: Option<String>) -> ServiceError {
+    ServiceError::ModelMissing {
+        runtime: service.runtime.name(),
+        model: model.to_owned(),
+        fetch: service.runtime.fetch_command(model),
+        said,
+    }
+}

@@ -1,0 +1,281 @@
+//! The wait for a service to be ready: its death, its answers, the clock and the user are watched at once.
+
+use std::time::{Duration, Instant};
+
+use super::error::{Failed, Why};
+use super::launch::missing_model;
+use super::ready::{Sight, Watch};
+use super::record::Record;
+use super::up::{Up, UpKind, deadline, endpoint};
+use super::{ManagedService, ServiceError, ServiceManager, State};
+use crate::core::events::Event;
+use crate::core::logs;
+use crate::core::process::{Child, Ending, Listener, Liveness, Pid, ProcessId};
+use crate::core::runtimes::ServerFacts;
+
+/// How many lines of the log a failure shows.
+const TAIL_LINES: u64 = 20;
+
+/// How often the process is looked at while nothing else happens: at first more often, as most failures are early.
+const FIRST_TICK: Duration = Duration::from_millis(2);
+const TICK: Duration = Duration::from_millis(10);
+
+/// How often the observer is told that the wait goes on.
+const REPORT: Duration = Duration::from_secs(1);
+
+/// How often it is asked who listens while the wrong answers come.
+const SUSPICION: Duration = Duration::from_millis(500);
+
+/// A service that is to become ready.
+pub(super) struct Begun {
+    pub(super) record: Record,
+    process: Tracked,
+    /// What it was when this command came to it; `None` if this command started it.
+    found: Option<State>,
+    patience: Duration,
+}
+
+/// The processes whose life is watched.
+pub(super) enum Tracked {
+    /// A child of this command.
+    Child(Box<dyn Child>),
+    /// Others of the instance: another command started them, or the child left them behind and ended in peace.
+    Strangers(Vec<ProcessId>),
+}
+
+/// Why a wait ended without success.
+enum Unready {
+    Died(Option<Ending>),
+    TimedOut { last: String },
+    Interrupted(i32),
+    Broken(String),
+    ModelMissing(String),
+    Usurped { listener: Listener, said: String },
+}
+
+impl Begun {
+    pub(super) fn started(record: Record, process: Tracked, patience: Duration) -> Self {
+        Self { record, process, found: None, patience }
+    }
+
+    pub(super) fn running(record: Record, process: Tracked, found: State, patience: Duration) -> Self {
+        Self { record, process, found: Some(found), patience }
+    }
+
+    /// The process that stands for the service.
+    pub(super) fn pid(&self) -> Pid {
+        self.leader().pid
+    }
+
+    fn leader(&self) -> ProcessId {
+        match &self.process {
+            Tracked::Child(child) => child.id().clone(),
+            Tracked::Strangers(members) => members[0].clone(),
+        }
+    }
+
+    pub(super) fn kind_without_waiting(&self) -> UpKind {
+        match self.found {
+            Some(State::Ready) => UpKind::AlreadyUp,
+            _ => UpKind::Launched,
+        }
+    }
+}
+
+impl ServiceManager<'_> {
+    /// Waits until the service is ready. One that this command started and that fails is ended, and its record
+    /// removed; one that was found is left as it is.
+    pub(super) fn wait(&self, service: &ManagedService<'_>, mut begun: Begun) -> Result<Up, ServiceError> {
+        let since = Instant::now();
+        let ready = self.watch(service, &mut begun).and_then(|outcome| match outcome {
+            Ok(facts) => self.mark_ready(service, &begun, facts),
+            Err(unready) => Err(self.failure(service, &begun, unready, since.elapsed())),
+        });
+        let Err(error) = ready else {
+            let kind = if begun.found.is_some() { UpKind::AlreadyUp } else { UpKind::Started };
+            return Ok(Up { endpoint: endpoint(&begun.record, begun.pid()), kind });
+        };
+        if begun.found.is_none() {
+            self.abandon(service, &begun.record)?;
+        }
+        Err(error)
+    }
+
+    fn watch(
+        &self,
+        service: &ManagedService<'_>,
+        begun: &mut Begun,
+    ) -> Result<Result<ServerFacts, Unready>, ServiceError> {
+        let (since, deadline) = (Instant::now(), deadline(begun.patience));
+        let runtime = service.runtime;
+        let model = begun.record.model.clone().filter(|_| runtime.ready_needs_generation());
+        let watch = Watch::begin(runtime, begun.record.address.clone(), model, deadline);
+        let (mut reported, mut suspected) = (since, None::<Instant>);
+        let mut last = "it does not accept connections yet".to_owned();
+        loop {
+            if let Some(ending) = self.ended(begun)? {
+                return Ok(Err(Unready::Died(ending)));
+            }
+            if let Some(signal) = (self.interrupted)() {
+                return Ok(Err(Unready::Interrupted(signal)));
+            }
+            let now = Instant::now();
+            if now >= deadline {
+                return Ok(Err(Unready::TimedOut { last }));
+            }
+            if now - reported >= REPORT {
+                reported = now;
+                let elapsed = now - since;
+                self.events.event(&Event::Waiting { runtime: runtime.name(), elapsed, last: &last });
+            }
+            let tick = if now - since < Duration::from_millis(500) { FIRST_TICK } else { TICK };
+            let Some(sight) = watch.next(tick) else { continue };
+            last = sight.words();
+            match sight {
+                Sight::NoConnection(_) => continue,
+                // A process that has just died may still have been the one that answered.
+                Sight::Ready(_) if self.ended(begun)?.is_some() => continue,
+                _ => {}
+            }
+            let is_final = matches!(sight, Sight::Ready(_) | Sight::Broken(_) | Sight::ModelMissing(_));
+            if is_final || suspected.is_none_or(|then| now - then >= SUSPICION) {
+                suspected = Some(now);
+                let instance = begun.record.as_instance();
+                match self.driver.listener(&begun.record.address, Some(instance)) {
+                    Ok(listener @ (Listener::Other { .. } | Listener::Hidden)) => {
+                        return Ok(Err(Unready::Usurped { listener, said: last }));
+                    }
+                    // It has just stopped listening: the next look will tell.
+                    Ok(Listener::Nobody) => continue,
+                    Ok(Listener::Ours { .. }) => {}
+                    Err(error) => {
+                        let words = format!("it cannot be told who answers at the address: {error}");
+                        self.events.event(&Event::Warning(&words));
+                    }
+                }
+            }
+            match sight {
+                Sight::Ready(facts) => return Ok(Ok(facts)),
+                Sight::Broken(said) => return Ok(Err(Unready::Broken(said))),
+                Sight::ModelMissing(said) => return Ok(Err(Unready::ModelMissing(said))),
+                _ => {}
+            }
+        }
+    }
+
+    /// How it ended, if it did. A child that ends in peace and leaves others behind has made a daemon of itself: then
+    /// those stand for the service.
+    #[allow(clippy::option_option)] // Whether it ended, and how if that can be known.
+    fn ended(&self, begun: &mut Begun) -> Result<Option<Option<Ending>>, ServiceError> {
+        let ending = match &mut begun.process {
+            Tracked::Child(child) => match child.try_wait()? {
+                None => return Ok(None),
+                Some(Ending::Code(0)) => Some(Ending::Code(0)),
+                Some(ending) => return Ok(Some(Some(ending))),
+            },
+            Tracked::Strangers(members) => {
+                for member in members {
+                    if self.driver.liveness(member)? == Liveness::Alive {
+                        return Ok(None);
+                    }
+                }
+                None
+            }
+        };
+        let mut members = self.driver.members(begun.record.as_instance())?;
+        if members.is_empty() {
+            return Ok(Some(ending));
+        }
+        members.sort_by_key(|member| member.start_time);
+        begun.process = Tracked::Strangers(members);
+        Ok(None)
+    }
+
+    /// Records that it is ready, unless another command has stopped it meanwhile.
+    fn mark_ready(
+        &self,
+        service: &ManagedService<'_>,
+        begun: &Begun,
+        facts: ServerFacts,
+    ) -> Result<(), ServiceError> {
+        if begun.record.ready && matches!(begun.process, Tracked::Strangers(_)) && begun.found.is_some() {
+            let recorded = begun.record.process.as_ref();
+            if recorded == Some(&begun.leader()) {
+                return Ok(());
+            }
+        }
+        let _lock = self.lock(service, service.config.server.stop_timeout)?;
+        match Record::read(&service.files.state)? {
+            Some(mut record) if record.instance == begun.record.instance => {
+                record.ready = true;
+                record.process = Some(begun.leader());
+                record.version = facts.version.or(record.version);
+                Ok(record.write(&service.files)?)
+            }
+            _ => Err(ServiceError::StoppedMeanwhile { runtime: service.runtime.name() }),
+        }
+    }
+
+    /// Why it is not ready, in full.
+    fn failure(
+        &self,
+        service: &ManagedService<'_>,
+        begun: &Begun,
+        unready: Unready,
+        after: Duration,
+    ) -> ServiceError {
+        let runtime = service.runtime.name();
+        let (pid, address) = (begun.pid(), begun.record.address.clone());
+        let log = begun.record.log.clone().unwrap_or_else(|| service.files.log.clone());
+        // A log that cannot be read has nothing to say; that is no reason to hide the failure.
+        let tail = logs::tail_text(&log, TAIL_LINES).unwrap_or_default();
+        let why = match unready {
+            Unready::Interrupted(signal) => return ServiceError::Interrupted { signal },
+            Unready::Usurped { listener, said } => {
+                return ServiceError::AddressTaken { runtime, address, listener, said };
+            }
+            Unready::ModelMissing(said) => {
+                let model = begun.record.model.clone().unwrap_or_default();
+                return missing_model(service, &model, Some(said));
+            }
+            Unready::TimedOut { last } | Unready::Broken(last) if begun.found.is_some() => {
+                return ServiceError::Unhealthy { runtime, pid, address, why: last };
+            }
+            Unready::TimedOut { last } => Why::TimedOut { limit: begun.patience, last },
+            Unready::Broken(said) => Why::Broken { said },
+            Unready::Died(ending) => {
+                let cause = service.runtime.explain_exit(&tail);
+                // The address was free before the start: somebody was quicker.
+                match self.driver.listener(&address, Some(begun.record.as_instance())) {
+                    Ok(listener @ (Listener::Other { .. } | Listener::Hidden)) => {
+                        let said = cause.unwrap_or_else(|| "somebody else listens there now".to_owned());
+                        return ServiceError::AddressTaken { runtime, address, listener, said };
+                    }
+                    _ => Why::Died { ending, after, cause },
+                }
+            }
+        };
+        ServiceError::Failed(Box::new(Failed { runtime, pid, why, tail, log }))
+    }
+
+    /// Ends what this command had started and now gives up, and forgets it.
+    fn abandon(&self, service: &ManagedService<'_>, record: &Record) -> Result<(), ServiceError> {
+        // An interrupted command must not wait for the lock either: its own instance it may end in any case.
+        let impatient = ServiceManager { interrupted: &|| None, ..*self };
+        let _lock = impatient.lock(service, service.config.server.stop_timeout)?;
+        self.abandon_locked(service, record)
+    }
+
+    /// The same, for a caller that holds the lock.
+    pub(super) fn abandon_locked(
+        &self,
+        service: &ManagedService<'_>,
+        record: &Record,
+    ) -> Result<(), ServiceError> {
+        self.end(service, record, service.config.server.stop_timeout, false)?;
+        match Record::read(&service.files.state) {
+            Ok(Some(now)) if now.instance != record.instance => Ok(()),
+            _ => Ok(Record::remove(&service.files)?),
+        }
+    }
+}
