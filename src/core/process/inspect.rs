@@ -98,23 +98,20 @@ pub(super) fn identify(inspect: &dyn Inspect, pid: Pid) -> Result<Option<Process
 
 /// What of an instance can be told without looking at every process.
 pub(super) struct Known<'a> {
-    instance: &'a str,
-    /// The PID of the leader while it is that very process, or its zombie; the number of its session then, too.
-    leader: Option<i32>,
+    instance: Instance<'a>,
+    /// The leader is still that very process, or its zombie.
+    leads: bool,
 }
 
 impl<'a> Known<'a> {
     pub(super) fn of(inspect: &dyn Inspect, instance: Instance<'a>) -> Result<Self, ProcessError> {
-        let leader = match instance.leader {
-            Some(leader) if is_same(inspect, leader)? => Some(leader.pid.as_raw()),
-            _ => None,
-        };
-        Ok(Self { instance: instance.id, leader })
+        let leads = instance.leader.map_or(Ok(false), |leader| is_same(inspect, leader))?;
+        Ok(Self { instance, leads })
     }
 
     /// The leader's PID, while it is that very process or its zombie.
     pub(super) fn leader(&self) -> Option<i32> {
-        self.leader
+        self.instance.leader.filter(|_| self.leads).map(|leader| leader.pid.as_raw())
     }
 
     /// Whether a process belongs to the instance.
@@ -124,28 +121,30 @@ impl<'a> Known<'a> {
 
     /// The processes of the instance among `everyone`, zombies included: those with its id in their environment,
     /// the leader, and whatever descends from a member or is in a session that a member leads.
-    ///
-    /// The number of a session is the PID of its leader, and the kernel gives that PID to nobody while the session
-    /// has processes. So once the leader is dead and reaped, its session is still known as ours by any process in
-    /// it that has the id; without one it may be a stranger's.
     pub(super) fn members<'p>(&self, inspect: &dyn Inspect, everyone: &'p [Process]) -> Vec<&'p Process> {
         let own = std::process::id().cast_signed();
-        let named = |process: &&Process| !process.zombie && inspect.has_instance(process.pid, self.instance);
-        let candidates = || everyone.iter().filter(|process| process.pid != own);
-        let mut members: HashSet<i32> = candidates().filter(named).map(|process| process.pid).collect();
-        members.extend(self.leader);
+        let others = || everyone.iter().filter(|process| process.pid != own);
+        let has_id =
+            |process: &&Process| !process.zombie && inspect.has_instance(process.pid, self.instance.id);
+        let named: Vec<&Process> = others().filter(has_id).collect();
+        let mut members: HashSet<i32> = named.iter().map(|process| process.pid).collect();
+        // The number of a session is the PID of its leader, and the kernel gives that PID to nobody while somebody
+        // is in the session. So when the leader is gone, one that has the id proves that its session is ours still;
+        // without one, it may be the session of a stranger who had the same PID.
+        let is_ours = |number: &i32| self.leads || named.iter().any(|process| process.session == *number);
+        members.extend(self.instance.leader.map(|leader| leader.pid.as_raw()).filter(is_ours));
         loop {
             let belongs = |process: &&Process| {
                 !members.contains(&process.pid)
                     && (members.contains(&process.parent) || members.contains(&process.session))
             };
-            let more: Vec<i32> = candidates().filter(belongs).map(|process| process.pid).collect();
+            let more: Vec<i32> = others().filter(belongs).map(|process| process.pid).collect();
             if more.is_empty() {
                 break;
             }
             members.extend(more);
         }
-        candidates().filter(|process| members.contains(&process.pid)).collect()
+        others().filter(|process| members.contains(&process.pid)).collect()
     }
 }
 

@@ -169,7 +169,7 @@ fn reset_signals() -> io::Result<()> {
     for number in 1..=LAST_SIGNAL {
         #[expect(unsafe_code, reason = "nix does not know the real-time signals")]
         // SAFETY: SIG_DFL is a valid disposition and runs no code of ours. Numbers that are no signal, SIGKILL and
-        // SIGSTOP are refused by the kernel, which is as it should be.
+        // SIGSTOP are refused, and so are two that the C library has for its threads, which is as it should be.
         unsafe {
             libc::signal(number, libc::SIG_DFL);
         }

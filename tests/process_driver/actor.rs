@@ -1,0 +1,90 @@
+//! A process of its own for the tests that need one.
+
+use std::path::Path;
+
+use fusion::core::config::Address;
+use fusion::core::process::signals::{self, Terminal};
+use fusion::core::process::unix::UnixDriver;
+use fusion::core::process::{Listener, Liveness, Pid, ProcessDriver, ProcessError, ProcessSpec, StopSignal};
+use nix::sys::signal::{SigSet, Signal};
+use nix::unistd::{self, Uid};
+use serde_json::{Value, json};
+
+use crate::stage::{Stage, ended};
+use crate::support::wait_until;
+
+/// No test: what [`Stage::actor`] starts.
+#[test]
+#[expect(clippy::disallowed_methods, reason = "the actor is told its role by a variable")]
+fn actor() {
+    let (Ok(role), Some(directory)) =
+        (std::env::var("FUSION_TEST_ROLE"), std::env::var_os("FUSION_TEST_STAGE"))
+    else {
+        return;
+    };
+    let stage = Stage::at(Path::new(&directory));
+    let spec = ProcessSpec { directory: "/".into(), ..stage.dumping() };
+    match role.as_str() {
+        "spawn" => drop(UnixDriver.spawn(&spec).unwrap()),
+        "spawn and wait" => {
+            let exits = stage.spec("/bin/sh", &["-c", "exit 7"]);
+            tell(&stage, &json!({"ending": ended(UnixDriver.spawn(&exits).unwrap().as_mut())}));
+        }
+        "fail to spawn" => {
+            let missing = ProcessSpec { program: stage.path("missing"), ..spec };
+            assert!(matches!(UnixDriver.spawn(&missing), Err(ProcessError::ProgramMissing { .. })));
+            assert_eq!(nix::sys::wait::waitpid(None, None), Err(nix::errno::Errno::ECHILD));
+        }
+        "another user" => another_user(&stage),
+        "remember" | "remember although blocked" => {
+            let blocked = SigSet::thread_get_mask().unwrap().contains(Signal::SIGTERM);
+            assert_eq!(blocked, role == "remember although blocked");
+            let _remembering = signals::remember();
+            tell(&stage, &json!("remembering"));
+            wait_until("a signal came", || signals::pending().is_some());
+            let signal = signals::pending().unwrap();
+            tell(&stage, &json!(signal as i32));
+            wait_until("it is told to go on", || stage.path("go").exists());
+            signals::raise_again(signal);
+        }
+        "forget" => {
+            drop(signals::remember());
+            tell(&stage, &json!("remembering"));
+            wait_until("it is told to go on", || stage.path("go").exists());
+        }
+        "clean" | "line" | "styled" => {
+            signals::clean_terminal_on_death();
+            signals::showing(match role.as_str() {
+                "line" => Terminal::Line,
+                "styled" => Terminal::Styled,
+                _ => Terminal::Clean,
+            });
+            tell(&stage, &json!("showing"));
+            wait_until("it is told to go on", || stage.path("go").exists());
+        }
+        role => panic!("no such role: {role}"),
+    }
+}
+
+fn tell(stage: &Stage, facts: &Value) {
+    std::fs::write(stage.path("new"), facts.to_string()).unwrap();
+    std::fs::rename(stage.path("new"), stage.path("facts")).unwrap();
+}
+
+fn another_user(stage: &Stage) {
+    let read = |name: &str| std::fs::read_to_string(stage.path(name)).unwrap();
+    let victim = Pid::try_from(read("victim").parse::<i64>().unwrap()).unwrap();
+    let address = Address { host: "127.0.0.1".to_owned(), port: read("port").parse().unwrap() };
+    unistd::setuid(Uid::from_raw(65534)).unwrap();
+    let identity = UnixDriver.identify(victim).unwrap().expect("another user's process is seen");
+    assert_eq!(UnixDriver.liveness(&identity).unwrap(), Liveness::Alive);
+    for refused in [
+        UnixDriver.signal(&identity, StopSignal::Terminate),
+        UnixDriver.signal_group(&identity, StopSignal::Terminate),
+    ] {
+        let Err(ProcessError::Signal { pid, source }) = refused else { panic!("{refused:?}") };
+        assert_eq!(pid, victim);
+        assert_eq!(source.kind(), std::io::ErrorKind::PermissionDenied);
+    }
+    assert_eq!(UnixDriver.listener(&address, None).unwrap(), Listener::Hidden);
+}

@@ -1,0 +1,109 @@
+//! Who a process is, and how it ended.
+
+use std::net::TcpListener;
+
+use fusion::core::process::unix::UnixDriver;
+use fusion::core::process::{
+    Ending, Instance, Liveness, Pid, ProcessDriver, ProcessError, ProcessId, StopSignal,
+};
+use nix::unistd::{self, Uid};
+
+use crate::stage::{Stage, ended, not_run};
+use crate::support::wait_until;
+
+#[test]
+fn exit_code_and_signal_are_told_apart() {
+    let stage = Stage::new();
+    assert_eq!(ended(stage.shell("exit 3").as_mut()), Ending::Code(3));
+    assert_eq!(ended(stage.shell("kill -9 $$").as_mut()), Ending::Signal(9));
+    let mut child = stage.shell("sleep 1000");
+    assert_eq!(child.try_wait().unwrap(), None);
+    UnixDriver.signal(child.id(), StopSignal::Kill).unwrap();
+    assert_eq!(ended(child.as_mut()), Ending::Signal(9));
+    assert_eq!(child.try_wait().unwrap(), Some(Ending::Signal(9)), "it can be asked again");
+}
+
+#[test]
+fn an_unreaped_zombie_is_dead() {
+    let stage = Stage::new();
+    let child = stage.shell("exit 0");
+    wait_until("it is dead", || UnixDriver.liveness(child.id()).unwrap() == Liveness::Dead);
+    assert_eq!(UnixDriver.identify(child.id().pid).unwrap(), None);
+    assert_eq!(UnixDriver.usage(child.id()), None);
+    assert_eq!(stage.members(Some(child.id())), []);
+    UnixDriver.signal(child.id(), StopSignal::Kill).unwrap();
+}
+
+#[test]
+fn a_dead_pid_is_dead() {
+    let stage = Stage::new();
+    let mut child = stage.shell("exit 0");
+    ended(child.as_mut());
+    assert_ne!(UnixDriver.liveness(child.id()).unwrap(), Liveness::Alive);
+    UnixDriver.signal(child.id(), StopSignal::Kill).unwrap();
+    UnixDriver.signal_group(child.id(), StopSignal::Kill).unwrap();
+}
+
+/// Also by a program with the same command line: nobody looks at command lines.
+#[test]
+fn whoever_has_a_reused_pid_is_not_touched() {
+    let stage = Stage::new();
+    let child = stage.shell("sleep 1000");
+    let now = child.id();
+    let earlier = ProcessId { start_time: now.start_time - 1, ..now.clone() };
+    let other_boot = ProcessId { boot_id: "00000000-0000-4000-8000-000000000000".to_owned(), ..now.clone() };
+    assert_eq!(UnixDriver.liveness(&earlier).unwrap(), Liveness::Reused);
+    assert_eq!(UnixDriver.liveness(&other_boot).unwrap(), Liveness::Dead);
+    for gone in [&earlier, &other_boot] {
+        UnixDriver.signal(gone, StopSignal::Kill).unwrap();
+        UnixDriver.signal_group(gone, StopSignal::Kill).unwrap();
+        assert_eq!(UnixDriver.usage(gone), None);
+        let stranger = Instance { id: "of somebody else", leader: Some(gone) };
+        assert_eq!(UnixDriver.members(stranger).unwrap(), []);
+    }
+    assert_eq!(UnixDriver.liveness(now).unwrap(), Liveness::Alive);
+}
+
+#[test]
+fn a_stranger_whose_command_line_says_ollama_serve_is_nobodys_member() {
+    let (stage, stranger) = (Stage::new(), Stage::new());
+    let child = stage.shell("sleep 1000");
+    let other = stranger.shell("exec sleep 1000 # ollama serve");
+    let members = stage.members(Some(child.id()));
+    assert!(members.contains(child.id()));
+    assert!(!members.contains(other.id()));
+}
+
+#[test]
+fn another_users_process_is_alive_and_not_ours_to_touch() {
+    if !Uid::effective().is_root() {
+        return not_run("another user's process", "only root can become another user");
+    }
+    let stage = Stage::new();
+    let victim = stage.shell("sleep 1000");
+    let listening = TcpListener::bind("127.0.0.1:0").unwrap();
+    let port = listening.local_addr().unwrap().port().to_string();
+    std::fs::write(stage.path("victim"), victim.id().pid.to_string()).unwrap();
+    std::fs::write(stage.path("port"), port).unwrap();
+    assert!(stage.act("", "another user"));
+    assert_eq!(UnixDriver.liveness(victim.id()).unwrap(), Liveness::Alive);
+}
+
+#[test]
+fn neither_this_process_nor_those_it_came_from_are_signalled() {
+    let own = i64::from(std::process::id());
+    let parent = i64::from(unistd::getppid().as_raw());
+    for number in [own, parent] {
+        let pid = Pid::try_from(number).unwrap();
+        let identity = UnixDriver.identify(pid).unwrap().unwrap();
+        for refused in [
+            UnixDriver.signal(&identity, StopSignal::Kill),
+            UnixDriver.signal_group(&identity, StopSignal::Kill),
+        ] {
+            assert!(
+                matches!(refused, Err(ProcessError::Ourselves { pid: named }) if named == pid),
+                "{refused:?}"
+            );
+        }
+    }
+}

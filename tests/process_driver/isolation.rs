@@ -1,0 +1,286 @@
+//! What is started is cut off from its caller.
+
+use std::ffi::OsString;
+use std::os::unix::ffi::OsStringExt;
+use std::os::unix::fs::{PermissionsExt, symlink};
+use std::path::{Path, PathBuf};
+
+use fusion::core::files::FileError;
+use fusion::core::process::unix::UnixDriver;
+use fusion::core::process::{Child, Ending, Liveness, ProcessDriver, ProcessError, StopSignal};
+use nix::sys::signal::{SigSet, Signal};
+use nix::unistd::{self, Uid};
+use serde_json::json;
+
+use crate::stage::{Stage, ended, not_run};
+use crate::support::wait_until;
+
+#[test]
+fn arguments_and_variables_arrive_byte_for_byte() {
+    let stage = Stage::new();
+    let strange = [
+        &b"a b"[..],
+        b"",
+        b"\"quoted\" 'twice'",
+        b"$(touch pwned) `touch pwned` ; |",
+        b"line\nbreak",
+        b"\xff\xfe",
+    ];
+    let mut spec =
+        stage.spec("/bin/sh", &["-c", "printf '%s\\0' \"$@\" \"$STRANGE\" > out.new; mv out.new out", "sh"]);
+    spec.args.extend(strange.iter().map(|bytes| OsString::from_vec(bytes.to_vec())));
+    spec.env = vec![("STRANGE".into(), OsString::from_vec(b"\xffx y\n".to_vec()))];
+    let mut child = stage.spawn(&spec);
+    assert_eq!(ended(child.as_mut()), Ending::Code(0));
+    let mut expected = [&strange[..], &[b"\xffx y\n"]].concat().join(&0);
+    expected.push(0);
+    assert_eq!(std::fs::read(stage.path("out")).unwrap(), expected);
+    assert!(!stage.path("pwned").exists());
+}
+
+#[test]
+fn the_child_leads_a_session_and_a_group_of_its_own() {
+    let stage = Stage::new();
+    let child = stage.spawn(&stage.dumping());
+    let facts = stage.facts("dump");
+    let pid = child.id().pid.as_raw();
+    assert_eq!(facts["session"], pid);
+    assert_eq!(facts["group"], pid);
+    assert_eq!(facts["directory"], json!(stage.directory));
+}
+
+/// `x=$(fusion ollama up)`, `| cat`, `3>&1`: they wait for the end of a pipe that a server would keep open.
+#[test]
+fn no_descriptor_of_the_caller_is_inherited() {
+    let stage = Stage::new();
+    // Like those of a shell, these are not closed on exec.
+    let (reader, writer) = unistd::pipe().unwrap();
+    let high = nix::fcntl::fcntl(&writer, nix::fcntl::FcntlArg::F_DUPFD(200)).unwrap();
+    let child = stage.spawn(&stage.dumping());
+    stage.facts("dump");
+    drop(writer);
+    unistd::close(high).unwrap();
+    // Whoever else is started meanwhile has the pipe, too, for as long as it takes to exec.
+    let mut end = [nix::poll::PollFd::new(std::os::fd::AsFd::as_fd(&reader), nix::poll::PollFlags::POLLIN)];
+    nix::poll::poll(&mut end, 20_000_u16).unwrap();
+    let hung_up = end[0].revents().unwrap();
+    assert!(hung_up.contains(nix::poll::PollFlags::POLLHUP), "the child has the caller's pipe");
+    assert_eq!(UnixDriver.liveness(child.id()).unwrap(), Liveness::Alive);
+}
+
+#[test]
+fn standard_input_is_empty_and_both_outputs_are_appended_to_the_log_in_order() {
+    let stage = Stage::new();
+    std::fs::write(stage.path("log"), "before\n").unwrap();
+    std::fs::set_permissions(stage.path("log"), PermissionsExt::from_mode(0o644)).unwrap();
+    let mut child = stage.shell("cat; echo one; echo two >&2; echo three");
+    assert_eq!(ended(child.as_mut()), Ending::Code(0));
+    assert_eq!(stage.log(), "before\none\ntwo\nthree\n");
+    let mode = std::fs::metadata(stage.path("log")).unwrap().permissions().mode();
+    assert_eq!(mode & 0o7777, 0o600);
+}
+
+#[test]
+fn without_a_log_what_is_printed_is_discarded() {
+    let stage = Stage::new();
+    let mut spec = stage.spec("/bin/sh", &["-c", "echo one && echo two >&2"]);
+    spec.log = None;
+    assert_eq!(ended(stage.spawn(&spec).as_mut()), Ending::Code(0));
+    assert!(!stage.path("log").exists());
+}
+
+#[test]
+fn a_log_is_private_whatever_the_umask() {
+    for umask in ["000", "022", "777"] {
+        let stage = Stage::new();
+        assert!(stage.act(&format!("umask {umask}"), "spawn and wait"), "{umask}");
+        let mode = std::fs::metadata(stage.path("log")).unwrap().permissions().mode();
+        assert_eq!(mode & 0o7777, 0o600, "{umask}");
+    }
+}
+
+fn refused(result: Result<Box<dyn Child>, ProcessError>) -> ProcessError {
+    match result {
+        Ok(child) => panic!("started: {:?}", child.id()),
+        Err(error) => error,
+    }
+}
+
+#[test]
+fn a_symlinked_log_is_refused_and_its_target_untouched() {
+    let stage = Stage::new();
+    std::fs::write(stage.path("precious"), "mine").unwrap();
+    for target in ["precious", "missing"] {
+        let _ = std::fs::remove_file(stage.path("log"));
+        symlink(stage.path(target), stage.path("log")).unwrap();
+        let error = refused(UnixDriver.spawn(&stage.spec("/bin/sh", &["-c", "echo overwritten"])));
+        assert!(
+            matches!(&error, ProcessError::Log(FileError::SymbolicLink { path }) if *path == stage.path("log")),
+            "{error:?}"
+        );
+    }
+    assert_eq!(std::fs::read_to_string(stage.path("precious")).unwrap(), "mine");
+    assert!(!stage.path("missing").exists());
+    assert_eq!(stage.members(None), []);
+}
+
+#[test]
+fn a_log_that_is_no_regular_file_is_refused_at_once() {
+    let stage = Stage::new();
+    nix::unistd::mkfifo(&stage.path("log"), nix::sys::stat::Mode::S_IRWXU).unwrap();
+    let error = refused(UnixDriver.spawn(&stage.spec("/bin/sh", &["-c", ":"])));
+    // Without a reader, a pipe cannot even be opened for writing.
+    assert!(matches!(&error, ProcessError::Log(_)), "{error:?}");
+    std::fs::remove_file(stage.path("log")).unwrap();
+    std::fs::create_dir(stage.path("log")).unwrap();
+    let error = refused(UnixDriver.spawn(&stage.spec("/bin/sh", &["-c", ":"])));
+    assert!(matches!(&error, ProcessError::Log(_)), "{error:?}");
+}
+
+#[test]
+fn a_log_of_another_user_is_refused() {
+    if !Uid::effective().is_root() {
+        return not_run("a log of another user", "only root can give files away");
+    }
+    let stage = Stage::new();
+    std::fs::write(stage.path("log"), "theirs").unwrap();
+    unistd::chown(&stage.path("log"), Some(Uid::from_raw(65534)), None).unwrap();
+    let error = refused(UnixDriver.spawn(&stage.spec("/bin/sh", &["-c", "echo overwritten"])));
+    assert!(matches!(&error, ProcessError::Log(FileError::AnotherOwner { owner: 65534, .. })), "{error:?}");
+    assert_eq!(stage.log(), "theirs");
+}
+
+fn write_program(path: &Path, text: &str, mode: u32) {
+    std::fs::write(path, text).unwrap();
+    std::fs::set_permissions(path, PermissionsExt::from_mode(mode)).unwrap();
+}
+
+#[test]
+fn a_missing_program_is_named() {
+    let stage = Stage::new();
+    let program = stage.path("missing");
+    let error = refused(UnixDriver.spawn(&stage.spec(program.to_str().unwrap(), &[])));
+    assert!(
+        matches!(&error, ProcessError::ProgramMissing { program: named } if *named == program),
+        "{error:?}"
+    );
+}
+
+#[test]
+fn a_program_that_is_not_executable_is_named() {
+    let stage = Stage::new();
+    let program = stage.path("program");
+    write_program(&program, "#!/bin/sh\n", 0o644);
+    let error = refused(UnixDriver.spawn(&stage.spec(program.to_str().unwrap(), &[])));
+    let ProcessError::CannotRun { program: named, source } = &error else { panic!("{error:?}") };
+    assert_eq!(*named, program);
+    assert_eq!(source.kind(), std::io::ErrorKind::PermissionDenied);
+}
+
+#[test]
+fn a_bad_interpreter_is_named() {
+    let stage = Stage::new();
+    let program = stage.path("program");
+    write_program(&program, "#! /opt/gone/bin/python3 -E\nprint()\n", 0o755);
+    let error = refused(UnixDriver.spawn(&stage.spec(program.to_str().unwrap(), &[])));
+    let ProcessError::InterpreterMissing { program: named, interpreter } = &error else {
+        panic!("{error:?}")
+    };
+    assert_eq!((named, interpreter.as_str()), (&program, "/opt/gone/bin/python3"));
+}
+
+#[test]
+fn a_missing_directory_is_named() {
+    let stage = Stage::new();
+    let mut spec = stage.spec("/bin/sh", &["-c", ":"]);
+    spec.directory = stage.path("missing");
+    let error = refused(UnixDriver.spawn(&spec));
+    assert!(
+        matches!(&error, ProcessError::DirectoryMissing { directory } if *directory == spec.directory),
+        "{error:?}"
+    );
+}
+
+#[test]
+fn a_failed_exec_leaves_no_process() {
+    assert!(Stage::new().act("", "fail to spawn"));
+}
+
+#[test]
+fn closed_standard_descriptors_are_no_harm() {
+    for before in ["exec <&-", "exec >&-", "exec 2>&-", "exec <&- >&- 2>&-", "exec <&- >&-", "exec >&- 2>&-"]
+    {
+        let stage = Stage::new();
+        assert!(stage.act(before, "spawn"), "{before}");
+        let facts = stage.facts("dump");
+        if cfg!(target_os = "linux") {
+            let log = stage.path("log").canonicalize().unwrap();
+            let found = |number: &str| PathBuf::from(facts["descriptors"][number].as_str().unwrap());
+            assert_eq!(
+                [found("0"), found("1"), found("2")],
+                [PathBuf::from("/dev/null"), log.clone(), log],
+                "{before}"
+            );
+        }
+    }
+}
+
+#[test]
+fn ignored_signals_are_heeded_by_what_is_started() {
+    let stage = Stage::new();
+    // As under nohup, and more.
+    assert!(stage.act("trap '' HUP INT QUIT TERM PIPE CHLD USR1 USR2 TSTP TTOU", "spawn"));
+    let facts = stage.facts("dump");
+    if cfg!(target_os = "linux") {
+        let ignored = u64::from_str_radix(facts["ignored"].as_str().unwrap(), 16).unwrap();
+        // The standard library of the fake ignores SIGPIPE (13) itself; 32 and 33 are the C library's own.
+        assert_eq!(ignored & !(0b11 << 31), 1 << 12, "{ignored:x}");
+    }
+    let [member] = &stage.members(None)[..] else { panic!("one process") };
+    UnixDriver.signal(member, StopSignal::Terminate).unwrap();
+    wait_until("it heeds SIGTERM", || UnixDriver.liveness(member).unwrap() == Liveness::Dead);
+}
+
+#[test]
+fn blocked_signals_are_not_blocked_in_what_is_started() {
+    let stage = Stage::new();
+    let before = SigSet::all().thread_swap_mask(nix::sys::signal::SigmaskHow::SIG_SETMASK).unwrap();
+    let mut child = stage.spawn(&stage.dumping());
+    before.thread_set_mask().unwrap();
+    assert_eq!(stage.facts("dump")["blocked"], json!([]));
+    UnixDriver.signal(child.id(), StopSignal::Terminate).unwrap();
+    assert_eq!(ended(child.as_mut()), Ending::Signal(Signal::SIGTERM as i32));
+}
+
+#[test]
+fn a_deleted_working_directory_is_no_harm() {
+    let stage = Stage::new();
+    assert!(stage.act("mkdir gone && cd gone && rmdir ../gone", "spawn"));
+    assert_eq!(stage.facts("dump")["directory"], "/");
+}
+
+#[test]
+fn the_instance_id_of_the_caller_is_replaced() {
+    let stage = Stage::new();
+    assert!(stage.act("", "spawn"));
+    assert_eq!(stage.facts("dump")["environment"]["FUSION_INSTANCE"], stage.instance);
+    assert_eq!(stage.members(None).len(), 1);
+}
+
+#[test]
+fn how_a_child_ended_is_known_also_when_the_caller_ignores_sigchld() {
+    for before in ["", "trap '' CHLD"] {
+        let stage = Stage::new();
+        assert!(stage.act(before, "spawn and wait"), "{before}");
+        assert_eq!(stage.facts("facts"), json!({"ending": {"code": 7}}), "{before}");
+    }
+}
+
+#[test]
+fn the_child_outlives_the_death_of_its_caller() {
+    let stage = Stage::new();
+    assert!(stage.act("", "spawn"));
+    stage.facts("dump");
+    let [member] = &stage.members(None)[..] else { panic!("one process") };
+    assert_eq!(UnixDriver.liveness(member).unwrap(), Liveness::Alive);
+}

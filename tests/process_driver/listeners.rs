@@ -1,0 +1,73 @@
+//! Who listens at an address.
+
+use std::net::{TcpListener, TcpStream};
+
+use fusion::core::config::Address;
+use fusion::core::process::unix::UnixDriver;
+use fusion::core::process::{Listener, Pid, ProcessDriver, ProcessError};
+
+use crate::stage::{Stage, not_run};
+use crate::support::ports::Port;
+use crate::support::{fake_runtime, wait_until};
+
+#[test]
+fn the_child_and_its_descendants_are_ours() {
+    let stage = Stage::new();
+    let port = Port::free();
+    assert_eq!(stage.listener("127.0.0.1", &port, None), Listener::Nobody);
+    let child = stage.fake(&[], &port);
+    let pid = child.id().pid;
+    assert_eq!(stage.listener("127.0.0.1", &port, Some(child.id())), Listener::Ours { pid });
+    let other = Stage::new();
+    let found = other.listener("127.0.0.1", &port, None);
+    assert!(matches!(found, Listener::Other { pid: other, .. } if other == pid), "{found:?}");
+}
+
+#[test]
+fn a_server_behind_a_wrapper_is_ours() {
+    let stage = Stage::new();
+    let port = Port::free();
+    let wrapper =
+        stage.shell(&format!("{} ollama --host 127.0.0.1 --port {}; :", fake_runtime(), port.number()));
+    wait_until("it listens", || TcpStream::connect(("127.0.0.1", port.number())).is_ok());
+    let found = stage.listener("127.0.0.1", &port, Some(wrapper.id()));
+    assert!(matches!(found, Listener::Ours { pid } if pid != wrapper.id().pid), "{found:?}");
+}
+
+#[test]
+fn two_programs_at_one_port_on_127_0_0_1_and_on_1_are_told_apart() {
+    let stage = Stage::new();
+    let port = Port::free();
+    let Ok(_stranger) = TcpListener::bind(("::1", port.number())) else {
+        return not_run("two programs at one port", "there is no IPv6 here");
+    };
+    let child = stage.fake(&[], &port);
+    let ours = Listener::Ours { pid: child.id().pid };
+    let own = Pid::try_from(i64::from(std::process::id())).unwrap();
+    assert_eq!(stage.listener("127.0.0.1", &port, Some(child.id())), ours);
+    for host in ["::1", "localhost"] {
+        let found = stage.listener(host, &port, Some(child.id()));
+        assert!(matches!(found, Listener::Other { pid, .. } if pid == own), "{host}: {found:?}");
+    }
+}
+
+#[test]
+fn the_very_address_wins_over_a_wildcard() {
+    let stage = Stage::new();
+    let port = Port::free();
+    let child = stage.fake(&[], &port);
+    let Ok(_stranger) = TcpListener::bind(("::", port.number())) else {
+        // Only where IPv6 is switched off, or as good as.
+        return not_run("a wildcard beside an address", "the system lets nobody have both");
+    };
+    let ours = Listener::Ours { pid: child.id().pid };
+    assert_eq!(stage.listener("127.0.0.1", &port, Some(child.id())), ours);
+    assert!(matches!(stage.listener("::1", &port, Some(child.id())), Listener::Other { .. }));
+}
+
+#[test]
+fn a_host_that_does_not_exist_is_named() {
+    let address = Address { host: "no-such-host.invalid".to_owned(), port: 1 };
+    let error = UnixDriver.listener(&address, None).unwrap_err();
+    assert!(matches!(&error, ProcessError::Resolve { host, .. } if *host == address.host), "{error:?}");
+}

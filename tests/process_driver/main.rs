@@ -1,0 +1,11 @@
+//! The real process driver against real processes: isolation of what is started, identities, signals, listeners.
+
+mod actor;
+mod endings;
+mod identity;
+mod isolation;
+mod listeners;
+mod members;
+mod stage;
+#[path = "../support/mod.rs"]
+mod support;

@@ -1,0 +1,117 @@
+//! Who belongs to an instance, and how all of it is ended.
+
+use std::process::Command;
+
+use fusion::core::process::unix::UnixDriver;
+use fusion::core::process::{Ending, Listener, Liveness, ProcessDriver, StopSignal};
+use nix::sys::signal::Signal;
+
+use crate::stage::{Stage, ended, kill_all, not_run};
+use crate::support::ports::Port;
+use crate::support::{fake_runtime, processes, wait_until};
+
+#[test]
+fn a_stopped_process_ends_on_sigterm() {
+    let stage = Stage::new();
+    let mut child = stage.shell("kill -STOP $$; sleep 1000");
+    wait_until("it is stopped", || {
+        let output =
+            Command::new("ps").args(["-o", "stat=", "-p", &child.id().pid.to_string()]).output().unwrap();
+        output.stdout.starts_with(b"T")
+    });
+    UnixDriver.signal_group(child.id(), StopSignal::Terminate).unwrap();
+    assert_eq!(ended(child.as_mut()), Ending::Signal(Signal::SIGTERM as i32));
+}
+
+#[test]
+fn the_group_gets_the_signal_with_all_children() {
+    let stage = Stage::new();
+    let port = Port::free();
+    let mut child = stage.fake(&["children=3"], &port);
+    assert_eq!(stage.members(Some(child.id())).len(), 4);
+    UnixDriver.signal_group(child.id(), StopSignal::Terminate).unwrap();
+    ended(child.as_mut());
+    wait_until("the children are gone", || stage.members(Some(child.id())).is_empty());
+}
+
+#[test]
+fn children_that_ignore_sigterm_are_found_and_killed_after_the_leader_is_dead() {
+    let stage = Stage::new();
+    let port = Port::free();
+    let mut child = stage.fake(&["children=2", "children-ignore-term"], &port);
+    UnixDriver.signal_group(child.id(), StopSignal::Terminate).unwrap();
+    // As a zombie, the leader still has its group.
+    wait_until("the leader is dead", || UnixDriver.liveness(child.id()).unwrap() == Liveness::Dead);
+    assert_eq!(stage.members(Some(child.id())).len(), 2);
+    ended(child.as_mut());
+    assert_eq!(stage.members(Some(child.id())).len(), 2);
+    kill_all(&stage, Some(child.id()));
+}
+
+#[test]
+fn the_group_of_a_zombie_can_be_killed() {
+    if cfg!(target_os = "macos") {
+        return not_run("the group of a zombie", "macOS hides zombies, and members are killed one by one");
+    }
+    let stage = Stage::new();
+    let port = Port::free();
+    let child = stage.fake(&["children=2", "children-ignore-term"], &port);
+    UnixDriver.signal(child.id(), StopSignal::Kill).unwrap();
+    wait_until("the leader is dead", || UnixDriver.liveness(child.id()).unwrap() == Liveness::Dead);
+    assert_eq!(stage.members(Some(child.id())).len(), 2);
+    UnixDriver.signal_group(child.id(), StopSignal::Kill).unwrap();
+    wait_until("the children are gone", || stage.members(Some(child.id())).is_empty());
+}
+
+#[test]
+fn children_with_sessions_of_their_own_are_found() {
+    let stage = Stage::new();
+    let port = Port::free();
+    let mut child = stage.fake(&["children=2", "children-own-session"], &port);
+    UnixDriver.signal_group(child.id(), StopSignal::Terminate).unwrap();
+    ended(child.as_mut());
+    assert_eq!(stage.members(Some(child.id())).len(), 2);
+    kill_all(&stage, Some(child.id()));
+}
+
+#[test]
+fn children_without_an_environment_are_found_by_session_and_by_descent() {
+    let stage = Stage::new();
+    let fake = fake_runtime();
+    // One in the session of the leader, orphaned; one in a session of its own, still the leader's child.
+    let script = format!("(env -i sleep 1000 &) ; env -i {fake} ollama child child-session-leader & wait");
+    let child = stage.shell(&script);
+    wait_until("all are there", || stage.members(Some(child.id())).len() == 3);
+    wait_until("both have no environment", || {
+        processes::with_variable("FUSION_INSTANCE", &stage.instance).len() == 1
+    });
+    assert_eq!(stage.members(Some(child.id())).len(), 3);
+    kill_all(&stage, Some(child.id()));
+}
+
+#[test]
+fn a_server_that_daemonizes_itself_is_found_by_its_instance() {
+    let stage = Stage::new();
+    let port = Port::free();
+    let mut child = stage.fake(&["daemonize"], &port);
+    assert_eq!(ended(child.as_mut()), Ending::Code(0));
+    let [daemon] = &stage.members(Some(child.id()))[..] else { panic!("one daemon") };
+    assert_ne!(daemon, child.id());
+    assert_eq!(stage.members(None), std::slice::from_ref(daemon));
+    let pid = daemon.pid;
+    assert_eq!(stage.listener("127.0.0.1", &port, Some(child.id())), Listener::Ours { pid });
+    assert_eq!(stage.listener("127.0.0.1", &port, None), Listener::Ours { pid });
+    kill_all(&stage, None);
+}
+
+/// The kernel gives the number of a session to nobody while somebody is in it: so whoever has the instance id in it
+/// proves that all of it is ours.
+#[test]
+fn the_session_of_a_dead_leader_is_known_by_one_that_has_the_instance_id() {
+    let stage = Stage::new();
+    let child = &mut stage.shell("sleep 1000 & env -i sleep 1000 & sleep 0.2");
+    ended(child.as_mut());
+    assert_eq!(processes::with_variable("FUSION_INSTANCE", &stage.instance).len(), 1);
+    assert_eq!(stage.members(Some(child.id())).len(), 2);
+    kill_all(&stage, Some(child.id()));
+}

@@ -1,0 +1,165 @@
+//! Where a test starts its processes, of which nothing is left at the end.
+
+use std::cell::RefCell;
+use std::ffi::OsString;
+use std::net::TcpStream;
+use std::path::{Path, PathBuf};
+use std::process::{Command, Stdio};
+
+use fusion::core::config::Address;
+use fusion::core::process::unix::UnixDriver;
+use fusion::core::process::{
+    Child, Ending, Instance, Listener, ProcessDriver, ProcessId, ProcessSpec, StopSignal,
+};
+use serde_json::Value;
+use tempfile::TempDir;
+
+use crate::support::ports::Port;
+use crate::support::{fake_runtime, processes, wait_until};
+
+/// A directory, and an instance of which nothing is left when it is dropped.
+pub(crate) struct Stage {
+    pub(crate) directory: PathBuf,
+    pub(crate) instance: String,
+    leaders: RefCell<Vec<ProcessId>>,
+    /// Of the test, not of the actor that it has play on its stage.
+    owned: Option<TempDir>,
+}
+
+impl Stage {
+    pub(crate) fn new() -> Self {
+        let owned = TempDir::new().unwrap();
+        let mut stage = Self::at(&owned.path().canonicalize().unwrap());
+        stage.owned = Some(owned);
+        stage
+    }
+
+    /// The stage that a test has made.
+    pub(crate) fn at(directory: &Path) -> Self {
+        let instance = directory.file_name().unwrap().to_string_lossy().into_owned();
+        Self { directory: directory.to_owned(), instance, leaders: RefCell::default(), owned: None }
+    }
+
+    pub(crate) fn path(&self, name: &str) -> PathBuf {
+        self.directory.join(name)
+    }
+
+    pub(crate) fn spec(&self, program: &str, args: &[&str]) -> ProcessSpec {
+        ProcessSpec {
+            program: PathBuf::from(program),
+            args: args.iter().map(OsString::from).collect(),
+            env: Vec::new(),
+            directory: self.directory.clone(),
+            log: Some(self.path("log")),
+            instance: self.instance.clone(),
+        }
+    }
+
+    pub(crate) fn spawn(&self, spec: &ProcessSpec) -> Box<dyn Child> {
+        let child = UnixDriver.spawn(spec).unwrap_or_else(|error| panic!("{error:?}"));
+        self.leaders.borrow_mut().push(child.id().clone());
+        child
+    }
+
+    pub(crate) fn shell(&self, script: &str) -> Box<dyn Child> {
+        self.spawn(&self.spec("/bin/sh", &["-c", script]))
+    }
+
+    /// A fake runtime that has come so far that its faults are in force.
+    pub(crate) fn fake(&self, faults: &[&str], port: &Port) -> Box<dyn Child> {
+        let number = port.number().to_string();
+        let words = [&["ollama"], faults, &["--host", "127.0.0.1", "--port", &number]].concat();
+        let child = self.spawn(&self.spec(fake_runtime(), &words));
+        wait_until("the fake listens", || TcpStream::connect(("127.0.0.1", port.number())).is_ok());
+        child
+    }
+
+    pub(crate) fn instance<'a>(&'a self, leader: Option<&'a ProcessId>) -> Instance<'a> {
+        Instance { id: &self.instance, leader }
+    }
+
+    pub(crate) fn members(&self, leader: Option<&ProcessId>) -> Vec<ProcessId> {
+        UnixDriver.members(self.instance(leader)).unwrap()
+    }
+
+    pub(crate) fn log(&self) -> String {
+        String::from_utf8_lossy(&std::fs::read(self.path("log")).unwrap_or_default()).into_owned()
+    }
+
+    pub(crate) fn listener(&self, host: &str, port: &Port, leader: Option<&ProcessId>) -> Listener {
+        let address = Address { host: host.to_owned(), port: port.number() };
+        UnixDriver.listener(&address, Some(self.instance(leader))).unwrap()
+    }
+
+    /// Has the actor play `role` as a process of its own, started by a shell that ran `before` first.
+    pub(crate) fn actor(&self, before: &str, role: &str) -> Command {
+        let mut command = Command::new("/bin/sh");
+        command
+            .args(["-c", &format!("{before}\nexec \"$0\" actor::actor --exact --nocapture")])
+            .arg(std::env::current_exe().unwrap())
+            .env("FUSION_TEST_ROLE", role)
+            .env("FUSION_TEST_STAGE", &self.directory)
+            .env("FUSION_INSTANCE", "of-the-caller")
+            .current_dir(&self.directory)
+            .stdout(Stdio::null());
+        command
+    }
+
+    /// Has the actor play `role` to its end, and says whether it was played well.
+    pub(crate) fn act(&self, before: &str, role: &str) -> bool {
+        self.actor(before, role).status().unwrap().success()
+    }
+
+    /// What the actor found, or what a fake with `dump=` was started with.
+    pub(crate) fn facts(&self, name: &str) -> Value {
+        let path = self.path(name);
+        wait_until("there are facts", || path.exists());
+        serde_json::from_slice(&std::fs::read(path).unwrap()).unwrap()
+    }
+
+    pub(crate) fn dumping(&self) -> ProcessSpec {
+        let dump = format!("dump={}", self.path("dump").display());
+        self.spec(fake_runtime(), &["ollama", "never-bind", &dump])
+    }
+}
+
+impl Drop for Stage {
+    fn drop(&mut self) {
+        if self.owned.is_none() {
+            return;
+        }
+        let leaders = self.leaders.borrow();
+        wait_until("nothing of the instance is left", || {
+            let led = leaders.iter().flat_map(|leader| self.members(Some(leader)));
+            let left: Vec<ProcessId> = led.chain(self.members(None)).collect();
+            for member in &left {
+                processes::kill(member.pid.as_raw());
+            }
+            left.is_empty()
+        });
+    }
+}
+
+pub(crate) fn ended(child: &mut dyn Child) -> Ending {
+    let mut ending = None;
+    wait_until("it has ended", || {
+        ending = child.try_wait().unwrap();
+        ending.is_some()
+    });
+    ending.unwrap()
+}
+
+pub(crate) fn kill_all(stage: &Stage, leader: Option<&ProcessId>) {
+    wait_until("all are gone", || {
+        let left = stage.members(leader);
+        for member in &left {
+            UnixDriver.signal(member, StopSignal::Kill).unwrap();
+        }
+        left.is_empty()
+    });
+}
+
+#[expect(clippy::print_stderr, reason = "a check that is left out is said to be")]
+pub(crate) fn not_run(what: &str, why: &str) {
+    eprintln!("not run: {what}, because {why}");
+}
