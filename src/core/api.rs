@@ -141,6 +141,11 @@ fn configuration() -> ConfigBuilder<AgentScope> {
         .max_redirects(0)
         .http_status_as_error(false)
         .accept_encoding("identity")
+        // One request for each client: what ureq would do to use a connection again is wasted.
+        .max_idle_connections(0)
+        // Filled with zeros when they are made, so not larger than it helps.
+        .input_buffer_size(32 * 1024)
+        .output_buffer_size(32 * 1024)
         .user_agent(concat!("fusion/", env!("CARGO_PKG_VERSION")))
 }
 

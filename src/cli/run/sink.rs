@@ -59,7 +59,7 @@ impl Sink {
         })
     }
 
-    /// Ends the text with a newline, where it has none.
+    /// Writes what is left, and ends the text with a newline, where it has none.
     pub(super) fn finish(&mut self) -> io::Result<()> {
         self.waiting.end();
         if let Some(reasoning) = &mut self.reasoning_output {
@@ -156,8 +156,11 @@ impl Output {
         if let Some(filter) = &mut self.filter {
             filter.finish(&mut self.pending);
         }
-        self.flush()?;
-        if mem::take(&mut self.in_line) { write_all(&mut self.file, b"\n") } else { Ok(()) }
+        let in_line = self.pending.as_bytes().last().map_or(self.in_line, |last| *last != b'\n');
+        if in_line {
+            self.pending.push('\n');
+        }
+        self.flush()
     }
 }
 

@@ -26,7 +26,7 @@ use super::{ApiError, Client, REPLY_LIMIT};
 pub use self::chunk::Usage;
 
 /// How much is read at once.
-const READ_SIZE: usize = 64 * 1024;
+const READ_SIZE: usize = 32 * 1024;
 
 /// How long a server that has finished its answer is given to report the usage and to close.
 const FAREWELL: Duration = Duration::from_secs(2);
@@ -42,7 +42,8 @@ pub trait Receiver {
     /// The server has read `done` of the `total` tokens of the prompt.
     fn progress(&mut self, done: u64, total: u64);
 
-    /// Everything that has arrived was handed over, and the next call may be long in coming.
+    /// Everything that has arrived was handed over, and the next piece may be long in coming. Not called after the
+    /// last one.
     fn flush(&mut self) -> io::Result<()>;
 }
 
@@ -161,10 +162,10 @@ impl Client {
                 Ok(length) => reading.push(&buffer[..length])?,
                 Err(error) => break Err(error),
             }
-            reading.receiver.flush().map_err(ChatError::Receiver)?;
             if reading.done {
                 return Ok(());
             }
+            reading.receiver.flush().map_err(ChatError::Receiver)?;
         };
         reading.end()?;
         match ending {
@@ -385,10 +386,7 @@ impl<'r> Reading<'r> {
                 }
                 Err(ChatError::NotAnAnswer { words: error::clean(text) })
             }
-            _ => {
-                self.chunk(text)?;
-                self.receiver.flush().map_err(ChatError::Receiver)
-            }
+            _ => self.chunk(text),
         }
     }
 
@@ -400,7 +398,7 @@ impl<'r> Reading<'r> {
         if !*done {
             stop.finish(|text| receiver.text(text))?;
         }
-        receiver.flush()
+        Ok(())
     }
 }
 
