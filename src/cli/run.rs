@@ -5,6 +5,7 @@ mod prompt;
 mod report;
 mod request;
 mod schema;
+mod server;
 mod sink;
 mod stdin;
 mod waiting;
@@ -17,16 +18,17 @@ use serde_json::Value;
 use self::prompt::Question;
 use self::report::Timing;
 use self::schema::Schema;
+use self::server::Server;
 use self::sink::{Sink, Wishes};
 use self::waiting::Waiting;
 use crate::cli::Context;
 use crate::cli::error::{Asked, Exit, Failure};
-use crate::core::api::Client;
-use crate::core::api::chat::{ChatError, Outcome};
+use crate::core::api::chat::{Answer, ChatError, Outcome};
 use crate::core::api::silence::Silence;
+use crate::core::api::{ApiError, Client};
 use crate::core::config::{Address, Config, Prompt, Reasoning};
-use crate::core::models::ModelPlaces;
-use crate::core::models::aliases;
+use crate::core::models::{Model, ModelPlaces, aliases};
+use crate::core::process::signals;
 use crate::core::runtimes::Runtime;
 
 /// How long a server may be silent when neither the configuration nor the command line says: a large model takes
@@ -141,7 +143,23 @@ pub fn run(context: &Context, runtime: &'static dyn Runtime, args: &Args) -> Res
         context.ui.result(&format!("{:#}\n", task.body))?;
         return Ok(Exit::Done);
     }
-    task.perform(&config.runtime(runtime).server.address)
+    if context.ui.stderr_is_terminal {
+        signals::clean_terminal_on_death();
+    }
+    let server = Server::find(context, &config, runtime)?;
+    server.expect_model(&task.model)?;
+    let outcome = task.ask(&server.address)?;
+    // Nobody listens, so nothing was sent: now, and only now, it is worth looking closer.
+    let outcome = match &outcome.result {
+        Err(ChatError::Api(ApiError::Connect { .. })) => {
+            match server.start(&task.model.name, task.auto_up)? {
+                Some(address) => task.ask(&address)?,
+                None => outcome,
+            }
+        }
+        _ => outcome,
+    };
+    task.conclude(outcome)
 }
 
 /// A prompt with everything that decides how it is sent and what becomes of the answer.
@@ -149,8 +167,9 @@ struct Task<'a> {
     context: &'a Context,
     args: &'a Args,
     runtime: &'static dyn Runtime,
-    /// As the server must be told of it.
-    model: String,
+    model: Model,
+    /// Whether the runtime may be started for it.
+    auto_up: bool,
     /// The user's part of the prompt.
     question: Question,
     /// The request.
@@ -178,17 +197,19 @@ impl<'a> Task<'a> {
             return Err(Failure::new(Exit::Usage, "no model is given").hint("name one with --model"));
         }
         let places = ModelPlaces::discover(&context.environment, &config.runtime(runtime).server.env);
-        let model = aliases::resolve(runtime, config, model, &places).name;
+        let model = aliases::resolve(runtime, config, model, &places);
         let system = args.system.as_ref().or(kept.and_then(|prompt| prompt.system.as_ref()));
         let messages = question.messages(system.unwrap_or(&settings.system_prompt));
         let wanted = schema.as_ref().map(Schema::value);
-        let body = request::body(runtime, settings, kept, args, &model, messages, wanted);
+        let body = request::body(runtime, settings, kept, args, &model.name, messages, wanted);
         let reasoning = args.reasoning.unwrap_or(settings.reasoning);
         let silence = args.timeout.or(settings.timeout).unwrap_or(SILENCE_LIMIT);
-        Ok(Self { context, args, runtime, model, question, body, schema, reasoning, silence })
+        let auto_up = settings.auto_up && !args.no_up;
+        Ok(Self { context, args, runtime, model, auto_up, question, body, schema, reasoning, silence })
     }
 
-    fn perform(&self, address: &Address) -> Result<Exit, Failure> {
+    /// Sends it, and has the answer printed.
+    fn ask(&self, address: &Address) -> Result<Asking, Failure> {
         let ui = &self.context.ui;
         let waiting = Waiting::new(ui, self.runtime.title());
         let silence = Silence::new(self.silence, waiting.step(), {
@@ -209,13 +230,19 @@ impl<'a> Task<'a> {
             return Err(Failure::output(error));
         }
         written.map_err(|error| Failure::output(&error))?;
+        Ok(Asking { answer, result, sink, total })
+    }
 
+    /// Tells what is to be told of the answer besides its text.
+    fn conclude(&self, asking: Asking) -> Result<Exit, Failure> {
+        let Asking { answer, result, sink, total } = asking;
+        let ui = &self.context.ui;
         let streamed = self.body["stream"] == true;
         let timing = Timing::new(sink.first_piece, total, answer.usage, streamed);
         if self.args.json && (result.is_ok() || sink.first_piece.is_some()) {
-            ui.result(&report::json(self.runtime.name(), &self.model, &sink, &answer, timing))?;
+            ui.result(&report::json(self.runtime.name(), &self.model.name, &sink, &answer, timing))?;
         }
-        let asked = Asked { runtime: self.runtime, model: &self.model, silence: self.silence };
+        let asked = Asked { runtime: self.runtime, model: &self.model.name, silence: self.silence };
         result.map_err(|error| Failure::chat(&error, &asked))?;
         report::warn(ui, &answer, sink.has_text, &self.question.text);
         ui.detail(&timing.in_words(answer.usage));
@@ -231,6 +258,15 @@ impl<'a> Task<'a> {
             Failure::new(Exit::RequestFailed, format!("the answer does not satisfy the schema: {violation}"))
         })
     }
+}
+
+/// What came of asking.
+struct Asking {
+    answer: Answer,
+    result: Result<(), ChatError>,
+    sink: Sink,
+    /// How long it took.
+    total: Duration,
 }
 
 fn kept_prompt<'a>(config: &'a Config, name: &str) -> Result<&'a Prompt, Failure> {

@@ -13,6 +13,7 @@ use super::waiting::Waiting;
 use crate::cli::terminal_filter::TerminalFilter;
 use crate::cli::ui::Ui;
 use crate::core::api::chat::Receiver;
+use crate::core::process::signals::{self, Terminal};
 
 /// Takes the answer.
 pub(super) struct Sink {
@@ -210,6 +211,7 @@ impl ReasoningOutput {
         let text = mem::take(&mut self.pending);
         let text = if self.color { format!("\x1b[2m{text}\x1b[0m") } else { text };
         let _ = io::stderr().write_all(text.as_bytes());
+        signals::showing(if self.color && self.in_line { Terminal::Styled } else { Terminal::Clean });
     }
 
     fn end(&mut self) {
@@ -217,6 +219,7 @@ impl ReasoningOutput {
         self.flush();
         if mem::take(&mut self.in_line) {
             let _ = io::stderr().write_all(b"\n");
+            signals::showing(Terminal::Clean);
         }
     }
 }

@@ -6,6 +6,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
 use crate::cli::ui::Ui;
+use crate::core::process::signals::{self, Terminal};
 
 /// How often the spinner moves.
 const FRAME: Duration = Duration::from_millis(100);
@@ -89,6 +90,7 @@ impl Display {
             let line = format!("\r\x1b[K\x1b[2m{frame} {} {:.1} s\x1b[0m", self.what, waited.as_secs_f64());
             // Nobody can be told that stderr is gone.
             let _ = io::stderr().write_all(line.as_bytes());
+            signals::showing(Terminal::Line);
             self.drawn = Some(Instant::now());
         } else if waited >= LONG {
             self.over = true;
@@ -99,6 +101,7 @@ impl Display {
     fn erase(&mut self) {
         if self.drawn.take().is_some() {
             let _ = io::stderr().write_all(b"\r\x1b[K");
+            signals::showing(Terminal::Clean);
         }
     }
 }

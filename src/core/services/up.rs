@@ -99,12 +99,8 @@ impl ServiceManager<'_> {
         auto_up: bool,
         options: &UpOptions,
     ) -> Result<Endpoint, ServiceError> {
-        if let Ok(Some(record)) = Record::read(&service.files.state)
-            && let Some(process) = &record.process
-            && record.ready
-            && self.driver.liveness(process)? == Liveness::Alive
-        {
-            return Ok(endpoint(&record, process.pid));
+        if let Some(endpoint) = self.running(service)? {
+            return Ok(endpoint);
         }
         if auto_up {
             return Ok(self.up(service, options)?.endpoint);
@@ -116,6 +112,18 @@ impl ServiceManager<'_> {
             (State::Unhealthy, _, Some(process)) => Err(unhealthy(service, &observed, process.pid)),
             (State::Unhealthy, ..) => Err(taken(service, observed)),
             (state, ..) => Err(ServiceError::NotRunning { runtime: service.runtime.name(), state }),
+        }
+    }
+
+    /// Where the service answers, if fusion started it, it was ready once, and it lives. Looks at the record and the
+    /// kernel, and makes no request.
+    pub fn running(&self, service: &ManagedService<'_>) -> Result<Option<Endpoint>, ServiceError> {
+        let Ok(Some(record)) = Record::read(&service.files.state) else { return Ok(None) };
+        match &record.process {
+            Some(process) if record.ready && self.driver.liveness(process)? == Liveness::Alive => {
+                Ok(Some(endpoint(&record, process.pid)))
+            }
+            _ => Ok(None),
         }
     }
 

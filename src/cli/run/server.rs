@@ -1,0 +1,89 @@
+//! Where the prompt is sent: to what fusion started, else to the configured address, and started only when nobody
+//! listens there.
+
+use std::time::Duration;
+
+use serde_json::Value;
+
+use crate::cli::Context;
+use crate::cli::error::Failure;
+use crate::core::api::Client;
+use crate::core::config::{Address, Config};
+use crate::core::models::Model;
+use crate::core::runtimes::Runtime;
+use crate::core::services::{Endpoint, ServiceError, UpOptions};
+
+/// How long a server that somebody else started may take to list its models.
+const LIST_LIMIT: Duration = Duration::from_secs(2);
+
+/// The server of a runtime.
+pub(super) struct Server<'a> {
+    context: &'a Context,
+    config: &'a Config,
+    runtime: &'static dyn Runtime,
+    /// Where it is if it runs.
+    pub(super) address: Address,
+    /// What fusion started, if that is it.
+    started: Option<Endpoint>,
+}
+
+impl<'a> Server<'a> {
+    /// Looks at the record and the kernel only, and makes no request.
+    pub(super) fn find(
+        context: &'a Context,
+        config: &'a Config,
+        runtime: &'static dyn Runtime,
+    ) -> Result<Self, Failure> {
+        let started = context.with_services(config, |manager| manager.running(&manager.service(runtime)))?;
+        let configured = &config.runtime(runtime).server.address;
+        let address = started.as_ref().map_or(configured, |endpoint| &endpoint.address).clone();
+        Ok(Self { context, config, runtime, address, started })
+    }
+
+    /// Whether it is right to ask this server for `model`: a server that does not have it might download it, or
+    /// unload the one it has before it finds out.
+    pub(super) fn expect_model(&self, model: &Model) -> Result<(), Failure> {
+        let loaded = self.started.as_ref().and_then(|endpoint| endpoint.model.as_ref());
+        if loaded == Some(&model.name) {
+            return Ok(());
+        }
+        if model.present == Some(false) && (self.started.is_some() || self.lacks(&model.name)) {
+            return Err(Failure::from(ServiceError::ModelMissing {
+                runtime: self.runtime.name(),
+                model: model.name.clone(),
+                fetch: self.runtime.fetch_command(&model.name),
+                said: None,
+            }));
+        }
+        if let Some(loaded) = loaded {
+            let (runtime, model) = (self.runtime.name(), &model.name);
+            self.context
+                .ui
+                .note(&format!("{runtime} was started with {loaded}, and loads {model} instead now"));
+        }
+        Ok(())
+    }
+
+    /// Whether a server of somebody else lists its models, and not this one.
+    fn lacks(&self, model: &str) -> bool {
+        let reply = Client::with_limit(&self.address, LIST_LIMIT).get("/v1/models");
+        let list = reply.ok().and_then(|reply| serde_json::from_slice::<Value>(&reply.body).ok());
+        let models = list.as_ref().and_then(|list| list["data"].as_array());
+        models.is_some_and(|models| models.iter().all(|listed| listed["id"] != model))
+    }
+
+    /// Has it started with `model`, and gives its address; `None` when it runs already as far as can be told.
+    pub(super) fn start(&self, model: &str, auto_up: bool) -> Result<Option<Address>, Failure> {
+        if auto_up {
+            let options = UpOptions { model: Some(model.to_owned()), ..UpOptions::default() };
+            let up = |manager: &crate::core::services::ServiceManager<'_>| {
+                manager.up(&manager.service(self.runtime), &options)
+            };
+            return Ok(Some(self.context.starting(self.config, up)?.endpoint.address));
+        }
+        let look = self.context.with_services(self.config, |manager| {
+            manager.ensure_ready(&manager.service(self.runtime), false, &UpOptions::default())
+        });
+        look.map(|_| None).map_err(Failure::from)
+    }
+}
