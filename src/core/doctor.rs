@@ -12,7 +12,6 @@ use crate::core::runtimes::{Recipe, Runtime, Table};
 use crate::core::services::{ManagedService, ServiceError, ServiceManager, Status};
 
 /// One thing that was looked at.
-#[derive(Debug)]
 pub enum Finding {
     /// The configuration is as it should be.
     Configuration {
@@ -159,8 +158,7 @@ impl Examination<'_> {
         let runtime = service.runtime;
         let at_login = self.places.as_ref().and_then(|places| {
             let manager = Manager::native();
-            login::is_enabled(manager, runtime.name(), places)
-                .then(|| manager.file(runtime.name(), places))
+            login::is_enabled(manager, runtime.name(), places).then(|| manager.file(runtime.name(), places))
         });
         let installed = program.is_ok();
         let mut findings = vec![match program {

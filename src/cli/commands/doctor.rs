@@ -6,13 +6,13 @@ use anstyle::{AnsiColor, Style};
 use serde::Serialize;
 
 use crate::cli::Context;
-use crate::cli::error::{Exit, Failure};
+use crate::cli::error::{Exit, Failure, program_remedy};
+use crate::cli::reporter::who;
 use crate::cli::ui::printable;
 use crate::core::config::Config;
 use crate::core::doctor::{Examination, Finding};
 use crate::core::login::Session;
 use crate::core::machine::Memory;
-use crate::core::process::Listener;
 use crate::core::programs::{Program, Source};
 use crate::core::runtimes::Runtime;
 use crate::core::services::{State, Status};
@@ -121,15 +121,9 @@ fn report(finding: &Finding) -> Report {
         Finding::NoProgram { runtime, reason, needed } => {
             let mut causes = vec![reason.to_string()];
             causes.extend(std::error::Error::source(reason).map(ToString::to_string));
-            let (name, summary) = (runtime.name(), causes.join(": "));
-            let remedy = match reason {
-                crate::core::programs::ProgramError::CommandMissing { .. } => {
-                    format!("correct {name}_server.command: fusion config edit")
-                }
-                _ => format!("fusion {name} install"),
-            };
             let level = if *needed { Level::Problem } else { Level::Warning };
-            Report { level, ..problem("program", summary, remedy) }.of(*runtime)
+            let remedy = program_remedy(reason);
+            Report { level, ..problem("program", causes.join(": "), remedy) }.of(*runtime)
         }
         Finding::Unfinished { runtime, directory } => warning(
             "program",
@@ -170,10 +164,12 @@ fn disk(directory: &Path, free: Option<u64>) -> Report {
     };
     let summary = format!("{} free in {}", gigabytes(free), directory.display());
     let remedy = "make room: models take from 1 to 50 GB each".to_owned();
-    match free {
-        ..DISK_PROBLEM => problem("disk", summary, remedy),
-        ..DISK_WARNING => warning("disk", summary, remedy),
-        _ => ok("disk", summary),
+    if free < DISK_PROBLEM {
+        problem("disk", summary, remedy)
+    } else if free < DISK_WARNING {
+        warning("disk", summary, remedy)
+    } else {
+        ok("disk", summary)
     }
 }
 
@@ -197,7 +193,8 @@ fn logout(session: Option<Session>) -> Report {
         Some(Session { kills: true, .. }) => problem(
             "logout",
             "systemd kills what was started when you log out (KillUserProcesses=yes)".to_owned(),
-            "have it started outside of the session: fusion RUNTIME enable, and loginctl enable-linger".to_owned(),
+            "have it started outside of the session: fusion RUNTIME enable, and loginctl enable-linger"
+                .to_owned(),
         ),
     }
 }
@@ -224,7 +221,7 @@ fn service(runtime: &dyn Runtime, status: &Status, installed: bool) -> Report {
     let state = status.state.word();
     match (status.state, &status.intruder) {
         (State::Stopped | State::Exited, Some(stranger)) => {
-            let summary = format!("{state}, and {address} belongs to {}", named(stranger));
+            let summary = format!("{state}, and {address} belongs to {}", who(stranger));
             let remedy = format!("end that, or take another port: fusion config set {name}_server.port PORT");
             let level = if installed { Level::Problem } else { Level::Warning };
             Report { level, ..problem("address", summary, remedy) }
@@ -237,7 +234,7 @@ fn service(runtime: &dyn Runtime, status: &Status, installed: bool) -> Report {
         }
         (State::Unhealthy, intruder) => {
             let why = match intruder {
-                Some(stranger) => format!("{address} belongs to {}", named(stranger)),
+                Some(stranger) => format!("{address} belongs to {}", who(stranger)),
                 None => status.trouble.clone().unwrap_or_else(|| "it does not answer".to_owned()),
             };
             let remedy = format!("fusion {name} log tells more; fusion {name} restart");
@@ -252,14 +249,6 @@ fn service(runtime: &dyn Runtime, status: &Status, installed: bool) -> Report {
             format!("fusion {name} restart"),
         ),
         (State::Starting | State::Ready, _) => ok("service", format!("{state} at {address}{process}")),
-    }
-}
-
-fn named(listener: &Listener) -> String {
-    match listener {
-        Listener::Other { pid, program: Some(program) } => format!("{program} (process {pid})"),
-        Listener::Other { pid, program: None } | Listener::Ours { pid } => format!("process {pid}"),
-        Listener::Hidden | Listener::Nobody => "a program of another user".to_owned(),
     }
 }
 
