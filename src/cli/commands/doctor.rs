@@ -119,11 +119,10 @@ fn report(finding: &Finding) -> Report {
         Finding::Logout(session) => logout(*session),
         Finding::Program { runtime, program, known } => self::program(*runtime, program, *known).of(*runtime),
         Finding::NoProgram { runtime, reason, needed } => {
-            let mut causes = vec![reason.to_string()];
-            causes.extend(std::error::Error::source(reason).map(ToString::to_string));
+            let cause = std::error::Error::source(reason).map(|cause| format!(": {cause}"));
+            let summary = format!("{reason}{}", cause.unwrap_or_default());
             let level = if *needed { Level::Problem } else { Level::Warning };
-            let remedy = program_remedy(reason);
-            Report { level, ..problem("program", causes.join(": "), remedy) }.of(*runtime)
+            Report { level, ..problem("program", summary, program_remedy(reason)) }.of(*runtime)
         }
         Finding::Unfinished { runtime, directory } => warning(
             "program",
