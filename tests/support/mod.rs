@@ -193,19 +193,21 @@ impl Sandbox {
         processes::with_variable(MARKER, &self.marker)
     }
 
-    /// Fails when a process that was started in this sandbox still lives. One that was killed is given the moment
-    /// that the kernel needs.
+    /// Fails when a process that was started in this sandbox still lives.
     #[track_caller]
     pub fn assert_nothing_runs(&self) {
-        let deadline = Instant::now() + Duration::from_secs(2);
+        let left: Vec<String> = self.lingering().into_iter().map(processes::describe).collect();
+        assert!(left.is_empty(), "still running: {left:#?}");
+    }
+
+    /// Who still lives after the moment that the kernel needs to end what was killed, and that a log keeper needs to
+    /// notice that nobody is left who writes.
+    fn lingering(&self) -> Vec<i32> {
+        let deadline = Instant::now() + Duration::from_secs(5);
         loop {
             let left = self.processes();
-            if left.is_empty() {
-                return;
-            }
-            if Instant::now() > deadline {
-                let described: Vec<String> = left.iter().map(|pid| processes::describe(*pid)).collect();
-                panic!("still running: {described:?}");
+            if left.is_empty() || Instant::now() > deadline {
+                return left;
             }
             std::thread::sleep(Duration::from_millis(10));
         }
@@ -223,11 +225,12 @@ impl Sandbox {
 
 impl Drop for Sandbox {
     fn drop(&mut self) {
-        let left = self.processes();
+        let left = if std::thread::panicking() { self.processes() } else { self.lingering() };
+        let described: Vec<String> = left.iter().map(|pid| processes::describe(*pid)).collect();
         for pid in &left {
             processes::kill(*pid);
         }
-        assert!(left.is_empty() || std::thread::panicking(), "the test left {} processes", left.len());
+        assert!(left.is_empty() || std::thread::panicking(), "the test left processes: {described:#?}");
     }
 }
 

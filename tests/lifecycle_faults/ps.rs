@@ -1,0 +1,160 @@
+//! Faults of `ps` and `health`.
+
+use std::time::{Duration, Instant};
+
+use nix::sys::signal::Signal;
+use serde_json::json;
+
+use crate::support::{Sandbox, processes, wait_until};
+use crate::{down, state, up, with_faults};
+
+#[test]
+fn one_that_hangs_does_not_delay_the_rest() {
+    let sandbox = Sandbox::new();
+    up(&sandbox, "mlx");
+    let pid = up(&sandbox, "ollama");
+    processes::send(pid, Signal::SIGSTOP);
+    let begin = Instant::now();
+    let all = sandbox.fusion(["ps", "--json"]).run().assert_code(0).json();
+    assert!(begin.elapsed() < Duration::from_secs(30));
+    assert_eq!(all[0]["state"], "unhealthy");
+    assert_eq!(all[1]["state"], "ready");
+    sandbox.fusion(["down"]).run().assert(0, "ollama is down\nmlx is down\n", "");
+}
+
+#[test]
+fn ps_writes_nothing() {
+    let sandbox = Sandbox::new();
+    let pid = up(&sandbox, "ollama");
+    processes::kill(pid);
+    wait_until("it is dead", || !processes::lives(pid));
+    let before = snapshot(&sandbox);
+    sandbox.fusion(["ps"]).run().assert_code(0);
+    sandbox.fusion(["mlx", "ps"]).run().assert_code(3);
+    sandbox.fusion(["ollama", "ps", "--json"]).run().assert_code(3);
+    assert_eq!(snapshot(&sandbox), before);
+    down(&sandbox, "ollama");
+}
+
+fn snapshot(sandbox: &Sandbox) -> Vec<(String, u64, std::time::SystemTime)> {
+    let mut all = Vec::new();
+    let mut directories = vec![sandbox.config_dir()];
+    while let Some(directory) = directories.pop() {
+        for entry in std::fs::read_dir(directory).expect("a directory").flatten() {
+            let metadata = entry.metadata().expect("metadata");
+            if metadata.is_dir() {
+                directories.push(entry.path());
+            }
+            all.push((
+                entry.path().display().to_string(),
+                metadata.len(),
+                metadata.modified().expect("a time"),
+            ));
+        }
+    }
+    all.sort();
+    all
+}
+
+#[test]
+fn starting_unhealthy_and_exited_are_told_apart() {
+    let sandbox = with_faults("ollama", &["hang"]);
+    sandbox.fusion(["ollama", "up", "--no-wait"]).run().assert_code(0);
+    sandbox.fusion(["ollama", "ps"]).run().assert_code(1);
+    assert_eq!(state(&sandbox, "ollama"), "starting");
+    // The same, with its time over.
+    let text = std::fs::read_to_string(sandbox.config_dir().join("config.toml")).expect("the configuration");
+    sandbox.write_config(&text.replace("startup_timeout = 60", "startup_timeout = 1"));
+    wait_until("its time is over", || state(&sandbox, "ollama") == "unhealthy");
+    let pid = sandbox.pid("ollama").expect("a PID");
+    processes::kill(pid);
+    wait_until("it is dead", || !processes::lives(pid));
+    let ps = sandbox.fusion(["ollama", "ps"]).run().assert_code(3).stdout();
+    assert!(ps.contains("  it ended by itself about "), "{ps}");
+    assert!(ps.contains("; its last words: GET /api/version\n"), "{ps}");
+    down(&sandbox, "ollama");
+}
+
+#[test]
+fn an_answer_for_ever_at_the_port_of_a_dead_one_is_not_its_own() {
+    let sandbox = Sandbox::new();
+    let pid = up(&sandbox, "ollama");
+    processes::send(pid, Signal::SIGSTOP);
+    assert_eq!(state(&sandbox, "ollama"), "unhealthy");
+    processes::send(pid, Signal::SIGCONT);
+    wait_until("it goes on", || state(&sandbox, "ollama") == "ready");
+    down(&sandbox, "ollama");
+}
+
+#[test]
+fn an_unhealthy_one_is_not_called_up() {
+    let sandbox = Sandbox::new();
+    let pid = up(&sandbox, "ollama");
+    processes::send(pid, Signal::SIGSTOP);
+    let again = sandbox.fusion(["ollama", "up"]).run().assert_code(6);
+    assert!(again.stderr().contains("does not answer"), "{}", again.stderr());
+    assert!(again.stderr().contains("fusion ollama restart"), "{}", again.stderr());
+    assert!(processes::lives(pid), "it is left as it is");
+    sandbox.fusion(["ollama", "restart"]).run().assert_code(0);
+    assert!(!processes::lives(pid));
+    down(&sandbox, "ollama");
+}
+
+#[test]
+fn the_log_is_deleted_while_it_runs() {
+    let sandbox = Sandbox::new();
+    up(&sandbox, "ollama");
+    std::fs::remove_file(sandbox.file("ollama", "ollama.log")).expect("a log");
+    sandbox.fusion(["ps"]).run().assert_code(0);
+    down(&sandbox, "ollama");
+}
+
+#[test]
+fn last_words_that_a_terminal_would_obey() {
+    let sandbox = with_faults("ollama", &["print-hex=1b5b324a1b5d303b68690741ff0a", "bind-after=100"]);
+    let pid = up(&sandbox, "ollama");
+    let words = sandbox.file("ollama", "ollama.log");
+    processes::kill(pid);
+    wait_until("it is dead", || !processes::lives(pid));
+    std::fs::write(words, b"\x1b[2J\x1b]0;hi\x07A\xff").expect("the log");
+    let ps = sandbox.fusion(["ollama", "ps"]).run().assert_code(3);
+    assert!(!ps.stdout.contains(&0x1b) && !ps.stdout.contains(&0x07), "{:?}", ps.stdout());
+    down(&sandbox, "ollama");
+}
+
+#[test]
+fn watch_needs_a_terminal() {
+    let sandbox = Sandbox::new();
+    sandbox.fusion(["ps", "--watch"]).run().assert(
+        2,
+        "",
+        "error: --watch needs a terminal\n\
+         hint: without --watch, it prints what is going on now; --json is for programs\n",
+    );
+}
+
+#[test]
+fn health_of_what_does_not_run_or_does_not_generate() {
+    let sandbox = with_faults("ollama", &["chat-status=500"]);
+    sandbox.fusion(["ollama", "health"]).run().assert(
+        3,
+        "",
+        "error: ollama is not running\nhint: start it: fusion ollama up\n",
+    );
+    up(&sandbox, "ollama");
+    let health = sandbox.fusion(["ollama", "health"]).run().assert_code(8);
+    assert!(health.stderr().contains("was told to fail"), "{}", health.stderr());
+    down(&sandbox, "ollama");
+}
+
+#[test]
+fn health_with_a_model_that_is_not_there() {
+    let sandbox = Sandbox::new();
+    up(&sandbox, "ollama");
+    let health = sandbox.fusion(["ollama", "health", "--model", "nobody"]).run().assert_code(7);
+    assert!(health.stderr().contains("model 'nobody' not found"), "{}", health.stderr());
+    let health = sandbox.fusion(["ollama", "health", "--json"]).run().assert_code(0).json();
+    assert_eq!((&health["runtime"], &health["model"]), (&json!("ollama"), &json!("llama3.2:3b")));
+    assert!(health["latency_ms"].is_number());
+    down(&sandbox, "ollama");
+}

@@ -1,0 +1,319 @@
+//! Faults of what is remembered: records and PID files that lie.
+
+use std::process::Stdio;
+
+use serde_json::{Value, json};
+
+use crate::support::{Sandbox, processes, wait_until};
+use crate::{assert_nothing_left, down, state, up};
+
+/// A process that has nothing to do with fusion, but is marked for the sandbox to see it.
+struct Stranger(std::process::Child);
+
+impl Stranger {
+    fn new(sandbox: &Sandbox, script: &str, arguments: &[&str]) -> Self {
+        let mut command = sandbox.command("/bin/sh").into_command();
+        command.arg("-c").arg(script).args(arguments).stdin(Stdio::piped());
+        Self(command.spawn().expect("a shell"))
+    }
+
+    fn pid(&self) -> i32 {
+        i32::try_from(self.0.id()).expect("a PID")
+    }
+
+    #[track_caller]
+    fn assert_alive(&self) {
+        assert!(processes::lives(self.pid()), "a stranger was ended");
+    }
+}
+
+impl Drop for Stranger {
+    fn drop(&mut self) {
+        let _ = self.0.kill();
+        let _ = self.0.wait();
+    }
+}
+
+/// Rewrites the record.
+fn edit(sandbox: &Sandbox, runtime: &str, change: impl FnOnce(&mut Value)) {
+    let mut record = sandbox.record(runtime).expect("a record");
+    change(&mut record);
+    std::fs::write(sandbox.file(runtime, "state.json"), record.to_string()).expect("the sandbox is writable");
+}
+
+/// Up and dead again: a record is left of which nothing lives.
+fn left_behind(sandbox: &Sandbox) -> i32 {
+    let pid = up(sandbox, "ollama");
+    processes::kill(pid);
+    wait_until("it is dead", || !processes::lives(pid));
+    pid
+}
+
+#[test]
+fn record_of_a_dead_pid() {
+    let sandbox = Sandbox::new();
+    let dead = left_behind(&sandbox);
+    assert_eq!(state(&sandbox, "ollama"), "exited");
+    let pid = up(&sandbox, "ollama");
+    assert_ne!(pid, dead);
+    down(&sandbox, "ollama");
+}
+
+/// The PID belongs to somebody else now, who is neither shown nor stopped.
+#[test]
+fn record_of_a_reused_pid() {
+    let sandbox = Sandbox::new();
+    left_behind(&sandbox);
+    let stranger = Stranger::new(&sandbox, "exec sleep 1000", &[]);
+    edit(&sandbox, "ollama", |record| record["process"]["pid"] = json!(stranger.pid()));
+    assert_eq!(state(&sandbox, "ollama"), "exited");
+    sandbox.fusion(["ollama", "down", "--force"]).run().assert_code(0);
+    stranger.assert_alive();
+    left_behind(&sandbox);
+    edit(&sandbox, "ollama", |record| record["process"]["pid"] = json!(stranger.pid()));
+    up(&sandbox, "ollama");
+    sandbox.fusion(["ollama", "down"]).run().assert_code(0);
+    stranger.assert_alive();
+}
+
+#[test]
+fn record_of_a_reused_pid_with_the_same_command_line() {
+    let sandbox = Sandbox::new();
+    left_behind(&sandbox);
+    // The same program with the same arguments, at another address.
+    let program = sandbox.bin().join("ollama");
+    let mut command = sandbox.command(&program).into_command();
+    let child =
+        command.arg("serve").env("OLLAMA_HOST", "127.0.0.1:0").stdin(Stdio::null()).stderr(Stdio::null());
+    let stranger = Stranger(child.spawn().expect("the fake starts"));
+    edit(&sandbox, "ollama", |record| record["process"]["pid"] = json!(stranger.pid()));
+    assert_eq!(state(&sandbox, "ollama"), "exited");
+    sandbox.fusion(["ollama", "down", "--force"]).run().assert_code(0);
+    stranger.assert_alive();
+}
+
+/// The same PID and start time mean nothing in another boot.
+#[test]
+fn record_of_another_boot() {
+    let sandbox = Sandbox::new();
+    let pid = up(&sandbox, "ollama");
+    let stranger = Stranger::new(&sandbox, "exec sleep 1000", &[]);
+    edit(&sandbox, "ollama", |record| {
+        record["process"]["boot_id"] = json!("another");
+        record["process"]["pid"] = json!(stranger.pid());
+        // Not its instance either: that of the other boot died with it.
+        record["instance"] = json!("0".repeat(32));
+    });
+    // What answers at the address now is somebody else's as far as the record goes.
+    assert_eq!(state(&sandbox, "ollama"), "external");
+    sandbox.fusion(["ollama", "down", "--force"]).run().assert_code(5);
+    stranger.assert_alive();
+    assert!(processes::lives(pid), "a server of which nothing is known was stopped");
+    processes::kill(pid);
+}
+
+#[test]
+fn a_server_of_a_lost_record_is_external() {
+    let sandbox = Sandbox::new();
+    let pid = up(&sandbox, "ollama");
+    std::fs::remove_file(sandbox.file("ollama", "state.json")).expect("a record");
+    assert_eq!(state(&sandbox, "ollama"), "external");
+    sandbox.fusion(["ollama", "down"]).run().assert_code(5);
+    assert!(processes::lives(pid));
+    processes::kill(pid);
+}
+
+/// Whatever is in the record: no panic, no signal to anybody, and `up` works afterwards.
+#[test]
+fn record_of_anything_else() {
+    let huge = "9".repeat(10_000_000);
+    let contents: Vec<Vec<u8>> = vec![
+        b"".to_vec(),
+        b"garbage".to_vec(),
+        b"{\"format\": 1, \"instance\": ".to_vec(),
+        b"\xff\xfe\x00\x01".to_vec(),
+        b"null".to_vec(),
+        b"[]".to_vec(),
+        b"{}".to_vec(),
+        huge.into_bytes(),
+        b"{\"format\": 1}".to_vec(),
+    ];
+    for content in contents {
+        let sandbox = Sandbox::new();
+        let shown = String::from_utf8_lossy(&content[..content.len().min(40)]).into_owned();
+        std::fs::create_dir_all(sandbox.config_dir().join("ollama")).expect("the sandbox is writable");
+        std::fs::write(sandbox.file("ollama", "state.json"), &content).expect("the sandbox is writable");
+        let ps = sandbox.fusion(["ollama", "ps"]).run().assert_code(3);
+        assert!(ps.stderr().contains("state.json"), "{shown}: {}", ps.stderr());
+        sandbox.fusion(["ollama", "down"]).run().assert_code(0);
+        std::fs::write(sandbox.file("ollama", "state.json"), &content).expect("the sandbox is writable");
+        up(&sandbox, "ollama");
+        down(&sandbox, "ollama");
+    }
+}
+
+#[test]
+fn record_with_a_pid_that_is_none() {
+    let stranger_sandbox = Sandbox::new();
+    let stranger = Stranger::new(&stranger_sandbox, "exec sleep 1000", &[]);
+    for pid in [json!(0), json!(1), json!(-1), json!(4_294_967_295_u32), json!("12"), json!(1.5)] {
+        let sandbox = Sandbox::new();
+        left_behind(&sandbox);
+        edit(&sandbox, "ollama", |record| record["process"]["pid"] = pid.clone());
+        let ps = sandbox.fusion(["ollama", "ps"]).run().assert_code(3);
+        assert!(ps.stderr().contains("state.json"), "{pid}: {}", ps.stderr());
+        sandbox.fusion(["ollama", "down", "--force"]).run().assert_code(0);
+        stranger.assert_alive();
+    }
+}
+
+/// The PID file is a copy for scripts: whatever it says, nothing happens to anybody.
+#[test]
+fn pid_file_of_anything_else() {
+    let sandbox = Sandbox::new();
+    let stranger = Stranger::new(&sandbox, "exec sleep 1000", &[]);
+    let contents =
+        ["", "garbage", "0", "1", "-1", "4294967295", &stranger.pid().to_string(), &"9".repeat(10_000_000)]
+            .map(str::to_owned);
+    for content in contents {
+        let pid = up(&sandbox, "ollama");
+        std::fs::write(sandbox.file("ollama", "ollama.pid"), &content).expect("the sandbox is writable");
+        let ps = sandbox.fusion(["ollama", "ps", "--json"]).run().assert_code(0).json();
+        assert_eq!(ps["pid"], json!(pid));
+        sandbox.fusion(["ollama", "down"]).run().assert(0, "ollama is down\n", "");
+        stranger.assert_alive();
+        assert!(!processes::lives(pid));
+        assert!(!sandbox.file("ollama", "ollama.pid").exists());
+    }
+}
+
+/// A record that claims fusion's own parent: it is not stopped, whatever the record says.
+#[test]
+fn record_of_the_caller() {
+    let sandbox = Sandbox::new();
+    left_behind(&sandbox);
+    let script = "\"$0\" ollama down --force; echo \"survived $?\"";
+    let program = env!("CARGO_BIN_EXE_fusion");
+    let mut command =
+        sandbox.command("/bin/sh").arg("-c").arg(format!("read x; {script}")).arg(program).into_command();
+    let mut shell =
+        command.stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().expect("a shell");
+    let pid = i32::try_from(shell.id()).expect("a PID");
+    let identity = identity(pid);
+    edit(&sandbox, "ollama", |record| {
+        for (key, value) in identity.as_object().expect("an object") {
+            record["process"][key] = value.clone();
+        }
+    });
+    drop(shell.stdin.take());
+    let output = shell.wait_with_output().expect("the shell ends");
+    let said = String::from_utf8_lossy(&output.stdout).into_owned();
+    assert_eq!(said, "survived 1\n", "{}", String::from_utf8_lossy(&output.stderr));
+}
+
+/// As fusion would record it. Only Linux is known to the tests.
+fn identity(pid: i32) -> Value {
+    let facts = std::fs::read_to_string(format!("/proc/{pid}/stat")).unwrap_or_default();
+    let (_, fields) = facts.rsplit_once(") ").unwrap_or_default();
+    let start: u64 = fields.split(' ').nth(19).and_then(|field| field.parse().ok()).unwrap_or_default();
+    json!({"pid": pid, "start_time": start})
+}
+
+/// As in a container without an init: nobody reaps what has ended.
+#[test]
+fn an_unreaped_zombie_is_dead() {
+    let sandbox = Sandbox::new();
+    let pid = up(&sandbox, "ollama");
+    let zombie = Stranger::new(&sandbox, "exit 0", &[]);
+    wait_until("it is a zombie", || !processes::lives(zombie.pid()));
+    let identity = identity(zombie.pid());
+    processes::kill(pid);
+    wait_until("it is dead", || !processes::lives(pid));
+    edit(&sandbox, "ollama", |record| {
+        record["process"]["pid"] = identity["pid"].clone();
+        record["process"]["start_time"] = identity["start_time"].clone();
+    });
+    assert_eq!(state(&sandbox, "ollama"), "exited");
+    sandbox.fusion(["ollama", "down"]).run().assert(0, "ollama is down\n", "");
+}
+
+#[test]
+fn a_stranger_whose_command_line_looks_like_ours() {
+    let sandbox = Sandbox::new();
+    let stranger = Stranger::new(&sandbox, "read x", &["ollama serve", "mlx_lm.server"]);
+    let editor = Stranger::new(&sandbox, "read x # ollama serve", &[]);
+    for runtime in ["ollama", "mlx"] {
+        for options in [&["down"][..], &["down", "--force"], &["restart"], &["down"]] {
+            let words = [runtime].into_iter().chain(options.iter().copied());
+            sandbox.fusion(words).run().assert_code(0);
+            stranger.assert_alive();
+            editor.assert_alive();
+        }
+    }
+}
+
+/// A process with the same instance id that fusion recorded is found even when the record has no process.
+#[test]
+fn fusion_died_between_the_spawn_and_the_record() {
+    let sandbox = Sandbox::new();
+    let pid = up(&sandbox, "ollama");
+    edit(&sandbox, "ollama", |record| {
+        record["process"] = Value::Null;
+        record["ready"] = json!(false);
+    });
+    let ps = sandbox.fusion(["ollama", "ps", "--json"]).run().assert_code(0).json();
+    assert_eq!((&ps["state"], &ps["pid"]), (&json!("ready"), &json!(pid)));
+    assert_eq!(up(&sandbox, "ollama"), pid, "the PID file is healed, too");
+    edit(&sandbox, "ollama", |record| record["process"] = Value::Null);
+    down(&sandbox, "ollama");
+    assert!(!processes::lives(pid));
+}
+
+#[test]
+fn fusion_died_between_the_intent_and_the_spawn() {
+    let sandbox = Sandbox::new();
+    left_behind(&sandbox);
+    edit(&sandbox, "ollama", |record| {
+        record["process"] = Value::Null;
+        record["ready"] = json!(false);
+    });
+    assert_eq!(state(&sandbox, "ollama"), "stopped");
+    down(&sandbox, "ollama");
+    assert_nothing_left(&sandbox, "ollama");
+}
+
+#[test]
+fn the_record_is_a_symbolic_link() {
+    let sandbox = Sandbox::new();
+    let precious = sandbox.root().join("precious");
+    std::fs::write(&precious, "precious\n").expect("the sandbox is writable");
+    std::fs::create_dir_all(sandbox.config_dir().join("ollama")).expect("the sandbox is writable");
+    for name in ["lock", "state.json"] {
+        let link = sandbox.file("ollama", name);
+        std::os::unix::fs::symlink(&precious, &link).expect("a link");
+        for command in ["up", "down"] {
+            let refused = sandbox.fusion(["ollama", command]).run().assert_code(1);
+            assert!(refused.stderr().contains("symbolic link"), "{name}: {}", refused.stderr());
+        }
+        assert_eq!(std::fs::read_to_string(&precious).expect("still there"), "precious\n");
+        std::fs::remove_file(link).expect("a link");
+    }
+    sandbox.assert_nothing_runs();
+}
+
+#[test]
+fn what_is_written_is_private_whatever_the_umask() {
+    use std::os::unix::fs::PermissionsExt as _;
+    let sandbox = Sandbox::new();
+    let program = env!("CARGO_BIN_EXE_fusion");
+    let script = "umask 000; \"$0\" ollama up";
+    sandbox.command("/bin/sh").arg("-c").arg(script).arg(program).run().assert_code(0);
+    let mode = |name: &str| {
+        std::fs::metadata(sandbox.file("ollama", name)).expect("a file").permissions().mode() & 0o777
+    };
+    assert_eq!(mode(""), 0o700);
+    for name in ["state.json", "ollama.pid", "ollama.log", "lock"] {
+        assert_eq!(mode(name), 0o600, "{name}");
+    }
+    down(&sandbox, "ollama");
+}
