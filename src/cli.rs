@@ -1,12 +1,16 @@
 //! The command line: the whole clap tree, built from the table of runtimes; parsing and dispatch.
 
+pub mod ask;
 pub mod commands;
 pub mod error;
+pub mod models;
+pub mod progress;
 pub mod reporter;
 pub mod run;
 pub mod services;
 pub mod terminal_filter;
 pub mod ui;
+pub mod units;
 
 use std::ffi::OsString;
 use std::io::Write as _;
@@ -77,7 +81,13 @@ enum RuntimeCommand {
     Log(commands::log::Args),
     #[command(visible_alias = "hl")]
     Health(commands::health::Args),
-    Run(run::Args),
+    Run(Box<run::Args>),
+    Models(commands::models::Args),
+    Pull(commands::pull::Args),
+    Rm(commands::rm::Args),
+    Show(commands::show::Args),
+    Load(commands::load::Args),
+    Unload(commands::unload::Args),
     Install(commands::install::Args),
     Uninstall(commands::uninstall::Args),
     Enable(commands::enable::Args),
@@ -92,9 +102,9 @@ enum GlobalCommand {
     Up(commands::up::AllArgs),
     #[command(visible_alias = "d")]
     Down(commands::down::AllArgs),
+    Models(commands::models::AllArgs),
     #[command(visible_alias = "cf")]
     Config(commands::config::Args),
-    Doctor(commands::doctor::Args),
     Completions(commands::completions::Args),
     Man(commands::man::Args),
     KeepLog(commands::keep_log::Args),
@@ -241,6 +251,12 @@ fn runtime_command(
         RuntimeCommand::Log(args) => commands::log::run(context, runtime, &args),
         RuntimeCommand::Health(args) => commands::health::run(context, runtime, &args),
         RuntimeCommand::Run(args) => run::run(context, runtime, &args),
+        RuntimeCommand::Models(args) => commands::models::run(context, runtime, &args),
+        RuntimeCommand::Pull(args) => commands::pull::run(context, runtime, &args),
+        RuntimeCommand::Rm(args) => commands::rm::run(context, runtime, &args),
+        RuntimeCommand::Show(args) => commands::show::run(context, runtime, &args),
+        RuntimeCommand::Load(args) => commands::load::run(context, runtime, &args),
+        RuntimeCommand::Unload(args) => commands::unload::run(context, runtime, &args),
         RuntimeCommand::Install(args) => commands::install::run(context, runtime, &args),
         RuntimeCommand::Uninstall(args) => commands::uninstall::run(context, runtime, &args),
         RuntimeCommand::Enable(args) => commands::enable::run(context, runtime, &args),
@@ -253,8 +269,8 @@ fn global_command(context: &Context, matches: &ArgMatches) -> Result<Exit, Failu
         GlobalCommand::Ps(args) => commands::ps::run_all(context, &args),
         GlobalCommand::Up(args) => commands::up::run_all(context, &args),
         GlobalCommand::Down(args) => commands::down::run_all(context, &args),
+        GlobalCommand::Models(args) => commands::models::run_all(context, &args),
         GlobalCommand::Config(args) => commands::config::run(context, &args),
-        GlobalCommand::Doctor(args) => commands::doctor::run(context, &args),
         GlobalCommand::Completions(args) => commands::completions::run(context, &args),
         GlobalCommand::Man(args) => commands::man::run(context, &args),
         GlobalCommand::KeepLog(args) => commands::keep_log::run(context, &args),

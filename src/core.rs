@@ -5,7 +5,6 @@
 
 pub mod api;
 pub mod config;
-pub mod doctor;
 pub mod events;
 pub mod files;
 pub mod install;

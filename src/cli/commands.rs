@@ -3,17 +3,22 @@
 pub mod completions;
 pub mod config;
 pub mod disable;
-pub mod doctor;
 pub mod down;
 pub mod enable;
 pub mod health;
 pub mod install;
 pub mod keep_log;
+pub mod load;
 pub mod log;
 pub mod man;
+pub mod models;
 pub mod ps;
+pub mod pull;
 pub mod restart;
+pub mod rm;
+pub mod show;
 pub mod uninstall;
+pub mod unload;
 pub mod up;
 
 /// A number of seconds, as options take it.

@@ -7,6 +7,5 @@ mod isolation;
 mod listeners;
 mod members;
 mod stage;
-mod state;
 #[path = "../support/mod.rs"]
 mod support;

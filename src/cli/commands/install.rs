@@ -1,19 +1,18 @@
 //! `fusion <runtime> install`, and the offer to install that `up` and `run` make.
 
-use std::io::{BufRead as _, Write as _};
 use std::os::fd::AsFd as _;
 use std::time::Duration;
 
 use crate::cli::Context;
 use crate::cli::error::{Exit, Failure};
-use crate::cli::reporter::Reporter;
+use crate::core::events::Silent;
 use crate::core::install::{InstallError, Installation, Installer, Outcome, Output, Progress};
 use crate::core::paths::RuntimePaths;
 use crate::core::process::signals;
 use crate::core::process::unix::UnixDriver;
 use crate::core::programs::ProgramError;
 use crate::core::runtimes::Runtime;
-use crate::core::services::lock::{Lock, LockError};
+use crate::core::services::lock::Lock;
 
 /// How long another command that changes the runtime is waited for.
 const LOCK_LIMIT: Duration = Duration::from_secs(10);
@@ -43,7 +42,7 @@ pub fn run(context: &Context, runtime: &'static dyn Runtime, args: &Args) -> Res
 fn install(context: &Context, runtime: &'static dyn Runtime, upgrade: bool) -> Result<Outcome, Failure> {
     let paths = context.paths.runtime(runtime.name());
     let _remembering = signals::remember();
-    let lock = lock(context, runtime, &paths)?;
+    let lock = lock(runtime, &paths)?;
     let outcome = installer(context, runtime, &paths)?.install(upgrade, &lock)?;
     if outcome == Outcome::Homebrew(None) {
         return Err(Failure::new(
@@ -56,16 +55,8 @@ fn install(context: &Context, runtime: &'static dyn Runtime, upgrade: bool) -> R
 }
 
 /// The runtime's lock: nothing else changes it meanwhile.
-pub(super) fn lock(
-    context: &Context,
-    runtime: &dyn Runtime,
-    paths: &RuntimePaths,
-) -> Result<Lock, InstallError> {
-    let reporter = Reporter::new(&context.ui);
-    match Lock::acquire(runtime.name(), paths, LOCK_LIMIT, &interrupted, &reporter) {
-        Err(LockError::Interrupted { .. }) => Err(InstallError::Interrupted),
-        other => Ok(other?),
-    }
+pub(super) fn lock(runtime: &dyn Runtime, paths: &RuntimePaths) -> Result<Lock, InstallError> {
+    Ok(Lock::acquire(runtime.name(), paths, LOCK_LIMIT, &interrupted, &Silent)?)
 }
 
 pub(super) fn installer<'a>(
@@ -147,12 +138,5 @@ fn asked(context: &Context, runtime: &dyn Runtime, missing: &ProgramError) -> bo
         return false;
     }
     context.ui.warning(&missing.to_string());
-    let mut stderr = std::io::stderr().lock();
-    let question = format!("Install {} now? [Y/n] ", runtime.title());
-    let asked = stderr.write_all(question.as_bytes()).and_then(|()| stderr.flush());
-    drop(stderr);
-    let mut answer = String::new();
-    let read = asked.and_then(|()| std::io::stdin().lock().read_line(&mut answer));
-    // The end of input is no answer.
-    matches!(read, Ok(1..)) && matches!(answer.trim().to_lowercase().as_str(), "" | "y" | "yes")
+    context.ask(&format!("Install {} now?", runtime.title()), true) == Some(true)
 }

@@ -10,6 +10,7 @@ use crate::cli::Context;
 use crate::cli::error::{Exit, Failure};
 use crate::cli::reporter::who;
 use crate::cli::ui::printable;
+use crate::cli::units::{bytes, duration};
 use crate::core::runtimes::Runtime;
 use crate::core::services::{ServiceError, ServiceManager, StartedBy, State, Status};
 
@@ -221,47 +222,4 @@ fn notes(status: &Status) -> Vec<String> {
         notes.push(format!("`fusion {name} log` shows its log"));
     }
     notes
-}
-
-/// The two largest units, as in `3h 12m`.
-pub(super) fn duration(duration: Duration) -> String {
-    let seconds = duration.as_secs();
-    match (seconds / 86_400, seconds / 3600 % 24, seconds / 60 % 60, seconds % 60) {
-        (0, 0, 0, seconds) => format!("{seconds}s"),
-        (0, 0, minutes, seconds) => format!("{minutes}m {seconds}s"),
-        (0, hours, minutes, _) => format!("{hours}h {minutes}m"),
-        (days, hours, ..) => format!("{days}d {hours}h"),
-    }
-}
-
-/// In units of a thousand, with three digits at most.
-fn bytes(bytes: u64) -> String {
-    #[allow(clippy::cast_precision_loss)] // Three digits are shown.
-    let mut size = bytes as f64;
-    let mut units = ["B", "kB", "MB", "GB", "TB"].into_iter();
-    let mut unit = units.next().unwrap_or_default();
-    while size >= 999.5 {
-        let Some(larger) = units.next() else { break };
-        (size, unit) = (size / 1000.0, larger);
-    }
-    let digits = usize::from(size < 9.95 && unit != "B");
-    format!("{size:.digits$} {unit}")
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn durations_show_their_two_largest_units() {
-        let shown = [0, 59, 60, 3599, 3600, 86_399, 86_400, 1_000_000]
-            .map(|seconds| duration(Duration::from_secs(seconds)));
-        assert_eq!(shown, ["0s", "59s", "1m 0s", "59m 59s", "1h 0m", "23h 59m", "1d 0h", "11d 13h"]);
-    }
-
-    #[test]
-    fn sizes_show_at_most_three_digits() {
-        let shown = [0, 999, 1000, 9_949, 9_951, 999_499, 999_500, 1_234_567_890].map(bytes);
-        assert_eq!(shown, ["0 B", "999 B", "1.0 kB", "9.9 kB", "10 kB", "999 kB", "1.0 MB", "1.2 GB"]);
-    }
 }

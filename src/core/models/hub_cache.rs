@@ -38,7 +38,8 @@ pub struct DiskUse {
     pub bytes: u64,
     /// When one of them was written last.
     pub modified: Option<SystemTime>,
-    /// When one of them was read last, as far as the file system keeps that.
+    /// When the largest of them, the weights, was read last, as far as the file system keeps that. The small ones are
+    /// read by whoever only looks at the model.
     pub accessed: Option<SystemTime>,
 }
 
@@ -214,13 +215,7 @@ impl CachedModel {
     pub fn disk_use(&self) -> DiskUse {
         let blobs = files_of(&self.directory.join("blobs"));
         let loose = walk(&self.directory.join("snapshots")).into_iter().filter(|path| !path.is_symlink());
-        let files = blobs.into_iter().chain(loose).filter_map(|path| fs::metadata(path).ok());
-        let nothing = DiskUse { bytes: 0, modified: None, accessed: None };
-        files.fold(nothing, |sum, file| DiskUse {
-            bytes: sum.bytes + on_disk(&file),
-            modified: sum.modified.max(file.modified().ok()),
-            accessed: sum.accessed.max(file.accessed().ok()),
-        })
+        DiskUse::of(blobs.into_iter().chain(loose))
     }
 
     /// Whether a file of it was begun and is not finished.
@@ -235,6 +230,24 @@ impl CachedModel {
         let commit = commit.trim();
         let is_hash = !commit.is_empty() && commit.bytes().all(|byte| byte.is_ascii_alphanumeric());
         is_hash.then(|| commit.to_owned())
+    }
+}
+
+impl DiskUse {
+    /// What the files right in a directory take, links followed.
+    pub fn of_files_in(directory: &Path) -> Self {
+        Self::of(files_of(directory))
+    }
+
+    fn of(files: impl IntoIterator<Item = PathBuf>) -> Self {
+        let files = files.into_iter().filter_map(|path| fs::metadata(path).ok());
+        let files: Vec<Metadata> = files.filter(Metadata::is_file).collect();
+        let largest = files.iter().max_by_key(|file| file.len());
+        Self {
+            bytes: files.iter().map(on_disk).fold(0, u64::saturating_add),
+            modified: files.iter().filter_map(|file| file.modified().ok()).max(),
+            accessed: largest.and_then(|file| file.accessed().ok()),
+        }
     }
 }
 

@@ -265,7 +265,7 @@ fn failure(name: &str, output: &str) -> ModelError {
     let said = said(output);
     if has(&["offline mode is enabled"]) {
         ModelError::Offline { variable: "HF_HUB_OFFLINE" }
-    } else if has(&["gatedrepo", "gated repo", "awaiting a review from the repo authors"]) {
+    } else if has(&["gatedrepoerror", "cannot access gated repo"]) {
         ModelError::Gated { name }
     } else if has(&["repositorynotfound", "repository not found"]) {
         ModelError::Unknown { name }
@@ -295,14 +295,14 @@ const NETWORK_WORDS: &[&str] = &[
     "certificate_verify_failed",
 ];
 
-/// The line that says most: the last that names an error, else the last.
+/// The line that says most: the last that names a fault of the network, else an error, else the last.
 fn said(output: &str) -> String {
     let lines = || output.lines().map(str::trim).filter(|line| !line.is_empty());
-    let names_error = |line: &&str| {
-        let lower = line.to_lowercase();
-        NETWORK_WORDS.iter().any(|word| lower.contains(word)) || lower.contains("error")
-    };
-    let line = lines().rfind(names_error).or_else(|| lines().next_back()).unwrap_or("it gave no reason");
+    let has = |line: &str, words: &[&str]| words.iter().any(|word| line.to_lowercase().contains(word));
+    let line = lines()
+        .rfind(|line| has(line, NETWORK_WORDS))
+        .or_else(|| lines().rfind(|line| has(line, &["error"])));
+    let line = line.or_else(|| lines().next_back()).unwrap_or("it gave no reason");
     line.trim_start_matches("Error: ").chars().take(300).collect()
 }
 
@@ -344,7 +344,7 @@ mod tests {
                          huggingface_hub.errors.DryRunError: Dry run cannot be performed.\n";
         assert_eq!(understood(traceback), "there is no model org/x to download");
         let refused = "httpx2.ConnectError: [Errno 111] Connection refused\n\nhuggingface_hub.errors.DryRunError: Dry run\n";
-        assert!(matches!(failure("org/x", refused), ModelError::Network { .. }));
+        assert!(understood(refused).ends_with("[Errno 111] Connection refused"));
         let offline = "Cannot reach http://x: offline mode is enabled.";
         assert!(matches!(failure("org/x", offline), ModelError::Offline { .. }));
         assert!(matches!(failure("org/x", "Cannot access gated repo for url"), ModelError::Gated { .. }));

@@ -1,14 +1,14 @@
 //! MLX's models: the hub's cache on the disk, the hub's own tool to fill it, and chats to have one loaded. The
 //! server's `/v1/models` is of no use: it lists incomplete models, too, and does not tell what is loaded.
 
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 use serde_json::json;
 
 use crate::core::api::Client;
 use crate::core::models::catalogue::{Catalogue, Details, Entry, KeepAlive, Memory, ModelError, Site, Step};
 use crate::core::models::directory::{self, Defect};
-use crate::core::models::hub_cache::{CachedModel, HubCache, HubCacheError};
+use crate::core::models::hub_cache::{CachedModel, DiskUse, HubCache, HubCacheError};
 use crate::core::models::hub_download::{self, Download};
 
 /// The models in the hub's cache.
@@ -37,62 +37,42 @@ impl Catalogue for Models {
     /// A cache holds models for other programs, too; of those that are whole, only such as the server could load are
     /// listed.
     fn list(&self, site: &Site<'_>) -> Result<Vec<Entry>, ModelError> {
-        let models = cache(site)?.models()?;
-        let entries = models.iter().filter_map(|model| {
-            let snapshot = model.snapshot();
-            let defects = snapshot.as_deref().map(|snapshot| defects(model, snapshot));
-            let foreign = snapshot.as_deref().is_some_and(|snapshot| is_foreign(model, snapshot));
-            (!foreign).then(|| entry(model, snapshot.as_deref(), &defects.unwrap_or_else(not_begun)))
-        });
-        Ok(entries.collect())
+        let models = cache(site)?.models()?.into_iter().map(Found::cached);
+        Ok(models.filter(|found| !found.is_foreign()).map(|found| found.entry(found.name())).collect())
     }
 
     fn show(&self, site: &Site<'_>, name: &str) -> Result<Details, ModelError> {
-        let (path, entry) = match site.places.directory(name) {
-            Some(path) if !path.is_dir() => return Err(ModelError::NoDirectory { path }),
-            Some(path) => {
-                let entry = own_entry(name, &path);
-                (path, entry)
-            }
-            None => {
-                let model = cached(site, name)?;
-                let snapshot = model.snapshot();
-                let defects =
-                    snapshot.as_deref().map_or_else(not_begun, |snapshot| defects(&model, snapshot));
-                let entry = entry(&model, snapshot.as_deref(), &defects);
-                (snapshot.unwrap_or(model.directory), entry)
-            }
-        };
-        let facts = directory::facts(&path);
+        let found = Found::find(site, name)?;
+        // Before the weights are read, which counts as using them.
+        let entry = found.entry(name);
+        let defects = found.defects();
+        let facts = found.files().map(directory::facts).unwrap_or_default();
         let per_token = facts.bytes_per_token.filter(|_| facts.weight_bytes > 0);
         Ok(Details {
             memory: per_token
                 .map(|per_token| Memory::estimate(facts.weight_bytes, per_token, facts.context_length)),
-            path: Some(path),
+            path: Some(found.files().unwrap_or(found.directory()).to_owned()),
             architecture: facts.architecture,
             parameters: facts.parameters,
             context_length: facts.context_length,
             license: facts.license,
             chat_template: Some(facts.chat_template),
             capabilities: Vec::new(),
-            entry: Entry { quantization: facts.quantization, ..entry },
+            entry: Entry {
+                quantization: facts.quantization,
+                defects: defects.iter().map(ToString::to_string).collect(),
+                ..entry
+            },
         })
     }
 
     fn check(&self, site: &Site<'_>, name: &str) -> Result<(), ModelError> {
-        let own = site.places.directory(name);
-        let is_directory = own.is_some();
-        let defects = match own {
-            Some(path) if !path.is_dir() => return Err(ModelError::NoDirectory { path }),
-            Some(path) => directory::defects(&path, &[], is_needed),
-            None => {
-                let model = cached(site, name)?;
-                model.snapshot().map_or_else(not_begun, |snapshot| defects(&model, &snapshot))
-            }
-        };
+        let found = Found::find(site, name)?;
+        let defects = found.defects();
         if defects.is_empty() {
             return Ok(());
         }
+        let is_directory = matches!(found, Found::Own(_));
         Err(ModelError::Incomplete { name: name.to_owned(), defects, is_directory })
     }
 
@@ -121,8 +101,10 @@ impl Catalogue for Models {
     }
 
     fn remove(&self, site: &Site<'_>, name: &str) -> Result<Option<u64>, ModelError> {
-        if let Some(path) = site.places.directory(name) {
-            return Err(ModelError::OwnDirectory { path });
+        match site.places.directory(name) {
+            Some(path) if path.is_dir() => return Err(ModelError::OwnDirectory { path }),
+            Some(path) => return Err(ModelError::NoDirectory { path }),
+            None => {}
         }
         let model = cached(site, name)?;
         Ok(Some(cache(site)?.remove(&model)?))
@@ -180,58 +162,100 @@ fn is_needed(file: &str) -> bool {
     file != "README.md" && FILES.iter().any(|pattern| hub_download::matches(pattern, file))
 }
 
-fn defects(model: &CachedModel, snapshot: &Path) -> Vec<Defect> {
-    directory::defects(snapshot, &model.expected_files().unwrap_or_default(), is_needed)
+/// A model on the disk.
+enum Found {
+    /// A directory of the user's.
+    Own(PathBuf),
+    /// In the hub's cache: the model, and the directory of its files once there is one.
+    Cached(CachedModel, Option<PathBuf>),
 }
 
-/// Of a model of which not even the list of files has come.
-fn not_begun() -> Vec<Defect> {
-    vec![Defect::NoWeights]
-}
-
-/// A model for another kind of program: neither are there weights that the server loads, nor does anything say that
-/// they are still to come.
-fn is_foreign(model: &CachedModel, snapshot: &Path) -> bool {
-    let is_weights = |name: &str| name.starts_with("model") && name.contains(".safetensors");
-    let files = std::fs::read_dir(snapshot).into_iter().flatten().flatten();
-    let is_here = files.filter_map(|file| file.file_name().into_string().ok()).any(|name| is_weights(&name));
-    let is_to_come = match model.expected_files() {
-        Some(files) => files.iter().any(|(name, _)| is_weights(name)),
-        None => model.has_unfinished_files(),
-    };
-    !is_here && !is_to_come
-}
-
-fn entry(model: &CachedModel, snapshot: Option<&Path>, defects: &[Defect]) -> Entry {
-    let disk = model.disk_use();
-    Entry {
-        name: model.name.clone(),
-        size_bytes: Some(disk.bytes),
-        format: Some("safetensors".to_owned()),
-        quantization: snapshot.and_then(directory::quantization),
-        modified: disk.modified.map(Into::into),
-        last_used: disk.accessed.map(Into::into),
-        loaded: None,
-        defects: defects.iter().map(ToString::to_string).collect(),
+impl Found {
+    fn find(site: &Site<'_>, name: &str) -> Result<Self, ModelError> {
+        match site.places.directory(name) {
+            Some(path) if path.is_dir() => Ok(Self::Own(path)),
+            Some(path) => Err(ModelError::NoDirectory { path }),
+            None => cached(site, name).map(Self::cached),
+        }
     }
-}
 
-/// Of a directory of the user's.
-fn own_entry(name: &str, path: &Path) -> Entry {
-    let files: Vec<_> = std::fs::read_dir(path).into_iter().flatten().flatten().collect();
-    let facts = files
-        .iter()
-        .filter_map(|file| std::fs::metadata(file.path()).ok())
-        .filter(std::fs::Metadata::is_file);
-    let facts: Vec<_> = facts.collect();
-    Entry {
-        name: name.to_owned(),
-        size_bytes: Some(facts.iter().map(std::fs::Metadata::len).sum()),
-        format: Some("safetensors".to_owned()),
-        quantization: directory::quantization(path),
-        modified: facts.iter().filter_map(|file| file.modified().ok()).max().map(Into::into),
-        last_used: facts.iter().filter_map(|file| file.accessed().ok()).max().map(Into::into),
-        loaded: None,
-        defects: directory::defects(path, &[], is_needed).iter().map(ToString::to_string).collect(),
+    fn cached(model: CachedModel) -> Self {
+        let snapshot = model.snapshot();
+        Self::Cached(model, snapshot)
+    }
+
+    /// Of a directory, its path.
+    fn name(&self) -> &str {
+        match self {
+            Self::Own(path) => path.to_str().unwrap_or_default(),
+            Self::Cached(model, _) => &model.name,
+        }
+    }
+
+    fn directory(&self) -> &Path {
+        match self {
+            Self::Own(path) => path,
+            Self::Cached(model, _) => &model.directory,
+        }
+    }
+
+    /// Where the files are that a server would load.
+    fn files(&self) -> Option<&Path> {
+        match self {
+            Self::Own(path) => Some(path),
+            Self::Cached(_, snapshot) => snapshot.as_deref(),
+        }
+    }
+
+    /// What keeps it from being loaded, as far as names and sizes tell.
+    fn outward_defects(&self) -> Vec<Defect> {
+        match self {
+            Self::Own(path) => directory::defects(path, &[], is_needed),
+            Self::Cached(model, Some(snapshot)) => {
+                directory::defects(snapshot, &model.expected_files().unwrap_or_default(), is_needed)
+            }
+            // Not even the list of files has come.
+            Self::Cached(_, None) => vec![Defect::NoWeights],
+        }
+    }
+
+    /// What keeps it from being loaded.
+    fn defects(&self) -> Vec<Defect> {
+        let defects = self.outward_defects();
+        match self.files() {
+            Some(files) if defects.is_empty() => directory::damaged_weights(files),
+            _ => defects,
+        }
+    }
+
+    /// Whether it is in the cache for another kind of program: neither are there weights that the server loads, nor
+    /// does anything say that they are still to come.
+    fn is_foreign(&self) -> bool {
+        let Self::Cached(model, Some(snapshot)) = self else { return false };
+        let is_weights = |name: &str| name.starts_with("model") && name.contains(".safetensors");
+        let files = std::fs::read_dir(snapshot).into_iter().flatten().flatten();
+        let mut names = files.filter_map(|file| file.file_name().into_string().ok());
+        let is_to_come = match model.expected_files() {
+            Some(files) => files.iter().any(|(name, _)| is_weights(name)),
+            None => model.has_unfinished_files(),
+        };
+        !is_to_come && !names.any(|name| is_weights(&name))
+    }
+
+    fn entry(&self, name: &str) -> Entry {
+        let disk = match self {
+            Self::Own(path) => DiskUse::of_files_in(path),
+            Self::Cached(model, _) => model.disk_use(),
+        };
+        Entry {
+            name: name.to_owned(),
+            size_bytes: Some(disk.bytes),
+            format: Some("safetensors".to_owned()),
+            quantization: self.files().and_then(directory::quantization),
+            modified: disk.modified.map(Into::into),
+            last_used: disk.accessed.map(Into::into),
+            loaded: None,
+            defects: self.outward_defects().iter().map(ToString::to_string).collect(),
+        }
     }
 }

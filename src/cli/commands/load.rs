@@ -1,0 +1,40 @@
+//! `fusion <runtime> load`.
+
+use crate::cli::Context;
+use crate::cli::error::{Exit, Failure};
+use crate::cli::models::Models;
+use crate::core::models::catalogue::KeepAlive;
+use crate::core::runtimes::Runtime;
+
+/// Have a model loaded, so that the first answer comes at once
+///
+/// The runtime is started if it is not running.
+#[derive(Debug, clap::Args)]
+pub struct Args {
+    /// Its name, an alias, or a directory
+    #[arg(value_name = "NAME")]
+    model: String,
+    /// How long it stays loaded after its last use: seconds, 90s, 30m, 2h, 1d, or forever
+    #[arg(long, value_name = "TIME", allow_hyphen_values = true)]
+    keep_alive: Option<KeepAlive>,
+    /// Do not start the runtime
+    #[arg(long)]
+    no_up: bool,
+}
+
+/// Runs the command.
+pub fn run(context: &Context, runtime: &'static dyn Runtime, args: &Args) -> Result<Exit, Failure> {
+    let config = context.config()?;
+    let models = Models::of(context, &config, runtime)?;
+    let model = models.named(&args.model);
+    if !models.needs_server() {
+        let checked = models.work(false, |catalogue, site| catalogue.check(site, &model.name))?;
+        checked.map_err(|error| models.failure(&model, &error))?;
+    }
+    let address = models.address(!args.no_up, Some(model.name.clone()))?;
+    let loaded = models
+        .work_at(&address, |catalogue, site| catalogue.load(site, &model.name, args.keep_alive.as_ref()));
+    loaded.map_err(|error| models.failure(&model, &error))?;
+    context.ui.result(&format!("{} is loaded\n", model.name))?;
+    Ok(Exit::Done)
+}

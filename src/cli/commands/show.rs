@@ -1,0 +1,129 @@
+//! `fusion <runtime> show`.
+
+use std::fmt::Write as _;
+
+use serde::Serialize;
+
+use crate::cli::Context;
+use crate::cli::error::{Exit, Failure};
+use crate::cli::models::Models;
+use crate::cli::ui::printable;
+use crate::cli::units::{ago, bytes, count, grouped};
+use crate::core::machine;
+use crate::core::models::aliases;
+use crate::core::models::catalogue::{Details, Entry};
+use crate::core::runtimes::Runtime;
+
+/// Show what is known of a model
+///
+/// Its size, how it is stored, its licence, the longest conversation it can hold, and the memory it needs beside what
+/// this machine has.
+#[derive(Debug, clap::Args)]
+pub struct Args {
+    /// Its name, an alias, or a directory
+    #[arg(value_name = "NAME")]
+    model: String,
+    /// Print it as JSON
+    #[arg(long)]
+    json: bool,
+    /// Do not start the server, where only the server knows the models
+    #[arg(long)]
+    no_up: bool,
+}
+
+/// What `--json` prints. Fields are added, never changed or removed; unknown is null.
+#[derive(Debug, Serialize)]
+struct Json<'a> {
+    /// The runtime.
+    runtime: &'static str,
+    /// Short names that mean this model.
+    aliases: &'a [String],
+    /// The bytes of memory that the machine has.
+    machine_memory_bytes: Option<u64>,
+    #[serde(flatten)]
+    details: &'a Details,
+}
+
+/// Runs the command.
+pub fn run(context: &Context, runtime: &'static dyn Runtime, args: &Args) -> Result<Exit, Failure> {
+    let config = context.config()?;
+    let models = Models::of(context, &config, runtime)?;
+    let model = models.named(&args.model);
+    let shown = models.work(!args.no_up, |catalogue, site| catalogue.show(site, &model.name))?;
+    let mut details = shown.map_err(|error| models.failure(&model, &error))?;
+    if details.entry.loaded.is_none() {
+        let loaded = models.loaded(&models.status()?);
+        details.entry.loaded = loaded.map(|loaded| loaded.contains(&model.name));
+    }
+    let aliases = aliases::of(context.table, runtime, &config, &model.name);
+    let machine = machine::memory().map(|memory| memory.total);
+    if args.json {
+        let json = Json {
+            runtime: runtime.name(),
+            aliases: &aliases,
+            machine_memory_bytes: machine,
+            details: &details,
+        };
+        context.ui.json(&json)?;
+    } else {
+        context.ui.result(&text(&details, &aliases, machine))?;
+    }
+    Ok(Exit::Done)
+}
+
+/// One fact a line; what is not known is left out.
+fn text(details: &Details, aliases: &[String], machine: Option<u64>) -> String {
+    let entry = &details.entry;
+    let kind = [entry.format.clone(), entry.quantization.clone()];
+    let kind: Vec<String> = kind.into_iter().flatten().collect();
+    let list = |items: &[String]| (!items.is_empty()).then(|| items.join(", "));
+    let facts = [
+        ("name", Some(entry.name.clone())),
+        ("aliases", list(aliases)),
+        ("state", state(entry)),
+        ("architecture", details.architecture.clone()),
+        ("parameters", details.parameters.map(count)),
+        ("stored as", list(&kind)),
+        ("context", details.context_length.map(|tokens| format!("{} tokens", grouped(tokens)))),
+        ("size", entry.size_bytes.map(bytes)),
+        ("memory", memory(details, machine)),
+        ("licence", details.license.clone()),
+        ("chat template", details.chat_template.map(|has| if has { "yes" } else { "none" }.to_owned())),
+        ("capabilities", list(&details.capabilities)),
+        ("changed", entry.modified.map(|moment| ago(moment.age()))),
+        ("last used", entry.last_used.map(|moment| ago(moment.age()))),
+        ("path", details.path.as_ref().map(|path| path.display().to_string())),
+    ];
+    let mut text = String::new();
+    for (name, fact) in facts {
+        if let Some(fact) = fact {
+            // Writing to a string cannot fail.
+            let _ = writeln!(text, "{name:14} {}", printable(&fact).replace('\n', " "));
+        }
+    }
+    text
+}
+
+fn state(entry: &Entry) -> Option<String> {
+    match (&entry.defects[..], entry.loaded) {
+        ([], Some(true)) => Some("loaded".to_owned()),
+        ([], _) => None,
+        (defects, _) => Some(format!("incomplete: {}", defects.join("; "))),
+    }
+}
+
+/// `about 2.3 GB (1.8 GB of weights, and 4,096 tokens); this machine has 16 GB`
+fn memory(details: &Details, machine: Option<u64>) -> Option<String> {
+    let memory = details.memory?;
+    let mut text = format!(
+        "about {} ({} of weights, and a conversation of {} tokens)",
+        bytes(memory.bytes),
+        bytes(memory.weight_bytes),
+        grouped(memory.context_tokens)
+    );
+    if let Some(machine) = machine {
+        let but = if memory.bytes > machine { "which is more than" } else { "of" };
+        let _ = write!(text, ", {but} the {} of this machine", bytes(machine));
+    }
+    Some(text)
+}

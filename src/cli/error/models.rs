@@ -1,0 +1,85 @@
+//! The words, hints and exit codes of what goes wrong with models.
+
+use super::{Exit, Failure};
+use crate::cli::units::bytes;
+use crate::core::api::ApiError;
+use crate::core::models::catalogue::ModelError;
+use crate::core::runtimes::Runtime;
+
+impl Failure {
+    /// Of something that could not be done with a model of `runtime`. The hints name the model as the user did.
+    pub fn of_model(runtime: &dyn Runtime, asked: &str, error: &ModelError) -> Self {
+        use ModelError as E;
+        let name = runtime.name();
+        let failure = Self::of(exit(error), error);
+        match error {
+            E::Unsupported { .. } => failure.hint(format!("`fusion {name} down` stops it")),
+            E::NotHere { .. } => failure.hint(format!("download it: fusion {name} pull {}", quoted(asked))),
+            E::Incomplete { is_directory: false, .. } => {
+                failure.hint(format!("download the rest of it: fusion {name} pull {}", quoted(asked)))
+            }
+            E::Incomplete { is_directory: true, .. } => {
+                failure.hint("copy or convert the model again; fusion does not repair a directory of yours")
+            }
+            E::OwnDirectory { path } => {
+                failure.hint(format!("remove it yourself: rm -r {}", quoted(&path.display().to_string())))
+            }
+            E::InvalidName { .. } => failure.hint(format!("`fusion models` shows names that {name} understands")),
+            E::NoDirectory { .. } => failure.hint("a name that begins with /, ./, ../ or ~/ is a directory"),
+            E::Unknown { .. } => failure.hint(
+                "check the spelling; a private model needs your token (HF_TOKEN, or `hf auth login`)",
+            ),
+            E::Gated { name: model } => failure.hint(format!(
+                "ask for access at https://huggingface.co/{model}, then give your token (HF_TOKEN, or `hf auth login`)"
+            )),
+            E::ToolMissing { .. } => {
+                failure.hint(format!("it comes with the installation: fusion {name} install"))
+            }
+            E::NoSpace { needed, free, path, name: model } => {
+                let message =
+                    format!("{model} needs {} and {} has {} left", bytes(*needed), path.display(), bytes(*free));
+                Self { message, ..failure }.hint(format!(
+                    "make room: `fusion {name} models` shows what the models take, `fusion {name} rm NAME` removes one"
+                ))
+            }
+            E::Offline { variable } => failure.hint(format!("unset {variable}")),
+            E::Network { .. } => {
+                failure.hint("check the connection, then run the same command again; what is complete is kept")
+            }
+            E::Download { .. } => failure.hint("run the same command again; what is complete is kept"),
+            E::Server { .. } | E::Api(_) => failure.hint(format!("`fusion {name} log` shows its log")),
+            E::ToolBroken { .. } | E::Cache(_) | E::Interrupted => failure,
+        }
+    }
+}
+
+fn exit(error: &ModelError) -> Exit {
+    use ModelError as E;
+    match error {
+        E::NotHere { .. } | E::Incomplete { .. } | E::NoDirectory { .. } | E::Unknown { .. } => {
+            Exit::ModelMissing
+        }
+        E::InvalidName { .. } => Exit::Usage,
+        E::ToolMissing { .. } => Exit::NotInstalled,
+        E::Api(ApiError::TimedOut { .. }) => Exit::TimedOut,
+        E::Network { .. } | E::Download { .. } | E::Server { .. } | E::Api(_) => Exit::RequestFailed,
+        E::Interrupted => Exit::Interrupted,
+        E::Unsupported { .. }
+        | E::OwnDirectory { .. }
+        | E::Gated { .. }
+        | E::NoSpace { .. }
+        | E::Offline { .. }
+        | E::ToolBroken { .. }
+        | E::Cache(_) => Exit::Failed,
+    }
+}
+
+/// For a shell: as it is, where that means the same.
+fn quoted(name: &str) -> String {
+    let is_plain = |byte: u8| byte.is_ascii_alphanumeric() || b"-_./:~".contains(&byte);
+    if !name.is_empty() && name.bytes().all(is_plain) {
+        name.to_owned()
+    } else {
+        format!("'{}'", name.replace('\'', "'\\''"))
+    }
+}

@@ -1,0 +1,152 @@
+//! How commands get at the models of a runtime: the names resolved, the server there if it is needed.
+
+use std::time::Duration;
+
+use crate::cli::Context;
+use crate::cli::error::{Exit, Failure};
+use crate::cli::progress::Progress;
+use crate::core::config::{Address, Config};
+use crate::core::models::aliases;
+use crate::core::models::catalogue::{Catalogue, ModelError, Site};
+use crate::core::models::{Model, ModelPlaces};
+use crate::core::process::signals;
+use crate::core::programs;
+use crate::core::runtimes::Runtime;
+use crate::core::services::{State, Status, UpOptions};
+
+/// One runtime's models, and what a command about them needs.
+pub struct Models<'a> {
+    context: &'a Context,
+    /// Which runtime.
+    pub runtime: &'static dyn Runtime,
+    /// The whole configuration.
+    pub config: &'a Config,
+    catalogue: &'static dyn Catalogue,
+    places: ModelPlaces,
+}
+
+/// A model as the user named it, and as the runtime knows it.
+pub struct Named<'a> {
+    /// As the user wrote it.
+    pub asked: &'a str,
+    /// As the runtime knows it.
+    pub name: String,
+}
+
+impl<'a> Models<'a> {
+    /// The models of `runtime`, which must be able to manage any.
+    pub fn of(
+        context: &'a Context,
+        config: &'a Config,
+        runtime: &'static dyn Runtime,
+    ) -> Result<Self, Failure> {
+        let catalogue = runtime.catalogue().ok_or_else(|| {
+            let message = format!("fusion does not manage the models of {}", runtime.title());
+            Failure::new(Exit::Failed, message)
+        })?;
+        let places = ModelPlaces::discover(&context.environment, &config.runtime(runtime).server.env);
+        Ok(Self { context, runtime, config, catalogue, places })
+    }
+
+    /// What the name means here.
+    pub fn named<'n>(&self, asked: &'n str) -> Named<'n> {
+        let Model { name, .. } = aliases::resolve(self.runtime, self.config, asked, &self.places);
+        Named { asked, name }
+    }
+
+    /// Whether only the running server knows the models.
+    pub fn needs_server(&self) -> bool {
+        self.catalogue.needs_server()
+    }
+
+    /// Does something that needs the server only where only the server knows the models; it is started if need be.
+    pub fn work<T>(
+        &self,
+        auto_up: bool,
+        work: impl FnOnce(&dyn Catalogue, &Site<'_>) -> Result<T, ModelError>,
+    ) -> Result<Result<T, ModelError>, Failure> {
+        let address = if self.needs_server() {
+            self.address(auto_up, None)?
+        } else {
+            self.config.runtime(self.runtime).server.address.clone()
+        };
+        Ok(self.work_at(&address, work))
+    }
+
+    /// Does something with the server at `address`.
+    pub fn work_at<T>(
+        &self,
+        address: &Address,
+        work: impl FnOnce(&dyn Catalogue, &Site<'_>) -> Result<T, ModelError>,
+    ) -> Result<T, ModelError> {
+        let server = &self.config.runtime(self.runtime).server;
+        let search = self.context.environment.path.as_deref();
+        let program = programs::find(self.runtime, server, &self.context.paths, search);
+        let site = Site {
+            address,
+            places: &self.places,
+            program: program.as_ref().ok().map(|program| program.path.as_path()),
+            search,
+            env: &server.env,
+            load_timeout: server.startup_timeout.max(Duration::from_secs(60)),
+            interrupted: &|| signals::pending().is_some(),
+        };
+        work(self.catalogue, &site)
+    }
+
+    /// Where the server answers; it is started first where `auto_up` and the configuration allow it, with `model` if
+    /// it serves one.
+    pub fn address(&self, auto_up: bool, model: Option<String>) -> Result<Address, Failure> {
+        let auto_up = auto_up && self.config.runtime(self.runtime).run.auto_up;
+        let options = UpOptions { model, ..UpOptions::default() };
+        let endpoint = self.context.starting(self.config, |manager| {
+            manager.ensure_ready(&manager.service(self.runtime), auto_up, &options)
+        })?;
+        Ok(endpoint.address)
+    }
+
+    /// What the server is doing, and where; nothing is started.
+    pub fn status(&self) -> Result<Status, Failure> {
+        Ok(self
+            .context
+            .with_services(self.config, |manager| manager.status(&manager.service(self.runtime)))?)
+    }
+
+    /// The words for what could not be done with a model.
+    pub fn failure(&self, model: &Named<'_>, error: &ModelError) -> Failure {
+        Failure::of_model(self.runtime, model.asked, error)
+    }
+
+    /// Downloads the model, or what is missing of it, and shows how far that is.
+    pub fn fetch(&self, model: &Named<'_>, auto_up: bool) -> Result<(), Failure> {
+        let address = if self.needs_server() { Some(self.address(auto_up, None)?) } else { None };
+        // A server that is told to download notices by itself that nobody waits any more; a tool must be ended.
+        let remembering = if self.needs_server() {
+            signals::clean_terminal_on_death();
+            None
+        } else {
+            Some(signals::remember())
+        };
+        let mut progress = Progress::new(&self.context.ui, &model.name);
+        let address = address.unwrap_or_else(|| self.config.runtime(self.runtime).server.address.clone());
+        let result = self.work_at(&address, |catalogue, site| {
+            catalogue.pull(site, &model.name, &mut |step| progress.step(step))
+        });
+        drop(progress);
+        if matches!(result, Err(ModelError::Interrupted))
+            && let Some(signal) = signals::pending()
+        {
+            signals::raise_again(signal);
+        }
+        drop(remembering);
+        result.map_err(|error| self.failure(model, &error))
+    }
+
+    /// The models that are loaded now; `None` when that is not known.
+    pub fn loaded(&self, status: &Status) -> Option<Vec<String>> {
+        match status.state {
+            State::Stopped | State::Exited => Some(Vec::new()),
+            _ => status.models.clone(),
+        }
+    }
+}

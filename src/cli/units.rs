@@ -1,0 +1,105 @@
+//! Bytes, durations and ages as people read them.
+
+use std::time::Duration;
+
+/// In units of a thousand, with three digits at most.
+pub fn bytes(bytes: u64) -> String {
+    #[allow(clippy::cast_precision_loss)] // Three digits are shown.
+    let mut size = bytes as f64;
+    let mut units = ["B", "kB", "MB", "GB", "TB"].into_iter();
+    let mut unit = units.next().unwrap_or_default();
+    while size >= 999.5 {
+        let Some(larger) = units.next() else { break };
+        (size, unit) = (size / 1000.0, larger);
+    }
+    let digits = usize::from(size < 9.95 && unit != "B");
+    format!("{size:.digits$} {unit}")
+}
+
+/// The two largest units, as in `3h 12m`.
+pub fn duration(duration: Duration) -> String {
+    let seconds = duration.as_secs();
+    match (seconds / 86_400, seconds / 3600 % 24, seconds / 60 % 60, seconds % 60) {
+        (0, 0, 0, seconds) => format!("{seconds}s"),
+        (0, 0, minutes, seconds) => format!("{minutes}m {seconds}s"),
+        (0, hours, minutes, _) => format!("{hours}h {minutes}m"),
+        (days, hours, ..) => format!("{days}d {hours}h"),
+    }
+}
+
+/// The largest unit, as in `3 days ago`.
+pub fn ago(age: Duration) -> String {
+    let seconds = age.as_secs();
+    let units = [(86_400, "day"), (3600, "hour"), (60, "minute")];
+    match units.into_iter().find(|(size, _)| seconds >= *size) {
+        Some((size, unit)) => {
+            let count = seconds / size;
+            format!("{count} {unit}{} ago", if count == 1 { "" } else { "s" })
+        }
+        None => "just now".to_owned(),
+    }
+}
+
+/// A count as model cards write it: `3.2B`, `135M`.
+pub fn count(count: u64) -> String {
+    #[allow(clippy::cast_precision_loss)] // Three digits are shown.
+    let mut number = count as f64;
+    let mut units = ["", "K", "M", "B", "T"].into_iter();
+    let mut unit = units.next().unwrap_or_default();
+    while number >= 999.5 {
+        let Some(larger) = units.next() else { break };
+        (number, unit) = (number / 1000.0, larger);
+    }
+    let digits = usize::from(number < 9.95 && !unit.is_empty());
+    format!("{number:.digits$}{unit}")
+}
+
+/// A number with its digits in groups of three: `131,072`.
+pub fn grouped(number: u64) -> String {
+    let digits = number.to_string();
+    let mut text = String::new();
+    for (index, digit) in digits.chars().enumerate() {
+        if index > 0 && (digits.len() - index).is_multiple_of(3) {
+            text.push(',');
+        }
+        text.push(digit);
+    }
+    text
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn durations_show_their_two_largest_units() {
+        let shown = [0, 59, 60, 3599, 3600, 86_399, 86_400, 1_000_000]
+            .map(|seconds| duration(Duration::from_secs(seconds)));
+        assert_eq!(shown, ["0s", "59s", "1m 0s", "59m 59s", "1h 0m", "23h 59m", "1d 0h", "11d 13h"]);
+    }
+
+    #[test]
+    fn sizes_show_at_most_three_digits() {
+        let shown = [0, 999, 1000, 9_949, 9_951, 999_499, 999_500, 1_234_567_890].map(bytes);
+        assert_eq!(shown, ["0 B", "999 B", "1.0 kB", "9.9 kB", "10 kB", "999 kB", "1.0 MB", "1.2 GB"]);
+    }
+
+    #[test]
+    fn ages_show_their_largest_unit() {
+        let shown = [0, 59, 60, 7200, 90_000, 864_000].map(|seconds| ago(Duration::from_secs(seconds)));
+        let expected = ["just now", "just now", "1 minute ago", "2 hours ago", "1 day ago", "10 days ago"];
+        assert_eq!(shown, expected);
+    }
+
+    #[test]
+    fn counts_are_short_and_numbers_are_grouped() {
+        assert_eq!(
+            [0, 999, 1_235_814_400, 134_515_008, 70_553_706_496].map(count),
+            ["0", "999", "1.2B", "135M", "71B"]
+        );
+        assert_eq!(
+            [0, 999, 1000, 131_072, 1_234_567].map(grouped),
+            ["0", "999", "1,000", "131,072", "1,234,567"]
+        );
+    }
+}

@@ -1,0 +1,250 @@
+//! A model hub on loopback, from which the real `hf` tool downloads: the model's facts, the list of its files, and
+//! the files, with ranges; and its faults. It keeps a list of what it was asked.
+
+use std::collections::{BTreeMap, HashMap};
+use std::io::{BufRead as _, BufReader, Write as _};
+use std::net::{TcpListener, TcpStream};
+use std::path::Path;
+use std::sync::{Arc, Mutex};
+use std::time::Duration;
+
+use serde_json::json;
+
+/// The only commit of every model.
+const COMMIT: &str = "0123456789abcdef0123456789abcdef01234567";
+
+/// A hub that runs as long as it lives.
+pub struct Hub {
+    port: u16,
+    shared: Arc<Shared>,
+}
+
+#[derive(Default)]
+struct Shared {
+    /// The files of each model.
+    models: Mutex<BTreeMap<String, BTreeMap<String, Vec<u8>>>>,
+    faults: Mutex<HashMap<String, Fault>>,
+    asked: Mutex<Vec<Request>>,
+}
+
+/// What goes wrong with a file, each time anew or once.
+#[derive(Debug, Clone, Copy)]
+pub enum Fault {
+    /// The connection is cut after so many bytes, once.
+    CutOnce(usize),
+    /// Nothing more comes after so many bytes, and the connection stays.
+    StallAfter(usize),
+}
+
+/// One request.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Request {
+    pub method: String,
+    pub path: String,
+    pub range: Option<String>,
+    pub authorization: Option<String>,
+}
+
+impl Hub {
+    pub fn start() -> Self {
+        let listener = TcpListener::bind("127.0.0.1:0").expect("a free port");
+        let port = listener.local_addr().expect("an address").port();
+        let shared = Arc::new(Shared::default());
+        let served = Arc::clone(&shared);
+        std::thread::spawn(move || {
+            for stream in listener.incoming().flatten() {
+                let shared = Arc::clone(&served);
+                // A client that goes away ends the conversation, and nothing else.
+                std::thread::spawn(move || drop(serve(&stream, &shared)));
+            }
+        });
+        Self { port, shared }
+    }
+
+    /// `HF_ENDPOINT`.
+    pub fn url(&self) -> String {
+        format!("http://127.0.0.1:{}", self.port)
+    }
+
+    /// Offers the files of a directory as a model.
+    pub fn offer(&self, name: &str, directory: &Path) {
+        let entries = std::fs::read_dir(directory).expect("a directory").flatten();
+        let files = entries.map(|entry| {
+            let bytes = std::fs::read(entry.path()).expect("a file");
+            (entry.file_name().to_string_lossy().into_owned(), bytes)
+        });
+        self.lock_models().insert(name.to_owned(), files.collect());
+    }
+
+    /// Offers one more file.
+    pub fn add(&self, name: &str, file: &str, bytes: Vec<u8>) {
+        self.lock_models().entry(name.to_owned()).or_default().insert(file.to_owned(), bytes);
+    }
+
+    /// Has a fault with every file of that name.
+    pub fn break_file(&self, file: &str, fault: Fault) {
+        self.shared.faults.lock().expect("no panic").insert(file.to_owned(), fault);
+    }
+
+    /// No faults any more.
+    pub fn repair(&self) {
+        self.shared.faults.lock().expect("no panic").clear();
+    }
+
+    /// What was asked until now.
+    pub fn asked(&self) -> Vec<Request> {
+        self.shared.asked.lock().expect("no panic").clone()
+    }
+
+    /// The files that were downloaded, or begun to be, until now: name and range.
+    pub fn downloads(&self) -> Vec<(String, Option<String>)> {
+        let files = self.asked().into_iter().filter(|request| request.method == "GET").filter_map(|request| {
+            let file = request.path.split_once(&format!("/resolve/{COMMIT}/"))?.1.to_owned();
+            Some((file, request.range))
+        });
+        let mut files: Vec<_> = files.collect();
+        files.sort();
+        files
+    }
+
+    /// Forgets what was asked.
+    pub fn forget(&self) {
+        self.shared.asked.lock().expect("no panic").clear();
+    }
+
+    fn lock_models(&self) -> std::sync::MutexGuard<'_, BTreeMap<String, BTreeMap<String, Vec<u8>>>> {
+        self.shared.models.lock().expect("no panic")
+    }
+}
+
+fn serve(stream: &TcpStream, shared: &Shared) -> std::io::Result<()> {
+    let mut reader = BufReader::new(stream);
+    while let Some(request) = read_request(&mut reader)? {
+        shared.asked.lock().expect("no panic").push(request.clone());
+        answer(stream, shared, &request)?;
+    }
+    Ok(())
+}
+
+fn read_request(reader: &mut BufReader<&TcpStream>) -> std::io::Result<Option<Request>> {
+    let mut line = String::new();
+    if reader.read_line(&mut line)? == 0 {
+        return Ok(None);
+    }
+    let mut words = line.split(' ').map(str::to_owned);
+    let (method, path) = (words.next().unwrap_or_default(), words.next().unwrap_or_default());
+    let (mut range, mut authorization) = (None, None);
+    loop {
+        let mut line = String::new();
+        reader.read_line(&mut line)?;
+        let Some((name, value)) = line.trim().split_once(": ") else { break };
+        match name.to_lowercase().as_str() {
+            "range" => range = Some(value.to_owned()),
+            "authorization" => authorization = Some(value.to_owned()),
+            _ => {}
+        }
+    }
+    Ok(Some(Request { method, path, range, authorization }))
+}
+
+fn answer(stream: &TcpStream, shared: &Shared, request: &Request) -> std::io::Result<()> {
+    let path = request.path.split('?').next().unwrap_or_default();
+    let models = shared.models.lock().expect("no panic").clone();
+    let model = models.iter().find_map(|(name, files)| {
+        let api = path.strip_prefix(&format!("/api/models/{name}")).map(|rest| ("api", rest.to_owned()));
+        let file = path.strip_prefix(&format!("/{name}/resolve/{COMMIT}/")).map(|rest| ("file", rest.to_owned()));
+        api.or(file).map(|(kind, rest)| (kind, rest, name, files))
+    });
+    match model {
+        Some(("api", rest, _, files)) if rest.starts_with("/tree/") => {
+            let tree: Vec<_> = files.iter().map(|(file, bytes)| tree_entry(file, bytes)).collect();
+            reply(stream, request, "200 OK", &[], json!(tree).to_string().as_bytes())
+        }
+        Some(("api", _, name, files)) => {
+            let siblings: Vec<_> = files.keys().map(|file| json!({ "rfilename": file })).collect();
+            let facts = json!({ "id": name, "sha": COMMIT, "siblings": siblings, "private": false, "tags": [], "downloads": 0 });
+            reply(stream, request, "200 OK", &[], facts.to_string().as_bytes())
+        }
+        Some((_, file, _, files)) if files.contains_key(&file) => send_file(stream, shared, request, &file, &files[&file]),
+        _ => {
+            let headers = ["X-Error-Code: RepoNotFound", "X-Error-Message: Repository not found"];
+            reply(stream, request, "404 Not Found", &headers, br#"{"error":"Repository not found"}"#)
+        }
+    }
+}
+
+/// Weights are large files, which the hub keeps elsewhere.
+fn tree_entry(file: &str, bytes: &[u8]) -> serde_json::Value {
+    let mut entry = json!({ "type": "file", "path": file, "size": bytes.len(), "oid": &hash(bytes)[..40] });
+    if file.ends_with(".safetensors") {
+        entry["lfs"] = json!({ "oid": hash(bytes), "size": bytes.len(), "pointerSize": 130 });
+    }
+    entry
+}
+
+fn send_file(
+    mut stream: &TcpStream,
+    shared: &Shared,
+    request: &Request,
+    file: &str,
+    bytes: &[u8],
+) -> std::io::Result<()> {
+    let etag = if file.ends_with(".safetensors") { hash(bytes) } else { hash(bytes)[..40].to_owned() };
+    let start = request.range.as_deref().and_then(|range| range.strip_prefix("bytes=")?.split('-').next()?.parse().ok());
+    let start: usize = start.unwrap_or(0).min(bytes.len());
+    let status = if request.range.is_some() { "206 Partial Content" } else { "200 OK" };
+    let content_range = format!("Content-Range: bytes {start}-{}/{}", bytes.len().saturating_sub(1), bytes.len());
+    let mut headers =
+        vec![format!("ETag: \"{etag}\""), format!("X-Repo-Commit: {COMMIT}"), "Accept-Ranges: bytes".to_owned()];
+    if request.range.is_some() {
+        headers.push(content_range);
+    }
+    let headers: Vec<&str> = headers.iter().map(String::as_str).collect();
+    let fault = shared.faults.lock().expect("no panic").get(file).copied().filter(|_| request.method == "GET");
+    let Some(fault) = fault else { return reply(stream, request, status, &headers, &bytes[start..]) };
+    let (Fault::CutOnce(length) | Fault::StallAfter(length)) = fault;
+    stream.write_all(head(status, &headers, bytes.len() - start).as_bytes())?;
+    stream.write_all(&bytes[start..length.max(start).min(bytes.len())])?;
+    stream.flush()?;
+    match fault {
+        Fault::CutOnce(_) => {
+            shared.faults.lock().expect("no panic").remove(file);
+            stream.shutdown(std::net::Shutdown::Both)
+        }
+        // Until the client goes away.
+        Fault::StallAfter(_) => loop {
+            std::thread::sleep(Duration::from_millis(20));
+            let mut byte = [0];
+            if stream.peek(&mut byte)? == 0 {
+                return Ok(());
+            }
+        },
+    }
+}
+
+fn reply(
+    mut stream: &TcpStream,
+    request: &Request,
+    status: &str,
+    headers: &[&str],
+    body: &[u8],
+) -> std::io::Result<()> {
+    stream.write_all(head(status, headers, body.len()).as_bytes())?;
+    if request.method != "HEAD" {
+        stream.write_all(body)?;
+    }
+    stream.flush()
+}
+
+fn head(status: &str, headers: &[&str], length: usize) -> String {
+    let headers: String = headers.iter().map(|header| format!("{header}\r\n")).collect();
+    format!("HTTP/1.1 {status}\r\nContent-Type: application/json\r\nContent-Length: {length}\r\n{headers}\r\n")
+}
+
+/// As long as a SHA-256, and different for different files, which is all that the tool asks of it.
+fn hash(bytes: &[u8]) -> String {
+    let part = |seed: u64| {
+        bytes.iter().fold(seed, |hash, byte| (hash ^ u64::from(*byte)).wrapping_mul(0x0100_0000_01b3))
+    };
+    format!("{:016x}{:016x}{:016x}{:016x}", part(1), part(2), part(3), part(4))
+}
