@@ -105,6 +105,7 @@ enum GlobalCommand {
     Models(commands::models::AllArgs),
     #[command(visible_alias = "cf")]
     Config(commands::config::Args),
+    Doctor(commands::doctor::Args),
     Completions(commands::completions::Args),
     Man(commands::man::Args),
     KeepLog(commands::keep_log::Args),
@@ -271,6 +272,7 @@ fn global_command(context: &Context, matches: &ArgMatches) -> Result<Exit, Failu
         GlobalCommand::Down(args) => commands::down::run_all(context, &args),
         GlobalCommand::Models(args) => commands::models::run_all(context, &args),
         GlobalCommand::Config(args) => commands::config::run(context, &args),
+        GlobalCommand::Doctor(args) => commands::doctor::run(context, &args),
         GlobalCommand::Completions(args) => commands::completions::run(context, &args),
         GlobalCommand::Man(args) => commands::man::run(context, &args),
         GlobalCommand::KeepLog(args) => commands::keep_log::run(context, &args),

@@ -5,6 +5,7 @@
 
 pub mod api;
 pub mod config;
+pub mod doctor;
 pub mod events;
 pub mod files;
 pub mod install;

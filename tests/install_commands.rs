@@ -180,10 +180,10 @@ fn no_network_is_told_in_the_words_of_the_installer_and_leaves_nothing() {
         1,
         "",
         &format!(
-            "error: `[ROOT]/bin/uv pip install --python [ROOT]/config/mlx/runtime/1/bin/python {}` failed with \
-             exit status: 2\n  \
-             caused by: Resolving...\n  \
-             caused by: error: Failed to fetch the index\n\
+            "  Resolving...\n  \
+             error: Failed to fetch the index\n\
+             error: `[ROOT]/bin/uv pip install --python [ROOT]/config/mlx/runtime/1/bin/python {}` failed with \
+             exit status: 2\n\
              hint: is the network there? Once the cause is gone, run it again; what was downloaded is not lost\n",
             requirement()
         ),
@@ -197,9 +197,9 @@ fn a_program_that_does_not_start_is_no_installation() {
     machine.fusion("mlx install -q").env("FAKE_RUNTIME", "die=3 print=ImportError:mlx").run().assert(
         1,
         "",
-        "error: [ROOT]/config/mlx/runtime/1/bin/mlx_lm.server was installed and does not start: it ended with exit \
-         status: 3\n  \
-         caused by: ImportError:mlx\n",
+        "  ImportError:mlx\n\
+         error: [ROOT]/config/mlx/runtime/1/bin/mlx_lm.server was installed and does not start: it ended with exit \
+         status: 3\n",
     );
     assert_eq!(machine.contents(), Vec::<String>::new());
 }
@@ -284,6 +284,41 @@ fn uninstalling_removes_only_what_fusion_installed() {
     assert!(!machine.home().exists());
     assert!(machine.sandbox.config_dir().join("config.toml").exists());
     machine.fusion("mlx uninstall").run().assert(0, "mlx was not installed by fusion\n", "");
+}
+
+#[test]
+fn what_runs_is_neither_replaced_nor_removed() {
+    let machine = Machine::with(&[("uv", UV)]);
+    machine.fusion("mlx up --install -q").run().assert_code(0);
+    let refused = "error: mlx is running from this installation (process [PID])\n\
+                   hint: stop it first: fusion mlx down\n";
+    machine.fusion("mlx uninstall").run().assert(1, "", refused);
+    machine.fusion("mlx install --upgrade").run().assert(1, "", refused);
+    machine.fusion("mlx down").run().assert_code(0);
+    machine.fusion("mlx uninstall").run().assert_code(0);
+}
+
+#[test]
+fn up_in_a_script_names_the_command_that_installs() {
+    let machine = Machine::with(&[("uv", UV)]);
+    machine.fusion("mlx up").run().assert(
+        4,
+        "",
+        "error: mlx is not installed: no mlx_lm.server on PATH\nhint: install it: fusion mlx install\n",
+    );
+    assert_eq!(machine.contents(), Vec::<String>::new());
+}
+
+#[test]
+fn up_with_install_installs_and_starts_what_it_installed() {
+    let machine = Machine::with(&[("uv", UV)]);
+    let finished = machine.fusion("mlx up --install").run().assert_code(0);
+    assert!(finished.stdout().starts_with("mlx is up at http://127.0.0.1:"), "{finished:?}");
+    assert!(finished.stderr().contains("mlx 0.32.2 is installed in "), "{finished:?}");
+    let record = machine.sandbox.record("mlx").expect("a record");
+    let program = machine.home().join("1/bin/mlx_lm.server");
+    assert_eq!(record["command"][0].as_str(), program.to_str());
+    machine.fusion("mlx down").run().assert_code(0);
 }
 
 const GET_PYTHON: &str =

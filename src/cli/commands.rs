@@ -3,6 +3,7 @@
 pub mod completions;
 pub mod config;
 pub mod disable;
+pub mod doctor;
 pub mod down;
 pub mod enable;
 pub mod health;

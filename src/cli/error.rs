@@ -1,17 +1,17 @@
 //! Every error's words, hint and exit code.
 
 mod chat;
+mod install;
 mod models;
 mod services;
+
+pub use self::install::program_remedy;
 
 use std::process::ExitCode;
 
 use crate::core::config::{ConfigError, EditError, Fault, Problem};
 use crate::core::files::FileError;
-use crate::core::install::InstallError;
-use crate::core::login::LoginError;
 use crate::core::paths::PathsError;
-use crate::core::programs::ProgramError;
 
 pub use self::chat::Asked;
 
@@ -200,73 +200,6 @@ impl From<EditError> for Failure {
         match error {
             EditError::Config(error) => error.into(),
             error => Self { hint: hint.map(str::to_owned), ..Self::of(exit, &error) },
-        }
-    }
-}
-
-impl From<ProgramError> for Failure {
-    fn from(error: ProgramError) -> Self {
-        let hint = match &error {
-            ProgramError::NotInstalled { runtime, .. } => format!("install it: fusion {runtime} install"),
-            ProgramError::Installation { runtime, .. } => {
-                format!("make the installation anew: fusion {runtime} install")
-            }
-            ProgramError::CommandMissing { runtime, .. } => {
-                format!(
-                    "correct it: fusion config edit; or remove it: fusion config unset {runtime}_server.command"
-                )
-            }
-        };
-        Self::of(Exit::NotInstalled, &error).hint(hint)
-    }
-}
-
-impl From<InstallError> for Failure {
-    fn from(error: InstallError) -> Self {
-        use InstallError as E;
-        let get_python =
-            "install uv, which brings its own Python (https://docs.astral.sh/uv/), or a newer Python";
-        let (exit, hint) = match &error {
-            E::NoRecipe { program } => (Exit::NotInstalled, format!("install {program}, and have it on PATH")),
-            E::ByHand { elsewhere, .. } => {
-                (Exit::NotInstalled, format!("install it as its makers say: {elsewhere}"))
-            }
-            E::NoPython { .. } | E::PythonTooOld { .. } => (Exit::Failed, get_python.to_owned()),
-            E::NoVenv { .. } => (
-                Exit::Failed,
-                "install that module (Debian and Ubuntu: apt install python3-venv), or uv (https://docs.astral.sh/uv/)"
-                    .to_owned(),
-            ),
-            E::NoSpace { .. } => (Exit::Failed, "make room, or set FUSION_CONFIG_DIR to another disk".to_owned()),
-            E::Failed { .. } => (
-                Exit::Failed,
-                "is the network there? Once the cause is gone, run it again; what was downloaded is not lost"
-                    .to_owned(),
-            ),
-            E::InUse { runtime, .. } => (Exit::Failed, format!("stop it first: fusion {runtime} down")),
-            E::Interrupted => (Exit::Interrupted, "run it again; what was downloaded is not lost".to_owned()),
-            _ => (Exit::Failed, String::new()),
-        };
-        let mut failure = Self::of(exit, &error);
-        failure.hint = Some(hint).filter(|hint| !hint.is_empty());
-        if let E::Failed { said, .. } | E::DoesNotStart { said, .. } = &error {
-            failure.causes.extend(said.lines().map(str::to_owned));
-        }
-        failure
-    }
-}
-
-impl From<LoginError> for Failure {
-    fn from(error: LoginError) -> Self {
-        let failure = Self::of(Exit::Failed, &error);
-        match &error {
-            LoginError::NoManager { .. } | LoginError::Refused { .. } => failure.hint(
-                "without a service manager of your own, have whatever starts your programs run `fusion up`",
-            ),
-            LoginError::Foreign { path } => {
-                failure.hint(format!("move {} away, then run this again", path.display()))
-            }
-            _ => failure,
         }
     }
 }

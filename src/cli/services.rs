@@ -1,11 +1,13 @@
 //! How commands get at the services: with what the core tells in words, and with signals seen to.
 
 use crate::cli::Context;
+use crate::cli::commands;
 use crate::cli::error::{Exit, Failure};
 use crate::cli::reporter::Reporter;
 use crate::core::config::Config;
 use crate::core::process::signals;
 use crate::core::process::unix::UnixDriver;
+use crate::core::runtimes::Runtime;
 use crate::core::services::{ServiceError, ServiceManager};
 
 impl Context {
@@ -28,16 +30,34 @@ impl Context {
         config: &Config,
         work: impl FnOnce(&ServiceManager<'_>) -> Result<T, ServiceError>,
     ) -> Result<T, Failure> {
-        let _remembering = signals::remember();
-        match self.manage(config, work) {
-            Err(ServiceError::Interrupted { .. }) => {
-                if let Some(signal) = signals::pending() {
-                    signals::raise_again(signal);
-                }
-                Err(Failure::new(Exit::Interrupted, ""))
+        told(self.start(config, work))
+    }
+
+    /// Starts services, and installs what is missing first where that is wanted: with `install`, or when the user says
+    /// so on a terminal.
+    pub fn starting_or_installing<T>(
+        &self,
+        config: &Config,
+        runtime: &'static dyn Runtime,
+        install: bool,
+        work: impl Fn(&ServiceManager<'_>) -> Result<T, ServiceError>,
+    ) -> Result<T, Failure> {
+        match self.start(config, &work) {
+            Err(ServiceError::Program(missing)) => {
+                commands::install::offer(self, runtime, missing, install)?;
+                told(self.start(config, &work))
             }
-            other => Ok(other?),
+            other => told(other),
         }
+    }
+
+    fn start<T>(
+        &self,
+        config: &Config,
+        work: impl FnOnce(&ServiceManager<'_>) -> Result<T, ServiceError>,
+    ) -> Result<T, ServiceError> {
+        let _remembering = signals::remember();
+        self.manage(config, work)
     }
 
     fn manage<T>(
@@ -54,5 +74,13 @@ impl Context {
             paths: &self.paths,
             environment: &self.environment,
         })
+    }
+}
+
+/// The outcome of a start, for the user. Who sent the signal knows of it; with this exit code it is raised again.
+fn told<T>(outcome: Result<T, ServiceError>) -> Result<T, Failure> {
+    match outcome {
+        Err(ServiceError::Interrupted { .. }) => Err(Failure::new(Exit::Interrupted, "")),
+        other => Ok(other?),
     }
 }

@@ -438,6 +438,12 @@ fn remove_attempts(home: &Path, keep: Option<&Path>) -> Result<(), InstallError>
     attempts(home).into_iter().filter(|path| keep != Some(path)).try_for_each(|path| remove_directory(&path))
 }
 
+/// What an attempt that was interrupted left in `home`; nothing while one is under way or one has succeeded since.
+pub fn unfinished(home: &Path, runtime: &dyn Runtime) -> Option<PathBuf> {
+    let whole = Installation::read(home, runtime).ok()?.map(|installation| installation.directory);
+    attempts(home).into_iter().find(|path| whole.as_ref() != Some(path))
+}
+
 /// The directories of attempts at an installation in `home`, the one that succeeded among them.
 fn attempts(home: &Path) -> Vec<PathBuf> {
     let entries = std::fs::read_dir(home).into_iter().flatten().flatten();

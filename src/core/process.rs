@@ -273,3 +273,36 @@ pub enum ProcessError {
         source: std::io::Error,
     },
 }
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+
+    #[test]
+    fn a_forbidden_pid_is_none() {
+        for number in [0, 1, -1, i64::MIN, i64::from(i32::MAX) + 1, 4_294_967_295, 4_294_967_298, i64::MAX] {
+            assert_eq!(Pid::try_from(number), Err(InvalidPid(number)));
+        }
+        assert_eq!(Pid::try_from(2).unwrap().as_raw(), 2);
+        assert_eq!(Pid::try_from(i64::from(i32::MAX)).unwrap().as_raw(), i32::MAX);
+    }
+
+    proptest! {
+        #[test]
+        fn a_pid_stays_the_number_that_it_was(number: i64) {
+            if let Ok(pid) = Pid::try_from(number) {
+                assert!(pid.as_raw() > 1);
+                assert_eq!(i64::from(pid), number);
+            }
+        }
+
+        #[test]
+        fn no_text_is_fatal_as_a_pid(text in ".{0,30}") {
+            if let Ok(pid) = serde_json::from_str::<Pid>(&text) {
+                assert!(pid.as_raw() > 1);
+            }
+        }
+    }
+}

@@ -1,16 +1,20 @@
 //! A process of its own for the tests that need one.
 
 use std::path::Path;
+use std::time::Duration;
 
 use fusion::core::config::Address;
+use fusion::core::files::FileError;
 use fusion::core::process::signals::{self, Terminal};
 use fusion::core::process::unix::UnixDriver;
 use fusion::core::process::{Listener, Liveness, Pid, ProcessDriver, ProcessError, ProcessSpec, StopSignal};
+use fusion::core::services::record::{Record, RecordError};
 use nix::sys::signal::{SigSet, Signal};
 use nix::unistd::{self, Uid};
 use serde_json::{Value, json};
 
 use crate::stage::{Stage, ended};
+use crate::state::{lock, record, runtime_paths};
 use crate::support::wait_until;
 
 /// No test: what [`Stage::actor`] starts.
@@ -61,6 +65,17 @@ fn actor() {
             });
             tell(&stage, &json!("showing"));
             wait_until("it is told to go on", || stage.path("go").exists());
+        }
+        "hold the lock" => {
+            let _lock = lock(&stage, Duration::ZERO).unwrap();
+            tell(&stage, &json!("locked"));
+            wait_until("it is told to go on", || stage.path("go").exists());
+        }
+        "write a record" => {
+            let new = Record { model: Some("new".to_owned()), ..record(&stage) };
+            let error = new.write(&runtime_paths(&stage)).unwrap_err();
+            let RecordError::File(FileError::Io { source, .. }) = &error else { panic!("{error:?}") };
+            assert_eq!(source.kind(), std::io::ErrorKind::FileTooLarge);
         }
         role => panic!("no such role: {role}"),
     }

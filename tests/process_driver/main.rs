@@ -7,5 +7,6 @@ mod isolation;
 mod listeners;
 mod members;
 mod stage;
+mod state;
 #[path = "../support/mod.rs"]
 mod support;

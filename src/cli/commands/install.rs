@@ -5,14 +5,14 @@ use std::time::Duration;
 
 use crate::cli::Context;
 use crate::cli::error::{Exit, Failure};
-use crate::core::events::Silent;
+use crate::cli::reporter::Reporter;
 use crate::core::install::{InstallError, Installation, Installer, Outcome, Output, Progress};
 use crate::core::paths::RuntimePaths;
 use crate::core::process::signals;
 use crate::core::process::unix::UnixDriver;
 use crate::core::programs::ProgramError;
 use crate::core::runtimes::Runtime;
-use crate::core::services::lock::Lock;
+use crate::core::services::lock::{Lock, LockError};
 
 /// How long another command that changes the runtime is waited for.
 const LOCK_LIMIT: Duration = Duration::from_secs(10);
@@ -42,7 +42,7 @@ pub fn run(context: &Context, runtime: &'static dyn Runtime, args: &Args) -> Res
 fn install(context: &Context, runtime: &'static dyn Runtime, upgrade: bool) -> Result<Outcome, Failure> {
     let paths = context.paths.runtime(runtime.name());
     let _remembering = signals::remember();
-    let lock = lock(runtime, &paths)?;
+    let lock = lock(context, runtime, &paths)?;
     let outcome = installer(context, runtime, &paths)?.install(upgrade, &lock)?;
     if outcome == Outcome::Homebrew(None) {
         return Err(Failure::new(
@@ -55,8 +55,16 @@ fn install(context: &Context, runtime: &'static dyn Runtime, upgrade: bool) -> R
 }
 
 /// The runtime's lock: nothing else changes it meanwhile.
-pub(super) fn lock(runtime: &dyn Runtime, paths: &RuntimePaths) -> Result<Lock, InstallError> {
-    Ok(Lock::acquire(runtime.name(), paths, LOCK_LIMIT, &interrupted, &Silent)?)
+pub(super) fn lock(
+    context: &Context,
+    runtime: &dyn Runtime,
+    paths: &RuntimePaths,
+) -> Result<Lock, InstallError> {
+    let reporter = Reporter::new(&context.ui);
+    match Lock::acquire(runtime.name(), paths, LOCK_LIMIT, &interrupted, &reporter) {
+        Err(LockError::Interrupted { .. }) => Err(InstallError::Interrupted),
+        other => Ok(other?),
+    }
 }
 
 pub(super) fn installer<'a>(

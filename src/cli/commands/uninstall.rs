@@ -14,7 +14,7 @@ pub struct Args {}
 /// Runs the command.
 pub fn run(context: &Context, runtime: &'static dyn Runtime, _args: &Args) -> Result<Exit, Failure> {
     let (name, paths) = (runtime.name(), context.paths.runtime(runtime.name()));
-    let lock = lock(runtime, &paths)?;
+    let lock = lock(context, runtime, &paths)?;
     if installer(context, runtime, &paths)?.uninstall(&lock)? {
         context.ui.result(&format!("{name} is uninstalled: removed {}\n", paths.installation.display()))?;
         return Ok(Exit::Done);

@@ -22,6 +22,9 @@ pub struct Args {
     /// Return as soon as it is started; `ps` tells when it is ready
     #[arg(long)]
     no_wait: bool,
+    /// Install its program first if it is missing, without asking
+    #[arg(long)]
+    install: bool,
     /// Print what was done as JSON
     #[arg(long)]
     json: bool,
@@ -53,7 +56,9 @@ struct Json {
 pub fn run(context: &Context, runtime: &'static dyn Runtime, args: &Args) -> Result<Exit, Failure> {
     let options = UpOptions { timeout: args.timeout, no_wait: args.no_wait, model: None };
     let config = context.config()?;
-    let up = context.starting(&config, |manager| manager.up(&manager.service(runtime), &options))?;
+    let up = context.starting_or_installing(&config, runtime, args.install, |manager| {
+        manager.up(&manager.service(runtime), &options)
+    })?;
     if args.json {
         context.ui.json(&json(runtime, &up))?;
     } else {

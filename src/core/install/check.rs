@@ -30,7 +30,12 @@ pub(super) fn starts(
     let launch = runtime.launch(&server, None);
 
     let mut command = Command::new(program);
-    command.args(launch.args).envs(launch.env).current_dir(directory).stdin(Stdio::null());
+    command
+        .args(runtime.program_args())
+        .args(launch.args)
+        .envs(launch.env)
+        .current_dir(directory)
+        .stdin(Stdio::null());
     let output = child::keep(&mut command).map_err(cannot_run)?;
     let mut process = command.spawn().map_err(cannot_run)?;
     let answered = wait_for_answer(runtime, &server.address, &mut process, interrupted);

@@ -150,3 +150,163 @@ fn written_pid(path: &Path) -> Option<Pid> {
     file.take(32).read_to_string(&mut text).ok()?;
     Pid::try_from(text.trim().parse::<i64>().ok()?).ok()
 }
+
+#[cfg(test)]
+mod tests {
+    use std::os::unix::fs::symlink;
+    use std::sync::Mutex;
+    use std::sync::atomic::{AtomicU32, Ordering};
+
+    use tempfile::TempDir;
+
+    use super::*;
+    use crate::core::events::Silent;
+    use crate::core::paths::Paths;
+    use crate::env::Environment;
+
+    const SOON: Duration = Duration::from_millis(50);
+    /// What other tests start meanwhile has the descriptors of this process until it is executed, so a lock may be
+    /// free a moment later than it was released.
+    const EVER: Duration = Duration::from_secs(60);
+
+    fn paths(directory: &Path) -> RuntimePaths {
+        let environment = Environment { config_dir: Some(directory.to_owned()), ..Environment::default() };
+        Paths::discover(&environment).unwrap().runtime("some")
+    }
+
+    fn acquire(paths: &RuntimePaths, limit: Duration) -> Result<Lock, LockError> {
+        Lock::acquire("some", paths, limit, &|| false, &Silent)
+    }
+
+    fn own_pid() -> Option<Pid> {
+        Pid::try_from(i64::from(std::process::id())).ok()
+    }
+
+    #[test]
+    fn whoever_waits_in_vain_is_told_who_holds_it() {
+        let directory = TempDir::new().unwrap();
+        let paths = paths(directory.path());
+        let _held = acquire(&paths, SOON).unwrap();
+        let error = acquire(&paths, SOON).unwrap_err();
+        assert!(matches!(&error, LockError::Held { holder, .. } if *holder == own_pid()), "{error:?}");
+        let pid = std::process::id();
+        assert_eq!(error.to_string(), format!("another fusion command (process {pid}) is changing some"));
+    }
+
+    #[test]
+    fn it_is_free_once_it_is_dropped() {
+        let directory = TempDir::new().unwrap();
+        let paths = paths(directory.path());
+        for _ in 0..3 {
+            drop(acquire(&paths, EVER).unwrap());
+        }
+    }
+
+    #[test]
+    fn eight_at_once_have_it_one_after_the_other() {
+        let directory = TempDir::new().unwrap();
+        let paths = paths(&directory.path().join("not").join("there"));
+        let inside = AtomicU32::new(0);
+        std::thread::scope(|scope| {
+            for _ in 0..8 {
+                scope.spawn(|| {
+                    for _ in 0..5 {
+                        let lock = acquire(&paths, EVER).unwrap();
+                        assert_eq!(inside.fetch_add(1, Ordering::SeqCst), 0);
+                        std::thread::yield_now();
+                        inside.fetch_sub(1, Ordering::SeqCst);
+                        drop(lock);
+                    }
+                });
+            }
+        });
+    }
+
+    struct Told(Mutex<Vec<Option<Pid>>>);
+
+    impl EventSink for Told {
+        fn event(&self, event: &Event<'_>) {
+            let Event::WaitingForLock { runtime: "some", holder } = event else { panic!("{event:?}") };
+            self.0.lock().unwrap().push(*holder);
+        }
+    }
+
+    #[test]
+    fn the_observer_is_told_once_and_not_before_some_time() {
+        let directory = TempDir::new().unwrap();
+        let paths = paths(directory.path());
+        let _held = acquire(&paths, SOON).unwrap();
+        let told = Told(Mutex::default());
+        Lock::acquire("some", &paths, Duration::ZERO, &|| false, &told).unwrap_err();
+        assert_eq!(*told.0.lock().unwrap(), []);
+        Lock::acquire("some", &paths, PATIENCE * 2, &|| false, &told).unwrap_err();
+        assert_eq!(*told.0.lock().unwrap(), [own_pid()]);
+    }
+
+    #[test]
+    fn waiting_can_be_interrupted() {
+        let directory = TempDir::new().unwrap();
+        let paths = paths(directory.path());
+        let _held = acquire(&paths, SOON).unwrap();
+        let error = Lock::acquire("some", &paths, EVER, &|| true, &Silent).unwrap_err();
+        assert!(matches!(error, LockError::Interrupted { .. }), "{error:?}");
+    }
+
+    #[test]
+    fn looking_whether_it_is_held_makes_nothing() {
+        let directory = TempDir::new().unwrap();
+        let absent = paths(&directory.path().join("absent"));
+        assert!(!is_held(&absent).unwrap());
+        assert!(!absent.directory.exists());
+        let paths = paths(directory.path());
+        std::fs::create_dir(&paths.directory).unwrap();
+        assert!(!is_held(&paths).unwrap());
+        assert!(!paths.lock.exists());
+        let held = acquire(&paths, SOON).unwrap();
+        assert!(is_held(&paths).unwrap());
+        drop(held);
+        drop(acquire(&paths, EVER).unwrap());
+        let begin = Instant::now();
+        while is_held(&paths).unwrap() {
+            assert!(begin.elapsed() < EVER, "held for ever");
+        }
+    }
+
+    #[test]
+    fn a_symlinked_lock_is_refused_and_its_target_untouched() {
+        let directory = TempDir::new().unwrap();
+        let paths = paths(directory.path());
+        let precious = directory.path().join("precious");
+        std::fs::create_dir(&paths.directory).unwrap();
+        std::fs::write(&precious, "mine").unwrap();
+        symlink(&precious, &paths.lock).unwrap();
+        let error = acquire(&paths, SOON).unwrap_err();
+        assert!(matches!(error, LockError::File(FileError::SymbolicLink { .. })), "{error:?}");
+        assert!(matches!(is_held(&paths), Err(LockError::File(FileError::SymbolicLink { .. }))));
+        assert_eq!(std::fs::read_to_string(&precious).unwrap(), "mine");
+    }
+
+    #[test]
+    fn a_lock_that_was_removed_or_replaced_is_not_the_lock_any_more() {
+        let directory = TempDir::new().unwrap();
+        let path = directory.path().join("lock");
+        let file = File::create(&path).unwrap();
+        assert!(is_still_there(&path, &file).unwrap());
+        std::fs::remove_file(&path).unwrap();
+        assert!(!is_still_there(&path, &file).unwrap());
+        let _other = File::create(&path).unwrap();
+        assert!(!is_still_there(&path, &file).unwrap());
+    }
+
+    #[test]
+    fn a_holder_that_left_garbage_is_unknown() {
+        let directory = TempDir::new().unwrap();
+        let path = directory.path().join("lock");
+        for text in ["", "0\n", "1\n", "-1\n", "4294967295\n", "x\n", "\u{ff}"] {
+            std::fs::write(&path, text).unwrap();
+            assert_eq!(written_pid(&path), None, "{text:?}");
+        }
+        std::fs::write(&path, "4242\n").unwrap();
+        assert_eq!(written_pid(&path), Pid::try_from(4242).ok());
+    }
+}

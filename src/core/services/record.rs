@@ -202,10 +202,11 @@ impl Record {
 /// The configuration itself is not kept: it may hold secrets.
 pub fn fingerprint(spec: &ProcessSpec, address: &Address) -> String {
     let address = address.to_string();
+    // So that an argument is never taken for a variable.
+    let arguments = spec.args.len().to_string();
     let mut parts: Vec<&OsStr> = vec![spec.program.as_os_str(), spec.directory.as_os_str(), address.as_ref()];
+    parts.push(arguments.as_ref());
     parts.extend(spec.args.iter().map(OsString::as_os_str));
-    // Two, which no argument can be, so that an argument is never taken for a variable.
-    parts.extend([OsStr::new(""), OsStr::new("")]);
     parts.extend(spec.env.iter().flat_map(|(name, value)| [name.as_os_str(), value.as_os_str()]));
     let bytes = parts.iter().flat_map(|part| part.as_bytes().iter().copied().chain([0]));
     let hash = bytes.fold(0xcbf2_9ce4_8422_2325_u64, |hash, byte| {
@@ -213,3 +214,6 @@ pub fn fingerprint(spec: &ProcessSpec, address: &Address) -> String {
     });
     format!("{hash:016x}")
 }
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,276 @@
+//! `fusion doctor`: what may be wrong, and what to do about it.
+
+use std::path::Path;
+
+use anstyle::{AnsiColor, Style};
+use serde::Serialize;
+
+use crate::cli::Context;
+use crate::cli::error::{Exit, Failure, program_remedy};
+use crate::cli::reporter::who;
+use crate::cli::ui::printable;
+use crate::core::config::Config;
+use crate::core::doctor::{Examination, Finding};
+use crate::core::login::Session;
+use crate::core::machine::Memory;
+use crate::core::programs::{Program, Source};
+use crate::core::runtimes::Runtime;
+use crate::core::services::{State, Status};
+
+/// Look for what may be wrong, and say what to do about it
+///
+/// Looks at the configuration, disk and memory, what logging out does, and for every runtime at its program and
+/// version, what it is doing, and who has its address. Exits with 1 if there is a problem; what is only worth knowing
+/// is a warning.
+#[derive(Debug, clap::Args)]
+pub struct Args {
+    /// Print an array of objects: check, runtime, level, summary, remedy
+    #[arg(long)]
+    json: bool,
+}
+
+/// How bad it is.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "lowercase")]
+enum Level {
+    Ok,
+    Warning,
+    Problem,
+}
+
+/// A finding in words. Fields are added, never changed or removed.
+#[derive(Debug, Serialize)]
+struct Report {
+    /// What was looked at: `configuration`, `disk`, `memory`, `logout`, `program`, `service`, `address`, `login`.
+    check: &'static str,
+    /// The runtime; null for what concerns all of them.
+    runtime: Option<&'static str>,
+    level: Level,
+    /// What was found.
+    summary: String,
+    /// What to do about it; null where there is nothing to do.
+    remedy: Option<String>,
+}
+
+/// Below this much free disk space nothing can be installed or downloaded, in bytes.
+const DISK_PROBLEM: u64 = 1_000_000_000;
+
+/// Below this much, few models can be downloaded, in bytes.
+const DISK_WARNING: u64 = 10_000_000_000;
+
+/// Below this much free memory hardly any model can be loaded, in bytes.
+const MEMORY_WARNING: u64 = 2_000_000_000;
+
+/// A further line of the same finding.
+const INDENT: &str = "\n         ";
+
+/// Runs the command.
+pub fn run(context: &Context, args: &Args) -> Result<Exit, Failure> {
+    let (config, broken) = Config::load_sound(&context.paths.config_file(), context.table);
+    let user = nix::unistd::getuid();
+    let findings = context.with_services(&config, |manager| {
+        let examination = Examination {
+            table: context.table,
+            manager,
+            broken,
+            places: super::enable::places(context).ok(),
+            user: nix::unistd::User::from_uid(user).ok().flatten().map(|user| user.name),
+        };
+        Ok(examination.findings())
+    })?;
+    let reports: Vec<Report> = findings.iter().map(report).collect();
+    if args.json {
+        context.ui.json(&reports)?;
+    } else {
+        context.ui.result(&page(&reports, context.ui.stdout_color))?;
+    }
+    let wrong = reports.iter().any(|report| report.level == Level::Problem);
+    Ok(if wrong { Exit::Failed } else { Exit::Done })
+}
+
+fn page(reports: &[Report], color: bool) -> String {
+    let lines = reports.iter().map(|report| {
+        let (word, style) = match report.level {
+            Level::Ok => ("ok", AnsiColor::Green.on_default()),
+            Level::Warning => ("warning", AnsiColor::Yellow.on_default().bold()),
+            Level::Problem => ("problem", AnsiColor::Red.on_default().bold()),
+        };
+        let style = if color { style } else { Style::new() };
+        let runtime = report.runtime.map(|runtime| format!("{runtime}: ")).unwrap_or_default();
+        // Process names and log lines are whatever others made them.
+        let summary = printable(&report.summary).replace('\n', INDENT);
+        let remedy = report.remedy.as_ref().map(|remedy| format!("{INDENT}{}", printable(remedy)));
+        format!("{style}{word:8}{style:#} {runtime}{summary}{}\n", remedy.unwrap_or_default())
+    });
+    lines.collect::<Vec<_>>().concat()
+}
+
+fn report(finding: &Finding) -> Report {
+    match finding {
+        Finding::Configuration { path } => ok("configuration", format!("{} is sound", path.display())),
+        Finding::BrokenConfiguration(error) => {
+            let failure = Failure::of_config(error, usize::MAX);
+            let summary = std::iter::once(failure.message).chain(failure.causes).collect::<Vec<_>>();
+            let remedy = failure.hint.unwrap_or_else(|| "fusion config edit".to_owned());
+            problem("configuration", summary.join("\n"), remedy)
+        }
+        Finding::Disk { directory, free } => disk(directory, *free),
+        Finding::Memory(memory) => self::memory(*memory),
+        Finding::Logout(session) => logout(*session),
+        Finding::Program { runtime, program, known } => self::program(*runtime, program, *known).of(*runtime),
+        Finding::NoProgram { runtime, reason, needed } => {
+            let cause = std::error::Error::source(reason).map(|cause| format!(": {cause}"));
+            let summary = format!("{reason}{}", cause.unwrap_or_default());
+            let level = if *needed { Level::Problem } else { Level::Warning };
+            Report { level, ..problem("program", summary, program_remedy(reason)) }.of(*runtime)
+        }
+        Finding::Unfinished { runtime, directory } => warning(
+            "program",
+            format!("an installation was not finished: {}", directory.display()),
+            format!("fusion {0} install; or, to remove what it left: fusion {0} uninstall", runtime.name()),
+        )
+        .of(*runtime),
+        Finding::Service { runtime, status, installed } => match status.as_ref() {
+            Ok(status) => service(*runtime, status, *installed).of(*runtime),
+            Err(error) => {
+                problem("service", error.to_string(), format!("fusion {} log", runtime.name())).of(*runtime)
+            }
+        },
+        Finding::Exposed { runtime, address } => warning(
+            "address",
+            format!("{address} can be reached from other machines, and asks nobody for a password"),
+            format!("fusion config set {}_server.host 127.0.0.1", runtime.name()),
+        )
+        .of(*runtime),
+        Finding::AtLogin { runtime, file, lingers } => {
+            let summary = format!("starts at login ({})", file.display());
+            match lingers {
+                Some(false) => warning(
+                    "login",
+                    format!("{summary}, and ends with your last logout"),
+                    "if it is to stay and to start without a login: loginctl enable-linger".to_owned(),
+                ),
+                _ => ok("login", summary),
+            }
+            .of(*runtime)
+        }
+    }
+}
+
+fn disk(directory: &Path, free: Option<u64>) -> Report {
+    let Some(free) = free else {
+        return ok("disk", format!("the system does not tell how much space {} has", directory.display()));
+    };
+    let summary = format!("{} free in {}", gigabytes(free), directory.display());
+    let remedy = "make room: models take from 1 to 50 GB each".to_owned();
+    if free < DISK_PROBLEM {
+        problem("disk", summary, remedy)
+    } else if free < DISK_WARNING {
+        warning("disk", summary, remedy)
+    } else {
+        ok("disk", summary)
+    }
+}
+
+fn memory(memory: Option<Memory>) -> Report {
+    let Some(Memory { total, available }) = memory else {
+        return ok("memory", "the system does not tell how much memory it has".to_owned());
+    };
+    let summary = format!("{} of {} memory free", gigabytes(available), gigabytes(total));
+    if available < MEMORY_WARNING {
+        return warning("memory", summary, "fusion ps shows what the runtimes use".to_owned());
+    }
+    ok("memory", summary)
+}
+
+fn logout(session: Option<Session>) -> Report {
+    match session {
+        None => ok("logout", "nothing ends what was started when you log out".to_owned()),
+        Some(Session { kills: false, .. }) => {
+            ok("logout", "systemd leaves what was started alone when you log out".to_owned())
+        }
+        Some(Session { kills: true, .. }) => problem(
+            "logout",
+            "systemd kills what was started when you log out (KillUserProcesses=yes)".to_owned(),
+            "have it started outside of the session: fusion RUNTIME enable, and loginctl enable-linger"
+                .to_owned(),
+        ),
+    }
+}
+
+fn program(runtime: &dyn Runtime, program: &Program, known: Option<bool>) -> Report {
+    let version = program.version.as_ref().map(|version| format!(" {version}")).unwrap_or_default();
+    let source = match program.source {
+        Source::Configuration => "named by the configuration",
+        Source::Installation => "installed by fusion",
+        Source::Path => "on PATH",
+    };
+    let summary = format!("{}{version}, {source}: {}", runtime.program(), program.path.display());
+    if known == Some(false) {
+        let remedy = format!("fusion {} install, for a version that is known to work", runtime.name());
+        return warning("program", summary, remedy);
+    }
+    ok("program", summary)
+}
+
+fn service(runtime: &dyn Runtime, status: &Status, installed: bool) -> Report {
+    let name = runtime.name();
+    let address = &status.address;
+    let process = status.pid.map(|pid| format!(" (process {pid})")).unwrap_or_default();
+    let state = status.state.word();
+    match (status.state, &status.intruder) {
+        (State::Stopped | State::Exited, Some(stranger)) => {
+            let summary = format!("{state}, and {address} belongs to {}", who(stranger));
+            let remedy = format!("end that, or take another port: fusion config set {name}_server.port PORT");
+            let level = if installed { Level::Problem } else { Level::Warning };
+            Report { level, ..problem("address", summary, remedy) }
+        }
+        (State::Stopped, None) => ok("service", format!("{state}; {address} is free")),
+        (State::Exited, None) => {
+            let last = status.exited.as_ref().and_then(|exited| exited.last_line.as_ref());
+            let last = last.map(|line| format!("; its last words: {line}")).unwrap_or_default();
+            warning("service", format!("it has ended by itself{last}"), format!("fusion {name} log"))
+        }
+        (State::Unhealthy, intruder) => {
+            let why = match intruder {
+                Some(stranger) => format!("{address} belongs to {}", who(stranger)),
+                None => status.trouble.clone().unwrap_or_else(|| "it does not answer".to_owned()),
+            };
+            let remedy = format!("fusion {name} log tells more; fusion {name} restart");
+            problem("service", format!("{state}{process}: {why}"), remedy)
+        }
+        (State::External, _) => {
+            ok("service", format!("answers at {address}, and was not started by fusion{process}"))
+        }
+        (State::Starting | State::Ready, _) if status.configuration_changed => warning(
+            "service",
+            format!("{state} at {address}{process}, and the configuration has changed since it was started"),
+            format!("fusion {name} restart"),
+        ),
+        (State::Starting | State::Ready, _) => ok("service", format!("{state} at {address}{process}")),
+    }
+}
+
+/// A size in gigabytes, as disks and memory are sold.
+#[allow(clippy::cast_precision_loss)] // One digit after the point is shown.
+fn gigabytes(bytes: u64) -> String {
+    format!("{:.1} GB", bytes as f64 / 1e9)
+}
+
+fn ok(check: &'static str, summary: String) -> Report {
+    Report { check, runtime: None, level: Level::Ok, summary, remedy: None }
+}
+
+fn warning(check: &'static str, summary: String, remedy: String) -> Report {
+    Report { level: Level::Warning, remedy: Some(remedy), ..ok(check, summary) }
+}
+
+fn problem(check: &'static str, summary: String, remedy: String) -> Report {
+    Report { level: Level::Problem, ..warning(check, summary, remedy) }
+}
+
+impl Report {
+    fn of(self, runtime: &dyn Runtime) -> Self {
+        Self { runtime: Some(runtime.name()), ..self }
+    }
+}

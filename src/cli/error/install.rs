@@ -1,0 +1,85 @@
+//! The words, hints and exit codes of what can go wrong with programs: finding, installing, starting them at login.
+
+use crate::cli::error::{Exit, Failure};
+use crate::core::install::InstallError;
+use crate::core::login::LoginError;
+use crate::core::programs::ProgramError;
+use crate::core::services::ServiceError;
+
+impl From<ProgramError> for Failure {
+    fn from(error: ProgramError) -> Self {
+        Self::of(Exit::NotInstalled, &error).hint(program_remedy(&error))
+    }
+}
+
+/// What to do about a program that cannot be found.
+pub fn program_remedy(error: &ProgramError) -> String {
+    match error {
+        ProgramError::NotInstalled { runtime, .. } => format!("install it: fusion {runtime} install"),
+        ProgramError::Installation { runtime, .. } => {
+            format!("make the installation anew: fusion {runtime} install")
+        }
+        ProgramError::CommandMissing { runtime, .. } => {
+            format!(
+                "correct it: fusion config edit; or remove it: fusion config unset {runtime}_server.command"
+            )
+        }
+    }
+}
+
+impl From<InstallError> for Failure {
+    fn from(error: InstallError) -> Self {
+        let exit = match &error {
+            InstallError::NoRecipe { .. } | InstallError::ByHand { .. } => Exit::NotInstalled,
+            InstallError::Interrupted => Exit::Interrupted,
+            _ => Exit::Failed,
+        };
+        let failure = Self { hint: hint(&error), ..Self::of(exit, &error) };
+        match error {
+            InstallError::Failed { said, .. } | InstallError::DoesNotStart { said, .. } => {
+                Self { details: said.lines().map(|line| format!("  {line}")).collect(), ..failure }
+            }
+            InstallError::Lock(error) => ServiceError::Lock(error).into(),
+            InstallError::Record(error) => ServiceError::Record(error).into(),
+            InstallError::Process(error) => ServiceError::Process(error).into(),
+            InstallError::File(error) => error.into(),
+            _ => failure,
+        }
+    }
+}
+
+fn hint(error: &InstallError) -> Option<String> {
+    Some(match error {
+        InstallError::NoRecipe { program } => format!("install {program}, and have it on PATH"),
+        InstallError::ByHand { elsewhere, .. } => format!("install it as its makers say: {elsewhere}"),
+        InstallError::NoPython { .. } | InstallError::PythonTooOld { .. } => {
+            "install uv, which brings its own Python (https://docs.astral.sh/uv/), or a newer Python".to_owned()
+        }
+        InstallError::NoVenv { .. } => {
+            "install that module (Debian and Ubuntu: apt install python3-venv), or uv (https://docs.astral.sh/uv/)"
+                .to_owned()
+        }
+        InstallError::NoSpace { .. } => "make room, or set FUSION_CONFIG_DIR to another disk".to_owned(),
+        InstallError::Failed { .. } => {
+            "is the network there? Once the cause is gone, run it again; what was downloaded is not lost".to_owned()
+        }
+        InstallError::InUse { runtime, .. } => format!("stop it first: fusion {runtime} down"),
+        InstallError::Interrupted => "run it again; what was downloaded is not lost".to_owned(),
+        _ => return None,
+    })
+}
+
+impl From<LoginError> for Failure {
+    fn from(error: LoginError) -> Self {
+        let failure = Self::of(Exit::Failed, &error);
+        match &error {
+            LoginError::NoManager { .. } | LoginError::Refused { .. } => failure.hint(
+                "without a service manager of your own, have whatever starts your programs run `fusion up`",
+            ),
+            LoginError::Foreign { path } => {
+                failure.hint(format!("move {} away, then run this again", path.display()))
+            }
+            _ => failure,
+        }
+    }
+}

@@ -1,0 +1,202 @@
+//! What may be wrong with this machine, this configuration and these runtimes: facts, without advice.
+
+use std::path::{Path, PathBuf};
+
+use crate::core::config::{Address, ConfigError};
+use crate::core::install;
+use crate::core::login::{self, Manager, Places, Session};
+use crate::core::machine::{self, Memory};
+use crate::core::models::ModelPlaces;
+use crate::core::programs::{self, Program, ProgramError, Source};
+use crate::core::runtimes::{Recipe, Runtime, Table};
+use crate::core::services::{ManagedService, ServiceError, ServiceManager, Status};
+
+/// One thing that was looked at.
+pub enum Finding {
+    /// The configuration is as it should be.
+    Configuration {
+        /// The file.
+        path: PathBuf,
+    },
+    /// The configuration has mistakes; what else was found follows its sound part.
+    BrokenConfiguration(ConfigError),
+    /// How much space there is for programs, logs or models.
+    Disk {
+        /// The directory on the disk.
+        directory: PathBuf,
+        /// Bytes that this user may still write; `None` when the system does not tell.
+        free: Option<u64>,
+    },
+    /// The machine's memory; `None` when the system does not tell.
+    Memory(Option<Memory>),
+    /// What logging out does to what was started; `None` when nobody watches over logins.
+    Logout(Option<Session>),
+    /// The program of a runtime.
+    Program {
+        /// The runtime.
+        runtime: &'static dyn Runtime,
+        /// Which it is.
+        program: Program,
+        /// Whether its version is one of those known to work; `None` when that cannot be told.
+        known: Option<bool>,
+    },
+    /// A runtime has no program.
+    NoProgram {
+        /// The runtime.
+        runtime: &'static dyn Runtime,
+        /// Why.
+        reason: ProgramError,
+        /// Whether something needs it: it is to be started by itself, or there is no other runtime.
+        needed: bool,
+    },
+    /// An installation was begun and not finished.
+    Unfinished {
+        /// The runtime.
+        runtime: &'static dyn Runtime,
+        /// What it left.
+        directory: PathBuf,
+    },
+    /// What a runtime is doing, and who has its address.
+    Service {
+        /// The runtime.
+        runtime: &'static dyn Runtime,
+        /// As `ps` shows it.
+        status: Box<Result<Status, ServiceError>>,
+        /// Whether it has a program, so that its address matters.
+        installed: bool,
+    },
+    /// A server without authentication is to be reachable from other machines.
+    Exposed {
+        /// The runtime.
+        runtime: &'static dyn Runtime,
+        /// Where it listens.
+        address: Address,
+    },
+    /// A runtime is started at login.
+    AtLogin {
+        /// The runtime.
+        runtime: &'static dyn Runtime,
+        /// The file that says so.
+        file: PathBuf,
+        /// Whether what is started there survives the user's last logout; `None` when the system does not tell.
+        lingers: Option<bool>,
+    },
+}
+
+/// What is looked at.
+pub struct Examination<'a> {
+    /// Every runtime.
+    pub table: Table,
+    /// The services, with the sound part of the configuration.
+    pub manager: &'a ServiceManager<'a>,
+    /// What is wrong with the configuration.
+    pub broken: Option<ConfigError>,
+    /// Where this user's jobs lie, if there is a home.
+    pub places: Option<Places>,
+    /// The user's name.
+    pub user: Option<String>,
+}
+
+impl Examination<'_> {
+    /// Looks at everything, the machine first, then one runtime after the other.
+    pub fn findings(mut self) -> Vec<Finding> {
+        let session = self.session();
+        let mut findings = self.machine(session);
+        let services: Vec<ManagedService<'_>> =
+            self.table.iter().map(|runtime| self.manager.service(*runtime)).collect();
+        let statuses = self.manager.status_of_all(&services);
+        let programs: Vec<_> = services.iter().map(|service| self.program(service)).collect();
+        let any = programs.iter().any(Result::is_ok);
+        for ((service, status), program) in services.iter().zip(statuses).zip(programs) {
+            findings.extend(self.runtime(service, status, program, any, session));
+        }
+        findings
+    }
+
+    fn session(&self) -> Option<Session> {
+        let name = self.user.as_deref().unwrap_or_default();
+        login::session(self.manager.environment.path.as_deref(), self.places.as_ref()?.user, name)
+    }
+
+    fn machine(&mut self, session: Option<Session>) -> Vec<Finding> {
+        let configuration = match self.broken.take() {
+            Some(error) => Finding::BrokenConfiguration(error),
+            None => Finding::Configuration { path: self.manager.paths.config_file() },
+        };
+        let mut findings = vec![configuration];
+        findings.extend(self.disks().into_iter().map(|directory| {
+            let free = machine::free_space(&directory).ok();
+            Finding::Disk { directory, free }
+        }));
+        findings.push(Finding::Memory(machine::memory()));
+        findings.push(Finding::Logout(session));
+        findings
+    }
+
+    /// Where fusion writes and where models are downloaded to; one of the two when they are on one disk.
+    fn disks(&self) -> Vec<PathBuf> {
+        let mut directories = vec![self.manager.paths.directory().to_owned()];
+        let places = ModelPlaces::discover(self.manager.environment, &std::collections::BTreeMap::new());
+        let models = places.hub_cache.filter(|models| device(models) != device(&directories[0]));
+        directories.extend(models);
+        directories
+    }
+
+    fn program(&self, service: &ManagedService<'_>) -> Result<Program, ProgramError> {
+        let ServiceManager { paths, environment, .. } = self.manager;
+        programs::find(service.runtime, &service.config.server, paths, environment.path.as_deref())
+    }
+
+    fn runtime(
+        &self,
+        service: &ManagedService<'_>,
+        status: Result<Status, ServiceError>,
+        program: Result<Program, ProgramError>,
+        any: bool,
+        session: Option<Session>,
+    ) -> Vec<Finding> {
+        let runtime = service.runtime;
+        let at_login = self.places.as_ref().and_then(|places| {
+            let manager = Manager::native();
+            login::is_enabled(manager, runtime.name(), places).then(|| manager.file(runtime.name(), places))
+        });
+        let installed = program.is_ok();
+        let mut findings = vec![match program {
+            Ok(program) => Finding::Program { runtime, known: known(runtime, &program), program },
+            Err(reason) => {
+                let configured = !matches!(reason, ProgramError::NotInstalled { .. });
+                let needed = configured || service.config.server.auto_start || at_login.is_some() || !any;
+                Finding::NoProgram { runtime, reason, needed }
+            }
+        }];
+        let unfinished = install::unfinished(&service.files.installation, runtime);
+        findings.extend(unfinished.map(|directory| Finding::Unfinished { runtime, directory }));
+        findings.push(Finding::Service { runtime, status: Box::new(status), installed });
+        let address = &service.config.server.address;
+        if !address.is_loopback() {
+            findings.push(Finding::Exposed { runtime, address: address.clone() });
+        }
+        findings.extend(at_login.map(|file| Finding::AtLogin {
+            runtime,
+            file,
+            lingers: session.and_then(|session| session.lingers),
+        }));
+        findings
+    }
+}
+
+/// What is in fusion's own installation was chosen among the known versions.
+fn known(runtime: &dyn Runtime, program: &Program) -> Option<bool> {
+    match runtime.recipe() {
+        Some(Recipe::Python(package)) if program.source != Source::Installation => {
+            program.version.as_deref().map(|version| package.knows(version))
+        }
+        _ => None,
+    }
+}
+
+/// The disk of a path, which need not exist yet.
+fn device(path: &Path) -> Option<u64> {
+    use std::os::unix::fs::MetadataExt as _;
+    path.ancestors().find_map(|ancestor| ancestor.metadata().ok()).map(|metadata| metadata.dev())
+}

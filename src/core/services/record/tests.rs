@@ -1,0 +1,338 @@
+//! Whatever is in the file, reading it is no harm; whatever fails in the middle of writing, the old record stays.
+
+use std::os::unix::fs::{PermissionsExt, symlink};
+
+use proptest::prelude::*;
+use serde_json::{Value, json};
+use tempfile::TempDir;
+
+use super::*;
+use crate::core::paths::Paths;
+use crate::core::process::Pid;
+use crate::env::Environment;
+
+fn paths(directory: &Path) -> RuntimePaths {
+    let environment = Environment { config_dir: Some(directory.to_owned()), ..Environment::default() };
+    Paths::discover(&environment).unwrap().runtime("some")
+}
+
+fn spec() -> ProcessSpec {
+    ProcessSpec {
+        program: "/usr/bin/server".into(),
+        args: vec!["--model".into(), "a \"b\" $(c)\n".into()],
+        env: vec![("TOKEN".into(), "secret".into())],
+        directory: "/".into(),
+        log: Some("/tmp/some.log".into()),
+        instance: String::new(),
+    }
+}
+
+fn address() -> Address {
+    Address { host: "127.0.0.1".to_owned(), port: 8080 }
+}
+
+fn intent() -> Record {
+    Record::intent(&spec(), InstanceId::random().unwrap(), &address(), 1_700_000_000)
+}
+
+fn complete() -> Record {
+    let pid = Pid::try_from(4242).unwrap();
+    let process = ProcessId { pid, start_time: 7, boot_id: "boot".to_owned() };
+    Record { process: Some(process), ready: true, model: Some("m".to_owned()), ..intent() }
+}
+
+fn parse(value: &Value) -> Result<Record, RecordError> {
+    Record::parse(Path::new("state.json"), value.to_string().as_bytes())
+}
+
+/// Of whatever can be read, nothing forbidden comes out.
+fn check(result: &Result<Record, RecordError>) {
+    if let Ok(Record { process: Some(process), .. }) = result {
+        assert!(process.pid.as_raw() > 1);
+    }
+}
+
+#[test]
+fn a_record_is_read_as_it_was_written() {
+    let directory = TempDir::new().unwrap();
+    let paths = paths(directory.path());
+    assert_eq!(Record::read(&paths.state).unwrap(), None);
+    for record in [intent(), complete()] {
+        record.write(&paths).unwrap();
+        assert_eq!(Record::read(&paths.state).unwrap(), Some(record.clone()));
+        let pid = std::fs::read_to_string(&paths.pid).ok();
+        assert_eq!(pid, record.process.map(|process| format!("{}\n", process.pid)));
+        for (path, mode) in [(&paths.directory, 0o700), (&paths.state, 0o600)] {
+            assert_eq!(std::fs::metadata(path).unwrap().permissions().mode() & 0o7777, mode);
+        }
+    }
+    Record::remove(&paths).unwrap();
+    assert_eq!(std::fs::read_dir(&paths.directory).unwrap().count(), 0);
+    Record::remove(&paths).unwrap();
+}
+
+#[test]
+fn an_intent_takes_the_pid_of_what_was_before_away() {
+    let directory = TempDir::new().unwrap();
+    let paths = paths(directory.path());
+    complete().write(&paths).unwrap();
+    intent().write(&paths).unwrap();
+    assert!(!paths.pid.exists());
+}
+
+#[test]
+fn secrets_are_not_kept() {
+    let text = serde_json::to_string(&complete()).unwrap();
+    assert!(!text.contains("secret"), "{text}");
+}
+
+#[test]
+fn unknown_fields_are_tolerated() {
+    let record = complete();
+    let mut value = serde_json::to_value(&record).unwrap();
+    value["later"] = json!({"anything": [1]});
+    value["process"]["later"] = json!(1);
+    assert_eq!(parse(&value).unwrap(), record);
+}
+
+#[test]
+fn a_newer_format_is_not_called_damaged() {
+    let error = parse(&json!({"format": 2, "everything": "else"})).unwrap_err();
+    assert!(matches!(error, RecordError::Newer { found: 2, .. }), "{error:?}");
+}
+
+#[test]
+fn a_forbidden_pid_damages_the_record() {
+    for pid in
+        [json!(0), json!(1), json!(-1), json!(4_294_967_295_u64), json!(2_147_483_648_u64), json!(u64::MAX)]
+    {
+        let mut value = serde_json::to_value(complete()).unwrap();
+        value["process"]["pid"] = pid.clone();
+        let error = parse(&value).unwrap_err();
+        assert!(matches!(error, RecordError::Damaged { .. }), "{pid}: {error:?}");
+    }
+    for pid in [json!("4242"), json!(42.5), json!(null), json!([4242]), json!({})] {
+        let mut value = serde_json::to_value(complete()).unwrap();
+        value["process"]["pid"] = pid.clone();
+        assert!(parse(&value).is_err(), "{pid}");
+    }
+}
+
+#[test]
+fn an_instance_id_that_is_none_damages_the_record() {
+    for id in ["", "x", "0123456789abcdef0123456789abcde", "0123456789abcdef0123456789abcdef0", "=\0"] {
+        let mut value = serde_json::to_value(complete()).unwrap();
+        value["instance"] = json!(id);
+        assert!(matches!(parse(&value), Err(RecordError::Damaged { .. })), "{id}");
+    }
+}
+
+#[test]
+fn garbage_is_an_error_that_names_the_file() {
+    let directory = TempDir::new().unwrap();
+    let path = directory.path().join("state.json");
+    let nested = "[".repeat(60_000);
+    let texts: [&[u8]; 9] = [
+        b"",
+        b"\n",
+        b"null",
+        b"[]",
+        b"{}",
+        b"4242\n",
+        b"{\"format\": \"1\"}",
+        b"\xff\xfe\x00",
+        nested.as_bytes(),
+    ];
+    for text in texts {
+        std::fs::write(&path, text).unwrap();
+        let error = Record::read(&path).unwrap_err();
+        assert!(matches!(&error, RecordError::Damaged { path: named, .. } if *named == path), "{error:?}");
+    }
+}
+
+#[test]
+fn a_truncated_record_is_damaged() {
+    let text = serde_json::to_vec_pretty(&complete()).unwrap();
+    for length in 0..text.len() {
+        let error = Record::parse(Path::new("state.json"), &text[..length]).unwrap_err();
+        assert!(matches!(error, RecordError::Damaged { .. }), "{length}: {error:?}");
+    }
+}
+
+#[test]
+fn a_record_of_10_mb_is_not_read() {
+    let directory = TempDir::new().unwrap();
+    let path = directory.path().join("state.json");
+    std::fs::write(&path, vec![b' '; 10_000_000]).unwrap();
+    let error = Record::read(&path).unwrap_err();
+    assert!(matches!(error, RecordError::File(FileError::TooLarge { limit: SIZE_LIMIT, .. })), "{error:?}");
+}
+
+#[test]
+fn a_record_that_is_no_regular_file_is_not_read() {
+    let directory = TempDir::new().unwrap();
+    let path = directory.path().join("state.json");
+    std::fs::write(directory.path().join("real"), serde_json::to_vec(&complete()).unwrap()).unwrap();
+    symlink(directory.path().join("real"), &path).unwrap();
+    let error = Record::read(&path).unwrap_err();
+    assert!(matches!(error, RecordError::File(FileError::SymbolicLink { .. })), "{error:?}");
+    std::fs::remove_file(&path).unwrap();
+    // Nobody writes to it, and nobody waits for him.
+    nix::unistd::mkfifo(&path, nix::sys::stat::Mode::S_IRWXU).unwrap();
+    let error = Record::read(&path).unwrap_err();
+    assert!(matches!(error, RecordError::File(FileError::NotAFile { .. })), "{error:?}");
+    std::fs::remove_file(&path).unwrap();
+    std::fs::create_dir(&path).unwrap();
+    let error = Record::read(&path).unwrap_err();
+    assert!(matches!(error, RecordError::File(FileError::NotAFile { .. })), "{error:?}");
+}
+
+/// One step after the other fails, each by something that is in its way.
+#[test]
+fn a_write_that_fails_at_any_step_leaves_the_old_record() {
+    for new_file in ["state.json.new", "some.pid.new"] {
+        let directory = TempDir::new().unwrap();
+        let paths = paths(directory.path());
+        let old = complete();
+        old.write(&paths).unwrap();
+        let place = paths.directory.join(new_file);
+        std::fs::create_dir_all(place.join("full")).unwrap();
+        let new = Record { ready: false, ..old.clone() };
+        assert!(matches!(new.write(&paths), Err(RecordError::File(_))), "{new_file}");
+        let found = Record::read(&paths.state).unwrap().unwrap();
+        assert!(found == old || found == new, "{new_file}: {found:?}");
+        std::fs::remove_dir_all(&place).unwrap();
+        new.write(&paths).unwrap();
+        assert_eq!(Record::read(&paths.state).unwrap(), Some(new), "{new_file}");
+    }
+}
+
+#[test]
+fn what_is_in_the_place_of_the_record_is_not_replaced_by_parts() {
+    let directory = TempDir::new().unwrap();
+    let paths = paths(directory.path());
+    std::fs::create_dir_all(paths.state.join("full")).unwrap();
+    assert!(matches!(complete().write(&paths), Err(RecordError::File(_))));
+    let left: Vec<_> =
+        std::fs::read_dir(&paths.directory).unwrap().map(|entry| entry.unwrap().path()).collect();
+    assert_eq!(left, std::slice::from_ref(&paths.state));
+}
+
+#[test]
+fn a_directory_that_cannot_be_made_is_named() {
+    let directory = TempDir::new().unwrap();
+    let paths = paths(&directory.path().join("file"));
+    std::fs::write(directory.path().join("file"), "").unwrap();
+    let error = complete().write(&paths).unwrap_err();
+    assert!(matches!(error, RecordError::File(FileError::Io { .. })), "{error:?}");
+}
+
+/// What a writer left that was killed in the middle.
+#[test]
+fn half_a_new_record_is_no_harm() {
+    let directory = TempDir::new().unwrap();
+    let paths = paths(directory.path());
+    let old = complete();
+    old.write(&paths).unwrap();
+    std::fs::write(paths.directory.join("state.json.new"), "{\"format\":").unwrap();
+    assert_eq!(Record::read(&paths.state).unwrap(), Some(old.clone()));
+    let new = Record { ready: false, ..old };
+    new.write(&paths).unwrap();
+    assert_eq!(Record::read(&paths.state).unwrap(), Some(new));
+    assert!(!paths.directory.join("state.json.new").exists());
+}
+
+#[test]
+fn a_symbolic_link_in_the_place_of_any_file_is_not_followed() {
+    let directory = TempDir::new().unwrap();
+    let paths = paths(directory.path());
+    std::fs::create_dir(&paths.directory).unwrap();
+    let precious = directory.path().join("precious");
+    std::fs::write(&precious, "mine").unwrap();
+    for name in ["state.json", "state.json.new", "some.pid", "some.pid.new"] {
+        symlink(&precious, paths.directory.join(name)).unwrap();
+    }
+    complete().write(&paths).unwrap();
+    Record::remove(&paths).unwrap();
+    assert_eq!(std::fs::read_to_string(&precious).unwrap(), "mine");
+}
+
+#[test]
+fn a_reader_sees_the_old_record_or_the_new() {
+    let directory = TempDir::new().unwrap();
+    let paths = paths(directory.path());
+    let short = complete();
+    let long = Record { model: Some("x".repeat(20_000)), ..short.clone() };
+    short.write(&paths).unwrap();
+    std::thread::scope(|scope| {
+        let writer = scope.spawn(|| {
+            for record in [&long, &short].into_iter().cycle().take(40) {
+                record.write(&paths).unwrap();
+            }
+        });
+        while !writer.is_finished() {
+            let found = Record::read(&paths.state).unwrap().unwrap();
+            assert!(found == short || found == long);
+        }
+    });
+}
+
+#[test]
+fn the_fingerprint_tells_configurations_apart() {
+    let same = fingerprint(&spec(), &address());
+    assert_eq!(same, fingerprint(&spec(), &address()));
+    // Pinned: another value would call every running server changed.
+    assert_eq!(same, "455e785c410599d5");
+    let changes: [fn(&mut ProcessSpec, &mut Address); 8] = [
+        |spec, _| spec.program = "/usr/bin/server2".into(),
+        |spec, _| spec.args.push(String::new().into()),
+        |spec, _| spec.args = vec!["--modela \"b\" $(c)\n".into()],
+        |spec, _| spec.args.swap(0, 1),
+        |spec, _| spec.env.clear(),
+        |spec, _| spec.env[0].1 = "other".into(),
+        |spec, _| {
+            let variables = std::mem::take(&mut spec.env);
+            spec.args.extend(variables.into_iter().flat_map(|(name, value)| [name, value]));
+        },
+        |_, address| address.port = 8081,
+    ];
+    for (number, change) in changes.into_iter().enumerate() {
+        let (mut spec, mut address) = (spec(), address());
+        change(&mut spec, &mut address);
+        assert_ne!(fingerprint(&spec, &address), same, "change {number}");
+    }
+    let elsewhere = ProcessSpec { log: None, instance: "other".to_owned(), ..spec() };
+    assert_eq!(fingerprint(&elsewhere, &address()), same, "what differs at every start does not count");
+}
+
+#[test]
+fn instance_ids_differ() {
+    let ids: std::collections::HashSet<String> =
+        (0..100).map(|_| InstanceId::random().unwrap().into()).collect();
+    assert_eq!(ids.len(), 100);
+    assert!(ids.iter().all(|id| id.len() == 32));
+}
+
+proptest! {
+    #[test]
+    fn no_bytes_are_fatal(bytes in proptest::collection::vec(any::<u8>(), 0..400)) {
+        check(&Record::parse(Path::new("state.json"), &bytes));
+    }
+
+    #[test]
+    fn no_change_of_a_byte_is_fatal(at: prop::sample::Index, byte: u8) {
+        let mut bytes = serde_json::to_vec(&complete()).unwrap();
+        let at = at.index(bytes.len());
+        bytes[at] = byte;
+        check(&Record::parse(Path::new("state.json"), &bytes));
+    }
+
+    #[test]
+    fn no_pid_is_fatal_and_no_forbidden_one_is_read(pid: i64) {
+        let mut value = serde_json::to_value(complete()).unwrap();
+        value["process"]["pid"] = json!(pid);
+        let result = parse(&value);
+        check(&result);
+        assert_eq!(result.is_ok(), pid > 1 && pid <= i64::from(i32::MAX));
+    }
+}

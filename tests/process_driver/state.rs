@@ -1,0 +1,68 @@
+//! The lock and the record of a runtime, where it takes more than one process to try them.
+
+use std::time::Duration;
+
+use fusion::core::config::Address;
+use fusion::core::events::Silent;
+use fusion::core::paths::{Paths, RuntimePaths};
+use fusion::core::process::unix::UnixDriver;
+use fusion::core::process::{Liveness, Pid, ProcessDriver};
+use fusion::core::services::lock::{Lock, LockError, is_held};
+use fusion::core::services::record::{InstanceId, Record};
+use fusion::env::Environment;
+
+use crate::stage::Stage;
+use crate::support::{processes, wait_until};
+
+pub(crate) fn runtime_paths(stage: &Stage) -> RuntimePaths {
+    let environment = Environment { config_dir: Some(stage.directory.clone()), ..Environment::default() };
+    Paths::discover(&environment).unwrap().runtime("some")
+}
+
+pub(crate) fn lock(stage: &Stage, limit: Duration) -> Result<Lock, LockError> {
+    Lock::acquire("some", &runtime_paths(stage), limit, &|| false, &Silent)
+}
+
+pub(crate) fn record(stage: &Stage) -> Record {
+    let address = Address { host: "127.0.0.1".to_owned(), port: 1 };
+    let spec = stage.spec("/bin/sh", &[]);
+    Record::intent(&spec, InstanceId::try_from("0".repeat(32)).unwrap(), &address, 0)
+}
+
+#[test]
+fn the_lock_of_a_holder_that_was_killed_is_free() {
+    let stage = Stage::new();
+    let mut holder = stage.actor("", "hold the lock").spawn().unwrap();
+    stage.facts("facts");
+    let error = lock(&stage, Duration::ZERO).unwrap_err();
+    let pid = Pid::try_from(i64::from(holder.id())).unwrap();
+    assert!(matches!(&error, LockError::Held { holder: Some(named), .. } if *named == pid), "{error:?}");
+    assert!(is_held(&runtime_paths(&stage)).unwrap());
+    processes::kill(pid.as_raw());
+    holder.wait().unwrap();
+    // What other tests start at this moment has this process's descriptors until it is executed.
+    wait_until("it is free", || !is_held(&runtime_paths(&stage)).unwrap());
+    lock(&stage, Duration::from_secs(10)).unwrap();
+}
+
+#[test]
+fn what_is_started_under_the_lock_does_not_hold_it() {
+    let stage = Stage::new();
+    let held = lock(&stage, Duration::from_secs(10)).unwrap();
+    let child = stage.shell("sleep 1000");
+    drop(held);
+    lock(&stage, Duration::from_secs(10)).unwrap();
+    assert_eq!(UnixDriver.liveness(child.id()).unwrap(), Liveness::Alive);
+}
+
+/// As far as a program can tell: nothing more can be written to any file.
+#[test]
+fn a_full_disk_leaves_the_old_record_and_no_half_of_a_new_one() {
+    let stage = Stage::new();
+    let paths = runtime_paths(&stage);
+    let old = record(&stage);
+    old.write(&paths).unwrap();
+    assert!(stage.act("ulimit -f 0; trap '' XFSZ", "write a record"));
+    assert_eq!(Record::read(&paths.state).unwrap(), Some(old));
+    assert_eq!(std::fs::read_dir(&paths.directory).unwrap().count(), 1);
+}
