@@ -93,6 +93,9 @@ pub struct Args {
     /// Do not start the runtime when it is not running
     #[arg(long)]
     no_up: bool,
+    /// If its program is missing when it is to be started, install that first, without asking
+    #[arg(long, conflicts_with = "no_up")]
+    install: bool,
     /// Leave standard input alone
     #[arg(long)]
     no_stdin: bool,
@@ -152,7 +155,7 @@ pub fn run(context: &Context, runtime: &'static dyn Runtime, args: &Args) -> Res
     // Nobody listens, so nothing was sent: now, and only now, it is worth looking closer.
     let outcome = match &outcome.result {
         Err(ChatError::Api(ApiError::Connect { .. })) => {
-            match server.start(&task.model.name, task.auto_up)? {
+            match server.start(&task.model.name, task.auto_up, args.install)? {
                 Some(address) => task.ask(&address)?,
                 None => outcome,
             }

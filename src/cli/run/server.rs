@@ -72,14 +72,21 @@ impl<'a> Server<'a> {
         models.is_some_and(|models| models.iter().all(|listed| listed["id"] != model))
     }
 
-    /// Has it started with `model`, and gives its address; `None` when it runs already as far as can be told.
-    pub(super) fn start(&self, model: &str, auto_up: bool) -> Result<Option<Address>, Failure> {
+    /// Has it started with `model`, and gives its address; `None` when it runs already as far as can be told. With
+    /// `install`, its program is installed first if it is missing.
+    pub(super) fn start(
+        &self,
+        model: &str,
+        auto_up: bool,
+        install: bool,
+    ) -> Result<Option<Address>, Failure> {
         if auto_up {
             let options = UpOptions { model: Some(model.to_owned()), ..UpOptions::default() };
             let up = |manager: &crate::core::services::ServiceManager<'_>| {
                 manager.up(&manager.service(self.runtime), &options)
             };
-            return Ok(Some(self.context.starting(self.config, up)?.endpoint.address));
+            let up = self.context.starting_or_installing(self.config, self.runtime, install, up)?;
+            return Ok(Some(up.endpoint.address));
         }
         let look = self.context.with_services(self.config, |manager| {
             manager.ensure_ready(&manager.service(self.runtime), false, &UpOptions::default())
