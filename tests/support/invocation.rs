@@ -19,6 +19,7 @@ pub struct Invocation {
     environment: Vec<(OsString, OsString)>,
     directory: Option<PathBuf>,
     stdin: Vec<u8>,
+    patience: Duration,
     replacements: Vec<(String, String)>,
 }
 
@@ -30,6 +31,7 @@ impl Invocation {
             environment: Vec::new(),
             directory: None,
             stdin: Vec::new(),
+            patience: PATIENCE,
             replacements,
         }
     }
@@ -55,6 +57,12 @@ impl Invocation {
         self
     }
 
+    /// How long it may take, where [`PATIENCE`] is too short.
+    pub fn patience(mut self, patience: Duration) -> Self {
+        self.patience = patience;
+        self
+    }
+
     /// For what this builder cannot say: the environment is set (and nothing else in it), the streams are not.
     pub fn into_command(self) -> Command {
         let mut command = Command::new(&self.program);
@@ -68,6 +76,7 @@ impl Invocation {
     /// Starts it, its streams piped.
     pub fn start(self) -> Running {
         let (stdin, replacements) = (self.stdin.clone(), self.replacements.clone());
+        let patience = self.patience;
         let described = format!("{} {:?}", Path::new(&self.program).display(), self.arguments);
         let mut command = self.into_command();
         command.stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::piped());
@@ -79,7 +88,7 @@ impl Invocation {
         });
         let stdout = collect(child.stdout.take().expect("a pipe"));
         let stderr = collect(child.stderr.take().expect("a pipe"));
-        Running { child, stdout, stderr, described, replacements }
+        Running { child, stdout, stderr, described, patience, replacements }
     }
 
     /// Runs it to its end.
@@ -103,6 +112,7 @@ pub struct Running {
     stdout: JoinHandle<Vec<u8>>,
     stderr: JoinHandle<Vec<u8>>,
     described: String,
+    patience: Duration,
     replacements: Vec<(String, String)>,
 }
 
@@ -122,7 +132,7 @@ impl Running {
     /// Waits for its end *and* for the end of its streams: a descendant that holds them would be a hang.
     #[track_caller]
     pub fn finish(mut self) -> Finished {
-        let deadline = Instant::now() + PATIENCE;
+        let deadline = Instant::now() + self.patience;
         let status = loop {
             if let Some(status) = self.child.try_wait().expect("a child can be waited for") {
                 break status;

@@ -35,8 +35,9 @@ pub fn main(runtime: &str, program: &str, tests: &[(&str, Test)]) -> ExitCode {
     libtest_mimic::run(&arguments, trials.collect()).exit_code()
 }
 
+/// Whether `FUSION_TEST_REQUIRE` names it.
 #[allow(clippy::disallowed_methods)] // Tests have an environment.
-fn is_required(runtime: &str) -> bool {
+pub fn is_required(runtime: &str) -> bool {
     std::env::var(REQUIRE).is_ok_and(|names| names.split(',').any(|name| name.trim() == runtime))
 }
 
