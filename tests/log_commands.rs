@@ -5,17 +5,21 @@
 mod support;
 
 use std::fs::{self, File, OpenOptions};
-use std::io::{Read, Write};
+use std::io::{BufRead, BufReader, Read, Write};
 use std::os::unix::fs::symlink;
+use std::os::unix::process::ExitStatusExt;
 use std::path::{Path, PathBuf};
-use std::process::Stdio;
+use std::process::{ExitStatus, Stdio};
+use std::sync::mpsc::Receiver;
+use std::time::{Duration, Instant};
 
 use fusion::core::logs::keeper::{self, KeeperSpec};
 use fusion::core::logs::{Limits, Reader, Start};
 use fusion::core::process::unix::UnixDriver;
 use fusion::core::process::{Child, Liveness, ProcessDriver, ProcessSpec};
 use fusion::core::services::record::InstanceId;
-use support::{MARKER, Sandbox, wait_until};
+use nix::sys::signal::Signal;
+use support::{MARKER, PATIENCE, Sandbox, wait_until};
 
 const NO_LOG: &str =
     "error: mlx has no log yet: fusion has not started it\nhint: `fusion mlx up` starts it\n";
@@ -139,6 +143,216 @@ fn a_reader_that_has_seen_enough() {
     drop(stdout);
     let ended = child.wait_with_output().unwrap();
     assert_eq!((&first, ended.status.code(), ended.stderr), (b"line 0\n", Some(0), Vec::new()));
+}
+
+/// A sandbox in which the runtime is up; what a test appends to its log is as if the runtime had printed it.
+fn running() -> Sandbox {
+    let sandbox = Sandbox::new();
+    sandbox.fusion(["mlx", "up"]).run().assert_code(0);
+    sandbox
+}
+
+fn stop(sandbox: &Sandbox) {
+    sandbox.fusion(["mlx", "down"]).run().assert_code(0);
+    sandbox.assert_nothing_runs();
+}
+
+fn print(sandbox: &Sandbox, text: &str) {
+    let mut log = OpenOptions::new().append(true).open(log_of(sandbox)).unwrap();
+    log.write_all(text.as_bytes()).unwrap();
+}
+
+/// `fusion mlx log -f`, whose output is read while it runs.
+struct Following {
+    child: std::process::Child,
+    lines: Receiver<String>,
+}
+
+impl Following {
+    fn start(sandbox: &Sandbox, arguments: &[&str]) -> Self {
+        let arguments = ["mlx", "log", "-f"].iter().chain(arguments).copied();
+        let mut command = sandbox.fusion(arguments).into_command();
+        let mut child = command.stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap();
+        let mut stdout = BufReader::new(child.stdout.take().unwrap());
+        let (sender, lines) = std::sync::mpsc::channel();
+        std::thread::spawn(move || {
+            let mut line = String::new();
+            while stdout.read_line(&mut line).is_ok_and(|length| length > 0) {
+                if sender.send(std::mem::take(&mut line)).is_err() {
+                    break;
+                }
+            }
+        });
+        Self { child, lines }
+    }
+
+    /// Follows from here on, and has begun to.
+    fn begun(sandbox: &Sandbox) -> Self {
+        print(sandbox, "begun\n");
+        let following = Self::start(sandbox, &["-n", "1"]);
+        following.expect(&["begun"]);
+        following
+    }
+
+    #[track_caller]
+    fn line(&self) -> String {
+        self.lines.recv_timeout(PATIENCE).expect("a line")
+    }
+
+    #[track_caller]
+    fn expect(&self, lines: &[&str]) {
+        for line in lines {
+            assert_eq!(self.line(), format!("{line}\n"));
+        }
+    }
+
+    fn signal(&self, signal: Signal) {
+        support::processes::send(i32::try_from(self.child.id()).unwrap(), signal);
+    }
+
+    /// Waits for its end.
+    #[track_caller]
+    fn finish(mut self) -> (ExitStatus, String, String) {
+        let deadline = Instant::now() + PATIENCE;
+        while self.child.try_wait().unwrap().is_none() {
+            assert!(Instant::now() < deadline, "it goes on");
+            std::thread::sleep(Duration::from_millis(5));
+        }
+        let rest = self.lines.iter().collect();
+        let output = self.child.wait_with_output().unwrap();
+        (output.status, rest, String::from_utf8(output.stderr).unwrap())
+    }
+}
+
+#[test]
+fn follow_until_the_runtime_ends() {
+    let sandbox = running();
+    print(&sandbox, "one\ntwo\n");
+    let following = Following::start(&sandbox, &["-n", "1"]);
+    following.expect(&["two"]);
+    print(&sandbox, "three\nfo");
+    following.expect(&["three"]);
+    print(&sandbox, "ur\n");
+    following.expect(&["four"]);
+    print(&sandbox, "last");
+    stop(&sandbox);
+    let (status, rest, stderr) = following.finish();
+    assert_eq!((status.code(), rest.as_str(), stderr.as_str()), (Some(0), "last", "mlx has ended\n"));
+}
+
+#[test]
+fn follow_shows_the_last_20_lines_first() {
+    let sandbox = running();
+    print(&sandbox, &numbered_lines(0..100));
+    let following = Following::start(&sandbox, &[]);
+    following.expect(&["line 80", "line 81"]);
+    stop(&sandbox);
+    assert_eq!(following.finish().1, numbered_lines(82..100));
+}
+
+#[test]
+fn follow_across_a_restart() {
+    let sandbox = running();
+    let following = Following::begun(&sandbox);
+    sandbox.fusion(["mlx", "restart"]).run().assert_code(0);
+    print(&sandbox, "after\n");
+    let mut lines = Vec::new();
+    while lines.last().is_none_or(|line| line != "after\n") {
+        lines.push(following.line());
+    }
+    let listening = format!("listening on 127.0.0.1:{}\n", sandbox.port("mlx"));
+    assert_eq!(lines.iter().filter(|line| **line == listening).count(), 1, "{lines:?}");
+    stop(&sandbox);
+    assert_eq!(following.finish().0.code(), Some(0));
+}
+
+#[test]
+fn follow_across_truncation() {
+    let sandbox = running();
+    let following = Following::begun(&sandbox);
+    let log = OpenOptions::new().write(true).open(log_of(&sandbox)).unwrap();
+    log.set_len(0).unwrap();
+    print(&sandbox, "after the truncation\n");
+    following.expect(&["after the truncation"]);
+    stop(&sandbox);
+    assert_eq!(following.finish().2, "the log was truncated\nmlx has ended\n");
+}
+
+#[test]
+fn follow_is_interrupted() {
+    let sandbox = running();
+    for signal in [Signal::SIGINT, Signal::SIGTERM, Signal::SIGHUP] {
+        let following = Following::begun(&sandbox);
+        following.signal(signal);
+        let (status, rest, stderr) = following.finish();
+        assert_eq!((status.signal(), rest.as_str(), stderr.as_str()), (Some(signal as i32), "", ""));
+    }
+    stop(&sandbox);
+}
+
+#[test]
+fn follow_ends_when_its_reader_does_although_nothing_is_printed() {
+    let sandbox = running();
+    let script = format!("{} mlx log -f -n 1 | head -n 1", env!("CARGO_BIN_EXE_fusion"));
+    // The shell waits for both.
+    sandbox.command("sh").arg("-c").arg(script).run().assert_code(0);
+    stop(&sandbox);
+}
+
+#[test]
+#[cfg(target_os = "linux")] // The only system that has /dev/full.
+fn a_full_disk_is_told() {
+    let sandbox = sandbox_with_log("one\n");
+    let mut command = sandbox.fusion(["mlx", "log"]).into_command();
+    let full = OpenOptions::new().write(true).open("/dev/full").unwrap();
+    let output = command.stdout(full).output().unwrap();
+    let stderr = String::from_utf8(output.stderr).unwrap();
+    assert_eq!(output.status.code(), Some(1));
+    assert!(stderr.starts_with("error: cannot write to standard output\n"), "{stderr}");
+}
+
+/// What a terminal gets.
+fn on_a_terminal(sandbox: &Sandbox, arguments: &[&str]) -> Vec<u8> {
+    let pty = nix::pty::openpty(None, None).unwrap();
+    let mut command = sandbox.fusion(arguments.iter().copied()).into_command();
+    let mut child = command.stdout(pty.slave).stderr(Stdio::piped()).spawn().unwrap();
+    // The builder holds the terminal open, too; without it the end of the output can be seen.
+    drop(command);
+    let mut shown = Vec::new();
+    // Linux tells the end by EIO, others by an end of file.
+    let _ = File::from(pty.master).read_to_end(&mut shown);
+    assert!(child.wait().unwrap().success());
+    shown
+}
+
+#[test]
+fn a_terminal_obeys_nothing_in_a_log() {
+    let hostile = "\x1b]52;c;cm0gLXJm\x07\x1b[2J\u{9b}31mred\x1b[0m\x07 10%\r20%\r\n\x1b]0;cut";
+    let sandbox = sandbox_with_log(hostile);
+    // The terminal itself makes `\r\n` of a newline.
+    assert_eq!(on_a_terminal(&sandbox, &["mlx", "log"]), b"red 10%\r\n20%\r\n");
+}
+
+#[test]
+fn a_terminal_gets_few_lines_and_the_last_one_is_completed() {
+    let sandbox = sandbox_with_log(numbered_lines(0..100) + "cut");
+    let expected = (numbered_lines(81..100) + "cut\n").replace('\n', "\r\n");
+    assert_eq!(String::from_utf8(on_a_terminal(&sandbox, &["mlx", "log"])).unwrap(), expected);
+    let expected = (numbered_lines(0..100) + "cut\n").replace('\n', "\r\n");
+    assert_eq!(String::from_utf8(on_a_terminal(&sandbox, &["mlx", "log", "-n", "all"])).unwrap(), expected);
+}
+
+#[test]
+fn the_log_deleted_while_running_is_told() {
+    let sandbox = running();
+    fs::remove_file(log_of(&sandbox)).unwrap();
+    let pid = sandbox.pid("mlx").unwrap();
+    let told = "error: [ROOT]/config/mlx/mlx.log was deleted while mlx (pid [PID]) writes to it\n\
+                hint: `fusion mlx restart` begins a new log\n";
+    sandbox.fusion(["mlx", "log"]).run().assert(1, "", told);
+    sandbox.fusion(["mlx", "log", "-f"]).run().assert(1, "", told);
+    assert!(support::processes::lives(pid));
+    stop(&sandbox);
 }
 
 /// What runs in place of a runtime, with a keeper beside it.

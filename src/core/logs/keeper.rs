@@ -9,7 +9,7 @@
 //! if that fails, warn and go on. It carries an instance id derived from the runtime's, not that id itself, so
 //! [`ProcessDriver::members`] of the runtime does not count it. Whoever stops a runtime calls [`stop`] once
 //! everything else of it is gone: a keeper that is left (also one whose start was interrupted) ends then, and
-//! never in the middle of a move. Without a `stop` it ends by itself within a second of the runtime's last process.
+//! never in the middle of a move. Without a `stop` it ends by itself soon after the runtime's last process.
 
 use std::ffi::OsString;
 use std::fs::OpenOptions;
@@ -27,7 +27,7 @@ use crate::core::process::{
 pub const SUBCOMMAND: &str = "keep-log";
 
 /// How long it sleeps while the log grows so fast that the limit is near, and while nothing happens.
-const SLEEP: (Duration, Duration) = (Duration::from_millis(10), Duration::from_secs(1));
+const SLEEP: (Duration, Duration) = (Duration::from_millis(10), Duration::from_millis(250));
 
 /// What a keeper is told.
 #[derive(Debug, Clone, PartialEq, Eq)]
