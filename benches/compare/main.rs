@@ -53,6 +53,7 @@ fn compare(quick: bool) {
 
 /// Where fusion runs, and what it is compared with.
 struct Bench {
+    program: PathBuf,
     directory: tempfile::TempDir,
     server: Server,
     curl: bool,
@@ -65,7 +66,7 @@ impl Bench {
             build(program, directory.path());
         }
         let curl = Command::new("curl").arg("--version").stdout(Stdio::null()).status().is_ok();
-        let bench = Self { directory, server: Server::start(), curl };
+        let bench = Self { program: build_fusion(), directory, server: Server::start(), curl };
         let address = bench.server.address;
         bench.configure(&format!(
             "[ollama_server]\nport = {}\n[ollama_run]\nmodel = \"one\"\n",
@@ -83,7 +84,7 @@ impl Bench {
     }
 
     fn fusion(&self, arguments: &[&str]) -> Command {
-        let mut command = Command::new(env!("CARGO_BIN_EXE_fusion"));
+        let mut command = Command::new(&self.program);
         command.args(arguments).env("FUSION_CONFIG_DIR", self.directory.path());
         command
     }
@@ -271,6 +272,15 @@ impl Managed {
 
 fn now() -> f64 {
     SystemTime::now().duration_since(UNIX_EPOCH).expect("a clock").as_secs_f64()
+}
+
+/// Builds fusion as it is shipped. Cargo has built it for this program too, at the same place, with the features
+/// that the tests need and without the optimization.
+fn build_fusion() -> PathBuf {
+    let status =
+        Command::new(env!("CARGO")).args(["build", "--quiet", "--release", "--bin", "fusion"]).status();
+    assert!(status.is_ok_and(|status| status.success()), "fusion does not compile");
+    PathBuf::from(env!("CARGO_BIN_EXE_fusion"))
 }
 
 /// Builds one of the programs that fusion is compared with.
