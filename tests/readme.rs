@@ -97,7 +97,7 @@ fn every_session_goes_as_it_is_shown() {
     let model = sandbox.model().display().to_string();
     let mut compared = 0;
     for (command, expected) in blocks("console").into_iter().flat_map(session) {
-        let actual = shell(&sandbox, command).stdout();
+        let actual = shell(&sandbox, command).assert_code(0).stdout();
         let actual = actual.replace(&model, MODEL).replace(FAKE_SENTENCE, SENTENCE);
         assert!(
             agrees(&normalized(&expected), &normalized(&actual)),
@@ -185,21 +185,28 @@ fn every_json_field_is_described() {
     let sandbox = Sandbox::new();
     let described = code_in(section("JSON"));
     let mut missing = BTreeSet::new();
-    let commands: [&[&str]; 5] = [
+    let tiny = concat!(env!("CARGO_MANIFEST_DIR"), "/tests/models/tiny");
+    let commands: [&[&str]; 8] = [
         &["mlx", "up", "--json"],
         &["mlx", "ps", "--json"],
         &["mlx", "health", "--json"],
         &["mlx", "run", "--json", "Hello"],
         &["mlx", "down", "--json"],
+        &["mlx", "show", "--json", tiny],
+        &["mlx", "models", "--json"],
+        &["doctor", "--json"],
     ];
     for command in commands {
-        let json = sandbox.fusion(command.iter().copied()).run().assert_code(0).json();
+        let json = sandbox.fusion(command.iter().copied()).run().json();
         collect_missing(&json, &described, &mut missing);
     }
     assert!(missing.is_empty(), "the page does not describe {missing:?}");
 }
 
 fn collect_missing(json: &serde_json::Value, described: &BTreeSet<&str>, missing: &mut BTreeSet<String>) {
+    for element in json.as_array().into_iter().flatten() {
+        collect_missing(element, described, missing);
+    }
     for (name, value) in json.as_object().into_iter().flatten() {
         if !described.contains(name.as_str()) {
             missing.insert(name.clone());
