@@ -2,6 +2,8 @@
 
 mod layout;
 mod splice;
+#[cfg(test)]
+mod tests;
 
 use std::fs;
 use std::path::{Path, PathBuf};
