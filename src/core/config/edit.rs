@@ -69,10 +69,8 @@ pub fn set(path: &Path, table: Table, key: &KeyPath, value: &str) -> Result<(), 
     let (spelling, expected) = key.value(table)?;
     let found = || Fault::Value { expected, found: format!("{value:?}") };
     let value = to_toml(spelling, value).ok_or_else(found).map_err(|fault| key.rejected(fault))?;
-    change(path, table, key, |text| {
-        let documented = template::documented(table, key.parts());
-        splice::set(text, key.parts(), &value, key.table_length(), documented.as_ref())
-    })
+    let documented = |path: &[String]| template::documented(table, path);
+    change(path, table, key, |text| splice::set(text, key.parts(), &value, key.table_length(), &documented))
 }
 
 /// Takes a key, a prompt or an alias out of the file, so that its default holds; false when it is not there.

@@ -83,10 +83,8 @@ impl KeyPath {
         if members.is_empty() {
             return Ok((key.kind.spelling(), key.kind.expected()));
         }
-        let spelling = key.kind.member_spelling().ok_or_else(|| {
-            let whole = dotted(&self.0[..self.0.len() - members.len()]);
-            EditError::NotInATable { key: format!("{self}: {whole}") }
-        })?;
+        let not_in_a_table = || EditError::NotInATable { key: self.to_string() };
+        let spelling = key.kind.member_spelling().ok_or_else(not_in_a_table)?;
         Ok((spelling, "a value".to_owned()))
     }
 }

@@ -6,17 +6,20 @@ use super::super::key::dotted;
 use super::super::template::Documented;
 use super::layout::{Layout, Pair};
 
+/// How the fresh file documents a key.
+pub(super) type Lines<'a> = &'a dyn Fn(&[String]) -> Option<Documented>;
+
 /// The text with `value` (TOML) at `path`; `None` when the text is no TOML, or has something else than a table where
 /// the path leads through.
 ///
 /// `header_length` is how much of the path becomes a header where no table for it exists. A new key takes the place
-/// of its line in `documented`, if its table has that.
+/// of its line in the fresh file, which `documented` tells, if its table has that line.
 pub(super) fn set(
     text: &str,
     path: &[String],
     value: &str,
     header_length: usize,
-    documented: Option<&Documented>,
+    documented: Lines<'_>,
 ) -> Option<String> {
     let layout = Layout::of(text)?;
     if !layout.has(path) {
@@ -34,11 +37,7 @@ pub(super) fn set(
 ///
 /// The line of a key that stands below its `documented` comment becomes a comment again, and so does a header with
 /// comments below it. A comment behind a value stays.
-pub(super) fn unset(
-    text: &str,
-    path: &[String],
-    documented: &dyn Fn(&[String]) -> Option<Documented>,
-) -> Option<String> {
+pub(super) fn unset(text: &str, path: &[String], documented: Lines<'_>) -> Option<String> {
     if !Layout::of(text)?.has(path) {
         return None;
     }
@@ -59,7 +58,7 @@ fn insert(
     path: &[String],
     value: &str,
     header_length: usize,
-    documented: Option<&Documented>,
+    documented: Lines<'_>,
 ) -> Option<String> {
     let text = layout.text;
     let depth = (0..path.len()).rev().find(|depth| layout.has(&path[..*depth]))?;
@@ -70,6 +69,7 @@ fn insert(
     // `[place]`
     if let Some(index) = layout.headers.iter().position(|header| header.path == place && !header.is_array) {
         let statement = format!("{} = {}", dotted(&rest[..1]), nested(&rest[1..], value));
+        let documented = documented(&path[..=depth]);
         let (range, line) = line_for(layout, index, &rest[0], &statement, documented);
         return Some(spliced(text, range, &line));
     }
@@ -115,7 +115,7 @@ fn line_for(
     header: usize,
     key: &str,
     statement: &str,
-    documented: Option<&Documented>,
+    documented: Option<Documented>,
 ) -> (Range<usize>, String) {
     let text = layout.text;
     let mut comments = layout.comment_lines(header);
@@ -152,11 +152,7 @@ fn nested(rest: &[String], value: &str) -> String {
     })
 }
 
-fn first_cut(
-    layout: &Layout<'_>,
-    path: &[String],
-    documented: &dyn Fn(&[String]) -> Option<Documented>,
-) -> Option<(Range<usize>, String)> {
+fn first_cut(layout: &Layout<'_>, path: &[String], documented: Lines<'_>) -> Option<(Range<usize>, String)> {
     let pair = layout.pairs.iter().enumerate().find(|(_, pair)| pair.path.starts_with(path));
     if let Some((index, pair)) = pair {
         return Some(match &pair.inside {

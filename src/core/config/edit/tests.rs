@@ -15,7 +15,7 @@ fn path(dotted: &str) -> Vec<String> {
 fn set(text: &str, key: &str, value: &str) -> Option<String> {
     let path = path(key);
     let table_length = if path[0] == "prompts" { 2 } else { 1 };
-    splice::set(text, &path, value, table_length, template::documented(TABLE, &path).as_ref())
+    splice::set(text, &path, value, table_length, &|path| template::documented(TABLE, path))
 }
 
 fn unset(text: &str, key: &str) -> Option<String> {
@@ -210,6 +210,7 @@ fn set_then_unset_gives_the_fresh_file_back() {
     let fresh = template::fresh(TABLE);
     for (key, value) in [
         ("ollama_server.env.A", "'x'"),
+        ("ollama_run.extra.a.b", "1"),
         ("ollama_run.seed", "7"),
         ("mlx_run.stop", "'x'"),
         ("mlx_server.command", "['x']"),
@@ -219,6 +220,7 @@ fn set_then_unset_gives_the_fresh_file_back() {
         assert_ne!(changed, fresh, "{key}");
         let whole = match key {
             "ollama_server.env.A" => "ollama_server.env",
+            "ollama_run.extra.a.b" => "ollama_run.extra",
             "prompts.review.template" => "prompts.review",
             other => other,
         };
