@@ -37,7 +37,9 @@ pub enum Finding {
         runtime: &'static dyn Runtime,
         /// Which it is.
         program: Program,
-        /// Whether its version is one of those known to work; `None` when that cannot be told.
+        /// Its version, where that can be told without running it.
+        version: Option<String>,
+        /// Whether that is one of those known to work; `None` when that cannot be told.
         known: Option<bool>,
     },
     /// A runtime has no program.
@@ -105,7 +107,7 @@ impl Examination<'_> {
         let services: Vec<ManagedService<'_>> =
             self.table.iter().map(|runtime| self.manager.service(*runtime)).collect();
         let statuses = self.manager.status_of_all(&services);
-        let programs: Vec<_> = services.iter().map(|service| self.program(service)).collect();
+        let programs: Vec<_> = services.iter().map(|service| self.manager.program(service)).collect();
         let any = programs.iter().any(Result::is_ok);
         for ((service, status), program) in services.iter().zip(statuses).zip(programs) {
             findings.extend(self.runtime(service, status, program, any, session));
@@ -142,11 +144,6 @@ impl Examination<'_> {
         directories
     }
 
-    fn program(&self, service: &ManagedService<'_>) -> Result<Program, ProgramError> {
-        let ServiceManager { paths, environment, .. } = self.manager;
-        programs::find(service.runtime, &service.config.server, paths, environment.path.as_deref())
-    }
-
     fn runtime(
         &self,
         service: &ManagedService<'_>,
@@ -162,7 +159,11 @@ impl Examination<'_> {
         });
         let installed = program.is_ok();
         let mut findings = vec![match program {
-            Ok(program) => Finding::Program { runtime, known: known(runtime, &program), program },
+            Ok(program) => {
+                let version = programs::version(runtime, &program);
+                let known = version.as_deref().and_then(|version| known(runtime, &program, version));
+                Finding::Program { runtime, program, version, known }
+            }
             Err(reason) => {
                 let configured = !matches!(reason, ProgramError::NotInstalled { .. });
                 let needed = configured || service.config.server.auto_start || at_login.is_some() || !any;
@@ -186,10 +187,10 @@ impl Examination<'_> {
 }
 
 /// What is in fusion's own installation was chosen among the known versions.
-fn known(runtime: &dyn Runtime, program: &Program) -> Option<bool> {
+fn known(runtime: &dyn Runtime, program: &Program, version: &str) -> Option<bool> {
     match runtime.recipe() {
         Some(Recipe::Python(package)) if program.source != Source::Installation => {
-            program.version.as_deref().map(|version| package.knows(version))
+            Some(package.knows(version))
         }
         _ => None,
     }

@@ -20,8 +20,6 @@ pub struct Program {
     pub args: Vec<String>,
     /// Who says that it is this one.
     pub source: Source,
-    /// Its version, where that can be told without running it.
-    pub version: Option<String>,
 }
 
 /// Who says which program it is, in the order in which they are asked.
@@ -82,13 +80,11 @@ pub fn find(
             path: installation.program(runtime.program()),
             args: Vec::new(),
             source: Source::Installation,
-            version: Some(installation.version),
         });
     }
     let path = on_path(runtime.program(), search)
         .ok_or(ProgramError::NotInstalled { runtime: runtime.name(), program: runtime.program() })?;
-    let version = version(runtime, &path);
-    Ok(Program { path, args: Vec::new(), source: Source::Path, version })
+    Ok(Program { path, args: Vec::new(), source: Source::Path })
 }
 
 /// A name without a slash is looked for on `PATH`; a relative path starts at the configuration directory.
@@ -108,8 +104,7 @@ fn configured(
         runtime: runtime.name(),
         program: program.to_owned(),
     })?;
-    let version = version(runtime, &path);
-    Ok(Program { path, args: args.to_vec(), source: Source::Configuration, version })
+    Ok(Program { path, args: args.to_vec(), source: Source::Configuration })
 }
 
 /// The first executable file called `name` in the directories of `search`. Relative directories are passed over:
@@ -126,10 +121,11 @@ pub fn is_executable(path: &Path) -> bool {
     path.is_file() && access(path, AccessFlags::X_OK).is_ok()
 }
 
-/// The version of a program that came as a Python package, from the environment in which it lies.
-fn version(runtime: &dyn Runtime, program: &Path) -> Option<String> {
+/// The version of a program that came as a Python package, from the environment in which it lies; `None` where the
+/// version cannot be told without running the program.
+pub fn version(runtime: &dyn Runtime, program: &Program) -> Option<String> {
     let Some(Recipe::Python(package)) = runtime.recipe() else { return None };
-    let program = program.canonicalize().ok()?;
+    let program = program.path.canonicalize().ok()?;
     install::package_version(program.parent()?.parent()?, package.name)
 }
 
@@ -202,10 +198,7 @@ mod tests {
 
         let installed = machine.installed();
         let found = machine.find(None).unwrap();
-        assert_eq!(
-            (found.path, found.source, found.version.as_deref()),
-            (installed, Source::Installation, Some("0.32.2"))
-        );
+        assert_eq!((found.path, found.source), (installed, Source::Installation));
 
         let own = Machine::executable(&machine.bin.join("own-server"));
         let found = machine.find(Some(&["own-server", "--fast"])).unwrap();
@@ -235,10 +228,11 @@ mod tests {
     fn the_version_of_a_python_program_on_path_is_read_beside_it() {
         let machine = Machine::new();
         machine.on_path();
-        assert_eq!(machine.find(None).unwrap().version, None);
+        let found = machine.find(None).unwrap();
+        assert_eq!(version(machine.runtime, &found), None);
         let packages = machine.bin.join("../lib/python3.12/site-packages/mlx_lm-0.31.3.dist-info");
         std::fs::create_dir_all(packages).unwrap();
-        assert_eq!(machine.find(None).unwrap().version.as_deref(), Some("0.31.3"));
+        assert_eq!(version(machine.runtime, &found).as_deref(), Some("0.31.3"));
     }
 
     #[test]

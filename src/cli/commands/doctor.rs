@@ -9,6 +9,7 @@ use crate::cli::Context;
 use crate::cli::error::{Exit, Failure, program_remedy};
 use crate::cli::reporter::who;
 use crate::cli::ui::printable;
+use crate::cli::units::bytes;
 use crate::core::config::Config;
 use crate::core::doctor::{Examination, Finding};
 use crate::core::login::Session;
@@ -117,7 +118,17 @@ fn report(finding: &Finding) -> Report {
         Finding::Disk { directory, free } => disk(directory, *free),
         Finding::Memory(memory) => self::memory(*memory),
         Finding::Logout(session) => logout(*session),
-        Finding::Program { runtime, program, known } => self::program(*runtime, program, *known).of(*runtime),
+        Finding::Program { runtime, program, version, known } => {
+            let summary = described(*runtime, program, version.as_deref());
+            let report = if *known == Some(false) {
+                let remedy =
+                    format!("fusion {} install, for a version that is known to work", runtime.name());
+                warning("program", summary, remedy)
+            } else {
+                ok("program", summary)
+            };
+            report.of(*runtime)
+        }
         Finding::NoProgram { runtime, reason, needed } => {
             let cause = std::error::Error::source(reason).map(|cause| format!(": {cause}"));
             let summary = format!("{reason}{}", cause.unwrap_or_default());
@@ -161,7 +172,7 @@ fn disk(directory: &Path, free: Option<u64>) -> Report {
     let Some(free) = free else {
         return ok("disk", format!("the system does not tell how much space {} has", directory.display()));
     };
-    let summary = format!("{} free in {}", gigabytes(free), directory.display());
+    let summary = format!("{} free in {}", bytes(free), directory.display());
     let remedy = "make room: models take from 1 to 50 GB each".to_owned();
     if free < DISK_PROBLEM {
         problem("disk", summary, remedy)
@@ -176,7 +187,7 @@ fn memory(memory: Option<Memory>) -> Report {
     let Some(Memory { total, available }) = memory else {
         return ok("memory", "the system does not tell how much memory it has".to_owned());
     };
-    let summary = format!("{} of {} memory free", gigabytes(available), gigabytes(total));
+    let summary = format!("{} of {} memory free", bytes(available), bytes(total));
     if available < MEMORY_WARNING {
         return warning("memory", summary, "fusion ps shows what the runtimes use".to_owned());
     }
@@ -198,19 +209,15 @@ fn logout(session: Option<Session>) -> Report {
     }
 }
 
-fn program(runtime: &dyn Runtime, program: &Program, known: Option<bool>) -> Report {
-    let version = program.version.as_ref().map(|version| format!(" {version}")).unwrap_or_default();
+/// Which program it is, in words.
+pub(super) fn described(runtime: &dyn Runtime, program: &Program, version: Option<&str>) -> String {
+    let version = version.map(|version| format!(" {version}")).unwrap_or_default();
     let source = match program.source {
         Source::Configuration => "named by the configuration",
         Source::Installation => "installed by fusion",
         Source::Path => "on PATH",
     };
-    let summary = format!("{}{version}, {source}: {}", runtime.program(), program.path.display());
-    if known == Some(false) {
-        let remedy = format!("fusion {} install, for a version that is known to work", runtime.name());
-        return warning("program", summary, remedy);
-    }
-    ok("program", summary)
+    format!("{}{version}, {source}: {}", runtime.program(), program.path.display())
 }
 
 fn service(runtime: &dyn Runtime, status: &Status, installed: bool) -> Report {
@@ -249,12 +256,6 @@ fn service(runtime: &dyn Runtime, status: &Status, installed: bool) -> Report {
         ),
         (State::Starting | State::Ready, _) => ok("service", format!("{state} at {address}{process}")),
     }
-}
-
-/// A size in gigabytes, as disks and memory are sold.
-#[allow(clippy::cast_precision_loss)] // One digit after the point is shown.
-fn gigabytes(bytes: u64) -> String {
-    format!("{:.1} GB", bytes as f64 / 1e9)
 }
 
 fn ok(check: &'static str, summary: String) -> Report {

@@ -7,10 +7,13 @@ use std::time::{Duration, SystemTime};
 use serde::Serialize;
 
 use crate::cli::Context;
+use crate::cli::commands::doctor::described;
 use crate::cli::error::{Exit, Failure};
 use crate::cli::reporter::who;
 use crate::cli::ui::printable;
 use crate::cli::units::{bytes, duration};
+use crate::core::config::Config;
+use crate::core::programs;
 use crate::core::runtimes::Runtime;
 use crate::core::services::{ServiceError, ServiceManager, StartedBy, State, Status};
 
@@ -111,7 +114,25 @@ fn show(
     } else {
         context.ui.result(&table(&statuses))?;
     }
+    if context.ui.verbose {
+        tell_programs(context, &config, runtimes);
+    }
     Ok(statuses)
+}
+
+/// Says which program `up` would start.
+fn tell_programs(context: &Context, config: &Config, runtimes: &[&'static dyn Runtime]) {
+    let search = context.environment.path.as_deref();
+    for runtime in runtimes {
+        let found = programs::find(*runtime, &config.runtime(*runtime).server, &context.paths, search);
+        context.ui.detail(&match found {
+            Ok(program) => {
+                let version = programs::version(*runtime, &program);
+                format!("{}: {}", runtime.name(), described(*runtime, &program, version.as_deref()))
+            }
+            Err(error) => error.to_string(),
+        });
+    }
 }
 
 /// Until a signal ends it, or the terminal is gone.

@@ -6,7 +6,7 @@ use super::record::{self, InstanceId, Record};
 use super::{ManagedService, ServiceError, ServiceManager};
 use crate::core::models::{Model, ModelPlaces, aliases};
 use crate::core::process::ProcessSpec;
-use crate::core::programs;
+use crate::core::programs::{self, Program, ProgramError};
 
 /// A start that can be made.
 pub(super) struct Plan {
@@ -27,7 +27,8 @@ impl ServiceManager<'_> {
         let instance = InstanceId::random()?;
         let configured = self.server_model(service, None);
         let model = self.server_model(service, model);
-        let mut spec = self.spec(service, model.as_ref(), &instance)?;
+        let program = self.program(service)?;
+        let mut spec = process_spec(service, &program, model.as_ref(), &instance);
         if let Some(missing) = model.as_ref().filter(|model| model.present == Some(false)) {
             return Err(missing_model(service, &missing.name, None));
         }
@@ -35,10 +36,11 @@ impl ServiceManager<'_> {
         let mut record = Record::intent(&spec, instance.clone(), address, started_at);
         if configured != model {
             // What is compared with the configuration is what the configuration said.
-            let spec = self.spec(service, configured.as_ref(), &instance)?;
+            let spec = process_spec(service, &program, configured.as_ref(), &instance);
             record.fingerprint = record::fingerprint(&spec, address);
         }
         record.model = model.map(|model| model.name);
+        record.version = programs::version(service.runtime, &program);
         spec.instance = instance.into();
         Ok(Plan { spec, record })
     }
@@ -46,7 +48,8 @@ impl ServiceManager<'_> {
     /// Whether the service would be started differently now. `None` when that cannot be told.
     pub(super) fn has_changed(&self, service: &ManagedService<'_>, record: &Record) -> Option<bool> {
         let model = self.server_model(service, None);
-        let spec = self.spec(service, model.as_ref(), &record.instance).ok()?;
+        let program = self.program(service).ok()?;
+        let spec = process_spec(service, &program, model.as_ref(), &record.instance);
         Some(record::fingerprint(&spec, &service.config.server.address) != record.fingerprint)
     }
 
@@ -58,29 +61,33 @@ impl ServiceManager<'_> {
         Some(aliases::resolve(service.runtime, self.config, asked.unwrap_or(configured), &places))
     }
 
-    fn spec(
-        &self,
-        service: &ManagedService<'_>,
-        model: Option<&Model>,
-        instance: &InstanceId,
-    ) -> Result<ProcessSpec, ServiceError> {
-        let server = &service.config.server;
+    /// The program that would be started now.
+    pub fn program(&self, service: &ManagedService<'_>) -> Result<Program, ProgramError> {
         let search = self.environment.path.as_deref();
-        let program = programs::find(service.runtime, server, self.paths, search)?;
-        let launch = service.runtime.launch(server, model);
-        let own = service.runtime.program_args().iter().map(ToString::to_string);
-        let leading = if server.command.is_some() { program.args } else { own.collect() };
-        let words = leading.into_iter().chain(launch.args).chain(server.args.iter().cloned());
-        let configured = server.env.iter().map(|(name, value)| (name.clone(), value.clone()));
-        let env = launch.env.into_iter().chain(configured);
-        Ok(ProcessSpec {
-            program: program.path,
-            args: words.map(OsString::from).collect(),
-            env: env.map(|(name, value)| (name.into(), value.into())).collect(),
-            directory: service.files.directory.clone(),
-            log: Some(service.files.log.clone()),
-            instance: instance.as_str().to_owned(),
-        })
+        programs::find(service.runtime, &service.config.server, self.paths, search)
+    }
+}
+
+fn process_spec(
+    service: &ManagedService<'_>,
+    program: &Program,
+    model: Option<&Model>,
+    instance: &InstanceId,
+) -> ProcessSpec {
+    let server = &service.config.server;
+    let launch = service.runtime.launch(server, model);
+    let own = service.runtime.program_args().iter().map(ToString::to_string);
+    let leading = if server.command.is_some() { program.args.clone() } else { own.collect() };
+    let words = leading.into_iter().chain(launch.args).chain(server.args.iter().cloned());
+    let configured = server.env.iter().map(|(name, value)| (name.clone(), value.clone()));
+    let env = launch.env.into_iter().chain(configured);
+    ProcessSpec {
+        program: program.path.clone(),
+        args: words.map(OsString::from).collect(),
+        env: env.map(|(name, value)| (name.into(), value.into())).collect(),
+        directory: service.files.directory.clone(),
+        log: Some(service.files.log.clone()),
+        instance: instance.as_str().to_owned(),
     }
 }
 
