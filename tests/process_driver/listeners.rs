@@ -52,20 +52,6 @@ fn two_programs_at_one_port_on_127_0_0_1_and_on_1_are_told_apart() {
 }
 
 #[test]
-fn the_very_address_wins_over_a_wildcard() {
-    let stage = Stage::new();
-    let port = Port::free();
-    let child = stage.fake(&[], &port);
-    let Ok(_stranger) = TcpListener::bind(("::", port.number())) else {
-        // Only where IPv6 is switched off, or as good as.
-        return not_run("a wildcard beside an address", "the system lets nobody have both");
-    };
-    let ours = Listener::Ours { pid: child.id().pid };
-    assert_eq!(stage.listener("127.0.0.1", &port, Some(child.id())), ours);
-    assert!(matches!(stage.listener("::1", &port, Some(child.id())), Listener::Other { .. }));
-}
-
-#[test]
 fn a_host_that_does_not_exist_is_named() {
     let address = Address { host: "no-such-host.invalid".to_owned(), port: 1 };
     let error = UnixDriver.listener(&address, None).unwrap_err();

@@ -82,8 +82,9 @@ fn children_without_an_environment_are_found_by_session_and_by_descent() {
     let script = format!("(env -i sleep 1000 &) ; env -i {fake} ollama child child-session-leader & wait");
     let child = stage.shell(&script);
     wait_until("all are there", || stage.members(Some(child.id())).len() == 3);
+    // The shell has one, which macOS hides as it does for all of its own programs.
     wait_until("both have no environment", || {
-        processes::with_variable("FUSION_INSTANCE", &stage.instance).len() == 1
+        processes::with_variable("FUSION_INSTANCE", &stage.instance).len() <= 1
     });
     assert_eq!(stage.members(Some(child.id())).len(), 3);
     kill_all(&stage, Some(child.id()));
@@ -109,9 +110,12 @@ fn a_server_that_daemonizes_itself_is_found_by_its_instance() {
 #[test]
 fn the_session_of_a_dead_leader_is_known_by_one_that_has_the_instance_id() {
     let stage = Stage::new();
-    let child = &mut stage.shell("sleep 1000 & env -i sleep 1000 & sleep 0.2");
+    let script = format!("{} ollama child & env -i sleep 1000 & exit 0", fake_runtime());
+    let mut child = stage.shell(&script);
     ended(child.as_mut());
-    assert_eq!(processes::with_variable("FUSION_INSTANCE", &stage.instance).len(), 1);
-    assert_eq!(stage.members(Some(child.id())).len(), 2);
+    wait_until("one of two has an environment", || {
+        stage.members(Some(child.id())).len() == 2
+            && processes::with_variable("FUSION_INSTANCE", &stage.instance).len() == 1
+    });
     kill_all(&stage, Some(child.id()));
 }

@@ -101,12 +101,19 @@ pub(super) struct Known<'a> {
     instance: Instance<'a>,
     /// The leader is still that very process, or its zombie.
     leads: bool,
+    /// No member has started before the leader; `None` when the machine was booted since, and all are gone.
+    since: Option<u64>,
 }
 
 impl<'a> Known<'a> {
     pub(super) fn of(inspect: &dyn Inspect, instance: Instance<'a>) -> Result<Self, ProcessError> {
         let leads = instance.leader.map_or(Ok(false), |leader| is_same(inspect, leader))?;
-        Ok(Self { instance, leads })
+        let boot_id = inspect.boot_id()?;
+        let since = match instance.leader {
+            Some(leader) => (leader.boot_id == boot_id).then_some(leader.start_time),
+            None => Some(0),
+        };
+        Ok(Self { instance, leads, since })
     }
 
     /// The leader's PID, while it is that very process or its zombie.
@@ -122,8 +129,9 @@ impl<'a> Known<'a> {
     /// The processes of the instance among `everyone`, zombies included: those with its id in their environment,
     /// the leader, and whatever descends from a member or is in a session that a member leads.
     pub(super) fn members<'p>(&self, inspect: &dyn Inspect, everyone: &'p [Process]) -> Vec<&'p Process> {
+        let Some(since) = self.since else { return Vec::new() };
         let own = std::process::id().cast_signed();
-        let others = || everyone.iter().filter(|process| process.pid != own);
+        let others = || everyone.iter().filter(|process| process.pid != own && process.start_time >= since);
         let has_id =
             |process: &&Process| !process.zombie && inspect.has_instance(process.pid, self.instance.id);
         let named: Vec<&Process> = others().filter(has_id).collect();

@@ -250,6 +250,9 @@ fn refuse_ourselves(pid: Pid) -> Result<(), ProcessError> {
 }
 
 /// Sends to `target`, a PID or the negative number of a group; one that is gone is no error.
+///
+/// The caller has just seen who has the number. Between that and the signal, the kernel would have to give out all
+/// other PIDs before it gives out this one again.
 fn send(pid: Pid, target: i32, signal: StopSignal) -> Result<(), ProcessError> {
     let target = unistd::Pid::from_raw(target);
     let signals: &[Signal] = match signal {

@@ -138,3 +138,63 @@ fn answering_at(sockets: &[Socket], target: IpAddr) -> Vec<&Socket> {
 fn serves_v4(socket: &Socket) -> bool {
     socket.address.to_canonical().is_ipv4() || (socket.address.is_unspecified() && !socket.only_v6)
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const NONE: [u64; 0] = [];
+
+    /// The numbers of the sockets that answer at `target`, where those of `sockets` listen.
+    fn at(sockets: &[&str], target: &str) -> Vec<u64> {
+        let read = |(index, text): (usize, &&str)| {
+            let (address, only_v6) =
+                text.strip_suffix(" only").map_or((*text, false), |address| (address, true));
+            Socket { address: address.parse().unwrap(), only_v6, id: index as u64 }
+        };
+        let sockets: Vec<Socket> = sockets.iter().enumerate().map(read).collect();
+        let mut found: Vec<u64> = answering(&sockets, &[target.parse().unwrap()]).into_iter().collect();
+        found.sort_unstable();
+        found
+    }
+
+    #[test]
+    fn the_very_address_wins_over_a_wildcard() {
+        assert_eq!(at(&["0.0.0.0", "127.0.0.1", "::"], "127.0.0.1"), [1]);
+        assert_eq!(at(&["0.0.0.0", "127.0.0.1", "::"], "127.0.0.2"), [0]);
+        assert_eq!(at(&["0.0.0.0", "::", "::1"], "::1"), [2]);
+        assert_eq!(at(&["0.0.0.0", "::", "::1"], "::2"), [1]);
+    }
+
+    #[test]
+    fn a_wildcard_of_ipv6_serves_ipv4_unless_it_says_otherwise() {
+        assert_eq!(at(&["::"], "127.0.0.1"), [0]);
+        assert_eq!(at(&[":: only"], "127.0.0.1"), NONE);
+        assert_eq!(at(&[":: only"], "::1"), [0]);
+        assert_eq!(at(&["0.0.0.0"], "::1"), NONE);
+        assert_eq!(at(&["0.0.0.0", "::"], "127.0.0.1"), [0]);
+    }
+
+    #[test]
+    fn an_ipv4_address_may_be_written_as_ipv6() {
+        assert_eq!(at(&["::ffff:127.0.0.1"], "127.0.0.1"), [0]);
+        assert_eq!(at(&["127.0.0.1"], "::ffff:127.0.0.1"), [0]);
+    }
+
+    #[test]
+    fn another_address_does_not_answer() {
+        assert_eq!(at(&["127.0.0.1", "::1"], "127.0.0.2"), NONE);
+        assert_eq!(at(&[], "127.0.0.1"), NONE);
+    }
+
+    #[test]
+    fn a_wildcard_collides_with_every_address_of_its_family() {
+        assert_eq!(at(&["127.0.0.1", "::1", ":: only", "::"], "0.0.0.0"), [0, 3]);
+        assert_eq!(at(&["127.0.0.1", "::1", ":: only", "::"], "::"), [0, 1, 2, 3]);
+    }
+
+    #[test]
+    fn several_sockets_may_share_an_address() {
+        assert_eq!(at(&["127.0.0.1", "127.0.0.1"], "127.0.0.1"), [0, 1]);
+    }
+}
