@@ -102,7 +102,17 @@ fn show(
     let look = || {
         context.with_services(&config, |manager: &ServiceManager<'_>| {
             let services: Vec<_> = runtimes.iter().map(|runtime| manager.service(*runtime)).collect();
-            manager.status_of_all(&services).into_iter().collect::<Result<Vec<_>, _>>()
+            let (seen, failed): (Vec<_>, Vec<_>) =
+                manager.status_of_all(&services).into_iter().partition(Result::is_ok);
+            let seen: Vec<Status> = seen.into_iter().flatten().collect();
+            match failed.into_iter().find_map(Result::err) {
+                Some(error) if seen.is_empty() => Err(error),
+                Some(error) => {
+                    context.ui.failure(&error.into());
+                    Ok(seen)
+                }
+                None => Ok(seen),
+            }
         })
     };
     if how.watch {

@@ -5,7 +5,7 @@ use crate::cli::reporter::who;
 use crate::core::process::ProcessError;
 use crate::core::services::lock::LockError;
 use crate::core::services::record::RecordError;
-use crate::core::services::{Failed, ServiceError};
+use crate::core::services::{Failed, ServiceError, State};
 
 impl From<ServiceError> for Failure {
     fn from(error: ServiceError) -> Self {
@@ -76,6 +76,9 @@ fn hint(error: &ServiceError) -> Option<String> {
         }
         ServiceError::CannotGenerate { runtime, .. } => format!("its log: fusion {runtime} log"),
         ServiceError::NotOurs { .. } => "end it the way it was started".to_owned(),
+        ServiceError::NotRunning { runtime, state: State::Starting } => {
+            format!("wait until it is ready: fusion {runtime} up")
+        }
         ServiceError::NotRunning { runtime, .. } => format!("start it: fusion {runtime} up"),
         ServiceError::Undead { .. } => {
             "the kernel does not let go of them, most often because of a device or a network disk; try again later"

@@ -3,7 +3,7 @@
 use std::net::{TcpListener, ToSocketAddrs as _};
 use std::time::{Duration, Instant};
 
-use super::observe::Past;
+use super::observe::{Locked, Past};
 use super::record::Record;
 use super::up::{Up, UpOptions};
 use super::{ManagedService, ServiceError, ServiceManager, State};
@@ -89,7 +89,7 @@ impl ServiceManager<'_> {
     fn settled_past(&self, service: &ManagedService<'_>) -> Result<Past, ServiceError> {
         let begin = Instant::now();
         loop {
-            let past = self.past(service)?;
+            let past = self.past(service, Locked::Yes)?;
             let is_intent = past.record.as_ref().is_some_and(|record| record.process.is_none());
             if !is_intent || past.process.is_some() || begin.elapsed() >= SETTLING {
                 return Ok(past);
@@ -101,7 +101,7 @@ impl ServiceManager<'_> {
     /// There is nothing of fusion's to end; but if a runtime answers that somebody else started, then saying that it
     /// is down would be a lie.
     fn respect_strangers(&self, service: &ManagedService<'_>) -> Result<(), ServiceError> {
-        let observed = self.observe(service, Duration::from_secs(2))?;
+        let observed = self.observe(service, Duration::from_secs(2), Locked::Yes)?;
         match observed.state {
             State::External | State::Unhealthy => Err(ServiceError::NotOurs {
                 runtime: service.runtime.name(),
@@ -211,11 +211,10 @@ impl ServiceManager<'_> {
         self.signal_each(&outside, signal)
     }
 
+    /// One that may not be signalled does not keep the others from it.
     fn signal_each(&self, processes: &[ProcessId], signal: StopSignal) -> Result<(), ServiceError> {
-        for process in processes {
-            self.driver.signal(process, signal)?;
-        }
-        Ok(())
+        let results: Vec<_> = processes.iter().map(|process| self.driver.signal(process, signal)).collect();
+        Ok(results.into_iter().collect::<Result<(), _>>()?)
     }
 
     /// Waits until the address can be listened at again. Somebody else may have been waiting for it, too.

@@ -105,7 +105,7 @@ pub enum ServiceError {
         listener: Listener,
     },
     /// It does not run, and was not to be started.
-    #[error("{runtime} is not running")]
+    #[error("{runtime} is {}", if *state == State::Starting { "still starting" } else { "not running" })]
     NotRunning {
         /// The runtime.
         runtime: &'static str,
@@ -150,8 +150,8 @@ pub enum Why {
     Died {
         /// How, if it was a child of this command.
         ending: Option<Ending>,
-        /// How long it lived.
-        after: Duration,
+        /// How long it lived, if this command started it.
+        after: Option<Duration>,
         /// Why, as its log tells.
         cause: Option<String>,
     },
@@ -175,7 +175,9 @@ impl std::fmt::Display for Failed {
         match &self.why {
             Why::Died { ending, after, cause } => {
                 write!(formatter, "{runtime} (process {pid}) {}", ended(*ending))?;
-                write!(formatter, " {:.1} s after its start", after.as_secs_f64())?;
+                if let Some(after) = after {
+                    write!(formatter, " {:.1} s after its start", after.as_secs_f64())?;
+                }
                 cause.as_ref().map_or(Ok(()), |cause| write!(formatter, ": {cause}"))
             }
             Why::TimedOut { limit, last } => {

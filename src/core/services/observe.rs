@@ -59,14 +59,22 @@ impl Past {
     }
 }
 
+/// Whether the caller holds the runtime's lock: then nobody else is about to change anything.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Locked {
+    Yes,
+    No,
+}
+
 impl ServiceManager<'_> {
     /// Looks at a service. Each request may take as long as `limit`.
     pub(super) fn observe(
         &self,
         service: &ManagedService<'_>,
         limit: Duration,
+        locked: Locked,
     ) -> Result<Observed, ServiceError> {
-        let past = self.past(service)?;
+        let past = self.past(service, locked)?;
         let recorded = past.recorded();
         let alive = past.record.as_ref().filter(|_| recorded == Recorded::Alive);
         let address = alive.map_or(&service.config.server.address, |record| &record.address).clone();
@@ -94,7 +102,7 @@ impl ServiceManager<'_> {
     }
 
     /// Reads the record, and asks the kernel what became of it. Writes nothing.
-    pub(super) fn past(&self, service: &ManagedService<'_>) -> Result<Past, ServiceError> {
+    pub(super) fn past(&self, service: &ManagedService<'_>, locked: Locked) -> Result<Past, ServiceError> {
         let record = match Record::read(&service.files.state) {
             Ok(Some(record)) => record,
             Ok(None) => return Ok(Past::nothing()),
@@ -114,7 +122,10 @@ impl ServiceManager<'_> {
         let process = members.into_iter().min_by_key(|member| member.start_time);
         Ok(Past {
             orphaned: record.process.is_some() && process.is_some(),
-            in_the_making: record.process.is_none() && process.is_none() && lock::is_held(&service.files)?,
+            in_the_making: record.process.is_none()
+                && process.is_none()
+                && locked == Locked::No
+                && lock::is_held(&service.files)?,
             process,
             record: Some(record),
         })

@@ -3,7 +3,7 @@
 use std::path::PathBuf;
 use std::time::{Duration, SystemTime};
 
-use super::observe::Observed;
+use super::observe::{Locked, Observed};
 use super::ready::Sight;
 use super::{ManagedService, ServiceError, ServiceManager, StartedBy, State};
 use crate::core::api::Client;
@@ -74,7 +74,7 @@ impl ServiceManager<'_> {
 
     /// Looks at one service.
     pub fn status(&self, service: &ManagedService<'_>) -> Result<Status, ServiceError> {
-        let observed = self.observe(service, LIMIT)?;
+        let observed = self.observe(service, LIMIT, Locked::No)?;
         let facts = facts(service, &observed);
         let Observed { past, address, sight, listener, state } = observed;
         let runs = !matches!(state, State::Stopped | State::Exited);

@@ -4,7 +4,7 @@ use std::net::{TcpListener, ToSocketAddrs as _};
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
 use super::launch::Plan;
-use super::observe::Observed;
+use super::observe::{Locked, Observed};
 use super::ready::{self, Depth, Sight};
 use super::record::Record;
 use super::wait::{Begun, Tracked};
@@ -105,7 +105,7 @@ impl ServiceManager<'_> {
         if auto_up {
             return Ok(self.up(service, options)?.endpoint);
         }
-        let observed = self.observe(service, LOOK_LIMIT)?;
+        let observed = self.observe(service, LOOK_LIMIT, Locked::No)?;
         match (observed.state, &observed.past.record, &observed.past.process) {
             (State::Ready, Some(record), Some(process)) => Ok(endpoint(record, process.pid)),
             (State::External, ..) => Ok(external(&observed)),
@@ -133,7 +133,7 @@ impl ServiceManager<'_> {
         service: &ManagedService<'_>,
         options: &UpOptions,
     ) -> Result<Next, ServiceError> {
-        let observed = self.observe(service, LOOK_LIMIT)?;
+        let observed = self.observe(service, LOOK_LIMIT, Locked::Yes)?;
         self.warn_of_exposure(service, &observed.address);
         let Observed { past, state, .. } = &observed;
         match (state, &past.record, &past.process) {
@@ -277,19 +277,24 @@ impl ServiceManager<'_> {
     fn try_to_listen(&self, service: &ManagedService<'_>) -> Result<(), ServiceError> {
         let address = &service.config.server.address;
         let (runtime, address) = (service.runtime.name(), address.clone());
-        let candidates = (address.host.as_str(), address.port).to_socket_addrs();
-        let refused = match candidates {
-            Err(source) => Some(source),
-            Ok(mut candidates) => candidates.find_map(|candidate| TcpListener::bind(candidate).err()),
+        let candidates = match (address.host.as_str(), address.port).to_socket_addrs() {
+            Ok(candidates) => candidates,
+            Err(source) => return Err(ServiceError::AddressUnusable { runtime, address, source }),
         };
-        match refused {
-            None => Ok(()),
-            Some(error) if error.kind() == std::io::ErrorKind::AddrInUse => {
+        let attempts: Vec<_> = candidates.map(|candidate| TcpListener::bind(candidate).err()).collect();
+        let is_possible = attempts.iter().any(Option::is_none);
+        for error in attempts.into_iter().flatten() {
+            if error.kind() == std::io::ErrorKind::AddrInUse {
                 let listener = self.driver.listener(&address, None).unwrap_or(Listener::Nobody);
-                Err(ServiceError::AddressTaken { runtime, address, listener, said: error.to_string() })
+                let said = error.to_string();
+                return Err(ServiceError::AddressTaken { runtime, address, listener, said });
             }
-            Some(source) => Err(ServiceError::AddressUnusable { runtime, address, source }),
+            // `localhost` is often two addresses, one of which the machine does not have.
+            if !is_possible {
+                return Err(ServiceError::AddressUnusable { runtime, address, source: error });
+            }
         }
+        Ok(())
     }
 }
 

@@ -23,6 +23,9 @@ const TICK: Duration = Duration::from_millis(10);
 /// How often the observer is told that the wait goes on.
 const REPORT: Duration = Duration::from_secs(1);
 
+/// How long the kernel may take to end a process that has begun to end.
+const ENDING: Duration = Duration::from_millis(50);
+
 /// How often it is asked who listens while the wrong answers come.
 const SUSPICION: Duration = Duration::from_millis(500);
 
@@ -51,6 +54,16 @@ enum Unready {
     Broken(String),
     ModelMissing(String),
     Usurped { listener: Listener, said: String },
+}
+
+/// Who answers at the address.
+enum Answerer {
+    /// The instance, or it cannot be told.
+    Ours,
+    /// Nobody any more.
+    Nobody,
+    /// Somebody else.
+    Other(Listener),
 }
 
 impl Begun {
@@ -110,7 +123,7 @@ impl ServiceManager<'_> {
         let runtime = service.runtime;
         let model = begun.record.model.clone().filter(|_| runtime.ready_needs_generation());
         let watch = Watch::begin(runtime, begun.record.address.clone(), model, deadline);
-        let (mut reported, mut suspected) = (since, None::<Instant>);
+        let (mut reported, mut asked) = (since, None::<Instant>);
         let mut last = "it does not accept connections yet".to_owned();
         loop {
             if let Some(ending) = self.ended(begun)? {
@@ -131,26 +144,17 @@ impl ServiceManager<'_> {
             let tick = if now - since < Duration::from_millis(500) { FIRST_TICK } else { TICK };
             let Some(sight) = watch.next(tick) else { continue };
             last = sight.words();
-            match sight {
-                Sight::NoConnection(_) => continue,
-                // A process that has just died may still have been the one that answered.
-                Sight::Ready(_) if self.ended(begun)?.is_some() => continue,
-                _ => {}
+            if matches!(sight, Sight::NoConnection(_)) {
+                continue;
             }
             let is_final = matches!(sight, Sight::Ready(_) | Sight::Broken(_) | Sight::ModelMissing(_));
-            if is_final || suspected.is_none_or(|then| now - then >= SUSPICION) {
-                suspected = Some(now);
-                let instance = begun.record.as_instance();
-                match self.driver.listener(&begun.record.address, Some(instance)) {
-                    Ok(listener @ (Listener::Other { .. } | Listener::Hidden)) => {
+            if is_final || asked.is_none_or(|then| now - then >= SUSPICION) {
+                asked = Some(now);
+                match self.answerer(begun)? {
+                    Answerer::Ours => {}
+                    Answerer::Nobody => continue,
+                    Answerer::Other(listener) => {
                         return Ok(Err(Unready::Usurped { listener, said: last }));
-                    }
-                    // It has just stopped listening: the next look will tell.
-                    Ok(Listener::Nobody) => continue,
-                    Ok(Listener::Ours { .. }) => {}
-                    Err(error) => {
-                        let words = format!("it cannot be told who answers at the address: {error}");
-                        self.events.event(&Event::Warning(&words));
                     }
                 }
             }
@@ -160,6 +164,34 @@ impl ServiceManager<'_> {
                 Sight::ModelMissing(said) => return Ok(Err(Unready::ModelMissing(said))),
                 _ => {}
             }
+        }
+    }
+
+    /// Whose answer that was: one of ours counts only if ours still lives.
+    fn answerer(&self, begun: &mut Begun) -> Result<Answerer, ServiceError> {
+        let mut second_look = false;
+        loop {
+            let listener = self.driver.listener(&begun.record.address, Some(begun.record.as_instance()));
+            if self.ended(begun)?.is_some() {
+                return Ok(Answerer::Nobody);
+            }
+            return Ok(match listener {
+                Ok(Listener::Ours { .. }) => Answerer::Ours,
+                // It has just stopped listening: the next look will tell.
+                Ok(Listener::Nobody) => Answerer::Nobody,
+                // The sockets of a process that is just ending belong to nobody that can be seen.
+                Ok(Listener::Hidden) if !second_look => {
+                    second_look = true;
+                    std::thread::sleep(ENDING);
+                    continue;
+                }
+                Ok(listener) => Answerer::Other(listener),
+                Err(error) => {
+                    let words = format!("it cannot be told who answers at the address: {error}");
+                    self.events.event(&Event::Warning(&words));
+                    Answerer::Ours
+                }
+            });
         }
     }
 
@@ -198,11 +230,8 @@ impl ServiceManager<'_> {
         begun: &Begun,
         facts: ServerFacts,
     ) -> Result<(), ServiceError> {
-        if begun.record.ready && matches!(begun.process, Tracked::Strangers(_)) && begun.found.is_some() {
-            let recorded = begun.record.process.as_ref();
-            if recorded == Some(&begun.leader()) {
-                return Ok(());
-            }
+        if begun.record.ready && begun.record.process.as_ref() == Some(&begun.leader()) {
+            return Ok(());
         }
         let _lock = self.lock(service, service.config.server.stop_timeout)?;
         match Record::read(&service.files.state)? {
@@ -243,27 +272,43 @@ impl ServiceManager<'_> {
             }
             Unready::TimedOut { last } => Why::TimedOut { limit: begun.patience, last },
             Unready::Broken(said) => Why::Broken { said },
+            Unready::Died(_) if self.was_stopped(service, &begun.record) => {
+                return ServiceError::StoppedMeanwhile { runtime };
+            }
             Unready::Died(ending) => {
                 let cause = service.runtime.explain_exit(&tail);
                 // The address was free before the start: somebody was quicker.
                 match self.driver.listener(&address, Some(begun.record.as_instance())) {
-                    Ok(listener @ (Listener::Other { .. } | Listener::Hidden)) => {
+                    Ok(listener @ Listener::Other { .. }) => {
                         let said = cause.unwrap_or_else(|| "somebody else listens there now".to_owned());
                         return ServiceError::AddressTaken { runtime, address, listener, said };
                     }
-                    _ => Why::Died { ending, after, cause },
+                    _ => Why::Died { ending, after: begun.found.is_none().then_some(after), cause },
                 }
             }
         };
         ServiceError::Failed(Box::new(Failed { runtime, pid, why, tail, log }))
     }
 
-    /// Ends what this command had started and now gives up, and forgets it.
+    /// Whether another command ended the instance: that holds the lock until it has removed the record.
+    fn was_stopped(&self, service: &ManagedService<'_>, record: &Record) -> bool {
+        let _lock = self.lock(service, service.config.server.stop_timeout);
+        match Record::read(&service.files.state) {
+            Ok(now) => now.is_none_or(|now| now.instance != record.instance),
+            Err(_) => false,
+        }
+    }
+
+    /// Ends what this command had started and now gives up, and forgets it. Its own instance it may end even when
+    /// the lock cannot be had; then the record stays for whoever has the lock.
     fn abandon(&self, service: &ManagedService<'_>, record: &Record) -> Result<(), ServiceError> {
-        // An interrupted command must not wait for the lock either: its own instance it may end in any case.
-        let impatient = ServiceManager { interrupted: &|| None, ..*self };
-        let _lock = impatient.lock(service, service.config.server.stop_timeout)?;
-        self.abandon_locked(service, record)
+        let grace = service.config.server.stop_timeout;
+        // The interruption is why this is done; it must not keep it from being done.
+        let undisturbed = ServiceManager { interrupted: &|| None, ..*self };
+        match undisturbed.lock(service, grace) {
+            Ok(_lock) => self.abandon_locked(service, record),
+            Err(_) => self.end(service, record, grace, false).map(|_| ()),
+        }
     }
 
     /// The same, for a caller that holds the lock.
