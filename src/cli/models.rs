@@ -7,12 +7,12 @@ use crate::cli::error::{Exit, Failure};
 use crate::cli::progress::Progress;
 use crate::core::config::{Address, Config};
 use crate::core::models::aliases;
-use crate::core::models::catalogue::{Catalogue, ModelError, Site};
+use crate::core::models::catalogue::{Catalogue, KeepAlive, ModelError, Site};
 use crate::core::models::{Model, ModelPlaces};
 use crate::core::process::signals;
 use crate::core::programs;
 use crate::core::runtimes::Runtime;
-use crate::core::services::{State, Status, UpOptions};
+use crate::core::services::{Endpoint, ServiceManager, StartedBy, State, Status, UpOptions};
 
 /// One runtime's models, and what a command about them needs.
 pub struct Models<'a> {
@@ -66,7 +66,7 @@ impl<'a> Models<'a> {
         work: impl FnOnce(&dyn Catalogue, &Site<'_>) -> Result<T, ModelError>,
     ) -> Result<Result<T, ModelError>, Failure> {
         let address = if self.needs_server() {
-            self.address(auto_up, None)?
+            self.endpoint(auto_up, None)?.address
         } else {
             self.config.runtime(self.runtime).server.address.clone()
         };
@@ -96,13 +96,43 @@ impl<'a> Models<'a> {
 
     /// Where the server answers; it is started first where `auto_up` and the configuration allow it, with `model` if
     /// it serves one.
-    pub fn address(&self, auto_up: bool, model: Option<String>) -> Result<Address, Failure> {
+    pub fn endpoint(&self, auto_up: bool, model: Option<String>) -> Result<Endpoint, Failure> {
         let auto_up = auto_up && self.config.runtime(self.runtime).run.auto_up;
         let options = UpOptions { model, ..UpOptions::default() };
-        let endpoint = self.context.starting(self.config, |manager| {
+        self.context.starting(self.config, |manager| {
             manager.ensure_ready(&manager.service(self.runtime), auto_up, &options)
-        })?;
-        Ok(endpoint.address)
+        })
+    }
+
+    /// Has the server at `endpoint` load the model, which is downloaded first if it is missing.
+    pub fn have_loaded(&self, model: &Named<'_>, endpoint: Endpoint) -> Result<Endpoint, Failure> {
+        match self.work_at(&endpoint.address, |catalogue, site| catalogue.check(site, &model.name)) {
+            Ok(()) => {}
+            Err(ModelError::NotHere { .. } | ModelError::Incomplete { .. }) => self.fetch(model, false)?,
+            Err(error) => return Err(self.failure(model, &error)),
+        }
+        self.load(model, endpoint, None)
+    }
+
+    /// Has the server at `endpoint` load the model. One of fusion's own that was started with another model is started
+    /// anew, so that what is recorded of it stays true.
+    pub fn load(
+        &self,
+        model: &Named<'_>,
+        endpoint: Endpoint,
+        keep_alive: Option<&KeepAlive>,
+    ) -> Result<Endpoint, Failure> {
+        let is_other = endpoint.model.as_ref().is_some_and(|loaded| *loaded != model.name);
+        if is_other && endpoint.started_by == StartedBy::Fusion && keep_alive.is_none() {
+            let options = UpOptions { model: Some(model.asked.to_owned()), ..UpOptions::default() };
+            let restart =
+                |manager: &ServiceManager<'_>| manager.restart(&manager.service(self.runtime), &options);
+            return Ok(self.context.starting(self.config, restart)?.endpoint);
+        }
+        let loaded =
+            self.work_at(&endpoint.address, |catalogue, site| catalogue.load(site, &model.name, keep_alive));
+        loaded.map_err(|error| self.failure(model, &error))?;
+        Ok(endpoint)
     }
 
     /// What the server is doing, and where; nothing is started.
@@ -114,12 +144,12 @@ impl<'a> Models<'a> {
 
     /// The words for what could not be done with a model.
     pub fn failure(&self, model: &Named<'_>, error: &ModelError) -> Failure {
-        Failure::of_model(self.runtime, model.asked, error)
+        Failure::of_model(self.runtime.name(), model.asked, error)
     }
 
     /// Downloads the model, or what is missing of it, and shows how far that is.
     pub fn fetch(&self, model: &Named<'_>, auto_up: bool) -> Result<(), Failure> {
-        let address = if self.needs_server() { Some(self.address(auto_up, None)?) } else { None };
+        let address = if self.needs_server() { Some(self.endpoint(auto_up, None)?.address) } else { None };
         // A server that is told to download notices by itself that nobody waits any more; a tool must be ended.
         let remembering = if self.needs_server() {
             signals::clean_terminal_on_death();

@@ -3,6 +3,7 @@
 use crate::cli::Context;
 use crate::cli::commands;
 use crate::cli::error::{Exit, Failure};
+use crate::cli::models::Models;
 use crate::cli::reporter::Reporter;
 use crate::core::config::Config;
 use crate::core::process::signals;
@@ -42,12 +43,40 @@ impl Context {
         install: bool,
         work: impl Fn(&ServiceManager<'_>) -> Result<T, ServiceError>,
     ) -> Result<T, Failure> {
-        match self.start(config, &work) {
-            Err(ServiceError::Program(missing)) => {
-                commands::install::offer(self, runtime, missing, install)?;
+        told(self.start_or_install(config, runtime, install, work)?)
+    }
+
+    /// As [`Context::starting_or_installing`], and the model is downloaded first where it is missing.
+    pub fn starting_or_fetching<T>(
+        &self,
+        config: &Config,
+        runtime: &'static dyn Runtime,
+        install: bool,
+        work: impl Fn(&ServiceManager<'_>) -> Result<T, ServiceError>,
+    ) -> Result<T, Failure> {
+        match self.start_or_install(config, runtime, install, &work)? {
+            Err(ServiceError::Model { model, .. }) => {
+                let models = Models::of(self, config, runtime)?;
+                models.fetch(&models.named(&model), false)?;
                 told(self.start(config, &work))
             }
             other => told(other),
+        }
+    }
+
+    fn start_or_install<T>(
+        &self,
+        config: &Config,
+        runtime: &'static dyn Runtime,
+        install: bool,
+        work: impl Fn(&ServiceManager<'_>) -> Result<T, ServiceError>,
+    ) -> Result<Result<T, ServiceError>, Failure> {
+        match self.start(config, &work) {
+            Err(ServiceError::Program(missing)) => {
+                commands::install::offer(self, runtime, missing, install)?;
+                Ok(self.start(config, &work))
+            }
+            other => Ok(other),
         }
     }
 

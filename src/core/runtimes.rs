@@ -97,7 +97,9 @@ pub trait Runtime: Sync {
     }
 
     /// The command that fetches a model which is not there.
-    fn fetch_command(&self, model: &str) -> String;
+    fn fetch_command(&self, model: &str) -> String {
+        format!("fusion {} pull {model}", self.name())
+    }
 
     /// Why the process died, in words, read from the end of its log; `None` when the log has no known words.
     fn explain_exit(&self, log_tail: &str) -> Option<String>;

@@ -63,7 +63,7 @@ pub fn run(context: &Context, runtime: &'static dyn Runtime, args: &Args) -> Res
     let config = context.config()?;
     let models = Models::of(context, &config, runtime)?;
     if models.needs_server() {
-        models.address(!args.no_up, None)?;
+        models.endpoint(!args.no_up, None)?;
     }
     let rows = rows(context, &models)?;
     if args.json {
@@ -117,7 +117,7 @@ pub fn run_all(context: &Context, args: &AllArgs) -> Result<Exit, Failure> {
 fn rows(context: &Context, models: &Models<'_>) -> Result<Vec<Row>, Failure> {
     let status = models.status()?;
     let listed = models.work_at(&status.address, |catalogue, site| catalogue.list(site));
-    let entries = listed.map_err(|error| Failure::of_model(models.runtime, "", &error))?;
+    let entries = listed.map_err(|error| Failure::of_model(models.runtime.name(), "", &error))?;
     let loaded = models.loaded(&status);
     let row = |mut entry: Entry| {
         entry.loaded = entry.loaded.or_else(|| loaded.as_ref().map(|loaded| loaded.contains(&entry.name)));

@@ -7,18 +7,22 @@ use serde::Serialize;
 use crate::cli::Context;
 use crate::cli::commands::seconds;
 use crate::cli::error::{Exit, Failure};
+use crate::cli::models::Models;
 use crate::core::runtimes::Runtime;
 use crate::core::services::{Endpoint, ServiceManager, StartedBy, Up, UpKind, UpOptions};
 
 /// Start it, and wait until it really answers
 ///
 /// Does nothing where it is up already, also when somebody else has started it. A start that fails leaves no process
-/// behind, only its log.
+/// behind, only its log. A model that it is to be started with is downloaded first if it is not on this machine.
 #[derive(Debug, clap::Args)]
 pub struct Args {
     /// How long it may take to be ready [default: `startup_timeout` of the configuration]
     #[arg(long, value_name = "SECS", value_parser = seconds)]
     timeout: Option<Duration>,
+    /// Have this model loaded: a name, an alias, or a directory; downloaded first if it is missing
+    #[arg(short, long, value_name = "MODEL", conflicts_with = "no_wait")]
+    model: Option<String>,
     /// Return as soon as it is started; `ps` tells when it is ready
     #[arg(long)]
     no_wait: bool,
@@ -54,11 +58,17 @@ struct Json {
 
 /// Runs the command.
 pub fn run(context: &Context, runtime: &'static dyn Runtime, args: &Args) -> Result<Exit, Failure> {
-    let options = UpOptions { timeout: args.timeout, no_wait: args.no_wait, model: None };
+    let options = UpOptions { timeout: args.timeout, no_wait: args.no_wait, model: args.model.clone() };
     let config = context.config()?;
-    let up = context.starting_or_installing(&config, runtime, args.install, |manager| {
+    let mut up = context.starting_or_fetching(&config, runtime, args.install, |manager| {
         manager.up(&manager.service(runtime), &options)
     })?;
+    if let Some(model) = &args.model
+        && runtime.catalogue().is_some()
+    {
+        let models = Models::of(context, &config, runtime)?;
+        up.endpoint = models.have_loaded(&models.named(model), up.endpoint)?;
+    }
     if args.json {
         context.ui.json(&json(runtime, &up))?;
     } else {

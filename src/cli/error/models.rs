@@ -4,13 +4,12 @@ use super::{Exit, Failure};
 use crate::cli::units::bytes;
 use crate::core::api::ApiError;
 use crate::core::models::catalogue::ModelError;
-use crate::core::runtimes::Runtime;
 
 impl Failure {
     /// Of something that could not be done with a model of `runtime`. The hints name the model as the user did.
-    pub fn of_model(runtime: &dyn Runtime, asked: &str, error: &ModelError) -> Self {
+    pub fn of_model(runtime: &str, asked: &str, error: &ModelError) -> Self {
         use ModelError as E;
-        let name = runtime.name();
+        let name = runtime;
         let failure = Self::of(exit(error), error);
         match error {
             E::Unsupported { .. } => failure.hint(format!("`fusion {name} down` stops it")),

@@ -14,6 +14,7 @@ impl From<ServiceError> for Failure {
             ServiceError::Program(_) | ServiceError::Process(_) | ServiceError::Record(_) => {
                 return specific(error);
             }
+            ServiceError::Model { runtime, model, error } => return Self::of_model(runtime, model, error),
             ServiceError::AddressTaken { address, listener, said, .. } => Self {
                 causes: vec![said.clone()],
                 ..Self::new(exit, format!("{address} belongs to {}", who(listener)))
@@ -38,7 +39,7 @@ impl From<ServiceError> for Failure {
 fn exit(error: &ServiceError) -> Exit {
     match error {
         ServiceError::AddressTaken { .. } | ServiceError::NotOurs { .. } => Exit::AddressTaken,
-        ServiceError::ModelMissing { .. } => Exit::ModelMissing,
+        ServiceError::ModelMissing { .. } | ServiceError::Model { .. } => Exit::ModelMissing,
         ServiceError::Failed(_) | ServiceError::Unhealthy { .. } | ServiceError::StoppedMeanwhile { .. } => {
             Exit::NotUp
         }

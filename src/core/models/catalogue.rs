@@ -204,7 +204,7 @@ pub enum ModelError {
         cannot: &'static str,
     },
     /// It is not on this machine.
-    #[error("there is no model {name} on this machine")]
+    #[error("the model {name} is not on this machine")]
     NotHere {
         /// Its name.
         name: String,

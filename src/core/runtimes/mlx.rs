@@ -116,10 +116,6 @@ impl Runtime for Mlx {
         Some(&catalogue::Models)
     }
 
-    fn fetch_command(&self, model: &str) -> String {
-        format!("hf download {model}")
-    }
-
     fn explain_exit(&self, log_tail: &str) -> Option<String> {
         let last = log_tail.lines().rev().find(|line| line.contains("Error"))?;
         Some(last.trim().to_owned())

@@ -84,10 +84,6 @@ impl Runtime for Ollama {
         Some(&catalogue::Models)
     }
 
-    fn fetch_command(&self, model: &str) -> String {
-        format!("ollama pull {model}")
-    }
-
     fn explain_exit(&self, log_tail: &str) -> Option<String> {
         log_tail.contains("address already in use").then(|| "the address is already in use".to_owned())
     }

@@ -8,6 +8,7 @@ use super::lock::LockError;
 use super::record::RecordError;
 use crate::core::config::Address;
 use crate::core::files::FileError;
+use crate::core::models::catalogue::ModelError;
 use crate::core::process::{Ending, Listener, Pid, ProcessError};
 use crate::core::programs::ProgramError;
 
@@ -62,6 +63,16 @@ pub enum ServiceError {
         fetch: String,
         /// What the server said, if it was asked.
         said: Option<String>,
+    },
+    /// The model it would be started with is not here, or not whole.
+    #[error("{error}")]
+    Model {
+        /// The runtime.
+        runtime: &'static str,
+        /// The model.
+        model: String,
+        /// What is wrong with it.
+        error: Box<ModelError>,
     },
     /// It was started, did not become ready, and was ended again.
     #[error("{0}")]

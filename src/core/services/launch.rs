@@ -4,6 +4,7 @@ use std::ffi::OsString;
 
 use super::record::{self, InstanceId, Record};
 use super::{ManagedService, ServiceError, ServiceManager};
+use crate::core::models::catalogue::Site;
 use crate::core::models::{Model, ModelPlaces, aliases};
 use crate::core::process::ProcessSpec;
 use crate::core::programs::{self, Program, ProgramError};
@@ -29,8 +30,8 @@ impl ServiceManager<'_> {
         let model = self.server_model(service, model);
         let program = self.program(service)?;
         let mut spec = process_spec(service, &program, model.as_ref(), &instance);
-        if let Some(missing) = model.as_ref().filter(|model| model.present == Some(false)) {
-            return Err(missing_model(service, &missing.name, None));
+        if let Some(model) = &model {
+            self.check_model(service, model)?;
         }
         let address = &service.config.server.address;
         let mut record = Record::intent(&spec, instance.clone(), address, started_at);
@@ -59,6 +60,30 @@ impl ServiceManager<'_> {
         let configured = server.model.as_deref()?;
         let places = ModelPlaces::discover(self.environment, &server.env);
         Some(aliases::resolve(service.runtime, self.config, asked.unwrap_or(configured), &places))
+    }
+
+    /// A server that is started with a model that is not whole takes long to say so, and says it badly.
+    fn check_model(&self, service: &ManagedService<'_>, model: &Model) -> Result<(), ServiceError> {
+        let Some(catalogue) = service.runtime.catalogue().filter(|catalogue| !catalogue.needs_server())
+        else {
+            let is_missing = model.present == Some(false);
+            return if is_missing { Err(missing_model(service, &model.name, None)) } else { Ok(()) };
+        };
+        let server = &service.config.server;
+        let site = Site {
+            address: &server.address,
+            places: &ModelPlaces::discover(self.environment, &server.env),
+            program: None,
+            search: self.environment.path.as_deref(),
+            env: &server.env,
+            load_timeout: server.startup_timeout,
+            interrupted: &|| (self.interrupted)().is_some(),
+        };
+        catalogue.check(&site, &model.name).map_err(|error| ServiceError::Model {
+            runtime: service.runtime.name(),
+            model: model.name.clone(),
+            error: Box::new(error),
+        })
     }
 
     /// The program that would be started now.
