@@ -9,7 +9,9 @@
     reason = "compiled into every test file, of which each uses its own part"
 )]
 
+pub mod hub;
 pub mod invocation;
+pub mod ollama;
 pub mod ports;
 pub mod processes;
 pub mod real;

@@ -166,7 +166,10 @@ fn pull(mut stream: &TcpStream, shared: &Mutex<Shared>, name: &str, lines: &[Lin
 }
 
 fn reply(mut stream: &TcpStream, status: &str, body: &str) -> std::io::Result<()> {
-    let head = format!("HTTP/1.1 {status}\r\nContent-Type: application/json\r\nContent-Length: {}\r\n\r\n", body.len());
+    let head = format!(
+        "HTTP/1.1 {status}\r\nContent-Type: application/json\r\nContent-Length: {}\r\n\r\n",
+        body.len()
+    );
     stream.write_all((head + body).as_bytes())
 }
 

@@ -1,0 +1,298 @@
+//! Downloads with the real `hf` tool, from a hub on loopback: no network.
+
+mod support;
+
+use std::fs;
+use std::path::{Path, PathBuf};
+use std::process::ExitCode;
+
+use nix::sys::signal::Signal;
+
+use support::hub::{Fault, Hub};
+use support::{Invocation, Sandbox, real, wait_until};
+
+fn main() -> ExitCode {
+    real::main(
+        "mlx",
+        "hf",
+        &[
+            ("a_model_is_downloaded_once", a_model_is_downloaded_once),
+            ("an_interrupted_download_leaves_nothing_broken", an_interrupted_download_leaves_nothing_broken),
+            ("a_download_whose_tool_was_killed_goes_on", a_download_whose_tool_was_killed_goes_on),
+            ("a_broken_connection_is_resumed", a_broken_connection_is_resumed),
+            ("a_model_that_the_hub_does_not_have_is_exit_7", a_model_that_the_hub_does_not_have_is_exit_7),
+            ("no_network_is_exit_8", no_network_is_exit_8),
+            ("what_forbids_the_network_is_named", what_forbids_the_network_is_named),
+            (
+                "the_token_and_the_cache_of_the_environment_are_used",
+                the_token_and_the_cache_of_the_environment_are_used,
+            ),
+            ("the_cache_of_the_servers_environment_is_used", the_cache_of_the_servers_environment_is_used),
+            ("up_downloads_the_model_it_needs", up_downloads_the_model_it_needs),
+            ("an_alias_is_downloaded_by_its_meaning", an_alias_is_downloaded_by_its_meaning),
+            ("only_what_the_server_loads_is_downloaded", only_what_the_server_loads_is_downloaded),
+        ],
+    )
+}
+
+/// A sandbox with the real tool on its `PATH`, and a hub that has one model.
+struct Real {
+    sandbox: Sandbox,
+    hub: Hub,
+}
+
+const MODEL: &str = "test-org/tiny";
+
+impl Real {
+    fn new(tool: &Path) -> Self {
+        let (sandbox, hub) = (Sandbox::new(), Hub::start());
+        real::install(&sandbox, tool);
+        hub.offer(MODEL, Path::new(concat!(env!("CARGO_MANIFEST_DIR"), "/tests/models/tiny")));
+        Self { sandbox, hub }
+    }
+
+    fn mlx<'a>(&self, arguments: impl IntoIterator<Item = &'a str>) -> Invocation {
+        self.sandbox.fusion(["mlx"].into_iter().chain(arguments)).env("HF_ENDPOINT", self.hub.url())
+    }
+
+    fn cache(&self) -> PathBuf {
+        self.sandbox.home().join(".cache/huggingface/hub")
+    }
+
+    /// The directory of the model in the cache.
+    fn model(&self) -> PathBuf {
+        self.cache().join("models--test-org--tiny")
+    }
+
+    /// What is downloaded and not finished.
+    fn unfinished(&self) -> Vec<PathBuf> {
+        let files = fs::read_dir(self.model().join("blobs")).into_iter().flatten().flatten();
+        files
+            .map(|file| file.path())
+            .filter(|path| path.extension().is_some_and(|end| end == "incomplete"))
+            .collect()
+    }
+
+    /// The models as a list shows them: name, and what is wrong with it.
+    fn listed(&self) -> Vec<(String, Vec<String>)> {
+        let list = self.mlx(["models", "--json"]).run().assert_code(0).json();
+        let rows = list.as_array().expect("an array").iter();
+        let row = |row: &serde_json::Value| {
+            let defects = row["defects"].as_array().expect("an array").iter();
+            let defects = defects.map(|defect| defect.as_str().expect("a text").to_owned());
+            (row["name"].as_str().expect("a name").to_owned(), defects.collect())
+        };
+        rows.map(row).collect()
+    }
+
+    /// Starts a pull in which the weights never arrive, and waits until everything else has.
+    fn start_a_pull_that_stalls(&self) -> support::Running {
+        self.hub.break_file("model.safetensors", Fault::StallAfter(100_000));
+        let running = self.mlx(["pull", MODEL]).start();
+        let others = ["config.json", "tokenizer.json", "tokenizer_config.json"];
+        wait_until("all but the weights have arrived", || {
+            let snapshots = fs::read_dir(self.model().join("snapshots")).into_iter().flatten().flatten();
+            let complete = snapshots
+                .map(|snapshot| snapshot.path())
+                .any(|snapshot| others.iter().all(|file| snapshot.join(file).is_file()));
+            complete && !self.unfinished().is_empty()
+        });
+        running
+    }
+}
+
+fn a_model_is_downloaded_once(tool: &Path) {
+    let real = Real::new(tool);
+    let first = real.mlx(["pull", MODEL]).run().assert_code(0);
+    assert_eq!(first.stdout(), format!("{MODEL} is here\n"));
+    assert!(first.stderr().contains("0 B of 3"), "{}", first.stderr());
+    let files: Vec<String> = real.hub.downloads().into_iter().map(|(file, _)| file).collect();
+    assert_eq!(
+        files,
+        [
+            "config.json",
+            "generation_config.json",
+            "model.safetensors",
+            "model.safetensors.index.json",
+            "tokenizer.json",
+            "tokenizer_config.json"
+        ]
+    );
+    assert_eq!(real.listed(), [(MODEL.to_owned(), vec![])]);
+    real.hub.forget();
+    real.mlx(["pull", MODEL]).run().assert_code(0);
+    assert_eq!(real.hub.downloads(), []);
+    let shown = real.mlx(["show", "--json", MODEL]).run().assert_code(0).json();
+    assert_eq!(shown["architecture"], "llama");
+    assert_eq!(shown["chat_template"], true);
+    real.mlx(["rm", "--yes", MODEL]).run().assert_code(0);
+    assert!(!real.model().exists());
+    real.mlx(["show", MODEL]).run().assert(
+        7,
+        "",
+        "error: the model test-org/tiny is not on this machine\nhint: download it: fusion mlx pull test-org/tiny\n",
+    );
+}
+
+fn an_interrupted_download_leaves_nothing_broken(tool: &Path) {
+    for signal in [Signal::SIGINT, Signal::SIGTERM, Signal::SIGHUP] {
+        let real = Real::new(tool);
+        let running = real.start_a_pull_that_stalls();
+        running.signal(signal);
+        let finished = running.finish();
+        assert_eq!(finished.code(), 128 + signal as i32, "{}", finished.stderr());
+        assert_eq!(finished.stdout(), "");
+        real.sandbox.assert_nothing_runs();
+        assert_eq!(real.unfinished(), [""; 0].map(PathBuf::from));
+        let listed = real.listed();
+        assert_eq!(listed.len(), 1);
+        assert!(listed[0].1[0].contains("model.safetensors is missing"), "{listed:?}");
+
+        real.hub.repair();
+        real.hub.forget();
+        real.mlx(["pull", MODEL]).run().assert_code(0);
+        assert_eq!(real.hub.downloads(), [("model.safetensors".to_owned(), None)]);
+        assert_eq!(real.listed(), [(MODEL.to_owned(), vec![])]);
+    }
+}
+
+fn a_download_whose_tool_was_killed_goes_on(tool: &Path) {
+    let real = Real::new(tool);
+    let running = real.start_a_pull_that_stalls();
+    let fusion = running.pid();
+    for pid in real.sandbox.processes().into_iter().filter(|pid| *pid != fusion) {
+        support::processes::kill(pid);
+    }
+    let finished = running.finish().assert_code(8);
+    assert!(finished.stderr().contains("error: the download failed"), "{}", finished.stderr());
+    assert_eq!(real.unfinished(), [""; 0].map(PathBuf::from));
+    real.hub.repair();
+    real.mlx(["pull", MODEL]).run().assert_code(0);
+    assert_eq!(real.listed(), [(MODEL.to_owned(), vec![])]);
+}
+
+/// The tool writes ten megabytes at a time, and resumes after the last that were written.
+fn a_broken_connection_is_resumed(tool: &Path) {
+    const LENGTH: usize = 25_000_000;
+    let real = Real::new(tool);
+    let header = format!(r#"{{"weights":{{"dtype":"U8","shape":[{LENGTH}],"data_offsets":[0,{LENGTH}]}}}}"#);
+    let mut weights = (header.len() as u64).to_le_bytes().to_vec();
+    weights.extend(header.bytes());
+    weights.resize(weights.len() + LENGTH, 7);
+    real.hub.add(MODEL, "model.safetensors", weights);
+    real.hub.break_file("model.safetensors", Fault::CutOnce(24_000_000));
+    real.mlx(["pull", MODEL]).run().assert_code(0);
+    let ranges: Vec<_> = real
+        .hub
+        .downloads()
+        .into_iter()
+        .filter(|(file, _)| file == "model.safetensors")
+        .map(|(_, range)| range)
+        .collect();
+    assert_eq!(ranges.len(), 2, "{ranges:?}");
+    assert!(ranges[1].as_deref().is_some_and(|range| range.starts_with("bytes=2")), "{ranges:?}");
+    assert_eq!(real.listed(), [(MODEL.to_owned(), vec![])]);
+    real.mlx(["show", MODEL]).run().assert_code(0);
+}
+
+fn a_model_that_the_hub_does_not_have_is_exit_7(tool: &Path) {
+    let real = Real::new(tool);
+    real.mlx(["-q", "pull", "test-org/none"]).run().assert(
+        7,
+        "",
+        "error: there is no model test-org/none to download\n\
+         hint: check the spelling; a private model needs your token (HF_TOKEN, or `hf auth login`)\n",
+    );
+    assert!(!real.cache().join("models--test-org--none").exists());
+}
+
+fn no_network_is_exit_8(tool: &Path) {
+    let real = Real::new(tool);
+    let refused =
+        real.mlx(["-q", "pull", MODEL]).env("HF_ENDPOINT", "http://127.0.0.1:1").run().assert_code(8);
+    let stderr = refused.stderr();
+    assert!(
+        stderr.starts_with("error: cannot reach the place where models are downloaded from: "),
+        "{stderr}"
+    );
+    assert!(stderr.contains("refused"), "{stderr}");
+    assert!(stderr.ends_with(
+        "hint: check the connection, then run the same command again; what is complete is kept\n"
+    ));
+}
+
+fn what_forbids_the_network_is_named(tool: &Path) {
+    let real = Real::new(tool);
+    real.mlx(["-q", "pull", MODEL]).env("HF_HUB_OFFLINE", "1").run().assert(
+        1,
+        "",
+        "error: HF_HUB_OFFLINE is set, so nothing is downloaded\nhint: unset HF_HUB_OFFLINE\n",
+    );
+    assert_eq!(real.hub.asked(), []);
+}
+
+fn the_token_and_the_cache_of_the_environment_are_used(tool: &Path) {
+    let real = Real::new(tool);
+    let cache = real.sandbox.root().join("elsewhere");
+    real.mlx(["pull", MODEL]).env("HF_TOKEN", "hf_secret").env("HF_HUB_CACHE", &cache).run().assert_code(0);
+    assert!(cache.join("models--test-org--tiny/refs/main").is_file());
+    assert!(!real.cache().exists());
+    let asked = real.hub.asked();
+    assert!(
+        asked.iter().any(|request| request.authorization.as_deref() == Some("Bearer hf_secret")),
+        "{asked:?}"
+    );
+}
+
+fn the_cache_of_the_servers_environment_is_used(tool: &Path) {
+    let real = Real::new(tool);
+    let home = real.sandbox.root().join("disk");
+    real.sandbox.configure("", &format!("env = {{ HF_HOME = {home:?} }}"));
+    real.mlx(["pull", MODEL]).run().assert_code(0);
+    assert!(home.join("hub/models--test-org--tiny/refs/main").is_file());
+    assert_eq!(real.listed(), [(MODEL.to_owned(), vec![])]);
+}
+
+fn up_downloads_the_model_it_needs(tool: &Path) {
+    let real = Real::new(tool);
+    let dump = real.sandbox.root().join("dump");
+    real.sandbox.faults("mlx", &[&format!("dump={}", dump.display())]);
+    let up = real.mlx(["up", "--model", MODEL, "--json"]).run().assert_code(0);
+    assert_eq!(up.json()["model"], MODEL);
+    assert!(up.stderr().contains("test-org/tiny: 0 B of 3"), "{}", up.stderr());
+    let dump = fs::read_to_string(dump).expect("what it was started with");
+    assert!(dump.contains("HF_HUB_OFFLINE"), "{dump}");
+    real.mlx(["rm", "--yes", MODEL]).run().assert(
+        1,
+        "",
+        "error: test-org/tiny is in use: mlx has loaded it\nhint: stop it first: fusion mlx down\n",
+    );
+    real.mlx(["down"]).run().assert_code(0);
+    real.mlx(["up", "-m", "test-org/none"]).run().assert_code(7);
+    real.sandbox.assert_nothing_runs();
+}
+
+fn an_alias_is_downloaded_by_its_meaning(tool: &Path) {
+    let real = Real::new(tool);
+    let name = "mlx-community/Llama-3.2-1B-Instruct-4bit";
+    real.hub.offer(name, Path::new(concat!(env!("CARGO_MANIFEST_DIR"), "/tests/models/tiny")));
+    let pulled = real.mlx(["pull", "llama3.2:1b"]).run().assert_code(0);
+    assert_eq!(pulled.stdout(), format!("{name} is here\n"));
+    let rows = real.mlx(["models", "--json"]).run().assert_code(0).json();
+    assert_eq!(rows[0]["aliases"], serde_json::json!(["llama3.2:1b"]));
+    real.mlx(["rm", "--yes", "llama3.2:1b"]).run().assert_code(0);
+    assert_eq!(real.listed(), []);
+}
+
+fn only_what_the_server_loads_is_downloaded(tool: &Path) {
+    let real = Real::new(tool);
+    for file in ["consolidated.safetensors", "pytorch_model.bin", "picture.png"] {
+        real.hub.add(MODEL, file, vec![1; 1000]);
+    }
+    real.hub.add(MODEL, "README.md", b"---\nlicense: mit\n---\n".to_vec());
+    real.mlx(["pull", MODEL]).run().assert_code(0);
+    let files: Vec<String> = real.hub.downloads().into_iter().map(|(file, _)| file).collect();
+    assert_eq!(files.len(), 7, "{files:?}");
+    let shown = real.mlx(["show", "--json", MODEL]).run().assert_code(0).json();
+    assert_eq!(shown["license"], "mit");
+}
