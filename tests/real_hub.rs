@@ -247,7 +247,7 @@ fn the_token_and_the_cache_of_the_environment_are_used(tool: &Path) {
 fn the_cache_of_the_servers_environment_is_used(tool: &Path) {
     let real = Real::new(tool);
     let home = real.sandbox.root().join("disk");
-    real.sandbox.configure("", &format!("env = {{ HF_HOME = {home:?} }}"));
+    real.sandbox.configure("", &format!("env = {{ HF_HOME = \"{}\" }}", home.display()));
     real.mlx(["pull", MODEL]).run().assert_code(0);
     assert!(home.join("hub/models--test-org--tiny/refs/main").is_file());
     assert_eq!(real.listed(), [(MODEL.to_owned(), vec![])]);

@@ -251,7 +251,7 @@ fn reply(
 }
 
 fn head(status: &str, headers: &[&str], length: usize) -> String {
-    let headers: String = headers.iter().map(|header| format!("{header}\r\n")).collect();
+    let headers = headers.iter().fold(String::new(), |text, header| text + header + "\r\n");
     format!(
         "HTTP/1.1 {status}\r\nContent-Type: application/json\r\nContent-Length: {length}\r\n{headers}\r\n"
     )
