@@ -7,6 +7,7 @@ mod key;
 mod parse;
 mod schema;
 mod template;
+mod values;
 
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
@@ -14,7 +15,7 @@ use std::time::Duration;
 
 pub use self::address::Address;
 pub use self::edit::EditError;
-pub use self::key::{KeyPath, Reference, reference};
+pub use self::key::KeyPath;
 pub use self::parse::{Fault, Problem};
 use crate::core::files::FileError;
 use crate::core::runtimes::{Runtime, Table};
@@ -218,7 +219,7 @@ impl Config {
     /// What the file says, without defaults, as JSON.
     pub fn file_json(path: &Path, table: Table) -> Result<serde_json::Value, ConfigError> {
         let text = file::read_or_create(path, table)?;
-        parse::to_json(&text, table)
+        parse::into_json(&text, table)
             .map_err(|problems| ConfigError::Invalid { path: path.to_owned(), problems })
     }
 

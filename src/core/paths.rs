@@ -10,15 +10,15 @@ pub enum PathsError {
     /// Neither `FUSION_CONFIG_DIR` nor a home directory says where to look.
     #[error("no home directory, so no place for the configuration")]
     NoHome,
-    /// `FUSION_CONFIG_DIR` is relative and the current directory is gone.
-    #[error(
-        "FUSION_CONFIG_DIR is the relative path {path}, and the current directory does not exist any more"
-    )]
+    /// The directory, which `FUSION_CONFIG_DIR` or `HOME` says, is relative, and the current directory is gone.
+    #[error("the configuration is in {path}, and the current directory does not exist any more")]
     NoCurrentDirectory {
-        /// The value of the variable.
+        /// The directory.
         path: PathBuf,
     },
 }
+
+const CONFIG_FILE: &str = "config.toml";
 
 /// The configuration directory and what lies in it.
 #[derive(Debug, Clone)]
@@ -47,18 +47,24 @@ impl Paths {
     /// `FUSION_CONFIG_DIR`, else an existing `~/.config/fusion/config.toml` on macOS, else the platform's
     /// configuration directory. Always absolute.
     pub fn discover(environment: &Environment) -> Result<Self, PathsError> {
-        if let Some(path) = &environment.config_dir {
-            let current = environment.current_dir.as_deref();
-            return absolute(path, current).map(|directory| Self { directory });
+        Self::discover_on(cfg!(target_os = "macos"), environment)
+    }
+
+    fn discover_on(macos: bool, environment: &Environment) -> Result<Self, PathsError> {
+        let dotted = environment.home.as_ref().map(|home| home.join(".config/fusion"));
+        // A link counts, also one that leads nowhere: that is worth an error, not another place.
+        let in_use = |directory: &PathBuf| directory.join(CONFIG_FILE).symlink_metadata().is_ok();
+        let directory = environment
+            .config_dir
+            .clone()
+            .or_else(|| dotted.filter(|directory| macos && in_use(directory)))
+            .or_else(|| environment.platform_config_dir.as_ref().map(|base| base.join("fusion")))
+            .ok_or(PathsError::NoHome)?;
+        match &environment.current_dir {
+            _ if directory.is_absolute() => Ok(Self { directory }),
+            Some(current) => Ok(Self { directory: current.join(directory) }),
+            None => Err(PathsError::NoCurrentDirectory { path: directory }),
         }
-        if cfg!(target_os = "macos")
-            && let Some(home) = &environment.home
-            && home.join(".config/fusion/config.toml").exists()
-        {
-            return Ok(Self { directory: home.join(".config/fusion") });
-        }
-        let base = environment.platform_config_dir.as_ref().ok_or(PathsError::NoHome)?;
-        Ok(Self { directory: base.join("fusion") })
     }
 
     /// The directory that holds everything.
@@ -66,9 +72,10 @@ impl Paths {
         &self.directory
     }
 
-    /// The configuration file.
+    /// The configuration file. Beside it lie `config.lock`, held by whoever changes it, `config.toml.new` during a
+    /// change, a `config.edit.*.toml` for each editor, and `config.toml.1.bak`, `.2.bak` ... from each reset.
     pub fn config_file(&self) -> PathBuf {
-        self.directory.join("config.toml")
+        self.directory.join(CONFIG_FILE)
     }
 
     /// The files of the runtime called `name`.
@@ -85,10 +92,51 @@ impl Paths {
     }
 }
 
-fn absolute(path: &Path, current: Option<&Path>) -> Result<PathBuf, PathsError> {
-    if path.is_absolute() {
-        return Ok(path.to_owned());
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn environment(home: &Path) -> Environment {
+        Environment {
+            home: Some(home.to_owned()),
+            platform_config_dir: Some(home.join("platform")),
+            current_dir: Some("/work".into()),
+            ..Environment::default()
+        }
     }
-    let current = current.ok_or_else(|| PathsError::NoCurrentDirectory { path: path.to_owned() })?;
-    Ok(current.join(path))
+
+    fn directory(macos: bool, environment: &Environment) -> PathBuf {
+        Paths::discover_on(macos, environment).unwrap().directory
+    }
+
+    #[test]
+    fn an_existing_file_below_dot_config_is_used_on_macos_only() {
+        let home = tempfile::tempdir().unwrap();
+        let environment = environment(home.path());
+        let platform = home.path().join("platform/fusion");
+        assert_eq!(directory(true, &environment), platform);
+        let dotted = home.path().join(".config/fusion");
+        std::fs::create_dir_all(&dotted).unwrap();
+        assert_eq!(directory(true, &environment), platform, "a directory without the file");
+        std::os::unix::fs::symlink("nowhere", dotted.join("config.toml")).unwrap();
+        assert_eq!(directory(true, &environment), dotted);
+        assert_eq!(directory(false, &environment), platform);
+        let elsewhere = Environment { config_dir: Some("/elsewhere".into()), ..environment };
+        assert_eq!(directory(true, &elsewhere), Path::new("/elsewhere"));
+    }
+
+    #[test]
+    fn no_home_at_all_is_an_error() {
+        let nowhere = Environment { current_dir: Some("/work".into()), ..Environment::default() };
+        assert!(matches!(Paths::discover(&nowhere), Err(PathsError::NoHome)));
+    }
+
+    #[test]
+    fn a_relative_directory_is_below_the_current_one() {
+        let relative = Environment { config_dir: Some("here".into()), ..environment(Path::new("/home/me")) };
+        assert_eq!(directory(false, &relative), Path::new("/work/here"));
+        assert_eq!(directory(false, &environment(Path::new("me"))), Path::new("/work/me/platform/fusion"));
+        let gone = Environment { current_dir: None, ..relative };
+        assert!(matches!(Paths::discover(&gone), Err(PathsError::NoCurrentDirectory { .. })));
+    }
 }

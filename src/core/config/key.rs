@@ -2,9 +2,9 @@
 
 use toml_edit::Key;
 
-use super::parse::{Fault, Problem, run_table, section, server_table, table_names, unknown, unknown_key};
+use super::EditError;
+use super::parse::{Fault, Problem, section, table_names, unknown, unknown_key};
 use super::schema::{self, PROMPT, Spelling};
-use super::{EditError, Prompt, RuntimeConfig};
 use crate::core::runtimes::{self, Table};
 
 /// A dotted key, of which parts may be quoted: `prompts."code review".model`.
@@ -87,46 +87,6 @@ impl KeyPath {
         let spelling = key.kind.member_spelling().ok_or_else(not_in_a_table)?;
         Ok((spelling, "a value".to_owned()))
     }
-}
-
-/// What there is to know of one key.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Reference {
-    /// The dotted key; `NAME` in it stands for any name.
-    pub key: String,
-    /// What its value must be.
-    pub expected: String,
-    /// Its default as TOML; `None` when it is not set by default.
-    pub default: Option<String>,
-    /// What it means, in one line.
-    pub comment: &'static str,
-}
-
-/// Every key that the file may have, in its order, but for those whose names are free.
-pub fn reference(table: Table) -> Vec<Reference> {
-    let runtimes = table.iter().flat_map(|runtime| {
-        let defaults = RuntimeConfig::default_for(*runtime);
-        [
-            references(&server_table(*runtime), schema::server_keys(*runtime), &defaults),
-            references(&run_table(*runtime), schema::run_keys(*runtime), &defaults),
-        ]
-    });
-    let prompts = references("prompts.NAME", PROMPT, &Prompt::default());
-    runtimes.flatten().chain(prompts).collect()
-}
-
-fn references<T: 'static>(
-    path: &str,
-    keys: impl IntoIterator<Item = &'static schema::Key<T>>,
-    defaults: &T,
-) -> Vec<Reference> {
-    let reference = |key: &schema::Key<T>| Reference {
-        key: format!("{path}.{}", key.name),
-        expected: key.kind.expected(),
-        default: key.kind.write(defaults).map(|value| value.to_string()),
-        comment: key.comment,
-    };
-    keys.into_iter().map(reference).collect()
 }
 
 /// The dotted key, each part quoted where TOML needs it.

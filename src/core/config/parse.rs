@@ -6,7 +6,8 @@ use std::ops::Range;
 
 use toml_edit::{Document, Item, TableLike};
 
-use super::schema::{self, Key, PROMPT, Wrong, article, found, span};
+use super::schema::{self, Key, PROMPT, Wrong};
+use super::values::{article, found, span, to_json};
 use super::{Alias, Config, Prompt};
 use crate::core::runtimes::{self, Runtime, Table};
 
@@ -98,10 +99,10 @@ pub(super) fn parse(text: &str, table: Table) -> (Config, Vec<Problem>) {
 }
 
 /// What the text says, without defaults, as JSON; its problems when it is not valid.
-pub(super) fn to_json(text: &str, table: Table) -> Result<serde_json::Value, Vec<Problem>> {
+pub(super) fn into_json(text: &str, table: Table) -> Result<serde_json::Value, Vec<Problem>> {
     let (_, problems) = parse(text, table);
     // A valid configuration holds nothing that JSON lacks.
-    let json = Document::parse(text).ok().and_then(|document| schema::to_json(document.as_item()));
+    let json = Document::parse(text).ok().and_then(|document| to_json(document.as_item()));
     json.filter(|_| problems.is_empty()).ok_or(problems)
 }
 

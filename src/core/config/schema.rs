@@ -1,7 +1,6 @@
 //! The one table of what the file may say: every key with its type, limits, comment and default.
 //!
-//! The fresh file, validation, suggestions, `config get` and `set`, completions and the reference in the README
-//! all follow from it.
+//! The fresh file, validation, suggestions, `config get` and `set`, and completions all follow from it.
 
 use std::collections::BTreeMap;
 use std::ops::{Range, RangeInclusive};
@@ -11,19 +10,13 @@ use serde_json::Map;
 use toml_edit::{Array, InlineTable, Item, Value};
 
 use super::address::is_host;
-use super::{Prompt, Reasoning, RuntimeConfig};
+use super::{Prompt, Reasoning, RuntimeConfig, values};
 use crate::core::runtimes::Runtime;
-
-/// The longest time that can be asked for, in seconds: a year. More would overflow the system's clocks.
-const LONGEST: f64 = 31_536_000.0;
-
-/// The shortest time that can be asked for, in seconds.
-const SHORTEST: f64 = 0.001;
 
 /// One key of a table that is kept in a `T`.
 pub(super) struct Key<T: 'static> {
     pub(super) name: &'static str,
-    /// One line for the fresh file and the reference.
+    /// One line for the fresh file.
     pub(super) comment: &'static str,
     pub(super) written: Written,
     pub(super) kind: Kind<T>,
@@ -288,22 +281,27 @@ impl<T> Kind<T> {
     /// Keeps the value in its place, if there is nothing wrong with it.
     pub(super) fn read(&self, item: &Item, owner: &mut T) -> Result<(), Vec<Wrong>> {
         match self {
-            Self::Host(field) => field.keep(owner, self.must(item, text(item).filter(|text| is_host(text)))?),
-            Self::Port(field) => field.keep(owner, self.must(item, whole(item, &(1..=65_535)))?),
-            Self::Text(field) => field.keep(owner, self.must(item, text(item))?),
-            Self::Name(field) => field.keep(owner, self.must(item, text(item).filter(|text| is_name(text)))?),
+            Self::Host(field) => {
+                field.keep(owner, self.must(item, values::text(item).filter(|text| is_host(text)))?);
+            }
+            Self::Port(field) => field.keep(owner, self.must(item, values::whole(item, &(1..=65_535)))?),
+            Self::Text(field) => field.keep(owner, self.must(item, values::text(item))?),
+            Self::Name(field) => {
+                field.keep(owner, self.must(item, values::text(item).filter(|text| values::is_name(text)))?);
+            }
             Self::Switch(field) => field.keep(owner, self.must(item, item.as_bool())?),
-            Self::Number(limits, field) => field.keep(owner, self.must(item, number(item, limits))?),
-            Self::Whole(limits, field) => field.keep(owner, self.must(item, whole(item, limits))?),
-            Self::Seconds(field) => field.keep(owner, self.must(item, seconds(item))?),
-            Self::Arguments(field) => field.keep(owner, self.must(item, arguments(item))?),
+            Self::Number(limits, field) => field.keep(owner, self.must(item, values::number(item, limits))?),
+            Self::Whole(limits, field) => field.keep(owner, self.must(item, values::whole(item, limits))?),
+            Self::Seconds(field) => field.keep(owner, self.must(item, values::seconds(item))?),
+            Self::Arguments(field) => field.keep(owner, self.must(item, values::arguments(item))?),
             Self::Command(field) => {
-                let command = arguments(item).filter(|words| words.first().is_some_and(|word| is_name(word)));
+                let command = values::arguments(item)
+                    .filter(|words| words.first().is_some_and(|word| values::is_name(word)));
                 field.keep(owner, self.must(item, command)?);
             }
             Self::Texts(field) => {
-                let one = text(item).map(|text| vec![text]);
-                field.keep(owner, self.must(item, one.or_else(|| texts(item)))?);
+                let one = values::text(item).map(|text| vec![text]);
+                field.keep(owner, self.must(item, one.or_else(|| values::texts(item)))?);
             }
             Self::Reasoning(field) => {
                 let value = item
@@ -311,8 +309,8 @@ impl<T> Kind<T> {
                     .and_then(|text| Reasoning::ALL.into_iter().find(|value| value.name() == text));
                 field.keep(owner, self.must(item, value)?);
             }
-            Self::Variables(field) => field.keep(owner, self.members(item, variable)?),
-            Self::Members(field) => field.keep(owner, self.members(item, member)?),
+            Self::Variables(field) => field.keep(owner, self.members(item, values::variable)?),
+            Self::Members(field) => field.keep(owner, self.members(item, values::member)?),
         }
         Ok(())
     }
@@ -327,7 +325,7 @@ impl<T> Kind<T> {
             Self::Whole(_, field) => {
                 field.value(owner).map(|number| i64::try_from(number).unwrap_or(i64::MAX).into())
             }
-            Self::Seconds(field) => field.value(owner).map(seconds_value),
+            Self::Seconds(field) => field.value(owner).map(values::seconds_value),
             Self::Arguments(field) | Self::Command(field) | Self::Texts(field) => {
                 field.value(owner).map(|texts| texts.into_iter().collect::<Array>().into())
             }
@@ -335,7 +333,7 @@ impl<T> Kind<T> {
             Self::Variables(field) => {
                 field.value(owner).map(|variables| variables.into_iter().collect::<InlineTable>().into())
             }
-            Self::Members(field) => field.value(owner).and_then(|members| from_json(&members.into())),
+            Self::Members(field) => field.value(owner).and_then(|members| values::from_json(&members.into())),
         }
     }
 
@@ -349,7 +347,9 @@ impl<T> Kind<T> {
             Self::Switch(_) => "true or false".to_owned(),
             Self::Number(limits, _) => format!("a number from {} to {}", limits.start(), limits.end()),
             Self::Whole(limits, _) => format!("a whole number from {} to {}", limits.start(), limits.end()),
-            Self::Seconds(_) => format!("a number of seconds from {SHORTEST} to {LONGEST}"),
+            Self::Seconds(_) => {
+                format!("a number of seconds from {} to {}", values::SHORTEST, values::LONGEST)
+            }
             Self::Arguments(_) => "an array of strings".to_owned(),
             Self::Command(_) => "an array of strings that begins with a program".to_owned(),
             Self::Texts(_) => "a string or an array of strings".to_owned(),
@@ -379,7 +379,12 @@ impl<T> Kind<T> {
 
     fn must<V>(&self, item: &Item, value: Option<V>) -> Result<V, Vec<Wrong>> {
         value.ok_or_else(|| {
-            vec![Wrong { member: None, span: span(item), expected: self.expected(), found: found(item) }]
+            vec![Wrong {
+                member: None,
+                span: values::span(item),
+                expected: self.expected(),
+                found: values::found(item),
+            }]
         })
     }
 
@@ -395,9 +400,9 @@ impl<T> Kind<T> {
         let values = table.iter().filter_map(|(name, item)| {
             let problem = |expected: &'static str| Wrong {
                 member: Some(name.to_owned()),
-                span: span(item),
+                span: values::span(item),
                 expected: expected.to_owned(),
-                found: article(item).to_owned(),
+                found: values::article(item).to_owned(),
             };
             read(name, item)
                 .map_err(|expected| wrong.push(problem(expected)))
@@ -429,140 +434,5 @@ impl<T, V> Field<T, V> {
 
     fn value(&self, owner: &T) -> Option<V> {
         (self.get)(owner)
-    }
-}
-
-fn text(item: &Item) -> Option<String> {
-    item.as_str().map(str::to_owned)
-}
-
-/// Neither a program nor its arguments can hold a NUL.
-fn is_name(text: &str) -> bool {
-    !text.is_empty() && !text.contains('\0')
-}
-
-fn texts(item: &Item) -> Option<Vec<String>> {
-    item.as_array()?.iter().map(|value| value.as_str().map(str::to_owned)).collect()
-}
-
-fn arguments(item: &Item) -> Option<Vec<String>> {
-    texts(item).filter(|texts| texts.iter().all(|text| !text.contains('\0')))
-}
-
-fn whole<N: TryFrom<u64>>(item: &Item, limits: &RangeInclusive<u64>) -> Option<N> {
-    let number = u64::try_from(item.as_integer()?).ok()?;
-    limits.contains(&number).then(|| N::try_from(number).ok())?
-}
-
-fn number(item: &Item, limits: &RangeInclusive<f64>) -> Option<f64> {
-    #[expect(clippy::cast_precision_loss, reason = "every whole number within any limits here is exact")]
-    let number = item.as_float().or_else(|| item.as_integer().map(|whole| whole as f64))?;
-    limits.contains(&number).then_some(number)
-}
-
-fn seconds(item: &Item) -> Option<Duration> {
-    Duration::try_from_secs_f64(number(item, &(SHORTEST..=LONGEST))?).ok()
-}
-
-/// Whole seconds as an integer, as people write them.
-fn seconds_value(duration: Duration) -> Value {
-    match (duration.subsec_nanos(), i64::try_from(duration.as_secs())) {
-        (0, Ok(seconds)) => seconds.into(),
-        _ => duration.as_secs_f64().into(),
-    }
-}
-
-fn variable(name: &str, item: &Item) -> Result<String, &'static str> {
-    if name.is_empty() || name.contains(['=', '\0']) {
-        return Err("a name of an environment variable, without `=`, before a string");
-    }
-    text(item).filter(|text| !text.contains('\0')).ok_or("a string")
-}
-
-fn member(_name: &str, item: &Item) -> Result<serde_json::Value, &'static str> {
-    to_json(item).ok_or("a value that JSON has: no date, no infinity")
-}
-
-/// The same in JSON; `None` when it holds a date, an infinity, or something that is not a number.
-pub(super) fn to_json(item: &Item) -> Option<serde_json::Value> {
-    match item {
-        Item::None => None,
-        Item::Value(value) => value_to_json(value),
-        Item::Table(table) => table_to_json(table.iter()),
-        Item::ArrayOfTables(tables) => tables.iter().map(|table| table_to_json(table.iter())).collect(),
-    }
-}
-
-fn value_to_json(value: &Value) -> Option<serde_json::Value> {
-    match value {
-        Value::String(text) => Some(text.value().as_str().into()),
-        Value::Integer(number) => Some((*number.value()).into()),
-        Value::Float(number) => serde_json::Number::from_f64(*number.value()).map(Into::into),
-        Value::Boolean(switch) => Some((*switch.value()).into()),
-        Value::Datetime(_) => None,
-        Value::Array(array) => array.iter().map(value_to_json).collect(),
-        Value::InlineTable(table) => {
-            let members = table.iter().map(|(name, value)| Some((name.to_owned(), value_to_json(value)?)));
-            members.collect::<Option<Map<_, _>>>().map(Into::into)
-        }
-    }
-}
-
-fn table_to_json<'a>(members: impl Iterator<Item = (&'a str, &'a Item)>) -> Option<serde_json::Value> {
-    let members = members.map(|(name, item)| Some((name.to_owned(), to_json(item)?)));
-    members.collect::<Option<Map<_, _>>>().map(Into::into)
-}
-
-/// The same in TOML; `None` for null, which TOML lacks.
-pub(super) fn from_json(value: &serde_json::Value) -> Option<Value> {
-    Some(match value {
-        serde_json::Value::Null => return None,
-        serde_json::Value::Bool(switch) => (*switch).into(),
-        serde_json::Value::Number(number) => match number.as_i64() {
-            Some(whole) => whole.into(),
-            None => number.as_f64()?.into(),
-        },
-        serde_json::Value::String(text) => text.into(),
-        serde_json::Value::Array(values) => values.iter().filter_map(from_json).collect::<Array>().into(),
-        serde_json::Value::Object(members) => {
-            let members = members.iter().filter_map(|(name, value)| Some((name, from_json(value)?)));
-            members.collect::<InlineTable>().into()
-        }
-    })
-}
-
-/// Where the item is in the text; a table without a header is where its name is.
-pub(super) fn span(item: &Item) -> Range<usize> {
-    item.span().unwrap_or_default()
-}
-
-/// What is there instead, in words that follow "found".
-pub(super) fn found(item: &Item) -> String {
-    const LONGEST: usize = 60;
-    let quoted = match item {
-        Item::Value(Value::String(text)) => format!("the string {:?}", text.value()),
-        Item::Value(Value::Integer(number)) => format!("the number {}", number.value()),
-        Item::Value(Value::Float(number)) => format!("the number {:?}", number.value()),
-        Item::Value(Value::Boolean(switch)) => switch.value().to_string(),
-        other => article(other).to_owned(),
-    };
-    if quoted.chars().count() <= LONGEST {
-        return quoted;
-    }
-    quoted.chars().take(LONGEST).chain("...".chars()).collect()
-}
-
-/// What kind of thing is there instead, without its value.
-pub(super) fn article(item: &Item) -> &'static str {
-    match item {
-        Item::None => "nothing",
-        Item::Table(_) | Item::Value(Value::InlineTable(_)) => "a table",
-        Item::ArrayOfTables(_) => "an array of tables",
-        Item::Value(Value::String(_)) => "a string",
-        Item::Value(Value::Integer(_)) => "a whole number",
-        Item::Value(Value::Float(_)) => "a number",
-        Item::Value(Value::Boolean(_)) => "true or false",
-        Item::Value(Value::Datetime(_)) => "a date",
-        Item::Value(Value::Array(_)) => "an array",
     }
 }

@@ -7,7 +7,8 @@ use toml_edit::{InlineTable, Value};
 
 use super::key::{KeyPath, dotted};
 use super::parse::{run_table, server_table};
-use super::schema::{self, Key, PROMPT, Written, to_json};
+use super::schema::{self, Key, PROMPT, Written};
+use super::values::to_json;
 use super::{Alias, Config, Prompt};
 use crate::core::runtimes::Table;
 

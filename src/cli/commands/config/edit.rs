@@ -88,29 +88,41 @@ fn in_editor(context: &Context, editor: &OsStr) -> Result<(), Failure> {
         return Err(error.into());
     }
     let copy = copy_for_editor(&file, &before)?;
-    loop {
-        open(editor, &copy)?;
-        let after = std::fs::read(&copy).map_err(|error| failed("read", &copy, &error))?;
-        if after == before {
-            files::remove(&copy).map_err(|error| Failure::of(Exit::Failed, &error))?;
-            context.ui.note("nothing was changed");
-            return Ok(());
+    let result = edit(context, editor, &copy, &before).and_then(|after| match after {
+        Some(after) => {
+            change::replace(&file, &before, &after)?;
+            context.ui.result(&format!("{} is changed\n", file.display()))
         }
-        let text = match Config::validate(&copy, after, context.table) {
-            Ok(text) => text,
-            Err(error) => {
-                context.ui.failure(&Failure { hint: None, ..Failure::of_config(&error, usize::MAX) });
-                if context.ui.confirm("Edit it again?", true) {
-                    continue;
-                }
-                return Err(Failure::new(Exit::Usage, format!("{} was not changed", file.display()))
-                    .hint(format!("what you wrote is in {}", copy.display())));
-            }
+        None => {
+            context.ui.note("nothing was changed");
+            Ok(())
+        }
+    });
+    // What was written is not lost when it did not come into the file.
+    if result.is_err() && std::fs::read(&copy).is_ok_and(|written| written != before) {
+        return result.map_err(|failure| failure.hint(format!("what you wrote is in {}", copy.display())));
+    }
+    files::remove(&copy)?;
+    result
+}
+
+/// Has the copy edited until it is valid; `None` when nothing was changed.
+fn edit(context: &Context, editor: &OsStr, copy: &Path, before: &[u8]) -> Result<Option<String>, Failure> {
+    loop {
+        open(editor, copy)?;
+        let after = std::fs::read(copy).map_err(|error| failed("read", copy, &error))?;
+        if after == before {
+            return Ok(None);
+        }
+        let error = match Config::validate(copy, after, context.table) {
+            Ok(text) => return Ok(Some(text)),
+            Err(error) => error,
         };
-        change::replace(&file, &before, &text)
-            .map_err(|error| Failure::from(error).hint(format!("what you wrote is in {}", copy.display())))?;
-        files::remove(&copy).map_err(|error| Failure::of(Exit::Failed, &error))?;
-        return context.ui.result(&format!("{} is changed\n", file.display()));
+        context.ui.failure(&Failure { hint: None, ..Failure::of_config(&error, usize::MAX) });
+        if !context.ui.confirm("Edit it again?", true) {
+            let file = context.paths.config_file();
+            return Err(Failure::new(Exit::Usage, format!("{} was not changed", file.display())));
+        }
     }
 }
 
@@ -134,15 +146,14 @@ fn open(editor: &OsStr, copy: &Path) -> Result<(), Failure> {
     let status = Command::new("/bin/sh").arg("-c").arg(script).arg(editor).arg(copy).status();
     drop(signals);
     if matches!(signals::pending(), Some(Signal::SIGTERM | Signal::SIGHUP)) {
-        return Err(
-            Failure::new(Exit::Interrupted, "").hint(format!("what you wrote is in {}", copy.display()))
-        );
+        return Err(Failure::new(Exit::Interrupted, ""));
     }
-    let name = editor.to_string_lossy();
     match status {
         Ok(status) if status.success() => Ok(()),
-        Ok(status) => Err(Failure::new(Exit::Failed, format!("the editor `{name}` failed: {status}"))
-            .hint(format!("the file was not changed; what you wrote is in {}", copy.display()))),
+        Ok(status) => {
+            let editor = editor.to_string_lossy();
+            Err(Failure::new(Exit::Failed, format!("the editor `{editor}` failed: {status}")))
+        }
         Err(error) => Err(failed("run", Path::new("/bin/sh"), &error)),
     }
 }

@@ -168,7 +168,7 @@ proptest! {
             let read: Document<String> = after.parse().unwrap();
             let item = path(key).iter().try_fold(read.as_item(), |item, name| item.get(name.as_str())).cloned();
             let expected: Document<String> = format!("x = {value}\n").parse().unwrap();
-            let plain = |item: &toml_edit::Item| super::super::schema::to_json(item);
+            let plain = |item: &toml_edit::Item| super::super::values::to_json(item);
             prop_assert_eq!(item.as_ref().and_then(plain), plain(&expected["x"]), "\n{}\n-> {}", text, after);
             prop_assert_eq!(comments(&after), comments(&text), "\n{}\n-> {}", text, after);
             prop_assert_eq!(set(&after, key, value), Some(after.clone()), "a second time");

@@ -1,0 +1,84 @@
+//! The file is made on first use.
+
+use super::*;
+
+#[test]
+fn makes_exactly_the_sections_and_values_of_the_contract() {
+    let sandbox = Sandbox::without_config();
+    let shown = config(&sandbox, ["show"]).assert_code(0);
+    assert_eq!(shown.stdout(), text(&sandbox));
+    assert_eq!(shown.stderr(), "");
+    let values: String = shown
+        .stdout()
+        .lines()
+        .filter(|line| !line.starts_with('#') && !line.is_empty())
+        .flat_map(|line| [line, "\n"])
+        .collect::<Vec<_>>()
+        .concat();
+    assert_eq!(values, FRESH);
+}
+
+#[test]
+fn gives_each_key_a_comment_of_one_line() {
+    let sandbox = Sandbox::without_config();
+    let shown = config(&sandbox, ["show"]).stdout();
+    let lines: Vec<&str> = shown.lines().collect();
+    let mut keys = 0;
+    for pair in lines.windows(2) {
+        let key = pair[1].trim_start_matches('#');
+        if !key.starts_with(' ') && key.contains(" = ") && !key.starts_with("small") {
+            keys += 1;
+            assert!(pair[0].starts_with("# ") && pair[0].ends_with('.'), "{pair:?}");
+            assert!(pair[0].len() <= 100, "{pair:?}");
+        }
+    }
+    // Every key that can be set is there, those of two servers and of one prompt.
+    assert_eq!(keys, 10 + 12 + 11 + 12 + 4);
+}
+
+#[test]
+fn umask_000_does_not_open_what_is_private() {
+    for umask in ["000", "022", "077", "777"] {
+        let sandbox = Sandbox::without_config();
+        fs::remove_dir(sandbox.config_dir()).expect("it is empty");
+        under_umask(&sandbox, umask, "config get ollama_server.port").assert(0, "11434\n", "");
+        assert_eq!(mode(&sandbox.config_dir()), 0o700, "umask {umask}");
+        assert_eq!(mode(&config_file(&sandbox)), 0o600, "umask {umask}");
+        under_umask(&sandbox, umask, "config set ollama_server.port 4").assert(0, "", "");
+        assert_eq!(mode(&config_file(&sandbox)), 0o600, "umask {umask}");
+        for name in names(&sandbox) {
+            assert_eq!(mode(&sandbox.config_dir().join(&name)), 0o600, "umask {umask}: {name}");
+        }
+    }
+}
+
+#[test]
+fn two_at_once_make_one_whole_file() {
+    for _ in 0..10 {
+        let sandbox = Sandbox::without_config();
+        fs::remove_dir(sandbox.config_dir()).expect("it is empty");
+        let running: Vec<_> = (0..6).map(|_| sandbox.fusion(["config", "show"]).start()).collect();
+        let shown: Vec<String> =
+            running.into_iter().map(|running| running.finish().assert_code(0).stdout()).collect();
+        assert!(shown.iter().all(|one| *one == shown[0]));
+        assert_eq!(shown[0], text(&sandbox));
+        assert_eq!(names(&sandbox), ["config.lock", "config.toml"]);
+    }
+}
+
+#[test]
+fn leaves_an_existing_file_as_it_is() {
+    let sandbox = Sandbox::without_config();
+    sandbox.write_config("# mine\n");
+    config(&sandbox, ["get", "mlx_server.port"]).assert(0, "8080\n", "");
+    config(&sandbox, ["check"]).assert(0, "[ROOT]/config/config.toml is valid\n", "");
+    assert_eq!(text(&sandbox), "# mine\n");
+    assert_eq!(names(&sandbox), ["config.toml"]);
+}
+
+#[test]
+fn is_not_needed_to_say_where_the_file_is() {
+    let sandbox = Sandbox::without_config();
+    config(&sandbox, ["path"]).assert(0, "[ROOT]/config/config.toml\n", "");
+    assert_eq!(names(&sandbox), Vec::<String>::new());
+}

@@ -1,0 +1,257 @@
+//! What asks or opens an editor, on a pseudo-terminal.
+
+use std::fs::File;
+use std::io::{Read as _, Write as _};
+use std::process::Child;
+
+use nix::sys::termios::{LocalFlags, SetArg, tcgetattr, tcsetattr};
+
+use super::*;
+
+/// A command whose three streams are one terminal.
+struct Session {
+    child: Child,
+    terminal: File,
+}
+
+impl Session {
+    fn start(sandbox: &Sandbox, arguments: &[&str], variables: &[(&str, &str)]) -> Self {
+        let pty = nix::pty::openpty(None, None).expect("a pseudo-terminal");
+        // What is typed is not shown, so that the output has one order.
+        let mut settings = tcgetattr(&pty.slave).expect("a terminal");
+        settings.local_flags.remove(LocalFlags::ECHO);
+        tcsetattr(&pty.slave, SetArg::TCSANOW, &settings).expect("a terminal");
+        let mut command = sandbox.fusion(arguments.iter().copied()).into_command();
+        let stream = || pty.slave.try_clone().expect("a descriptor");
+        command.env("NO_COLOR", "1").envs(variables.iter().copied());
+        command.stdin(stream()).stdout(stream()).stderr(stream());
+        let child = command.spawn().expect("it starts");
+        Self { child, terminal: pty.master.into() }
+    }
+
+    fn types(mut self, text: &str) -> Self {
+        self.terminal.write_all(text.as_bytes()).expect("a terminal");
+        self
+    }
+
+    #[track_caller]
+    fn assert(mut self, sandbox: &Sandbox, code: i32, shown: &str) {
+        let mut bytes = Vec::new();
+        // Linux tells the end by EIO, others by an end of file.
+        let _ = self.terminal.read_to_end(&mut bytes);
+        let status = self.child.wait().expect("it ends");
+        let text = String::from_utf8(bytes).expect("text").replace("\r\n", "\n");
+        let text = text.replace(&sandbox.root().display().to_string(), "[ROOT]");
+        assert_eq!((status.code(), hide_random(&text).as_str()), (Some(code), shown));
+    }
+}
+
+/// The name of the copy has a random part.
+fn hide_random(text: &str) -> String {
+    let mut parts = text.split("config.edit.");
+    let mut result = parts.next().unwrap_or_default().to_owned();
+    for part in parts {
+        let rest = part.split_once(".toml").map_or(part, |(_, rest)| rest);
+        result.push_str("config.edit.[RANDOM].toml");
+        result.push_str(rest);
+    }
+    result
+}
+
+/// An editor that saves these texts one after the other, and notes how it was called.
+fn editor(sandbox: &Sandbox, texts: &[&str]) -> String {
+    let directory = sandbox.root().join("the editor's");
+    fs::create_dir(&directory).expect("writable");
+    for (number, text) in texts.iter().enumerate() {
+        fs::write(directory.join(number.to_string()), text).expect("writable");
+    }
+    let script = "d=${0%/*}\necho \"$#\" \"$1\" >> \"$d/called\"\n\
+                      for n in 0 1 2; do\n  [ -e \"$d/$n\" ] && cat \"$d/$n\" > \"$2\" && rm \"$d/$n\" && exit 0\ndone\nexit 0\n";
+    fs::write(directory.join("script"), script).expect("writable");
+    format!("sh \"{}/the editor's/script\" --wait", sandbox.root().display())
+}
+
+fn called(sandbox: &Sandbox) -> String {
+    fs::read_to_string(sandbox.root().join("the editor's/called")).unwrap_or_default()
+}
+
+fn with_file(text: &str) -> Sandbox {
+    let sandbox = Sandbox::without_config();
+    sandbox.write_config(text);
+    sandbox
+}
+
+#[test]
+fn the_editor_gets_a_copy_that_takes_the_files_place() {
+    let sandbox = with_file("# old\n");
+    let editor = editor(&sandbox, &["[mlx_server]\nport = 5\n"]);
+    Session::start(&sandbox, &["config", "edit"], &[("EDITOR", &editor)]).assert(
+        &sandbox,
+        0,
+        "[ROOT]/config/config.toml is changed\n",
+    );
+    assert_eq!(text(&sandbox), "[mlx_server]\nport = 5\n");
+    assert_eq!(called(&sandbox), "2 --wait\n");
+    assert_eq!(names(&sandbox), ["config.lock", "config.toml"]);
+    assert!(!sandbox.project().join("fusion.toml").exists());
+}
+
+#[test]
+fn visual_comes_before_editor() {
+    let sandbox = with_file("# old\n");
+    let editor = editor(&sandbox, &["# new\n"]);
+    let variables = [("VISUAL", editor.as_str()), ("EDITOR", "false")];
+    Session::start(&sandbox, &["config", "edit"], &variables).assert(
+        &sandbox,
+        0,
+        "[ROOT]/config/config.toml is changed\n",
+    );
+}
+
+#[test]
+fn a_mistake_can_be_corrected() {
+    let sandbox = with_file("# old\n");
+    let editor = editor(&sandbox, &["[mlx_server]\nprt = 5\n", "[mlx_server]\nport = 6\n"]);
+    Session::start(&sandbox, &["config", "edit"], &[("EDITOR", &editor)]).types("\n").assert(
+        &sandbox,
+        0,
+        "error: [ROOT]/config/config.edit.[RANDOM].toml:2:1: unknown key `mlx_server.prt`; did you mean \
+             `mlx_server.port`?\nEdit it again? [Y/n] [ROOT]/config/config.toml is changed\n",
+    );
+    assert_eq!(text(&sandbox), "[mlx_server]\nport = 6\n");
+    assert_eq!(called(&sandbox), "2 --wait\n2 --wait\n");
+    assert_eq!(names(&sandbox), ["config.lock", "config.toml"]);
+}
+
+#[test]
+fn a_mistake_that_stays_does_not_come_into_the_file_and_is_kept() {
+    // "n", and the end of input.
+    for typed in ["n\n", "\u{4}"] {
+        let sandbox = with_file("# old\n");
+        let editor = editor(&sandbox, &["[mlx_server]\nport = 0\n"]);
+        Session::start(&sandbox, &["config", "edit"], &[("EDITOR", &editor)]).types(typed).assert(
+                &sandbox,
+                2,
+                "error: [ROOT]/config/config.edit.[RANDOM].toml:2:8: `mlx_server.port`: expected a whole number from \
+                 1 to 65535, found the number 0\nEdit it again? [Y/n] error: [ROOT]/config/config.toml was not \
+                 changed\nhint: what you wrote is in [ROOT]/config/config.edit.[RANDOM].toml\n",
+            );
+        assert_eq!(text(&sandbox), "# old\n");
+        let copy = names(&sandbox).into_iter().find(|name| name.starts_with("config.edit.")).expect("kept");
+        let copy = sandbox.config_dir().join(copy);
+        assert_eq!(fs::read_to_string(&copy).expect("readable"), "[mlx_server]\nport = 0\n");
+        assert_eq!(mode(&copy), 0o600);
+    }
+}
+
+#[test]
+fn a_broken_file_can_be_repaired() {
+    let sandbox = with_file("[mlx_server\n");
+    let editor = editor(&sandbox, &["[mlx_server]\n"]);
+    Session::start(&sandbox, &["config", "edit"], &[("EDITOR", &editor)]).assert(
+        &sandbox,
+        0,
+        "[ROOT]/config/config.toml is changed\n",
+    );
+    assert_eq!(text(&sandbox), "[mlx_server]\n");
+}
+
+#[test]
+fn nothing_happens_when_nothing_was_changed() {
+    let sandbox = with_file("# old\n");
+    let editor = editor(&sandbox, &[]);
+    Session::start(&sandbox, &["config", "edit"], &[("EDITOR", &editor)]).assert(
+        &sandbox,
+        0,
+        "nothing was changed\n",
+    );
+    assert_eq!(names(&sandbox), ["config.toml"]);
+}
+
+#[test]
+fn an_editor_that_fails_changes_nothing() {
+    let sandbox = with_file("# old\n");
+    Session::start(&sandbox, &["config", "edit"], &[("EDITOR", "false")]).assert(
+        &sandbox,
+        1,
+        "error: the editor `false` failed: exit status: 1\n",
+    );
+    assert_eq!(names(&sandbox), ["config.toml"]);
+}
+
+#[test]
+fn what_somebody_else_changed_meanwhile_is_not_overwritten() {
+    let sandbox = with_file("# old\n");
+    let editor = format!(
+        "sh -c 'echo \"# mine\" > \"$1\"; echo \"# theirs\" > \"{}\"' -",
+        config_file(&sandbox).display()
+    );
+    Session::start(&sandbox, &["config", "edit"], &[("EDITOR", &editor)]).assert(
+        &sandbox,
+        1,
+        "error: [ROOT]/config/config.toml was changed by somebody else meanwhile\n\
+             hint: what you wrote is in [ROOT]/config/config.edit.[RANDOM].toml\n",
+    );
+    assert_eq!(text(&sandbox), "# theirs\n");
+}
+
+#[test]
+fn ctrl_c_belongs_to_the_editor() {
+    let sandbox = with_file("# old\n");
+    let [waits, goes_on] = ["waits", "goes on"].map(|name| sandbox.root().join(name));
+    let editor = format!(
+        "sh -c '> \"{}\"; until [ -e \"{}\" ]; do sleep 0.01; done; echo \"# new\" > \"$1\"' -",
+        waits.display(),
+        goes_on.display()
+    );
+    let session = Session::start(&sandbox, &["config", "edit"], &[("EDITOR", &editor)]);
+    support::wait_until("the editor runs", || waits.exists());
+    support::processes::send(i32::try_from(session.child.id()).expect("a PID"), Signal::SIGINT);
+    fs::write(goes_on, "").expect("writable");
+    session.assert(&sandbox, 0, "[ROOT]/config/config.toml is changed\n");
+    assert_eq!(text(&sandbox), "# new\n");
+}
+
+#[test]
+fn without_an_editor_it_is_a_link() {
+    let sandbox = with_file("# old\n");
+    Session::start(&sandbox, &["config", "edit"], &[]).assert(
+        &sandbox,
+        0,
+        "neither VISUAL nor EDITOR names an editor, so this makes a link\n\
+             [ROOT]/project/fusion.toml -> [ROOT]/config/config.toml\n",
+    );
+    Session::start(&sandbox, &["config", "edit", "--link"], &[("EDITOR", "false")]).assert(
+        &sandbox,
+        0,
+        "[ROOT]/project/fusion.toml -> [ROOT]/config/config.toml\n",
+    );
+}
+
+#[test]
+fn reset_asks_first() {
+    let question = "Replace [ROOT]/config/config.toml with a fresh file, and keep a copy? [y/N] ";
+    for typed in ["n\n", "\n", "\u{4}", "what\n"] {
+        let sandbox = with_file("# old\n");
+        Session::start(&sandbox, &["config", "reset"], &[]).types(typed).assert(
+            &sandbox,
+            1,
+            &format!("{question}error: not reset\n"),
+        );
+        assert_eq!(text(&sandbox), "# old\n");
+    }
+    let sandbox = with_file("# old\n");
+    Session::start(&sandbox, &["config", "reset"], &[]).types("y\n").assert(
+        &sandbox,
+        0,
+        &format!(
+            "{question}[ROOT]/config/config.toml is fresh; the old one is [ROOT]/config/config.toml.1.bak\n"
+        ),
+    );
+}
+
+#[test]
+fn show_obeys_nothing_that_is_in_the_file() {
+    let sandbox = with_file("# \u{1b}]0;title\u{7}red\u{1b}[31m\n");
+    Session::start(&sandbox, &["config", "show"], &[]).assert(&sandbox, 0, "# red\n");
+}
