@@ -16,6 +16,7 @@ pub mod ports;
 pub mod processes;
 pub mod real;
 pub mod stub_server;
+pub mod terminal;
 
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};

@@ -261,7 +261,10 @@ fn read_request(stream: &mut TcpStream) -> Option<Request> {
 }
 
 fn write_reply(stream: &mut TcpStream, reply: &Reply) -> std::io::Result<()> {
-    if reply.framing != Framing::None && reply.framing != Framing::Raw {
+    if reply.framing == Framing::None {
+        return Ok(());
+    }
+    if reply.framing != Framing::Raw {
         let length: usize = reply.pieces.iter().map(Vec::len).sum::<usize>() * reply.times;
         let version = if reply.framing == Framing::Close { "1.0" } else { "1.1" };
         let mut head = format!("HTTP/{version} {} Reason\r\n", reply.status);

@@ -23,7 +23,7 @@ impl Failure {
     /// There is no answer, or no complete one.
     pub fn chat(error: &ChatError, asked: &Asked<'_>) -> Self {
         let name = asked.runtime.name();
-        let log = format!("its log may say why: `fusion {name} log`");
+        let log = format!("its log may say why: fusion {name} log");
         match error {
             ChatError::Api(error) => Self::api(error, asked),
             ChatError::Server(error) => Self::server(error, asked),
@@ -38,7 +38,7 @@ impl Failure {
         let name = asked.runtime.name();
         match error {
             ApiError::Connect { .. } => {
-                Self::of(Exit::NotRunning, error).hint(format!("start it with `fusion {name} up`"))
+                Self::of(Exit::NotRunning, error).hint(format!("start it: fusion {name} up"))
             }
             ApiError::TimedOut { address } => Self::new(
                 Exit::TimedOut,
@@ -46,7 +46,7 @@ impl Failure {
             )
             .hint("--timeout SECONDS waits longer"),
             ApiError::Closed { .. } => {
-                Self::of(Exit::RequestFailed, error).hint(format!("its log may say why: `fusion {name} log`"))
+                Self::of(Exit::RequestFailed, error).hint(format!("its log may say why: fusion {name} log"))
             }
             ApiError::Protocol { .. } => Self::of(Exit::RequestFailed, error),
         }
@@ -63,7 +63,10 @@ impl Failure {
         };
         let exit = if error.kind == Kind::ModelMissing { Exit::ModelMissing } else { Exit::RequestFailed };
         let hint = match error.kind {
-            Kind::ModelMissing => format!("fetch it with `{}`", asked.runtime.fetch_command(asked.model)),
+            Kind::ModelMissing if asked.model.starts_with('/') => {
+                "is that the directory of a model?".to_owned()
+            }
+            Kind::ModelMissing => format!("fetch it: {}", asked.runtime.fetch_command(asked.model)),
             Kind::Auth | Kind::Forbidden => {
                 "it wants to know who asks, which fusion cannot tell it".to_owned()
             }
@@ -72,9 +75,9 @@ impl Failure {
             Kind::ContextLength => "shorten the prompt, or give the server a longer context".to_owned(),
             Kind::OutOfMemory => "choose a smaller model, or a shorter context".to_owned(),
             Kind::Proxy => "something other than the model server may have answered".to_owned(),
-            Kind::ServerCrash => format!("its log may say why: `fusion {name} log`"),
+            Kind::ServerCrash => format!("its log may say why: fusion {name} log"),
             Kind::WrongUrl | Kind::Redirect => {
-                format!("is it {title} that listens there? See `fusion config show`")
+                format!("is it {title} that listens there? See: fusion config show")
             }
             Kind::BadRequest | Kind::Canceled => return Self::new(exit, message),
         };

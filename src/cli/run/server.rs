@@ -11,7 +11,7 @@ use crate::core::api::Client;
 use crate::core::config::{Address, Config};
 use crate::core::models::Model;
 use crate::core::runtimes::Runtime;
-use crate::core::services::{Endpoint, ServiceError, UpOptions};
+use crate::core::services::{Endpoint, ServiceError, ServiceManager, UpOptions};
 
 /// How long a server that somebody else started may take to list its models.
 const LIST_LIMIT: Duration = Duration::from_secs(2);
@@ -81,10 +81,9 @@ impl<'a> Server<'a> {
         install: bool,
     ) -> Result<Option<Address>, Failure> {
         if auto_up {
+            self.context.ui.note(&format!("{} is not running, and is started first", self.runtime.name()));
             let options = UpOptions { model: Some(model.to_owned()), ..UpOptions::default() };
-            let up = |manager: &crate::core::services::ServiceManager<'_>| {
-                manager.up(&manager.service(self.runtime), &options)
-            };
+            let up = |manager: &ServiceManager<'_>| manager.up(&manager.service(self.runtime), &options);
             let up = self.context.starting_or_installing(self.config, self.runtime, install, up)?;
             return Ok(Some(up.endpoint.address));
         }

@@ -201,8 +201,10 @@ struct Reading<'r> {
     answer: Answer,
     think: Think,
     stop: Stop,
-    /// `[DONE]`, or a stop text, was seen.
+    /// Nothing that comes now belongs to the answer.
     done: bool,
+    /// A stop text was reached, so that nothing that was held back belongs to the text.
+    stopped: bool,
     shape: Shape,
     parser: Parser,
     /// The reply if it is a whole one; of events, the beginning, until the first of them was understood.
@@ -223,6 +225,7 @@ impl<'r> Reading<'r> {
             think: Think::default(),
             stop: Stop::new(stop),
             done: false,
+            stopped: false,
             shape: Shape::Unknown,
             parser: Parser::default(),
             whole: Vec::new(),
@@ -332,9 +335,10 @@ impl<'r> Reading<'r> {
         if delta.content.is_empty() {
             return Ok(());
         }
-        let (receiver, stop, done) = (&mut *self.receiver, &mut self.stop, &mut self.done);
-        self.think.push(&delta.content.0, |piece| give(piece, stop, done, receiver))?;
-        if self.done && self.answer.finish_reason.is_none() {
+        let (receiver, stop, stopped) = (&mut *self.receiver, &mut self.stop, &mut self.stopped);
+        self.think.push(&delta.content.0, |piece| give(piece, stop, stopped, receiver))?;
+        if self.stopped {
+            self.done = true;
             self.answer.finish_reason = Some("stop".to_owned());
         }
         Ok(())
@@ -391,20 +395,25 @@ impl<'r> Reading<'r> {
     }
 
     fn finish(&mut self) -> io::Result<()> {
-        let (receiver, stop, done) = (&mut *self.receiver, &mut self.stop, &mut self.done);
-        if !*done {
-            self.think.finish(|piece| give(piece, stop, done, receiver))?;
+        let (receiver, stop, stopped) = (&mut *self.receiver, &mut self.stop, &mut self.stopped);
+        if !*stopped {
+            self.think.finish(|piece| give(piece, stop, stopped, receiver))?;
         }
-        if !*done {
+        if !*stopped {
             stop.finish(|text| receiver.text(text))?;
         }
         Ok(())
     }
 }
 
-fn give(piece: Piece<'_>, stop: &mut Stop, done: &mut bool, receiver: &mut dyn Receiver) -> io::Result<()> {
+fn give(
+    piece: Piece<'_>,
+    stop: &mut Stop,
+    stopped: &mut bool,
+    receiver: &mut dyn Receiver,
+) -> io::Result<()> {
     match piece {
-        Piece::Text(text) => *done = stop.push(text, |text| receiver.text(text))?,
+        Piece::Text(text) => *stopped = stop.push(text, |text| receiver.text(text))?,
         Piece::Reasoning(text) => receiver.reasoning(text)?,
     }
     Ok(())
