@@ -1,12 +1,298 @@
-//! The lifecycle of a runtime with the real driver: up, ps, down, restart.
+//! The lifecycle of a runtime as it should be: up, ps, health, restart, down, with the real driver.
 
 mod support;
 
-use support::Sandbox;
+use serde_json::{Value, json};
+use support::{Sandbox, processes, wait_until};
 
 #[test]
 fn a_fresh_sandbox_runs_nothing() {
     let sandbox = Sandbox::new();
     sandbox.fusion(["--version"]).run().assert_code(0);
     sandbox.assert_nothing_runs();
+}
+
+#[test]
+fn a_whole_life() {
+    for runtime in ["ollama", "mlx"] {
+        let sandbox = Sandbox::new();
+        let url = sandbox.url(runtime);
+        let up = sandbox.fusion([runtime, "up"]).run().assert_code(0);
+        let pid = sandbox.pid(runtime).expect("a PID file");
+        assert_eq!(up.stdout(), format!("{runtime} is up at {url} (pid {pid})\n"));
+        assert_eq!(up.stderr(), "");
+        assert!(processes::lives(pid));
+
+        // Once more: the same line, and nothing else.
+        let again = sandbox.fusion([runtime, "up"]).run().assert_code(0);
+        assert_eq!((again.stdout(), again.stderr()), (up.stdout(), String::new()));
+        assert_eq!(sandbox.pid(runtime), Some(pid));
+
+        let health = sandbox.fusion([runtime, "health"]).run().assert_code(0).stdout();
+        assert!(health.starts_with(&format!("{runtime} is healthy: one token of ")), "{health}");
+
+        let restart = sandbox.fusion([runtime, "restart"]).run().assert_code(0);
+        let second = sandbox.pid(runtime).expect("a PID file");
+        assert_eq!(restart.stdout(), format!("{runtime} is up at {url} (pid {second})\n"));
+        assert_ne!(second, pid);
+        assert!(!processes::lives(pid));
+
+        for _ in 0..2 {
+            sandbox.fusion([runtime, "down"]).run().assert(0, &format!("{runtime} is down\n"), "");
+            assert!(!processes::lives(second));
+        }
+        sandbox.assert_nothing_runs();
+        // What is left is the log, and nothing that would make the next command believe in a process.
+        let mut left: Vec<String> = std::fs::read_dir(sandbox.file(runtime, ""))
+            .expect("its directory")
+            .flatten()
+            .map(|entry| entry.file_name().to_string_lossy().into_owned())
+            .collect();
+        left.sort();
+        assert_eq!(left, ["lock".to_owned(), format!("{runtime}.log"), format!("{runtime}.log.1")]);
+    }
+}
+
+/// The fields of `ps --json`, which do not change between releases.
+#[test]
+fn ps_json_of_a_runtime_that_runs() {
+    let sandbox = Sandbox::new();
+    sandbox.fusion(["ollama", "up"]).run().assert_code(0);
+    let mut one = sandbox.fusion(["ollama", "ps", "--json"]).run().assert_code(0).json();
+    assert!(one["uptime_s"].is_u64(), "{one}");
+    assert!(one["memory_bytes"].as_u64().is_some_and(|bytes| bytes > 100_000), "{one}");
+    assert!(one["cpu_percent"].is_f64(), "{one}");
+    for measured in ["uptime_s", "memory_bytes", "cpu_percent"] {
+        one[measured] = json!("measured");
+    }
+    let expected = json!({
+        "runtime": "ollama",
+        "state": "ready",
+        "pid": sandbox.pid("ollama"),
+        "address": sandbox.url("ollama"),
+        "uptime_s": "measured",
+        "memory_bytes": "measured",
+        "cpu_percent": "measured",
+        "models": ["llama3.2:3b"],
+        "log": sandbox.file("ollama", "ollama.log"),
+        "started_by": "fusion",
+        "version": "0.0.0-fake",
+    });
+    assert_eq!(one, expected);
+    sandbox.fusion(["down"]).run().assert(0, "ollama is down\n", "");
+}
+
+#[test]
+fn ps_json_of_runtimes_that_do_not_run() {
+    let sandbox = Sandbox::new();
+    let all = sandbox.fusion(["ps", "--json"]).run().assert_code(0).json();
+    let stopped = |runtime: &str| {
+        json!({
+            "runtime": runtime,
+            "state": "stopped",
+            "pid": null,
+            "address": sandbox.url(runtime),
+            "uptime_s": null,
+            "memory_bytes": null,
+            "cpu_percent": null,
+            "models": null,
+            "log": sandbox.file(runtime, &format!("{runtime}.log")),
+            "started_by": null,
+            "version": null,
+        })
+    };
+    assert_eq!(all, json!([stopped("ollama"), stopped("mlx")]));
+    let one = sandbox.fusion(["mlx", "ps", "--json"]).run().assert_code(3).json();
+    assert_eq!(one, stopped("mlx"));
+}
+
+#[test]
+fn ps_as_a_table() {
+    let sandbox = Sandbox::new();
+    // Ports are of five digits, so that widths are known.
+    sandbox.fusion(["ps"]).run().assert(
+        0,
+        "RUNTIME  STATE    PID  ADDRESS                 UPTIME  MEMORY  CPU  MODELS\n\
+         ollama   stopped  -    http://127.0.0.1:[OLLAMA]  -       -       -    -\n\
+         mlx      stopped  -    http://127.0.0.1:[MLX]  -       -       -    -\n",
+        "",
+    );
+    sandbox.fusion(["mlx", "up"]).run().assert_code(0);
+    let table = sandbox.fusion(["mlx", "ps"]).run().assert_code(0).stdout();
+    let row: Vec<&str> = table.lines().nth(1).expect("a row").split_whitespace().collect();
+    let pid = sandbox.pid("mlx").expect("a PID").to_string();
+    assert_eq!(row[..4], ["mlx", "ready", &pid, &sandbox.url("mlx")]);
+    assert_eq!(row.last(), Some(&&*sandbox.model().display().to_string()));
+    for alias in [&["p"][..], &["status"], &["mx", "p"], &["mlx", "status"]] {
+        sandbox.fusion(alias.iter().copied()).run().assert_code(0);
+    }
+    sandbox.fusion(["mx", "d"]).run().assert(0, "mlx is down\n", "");
+}
+
+/// The fields of `up --json` and `down --json`, which do not change between releases.
+#[test]
+fn up_and_down_as_json() {
+    let sandbox = Sandbox::new();
+    let up = |started: bool| {
+        let json = sandbox.fusion(["mlx", "up", "--json"]).run().assert_code(0).json();
+        let expected = json!({
+            "runtime": "mlx",
+            "state": "ready",
+            "pid": sandbox.pid("mlx"),
+            "address": sandbox.url("mlx"),
+            "model": sandbox.model(),
+            "started_by": "fusion",
+            "started": started,
+        });
+        assert_eq!(json, expected);
+    };
+    up(true);
+    up(false);
+    let pid = sandbox.pid("mlx");
+    let down = |pid: Option<i32>, arguments: &[&str], forced: bool| {
+        let mut json = sandbox.fusion(arguments.iter().copied()).run().assert_code(0).json();
+        assert!(json["seconds"].is_f64(), "{json}");
+        json["seconds"] = json!("measured");
+        let expected = json!({"runtime": "mlx", "state": "stopped", "pid": pid, "forced": forced, "seconds": "measured"});
+        assert_eq!(json, expected);
+    };
+    down(pid, &["mlx", "down", "--json"], false);
+    down(None, &["mlx", "down", "--json"], false);
+    up(true);
+    down(sandbox.pid("mlx"), &["mlx", "down", "--json", "--force"], true);
+    sandbox.fusion(["mlx", "up", "--json", "--timeout", "never"]).run().assert_code(2);
+    let failed = sandbox.fusion(["mlx", "up", "--json", "--timeout", "0"]).run().assert_code(6);
+    assert_eq!(failed.stdout(), "");
+    sandbox.assert_nothing_runs();
+}
+
+#[test]
+fn up_without_waiting() {
+    let sandbox = Sandbox::new();
+    sandbox.faults("ollama", &["bind-after=500"]);
+    let up = sandbox.fusion(["ollama", "up", "--no-wait", "--json"]).run().assert_code(0).json();
+    assert_eq!((&up["state"], &up["started"]), (&json!("starting"), &json!(true)));
+    let ps = sandbox.fusion(["ollama", "ps", "--json"]).run().assert_code(1).json();
+    assert_eq!(ps["state"], "starting");
+    assert_eq!(ps["pid"], up["pid"]);
+    sandbox.fusion(["ollama", "health"]).run().assert(
+        3,
+        "",
+        "error: ollama is still starting\nhint: wait until it is ready: fusion ollama up\n",
+    );
+    // A second one waits for the same process.
+    sandbox.fusion(["ollama", "up"]).run().assert_code(0);
+    assert_eq!(json!(sandbox.pid("ollama")), up["pid"]);
+    sandbox.fusion(["ollama", "up", "--no-wait"]).run().assert(
+        0,
+        "ollama is up at http://127.0.0.1:[OLLAMA] (pid [PID])\n",
+        "",
+    );
+    sandbox.fusion(["ollama", "down"]).run().assert_code(0);
+}
+
+#[test]
+fn up_of_all_starts_those_with_auto_start_and_goes_on_after_a_failure() {
+    let sandbox = Sandbox::new();
+    sandbox.fusion(["up"]).run().assert(
+        2,
+        "",
+        "error: no runtime has auto_start in the configuration\n\
+         hint: `fusion ollama up` starts one; `fusion config set ollama_server.auto_start true` has `fusion up` start it\n",
+    );
+    sandbox.configure("auto_start = true\ncommand = [\"/nowhere\"]", "auto_start = true");
+    let up = sandbox.fusion(["up"]).run().assert_code(4);
+    assert!(up.stdout().starts_with("mlx is up at "), "{}", up.stdout());
+    assert!(up.stderr().contains("/nowhere"), "{}", up.stderr());
+    sandbox.configure("auto_start = true", "auto_start = true");
+    let up = sandbox.fusion(["up", "--json"]).run().assert_code(0).json();
+    let started: Vec<&Value> = up.as_array().expect("an array").iter().map(|one| &one["started"]).collect();
+    assert_eq!(started, [&json!(true), &json!(false)]);
+    sandbox.fusion(["down", "--json"]).run().assert_code(0);
+    sandbox.assert_nothing_runs();
+}
+
+#[test]
+fn up_says_on_stderr_what_takes_long_and_verbose_says_more() {
+    let sandbox = Sandbox::new();
+    let up = sandbox.fusion(["ollama", "up", "-v"]).run().assert_code(0);
+    assert!(up.stderr().contains("ollama is starting (process "), "{}", up.stderr());
+    let down = sandbox.fusion(["ollama", "down", "-v"]).run().assert_code(0);
+    assert!(down.stderr().contains("stopping ollama (process "), "{}", down.stderr());
+}
+
+#[test]
+fn a_start_is_a_new_log_and_the_old_one_is_kept() {
+    let sandbox = Sandbox::new();
+    for number in 1..=5 {
+        sandbox.faults("ollama", &[&format!("print=start {number}")]);
+        sandbox.fusion(["ollama", "restart"]).run().assert_code(0);
+    }
+    sandbox.fusion(["ollama", "down"]).run().assert_code(0);
+    let first_line = |suffix: &str| {
+        let path = sandbox.file("ollama", &format!("ollama.log{suffix}"));
+        let text = std::fs::read_to_string(path).ok()?;
+        text.lines().next().map(str::to_owned)
+    };
+    let lines = ["", ".1", ".2", ".3", ".4"].map(first_line);
+    assert_eq!(lines.map(Option::unwrap_or_default), ["start 5", "start 4", "start 3", "start 2", ""]);
+}
+
+#[test]
+fn it_outlives_the_shell_that_started_it() {
+    let sandbox = Sandbox::new();
+    let program = env!("CARGO_BIN_EXE_fusion");
+    let script = "\"$0\" ollama up; kill -HUP $$";
+    let shell = sandbox.command("/bin/sh").arg("-c").arg(script).arg(program).run();
+    assert_eq!(shell.code(), 129);
+    let pid = sandbox.pid("ollama").expect("a PID file");
+    wait_until("the shell is gone", || processes::lives(pid));
+    sandbox.fusion(["ollama", "ps"]).run().assert_code(0);
+    sandbox.fusion(["ollama", "down"]).run().assert_code(0);
+}
+
+#[test]
+fn the_configuration_reaches_the_server() {
+    let sandbox = Sandbox::new();
+    let dump = sandbox.root().join("dump.json");
+    let server = format!(
+        "args = [\"dump={}\", \"two words\"]\nenv = {{ OLLAMA_KEEP_ALIVE = \"5m\", EMPTY = \"\" }}",
+        dump.display()
+    );
+    sandbox.configure(&server, "");
+    sandbox.fusion(["ollama", "up"]).run().assert_code(0);
+    let dump: Value = serde_json::from_slice(&std::fs::read(dump).expect("the dump")).expect("JSON");
+    let arguments = dump["arguments"].as_array().expect("arguments");
+    assert_eq!(arguments[1], "serve");
+    assert_eq!(arguments[3], "two words");
+    assert_eq!(dump["environment"]["OLLAMA_KEEP_ALIVE"], "5m");
+    assert_eq!(dump["environment"]["EMPTY"], "");
+    assert_eq!(dump["environment"]["OLLAMA_HOST"], format!("127.0.0.1:{}", sandbox.port("ollama")));
+    sandbox.fusion(["ollama", "down"]).run().assert_code(0);
+}
+
+#[test]
+fn run_follows_the_recorded_address() {
+    let sandbox = Sandbox::new();
+    sandbox.fusion(["ollama", "up"]).run().assert_code(0);
+    let elsewhere = support::ports::Port::free();
+    sandbox.write_config(&format!("[ollama_server]\nport = {}\n", elsewhere.number()));
+    sandbox.fusion(["ollama", "run", "--no-up", "Hello"]).run().assert(
+        0,
+        "Hello from the fake runtime.\n",
+        "",
+    );
+    sandbox.fusion(["ollama", "down"]).run().assert_code(0);
+}
+
+#[test]
+fn run_starts_what_is_down_and_up_finds_it() {
+    let sandbox = Sandbox::new();
+    sandbox.fusion(["mlx", "run", "--no-up", "Hello"]).run().assert_code(3);
+    let run = sandbox.fusion(["mlx", "run", "Hello"]).run().assert_code(0);
+    assert_eq!(run.stdout(), "Hello from the fake runtime.\n");
+    let pid = sandbox.pid("mlx").expect("a PID file");
+    let up = sandbox.fusion(["mlx", "up"]).run().assert_code(0);
+    assert!(up.stdout().contains(&format!("pid {pid}")), "{}", up.stdout());
+    sandbox.fusion(["mlx", "down"]).run().assert_code(0);
 }
