@@ -5,6 +5,8 @@
 
 mod down;
 mod error;
+#[cfg(all(test, feature = "test-fakes"))]
+mod faults;
 mod health;
 mod launch;
 pub mod lock;

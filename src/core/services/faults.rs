@@ -1,0 +1,403 @@
+//! Failures in the middle of `up` and `down`, injected step by step with the mock driver.
+
+use std::io::{Read as _, Write as _};
+use std::net::TcpListener;
+use std::path::Path;
+use std::sync::Mutex;
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::time::Duration;
+
+use super::record::{InstanceId, Record};
+use super::{DownOptions, ManagedService, ServiceError, ServiceManager, State, Up, UpKind, UpOptions};
+use crate::core::config::{Address, Config};
+use crate::core::events::{Event, EventSink};
+use crate::core::logs::keeper;
+use crate::core::paths::Paths;
+use crate::core::process::mock::{MockDriver, Plan};
+use crate::core::process::{
+    Child, Ending, Instance, Listener, Pid, ProcessDriver, ProcessError, ProcessId, ProcessSpec, StopSignal,
+    Usage,
+};
+use crate::core::runtimes::{self, TABLE};
+use crate::env::Environment;
+
+/// A machine with one service on it, and hooks at the steps of its start.
+struct Machine {
+    root: tempfile::TempDir,
+    driver: MockDriver,
+    config: Config,
+    paths: Paths,
+    environment: Environment,
+    address: Address,
+    on_spawn: Hook,
+    events: Events,
+    /// At which question for an interruption there is one.
+    interrupted_at: Option<usize>,
+    questions: AtomicUsize,
+}
+
+type Hook = Mutex<Option<Box<dyn FnOnce() + Send>>>;
+
+#[derive(Default)]
+struct Events(Mutex<Vec<String>>);
+
+impl EventSink for Events {
+    fn event(&self, event: &Event<'_>) {
+        self.0.lock().unwrap().push(format!("{event:?}"));
+    }
+}
+
+/// The mock driver, with the hook.
+struct Staged<'a>(&'a Machine);
+
+impl ProcessDriver for Staged<'_> {
+    fn spawn(&self, spec: &ProcessSpec) -> Result<Box<dyn Child>, ProcessError> {
+        let is_keeper = spec.args.first().is_some_and(|word| word == keeper::SUBCOMMAND);
+        let child = self.0.driver.spawn(spec)?;
+        if !is_keeper && let Some(hook) = self.0.on_spawn.lock().unwrap().take() {
+            hook();
+        }
+        Ok(child)
+    }
+
+    fn identify(&self, pid: Pid) -> Result<Option<ProcessId>, ProcessError> {
+        self.0.driver.identify(pid)
+    }
+
+    fn members(&self, instance: Instance<'_>) -> Result<Vec<ProcessId>, ProcessError> {
+        self.0.driver.members(instance)
+    }
+
+    fn signal(&self, process: &ProcessId, signal: StopSignal) -> Result<(), ProcessError> {
+        self.0.driver.signal(process, signal)
+    }
+
+    fn signal_group(&self, leader: &ProcessId, signal: StopSignal) -> Result<(), ProcessError> {
+        self.0.driver.signal_group(leader, signal)
+    }
+
+    fn usage(&self, process: &ProcessId) -> Option<Usage> {
+        self.0.driver.usage(process)
+    }
+
+    fn listener(&self, address: &Address, ours: Option<Instance<'_>>) -> Result<Listener, ProcessError> {
+        self.0.driver.listener(address, ours)
+    }
+}
+
+impl Machine {
+    fn new() -> Self {
+        let root = tempfile::tempdir().unwrap();
+        // Free for a moment is enough: each machine serves its own, and only for itself.
+        let port = TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port();
+        let text = format!(
+            "[ollama_server]\nport = {port}\ncommand = [\"/bin/sh\"]\nstartup_timeout = 30\nstop_timeout = 1\n"
+        );
+        let (config, problems) = Config::parse(&text, TABLE);
+        assert!(problems.is_empty(), "{problems:?}");
+        let environment = Environment {
+            config_dir: Some(root.path().to_owned()),
+            program: Some("/nowhere/fusion".into()),
+            ..Environment::default()
+        };
+        Self {
+            driver: MockDriver::new(),
+            config,
+            paths: Paths::discover(&environment).unwrap(),
+            environment,
+            address: Address { host: "127.0.0.1".to_owned(), port },
+            on_spawn: Mutex::new(None),
+            events: Events::default(),
+            interrupted_at: None,
+            questions: AtomicUsize::new(0),
+            root,
+        }
+    }
+
+    /// The next process listens, and answers as soon as it is spawned; the hook is called at the first request.
+    fn will_answer(&self, at_first_request: impl FnOnce() + Send + 'static) {
+        self.driver.plan_spawn(Plan::runs().listens(&self.address));
+        let address = (self.address.host.clone(), self.address.port);
+        self.on_spawn.lock().unwrap().replace(Box::new(move || {
+            let listener = TcpListener::bind(address).unwrap();
+            std::thread::spawn(move || {
+                // `up` asks once; then the port is free again.
+                if let Ok((mut stream, _)) = listener.accept() {
+                    let _ = stream.read(&mut [0; 4096]);
+                    at_first_request();
+                    let body = "{\"version\":\"1\"}";
+                    let length = body.len();
+                    let head =
+                        format!("HTTP/1.1 200 OK\r\nContent-Length: {length}\r\nConnection: close\r\n\r\n");
+                    let _ = stream.write_all(format!("{head}{body}").as_bytes());
+                }
+            });
+        }));
+    }
+
+    fn with<T>(&self, work: impl FnOnce(&ServiceManager<'_>, &ManagedService<'_>) -> T) -> T {
+        let interrupted = || {
+            let question = self.questions.fetch_add(1, Ordering::Relaxed);
+            self.interrupted_at.filter(|at| question >= *at).map(|_| 2)
+        };
+        let manager = ServiceManager {
+            driver: &Staged(self),
+            events: &self.events,
+            interrupted: &interrupted,
+            config: &self.config,
+            paths: &self.paths,
+            environment: &self.environment,
+        };
+        let service = manager.service(runtimes::find(TABLE, "ollama").unwrap());
+        work(&manager, &service)
+    }
+
+    fn up(&self) -> Result<Up, ServiceError> {
+        self.with(|manager, service| manager.up(service, &UpOptions::default()))
+    }
+
+    fn up_within(&self, limit: Duration) -> Result<Up, ServiceError> {
+        let options = UpOptions { timeout: Some(limit), ..UpOptions::default() };
+        self.with(|manager, service| manager.up(service, &options))
+    }
+
+    fn down(&self) -> Result<super::Down, ServiceError> {
+        self.with(|manager, service| manager.down(service, &DownOptions::default()))
+    }
+
+    fn state(&self) -> State {
+        self.with(|manager, service| manager.status(service).unwrap().state)
+    }
+
+    fn file(&self, name: &str) -> std::path::PathBuf {
+        self.root.path().join("ollama").join(name)
+    }
+
+    fn record(&self) -> Option<Record> {
+        Record::read(&self.file("state.json")).unwrap()
+    }
+
+    #[track_caller]
+    fn assert_nothing_left(&self) {
+        assert_eq!(self.driver.living(), [], "a process is left");
+        assert_eq!(self.record(), None, "a record is left");
+        assert!(!self.file("ollama.pid").exists(), "a PID file is left");
+    }
+}
+
+/// Has every write of this file fail.
+fn obstruct(path: &Path) {
+    std::fs::create_dir_all(path.join("in the way")).unwrap();
+}
+
+fn clear(path: &Path) {
+    std::fs::remove_dir_all(path).unwrap();
+}
+
+#[test]
+fn nothing_fails() {
+    let machine = Machine::new();
+    machine.will_answer(|| {});
+    let up = machine.up().unwrap();
+    assert_eq!(up.kind, UpKind::Started);
+    assert_eq!(machine.record().unwrap().process.map(|process| process.pid), up.endpoint.pid);
+    assert!(machine.record().unwrap().ready);
+    machine.down().unwrap();
+    machine.assert_nothing_left();
+}
+
+#[test]
+fn the_lock_cannot_be_had() {
+    let machine = Machine::new();
+    obstruct(&machine.file("lock"));
+    assert!(matches!(machine.up().unwrap_err(), ServiceError::Lock(_)));
+    assert!(machine.driver.spawned().is_empty(), "never without the lock");
+    assert!(matches!(machine.down().unwrap_err(), ServiceError::Lock(_)));
+    machine.assert_nothing_left();
+}
+
+#[test]
+fn the_intent_cannot_be_written() {
+    let machine = Machine::new();
+    obstruct(&machine.file("state.json.new"));
+    assert!(matches!(machine.up().unwrap_err(), ServiceError::Record(_)));
+    assert!(machine.driver.spawned().is_empty(), "never without a record");
+    machine.assert_nothing_left();
+}
+
+#[test]
+fn the_log_cannot_be_rotated() {
+    let machine = Machine::new();
+    obstruct(&machine.file("ollama.log"));
+    assert!(matches!(machine.up().unwrap_err(), ServiceError::Log(_)));
+    assert!(machine.driver.spawned().is_empty());
+    machine.assert_nothing_left();
+}
+
+#[test]
+fn the_spawn_fails() {
+    let machine = Machine::new();
+    machine.driver.plan_failure(ProcessError::ProgramMissing { program: "/gone".into() });
+    assert!(matches!(machine.up().unwrap_err(), ServiceError::Process(ProcessError::ProgramMissing { .. })));
+    machine.assert_nothing_left();
+}
+
+#[test]
+fn the_process_cannot_be_recorded() {
+    let machine = Machine::new();
+    let new = machine.file("state.json.new");
+    *machine.on_spawn.lock().unwrap() = Some(Box::new(move || obstruct(&new)));
+    assert!(matches!(machine.up().unwrap_err(), ServiceError::Record(_)));
+    assert_eq!(machine.driver.spawned().len(), 1);
+    machine.assert_nothing_left();
+}
+
+#[test]
+fn the_pid_file_cannot_be_written() {
+    let machine = Machine::new();
+    let new = machine.file("ollama.pid.new");
+    *machine.on_spawn.lock().unwrap() = Some(Box::new(move || obstruct(&new)));
+    assert!(matches!(machine.up().unwrap_err(), ServiceError::Record(_)));
+    machine.assert_nothing_left();
+}
+
+#[test]
+fn the_log_keeper_cannot_be_started() {
+    let machine = Machine::new();
+    machine.will_answer(|| {});
+    machine.driver.plan_failure(ProcessError::ProgramMissing { program: "/gone".into() });
+    machine.up().unwrap();
+    let events = machine.events.0.lock().unwrap().join("\n");
+    assert!(events.contains("without bounds"), "{events}");
+    machine.down().unwrap();
+    machine.assert_nothing_left();
+}
+
+#[test]
+fn readiness_cannot_be_recorded() {
+    let machine = Machine::new();
+    let new = machine.file("state.json.new");
+    let obstacle = new.clone();
+    machine.will_answer(move || obstruct(&obstacle));
+    assert!(matches!(machine.up().unwrap_err(), ServiceError::Record(_)));
+    clear(&new);
+    machine.assert_nothing_left();
+}
+
+#[test]
+fn it_dies_at_every_moment() {
+    for looks in 0..12 {
+        for ending in [Ending::Code(0), Ending::Code(1), Ending::Signal(11)] {
+            let machine = Machine::new();
+            machine.driver.plan_spawn(Plan::runs().dies_after(looks, ending));
+            let error = machine.up().unwrap_err();
+            assert!(matches!(error, ServiceError::Failed(_)), "{looks} looks: {error}");
+            machine.assert_nothing_left();
+        }
+    }
+}
+
+#[test]
+fn it_is_interrupted_at_every_moment() {
+    let mut failed = 0;
+    for at in 0..12 {
+        let mut machine = Machine::new();
+        machine.interrupted_at = Some(at);
+        let error = machine.up().unwrap_err();
+        assert!(matches!(error, ServiceError::Interrupted { signal: 2 }), "question {at}: {error}");
+        failed += machine.driver.spawned().len();
+        machine.assert_nothing_left();
+    }
+    assert!(failed > 0, "it was never interrupted after the spawn");
+}
+
+#[test]
+fn it_belongs_to_another_user() {
+    let machine = Machine::new();
+    machine.driver.plan_spawn(Plan::runs().listens(&machine.address).of_another_user());
+    // As after `sudo`: the record is there, and the process may not be touched.
+    let error = machine.up_within(Duration::from_millis(50)).unwrap_err();
+    assert!(matches!(error, ServiceError::Process(ProcessError::Signal { .. })), "{error}");
+    assert!(machine.record().is_some(), "only what was seen to be dead is forgotten");
+    let error = machine.down().unwrap_err();
+    assert!(matches!(error, ServiceError::Process(ProcessError::Signal { .. })), "{error}");
+    assert!(machine.record().is_some());
+    assert_ne!(machine.driver.living(), []);
+}
+
+#[test]
+fn what_ignores_termination_is_killed_and_what_is_elsewhere_too() {
+    let machine = Machine::new();
+    machine.will_answer(|| {});
+    machine.up().unwrap();
+    let record = machine.record().unwrap();
+    let leader = record.process.as_ref();
+    machine.driver.member(record.instance.as_str(), leader, Plan::runs().ignores_terminate());
+    machine.driver.member(record.instance.as_str(), leader, Plan::runs().own_session());
+    let stranger = machine.driver.stranger(Plan::runs());
+    let down = machine.down().unwrap();
+    assert!(down.forced);
+    assert_eq!(machine.driver.living(), [stranger]);
+    assert_eq!(machine.record(), None);
+}
+
+#[test]
+fn a_record_of_every_kind_of_dead_process_signals_nobody() {
+    let machine = Machine::new();
+    machine.will_answer(|| {});
+    machine.up().unwrap();
+    let process = machine.record().unwrap().process.unwrap();
+    machine.driver.end(&process, Ending::Code(0));
+    let stranger = machine.driver.reuse(&process);
+    let before = machine.driver.signals().len();
+    assert_eq!(machine.state(), State::Exited);
+    machine.down().unwrap();
+    assert_eq!(machine.driver.living(), [stranger]);
+    let after: Vec<_> = machine.driver.signals().split_off(before);
+    assert!(after.iter().all(|(pid, _)| *pid != process.pid), "{after:?}");
+
+    let machine = Machine::new();
+    machine.will_answer(|| {});
+    machine.up().unwrap();
+    machine.driver.reboot();
+    assert_eq!(machine.state(), State::Exited);
+    machine.down().unwrap();
+    machine.assert_nothing_left();
+}
+
+/// A crash between the spawn and the record: the instance id finds the process.
+#[test]
+fn an_intent_is_healed_by_every_command() {
+    type Heal = fn(&Machine);
+    let heals: [Heal; 2] = [
+        |machine| assert_eq!(machine.down().unwrap().pid.map(|_| ()), Some(())),
+        |machine| assert_eq!(machine.state(), State::Starting),
+    ];
+    for heal in heals {
+        let machine = Machine::new();
+        std::fs::create_dir_all(machine.file("")).unwrap();
+        let instance = InstanceId::random().unwrap();
+        let spec = ProcessSpec {
+            program: "/bin/sh".into(),
+            args: Vec::new(),
+            env: Vec::new(),
+            directory: machine.file(""),
+            log: None,
+            instance: instance.as_str().to_owned(),
+        };
+        let record = Record::intent(&spec, instance.clone(), &machine.address, 0);
+        machine.with(|_, service| record.write(&service.files).unwrap());
+        machine.driver.member(instance.as_str(), None, Plan::runs());
+        heal(&machine);
+        machine.down().unwrap();
+        machine.assert_nothing_left();
+    }
+}
+
+#[test]
+fn the_deadline_is_kept() {
+    let machine = Machine::new();
+    let error = machine.up_within(Duration::from_millis(50)).unwrap_err();
+    assert!(matches!(error, ServiceError::Failed(_)), "{error}");
+    machine.assert_nothing_left();
+}
