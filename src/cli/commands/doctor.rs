@@ -25,7 +25,11 @@ use crate::core::services::{State, Status};
 /// is a warning.
 #[derive(Debug, clap::Args)]
 pub struct Args {
-    /// Print an array of objects: check, runtime, level, summary, remedy
+    /// Print an array of objects, one for each finding
+    ///
+    /// `check` (configuration, disk, memory, logout, program, service, address, login), `runtime` (null for what
+    /// concerns all of them), `level` (ok, warning, problem), `summary`, `remedy` (null where there is nothing to do).
+    /// Names and types do not change between releases.
     #[arg(long)]
     json: bool,
 }
