@@ -28,7 +28,8 @@ pub(crate) fn cost(command: &mut Command) -> Cost {
 fn children_cpu() -> Duration {
     let usage = getrusage(UsageWho::RUSAGE_CHILDREN).expect("own usage");
     let duration = |time: nix::sys::time::TimeVal| {
-        Duration::new(time.tv_sec().unsigned_abs(), 0) + Duration::from_micros(time.tv_usec().unsigned_abs())
+        Duration::new(time.tv_sec().unsigned_abs(), 0)
+            + Duration::from_micros(u64::try_from(time.tv_usec()).unwrap_or_default())
     };
     duration(usage.user_time()) + duration(usage.system_time())
 }

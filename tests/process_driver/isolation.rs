@@ -4,6 +4,7 @@ use std::ffi::OsString;
 use std::os::unix::ffi::OsStringExt;
 use std::os::unix::fs::{PermissionsExt, symlink};
 use std::path::{Path, PathBuf};
+use std::process::Command;
 
 use fusion::core::files::FileError;
 use fusion::core::process::unix::UnixDriver;
@@ -62,7 +63,7 @@ fn no_descriptor_of_the_caller_is_inherited() {
     unistd::close(high).unwrap();
     // Whoever else is started meanwhile has the pipe, too, for as long as it takes to exec.
     let mut end = [nix::poll::PollFd::new(std::os::fd::AsFd::as_fd(&reader), nix::poll::PollFlags::POLLIN)];
-    nix::poll::poll(&mut end, 20_000_u16).unwrap();
+    nix::poll::poll(&mut end, 60_000_u16).unwrap();
     let hung_up = end[0].revents().unwrap();
     assert!(hung_up.contains(nix::poll::PollFlags::POLLHUP), "the child has the caller's pipe");
     assert_eq!(UnixDriver.liveness(child.id()).unwrap(), Liveness::Alive);
@@ -150,8 +151,12 @@ fn a_log_of_another_user_is_refused() {
     assert_eq!(stage.log(), "theirs");
 }
 
+/// Written by another process: a program cannot be run while somebody has it open for writing, and whatever another
+/// test starts at that moment would have it open.
 fn write_program(path: &Path, text: &str, mode: u32) {
-    std::fs::write(path, text).unwrap();
+    let status =
+        Command::new("/bin/sh").args(["-c", "printf %s \"$1\" > \"$0\""]).arg(path).arg(text).status();
+    assert!(status.unwrap().success());
     std::fs::set_permissions(path, PermissionsExt::from_mode(mode)).unwrap();
 }
 

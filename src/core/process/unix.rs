@@ -95,10 +95,13 @@ impl ProcessDriver for UnixDriver {
         let now = native.process(leader.pid.as_raw())?;
         // Somebody who leads no session has no group of that number, or one that was not made by `spawn`.
         let leads = now.is_some_and(|now| now.session == now.pid);
-        if leads && inspect::is_same(native, leader)? {
-            send(leader.pid, -leader.pid.as_raw(), signal)
-        } else {
-            Ok(())
+        if !leads || !inspect::is_same(native, leader)? {
+            return Ok(());
+        }
+        match send(leader.pid, -leader.pid.as_raw(), signal) {
+            // What macOS says of a group in which all have ended.
+            Err(ProcessError::Signal { .. }) if self.identify(leader.pid)?.is_none() => Ok(()),
+            result => result,
         }
     }
 
@@ -255,16 +258,17 @@ fn refuse_ourselves(pid: Pid) -> Result<(), ProcessError> {
 /// other PIDs before it gives out this one again.
 fn send(pid: Pid, target: i32, signal: StopSignal) -> Result<(), ProcessError> {
     let target = unistd::Pid::from_raw(target);
-    let signals: &[Signal] = match signal {
-        // Continued after the signal, so that a stopped process ends instead of running on.
-        StopSignal::Terminate => &[Signal::SIGTERM, Signal::SIGCONT],
-        StopSignal::Kill => &[Signal::SIGKILL],
+    let first = match signal {
+        StopSignal::Terminate => Signal::SIGTERM,
+        StopSignal::Kill => Signal::SIGKILL,
     };
-    for signal in signals {
-        match nix::sys::signal::kill(target, *signal) {
-            Ok(()) | Err(Errno::ESRCH) => {}
-            Err(error) => return Err(ProcessError::Signal { pid, source: error.into() }),
-        }
+    match nix::sys::signal::kill(target, first) {
+        Ok(()) | Err(Errno::ESRCH) => {}
+        Err(error) => return Err(ProcessError::Signal { pid, source: error.into() }),
+    }
+    if signal == StopSignal::Terminate {
+        // Afterwards, so that a stopped process ends instead of running on. Whoever got the first may have ended.
+        let _ = nix::sys::signal::kill(target, Signal::SIGCONT);
     }
     Ok(())
 }
