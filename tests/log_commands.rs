@@ -21,8 +21,7 @@ use fusion::core::services::record::InstanceId;
 use nix::sys::signal::Signal;
 use support::{MARKER, PATIENCE, Sandbox, wait_until};
 
-const NO_LOG: &str =
-    "error: mlx has no log yet: fusion has not started it\nhint: `fusion mlx up` starts it\n";
+const NO_LOG: &str = "error: mlx has no log yet: fusion has not started it\nhint: start it: fusion mlx up\n";
 
 fn log_of(sandbox: &Sandbox) -> PathBuf {
     sandbox.file("mlx", "mlx.log")
@@ -44,10 +43,25 @@ fn no_log_yet() {
     let sandbox = Sandbox::new();
     sandbox.fusion(["mlx", "log"]).run().assert(1, "", NO_LOG);
     sandbox.fusion(["mlx", "log", "-n", "0"]).run().assert(1, "", NO_LOG);
-    let not_running = "error: mlx is not running, or fusion did not start it\n\
-                       hint: `fusion mlx log` shows what it printed last, `fusion mlx up` starts it\n";
+    let not_running = "error: mlx is not running\nhint: start it: fusion mlx up\n";
     sandbox.fusion(["mlx", "log", "-f"]).run().assert(3, "", not_running);
     assert!(!sandbox.file("mlx", "").exists(), "showing a log makes no files");
+}
+
+#[test]
+fn one_that_somebody_else_started() {
+    let sandbox = Sandbox::new();
+    let other = Sandbox::new();
+    let mut command = sandbox.command(sandbox.bin().join("mlx_lm.server")).into_command();
+    let port = sandbox.port("mlx").to_string();
+    let stderr = File::create(other.root().join("stderr")).unwrap();
+    let mut server = command.args(["--host", "127.0.0.1", "--port", &port]).stderr(stderr).spawn().unwrap();
+    wait_until("it listens", || std::net::TcpStream::connect(("127.0.0.1", sandbox.port("mlx"))).is_ok());
+    let told = "error: fusion did not start mlx at 127.0.0.1:[MLX], and does not have what it prints\n\
+                hint: look where it was started\n";
+    sandbox.fusion(["mlx", "log", "-f"]).run().assert(1, "", told);
+    server.kill().unwrap();
+    server.wait().unwrap();
 }
 
 #[test]
@@ -343,15 +357,31 @@ fn a_terminal_gets_few_lines_and_the_last_one_is_completed() {
 }
 
 #[test]
-fn the_log_deleted_while_running_is_told() {
+fn the_log_deleted_while_running_is_put_back() {
     let sandbox = running();
+    let following = Following::begun(&sandbox);
+    let mut writer = OpenOptions::new().append(true).open(log_of(&sandbox)).unwrap();
     fs::remove_file(log_of(&sandbox)).unwrap();
-    let pid = sandbox.pid("mlx").unwrap();
+    writer.write_all(b"after the deletion\n").unwrap();
+    following.expect(&["after the deletion"]);
+    wait_until("the log is back", || log_of(&sandbox).exists());
+    sandbox.fusion(["mlx", "log", "-n", "2"]).run().assert(0, "begun\nafter the deletion\n", "");
+    writer.write_all(b"after that\n").unwrap();
+    following.expect(&["after that"]);
+    stop(&sandbox);
+    assert_eq!(following.finish().2, "mlx has ended\n");
+}
+
+#[test]
+fn the_log_deleted_while_running_is_told_when_nobody_keeps_it() {
+    let sandbox = running();
+    let record = sandbox.record("mlx").unwrap();
+    keeper::stop(&UnixDriver, &log_of(&sandbox), record["instance"].as_str().unwrap()).unwrap();
+    fs::remove_file(log_of(&sandbox)).unwrap();
     let told = "error: [ROOT]/config/mlx/mlx.log was deleted while mlx (pid [PID]) writes to it\n\
-                hint: `fusion mlx restart` begins a new log\n";
+                hint: to begin a new log: fusion mlx restart\n";
     sandbox.fusion(["mlx", "log"]).run().assert(1, "", told);
     sandbox.fusion(["mlx", "log", "-f"]).run().assert(1, "", told);
-    assert!(support::processes::lives(pid));
     stop(&sandbox);
 }
 

@@ -8,6 +8,7 @@
 
 mod bound;
 pub mod keeper;
+mod kept;
 mod lines;
 mod reader;
 #[cfg(test)]

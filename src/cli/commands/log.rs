@@ -17,8 +17,8 @@ use crate::core::paths::RuntimePaths;
 use crate::core::process::unix::UnixDriver;
 use crate::core::process::{Liveness, Pid, ProcessDriver};
 use crate::core::runtimes::Runtime;
-use crate::core::services::lock;
 use crate::core::services::record::Record;
+use crate::core::services::{ServiceError, State, lock};
 
 /// How many lines are shown where all would be too many.
 const FEW: u64 = 20;
@@ -86,7 +86,7 @@ pub fn run(context: &Context, runtime: &'static dyn Runtime, args: &Args) -> Res
         return Ok(Exit::Done);
     }
     if args.follow && !target.is_running()? {
-        return Err(target.not_running());
+        return Err(target.not_running(context));
     }
     let start = args.start(context.ui.stdout_is_terminal);
     let reader = Reader::open(&log, start)?.ok_or_else(|| target.no_log(&log))?;
@@ -177,7 +177,7 @@ struct Target {
 
 impl Target {
     fn record(&self) -> Result<Option<Record>, Failure> {
-        Record::read(&self.paths.state).map_err(|error| Failure::of(Exit::Failed, &error))
+        Ok(Record::read(&self.paths.state).map_err(ServiceError::from)?)
     }
 
     fn log(&self) -> PathBuf {
@@ -188,7 +188,7 @@ impl Target {
     /// The process that was started, if it lives.
     fn running(&self) -> Result<Option<Pid>, Failure> {
         let Some(process) = self.record()?.and_then(|record| record.process) else { return Ok(None) };
-        let liveness = UnixDriver.liveness(&process).map_err(|error| Failure::of(Exit::Failed, &error))?;
+        let liveness = UnixDriver.liveness(&process).map_err(ServiceError::from)?;
         Ok((liveness == Liveness::Alive).then_some(process.pid))
     }
 
@@ -201,10 +201,22 @@ impl Target {
         lock::is_held(&self.paths).unwrap_or(false)
     }
 
-    fn not_running(&self) -> Failure {
+    fn not_running(&self, context: &Context) -> Failure {
         let name = self.runtime.name();
-        Failure::new(Exit::NotRunning, format!("{name} is not running, or fusion did not start it"))
-            .hint(format!("`fusion {name} log` shows what it printed last, `fusion {name} up` starts it"))
+        let status = context.config().ok().and_then(|config| {
+            context.with_services(&config, |manager| manager.status(&manager.service(self.runtime))).ok()
+        });
+        match status.filter(|status| status.state == State::External) {
+            Some(status) => Failure::new(
+                Exit::Failed,
+                format!(
+                    "fusion did not start {name} at {}, and does not have what it prints",
+                    status.address
+                ),
+            )
+            .hint("look where it was started"),
+            None => Failure::new(Exit::NotRunning, format!("{name} is not running")).hint(self.start_it()),
+        }
     }
 
     fn no_log(&self, log: &Path) -> Failure {
@@ -214,10 +226,14 @@ impl Target {
                 Exit::Failed,
                 format!("{} was deleted while {name} (pid {pid}) writes to it", log.display()),
             )
-            .hint(format!("`fusion {name} restart` begins a new log")),
+            .hint(format!("to begin a new log: fusion {name} restart")),
             _ => Failure::new(Exit::Failed, format!("{name} has no log yet: fusion has not started it"))
-                .hint(format!("`fusion {name} up` starts it")),
+                .hint(self.start_it()),
         }
+    }
+
+    fn start_it(&self) -> String {
+        format!("start it: fusion {} up", self.runtime.name())
     }
 }
 

@@ -65,6 +65,25 @@ impl Bounded {
         self.collapses
     }
 
+    /// What is written.
+    pub(super) fn file(&self) -> &File {
+        &self.file
+    }
+
+    /// Removes at most the first `most` bytes, which are kept elsewhere; how many.
+    pub(super) fn cut(&mut self, most: u64) -> io::Result<u64> {
+        let size = self.size()?;
+        let aligned = most.min(size.saturating_sub(1)) / ALIGNMENT * ALIGNMENT;
+        if self.collapses && aligned > 0 && collapse(&self.file, aligned).is_ok() {
+            return Ok(aligned);
+        }
+        if most < size {
+            return Ok(0);
+        }
+        self.file.set_len(0)?;
+        Ok(most)
+    }
+
     /// The size of the log now.
     pub(super) fn size(&self) -> io::Result<u64> {
         Ok(self.file.metadata()?.len())
@@ -84,8 +103,8 @@ impl Bounded {
             if copied == 0 && size <= self.limits.max_bytes {
                 return Ok(());
             }
-            let most = (size - copied).min(self.limits.max_bytes);
-            let aligned = most.min(size - 1) / ALIGNMENT * ALIGNMENT;
+            let most = size.saturating_sub(copied).min(self.limits.max_bytes);
+            let aligned = most.min(size.saturating_sub(1)) / ALIGNMENT * ALIGNMENT;
             let can_collapse = self.collapses && copied == 0 && aligned > 0;
             let length = if can_collapse { aligned } else { most };
             let part = self.keep_part(copied, length);

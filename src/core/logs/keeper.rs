@@ -1,4 +1,4 @@
-//! The log keeper: a process beside the runtime that keeps its log within bounds and ends with it.
+//! The log keeper: a process beside the runtime that keeps its log within bounds and in its place, and ends with it.
 //!
 //! The runtime writes to its log itself, so a keeper that dies, hangs or is killed takes only the bound with it. It
 //! is a hidden subcommand of fusion, in its own session, and belongs to no runtime's process tree.
@@ -16,7 +16,7 @@ use std::fs::OpenOptions;
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
-use super::bound::Bounded;
+use super::kept::Kept;
 use super::{Limits, Lock, lock, open};
 use crate::core::files::FileError;
 use crate::core::process::{
@@ -28,6 +28,9 @@ pub const SUBCOMMAND: &str = "keep-log";
 
 /// How long it sleeps while the log grows so fast that the limit is near, and while nothing happens.
 const SLEEP: (Duration, Duration) = (Duration::from_millis(10), Duration::from_millis(250));
+
+/// How long it sleeps at most while what is written can be seen only when it has copied it.
+const COPYING: Duration = Duration::from_millis(50);
 
 /// What a keeper is told.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -73,16 +76,18 @@ fn keeper_instance(instance: &str) -> String {
 
 /// Keeps the log until the last process of the runtime is gone.
 pub fn run(driver: &dyn ProcessDriver, spec: &KeeperSpec) -> Result<(), FileError> {
-    let Some(mut log) = Bounded::open(&spec.log, spec.limits)? else { return Ok(()) };
+    let Some(mut log) = Kept::open(&spec.log, spec.limits)? else { return Ok(()) };
     let mut last = (Instant::now(), 0);
     loop {
         let ended = has_ended(driver, spec);
-        log.enforce().map_err(FileError::io("shorten", &spec.log))?;
+        log.tend().map_err(FileError::io("shorten", &spec.log))?;
         if ended {
             return Ok(());
         }
         let size = log.size().map_err(FileError::io("look at", &spec.log))?;
-        std::thread::sleep(until_full(spec.limits.max_bytes, last.1, size, last.0.elapsed()));
+        let sleep = until_full(spec.limits.max_bytes, last.1, size, last.0.elapsed());
+        let deleted = log.is_deleted().map_err(FileError::io("look at", &spec.log))?;
+        std::thread::sleep(if deleted { sleep.min(COPYING) } else { sleep });
         last = (Instant::now(), size);
     }
 }

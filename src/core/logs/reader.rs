@@ -122,6 +122,17 @@ impl Part {
         read.is_ok() && recent.ends_with(&bytes)
     }
 
+    /// Whether `other` holds the same where this file begins and where it was read last.
+    fn is_copied_to(&self, other: &Self) -> bool {
+        let before = self.offset.saturating_sub(REMEMBERED as u64);
+        [0, before].iter().all(|start| {
+            let mut bytes = [[0; REMEMBERED]; 2];
+            let [own, others] = &mut bytes;
+            let length = self.file.read_at(own, *start).unwrap_or(0);
+            other.file.read_exact_at(&mut others[..length], *start).is_ok() && own == others
+        })
+    }
+
     /// The offset after the first occurrence of `wanted`.
     fn find(&self, wanted: &[u8]) -> Option<u64> {
         let mut bytes = vec![0; BLOCK];
@@ -250,8 +261,18 @@ impl Reader {
         }
         self.newest = Part::open_older(&self.log, 1)?;
         let Some(index) = files.iter().position(|part| part.id == self.current.id) else {
-            // Deleted and made anew.
-            self.older.push_back(std::mem::replace(&mut self.current, files.swap_remove(0)));
+            // Deleted, and put back by the keeper or made anew.
+            let log = Part { offset: self.current.offset, ..files.remove(0) };
+            let deleted = std::mem::replace(&mut self.current, log);
+            let put_back = if files.is_empty() {
+                deleted.is_copied_to(&self.current)
+            } else {
+                self.skip_read(files, all)
+            };
+            if !put_back {
+                self.current.offset = 0;
+                self.older.push_front(deleted);
+            }
             return Ok(false);
         };
         let moved = files.split_off(index + 1);

@@ -11,6 +11,7 @@ use proptest::prelude::*;
 use tempfile::TempDir;
 
 use super::bound::Bounded;
+use super::kept::Kept;
 use super::*;
 
 /// A directory with a log in it that is written as a runtime does.
@@ -366,6 +367,55 @@ fn a_reader_that_was_overtaken_says_so_and_goes_on_with_what_is_kept() {
     let (text, told) = drain(&mut reader);
     assert_eq!(told, [Progress::Overtaken]);
     assert!(text == numbered_lines(3500..4000));
+}
+
+#[test]
+fn a_deleted_log_is_put_back_and_kept_within_its_bounds() {
+    for deletions in 1..3 {
+        let mut fixture = Fixture::new();
+        let mut reader = follow(&fixture);
+        let limits = Limits { max_bytes: 200_000, keep: 100 };
+        let mut kept = Kept::open(&fixture.log(), limits).unwrap().unwrap();
+        let (mut written, mut read) = (0, String::new());
+        let mut write = |fixture: &mut Fixture, lines| {
+            fixture.write(&numbered_lines(written..written + lines));
+            written += lines;
+            written
+        };
+        for _ in 0..deletions {
+            write(&mut fixture, 5000);
+            read += &new_text(&mut reader);
+            fs::remove_file(fixture.log()).unwrap();
+            write(&mut fixture, 1000);
+            read += &new_text(&mut reader);
+            write(&mut fixture, 1000);
+            kept.tend().unwrap();
+            assert!(fixture.names().contains(&"x.log".to_owned()));
+        }
+        for _ in 0..40 {
+            write(&mut fixture, 1000);
+            kept.tend().unwrap();
+            read += &new_text(&mut reader);
+        }
+        let total = write(&mut fixture, 0);
+        assert!(read == numbered_lines(0..total), "deleted {deletions} times");
+        assert!(kept.size().unwrap() <= 400_000);
+        let stored = fixture.stored();
+        assert!(stored.len() > 2 && stored.iter().all(|part| part.len() <= 200_000));
+        assert!(numbered_lines(0..total).ends_with(&stored.concat()));
+    }
+}
+
+#[test]
+fn a_new_log_in_the_place_of_a_deleted_one_is_left_alone() {
+    let mut fixture = Fixture::new();
+    fixture.write(&numbered_lines(0..50_000));
+    let mut kept = Kept::open(&fixture.log(), Limits { max_bytes: 200_000, keep: 5 }).unwrap().unwrap();
+    fs::remove_file(fixture.log()).unwrap();
+    fs::write(fixture.log(), "new\n").unwrap();
+    kept.tend().unwrap();
+    assert!(kept.size().unwrap() <= 200_000);
+    assert_eq!(fixture.stored(), ["new\n"]);
 }
 
 /// A runtime that writes as fast as it can, a keeper, and a reader, all at once.
