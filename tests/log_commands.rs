@@ -162,6 +162,7 @@ fn a_reader_that_has_seen_enough() {
 /// A sandbox in which the runtime is up; what a test appends to its log is as if the runtime had printed it.
 fn running() -> Sandbox {
     let sandbox = Sandbox::new();
+    sandbox.faults("mlx", &["quiet"]);
     sandbox.fusion(["mlx", "up"]).run().assert_code(0);
     sandbox
 }

@@ -53,6 +53,7 @@ use serde_json::{Value, json};
 /// | `leave-children` | ends by itself 50 ms after it answered its first request, children stay |
 /// | `daemonize` | starts itself in a new session, and exits with 0 |
 /// | `flood=BYTES` | writes so much to the log, in lines of 100 bytes |
+/// | `quiet` | does not print the requests |
 /// | `dump=FILE` | writes what it was started with to that file |
 /// | `models=A,B` | the models it knows |
 struct Faults(BTreeMap<String, String>);
@@ -99,6 +100,7 @@ const FAULTS: &[&str] = &[
     "leave-children",
     "daemonize",
     "flood",
+    "quiet",
     "dump",
     "models",
     "child",
@@ -378,7 +380,9 @@ fn read_request(stream: &TcpStream) -> std::io::Result<Request> {
 
 fn answer(fake: &Fake, mut stream: TcpStream) -> std::io::Result<()> {
     let request = read_request(&stream)?;
-    eprintln!("{}", request.line);
+    if !fake.faults.has("quiet") {
+        eprintln!("{}", request.line);
+    }
     if fake.faults.has("leave-children") && !fake.asked.swap(true, Ordering::Relaxed) {
         std::thread::spawn(|| {
             std::thread::sleep(Duration::from_millis(50));
