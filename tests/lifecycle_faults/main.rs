@@ -5,6 +5,7 @@ mod ps;
 mod state;
 #[path = "../support/mod.rs"]
 mod support;
+mod terminal;
 mod up;
 
 use support::{Finished, Sandbox};

@@ -3,6 +3,8 @@
 //! `fake-runtime ROLE [FAULT]... [ARGUMENT]...`: `ROLE` is `ollama` or `mlx`; without it the name under which the
 //! program was started decides. Faults are words like `bind-after=2000` (see [`Faults`]); more of them may stand
 //! in the variable `FAKE_RUNTIME`. Other arguments are those of the real server: `--host`, `--port`, `--model`.
+//!
+//! `fake-runtime on-terminal TERMINAL PROGRAM [ARGUMENT]...` becomes a program on its own controlling terminal.
 
 #![allow(
     missing_docs,
@@ -17,6 +19,7 @@
 use std::collections::BTreeMap;
 use std::io::{BufRead, BufReader, Read, Write};
 use std::net::{TcpListener, TcpStream};
+use std::os::unix::process::CommandExt as _;
 use std::path::Path;
 use std::process::{Command, ExitCode, Stdio};
 use std::sync::Arc;
@@ -120,6 +123,11 @@ struct Fake {
 
 fn main() -> ExitCode {
     let arguments: Vec<String> = std::env::args().collect();
+    if let [_, word, terminal, program, rest @ ..] = arguments.as_slice()
+        && word == "on-terminal"
+    {
+        return on_terminal(Path::new(terminal), program, rest);
+    }
     let fake = Arc::new(parse(&arguments));
     if fake.faults.has("child") {
         return child(&fake.faults);
@@ -141,6 +149,19 @@ fn main() -> ExitCode {
     handle_term(&fake.faults);
     spawn_children(&fake);
     serve(&fake)
+}
+
+/// Becomes `program` in a session of its own, which has the terminal as its controlling terminal: the first one that
+/// the leader of a session opens.
+fn on_terminal(terminal: &Path, program: &str, arguments: &[String]) -> ExitCode {
+    unistd::setsid().expect("a session of its own");
+    let stream = || {
+        let opened = std::fs::OpenOptions::new().read(true).write(true).open(terminal);
+        Stdio::from(opened.expect("the terminal"))
+    };
+    let error =
+        Command::new(program).args(arguments).stdin(stream()).stdout(stream()).stderr(stream()).exec();
+    panic!("{program}: {error}");
 }
 
 fn role(fake: &Fake) -> [&'static str; 1] {

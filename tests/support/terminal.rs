@@ -2,46 +2,76 @@
 
 use std::fs::File;
 use std::io::{Read, Write};
-use std::os::fd::OwnedFd;
+use std::os::fd::{AsFd as _, OwnedFd};
 use std::process::Stdio;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex};
 use std::thread::JoinHandle;
 
+use nix::fcntl::{FcntlArg, FdFlag, fcntl};
+use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 use nix::pty::openpty;
 
-use super::wait_until;
+use super::{Running, Sandbox, wait_until};
 
 /// Both ends of a pseudo-terminal. What is written to it is collected.
 pub struct Terminal {
     master: File,
     slave: Option<OwnedFd>,
     output: Arc<Mutex<Vec<u8>>>,
+    closed: Arc<AtomicBool>,
     reader: Option<JoinHandle<()>>,
 }
 
 impl Terminal {
     pub fn open() -> Self {
         let pair = openpty(None, None).expect("a pseudo-terminal");
+        for end in [&pair.master, &pair.slave] {
+            // Whoever inherited an end would keep it open.
+            fcntl(end, FcntlArg::F_SETFD(FdFlag::FD_CLOEXEC)).expect("own descriptor");
+        }
         let master = File::from(pair.master);
         let mut source = master.try_clone().expect("a descriptor");
         let output = Arc::new(Mutex::new(Vec::new()));
+        let closed = Arc::new(AtomicBool::new(false));
         let reader = std::thread::spawn({
-            let output = Arc::clone(&output);
+            let (output, closed) = (Arc::clone(&output), Arc::clone(&closed));
             move || {
                 let mut buffer = [0; 4096];
-                // On Linux a terminal that nobody has open any more gives an error instead of an end.
-                while let Ok(length @ 1..) = source.read(&mut buffer) {
+                while !closed.load(Ordering::Relaxed) {
+                    let mut readable = [PollFd::new(source.as_fd(), PollFlags::POLLIN)];
+                    if poll(&mut readable, PollTimeout::from(20_u8)) == Ok(0) {
+                        continue;
+                    }
+                    // On Linux a terminal that nobody has open any more gives an error instead of an end.
+                    let Ok(length @ 1..) = source.read(&mut buffer) else { return };
                     output.lock().expect("no panic while it is held").extend_from_slice(&buffer[..length]);
                 }
             }
         });
-        Self { master, slave: Some(pair.slave), output, reader: Some(reader) }
+        Self { master, slave: Some(pair.slave), output, closed, reader: Some(reader) }
     }
 
     /// The terminal as a stream of a program.
     pub fn stream(&self) -> Stdio {
         let slave = self.slave.as_ref().expect("the terminal is open");
         Stdio::from(slave.try_clone().expect("a descriptor"))
+    }
+
+    /// A shell script in a session of its own, of which this is the controlling terminal: what is typed reaches it
+    /// as signals, too, and it is hung up when the terminal is closed. `$0` is the program under test.
+    pub fn script(&self, sandbox: &Sandbox, options: &str, script: &str) -> Running {
+        let slave = self.slave.as_ref().expect("the terminal is open");
+        let path = nix::unistd::ttyname(slave).expect("a terminal");
+        let invocation = sandbox.command(super::fake_runtime()).arg("on-terminal").arg(path);
+        invocation.arg("/bin/sh").arg(options).arg(script).arg(env!("CARGO_BIN_EXE_fusion")).start()
+    }
+
+    /// Closes it, as a window is closed: whoever uses it is hung up.
+    pub fn close(mut self) {
+        self.slave = None;
+        self.closed.store(true, Ordering::Relaxed);
+        self.reader.take().expect("it is closed once").join().expect("the reader ends");
     }
 
     /// Types something.

@@ -1,0 +1,153 @@
+//! Faults of the terminal from which a runtime is started.
+
+use nix::sys::signal::Signal;
+
+use crate::support::terminal::Terminal;
+use crate::support::{Sandbox, processes, wait_until};
+use crate::{assert_nothing_left, down, state, with_faults};
+
+const CONTROL_C: &[u8] = b"\x03";
+const CONTROL_Z: &[u8] = b"\x1a";
+
+#[test]
+fn control_c_during_up() {
+    let sandbox = with_faults("ollama", &["never-bind", "print=started"]);
+    let mut terminal = Terminal::open();
+    let shell = terminal.script(&sandbox, "-c", "exec \"$0\" ollama up");
+    wait_until("it was started", || sandbox.log("ollama").contains("started"));
+    terminal.send(CONTROL_C);
+    shell.finish().assert_code(130);
+    assert_nothing_left(&sandbox, "ollama");
+    let shown = terminal.finish();
+    assert!(shown.contains("ollama is starting"), "{shown:?}");
+    // What was to be overwritten is gone.
+    assert!(shown.ends_with("\r\u{1b}[K") || shown.ends_with("\u{1b}[0m"), "{shown:?}");
+}
+
+/// The server has a session of its own, so what is typed afterwards does not reach it.
+#[test]
+fn control_c_after_up() {
+    let sandbox = Sandbox::new();
+    let mut terminal = Terminal::open();
+    let shell = terminal.script(&sandbox, "-c", "\"$0\" ollama up; echo waiting; exec sleep 1000");
+    terminal.wait_for("waiting");
+    terminal.send(CONTROL_C);
+    shell.finish().assert_code(130);
+    assert_eq!(state(&sandbox, "ollama"), "ready");
+    down(&sandbox, "ollama");
+}
+
+#[test]
+fn terminal_closed_after_up() {
+    let sandbox = Sandbox::new();
+    let terminal = Terminal::open();
+    let shell = terminal.script(&sandbox, "-c", "\"$0\" ollama up; echo waiting; exec sleep 1000");
+    terminal.wait_for("waiting");
+    terminal.close();
+    shell.finish().assert_code(129);
+    assert_eq!(state(&sandbox, "ollama"), "ready");
+    down(&sandbox, "ollama");
+}
+
+#[test]
+fn terminal_closed_during_up() {
+    let sandbox = with_faults("ollama", &["never-bind", "print=started"]);
+    let terminal = Terminal::open();
+    let shell = terminal.script(&sandbox, "-c", "exec \"$0\" ollama up");
+    wait_until("it was started", || sandbox.log("ollama").contains("started"));
+    terminal.close();
+    shell.finish().assert_code(129);
+    assert_nothing_left(&sandbox, "ollama");
+}
+
+/// `nohup` is the way to say that a hang-up is to be ignored.
+#[test]
+fn terminal_closed_during_up_under_nohup() {
+    let sandbox = with_faults("ollama", &["bind-after=500", "print=started"]);
+    let terminal = Terminal::open();
+    let script = "trap '' HUP; \"$0\" ollama up >/dev/null 2>&1; echo $? >code";
+    let shell = terminal.script(&sandbox, "-c", script);
+    wait_until("it was started", || sandbox.log("ollama").contains("started"));
+    terminal.close();
+    shell.finish();
+    let code = std::fs::read_to_string(sandbox.project().join("code")).expect("the exit code");
+    assert_eq!(code, "0\n");
+    assert_eq!(state(&sandbox, "ollama"), "ready");
+    down(&sandbox, "ollama");
+}
+
+#[test]
+fn a_background_job() {
+    let sandbox = with_faults("ollama", &["bind-after=200"]);
+    let mut terminal = Terminal::open();
+    let shell = terminal.script(&sandbox, "-mc", "\"$0\" ollama up & wait; echo waited; read x");
+    terminal.wait_for("waited");
+    assert!(terminal.text().contains("ollama is up at "), "{}", terminal.text());
+    terminal.send(b"\n");
+    shell.finish();
+    assert_eq!(state(&sandbox, "ollama"), "ready");
+    down(&sandbox, "ollama");
+}
+
+/// What is typed stops fusion, not the server; and fusion goes on where it was.
+#[test]
+fn stopped_and_continued_during_up() {
+    let sandbox = with_faults("ollama", &["bind-after=700", "print=started"]);
+    let mut terminal = Terminal::open();
+    let script = "\"$0\" ollama up; echo \"stopped: $?\"; fg >/dev/null; echo \"ended: $?\"; read x";
+    let shell = terminal.script(&sandbox, "-mc", script);
+    wait_until("it was started", || sandbox.log("ollama").contains("started"));
+    terminal.send(CONTROL_Z);
+    terminal.wait_for("stopped: 1");
+    terminal.wait_for("ended: 0");
+    assert!(terminal.text().contains("ollama is up at "), "{}", terminal.text());
+    terminal.send(b"\n");
+    shell.finish();
+    down(&sandbox, "ollama");
+}
+
+#[test]
+fn control_c_during_down_leaves_what_the_next_down_finds() {
+    let sandbox = with_faults("ollama", &["slow-end=1000"]);
+    sandbox.fusion(["ollama", "up"]).run().assert_code(0);
+    let pid = sandbox.pid("ollama").expect("a PID");
+    let mut terminal = Terminal::open();
+    let shell = terminal.script(&sandbox, "-c", "exec \"$0\" ollama down");
+    terminal.wait_for("stopping ollama");
+    terminal.send(CONTROL_C);
+    shell.finish().assert_code(130);
+    assert!(processes::lives(pid), "it takes a while to end");
+    assert!(sandbox.record("ollama").is_some());
+    down(&sandbox, "ollama").assert(0, "ollama is down\n", "");
+}
+
+#[test]
+fn watch_refreshes_in_place_until_interrupted() {
+    let sandbox = Sandbox::new();
+    sandbox.fusion(["ollama", "up"]).run().assert_code(0);
+    let mut terminal = Terminal::open();
+    let shell = terminal.script(&sandbox, "-c", "exec \"$0\" ps --watch");
+    terminal.wait_for("ready");
+    let pid = sandbox.pid("ollama").expect("a PID");
+    processes::send(pid, Signal::SIGKILL);
+    terminal.wait_for("exited");
+    terminal.send(CONTROL_C);
+    shell.finish().assert_code(130);
+    let shown = terminal.finish();
+    assert!(shown.starts_with("\u{1b}[H"), "{shown:?}");
+    assert!(shown.matches("\u{1b}[HRUNTIME").count() >= 2, "{shown:?}");
+    down(&sandbox, "ollama");
+}
+
+/// The result stays, and nothing of the progress.
+#[test]
+fn progress_is_overwritten() {
+    let sandbox = with_faults("ollama", &["bind-after=300"]);
+    let terminal = Terminal::open();
+    let shell = terminal.script(&sandbox, "-c", "exec \"$0\" ollama up");
+    shell.finish().assert_code(0);
+    let shown = terminal.finish();
+    let line = format!("\r\u{1b}[Kollama is up at {} (pid ", sandbox.url("ollama"));
+    assert!(shown.contains(&line), "{shown:?}");
+    down(&sandbox, "ollama");
+}
