@@ -94,8 +94,8 @@ fn a_pull_tells_how_far_it_is() {
         json!({ "status": "writing manifest" }),
         json!({ "status": "success" }),
     ]));
-    let stderr = "llama3.2:1b: pulling manifest\nllama3.2:1b: 0 B of 2.0 GB (0%)\nllama3.2:1b: verifying sha256 digest\n\
-                  llama3.2:1b: writing manifest\n";
+    let stderr = "downloading llama3.2:1b\npulling manifest\n0 B of 2.0 GB (0%)\nverifying sha256 digest\n\
+                  writing manifest\n";
     sandbox.fusion(["ollama", "pull", "llama3.2:1b"]).run().assert(0, "llama3.2:1b is here\n", stderr);
     let request = json!({ "model": "llama3.2:1b", "stream": true });
     assert_eq!(ollama.asked(), [("POST /api/pull".to_owned(), request)]);

@@ -19,8 +19,11 @@ const SELDOM: Duration = Duration::from_secs(10);
 /// Over how long the rate is taken.
 const WINDOW: Duration = Duration::from_secs(5);
 
-/// How many characters the bar itself has.
-const BAR: u64 = 24;
+/// How many characters the bar itself has, where there is room.
+const BAR: usize = 24;
+
+/// With fewer it would show nothing.
+const SHORTEST_BAR: usize = 6;
 
 /// Shows one download. What is on the terminal when it is dropped goes away.
 pub struct Progress<'a> {
@@ -52,7 +55,7 @@ impl<'a> Progress<'a> {
             Step::Stage(stage) => {
                 if stage != self.stage {
                     stage.clone_into(&mut self.stage);
-                    self.draw(&format!("{}: {stage}", self.name));
+                    self.draw(stage);
                 }
             }
             Step::Bytes { done, total } => {
@@ -61,14 +64,18 @@ impl<'a> Progress<'a> {
                 let pause = if self.ui.stderr_is_terminal { DRAW } else { SELDOM };
                 let is_first_measure = self.samples.len() == 1;
                 if is_first_measure || self.shown.is_none_or(|shown| now.duration_since(shown) >= pause) {
-                    let line = if self.ui.stderr_is_terminal { bar(measure) } else { sentence(measure) };
-                    self.draw(&format!("{}: {line}", self.name));
+                    let line =
+                        if self.ui.stderr_is_terminal { bar(measure, width()) } else { sentence(measure) };
+                    self.draw(&line);
                 }
             }
         }
     }
 
     fn draw(&mut self, line: &str) {
+        if self.shown.is_none() {
+            self.ui.note(&format!("downloading {}", self.name));
+        }
         self.shown = Some(Instant::now());
         if self.ui.quiet {
             return;
@@ -77,19 +84,19 @@ impl<'a> Progress<'a> {
             return self.ui.note(line);
         }
         signals::showing(Terminal::Line);
-        // Cut by the terminal at its edge rather than wrapped (DECAWM off, and on again): a line that has wrapped
-        // cannot be overwritten. A closed stderr is no reason to stop.
-        let _ = write!(io::stderr(), "\r\x1b[K\x1b[?7l{}\x1b[?7h", printable(line));
+        // A line that has wrapped cannot be overwritten. A closed stderr is no reason to stop.
+        let line: String = printable(line).chars().take(width()).collect();
+        let _ = write!(io::stderr(), "\r\x1b[K{line}");
     }
 
-    /// Bytes in a second, over the last few seconds.
+    /// Bytes in a second, over the last few seconds; none before it means something.
     fn rate(&mut self, now: Instant, done: u64) -> Option<u64> {
         self.samples.push_back((now, done));
         while self.samples.len() > 2 && self.samples.front().is_some_and(|(then, _)| now - *then > WINDOW) {
             self.samples.pop_front();
         }
         let (then, before) = *self.samples.front()?;
-        let millis = u64::try_from((now - then).as_millis()).ok()?;
+        let millis = u64::try_from((now - then).as_millis()).ok().filter(|millis| *millis >= 1000)?;
         done.saturating_sub(before).saturating_mul(1000).checked_div(millis)
     }
 }
@@ -103,23 +110,32 @@ impl Drop for Progress<'_> {
     }
 }
 
-/// `[=====>     ]  42%  1.2 GB of 2.9 GB  23 MB/s  1m 14s left`
-fn bar(measure: Measure) -> String {
+/// How many characters a line may have: one fewer than the terminal, for the cursor.
+fn width() -> usize {
+    terminal_size::terminal_size_of(io::stderr())
+        .map_or(79, |(width, _)| usize::from(width.0).saturating_sub(1))
+}
+
+/// `[=====>     ]  42%  1.2 GB of 2.9 GB  23 MB/s  1m 14s left`, the bar as long as there is room.
+fn bar(measure: Measure, width: usize) -> String {
     let Some((percent, total)) = percent(measure) else { return sentence(measure) };
-    let filled = percent * BAR / 100;
-    let bar: String = (0..BAR)
+    let mut facts =
+        vec![format!("{percent:3}%"), format!("{} of {}", units::bytes(measure.done), units::bytes(total))];
+    facts.extend(rate_and_rest(measure));
+    let facts = facts.join("  ");
+    let length = width.saturating_sub(facts.chars().count() + 3).min(BAR);
+    if length < SHORTEST_BAR {
+        return facts;
+    }
+    let filled = usize::try_from(percent).unwrap_or_default() * length / 100;
+    let bar: String = (0..length)
         .map(|place| match place {
             place if place < filled => '=',
             place if place == filled => '>',
             _ => ' ',
         })
         .collect();
-    let mut line = format!("[{bar}] {percent:3}%  {} of {}", units::bytes(measure.done), units::bytes(total));
-    for fact in rate_and_rest(measure) {
-        line.push_str("  ");
-        line.push_str(&fact);
-    }
-    line
+    format!("[{bar}] {facts}")
 }
 
 /// `1.2 GB of 2.9 GB (42%), 23 MB/s, 1m 14s left`
@@ -139,7 +155,9 @@ fn percent(measure: Measure) -> Option<(u64, u64)> {
 }
 
 fn rate_and_rest(measure: Measure) -> Vec<String> {
-    let Some(rate) = measure.rate.filter(|rate| *rate > 0) else { return Vec::new() };
+    // What arrives first are the small files, and says nothing of the large ones.
+    let has_begun = measure.total.is_none_or(|total| measure.done >= total / 100);
+    let Some(rate) = measure.rate.filter(|rate| *rate > 0 && has_begun) else { return Vec::new() };
     let mut facts = vec![format!("{}/s", units::bytes(rate))];
     if let Some(rest) = measure.total.map(|total| total.saturating_sub(measure.done)).filter(|rest| *rest > 0)
     {
@@ -163,14 +181,18 @@ mod tests {
         assert_eq!(tell(500, Some(500), Some(100)), "500 B of 500 B (100%), 100 B/s");
         assert_eq!(tell(0, Some(500), Some(0)), "0 B of 500 B (0%)");
         assert_eq!(tell(0, Some(0), None), "0 B");
+        assert_eq!(tell(9, Some(1000), Some(1)), "9 B of 1.0 kB (0%)");
     }
 
     #[test]
     fn the_bar_grows_with_the_download() {
-        let draw = |done| bar(Measure { done, total: Some(100_000), rate: None });
+        let draw = |done| bar(Measure { done, total: Some(100_000), rate: None }, 79);
         assert_eq!(draw(0), "[>                       ]   0%  0 B of 100 kB");
         assert_eq!(draw(50_000), "[============>           ]  50%  50 kB of 100 kB");
         assert_eq!(draw(100_000), "[========================] 100%  100 kB of 100 kB");
+        let narrow = |width| bar(Measure { done: 50_000, total: Some(100_000), rate: Some(1000) }, width);
+        assert_eq!(narrow(50), "[===>  ]  50%  50 kB of 100 kB  1.0 kB/s  50s left");
+        assert_eq!(narrow(30), " 50%  50 kB of 100 kB  1.0 kB/s  50s left");
         assert_eq!(draw(200_000), "[========================] 100%  200 kB of 100 kB");
     }
 }

@@ -117,8 +117,14 @@ pub fn run_all(context: &Context, args: &AllArgs) -> Result<Exit, Failure> {
 fn rows(context: &Context, models: &Models<'_>) -> Result<Vec<Row>, Failure> {
     let status = models.status()?;
     let listed = models.work_at(&status.address, |catalogue, site| catalogue.list(site));
-    let entries = listed.map_err(|error| Failure::of_model(models.runtime.name(), "", &error))?;
+    let mut entries = listed.map_err(|error| Failure::of_model(models.runtime.name(), "", &error))?;
     let loaded = models.loaded(&status);
+    // A directory of the user's is in no list, unless it is loaded.
+    for name in loaded.iter().flatten().filter(|name| name.starts_with('/')) {
+        if let Ok(details) = models.work_at(&status.address, |catalogue, site| catalogue.show(site, name)) {
+            entries.push(details.entry);
+        }
+    }
     let row = |mut entry: Entry| {
         entry.loaded = entry.loaded.or_else(|| loaded.as_ref().map(|loaded| loaded.contains(&entry.name)));
         let aliases = aliases::of(context.table, models.runtime, models.config, &entry.name);
