@@ -206,16 +206,20 @@ impl From<EditError> for Failure {
 
 impl From<FileError> for Failure {
     fn from(error: FileError) -> Self {
-        let hint = match &error {
-            FileError::SymbolicLink { .. } => {
-                Some("remove the link: fusion follows none here, for it could lead anywhere")
-            }
-            FileError::NotAFile { .. } | FileError::AnotherOwner { .. } | FileError::TooLarge { .. } => {
-                Some("move it away")
-            }
-            FileError::Io { .. } => None,
-        };
-        let failure = Self::of(Exit::Failed, &error);
-        Self { hint: hint.map(str::to_owned), ..failure }
+        let hint = file_hint(&error).map(str::to_owned);
+        Self { hint, ..Self::of(Exit::Failed, &error) }
+    }
+}
+
+/// What to do about a file that is not used.
+fn file_hint(error: &FileError) -> Option<&'static str> {
+    match error {
+        FileError::SymbolicLink { .. } => {
+            Some("remove the link: fusion follows none here, for it could lead anywhere")
+        }
+        FileError::NotAFile { .. } | FileError::AnotherOwner { .. } | FileError::TooLarge { .. } => {
+            Some("move it away")
+        }
+        FileError::Io { .. } => None,
     }
 }

@@ -1,6 +1,6 @@
 //! The words, hints and exit codes of what can go wrong with services.
 
-use crate::cli::error::{Exit, Failure};
+use crate::cli::error::{Exit, Failure, file_hint};
 use crate::cli::reporter::who;
 use crate::core::process::ProcessError;
 use crate::core::services::lock::LockError;
@@ -100,23 +100,36 @@ fn specific(error: ServiceError) -> Failure {
 }
 
 fn process(error: &ProcessError) -> Failure {
-    match error {
+    let exit = match error {
+        ProcessError::ProgramMissing { .. }
+        | ProcessError::InterpreterMissing { .. }
+        | ProcessError::CannotRun { .. } => Exit::NotInstalled,
+        _ => Exit::Failed,
+    };
+    let hint = match error {
         ProcessError::ProgramMissing { .. } | ProcessError::InterpreterMissing { .. } => {
-            Failure::of(Exit::NotInstalled, error).hint("install it again")
+            Some("install it again")
         }
-        ProcessError::CannotRun { .. } => {
-            Failure::of(Exit::NotInstalled, error).hint("is it a program for this machine, and executable?")
-        }
-        _ => Failure::of(Exit::Failed, error),
-    }
+        ProcessError::CannotRun { .. } => Some("is it a program for this machine, and executable?"),
+        ProcessError::Log(file) => file_hint(file),
+        ProcessError::Signal { .. } => Some("it belongs to another user: end it as that user, or as root"),
+        ProcessError::Ourselves { .. } => Some("run the command where the runtime did not start it"),
+        ProcessError::Resolve { .. } => Some("is `host` in the configuration the name of this machine?"),
+        ProcessError::DirectoryMissing { .. } | ProcessError::System { .. } => None,
+    };
+    Failure { hint: hint.map(str::to_owned), ..Failure::of(exit, error) }
 }
 
 fn record(error: &RecordError) -> Failure {
-    let failure = Failure::of(Exit::Failed, error);
-    match error {
-        RecordError::Newer { .. } => failure.hint("use the newer fusion that wrote it"),
-        _ => failure,
-    }
+    let hint = match error {
+        RecordError::Newer { .. } => Some("use the newer fusion that wrote it"),
+        RecordError::Damaged { .. } => {
+            Some("remove the file; what of it still runs will be shown as external, and is yours to end")
+        }
+        RecordError::File(file) => file_hint(file),
+        RecordError::Random(_) | RecordError::Encode(_) => None,
+    };
+    Failure { hint: hint.map(str::to_owned), ..Failure::of(Exit::Failed, error) }
 }
 
 /// The end of the log, each line marked as such.
