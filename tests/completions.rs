@@ -34,6 +34,47 @@ fn what_the_configuration_calls_models_and_prompts() {
         ["from-alias", "from-prompt", "from-run"]
     );
     assert_eq!(offered(&sandbox, &["ollama", "run", "--prompt", ""]), ["commit"]);
+    assert!(offered(&sandbox, &["ollama", "pull", "llama3.2:"]).contains(&"llama3.2:3b".to_owned()));
+}
+
+#[test]
+fn models_on_this_machine() {
+    let sandbox = Sandbox::new();
+    let model = sandbox.home().join(".cache/huggingface/hub/models--some--model");
+    let snapshot = model.join("snapshots/1");
+    std::fs::create_dir_all(&snapshot).expect("the sandbox is writable");
+    std::fs::create_dir_all(model.join("refs")).expect("the sandbox is writable");
+    std::fs::write(model.join("refs/main"), "1").expect("the sandbox is writable");
+    for file in ["config.json", "tokenizer.json", "tokenizer_config.json", "model.safetensors"] {
+        std::fs::write(snapshot.join(file), "{}").expect("the sandbox is writable");
+    }
+    assert_eq!(offered(&sandbox, &["mlx", "show", "some/"]), ["some/model"]);
+
+    sandbox.faults("ollama", &["models=from-the-server"]);
+    sandbox.fusion(["ollama", "up"]).run().assert_code(0);
+    assert_eq!(offered(&sandbox, &["ollama", "rm", "from-the"]), ["from-the-server"]);
+    sandbox.fusion(["ollama", "down"]).run().assert_code(0);
+}
+
+#[test]
+fn a_server_that_hangs_is_not_waited_for() {
+    let sandbox = Sandbox::new();
+    let _holder = support::real::hold(sandbox.port("ollama"));
+    assert_eq!(offered(&sandbox, &["ollama", "rm", "llama3.2:3"]), ["llama3.2:3b"]);
+}
+
+#[test]
+fn configuration_keys() {
+    let sandbox = Sandbox::new();
+    sandbox.write_config("[aliases]\nsmall = \"x\"\n[prompts.commit]\nmodel = \"y\"\n");
+    for command in ["get", "set", "unset"] {
+        assert_eq!(offered(&sandbox, &["config", command, "mlx_server.po"]), ["mlx_server.port"]);
+        assert_eq!(
+            offered(&sandbox, &["config", command, "prompts.commit.te"]),
+            ["prompts.commit.temperature", "prompts.commit.template"]
+        );
+        assert_eq!(offered(&sandbox, &["config", command, "aliases."]), ["aliases.small"]);
+    }
 }
 
 #[test]

@@ -1,7 +1,9 @@
 //! `fusion completions`: the scripts by which shells ask fusion what may come next, and the answers.
 
-use std::ffi::OsString;
-use std::sync::Arc;
+use std::ffi::{OsStr, OsString};
+use std::sync::{Arc, mpsc};
+use std::thread;
+use std::time::Duration;
 
 use clap::Command;
 use clap_complete::Shell;
@@ -10,15 +12,17 @@ use clap_complete::env::{EnvCompleter, Shells};
 
 use crate::cli::error::{Exit, Failure};
 use crate::cli::{self, Context};
-use crate::core::config::Config;
+use crate::core::config::{self, Config};
+use crate::core::models::catalogue::Site;
+use crate::core::models::{ModelPlaces, aliases};
 use crate::core::paths::Paths;
 use crate::core::runtimes::{Runtime, Table};
 use crate::env::{COMPLETION_VARIABLE, Environment};
 
 /// Print the completion script of a shell
 ///
-/// The script asks fusion itself what may come next, so it knows the models, aliases and prompts of your
-/// configuration as well as the commands. Have your shell read it when it starts.
+/// The script asks fusion itself what may come next, so it knows the models on this machine and the keys, aliases and
+/// prompts of your configuration as well as the commands. Have your shell read it when it starts.
 #[derive(Debug, clap::Args)]
 #[command(after_long_help = WHERE)]
 pub struct Args {
@@ -68,42 +72,92 @@ pub fn candidates(
     Some(output)
 }
 
-/// The tree, with the values that only the configuration knows. A completion never writes anything, so a
-/// configuration that is not there yet, or does not parse, adds nothing.
+/// The tree, with the values that only the configuration and the machine know; they are looked up when they are asked
+/// for. A completion never writes anything, so where there is no configuration that can be read, the defaults hold.
 fn with_values(mut command: Command, table: Table, environment: &Environment) -> Command {
     command.build();
     command = with_hidden_aliases(command);
-    let config = existing_config(table, environment);
-    let keys =
-        config.as_ref().map_or_else(|| Config::default_for(table).keys(table), |config| config.keys(table));
-    command = with_keys(command, &keys.into());
-    let Some(config) = config else { return command };
+    let config = existing_config(table, environment).unwrap_or_else(|| Config::default_for(table));
+    let known = Arc::new(Known { table, config, environment: environment.clone() });
     for runtime in table {
-        let models: Arc<[String]> = models(&config, *runtime).into();
-        let prompts: Arc<[String]> = config.prompts.keys().cloned().collect();
         command = command.mut_subcommand(runtime.name(), |command| {
             command.mut_subcommands(|command| {
-                command.mut_args(|argument| match argument.get_long() {
-                    Some("model") => argument.add(one_of(&models)),
-                    Some("prompt") => argument.add(one_of(&prompts)),
+                command.mut_args(|argument| match (argument.get_id().as_str(), argument.get_long()) {
+                    ("model", _) => argument.add(one_of(&known, |known| known.models(*runtime))),
+                    (_, Some("prompt")) => argument.add(one_of(&known, Known::prompts)),
                     _ => argument,
                 })
             })
         });
     }
-    command
-}
-
-/// The tree, with the keys of the configuration.
-fn with_keys(command: Command, keys: &Arc<[String]>) -> Command {
     command.mut_subcommand("config", |command| {
         command.mut_subcommands(|command| {
             command.mut_args(|argument| match argument.get_id().as_str() {
-                "key" => argument.add(one_of(keys)),
+                "key" => argument.add(one_of(&known, Known::keys)),
                 _ => argument,
             })
         })
     })
+}
+
+/// What values are taken from.
+struct Known {
+    table: Table,
+    config: Config,
+    environment: Environment,
+}
+
+impl Known {
+    /// Short names, what the configuration calls models, and what is on this machine.
+    fn models(&self, runtime: &'static dyn Runtime) -> Vec<String> {
+        let own = self.config.runtime(runtime);
+        let prompts = self.config.prompts.values().filter_map(|prompt| prompt.model.clone());
+        let configured = [Some(own.run.model.clone()), own.server.model.clone()].into_iter().flatten();
+        let short = aliases::all(self.table, &self.config);
+        short.into_iter().chain(prompts).chain(configured).chain(self.installed_models(runtime)).collect()
+    }
+
+    /// The models on this machine, unless their server takes too long: the shell stands still meanwhile.
+    fn installed_models(&self, runtime: &'static dyn Runtime) -> Vec<String> {
+        const LIMIT: Duration = Duration::from_millis(300);
+        let Some(catalogue) = runtime.catalogue() else { return Vec::new() };
+        let server = self.config.runtime(runtime).server.clone();
+        let places = ModelPlaces::discover(&self.environment, &server.env);
+        let (sender, receiver) = mpsc::channel();
+        thread::spawn(move || {
+            let site = Site {
+                address: &server.address,
+                places: &places,
+                program: None,
+                search: None,
+                env: &server.env,
+                load_timeout: LIMIT,
+                interrupted: &|| false,
+            };
+            let names =
+                catalogue.list(&site).map(|models| models.into_iter().map(|model| model.name).collect());
+            // After the limit nobody waits for it.
+            let _ = sender.send(names.unwrap_or_default());
+        });
+        receiver.recv_timeout(LIMIT).unwrap_or_default()
+    }
+
+    fn prompts(&self) -> Vec<String> {
+        self.config.prompts.keys().cloned().collect()
+    }
+
+    /// The keys of the configuration; those of prompts and aliases by the names that there are.
+    fn keys(&self) -> Vec<String> {
+        let keys = config::reference(self.table).into_iter().flat_map(|reference| {
+            match reference.key.split_once(".NAME.") {
+                None => vec![reference.key],
+                Some((table, key)) => {
+                    self.config.prompts.keys().map(|name| format!("{table}.{name}.{key}")).collect()
+                }
+            }
+        });
+        keys.chain(self.config.aliases.keys().map(|name| format!("aliases.{name}"))).collect()
+    }
 }
 
 /// The engine offers one name for each command, and of several visible ones not the one that help leads with.
@@ -119,23 +173,17 @@ fn existing_config(table: Table, environment: &Environment) -> Option<Config> {
     file.exists().then(|| Config::load(&file, table).ok())?
 }
 
-/// The names by which the configuration calls models of `runtime`.
-fn models(config: &Config, runtime: &dyn Runtime) -> Vec<String> {
-    let own = config.runtime(runtime);
-    let prompts = config.prompts.values().filter_map(|prompt| prompt.model.clone());
-    let mut names: Vec<String> = config.aliases.keys().cloned().chain(prompts).collect();
-    names.push(own.run.model.clone());
-    names.extend(own.server.model.clone());
-    names.sort();
-    names.dedup();
-    names
-}
-
-fn one_of(values: &Arc<[String]>) -> ArgValueCompleter {
-    let values = Arc::clone(values);
-    ArgValueCompleter::new(move |current: &std::ffi::OsStr| {
+fn one_of(
+    known: &Arc<Known>,
+    values: impl Fn(&Known) -> Vec<String> + Send + Sync + 'static,
+) -> ArgValueCompleter {
+    let known = Arc::clone(known);
+    ArgValueCompleter::new(move |current: &OsStr| {
         let current = current.to_string_lossy();
-        let matching = values.iter().filter(|value| value.starts_with(&*current));
-        matching.map(CompletionCandidate::new).collect()
+        let mut values = values(&known);
+        values.retain(|value| value.starts_with(&*current));
+        values.sort();
+        values.dedup();
+        values.into_iter().map(CompletionCandidate::new).collect()
     })
 }
