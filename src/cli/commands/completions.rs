@@ -9,10 +9,11 @@ use clap::Command;
 use clap_complete::Shell;
 use clap_complete::engine::{ArgValueCompleter, CompletionCandidate};
 use clap_complete::env::{EnvCompleter, Shells};
+use serde_json::Value;
 
 use crate::cli::error::{Exit, Failure};
 use crate::cli::{self, Context};
-use crate::core::config::{self, Config};
+use crate::core::config::Config;
 use crate::core::models::catalogue::Site;
 use crate::core::models::{ModelPlaces, aliases};
 use crate::core::paths::Paths;
@@ -146,17 +147,23 @@ impl Known {
         self.config.prompts.keys().cloned().collect()
     }
 
-    /// The keys of the configuration; those of prompts and aliases by the names that there are.
+    /// The dotted keys that a configuration like this one may have.
     fn keys(&self) -> Vec<String> {
-        let keys = config::reference(self.table).into_iter().flat_map(|reference| {
-            match reference.key.split_once(".NAME.") {
-                None => vec![reference.key],
-                Some((table, key)) => {
-                    self.config.prompts.keys().map(|name| format!("{table}.{name}.{key}")).collect()
-                }
+        let mut keys = Vec::new();
+        collect_keys("", &self.config.effective_json(self.table), &mut keys);
+        keys
+    }
+}
+
+fn collect_keys(path: &str, value: &Value, keys: &mut Vec<String>) {
+    match value {
+        Value::Object(members) if !members.is_empty() => {
+            for (name, value) in members {
+                let path = if path.is_empty() { name.clone() } else { format!("{path}.{name}") };
+                collect_keys(&path, value, keys);
             }
-        });
-        keys.chain(self.config.aliases.keys().map(|name| format!("aliases.{name}"))).collect()
+        }
+        _ => keys.push(path.to_owned()),
     }
 }
 
