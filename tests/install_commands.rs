@@ -6,6 +6,7 @@ use std::os::unix::fs::PermissionsExt as _;
 use std::path::{Path, PathBuf};
 
 use nix::sys::signal::Signal;
+use support::terminal::Terminal;
 use support::{Invocation, Sandbox, wait_until};
 
 /// What `uv` and Python's `venv` and `pip` do, as far as fusion can see: an environment with a program in it.
@@ -319,6 +320,46 @@ fn up_with_install_installs_and_starts_what_it_installed() {
     let program = machine.home().join("1/bin/mlx_lm.server");
     assert_eq!(record["command"][0].as_str(), program.to_str());
     machine.fusion("mlx down").run().assert_code(0);
+}
+
+/// `fusion mlx up` on a terminal at which somebody types `answer`: the exit code, and what the terminal shows.
+fn up_on_a_terminal(machine: &Machine, answer: &str) -> (Option<i32>, String) {
+    let mut terminal = Terminal::open();
+    let mut child = machine
+        .fusion("mlx up")
+        .into_command()
+        .stdin(terminal.stream())
+        .stdout(std::process::Stdio::null())
+        .stderr(terminal.stream())
+        .spawn()
+        .expect("it starts");
+    terminal.wait_for("Install MLX now? [Y/n] ");
+    terminal.send(answer.as_bytes());
+    let code = child.wait().expect("it ends").code();
+    (code, terminal.finish())
+}
+
+#[test]
+fn up_on_a_terminal_offers_to_install() {
+    for answer in ["\n", "y\n", "Yes\n"] {
+        let machine = Machine::with(&[("uv", UV)]);
+        let (code, shown) = up_on_a_terminal(&machine, answer);
+        assert_eq!(code, Some(0), "{shown}");
+        assert!(shown.contains("mlx 0.32.2 is installed in "), "{shown}");
+        machine.fusion("mlx down").run().assert_code(0);
+    }
+}
+
+#[test]
+fn whoever_declines_gets_the_command_and_nothing_else() {
+    // The last is the end of input.
+    for answer in ["n\n", "never\n", "\u{4}"] {
+        let machine = Machine::with(&[("uv", UV)]);
+        let (code, shown) = up_on_a_terminal(&machine, answer);
+        assert_eq!(code, Some(4), "{shown}");
+        assert!(shown.contains("install it: fusion mlx install"), "{shown}");
+        assert_eq!(machine.contents(), Vec::<String>::new());
+    }
 }
 
 const GET_PYTHON: &str =
