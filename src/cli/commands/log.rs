@@ -1,6 +1,6 @@
 //! `fusion <runtime> log`.
 
-use std::io::{self, Write};
+use std::io;
 use std::num::IntErrorKind;
 use std::os::fd::AsFd;
 use std::os::unix::ffi::OsStrExt;
@@ -12,6 +12,7 @@ use nix::poll::{PollFd, PollFlags, PollTimeout};
 use crate::cli::Context;
 use crate::cli::error::{Exit, Failure};
 use crate::cli::terminal_filter::TerminalFilter;
+use crate::cli::ui::Ui;
 use crate::core::logs::{Progress, Reader, Start};
 use crate::core::paths::RuntimePaths;
 use crate::core::process::unix::UnixDriver;
@@ -82,7 +83,7 @@ pub fn run(context: &Context, runtime: &'static dyn Runtime, args: &Args) -> Res
     if args.path {
         let mut line = log.into_os_string();
         line.push("\n");
-        Output::new(context).write(line.as_bytes())?;
+        context.ui.result_bytes(line.as_bytes())?;
         return Ok(Exit::Done);
     }
     if args.follow && !target.is_running()? {
@@ -101,7 +102,7 @@ pub fn run(context: &Context, runtime: &'static dyn Runtime, args: &Args) -> Res
 }
 
 /// Shows what there is now, however much is added meanwhile.
-fn show(context: &Context, mut reader: Reader, output: &mut Output) -> Result<(), Failure> {
+fn show(context: &Context, mut reader: Reader, output: &mut Output<'_>) -> Result<(), Failure> {
     let mut remaining = reader.remaining();
     let mut block = Vec::new();
     while remaining > 0 {
@@ -128,7 +129,7 @@ fn follow(
     context: &Context,
     target: &Target,
     mut reader: Reader,
-    output: &mut Output,
+    output: &mut Output<'_>,
 ) -> Result<(), Failure> {
     let mut block = Vec::new();
     let mut sleep = SLEEP.0;
@@ -238,25 +239,26 @@ impl Target {
 }
 
 /// Standard output: filtered when it is a terminal.
-struct Output {
+struct Output<'a> {
+    ui: &'a Ui,
     filter: Option<TerminalFilter>,
     text: String,
     /// Whether the last line is complete.
     complete: bool,
 }
 
-impl Output {
-    fn new(context: &Context) -> Self {
+impl<'a> Output<'a> {
+    fn new(context: &'a Context) -> Self {
         let filter = context.ui.stdout_is_terminal.then(TerminalFilter::default);
-        Self { filter, text: String::new(), complete: true }
+        Self { ui: &context.ui, filter, text: String::new(), complete: true }
     }
 
     fn write(&mut self, bytes: &[u8]) -> Result<(), Failure> {
-        let Some(filter) = &mut self.filter else { return write(bytes) };
+        let Some(filter) = &mut self.filter else { return self.ui.result_bytes(bytes) };
         self.text.clear();
         filter.push(bytes, &mut self.text);
         self.complete = self.text.chars().next_back().map_or(self.complete, |last| last == '\n');
-        write(self.text.as_bytes())
+        self.ui.result(&self.text)
     }
 
     /// On a terminal, completes the last line.
@@ -267,13 +269,8 @@ impl Output {
         if !self.complete || !self.text.is_empty() {
             self.text.push('\n');
         }
-        write(self.text.as_bytes())
+        self.ui.result(&self.text)
     }
-}
-
-fn write(bytes: &[u8]) -> Result<(), Failure> {
-    let mut stdout = io::stdout().lock();
-    stdout.write_all(bytes).and_then(|()| stdout.flush()).map_err(|error| Failure::output(&error))
 }
 
 /// Sleeps; fails quietly as soon as nobody reads any more, even if nothing is written.

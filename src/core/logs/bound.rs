@@ -18,7 +18,7 @@ use crate::core::files::{self, FileError};
 /// How much of a log is kept.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Limits {
-    /// The size of the log, and of each older part, in bytes; 0 for no limit.
+    /// The size of the log, and of each older part, in bytes.
     pub max_bytes: u64,
     /// How many older parts.
     pub keep: u64,

@@ -29,7 +29,8 @@ pub const SUBCOMMAND: &str = "keep-log";
 /// How long it sleeps while the log grows so fast that the limit is near, and while nothing happens.
 const SLEEP: (Duration, Duration) = (Duration::from_millis(10), Duration::from_millis(250));
 
-/// How long it sleeps at most while what is written can be seen only when it has copied it.
+/// How long it sleeps at most while what is written can be seen only when it has copied it: what was written after
+/// that when it is stopped is lost.
 const COPYING: Duration = Duration::from_millis(50);
 
 /// What a keeper is told.
@@ -86,8 +87,7 @@ pub fn run(driver: &dyn ProcessDriver, spec: &KeeperSpec) -> Result<(), FileErro
         }
         let size = log.size().map_err(FileError::io("look at", &spec.log))?;
         let sleep = until_full(spec.limits.max_bytes, last.1, size, last.0.elapsed());
-        let deleted = log.is_deleted().map_err(FileError::io("look at", &spec.log))?;
-        std::thread::sleep(if deleted { sleep.min(COPYING) } else { sleep });
+        std::thread::sleep(if log.is_copied() { sleep.min(COPYING) } else { sleep });
         last = (Instant::now(), size);
     }
 }

@@ -18,8 +18,17 @@ pub(super) struct Kept {
     limits: Limits,
     /// What is written.
     log: Bounded,
-    /// What is at the path, if that was deleted.
-    copy: Option<Copy>,
+    place: Place,
+}
+
+/// What is at the path.
+enum Place {
+    /// What is written.
+    Log,
+    /// A copy of what is written, for that was deleted.
+    Copy(Copy),
+    /// What is written was deleted and could not be put back.
+    Lost,
 }
 
 struct Copy {
@@ -33,7 +42,7 @@ impl Kept {
     /// `None` when there is no log.
     pub(super) fn open(path: &Path, limits: Limits) -> Result<Option<Self>, FileError> {
         let log = Bounded::open(path, limits)?;
-        Ok(log.map(|log| Self { path: path.to_owned(), limits, log, copy: None }))
+        Ok(log.map(|log| Self { path: path.to_owned(), limits, log, place: Place::Log }))
     }
 
     /// The size of what is written now.
@@ -41,27 +50,25 @@ impl Kept {
         self.log.size()
     }
 
-    /// Whether what is written must be copied to be seen.
-    pub(super) fn is_deleted(&self) -> io::Result<bool> {
-        is_deleted(self.log.file())
+    /// Whether what is written can be seen only when it is copied.
+    pub(super) fn is_copied(&self) -> bool {
+        matches!(self.place, Place::Copy(_))
     }
 
     /// Does what has become necessary since the last time.
     pub(super) fn tend(&mut self) -> io::Result<()> {
-        if !self.is_deleted()? {
-            return self.log.enforce();
-        }
-        let there = match &self.copy {
-            Some(copy) => !is_deleted(copy.log.file())?,
-            None => false,
+        let deleted = match &self.place {
+            Place::Log => is_deleted(self.log.file())?,
+            Place::Copy(copy) => is_deleted(copy.log.file())?,
+            Place::Lost => false,
         };
-        if !there {
+        if deleted {
             // When it cannot be put back, the bound is what is left to be kept.
-            self.copy = self.put_back().unwrap_or(None);
+            self.place = self.put_back().ok().flatten().map_or(Place::Lost, Place::Copy);
         }
-        match &mut self.copy {
-            Some(copy) => copy.catch_up(&mut self.log, self.limits.max_bytes),
-            None => self.log.enforce(),
+        match &mut self.place {
+            Place::Copy(copy) => copy.catch_up(&mut self.log, self.limits.max_bytes),
+            Place::Log | Place::Lost => self.log.enforce(),
         }
     }
 

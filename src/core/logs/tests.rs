@@ -244,6 +244,7 @@ fn nothing_is_lost_when_the_head_is_moved() {
 fn what_was_moved_belongs_to_its_run() {
     let mut fixture = Fixture::new();
     fixture.write("earlier run\n");
+    // The clock of file times ticks a few milliseconds at once.
     std::thread::sleep(Duration::from_millis(20));
     fixture.restart(5);
     let text = numbered_lines(0..20_000);
