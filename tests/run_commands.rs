@@ -817,8 +817,9 @@ fn without_a_server_it_is_started_first_with_the_model_that_was_asked_for() {
     let sandbox = Sandbox::new();
     let model = sandbox.root().join("other");
     std::fs::create_dir(&model).unwrap();
-    for file in ["config.json", "tokenizer.json", "tokenizer_config.json", "model.safetensors"] {
-        std::fs::write(model.join(file), "{}").unwrap();
+    for file in std::fs::read_dir(sandbox.model()).unwrap() {
+        let file = file.unwrap();
+        std::fs::copy(file.path(), model.join(file.file_name())).unwrap();
     }
     let name = model.to_str().unwrap();
     let models = format!("models={name},{}", sandbox.model().display());
@@ -862,7 +863,7 @@ fn a_server_that_is_not_to_be_started_is_not() {
 #[test]
 fn a_model_that_is_not_there_is_neither_asked_for_nor_fetched() {
     let sandbox = Sandbox::new();
-    let missing = "error: the model org/name is not there\nhint: fetch it: hf download org/name\n";
+    let missing = "error: the model org/name is not there\nhint: fetch it: fusion mlx pull org/name\n";
     // Nothing is started for it, ...
     sandbox.fusion(["mlx", "run", "Hello", "-m", "org/name"]).run().assert_code(7);
     sandbox.assert_nothing_runs();

@@ -6,6 +6,7 @@
 
 mod chunk;
 mod split;
+mod template;
 
 use std::io::{self, Read};
 use std::mem;
@@ -18,9 +19,10 @@ use ureq::http::{Response, header};
 
 use self::chunk::{Chunk, Delta, ToolCallDelta};
 use self::split::{Piece, Stop, Think};
+use self::template::Template;
 use super::error::{self, ServerError};
 use super::silence::Silence;
-use super::sse::{EVENT_LIMIT, Item, Parser, TooLong};
+use super::sse::{BYTE_ORDER_MARK, EVENT_LIMIT, Item, Parser, TooLong};
 use super::{ApiError, Client, REPLY_LIMIT};
 
 pub use self::chunk::Usage;
@@ -123,13 +125,9 @@ impl Client {
     /// Sends the body of a chat completion, and hands the answer to `receiver` as it arrives.
     pub fn chat(&self, body: &Value, receiver: &mut dyn Receiver) -> Outcome {
         let mut reading = Reading::new(body, self.silence.as_ref(), receiver);
-        let result = self.open(body).and_then(|reply| self.read(reply, &mut reading));
-        let result = match result {
-            Err(ChatError::Receiver(error)) => Err(ChatError::Receiver(error)),
-            // What was held back belongs to an answer that broke off as well.
-            result => reading.finish().map_err(ChatError::Receiver).and(result),
-        };
-        Outcome { answer: reading.answer, result }
+        let result = self.open(body);
+        let result = result.and_then(|reply| read(reply, &mut reading, &|error| self.error(error.into())));
+        reading.outcome(result)
     }
 
     /// The reply, when it is the beginning of an answer.
@@ -153,29 +151,39 @@ impl Client {
             None => Ok(body),
         }
     }
+}
 
-    fn read(&self, mut body: impl Read, reading: &mut Reading<'_>) -> Result<(), ChatError> {
-        let mut buffer = vec![0; READ_SIZE];
-        let ending = loop {
-            match body.read(&mut buffer) {
-                Ok(0) => break Ok(()),
-                Ok(length) => reading.push(&buffer[..length])?,
-                Err(error) => break Err(error),
-            }
-            if reading.done {
-                return Ok(());
-            }
-            reading.receiver.flush().map_err(ChatError::Receiver)?;
-        };
-        reading.end()?;
-        match ending {
-            // Nothing that comes after the finish reason changes the answer.
-            _ if reading.answer.finish_reason.is_some() => Ok(()),
-            Err(error) if error.kind() != io::ErrorKind::UnexpectedEof => {
-                Err(self.error(error.into()).into())
-            }
-            _ => Err(ChatError::Cut),
+/// What [`Client::chat`] makes of a reply whose body is read from a recording.
+pub fn replay(reply: impl Read, request: &Value, receiver: &mut dyn Receiver) -> Outcome {
+    let mut reading = Reading::new(request, None, receiver);
+    let closed = |_| ApiError::Closed { address: "a recording".to_owned() };
+    let result = read(reply, &mut reading, &closed);
+    reading.outcome(result)
+}
+
+/// Reads the body of a reply to the end of the answer; `explain` says what an error of the connection means.
+fn read(
+    mut body: impl Read,
+    reading: &mut Reading<'_>,
+    explain: &dyn Fn(io::Error) -> ApiError,
+) -> Result<(), ChatError> {
+    let mut buffer = vec![0; READ_SIZE];
+    let ending = loop {
+        match body.read(&mut buffer) {
+            Ok(0) => break Ok(()),
+            Ok(length) => reading.push(&buffer[..length])?,
+            Err(error) => break Err(error),
         }
+        if reading.done {
+            return Ok(());
+        }
+        reading.receiver.flush().map_err(ChatError::Receiver)?;
+    };
+    match ending {
+        // Nothing that comes after the finish reason changes the answer.
+        _ if reading.answer.finish_reason.is_some() => Ok(()),
+        Err(error) if error.kind() != io::ErrorKind::UnexpectedEof => Err(explain(error).into()),
+        _ => reading.end(),
     }
 }
 
@@ -199,6 +207,7 @@ struct Reading<'r> {
     receiver: &'r mut dyn Receiver,
     silence: Option<&'r Silence>,
     answer: Answer,
+    template: Template,
     think: Think,
     stop: Stop,
     /// Nothing that comes now belongs to the answer.
@@ -207,7 +216,9 @@ struct Reading<'r> {
     stopped: bool,
     shape: Shape,
     parser: Parser,
-    /// The reply if it is a whole one; of events, the beginning, until the first of them was understood.
+    /// The stream has had an event or a comment.
+    understood: bool,
+    /// The reply if it is a whole one; of a stream that is not `understood`, its first 64 KiB.
     whole: Vec<u8>,
 }
 
@@ -222,12 +233,14 @@ impl<'r> Reading<'r> {
             receiver,
             silence,
             answer: Answer::default(),
+            template: Template::default(),
             think: Think::default(),
             stop: Stop::new(stop),
             done: false,
             stopped: false,
             shape: Shape::Unknown,
             parser: Parser::default(),
+            understood: false,
             whole: Vec::new(),
         }
     }
@@ -243,14 +256,17 @@ impl<'r> Reading<'r> {
             self.shape = shape_of(&self.whole);
             if self.shape == Shape::Events {
                 let beginning = mem::take(&mut self.whole);
-                self.push_events(&beginning)?;
-                self.whole = beginning;
+                return self.push_events(&beginning);
             }
         }
         Ok(())
     }
 
     fn push_events(&mut self, mut bytes: &[u8]) -> Result<(), ChatError> {
+        if !self.understood {
+            let room = REPLY_LIMIT - self.whole.len();
+            self.whole.extend_from_slice(&bytes[..bytes.len().min(room)]);
+        }
         let mut parser = mem::take(&mut self.parser);
         let mut result = Ok(());
         while result.is_ok() && !self.done {
@@ -265,6 +281,7 @@ impl<'r> Reading<'r> {
     }
 
     fn item(&mut self, item: &Item<'_>) -> Result<(), ChatError> {
+        self.understood = true;
         match item {
             Item::Comment(comment) => {
                 if let Some((done, total)) = prefill_progress(comment) {
@@ -286,11 +303,19 @@ impl<'r> Reading<'r> {
     }
 
     fn chunk(&mut self, data: &str) -> Result<(), ChatError> {
+        if let Some(text) = self.template.text(data) {
+            return self.content(text).map_err(ChatError::Receiver);
+        }
         match serde_json::from_str::<Chunk<'_>>(data) {
             Ok(chunk) if chunk.error.0 || chunk.object.0 == "error" => {
                 Err(ServerError::from_event(data).into())
             }
-            Ok(chunk) => self.apply(chunk),
+            Ok(chunk) => {
+                if let Some(text) = chunk.only_text() {
+                    self.template.learn(data, text);
+                }
+                self.apply(chunk)
+            }
             // The answer is complete, whatever this is.
             Err(_) if self.answer.finish_reason.is_some() => Ok(()),
             // A number or null carries no text, and some proxies send them to keep the connection alive.
@@ -332,11 +357,15 @@ impl<'r> Reading<'r> {
         for call in delta.tool_calls {
             self.tool_call(call);
         }
-        if delta.content.is_empty() {
+        self.content(&delta.content.0)
+    }
+
+    fn content(&mut self, text: &str) -> io::Result<()> {
+        if text.is_empty() {
             return Ok(());
         }
         let (receiver, stop, stopped) = (&mut *self.receiver, &mut self.stop, &mut self.stopped);
-        self.think.push(&delta.content.0, |piece| give(piece, stop, stopped, receiver))?;
+        self.think.push(text, |piece| give(piece, stop, stopped, receiver))?;
         if self.stopped {
             self.done = true;
             self.answer.finish_reason = Some("stop".to_owned());
@@ -360,11 +389,8 @@ impl<'r> Reading<'r> {
         call.arguments.push_str(&delta.function.arguments.unwrap_or_default());
     }
 
-    /// Understands a reply that is not made of events, after its end.
+    /// Understands the end of a reply without a finish reason so far: only a whole one may be an answer.
     fn end(&mut self) -> Result<(), ChatError> {
-        if self.answer.finish_reason.is_some() {
-            return Ok(());
-        }
         let whole = mem::take(&mut self.whole);
         let text = String::from_utf8_lossy(&whole);
         let text = text.trim_start_matches('\u{feff}').trim();
@@ -375,7 +401,7 @@ impl<'r> Reading<'r> {
                 Err(ChatError::NotAnAnswer { words: error::clean(&format!("an HTML page{title}")) })
             }
             Shape::Whole => self.whole_reply(text),
-            Shape::Events if text.lines().any(is_event_line) => Ok(()),
+            Shape::Events if self.understood || text.lines().any(is_event_line) => Err(ChatError::Cut),
             Shape::Events => Err(ChatError::NotAnAnswer { words: error::clean(text) }),
         }
     }
@@ -391,7 +417,17 @@ impl<'r> Reading<'r> {
                 Err(ChatError::NotAnAnswer { words: error::clean(text) })
             }
             _ => self.chunk(text),
-        }
+        }?;
+        if self.answer.finish_reason.is_some() { Ok(()) } else { Err(ChatError::Cut) }
+    }
+
+    /// What came of it. What was held back belongs to an answer that broke off as well.
+    fn outcome(mut self, result: Result<(), ChatError>) -> Outcome {
+        let result = match result {
+            Err(ChatError::Receiver(error)) => Err(ChatError::Receiver(error)),
+            result => self.finish().map_err(ChatError::Receiver).and(result),
+        };
+        Outcome { answer: self.answer, result }
     }
 
     fn finish(&mut self) -> io::Result<()> {
@@ -420,7 +456,10 @@ fn give(
 }
 
 fn shape_of(beginning: &[u8]) -> Shape {
-    let beginning = beginning.strip_prefix(b"\xef\xbb\xbf").unwrap_or(beginning);
+    if BYTE_ORDER_MARK.starts_with(beginning) {
+        return Shape::Unknown;
+    }
+    let beginning = beginning.strip_prefix(BYTE_ORDER_MARK).unwrap_or(beginning);
     match beginning.trim_ascii_start().first() {
         None => Shape::Unknown,
         Some(b'{' | b'[' | b'<') => Shape::Whole,

@@ -14,7 +14,8 @@ pub const EVENT_LIMIT: usize = 16 << 20;
 /// How much of a comment is kept; a longer one is cut.
 const COMMENT_LIMIT: usize = 256;
 
-const BYTE_ORDER_MARK: &[u8] = b"\xef\xbb\xbf";
+/// U+FEFF in UTF-8, with which a stream may begin.
+pub(super) const BYTE_ORDER_MARK: &[u8] = b"\xef\xbb\xbf";
 
 /// One thing that the stream says.
 #[derive(Debug, Clone, PartialEq, Eq)]

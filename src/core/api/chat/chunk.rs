@@ -24,6 +24,25 @@ pub(super) struct Chunk<'a> {
     pub object: Text<'a>,
 }
 
+impl<'a> Chunk<'a> {
+    /// The text, if there is nothing else in the chunk that matters, and the text is borrowed.
+    pub(super) fn only_text(&self) -> Option<&'a str> {
+        let [Choice { index: 0, delta: Some(delta), message: None, finish_reason }] = self.choices.as_slice()
+        else {
+            return None;
+        };
+        let is_bare = self.usage.is_none()
+            && finish_reason.is_empty()
+            && delta.reasoning_content.is_empty()
+            && delta.reasoning.is_empty()
+            && delta.tool_calls.is_empty();
+        match delta.content.0 {
+            Cow::Borrowed(text) if is_bare && !text.is_empty() => Some(text),
+            _ => None,
+        }
+    }
+}
+
 /// One of the answers; only the one with index 0 was asked for.
 #[derive(Debug, Default, Deserialize)]
 #[serde(default)]

@@ -1,0 +1,75 @@
+//! A short way to the text of a chunk: nearly every chunk of a stream is the one before it with another text.
+
+/// A chunk that carries nothing but text, and where in it the text lies.
+#[derive(Debug, Default)]
+pub(super) struct Template {
+    before: Vec<u8>,
+    after: Vec<u8>,
+}
+
+impl Template {
+    /// Learns from a chunk in which `text` was found as the only thing of interest. `text` must be borrowed from
+    /// `data`, where it then stands between quotes and without escapes.
+    pub(super) fn learn(&mut self, data: &str, text: &str) {
+        let start = (text.as_ptr() as usize).wrapping_sub(data.as_ptr() as usize);
+        let Some(after) = data.as_bytes().get(start.saturating_add(text.len())..) else { return };
+        self.before.clear();
+        self.before.extend_from_slice(&data.as_bytes()[..start]);
+        self.after.clear();
+        self.after.extend_from_slice(after);
+    }
+
+    /// The text of a chunk that differs from the one learned from in nothing else. What stands in the text's place
+    /// must be the inside of a string without escapes, so that parsing the chunk would find the same.
+    pub(super) fn text<'d>(&self, data: &'d str) -> Option<&'d str> {
+        if self.after.is_empty() {
+            return None;
+        }
+        let bytes =
+            data.as_bytes().strip_prefix(self.before.as_slice())?.strip_suffix(self.after.as_slice())?;
+        let is_plain = bytes.iter().all(|byte| *byte >= b' ' && !matches!(byte, b'"' | b'\\'));
+        is_plain.then(|| &data[self.before.len()..data.len() - self.after.len()])
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn learned(data: &str, text: &str) -> Template {
+        let mut template = Template::default();
+        let start = data.find(text).unwrap();
+        template.learn(data, &data[start..start + text.len()]);
+        template
+    }
+
+    #[test]
+    fn only_another_text_is_recognised() {
+        let template = learned(r#"{"c":"Hi","x":1}"#, "Hi");
+        assert_eq!(template.text(r#"{"c":"grün 🙂","x":1}"#), Some("grün 🙂"));
+        assert_eq!(template.text(r#"{"c":"","x":1}"#), Some(""));
+        for other in [
+            r#"{"c":"Hi","x":2}"#,
+            r#"{"d":"Hi","x":1}"#,
+            r#"{"c":"a\nb","x":1}"#,
+            r#"{"c":"a","c":"b","x":1}"#,
+            "{\"c\":\"a\nb\",\"x\":1}",
+            r#"{"c":"#,
+            "",
+        ] {
+            assert_eq!(template.text(other), None, "{other}");
+        }
+    }
+
+    #[test]
+    fn an_overlap_of_both_ends_is_no_text() {
+        let template = learned(r#"["","",""]"#, "\",\"");
+        assert_eq!(template.text(r#"["",""]"#), None);
+    }
+
+    #[test]
+    fn nothing_is_recognised_before_anything_was_learned() {
+        assert_eq!(Template::default().text(""), None);
+        assert_eq!(Template::default().text("text"), None);
+    }
+}

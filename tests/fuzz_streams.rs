@@ -1,0 +1,222 @@
+//! Random and damaged replies for the parsers of event streams, chunks and errors. Nothing may panic, the answer may
+//! not depend on the pieces in which the reply arrives, and it must be the one that a plain reading gives.
+//!
+//! `cargo test` makes some thousand rounds; this makes them for two minutes:
+//! `cargo test --release --test fuzz_streams -- --ignored`. A failure names the number that its round is made of.
+
+use std::io::{self, Read};
+use std::time::{Duration, Instant};
+
+use fusion::core::api::chat::{Receiver, replay};
+use fusion::core::api::error::ServerError;
+use fusion::core::api::sse::{Item, Parser};
+use serde_json::{Value, json};
+
+#[test]
+fn thousands_of_damaged_replies() {
+    let replies = replies();
+    for number in 0..4_000 {
+        round(number, &replies);
+    }
+}
+
+#[test]
+#[ignore = "takes two minutes: for changes of the parsers"]
+fn damaged_replies_for_two_minutes() {
+    let replies = replies();
+    let deadline = Instant::now() + Duration::from_secs(120);
+    let numbers = 1_000_000..;
+    for number in numbers.take_while(|_| Instant::now() < deadline) {
+        round(number, &replies);
+    }
+}
+
+/// Numbers that look random: SplitMix64, by Sebastiano Vigna.
+struct Random(u64);
+
+impl Random {
+    fn below(&mut self, limit: usize) -> usize {
+        self.0 = self.0.wrapping_add(0x9e37_79b9_7f4a_7c15);
+        let mut mixed = self.0;
+        mixed = (mixed ^ (mixed >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
+        mixed = (mixed ^ (mixed >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
+        mixed ^= mixed >> 31;
+        usize::try_from(mixed % u64::try_from(limit.max(1)).unwrap()).unwrap()
+    }
+
+    fn pick<'a, T>(&mut self, from: &'a [T]) -> &'a T {
+        &from[self.below(from.len())]
+    }
+}
+
+/// What real servers send, from the cases and the recordings.
+fn replies() -> Vec<Vec<u8>> {
+    let cases: Value = serde_json::from_str(include_str!("cases/sse_cases.json")).unwrap();
+    let errors: Value = serde_json::from_str(include_str!("cases/error_bodies.json")).unwrap();
+    let chats = cases["cases"].as_array().unwrap().iter().filter(|case| case["level"] == "chat");
+    let streams = chats.map(|case| {
+        let events = case["expected"].as_array().into_iter().flatten();
+        let data = events.filter_map(|event| event["data"].as_str());
+        data.map(|data| format!("data: {data}\n\n")).collect::<String>().into_bytes()
+    });
+    let bodies = errors["errors"].as_array().unwrap().iter();
+    let bodies = bodies.map(|error| error["body"].as_str().unwrap().as_bytes().to_vec());
+    let recorded = [
+        &include_bytes!("cases/recorded/mlx_stream.txt")[..],
+        include_bytes!("cases/recorded/mlx_thinking.txt"),
+        include_bytes!("cases/recorded/mlx_keepalive.txt"),
+        include_bytes!("cases/recorded/mlx_whole.json"),
+    ];
+    streams.chain(bodies).chain(recorded.map(<[u8]>::to_vec)).filter(|reply| !reply.is_empty()).collect()
+}
+
+const FRAGMENTS: &[&str] = &[
+    "data: ",
+    "data:",
+    "\n\n",
+    "\n",
+    "\r\n",
+    "\r",
+    ":",
+    ": keepalive 1/2\n\n",
+    "event: error\n",
+    "error: {\"message\":\"x\"}\n",
+    "[DONE]",
+    "data: [DONE]\n\n",
+    "\"content\":",
+    "\"content\":\"a\\nb\"",
+    "null",
+    "\"finish_reason\":\"stop\"",
+    "{",
+    "}",
+    "[",
+    "]",
+    "\"",
+    "\\",
+    "\\ud83d",
+    "\\u0000",
+    "\u{feff}",
+    "<think>",
+    "</think>",
+    "🙂",
+    "é",
+    "\u{2028}",
+    "0",
+    "-1e999",
+    "\"error\":true,",
+    "data: {\"choices\":[{\"delta\":{\"content\":\"x\"}}]}\n\n",
+    "{\"choices\":[{\"message\":{\"content\":\"y\"},\"finish_reason\":\"stop\"}]}",
+];
+
+/// A reply with some damage.
+fn damaged(random: &mut Random, replies: &[Vec<u8>]) -> Vec<u8> {
+    let mut reply = random.pick(replies).clone();
+    for _ in 0..random.below(6) {
+        let start = random.below(reply.len() + 1);
+        let end = (start + random.below(40)).min(reply.len());
+        match random.below(7) {
+            0 => drop(reply.drain(start..end)),
+            1 => drop(reply.splice(start..end, random.pick(FRAGMENTS).bytes())),
+            2 => drop(reply.splice(start..start, random.pick(FRAGMENTS).bytes())),
+            3 => drop(reply.splice(start..start, reply[start..end].to_vec())),
+            4 => reply[start..end].iter_mut().for_each(|byte| *byte ^= 1 << random.below(8)),
+            5 => reply.truncate(start),
+            _ => {
+                let other = random.pick(replies).clone();
+                let from = random.below(other.len());
+                drop(reply.splice(start..end, other[from..].iter().copied()));
+            }
+        }
+    }
+    reply
+}
+
+/// Gives a reply in pieces.
+struct Pieces<'a> {
+    rest: &'a [u8],
+    random: Random,
+    longest: usize,
+}
+
+impl Read for Pieces<'_> {
+    fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
+        let length = (1 + self.random.below(self.longest)).min(self.rest.len()).min(buffer.len());
+        let (piece, rest) = self.rest.split_at(length);
+        buffer[..length].copy_from_slice(piece);
+        self.rest = rest;
+        Ok(length)
+    }
+}
+
+#[derive(Debug, Default, PartialEq, Eq)]
+struct Taken {
+    text: String,
+    reasoning: String,
+}
+
+impl Receiver for Taken {
+    fn text(&mut self, text: &str) -> io::Result<()> {
+        assert!(!text.is_empty());
+        self.text.push_str(text);
+        Ok(())
+    }
+
+    fn reasoning(&mut self, text: &str) -> io::Result<()> {
+        self.reasoning.push_str(text);
+        Ok(())
+    }
+
+    fn progress(&mut self, _: u64, _: u64) {}
+
+    fn flush(&mut self) -> io::Result<()> {
+        Ok(())
+    }
+}
+
+/// Everything that comes of a reply, as text that can be compared.
+fn taken(reply: &[u8], longest: usize, seed: u64) -> (Taken, String) {
+    let mut taken = Taken::default();
+    let pieces = Pieces { rest: reply, random: Random(seed), longest };
+    let outcome = replay(pieces, &json!({ "stop": ["never said"] }), &mut taken);
+    (taken, format!("{:?} {:?}", outcome.answer, outcome.result))
+}
+
+fn round(number: u64, replies: &[Vec<u8>]) {
+    let mut random = Random(number);
+    let reply = damaged(&mut random, replies);
+    let whole = taken(&reply, usize::MAX, number);
+    let told = || format!("round {number}: {:?}", String::from_utf8_lossy(&reply));
+    for longest in [1, 1 + random.below(64)] {
+        assert_eq!(whole, taken(&reply, longest, number), "{} in pieces of up to {longest}", told());
+    }
+    if let Some(text) = plain_reading(&reply).filter(|_| whole.1.ends_with("Ok(())")) {
+        assert_eq!(whole.0.text, text, "{}", told());
+    }
+    let error = ServerError::from_reply(500, &reply);
+    assert!(!error.message.is_empty() && error.message.chars().count() <= 300, "{}", told());
+    assert!(!error.message.contains(char::is_control), "{}", told());
+}
+
+/// The text of a stream without any shortcut: every event as a JSON value. `None` where the rules are more than that.
+fn plain_reading(reply: &[u8]) -> Option<String> {
+    let mut parser = Parser::default();
+    let mut text = String::new();
+    let mut input = reply;
+    while let Some(item) = parser.next(&mut input).ok()? {
+        let Item::Event(event) = item else { continue };
+        if event.name != "message" {
+            continue;
+        }
+        if event.data == "[DONE]" {
+            break;
+        }
+        let Ok(chunk) = serde_json::from_str::<Value>(&event.data) else { continue };
+        for choice in chunk["choices"].as_array().into_iter().flatten() {
+            if choice["index"].as_u64().unwrap_or_default() == 0 {
+                let part = if choice["delta"].is_object() { &choice["delta"] } else { &choice["message"] };
+                text.push_str(part["content"].as_str().unwrap_or_default());
+            }
+        }
+    }
+    (!text.is_empty() && !text.contains("think")).then_some(text)
+}
