@@ -210,11 +210,16 @@ pub fn remove(path: &Path) -> Result<(), FileError> {
     }
 }
 
-/// A rename lasts once its directory is written.
+/// A rename lasts once its directory is written. Some file systems cannot do that: they have their own ways.
 fn sync_directory(path: &Path) -> Result<(), FileError> {
     let parent = path.parent().filter(|parent| !parent.as_os_str().as_bytes().is_empty());
     let directory = parent.unwrap_or(Path::new("."));
-    File::open(directory).and_then(|file| file.sync_all()).map_err(FileError::io("write", directory))
+    match File::open(directory).and_then(|file| file.sync_all()) {
+        Err(error) if !matches!(error.kind(), io::ErrorKind::InvalidInput | io::ErrorKind::Unsupported) => {
+            Err(FileError::io("write", directory)(error))
+        }
+        _ => Ok(()),
+    }
 }
 
 #[cfg(test)]

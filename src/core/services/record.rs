@@ -181,9 +181,13 @@ impl Record {
         let mut text = serde_json::to_vec_pretty(self).map_err(RecordError::Encode)?;
         text.push(b'\n');
         files::replace(&paths.state, &text)?;
-        match &self.process {
-            Some(process) => files::replace(&paths.pid, format!("{}\n", process.pid).as_bytes())?,
-            None => files::remove(&paths.pid)?,
+        let Some(process) = &self.process else { return Ok(files::remove(&paths.pid)?) };
+        let pid = format!("{}\n", process.pid);
+        // A write waits for the disk, and `up` writes the record again when all that changed is that it is ready.
+        let is_there =
+            files::read(&paths.pid, 64).is_ok_and(|found| found.as_deref() == Some(pid.as_bytes()));
+        if !is_there {
+            files::replace(&paths.pid, pid.as_bytes())?;
         }
         Ok(())
     }

@@ -81,6 +81,18 @@ fn an_intent_takes_the_pid_of_what_was_before_away() {
 }
 
 #[test]
+fn a_pid_that_somebody_changed_is_put_right() {
+    let directory = TempDir::new().unwrap();
+    let paths = paths(directory.path());
+    for garbage in ["", "1\n", "4242", "4242\n4243\n", "\u{0}"] {
+        complete().write(&paths).unwrap();
+        std::fs::write(&paths.pid, garbage).unwrap();
+        complete().write(&paths).unwrap();
+        assert_eq!(std::fs::read_to_string(&paths.pid).unwrap(), "4242\n");
+    }
+}
+
+#[test]
 fn secrets_are_not_kept() {
     let text = serde_json::to_string(&complete()).unwrap();
     assert!(!text.contains("secret"), "{text}");
@@ -197,7 +209,8 @@ fn a_write_that_fails_at_any_step_leaves_the_old_record() {
         old.write(&paths).unwrap();
         let place = paths.directory.join(new_file);
         std::fs::create_dir_all(place.join("full")).unwrap();
-        let new = Record { ready: false, ..old.clone() };
+        let process = ProcessId { pid: Pid::try_from(4243).unwrap(), ..old.process.clone().unwrap() };
+        let new = Record { process: Some(process), ..old.clone() };
         assert!(matches!(new.write(&paths), Err(RecordError::File(_))), "{new_file}");
         let found = Record::read(&paths.state).unwrap().unwrap();
         assert!(found == old || found == new, "{new_file}: {found:?}");
