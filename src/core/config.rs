@@ -324,13 +324,13 @@ pub enum ConfigError {
         /// Why not.
         source: FileError,
     },
-    /// The system does not lock.
+    /// Other commands cannot be kept from changing the file.
     #[error("cannot lock {path}")]
     Lock {
         /// The file.
         path: PathBuf,
-        /// What the system said.
-        source: std::io::Error,
+        /// Why not.
+        source: FileError,
     },
     /// Another command has been changing the file all the time.
     #[error("another fusion command is changing {path}")]

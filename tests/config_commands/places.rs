@@ -53,6 +53,17 @@ fn home_unset() {
     assert!(shown.ends_with("/fusion/config.toml\n"), "{shown}");
 }
 
+/// Gives the directory and those in it this mode.
+fn set_modes(directory: &Path, mode: u32) {
+    fs::set_permissions(directory, fs::Permissions::from_mode(mode)).expect("ours");
+    for entry in fs::read_dir(directory).expect("readable") {
+        let path = entry.expect("an entry").path();
+        if path.is_dir() {
+            set_modes(&path, mode);
+        }
+    }
+}
+
 /// Runs `fusion` as somebody who may not write to `home`: as another user where this one is root, whom no mode
 /// keeps out.
 fn as_a_stranger(sandbox: &Sandbox, home: &Path, arguments: &[&str]) -> (Option<i32>, String, String) {
@@ -60,14 +71,16 @@ fn as_a_stranger(sandbox: &Sandbox, home: &Path, arguments: &[&str]) -> (Option<
     if !program.exists() {
         fs::copy(env!("CARGO_BIN_EXE_fusion"), &program).expect("writable");
         fs::set_permissions(sandbox.root(), fs::Permissions::from_mode(0o755)).expect("ours");
-        fs::set_permissions(home, fs::Permissions::from_mode(0o555)).expect("ours");
     }
     let mut command = std::process::Command::new(&program);
     command.env_clear().env("HOME", home).args(arguments).current_dir("/");
     if nix::unistd::geteuid().is_root() {
         command.uid(65534).gid(65534);
     }
+    set_modes(home, 0o555);
     let output = command.output().expect("it runs");
+    // What is left can be removed again.
+    set_modes(home, 0o755);
     let text = |bytes: Vec<u8>| {
         String::from_utf8(bytes).expect("text").replace(&sandbox.root().display().to_string(), "[ROOT]")
     };
@@ -109,4 +122,42 @@ fn home_read_only() {
             )
         );
     }
+}
+
+#[test]
+fn a_read_only_directory() {
+    let sandbox = Sandbox::without_config();
+    let home = sandbox.home();
+    let directory =
+        if cfg!(target_os = "macos") { "Library/Application Support/fusion" } else { ".config/fusion" };
+    fs::create_dir_all(home.join(directory)).expect("writable");
+    let reason = format!("cannot open [ROOT]/home/{directory}/config.lock");
+    assert_eq!(
+        as_a_stranger(&sandbox, &home, &["config", "get", "ollama_server.port"]),
+        (
+            Some(0),
+            "11434\n".to_owned(),
+            format!(
+                "warning: cannot make [ROOT]/home/{directory}/config.toml: {reason}: Permission denied (os error 13); \
+                 the defaults hold\n"
+            )
+        )
+    );
+    fs::write(home.join(directory).join("config.toml"), "").expect("writable");
+    assert_eq!(
+        as_a_stranger(&sandbox, &home, &["config", "get", "ollama_server.port"]),
+        (Some(0), "11434\n".to_owned(), String::new())
+    );
+    assert_eq!(
+        as_a_stranger(&sandbox, &home, &["config", "set", "ollama_server.port", "5"]),
+        (
+            Some(1),
+            String::new(),
+            format!(
+                "error: cannot lock [ROOT]/home/{directory}/config.toml\n  caused by: {reason}\n  \
+                 caused by: Permission denied (os error 13)\n\
+                 hint: set FUSION_CONFIG_DIR to a directory that you can read and write\n"
+            )
+        )
+    );
 }

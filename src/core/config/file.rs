@@ -6,7 +6,7 @@ use std::path::Path;
 use std::time::{Duration, Instant};
 
 use super::{ConfigError, parse, template};
-use crate::core::files;
+use crate::core::files::{self, FileError};
 use crate::core::runtimes::Table;
 
 /// Far more than any configuration, little enough to read at every start.
@@ -87,15 +87,19 @@ pub(super) fn create(path: &Path, text: &str) -> Result<bool, ConfigError> {
     if let Some(directory) = path.parent() {
         files::make_directory(directory).map_err(failed)?;
     }
-    let _lock = lock(path)?;
+    let _lock = lock(path).map_err(|error| match error {
+        ConfigError::Lock { path, source } => ConfigError::Create { path, source },
+        other => other,
+    })?;
     files::create(path, text.as_bytes()).map_err(failed)
 }
 
 /// Keeps every other fusion from changing the file until the result is dropped.
 pub(super) fn lock(path: &Path) -> Result<File, ConfigError> {
+    let failed = |source| ConfigError::Lock { path: path.to_owned(), source };
+    let lock = path.with_extension("lock");
     let options = &mut OpenOptions::new();
-    let file = files::open(&path.with_extension("lock"), options.write(true).create(true).truncate(false))
-        .map_err(|source| ConfigError::Create { path: path.to_owned(), source })?;
+    let file = files::open(&lock, options.write(true).create(true).truncate(false)).map_err(failed)?;
     let start = Instant::now();
     loop {
         match file.try_lock() {
@@ -105,7 +109,7 @@ pub(super) fn lock(path: &Path) -> Result<File, ConfigError> {
             }
             Err(TryLockError::WouldBlock) => return Err(ConfigError::Locked { path: path.to_owned() }),
             Err(TryLockError::Error(source)) => {
-                return Err(ConfigError::Lock { path: path.to_owned(), source });
+                return Err(failed(FileError::Io { action: "lock", path: lock, source }));
             }
         }
     }

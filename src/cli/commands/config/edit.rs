@@ -88,15 +88,13 @@ fn in_editor(context: &Context, editor: &OsStr) -> Result<(), Failure> {
         return Err(error.into());
     }
     let copy = copy_for_editor(&file, &before)?;
-    let result = edit(context, editor, &copy, &before).and_then(|after| match after {
-        Some(after) => {
-            change::replace(&file, &before, &after)?;
-            context.ui.result(&format!("{} is changed\n", file.display()))
-        }
-        None => {
+    let result = edit(context, editor, &copy, &before).and_then(|after| {
+        let Some(after) = after else {
             context.ui.note("nothing was changed");
-            Ok(())
-        }
+            return Ok(());
+        };
+        change::replace(&file, &before, &after)?;
+        context.ui.result(&format!("{} is changed\n", file.display()))
     });
     // What was written is not lost when it did not come into the file.
     if result.is_err() && std::fs::read(&copy).is_ok_and(|written| written != before) {
