@@ -191,10 +191,14 @@ fn a_model_that_does_not_exist(program: &Path) {
 /// `/health` answers, or says that a thread died, and the process lives on: neither is up.
 fn a_model_that_cannot_be_loaded(program: &Path) {
     let real = Real::with_variant(program, &[]);
-    let weights = real.sandbox.root().join("variant/model.safetensors");
-    std::fs::write(&weights, "these are no weights").expect("the model is writable");
+    let config = real.sandbox.root().join("variant/config.json");
+    let text = std::fs::read_to_string(&config).expect("the model's configuration");
+    let mut json: Value = serde_json::from_str(&text).expect("JSON");
+    json["model_type"] = "no-such-architecture".into();
+    std::fs::write(&config, json.to_string()).expect("the model is writable");
     let up = real.mlx(["up"]).run().assert_code(6);
     assert_eq!(up.stdout(), "");
+    assert!(up.stderr().contains("no-such-architecture"), "{}", up.stderr());
     real.sandbox.assert_nothing_runs();
 }
 
