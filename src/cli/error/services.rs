@@ -26,7 +26,10 @@ impl From<ServiceError> for Failure {
                 exit,
                 format!("{runtime} at {address} is {}, which fusion did not start", who(listener)),
             ),
-            ServiceError::Failed(failed) => Self { details: tail(failed), ..Self::of(exit, &error) },
+            ServiceError::Failed(failed) => {
+                let causes = failed.cause.iter().cloned().collect();
+                Self { details: tail(failed), causes, ..Self::of(exit, &error) }
+            }
             _ => Self::of(exit, &error),
         };
         match hint(&error) {

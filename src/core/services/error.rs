@@ -148,6 +148,8 @@ pub struct Failed {
     pub pid: Pid,
     /// How it failed.
     pub why: Why,
+    /// Why, as its log tells.
+    pub cause: Option<String>,
     /// The end of its log.
     pub tail: String,
     /// Where the log is.
@@ -163,8 +165,6 @@ pub enum Why {
         ending: Option<Ending>,
         /// How long it lived, if this command started it.
         after: Option<Duration>,
-        /// Why, as its log tells.
-        cause: Option<String>,
     },
     /// It was not ready in time.
     TimedOut {
@@ -184,12 +184,11 @@ impl std::fmt::Display for Failed {
     fn fmt(&self, formatter: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         let Self { runtime, pid, .. } = self;
         match &self.why {
-            Why::Died { ending, after, cause } => {
+            Why::Died { ending, after } => {
                 write!(formatter, "{runtime} (process {pid}) {}", ended(*ending))?;
-                if let Some(after) = after {
-                    write!(formatter, " {:.1} s after its start", after.as_secs_f64())?;
-                }
-                cause.as_ref().map_or(Ok(()), |cause| write!(formatter, ": {cause}"))
+                after.map_or(Ok(()), |after| {
+                    write!(formatter, " {:.1} s after its start", after.as_secs_f64())
+                })
             }
             Why::TimedOut { limit, last } => {
                 let seconds = limit.as_secs_f64();

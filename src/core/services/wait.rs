@@ -258,6 +258,7 @@ impl ServiceManager<'_> {
         let log = begun.record.log.clone().unwrap_or_else(|| service.files.log.clone());
         // A log that cannot be read has nothing to say; that is no reason to hide the failure.
         let tail = logs::tail_text(&log, TAIL_LINES).unwrap_or_default();
+        let cause = service.runtime.explain_exit(&tail);
         let why = match unready {
             Unready::Interrupted(signal) => return ServiceError::Interrupted { signal },
             Unready::Usurped { listener, said } => {
@@ -276,18 +277,17 @@ impl ServiceManager<'_> {
                 return ServiceError::StoppedMeanwhile { runtime };
             }
             Unready::Died(ending) => {
-                let cause = service.runtime.explain_exit(&tail);
                 // The address was free before the start: somebody was quicker.
                 match self.driver.listener(&address, Some(begun.record.as_instance())) {
                     Ok(listener @ Listener::Other { .. }) => {
                         let said = cause.unwrap_or_else(|| "somebody else listens there now".to_owned());
                         return ServiceError::AddressTaken { runtime, address, listener, said };
                     }
-                    _ => Why::Died { ending, after: begun.found.is_none().then_some(after), cause },
+                    _ => Why::Died { ending, after: begun.found.is_none().then_some(after) },
                 }
             }
         };
-        ServiceError::Failed(Box::new(Failed { runtime, pid, why, tail, log }))
+        ServiceError::Failed(Box::new(Failed { runtime, pid, why, cause, tail, log }))
     }
 
     /// Whether another command ended the instance: that holds the lock until it has removed the record.
