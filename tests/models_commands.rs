@@ -10,6 +10,7 @@ use nix::sys::signal::Signal;
 use serde_json::{Value, json};
 
 use support::ollama::{Line, Ollama};
+use support::terminal::Terminal;
 use support::{Sandbox, wait_until};
 
 /// A sandbox in which Ollama runs, started by somebody else, with these models.
@@ -478,4 +479,69 @@ fn run_downloads_nothing_unasked() {
     assert!(refused.stderr().contains("fusion mlx pull org/tiny"), "{}", refused.stderr());
     assert!(!calls.exists());
     sandbox.assert_nothing_runs();
+}
+
+/// Runs a command with all its streams on a terminal, and types `answer` when it asks.
+fn on_a_terminal(
+    sandbox: &Sandbox,
+    arguments: &[&str],
+    question: &str,
+    answer: &[u8],
+) -> (String, Option<i32>) {
+    let mut terminal = Terminal::open();
+    let mut command = sandbox.fusion(arguments.iter().copied()).into_command();
+    command.stdin(terminal.stream()).stdout(terminal.stream()).stderr(terminal.stream());
+    let mut child = command.spawn().expect("fusion starts");
+    // It holds the terminal open.
+    drop(command);
+    terminal.wait_for(question);
+    terminal.send(answer);
+    let status = child.wait().expect("a child can be waited for");
+    (terminal.finish(), status.code())
+}
+
+#[test]
+fn rm_asks_on_a_terminal_and_takes_anything_but_yes_for_no() {
+    let sandbox = Sandbox::new();
+    let model = cache_model(&sandbox, "org/tiny");
+    let question = ")? [y/N] ";
+    for answer in [&b"\n"[..], b"n\n", b"what?\n", b"\x04"] {
+        let (shown, code) = on_a_terminal(&sandbox, &["mlx", "rm", "org/tiny"], question, answer);
+        assert!(shown.contains("Remove org/tiny (") && shown.contains("nothing was removed"), "{shown:?}");
+        assert_eq!(code, Some(1));
+        assert!(model.exists());
+    }
+    let (shown, code) = on_a_terminal(&sandbox, &["mlx", "rm", "org/tiny"], question, b"y\n");
+    assert!(shown.contains("org/tiny is removed, "), "{shown:?}");
+    assert_eq!(code, Some(0));
+    assert!(!model.exists());
+}
+
+#[test]
+fn a_terminal_gets_a_bar_that_goes_away() {
+    let (sandbox, ollama) = with_ollama(&[]);
+    let layer = |completed: u64| json!({ "status": "pulling", "digest": "sha256:aa", "total": 1000, "completed": completed });
+    ollama.script(&send(&[layer(0), json!({ "status": "success" })]));
+    let bar = "\r\u{1b}[K[>                       ]   0%  0 B of 1.0 kB";
+    let (shown, code) = on_a_terminal(&sandbox, &["ollama", "pull", "x"], "x is here", b"");
+    assert!(shown.contains(bar), "{shown:?}");
+    assert!(shown.ends_with("\r\u{1b}[Kx is here\r\n"), "{shown:?}");
+    assert_eq!(code, Some(0));
+}
+
+/// The line with the bar goes away, and the program dies of the signal.
+#[test]
+fn an_interrupted_bar_leaves_a_clean_line() {
+    let (sandbox, ollama) = with_ollama(&[]);
+    let layer = json!({ "status": "pulling", "digest": "sha256:aa", "total": 1000, "completed": 500 });
+    ollama.script(&[Line::Send(layer), Line::Wait]);
+    let mut terminal = Terminal::open();
+    let running = terminal.script(&sandbox, "-c", "\"$0\" ollama pull x; echo; echo code $?");
+    terminal.wait_for("50%  500 B of 1.0 kB");
+    terminal.send(b"\x03");
+    running.finish();
+    wait_until("the server noticed", || ollama.was_cut_off());
+    let shown = terminal.finish();
+    let after = shown.rsplit("500 B of 1.0 kB").next().unwrap_or_default();
+    assert!(after.contains("\r\u{1b}[K"), "{shown:?}");
 }

@@ -13,9 +13,8 @@ impl Context {
             return None;
         }
         let choice = if default { "[Y/n]" } else { "[y/N]" };
-        let mut stderr = io::stderr().lock();
-        let asked = write!(stderr, "{} {choice} ", printable(question)).and_then(|()| stderr.flush());
-        drop(stderr);
+        // In one write: standard error is not buffered.
+        let asked = io::stderr().write_all(format!("{} {choice} ", printable(question)).as_bytes());
         let mut answer = String::new();
         let read = asked.and_then(|()| io::stdin().lock().read_line(&mut answer));
         Some(match answer.trim().to_lowercase().as_str() {

@@ -86,7 +86,7 @@ impl<'a> Progress<'a> {
         signals::showing(Terminal::Line);
         // A line that has wrapped cannot be overwritten. A closed stderr is no reason to stop.
         let line: String = printable(line).chars().take(width()).collect();
-        let _ = write!(io::stderr(), "\r\x1b[K{line}");
+        let _ = io::stderr().write_all(format!("\r\x1b[K{line}").as_bytes());
     }
 
     /// Bytes in a second, over the last few seconds; none before it means something.
