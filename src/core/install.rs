@@ -44,8 +44,9 @@ pub struct Installation {
 /// The content of [`MANIFEST`].
 #[derive(Debug, Serialize, Deserialize)]
 struct Manifest {
-    /// The directory's name beside the manifest.
-    directory: String,
+    /// The environment's directory, beside the manifest. Environments hold their own absolute path, so one that was
+    /// moved does not work.
+    directory: PathBuf,
     version: String,
     requirement: String,
     installed_with: String,
@@ -53,13 +54,22 @@ struct Manifest {
 
 impl Manifest {
     /// What it says, when it lies in `home`.
-    fn installation(&self, home: &Path) -> Installation {
-        Installation {
-            directory: home.join(&self.directory),
+    fn installation(&self, home: &Path) -> Result<Installation, InstallationError> {
+        let moved = || InstallationError::Moved { from: self.directory.clone() };
+        let name = self.directory.file_name().ok_or_else(moved)?;
+        let directory = home.join(name);
+        // The same directory may be spelled in several ways.
+        match (self.directory.canonicalize(), directory.canonicalize()) {
+            (Ok(made), Ok(now)) if made != now => return Err(moved()),
+            (Err(_), Ok(_)) => return Err(moved()),
+            _ => {}
+        }
+        Ok(Installation {
+            directory,
             version: self.version.clone(),
             requirement: self.requirement.clone(),
             installed_with: self.installed_with.clone(),
-        }
+        })
     }
 }
 
@@ -82,6 +92,12 @@ pub enum InstallationError {
         /// What is wrong with it.
         source: serde_json::Error,
     },
+    /// The configuration directory was moved or copied.
+    #[error("it was made in {from}, and works nowhere else")]
+    Moved {
+        /// Where it was made.
+        from: PathBuf,
+    },
     /// A file is gone: the program, or the Python that runs it.
     #[error("{path} is gone")]
     Gone {
@@ -101,7 +117,7 @@ impl Installation {
         };
         let manifest: Manifest =
             serde_json::from_slice(&text).map_err(|source| InstallationError::Damaged { path, source })?;
-        let installation = manifest.installation(directory);
+        let installation = manifest.installation(directory)?;
         let needed = [runtime.program(), "python"].map(|name| installation.program(name));
         match needed.into_iter().find(|path| !is_executable(path)) {
             Some(path) => Err(InstallationError::Gone { path }),
@@ -257,6 +273,9 @@ pub enum InstallError {
         /// Its process.
         pid: Pid,
     },
+    /// What was installed is not where it was put.
+    #[error(transparent)]
+    Installation(#[from] InstallationError),
     /// A directory cannot be removed.
     #[error("cannot remove {path}")]
     Remove {
@@ -372,14 +391,13 @@ impl Installer<'_> {
             self.run(command, &self.paths.installation, lock)?;
         }
         (self.progress)(Progress::Checking);
-        let name = directory.file_name().unwrap_or_default().to_string_lossy().into_owned();
         let manifest = Manifest {
-            directory: name,
+            directory: directory.to_owned(),
             version: package_version(directory, package.name).unwrap_or_else(|| "unknown".to_owned()),
             requirement,
             installed_with: tool.name().to_owned(),
         };
-        let installation = manifest.installation(&self.paths.installation);
+        let installation = manifest.installation(&self.paths.installation)?;
         let program = installation.program(self.runtime.program());
         check::starts(self.runtime, &program, &self.paths.installation, self.interrupted)?;
         let mut text = serde_json::to_vec_pretty(&manifest).map_err(InstallError::Encode)?;

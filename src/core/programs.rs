@@ -171,9 +171,13 @@ mod tests {
             let directory = self.paths.runtime(self.runtime.name()).installation;
             let program = Self::executable(&directory.join("1/bin").join(self.runtime.program()));
             Self::executable(&directory.join("1/bin/python"));
-            let manifest =
-                r#"{"directory":"1","version":"0.32.2","requirement":"mlx-lm","installed_with":"uv"}"#;
-            std::fs::write(directory.join("installed.json"), manifest).unwrap();
+            let manifest = serde_json::json!({
+                "directory": directory.join("1"),
+                "version": "0.32.2",
+                "requirement": "mlx-lm",
+                "installed_with": "uv",
+            });
+            std::fs::write(directory.join("installed.json"), manifest.to_string()).unwrap();
             program
         }
 
@@ -242,6 +246,23 @@ mod tests {
         std::fs::remove_file(&python).unwrap();
         std::os::unix::fs::symlink("/nowhere/python3", &python).unwrap();
         assert!(matches!(machine.find(None), Err(ProgramError::Installation { .. })));
+    }
+
+    #[test]
+    fn an_installation_that_was_moved_is_an_error_and_a_link_to_it_is_not() {
+        let mut machine = Machine::new();
+        machine.installed();
+        let (old, new) = (machine.paths.directory().to_owned(), machine.bin.join("../../new"));
+        std::fs::rename(&old, &new).unwrap();
+        let config_dir = Some(new.clone());
+        machine.paths = Paths::discover(&Environment { config_dir, ..Environment::default() }).unwrap();
+        let Err(ProgramError::Installation { source, .. }) = machine.find(None) else {
+            panic!("it was found")
+        };
+        let made = old.join("mlx/runtime/1");
+        assert_eq!(source.to_string(), format!("it was made in {}, and works nowhere else", made.display()));
+        std::os::unix::fs::symlink(&new, &old).unwrap();
+        assert_eq!(machine.find(None).unwrap().source, Source::Installation);
     }
 
     #[test]
