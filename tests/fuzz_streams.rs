@@ -210,7 +210,8 @@ fn plain_reading(reply: &[u8]) -> Option<String> {
         if event.data == "[DONE]" {
             break;
         }
-        let Ok(chunk) = serde_json::from_str::<Value>(&event.data) else { continue };
+        // Lone surrogates in a field of no interest are passed over, and a value cannot hold them.
+        let chunk: Value = serde_json::from_str(&event.data).ok()?;
         for choice in chunk["choices"].as_array().into_iter().flatten() {
             if choice["index"].as_u64().unwrap_or_default() == 0 {
                 let part = if choice["delta"].is_object() { &choice["delta"] } else { &choice["message"] };

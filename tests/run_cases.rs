@@ -346,3 +346,40 @@ fn an_endless_message_is_cut() {
     let error = ServerError::from_reply(500, &body.as_bytes()[..64 * 1024]);
     assert_eq!(error.message, "x".repeat(299) + "…");
 }
+
+/// A stream of the real `mlx_lm.server`, recorded with a tiny model, and what its answer was.
+#[test]
+fn recorded_streams_of_the_real_server_are_understood() {
+    let record = |body: &[u8], text: &str, finish_reason: &str, tokens: (u64, u64)| {
+        let reply = Reply::stream([body.to_vec()]).framing(Framing::Close);
+        let server = StubServer::start([reply]);
+        let finished = run_against(&server, &["--stream", "--json"]).assert_code(0);
+        let object = finished.json();
+        assert_eq!(object["text"], text);
+        assert_eq!(object["finish_reason"], finish_reason);
+        let usage = &object["usage"];
+        assert_eq!(
+            (&usage["prompt_tokens"], &usage["completion_tokens"]),
+            (&tokens.0.into(), &tokens.1.into())
+        );
+        object
+    };
+    record(
+        include_bytes!("cases/recorded/mlx_stream.txt"),
+        "The small model. 🌲. 🌲. 🌲. 🌲. 🌲. 🌲. 🌲. 🌲. 🌲. �",
+        "length",
+        (12, 60),
+    );
+    record(include_bytes!("cases/recorded/mlx_keepalive.txt"), "The small model. ", "length", (12_014, 5));
+    record(include_bytes!("cases/recorded/mlx_whole.json"), "The small model. 🌲. 🌲. �", "length", (12, 20));
+    let thinking = record(
+        include_bytes!("cases/recorded/mlx_thinking.txt"),
+        "The small model runs on your machine has a small model runs on your machine has a small model runs on your machine has a small model runs on your machine has a thing, a thing, a thing, a thing, a thing, a thing, a thing, a thing, a thing, a small model runs on your machine has a small model runs on your machine has a",
+        "length",
+        (13, 80),
+    );
+    assert_eq!(
+        thinking["reasoning"],
+        "The user wrote to me. I must think about the answer. A short answer is good. "
+    );
+}

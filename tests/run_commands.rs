@@ -657,6 +657,20 @@ fn any_byte_counts_as_life_and_silence_does_not() {
 }
 
 #[test]
+fn a_long_wait_for_the_first_byte_is_told() {
+    let asked = Asked::with([stream(&[]).framing(Framing::None).end(End::Hang)]);
+    let port = asked.server.port();
+    asked.run(["Hello", "--stream", "--timeout", "5.2"]).assert_code(124).assert(
+        124,
+        "",
+        &format!(
+            "still waiting for Ollama; it may be loading the model or reading the prompt\nerror: timed out: nothing came from \
+             127.0.0.1:{port} for [TIME] s\nhint: --timeout SECONDS waits longer\n"
+        ),
+    );
+}
+
+#[test]
 fn a_server_that_does_not_close_after_the_finish_reason_is_not_waited_for() {
     let asked = Asked::with([Reply::stream([text("Hi"), event(&json!({}), &json!("stop"))]).end(End::Hang)]);
     asked.run(["Hello", "--stream"]).assert(0, "Hi\n", "");
