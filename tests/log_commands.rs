@@ -6,7 +6,7 @@ mod support;
 
 use std::fs::{self, File, OpenOptions};
 use std::io::{BufRead, BufReader, Read, Write};
-use std::os::unix::fs::symlink;
+use std::os::unix::fs::{PermissionsExt, symlink};
 use std::os::unix::process::ExitStatusExt;
 use std::path::{Path, PathBuf};
 use std::process::{ExitStatus, Stdio};
@@ -383,6 +383,52 @@ fn the_log_deleted_while_running_is_told_when_nobody_keeps_it() {
                 hint: to begin a new log: fusion mlx restart\n";
     sandbox.fusion(["mlx", "log"]).run().assert(1, "", told);
     sandbox.fusion(["mlx", "log", "-f"]).run().assert(1, "", told);
+    stop(&sandbox);
+}
+
+#[test]
+fn up_puts_the_log_of_the_last_run_aside() {
+    let sandbox = running();
+    print(&sandbox, "first run\n");
+    stop(&sandbox);
+    sandbox.fusion(["mlx", "up"]).run().assert_code(0);
+    let log = log_of(&sandbox);
+    assert!(fs::read_to_string(part(&log, 1)).unwrap().ends_with("first run\n"));
+    let listening = format!("listening on 127.0.0.1:{}\n", sandbox.port("mlx"));
+    assert_eq!(sandbox.fusion(["mlx", "log"]).run().assert_code(0).stdout(), listening);
+    for path in [log.clone(), part(&log, 1)] {
+        assert_eq!(fs::metadata(&path).unwrap().permissions().mode() & 0o777, 0o600, "{}", path.display());
+    }
+    stop(&sandbox);
+}
+
+#[test]
+fn up_does_not_write_through_a_symlinked_log() {
+    let sandbox = sandbox_with_log("");
+    let victim = sandbox.root().join("victim");
+    fs::write(&victim, "precious\n").unwrap();
+    fs::remove_file(log_of(&sandbox)).unwrap();
+    symlink(&victim, log_of(&sandbox)).unwrap();
+    let refused = sandbox.fusion(["mlx", "up"]).run().assert_code(1);
+    assert!(refused.stderr().contains("mlx.log is a symbolic link"), "{}", refused.stderr());
+    assert_eq!(fs::read_to_string(&victim).unwrap(), "precious\n");
+    assert!(log_of(&sandbox).is_symlink());
+    sandbox.assert_nothing_runs();
+}
+
+#[test]
+fn up_bounds_the_log_of_what_it_starts() {
+    let sandbox = Sandbox::new();
+    let command = support::command_line("mlx", &["quiet", "flood=20000000"]);
+    sandbox.configure("", &format!("{command}\nlog_max_mb = 1\nlog_keep = 2"));
+    sandbox.fusion(["mlx", "up"]).run().assert_code(0);
+    let log = log_of(&sandbox);
+    wait_until("the log is within its limit", || fs::metadata(&log).unwrap().len() <= 1_000_000);
+    assert!(part(&log, 2).exists() && !part(&log, 3).exists());
+    let listening = format!("listening on 127.0.0.1:{}\n", sandbox.port("mlx"));
+    sandbox.fusion(["mlx", "log", "-n", "1"]).run().assert(0, "listening on 127.0.0.1:[MLX]\n", "");
+    let shown = sandbox.fusion(["mlx", "log", "-n", "all"]).run().assert_code(0).stdout();
+    assert!(shown.len() > 1_000_000 && shown.ends_with(&format!("{:099}\n{listening}", 199_999)));
     stop(&sandbox);
 }
 
