@@ -274,13 +274,13 @@ fn now() -> f64 {
     SystemTime::now().duration_since(UNIX_EPOCH).expect("a clock").as_secs_f64()
 }
 
-/// Builds fusion as it is shipped. Cargo has built it for this program too, at the same place, with the features
-/// that the tests need and without the optimization.
+/// Builds fusion as it is shipped: what Cargo has built for this program has the tests' features and may not be
+/// optimized.
 fn build_fusion() -> PathBuf {
-    let status =
-        Command::new(env!("CARGO")).args(["build", "--quiet", "--release", "--bin", "fusion"]).status();
+    let status = Command::new(env!("CARGO")).args(["build", "--quiet", "--release", "--bin", "fusion"]).status();
     assert!(status.is_ok_and(|status| status.success()), "fusion does not compile");
-    PathBuf::from(env!("CARGO_BIN_EXE_fusion"))
+    let profile = Path::new(env!("CARGO_BIN_EXE_fusion")).parent().expect("target/PROFILE");
+    profile.with_file_name("release").join("fusion")
 }
 
 /// Builds one of the programs that fusion is compared with.
