@@ -277,7 +277,8 @@ fn now() -> f64 {
 /// Builds fusion as it is shipped: what Cargo has built for this program has the tests' features and may not be
 /// optimized.
 fn build_fusion() -> PathBuf {
-    let status = Command::new(env!("CARGO")).args(["build", "--quiet", "--release", "--bin", "fusion"]).status();
+    let status =
+        Command::new(env!("CARGO")).args(["build", "--quiet", "--release", "--bin", "fusion"]).status();
     assert!(status.is_ok_and(|status| status.success()), "fusion does not compile");
     let profile = Path::new(env!("CARGO_BIN_EXE_fusion")).parent().expect("target/PROFILE");
     profile.with_file_name("release").join("fusion")

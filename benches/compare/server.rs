@@ -81,40 +81,49 @@ fn converse(stream: TcpStream, sent: &Sender<Instant>) -> std::io::Result<()> {
     stream.set_nodelay(true)?;
     let mut output = stream.try_clone()?;
     let mut input = BufReader::new(stream);
-    while let Some((path, body)) = read_request(&mut input)? {
-        match path.as_str() {
+    while let Some(request) = read_request(&mut input)? {
+        match request.path.as_str() {
             "/api/version" => json(&mut output, r#"{"version":"1.0.0"}"#)?,
             "/api/ps" => json(&mut output, r#"{"models":[{"name":"one","size":1,"size_vram":1}]}"#)?,
             "/health" => json(&mut output, r#"{"status":"ok"}"#)?,
-            "/v1/chat/completions" => answer(&mut output, Answer::of(&body), sent)?,
+            "/v1/chat/completions" => answer(&mut output, Answer::of(&request.body), sent)?,
             _ => output.write_all(b"HTTP/1.1 404 Not Found\r\nContent-Length: 0\r\n\r\n")?,
+        }
+        if request.is_last {
+            break;
         }
     }
     Ok(())
 }
 
-fn read_request(input: &mut impl BufRead) -> std::io::Result<Option<(String, Vec<u8>)>> {
-    let (mut path, mut length, mut line) = (None, 0, String::new());
+struct Request {
+    path: String,
+    body: Vec<u8>,
+    /// The client wants the connection closed.
+    is_last: bool,
+}
+
+fn read_request(input: &mut impl BufRead) -> std::io::Result<Option<Request>> {
+    let mut line = String::new();
+    if input.read_line(&mut line)? == 0 {
+        return Ok(None);
+    }
+    let path = line.split(' ').nth(1).unwrap_or_default().to_owned();
+    let (mut length, mut is_last) = (0, false);
     loop {
         line.clear();
-        if input.read_line(&mut line)? == 0 {
-            return Ok(None);
-        }
-        let text = line.trim_end();
-        if text.is_empty() {
-            break;
-        }
-        match (&path, text.split_once(": ")) {
-            (None, _) => path = text.split(' ').nth(1).map(str::to_owned),
-            (_, Some((name, value))) if name.eq_ignore_ascii_case("content-length") => {
-                length = value.parse().unwrap_or(0);
-            }
+        input.read_line(&mut line)?;
+        let header = line.trim_end().to_ascii_lowercase();
+        match header.split_once(": ") {
+            Some(("content-length", value)) => length = value.parse().unwrap_or(0),
+            Some(("connection", value)) => is_last = value == "close",
+            _ if header.is_empty() => break,
             _ => {}
         }
     }
     let mut body = vec![0; length];
     input.read_exact(&mut body)?;
-    Ok(path.map(|path| (path, body)))
+    Ok(Some(Request { path, body, is_last }))
 }
 
 fn json(output: &mut TcpStream, body: &str) -> std::io::Result<()> {
