@@ -21,6 +21,10 @@ fn main() -> ExitCode {
             ("a_download_whose_tool_was_killed_goes_on", a_download_whose_tool_was_killed_goes_on),
             ("a_broken_connection_is_resumed", a_broken_connection_is_resumed),
             ("a_model_that_the_hub_does_not_have_is_exit_7", a_model_that_the_hub_does_not_have_is_exit_7),
+            (
+                "a_model_that_its_owner_guards_is_named_with_its_page",
+                a_model_that_its_owner_guards_is_named_with_its_page,
+            ),
             ("no_network_is_exit_8", no_network_is_exit_8),
             ("what_forbids_the_network_is_named", what_forbids_the_network_is_named),
             (
@@ -204,6 +208,19 @@ fn a_model_that_the_hub_does_not_have_is_exit_7(tool: &Path) {
          hint: check the spelling; a private model needs your token (HF_TOKEN, or `hf auth login`)\n",
     );
     assert!(!real.cache().join("models--test-org--none").exists());
+}
+
+fn a_model_that_its_owner_guards_is_named_with_its_page(tool: &Path) {
+    let real = Real::new(tool);
+    for file in ["config.json", "model.safetensors"] {
+        real.hub.break_file(file, Fault::Gated);
+    }
+    real.mlx(["-q", "pull", MODEL]).run().assert(
+        1,
+        "",
+        "error: the model test-org/tiny may only be downloaded by whom its owner allows to\n\
+         hint: ask for access at https://huggingface.co/test-org/tiny, then give your token (HF_TOKEN, or `hf auth login`)\n",
+    );
 }
 
 fn no_network_is_exit_8(tool: &Path) {

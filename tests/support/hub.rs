@@ -36,6 +36,8 @@ pub enum Fault {
     CutOnce(usize),
     /// Nothing more comes after so many bytes, and the connection stays.
     StallAfter(usize),
+    /// Its owner has to allow the download.
+    Gated,
 }
 
 /// One request.
@@ -213,27 +215,27 @@ fn send_file(
         headers.push(content_range);
     }
     let headers: Vec<&str> = headers.iter().map(String::as_str).collect();
-    let fault =
-        shared.faults.lock().expect("no panic").get(file).copied().filter(|_| request.method == "GET");
-    let Some(fault) = fault else { return reply(stream, request, status, &headers, &bytes[start..]) };
-    let (Fault::CutOnce(length) | Fault::StallAfter(length)) = fault;
+    let fault = shared.faults.lock().expect("no panic").get(file).copied();
+    let length = match fault {
+        Some(Fault::Gated) => {
+            let headers = ["X-Error-Code: GatedRepo", "X-Error-Message: Access to model is restricted"];
+            return reply(stream, request, "403 Forbidden", &headers, b"{}");
+        }
+        Some(Fault::CutOnce(length) | Fault::StallAfter(length)) if request.method == "GET" => length,
+        _ => return reply(stream, request, status, &headers, &bytes[start..]),
+    };
     stream.write_all(head(status, &headers, bytes.len() - start).as_bytes())?;
     stream.write_all(&bytes[start..length.max(start).min(bytes.len())])?;
     stream.flush()?;
-    match fault {
-        Fault::CutOnce(_) => {
-            shared.faults.lock().expect("no panic").remove(file);
-            stream.shutdown(std::net::Shutdown::Both)
-        }
-        // Until the client goes away.
-        Fault::StallAfter(_) => loop {
-            std::thread::sleep(Duration::from_millis(20));
-            let mut byte = [0];
-            if stream.peek(&mut byte)? == 0 {
-                return Ok(());
-            }
-        },
+    if matches!(fault, Some(Fault::CutOnce(_))) {
+        shared.faults.lock().expect("no panic").remove(file);
+        return stream.shutdown(std::net::Shutdown::Both);
     }
+    // Until the client goes away.
+    while stream.peek(&mut [0])? > 0 {
+        std::thread::sleep(Duration::from_millis(20));
+    }
+    Ok(())
 }
 
 fn reply(

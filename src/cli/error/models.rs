@@ -12,7 +12,8 @@ impl Failure {
         let name = runtime;
         let failure = Self::of(exit(error), error);
         match error {
-            E::Unsupported { .. } => failure.hint(format!("`fusion {name} down` stops it")),
+            E::CannotUnload => failure.hint(format!("stop it: fusion {name} down")),
+            E::CannotKeepAlive => failure.hint("leave --keep-alive out"),
             E::NotHere { .. } => failure.hint(format!("download it: fusion {name} pull {}", quoted(asked))),
             E::Incomplete { is_directory: false, .. } => {
                 failure.hint(format!("download the rest of it: fusion {name} pull {}", quoted(asked)))
@@ -63,7 +64,8 @@ fn exit(error: &ModelError) -> Exit {
         E::Api(ApiError::TimedOut { .. }) => Exit::TimedOut,
         E::Network { .. } | E::Download { .. } | E::Server { .. } | E::Api(_) => Exit::RequestFailed,
         E::Interrupted => Exit::Interrupted,
-        E::Unsupported { .. }
+        E::CannotUnload
+        | E::CannotKeepAlive
         | E::OwnDirectory { .. }
         | E::Gated { .. }
         | E::NoSpace { .. }

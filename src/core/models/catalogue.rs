@@ -195,14 +195,12 @@ impl KeepAlive {
 /// Why something could not be done with a model.
 #[derive(Debug, thiserror::Error)]
 pub enum ModelError {
-    /// The runtime has no such ability.
-    #[error("{runtime} {cannot}")]
-    Unsupported {
-        /// The runtime, as in sentences.
-        runtime: &'static str,
-        /// What it cannot do, as the rest of the sentence.
-        cannot: &'static str,
-    },
+    /// The runtime has one model, for as long as it runs.
+    #[error("it cannot let go of its model while it runs")]
+    CannotUnload,
+    /// The runtime keeps its model until another is loaded.
+    #[error("it keeps its model until another is loaded, so how long means nothing to it")]
+    CannotKeepAlive,
     /// It is not on this machine.
     #[error("the model {name} is not on this machine")]
     NotHere {

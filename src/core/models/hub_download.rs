@@ -192,7 +192,10 @@ fn stop(child: &mut Child) {
     let signal = |signal| group.map(|group| killpg(group, signal));
     signal(Signal::SIGTERM);
     let begin = Instant::now();
-    while begin.elapsed() < STOP_LIMIT && matches!(child.try_wait(), Ok(None)) {
+    while begin.elapsed() < STOP_LIMIT {
+        if !matches!(child.try_wait(), Ok(None)) {
+            return;
+        }
         std::thread::sleep(Duration::from_millis(10));
     }
     signal(Signal::SIGKILL);
@@ -265,9 +268,9 @@ fn failure(name: &str, output: &str) -> ModelError {
     let said = said(output);
     if has(&["offline mode is enabled"]) {
         ModelError::Offline { variable: "HF_HUB_OFFLINE" }
-    } else if has(&["gatedrepoerror", "cannot access gated repo"]) {
+    } else if has(&["gatedrepoerror", "cannot access gated repo", "requires approval"]) {
         ModelError::Gated { name }
-    } else if has(&["repositorynotfound", "repository not found"]) {
+    } else if has(&["repositorynotfound", "repository not found", "if the repo does not exist"]) {
         ModelError::Unknown { name }
     } else if has(&["hfvalidationerror"]) {
         ModelError::InvalidName { name }
@@ -347,7 +350,11 @@ mod tests {
         assert!(understood(refused).ends_with("[Errno 111] Connection refused"));
         let offline = "Cannot reach http://x: offline mode is enabled.";
         assert!(matches!(failure("org/x", offline), ModelError::Offline { .. }));
-        assert!(matches!(failure("org/x", "Cannot access gated repo for url"), ModelError::Gated { .. }));
+        let gated = "Error: Access denied. Model 'org/x' requires approval.";
+        assert!(matches!(failure("org/x", gated), ModelError::Gated { .. }));
+        let unknown =
+            "Error: Model 'org/x' not found.\nIf the repo does not exist, create it with: hf repos create";
+        assert!(matches!(failure("org/x", unknown), ModelError::Unknown { .. }));
         assert_eq!(understood("Error: disk on fire\n"), "the download failed: disk on fire");
         assert_eq!(understood(""), "the download failed: it gave no reason");
     }

@@ -113,8 +113,7 @@ impl Catalogue for Models {
     /// The server loads what a chat asks for, and lets go of what it had.
     fn load(&self, site: &Site<'_>, name: &str, keep_alive: Option<&KeepAlive>) -> Result<(), ModelError> {
         if keep_alive.is_some() {
-            let cannot = "keeps its model until another is loaded or it is stopped, so --keep-alive means nothing to it";
-            return Err(ModelError::Unsupported { runtime: "MLX", cannot });
+            return Err(ModelError::CannotKeepAlive);
         }
         self.check(site, name)?;
         let body =
@@ -131,8 +130,7 @@ impl Catalogue for Models {
     }
 
     fn unload(&self, _site: &Site<'_>, _name: &str) -> Result<(), ModelError> {
-        let cannot = "cannot let go of its model while it runs";
-        Err(ModelError::Unsupported { runtime: "MLX", cannot })
+        Err(ModelError::CannotUnload)
     }
 }
 
