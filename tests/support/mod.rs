@@ -9,6 +9,7 @@
     reason = "compiled into every test file, of which each uses its own part"
 )]
 
+pub mod asked;
 pub mod hub;
 pub mod invocation;
 pub mod ollama;

@@ -249,7 +249,7 @@ impl<'r> Reading<'r> {
     fn push(&mut self, bytes: &[u8]) -> Result<(), ChatError> {
         match self.shape {
             Shape::Events => return self.push_events(bytes),
-            Shape::Whole if self.whole.len() + bytes.len() > EVENT_LIMIT => return Err(TooLong.into()),
+            _ if self.whole.len() + bytes.len() > EVENT_LIMIT => return Err(TooLong.into()),
             Shape::Whole | Shape::Unknown => self.whole.extend_from_slice(bytes),
         }
         if self.shape == Shape::Unknown {

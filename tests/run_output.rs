@@ -1,0 +1,294 @@
+//! What `fusion <runtime> run` prints where: text, JSON, reasoning, warnings; to pipes, files and terminals.
+
+mod support;
+
+use std::fs::File;
+use std::io::Read;
+use std::os::unix::process::ExitStatusExt as _;
+use std::process::{Child, Command};
+use std::time::Duration;
+
+use nix::fcntl::{FcntlArg, OFlag, fcntl};
+use nix::sys::signal::Signal;
+use serde_json::{Value, json};
+use support::asked::{Asked, event, finish, stream, text, wait};
+use support::processes;
+use support::stub_server::{End, Framing, Reply};
+use support::terminal::Terminal;
+
+#[test]
+fn the_text_ends_with_one_newline() {
+    for (pieces, stdout) in [
+        (&["Hi", " you"][..], "Hi you\n"),
+        (&["Hi\n"], "Hi\n"),
+        (&["Hi", "\n\n"], "Hi\n\n"),
+        (&["", " "], " \n"),
+        (&["<thin", ""], "<thin\n"),
+    ] {
+        Asked::with([stream(pieces)]).run(["Hello", "--stream"]).assert(0, stdout, "");
+    }
+}
+
+#[test]
+fn characters_cut_anywhere_arrive_whole_and_bytes_pass_unchanged_through_a_pipe() {
+    let wanted = "grün 漢字 🙂 \u{1b}]52;c;AAAA\u{7} \u{1b}[31mred\u{9b}31m\r\n\u{0}";
+    // Every byte of the reply is a chunk of its own.
+    let bytes: Vec<Vec<u8>> =
+        (text(wanted) + &finish("stop")).into_bytes().iter().map(|byte| vec![*byte]).collect();
+    let asked = Asked::with([Reply::stream(bytes)]);
+    let finished = asked.run(["Hello", "--stream"]).assert_code(0);
+    assert_eq!(finished.stdout(), wanted.to_owned() + "\n");
+    let finished = asked.run(["Hello", "--stream", "--json"]).assert_code(0);
+    assert_eq!(finished.json()["text"], wanted);
+}
+
+#[test]
+fn the_text_is_written_as_it_arrives() {
+    let asked = Asked::with([Reply::stream([text("Hel"), text("lo")]).end(End::Hang)]);
+    let mut child = asked.command(["Hello", "--stream"]).spawn().unwrap();
+    let mut stdout = child.stdout.take().unwrap();
+    let mut begun = [0; 5];
+    // The server is still at it: this would wait for ever if the text were held back.
+    stdout.read_exact(&mut begun).unwrap();
+    assert_eq!(&begun, b"Hello");
+    processes::send(i32::try_from(child.id()).unwrap(), Signal::SIGTERM);
+    wait(&mut child);
+}
+
+#[test]
+fn json_is_one_object_with_the_fields_of_the_contract() {
+    let usage = "data: {\"choices\":[],\"usage\":{\"prompt_tokens\":3,\"completion_tokens\":2,\"total_tokens\":5}}\n\n";
+    let pieces = [
+        event(&json!({ "role": "assistant", "reasoning": "Hm" }), &Value::Null),
+        text("Hi"),
+        event(&json!({}), &json!("stop")),
+        usage.to_owned(),
+        "data: [DONE]\n\n".to_owned(),
+    ];
+    let asked = Asked::with([Reply::stream(pieces)]);
+    let finished = asked.run(["Hello", "--stream", "--json", "-m", "a-model"]).assert_code(0);
+    assert_eq!(finished.stderr(), "");
+    assert_eq!(finished.stdout().lines().count(), 1);
+    let mut object = finished.json();
+    let timing = object.as_object_mut().unwrap().remove("timing").unwrap();
+    assert_eq!(
+        object,
+        json!({
+            "runtime": "ollama", "model": "a-model", "text": "Hi", "reasoning": "Hm", "finish_reason": "stop",
+            "usage": { "prompt_tokens": 3, "completion_tokens": 2, "total_tokens": 5 },
+        })
+    );
+    let mut names: Vec<&String> = timing.as_object().unwrap().keys().collect();
+    names.sort();
+    assert_eq!(names, ["first_token_ms", "tokens_per_second", "total_ms"]);
+    assert!(timing["first_token_ms"].as_f64().unwrap() <= timing["total_ms"].as_f64().unwrap());
+}
+
+#[test]
+fn verbose_tells_statistics_on_stderr() {
+    let usage = json!({ "prompt_tokens": 3, "completion_tokens": 2, "total_tokens": 5 });
+    let choice = json!({ "message": { "content": "Hi" }, "finish_reason": "stop" });
+    let asked = Asked::with([Reply::json(200, json!({ "choices": [choice], "usage": usage }).to_string())]);
+    let finished = asked.run(["Hello", "-v"]).assert_code(0);
+    assert_eq!(finished.stdout(), "Hi\n");
+    let stderr = finished.stderr();
+    assert!(stderr.starts_with("first token after "), "{stderr}");
+    assert!(stderr.contains("tokens/s, 3 tokens of prompt, 2 of answer, "), "{stderr}");
+    assert!(stderr.ends_with(" s in all\n"), "{stderr}");
+}
+
+#[test]
+fn reasoning_is_hidden_or_shown_on_stderr_and_never_on_stdout() {
+    let by_field = [
+        event(&json!({ "reasoning": "One\u{1b}[31m " }), &Value::Null),
+        event(&json!({ "reasoning": "two" }), &Value::Null),
+        text("Hi"),
+        finish("stop"),
+    ];
+    let by_block = [text("<th"), text("ink>One"), text(" two</thi"), text("nk>\n\nHi"), finish("stop")];
+    for reply in [Reply::stream(by_field), Reply::stream(by_block)] {
+        let asked = Asked::with([reply]);
+        asked.run(["Hello", "--stream"]).assert(0, "Hi\n", "");
+        asked.run(["Hello", "--stream", "--reasoning", "show"]).assert(0, "Hi\n", "One two\n");
+        assert!(
+            asked.run(["Hello", "--stream", "--json"]).json()["reasoning"].as_str().unwrap().ends_with("two")
+        );
+    }
+}
+
+#[test]
+fn a_cut_answer_is_a_warning_and_with_strict_a_failure() {
+    let warning = "warning: the answer was cut at the token limit; --max-tokens raises it\n";
+    let asked = Asked::with([Reply::stream([text("Hi"), finish("length")])]);
+    asked.run(["Hello", "--stream"]).assert(0, "Hi\n", warning);
+    asked.run(["Hello", "--stream", "--strict"]).assert(9, "Hi\n", warning);
+}
+
+#[test]
+fn a_prompt_that_the_server_cut_is_a_warning() {
+    let reply = |tokens: u64| {
+        let usage = json!({ "prompt_tokens": tokens, "completion_tokens": 1, "total_tokens": tokens + 1 });
+        let choice = json!({ "message": { "content": "Hi" }, "finish_reason": "stop" });
+        Reply::json(200, json!({ "choices": [choice], "usage": usage }).to_string())
+    };
+    let prompt = "words ".repeat(6000);
+    let asked = Asked::with([reply(6000), reply(4096)]);
+    asked.invocation([]).stdin(prompt.clone()).run().assert(0, "Hi\n", "");
+    asked.invocation([]).stdin(prompt).run().assert(
+        0,
+        "Hi\n",
+        "warning: the server counted 4096 tokens in a prompt of 36000 characters: it has probably cut the prompt to its context \
+         length\n",
+    );
+}
+
+#[test]
+fn stop_texts_end_the_answer_even_where_the_server_ignores_them() {
+    let asked = Asked::with([Reply::stream([text("one EN"), text("D two")]).end(End::Hang)]);
+    asked.run(["Hello", "--stream", "--stop", "END"]).assert(0, "one \n", "");
+    asked.server.wait_until_client_is_gone();
+}
+
+#[test]
+fn a_reader_that_has_enough_ends_it_quietly_and_closes_the_connection() {
+    let mut reply = Reply::stream([text("0123456789")]);
+    reply.times = 1_000_000;
+    let asked = Asked::with([reply]);
+    let mut child = asked.command(["Hello", "--stream"]).spawn().unwrap();
+    let mut head = [0; 10];
+    let mut stdout = child.stdout.take().unwrap();
+    stdout.read_exact(&mut head).unwrap();
+    drop(stdout);
+    let status = wait(&mut child);
+    let mut stderr = String::new();
+    child.stderr.take().unwrap().read_to_string(&mut stderr).unwrap();
+    assert_eq!((status.code(), stderr.as_str(), &head), (Some(0), "", b"0123456789"));
+    asked.server.wait_until_client_is_gone();
+}
+
+#[test]
+#[cfg(target_os = "linux")]
+fn a_full_disk_is_an_error() {
+    let asked = Asked::with([stream(&["Hi"])]);
+    for arguments in [&["Hello", "--stream"][..], &["Hello", "--stream", "--json"]] {
+        let full = File::options().write(true).open("/dev/full").unwrap();
+        let output = asked.command(arguments.iter().copied()).stdout(full).output().unwrap();
+        assert_eq!(output.status.code(), Some(1));
+        assert_eq!(
+            String::from_utf8_lossy(&output.stderr),
+            "error: cannot write to standard output\n  caused by: No space left on device (os error 28)\n"
+        );
+    }
+}
+
+#[test]
+fn a_slow_reader_and_a_pipe_that_does_not_block_lose_nothing() {
+    let mut reply = Reply::stream([text(&"x".repeat(1000))]);
+    reply.times = 500;
+    reply.pieces.push(text("").into_bytes());
+    // Longer than any pipe holds.
+    let asked = Asked::with([Reply::stream(
+        std::iter::repeat_n(text(&"x".repeat(1000)), 500).chain([finish("stop")]),
+    )]);
+    let (mut reader, writer) = std::io::pipe().unwrap();
+    fcntl(&writer, FcntlArg::F_SETFL(OFlag::O_NONBLOCK)).unwrap();
+    let mut child = asked.command(["Hello", "--stream", "--timeout", "1"]).stdout(writer).spawn().unwrap();
+    // As long as nobody reads, the answer cannot be written, and that is no silence of the server.
+    std::thread::sleep(Duration::from_millis(1200));
+    let mut output = Vec::new();
+    reader.read_to_end(&mut output).unwrap();
+    assert!(wait(&mut child).success());
+    assert_eq!(output.len(), 500_001);
+}
+
+#[test]
+fn control_characters_are_not_obeyed_by_a_terminal() {
+    let asked = Asked::with([stream(&["a\u{1b}]52;c;AA", "AA\u{7}b\u{1b}", "[31mc\u{8}\td\n"])]);
+    let terminal = Terminal::open();
+    let mut child = asked.command(["Hello", "--stream"]).stdout(terminal.stream()).spawn().unwrap();
+    assert!(wait(&mut child).success());
+    assert_eq!(terminal.finish(), "abc\td\r\n");
+}
+
+#[test]
+fn a_spinner_turns_on_a_terminal_until_the_answer_begins_and_leaves_nothing() {
+    let asked = Asked::with([stream(&[]).framing(Framing::None).end(End::Hang)]);
+    let terminal = Terminal::open();
+    let mut child = interactive(&asked, &terminal);
+    terminal.wait_for("waiting for Ollama 0.");
+    terminal.wait_for("waiting for Ollama 1.");
+    processes::send(i32::try_from(child.id()).unwrap(), Signal::SIGINT);
+    wait(&mut child);
+    let shown = terminal.finish();
+    assert!(shown.ends_with("\r\u{1b}[K\u{1b}[0m"), "the line is erased: {shown:?}");
+}
+
+#[test]
+fn a_spinner_tells_how_far_the_prompt_was_read_and_makes_way_for_the_text() {
+    let pieces = [": keepalive 5/10\n\n".to_owned(), text("Hi"), finish("stop")];
+    let mut reply = Reply::stream(pieces);
+    reply.drip = Some(Duration::from_millis(5));
+    let asked = Asked::with([reply]);
+    let terminal = Terminal::open();
+    let mut child = interactive(&asked, &terminal);
+    assert!(wait(&mut child).success());
+    let shown = terminal.finish();
+    assert!(shown.contains("reading the prompt, 5 of 10 tokens"), "{shown:?}");
+    assert!(shown.ends_with("\r\u{1b}[KHi\r\n"), "{shown:?}");
+}
+
+/// On a terminal with all three streams.
+fn interactive(asked: &Asked, terminal: &Terminal) -> Child {
+    let mut command = asked.command(["Hello", "--stream"]);
+    command.env("TERM", "xterm").stdin(terminal.stream()).stdout(terminal.stream()).stderr(terminal.stream());
+    command.spawn().unwrap()
+}
+
+#[test]
+fn a_dumb_terminal_gets_no_spinner() {
+    let mut reply = stream(&["Hi"]);
+    reply.drip = Some(Duration::from_millis(2));
+    let asked = Asked::with([reply]);
+    let terminal = Terminal::open();
+    let mut command = asked.command(["Hello", "--stream"]);
+    command.env("TERM", "dumb").stderr(terminal.stream());
+    assert!(wait(&mut command.spawn().unwrap()).success());
+    drop(command);
+    assert_eq!(terminal.finish(), "");
+}
+
+#[test]
+#[cfg(target_os = "linux")]
+fn control_c_closes_the_connection_and_keeps_the_text() {
+    let asked = Asked::with([Reply::stream([text("Hello"), text(" there")]).end(End::Hang)]);
+    let mut terminal = Terminal::open();
+    // A session of its own whose terminal this is: only then does the key become a signal.
+    let inner = asked.command(["Hello", "--stream"]);
+    let mut command = Command::new("setsid");
+    command.args(["--ctty", "--wait"]).arg(inner.get_program()).args(inner.get_args());
+    let environment = inner.get_envs().filter_map(|(name, value)| Some((name, value?)));
+    command.env_clear().envs(environment).current_dir(asked.sandbox.project());
+    command.stdin(terminal.stream()).stdout(terminal.stream()).stderr(terminal.stream());
+    let mut child = command.spawn().unwrap();
+    terminal.wait_for("Hello there");
+    terminal.send(b"\x03");
+    asked.server.wait_until_client_is_gone();
+    assert_eq!(wait(&mut child).signal(), Some(Signal::SIGINT as i32));
+    drop(command);
+    assert!(terminal.finish().contains("Hello there"));
+}
+
+#[test]
+fn a_signal_ends_it_at_once_and_closes_the_connection() {
+    for (signal, code) in [(Signal::SIGINT, 130), (Signal::SIGTERM, 143), (Signal::SIGHUP, 129)] {
+        let asked = Asked::with([Reply::stream([text("Hello")]).end(End::Hang)]);
+        let mut child = asked.command(["Hello", "--stream"]).spawn().unwrap();
+        let mut stdout = child.stdout.take().unwrap();
+        let mut begun = [0; 5];
+        stdout.read_exact(&mut begun).unwrap();
+        processes::send(i32::try_from(child.id()).unwrap(), signal);
+        let status = wait(&mut child);
+        assert_eq!(status.signal(), Some(signal as i32), "{code}");
+        asked.server.wait_until_client_is_gone();
+    }
+}

@@ -1,0 +1,141 @@
+//! What `fusion <runtime> run` makes of servers and their moods: silence, ends in the middle, endless lines, pages.
+
+mod support;
+
+use std::time::{Duration, Instant};
+
+use serde_json::json;
+use support::asked::{Asked, event, stream, text};
+use support::stub_server::{End, Framing, Reply};
+
+#[test]
+fn any_byte_counts_as_life_and_silence_does_not() {
+    // A comment every 200 ms for longer than the limit, then silence.
+    let comments = std::iter::repeat_n(": keepalive\n\n", 10);
+    let mut reply = Reply::stream(comments).end(End::Hang);
+    reply.drip = Some(Duration::from_millis(5));
+    let asked = Asked::with([reply]);
+    let begun = Instant::now();
+    let finished = asked.run(["Hello", "--stream", "--timeout", "0.5"]).assert_code(124);
+    let port = asked.server.port();
+    assert_eq!(
+        finished.stderr(),
+        format!(
+            "error: timed out: nothing came from 127.0.0.1:{port} for 0.5 s\nhint: --timeout SECONDS waits longer\n"
+        )
+    );
+    assert!(begun.elapsed() > Duration::from_millis(500 + 10 * 18 * 5));
+}
+
+#[test]
+fn a_long_wait_for_the_first_byte_is_told() {
+    let asked = Asked::with([stream(&[]).framing(Framing::None).end(End::Hang)]);
+    let port = asked.server.port();
+    asked.run(["Hello", "--stream", "--timeout", "5.2"]).assert_code(124).assert(
+        124,
+        "",
+        &format!(
+            "still waiting for Ollama; it may be loading the model or reading the prompt\nerror: timed out: nothing came from \
+             127.0.0.1:{port} for [TIME] s\nhint: --timeout SECONDS waits longer\n"
+        ),
+    );
+}
+
+#[test]
+fn a_server_that_does_not_close_after_the_finish_reason_is_not_waited_for() {
+    let asked = Asked::with([Reply::stream([text("Hi"), event(&json!({}), &json!("stop"))]).end(End::Hang)]);
+    asked.run(["Hello", "--stream"]).assert(0, "Hi\n", "");
+}
+
+#[test]
+fn done_ends_the_answer_at_once() {
+    let asked = Asked::with([stream(&["Hi"]).end(End::Hang)]);
+    asked.run(["Hello", "--stream"]).assert(0, "Hi\n", "");
+    asked.server.wait_until_client_is_gone();
+}
+
+#[test]
+fn a_server_that_dies_in_mid_stream_leaves_what_had_arrived() {
+    for (framing, end) in [
+        (Framing::Chunked, End::Rst),
+        (Framing::ChunkedTruncated, End::Fin),
+        (Framing::ContentLengthShort, End::Fin),
+        (Framing::Close, End::Fin),
+    ] {
+        let asked = Asked::with([Reply::stream([text("Hel"), text("lo")]).framing(framing).end(end)]);
+        asked.run(["Hello", "--stream"]).assert(
+            8,
+            "Hello\n",
+            "error: the answer ended before it was finished: no finish reason was sent\nhint: its log may say why: fusion \
+             ollama log\n",
+        );
+    }
+}
+
+#[test]
+fn a_whole_reply_that_breaks_off_is_no_answer() {
+    let whole = r#"{"choices":[{"message":{"content":"Hi"},"finish_reason":"st"#;
+    for framing in
+        [Framing::Close, Framing::ContentLength, Framing::ContentLengthShort, Framing::ChunkedTruncated]
+    {
+        let asked = Asked::with([Reply::json(200, whole).framing(framing)]);
+        asked.run(["Hello"]).assert(
+            8,
+            "",
+            "error: the answer ended before it was finished: no finish reason was sent\nhint: its log may say why: fusion \
+             ollama log\n",
+        );
+    }
+    let asked = Asked::with([Reply::json(200, "")]);
+    asked.run(["Hello"]).assert(
+        8,
+        "",
+        "error: the reply is empty\nhint: its log may say why: fusion ollama log\n",
+    );
+}
+
+#[test]
+fn a_server_answers_in_its_own_way_whatever_was_asked() {
+    let whole =
+        json!({ "choices": [{ "message": { "content": "<think>Hm</think>Hi" }, "finish_reason": "stop" }] });
+    let asked = Asked::with([Reply::json(200, format!("\n {whole}"))]);
+    asked.run(["Hello", "--stream"]).assert(0, "Hi\n", "");
+    let asked = Asked::with([stream(&["Hi"])]);
+    asked.run(["Hello", "--no-stream"]).assert(0, "Hi\n", "");
+}
+
+#[test]
+fn an_endless_line_is_refused_in_little_memory() {
+    let mut reply = Reply::stream([vec![b'x'; 1 << 20]]);
+    reply.times = 200;
+    let asked = Asked::with([reply]);
+    asked.run(["Hello", "--stream"]).assert(8, "", "error: an event longer than 16 MiB\n");
+    for filler in [b'[', b' '] {
+        let mut reply = Reply::json(200, vec![filler; 1 << 20]);
+        reply.times = 200;
+        let asked = Asked::with([reply]);
+        asked.run(["Hello"]).assert(8, "", "error: an event longer than 16 MiB\n");
+    }
+}
+
+#[test]
+fn a_page_is_not_dumped() {
+    let mut reply = Reply::json(
+        200,
+        "<!doctype html><html><head><title>Router login</title></head><body>...</body></html>",
+    );
+    reply.content_type = "text/html".to_owned();
+    let asked = Asked::with([reply]);
+    asked.run(["Hello"]).assert(8, "", "error: the reply is not an answer: an HTML page: Router login\n");
+}
+
+#[test]
+fn a_proxy_in_the_environment_is_not_used() {
+    let asked = Asked::with([stream(&["Hi"])]);
+    let nobody = "http://127.0.0.1:9";
+    let mut invocation = asked.invocation(["Hello", "--stream"]);
+    for name in ["http_proxy", "HTTP_PROXY", "all_proxy", "ALL_PROXY", "https_proxy", "HTTPS_PROXY"] {
+        invocation = invocation.env(name, nobody);
+    }
+    invocation.run().assert(0, "Hi\n", "");
+}
