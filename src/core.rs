@@ -1,7 +1,8 @@
 //! The silent core: no printing, no arguments, no environment variables, no exit.
 //!
 //! Dependencies point downwards only: `services` uses `runtimes`, `process`, `logs` and `api`; `runtimes` uses
-//! `config` and `api`; `logs` uses `process` and `config`; the rest depends on nothing above it.
+//! `config`, `models` and `api`; `models` knows of runtimes only that they are some; `logs` uses `process` and `config`;
+//! the rest depends on nothing above it.
 
 pub mod api;
 pub mod config;

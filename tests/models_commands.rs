@@ -85,6 +85,19 @@ fn a_runtime_that_does_not_run_is_not_started_unasked() {
 }
 
 #[test]
+fn a_server_is_started_to_ask_it_where_that_is_allowed() {
+    let sandbox = Sandbox::new();
+    let list = sandbox.fusion(["ollama", "models", "--json"]).run().assert_code(0).json();
+    assert_eq!(list[0]["name"], "llama3.2:3b");
+    assert!(sandbox.pid("ollama").is_some());
+    sandbox.fusion(["ollama", "down"]).run().assert_code(0);
+    let config = fs::read_to_string(sandbox.config_dir().join("config.toml")).expect("a configuration");
+    sandbox.write_config(&config.replace("[ollama_run]\n", "[ollama_run]\nauto_up = false\n"));
+    sandbox.fusion(["ollama", "models"]).run().assert_code(3);
+    sandbox.assert_nothing_runs();
+}
+
+#[test]
 fn a_pull_tells_how_far_it_is() {
     let (sandbox, ollama) = with_ollama(&[]);
     ollama.script(&send(&[
