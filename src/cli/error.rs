@@ -191,8 +191,8 @@ impl From<EditError> for Failure {
         let (exit, hint) = match &error {
             EditError::Config(_) => (Exit::Usage, None),
             EditError::NotAKey { .. } | EditError::IsATable { .. } => (Exit::Usage, Some(shows_keys)),
-            EditError::Rejected { problem } => {
-                (Exit::Usage, matches!(problem.fault, Fault::Unknown { .. }).then_some(shows_keys))
+            EditError::Rejected { fault, .. } => {
+                (Exit::Usage, matches!(fault, Fault::Unknown { .. }).then_some(shows_keys))
             }
             EditError::NotInATable { .. } => (Exit::Usage, Some("`fusion config edit` opens the file")),
             EditError::Changed { .. } | EditError::Write { .. } => (Exit::Failed, None),

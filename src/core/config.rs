@@ -248,11 +248,6 @@ impl Config {
         }))
     }
 
-    /// Every dotted key, also those that are not set.
-    pub fn keys(&self, table: Table) -> Vec<String> {
-        template::keys(self, table)
-    }
-
     /// Every key with the value that holds, as TOML.
     pub fn effective_toml(&self, table: Table) -> String {
         template::effective_toml(self, table)

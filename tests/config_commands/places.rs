@@ -69,8 +69,14 @@ fn set_modes(directory: &Path, mode: u32) {
 fn as_a_stranger(sandbox: &Sandbox, home: &Path, arguments: &[&str]) -> (Option<i32>, String, String) {
     let program = sandbox.root().join("fusion");
     if !program.exists() {
-        fs::copy(env!("CARGO_BIN_EXE_fusion"), &program).expect("writable");
-        fs::set_permissions(sandbox.root(), fs::Permissions::from_mode(0o755)).expect("ours");
+        // By another process: a program that this one has open for writing, or a child that another test starts at
+        // that moment, could not be run.
+        let copied =
+            std::process::Command::new("cp").arg(env!("CARGO_BIN_EXE_fusion")).arg(&program).status();
+        assert!(copied.expect("cp runs").success());
+        for path in [sandbox.root(), &program] {
+            fs::set_permissions(path, fs::Permissions::from_mode(0o755)).expect("ours");
+        }
     }
     let mut command = std::process::Command::new(&program);
     command.env_clear().env("HOME", home).args(arguments).current_dir("/");

@@ -33,6 +33,8 @@ enum ConfigCommand {
 }
 
 /// Print the file as it is
+///
+/// Nothing is left out: look for secrets (in `env`) before you show it to others.
 #[derive(Debug, clap::Args)]
 struct ShowArgs {
     /// Print every key with the value that holds, defaults filled in

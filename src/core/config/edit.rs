@@ -30,11 +30,13 @@ pub enum EditError {
         /// The text.
         text: String,
     },
-    /// There is no such key, or the value would not be valid. Line and column mean nothing.
-    #[error("{problem}")]
+    /// There is no such key, or the file would not be valid with the value.
+    #[error("{}", fault.told_of(key))]
     Rejected {
-        /// What would be wrong.
-        problem: Problem,
+        /// The key that is meant.
+        key: String,
+        /// What is wrong, or would be.
+        fault: Fault,
     },
     /// The key leads to a whole table.
     #[error("`{key}` is a table, not a key")]
@@ -139,12 +141,14 @@ fn change(
         return Err(invalid(problems).into());
     }
     let after = change(&before).ok_or_else(|| EditError::NotInATable { key: key.to_string() })?;
-    if let Some(problem) = parse::parse(&after, table).1.into_iter().next() {
+    if let Some(Problem { key: at_fault, fault, .. }) = parse::parse(&after, table).1.into_iter().next() {
         // A problem that was there before is told with its place; one that the change would make has none yet.
-        let elsewhere: Vec<Problem> =
-            problems.into_iter().filter(|problem| !problem.key.starts_with(&key.to_string())).collect();
+        let own = key.to_string();
+        let is_own =
+            |key: &str| key.strip_prefix(&own).is_some_and(|rest| rest.is_empty() || rest.starts_with('.'));
+        let elsewhere: Vec<Problem> = problems.into_iter().filter(|problem| !is_own(&problem.key)).collect();
         return Err(if elsewhere.is_empty() {
-            EditError::Rejected { problem }
+            EditError::Rejected { key: at_fault, fault }
         } else {
             invalid(elsewhere).into()
         });

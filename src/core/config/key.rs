@@ -3,7 +3,7 @@
 use toml_edit::Key;
 
 use super::EditError;
-use super::parse::{Fault, Problem, section, table_names, unknown, unknown_key};
+use super::parse::{Fault, section, table_names, unknown, unknown_key};
 use super::schema::{self, PROMPT, Spelling};
 use crate::core::runtimes::{self, Table};
 
@@ -38,7 +38,7 @@ impl KeyPath {
     }
 
     pub(super) fn rejected(&self, fault: Fault) -> EditError {
-        EditError::Rejected { problem: Problem { line: 0, column: 0, key: self.to_string(), fault } }
+        EditError::Rejected { key: self.to_string(), fault }
     }
 
     fn is_a_table(&self) -> EditError {

@@ -58,27 +58,25 @@ pub enum Fault {
 
 impl fmt::Display for Problem {
     fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let key = &self.key;
-        match &self.fault {
-            Fault::Syntax(message) => formatter.write_str(message),
-            Fault::NotUtf8 => formatter.write_str("this is not UTF-8 text"),
-            Fault::Unknown { what, valid, near } => {
-                let (before, after) = if *near { ("did you mean", "?") } else { ("valid here:", "") };
-                write!(formatter, "unknown {what} `{key}`")?;
-                if !valid.is_empty() {
-                    write!(
-                        formatter,
-                        "; {before} `{}`{after}",
-                        valid.join(if *near { "` or `" } else { "`, `" })
-                    )?;
-                }
-                Ok(())
+        formatter.write_str(&self.fault.told_of(&self.key))
+    }
+}
+
+impl Fault {
+    /// The fault in words, as that of `key`.
+    pub(super) fn told_of(&self, key: &str) -> String {
+        match self {
+            Self::Syntax(message) => message.clone(),
+            Self::NotUtf8 => "this is not UTF-8 text".to_owned(),
+            Self::Unknown { what, valid, near: true } => {
+                format!("unknown {what} `{key}`; did you mean `{}`?", valid.join("` or `"))
             }
-            Fault::Value { expected, found } => {
-                write!(formatter, "`{key}`: expected {expected}, found {found}")
+            Self::Unknown { what, valid, near: false } => {
+                format!("unknown {what} `{key}`; valid here: `{}`", valid.join("`, `"))
             }
-            Fault::SameAddress { address, other } => {
-                write!(formatter, "`{key}`: {address} is the address of `[{other}]` too")
+            Self::Value { expected, found } => format!("`{key}`: expected {expected}, found {found}"),
+            Self::SameAddress { address, other } => {
+                format!("`{key}`: {address} is the address of `[{other}]` too")
             }
         }
     }

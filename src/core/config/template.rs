@@ -149,15 +149,6 @@ pub(super) fn value_at(config: &Config, table: Table, key: &KeyPath) -> Option<V
     members.iter().try_fold(value, |value, member| value.as_inline_table()?.get(member).cloned())
 }
 
-/// Every dotted key, also those that are not set.
-pub(super) fn keys(config: &Config, table: Table) -> Vec<String> {
-    let keys = |section: Section| {
-        let path = section.path;
-        section.rows.into_iter().map(move |row| dotted(&[path.as_slice(), &[row.name]].concat()))
-    };
-    sections(config, table).into_iter().flat_map(keys).collect()
-}
-
 /// Every key with the value that holds, as TOML.
 pub(super) fn effective_toml(config: &Config, table: Table) -> String {
     let tables = sections(config, table).into_iter().map(|section| {
