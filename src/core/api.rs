@@ -9,12 +9,12 @@ pub mod sse;
 use std::io::{self, Read};
 use std::time::Duration;
 
-use ureq::Agent;
 use ureq::config::ConfigBuilder;
 use ureq::http::Response;
 use ureq::typestate::AgentScope;
 use ureq::unversioned::resolver::DefaultResolver;
 use ureq::unversioned::transport::{Connector as _, DefaultConnector};
+use ureq::{Agent, Timeout};
 
 use self::silence::Silence;
 use crate::core::config::Address;
@@ -58,6 +58,8 @@ pub enum ApiError {
     TimedOut {
         /// Who did not answer.
         address: String,
+        /// Not even the connection was made in time.
+        connecting: bool,
     },
     /// The connection was closed before an answer came.
     #[error("the server closed the connection without an answer ({address})")]
@@ -124,7 +126,10 @@ impl Client {
     fn error(&self, error: ureq::Error) -> ApiError {
         let address = self.base.trim_start_matches("http://").to_owned();
         match error {
-            ureq::Error::Timeout(_) => ApiError::TimedOut { address },
+            ureq::Error::Timeout(phase) => ApiError::TimedOut {
+                address,
+                connecting: matches!(phase, Timeout::Connect | Timeout::Resolve),
+            },
             ureq::Error::HostNotFound => {
                 ApiError::Connect { address, source: io::Error::other("there is no such host") }
             }

@@ -40,7 +40,11 @@ impl Failure {
             ApiError::Connect { .. } => {
                 Self::of(Exit::NotRunning, error).hint(format!("start it: fusion {name} up"))
             }
-            ApiError::TimedOut { address } => Self::new(
+            ApiError::TimedOut { address, connecting: true } => {
+                Self::new(Exit::TimedOut, format!("timed out: {address} does not accept the connection"))
+                    .hint("it may have too much to do; try again")
+            }
+            ApiError::TimedOut { address, connecting: false } => Self::new(
                 Exit::TimedOut,
                 format!("timed out: nothing came from {address} for {} s", asked.silence.as_secs_f64()),
             )

@@ -47,6 +47,7 @@ impl<'a> Chunk<'a> {
 #[derive(Debug, Default, Deserialize)]
 #[serde(default)]
 pub(super) struct Choice<'a> {
+    #[serde(deserialize_with = "nullable")]
     pub index: u64,
     #[serde(borrow, deserialize_with = "nullable")]
     pub delta: Option<Delta<'a>>,
