@@ -19,6 +19,7 @@ fn main() -> ExitCode {
             ("a_model_is_downloaded_once", a_model_is_downloaded_once),
             ("an_interrupted_download_leaves_nothing_broken", an_interrupted_download_leaves_nothing_broken),
             ("a_download_whose_tool_was_killed_goes_on", a_download_whose_tool_was_killed_goes_on),
+            ("a_damaged_file_is_downloaded_again", a_damaged_file_is_downloaded_again),
             ("a_broken_connection_is_resumed", a_broken_connection_is_resumed),
             ("a_model_that_the_hub_does_not_have_is_exit_7", a_model_that_the_hub_does_not_have_is_exit_7),
             (
@@ -172,6 +173,21 @@ fn a_download_whose_tool_was_killed_goes_on(tool: &Path) {
     assert_eq!(real.unfinished(), [""; 0].map(PathBuf::from));
     real.hub.repair();
     real.mlx(["pull", MODEL]).run().assert_code(0);
+    assert_eq!(real.listed(), [(MODEL.to_owned(), vec![])]);
+}
+
+fn a_damaged_file_is_downloaded_again(tool: &Path) {
+    let real = Real::new(tool);
+    real.mlx(["pull", MODEL]).run().assert_code(0);
+    let blobs = fs::read_dir(real.model().join("blobs")).expect("the blobs").flatten();
+    let weights = blobs.max_by_key(|blob| blob.metadata().expect("a file").len()).expect("a blob").path();
+    fs::File::options().write(true).open(&weights).expect("the weights").set_len(1000).expect("it is cut");
+    let listed = real.listed();
+    assert!(listed[0].1[0].starts_with("model.safetensors has 1000 of "), "{listed:?}");
+    real.mlx(["load", MODEL]).run().assert_code(7);
+    real.hub.forget();
+    real.mlx(["pull", MODEL]).run().assert_code(0);
+    assert_eq!(real.hub.downloads(), [("model.safetensors".to_owned(), None)]);
     assert_eq!(real.listed(), [(MODEL.to_owned(), vec![])]);
 }
 

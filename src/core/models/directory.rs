@@ -3,7 +3,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::fs::{self, File};
 use std::io::{self, BufReader, Read};
-use std::path::Path;
+use std::path::{Component, Path};
 
 use serde::Deserialize;
 use serde_json::Value;
@@ -140,6 +140,11 @@ pub fn quantization(directory: &Path) -> Option<String> {
 }
 
 impl Defect {
+    /// The file that is there and is not what it should be.
+    pub fn damaged_file(&self) -> Option<&str> {
+        self.file().filter(|_| !matches!(self, Self::Missing { .. }))
+    }
+
     /// The file at fault.
     fn file(&self) -> Option<&str> {
         match self {
@@ -171,12 +176,19 @@ fn weight_files(directory: &Path) -> WeightFiles {
     if let Ok(index) = read_json(directory, "model.safetensors.index.json")
         && let Some(map) = index["weight_map"].as_object()
     {
-        wanted.extend(map.values().filter_map(Value::as_str).map(str::to_owned));
+        // A name that leads elsewhere is no name of a file of this model.
+        let names = map.values().filter_map(Value::as_str).filter(|name| is_inside(name));
+        wanted.extend(names.map(str::to_owned));
     }
     let siblings: Vec<String> = wanted.iter().flat_map(|name| shards(name)).collect();
     wanted.extend(siblings);
     let (present, missing) = wanted.into_iter().partition(|name| directory.join(name).is_file());
     WeightFiles { present, missing }
+}
+
+/// Whether a relative path stays in its directory.
+pub fn is_inside(path: &str) -> bool {
+    Path::new(path).components().all(|part| matches!(part, Component::Normal(_)))
 }
 
 /// All the names of a set of weights of which `name` is one: `model-00001-of-00002.safetensors` and its sibling.
@@ -409,7 +421,8 @@ mod tests {
         fs::remove_file(model.path().join("model.safetensors"))?;
         fs::write(model.path().join("model-00001-of-00002.safetensors"), weights(10))?;
         assert_eq!(found(model.path()), ["model-00002-of-00002.safetensors is missing"]);
-        let index = r#"{"weight_map":{"a":"model-00001-of-00002.safetensors","b":"other.safetensors"}}"#;
+        let index = r#"{"weight_map":{"a":"model-00001-of-00002.safetensors","b":"other.safetensors",
+            "c":"../elsewhere.safetensors","d":"/etc/passwd"}}"#;
         fs::write(model.path().join("model.safetensors.index.json"), index)?;
         assert_eq!(
             found(model.path()),

@@ -13,6 +13,8 @@ use std::os::unix::fs::MetadataExt as _;
 use std::path::{Component, Path, PathBuf};
 use std::time::SystemTime;
 
+use crate::core::models::directory::is_inside;
+
 /// The marker by which the hub's tool recognises its store of shared files, and the layout that is known here.
 const SHARED_STORE_MARKER: (&str, &str) = (".huggingface-shared-blobs", "1\n");
 
@@ -146,6 +148,18 @@ impl HubCache {
             if !is_locked(&self.locks(model).join(format!("{hash}.lock"))) {
                 fs::remove_file(&path).map_err(io_error("remove", &path))?;
             }
+        }
+        Ok(())
+    }
+
+    /// Removes one file of the model, so that it is downloaded again. What several models share is left.
+    pub fn remove_file(&self, model: &CachedModel, file: &str) -> Result<(), HubCacheError> {
+        let Some(snapshot) = model.snapshot().filter(|_| is_inside(file)) else { return Ok(()) };
+        let entry = snapshot.join(file);
+        let blobs = model.directory.join("blobs");
+        let blob = fs::read_link(&entry).ok().and_then(|target| Some(blobs.join(target.file_name()?)));
+        for path in [Some(entry), blob].into_iter().flatten().filter(|path| path.symlink_metadata().is_ok()) {
+            fs::remove_file(&path).map_err(io_error("remove", &path))?;
         }
         Ok(())
     }
@@ -335,190 +349,4 @@ fn io_error(what: &'static str, path: &Path) -> impl FnOnce(io::Error) -> HubCac
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-
-    type Outcome = Result<(), Box<dyn std::error::Error>>;
-
-    /// A cache with one model of two files, laid out as the hub's tool does.
-    fn cache_with(name: &str) -> io::Result<(tempfile::TempDir, HubCache)> {
-        let root = tempfile::tempdir()?;
-        let model = root.path().join(folder_name(name));
-        let snapshot = model.join("snapshots/c0ffee");
-        for directory in [&snapshot, &model.join("refs"), &model.join("blobs")] {
-            fs::create_dir_all(directory)?;
-        }
-        fs::write(model.join("refs/main"), "c0ffee")?;
-        for (file, blob, bytes) in [("config.json", "aa", 100), ("model.safetensors", "bb", 20_000)] {
-            fs::write(model.join("blobs").join(blob), vec![b'x'; bytes])?;
-            std::os::unix::fs::symlink(format!("../../blobs/{blob}"), snapshot.join(file))?;
-        }
-        let cache = HubCache::new(root.path());
-        Ok((root, cache))
-    }
-
-    #[test]
-    fn names_that_would_leave_the_cache_are_no_names() {
-        for name in ["org/model", "gpt2", "mlx-community/Llama-3.2-3B-Instruct-4bit", "a_b/c.d"] {
-            assert!(is_model_name(name), "{name}");
-        }
-        let bad = [
-            "",
-            "/",
-            "..",
-            "../x",
-            "a/..",
-            "/etc/passwd",
-            "a/b/c",
-            "a//b",
-            "./a",
-            "a/.b",
-            "a b",
-            "a\nb",
-            "a--b",
-            "-a/b",
-            "a/b-",
-            "a/b.",
-            "~/x",
-            "é/x",
-            "a\\b",
-            "a/b\0",
-        ];
-        for name in bad {
-            assert!(!is_model_name(name), "{name:?}");
-        }
-        assert!(!is_model_name(&format!("org/{}", "x".repeat(97))));
-    }
-
-    #[test]
-    fn a_model_is_found_and_measured() -> Outcome {
-        let (_root, cache) = cache_with("org/tiny")?;
-        let models = cache.models()?;
-        assert_eq!(models.iter().map(|model| model.name.as_str()).collect::<Vec<_>>(), ["org/tiny"]);
-        assert_eq!(models[0].disk_use().bytes, 20_100);
-        assert!(models[0].snapshot().is_some_and(|snapshot| snapshot.ends_with("snapshots/c0ffee")));
-        assert_eq!(models[0], cache.model("org/tiny")?);
-        Ok(())
-    }
-
-    #[test]
-    fn a_cache_that_does_not_exist_is_empty() -> Outcome {
-        assert_eq!(HubCache::new("/nonexistent/hub").models()?, []);
-        Ok(())
-    }
-
-    #[test]
-    fn a_removed_model_leaves_nothing() -> Outcome {
-        let (root, cache) = cache_with("org/tiny")?;
-        let model = cache.model("org/tiny")?;
-        fs::create_dir_all(cache.locks(&model))?;
-        fs::write(cache.locks(&model).join("aa.lock"), "")?;
-        assert!(cache.remove(&model)? >= 20_100);
-        assert!(!model.directory.exists());
-        assert!(walk(root.path()).is_empty());
-        Ok(())
-    }
-
-    #[test]
-    fn a_model_directory_that_is_a_link_is_not_removed() -> Outcome {
-        let (_elsewhere, other) = cache_with("org/tiny")?;
-        let root = tempfile::tempdir()?;
-        let cache = HubCache::new(root.path());
-        let model = cache.model("org/tiny")?;
-        std::os::unix::fs::symlink(other.model("org/tiny")?.directory, &model.directory)?;
-        assert!(matches!(cache.remove(&model), Err(HubCacheError::Escapes { .. })));
-        assert_eq!(other.model("org/tiny")?.disk_use().bytes, 20_100);
-        assert_eq!(cache.models()?, []);
-        Ok(())
-    }
-
-    #[test]
-    fn links_out_of_a_model_are_removed_and_not_followed() -> Outcome {
-        let (_root, cache) = cache_with("org/tiny")?;
-        let outside = tempfile::tempdir()?;
-        fs::write(outside.path().join("precious"), "precious")?;
-        let model = cache.model("org/tiny")?;
-        std::os::unix::fs::symlink(outside.path(), model.directory.join("snapshots/link"))?;
-        cache.remove(&model)?;
-        assert_eq!(fs::read_to_string(outside.path().join("precious"))?, "precious");
-        Ok(())
-    }
-
-    #[test]
-    fn a_model_that_is_being_downloaded_is_not_removed() -> Outcome {
-        let (_root, cache) = cache_with("org/tiny")?;
-        let model = cache.model("org/tiny")?;
-        fs::create_dir_all(cache.locks(&model))?;
-        let lock = File::create(cache.locks(&model).join("bb.lock"))?;
-        lock.lock()?;
-        assert!(matches!(cache.remove(&model), Err(HubCacheError::Busy { .. })));
-        lock.unlock()?;
-        cache.remove(&model)?;
-        Ok(())
-    }
-
-    #[test]
-    fn leftovers_go_unless_they_are_being_written_or_can_be_resumed() -> Outcome {
-        let (_root, cache) = cache_with("org/tiny")?;
-        let model = cache.model("org/tiny")?;
-        fs::create_dir_all(cache.locks(&model))?;
-        let blobs = model.directory.join("blobs");
-        for name in ["cc.0a1b2c3d.incomplete", "dd.0a1b2c3d.incomplete", "ee.incomplete"] {
-            fs::write(blobs.join(name), "part")?;
-        }
-        let lock = File::create(cache.locks(&model).join("dd.lock"))?;
-        lock.lock()?;
-        cache.remove_leftovers(&model)?;
-        let mut left: Vec<_> = files_of(&blobs)
-            .iter()
-            .filter_map(|path| path.file_name()?.to_str().map(str::to_owned))
-            .collect();
-        left.sort();
-        assert_eq!(left, ["aa", "bb", "dd.0a1b2c3d.incomplete", "ee.incomplete"]);
-        Ok(())
-    }
-
-    #[test]
-    fn a_shared_file_goes_with_its_last_model() -> Outcome {
-        let (root, cache) = cache_with("org/one")?;
-        let store = root.path().join("blobs");
-        fs::create_dir_all(store.join("ab"))?;
-        fs::write(store.join(SHARED_STORE_MARKER.0), SHARED_STORE_MARKER.1)?;
-        fs::write(store.join("ab/abcd"), vec![b'x'; 5000])?;
-        fs::create_dir_all(root.path().join("models--org--two/blobs"))?;
-        for model in ["one", "two"] {
-            let link = root.path().join(format!("models--org--{model}/blobs/ff"));
-            std::os::unix::fs::symlink("../../blobs/ab/abcd", link)?;
-        }
-        fs::write(store.join("ab/abcd.refs"), "models--org--one/blobs/ff\nmodels--org--two/blobs/ff\n")?;
-        cache.remove(&cache.model("org/one")?)?;
-        assert!(store.join("ab/abcd").exists());
-        assert!(cache.remove(&cache.model("org/two")?)? >= 5000);
-        assert!(!store.join("ab/abcd").exists());
-        Ok(())
-    }
-
-    #[test]
-    fn a_shared_file_without_a_readable_list_stays() -> Outcome {
-        let (root, cache) = cache_with("org/one")?;
-        let store = root.path().join("blobs");
-        fs::create_dir_all(store.join("ab"))?;
-        fs::write(store.join(SHARED_STORE_MARKER.0), SHARED_STORE_MARKER.1)?;
-        fs::write(store.join("ab/abcd"), "x")?;
-        std::os::unix::fs::symlink("../../blobs/ab/abcd", root.path().join("models--org--one/blobs/ff"))?;
-        cache.remove(&cache.model("org/one")?)?;
-        assert!(store.join("ab/abcd").exists());
-        Ok(())
-    }
-
-    #[test]
-    fn a_commit_that_is_no_hash_is_not_followed() -> Outcome {
-        let (_root, cache) = cache_with("org/tiny")?;
-        let model = cache.model("org/tiny")?;
-        for commit in ["../../..", "", "/etc", "c0ffee/.."] {
-            fs::write(model.directory.join("refs/main"), commit)?;
-            assert_eq!(model.snapshot(), None, "{commit:?}");
-        }
-        Ok(())
-    }
-}
+mod tests;

@@ -89,6 +89,12 @@ impl Catalogue for Models {
         let cache = cache(site)?;
         let model = cache.model(name).map_err(name_error)?;
         let download = Download::prepare(site, &cache, &model)?;
+        // The hub's tool takes a file that is there for whole.
+        for defect in Found::cached(model.clone()).defects() {
+            if let Some(file) = defect.damaged_file() {
+                cache.remove_file(&model, file)?;
+            }
+        }
         download.run(&FILES, observer)?;
         match self.check(site, name) {
             // An older tool takes only the last of several patterns.
