@@ -1,7 +1,7 @@
 //! The streams: stdout is the result and nothing else, stderr is the rest; colour, and text made safe for terminals.
 
 use std::ffi::OsString;
-use std::io::{self, BufRead as _, Write};
+use std::io::{self, Write};
 
 use anstyle::{AnsiColor, Style};
 use clap::ArgMatches;
@@ -29,8 +29,6 @@ pub struct Ui {
     pub quiet: bool,
     /// `--verbose`.
     pub verbose: bool,
-    /// Whether questions can be asked: stdin and stderr are terminals.
-    pub can_ask: bool,
     /// Whether stdout is a terminal.
     pub stdout_is_terminal: bool,
     /// Whether stderr is a terminal.
@@ -53,7 +51,6 @@ impl Ui {
         Self {
             quiet: matches.get_flag("quiet"),
             verbose: matches.get_flag("verbose"),
-            can_ask: environment.stdin_is_terminal && environment.stderr_is_terminal,
             stdout_is_terminal: environment.stdout_is_terminal,
             stderr_is_terminal: environment.stderr_is_terminal,
             stdout_color: color(environment.stdout_is_terminal),
@@ -83,20 +80,6 @@ impl Ui {
     pub fn json(&self, value: &impl serde::Serialize) -> Result<(), Failure> {
         let text = serde_json::to_string_pretty(value).map_err(|error| Failure::of(Exit::Failed, &error))?;
         self.result(&(text + "\n"))
-    }
-
-    /// Asks on the terminal, which is there ([`Ui::can_ask`]); the end of input is no.
-    pub fn confirm(&self, question: &str, default: bool) -> bool {
-        let choices = if default { "[Y/n]" } else { "[y/N]" };
-        let mut stderr = io::stderr().lock();
-        let asked = write!(stderr, "{} {choices} ", printable(question)).and_then(|()| stderr.flush());
-        let mut answer = String::new();
-        let read = asked.and_then(|()| io::stdin().lock().read_line(&mut answer));
-        match answer.trim().to_lowercase().as_str() {
-            "" => default && matches!(read, Ok(1..)),
-            "y" | "yes" => true,
-            _ => false,
-        }
     }
 
     /// Says something on stderr, unless `--quiet`.

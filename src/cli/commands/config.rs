@@ -161,13 +161,13 @@ fn check(context: &Context) -> Result<(), Failure> {
 fn reset(context: &Context, args: &ResetArgs) -> Result<(), Failure> {
     let file = context.paths.config_file();
     let question = format!("Replace {} with a fresh file, and keep a copy?", file.display());
-    if !args.yes {
-        if !context.ui.can_ask {
+    let yes = if args.yes { Some(true) } else { context.ask(&question, false) };
+    match yes {
+        Some(true) => {}
+        Some(false) => return Err(Failure::new(Exit::Failed, "not reset")),
+        None => {
             return Err(Failure::new(Exit::Usage, "not reset: there is no terminal to ask on")
                 .hint("say yes in advance: fusion config reset --yes"));
-        }
-        if !context.ui.confirm(&question, false) {
-            return Err(Failure::new(Exit::Failed, "not reset"));
         }
     }
     let backup = change::reset(&file, context.table)?;

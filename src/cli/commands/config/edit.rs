@@ -117,7 +117,7 @@ fn edit(context: &Context, editor: &OsStr, copy: &Path, before: &[u8]) -> Result
             Err(error) => error,
         };
         context.ui.failure(&Failure { hint: None, ..Failure::of_config(&error, usize::MAX) });
-        if !context.ui.confirm("Edit it again?", true) {
+        if context.ask("Edit it again?", true) != Some(true) {
             let file = context.paths.config_file();
             return Err(Failure::new(Exit::Usage, format!("{} was not changed", file.display())));
         }
