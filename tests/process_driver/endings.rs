@@ -1,79 +1,76 @@
 //! The signals that end fusion itself.
 
-use std::io::Read;
 use std::os::unix::process::ExitStatusExt;
-use std::process::{Child, Stdio};
 
-use nix::sys::signal::{SigSet, Signal};
+use fusion::core::process::{Child, Ending};
+use nix::sys::signal::{SigSet, SigmaskHow, Signal};
 use serde_json::json;
 
-use crate::stage::Stage;
+use crate::stage::{Stage, ended};
 use crate::support::{processes, wait_until};
 
 const ENDING: [Signal; 3] = [Signal::SIGINT, Signal::SIGTERM, Signal::SIGHUP];
 
-fn start(stage: &Stage, before: &str, role: &str) -> Child {
-    let child = stage.actor(before, role).stderr(Stdio::piped()).spawn().unwrap();
+/// Started by the driver, so that it gets no ignored signals from whoever runs the tests.
+fn start(stage: &Stage, before: &str, role: &str) -> Box<dyn Child> {
+    let child = stage.spawn(&stage.actor_spec(before, role));
     stage.facts("facts");
     child
 }
 
-fn send(child: &Child, signal: Signal) {
-    processes::send(child.id().cast_signed(), signal);
-}
-
-/// By which signal it ended, and what it printed to stderr.
-fn ending(mut child: Child) -> (Option<i32>, String) {
-    let mut printed = String::new();
-    child.stderr.take().unwrap().read_to_string(&mut printed).unwrap();
-    (child.wait().unwrap().signal(), printed)
+fn send(child: &dyn Child, signal: Signal) {
+    processes::send(child.id().pid.as_raw(), signal);
 }
 
 #[test]
 fn a_signal_is_remembered_and_raised_again() {
     for signal in ENDING {
         let stage = Stage::new();
-        let child = start(&stage, "", "remember");
-        send(&child, signal);
+        let mut child = start(&stage, "", "remember");
+        send(child.as_ref(), signal);
         wait_until("it is remembered", || stage.facts("facts") == json!(signal as i32));
         // What must be finished first is not broken off by impatience.
-        send(&child, Signal::SIGINT);
-        send(&child, Signal::SIGTERM);
+        send(child.as_ref(), Signal::SIGINT);
+        send(child.as_ref(), Signal::SIGTERM);
         std::fs::write(stage.path("go"), "").unwrap();
-        assert_eq!(ending(child), (Some(signal as i32), String::new()), "{signal}");
+        assert_eq!(ended(child.as_mut()), Ending::Signal(signal as i32), "{signal}");
+        assert_eq!(stage.log(), "", "{signal}");
     }
 }
 
 #[test]
 fn a_signal_that_was_ignored_at_the_start_stays_ignored() {
     let stage = Stage::new();
-    let child = start(&stage, "trap '' HUP INT", "remember");
-    send(&child, Signal::SIGHUP);
-    send(&child, Signal::SIGINT);
-    send(&child, Signal::SIGTERM);
+    let mut child = start(&stage, "trap '' HUP INT", "remember");
+    send(child.as_ref(), Signal::SIGHUP);
+    send(child.as_ref(), Signal::SIGINT);
+    send(child.as_ref(), Signal::SIGTERM);
     wait_until("the one that counts is remembered", || stage.facts("facts") == json!(Signal::SIGTERM as i32));
     std::fs::write(stage.path("go"), "").unwrap();
-    assert_eq!(ending(child).0, Some(Signal::SIGTERM as i32));
+    assert_eq!(ended(child.as_mut()), Ending::Signal(Signal::SIGTERM as i32));
 }
 
 #[test]
 fn a_signal_that_was_blocked_at_the_start_is_remembered() {
     let stage = Stage::new();
-    let before = SigSet::from_iter(ENDING).thread_swap_mask(nix::sys::signal::SigmaskHow::SIG_BLOCK).unwrap();
-    let child = start(&stage, "", "remember although blocked");
+    let term = SigSet::from(Signal::SIGTERM);
+    let before = term.thread_swap_mask(SigmaskHow::SIG_BLOCK).unwrap();
+    // Not by the driver, which unblocks all.
+    let mut child = stage.actor("", "remember although blocked").spawn().unwrap();
     before.thread_set_mask().unwrap();
-    send(&child, Signal::SIGTERM);
+    stage.facts("facts");
+    processes::send(child.id().cast_signed(), Signal::SIGTERM);
     wait_until("it is remembered", || stage.facts("facts") == json!(Signal::SIGTERM as i32));
     std::fs::write(stage.path("go"), "").unwrap();
-    assert_eq!(ending(child).0, Some(Signal::SIGTERM as i32));
+    assert_eq!(child.wait().unwrap().signal(), Some(Signal::SIGTERM as i32));
 }
 
 #[test]
 fn when_nothing_is_remembered_any_more_a_signal_ends_at_once() {
     let stage = Stage::new();
-    let child = start(&stage, "", "forget");
-    send(&child, Signal::SIGTERM);
-    assert_eq!(ending(child), (Some(Signal::SIGTERM as i32), String::new()));
+    let mut child = start(&stage, "", "forget");
+    send(child.as_ref(), Signal::SIGTERM);
+    assert_eq!(ended(child.as_mut()), Ending::Signal(Signal::SIGTERM as i32));
 }
 
 #[test]
@@ -81,9 +78,10 @@ fn the_terminal_is_left_clean_by_a_death_by_signal() {
     for (role, left) in [("clean", ""), ("line", "\r\u{1b}[K\u{1b}[0m"), ("styled", "\u{1b}[0m\n")] {
         for signal in ENDING {
             let stage = Stage::new();
-            let child = start(&stage, "", role);
-            send(&child, signal);
-            assert_eq!(ending(child), (Some(signal as i32), left.to_owned()), "{role} {signal}");
+            let mut child = start(&stage, "", role);
+            send(child.as_ref(), signal);
+            assert_eq!(ended(child.as_mut()), Ending::Signal(signal as i32), "{role} {signal}");
+            assert_eq!(stage.log(), left, "{role} {signal}");
         }
     }
 }

@@ -4,7 +4,7 @@ use std::cell::RefCell;
 use std::ffi::OsString;
 use std::net::TcpStream;
 use std::path::{Path, PathBuf};
-use std::process::{Command, Stdio};
+use std::process::Command;
 
 use fusion::core::config::Address;
 use fusion::core::process::unix::UnixDriver;
@@ -91,17 +91,28 @@ impl Stage {
         UnixDriver.listener(&address, Some(self.instance(leader))).unwrap()
     }
 
-    /// Has the actor play `role` as a process of its own, started by a shell that ran `before` first.
+    /// Has the actor play `role` as a process of its own, started by a shell that ran `before` first. Its standard
+    /// output, on which the test harness talks, is discarded.
+    pub(crate) fn actor_spec(&self, before: &str, role: &str) -> ProcessSpec {
+        let script = format!("exec >/dev/null\n{before}\nexec \"$0\" actor::actor --exact --nocapture");
+        let mut spec = self.spec("/bin/sh", &["-c", &script]);
+        spec.args.push(std::env::current_exe().unwrap().into());
+        spec.env = vec![
+            ("FUSION_TEST_ROLE".into(), role.into()),
+            ("FUSION_TEST_STAGE".into(), self.directory.clone().into()),
+        ];
+        spec
+    }
+
+    /// The same, not started by the driver.
     pub(crate) fn actor(&self, before: &str, role: &str) -> Command {
-        let mut command = Command::new("/bin/sh");
+        let spec = self.actor_spec(before, role);
+        let mut command = Command::new(spec.program);
         command
-            .args(["-c", &format!("{before}\nexec \"$0\" actor::actor --exact --nocapture")])
-            .arg(std::env::current_exe().unwrap())
-            .env("FUSION_TEST_ROLE", role)
-            .env("FUSION_TEST_STAGE", &self.directory)
-            .env("FUSION_INSTANCE", "of-the-caller")
-            .current_dir(&self.directory)
-            .stdout(Stdio::null());
+            .args(spec.args)
+            .envs(spec.env)
+            .current_dir(spec.directory)
+            .env("FUSION_INSTANCE", "of-the-caller");
         command
     }
 
