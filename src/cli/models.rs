@@ -149,26 +149,20 @@ impl<'a> Models<'a> {
 
     /// Downloads the model, or what is missing of it, and shows how far that is.
     pub fn fetch(&self, model: &Named<'_>, auto_up: bool) -> Result<(), Failure> {
-        let address = if self.needs_server() { Some(self.endpoint(auto_up, None)?.address) } else { None };
-        // A server that is told to download notices by itself that nobody waits any more; a tool must be ended.
-        let remembering = if self.needs_server() {
+        let (address, _remembering) = if self.needs_server() {
+            let address = self.endpoint(auto_up, None)?.address;
+            // It notices by itself that nobody waits any more.
             signals::clean_terminal_on_death();
-            None
+            (address, None)
         } else {
-            Some(signals::remember())
+            // A tool must be ended.
+            (self.config.runtime(self.runtime).server.address.clone(), Some(signals::remember()))
         };
         let mut progress = Progress::new(&self.context.ui, &model.name);
-        let address = address.unwrap_or_else(|| self.config.runtime(self.runtime).server.address.clone());
         let result = self.work_at(&address, |catalogue, site| {
             catalogue.pull(site, &model.name, &mut |step| progress.step(step))
         });
         drop(progress);
-        if matches!(result, Err(ModelError::Interrupted))
-            && let Some(signal) = signals::pending()
-        {
-            signals::raise_again(signal);
-        }
-        drop(remembering);
         result.map_err(|error| self.failure(model, &error))
     }
 

@@ -48,7 +48,9 @@ impl Failure {
             }
             E::Download { .. } => failure.hint("run the same command again; what is complete is kept"),
             E::Server { .. } | E::Api(_) => failure.hint(format!("`fusion {name} log` shows its log")),
-            E::ToolBroken { .. } | E::Cache(_) | E::Interrupted => failure,
+            // Who sent the signal knows of it.
+            E::Interrupted => Self::new(Exit::Interrupted, ""),
+            E::ToolBroken { .. } | E::Cache(_) => failure,
         }
     }
 }
