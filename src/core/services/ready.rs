@@ -128,6 +128,8 @@ fn from_error(error: &ApiError) -> Sight {
 fn pause_after(sight: &Sight) -> Duration {
     match sight {
         Sight::NoConnection(_) => Duration::from_millis(10),
+        // Most often the last look: whoever waits is making sure of whom it was that answered.
+        Sight::Ready(_) => Duration::from_millis(200),
         _ => Duration::from_millis(25),
     }
 }
