@@ -70,7 +70,7 @@ fn starting_unhealthy_and_exited_are_told_apart() {
     processes::kill(pid);
     wait_until("it is dead", || !processes::lives(pid));
     let ps = sandbox.fusion(["ollama", "ps"]).run().assert_code(3).stdout();
-    assert!(ps.contains("  it ended by itself about "), "{ps}");
+    assert!(ps.contains("  it ended without `down`, about "), "{ps}");
     assert!(ps.contains("; its last words: GET /api/version\n"), "{ps}");
     down(&sandbox, "ollama");
 }
@@ -94,6 +94,7 @@ fn an_unhealthy_one_is_not_called_up() {
     let again = sandbox.fusion(["ollama", "up"]).run().assert_code(6);
     assert!(again.stderr().contains("does not answer"), "{}", again.stderr());
     assert!(again.stderr().contains("fusion ollama restart"), "{}", again.stderr());
+    sandbox.fusion(["ollama", "up", "--no-wait"]).run().assert_code(6);
     assert!(processes::lives(pid), "it is left as it is");
     sandbox.fusion(["ollama", "restart"]).run().assert_code(0);
     assert!(!processes::lives(pid));

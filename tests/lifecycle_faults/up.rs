@@ -237,6 +237,9 @@ fn port_taken_by_another_of_the_same_kind() {
         sandbox.fusion([runtime, "restart"]).run().assert_code(5);
         sandbox.fusion(["down"]).run().assert(0, "", "nothing is running that fusion started\n");
         sandbox.fusion([runtime, "health"]).run().assert_code(0);
+        if runtime == "ollama" {
+            sandbox.fusion([runtime, "run", "Hello"]).run().assert(0, "Hello from the fake runtime.\n", "");
+        }
         assert!(processes::lives(pid), "a stranger was stopped");
         processes::kill(pid);
         stranger.finish();

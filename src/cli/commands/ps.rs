@@ -233,10 +233,10 @@ fn notes(status: &Status) -> Vec<String> {
     let name = status.runtime;
     if let Some(exited) = &status.exited {
         let ago = exited.last_sign.and_then(|then| SystemTime::now().duration_since(then).ok());
-        let when = ago.map_or_else(String::new, |ago| format!(" about {} ago", duration(ago)));
+        let when = ago.map_or_else(String::new, |ago| format!(", about {} ago", duration(ago)));
         let last =
             exited.last_line.as_ref().map_or_else(String::new, |line| format!("; its last words: {line}"));
-        notes.push(format!("it ended by itself{when}{last}"));
+        notes.push(format!("it ended without `down`{when}{last}"));
     }
     if let Some(intruder) = &status.intruder {
         notes.push(format!("its address is taken by {}", who(intruder)));

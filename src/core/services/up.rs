@@ -8,7 +8,10 @@ use super::observe::{Locked, Observed};
 use super::ready::{self, Depth, Sight};
 use super::record::Record;
 use super::wait::{Begun, Tracked};
-use super::{ManagedService, ServiceError, ServiceManager, StartedBy, State};
+use super::{
+    ManagedService, Observation, Owner, Recorded, ServiceError, ServiceManager, Start, StartedBy, State,
+    classify,
+};
 use crate::core::config::Address;
 use crate::core::events::Event;
 use crate::core::logs::keeper::KeeperSpec;
@@ -103,7 +106,8 @@ impl ServiceManager<'_> {
             return Ok(endpoint);
         }
         if auto_up {
-            return Ok(self.up(service, options)?.endpoint);
+            let external = self.running_elsewhere(service)?;
+            return external.map_or_else(|| Ok(self.up(service, options)?.endpoint), Ok);
         }
         let observed = self.observe(service, LOOK_LIMIT, Locked::No)?;
         match (observed.state, &observed.past.record, &observed.past.process) {
@@ -125,6 +129,25 @@ impl ServiceManager<'_> {
             }
             _ => Ok(None),
         }
+    }
+
+    /// Where the service answers, if fusion has started nothing and somebody else has. Makes one request, and does not
+    /// look for the process.
+    fn running_elsewhere(&self, service: &ManagedService<'_>) -> Result<Option<Endpoint>, ServiceError> {
+        if self.past(service, Locked::No)?.record.is_some() {
+            return Ok(None);
+        }
+        let address = &service.config.server.address;
+        let sight = ready::look(service.runtime, address, Depth::Status, LOOK_LIMIT);
+        let state = classify(Observation {
+            process: Recorded::Nothing,
+            start: Start::Underway,
+            answer: sight.answered(),
+            listener: Owner::Unknown,
+        });
+        let endpoint =
+            || Endpoint { address: address.clone(), pid: None, model: None, started_by: StartedBy::Other };
+        Ok((state == State::External).then(endpoint))
     }
 
     /// Decides, and starts what is to be started. The caller holds the lock.
@@ -169,7 +192,8 @@ impl ServiceManager<'_> {
     ) -> Result<Up, ServiceError> {
         match next {
             Next::Done(up) => Ok(up),
-            Next::Wait(begun) if options.no_wait => {
+            // Whether one that does not answer will do so again must be waited for.
+            Next::Wait(begun) if options.no_wait && !begun.is_unhealthy() => {
                 let pid = begun.pid();
                 Ok(Up { endpoint: endpoint(&begun.record, pid), kind: begun.kind_without_waiting() })
             }

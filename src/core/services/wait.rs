@@ -87,6 +87,10 @@ impl Begun {
         }
     }
 
+    pub(super) fn is_unhealthy(&self) -> bool {
+        self.found == Some(State::Unhealthy)
+    }
+
     pub(super) fn kind_without_waiting(&self) -> UpKind {
         match self.found {
             Some(State::Ready) => UpKind::AlreadyUp,
