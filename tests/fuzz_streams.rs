@@ -31,7 +31,7 @@ fn damaged_replies_for_two_minutes() {
     }
 }
 
-/// Numbers that look random: SplitMix64, by Sebastiano Vigna.
+/// Numbers that look random: `SplitMix64`, by Sebastiano Vigna.
 struct Random(u64);
 
 impl Random {
@@ -57,7 +57,7 @@ fn replies() -> Vec<Vec<u8>> {
     let streams = chats.map(|case| {
         let events = case["expected"].as_array().into_iter().flatten();
         let data = events.filter_map(|event| event["data"].as_str());
-        data.map(|data| format!("data: {data}\n\n")).collect::<String>().into_bytes()
+        data.flat_map(|data| ["data: ", data, "\n\n"]).collect::<String>().into_bytes()
     });
     let bodies = errors["errors"].as_array().unwrap().iter();
     let bodies = bodies.map(|error| error["body"].as_str().unwrap().as_bytes().to_vec());

@@ -150,7 +150,7 @@ fn configuration() -> ConfigBuilder<AgentScope> {
         .max_idle_connections(0)
         // Filled with zeros when they are made, so not larger than it helps.
         .input_buffer_size(32 * 1024)
-        .output_buffer_size(32 * 1024)
+        .output_buffer_size(8 * 1024)
         .user_agent(concat!("fusion/", env!("CARGO_PKG_VERSION")))
 }
 
