@@ -1,5 +1,6 @@
 //! `fusion completions`: the scripts by which shells ask fusion what may come next, and the answers.
 
+use std::collections::BTreeSet;
 use std::ffi::{OsStr, OsString};
 use std::sync::{Arc, mpsc};
 use std::thread;
@@ -187,10 +188,8 @@ fn one_of(
     let known = Arc::clone(known);
     ArgValueCompleter::new(move |current: &OsStr| {
         let current = current.to_string_lossy();
-        let mut values = values(&known);
-        values.retain(|value| value.starts_with(&*current));
-        values.sort();
-        values.dedup();
-        values.into_iter().map(CompletionCandidate::new).collect()
+        let matching: BTreeSet<String> =
+            values(&known).into_iter().filter(|value| value.starts_with(&*current)).collect();
+        matching.into_iter().map(CompletionCandidate::new).collect()
     })
 }
