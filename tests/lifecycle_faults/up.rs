@@ -6,7 +6,7 @@ use std::os::unix::fs::PermissionsExt as _;
 
 use nix::sys::signal::Signal;
 
-use crate::support::{Sandbox, command_line, fake_runtime, processes, wait_until};
+use crate::support::{Invocation, Sandbox, command_line, fake_runtime, processes, wait_until};
 use crate::{assert_nothing_left, assert_up_fails, down, state, up, with_faults};
 
 #[test]
@@ -581,19 +581,69 @@ fn a_reader_that_goes_away_is_no_reason_to_stop() {
 }
 
 #[test]
-fn nohup_and_blocked_signals_do_not_reach_the_server() {
+fn nohup_does_not_reach_the_server() {
     let sandbox = Sandbox::new();
-    let dump = sandbox.root().join("dump.json");
-    sandbox.faults("ollama", &[&format!("dump={}", dump.display())]);
-    let program = env!("CARGO_BIN_EXE_fusion");
-    sandbox.command("/bin/sh").arg("-c").arg("nohup \"$0\" ollama up").arg(program).run().assert_code(0);
-    let dump: serde_json::Value =
-        serde_json::from_slice(&std::fs::read(dump).expect("the dump")).expect("JSON");
+    let dump = dump_of(&sandbox, |sandbox| {
+        let program = env!("CARGO_BIN_EXE_fusion");
+        sandbox.command("/bin/sh").arg("-c").arg("nohup \"$0\" ollama up").arg(program)
+    });
     if let Some(ignored) = dump["ignored"].as_str() {
         let ignored = u64::from_str_radix(ignored, 16).expect("hexadecimal");
         assert_eq!(ignored & 1, 0, "SIGHUP is ignored");
     }
     down(&sandbox, "ollama");
+}
+
+#[test]
+fn blocked_signals_do_not_reach_the_server() {
+    let sandbox = Sandbox::new();
+    let dump = dump_of(&sandbox, |sandbox| {
+        let program = env!("CARGO_BIN_EXE_fusion");
+        sandbox.command(fake_runtime()).arg("with-blocked-signals").arg(program).arg("ollama").arg("up")
+    });
+    assert_eq!(dump["blocked"], serde_json::json!([]));
+    down(&sandbox, "ollama");
+}
+
+/// And neither do they keep an `up` from being interrupted.
+#[test]
+fn interrupted_with_blocked_signals() {
+    let sandbox = with_faults("ollama", &["never-bind", "print=started"]);
+    let program = env!("CARGO_BIN_EXE_fusion");
+    let up = sandbox
+        .command(fake_runtime())
+        .arg("with-blocked-signals")
+        .arg(program)
+        .arg("ollama")
+        .arg("up")
+        .start();
+    wait_until("it was started", || sandbox.log("ollama").contains("started"));
+    up.signal(Signal::SIGTERM);
+    up.finish().assert_code(143);
+    assert_nothing_left(&sandbox, "ollama");
+}
+
+/// What Ollama was started with, when it was started like that.
+fn dump_of(sandbox: &Sandbox, up: impl FnOnce(&Sandbox) -> Invocation) -> serde_json::Value {
+    let dump = sandbox.root().join("dump.json");
+    sandbox.faults("ollama", &[&format!("dump={}", dump.display())]);
+    up(sandbox).run().assert_code(0);
+    serde_json::from_slice(&std::fs::read(dump).expect("the dump")).expect("JSON")
+}
+
+/// Writes fail at the first byte, or after a block, where the record is larger: as on a disk that is full.
+#[test]
+fn the_disk_is_full() {
+    let program = env!("CARGO_BIN_EXE_fusion");
+    for blocks in [0, 1] {
+        let sandbox = Sandbox::new();
+        sandbox.configure(&format!("args = [\"{}\"]", "long".repeat(1000)), "");
+        let script = format!("trap '' XFSZ; ulimit -f {blocks}; \"$0\" ollama up");
+        let up = sandbox.command("/bin/sh").arg("-c").arg(&script).arg(program).run().assert_code(1);
+        assert!(up.stderr().contains("config/ollama"), "{blocks}: {}", up.stderr());
+        assert_eq!(up.stdout(), "");
+        assert_nothing_left(&sandbox, "ollama");
+    }
 }
 
 #[test]

@@ -4,7 +4,8 @@
 //! program was started decides. Faults are words like `bind-after=2000` (see [`Faults`]); more of them may stand
 //! in the variable `FAKE_RUNTIME`. Other arguments are those of the real server: `--host`, `--port`, `--model`.
 //!
-//! `fake-runtime on-terminal TERMINAL PROGRAM [ARGUMENT]...` becomes a program on its own controlling terminal.
+//! `fake-runtime on-terminal TERMINAL PROGRAM [ARGUMENT]...` becomes a program on its own controlling terminal;
+//! `fake-runtime with-blocked-signals PROGRAM [ARGUMENT]...` one that starts with every signal blocked.
 
 #![allow(
     missing_docs,
@@ -127,6 +128,13 @@ fn main() -> ExitCode {
         && word == "on-terminal"
     {
         return on_terminal(Path::new(terminal), program, rest);
+    }
+    if let [_, word, program, rest @ ..] = arguments.as_slice()
+        && word == "with-blocked-signals"
+    {
+        SigSet::all().thread_block().expect("signals can be blocked");
+        let error = Command::new(program).args(rest).exec();
+        panic!("{program}: {error}");
     }
     let fake = Arc::new(parse(&arguments));
     if fake.faults.has("child") {
