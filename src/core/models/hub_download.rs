@@ -171,8 +171,11 @@ impl<'a> Download<'a> {
 
 /// The tool: beside the runtime's program, with which it was installed, else on `PATH`.
 fn find_tool(program: Option<&Path>, search: Option<&OsStr>) -> Option<PathBuf> {
-    let beside = program.and_then(|program| Some(program.canonicalize().ok()?.parent()?.join(TOOL)));
-    beside.filter(|tool| programs::is_executable(tool)).or_else(|| programs::on_path(TOOL, search))
+    // The program may be a link into the environment in which it lies, or a Python that is a link out of it.
+    let places =
+        program.into_iter().flat_map(|program| [Some(program.to_owned()), program.canonicalize().ok()]);
+    let mut beside = places.flatten().map(|program| program.with_file_name(TOOL));
+    beside.find(|tool| programs::is_executable(tool)).or_else(|| programs::on_path(TOOL, search))
 }
 
 /// Whether a file name matches a pattern with at most one `*`.
@@ -312,6 +315,30 @@ fn said(output: &str) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn the_tool_is_found_beside_the_program_through_links_in_either_direction() -> io::Result<()> {
+        use std::os::unix::fs::{PermissionsExt as _, symlink};
+        let root = tempfile::tempdir()?;
+        let root = root.path().canonicalize()?;
+        let place = |name: &str| root.join(name);
+        for directory in ["environment", "bin", "system"] {
+            std::fs::create_dir(place(directory))?;
+        }
+        for program in ["environment/hf", "environment/server", "system/python"] {
+            std::fs::write(place(program), "")?;
+            std::fs::set_permissions(place(program), std::fs::Permissions::from_mode(0o755))?;
+        }
+        symlink(place("environment/server"), place("bin/server"))?;
+        symlink(place("system/python"), place("environment/python"))?;
+        for program in ["environment/server", "bin/server", "environment/python"] {
+            assert_eq!(find_tool(Some(&place(program)), None), Some(place("environment/hf")), "{program}");
+        }
+        assert_eq!(find_tool(Some(&place("system/python")), None), None);
+        let search = place("environment").into_os_string();
+        assert_eq!(find_tool(None, Some(&search)), Some(place("environment/hf")));
+        Ok(())
+    }
 
     #[test]
     fn the_plan_of_the_tool_is_read() {
