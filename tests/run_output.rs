@@ -43,6 +43,13 @@ fn characters_cut_anywhere_arrive_whole_and_bytes_pass_unchanged_through_a_pipe(
 }
 
 #[test]
+fn a_character_cut_between_two_events_is_replaced() {
+    let half = |unit: &str| text("x").replace("\"x\"", &format!("\"{unit}\""));
+    let asked = Asked::with([Reply::stream([text("a"), half("\\ud83d"), half("\\ude42b"), finish("stop")])]);
+    asked.run(["Hello", "--stream"]).assert(0, "a\u{fffd}\u{fffd}b\n", "");
+}
+
+#[test]
 fn the_text_is_written_as_it_arrives() {
     let asked = Asked::with([Reply::stream([text("Hel"), text("lo")]).end(End::Hang)]);
     let mut child = asked.command(["Hello", "--stream"]).spawn().unwrap();

@@ -320,7 +320,10 @@ impl<'r> Reading<'r> {
             Err(_) if self.answer.finish_reason.is_some() => Ok(()),
             // A number or null carries no text, and some proxies send them to keep the connection alive.
             Err(_) if !data.starts_with('{') && serde_json::from_str::<IgnoredAny>(data).is_ok() => Ok(()),
-            Err(_) => Err(ChatError::Malformed { words: error::clean(data) }),
+            Err(_) => match chunk::without_lone_halves(data) {
+                Some(mended) => self.chunk(&mended),
+                None => Err(ChatError::Malformed { words: error::clean(data) }),
+            },
         }
     }
 

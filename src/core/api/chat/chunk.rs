@@ -178,8 +178,55 @@ impl<'de> Deserialize<'de> for Said {
     }
 }
 
+/// JSON with U+FFFD in place of every escaped half of a character, as servers send them that cut text between any two
+/// UTF-16 units; `None` where there is none.
+pub(super) fn without_lone_halves(json: &str) -> Option<String> {
+    let unit = |start: usize| {
+        let digits = json.get(start..start + 6)?.strip_prefix("\\u")?;
+        u16::from_str_radix(digits, 16).ok()
+    };
+    let (mut mended, mut copied, mut at) = (String::new(), 0, 0);
+    while let Some(escape) = json.get(at..).and_then(|rest| rest.find('\\')) {
+        let start = at + escape;
+        at = start
+            + match (unit(start), unit(start + 6)) {
+                (Some(0xd800..=0xdbff), Some(0xdc00..=0xdfff)) => 12,
+                (Some(0xd800..=0xdfff), _) => {
+                    mended.push_str(&json[copied..start]);
+                    mended.push_str("\\ufffd");
+                    copied = start + 6;
+                    6
+                }
+                (Some(_), _) => 6,
+                // The backslash and what it escapes.
+                (None, _) => 1 + json[start + 1..].chars().next().map_or(0, char::len_utf8),
+            };
+    }
+    (copied > 0).then(|| mended + &json[copied..])
+}
+
 fn nullable<'de, D: Deserializer<'de>, T: Default + Deserialize<'de>>(
     deserializer: D,
 ) -> Result<T, D::Error> {
     Ok(Option::deserialize(deserializer)?.unwrap_or_default())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn halves_of_characters_are_replaced_and_pairs_are_not() {
+        for (json, mended) in [
+            (r#"{"a":"\ud83d\ude42 \u00e9 \\ud83d \n"}"#, None),
+            (r#"{"a":"\ud83d"}"#, Some(r#"{"a":"\ufffd"}"#)),
+            (r#"{"a":"\uDE42\ud83d\ude42\uD83Dx"}"#, Some(r#"{"a":"\ufffd\ud83d\ude42\ufffdx"}"#)),
+            (r#"{"a":"\ud83d\ud83d\ude42"}"#, Some(r#"{"a":"\ufffd\ud83d\ude42"}"#)),
+            (r#"{"a":"\u12"#, None),
+            (r#"{"a":"\"#, None),
+            ("\\é", None),
+        ] {
+            assert_eq!(without_lone_halves(json).as_deref(), mended, "{json}");
+        }
+    }
 }

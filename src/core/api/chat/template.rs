@@ -63,8 +63,10 @@ mod tests {
 
     #[test]
     fn an_overlap_of_both_ends_is_no_text() {
-        let template = learned(r#"["","",""]"#, "\",\"");
-        assert_eq!(template.text(r#"["",""]"#), None);
+        let template = learned("aba", "b");
+        assert_eq!(template.text("aca"), Some("c"));
+        assert_eq!(template.text("aa"), Some(""));
+        assert_eq!(template.text("a"), None);
     }
 
     #[test]
