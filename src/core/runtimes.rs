@@ -52,9 +52,6 @@ pub trait Runtime: Sync {
         None
     }
 
-    /// How a user installs that program, as the words after "hint: ".
-    fn install_hint(&self) -> String;
-
     /// The arguments and environment with which the server is started, `command`, `args` and `env` of the
     /// configuration not yet applied. `model` is resolved already.
     fn launch(&self, server: &ServerConfig, model: Option<&Model>) -> Launch;

@@ -52,11 +52,6 @@ impl Runtime for Mlx {
         }))
     }
 
-    fn install_hint(&self) -> String {
-        let package = if cfg!(target_os = "macos") { "mlx-lm" } else { "mlx-lm[cpu]" };
-        format!("install it with `uv tool install '{package}'` or `pip install '{package}'`")
-    }
-
     /// `HF_HUB_OFFLINE`: with a model that is here, no request may stall on or download from a hub.
     fn launch(&self, server: &ServerConfig, model: Option<&Model>) -> Launch {
         let mut args = vec![

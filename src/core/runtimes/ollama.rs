@@ -42,14 +42,6 @@ impl Runtime for Ollama {
         Some(Recipe::Homebrew { formula: "ollama", elsewhere })
     }
 
-    fn install_hint(&self) -> String {
-        if cfg!(target_os = "macos") {
-            "install it with `brew install ollama`, or see https://ollama.com/download".to_owned()
-        } else {
-            "install it as https://ollama.com/download says".to_owned()
-        }
-    }
-
     fn program_args(&self) -> &'static [&'static str] {
         &["serve"]
     }

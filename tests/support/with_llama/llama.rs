@@ -3,7 +3,9 @@
 use std::path::Path;
 
 use fusion::core::config::ServerConfig;
-use fusion::core::runtimes::{Answer, Defaults, Launch, Model, ModelPlaces, Probe, Runtime, ServerFacts};
+use fusion::core::runtimes::{
+    Answer, Defaults, Launch, Model, ModelPlaces, Probe, Recipe, Runtime, ServerFacts,
+};
 
 /// <https://github.com/ggml-org/llama.cpp>: `llama-server`.
 pub(crate) struct Llama;
@@ -31,8 +33,8 @@ impl Runtime for Llama {
         "llama-server"
     }
 
-    fn install_hint(&self) -> String {
-        "install it with `brew install llama.cpp`".to_owned()
+    fn recipe(&self) -> Option<Recipe> {
+        Some(Recipe::Homebrew { formula: "llama.cpp", elsewhere: "https://github.com/ggml-org/llama.cpp" })
     }
 
     /// A file is named with `--model`, anything else is a repository of the Hugging Face hub.
