@@ -73,6 +73,9 @@ fn hint(error: &ServiceError) -> Option<String> {
                 "choose an address of this machine: fusion config set {runtime}_server.host 127.0.0.1"
             ),
         },
+        ServiceError::ModelMissing { model, .. } if model.starts_with('/') => {
+            "a path must lead to the directory of a model".to_owned()
+        }
         ServiceError::ModelMissing { fetch, .. } => format!("fetch it: {fetch}"),
         ServiceError::Failed(failed) => format!("its whole log: fusion {} log", failed.runtime),
         ServiceError::Unhealthy { runtime, .. } => {
