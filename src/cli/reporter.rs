@@ -22,6 +22,9 @@ struct Shown {
     told: Duration,
 }
 
+/// A line that is longer than the terminal is wide could not be overwritten; few are narrower than this.
+const WIDTH: usize = 79;
+
 /// How often a wait is told where lines stay.
 const SELDOM: Duration = Duration::from_secs(30);
 
@@ -39,7 +42,8 @@ impl<'a> Reporter<'a> {
         let mut shown = self.shown();
         signals::showing(Terminal::Line);
         shown.line = true;
-        let _ = write!(io::stderr(), "\r\x1b[K{}", printable(&text.replace('\n', " ")));
+        let line: String = printable(&text.replace('\n', " ")).chars().take(WIDTH).collect();
+        let _ = write!(io::stderr(), "\r\x1b[K{line}");
     }
 
     fn warning(&self, text: &str) {

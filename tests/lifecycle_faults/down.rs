@@ -181,6 +181,19 @@ fn restart_of_what_is_not_running_starts_it() {
     down(&sandbox, "ollama");
 }
 
+/// What could not be started again is not stopped.
+#[test]
+fn restart_of_what_cannot_be_started_again() {
+    let sandbox = Sandbox::new();
+    let pid = up(&sandbox, "mlx");
+    std::fs::remove_file(sandbox.model().join("config.json")).expect("the sandbox is writable");
+    sandbox.fusion(["mlx", "restart"]).run().assert_code(7);
+    sandbox.configure("", "command = [\"/nowhere\"]");
+    sandbox.fusion(["mlx", "restart"]).run().assert_code(4);
+    assert!(processes::lives(pid), "it was stopped");
+    down(&sandbox, "mlx");
+}
+
 #[test]
 fn a_broken_configuration_does_not_keep_it_up() {
     let sandbox = Sandbox::new();

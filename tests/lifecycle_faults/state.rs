@@ -145,7 +145,8 @@ fn record_of_anything_else() {
         std::fs::write(sandbox.file("ollama", "state.json"), &content).expect("the sandbox is writable");
         let ps = sandbox.fusion(["ollama", "ps"]).run().assert_code(3);
         assert!(ps.stderr().contains("state.json"), "{shown}: {}", ps.stderr());
-        sandbox.fusion(["ollama", "down"]).run().assert_code(0);
+        let down_once = sandbox.fusion(["ollama", "down"]).run().assert_code(0);
+        assert_eq!(down_once.stderr().matches("warning: ").count(), 1, "{shown}: {}", down_once.stderr());
         std::fs::write(sandbox.file("ollama", "state.json"), &content).expect("the sandbox is writable");
         up(&sandbox, "ollama");
         down(&sandbox, "ollama");

@@ -42,6 +42,9 @@ const KILL_PATIENCE: Duration = Duration::from_secs(10);
 /// How long an address may stay taken after its last process has gone.
 const RELEASE_PATIENCE: Duration = Duration::from_secs(2);
 
+/// How long a look at an address may take when there is nothing to end.
+const LOOK_LIMIT: Duration = Duration::from_secs(2);
+
 /// A process that was spawned the moment before fusion was killed shows its instance id this much later at most.
 const SETTLING: Duration = Duration::from_millis(100);
 
@@ -57,6 +60,8 @@ impl ServiceManager<'_> {
     pub fn restart(&self, service: &ManagedService<'_>, options: &UpOptions) -> Result<Up, ServiceError> {
         let grace = service.config.server.stop_timeout;
         let lock = self.lock(service, grace)?;
+        // What could not be started again is not stopped.
+        self.plan(service, options.model.as_deref(), 0)?;
         self.down_locked(service, grace, false)?;
         let next = self.begin(service, options)?;
         drop(lock);
@@ -101,7 +106,7 @@ impl ServiceManager<'_> {
     /// There is nothing of fusion's to end; but if a runtime answers that somebody else started, then saying that it
     /// is down would be a lie.
     fn respect_strangers(&self, service: &ManagedService<'_>) -> Result<(), ServiceError> {
-        let observed = self.observe(service, Duration::from_secs(2), Locked::Yes)?;
+        let observed = self.look_at(service, Past::nothing(), LOOK_LIMIT);
         match observed.state {
             State::External | State::Unhealthy => Err(ServiceError::NotOurs {
                 runtime: service.runtime.name(),

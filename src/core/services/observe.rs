@@ -40,7 +40,7 @@ pub(super) struct Observed {
 }
 
 impl Past {
-    fn nothing() -> Self {
+    pub(super) fn nothing() -> Self {
         Self { record: None, process: None, orphaned: false, in_the_making: false }
     }
 
@@ -75,6 +75,11 @@ impl ServiceManager<'_> {
         locked: Locked,
     ) -> Result<Observed, ServiceError> {
         let past = self.past(service, locked)?;
+        Ok(self.look_at(service, past, limit))
+    }
+
+    /// Looks at the address of a service of which the past is known.
+    pub(super) fn look_at(&self, service: &ManagedService<'_>, past: Past, limit: Duration) -> Observed {
         let recorded = past.recorded();
         let alive = past.record.as_ref().filter(|_| recorded == Recorded::Alive);
         let address = alive.map_or(&service.config.server.address, |record| &record.address).clone();
@@ -98,7 +103,7 @@ impl ServiceManager<'_> {
             answer: sight.answered(),
             listener: owner(&listener),
         });
-        Ok(Observed { past, address, sight, listener, state })
+        Observed { past, address, sight, listener, state }
     }
 
     /// Reads the record, and asks the kernel what became of it. Writes nothing.

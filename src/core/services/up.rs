@@ -106,8 +106,10 @@ impl ServiceManager<'_> {
             return Ok(endpoint);
         }
         if auto_up {
-            let external = self.running_elsewhere(service)?;
-            return external.map_or_else(|| Ok(self.up(service, options)?.endpoint), Ok);
+            return match Self::running_elsewhere(service) {
+                Some(endpoint) => Ok(endpoint),
+                None => Ok(self.up(service, options)?.endpoint),
+            };
         }
         let observed = self.observe(service, LOOK_LIMIT, Locked::No)?;
         match (observed.state, &observed.past.record, &observed.past.process) {
@@ -133,9 +135,9 @@ impl ServiceManager<'_> {
 
     /// Where the service answers, if fusion has started nothing and somebody else has. Makes one request, and does not
     /// look for the process.
-    fn running_elsewhere(&self, service: &ManagedService<'_>) -> Result<Option<Endpoint>, ServiceError> {
-        if self.past(service, Locked::No)?.record.is_some() {
-            return Ok(None);
+    fn running_elsewhere(service: &ManagedService<'_>) -> Option<Endpoint> {
+        if !matches!(Record::read(&service.files.state), Ok(None)) {
+            return None;
         }
         let address = &service.config.server.address;
         let sight = ready::look(service.runtime, address, Depth::Status, LOOK_LIMIT);
@@ -147,7 +149,7 @@ impl ServiceManager<'_> {
         });
         let endpoint =
             || Endpoint { address: address.clone(), pid: None, model: None, started_by: StartedBy::Other };
-        Ok((state == State::External).then(endpoint))
+        (state == State::External).then(endpoint)
     }
 
     /// Decides, and starts what is to be started. The caller holds the lock.
