@@ -2,10 +2,9 @@
 
 mod support;
 
-use std::fs::File;
 use std::io::Read;
 use std::os::unix::process::ExitStatusExt as _;
-use std::process::{Child, Command};
+use std::process::Child;
 use std::time::Duration;
 
 use nix::fcntl::{FcntlArg, OFlag, fcntl};
@@ -178,7 +177,7 @@ fn a_reader_that_has_enough_ends_it_quietly_and_closes_the_connection() {
 fn a_full_disk_is_an_error() {
     let asked = Asked::with([stream(&["Hi"])]);
     for arguments in [&["Hello", "--stream"][..], &["Hello", "--stream", "--json"]] {
-        let full = File::options().write(true).open("/dev/full").unwrap();
+        let full = std::fs::File::options().write(true).open("/dev/full").unwrap();
         let output = asked.command(arguments.iter().copied()).stdout(full).output().unwrap();
         assert_eq!(output.status.code(), Some(1));
         assert_eq!(
@@ -271,7 +270,7 @@ fn control_c_closes_the_connection_and_keeps_the_text() {
     let mut terminal = Terminal::open();
     // A session of its own whose terminal this is: only then does the key become a signal.
     let inner = asked.command(["Hello", "--stream"]);
-    let mut command = Command::new("setsid");
+    let mut command = std::process::Command::new("setsid");
     command.args(["--ctty", "--wait"]).arg(inner.get_program()).args(inner.get_args());
     let environment = inner.get_envs().filter_map(|(name, value)| Some((name, value?)));
     command.env_clear().envs(environment).current_dir(asked.sandbox.project());
