@@ -377,7 +377,8 @@ fn the_log_deleted_while_running_is_put_back() {
 fn the_log_deleted_while_running_is_told_when_nobody_keeps_it() {
     let sandbox = running();
     let record = sandbox.record("mlx").unwrap();
-    keeper::stop(&UnixDriver, &log_of(&sandbox), record["instance"].as_str().unwrap()).unwrap();
+    let keepers = keeper::find(&UnixDriver, record["instance"].as_str().unwrap()).unwrap();
+    keeper::stop(&UnixDriver, &log_of(&sandbox), &keepers).unwrap();
     fs::remove_file(log_of(&sandbox)).unwrap();
     let told = "error: [ROOT]/config/mlx/mlx.log was deleted while mlx (pid [PID]) writes to it\n\
                 hint: to begin a new log: fusion mlx restart\n";
@@ -516,9 +517,13 @@ fn a_stop_leaves_no_keeper_and_is_no_error_without_one() {
     let sandbox = Sandbox::new();
     let kept = Kept::start(&sandbox, "exec sleep 600", SMALL);
     assert_eq!(sandbox.processes().len(), 2);
-    keeper::stop(&UnixDriver, &kept.spec.log, &kept.spec.instance).unwrap();
+    let stop = || {
+        let keepers = keeper::find(&UnixDriver, &kept.spec.instance).unwrap();
+        keeper::stop(&UnixDriver, &kept.spec.log, &keepers).unwrap();
+    };
+    stop();
     assert_eq!(sandbox.processes(), [kept.runtime.id().pid.as_raw()]);
-    keeper::stop(&UnixDriver, &kept.spec.log, &kept.spec.instance).unwrap();
+    stop();
     assert!(kept.runs());
     support::processes::kill(kept.runtime.id().pid.as_raw());
     sandbox.assert_nothing_runs();

@@ -196,8 +196,11 @@ pub trait ProcessDriver: Sync {
     fn signal(&self, process: &ProcessId, signal: StopSignal) -> Result<(), ProcessError>;
 
     /// Signals the process group of a leader, if the leader is still that very process or its unreaped zombie;
-    /// otherwise the number may be another group's, and nothing is done.
-    fn signal_group(&self, leader: &ProcessId, signal: StopSignal) -> Result<(), ProcessError>;
+    /// otherwise the number may be another group's, and nothing is done. Whether the group was signalled.
+    fn signal_group(&self, leader: &ProcessId, signal: StopSignal) -> Result<bool, ProcessError>;
+
+    /// Whether the process is in the group of that leader.
+    fn is_in_group(&self, process: &ProcessId, leader: &ProcessId) -> bool;
 
     /// What the process and its descendants use; looks at no other process. `None` when it is gone.
     fn usage(&self, process: &ProcessId) -> Option<Usage>;

@@ -40,6 +40,8 @@ fn actor() {
             assert_eq!(nix::sys::wait::waitpid(None, None), Err(nix::errno::Errno::ECHILD));
         }
         "another user" => another_user(&stage),
+        #[cfg(target_os = "linux")]
+        "hidden processes" => hidden_processes(&stage),
         "remember" | "remember although blocked" => {
             let blocked = SigSet::thread_get_mask().unwrap().contains(Signal::SIGTERM);
             assert_eq!(blocked, role == "remember although blocked");
@@ -86,6 +88,17 @@ fn tell(stage: &Stage, facts: &Value) {
     std::fs::rename(stage.path("new"), stage.path("facts")).unwrap();
 }
 
+#[cfg(target_os = "linux")]
+fn hidden_processes(stage: &Stage) {
+    // The members of group 0 see everything.
+    unistd::setgroups(&[]).unwrap();
+    unistd::setgid(unistd::Gid::from_raw(65534)).unwrap();
+    unistd::setuid(Uid::from_raw(65534)).unwrap();
+    let refused = std::fs::read("/proc/1/stat").unwrap_err();
+    assert_eq!(refused.kind(), std::io::ErrorKind::PermissionDenied);
+    assert_eq!(UnixDriver.members(stage.instance(None)).unwrap(), []);
+}
+
 fn another_user(stage: &Stage) {
     let read = |name: &str| std::fs::read_to_string(stage.path(name)).unwrap();
     let victim = Pid::try_from(read("victim").parse::<i64>().unwrap()).unwrap();
@@ -95,7 +108,7 @@ fn another_user(stage: &Stage) {
     assert_eq!(UnixDriver.liveness(&identity).unwrap(), Liveness::Alive);
     for refused in [
         UnixDriver.signal(&identity, StopSignal::Terminate),
-        UnixDriver.signal_group(&identity, StopSignal::Terminate),
+        UnixDriver.signal_group(&identity, StopSignal::Terminate).map(drop),
     ] {
         let Err(ProcessError::Signal { pid, source }) = refused else { panic!("{refused:?}") };
         assert_eq!(pid, victim);

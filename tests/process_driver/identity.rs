@@ -1,6 +1,7 @@
 //! Who a process is, and how it ended.
 
 use std::net::TcpListener;
+use std::process::Command;
 
 use fusion::core::process::unix::UnixDriver;
 use fusion::core::process::{
@@ -89,6 +90,19 @@ fn another_users_process_is_alive_and_not_ours_to_touch() {
     assert_eq!(UnixDriver.liveness(victim.id()).unwrap(), Liveness::Alive);
 }
 
+/// As on hardened machines: to look at others' processes is refused, and those are not ours anyway.
+#[test]
+fn a_system_that_hides_the_processes_of_others() {
+    const MOUNT: &str = "mount -t proc -o hidepid=1 proc /proc";
+    let unshared = |script: &str| format!("unshare -m --propagation private /bin/sh -c '{script}' \"$0\"");
+    let may_mount = Command::new("/bin/sh").args(["-c", &unshared(MOUNT)]).output();
+    if !may_mount.is_ok_and(|output| output.status.success()) {
+        return not_run("hidden processes", "only root on Linux can hide them");
+    }
+    let script = format!("{MOUNT} && exec \"$0\" actor::actor --exact --nocapture");
+    assert!(Stage::new().act(&format!("exec {}", unshared(&script)), "hidden processes"));
+}
+
 #[test]
 fn neither_this_process_nor_those_it_came_from_are_signalled() {
     let own = i64::from(std::process::id());
@@ -98,7 +112,7 @@ fn neither_this_process_nor_those_it_came_from_are_signalled() {
         let identity = UnixDriver.identify(pid).unwrap().unwrap();
         for refused in [
             UnixDriver.signal(&identity, StopSignal::Kill),
-            UnixDriver.signal_group(&identity, StopSignal::Kill),
+            UnixDriver.signal_group(&identity, StopSignal::Kill).map(drop),
         ] {
             assert!(
                 matches!(refused, Err(ProcessError::Ourselves { pid: named }) if named == pid),

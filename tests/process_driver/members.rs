@@ -75,6 +75,19 @@ fn children_with_sessions_of_their_own_are_found() {
 }
 
 #[test]
+fn who_is_in_the_group_is_known() {
+    let stage = Stage::new();
+    for (faults, alone) in [(&["children=1"][..], 0), (&["children=1", "children-own-session"], 1)] {
+        let port = Port::free();
+        let child = stage.fake(faults, &port);
+        let members = stage.members(Some(child.id()));
+        let outside = members.iter().filter(|member| !UnixDriver.is_in_group(member, child.id()));
+        assert_eq!((members.len(), outside.count()), (2, alone));
+        kill_all(&stage, Some(child.id()));
+    }
+}
+
+#[test]
 fn children_without_an_environment_are_found_by_session_and_by_descent() {
     let stage = Stage::new();
     let fake = fake_runtime();

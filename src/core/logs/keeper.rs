@@ -9,7 +9,8 @@
 //! if that fails, warn and go on. It carries an instance id derived from the runtime's, not that id itself, so
 //! [`ProcessDriver::members`] of the runtime does not count it. Whoever stops a runtime calls [`stop`] once
 //! everything else of it is gone: a keeper that is left (also one whose start was interrupted) ends then, and
-//! never in the middle of a move. Without a `stop` it ends by itself soon after the runtime's last process.
+//! never in the middle of a move. The lock under which a runtime is changed keeps others from starting one between
+//! [`find`] and [`stop`]. Without a `stop` it ends by itself soon after the runtime's last process.
 
 use std::ffi::OsString;
 use std::fs::OpenOptions;
@@ -111,20 +112,24 @@ fn until_full(max_bytes: u64, before: u64, now: u64, elapsed: Duration) -> Durat
     Duration::try_from_secs_f64(half).unwrap_or(SLEEP.1).clamp(SLEEP.0, SLEEP.1)
 }
 
-/// Ends the keeper of an instance, wherever its start was interrupted, and waits for its end.
-pub fn stop(driver: &dyn ProcessDriver, log: &Path, instance: &str) -> Result<(), ProcessError> {
-    let keepers = driver.members(Instance { id: &keeper_instance(instance), leader: None })?;
+/// The keeper of an instance, wherever its start was interrupted. Looks at every process of the machine.
+pub fn find(driver: &dyn ProcessDriver, instance: &str) -> Result<Vec<ProcessId>, ProcessError> {
+    driver.members(Instance { id: &keeper_instance(instance), leader: None })
+}
+
+/// Ends what [`find`] found, and waits for its end.
+pub fn stop(driver: &dyn ProcessDriver, log: &Path, keepers: &[ProcessId]) -> Result<(), ProcessError> {
     if keepers.is_empty() {
         return Ok(());
     }
     // A log that cannot be opened is not being moved either.
     let file = open(log, OpenOptions::new().read(true)).ok().flatten().map(|(file, _)| file);
     let _locked = file.as_ref().map(|file| lock(file, Lock::Exclusive));
-    for keeper in &keepers {
+    for keeper in keepers {
         driver.signal(keeper, StopSignal::Kill)?;
     }
     let deadline = Instant::now() + Duration::from_secs(5);
-    for keeper in &keepers {
+    for keeper in keepers {
         while driver.liveness(keeper)? == Liveness::Alive && Instant::now() < deadline {
             std::thread::sleep(Duration::from_millis(1));
         }

@@ -282,12 +282,16 @@ impl ProcessDriver for MockDriver {
         self.world().send(signal, |found| found.id == *process)
     }
 
-    fn signal_group(&self, leader: &ProcessId, signal: StopSignal) -> Result<(), ProcessError> {
+    fn signal_group(&self, leader: &ProcessId, signal: StopSignal) -> Result<bool, ProcessError> {
         let mut world = self.world();
         if world.find(leader).is_none() {
-            return Ok(());
+            return Ok(false);
         }
-        world.send(signal, |found| found.group == leader.pid)
+        world.send(signal, |found| found.group == leader.pid).map(|()| true)
+    }
+
+    fn is_in_group(&self, process: &ProcessId, leader: &ProcessId) -> bool {
+        self.world().find(process).is_some_and(|found| found.group == leader.pid)
     }
 
     fn usage(&self, process: &ProcessId) -> Option<Usage> {

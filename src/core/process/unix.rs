@@ -89,20 +89,25 @@ impl ProcessDriver for UnixDriver {
         }
     }
 
-    fn signal_group(&self, leader: &ProcessId, signal: StopSignal) -> Result<(), ProcessError> {
+    fn signal_group(&self, leader: &ProcessId, signal: StopSignal) -> Result<bool, ProcessError> {
         refuse_ourselves(leader.pid)?;
         let native = inspect::native();
         let now = native.process(leader.pid.as_raw())?;
         // Somebody who leads no session has no group of that number, or one that was not made by `spawn`.
         let leads = now.is_some_and(|now| now.session == now.pid);
         if !leads || !inspect::is_same(native, leader)? {
-            return Ok(());
+            return Ok(false);
         }
         match send(leader.pid, -leader.pid.as_raw(), signal) {
             // What macOS says of a group in which all have ended.
-            Err(ProcessError::Signal { .. }) if self.identify(leader.pid)?.is_none() => Ok(()),
-            result => result,
+            Err(ProcessError::Signal { .. }) if self.identify(leader.pid)?.is_none() => Ok(false),
+            result => result.map(|()| true),
         }
+    }
+
+    fn is_in_group(&self, process: &ProcessId, leader: &ProcessId) -> bool {
+        let group = unistd::getpgid(Some(unistd::Pid::from_raw(process.pid.as_raw())));
+        group.is_ok_and(|group| group.as_raw() == leader.pid.as_raw())
     }
 
     fn usage(&self, process: &ProcessId) -> Option<Usage> {

@@ -126,10 +126,12 @@ impl ServiceManager<'_> {
         grace: Duration,
         force: bool,
     ) -> Result<bool, ServiceError> {
+        // Looked for first, because looking at every process takes a while, and the end shall be told at once.
+        let keepers = keeper::find(self.driver, record.instance.as_str())?;
         let forced = self.end_instance(service, record.as_instance(), grace, force)?;
         // What keeps the log has nothing left to do.
         let log = record.log.as_ref().unwrap_or(&service.files.log);
-        keeper::stop(self.driver, log, record.instance.as_str())?;
+        keeper::stop(self.driver, log, &keepers)?;
         Ok(forced)
     }
 
@@ -171,10 +173,7 @@ impl ServiceManager<'_> {
         patience: Duration,
     ) -> Result<bool, ServiceError> {
         let begin = Instant::now();
-        if let Some(leader) = instance.leader {
-            self.driver.signal_group(leader, signal)?;
-        }
-        self.signal_outside_group(instance, living, signal)?;
+        self.signal_once(instance, living, signal)?;
         loop {
             let mut alive = Vec::new();
             for process in living.drain(..) {
@@ -200,19 +199,21 @@ impl ServiceManager<'_> {
         }
     }
 
-    /// The group got its signal as a whole; twice would count as impatience with some servers.
-    fn signal_outside_group(
+    /// Signals the leader's group as a whole, and each of `living` that is outside of it: twice would count as
+    /// impatience with some servers.
+    fn signal_once(
         &self,
         instance: Instance<'_>,
         living: &[ProcessId],
         signal: StopSignal,
     ) -> Result<(), ServiceError> {
-        let leader_lives = instance.leader.is_some_and(|leader| living.contains(leader));
-        let outside: Vec<ProcessId> = if leader_lives && signal == StopSignal::Terminate {
-            living.iter().filter(|process| Some(*process) != instance.leader).cloned().collect()
-        } else {
-            living.to_vec()
+        let group = match instance.leader {
+            Some(leader) if self.driver.signal_group(leader, signal)? => Some(leader),
+            _ => None,
         };
+        let is_outside =
+            |process: &&ProcessId| !group.is_some_and(|leader| self.driver.is_in_group(process, leader));
+        let outside: Vec<ProcessId> = living.iter().filter(is_outside).cloned().collect();
         self.signal_each(&outside, signal)
     }
 

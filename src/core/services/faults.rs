@@ -72,8 +72,12 @@ impl ProcessDriver for Staged<'_> {
         self.0.driver.signal(process, signal)
     }
 
-    fn signal_group(&self, leader: &ProcessId, signal: StopSignal) -> Result<(), ProcessError> {
+    fn signal_group(&self, leader: &ProcessId, signal: StopSignal) -> Result<bool, ProcessError> {
         self.0.driver.signal_group(leader, signal)
+    }
+
+    fn is_in_group(&self, process: &ProcessId, leader: &ProcessId) -> bool {
+        self.0.driver.is_in_group(process, leader)
     }
 
     fn usage(&self, process: &ProcessId) -> Option<Usage> {
@@ -339,6 +343,25 @@ fn what_ignores_termination_is_killed_and_what_is_elsewhere_too() {
     assert!(down.forced);
     assert_eq!(machine.driver.living(), [stranger]);
     assert_eq!(machine.record(), None);
+}
+
+/// Some servers take a second SIGTERM for impatience, and end without finishing what they do.
+#[test]
+fn nobody_is_told_twice_to_end() {
+    let machine = Machine::new();
+    machine.will_answer(|| {});
+    machine.up().unwrap();
+    let record = machine.record().unwrap();
+    let leader = record.process.unwrap();
+    let member =
+        |plan: Plan| machine.driver.member(record.instance.as_str(), Some(&leader), plan.ignores_terminate());
+    let children = [member(Plan::runs()), member(Plan::runs().own_session())];
+    machine.down().unwrap();
+    for process in children.iter().chain([&leader]) {
+        let told = machine.driver.signals();
+        let told = told.iter().filter(|signal| **signal == (process.pid, StopSignal::Terminate));
+        assert_eq!(told.count(), 1, "{process:?}");
+    }
 }
 
 #[test]

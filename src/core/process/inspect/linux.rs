@@ -98,7 +98,11 @@ impl Inspect for Linux {
         for entry in fs::read_dir("/proc").map_err(unreadable)? {
             let name = entry.map_err(unreadable)?.file_name();
             let Some(pid) = name.to_str().and_then(|name| name.parse::<i32>().ok()) else { continue };
-            processes.extend(self.process(pid)?);
+            match self.process(pid) {
+                // Mounted with hidepid=1, /proc refuses what belongs to other users.
+                Err(ProcessError::System { source, .. }) if source.kind() == ErrorKind::PermissionDenied => {}
+                found => processes.extend(found?),
+            }
         }
         Ok(processes)
     }
