@@ -1,6 +1,6 @@
 //! Readiness: what one look at an address finds, and looking again and again beside the wait.
 
-use std::sync::mpsc::{self, Receiver, RecvTimeoutError};
+use std::sync::mpsc::{self, Receiver, RecvTimeoutError, Sender};
 use std::time::{Duration, Instant};
 
 use serde_json::json;
@@ -71,12 +71,20 @@ pub fn look(runtime: &dyn Runtime, address: &Address, depth: Depth<'_>, limit: D
         Ok(reply) => from_answer((probe.read)(reply.status, &reply.body)),
         Err(error) => from_error(&error),
     };
-    match (sight, depth) {
-        (Sight::Ready(facts), Depth::Generation(model)) => match generate(runtime, address, model, limit) {
+    match depth {
+        Depth::Generation(model) => deepen(sight, runtime, address, model, limit),
+        Depth::Status => sight,
+    }
+}
+
+/// Has a server that says it is ready prove it. What it told of itself stays.
+fn deepen(sight: Sight, runtime: &dyn Runtime, address: &Address, model: &str, limit: Duration) -> Sight {
+    match sight {
+        Sight::Ready(facts) => match generate(runtime, address, model, limit) {
             Sight::Ready(_) => Sight::Ready(facts),
             other => other,
         },
-        (sight, _) => sight,
+        other => other,
     }
 }
 
@@ -128,17 +136,19 @@ fn from_error(error: &ApiError) -> Sight {
 fn pause_after(sight: &Sight) -> Duration {
     match sight {
         Sight::NoConnection(_) => Duration::from_millis(10),
-        // Most often the last look: whoever waits is making sure of whom it was that answered.
-        Sight::Ready(_) => Duration::from_millis(200),
         _ => Duration::from_millis(25),
     }
 }
 
 /// Looks again and again in a thread of its own, so that whoever waits can see to other things meanwhile.
 ///
-/// The thread ends soon after the watch is dropped or the deadline has passed.
+/// It looks only while the next sight is awaited: a look that nobody needs any more would be cut off when fusion ends,
+/// and servers log that as an error. The thread ends soon after the watch is dropped or the deadline has passed.
 pub struct Watch {
+    looks: Sender<()>,
     sights: Receiver<Sight>,
+    /// A look was asked for, and its sight has not come yet.
+    asked: bool,
 }
 
 /// How long a status request may take while somebody waits; a server that loads may need long for its first answer.
@@ -152,16 +162,17 @@ impl Watch {
         model: Option<String>,
         deadline: Instant,
     ) -> Self {
+        let (looks, asked_for) = mpsc::channel();
         let (sender, sights) = mpsc::channel();
         std::thread::spawn(move || {
-            loop {
+            while asked_for.recv().is_ok() {
                 let left = deadline.saturating_duration_since(Instant::now());
                 if left.is_zero() {
                     return;
                 }
                 let mut sight = look(runtime, &address, Depth::Status, left.min(STATUS_LIMIT));
-                if let (Sight::Ready(_), Some(model)) = (&sight, &model) {
-                    sight = look(runtime, &address, Depth::Generation(model), left);
+                if let Some(model) = &model {
+                    sight = deepen(sight, runtime, &address, model, left);
                 }
                 let pause = pause_after(&sight);
                 if sender.send(sight).is_err() {
@@ -170,19 +181,60 @@ impl Watch {
                 std::thread::sleep(pause);
             }
         });
-        Self { sights }
+        Self { looks, sights, asked: false }
     }
 
     /// The next sight, if there is one within `patience`.
-    pub fn next(&self, patience: Duration) -> Option<Sight> {
+    pub fn next(&mut self, patience: Duration) -> Option<Sight> {
+        self.asked = self.asked || self.looks.send(()).is_ok();
         match self.sights.recv_timeout(patience) {
-            Ok(sight) => Some(sight),
+            Ok(sight) => {
+                self.asked = false;
+                Some(sight)
+            }
             Err(RecvTimeoutError::Timeout) => None,
             // The deadline has passed: whoever waits will see that, too.
             Err(RecvTimeoutError::Disconnected) => {
                 std::thread::sleep(patience);
                 None
             }
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::io::{Read as _, Write as _};
+    use std::net::TcpListener;
+
+    use super::*;
+    use crate::core::runtimes::{self, TABLE};
+
+    /// Fusion ends soon after an answer is good enough, and would cut off a look that nobody needs any more.
+    #[test]
+    fn nothing_is_asked_after_an_answer_unless_another_is_awaited() {
+        let server = TcpListener::bind("127.0.0.1:0").unwrap();
+        let port = server.local_addr().unwrap().port();
+        let ever = Duration::from_secs(60);
+        let answer = || {
+            let (mut stream, _) = server.accept().unwrap();
+            let _ = stream.read(&mut [0; 4096]).unwrap();
+            stream.write_all(b"HTTP/1.1 200 OK\r\nContent-Length: 15\r\n\r\n{\"version\":\"1\"}").unwrap();
+        };
+        let runtime = runtimes::find(TABLE, "ollama").unwrap();
+        let address = Address { host: "127.0.0.1".to_owned(), port };
+        let mut watch = Watch::begin(runtime, address, None, Instant::now() + ever);
+        for _ in 0..2 {
+            assert_eq!(watch.next(Duration::ZERO), None);
+            answer();
+            assert!(matches!(watch.next(ever), Some(Sight::Ready(_))));
+            server.set_nonblocking(true).unwrap();
+            let begin = Instant::now();
+            while begin.elapsed() < Duration::from_millis(300) {
+                assert!(server.accept().is_err(), "it was asked again");
+                std::thread::sleep(Duration::from_millis(5));
+            }
+            server.set_nonblocking(false).unwrap();
         }
     }
 }

@@ -126,7 +126,7 @@ impl ServiceManager<'_> {
         let (since, deadline) = (Instant::now(), deadline(begun.patience));
         let runtime = service.runtime;
         let model = begun.record.model.clone().filter(|_| runtime.ready_needs_generation());
-        let watch = Watch::begin(runtime, begun.record.address.clone(), model, deadline);
+        let mut watch = Watch::begin(runtime, begun.record.address.clone(), model, deadline);
         let (mut reported, mut asked) = (since, None::<Instant>);
         let mut last = "it does not accept connections yet".to_owned();
         loop {
