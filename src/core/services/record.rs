@@ -46,7 +46,7 @@ pub struct Record {
     pub command: Vec<String>,
     /// [`fingerprint`] of how it was started.
     pub fingerprint: String,
-    /// Where its output goes.
+    /// Where its output goes; `None` for the usual place, when the path is not UTF-8 as JSON must be.
     pub log: Option<PathBuf>,
 }
 
@@ -144,7 +144,7 @@ impl Record {
             ready: false,
             command: words.map(|word| word.to_string_lossy().into_owned()).collect(),
             fingerprint: fingerprint(spec, address),
-            log: spec.log.clone(),
+            log: spec.log.clone().filter(|log| log.to_str().is_some()),
         }
     }
 

@@ -283,13 +283,9 @@ impl ServiceManager<'_> {
 
     /// Starts what keeps the log within bounds; without it only the bound is lost.
     fn keep_log(&self, service: &ManagedService<'_>, record: &Record) {
-        let (Some(fusion), Some(leader), Some(log)) =
-            (&self.environment.program, &record.process, &record.log)
-        else {
-            return;
-        };
+        let (Some(fusion), Some(leader)) = (&self.environment.program, &record.process) else { return };
         let keeper = KeeperSpec {
-            log: log.clone(),
+            log: service.files.log.clone(),
             limits: Limits::from(&service.config.server),
             instance: record.instance.as_str().to_owned(),
             leader: leader.clone(),
