@@ -217,9 +217,8 @@ fn file_hint(error: &FileError) -> Option<&'static str> {
         FileError::SymbolicLink { .. } => {
             Some("remove the link: fusion follows none here, for it could lead anywhere")
         }
-        FileError::NotAFile { .. } | FileError::AnotherOwner { .. } | FileError::TooLarge { .. } => {
-            Some("move it away")
-        }
+        FileError::AnotherOwner { .. } => Some("run the command as that user, or move the file away"),
+        FileError::NotAFile { .. } | FileError::TooLarge { .. } => Some("move it away"),
         FileError::Io { .. } => None,
     }
 }

@@ -66,7 +66,7 @@ pub fn run(context: &Context, runtime: &'static dyn Runtime, args: &Args) -> Res
     Ok(Exit::Done)
 }
 
-/// Runs the command for every runtime. One that fails does not keep the others up.
+/// Runs the command for every runtime. Neither one that fails nor a reader that goes away keeps the others up.
 pub fn run_all(context: &Context, args: &AllArgs) -> Result<Exit, Failure> {
     let options = DownOptions { force: args.how.force, timeout: None };
     let config = context.sound_config();
@@ -82,8 +82,8 @@ pub fn run_all(context: &Context, args: &AllArgs) -> Result<Exit, Failure> {
                 found = true;
                 if args.how.json {
                     done.push(json(*runtime, &down));
-                } else {
-                    context.ui.result(&line(*runtime, &down))?;
+                } else if let Err(failure) = context.ui.result(&line(*runtime, &down)) {
+                    exit = exit.or(context.ui.failure(&failure));
                 }
             }
             Err(error) => exit = exit.or(context.ui.failure(&error.into())),

@@ -77,7 +77,8 @@ pub fn run(context: &Context, runtime: &'static dyn Runtime, args: &Args) -> Res
     Ok(Exit::Done)
 }
 
-/// Runs the command for every runtime that has `auto_start`. One that fails does not keep the others down.
+/// Runs the command for every runtime that has `auto_start`. Neither one that fails nor a reader that goes away keeps
+/// the others down.
 pub fn run_all(context: &Context, args: &AllArgs) -> Result<Exit, Failure> {
     let config = context.config()?;
     let wanted = |runtime: &&&'static dyn Runtime| config.runtime(**runtime).server.auto_start;
@@ -91,10 +92,17 @@ pub fn run_all(context: &Context, args: &AllArgs) -> Result<Exit, Failure> {
     let (mut done, mut exit) = (Vec::new(), Exit::Done);
     for runtime in wanted {
         let up = |manager: &ServiceManager<'_>| manager.up(&manager.service(runtime), &UpOptions::default());
-        match context.starting(&config, up) {
-            Ok(up) if args.json => done.push(json(runtime, &up)),
-            Ok(up) => context.ui.result(&line(runtime, &up))?,
-            Err(failure) => exit = exit.or(context.ui.failure(&failure)),
+        let told = match context.starting(&config, up) {
+            Ok(up) if args.json => {
+                done.push(json(runtime, &up));
+                Ok(())
+            }
+            Ok(up) => context.ui.result(&line(runtime, &up)),
+            Err(failure) if failure.exit == Exit::Interrupted => return Err(failure),
+            Err(failure) => Err(failure),
+        };
+        if let Err(failure) = told {
+            exit = exit.or(context.ui.failure(&failure));
         }
     }
     if args.json {

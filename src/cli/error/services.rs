@@ -61,6 +61,7 @@ fn exit(error: &ServiceError) -> Exit {
 
 fn hint(error: &ServiceError) -> Option<String> {
     Some(match error {
+        ServiceError::Lock(LockError::File(error)) => return file_hint(error).map(str::to_owned),
         ServiceError::Lock(LockError::Held { .. }) => "wait for it to end, or end it".to_owned(),
         ServiceError::AddressTaken { runtime, .. } => {
             format!("end that program, or choose another port: fusion config set {runtime}_server.port PORT")
