@@ -2,6 +2,7 @@
 
 use std::io::{Read as _, Write as _};
 use std::net::TcpListener;
+use std::os::unix::ffi::OsStrExt as _;
 use std::os::unix::fs::PermissionsExt as _;
 
 use nix::sys::signal::Signal;
@@ -578,6 +579,63 @@ fn a_reader_that_goes_away_is_no_reason_to_stop() {
     let script = "\"$0\" ollama up | true; \"$0\" ollama down | true";
     sandbox.command("/bin/sh").arg("-c").arg(script).arg(program).run().assert_code(0);
     assert_nothing_left(&sandbox, "ollama");
+}
+
+#[test]
+fn a_reader_that_goes_away_keeps_no_other_runtime_down_or_up() {
+    let sandbox = Sandbox::new();
+    sandbox.configure("auto_start = true", "auto_start = true");
+    let program = env!("CARGO_BIN_EXE_fusion");
+    let script = |command: &str| {
+        let script = format!("\"$0\" {command} | true");
+        sandbox.command("/bin/sh").arg("-c").arg(script).arg(program).run().assert_code(0);
+    };
+    script("up");
+    assert_eq!([state(&sandbox, "ollama"), state(&sandbox, "mlx")], ["ready", "ready"]);
+    script("down");
+    assert_nothing_left(&sandbox, "ollama");
+    assert_nothing_left(&sandbox, "mlx");
+}
+
+/// The signal has its effect, and is not taken for a failure of one of several.
+#[test]
+fn an_interrupted_up_of_all_begins_no_other() {
+    let sandbox = Sandbox::new();
+    let hangs = command_line("ollama", &["never-bind", "print=started"]);
+    sandbox.configure(&format!("auto_start = true\n{hangs}"), "auto_start = true");
+    let up = sandbox.fusion(["up"]).start();
+    wait_until("the first was started", || sandbox.log("ollama").contains("started"));
+    up.signal(Signal::SIGTERM);
+    let up = up.finish().assert_code(143);
+    assert_eq!(up.status.code(), None, "the signal has its effect");
+    assert_nothing_left(&sandbox, "ollama");
+    assert!(!sandbox.file("mlx", "mlx.log").exists(), "the second was started");
+}
+
+/// What is asked after the answer is known would be cut off when fusion ends, and servers log that as an error.
+#[test]
+fn up_asks_nothing_twice() {
+    let sandbox = Sandbox::new();
+    up(&sandbox, "mlx");
+    let log = sandbox.log("mlx");
+    let asked: Vec<&str> = log.lines().skip_while(|line| !line.starts_with("GET")).collect();
+    assert_eq!(asked, ["GET /health", "POST /v1/chat/completions"], "{log}");
+    down(&sandbox, "mlx");
+}
+
+#[test]
+fn the_directory_has_a_name_that_is_not_text() {
+    if !cfg!(target_os = "linux") {
+        return;
+    }
+    let sandbox = Sandbox::new();
+    let directory = sandbox.root().join(std::ffi::OsStr::from_bytes(b"not \xff text"));
+    std::fs::rename(sandbox.config_dir(), &directory).expect("the sandbox is writable");
+    let fusion = |word| sandbox.fusion(["ollama", word]).env("FUSION_CONFIG_DIR", &directory).run();
+    fusion("up").assert_code(0);
+    assert!(fusion("log").assert_code(0).stdout().contains("listening on "));
+    fusion("down").assert(0, "ollama is down\n", "");
+    sandbox.assert_nothing_runs();
 }
 
 #[test]
