@@ -304,7 +304,7 @@ fn a_directory_that_is_no_model_is_named_with_what_it_lacks() {
     sandbox.fusion(["mlx", "pull", "./nowhere"]).run().assert(
         7,
         "",
-        "error: there is no directory [ROOT]/project/./nowhere\n\
+        "error: there is no directory [ROOT]/project/nowhere\n\
          hint: a name that begins with /, ./, ../ or ~/ is a directory\n",
     );
     fs::write(sandbox.model().join("model.safetensors"), b"\x40\0\0\0\0\0\0\0{}")
@@ -333,6 +333,7 @@ fn a_directory_works_wherever_a_name_does() {
     sandbox.fusion(["mlx", "down"]).run().assert_code(0);
     let refused = sandbox.fusion(["mlx", "rm", "-y", "./tiny"]).run().assert_code(1);
     assert!(refused.stderr().contains("is a directory of yours"), "{}", refused.stderr());
+    assert!(!refused.stderr().contains("rm -r"), "no advice to remove whatever it is: {}", refused.stderr());
     assert!(Path::new(tiny).join("config.json").exists());
 }
 

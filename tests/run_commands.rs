@@ -404,7 +404,7 @@ fn a_model_that_is_not_there_is_neither_asked_for_nor_fetched() {
     sandbox.fusion(["mlx", "run", "Hello", "-m", "./nowhere"]).run().assert(
         7,
         "",
-        "error: the model [ROOT]/project/./nowhere is not there\nhint: a path must lead to the directory of a model\n",
+        "error: the model [ROOT]/project/nowhere is not there\nhint: a path must lead to the directory of a model\n",
     );
     sandbox.fusion(["mlx", "down"]).run().assert_code(0);
     // ... and what somebody else started only if it lists it.

@@ -2,9 +2,11 @@
 
 mod support;
 
+use std::net::TcpListener;
 use std::time::{Duration, Instant};
 
 use serde_json::json;
+use support::Sandbox;
 use support::asked::{Asked, event, stream, text};
 use support::stub_server::{End, Framing, Reply};
 
@@ -25,6 +27,30 @@ fn any_byte_counts_as_life_and_silence_does_not() {
         )
     );
     assert!(begun.elapsed() > Duration::from_millis(500 + 10 * 18 * 5));
+}
+
+#[test]
+fn a_server_that_does_not_read_the_prompt_is_given_up() {
+    // The kernel accepts the connection, and a prompt as long as its buffers.
+    let listener = TcpListener::bind(("127.0.0.1", 0)).unwrap();
+    let port = listener.local_addr().unwrap().port();
+    let sandbox = Sandbox::new();
+    sandbox.write_config(&format!("[ollama_server]\nport = {port}\n"));
+    std::fs::write(sandbox.project().join("long.txt"), "word ".repeat(3 << 20)).unwrap();
+    sandbox.fusion(["ollama", "run", "Hello", "-f", "long.txt", "--timeout", "0.5"]).run().assert(
+        124,
+        "",
+        &format!(
+            "error: timed out: nothing came from 127.0.0.1:{port} for [TIME] s\nhint: --timeout SECONDS waits longer\n"
+        ),
+    );
+}
+
+#[test]
+fn a_text_cut_at_a_stop_text_was_not_cut_at_the_token_limit() {
+    let choice = json!({ "message": { "content": "one END two" }, "finish_reason": "length" });
+    let asked = Asked::with([Reply::json(200, json!({ "choices": [choice] }).to_string())]);
+    asked.run(["Hello", "--stop", "END", "--strict"]).assert(0, "one \n", "");
 }
 
 #[test]

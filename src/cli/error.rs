@@ -117,6 +117,15 @@ pub fn usage(error: &clap::Error) -> Exit {
     if error.use_stderr() { Exit::Usage } else { Exit::Done }
 }
 
+/// What to do about a model that is not there, where `fetch` is the command that fetches one by its name.
+fn missing_model_hint(model: &str, fetch: &str) -> String {
+    if model.starts_with('/') {
+        "a path must lead to the directory of a model".to_owned()
+    } else {
+        format!("fetch it: {fetch}")
+    }
+}
+
 impl From<clap::Error> for Failure {
     fn from(error: clap::Error) -> Self {
         Self::of(Exit::Usage, &error)

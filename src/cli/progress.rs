@@ -5,7 +5,7 @@ use std::collections::VecDeque;
 use std::io::{self, Write as _};
 use std::time::{Duration, Instant};
 
-use crate::cli::ui::{Ui, printable};
+use crate::cli::ui::{self, Ui, printable};
 use crate::cli::units;
 use crate::core::models::catalogue::Step;
 use crate::core::process::signals::{self, Terminal};
@@ -61,11 +61,11 @@ impl<'a> Progress<'a> {
             Step::Bytes { done, total } => {
                 let now = Instant::now();
                 let measure = Measure { done, total, rate: self.rate(now, done) };
-                let pause = if self.ui.stderr_is_terminal { DRAW } else { SELDOM };
+                let pause = if self.ui.redraws() { DRAW } else { SELDOM };
                 let is_first_measure = self.samples.len() == 1;
                 if is_first_measure || self.shown.is_none_or(|shown| now.duration_since(shown) >= pause) {
                     let line =
-                        if self.ui.stderr_is_terminal { bar(measure, width()) } else { sentence(measure) };
+                        if self.ui.redraws() { bar(measure, ui::line_width()) } else { sentence(measure) };
                     self.draw(&line);
                 }
             }
@@ -77,15 +77,12 @@ impl<'a> Progress<'a> {
             self.ui.note(&format!("downloading {}", self.name));
         }
         self.shown = Some(Instant::now());
-        if self.ui.quiet {
-            return;
-        }
-        if !self.ui.stderr_is_terminal {
+        if !self.ui.redraws() {
             return self.ui.note(line);
         }
         signals::showing(Terminal::Line);
-        // A line that has wrapped cannot be overwritten. A closed stderr is no reason to stop.
-        let line: String = printable(line).chars().take(width()).collect();
+        let line = ui::one_line(&printable(line));
+        // A closed stderr is no reason to stop.
         let _ = io::stderr().write_all(format!("\r\x1b[K{line}").as_bytes());
     }
 
@@ -103,17 +100,11 @@ impl<'a> Progress<'a> {
 
 impl Drop for Progress<'_> {
     fn drop(&mut self) {
-        if self.ui.stderr_is_terminal && !self.ui.quiet && self.shown.is_some() {
+        if self.ui.redraws() && self.shown.is_some() {
             let _ = write!(io::stderr(), "\r\x1b[K");
             signals::showing(Terminal::Clean);
         }
     }
-}
-
-/// How many characters a line may have: one fewer than the terminal, for the cursor.
-fn width() -> usize {
-    terminal_size::terminal_size_of(io::stderr())
-        .map_or(79, |(width, _)| usize::from(width.0).saturating_sub(1))
 }
 
 /// `[=====>     ]  42%  1.2 GB of 2.9 GB  23 MB/s  1m 14s left`, the bar as long as there is room.

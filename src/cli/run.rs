@@ -240,8 +240,7 @@ impl<'a> Task<'a> {
     fn conclude(&self, asking: Asking) -> Result<Exit, Failure> {
         let Asking { answer, result, sink, total } = asking;
         let ui = &self.context.ui;
-        let streamed = self.body["stream"] == true;
-        let timing = Timing::new(sink.first_piece, total, answer.usage, streamed);
+        let timing = Timing::new(sink.first_piece, total, &answer);
         if self.args.json && (result.is_ok() || sink.first_piece.is_some()) {
             ui.result(&report::json(self.runtime.name(), &self.model.name, &sink, &answer, timing))?;
         }

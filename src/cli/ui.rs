@@ -58,6 +58,12 @@ impl Ui {
         }
     }
 
+    /// Whether stderr can show a line that changes. A terminal without colour may not understand how one is erased
+    /// either.
+    pub fn redraws(&self) -> bool {
+        self.stderr_is_terminal && self.stderr_color && !self.quiet
+    }
+
     /// Writes a result to stdout. Fails quietly when nobody reads it any more.
     pub fn result(&self, text: &str) -> Result<(), Failure> {
         let mut stdout = io::stdout().lock();
@@ -134,6 +140,17 @@ impl Ui {
         };
         let _ = io::stderr().write_all(line.as_bytes());
     }
+}
+
+/// How many characters a line on stderr may have: one fewer than the terminal, for the cursor.
+pub fn line_width() -> usize {
+    terminal_size::terminal_size_of(io::stderr())
+        .map_or(79, |(width, _)| usize::from(width.0).saturating_sub(1))
+}
+
+/// Cut so that it does not wrap: a line that has wrapped cannot be overwritten.
+pub fn one_line(text: &str) -> String {
+    text.chars().take(line_width()).collect()
 }
 
 /// What `--color` says, found before parsing so that the parser's own messages honour it too.

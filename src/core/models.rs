@@ -55,7 +55,7 @@ impl ModelPlaces {
     pub fn directory(&self, name: &str) -> Option<PathBuf> {
         let path = expand_home(Path::new(name), self.home.as_deref());
         let path = self.current_dir.as_deref().unwrap_or(Path::new("/")).join(path);
-        let path = path.canonicalize().unwrap_or(path);
+        let path = path.canonicalize().unwrap_or_else(|_| path.components().collect());
         (is_path(name) || path.join("config.json").is_file()).then_some(path)
     }
 }
@@ -131,6 +131,7 @@ mod tests {
         assert_eq!(places.directory("org/../org/model"), Some(root.join("org/model")));
         assert_eq!(places.directory("~/nowhere"), Some(root.join("nowhere")));
         assert_eq!(places.directory("/nowhere"), Some(PathBuf::from("/nowhere")));
+        assert_eq!(places.directory("./nowhere"), Some(root.join("nowhere")));
         Ok(())
     }
 }

@@ -10,7 +10,7 @@ use std::thread::JoinHandle;
 
 use nix::fcntl::{FcntlArg, FdFlag, fcntl};
 use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
-use nix::pty::openpty;
+use nix::pty::{Winsize, openpty};
 
 use super::{Running, Sandbox, wait_until};
 
@@ -25,7 +25,16 @@ pub struct Terminal {
 
 impl Terminal {
     pub fn open() -> Self {
-        let pair = openpty(None, None).expect("a pseudo-terminal");
+        Self::of_size(None)
+    }
+
+    /// A window of so many columns.
+    pub fn of_columns(columns: u16) -> Self {
+        Self::of_size(Some(Winsize { ws_row: 24, ws_col: columns, ws_xpixel: 0, ws_ypixel: 0 }))
+    }
+
+    fn of_size(size: Option<Winsize>) -> Self {
+        let pair = openpty(size.as_ref(), None).expect("a pseudo-terminal");
         for end in [&pair.master, &pair.slave] {
             // Whoever inherited an end would keep it open.
             fcntl(end, FcntlArg::F_SETFD(FdFlag::FD_CLOEXEC)).expect("own descriptor");

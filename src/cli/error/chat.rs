@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use super::{Exit, Failure};
+use super::{Exit, Failure, missing_model_hint};
 use crate::core::api::ApiError;
 use crate::core::api::chat::ChatError;
 use crate::core::api::error::{Kind, ServerError};
@@ -67,10 +67,7 @@ impl Failure {
         };
         let exit = if error.kind == Kind::ModelMissing { Exit::ModelMissing } else { Exit::RequestFailed };
         let hint = match error.kind {
-            Kind::ModelMissing if asked.model.starts_with('/') => {
-                "is that the directory of a model?".to_owned()
-            }
-            Kind::ModelMissing => format!("fetch it: {}", asked.runtime.fetch_command(asked.model)),
+            Kind::ModelMissing => missing_model_hint(asked.model, &asked.runtime.fetch_command(asked.model)),
             Kind::Auth | Kind::Forbidden => {
                 "it wants to know who asks, which fusion cannot tell it".to_owned()
             }

@@ -21,9 +21,8 @@ impl Failure {
             E::Incomplete { is_directory: true, .. } => {
                 failure.hint("copy or convert the model again; fusion does not repair a directory of yours")
             }
-            E::OwnDirectory { path } => {
-                failure.hint(format!("remove it yourself: rm -r {}", quoted(&path.display().to_string())))
-            }
+            // No command: whatever it is a directory of, it would be gone.
+            E::OwnDirectory { .. } => failure.hint("look at what is in it, and remove it yourself"),
             E::InvalidName { .. } => failure.hint(format!("`fusion models` shows names that {name} understands")),
             E::NoDirectory { .. } => failure.hint("a name that begins with /, ./, ../ or ~/ is a directory"),
             E::Unknown { .. } => failure.hint(

@@ -1,6 +1,6 @@
 //! The words, hints and exit codes of what can go wrong with services.
 
-use crate::cli::error::{Exit, Failure, file_hint};
+use crate::cli::error::{Exit, Failure, file_hint, missing_model_hint};
 use crate::cli::reporter::who;
 use crate::core::process::ProcessError;
 use crate::core::services::lock::LockError;
@@ -74,10 +74,7 @@ fn hint(error: &ServiceError) -> Option<String> {
                 "choose an address of this machine: fusion config set {runtime}_server.host 127.0.0.1"
             ),
         },
-        ServiceError::ModelMissing { model, .. } if model.starts_with('/') => {
-            "a path must lead to the directory of a model".to_owned()
-        }
-        ServiceError::ModelMissing { fetch, .. } => format!("fetch it: {fetch}"),
+        ServiceError::ModelMissing { model, fetch, .. } => missing_model_hint(model, fetch),
         ServiceError::Failed(failed) => format!("its whole log: fusion {} log", failed.runtime),
         ServiceError::Unhealthy { runtime, .. } => {
             format!("its log: fusion {runtime} log; to start it anew: fusion {runtime} restart")

@@ -31,24 +31,26 @@ pub(super) struct Report<'a> {
 /// How long the answer took.
 #[derive(Debug, Clone, Copy, Serialize)]
 pub(super) struct Timing {
+    /// Of an answer that came as a whole, nobody knows.
     first_token_ms: Option<f64>,
     total_ms: f64,
-    /// Of the answer, from its first piece to its end; of an answer that came as a whole, from the request on.
+    /// From the first token to the end, the first not counted, because what it took was mostly reading the prompt; of
+    /// an answer that came as a whole, from the request on.
     tokens_per_second: Option<f64>,
 }
 
 impl Timing {
-    pub(super) fn new(
-        first: Option<Duration>,
-        total: Duration,
-        usage: Option<Usage>,
-        streamed: bool,
-    ) -> Self {
-        let spent = if streamed { total.saturating_sub(first.unwrap_or_default()) } else { total };
-        let tokens = usage.map(|usage| usage.completion_tokens).filter(|tokens| *tokens > 0);
+    /// Of an answer whose first piece came after `first`, and the last after `total`.
+    pub(super) fn new(first: Option<Duration>, total: Duration, answer: &Answer) -> Self {
+        let first = first.filter(|_| answer.streamed);
+        let tokens = answer.usage.map(|usage| usage.completion_tokens).unwrap_or_default();
+        let (tokens, spent) = match first {
+            Some(first) => (tokens.saturating_sub(1), total.saturating_sub(first)),
+            None => (tokens, total),
+        };
         #[allow(clippy::cast_precision_loss)] // No answer has 2^52 tokens.
         let speed =
-            tokens.map(|tokens| tokens as f64 / spent.as_secs_f64()).filter(|speed| speed.is_finite());
+            (tokens > 0).then(|| tokens as f64 / spent.as_secs_f64()).filter(|speed| speed.is_finite());
         Self {
             first_token_ms: first.map(milliseconds),
             total_ms: milliseconds(total),

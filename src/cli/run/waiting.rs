@@ -5,7 +5,7 @@ use std::io::{self, Write};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
-use crate::cli::ui::Ui;
+use crate::cli::ui::{self, Ui};
 use crate::core::process::signals::{self, Terminal};
 
 /// How often the spinner moves.
@@ -41,8 +41,7 @@ impl Waiting {
             ui: ui.clone(),
             what: format!("waiting for {runtime}"),
             begun: Instant::now(),
-            // A terminal without colour may not understand how a line is erased either.
-            spins: ui.stderr_is_terminal && ui.stderr_color && !ui.quiet,
+            spins: ui.redraws(),
             drawn: None,
             frame: 0,
             over: false,
@@ -87,7 +86,8 @@ impl Display {
         if self.spins {
             self.frame = (self.frame + 1) % FRAMES.len();
             let frame = FRAMES[self.frame];
-            let line = format!("\r\x1b[K\x1b[2m{frame} {} {:.1} s\x1b[0m", self.what, waited.as_secs_f64());
+            let line = ui::one_line(&format!("{frame} {} {:.1} s", self.what, waited.as_secs_f64()));
+            let line = format!("\r\x1b[K\x1b[2m{line}\x1b[0m");
             // Nobody can be told that stderr is gone.
             let _ = io::stderr().write_all(line.as_bytes());
             signals::showing(Terminal::Line);

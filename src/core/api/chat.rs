@@ -58,6 +58,8 @@ pub struct Answer {
     pub usage: Option<Usage>,
     /// Tools that the model wants called.
     pub tool_calls: Vec<ToolCall>,
+    /// Whether it came in pieces, as it was made.
+    pub streamed: bool,
 }
 
 /// A tool that the model wants called.
@@ -255,6 +257,7 @@ impl<'r> Reading<'r> {
         if self.shape == Shape::Unknown {
             self.shape = shape_of(&self.whole);
             if self.shape == Shape::Events {
+                self.answer.streamed = true;
                 let beginning = mem::take(&mut self.whole);
                 return self.push_events(&beginning);
             }
@@ -335,7 +338,8 @@ impl<'r> Reading<'r> {
             if let Some(delta) = choice.delta.or(choice.message) {
                 self.delta(delta).map_err(ChatError::Receiver)?;
             }
-            if !choice.finish_reason.is_empty() {
+            // Where the text was cut at a stop text, it is not the server that ended it.
+            if !choice.finish_reason.is_empty() && !self.stopped {
                 let reason = choice.finish_reason.0.into_owned();
                 let failed = reason == "error";
                 self.answer.finish_reason = Some(reason);

@@ -69,8 +69,12 @@ impl<In: Transport> Transport for Patient<In> {
         self.inner.buffers()
     }
 
-    fn transmit_output(&mut self, amount: usize, timeout: NextTimeout) -> Result<(), Error> {
-        self.inner.transmit_output(amount, timeout)
+    /// A server that stops reading a long prompt is as silent as one that stops answering.
+    fn transmit_output(&mut self, amount: usize, _: NextTimeout) -> Result<(), Error> {
+        // A limit of nothing at all is none that the system knows.
+        let after = self.silence.limit().max(Duration::from_millis(1)).into();
+        self.inner
+            .transmit_output(amount, NextTimeout { after, reason: Timeout::PerRead, ..Default::default() })
     }
 
     fn await_input(&mut self, _: NextTimeout) -> Result<bool, Error> {
