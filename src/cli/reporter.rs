@@ -4,7 +4,7 @@ use std::io::{self, Write as _};
 use std::sync::Mutex;
 use std::time::Duration;
 
-use crate::cli::ui::{Ui, printable};
+use crate::cli::ui::{self, Ui, printable};
 use crate::core::events::{Event, EventSink};
 use crate::core::process::Listener;
 use crate::core::process::signals::{self, Terminal};
@@ -22,9 +22,6 @@ struct Shown {
     told: Duration,
 }
 
-/// A line that is longer than the terminal is wide could not be overwritten; few are narrower than this.
-const WIDTH: usize = 79;
-
 /// How often a wait is told where lines stay.
 const SELDOM: Duration = Duration::from_secs(30);
 
@@ -36,13 +33,13 @@ impl<'a> Reporter<'a> {
 
     /// Overwritten by whatever is said next. Nothing where lines stay.
     fn passing(&self, text: &str) {
-        if self.ui.quiet || !self.ui.stderr_is_terminal {
+        if !self.ui.redraws() {
             return self.ui.detail(text);
         }
         let mut shown = self.shown();
         signals::showing(Terminal::Line);
         shown.line = true;
-        let line: String = printable(&text.replace('\n', " ")).chars().take(WIDTH).collect();
+        let line = ui::one_line(&printable(&text.replace('\n', " ")));
         let _ = write!(io::stderr(), "\r\x1b[K{line}");
     }
 
@@ -67,7 +64,7 @@ impl<'a> Reporter<'a> {
 
     fn waiting(&self, runtime: &str, elapsed: Duration, last: &str) {
         let text = format!("{runtime} is starting, {} s: {last}", elapsed.as_secs());
-        if self.ui.stderr_is_terminal {
+        if self.ui.redraws() {
             return self.passing(&text);
         }
         let mut shown = self.shown();

@@ -24,6 +24,16 @@ fn control_c_during_up() {
     assert!(shown.ends_with("\r\u{1b}[K") || shown.ends_with("\u{1b}[0m"), "{shown:?}");
 }
 
+#[test]
+fn a_terminal_that_cannot_overwrite() {
+    let sandbox = with_faults("ollama", &["bind-after=300"]);
+    let terminal = Terminal::open();
+    terminal.script(&sandbox, "-c", "TERM=dumb exec \"$0\" ollama up").finish().assert_code(0);
+    let shown = terminal.finish();
+    assert!(shown.starts_with("ollama is up at ") && !shown.contains('\u{1b}'), "{shown:?}");
+    down(&sandbox, "ollama");
+}
+
 /// The server has a session of its own, so what is typed afterwards does not reach it.
 #[test]
 fn control_c_after_up() {
