@@ -84,3 +84,12 @@ fn help_reads_no_configuration() {
     sandbox.write_config("this is not a configuration");
     help(&sandbox, &["ollama", "run"], "--help");
 }
+
+#[test]
+#[cfg(target_os = "linux")]
+fn help_that_cannot_be_written_is_no_success() {
+    let sandbox = Sandbox::new();
+    let full = std::fs::File::options().write(true).open("/dev/full").expect("the device");
+    let mut command = sandbox.fusion(["ps", "--help"]).into_command();
+    assert_eq!(command.stdout(full).status().expect("fusion runs").code(), Some(1));
+}

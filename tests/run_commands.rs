@@ -406,6 +406,13 @@ fn a_model_that_is_not_there_is_neither_asked_for_nor_fetched() {
         "",
         "error: the model [ROOT]/project/nowhere is not there\nhint: a path must lead to the directory of a model\n",
     );
+    // (nor is a damaged one tried in place of the one that is loaded)
+    std::fs::create_dir(sandbox.project().join("damaged")).unwrap();
+    std::fs::write(sandbox.project().join("damaged/config.json"), "{}").unwrap();
+    let finished = sandbox.fusion(["mlx", "run", "Hello", "-m", "./damaged"]).run().assert_code(7);
+    assert_eq!(finished.stdout(), "");
+    let told = finished.stderr();
+    assert!(told.contains("/damaged is incomplete: there is no tokenizer"), "{told}");
     sandbox.fusion(["mlx", "down"]).run().assert_code(0);
     // ... and what somebody else started only if it lists it.
     let list = |id: &str| Reply::json(200, json!({ "object": "list", "data": [{ "id": id }] }).to_string());

@@ -54,6 +54,27 @@ fn a_text_cut_at_a_stop_text_was_not_cut_at_the_token_limit() {
 }
 
 #[test]
+fn a_404_in_the_servers_own_words_is_no_wrong_address() {
+    let asked = Asked::with([Reply::json(404, r#"{"error": "No safetensors found in /tmp/x"}"#)]);
+    asked.run(["Hello"]).assert(
+        8,
+        "",
+        "error: Ollama: No safetensors found in /tmp/x (HTTP 404)\nhint: its log may say why: fusion ollama log\n",
+    );
+}
+
+#[test]
+fn a_long_wait_that_is_explained_is_not_guessed_about() {
+    let reply = Reply::stream([": keepalive 5/10\n\n"]).end(End::Hang);
+    let finished = Asked::with([reply]).run(["Hello", "--stream", "--timeout", "5.2"]).assert_code(124);
+    assert!(
+        finished.stderr().starts_with("still reading the prompt, 5 of 10 tokens\n"),
+        "{}",
+        finished.stderr()
+    );
+}
+
+#[test]
 fn a_long_wait_for_the_first_byte_is_told() {
     let asked = Asked::with([stream(&[]).framing(Framing::None).end(End::Hang)]);
     let port = asked.server.port();

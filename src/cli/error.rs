@@ -112,9 +112,12 @@ impl Failure {
 
 /// Prints what clap says of a wrong command line, or the help that was asked for.
 pub fn usage(error: &clap::Error) -> Exit {
-    // A reader that has closed its end wants no more help; nobody can be told of any other failure.
-    let _ = error.print();
-    if error.use_stderr() { Exit::Usage } else { Exit::Done }
+    match error.print() {
+        _ if error.use_stderr() => Exit::Usage,
+        // A reader that has closed its end wants no more help.
+        Err(failure) if failure.kind() != std::io::ErrorKind::BrokenPipe => Exit::Failed,
+        _ => Exit::Done,
+    }
 }
 
 /// What to do about a model that is not there, where `fetch` is the command that fetches one by its name.

@@ -8,6 +8,7 @@
 //! was not looked at.
 
 use std::cell::Cell;
+use std::collections::BTreeSet;
 use std::path::Path;
 
 use serde_json::{Map, Value};
@@ -19,6 +20,8 @@ const DEPTH_LIMIT: usize = 64;
 
 /// How many steps a check may take: a schema that refers to itself in several places can ask for endlessly many.
 const STEP_LIMIT: u32 = 1_000_000;
+
+const TOO_DEEP: &str = "is nested too deeply";
 
 const ANNOTATIONS: [&str; 16] = [
     "$schema",
@@ -58,7 +61,7 @@ impl Schema {
     }
 
     fn new(value: Value) -> Result<Self, String> {
-        understand(&value, &value, "#", 0)?;
+        understand(&value, &value, "#", 0, &mut BTreeSet::new())?;
         Ok(Self(value))
     }
 
@@ -71,7 +74,9 @@ impl Schema {
     pub(super) fn check(&self, answer: &str) -> Result<(), String> {
         let value = serde_json::from_str(answer).map_err(|error| format!("it is not JSON: {error}"))?;
         let check = Check { root: &self.0, steps: Cell::new(0) };
-        check.value(&self.0, &value, &Place::Root, 0)
+        let result = check.value(&self.0, &value, &Place::Root, 0);
+        // Whatever `not` and `oneOf` made of a check that was given up.
+        if check.steps.get() > STEP_LIMIT { Err(violation(&Place::Root, TOO_DEEP)) } else { result }
     }
 }
 
@@ -94,8 +99,15 @@ impl std::fmt::Display for Place<'_> {
     }
 }
 
-/// Whether every keyword beneath `schema` is known and well formed.
-fn understand(root: &Value, schema: &Value, place: &str, depth: usize) -> Result<(), String> {
+/// Whether every keyword beneath `schema` is known and well formed, and those of what it refers to, which may lie where
+/// no schema is expected; `followed` are the references that were looked at.
+fn understand<'a>(
+    root: &'a Value,
+    schema: &'a Value,
+    place: &str,
+    depth: usize,
+    followed: &mut BTreeSet<&'a str>,
+) -> Result<(), String> {
     let keywords = match schema {
         Value::Bool(_) => return Ok(()),
         Value::Object(keywords) => keywords,
@@ -131,22 +143,26 @@ fn understand(root: &Value, schema: &Value, place: &str, depth: usize) -> Result
             | "minProperties" | "maxProperties" | "minimum" | "maximum" | "exclusiveMinimum"
             | "exclusiveMaximum" | "multipleOf" | "uniqueItems" => {}
             "$ref" => {
-                referred(root, value)
+                let target = referred(root, value)
                     .ok_or_else(|| format!("{here} must point into the schema, like #/$defs/x"))?;
+                let reference = value.as_str().unwrap_or_default();
+                if !is_definition(reference) && followed.insert(reference) {
+                    understand(root, target, reference, depth + 1, followed)?;
+                }
             }
-            "additionalProperties" | "items" | "not" => understand(root, value, &here, depth + 1)?,
+            "additionalProperties" | "items" | "not" => understand(root, value, &here, depth + 1, followed)?,
             "prefixItems" | "allOf" | "anyOf" | "oneOf" => {
                 let Some(parts) = value.as_array().filter(|parts| !parts.is_empty()) else {
                     return wrong("an array of schemas");
                 };
                 for (index, part) in parts.iter().enumerate() {
-                    understand(root, part, &format!("{here}/{index}"), depth + 1)?;
+                    understand(root, part, &format!("{here}/{index}"), depth + 1, followed)?;
                 }
             }
             "properties" | "$defs" | "definitions" => {
                 let Some(parts) = value.as_object() else { return wrong("an object of schemas") };
                 for (name, part) in parts {
-                    understand(root, part, &format!("{here}/{name}"), depth + 1)?;
+                    understand(root, part, &format!("{here}/{name}"), depth + 1, followed)?;
                 }
             }
             annotation if ANNOTATIONS.contains(&annotation) => {}
@@ -154,6 +170,12 @@ fn understand(root: &Value, schema: &Value, place: &str, depth: usize) -> Result
         }
     }
     Ok(())
+}
+
+/// Whether it is looked at without being referred to: a chain of definitions is not nested.
+fn is_definition(reference: &str) -> bool {
+    let name = reference.strip_prefix("#/$defs/").or_else(|| reference.strip_prefix("#/definitions/"));
+    name.is_some_and(|name| !name.contains('/'))
 }
 
 fn types(value: &Value) -> impl Iterator<Item = &str> {
@@ -183,9 +205,10 @@ impl Check<'_> {
             Value::Bool(false) => return Err(violation(place, "is not allowed")),
             _ => return Ok(()),
         };
-        self.steps.set(self.steps.get() + 1);
-        if depth > DEPTH_LIMIT || self.steps.get() > STEP_LIMIT {
-            return Err(violation(place, "is nested too deeply"));
+        let is_too_deep = depth > DEPTH_LIMIT || self.steps.get() >= STEP_LIMIT;
+        self.steps.set(if is_too_deep { STEP_LIMIT + 1 } else { self.steps.get() + 1 });
+        if is_too_deep {
+            return Err(violation(place, TOO_DEEP));
         }
         for (keyword, rule) in keywords {
             check_any(keyword, rule, value, place)?;

@@ -7,6 +7,7 @@ use serde_json::Value;
 
 use crate::cli::Context;
 use crate::cli::error::Failure;
+use crate::cli::models::Models;
 use crate::core::api::Client;
 use crate::core::config::{Address, Config};
 use crate::core::models::Model;
@@ -56,12 +57,25 @@ impl<'a> Server<'a> {
             }));
         }
         if let Some(loaded) = loaded {
+            self.expect_whole(model)?;
             let (runtime, model) = (self.runtime.name(), &model.name);
             self.context
                 .ui
                 .note(&format!("{runtime} was started with {loaded}, and loads {model} instead now"));
         }
         Ok(())
+    }
+
+    /// A server that is told to load a damaged model lets go of the one it has, and then says that it cannot.
+    fn expect_whole(&self, model: &Model) -> Result<(), Failure> {
+        if self.runtime.catalogue().is_none() || model.present != Some(true) {
+            return Ok(());
+        }
+        let models = Models::of(self.context, self.config, self.runtime)?;
+        let named = models.named(&model.name);
+        models
+            .work_at(&self.address, |catalogue, site| catalogue.check(site, &named.name))
+            .map_err(|error| models.failure(&named, &error))
     }
 
     /// Whether a server of somebody else lists its models, and not this one.

@@ -37,11 +37,13 @@ struct Display {
 impl Waiting {
     /// Waiting for `runtime`'s answer, from now on.
     pub(super) fn new(ui: &Ui, runtime: &str) -> Self {
+        let spins = ui.redraws();
+        let why = if spins { "" } else { "; it may be loading the model or reading the prompt" };
         Self(Arc::new(Mutex::new(Display {
             ui: ui.clone(),
-            what: format!("waiting for {runtime}"),
+            what: format!("waiting for {runtime}{why}"),
             begun: Instant::now(),
-            spins: ui.redraws(),
+            spins,
             drawn: None,
             frame: 0,
             over: false,
@@ -94,7 +96,7 @@ impl Display {
             self.drawn = Some(Instant::now());
         } else if waited >= LONG {
             self.over = true;
-            self.ui.note(&format!("still {}; it may be loading the model or reading the prompt", self.what));
+            self.ui.note(&format!("still {}", self.what));
         }
     }
 

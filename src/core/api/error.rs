@@ -215,7 +215,8 @@ fn classify(status: u16, words: &str) -> Kind {
     match status {
         401 => Kind::Auth,
         403 => Kind::Forbidden,
-        404 if says(&["thread died"]) => Kind::ServerCrash,
+        // Who answers 404 in words of its own knows the path.
+        404 if !(words.trim().is_empty() || says(&["not found", "404"])) => Kind::ServerCrash,
         404 | 405 | 501 => Kind::WrongUrl,
         499 => Kind::Canceled,
         503 if words.contains("loading") => Kind::Loading,
