@@ -85,8 +85,10 @@ fn systemd_is_told_to_start_the_unit_now_and_at_login() {
          removed [ROOT]/home/.config/systemd/user/fusion-mlx.service\n\
          ran systemctl --user daemon-reload\n",
     );
+    let calls = desk.calls();
+    desk.fusion("-q mlx enable").run().assert(0, ENABLED, "");
     assert_eq!(
-        desk.calls(),
+        calls,
         "--user daemon-reload\n--user enable --now --no-block fusion-mlx.service\n\
          --user disable fusion-mlx.service\n--user daemon-reload\n"
     );

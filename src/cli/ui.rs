@@ -107,8 +107,14 @@ impl Ui {
         self.line("warning: ", AnsiColor::Yellow.on_default().bold(), text);
     }
 
-    /// Says what to do next on stderr.
+    /// Says what to do next on stderr, unless `--quiet`.
     pub fn hint(&self, text: &str) {
+        if !self.quiet {
+            self.hint_line(text);
+        }
+    }
+
+    fn hint_line(&self, text: &str) {
         self.line("hint: ", AnsiColor::Cyan.on_default().bold(), text);
     }
 
@@ -124,7 +130,7 @@ impl Ui {
             self.line("  caused by: ", Style::new().dimmed(), cause);
         }
         if let Some(hint) = &failure.hint {
-            self.hint(hint);
+            self.hint_line(hint);
         }
         failure.exit
     }
