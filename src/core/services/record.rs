@@ -200,15 +200,16 @@ impl Record {
     }
 }
 
-/// A number that changes when the program, an argument, the environment, the directory or the address changes, and
-/// is the same for every build of fusion: 64 bits of FNV-1a, as 16 hexadecimal digits.
+/// A number that changes when the program, an argument, the environment or the address changes, and is the same for
+/// every build of fusion: 64 bits of FNV-1a, as 16 hexadecimal digits. The directory is the record's own, and may be
+/// known by several names.
 ///
 /// The configuration itself is not kept: it may hold secrets.
 pub fn fingerprint(spec: &ProcessSpec, address: &Address) -> String {
     let address = address.to_string();
     // So that an argument is never taken for a variable.
     let arguments = spec.args.len().to_string();
-    let mut parts: Vec<&OsStr> = vec![spec.program.as_os_str(), spec.directory.as_os_str(), address.as_ref()];
+    let mut parts: Vec<&OsStr> = vec![spec.program.as_os_str(), address.as_ref()];
     parts.push(arguments.as_ref());
     parts.extend(spec.args.iter().map(OsString::as_os_str));
     parts.extend(spec.env.iter().flat_map(|(name, value)| [name.as_os_str(), value.as_os_str()]));

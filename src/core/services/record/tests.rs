@@ -295,7 +295,7 @@ fn the_fingerprint_tells_configurations_apart() {
     let same = fingerprint(&spec(), &address());
     assert_eq!(same, fingerprint(&spec(), &address()));
     // Pinned: another value would call every running server changed.
-    assert_eq!(same, "455e785c410599d5");
+    assert_eq!(same, "f87f7136432140b2");
     let changes: [fn(&mut ProcessSpec, &mut Address); 8] = [
         |spec, _| spec.program = "/usr/bin/server2".into(),
         |spec, _| spec.args.push(String::new().into()),
@@ -314,8 +314,10 @@ fn the_fingerprint_tells_configurations_apart() {
         change(&mut spec, &mut address);
         assert_ne!(fingerprint(&spec, &address), same, "change {number}");
     }
-    let elsewhere = ProcessSpec { log: None, instance: "other".to_owned(), ..spec() };
-    assert_eq!(fingerprint(&elsewhere, &address()), same, "what differs at every start does not count");
+    let again = ProcessSpec { log: None, instance: "other".to_owned(), ..spec() };
+    assert_eq!(fingerprint(&again, &address()), same, "what differs at every start does not count");
+    let linked = ProcessSpec { directory: "/another/name".into(), ..spec() };
+    assert_eq!(fingerprint(&linked, &address()), same, "nor the name by which the directory is known");
 }
 
 #[test]
