@@ -158,7 +158,8 @@ fn up_and_down_as_json() {
     };
     down(pid, &["mlx", "down", "--json"], false);
     down(None, &["mlx", "down", "--json"], false);
-    up(true);
+    let restarted = sandbox.fusion(["mlx", "restart", "--json"]).run().assert_code(0).json();
+    assert_eq!((&restarted["pid"], &restarted["started"]), (&json!(sandbox.pid("mlx")), &json!(true)));
     down(sandbox.pid("mlx"), &["mlx", "down", "--json", "--force"], true);
     sandbox.fusion(["mlx", "up", "--json", "--timeout", "never"]).run().assert_code(2);
     let failed = sandbox.fusion(["mlx", "up", "--json", "--timeout", "0"]).run().assert_code(6);

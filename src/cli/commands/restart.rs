@@ -16,6 +16,9 @@ pub struct Args {
     /// How long it may take to be ready [default: `startup_timeout` of the configuration]
     #[arg(long, value_name = "SECS", value_parser = seconds)]
     timeout: Option<Duration>,
+    /// Print what was done as JSON, as `up` does
+    #[arg(long)]
+    json: bool,
 }
 
 /// Runs the command.
@@ -23,6 +26,6 @@ pub fn run(context: &Context, runtime: &'static dyn Runtime, args: &Args) -> Res
     let options = UpOptions { timeout: args.timeout, ..UpOptions::default() };
     let config = context.config()?;
     let up = context.starting(&config, |manager| manager.restart(&manager.service(runtime), &options))?;
-    context.ui.result(&up::line(runtime, &up))?;
+    up::tell(context, runtime, &up, args.json)?;
     Ok(Exit::Done)
 }

@@ -69,12 +69,13 @@ pub fn run(context: &Context, runtime: &'static dyn Runtime, args: &Args) -> Res
         let models = Models::of(context, &config, runtime)?;
         up.endpoint = models.have_loaded(&models.named(model), up.endpoint)?;
     }
-    if args.json {
-        context.ui.json(&json(runtime, &up))?;
-    } else {
-        context.ui.result(&line(runtime, &up))?;
-    }
+    tell(context, runtime, &up, args.json)?;
     Ok(Exit::Done)
+}
+
+/// Prints what was done.
+pub(super) fn tell(context: &Context, runtime: &dyn Runtime, up: &Up, as_json: bool) -> Result<(), Failure> {
+    if as_json { context.ui.json(&json(runtime, up)) } else { context.ui.result(&line(runtime, up)) }
 }
 
 /// Runs the command for every runtime that has `auto_start`. Neither one that fails nor a reader that goes away keeps
@@ -97,7 +98,7 @@ pub fn run_all(context: &Context, args: &AllArgs) -> Result<Exit, Failure> {
                 done.push(json(runtime, &up));
                 Ok(())
             }
-            Ok(up) => context.ui.result(&line(runtime, &up)),
+            Ok(up) => tell(context, runtime, &up, false),
             Err(failure) if failure.exit == Exit::Interrupted => return Err(failure),
             Err(failure) => Err(failure),
         };
@@ -112,7 +113,7 @@ pub fn run_all(context: &Context, args: &AllArgs) -> Result<Exit, Failure> {
 }
 
 /// The one line on stdout.
-pub(super) fn line(runtime: &dyn Runtime, up: &Up) -> String {
+fn line(runtime: &dyn Runtime, up: &Up) -> String {
     let Endpoint { address, pid, started_by, .. } = &up.endpoint;
     let pid = pid.map(|pid| format!("pid {pid}"));
     let stranger = (*started_by == StartedBy::Other).then(|| "not started by fusion".to_owned());
