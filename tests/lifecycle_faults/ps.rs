@@ -5,7 +5,7 @@ use std::time::{Duration, Instant};
 use nix::sys::signal::Signal;
 use serde_json::json;
 
-use crate::support::{Sandbox, processes, wait_until};
+use crate::support::{Sandbox, fake_runtime, processes, wait_until};
 use crate::{down, state, up, with_faults};
 
 #[test]
@@ -146,6 +146,24 @@ fn health_of_what_does_not_run_or_does_not_generate() {
     let health = sandbox.fusion(["ollama", "health"]).run().assert_code(8);
     assert!(health.stderr().contains("was told to fail"), "{}", health.stderr());
     down(&sandbox, "ollama");
+}
+
+/// Fusion does not have what it prints.
+#[test]
+fn health_of_somebody_elses_that_does_not_generate() {
+    let sandbox = Sandbox::new();
+    let stranger = sandbox
+        .command(fake_runtime())
+        .arg("ollama")
+        .arg("chat-status=500")
+        .arg("--port")
+        .arg(sandbox.port("ollama").to_string())
+        .start();
+    wait_until("it answers", || state(&sandbox, "ollama") == "external");
+    let said = "error: ollama did not generate with llama3.2:3b: the fake runtime was told to fail\n";
+    sandbox.fusion(["ollama", "health"]).run().assert(8, "", said);
+    processes::kill(stranger.pid());
+    stranger.finish();
 }
 
 #[test]

@@ -5,7 +5,7 @@ use crate::cli::reporter::who;
 use crate::core::process::ProcessError;
 use crate::core::services::lock::LockError;
 use crate::core::services::record::RecordError;
-use crate::core::services::{Failed, ServiceError, State};
+use crate::core::services::{Failed, ServiceError, StartedBy, State};
 
 impl From<ServiceError> for Failure {
     fn from(error: ServiceError) -> Self {
@@ -79,7 +79,9 @@ fn hint(error: &ServiceError) -> Option<String> {
         ServiceError::Unhealthy { runtime, .. } => {
             format!("its log: fusion {runtime} log; to start it anew: fusion {runtime} restart")
         }
-        ServiceError::CannotGenerate { runtime, .. } => format!("its log: fusion {runtime} log"),
+        ServiceError::CannotGenerate { runtime, started_by: StartedBy::Fusion, .. } => {
+            format!("its log: fusion {runtime} log")
+        }
         ServiceError::NotOurs { .. } => "end it the way it was started".to_owned(),
         ServiceError::NotRunning { runtime, state: State::Starting } => {
             format!("wait until it is ready: fusion {runtime} up")

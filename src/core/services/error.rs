@@ -3,9 +3,9 @@
 use std::path::PathBuf;
 use std::time::Duration;
 
-use super::State;
 use super::lock::LockError;
 use super::record::RecordError;
+use super::{StartedBy, State};
 use crate::core::config::Address;
 use crate::core::files::FileError;
 use crate::core::models::catalogue::ModelError;
@@ -98,6 +98,8 @@ pub enum ServiceError {
         model: String,
         /// What it said, in words.
         why: String,
+        /// Who has what it prints.
+        started_by: StartedBy,
     },
     /// Another command stopped it meanwhile.
     #[error("{runtime} was stopped by another command while it started")]

@@ -35,7 +35,12 @@ impl ServiceManager<'_> {
         match sight {
             Sight::Ready(_) => Ok(Health { endpoint, model, latency }),
             Sight::ModelMissing(said) => Err(missing_model(service, &model, Some(said))),
-            sight => Err(ServiceError::CannotGenerate { runtime: runtime.name(), model, why: sight.words() }),
+            sight => Err(ServiceError::CannotGenerate {
+                runtime: runtime.name(),
+                model,
+                why: sight.words(),
+                started_by: endpoint.started_by,
+            }),
         }
     }
 
