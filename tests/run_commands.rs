@@ -143,7 +143,7 @@ fn a_prompt_that_is_not_kept_is_named_with_those_that_are() {
 }
 
 #[test]
-fn numbers_out_of_range_are_refused_by_name() {
+fn values_that_mean_nothing_are_refused_by_name() {
     let sandbox = Sandbox::new();
     for (arguments, complaint) in [
         (["-t", "-1"], "expected a number from 0 to 2"),
@@ -153,6 +153,7 @@ fn numbers_out_of_range_are_refused_by_name() {
         (["--timeout", "0"], "expected a number of seconds above 0"),
         (["--reasoning", "loud"], "expected `show` or `hide`"),
         (["-o", "novalue"], "expected KEY=VALUE"),
+        (["-o", "model=other"], "the model is named with --model"),
     ] {
         let finished =
             sandbox.fusion(["ollama", "run", "Hi", "--dry-run"].into_iter().chain(arguments)).run();

@@ -36,8 +36,12 @@ pub(super) fn attachment(name: &str, bytes: Vec<u8>) -> Result<Attachment, Failu
     if let Some(kind) = image_type(&bytes) {
         return Ok(Attachment::Image(format!("data:{kind};base64,{}", base64(&bytes))));
     }
-    String::from_utf8(bytes).map(Attachment::Text).map_err(|error| {
-        let place = error.utf8_error().valid_up_to();
+    // A NUL is valid UTF-8, and in no text.
+    let text = match memchr::memchr(0, &bytes) {
+        Some(place) => Err(place),
+        None => String::from_utf8(bytes).map_err(|error| error.utf8_error().valid_up_to()),
+    };
+    text.map(Attachment::Text).map_err(|place| {
         let message = format!("{name} is neither UTF-8 text (see byte {place}) nor a known image");
         Failure::new(Exit::Failed, message).hint("images may be PNG, JPEG, GIF or WebP")
     })
@@ -125,8 +129,10 @@ mod tests {
 
     #[test]
     fn binary_data_and_huge_files_are_refused_by_name() {
-        let failure = attachment("a.bin", b"ab\xff".to_vec()).unwrap_err();
-        assert_eq!(failure.message, "a.bin is neither UTF-8 text (see byte 2) nor a known image");
+        for binary in [b"ab\xff", b"ab\0"] {
+            let failure = attachment("a.bin", binary.to_vec()).unwrap_err();
+            assert_eq!(failure.message, "a.bin is neither UTF-8 text (see byte 2) nor a known image");
+        }
         let huge = vec![b' '; usize::try_from(LIMIT).unwrap() + 1];
         assert_eq!(
             attachment("a.txt", huge).unwrap_err().message,

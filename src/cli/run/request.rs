@@ -67,6 +67,8 @@ fn response_format(schema: &Value) -> Value {
 /// `KEY=VALUE`, where VALUE is JSON if it is that, and else text.
 pub(super) fn parse_option(option: &str) -> Result<(String, Value), String> {
     match option.split_once('=') {
+        // What is looked up, started and reported is the model of its own option.
+        Some(("model", _)) => Err("the model is named with --model".to_owned()),
         Some((key, value)) if !key.is_empty() => {
             Ok((key.to_owned(), serde_json::from_str(value).unwrap_or_else(|_| json!(value))))
         }
