@@ -28,6 +28,8 @@ struct Stat {
     session: i32,
     /// Fields 14 and 15: CPU time in clock ticks, in user and in kernel mode.
     ticks: u64,
+    /// Field 20: threads that have not ended, and the first one even when it has.
+    threads: u64,
     /// Field 22: clock ticks from boot to start.
     start_time: u64,
     /// Field 24: resident memory in pages.
@@ -47,6 +49,7 @@ impl Stat {
             parent: field(4)?.parse().ok()?,
             session: field(6)?.parse().ok()?,
             ticks: count(14)?.checked_add(count(15)?)?,
+            threads: count(20)?,
             start_time: count(22)?,
             pages: count(24)?,
         })
@@ -62,9 +65,10 @@ impl Stat {
         Self::parse(&bytes).map(Some).ok_or_else(malformed)
     }
 
-    /// `X` is what is left of a process for a moment after it was reaped.
+    /// `X` is what is left of a process for a moment after it was reaped. `Z` is the state of the first thread only: as
+    /// long as there are others, the process may go on for ever, and when it was killed, its sockets are still open.
     fn has_ended(&self) -> bool {
-        matches!(self.state, 'Z' | 'X' | 'x')
+        matches!(self.state, 'X' | 'x') || (self.state == 'Z' && self.threads <= 1)
     }
 
     fn into_process(self, pid: i32) -> Process {
@@ -193,9 +197,26 @@ mod tests {
     fn a_name_may_look_like_the_rest() {
         for name in ["sleep", "a b", ") S 1 1 1", "(((", "x) Z 1 (y", "\n) R 2 2 2 2", "\u{ff}"] {
             let line = format!("42 ({name}) {AFTER_NAME}");
-            let expected =
-                Stat { state: 'S', parent: 7, session: 9, ticks: 33, start_time: 987_654, pages: 321 };
+            let expected = Stat {
+                state: 'S',
+                parent: 7,
+                session: 9,
+                ticks: 33,
+                threads: 1,
+                start_time: 987_654,
+                pages: 321,
+            };
             assert_eq!(Stat::parse(line.as_bytes()), Some(expected), "{name}");
+        }
+    }
+
+    #[test]
+    fn a_process_whose_first_thread_has_ended_lives_as_long_as_the_others() {
+        for (state, threads, has_ended) in [('Z', 2, false), ('Z', 1, true), ('X', 0, true), ('S', 1, false)]
+        {
+            let fields = AFTER_NAME.replacen('S', &state.to_string(), 1);
+            let line = format!("42 (x) {}", fields.replacen(" 20 0 1 0 ", &format!(" 20 0 {threads} 0 "), 1));
+            assert_eq!(Stat::parse(line.as_bytes()).unwrap().has_ended(), has_ended, "{line}");
         }
     }
 
