@@ -4,18 +4,38 @@ mod edit;
 
 use std::os::unix::ffi::OsStrExt as _;
 
-use clap::Subcommand;
+use clap::{ArgMatches, Command, FromArgMatches, Subcommand};
 
 use crate::cli::Context;
 use crate::cli::error::{Exit, Failure};
 use crate::core::config::{Config, KeyPath, edit as change};
 
-/// Show, check and change the configuration
-#[derive(Debug, clap::Args)]
-#[command(subcommand_required = false, arg_required_else_help = false)]
+/// What to do with the configuration.
+#[derive(Debug)]
 pub struct Args {
-    #[command(subcommand)]
     command: ConfigCommand,
+}
+
+// By hand, because what is derived cannot defer: every start of fusion would build the tree of these subcommands.
+impl clap::Args for Args {
+    fn augment_args(command: Command) -> Command {
+        command.about("Show, check and change the configuration").defer(ConfigCommand::augment_subcommands)
+    }
+
+    fn augment_args_for_update(command: Command) -> Command {
+        Self::augment_args(command)
+    }
+}
+
+impl FromArgMatches for Args {
+    fn from_arg_matches(matches: &ArgMatches) -> Result<Self, clap::Error> {
+        Ok(Self { command: ConfigCommand::from_arg_matches(matches)? })
+    }
+
+    fn update_from_arg_matches(&mut self, matches: &ArgMatches) -> Result<(), clap::Error> {
+        *self = Self::from_arg_matches(matches)?;
+        Ok(())
+    }
 }
 
 #[derive(Debug, Subcommand)]
