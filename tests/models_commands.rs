@@ -179,7 +179,13 @@ fn nothing_is_removed_unasked() {
     let last = ollama.asked().pop();
     assert_eq!(last, Some(("DELETE /api/delete".to_owned(), json!({ "model": "llama3.2:3b" }))));
     let missing = "error: the model llama3.2:3b is not on this machine\nhint: download it: fusion ollama pull llama3.2:3b\n";
-    for command in [&["rm", "-y"][..], &["show"], &["load"], &["unload"]] {
+    // Whoever wants it removed does not want it downloaded.
+    sandbox.fusion(["ollama", "rm", "-y", "llama3.2:3b"]).run().assert(
+        7,
+        "",
+        "error: the model llama3.2:3b is not on this machine\nhint: those that are here: fusion ollama models\n",
+    );
+    for command in [&["show"][..], &["load"], &["unload"]] {
         let arguments = ["ollama"].into_iter().chain(command.iter().copied()).chain(["llama3.2:3b"]);
         sandbox.fusion(arguments).run().assert(7, "", missing);
     }
@@ -375,7 +381,7 @@ fn a_model_that_is_loaded_is_not_removed() {
     sandbox.fusion(["mlx", "unload", "org/tiny"]).run().assert(
         1,
         "",
-        "error: it cannot let go of its model while it runs\nhint: stop it: fusion mlx down\n",
+        "error: the server cannot let go of its model while it runs\nhint: stop it: fusion mlx down\n",
     );
     sandbox.fusion(["mlx", "down"]).run().assert_code(0);
     let removed = sandbox.fusion(["mlx", "rm", "-y", "org/tiny"]).run().assert_code(0);

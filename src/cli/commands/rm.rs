@@ -4,6 +4,7 @@ use crate::cli::Context;
 use crate::cli::error::{Exit, Failure};
 use crate::cli::models::{Models, Named};
 use crate::cli::units;
+use crate::core::models::catalogue::ModelError;
 use crate::core::runtimes::Runtime;
 
 /// Remove a model from this machine
@@ -33,7 +34,7 @@ pub fn run(context: &Context, runtime: &'static dyn Runtime, args: &Args) -> Res
         Some(_) => catalogue.remove(site, &model.name).map(|_| None),
         None => catalogue.show(site, &model.name).map(|details| details.entry.size_bytes),
     })?;
-    let size = shown.map_err(|error| models.failure(&model, &error))?;
+    let size = shown.map_err(|error| failure(&models, &model, &error))?;
     refuse_if_in_use(&models, &model)?;
     if !args.yes && !confirmed(context, &model, size)? {
         context.ui.note("nothing was removed");
@@ -44,6 +45,17 @@ pub fn run(context: &Context, runtime: &'static dyn Runtime, args: &Args) -> Res
     let freed = freed.map(|bytes| format!(", {} are free again", units::bytes(bytes))).unwrap_or_default();
     context.ui.result(&format!("{} is removed{freed}\n", model.name))?;
     Ok(Exit::Done)
+}
+
+/// Whoever wants a model removed does not want it downloaded.
+fn failure(models: &Models<'_>, model: &Named<'_>, error: &ModelError) -> Failure {
+    let failure = models.failure(model, error);
+    match error {
+        ModelError::NotHere { .. } => {
+            failure.hint(format!("those that are here: fusion {} models", models.runtime.name()))
+        }
+        _ => failure,
+    }
 }
 
 /// A server that reads its model's files while it runs does not know that they are gone.

@@ -196,10 +196,10 @@ impl KeepAlive {
 #[derive(Debug, thiserror::Error)]
 pub enum ModelError {
     /// The runtime has one model, for as long as it runs.
-    #[error("it cannot let go of its model while it runs")]
+    #[error("the server cannot let go of its model while it runs")]
     CannotUnload,
     /// The runtime keeps its model until another is loaded.
-    #[error("it keeps its model until another is loaded, so how long means nothing to it")]
+    #[error("the server keeps its model until another is loaded, so how long means nothing to it")]
     CannotKeepAlive,
     /// It is not on this machine.
     #[error("the model {name} is not on this machine")]
