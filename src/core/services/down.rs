@@ -226,25 +226,31 @@ impl ServiceManager<'_> {
     /// Waits until the address can be listened at again. Somebody else may have been waiting for it, too.
     fn await_release(&self, service: &ManagedService<'_>, address: &Address) {
         let begin = Instant::now();
-        while begin.elapsed() < RELEASE_PATIENCE {
-            let candidates = (address.host.as_str(), address.port).to_socket_addrs();
-            let is_free = candidates.is_ok_and(|mut candidates| {
-                candidates.all(|candidate| {
-                    let bound = TcpListener::bind(candidate);
-                    !bound.is_err_and(|error| error.kind() == std::io::ErrorKind::AddrInUse)
-                })
-            });
-            if is_free {
-                return;
-            }
-            if let Ok(listener @ (Listener::Other { .. } | Listener::Hidden)) =
-                self.driver.listener(address, None)
-            {
-                let runtime = service.runtime.name();
-                self.events.event(&Event::AddressTakenOver { runtime, address, listener: &listener });
-                return;
+        while !is_free(address) {
+            let is_late = begin.elapsed() >= RELEASE_PATIENCE;
+            match self.driver.listener(address, None) {
+                // The sockets of a process that is just ending belong to nobody that can be seen.
+                Ok(Listener::Hidden) if !is_late => {}
+                Ok(listener @ (Listener::Other { .. } | Listener::Hidden)) => {
+                    let runtime = service.runtime.name();
+                    self.events.event(&Event::AddressTakenOver { runtime, address, listener: &listener });
+                    return;
+                }
+                _ if is_late => return,
+                _ => {}
             }
             std::thread::sleep(TICK);
         }
     }
+}
+
+/// Whether nobody is bound to the address.
+fn is_free(address: &Address) -> bool {
+    let candidates = (address.host.as_str(), address.port).to_socket_addrs();
+    candidates.is_ok_and(|mut candidates| {
+        candidates.all(|candidate| {
+            let bound = TcpListener::bind(candidate);
+            !bound.is_err_and(|error| error.kind() == std::io::ErrorKind::AddrInUse)
+        })
+    })
 }

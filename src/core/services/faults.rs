@@ -211,6 +211,23 @@ fn nothing_fails() {
 }
 
 #[test]
+fn the_socket_of_a_process_that_is_just_ending_is_no_stranger() {
+    let machine = Machine::new();
+    machine.will_answer(|| {});
+    machine.up().unwrap();
+    let socket = TcpListener::bind((machine.address.host.as_str(), machine.address.port)).unwrap();
+    machine.driver.stranger(Plan::runs().listens(&machine.address).of_another_user());
+    let released = std::thread::spawn(move || {
+        std::thread::sleep(Duration::from_millis(100));
+        drop(socket);
+    });
+    machine.down().unwrap();
+    released.join().unwrap();
+    let events = machine.events.0.lock().unwrap();
+    assert!(!events.iter().any(|event| event.starts_with("AddressTakenOver")), "{events:?}");
+}
+
+#[test]
 fn the_lock_cannot_be_had() {
     let machine = Machine::new();
     obstruct(&machine.file("lock"));
