@@ -75,6 +75,18 @@ fn a_long_wait_that_is_explained_is_not_guessed_about() {
 }
 
 #[test]
+fn a_text_whose_tokens_were_counted_strangely_is_no_less_a_text() {
+    for usage in
+        [json!({ "prompt_tokens": 3.5 }), json!({ "completion_tokens": null }), json!("none"), json!(null)]
+    {
+        let choice = json!({ "message": { "content": "Hi" }, "finish_reason": "stop" });
+        let reply = Reply::json(200, json!({ "choices": [choice], "usage": usage }).to_string());
+        let answer = Asked::with([reply]).run(["Hello", "--json"]).assert_code(0).json();
+        assert_eq!((&answer["text"], &answer["usage"]), (&json!("Hi"), &json!(null)), "{usage}");
+    }
+}
+
+#[test]
 fn a_long_wait_for_the_first_byte_is_told() {
     let asked = Asked::with([stream(&[]).framing(Framing::None).end(End::Hang)]);
     let port = asked.server.port();

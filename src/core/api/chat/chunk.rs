@@ -7,8 +7,9 @@
 use std::borrow::Cow;
 use std::fmt;
 
-use serde::de::{Deserializer, IgnoredAny, MapAccess, SeqAccess, Visitor};
+use serde::de::{DeserializeOwned, Deserializer, IgnoredAny, MapAccess, SeqAccess, Visitor};
 use serde::{Deserialize, Serialize};
+use serde_json::Value;
 
 /// One chunk, or a whole reply.
 #[derive(Debug, Default, Deserialize)]
@@ -16,7 +17,7 @@ use serde::{Deserialize, Serialize};
 pub(super) struct Chunk<'a> {
     #[serde(borrow, deserialize_with = "nullable")]
     pub choices: Vec<Choice<'a>>,
-    #[serde(deserialize_with = "nullable")]
+    #[serde(deserialize_with = "if_understood")]
     pub usage: Option<Usage>,
     /// Whether it is an error object: a field `error` that says something, or `"object": "error"`.
     pub error: Said,
@@ -203,6 +204,13 @@ pub(super) fn without_lone_halves(json: &str) -> Option<String> {
             };
     }
     (copied > 0).then(|| mended + &json[copied..])
+}
+
+/// What is only told beside the text is no reason to refuse it: servers count in fractions, or not at all.
+fn if_understood<'de, D: Deserializer<'de>, T: DeserializeOwned>(
+    deserializer: D,
+) -> Result<Option<T>, D::Error> {
+    Ok(serde_json::from_value(Value::deserialize(deserializer)?).ok())
 }
 
 fn nullable<'de, D: Deserializer<'de>, T: Default + Deserialize<'de>>(
