@@ -143,7 +143,7 @@ impl Bench {
             commands.push(self.curl(answer));
         }
         let costs = in_turn(rounds, &mut commands);
-        #[allow(clippy::cast_precision_loss)]
+        #[allow(clippy::cast_precision_loss)] // No benchmark has 2^52 tokens.
         let each =
             |costs: &[Cost]| median(costs.iter().map(|cost| cost.cpu.as_secs_f64() * 1e6 / tokens as f64));
         report_time("100,000 tokens, against a bare socket", &costs[0], &costs[1], "");
@@ -310,7 +310,7 @@ fn report_time(what: &str, fusion: &[Cost], other: &[Cost], aim: &str) {
 }
 
 fn report_memory(what: &str, fusion: &Command, other: &Command, aim: &str) {
-    #[allow(clippy::cast_precision_loss)]
+    #[allow(clippy::cast_precision_loss)] // Three digits are shown.
     let megabytes = |command| memory(command) as f64 / 1e6;
     report(&format!("  {what} (MB)"), megabytes(fusion), megabytes(other), aim);
 }

@@ -96,6 +96,7 @@ pub(crate) fn quantile(values: impl IntoIterator<Item = f64>, share: f64) -> f64
     let mut sorted: Vec<f64> = values.into_iter().collect();
     assert!(!sorted.is_empty(), "nothing was measured");
     sorted.sort_by(f64::total_cmp);
+    // An index into measurements, of which there are few.
     #[allow(clippy::cast_possible_truncation, clippy::cast_sign_loss, clippy::cast_precision_loss)]
     let index = (share * (sorted.len() - 1) as f64).round() as usize;
     sorted[index]

@@ -100,7 +100,7 @@ mod tests {
         Environment {
             home: Some(home.to_owned()),
             platform_config_dir: Some(home.join("platform")),
-            current_dir: Some("/work".into()),
+            current_dir: Some("/project".into()),
             ..Environment::default()
         }
     }
@@ -127,15 +127,15 @@ mod tests {
 
     #[test]
     fn no_home_at_all_is_an_error() {
-        let nowhere = Environment { current_dir: Some("/work".into()), ..Environment::default() };
+        let nowhere = Environment { current_dir: Some("/project".into()), ..Environment::default() };
         assert!(matches!(Paths::discover(&nowhere), Err(PathsError::NoHome)));
     }
 
     #[test]
     fn a_relative_directory_is_below_the_current_one() {
         let relative = Environment { config_dir: Some("here".into()), ..environment(Path::new("/home/me")) };
-        assert_eq!(directory(false, &relative), Path::new("/work/here"));
-        assert_eq!(directory(false, &environment(Path::new("me"))), Path::new("/work/me/platform/fusion"));
+        assert_eq!(directory(false, &relative), Path::new("/project/here"));
+        assert_eq!(directory(false, &environment(Path::new("me"))), Path::new("/project/me/platform/fusion"));
         let gone = Environment { current_dir: None, ..relative };
         assert!(matches!(Paths::discover(&gone), Err(PathsError::NoCurrentDirectory { .. })));
     }
