@@ -138,7 +138,8 @@ fn never_binds() {
 fn binds_and_hangs() {
     let sandbox = with_faults("ollama", &["hang"]);
     let up = sandbox.fusion(["ollama", "up", "--timeout", "1"]).run().assert_code(6);
-    assert!(up.stderr().contains("was not ready within 1 s"), "{}", up.stderr());
+    let said = "was not ready within 1 s: it has not answered yet\n";
+    assert!(up.stderr().contains(said), "{}", up.stderr());
     assert_nothing_left(&sandbox, "ollama");
 }
 

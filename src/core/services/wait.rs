@@ -23,6 +23,12 @@ const TICK: Duration = Duration::from_millis(10);
 /// How often the observer is told that the wait goes on.
 const REPORT: Duration = Duration::from_secs(1);
 
+/// After how long without an answer the last one is old news.
+const SILENCE: Duration = Duration::from_secs(1);
+
+/// What is known of a server while a look at it goes on.
+const UNANSWERED: &str = "it has not answered yet";
+
 /// How long the kernel may take to end a process that has begun to end.
 const ENDING: Duration = Duration::from_millis(50);
 
@@ -128,7 +134,7 @@ impl ServiceManager<'_> {
         let model = begun.record.model.clone().filter(|_| runtime.ready_needs_generation());
         let mut watch = Watch::begin(runtime, begun.record.address.clone(), model, deadline);
         let (mut reported, mut asked) = (since, None::<Instant>);
-        let mut last = "it does not accept connections yet".to_owned();
+        let (mut last, mut seen) = (UNANSWERED.to_owned(), since);
         loop {
             if let Some(ending) = self.ended(begun)? {
                 return Ok(Err(Unready::Died(ending)));
@@ -146,7 +152,13 @@ impl ServiceManager<'_> {
                 self.events.event(&Event::Waiting { runtime: runtime.name(), elapsed, last: &last });
             }
             let tick = if now - since < Duration::from_millis(500) { FIRST_TICK } else { TICK };
-            let Some(sight) = watch.next(tick) else { continue };
+            let Some(sight) = watch.next(tick) else {
+                if now - seen >= SILENCE {
+                    UNANSWERED.clone_into(&mut last);
+                }
+                continue;
+            };
+            seen = now;
             last = sight.words();
             if matches!(sight, Sight::NoConnection(_)) {
                 continue;
