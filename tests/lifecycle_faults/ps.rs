@@ -92,7 +92,7 @@ fn an_unhealthy_one_is_not_called_up() {
     let pid = up(&sandbox, "ollama");
     processes::send(pid, Signal::SIGSTOP);
     let again = sandbox.fusion(["ollama", "up"]).run().assert_code(6);
-    assert!(again.stderr().contains("does not answer"), "{}", again.stderr());
+    assert!(again.stderr().contains("does not answer: it has not answered yet"), "{}", again.stderr());
     assert!(again.stderr().contains("fusion ollama restart"), "{}", again.stderr());
     sandbox.fusion(["ollama", "up", "--no-wait"]).run().assert_code(6);
     assert!(processes::lives(pid), "it is left as it is");
@@ -164,6 +164,21 @@ fn health_of_somebody_elses_that_does_not_generate() {
     sandbox.fusion(["ollama", "health"]).run().assert(8, "", said);
     processes::kill(stranger.pid());
     stranger.finish();
+}
+
+/// As long as a model may take to load is too long to wait for a server that does not even say that it is there.
+#[test]
+fn health_of_one_that_hangs() {
+    let sandbox = Sandbox::new();
+    let pid = up(&sandbox, "ollama");
+    processes::send(pid, Signal::SIGSTOP);
+    sandbox.fusion(["ollama", "health"]).run().assert(
+        8,
+        "",
+        "error: ollama did not generate with llama3.2:3b: it accepts connections and does not answer\n\
+         hint: its log: fusion ollama log\n",
+    );
+    down(&sandbox, "ollama");
 }
 
 #[test]

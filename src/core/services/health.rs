@@ -3,7 +3,7 @@
 use std::time::{Duration, Instant};
 
 use super::launch::missing_model;
-use super::ready::{self, Sight};
+use super::ready::{self, Depth, Sight};
 use super::up::{Endpoint, UpOptions};
 use super::{ManagedService, ServiceError, ServiceManager, StartedBy};
 use crate::core::models::{ModelPlaces, aliases};
@@ -27,10 +27,14 @@ impl ServiceManager<'_> {
         let endpoint = self.ensure_ready(service, false, &UpOptions::default())?;
         let model =
             model.map_or_else(|| self.own_model(service, &endpoint), |model| self.meant(service, model));
-        let begin = Instant::now();
-        // A server may have to load the model first.
+        // A server may have to load the model first; but one that hangs is not waited for that long.
         let limit = service.config.server.startup_timeout;
-        let sight = ready::generate(runtime, &endpoint.address, &model, limit);
+        let sight = ready::look(runtime, &endpoint.address, Depth::Status, ready::STATUS_LIMIT);
+        let begin = Instant::now();
+        let sight = match sight {
+            Sight::Ready(_) => ready::generate(runtime, &endpoint.address, &model, limit),
+            other => other,
+        };
         let latency = begin.elapsed();
         match sight {
             Sight::Ready(_) => Ok(Health { endpoint, model, latency }),

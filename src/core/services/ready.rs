@@ -152,7 +152,7 @@ pub struct Watch {
 }
 
 /// How long a status request may take while somebody waits; a server that loads may need long for its first answer.
-const STATUS_LIMIT: Duration = Duration::from_secs(5);
+pub const STATUS_LIMIT: Duration = Duration::from_secs(5);
 
 impl Watch {
     /// Begins to look, until `deadline`; with a one-token chat if a `model` is given.
