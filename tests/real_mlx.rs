@@ -285,6 +285,8 @@ fn a_server_killed_in_mid_stream(program: &Path) {
     kill(server);
     let output = run.wait_with_output().expect("it ends");
     assert_eq!(output.status.code(), Some(8), "{output:?}");
+    // The kernel closes its connections a moment before it has ended.
+    wait_until("the server has ended", || !lives(server));
     assert_eq!(real.ps(3)["state"], "exited");
     real.mlx(["down"]).run().assert_code(0);
     real.sandbox.assert_nothing_runs();
