@@ -44,7 +44,7 @@ fn compare(quick: bool) {
     bench.start_up(rounds(200));
     bench.one_token(rounds(200));
     bench.flood(rounds(20), 100_000);
-    bench.spacing(if quick { 50 } else { 1000 });
+    bench.spacing(if quick { 50 } else { 200 }, rounds(20));
     bench.managed(rounds(200), rounds(10));
     if !bench.curl {
         println!("\ncurl is not installed, so nothing was compared with it");
@@ -156,13 +156,17 @@ impl Bench {
     }
 
     /// How much later than it was sent a token comes out of the program, through a pipe.
-    fn spacing(&self, tokens: usize) {
+    /// In turn, and all rounds together: the machine's own delays come and go within seconds.
+    fn spacing(&self, tokens: usize, rounds: usize) {
         let answer = Answer::Paced(tokens);
-        let fusion = self.delays(&mut self.prompt(answer), TOKEN.as_bytes(), tokens);
-        // Each event holds the token's text once, and nothing else in it looks like it.
-        let (name, mut other) =
-            if self.curl { ("curl -N", self.curl(answer)) } else { ("a bare socket", self.reader(answer)) };
-        let other = self.delays(&mut other, TOKEN.as_bytes(), tokens);
+        let (mut fusion, mut other) = (Vec::new(), Vec::new());
+        let name = if self.curl { "curl -N" } else { "a bare socket" };
+        for _ in 0..rounds {
+            // Each event holds the token's text once, and nothing else in it looks like it.
+            fusion.extend(self.delays(&mut self.prompt(answer), TOKEN.as_bytes(), tokens));
+            let mut command = if self.curl { self.curl(answer) } else { self.reader(answer) };
+            other.extend(self.delays(&mut command, TOKEN.as_bytes(), tokens));
+        }
         for (share, label, aim) in [(0.5, "median", ""), (0.99, "p99", "at most 1.3")] {
             let label = format!("delay at 5 ms spacing, {label}, {name} (us)");
             report(&label, quantile(fusion.clone(), share), quantile(other.clone(), share), aim);
