@@ -34,6 +34,16 @@ fn assert_nothing_left(sandbox: &Sandbox, runtime: &str) {
     assert_eq!(sandbox.pid(runtime), None, "a PID file is left");
 }
 
+/// The last question to a server that hangs ends with the wait for it, or a moment before it, which are two ways to say
+/// the same.
+#[track_caller]
+fn assert_silence_is_told(failed: &Finished, failure: &str) {
+    let is_told = ["it has not answered yet", "it accepts connections and does not answer"]
+        .iter()
+        .any(|words| failed.stderr().contains(&format!("{failure}: {words}\n")));
+    assert!(is_told, "{}", failed.stderr());
+}
+
 /// Up, with the PID.
 #[track_caller]
 fn up(sandbox: &Sandbox, runtime: &str) -> i32 {

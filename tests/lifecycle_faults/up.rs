@@ -8,7 +8,7 @@ use std::os::unix::fs::PermissionsExt as _;
 use nix::sys::signal::Signal;
 
 use crate::support::{Invocation, Sandbox, command_line, fake_runtime, processes, wait_until};
-use crate::{assert_nothing_left, assert_up_fails, down, state, up, with_faults};
+use crate::{assert_nothing_left, assert_silence_is_told, assert_up_fails, down, state, up, with_faults};
 
 #[test]
 fn dies_at_once() {
@@ -138,11 +138,7 @@ fn never_binds() {
 fn binds_and_hangs() {
     let sandbox = with_faults("ollama", &["hang"]);
     let up = sandbox.fusion(["ollama", "up", "--timeout", "1"]).run().assert_code(6);
-    // The last question ends with the wait, or a moment before it.
-    let is_told = ["it has not answered yet", "it accepts connections and does not answer"]
-        .iter()
-        .any(|words| up.stderr().contains(&format!("was not ready within 1 s: {words}\n")));
-    assert!(is_told, "{}", up.stderr());
+    assert_silence_is_told(&up, "was not ready within 1 s");
     assert_nothing_left(&sandbox, "ollama");
 }
 
