@@ -9,7 +9,6 @@ fn violation_of(schema: &Value, answer: &Value) -> Option<String> {
 }
 
 #[test]
-#[allow(clippy::too_many_lines)] // A table.
 fn every_keyword_accepts_and_refuses() {
     // Schema, what satisfies it, what does not, and what is said of that.
     let cases = [
