@@ -7,11 +7,8 @@ use std::process::Command;
 #[allow(clippy::disallowed_methods)] // That is how cargo talks to build scripts.
 fn main() {
     let variable = |name: &str| std::env::var(name).unwrap_or_default();
-    // The start-up code that comes with musl refers to the tables.
-    let is_gnu_linux =
-        variable("CARGO_CFG_TARGET_OS") == "linux" && variable("CARGO_CFG_TARGET_ENV") == "gnu";
-    if variable("PROFILE") == "release" && is_gnu_linux {
-        let script = Path::new(&variable("CARGO_MANIFEST_DIR")).join("packaging/no-unwind-tables.ld");
+    if variable("PROFILE") == "release" && variable("CARGO_CFG_TARGET_OS") == "linux" {
+        let script = Path::new(&variable("CARGO_MANIFEST_DIR")).join("packaging/release.ld");
         println!("cargo::rustc-link-arg-bin=fusion=-Wl,-T,{}", script.display());
         println!("cargo::rerun-if-changed={}", script.display());
     }

@@ -173,13 +173,13 @@ pub fn main(table: Table, arguments: impl IntoIterator<Item = OsString>, environ
     if let Some(shell) = &environment.completing_shell {
         return complete(table, &environment, &shell.to_string_lossy(), &arguments);
     }
-    let mut command = command(table).color(ui::color_choice(&arguments, &environment));
-    let matches = match command.try_get_matches_from_mut(arguments) {
-        Ok(matches) => matches,
+    let color = ui::color_choice(&arguments, &environment);
+    let (matches, answer) = match parse(table, arguments, color) {
+        Ok(parsed) => parsed,
         Err(error) => return error::usage(&error),
     };
     let ui = Ui::new(&environment, &matches);
-    if let Some(text) = answered_by_parsing(&mut command, &matches) {
+    if let Some(text) = answer {
         return ui.result(&text).map_or_else(|failure| ui.failure(&failure), |()| Exit::Done);
     }
     let result = Paths::discover(&environment)
@@ -197,6 +197,19 @@ pub fn main(table: Table, arguments: impl IntoIterator<Item = OsString>, environ
             exit
         }
     }
+}
+
+/// What the arguments say, and the text that answers them where parsing is all there is to do. The clap tree ends
+/// here: it is the largest thing in memory, and nothing that follows needs it.
+fn parse(
+    table: Table,
+    arguments: Vec<OsString>,
+    color: clap::ColorChoice,
+) -> Result<(ArgMatches, Option<String>), clap::Error> {
+    let mut command = command(table).color(color);
+    let matches = command.try_get_matches_from_mut(arguments)?;
+    let answer = answered_by_parsing(&mut command, &matches);
+    Ok((matches, answer))
 }
 
 /// Tells a shell what may come next. It shows no message, so there is none.
