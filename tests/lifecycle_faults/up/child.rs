@@ -1,0 +1,103 @@
+//! What `up` hands to the process it starts: its arguments as they are, and nothing else of its caller.
+
+use crate::support::{Invocation, Sandbox, command_line, fake_runtime};
+use crate::{down, up};
+
+#[test]
+fn a_model_name_with_anything_in_it_arrives_as_it_is() {
+    let sandbox = Sandbox::new();
+    let dump = sandbox.root().join("dump.json");
+    let name = "a b'c\"d$(touch pwned)`e`\\f;g|h\ni";
+    let directory = sandbox.root().join(name);
+    std::fs::create_dir(&directory).expect("the sandbox is writable");
+    for file in std::fs::read_dir(sandbox.model()).expect("the model").flatten() {
+        std::fs::copy(file.path(), directory.join(file.file_name())).expect("the sandbox is writable");
+    }
+    let model = directory.to_str().expect("UTF-8");
+    let quoted = serde_json::to_string(model).expect("JSON strings are TOML strings");
+    let line = command_line("mlx", &[&format!("dump={}", dump.display())]);
+    sandbox.write_config(&format!(
+        "[ollama_server]\nport = {}\n[mlx_server]\nport = {}\nmodel = {quoted}\n{line}\nargs = [\"--odd\", \"$HOME *\"]\n",
+        sandbox.port("ollama"),
+        sandbox.port("mlx")
+    ));
+    up(&sandbox, "mlx");
+    let dump: serde_json::Value =
+        serde_json::from_slice(&std::fs::read(dump).expect("the dump")).expect("JSON");
+    let arguments: Vec<&str> =
+        dump["arguments"].as_array().expect("arguments").iter().filter_map(|word| word.as_str()).collect();
+    assert!(arguments.ends_with(&["--model", model, "--odd", "$HOME *"]), "{arguments:?}");
+    down(&sandbox, "mlx");
+}
+
+/// Own session, default signals, no descriptor of the caller, a directory that stays, output in the log.
+#[test]
+fn the_server_holds_nothing_of_its_caller() {
+    let sandbox = Sandbox::new();
+    let dump = sandbox.root().join("dump.json");
+    sandbox.faults("ollama", &[&format!("dump={}", dump.display())]);
+    // The shell ignores a signal, and leaves descriptors open: one that is kept on exec, and a terminal's worth.
+    let script = "trap '' HUP TERM INT; exec 7</dev/zero 9>/dev/full; \"$0\" ollama up";
+    let program = env!("CARGO_BIN_EXE_fusion");
+    sandbox.command("/bin/sh").arg("-c").arg(script).arg(program).run().assert_code(0);
+    let dump: serde_json::Value =
+        serde_json::from_slice(&std::fs::read(dump).expect("the dump")).expect("JSON");
+    assert_eq!(dump["session"], dump["pid"], "a session of its own");
+    assert_eq!(dump["group"], dump["pid"], "a group of its own");
+    assert_eq!(dump["blocked"], serde_json::json!([]));
+    assert_eq!(dump["directory"], sandbox.config_dir().join("ollama").display().to_string());
+    assert!(dump["environment"]["FUSION_INSTANCE"].is_string());
+    if cfg!(target_os = "linux") {
+        // Bits of signal numbers minus one, without those that belong to the C library (32 and 33). Rust's own
+        // start-up code has SIGPIPE (13) ignored.
+        let ignored = dump["ignored"].as_str().expect("hexadecimal");
+        let ignored = u64::from_str_radix(ignored, 16).expect("hexadecimal");
+        assert_eq!(ignored & 0x7fff_ffff, 1 << 12, "{ignored:x}");
+        let descriptors = dump["descriptors"].as_object().expect("descriptors");
+        let log = sandbox.file("ollama", "ollama.log").display().to_string();
+        assert_eq!(descriptors["0"], "/dev/null");
+        assert_eq!(descriptors["1"], log);
+        assert_eq!(descriptors["2"], log);
+        let others: Vec<_> =
+            descriptors.iter().filter(|(name, _)| name.parse::<i32>().is_ok_and(|n| n > 2)).collect();
+        // The directory of descriptors itself, while it was read.
+        assert!(
+            others.iter().all(|(_, target)| target.as_str().is_some_and(|t| t.contains("/fd"))),
+            "{others:?}"
+        );
+    }
+    down(&sandbox, "ollama");
+}
+
+#[test]
+fn nohup_does_not_reach_the_server() {
+    let sandbox = Sandbox::new();
+    let dump = dump_of(&sandbox, |sandbox| {
+        let program = env!("CARGO_BIN_EXE_fusion");
+        sandbox.command("/bin/sh").arg("-c").arg("nohup \"$0\" ollama up").arg(program)
+    });
+    if let Some(ignored) = dump["ignored"].as_str() {
+        let ignored = u64::from_str_radix(ignored, 16).expect("hexadecimal");
+        assert_eq!(ignored & 1, 0, "SIGHUP is ignored");
+    }
+    down(&sandbox, "ollama");
+}
+
+#[test]
+fn blocked_signals_do_not_reach_the_server() {
+    let sandbox = Sandbox::new();
+    let dump = dump_of(&sandbox, |sandbox| {
+        let program = env!("CARGO_BIN_EXE_fusion");
+        sandbox.command(fake_runtime()).arg("with-blocked-signals").arg(program).arg("ollama").arg("up")
+    });
+    assert_eq!(dump["blocked"], serde_json::json!([]));
+    down(&sandbox, "ollama");
+}
+
+/// What Ollama was started with, when it was started like that.
+fn dump_of(sandbox: &Sandbox, up: impl FnOnce(&Sandbox) -> Invocation) -> serde_json::Value {
+    let dump = sandbox.root().join("dump.json");
+    sandbox.faults("ollama", &[&format!("dump={}", dump.display())]);
+    up(sandbox).run().assert_code(0);
+    serde_json::from_slice(&std::fs::read(dump).expect("the dump")).expect("JSON")
+}
