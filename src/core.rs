@@ -1,13 +1,15 @@
 //! The silent core: no printing, no arguments, no environment variables, no exit.
 //!
-//! Dependencies point downwards only: `services` uses `runtimes`, `process`, `logs` and `api`; `runtimes` uses
-//! `config`, `models` and `api`; `models` knows of runtimes only that they are some; `logs` uses `process` and `config`;
-//! the rest depends on nothing above it.
+//! Dependencies point downwards only. From the top: `doctor`, `install`, `services`, `programs` and `aliases`, `logs`,
+//! `config`, `runtimes`, `models` and `events`, `api`, `process` and `login`; the rest are leaves.
 
+pub mod address;
+pub mod aliases;
 pub mod api;
 pub mod config;
 pub mod doctor;
 pub mod events;
+pub mod executables;
 pub mod files;
 pub mod install;
 pub mod login;

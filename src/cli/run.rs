@@ -23,11 +23,13 @@ use self::sink::{Sink, Wishes};
 use self::waiting::Waiting;
 use crate::cli::Context;
 use crate::cli::error::{Asked, Exit, Failure};
+use crate::core::address::Address;
+use crate::core::aliases;
 use crate::core::api::chat::{Answer, ChatError, Outcome};
 use crate::core::api::silence::Silence;
 use crate::core::api::{ApiError, Client};
-use crate::core::config::{Address, Config, Prompt, Reasoning};
-use crate::core::models::{Model, ModelPlaces, aliases};
+use crate::core::config::{Config, Prompt, Reasoning};
+use crate::core::models::{Model, ModelPlaces};
 use crate::core::process::signals;
 use crate::core::runtimes::Runtime;
 

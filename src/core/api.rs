@@ -17,7 +17,7 @@ use ureq::unversioned::transport::{Connector as _, DefaultConnector};
 use ureq::{Agent, Timeout};
 
 use self::silence::Silence;
-use crate::core::config::Address;
+use crate::core::address::Address;
 
 /// How much of a reply that is no answer is read: enough for any error, little enough for any server.
 const REPLY_LIMIT: usize = 64 * 1024;

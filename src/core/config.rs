@@ -1,6 +1,5 @@
 //! The typed, strict configuration: what the file may say, its defaults, and edits that keep comments.
 
-mod address;
 pub mod edit;
 mod file;
 mod key;
@@ -13,10 +12,10 @@ use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
-pub use self::address::Address;
 pub use self::edit::EditError;
 pub use self::key::KeyPath;
 pub use self::parse::{Fault, Problem};
+use crate::core::address::Address;
 use crate::core::files::FileError;
 use crate::core::runtimes::{Runtime, Table};
 

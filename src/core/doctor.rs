@@ -2,7 +2,8 @@
 
 use std::path::{Path, PathBuf};
 
-use crate::core::config::{Address, ConfigError};
+use crate::core::address::Address;
+use crate::core::config::ConfigError;
 use crate::core::install;
 use crate::core::login::{self, Manager, Places, Session};
 use crate::core::machine::{self, Memory};

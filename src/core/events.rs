@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use crate::core::config::Address;
+use crate::core::address::Address;
 use crate::core::process::{Listener, Pid};
 
 /// One thing that happened, in the order in which it happened.

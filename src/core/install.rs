@@ -13,139 +13,18 @@ use std::ffi::OsStr;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
-use serde::{Deserialize, Serialize};
-
+use crate::core::executables::on_path;
 use crate::core::files;
 use crate::core::machine;
 use crate::core::paths::RuntimePaths;
 use crate::core::process::ProcessDriver;
-use crate::core::programs::{is_executable, on_path};
+use crate::core::programs::installed::{Installation, MANIFEST, Manifest, package_version};
 use crate::core::runtimes::{PythonPackage, Recipe, Runtime};
 use crate::core::services::lock::Lock;
 use crate::core::services::record::Record;
 
 pub use self::child::Output;
 pub use self::error::InstallError;
-
-/// The file that says that an installation is whole.
-const MANIFEST: &str = "installed.json";
-
-/// A whole installation.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Installation {
-    /// The Python environment: its programs are in `bin`.
-    pub directory: PathBuf,
-    /// The version of the package.
-    pub version: String,
-    /// What was asked of the package index.
-    pub requirement: String,
-    /// The program that made it: `uv` or `pip`.
-    pub installed_with: String,
-}
-
-/// The content of [`MANIFEST`].
-#[derive(Debug, Serialize, Deserialize)]
-struct Manifest {
-    /// The environment's directory, beside the manifest. Environments hold their own absolute path, so one that was
-    /// moved does not work.
-    directory: PathBuf,
-    version: String,
-    requirement: String,
-    installed_with: String,
-}
-
-impl Manifest {
-    /// What it says, when it lies in `home`.
-    fn installation(&self, home: &Path) -> Result<Installation, InstallationError> {
-        let moved = || InstallationError::Moved { from: self.directory.clone() };
-        let name = self.directory.file_name().ok_or_else(moved)?;
-        let directory = home.join(name);
-        // The same directory may be spelled in several ways.
-        match (self.directory.canonicalize(), directory.canonicalize()) {
-            (Ok(made), Ok(now)) if made != now => return Err(moved()),
-            (Err(_), Ok(_)) => return Err(moved()),
-            _ => {}
-        }
-        Ok(Installation {
-            directory,
-            version: self.version.clone(),
-            requirement: self.requirement.clone(),
-            installed_with: self.installed_with.clone(),
-        })
-    }
-}
-
-/// Why an installation that was made cannot be used any more.
-#[derive(Debug, thiserror::Error)]
-pub enum InstallationError {
-    /// The manifest cannot be read.
-    #[error("cannot read {path}")]
-    Unreadable {
-        /// The manifest.
-        path: PathBuf,
-        /// What the system said.
-        source: std::io::Error,
-    },
-    /// The manifest is not what fusion writes.
-    #[error("{path} is damaged")]
-    Damaged {
-        /// The manifest.
-        path: PathBuf,
-        /// What is wrong with it.
-        source: serde_json::Error,
-    },
-    /// The configuration directory was moved or copied.
-    #[error("it was made in {from}, and works nowhere else")]
-    Moved {
-        /// Where it was made.
-        from: PathBuf,
-    },
-    /// A file is gone: the program, or the Python that runs it.
-    #[error("{path} is gone")]
-    Gone {
-        /// What is missing.
-        path: PathBuf,
-    },
-}
-
-impl Installation {
-    /// What is installed in `directory` for `runtime`; `None` when nothing is.
-    pub fn read(directory: &Path, runtime: &dyn Runtime) -> Result<Option<Self>, InstallationError> {
-        let path = directory.join(MANIFEST);
-        let text = match std::fs::read(&path) {
-            Ok(text) => text,
-            Err(error) if error.kind() == std::io::ErrorKind::NotFound => return Ok(None),
-            Err(source) => return Err(InstallationError::Unreadable { path, source }),
-        };
-        let manifest: Manifest =
-            serde_json::from_slice(&text).map_err(|source| InstallationError::Damaged { path, source })?;
-        let installation = manifest.installation(directory)?;
-        let needed = [runtime.program(), "python"].map(|name| installation.program(name));
-        match needed.into_iter().find(|path| !is_executable(path)) {
-            Some(path) => Err(InstallationError::Gone { path }),
-            None => Ok(Some(installation)),
-        }
-    }
-
-    /// The path of one of its programs.
-    pub fn program(&self, name: &str) -> PathBuf {
-        self.directory.join("bin").join(name)
-    }
-}
-
-/// The version of `package` in the Python environment `directory`, by the name of its metadata directory
-/// (`lib/pythonX.Y/site-packages/NAME-VERSION.dist-info`, PEP 427 and PEP 376).
-pub fn package_version(directory: &Path, package: &str) -> Option<String> {
-    let prefix = format!("{}-", package.replace('-', "_"));
-    let pythons = std::fs::read_dir(directory.join("lib")).ok()?.flatten();
-    let mut names = pythons
-        .filter_map(|python| std::fs::read_dir(python.path().join("site-packages")).ok())
-        .flat_map(|packages| packages.flatten().map(|entry| entry.file_name()));
-    names.find_map(|name| {
-        let version = name.to_str()?.strip_prefix(&prefix)?.strip_suffix(".dist-info")?;
-        Some(version.to_owned())
-    })
-}
 
 /// What is done now.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

@@ -11,7 +11,7 @@ use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 
 pub use self::session::{Session, session};
-use crate::core::programs::on_path;
+use crate::core::executables::on_path;
 
 /// What starts things at login.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

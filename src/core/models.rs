@@ -1,6 +1,5 @@
 //! Models: where they lie, what the user's names for them mean, and what a runtime can do with them.
 
-pub mod aliases;
 pub mod catalogue;
 pub mod directory;
 pub mod hub_cache;

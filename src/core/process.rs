@@ -14,7 +14,7 @@ use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
 
-use crate::core::config::Address;
+use crate::core::address::Address;
 use crate::core::files::FileError;
 
 /// The environment variable of every started process that holds its instance id, by which a process is found

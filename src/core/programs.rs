@@ -1,13 +1,15 @@
 //! Where a runtime's program is found: `command` in the configuration, fusion's own installation, `PATH`.
 
-use std::ffi::OsStr;
-use std::path::{Path, PathBuf};
+pub mod installed;
 
-use nix::unistd::{AccessFlags, access};
+use std::ffi::OsStr;
+use std::path::PathBuf;
+
 use serde::Serialize;
 
+pub use self::installed::{Installation, InstallationError};
 use crate::core::config::ServerConfig;
-use crate::core::install::{self, Installation};
+use crate::core::executables::on_path;
 use crate::core::paths::Paths;
 use crate::core::runtimes::{Recipe, Runtime};
 
@@ -16,7 +18,7 @@ use crate::core::runtimes::{Recipe, Runtime};
 pub struct Program {
     /// Its absolute path.
     pub path: PathBuf,
-    /// The arguments that `command` in the configuration gives it; empty otherwise.
+    /// The arguments that make it the server: those of `command` in the configuration, else the runtime's own.
     pub args: Vec<String>,
     /// Who says that it is this one.
     pub source: Source,
@@ -59,7 +61,7 @@ pub enum ProgramError {
         /// The runtime.
         runtime: &'static str,
         /// What is wrong with it.
-        source: install::InstallationError,
+        source: InstallationError,
     },
 }
 
@@ -75,16 +77,16 @@ pub fn find(
     }
     let installation = Installation::read(&paths.runtime(runtime.name()).installation, runtime)
         .map_err(|source| ProgramError::Installation { runtime: runtime.name(), source })?;
+    let own = |path, source| {
+        let args = runtime.program_args().iter().map(ToString::to_string).collect();
+        Program { path, args, source }
+    };
     if let Some(installation) = installation {
-        return Ok(Program {
-            path: installation.program(runtime.program()),
-            args: Vec::new(),
-            source: Source::Installation,
-        });
+        return Ok(own(installation.program(runtime.program()), Source::Installation));
     }
-    let path = on_path(runtime.program(), search)
-        .ok_or(ProgramError::NotInstalled { runtime: runtime.name(), program: runtime.program() })?;
-    Ok(Program { path, args: Vec::new(), source: Source::Path })
+    on_path(runtime.program(), search)
+        .map(|path| own(path, Source::Path))
+        .ok_or(ProgramError::NotInstalled { runtime: runtime.name(), program: runtime.program() })
 }
 
 /// A name without a slash is looked for on `PATH`; a relative path starts at the configuration directory.
@@ -107,31 +109,18 @@ fn configured(
     Ok(Program { path, args: args.to_vec(), source: Source::Configuration })
 }
 
-/// The first executable file called `name` in the directories of `search`. Relative directories are passed over:
-/// what they mean depends on where the user happens to be.
-pub fn on_path(name: &str, search: Option<&OsStr>) -> Option<PathBuf> {
-    std::env::split_paths(search?)
-        .filter(|directory| directory.is_absolute())
-        .map(|directory| directory.join(name))
-        .find(|path| is_executable(path))
-}
-
-/// Whether this is a file that this user may run.
-pub fn is_executable(path: &Path) -> bool {
-    path.is_file() && access(path, AccessFlags::X_OK).is_ok()
-}
-
 /// The version of a program that came as a Python package, from the environment in which it lies; `None` where the
 /// version cannot be told without running the program.
 pub fn version(runtime: &dyn Runtime, program: &Program) -> Option<String> {
     let Some(Recipe::Python(package)) = runtime.recipe() else { return None };
     let program = program.path.canonicalize().ok()?;
-    install::package_version(program.parent()?.parent()?, package.name)
+    installed::package_version(program.parent()?.parent()?, package.name)
 }
 
 #[cfg(test)]
 mod tests {
     use std::os::unix::fs::PermissionsExt;
+    use std::path::Path;
 
     use super::*;
     use crate::core::config::RuntimeConfig;

@@ -9,10 +9,13 @@ mod ollama;
 mod recipe;
 
 pub use self::recipe::{PythonPackage, Recipe};
-use crate::core::config::{RunConfig, ServerConfig};
-use crate::core::models::aliases::BuiltIn;
+use crate::core::address::Address;
+use crate::core::config::RunConfig;
 use crate::core::models::catalogue::Catalogue;
 pub use crate::core::models::{Model, ModelPlaces};
+
+/// A short name built into fusion, and the model of one runtime that it stands for.
+pub type BuiltInAlias = (&'static str, &'static str);
 
 /// Runtimes, in the order in which they are listed.
 pub type Table = &'static [&'static dyn Runtime];
@@ -52,9 +55,9 @@ pub trait Runtime: Sync {
         None
     }
 
-    /// The arguments and environment with which the server is started, `command`, `args` and `env` of the
-    /// configuration not yet applied. `model` is resolved already.
-    fn launch(&self, server: &ServerConfig, model: Option<&Model>) -> Launch;
+    /// The arguments and environment with which a server that listens at `address` is started, `command`, `args` and
+    /// `env` of the configuration not yet applied. `model` is resolved already.
+    fn launch(&self, address: &Address, model: Option<&Model>) -> Launch;
 
     /// The cheap request by which a running server is recognised and looked at.
     fn status_probe(&self) -> Probe;
@@ -84,7 +87,7 @@ pub trait Runtime: Sync {
     fn resolve_model(&self, name: &str, places: &ModelPlaces) -> Model;
 
     /// The short names of models that are built in, each with the model that it stands for here.
-    fn model_aliases(&self) -> &'static [BuiltIn] {
+    fn model_aliases(&self) -> &'static [BuiltInAlias] {
         &[]
     }
 

@@ -3,7 +3,7 @@
 use std::path::Path;
 use std::time::Duration;
 
-use fusion::core::config::Address;
+use fusion::core::address::Address;
 use fusion::core::files::FileError;
 use fusion::core::process::signals::{self, Terminal};
 use fusion::core::process::unix::UnixDriver;

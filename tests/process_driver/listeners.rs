@@ -2,7 +2,7 @@
 
 use std::net::{TcpListener, TcpStream};
 
-use fusion::core::config::Address;
+use fusion::core::address::Address;
 use fusion::core::process::unix::UnixDriver;
 use fusion::core::process::{Listener, Pid, ProcessDriver, ProcessError};
 

@@ -6,7 +6,7 @@ use std::net::TcpStream;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
-use fusion::core::config::Address;
+use fusion::core::address::Address;
 use fusion::core::process::unix::UnixDriver;
 use fusion::core::process::{
     Child, Ending, Instance, Listener, ProcessDriver, ProcessId, ProcessSpec, StopSignal,

@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use fusion::core::config::Address;
+use fusion::core::address::Address;
 use fusion::core::events::Silent;
 use fusion::core::paths::{Paths, RuntimePaths};
 use fusion::core::process::unix::UnixDriver;

@@ -14,9 +14,10 @@ use serde_json::Value;
 
 use crate::cli::error::{Exit, Failure};
 use crate::cli::{self, Context};
+use crate::core::aliases;
 use crate::core::config::Config;
+use crate::core::models::ModelPlaces;
 use crate::core::models::catalogue::Site;
-use crate::core::models::{ModelPlaces, aliases};
 use crate::core::paths::Paths;
 use crate::core::runtimes::{Runtime, Table};
 use crate::env::{COMPLETION_VARIABLE, Environment};

@@ -5,8 +5,8 @@ use std::path::PathBuf;
 
 use crate::cli::Context;
 use crate::cli::error::{Exit, Failure};
+use crate::core::executables::on_path;
 use crate::core::login::{self, Job, LoginError, Manager, Places, Step};
-use crate::core::programs::on_path;
 use crate::core::runtimes::Runtime;
 
 /// Start it at every login, and now

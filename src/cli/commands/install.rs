@@ -6,11 +6,11 @@ use std::time::Duration;
 use crate::cli::Context;
 use crate::cli::error::{Exit, Failure};
 use crate::cli::reporter::Reporter;
-use crate::core::install::{InstallError, Installation, Installer, Outcome, Output, Progress};
+use crate::core::install::{InstallError, Installer, Outcome, Output, Progress};
 use crate::core::paths::RuntimePaths;
 use crate::core::process::signals;
 use crate::core::process::unix::UnixDriver;
-use crate::core::programs::ProgramError;
+use crate::core::programs::{Installation, ProgramError};
 use crate::core::runtimes::Runtime;
 use crate::core::services::lock::{Lock, LockError};
 

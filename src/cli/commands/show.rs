@@ -9,8 +9,8 @@ use crate::cli::error::{Exit, Failure};
 use crate::cli::models::Models;
 use crate::cli::ui::printable;
 use crate::cli::units::{ago, bytes, count, grouped};
+use crate::core::aliases;
 use crate::core::machine;
-use crate::core::models::aliases;
 use crate::core::models::catalogue::{Details, Entry};
 use crate::core::runtimes::Runtime;
 

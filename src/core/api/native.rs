@@ -8,7 +8,7 @@ use serde_json::Value;
 use ureq::http::Response;
 
 use super::{ApiError, CONNECT_LIMIT, Client, Reply, configuration};
-use crate::core::config::Address;
+use crate::core::address::Address;
 
 /// How much of a whole reply is read: a list of thousands of models, or a licence of many pages.
 const WHOLE_LIMIT: u64 = 16 * 1024 * 1024;

@@ -9,8 +9,8 @@ use std::time::Duration;
 use serde_json::Map;
 use toml_edit::{Array, InlineTable, Item, Value};
 
-use super::address::is_host;
 use super::{Prompt, Reasoning, RuntimeConfig, values};
+use crate::core::address::is_host;
 use crate::core::runtimes::Runtime;
 
 /// One key of a table that is kept in a `T`.

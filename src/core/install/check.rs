@@ -6,8 +6,8 @@ use std::process::{Child, Command, Stdio};
 use std::time::{Duration, Instant};
 
 use super::{InstallError, child};
+use crate::core::address::Address;
 use crate::core::api::Client;
-use crate::core::config::{Address, RuntimeConfig};
 use crate::core::runtimes::{Answer, Runtime};
 
 /// How long it may take: the first start compiles every module that it imports.
@@ -25,9 +25,8 @@ pub(super) fn starts(
     interrupted: &dyn Fn() -> bool,
 ) -> Result<(), InstallError> {
     let cannot_run = |source| InstallError::Run { program: program.to_owned(), source };
-    let mut server = RuntimeConfig::default_for(runtime).server;
-    server.address = Address { host: "127.0.0.1".to_owned(), port: free_port().map_err(cannot_run)? };
-    let launch = runtime.launch(&server, None);
+    let address = Address { host: "127.0.0.1".to_owned(), port: free_port().map_err(cannot_run)? };
+    let launch = runtime.launch(&address, None);
 
     let mut command = Command::new(program);
     command
@@ -38,7 +37,7 @@ pub(super) fn starts(
         .stdin(Stdio::null());
     let output = child::keep(&mut command).map_err(cannot_run)?;
     let mut process = command.spawn().map_err(cannot_run)?;
-    let answered = wait_for_answer(runtime, &server.address, &mut process, interrupted);
+    let answered = wait_for_answer(runtime, &address, &mut process, interrupted);
     // One that has ended already cannot be killed, and needs not be.
     let _ = process.kill();
     process.wait().map_err(cannot_run)?;

@@ -3,9 +3,9 @@
 use std::path::PathBuf;
 use std::process::ExitStatus;
 
-use super::InstallationError;
 use crate::core::files::FileError;
 use crate::core::process::{Pid, ProcessError};
+use crate::core::programs::InstallationError;
 use crate::core::services::lock::LockError;
 use crate::core::services::record::RecordError;
 

@@ -5,7 +5,7 @@ use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 
 use super::InstallError;
-use crate::core::programs::on_path;
+use crate::core::executables::on_path;
 use crate::core::runtimes::PythonPackage;
 
 /// What makes a Python environment.

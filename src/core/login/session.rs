@@ -4,7 +4,7 @@ use std::ffi::OsStr;
 use std::path::Path;
 use std::process::{Command, Stdio};
 
-use crate::core::programs::on_path;
+use crate::core::executables::on_path;
 
 /// What logging out does.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

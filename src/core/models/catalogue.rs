@@ -9,8 +9,8 @@ use std::time::Duration;
 use serde::Serialize;
 use serde_json::Value;
 
+use crate::core::address::Address;
 use crate::core::api::ApiError;
-use crate::core::config::Address;
 use crate::core::models::ModelPlaces;
 use crate::core::models::directory::Defect;
 use crate::core::models::hub_cache::HubCacheError;
@@ -36,7 +36,7 @@ pub struct Site<'a> {
 
 /// The models of one runtime. Every operation may wait for a disk, a server, or the network.
 ///
-/// Names are those that [`crate::core::models::aliases::resolve`] gives.
+/// Names are those that [`crate::core::aliases::resolve`] gives.
 pub trait Catalogue: Sync {
     /// Whether only the running server knows the models.
     fn needs_server(&self) -> bool;

@@ -16,10 +16,10 @@ use std::time::{Duration, Instant};
 use nix::sys::signal::{Signal, killpg};
 use nix::unistd::Pid;
 
+use crate::core::executables::{is_executable, on_path};
 use crate::core::machine;
 use crate::core::models::catalogue::{ModelError, Site, Step};
 use crate::core::models::hub_cache::{CachedModel, HubCache};
-use crate::core::programs;
 
 /// The tool's name.
 const TOOL: &str = "hf";
@@ -175,7 +175,7 @@ fn find_tool(program: Option<&Path>, search: Option<&OsStr>) -> Option<PathBuf> 
     let places =
         program.into_iter().flat_map(|program| [Some(program.to_owned()), program.canonicalize().ok()]);
     let mut beside = places.flatten().map(|program| program.with_file_name(TOOL));
-    beside.find(|tool| programs::is_executable(tool)).or_else(|| programs::on_path(TOOL, search))
+    beside.find(|tool| is_executable(tool)).or_else(|| on_path(TOOL, search))
 }
 
 /// Whether a file name matches a pattern with at most one `*`.

@@ -7,7 +7,7 @@ use super::{
     Child, Ending, Instance, Listener, Pid, ProcessDriver, ProcessError, ProcessId, ProcessSpec, StopSignal,
     Usage,
 };
-use crate::core::config::Address;
+use crate::core::address::Address;
 
 /// The PID of the first process; each one after it has the next.
 const FIRST_PID: i64 = 1000;

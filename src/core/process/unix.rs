@@ -17,7 +17,7 @@ use super::{
     Child, Ending, INSTANCE_VARIABLE, Instance, Listener, Pid, ProcessDriver, ProcessError, ProcessId,
     ProcessSpec, StopSignal, Usage,
 };
-use crate::core::config::Address;
+use crate::core::address::Address;
 use crate::core::files;
 
 /// The operating system that this runs on.

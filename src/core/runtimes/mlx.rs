@@ -6,11 +6,10 @@ mod catalogue;
 use std::path::PathBuf;
 
 use super::{
-    Answer, Defaults, Generation, Launch, Model, ModelPlaces, Probe, PythonPackage, Recipe, Runtime,
-    ServerFacts,
+    Answer, BuiltInAlias, Defaults, Generation, Launch, Model, ModelPlaces, Probe, PythonPackage, Recipe,
+    Runtime, ServerFacts,
 };
-use crate::core::config::ServerConfig;
-use crate::core::models::aliases::BuiltIn;
+use crate::core::address::Address;
 use crate::core::models::catalogue::Catalogue;
 use crate::core::models::hub_cache::HubCache;
 
@@ -53,13 +52,9 @@ impl Runtime for Mlx {
     }
 
     /// `HF_HUB_OFFLINE`: with a model that is here, no request may stall on or download from a hub.
-    fn launch(&self, server: &ServerConfig, model: Option<&Model>) -> Launch {
-        let mut args = vec![
-            "--host".to_owned(),
-            server.address.host.clone(),
-            "--port".to_owned(),
-            server.address.port.to_string(),
-        ];
+    fn launch(&self, address: &Address, model: Option<&Model>) -> Launch {
+        let mut args =
+            vec!["--host".to_owned(), address.host.clone(), "--port".to_owned(), address.port.to_string()];
         let mut env = Vec::new();
         if let Some(model) = model {
             args.extend(["--model".to_owned(), model.name.clone()]);
@@ -90,7 +85,7 @@ impl Runtime for Mlx {
         Model { name, present: Some(present) }
     }
 
-    fn model_aliases(&self) -> &'static [BuiltIn] {
+    fn model_aliases(&self) -> &'static [BuiltInAlias] {
         aliases::ALIASES
     }
 

@@ -3,9 +3,10 @@
 mod aliases;
 mod catalogue;
 
-use super::{Answer, Defaults, Launch, Model, ModelPlaces, Probe, Recipe, Runtime, ServerFacts};
-use crate::core::config::ServerConfig;
-use crate::core::models::aliases::BuiltIn;
+use super::{
+    Answer, BuiltInAlias, Defaults, Launch, Model, ModelPlaces, Probe, Recipe, Runtime, ServerFacts,
+};
+use crate::core::address::Address;
 use crate::core::models::catalogue::Catalogue;
 
 /// <https://ollama.com>: `ollama serve`.
@@ -47,8 +48,8 @@ impl Runtime for Ollama {
     }
 
     /// `OLLAMA_HOST` is the only way to set the address (envconfig/config.go).
-    fn launch(&self, server: &ServerConfig, _model: Option<&Model>) -> Launch {
-        Launch { args: Vec::new(), env: vec![("OLLAMA_HOST".to_owned(), server.address.to_string())] }
+    fn launch(&self, address: &Address, _model: Option<&Model>) -> Launch {
+        Launch { args: Vec::new(), env: vec![("OLLAMA_HOST".to_owned(), address.to_string())] }
     }
 
     /// The port accepts connections before HTTP answers, and this path needs no model (server/routes.go).
@@ -68,7 +69,7 @@ impl Runtime for Ollama {
         Model { name: name.to_owned(), present: None }
     }
 
-    fn model_aliases(&self) -> &'static [BuiltIn] {
+    fn model_aliases(&self) -> &'static [BuiltInAlias] {
         aliases::ALIASES
     }
 

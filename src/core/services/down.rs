@@ -7,7 +7,7 @@ use super::observe::{Locked, Past};
 use super::record::Record;
 use super::up::{Up, UpOptions};
 use super::{ManagedService, ServiceError, ServiceManager, State};
-use crate::core::config::Address;
+use crate::core::address::Address;
 use crate::core::events::Event;
 use crate::core::logs::keeper;
 use crate::core::process::{Instance, Listener, Liveness, Pid, ProcessId, StopSignal};

@@ -6,7 +6,7 @@ use std::time::Duration;
 use super::lock::LockError;
 use super::record::RecordError;
 use super::{StartedBy, State};
-use crate::core::config::Address;
+use crate::core::address::Address;
 use crate::core::files::FileError;
 use crate::core::models::catalogue::ModelError;
 use crate::core::process::{Ending, Listener, Pid, ProcessError};

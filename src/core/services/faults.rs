@@ -9,7 +9,8 @@ use std::time::Duration;
 
 use super::record::{InstanceId, Record};
 use super::{DownOptions, ManagedService, ServiceError, ServiceManager, State, Up, UpKind, UpOptions};
-use crate::core::config::{Address, Config};
+use crate::core::address::Address;
+use crate::core::config::Config;
 use crate::core::events::{Event, EventSink};
 use crate::core::logs::keeper;
 use crate::core::paths::Paths;

@@ -6,7 +6,8 @@ use super::launch::missing_model;
 use super::ready::{self, Depth, Sight};
 use super::up::{Endpoint, UpOptions};
 use super::{ManagedService, ServiceError, ServiceManager, StartedBy};
-use crate::core::models::{ModelPlaces, aliases};
+use crate::core::aliases;
+use crate::core::models::ModelPlaces;
 
 /// A generation that succeeded.
 #[derive(Debug, Clone, PartialEq, Eq)]

@@ -4,8 +4,9 @@ use std::ffi::OsString;
 
 use super::record::{self, InstanceId, Record};
 use super::{ManagedService, ServiceError, ServiceManager};
+use crate::core::aliases;
 use crate::core::models::catalogue::Site;
-use crate::core::models::{Model, ModelPlaces, aliases};
+use crate::core::models::{Model, ModelPlaces};
 use crate::core::process::ProcessSpec;
 use crate::core::programs::{self, Program, ProgramError};
 
@@ -100,10 +101,8 @@ fn process_spec(
     instance: &InstanceId,
 ) -> ProcessSpec {
     let server = &service.config.server;
-    let launch = service.runtime.launch(server, model);
-    let own = service.runtime.program_args().iter().map(ToString::to_string);
-    let leading = if server.command.is_some() { program.args.clone() } else { own.collect() };
-    let words = leading.into_iter().chain(launch.args).chain(server.args.iter().cloned());
+    let launch = service.runtime.launch(&server.address, model);
+    let words = program.args.iter().cloned().chain(launch.args).chain(server.args.iter().cloned());
     let configured = server.env.iter().map(|(name, value)| (name.clone(), value.clone()));
     let env = launch.env.into_iter().chain(configured);
     ProcessSpec {

@@ -7,7 +7,7 @@ use super::record::{Record, RecordError};
 use super::{
     ManagedService, Observation, Owner, Recorded, ServiceError, ServiceManager, Start, State, classify, lock,
 };
-use crate::core::config::Address;
+use crate::core::address::Address;
 use crate::core::events::Event;
 use crate::core::files::FileError;
 use crate::core::process::{Instance, Listener, Liveness, ProcessId};

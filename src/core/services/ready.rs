@@ -6,8 +6,8 @@ use std::time::{Duration, Instant};
 use serde_json::json;
 
 use super::Answered;
+use crate::core::address::Address;
 use crate::core::api::{ApiError, Client, Reply};
-use crate::core::config::Address;
 use crate::core::runtimes::{Answer, Generation, Runtime, ServerFacts};
 
 /// What one look at an address found.

@@ -12,7 +12,7 @@ use std::path::{Path, PathBuf};
 
 use serde::{Deserialize, Serialize};
 
-use crate::core::config::Address;
+use crate::core::address::Address;
 use crate::core::files::{self, FileError};
 use crate::core::paths::RuntimePaths;
 use crate::core::process::{Instance, ProcessId, ProcessSpec};

@@ -12,7 +12,7 @@ use super::{
     ManagedService, Observation, Owner, Recorded, ServiceError, ServiceManager, Start, StartedBy, State,
     classify,
 };
-use crate::core::config::Address;
+use crate::core::address::Address;
 use crate::core::events::Event;
 use crate::core::logs::keeper::KeeperSpec;
 use crate::core::logs::{self, Limits};

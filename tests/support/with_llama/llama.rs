@@ -2,7 +2,7 @@
 
 use std::path::Path;
 
-use fusion::core::config::ServerConfig;
+use fusion::core::address::Address;
 use fusion::core::runtimes::{
     Answer, Defaults, Launch, Model, ModelPlaces, Probe, Recipe, Runtime, ServerFacts,
 };
@@ -38,8 +38,7 @@ impl Runtime for Llama {
     }
 
     /// A file is named with `--model`, anything else is a repository of the Hugging Face hub.
-    fn launch(&self, server: &ServerConfig, model: Option<&Model>) -> Launch {
-        let address = &server.address;
+    fn launch(&self, address: &Address, model: Option<&Model>) -> Launch {
         let (host, port) = (address.host.clone(), address.port.to_string());
         let mut args = vec!["--host".to_owned(), host, "--port".to_owned(), port];
         if let Some(model) = model {

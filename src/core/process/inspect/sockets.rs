@@ -4,7 +4,7 @@ use std::collections::HashSet;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr, ToSocketAddrs};
 
 use super::{Inspect, Known};
-use crate::core::config::Address;
+use crate::core::address::Address;
 use crate::core::process::{Instance, Listener, Pid, ProcessError};
 
 /// A socket that listens at the port in question.

@@ -8,7 +8,7 @@ use std::time::{Duration, Instant};
 use super::linux::Linux;
 use super::portable::Portable;
 use super::*;
-use crate::core::config::Address;
+use crate::core::address::Address;
 use crate::core::process::unix::UnixDriver;
 use crate::core::process::{Child, Listener, ProcessDriver, ProcessSpec, StopSignal};
 

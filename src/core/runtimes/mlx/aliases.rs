@@ -1,10 +1,10 @@
 //! The short names that fusion knows, and the model of the MLX community (<https://huggingface.co/mlx-community>)
 //! that each stands for.
 
-use crate::core::models::aliases::BuiltIn;
+use crate::core::runtimes::BuiltInAlias;
 
 /// In alphabetical order.
-pub(super) const ALIASES: &[BuiltIn] = &[
+pub(super) const ALIASES: &[BuiltInAlias] = &[
     ("deepseek-r1:1.5b", "mlx-community/DeepSeek-R1-Distill-Qwen-1.5B-4bit"),
     ("deepseek-r1:14b", "mlx-community/DeepSeek-R1-Distill-Qwen-14B-4bit"),
     ("deepseek-r1:7b", "mlx-community/DeepSeek-R1-Distill-Qwen-7B-4bit"),

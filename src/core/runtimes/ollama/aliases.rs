@@ -1,9 +1,9 @@
 //! The short names that fusion knows: they are Ollama's own names (<https://ollama.com/library>).
 
-use crate::core::models::aliases::BuiltIn;
+use crate::core::runtimes::BuiltInAlias;
 
 /// In alphabetical order.
-pub(super) const ALIASES: &[BuiltIn] = &[
+pub(super) const ALIASES: &[BuiltInAlias] = &[
     ("deepseek-r1:1.5b", "deepseek-r1:1.5b"),
     ("deepseek-r1:14b", "deepseek-r1:14b"),
     ("deepseek-r1:7b", "deepseek-r1:7b"),

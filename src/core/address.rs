@@ -53,7 +53,7 @@ impl fmt::Display for Address {
 
 /// Whether the text is a host alone: an IP address (IPv6 without brackets) or a host name, without scheme, port or
 /// path.
-pub(super) fn is_host(text: &str) -> bool {
+pub fn is_host(text: &str) -> bool {
     if text.parse::<IpAddr>().is_ok() {
         return true;
     }

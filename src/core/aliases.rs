@@ -6,9 +6,6 @@ use crate::core::config::Config;
 use crate::core::models::{Model, ModelPlaces};
 use crate::core::runtimes::{Runtime, Table};
 
-/// A short name built into fusion, and the model of one runtime that it stands for.
-pub type BuiltIn = (&'static str, &'static str);
-
 /// What `name` means on `runtime`: a directory, else an alias of the configuration, else one that is built in, else
 /// the name itself.
 pub fn resolve(runtime: &dyn Runtime, config: &Config, name: &str, places: &ModelPlaces) -> Model {
