@@ -99,7 +99,8 @@ fn every_shell_has_a_script() {
 fn bash_completes_with_the_script() {
     let sandbox = Sandbox::new();
     let fusion = std::path::Path::new(env!("CARGO_BIN_EXE_fusion")).parent().expect("a directory");
-    let script = "PATH=$1:$PATH; source <(fusion completions bash)
+    // The bash of macOS is too old to `source` what another program prints.
+    let script = "PATH=$1:$PATH; eval \"$(fusion completions bash)\"
         COMP_WORDS=(fusion ollama re) COMP_CWORD=2 COMP_TYPE=9
         _clap_complete_fusion fusion re ollama; echo ${COMPREPLY[*]}";
     let bash = sandbox.command("bash").arg("-c").arg(script).arg("bash").arg(fusion).run().assert_code(0);

@@ -52,7 +52,7 @@ impl Machine {
         for name in ["ollama", "mlx_lm.server"] {
             std::fs::remove_file(machine.sandbox.bin().join(name)).expect("the fake was there");
         }
-        for name in ["sh", "mkdir", "cp", "ln", "cat", "sleep", "rm", "mv"] {
+        for name in ["sh", "mkdir", "cp", "ln", "cat", "rm", "mv"] {
             let real = ["/usr/bin", "/bin"].iter().map(|directory| Path::new(directory).join(name));
             let real = real.into_iter().find(|path| path.exists()).expect("a usual program");
             std::os::unix::fs::symlink(real, machine.sandbox.bin().join(name)).expect("a link");
@@ -210,7 +210,7 @@ fn an_interrupted_installation_leaves_nothing_and_dies_by_the_signal() {
     for signal in [Signal::SIGINT, Signal::SIGTERM, Signal::SIGHUP] {
         let machine = Machine::with(&[("uv", UV)]);
         let waiting = machine.sandbox.root().join("waiting");
-        let body = format!("echo > '{}'; exec sleep 1000", waiting.display());
+        let body = format!("echo > '{}'; exec \"$FAKE\" ollama never-bind", waiting.display());
         let running = machine.fusion("mlx install -q").env("BREAK", body).start();
         wait_until("uv works", || waiting.exists());
         running.signal(signal);
@@ -230,7 +230,7 @@ fn an_interrupted_installation_leaves_nothing_and_dies_by_the_signal() {
 fn a_killed_installation_never_looks_whole_and_holds_the_lock_until_its_installer_has_ended() {
     let machine = Machine::with(&[("uv", UV)]);
     let waiting = machine.sandbox.root().join("waiting");
-    let body = format!("echo > '{}'; exec sleep 1000", waiting.display());
+    let body = format!("echo > '{}'; exec \"$FAKE\" ollama never-bind", waiting.display());
     let running = machine.fusion("mlx install -q").env("BREAK", body).start();
     wait_until("uv works", || waiting.exists());
     running.signal(Signal::SIGKILL);

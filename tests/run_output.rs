@@ -301,23 +301,14 @@ fn a_dumb_terminal_gets_no_spinner() {
 }
 
 #[test]
-#[cfg(target_os = "linux")]
 fn control_c_closes_the_connection_and_keeps_the_text() {
     let asked = Asked::with([Reply::stream([text("Hello"), text(" there")]).end(End::Hang)]);
     let mut terminal = Terminal::open();
-    // A session of its own whose terminal this is: only then does the key become a signal.
-    let inner = asked.command(["Hello", "--stream"]);
-    let mut command = std::process::Command::new("setsid");
-    command.args(["--ctty", "--wait"]).arg(inner.get_program()).args(inner.get_args());
-    let environment = inner.get_envs().filter_map(|(name, value)| Some((name, value?)));
-    command.env_clear().envs(environment).current_dir(asked.sandbox.project());
-    command.stdin(terminal.stream()).stdout(terminal.stream()).stderr(terminal.stream());
-    let mut child = command.spawn().unwrap();
+    let shell = terminal.script(&asked.sandbox, "-c", "exec \"$0\" ollama run Hello --stream");
     terminal.wait_for("Hello there");
     terminal.send(b"\x03");
     asked.server.wait_until_client_is_gone();
-    assert_eq!(wait(&mut child).signal(), Some(Signal::SIGINT as i32));
-    drop(command);
+    shell.finish().assert_code(130);
     assert!(terminal.finish().contains("Hello there"));
 }
 

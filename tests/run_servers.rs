@@ -12,21 +12,21 @@ use support::stub_server::{End, Framing, Reply};
 
 #[test]
 fn any_byte_counts_as_life_and_silence_does_not() {
-    // A comment every 200 ms for longer than the limit, then silence.
-    let comments = std::iter::repeat_n(": keepalive\n\n", 10);
+    // A byte every 5 ms for longer than the limit, then silence.
+    let comments = std::iter::repeat_n(": keepalive\n\n", 30);
     let mut reply = Reply::stream(comments).end(End::Hang);
     reply.drip = Some(Duration::from_millis(5));
     let asked = Asked::with([reply]);
     let begun = Instant::now();
-    let finished = asked.run(["Hello", "--stream", "--timeout", "0.5"]).assert_code(124);
+    let finished = asked.run(["Hello", "--stream", "--timeout", "2"]).assert_code(124);
     let port = asked.server.port();
     assert_eq!(
         finished.stderr(),
         format!(
-            "error: timed out: nothing came from 127.0.0.1:{port} for 0.5 s\nhint: --timeout SECONDS waits longer\n"
+            "error: timed out: nothing came from 127.0.0.1:{port} for 2 s\nhint: --timeout SECONDS waits longer\n"
         )
     );
-    assert!(begun.elapsed() > Duration::from_millis(500 + 10 * 18 * 5));
+    assert!(begun.elapsed() > Duration::from_millis(2000 + 30 * 13 * 5));
 }
 
 #[test]
@@ -163,17 +163,18 @@ fn a_server_answers_in_its_own_way_whatever_was_asked() {
     asked.run(["Hello", "--no-stream"]).assert(0, "Hi\n", "");
 }
 
+/// 200 MiB are sent, of which 16 MiB are read.
 #[test]
 fn an_endless_line_is_refused_in_little_memory() {
-    let mut reply = Reply::stream([vec![b'x'; 1 << 20]]);
-    reply.times = 200;
-    let asked = Asked::with([reply]);
-    asked.run(["Hello", "--stream"]).assert(8, "", "error: an event longer than 16 MiB\n");
-    for filler in [b'[', b' '] {
-        let mut reply = Reply::json(200, vec![filler; 1 << 20]);
+    let refused = |mut reply: Reply, how: &str| {
         reply.times = 200;
-        let asked = Asked::with([reply]);
-        asked.run(["Hello"]).assert(8, "", "error: an event longer than 16 MiB\n");
+        let (finished, memory) = Asked::with([reply]).invocation(["Hello", how]).run_measured();
+        finished.assert(8, "", "error: an event longer than 16 MiB\n");
+        assert!(memory < 80 << 20, "{memory} bytes");
+    };
+    refused(Reply::stream([vec![b'x'; 1 << 20]]), "--stream");
+    for filler in [b'[', b' '] {
+        refused(Reply::json(200, vec![filler; 1 << 20]), "--no-stream");
     }
 }
 

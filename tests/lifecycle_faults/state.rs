@@ -2,6 +2,8 @@
 
 use std::process::Stdio;
 
+use fusion::core::process::unix::UnixDriver;
+use fusion::core::process::{Pid, ProcessDriver};
 use serde_json::{Value, json};
 
 use crate::support::{Sandbox, processes, wait_until};
@@ -41,6 +43,15 @@ fn edit(sandbox: &Sandbox, runtime: &str, change: impl FnOnce(&mut Value)) {
     std::fs::write(sandbox.file(runtime, "state.json"), record.to_string()).expect("the sandbox is writable");
 }
 
+/// Has the record name the PID of this process, as that of one that had it before.
+fn reuse(sandbox: &Sandbox, stranger: &Stranger) {
+    let now = identity(stranger.pid());
+    edit(sandbox, "ollama", |record| {
+        record["process"]["pid"] = now["pid"].clone();
+        record["process"]["start_time"] = json!(now["start_time"].as_u64().expect("a number") - 1);
+    });
+}
+
 /// Up and dead again: a record is left of which nothing lives.
 fn left_behind(sandbox: &Sandbox) -> i32 {
     let pid = up(sandbox, "ollama");
@@ -65,12 +76,12 @@ fn record_of_a_reused_pid() {
     let sandbox = Sandbox::new();
     left_behind(&sandbox);
     let stranger = Stranger::new(&sandbox, "exec sleep 1000", &[]);
-    edit(&sandbox, "ollama", |record| record["process"]["pid"] = json!(stranger.pid()));
+    reuse(&sandbox, &stranger);
     assert_eq!(state(&sandbox, "ollama"), "exited");
     sandbox.fusion(["ollama", "down", "--force"]).run().assert_code(0);
     stranger.assert_alive();
     left_behind(&sandbox);
-    edit(&sandbox, "ollama", |record| record["process"]["pid"] = json!(stranger.pid()));
+    reuse(&sandbox, &stranger);
     up(&sandbox, "ollama");
     sandbox.fusion(["ollama", "down"]).run().assert_code(0);
     stranger.assert_alive();
@@ -86,7 +97,7 @@ fn record_of_a_reused_pid_with_the_same_command_line() {
     let child =
         command.arg("serve").env("OLLAMA_HOST", "127.0.0.1:0").stdin(Stdio::null()).stderr(Stdio::null());
     let stranger = Stranger(child.spawn().expect("the fake starts"));
-    edit(&sandbox, "ollama", |record| record["process"]["pid"] = json!(stranger.pid()));
+    reuse(&sandbox, &stranger);
     assert_eq!(state(&sandbox, "ollama"), "exited");
     sandbox.fusion(["ollama", "down", "--force"]).run().assert_code(0);
     stranger.assert_alive();
@@ -201,23 +212,17 @@ fn record_of_the_caller() {
         command.stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().expect("a shell");
     let pid = i32::try_from(shell.id()).expect("a PID");
     let identity = identity(pid);
-    edit(&sandbox, "ollama", |record| {
-        for (key, value) in identity.as_object().expect("an object") {
-            record["process"][key] = value.clone();
-        }
-    });
+    edit(&sandbox, "ollama", |record| record["process"] = identity);
     drop(shell.stdin.take());
     let output = shell.wait_with_output().expect("the shell ends");
     let said = String::from_utf8_lossy(&output.stdout).into_owned();
     assert_eq!(said, "survived 1\n", "{}", String::from_utf8_lossy(&output.stderr));
 }
 
-/// As fusion would record it. Only Linux is known to the tests.
+/// As fusion would record it.
 fn identity(pid: i32) -> Value {
-    let facts = std::fs::read_to_string(format!("/proc/{pid}/stat")).unwrap_or_default();
-    let (_, fields) = facts.rsplit_once(") ").unwrap_or_default();
-    let start: u64 = fields.split(' ').nth(19).and_then(|field| field.parse().ok()).unwrap_or_default();
-    json!({"pid": pid, "start_time": start})
+    let pid = Pid::try_from(i64::from(pid)).expect("a PID");
+    json!(UnixDriver.identify(pid).expect("the system tells").expect("it lives"))
 }
 
 /// As in a container without an init: nobody reaps what has ended.
@@ -225,15 +230,14 @@ fn identity(pid: i32) -> Value {
 fn an_unreaped_zombie_is_dead() {
     let sandbox = Sandbox::new();
     let pid = up(&sandbox, "ollama");
-    let zombie = Stranger::new(&sandbox, "exit 0", &[]);
-    wait_until("it is a zombie", || !processes::lives(zombie.pid()));
+    let mut zombie = Stranger::new(&sandbox, "read x", &[]);
     let identity = identity(zombie.pid());
+    // The end of its input ends it.
+    drop(zombie.0.stdin.take());
+    wait_until("it is a zombie", || !processes::lives(zombie.pid()));
     processes::kill(pid);
     wait_until("it is dead", || !processes::lives(pid));
-    edit(&sandbox, "ollama", |record| {
-        record["process"]["pid"] = identity["pid"].clone();
-        record["process"]["start_time"] = identity["start_time"].clone();
-    });
+    edit(&sandbox, "ollama", |record| record["process"] = identity);
     assert_eq!(state(&sandbox, "ollama"), "exited");
     sandbox.fusion(["ollama", "down"]).run().assert(0, "ollama is down\n", "");
 }

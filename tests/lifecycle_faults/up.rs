@@ -124,13 +124,16 @@ fn answers_503_while_loading() {
 #[test]
 fn never_binds() {
     let sandbox = with_faults("ollama", &["never-bind"]);
+    let refused = std::io::Error::from(nix::errno::Errno::ECONNREFUSED);
     let up = sandbox.fusion(["ollama", "up", "--timeout", "0.5"]).run();
     up.assert(
         6,
         "",
-        "its log is empty: [ROOT]/config/ollama/ollama.log\n\
-         error: ollama (process [PID]) was not ready within [TIME] s: Connection refused (os error 111)\n\
-         hint: its whole log: fusion ollama log\n",
+        &format!(
+            "its log is empty: [ROOT]/config/ollama/ollama.log\n\
+             error: ollama (process [PID]) was not ready within [TIME] s: {refused}\n\
+             hint: its whole log: fusion ollama log\n"
+        ),
     );
     assert_nothing_left(&sandbox, "ollama");
 }

@@ -5,7 +5,8 @@
 //! in the variable `FAKE_RUNTIME`. Other arguments are those of the real server: `--host`, `--port`, `--model`.
 //!
 //! `fake-runtime on-terminal TERMINAL PROGRAM [ARGUMENT]...` becomes a program on its own controlling terminal;
-//! `fake-runtime with-blocked-signals PROGRAM [ARGUMENT]...` one that starts with every signal blocked.
+//! `fake-runtime with-blocked-signals PROGRAM [ARGUMENT]...` one that starts with every signal blocked;
+//! `fake-runtime measured REPORT PROGRAM [ARGUMENT]...` runs one, and writes how much memory it held.
 
 #![allow(
     missing_docs,
@@ -27,6 +28,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 
+use nix::sys::resource::{UsageWho, getrusage};
 use nix::sys::signal::{self, SigSet, Signal};
 use nix::unistd;
 use serde_json::{Value, json};
@@ -136,6 +138,11 @@ fn main() -> ExitCode {
         let error = Command::new(program).args(rest).exec();
         panic!("{program}: {error}");
     }
+    if let [_, word, report, program, rest @ ..] = arguments.as_slice()
+        && word == "measured"
+    {
+        return measured(report, program, rest);
+    }
     let fake = Arc::new(parse(&arguments));
     if fake.faults.has("child") {
         return child(&fake.faults);
@@ -157,6 +164,16 @@ fn main() -> ExitCode {
     handle_term(&fake.faults);
     spawn_children(&fake);
     serve(&fake)
+}
+
+/// Runs the program, and writes the most memory that it held at once to `report`, in bytes.
+fn measured(report: &str, program: &str, arguments: &[String]) -> ExitCode {
+    let status = Command::new(program).args(arguments).status().expect("the program starts");
+    let largest = getrusage(UsageWho::RUSAGE_CHILDREN).expect("own usage").max_rss();
+    // Bytes on macOS, kilobytes elsewhere (getrusage(2)).
+    let unit = if cfg!(target_os = "macos") { 1 } else { 1024 };
+    std::fs::write(report, (largest.unsigned_abs() * unit).to_string()).expect("the report is writable");
+    ExitCode::from(u8::try_from(status.code().expect("it exits")).expect("an exit code"))
 }
 
 /// Becomes `program` in a session of its own, which has the terminal as its controlling terminal: the first one that

@@ -91,6 +91,19 @@ impl Invocation {
         Running { child, stdout, stderr, described, patience, replacements }
     }
 
+    /// Runs it to its end, and gives the most memory that it held at once, in bytes, too. It is run by a process of its
+    /// own, because the kernel reports the largest of all children that a process ever had.
+    #[track_caller]
+    pub fn run_measured(self) -> (Finished, u64) {
+        let directory = tempfile::tempdir().expect("a temporary directory");
+        let report = directory.path().join("memory");
+        let words = [OsString::from("measured"), report.clone().into(), self.program];
+        let arguments = words.into_iter().chain(self.arguments).collect();
+        let finished = Self { program: super::fake_runtime().into(), arguments, ..self }.run();
+        let memory = std::fs::read_to_string(report).expect("the report");
+        (finished, memory.parse().expect("a number of bytes"))
+    }
+
     /// Runs it to its end.
     #[track_caller]
     pub fn run(self) -> Finished {

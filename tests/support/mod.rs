@@ -47,7 +47,9 @@ pub fn wait_until(what: &str, mut condition: impl FnMut() -> bool) {
 ///
 /// When it is dropped, no process that was started in it may be left: that fails the test.
 pub struct Sandbox {
-    root: TempDir,
+    /// Without symbolic links, as programs see it: the temporary directory of macOS is behind one.
+    root: PathBuf,
+    _directory: TempDir,
     marker: String,
     ollama: Port,
     mlx: Port,
@@ -63,9 +65,11 @@ impl Sandbox {
 
     /// Without a configuration file; so fusion would write one, with the default ports.
     pub fn without_config() -> Self {
-        let root = tempfile::Builder::new().prefix("fusion-test-").tempdir().expect("a temporary directory");
-        let marker = root.path().file_name().expect("a name").to_string_lossy().into_owned();
-        let sandbox = Self { root, marker, ollama: Port::free(), mlx: Port::free() };
+        let directory =
+            tempfile::Builder::new().prefix("fusion-test-").tempdir().expect("a temporary directory");
+        let root = directory.path().canonicalize().expect("the directory was made");
+        let marker = root.file_name().expect("a name").to_string_lossy().into_owned();
+        let sandbox = Self { root, _directory: directory, marker, ollama: Port::free(), mlx: Port::free() };
         for directory in
             [sandbox.home(), sandbox.config_dir(), sandbox.project(), sandbox.bin(), sandbox.model()]
         {
@@ -113,32 +117,32 @@ impl Sandbox {
 
     /// `FUSION_CONFIG_DIR`.
     pub fn config_dir(&self) -> PathBuf {
-        self.root.path().join("config")
+        self.root.join("config")
     }
 
     /// `HOME`.
     pub fn home(&self) -> PathBuf {
-        self.root.path().join("home")
+        self.root.join("home")
     }
 
     /// The working directory.
     pub fn project(&self) -> PathBuf {
-        self.root.path().join("project")
+        self.root.join("project")
     }
 
     /// The first directory of `PATH`.
     pub fn bin(&self) -> PathBuf {
-        self.root.path().join("bin")
+        self.root.join("bin")
     }
 
     /// A directory that looks like a model.
     pub fn model(&self) -> PathBuf {
-        self.root.path().join("model")
+        self.root.join("model")
     }
 
     /// The directory that holds all of it.
     pub fn root(&self) -> &Path {
-        self.root.path()
+        &self.root
     }
 
     /// The configured port.
@@ -223,7 +227,7 @@ impl Sandbox {
     /// What differs from run to run, and what stands for it in expected output.
     fn replacements(&self) -> Vec<(String, String)> {
         vec![
-            (self.root.path().display().to_string(), "[ROOT]".to_owned()),
+            (self.root.display().to_string(), "[ROOT]".to_owned()),
             (format!(":{}", self.ollama.number()), ":[OLLAMA]".to_owned()),
             (format!(":{}", self.mlx.number()), ":[MLX]".to_owned()),
         ]

@@ -5,7 +5,8 @@ use std::process::Command;
 use nix::sys::signal::{self, Signal};
 use nix::unistd::Pid;
 
-/// Every living process with this variable in its environment; a zombie is none.
+/// Every living process with this variable in its environment; a zombie is none. macOS does not show the environment of
+/// its own programs (`sh`, `sleep`), so whoever is to be found must be one of ours, like the fake runtime.
 pub fn with_variable(name: &str, value: &str) -> Vec<i32> {
     let wanted = format!("{name}={value}");
     if cfg!(target_os = "linux") { from_proc(&wanted) } else { from_ps(&wanted) }
@@ -51,10 +52,10 @@ pub fn lives(pid: i32) -> bool {
     }
 }
 
-/// For the message of a failed test.
+/// Its PID, parent, state and command line.
 pub fn describe(pid: i32) -> String {
     let output =
-        Command::new("ps").args(["-o", "pid=,ppid=,stat=,command=", "-p", &pid.to_string()]).output();
+        Command::new("ps").args(["-ww", "-o", "pid=,ppid=,stat=,command=", "-p", &pid.to_string()]).output();
     output
         .map_or_else(|_| pid.to_string(), |output| String::from_utf8_lossy(&output.stdout).trim().to_owned())
 }

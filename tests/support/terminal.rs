@@ -102,7 +102,9 @@ impl Terminal {
     /// All that was written to it, after the programs that use it have ended.
     pub fn finish(mut self) -> String {
         self.slave = None;
-        self.reader.take().expect("it is finished once").join().expect("the reader ends");
+        let reader = self.reader.take().expect("it is finished once");
+        wait_until("nobody has the terminal open", || reader.is_finished());
+        reader.join().expect("the reader ends");
         self.text()
     }
 }

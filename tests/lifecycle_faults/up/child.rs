@@ -37,7 +37,7 @@ fn the_server_holds_nothing_of_its_caller() {
     let dump = sandbox.root().join("dump.json");
     sandbox.faults("ollama", &[&format!("dump={}", dump.display())]);
     // The shell ignores a signal, and leaves descriptors open: one that is kept on exec, and a terminal's worth.
-    let script = "trap '' HUP TERM INT; exec 7</dev/zero 9>/dev/full; \"$0\" ollama up";
+    let script = "trap '' HUP TERM INT; exec 7</dev/zero 9>/dev/null; \"$0\" ollama up";
     let program = env!("CARGO_BIN_EXE_fusion");
     sandbox.command("/bin/sh").arg("-c").arg(script).arg(program).run().assert_code(0);
     let dump: serde_json::Value =

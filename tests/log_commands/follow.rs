@@ -1,0 +1,178 @@
+//! `fusion <runtime> log -f`: across everything that can become of a log and its runtime.
+
+use std::fs::{self, OpenOptions};
+use std::io::{BufRead, BufReader, Write};
+use std::os::unix::process::ExitStatusExt;
+use std::process::{ExitStatus, Stdio};
+use std::sync::mpsc::Receiver;
+
+use fusion::core::logs::keeper;
+use fusion::core::process::unix::UnixDriver;
+use nix::sys::signal::Signal;
+
+use crate::support::asked::wait;
+use crate::support::{PATIENCE, Sandbox, processes, wait_until};
+use crate::{log_of, numbered_lines, print, running, stop};
+
+/// `fusion mlx log -f`, whose output is read while it runs.
+struct Following {
+    child: std::process::Child,
+    lines: Receiver<String>,
+}
+
+impl Following {
+    fn start(sandbox: &Sandbox, arguments: &[&str]) -> Self {
+        let arguments = ["mlx", "log", "-f"].iter().chain(arguments).copied();
+        let mut command = sandbox.fusion(arguments).into_command();
+        let mut child = command.stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap();
+        let mut stdout = BufReader::new(child.stdout.take().unwrap());
+        let (sender, lines) = std::sync::mpsc::channel();
+        std::thread::spawn(move || {
+            let mut line = String::new();
+            while stdout.read_line(&mut line).is_ok_and(|length| length > 0) {
+                if sender.send(std::mem::take(&mut line)).is_err() {
+                    break;
+                }
+            }
+        });
+        Self { child, lines }
+    }
+
+    /// Follows from here on, and has begun to.
+    fn begun(sandbox: &Sandbox) -> Self {
+        print(sandbox, "begun\n");
+        let following = Self::start(sandbox, &["-n", "1"]);
+        following.expect(&["begun"]);
+        following
+    }
+
+    #[track_caller]
+    fn line(&self) -> String {
+        self.lines.recv_timeout(PATIENCE).expect("a line")
+    }
+
+    #[track_caller]
+    fn expect(&self, lines: &[&str]) {
+        for line in lines {
+            assert_eq!(self.line(), format!("{line}\n"));
+        }
+    }
+
+    fn signal(&self, signal: Signal) {
+        processes::send(i32::try_from(self.child.id()).unwrap(), signal);
+    }
+
+    /// Waits for its end.
+    #[track_caller]
+    fn finish(mut self) -> (ExitStatus, String, String) {
+        wait(&mut self.child);
+        let rest = self.lines.iter().collect();
+        let output = self.child.wait_with_output().unwrap();
+        (output.status, rest, String::from_utf8(output.stderr).unwrap())
+    }
+}
+
+#[test]
+fn follow_until_the_runtime_ends() {
+    let sandbox = running();
+    print(&sandbox, "one\ntwo\n");
+    let following = Following::start(&sandbox, &["-n", "1"]);
+    following.expect(&["two"]);
+    print(&sandbox, "three\nfo");
+    following.expect(&["three"]);
+    print(&sandbox, "ur\n");
+    following.expect(&["four"]);
+    print(&sandbox, "last");
+    stop(&sandbox);
+    let (status, rest, stderr) = following.finish();
+    assert_eq!((status.code(), rest.as_str(), stderr.as_str()), (Some(0), "last", "mlx has ended\n"));
+}
+
+#[test]
+fn follow_shows_the_last_20_lines_first() {
+    let sandbox = running();
+    print(&sandbox, &numbered_lines(0..100));
+    let following = Following::start(&sandbox, &[]);
+    following.expect(&["line 80", "line 81"]);
+    stop(&sandbox);
+    assert_eq!(following.finish().1, numbered_lines(82..100));
+}
+
+#[test]
+fn follow_across_a_restart() {
+    let sandbox = running();
+    let following = Following::begun(&sandbox);
+    sandbox.fusion(["mlx", "restart"]).run().assert_code(0);
+    print(&sandbox, "after\n");
+    let mut lines = Vec::new();
+    while lines.last().is_none_or(|line| line != "after\n") {
+        lines.push(following.line());
+    }
+    let listening = format!("listening on 127.0.0.1:{}\n", sandbox.port("mlx"));
+    assert_eq!(lines.iter().filter(|line| **line == listening).count(), 1, "{lines:?}");
+    stop(&sandbox);
+    assert_eq!(following.finish().0.code(), Some(0));
+}
+
+#[test]
+fn follow_across_truncation() {
+    let sandbox = running();
+    let following = Following::begun(&sandbox);
+    let log = OpenOptions::new().write(true).open(log_of(&sandbox)).unwrap();
+    log.set_len(0).unwrap();
+    print(&sandbox, "after the truncation\n");
+    following.expect(&["after the truncation"]);
+    stop(&sandbox);
+    assert_eq!(following.finish().2, "the log was truncated\nmlx has ended\n");
+}
+
+#[test]
+fn follow_is_interrupted() {
+    let sandbox = running();
+    for signal in [Signal::SIGINT, Signal::SIGTERM, Signal::SIGHUP] {
+        let following = Following::begun(&sandbox);
+        following.signal(signal);
+        let (status, rest, stderr) = following.finish();
+        assert_eq!((status.signal(), rest.as_str(), stderr.as_str()), (Some(signal as i32), "", ""));
+    }
+    stop(&sandbox);
+}
+
+#[test]
+fn follow_ends_when_its_reader_does_although_nothing_is_printed() {
+    let sandbox = running();
+    let script = format!("{} mlx log -f -n 1 | head -n 1", env!("CARGO_BIN_EXE_fusion"));
+    // The shell waits for both.
+    sandbox.command("sh").arg("-c").arg(script).run().assert_code(0);
+    stop(&sandbox);
+}
+
+#[test]
+fn the_log_deleted_while_running_is_put_back() {
+    let sandbox = running();
+    let following = Following::begun(&sandbox);
+    let mut writer = OpenOptions::new().append(true).open(log_of(&sandbox)).unwrap();
+    fs::remove_file(log_of(&sandbox)).unwrap();
+    writer.write_all(b"after the deletion\n").unwrap();
+    following.expect(&["after the deletion"]);
+    wait_until("the log is back", || log_of(&sandbox).exists());
+    sandbox.fusion(["mlx", "log", "-n", "2"]).run().assert(0, "begun\nafter the deletion\n", "");
+    writer.write_all(b"after that\n").unwrap();
+    following.expect(&["after that"]);
+    stop(&sandbox);
+    assert_eq!(following.finish().2, "mlx has ended\n");
+}
+
+#[test]
+fn the_log_deleted_while_running_is_told_when_nobody_keeps_it() {
+    let sandbox = running();
+    let record = sandbox.record("mlx").unwrap();
+    let keepers = keeper::find(&UnixDriver, record["instance"].as_str().unwrap()).unwrap();
+    keeper::stop(&UnixDriver, &log_of(&sandbox), &keepers).unwrap();
+    fs::remove_file(log_of(&sandbox)).unwrap();
+    let told = "error: [ROOT]/config/mlx/mlx.log was deleted while mlx (pid [PID]) writes to it\n\
+                hint: to begin a new log: fusion mlx restart\n";
+    sandbox.fusion(["mlx", "log"]).run().assert(1, "", told);
+    sandbox.fusion(["mlx", "log", "-f"]).run().assert(1, "", told);
+    stop(&sandbox);
+}

@@ -1,0 +1,202 @@
+//! The keeper: it holds the log within its bounds for as long as somebody writes to it.
+
+use std::fs::{self, File, OpenOptions};
+use std::path::{Path, PathBuf};
+
+use fusion::core::logs::keeper::{self, KeeperSpec};
+use fusion::core::logs::{Limits, Reader, Start};
+use fusion::core::process::unix::UnixDriver;
+use fusion::core::process::{Child, Instance, Liveness, ProcessDriver, ProcessId, ProcessSpec};
+use fusion::core::services::record::InstanceId;
+
+use crate::support::{MARKER, Sandbox, command_line, fake_runtime, processes, wait_until};
+use crate::{log_of, stop};
+
+#[test]
+fn up_bounds_the_log_of_what_it_starts() {
+    let sandbox = Sandbox::new();
+    let command = command_line("mlx", &["quiet", "flood=20000000"]);
+    sandbox.configure("", &format!("{command}\nlog_max_mb = 1\nlog_keep = 2"));
+    sandbox.fusion(["mlx", "up"]).run().assert_code(0);
+    let log = log_of(&sandbox);
+    wait_until("the log is within its limit", || fs::metadata(&log).unwrap().len() <= 1_000_000);
+    assert!(part(&log, 2).exists() && !part(&log, 3).exists());
+    let listening = format!("listening on 127.0.0.1:{}\n", sandbox.port("mlx"));
+    sandbox.fusion(["mlx", "log", "-n", "1"]).run().assert(0, "listening on 127.0.0.1:[MLX]\n", "");
+    let shown = sandbox.fusion(["mlx", "log", "-n", "all"]).run().assert_code(0).stdout();
+    assert!(shown.len() > 1_000_000 && shown.ends_with(&format!("{:099}\n{listening}", 199_999)));
+    stop(&sandbox);
+}
+
+/// What runs in place of a runtime, with a keeper beside it.
+struct Kept<'a> {
+    sandbox: &'a Sandbox,
+    runtime: Box<dyn Child>,
+    spec: KeeperSpec,
+}
+
+impl<'a> Kept<'a> {
+    /// Starts `script` as the processes of a runtime are started, and a keeper.
+    fn shell(sandbox: &'a Sandbox, script: &str) -> Self {
+        Self::start(sandbox, "/bin/sh", &["-c", script])
+    }
+
+    /// What runs until it is killed, and a keeper.
+    fn idle(sandbox: &'a Sandbox) -> Self {
+        Self::start(sandbox, fake_runtime(), &["ollama", "never-bind"])
+    }
+
+    fn start(sandbox: &'a Sandbox, program: &str, args: &[&str]) -> Self {
+        let log = log_of(sandbox);
+        fs::create_dir_all(log.parent().unwrap()).unwrap();
+        let instance = String::from(InstanceId::random().unwrap());
+        let runtime = spawn(
+            sandbox,
+            ProcessSpec {
+                program: program.into(),
+                args: args.iter().map(Into::into).collect(),
+                env: Vec::new(),
+                directory: sandbox.root().to_owned(),
+                log: Some(log.clone()),
+                instance: instance.clone(),
+            },
+        );
+        let spec = KeeperSpec { log, limits: SMALL, instance, leader: runtime.id().clone() };
+        let program = Path::new(env!("CARGO_BIN_EXE_fusion"));
+        spawn(sandbox, spec.process(program, sandbox.root()));
+        Self { sandbox, runtime, spec }
+    }
+
+    fn keepers(&self) -> Vec<ProcessId> {
+        keeper::find(&UnixDriver, &self.spec.instance).unwrap()
+    }
+
+    #[track_caller]
+    fn wait_for_the_keepers_end(&self) {
+        wait_until("the keeper has ended", || self.sandbox.processes().is_empty());
+    }
+
+    /// Kills what [`Self::idle`] started.
+    fn kill(&self) {
+        processes::kill(self.runtime.id().pid.as_raw());
+    }
+
+    fn text(&self) -> String {
+        let mut reader = Reader::open(&self.spec.log, Start::Beginning).unwrap().unwrap();
+        let mut bytes = Vec::new();
+        while reader.remaining() > 0 {
+            reader.read(&mut bytes).unwrap();
+        }
+        String::from_utf8(bytes).unwrap()
+    }
+}
+
+fn spawn(sandbox: &Sandbox, mut spec: ProcessSpec) -> Box<dyn Child> {
+    let marker = sandbox.root().file_name().unwrap().to_owned();
+    spec.env.push((MARKER.into(), marker));
+    spec.env.push(("FUSION_CONFIG_DIR".into(), sandbox.config_dir().into()));
+    UnixDriver.spawn(&spec).unwrap()
+}
+
+const SMALL: Limits = Limits { max_bytes: 1_000_000, keep: 3 };
+
+#[test]
+fn the_keeper_ends_with_the_runtime() {
+    let sandbox = Sandbox::new();
+    let kept = Kept::shell(&sandbox, "echo started; until [ -e go ]; do sleep 0.01; done; echo ended");
+    wait_until("the keeper runs", || kept.keepers().len() == 1);
+    File::create(sandbox.root().join("go")).unwrap();
+    kept.wait_for_the_keepers_end();
+    assert_eq!(kept.text(), "started\nended\n");
+}
+
+#[test]
+fn the_keeper_outlives_the_leader_while_children_write() {
+    let sandbox = Sandbox::new();
+    let child = format!("until [ -e go ]; do sleep 0.01; done; {}", flood(30_000));
+    let mut kept = Kept::shell(&sandbox, &format!("({child}) & echo leader ended"));
+    wait_until("the leader has ended", || kept.runtime.try_wait().unwrap().is_some());
+    File::create(sandbox.root().join("go")).unwrap();
+    wait_until("the log is bounded", || part(&kept.spec.log, 1).exists());
+    wait_until("the child has written", || sandbox.root().join("done").exists());
+    File::create(sandbox.root().join("stop")).unwrap();
+    kept.wait_for_the_keepers_end();
+    assert!(kept.text().ends_with(&format!("line {:089}\n", 29_999)));
+}
+
+#[test]
+fn a_stop_leaves_no_keeper_and_is_no_error_without_one() {
+    let sandbox = Sandbox::new();
+    let kept = Kept::idle(&sandbox);
+    // The environment of a process cannot be read at once when it is started.
+    wait_until("both run", || sandbox.processes().len() == 2);
+    let stop = || keeper::stop(&UnixDriver, &kept.spec.log, &kept.keepers()).unwrap();
+    stop();
+    assert_eq!(sandbox.processes(), [kept.runtime.id().pid.as_raw()]);
+    stop();
+    assert_eq!(UnixDriver.liveness(kept.runtime.id()).unwrap(), Liveness::Alive);
+    kept.kill();
+    sandbox.assert_nothing_runs();
+}
+
+#[test]
+fn a_keeper_is_no_member_of_what_it_is_kept_for() {
+    let sandbox = Sandbox::new();
+    let mut kept = Kept::idle(&sandbox);
+    wait_until("the keeper runs", || kept.keepers().len() == 1);
+    let instance = Instance { id: &kept.spec.instance, leader: Some(&kept.spec.leader) };
+    assert_eq!(UnixDriver.members(instance).unwrap(), [kept.spec.leader.clone()]);
+    kept.kill();
+    wait_until("the runtime has ended", || kept.runtime.try_wait().unwrap().is_some());
+    assert_eq!(UnixDriver.members(instance).unwrap(), []);
+    kept.wait_for_the_keepers_end();
+}
+
+/// Writes as fast as it can, and marks its end by a file.
+fn flood(lines: u32) -> String {
+    format!(
+        "awk 'BEGIN {{ for (i = 0; i < {lines}; i++) printf \"line %089d\\n\", i }}'; : > done; \
+         while [ ! -e stop ]; do sleep 0.01; done"
+    )
+}
+
+#[test]
+fn a_flood_is_bounded_and_loses_nothing_of_what_is_kept() {
+    let sandbox = Sandbox::new();
+    let kept = Kept::shell(&sandbox, &flood(1_000_000));
+    let done = sandbox.root().join("done");
+    wait_until("the flood is over", || done.exists());
+    let size = || fs::metadata(&kept.spec.log).unwrap().len();
+    wait_until("the log is within its limit", || size() <= SMALL.max_bytes);
+    let parts: Vec<u64> =
+        (1..=3).map(|number| fs::metadata(part(&kept.spec.log, number)).unwrap().len()).collect();
+    assert!(parts.iter().all(|part| *part <= SMALL.max_bytes), "{parts:?}");
+    assert!(!part(&kept.spec.log, 4).exists());
+    // What is left is the end of what was written, and where heads are cut off, without a gap.
+    let text = kept.text();
+    assert!(text.ends_with(&format!("line {:089}\n", 999_999)));
+    let numbers: Vec<u32> = text.lines().skip(1).map(|line| line[5..].parse().unwrap()).collect();
+    assert!(numbers.is_sorted_by(|one, next| one < next));
+    assert!(!heads_are_cut_off(&sandbox) || numbers.windows(2).all(|pair| pair[0] + 1 == pair[1]));
+    File::create(sandbox.root().join("stop")).unwrap();
+    kept.wait_for_the_keepers_end();
+}
+
+/// Whether the file system can remove the head of a file, so that nothing is lost.
+#[cfg(target_os = "linux")]
+fn heads_are_cut_off(sandbox: &Sandbox) -> bool {
+    use nix::fcntl::{FallocateFlags, fallocate};
+    let path = sandbox.root().join("probe");
+    fs::write(&path, vec![0; 1 << 17]).unwrap();
+    let file = OpenOptions::new().write(true).open(path).unwrap();
+    fallocate(file, FallocateFlags::FALLOC_FL_COLLAPSE_RANGE, 0, 1 << 16).is_ok()
+}
+
+#[cfg(not(target_os = "linux"))]
+fn heads_are_cut_off(_sandbox: &Sandbox) -> bool {
+    false
+}
+
+fn part(log: &Path, number: u32) -> PathBuf {
+    format!("{}.{number}", log.display()).into()
+}

@@ -1,0 +1,214 @@
+//! `fusion <runtime> log`, and the keeper that holds logs within their bounds, through the real program.
+
+mod follow;
+mod keeper;
+#[path = "../support/mod.rs"]
+mod support;
+
+use std::fs::{self, File, OpenOptions};
+use std::io::{Read, Write};
+use std::os::unix::fs::symlink;
+use std::path::PathBuf;
+use std::process::Stdio;
+
+use support::asked::wait;
+use support::terminal::Terminal;
+use support::{Sandbox, wait_until};
+
+const NO_LOG: &str = "error: mlx has no log yet: fusion has not started it\nhint: start it: fusion mlx up\n";
+
+fn log_of(sandbox: &Sandbox) -> PathBuf {
+    sandbox.file("mlx", "mlx.log")
+}
+
+fn sandbox_with_log(bytes: impl AsRef<[u8]>) -> Sandbox {
+    let sandbox = Sandbox::new();
+    fs::create_dir_all(sandbox.file("mlx", "")).unwrap();
+    fs::write(log_of(&sandbox), bytes).unwrap();
+    sandbox
+}
+
+fn numbered_lines(numbers: std::ops::Range<u32>) -> String {
+    numbers.fold(String::new(), |text, number| text + &format!("line {number}\n"))
+}
+
+#[test]
+fn no_log_yet() {
+    let sandbox = Sandbox::new();
+    sandbox.fusion(["mlx", "log"]).run().assert(1, "", NO_LOG);
+    sandbox.fusion(["mlx", "log", "-n", "0"]).run().assert(1, "", NO_LOG);
+    let not_running = "error: mlx is not running\nhint: start it: fusion mlx up\n";
+    sandbox.fusion(["mlx", "log", "-f"]).run().assert(3, "", not_running);
+    assert!(!sandbox.file("mlx", "").exists(), "showing a log makes no files");
+}
+
+#[test]
+fn one_that_somebody_else_started() {
+    let sandbox = Sandbox::new();
+    let other = Sandbox::new();
+    let mut command = sandbox.command(sandbox.bin().join("mlx_lm.server")).into_command();
+    let port = sandbox.port("mlx").to_string();
+    let stderr = File::create(other.root().join("stderr")).unwrap();
+    let mut server = command.args(["--host", "127.0.0.1", "--port", &port]).stderr(stderr).spawn().unwrap();
+    wait_until("it listens", || std::net::TcpStream::connect(("127.0.0.1", sandbox.port("mlx"))).is_ok());
+    let told = "error: fusion did not start mlx at 127.0.0.1:[MLX], and does not have what it prints\n\
+                hint: look where it was started\n";
+    sandbox.fusion(["mlx", "log", "-f"]).run().assert(1, "", told);
+    server.kill().unwrap();
+    server.wait().unwrap();
+}
+
+#[test]
+fn the_path_is_told_whether_there_is_a_log_or_not() {
+    let sandbox = Sandbox::new();
+    let path = "[ROOT]/config/mlx/mlx.log\n";
+    sandbox.fusion(["mlx", "log", "--path"]).run().assert(0, path, "");
+    sandbox.write_config("broken =");
+    sandbox.fusion(["mx", "lg", "--path"]).run().assert(0, path, "");
+}
+
+#[test]
+fn the_whole_log_goes_into_a_pipe() {
+    let sandbox = sandbox_with_log(numbered_lines(0..1000));
+    sandbox.fusion(["mlx", "log"]).run().assert(0, &numbered_lines(0..1000), "");
+    sandbox.fusion(["mlx", "log", "-n", "all"]).run().assert(0, &numbered_lines(0..1000), "");
+}
+
+#[test]
+fn as_many_last_lines_as_asked_for() {
+    let sandbox = sandbox_with_log(numbered_lines(0..1000));
+    for (lines, first) in [("0", 1000), ("1", 999), ("30", 970), ("1000", 0), ("99999999999999999999999", 0)]
+    {
+        let expected = numbered_lines(first..1000);
+        sandbox.fusion(["mlx", "logs", "-n", lines]).run().assert(0, &expected, "");
+    }
+    let wrong = sandbox.fusion(["mlx", "log", "-n", "many"]).run().assert_code(2);
+    assert!(wrong.stderr().contains("expected a number of lines, or `all`"), "{}", wrong.stderr());
+}
+
+#[test]
+fn a_broken_configuration_does_not_hide_the_log() {
+    let sandbox = sandbox_with_log("one\ntwo\n");
+    sandbox.write_config("broken =");
+    sandbox.fusion(["mlx", "log", "-n", "1"]).run().assert(0, "two\n", "");
+}
+
+#[test]
+fn raw_bytes_pass_a_pipe_unchanged() {
+    let bytes: Vec<u8> = (0..=255).cycle().take(5000).collect();
+    let sandbox = sandbox_with_log(&bytes);
+    let shown = sandbox.fusion(["mlx", "log"]).run().assert_code(0);
+    assert!(shown.stdout == bytes && shown.stderr.is_empty());
+}
+
+#[test]
+fn no_final_newline() {
+    let sandbox = sandbox_with_log("one\ntwo\nthree");
+    sandbox.fusion(["mlx", "log", "-n", "2"]).run().assert(0, "two\nthree", "");
+}
+
+#[test]
+fn a_line_of_1_mb() {
+    let long = "x".repeat(1_000_000);
+    let sandbox = sandbox_with_log(format!("first\n{long}\nlast\n"));
+    let expected = format!("{long}\nlast\n");
+    let shown = sandbox.fusion(["mlx", "log", "-n", "2"]).run().assert_code(0);
+    assert!(shown.stdout() == expected);
+}
+
+#[test]
+fn a_log_of_2_gib_in_little_memory() {
+    let sandbox = sandbox_with_log("");
+    let mut log = OpenOptions::new().append(true).open(log_of(&sandbox)).unwrap();
+    log.set_len(2 << 30).unwrap();
+    log.write_all(b"\none\ntwo\nthree\n").unwrap();
+    let (shown, memory) = sandbox.fusion(["mlx", "log", "-n", "2"]).run_measured();
+    shown.assert(0, "two\nthree\n", "");
+    assert!(memory < 50 << 20, "{memory} bytes");
+}
+
+#[test]
+fn a_symlinked_log_is_refused() {
+    let sandbox = sandbox_with_log("");
+    let secret = sandbox.root().join("secret");
+    fs::write(&secret, "secret\n").unwrap();
+    fs::remove_file(log_of(&sandbox)).unwrap();
+    symlink(&secret, log_of(&sandbox)).unwrap();
+    sandbox.fusion(["mlx", "log"]).run().assert(
+        1,
+        "",
+        "error: [ROOT]/config/mlx/mlx.log is a symbolic link\n\
+         hint: remove the link: fusion follows none here, for it could lead anywhere\n",
+    );
+}
+
+#[test]
+fn a_reader_that_has_seen_enough() {
+    let sandbox = sandbox_with_log(numbered_lines(0..200_000));
+    let mut command = sandbox.fusion(["mlx", "log"]).into_command();
+    let mut child = command.stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap();
+    let mut stdout = child.stdout.take().unwrap();
+    let mut first = [0; 7];
+    stdout.read_exact(&mut first).unwrap();
+    drop(stdout);
+    let ended = child.wait_with_output().unwrap();
+    assert_eq!((&first, ended.status.code(), ended.stderr), (b"line 0\n", Some(0), Vec::new()));
+}
+
+/// A sandbox in which the runtime is up; what a test appends to its log is as if the runtime had printed it.
+fn running() -> Sandbox {
+    let sandbox = Sandbox::new();
+    sandbox.faults("mlx", &["quiet"]);
+    sandbox.fusion(["mlx", "up"]).run().assert_code(0);
+    sandbox
+}
+
+fn stop(sandbox: &Sandbox) {
+    sandbox.fusion(["mlx", "down"]).run().assert_code(0);
+    sandbox.assert_nothing_runs();
+}
+
+fn print(sandbox: &Sandbox, text: &str) {
+    let mut log = OpenOptions::new().append(true).open(log_of(sandbox)).unwrap();
+    log.write_all(text.as_bytes()).unwrap();
+}
+
+#[test]
+#[cfg(target_os = "linux")] // The only system that has /dev/full.
+fn a_full_disk_is_told() {
+    let sandbox = sandbox_with_log("one\n");
+    let mut command = sandbox.fusion(["mlx", "log"]).into_command();
+    let full = OpenOptions::new().write(true).open("/dev/full").unwrap();
+    let output = command.stdout(full).output().unwrap();
+    let stderr = String::from_utf8(output.stderr).unwrap();
+    assert_eq!(output.status.code(), Some(1));
+    assert!(stderr.starts_with("error: cannot write to standard output\n"), "{stderr}");
+}
+
+/// What a terminal gets.
+fn on_a_terminal(sandbox: &Sandbox, arguments: &[&str]) -> String {
+    let terminal = Terminal::open();
+    let mut command = sandbox.fusion(arguments.iter().copied()).into_command();
+    let mut child = command.stdout(terminal.stream()).spawn().unwrap();
+    // The builder holds the terminal open, too; without it the end of the output can be seen.
+    drop(command);
+    assert!(wait(&mut child).success());
+    terminal.finish()
+}
+
+#[test]
+fn a_terminal_obeys_nothing_in_a_log() {
+    let hostile = "\x1b]52;c;cm0gLXJm\x07\x1b[2J\u{9b}31mred\x1b[0m\x07 10%\r20%\r\n\x1b]0;cut";
+    let sandbox = sandbox_with_log(hostile);
+    // The terminal itself makes `\r\n` of a newline.
+    assert_eq!(on_a_terminal(&sandbox, &["mlx", "log"]), "red 10%\r\n20%\r\n");
+}
+
+#[test]
+fn a_terminal_gets_few_lines_and_the_last_one_is_completed() {
+    let sandbox = sandbox_with_log(numbered_lines(0..100) + "cut");
+    let expected = (numbered_lines(81..100) + "cut\n").replace('\n', "\r\n");
+    assert_eq!(on_a_terminal(&sandbox, &["mlx", "log"]), expected);
+    let expected = (numbered_lines(0..100) + "cut\n").replace('\n', "\r\n");
+    assert_eq!(on_a_terminal(&sandbox, &["mlx", "log", "-n", "all"]), expected);
+}
