@@ -35,7 +35,7 @@ pub struct Args {
 
 const WHERE: &str = "\
 Where your shell starts:
-  bash        eval "$(fusion completions bash)"
+  bash        eval \"$(fusion completions bash)\"
   zsh         source <(fusion completions zsh)
   fish        fusion completions fish | source
   elvish      eval (fusion completions elvish | slurp)
