@@ -9,6 +9,7 @@ pub mod sse;
 use std::io::{self, Read};
 use std::time::Duration;
 
+use serde_json::{Value, json};
 use ureq::config::ConfigBuilder;
 use ureq::http::Response;
 use ureq::typestate::AgentScope;
@@ -19,8 +20,11 @@ use ureq::{Agent, Timeout};
 use self::silence::Silence;
 use crate::core::address::Address;
 
-/// How much of a reply that is no answer is read: enough for any error, little enough for any server.
+/// How much of a reply is read, unless its client wants more: enough for any error, little enough for any server.
 const REPLY_LIMIT: usize = 64 * 1024;
+
+/// Where chats are asked for.
+const CHAT_PATH: &str = "/v1/chat/completions";
 
 /// How long a connection may take; a local one that is not refused at once waits in the server's queue.
 const CONNECT_LIMIT: Duration = Duration::from_secs(10);
@@ -31,9 +35,11 @@ pub struct Client {
     agent: Agent,
     base: String,
     silence: Option<Silence>,
+    /// How many bytes of a body are read.
+    reply_limit: usize,
 }
 
-/// A whole reply, cut at 64 KiB.
+/// A reply, cut at what its client reads: 64 KiB, unless it was made to read more.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Reply {
     /// The HTTP status code.
@@ -87,7 +93,7 @@ impl Client {
             .timeout_recv_body(Some(limit))
             .build()
             .new_agent();
-        Self { agent, base: address.url(), silence: None }
+        Self { agent, base: address.url(), silence: None, reply_limit: REPLY_LIMIT }
     }
 
     /// A client for the server at `address` that waits for every byte as long as `silence` allows.
@@ -95,30 +101,43 @@ impl Client {
         let configuration = configuration().timeout_connect(Some(CONNECT_LIMIT)).build();
         let connector = DefaultConnector::default().chain(silence.clone());
         let agent = Agent::with_parts(configuration, connector, DefaultResolver::default());
-        Self { agent, base: address.url(), silence: Some(silence.clone()) }
+        Self { agent, base: address.url(), silence: Some(silence.clone()), reply_limit: REPLY_LIMIT }
     }
 
     /// `GET path`.
     pub fn get(&self, path: &str) -> Result<Reply, ApiError> {
-        let response = self.agent.get(format!("{}{path}", self.base)).call();
+        let response = self.agent.get(self.url(path)).call();
         self.reply(response.map_err(|error| self.error(error))?)
     }
 
     /// `POST path` with a JSON body and a `Content-Length`.
-    pub fn post(&self, path: &str, body: &serde_json::Value) -> Result<Reply, ApiError> {
+    pub fn post(&self, path: &str, body: &Value) -> Result<Reply, ApiError> {
         self.reply(self.send(path, body)?)
     }
 
+    /// The smallest chat there is: one token of an answer by `model`.
+    pub fn one_token(&self, model: &str) -> Result<Reply, ApiError> {
+        let messages = [json!({ "role": "user", "content": "Hi" })];
+        self.post(
+            CHAT_PATH,
+            &json!({ "model": model, "messages": messages, "max_tokens": 1, "stream": false }),
+        )
+    }
+
     /// A body of known length, because `mlx_lm.server` refuses a chunked one.
-    fn send(&self, path: &str, body: &serde_json::Value) -> Result<Response<ureq::Body>, ApiError> {
-        let request = self.agent.post(format!("{}{path}", self.base)).content_type("application/json");
+    fn send(&self, path: &str, body: &Value) -> Result<Response<ureq::Body>, ApiError> {
+        let request = self.agent.post(self.url(path)).content_type("application/json");
         request.send(body.to_string()).map_err(|error| self.error(error))
+    }
+
+    fn url(&self, path: &str) -> String {
+        format!("{}{path}", self.base)
     }
 
     fn reply(&self, response: Response<ureq::Body>) -> Result<Reply, ApiError> {
         let status = response.status().as_u16();
         let mut body = Vec::new();
-        let read = response.into_body().into_reader().take(REPLY_LIMIT as u64).read_to_end(&mut body);
+        let read = response.into_body().into_reader().take(self.reply_limit as u64).read_to_end(&mut body);
         read.map_err(|error| self.error(error.into()))?;
         Ok(Reply { status, body })
     }

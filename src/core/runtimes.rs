@@ -10,6 +10,8 @@ mod recipe;
 
 pub use self::recipe::{PythonPackage, Recipe};
 use crate::core::address::Address;
+use crate::core::api::Reply;
+use crate::core::api::error::{Kind, ServerError};
 use crate::core::config::RunConfig;
 use crate::core::models::catalogue::Catalogue;
 pub use crate::core::models::{Model, ModelPlaces};
@@ -70,11 +72,6 @@ pub trait Runtime: Sync {
     /// Whether a server that answers [`Runtime::status_probe`] may still be unable to generate, so that `up` must
     /// see a one-token chat succeed.
     fn ready_needs_generation(&self) -> bool;
-
-    /// What the answer to a one-token chat means.
-    fn read_generation(&self, status: u16, body: &[u8]) -> Generation {
-        Generation::by_status(status, body)
-    }
 
     /// A model name that means whichever model the server was started with, so that asking a server that somebody
     /// else started does not make it load another one; `None` when there is no such name.
@@ -166,23 +163,19 @@ pub enum Generation {
 }
 
 impl Generation {
-    /// The common meaning of HTTP status codes.
-    pub fn by_status(status: u16, body: &[u8]) -> Self {
-        let json = serde_json::from_slice::<serde_json::Value>(body).unwrap_or_default();
-        match status {
-            200 if json["choices"].is_array() => Self::Works,
-            404 => Self::ModelMissing(error_words(status, &json)),
-            429 | 500.. => Self::NotYet(error_words(status, &json)),
-            _ => Self::Refused(error_words(status, &json)),
+    /// From the reply to it.
+    pub fn from_reply(reply: &Reply) -> Self {
+        let json = serde_json::from_slice::<serde_json::Value>(&reply.body).unwrap_or_default();
+        if reply.status == 200 && json["choices"].is_array() {
+            return Self::Works;
+        }
+        let error = ServerError::from_reply(reply.status, &reply.body);
+        match (error.kind, reply.status) {
+            (Kind::ModelMissing, _) => Self::ModelMissing(error.message),
+            (_, 429 | 500..) => Self::NotYet(error.message),
+            _ => Self::Refused(error.message),
         }
     }
-}
-
-/// What a server says in its error, `{"error": {"message": "..."}}` or `{"error": "..."}`.
-fn error_words(status: u16, body: &serde_json::Value) -> String {
-    let error = &body["error"];
-    let words = error["message"].as_str().or_else(|| error.as_str());
-    words.map_or_else(|| format!("HTTP {status}"), str::to_owned)
 }
 
 /// What an answer tells about the server.
@@ -192,4 +185,39 @@ pub struct ServerFacts {
     pub version: Option<String>,
     /// The models loaded now, where it tells.
     pub models: Option<Vec<String>>,
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn generation(status: u16, body: &str) -> Generation {
+        Generation::from_reply(&Reply { status, body: body.into() })
+    }
+
+    /// Any failure to load a model is a 404 of `mlx_lm.server` (server.py: `handle_completion`).
+    #[test]
+    fn a_failure_to_generate_is_told_apart_by_its_words() {
+        assert_eq!(generation(200, r#"{"choices":[]}"#), Generation::Works);
+        for words in [
+            "Cannot find an appropriate cached snapshot folder for the specified revision on the local disk",
+            "404 Client Error. Repository Not Found for url: x",
+            "[Errno 2] No such file or directory: '/models/none/config.json'",
+        ] {
+            let body = serde_json::json!({ "error": words }).to_string();
+            assert_eq!(generation(404, &body), Generation::ModelMissing(words.to_owned()));
+        }
+        let said = |words: &str| words.to_owned();
+        assert_eq!(
+            generation(404, r#"{"error":"generation thread died"}"#),
+            Generation::Refused(said("generation thread died"))
+        );
+        assert_eq!(generation(404, "Not Found"), Generation::Refused(said("Not Found")));
+        assert_eq!(generation(400, r#"{"detail":"No"}"#), Generation::Refused(said("No")));
+        assert_eq!(
+            generation(503, r#"{"error":{"message":"Loading"}}"#),
+            Generation::NotYet(said("Loading"))
+        );
+        assert_eq!(generation(502, "<html>"), Generation::NotYet(said("HTTP 502 Bad Gateway")));
+    }
 }

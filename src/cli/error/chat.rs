@@ -60,11 +60,7 @@ impl Failure {
     fn server(error: &ServerError, asked: &Asked<'_>) -> Self {
         let name = asked.runtime.name();
         let title = asked.runtime.title();
-        let message = match error.status {
-            200 => format!("{title}: {error}"),
-            _ if error.message.starts_with("HTTP ") => format!("{title}: {error}"),
-            status => format!("{title}: {error} (HTTP {status})"),
-        };
+        let message = format!("{title}: {error}");
         let exit = if error.kind == Kind::ModelMissing { Exit::ModelMissing } else { Exit::RequestFailed };
         let hint = match error.kind {
             Kind::ModelMissing => missing_model_hint(asked.model, &asked.runtime.fetch_command(asked.model)),

@@ -3,6 +3,7 @@
 use super::{Exit, Failure};
 use crate::cli::units::bytes;
 use crate::core::api::ApiError;
+use crate::core::api::error::Kind;
 use crate::core::models::catalogue::ModelError;
 
 impl Failure {
@@ -46,7 +47,7 @@ impl Failure {
                 failure.hint("check the connection, then run the same command again; what is complete is kept")
             }
             E::Download { .. } => failure.hint("run the same command again; what is complete is kept"),
-            E::Server { .. } | E::Api(_) => failure.hint(format!("`fusion {name} log` shows its log")),
+            E::Server(_) | E::Api(_) => failure.hint(format!("`fusion {name} log` shows its log")),
             // Who sent the signal knows of it.
             E::Interrupted => Self::new(Exit::Interrupted, ""),
             E::ToolBroken { .. } | E::Cache(_) => failure,
@@ -60,10 +61,11 @@ fn exit(error: &ModelError) -> Exit {
         E::NotHere { .. } | E::Incomplete { .. } | E::NoDirectory { .. } | E::Unknown { .. } => {
             Exit::ModelMissing
         }
+        E::Server(error) if error.kind == Kind::ModelMissing => Exit::ModelMissing,
         E::InvalidName { .. } => Exit::Usage,
         E::ToolMissing { .. } => Exit::NotInstalled,
         E::Api(ApiError::TimedOut { .. }) => Exit::TimedOut,
-        E::Network { .. } | E::Download { .. } | E::Server { .. } | E::Api(_) => Exit::RequestFailed,
+        E::Network { .. } | E::Download { .. } | E::Server(_) | E::Api(_) => Exit::RequestFailed,
         E::Interrupted => Exit::Interrupted,
         E::CannotUnload
         | E::CannotKeepAlive

@@ -23,7 +23,7 @@ use self::template::Template;
 use super::error::{self, ServerError};
 use super::silence::Silence;
 use super::sse::{BYTE_ORDER_MARK, EVENT_LIMIT, Item, Parser, TooLong};
-use super::{ApiError, Client, REPLY_LIMIT};
+use super::{ApiError, CHAT_PATH, Client, REPLY_LIMIT};
 
 pub use self::chunk::Usage;
 
@@ -134,7 +134,7 @@ impl Client {
 
     /// The reply, when it is the beginning of an answer.
     fn open(&self, body: &Value) -> Result<impl Read + use<>, ChatError> {
-        let response = self.send("/v1/chat/completions", body)?;
+        let response = self.send(CHAT_PATH, body)?;
         let status = response.status();
         if status.is_redirection() {
             let location = header_text(&response, header::LOCATION);

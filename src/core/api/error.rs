@@ -14,9 +14,9 @@ const MESSAGE_LIMIT: usize = 300;
 /// How often a message that is itself a JSON object is unwrapped: gateways wrap the bodies of others.
 const UNWRAP_LIMIT: usize = 2;
 
-/// What a server says went wrong.
+/// What a server says went wrong: its words, and the HTTP status unless that is in them or says nothing.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
-#[error("{message}")]
+#[error("{message}{}", self.status_beside_message())]
 pub struct ServerError {
     /// The HTTP status code; 200 when the error came inside a reply that began well.
     pub status: u16,
@@ -86,6 +86,14 @@ impl ServerError {
         let to = location.map(|location| format!(" to {location}")).unwrap_or_default();
         let message = clean(&format!("{}: a redirect{to}, which is not followed", status_line(status)));
         Self { status, message, kind: Kind::Redirect }
+    }
+
+    /// ` (HTTP 404)`.
+    fn status_beside_message(&self) -> String {
+        if self.status == 200 || self.message.starts_with("HTTP ") {
+            return String::new();
+        }
+        format!(" (HTTP {})", self.status)
     }
 
     /// `text` is the whole reply, from which the kind is read where there are no `words`.

@@ -11,6 +11,7 @@ use serde_json::Value;
 
 use crate::core::address::Address;
 use crate::core::api::ApiError;
+use crate::core::api::error::ServerError;
 use crate::core::models::ModelPlaces;
 use crate::core::models::directory::Defect;
 use crate::core::models::hub_cache::HubCacheError;
@@ -292,13 +293,8 @@ pub enum ModelError {
         said: String,
     },
     /// The server refused.
-    #[error("the server answered {status}: {said}")]
-    Server {
-        /// The HTTP status.
-        status: u16,
-        /// What it said.
-        said: String,
-    },
+    #[error("the server answered: {0}")]
+    Server(ServerError),
     /// The server did not answer.
     #[error(transparent)]
     Api(#[from] ApiError),

@@ -6,8 +6,8 @@ mod catalogue;
 use std::path::PathBuf;
 
 use super::{
-    Answer, BuiltInAlias, Defaults, Generation, Launch, Model, ModelPlaces, Probe, PythonPackage, Recipe,
-    Runtime, ServerFacts,
+    Answer, BuiltInAlias, Defaults, Launch, Model, ModelPlaces, Probe, PythonPackage, Recipe, Runtime,
+    ServerFacts,
 };
 use crate::core::address::Address;
 use crate::core::models::catalogue::Catalogue;
@@ -89,14 +89,6 @@ impl Runtime for Mlx {
         aliases::ALIASES
     }
 
-    /// Any failure to load a model is a 404 (server.py: `handle_completion`), so the words must tell.
-    fn read_generation(&self, status: u16, body: &[u8]) -> Generation {
-        match Generation::by_status(status, body) {
-            Generation::ModelMissing(words) if !says_missing(&words) => Generation::Refused(words),
-            other => other,
-        }
-    }
-
     /// `--model` is the model of the requests that name this one (server.py: `default_model`).
     fn resident_model(&self) -> Option<&'static str> {
         Some("default_model")
@@ -115,11 +107,6 @@ impl Runtime for Mlx {
 /// The directory of a model in the hub's cache.
 fn cached(name: &str, places: &ModelPlaces) -> Option<PathBuf> {
     HubCache::new(places.hub_cache.as_ref()?).model(name).ok()?.snapshot()
-}
-
-/// The words of `huggingface_hub` for a repository that is neither cached nor on the hub.
-fn says_missing(words: &str) -> bool {
-    ["not found", "Not Found", "Cannot find"].iter().any(|phrase| words.contains(phrase))
 }
 
 fn read_health(status: u16, body: &[u8]) -> Answer {

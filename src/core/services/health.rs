@@ -33,7 +33,7 @@ impl ServiceManager<'_> {
         let sight = ready::look(runtime, &endpoint.address, Depth::Status, ready::STATUS_LIMIT);
         let begin = Instant::now();
         let sight = match sight {
-            Sight::Ready(_) => ready::generate(runtime, &endpoint.address, &model, limit),
+            Sight::Ready(_) => ready::generate(&endpoint.address, &model, limit),
             other => other,
         };
         let latency = begin.elapsed();

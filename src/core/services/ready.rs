@@ -3,11 +3,9 @@
 use std::sync::mpsc::{self, Receiver, RecvTimeoutError, Sender};
 use std::time::{Duration, Instant};
 
-use serde_json::json;
-
 use super::Answered;
 use crate::core::address::Address;
-use crate::core::api::{ApiError, Client, Reply};
+use crate::core::api::{ApiError, Client};
 use crate::core::runtimes::{Answer, Generation, Runtime, ServerFacts};
 
 /// What one look at an address found.
@@ -72,15 +70,15 @@ pub fn look(runtime: &dyn Runtime, address: &Address, depth: Depth<'_>, limit: D
         Err(error) => from_error(&error),
     };
     match depth {
-        Depth::Generation(model) => deepen(sight, runtime, address, model, limit),
+        Depth::Generation(model) => deepen(sight, address, model, limit),
         Depth::Status => sight,
     }
 }
 
 /// Has a server that says it is ready prove it. What it told of itself stays.
-fn deepen(sight: Sight, runtime: &dyn Runtime, address: &Address, model: &str, limit: Duration) -> Sight {
+fn deepen(sight: Sight, address: &Address, model: &str, limit: Duration) -> Sight {
     match sight {
-        Sight::Ready(facts) => match generate(runtime, address, model, limit) {
+        Sight::Ready(facts) => match generate(address, model, limit) {
             Sight::Ready(_) => Sight::Ready(facts),
             other => other,
         },
@@ -89,9 +87,9 @@ fn deepen(sight: Sight, runtime: &dyn Runtime, address: &Address, model: &str, l
 }
 
 /// Has a server generate one token, within `limit`.
-pub fn generate(runtime: &dyn Runtime, address: &Address, model: &str, limit: Duration) -> Sight {
-    match Client::with_limit(address, limit).post("/v1/chat/completions", &one_token(model)) {
-        Ok(Reply { status, body }) => match runtime.read_generation(status, &body) {
+pub fn generate(address: &Address, model: &str, limit: Duration) -> Sight {
+    match Client::with_limit(address, limit).one_token(model) {
+        Ok(reply) => match Generation::from_reply(&reply) {
             Generation::Works => Sight::Ready(ServerFacts::default()),
             Generation::NotYet(words) => Sight::NotReady(words),
             Generation::ModelMissing(words) => Sight::ModelMissing(words),
@@ -100,16 +98,6 @@ pub fn generate(runtime: &dyn Runtime, address: &Address, model: &str, limit: Du
         Err(ApiError::TimedOut { .. }) => Sight::NotReady("it has not generated anything yet".to_owned()),
         Err(error) => from_error(&error),
     }
-}
-
-/// The body of the smallest chat there is.
-fn one_token(model: &str) -> serde_json::Value {
-    json!({
-        "model": model,
-        "messages": [{"role": "user", "content": "Hi"}],
-        "max_tokens": 1,
-        "stream": false,
-    })
 }
 
 fn from_answer(answer: Answer) -> Sight {
@@ -172,7 +160,7 @@ impl Watch {
                 }
                 let mut sight = look(runtime, &address, Depth::Status, left.min(STATUS_LIMIT));
                 if let Some(model) = &model {
-                    sight = deepen(sight, runtime, &address, model, left);
+                    sight = deepen(sight, &address, model, left);
                 }
                 let pause = pause_after(&sight);
                 if sender.send(sight).is_err() {

@@ -3,9 +3,8 @@
 
 use std::path::{Path, PathBuf};
 
-use serde_json::json;
-
 use crate::core::api::Client;
+use crate::core::api::error::ServerError;
 use crate::core::models::catalogue::{Catalogue, Details, Entry, KeepAlive, Memory, ModelError, Site, Step};
 use crate::core::models::directory::{self, Defect};
 use crate::core::models::hub_cache::{CachedModel, DiskUse, HubCache, HubCacheError};
@@ -122,17 +121,11 @@ impl Catalogue for Models {
             return Err(ModelError::CannotKeepAlive);
         }
         self.check(site, name)?;
-        let body =
-            json!({ "model": name, "max_tokens": 1, "messages": [{ "role": "user", "content": "Hi" }] });
-        let reply =
-            Client::with_limit(site.address, site.load_timeout).post("/v1/chat/completions", &body)?;
-        if reply.status == 200 {
-            return Ok(());
+        let reply = Client::with_limit(site.address, site.load_timeout).one_token(name)?;
+        match reply.status {
+            200 => Ok(()),
+            status => Err(ModelError::Server(ServerError::from_reply(status, &reply.body))),
         }
-        let json = serde_json::from_slice::<serde_json::Value>(&reply.body).unwrap_or_default();
-        let said = json["error"].as_str().map(str::to_owned);
-        let said = said.unwrap_or_else(|| String::from_utf8_lossy(&reply.body).trim().to_owned());
-        Err(ModelError::Server { status: reply.status, said })
     }
 
     fn unload(&self, _site: &Site<'_>, _name: &str) -> Result<(), ModelError> {

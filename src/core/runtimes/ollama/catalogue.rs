@@ -6,6 +6,7 @@ use std::time::Duration;
 
 use serde_json::{Value, json};
 
+use crate::core::api::error::{Kind, ServerError};
 use crate::core::api::{ApiError, Client, Reply};
 use crate::core::models::catalogue::{Catalogue, Details, Entry, KeepAlive, Memory, ModelError, Site, Step};
 use crate::core::timestamp::Timestamp;
@@ -26,16 +27,16 @@ impl Catalogue for Models {
 
     fn list(&self, site: &Site<'_>) -> Result<Vec<Entry>, ModelError> {
         let client = client(site);
-        let loaded = json_of(&client.get_whole("/api/ps")?)?;
+        let loaded = json_of(&client.get("/api/ps")?)?;
         let loaded: Vec<&str> = models(&loaded).filter_map(|model| model["name"].as_str()).collect();
-        let tags = json_of(&client.get_whole("/api/tags")?)?;
+        let tags = json_of(&client.get("/api/tags")?)?;
         let mut entries: Vec<Entry> = models(&tags).filter_map(|model| read_entry(model, &loaded)).collect();
         entries.sort_by(|one, other| one.name.cmp(&other.name));
         Ok(entries)
     }
 
     fn show(&self, site: &Site<'_>, name: &str) -> Result<Details, ModelError> {
-        let reply = client(site).post_whole("/api/show", &json!({ "model": name }))?;
+        let reply = client(site).post("/api/show", &json!({ "model": name }))?;
         let shown = json_of(&named(name, reply)?)?;
         let wanted = full_name(name);
         let entry = self.list(site)?.into_iter().find(|entry| full_name(&entry.name) == wanted);
@@ -43,7 +44,7 @@ impl Catalogue for Models {
     }
 
     fn check(&self, site: &Site<'_>, name: &str) -> Result<(), ModelError> {
-        let reply = client(site).post_whole("/api/show", &json!({ "model": name }))?;
+        let reply = client(site).post("/api/show", &json!({ "model": name }))?;
         named(name, reply).map(|_| ())
     }
 
@@ -65,7 +66,7 @@ impl Catalogue for Models {
                 }
             });
         let said = match refused {
-            Ok(Some(reply)) => error_text(&reply),
+            Ok(Some(reply)) => ServerError::from_reply(reply.status, &reply.body).message,
             Ok(None) if (site.interrupted)() && !pull.succeeded => return Err(ModelError::Interrupted),
             Ok(None) if pull.succeeded => return Ok(()),
             Ok(None) => pull.error.unwrap_or_else(|| "the server ended its reply too early".to_owned()),
@@ -90,12 +91,12 @@ impl Catalogue for Models {
             body["keep_alive"] = keep_alive.json();
         }
         let client = Client::with_limit(site.address, site.load_timeout);
-        named(name, client.post_whole("/api/generate", &body)?).map(|_| ())
+        named(name, client.post("/api/generate", &body)?).map(|_| ())
     }
 
     fn unload(&self, site: &Site<'_>, name: &str) -> Result<(), ModelError> {
         let body = json!({ "model": name, "keep_alive": 0, "stream": false });
-        named(name, client(site).post_whole("/api/generate", &body)?).map(|_| ())
+        named(name, client(site).post("/api/generate", &body)?).map(|_| ())
     }
 }
 
@@ -110,12 +111,13 @@ struct Pull {
 
 impl Pull {
     fn line(&mut self, line: &[u8], observer: &mut dyn FnMut(Step<'_>)) {
-        let Ok(json) = serde_json::from_slice::<Value>(line) else {
-            self.error = Some(format!("this is no answer of Ollama: {}", String::from_utf8_lossy(line)));
+        let text = String::from_utf8_lossy(line);
+        let Ok(json) = serde_json::from_str::<Value>(&text) else {
+            self.error = Some(format!("this is no answer of Ollama: {text}"));
             return;
         };
-        if let Some(error) = json.get("error").filter(|error| !error.is_null()) {
-            self.error = Some(error.as_str().map_or_else(|| error.to_string(), str::to_owned));
+        if json.get("error").is_some_and(|error| !error.is_null()) {
+            self.error = Some(ServerError::from_event(&text).message);
             return;
         }
         let status = json["status"].as_str().unwrap_or_default();
@@ -142,8 +144,9 @@ impl Pull {
     }
 }
 
+/// Thousands of models make a long list, and a licence has many pages.
 fn client(site: &Site<'_>) -> Client {
-    Client::with_limit(site.address, ANSWER_LIMIT)
+    Client::with_limit(site.address, ANSWER_LIMIT).with_long_replies()
 }
 
 /// The models of a list; `null` when there are none.
@@ -213,31 +216,24 @@ fn full_name(name: &str) -> String {
     if has_tag { name.to_lowercase() } else { format!("{}:latest", name.to_lowercase()) }
 }
 
-/// The reply to a request about one model: a 404, or a name that is none, says that it is not there.
+/// The reply to a request about one model.
 fn named(name: &str, reply: Reply) -> Result<Reply, ModelError> {
-    match reply.status {
-        200..=299 => Ok(reply),
-        404 => Err(ModelError::NotHere { name: name.to_owned() }),
-        400 if error_text(&reply).contains("invalid model name") => {
-            Err(ModelError::InvalidName { name: name.to_owned() })
-        }
-        status => Err(ModelError::Server { status, said: error_text(&reply) }),
+    if (200..300).contains(&reply.status) {
+        return Ok(reply);
     }
+    let error = ServerError::from_reply(reply.status, &reply.body);
+    let name = || name.to_owned();
+    Err(match error.kind {
+        Kind::ModelMissing => ModelError::NotHere { name: name() },
+        _ if error.message.contains("invalid model name") => ModelError::InvalidName { name: name() },
+        _ => ModelError::Server(error),
+    })
 }
 
 fn json_of(reply: &Reply) -> Result<Value, ModelError> {
-    if reply.status != 200 {
-        return Err(ModelError::Server { status: reply.status, said: error_text(reply) });
-    }
-    serde_json::from_slice(&reply.body)
-        .map_err(|error| ModelError::Server { status: reply.status, said: format!("no JSON: {error}") })
-}
-
-/// The server's own words: `{"error": "..."}`, else the beginning of what it sent.
-fn error_text(reply: &Reply) -> String {
-    let json = serde_json::from_slice::<Value>(&reply.body).unwrap_or_default();
-    let words = json["error"].as_str().or_else(|| json["error"]["message"].as_str()).map(str::to_owned);
-    words.unwrap_or_else(|| String::from_utf8_lossy(&reply.body).trim().chars().take(200).collect())
+    let refused = || ModelError::Server(ServerError::from_reply(reply.status, &reply.body));
+    let json = serde_json::from_slice(&reply.body).ok().filter(|_| reply.status == 200);
+    json.ok_or_else(refused)
 }
 
 /// What a failed pull means; the words are Ollama's (`server/images.go`, `server/download.go`) and Go's.
