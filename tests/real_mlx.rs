@@ -4,12 +4,13 @@ mod support;
 
 use std::os::unix::process::ExitStatusExt as _;
 use std::path::Path;
-use std::process::{Command, ExitCode};
+use std::process::{Command, ExitCode, Stdio};
 use std::time::Duration;
 
 use nix::sys::signal::Signal;
 use serde_json::Value;
 use support::processes::{kill, lives, send};
+use support::terminal::Terminal;
 use support::{Finished, Invocation, Sandbox, real, wait_until};
 
 /// What the tiny model says at temperature 0.
@@ -29,6 +30,7 @@ fn main() -> ExitCode {
             ("a_server_that_lives_without_listening", a_server_that_lives_without_listening),
             ("a_server_started_by_somebody_else", a_server_started_by_somebody_else),
             ("an_interrupt_stops_the_generation", an_interrupt_stops_the_generation),
+            ("a_long_prompt_is_seen_to_be_read", a_long_prompt_is_seen_to_be_read),
             ("a_server_killed_in_mid_stream", a_server_killed_in_mid_stream),
         ],
     )
@@ -255,17 +257,44 @@ fn an_interrupt_stops_the_generation(program: &Path) {
     let real = Real::with_variant(program, &["--no-eos", "--slow", "50"]);
     real.up();
     let server = pid_of(&real.ps(0));
-    let run = real.mlx(["run", "--stream", "--max-tokens", "1000000", "Hello"]).into_command();
-    let (run, _) = real::start_and_read_until(run, "machine.");
-    send(i32::try_from(run.id()).expect("a PID"), Signal::SIGINT);
-    let output = run.wait_with_output().expect("it ends");
-    let code = output.status.code().or(output.status.signal().map(|signal| 128 + signal));
-    assert_eq!(code, Some(130), "{output:?}");
-    wait_until("the server rests", || {
-        let before = processor_time(server);
-        std::thread::sleep(Duration::from_secs(2));
-        processor_time(server) == before
-    });
+    // Also when the answer is printed whole, of which only the spinner tells that it has begun.
+    for (stream, begun) in [("--stream", "machine."), ("--no-stream", "writing the answer")] {
+        let terminal = Terminal::open();
+        let mut command = real.mlx(["run", stream, "--max-tokens", "1000000", "Hello"]).into_command();
+        command.env("TERM", "xterm").stdout(terminal.stream()).stderr(terminal.stream());
+        let mut run = command.spawn().expect("it starts");
+        terminal.wait_for(begun);
+        send(i32::try_from(run.id()).expect("a PID"), Signal::SIGINT);
+        let status = run.wait().expect("it ends");
+        assert_eq!(status.signal(), Some(Signal::SIGINT as i32), "{stream}: {status}");
+        drop(command);
+        let shown = terminal.finish();
+        assert!(shown.contains("Hello! This is a tiny"), "{stream}: what had arrived is kept: {shown:?}");
+        wait_until("the server rests", || {
+            let before = processor_time(server);
+            std::thread::sleep(Duration::from_secs(2));
+            processor_time(server) == before
+        });
+    }
+    real.down();
+}
+
+/// Read in parts of 2,048 tokens (`prefill_step_size`), with a comment after each.
+fn a_long_prompt_is_seen_to_be_read(program: &Path) {
+    let real = Real::new(program, &tiny());
+    real.up();
+    let terminal = Terminal::open();
+    let long = "Tell me about the tiny model on your own machine. ".repeat(400);
+    let mut command = real.mlx(["run", "--stream", &long]).into_command();
+    command.env("TERM", "xterm").stdin(Stdio::null()).stdout(terminal.stream()).stderr(terminal.stream());
+    let status = command.spawn().expect("it starts").wait().expect("it ends");
+    drop(command);
+    let shown = terminal.finish();
+    assert!(status.success(), "{shown:?}");
+    let (_, told) = shown.split_once("reading the prompt, ").expect(&shown);
+    let numbers: Vec<u64> = told.split(' ').filter_map(|word| word.parse().ok()).take(2).collect();
+    assert!(numbers[0] < numbers[1] && numbers[1] > 2048, "{shown:?}");
+    assert!(shown.ends_with("\r\n") && shown.contains("\r\u{1b}[K"), "{shown:?}");
     real.down();
 }
 
@@ -285,9 +314,9 @@ fn a_server_killed_in_mid_stream(program: &Path) {
     kill(server);
     let output = run.wait_with_output().expect("it ends");
     assert_eq!(output.status.code(), Some(8), "{output:?}");
-    // The kernel closes its connections a moment before it has ended.
-    wait_until("the server has ended", || !lives(server));
-    assert_eq!(real.ps(3)["state"], "exited");
+    // The kernel closes its connections a moment before the last of its threads has ended.
+    wait_until("ps sees that it is gone", || real.mlx(["ps", "--json"]).run().json()["state"] == "exited");
+    assert!(!lives(server));
     real.mlx(["down"]).run().assert_code(0);
     real.sandbox.assert_nothing_runs();
 }

@@ -4,16 +4,16 @@ mod support;
 
 use std::io::Read;
 use std::os::unix::process::ExitStatusExt as _;
-use std::process::Child;
+use std::process::{Child, Stdio};
 use std::time::Duration;
 
 use nix::fcntl::{FcntlArg, OFlag, fcntl};
 use nix::sys::signal::Signal;
 use serde_json::{Value, json};
 use support::asked::{Asked, event, finish, stream, text, wait};
-use support::processes;
-use support::stub_server::{End, Framing, Reply};
+use support::stub_server::{End, Framing, Reply, StubServer};
 use support::terminal::Terminal;
+use support::{Sandbox, processes};
 
 #[test]
 fn the_text_ends_with_one_newline() {
@@ -310,6 +310,39 @@ fn control_c_closes_the_connection_and_keeps_the_text() {
     asked.server.wait_until_client_is_gone();
     shell.finish().assert_code(130);
     assert!(terminal.finish().contains("Hello there"));
+}
+
+/// `mlx_lm.server` goes on with an answer for nobody unless it streams it, so it is asked for a stream even where the
+/// answer is printed whole.
+#[test]
+fn an_answer_that_is_printed_whole_can_be_interrupted_too() {
+    let sandbox = Sandbox::new();
+    let models = json!({ "object": "list", "data": [{ "id": "org/name" }] }).to_string();
+    let replies = [
+        Reply::json(200, models),
+        stream(&["Hel", "lo"]),
+        Reply::stream([text("Hello"), text(" there")]).end(End::Hang),
+    ];
+    let server = StubServer::at(sandbox.port("mlx"), [0, 1, 0, 2].map(|index| replies[index].clone()));
+    let run = || sandbox.fusion(["mlx", "run", "Hello", "-m", "org/name", "--no-stream"]);
+    run().run().assert(0, "Hello\n", "");
+    assert_eq!(server.request().line, "GET /v1/models HTTP/1.1");
+    let request = server.request().json();
+    assert_eq!(request["stream"], true);
+    assert_eq!(request, run().arg("--dry-run").run().assert_code(0).json());
+
+    let terminal = Terminal::open();
+    let mut command = run().into_command();
+    command.env("TERM", "xterm").stdin(Stdio::null()).stdout(terminal.stream()).stderr(terminal.stream());
+    let mut child = command.spawn().unwrap();
+    terminal.wait_for("writing the answer");
+    assert!(!terminal.text().contains("Hello"), "{}", terminal.text());
+    processes::send(i32::try_from(child.id()).unwrap(), Signal::SIGINT);
+    server.wait_until_client_is_gone();
+    assert_eq!(wait(&mut child).signal(), Some(Signal::SIGINT as i32));
+    drop(command);
+    let shown = terminal.finish();
+    assert!(shown.contains("\r\u{1b}[KHello there\r\n"), "{shown:?}");
 }
 
 #[test]

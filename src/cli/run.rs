@@ -10,6 +10,7 @@ mod sink;
 mod stdin;
 mod waiting;
 
+use std::ops::ControlFlow;
 use std::path::PathBuf;
 use std::time::Duration;
 
@@ -17,6 +18,7 @@ use serde_json::Value;
 
 use self::prompt::Question;
 use self::report::Timing;
+use self::request::Request;
 use self::schema::Schema;
 use self::server::Server;
 use self::sink::{Sink, Wishes};
@@ -145,7 +147,7 @@ pub fn run(context: &Context, runtime: &'static dyn Runtime, args: &Args) -> Res
     let config = context.config()?;
     let task = Task::prepare(context, runtime, args, &config)?;
     if args.dry_run {
-        context.ui.result(&format!("{:#}\n", task.body))?;
+        context.ui.result(&format!("{:#}\n", task.request.body))?;
         return Ok(Exit::Done);
     }
     if context.ui.stderr_is_terminal {
@@ -177,8 +179,7 @@ struct Task<'a> {
     auto_up: bool,
     /// The user's part of the prompt.
     question: Question,
-    /// The request.
-    body: Value,
+    request: Request,
     schema: Option<Schema>,
     reasoning: Reasoning,
     /// How long the server may be silent.
@@ -206,31 +207,39 @@ impl<'a> Task<'a> {
         let system = args.system.as_ref().or(kept.and_then(|prompt| prompt.system.as_ref()));
         let messages = question.messages(system.unwrap_or(&settings.system_prompt));
         let wanted = schema.as_ref().map(Schema::value);
-        let body = request::body(runtime, settings, kept, args, &model.name, messages, wanted);
+        let request = request::request(runtime, settings, kept, args, &model.name, messages, wanted);
         let reasoning = args.reasoning.unwrap_or(settings.reasoning);
         let silence = args.timeout.or(settings.timeout).unwrap_or(SILENCE_LIMIT);
         let auto_up = settings.auto_up && !args.no_up;
-        Ok(Self { context, args, runtime, model, auto_up, question, body, schema, reasoning, silence })
+        Ok(Self { context, args, runtime, model, auto_up, question, request, schema, reasoning, silence })
     }
 
     /// Sends it, and has the answer printed.
     fn ask(&self, address: &Address) -> Result<Asking, Failure> {
         let ui = &self.context.ui;
         let waiting = Waiting::new(ui, self.runtime.title());
-        let silence = Silence::new(self.silence, waiting.step(), {
+        let silence = Silence::new(self.silence, waiting::FRAME, {
             let waiting = waiting.clone();
-            move |_| waiting.tick()
+            move |_| {
+                waiting.tick();
+                if signals::pending().is_some() { ControlFlow::Break(()) } else { ControlFlow::Continue(()) }
+            }
         });
         let wishes = Wishes {
             print_text: !self.args.json,
+            print_as_made: self.request.prints_as_made,
             print_reasoning: self.reasoning == Reasoning::Show && !ui.quiet,
             keep_text: self.args.json || self.schema.is_some(),
             keep_reasoning: self.args.json,
         };
         let mut sink = Sink::new(ui, waiting, wishes).map_err(|error| Failure::output(&error))?;
-        let Outcome { answer, result } = Client::with_silence(address, &silence).chat(&self.body, &mut sink);
+        let Outcome { answer, result } =
+            Client::with_silence(address, &silence).chat(&self.request.body, &mut sink);
         let total = sink.elapsed();
         let written = sink.finish();
+        if let Some(signal) = signals::pending() {
+            signals::raise_again(signal);
+        }
         if let Err(ChatError::Receiver(error)) = &result {
             return Err(Failure::output(error));
         }

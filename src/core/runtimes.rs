@@ -12,7 +12,6 @@ pub use self::recipe::{PythonPackage, Recipe};
 use crate::core::address::Address;
 use crate::core::api::Reply;
 use crate::core::api::error::{Kind, ServerError};
-use crate::core::config::RunConfig;
 use crate::core::models::catalogue::Catalogue;
 pub use crate::core::models::{Model, ModelPlaces};
 
@@ -101,8 +100,11 @@ pub trait Runtime: Sync {
     /// Why the process died, in words, read from the end of its log; `None` when the log has no known words.
     fn explain_exit(&self, log_tail: &str) -> Option<String>;
 
-    /// Fields that the request body must have for this runtime beyond those that every runtime gets.
-    fn adjust_request(&self, _run: &RunConfig, _body: &mut serde_json::Map<String, serde_json::Value>) {}
+    /// Whether the server goes on with an answer that was asked for as a whole when its client goes away, so that
+    /// the answer must be streamed for an interruption to end it.
+    fn whole_answers_outlive_their_client(&self) -> bool {
+        false
+    }
 }
 
 /// What the configuration says about a runtime on first use.

@@ -6,8 +6,16 @@ use super::Args;
 use crate::core::config::{Prompt, RunConfig};
 use crate::core::runtimes::Runtime;
 
-/// The body of `POST /v1/chat/completions`, without a field that is null: `mlx_lm.server` stumbles over those.
-pub(super) fn body(
+/// What is sent, and how its answer is to be printed.
+pub(super) struct Request {
+    /// The body of `POST /v1/chat/completions`, without a field that is null: some servers stumble over those.
+    pub body: Value,
+    /// The answer is printed as it is made, and not when it is complete.
+    pub prints_as_made: bool,
+}
+
+/// Makes the request.
+pub(super) fn request(
     runtime: &dyn Runtime,
     config: &RunConfig,
     kept: Option<&Prompt>,
@@ -15,7 +23,7 @@ pub(super) fn body(
     model: &str,
     messages: Value,
     schema: Option<&Value>,
-) -> Value {
+) -> Request {
     let mut body = Map::new();
     let stop = |texts: &[String]| (!texts.is_empty()).then(|| json!(texts));
     put(
@@ -30,7 +38,6 @@ pub(super) fn body(
         ],
     );
     body.extend(config.extra.clone());
-    runtime.adjust_request(config, &mut body);
     let temperature = args.temperature.or(kept.and_then(|prompt| prompt.temperature));
     put(
         &mut body,
@@ -47,11 +54,14 @@ pub(super) fn body(
         ],
     );
     body.extend(args.options.iter().cloned());
-    if body.get("stream") == Some(&json!(true)) {
+    let prints_as_made = body.get("stream") == Some(&json!(true));
+    let is_streamed = prints_as_made || runtime.whole_answers_outlive_their_client();
+    if is_streamed {
+        body.insert("stream".to_owned(), json!(true));
         body.entry("stream_options").or_insert_with(|| json!({ "include_usage": true }));
     }
     body.retain(|_, value| !value.is_null());
-    Value::Object(body)
+    Request { body: Value::Object(body), prints_as_made }
 }
 
 /// Sets the fields that have a value.

@@ -13,13 +13,17 @@ use super::waiting::Waiting;
 use crate::cli::terminal_filter::TerminalFilter;
 use crate::cli::ui::Ui;
 use crate::core::api::chat::Receiver;
-use crate::core::process::signals::{self, Terminal};
+use crate::core::process::signals::{self, Remembering, Terminal};
 
 /// Takes the answer.
 pub(super) struct Sink {
     waiting: Waiting,
     output: Option<Output>,
     reasoning_output: Option<ReasoningOutput>,
+    /// Whether both are written to as the answer is made.
+    as_made: bool,
+    /// There is text that was not printed yet: a signal must wait until it is.
+    keeping: Option<Remembering>,
     /// The text, where it is needed as a whole.
     pub(super) text: Option<String>,
     /// The reasoning, where it is needed as a whole.
@@ -37,6 +41,8 @@ pub(super) struct Sink {
 pub(super) struct Wishes {
     /// The text is printed.
     pub print_text: bool,
+    /// What is printed is printed as it is made, and not at the end.
+    pub print_as_made: bool,
     /// The reasoning is printed on stderr.
     pub print_reasoning: bool,
     /// The text is wanted as a whole.
@@ -52,6 +58,8 @@ impl Sink {
             waiting,
             output: wishes.print_text.then(|| Output::new(ui)).transpose()?,
             reasoning_output: wishes.print_reasoning.then(|| ReasoningOutput::new(ui)),
+            as_made: wishes.print_as_made,
+            keeping: None,
             text: wishes.keep_text.then(String::new),
             reasoning: wishes.keep_reasoning.then(String::new),
             has_text: false,
@@ -79,11 +87,18 @@ impl Receiver for Sink {
     fn text(&mut self, text: &str) -> io::Result<()> {
         if !self.has_text {
             self.has_text = true;
-            self.waiting.end();
             self.first_piece.get_or_insert_with(|| self.begun.elapsed());
-            if let Some(reasoning) = &mut self.reasoning_output {
-                reasoning.end();
+            if self.as_made {
+                self.waiting.end();
+                if let Some(reasoning) = &mut self.reasoning_output {
+                    reasoning.end();
+                }
+            } else if self.output.is_some() {
+                self.keeping = Some(signals::remember());
             }
+        }
+        if !self.as_made {
+            self.waiting.set_what("writing the answer");
         }
         if let Some(kept) = &mut self.text {
             kept.push_str(text);
@@ -100,10 +115,12 @@ impl Receiver for Sink {
             kept.push_str(text);
         }
         if let Some(output) = &mut self.reasoning_output {
-            self.waiting.end();
             output.push(text);
+        }
+        if self.as_made && self.reasoning_output.is_some() {
+            self.waiting.end();
         } else {
-            self.waiting.set_what("thinking".to_owned());
+            self.waiting.set_what("thinking");
         }
         Ok(())
     }
@@ -113,6 +130,10 @@ impl Receiver for Sink {
     }
 
     fn flush(&mut self) -> io::Result<()> {
+        if !self.as_made {
+            let interrupted = signals::pending().is_some();
+            return if interrupted { Err(io::ErrorKind::Interrupted.into()) } else { Ok(()) };
+        }
         if let Some(reasoning) = &mut self.reasoning_output {
             reasoning.flush();
         }

@@ -1,6 +1,7 @@
 //! What stderr shows until the answer begins: a spinner with the elapsed time on a terminal, elsewhere one line when
 //! it takes long.
 
+use std::borrow::Cow;
 use std::io::{self, Write};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
@@ -8,8 +9,8 @@ use std::time::{Duration, Instant};
 use crate::cli::ui::{self, Ui};
 use crate::core::process::signals::{self, Terminal};
 
-/// How often the spinner moves.
-const FRAME: Duration = Duration::from_millis(100);
+/// How often the spinner moves, and [`Waiting::tick`] wants to be called.
+pub(super) const FRAME: Duration = Duration::from_millis(100);
 
 /// After how long without a spinner stderr says that it is still waiting.
 const LONG: Duration = Duration::from_secs(5);
@@ -23,7 +24,7 @@ pub(super) struct Waiting(Arc<Mutex<Display>>);
 struct Display {
     ui: Ui,
     /// What the user is told is waited for.
-    what: String,
+    what: Cow<'static, str>,
     begun: Instant,
     /// Whether stderr can show a spinner.
     spins: bool,
@@ -41,7 +42,7 @@ impl Waiting {
         let why = if spins { "" } else { "; it may be loading the model or reading the prompt" };
         Self(Arc::new(Mutex::new(Display {
             ui: ui.clone(),
-            what: format!("waiting for {runtime}{why}"),
+            what: format!("waiting for {runtime}{why}").into(),
             begun: Instant::now(),
             spins,
             drawn: None,
@@ -50,20 +51,15 @@ impl Waiting {
         })))
     }
 
-    /// How often [`Self::tick`] wants to be called.
-    pub(super) fn step(&self) -> Duration {
-        if self.display().spins { FRAME } else { LONG }
-    }
-
     /// Shows that it is still waiting.
     pub(super) fn tick(&self) {
         self.display().tick();
     }
 
     /// Something else is waited for now.
-    pub(super) fn set_what(&self, what: String) {
+    pub(super) fn set_what(&self, what: impl Into<Cow<'static, str>>) {
         let mut display = self.display();
-        display.what = what;
+        display.what = what.into();
         display.tick();
     }
 

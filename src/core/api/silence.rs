@@ -5,6 +5,8 @@
 //! come. So the transport is wrapped, and waits in short steps.
 
 use std::fmt;
+use std::io;
+use std::ops::ControlFlow;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::{Duration, Instant};
@@ -19,12 +21,17 @@ pub struct Silence(Arc<Rules>);
 struct Rules {
     limit_ms: AtomicU64,
     step: Duration,
-    observer: Box<dyn Fn(Duration) + Send + Sync>,
+    observer: Box<dyn Fn(Duration) -> ControlFlow<()> + Send + Sync>,
 }
 
 impl Silence {
-    /// Gives up after `limit` without a byte; until then tells `observer` after every `step` how long it has been.
-    pub fn new(limit: Duration, step: Duration, observer: impl Fn(Duration) + Send + Sync + 'static) -> Self {
+    /// Gives up after `limit` without a byte; until then tells `observer` after every `step` how long it has been, and
+    /// gives up when that says so.
+    pub fn new(
+        limit: Duration,
+        step: Duration,
+        observer: impl Fn(Duration) -> ControlFlow<()> + Send + Sync + 'static,
+    ) -> Self {
         let rules = Rules { limit_ms: AtomicU64::new(0), step, observer: Box::new(observer) };
         let silence = Self(Arc::new(rules));
         silence.set_limit(limit);
@@ -90,7 +97,9 @@ impl<In: Transport> Transport for Patient<In> {
             }) {
                 Err(Error::Timeout(_)) => {
                     elapsed = begun.elapsed();
-                    (self.silence.0.observer)(elapsed);
+                    if (self.silence.0.observer)(elapsed).is_break() {
+                        return Err(io::Error::from(io::ErrorKind::Interrupted).into());
+                    }
                 }
                 other => return other,
             }

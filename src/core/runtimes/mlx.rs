@@ -98,6 +98,12 @@ impl Runtime for Mlx {
         Some(&catalogue::Models)
     }
 
+    /// It notices that the client is gone when it writes a piece, and never looks otherwise (server.py:
+    /// `handle_completion`; seen with version 0.32.2).
+    fn whole_answers_outlive_their_client(&self) -> bool {
+        true
+    }
+
     fn explain_exit(&self, log_tail: &str) -> Option<String> {
         let last = log_tail.lines().rev().find(|line| line.contains("Error"))?;
         Some(last.trim().to_owned())
