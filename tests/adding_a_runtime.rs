@@ -146,7 +146,7 @@ fn look_for_names(directory: &Path, offenders: &mut Vec<String>) {
         let is_test = path.ends_with("tests.rs") || path.ends_with("faults.rs");
         if path.is_file() && !path.ends_with("core/runtimes.rs") && !is_test {
             let text = std::fs::read_to_string(&path).expect("source is text");
-            let code = text.split("#[cfg(test)]").next().unwrap_or_default();
+            let code = text.rsplit_once("#[cfg(test)]\nmod tests {").map_or(&*text, |(code, _)| code);
             let named = code.lines().filter(|line| !line.trim_start().starts_with("//")).filter(|line| {
                 let line = line.to_lowercase();
                 line.contains("ollama") || line.contains("mlx")

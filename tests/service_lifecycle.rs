@@ -2,6 +2,8 @@
 
 mod support;
 
+use std::os::unix::fs::PermissionsExt as _;
+
 use serde_json::{Value, json};
 use support::{Sandbox, processes, wait_until};
 
@@ -170,7 +172,8 @@ fn up_and_down_as_json() {
 #[test]
 fn up_without_waiting() {
     let sandbox = Sandbox::new();
-    sandbox.faults("ollama", &["bind-after=500"]);
+    let go = sandbox.root().join("go");
+    sandbox.faults("ollama", &[&format!("bind-when={}", go.display())]);
     let up = sandbox.fusion(["ollama", "up", "--no-wait", "--json"]).run().assert_code(0).json();
     assert_eq!((&up["state"], &up["started"]), (&json!("starting"), &json!(true)));
     let ps = sandbox.fusion(["ollama", "ps", "--json"]).run().assert_code(1).json();
@@ -181,6 +184,7 @@ fn up_without_waiting() {
         "",
         "error: ollama is still starting\nhint: wait until it is ready: fusion ollama up\n",
     );
+    std::fs::write(go, "").expect("the sandbox is writable");
     // A second one waits for the same process.
     sandbox.fusion(["ollama", "up"]).run().assert_code(0);
     assert_eq!(json!(sandbox.pid("ollama")), up["pid"]);
@@ -232,6 +236,8 @@ fn a_start_is_a_new_log_and_the_old_one_is_kept() {
     sandbox.fusion(["ollama", "down"]).run().assert_code(0);
     let first_line = |suffix: &str| {
         let path = sandbox.file("ollama", &format!("ollama.log{suffix}"));
+        let mode = std::fs::metadata(&path).ok()?.permissions().mode();
+        assert_eq!(mode & 0o777, 0o600, "{}", path.display());
         let text = std::fs::read_to_string(path).ok()?;
         text.lines().next().map(str::to_owned)
     };

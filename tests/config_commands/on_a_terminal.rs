@@ -1,46 +1,36 @@
 //! What asks or opens an editor, on a pseudo-terminal.
 
-use std::fs::File;
-use std::io::{Read as _, Write as _};
 use std::process::Child;
 
-use nix::sys::termios::{LocalFlags, SetArg, tcgetattr, tcsetattr};
-
+use super::support::asked::wait;
+use super::support::terminal::Terminal;
 use super::*;
 
 /// A command whose three streams are one terminal.
 struct Session {
     child: Child,
-    terminal: File,
+    terminal: Terminal,
 }
 
 impl Session {
     fn start(sandbox: &Sandbox, arguments: &[&str], variables: &[(&str, &str)]) -> Self {
-        let pty = nix::pty::openpty(None, None).expect("a pseudo-terminal");
-        // What is typed is not shown, so that the output has one order.
-        let mut settings = tcgetattr(&pty.slave).expect("a terminal");
-        settings.local_flags.remove(LocalFlags::ECHO);
-        tcsetattr(&pty.slave, SetArg::TCSANOW, &settings).expect("a terminal");
+        let terminal = Terminal::without_echo();
         let mut command = sandbox.fusion(arguments.iter().copied()).into_command();
-        let stream = || pty.slave.try_clone().expect("a descriptor");
         command.env("NO_COLOR", "1").envs(variables.iter().copied());
-        command.stdin(stream()).stdout(stream()).stderr(stream());
+        command.stdin(terminal.stream()).stdout(terminal.stream()).stderr(terminal.stream());
         let child = command.spawn().expect("it starts");
-        Self { child, terminal: pty.master.into() }
+        Self { child, terminal }
     }
 
     fn types(mut self, text: &str) -> Self {
-        self.terminal.write_all(text.as_bytes()).expect("a terminal");
+        self.terminal.send(text.as_bytes());
         self
     }
 
     #[track_caller]
     fn assert(mut self, sandbox: &Sandbox, code: i32, shown: &str) {
-        let mut bytes = Vec::new();
-        // Linux tells the end by EIO, others by an end of file.
-        let _ = self.terminal.read_to_end(&mut bytes);
-        let status = self.child.wait().expect("it ends");
-        let text = String::from_utf8(bytes).expect("text").replace("\r\n", "\n");
+        let status = wait(&mut self.child);
+        let text = self.terminal.finish().replace("\r\n", "\n");
         let text = text.replace(&sandbox.root().display().to_string(), "[ROOT]");
         assert_eq!((status.code(), hide_random(&text).as_str()), (Some(code), shown));
     }

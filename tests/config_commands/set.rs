@@ -177,8 +177,9 @@ fn kill_9_during_config_set_50_times_leaves_a_whole_file() {
     };
     let whole = |seed: u32| fresh.replacen("\n#seed = 42\n", &format!("\nseed = {seed}\n"), 1);
     let mut old = 1;
-    let (mut kept, mut changed) = (0, 0);
-    for round in 0..50 {
+    let (mut kept, mut changed, mut round) = (0, 0, 0);
+    // Later in each round, until it has come too late.
+    while round < 50 || changed == 0 {
         let seed = 1000 + round;
         let running = sandbox.fusion(["config", "set", "ollama_run.seed", &seed.to_string()]).start();
         let moment = Instant::now() + duration * round / 45;
@@ -195,8 +196,9 @@ fn kill_9_during_config_set_50_times_leaves_a_whole_file() {
             kept += 1;
             assert_eq!(now, whole(old), "round {round}");
         }
+        round += 1;
     }
-    assert_eq!(kept + changed, 50);
+    assert!(kept > 0, "it was never killed before the change");
     config(&sandbox, ["set", "ollama_run.seed", "2"]).assert(0, "", "");
     assert_eq!(text(&sandbox), whole(2));
     assert_eq!(names(&sandbox), ["config.lock", "config.toml"]);

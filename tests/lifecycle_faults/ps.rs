@@ -1,24 +1,35 @@
 //! Faults of `ps` and `health`.
 
-use std::time::{Duration, Instant};
-
 use nix::sys::signal::Signal;
 use serde_json::json;
 
-use crate::support::{Sandbox, fake_runtime, processes, wait_until};
+use crate::support::{Sandbox, command_line, fake_runtime, processes, wait_until};
 use crate::{assert_silence_is_told, down, state, up, with_faults};
 
+/// Each answers only when both have been asked.
 #[test]
 fn one_that_hangs_does_not_delay_the_rest() {
     let sandbox = Sandbox::new();
-    up(&sandbox, "mlx");
-    let pid = up(&sandbox, "ollama");
-    processes::send(pid, Signal::SIGSTOP);
-    let begin = Instant::now();
+    let hold = sandbox.root().join("hold");
+    let fault = format!("hang-while={}", hold.display());
+    let [ollama, mlx] = ["ollama", "mlx"].map(|runtime| command_line(runtime, &[&fault]));
+    sandbox.configure(&ollama, &mlx);
+    let runtimes = [("ollama", "GET /api/version"), ("mlx", "GET /health")];
+    for (runtime, _) in runtimes {
+        up(&sandbox, runtime);
+    }
+    let asked = || runtimes.map(|(runtime, question)| sandbox.log(runtime).matches(question).count());
+    std::fs::write(&hold, "").expect("the sandbox is writable");
+    let before = asked();
+    let ps = sandbox.fusion(["ps", "--json"]).start();
+    wait_until("both are asked", || asked().iter().zip(before).all(|(now, before)| *now > before));
+    std::fs::remove_file(&hold).expect("the sandbox is writable");
+    let all = ps.finish().assert_code(0).json();
+    assert_eq!([&all[0]["state"], &all[1]["state"]], ["ready", "ready"]);
+
+    processes::send(sandbox.pid("ollama").expect("a PID"), Signal::SIGSTOP);
     let all = sandbox.fusion(["ps", "--json"]).run().assert_code(0).json();
-    assert!(begin.elapsed() < Duration::from_secs(30));
-    assert_eq!(all[0]["state"], "unhealthy");
-    assert_eq!(all[1]["state"], "ready");
+    assert_eq!([&all[0]["state"], &all[1]["state"]], ["unhealthy", "ready"]);
     sandbox.fusion(["down"]).run().assert(0, "ollama is down\nmlx is down\n", "");
 }
 
@@ -76,14 +87,22 @@ fn starting_unhealthy_and_exited_are_told_apart() {
 }
 
 #[test]
-fn an_answer_for_ever_at_the_port_of_a_dead_one_is_not_its_own() {
+fn an_answer_at_the_port_of_a_dead_one_is_not_its_own() {
     let sandbox = Sandbox::new();
     let pid = up(&sandbox, "ollama");
-    processes::send(pid, Signal::SIGSTOP);
-    assert_eq!(state(&sandbox, "ollama"), "unhealthy");
-    processes::send(pid, Signal::SIGCONT);
-    wait_until("it goes on", || state(&sandbox, "ollama") == "ready");
-    down(&sandbox, "ollama");
+    processes::kill(pid);
+    wait_until("it is dead", || !processes::lives(pid));
+    let port = sandbox.port("ollama").to_string();
+    let stranger = sandbox.command(fake_runtime()).arg("ollama").arg("--port").arg(port).start();
+    wait_until("it answers", || state(&sandbox, "ollama") != "exited");
+    let ps = sandbox.fusion(["ollama", "ps", "--json"]).run().assert_code(0).json();
+    assert_eq!((&ps["state"], &ps["started_by"]), (&json!("external"), &json!("other")));
+    assert_eq!(ps["pid"], json!(stranger.pid()));
+    let down = sandbox.fusion(["ollama", "down"]).run().assert_code(5);
+    assert!(down.stderr().contains(&format!("process {}", stranger.pid())), "{}", down.stderr());
+    assert!(processes::lives(stranger.pid()), "a stranger was stopped");
+    processes::kill(stranger.pid());
+    stranger.finish();
 }
 
 #[test]

@@ -1,5 +1,7 @@
 //! Faults of the terminal from which a runtime is started.
 
+use std::path::PathBuf;
+
 use nix::sys::signal::Signal;
 
 use crate::support::terminal::Terminal;
@@ -8,6 +10,14 @@ use crate::{assert_nothing_left, down, state, with_faults};
 
 const CONTROL_C: &[u8] = b"\x03";
 const CONTROL_Z: &[u8] = b"\x1a";
+
+/// Ollama prints a line when it is started, and binds when there is a file.
+fn with_a_held_start() -> (Sandbox, PathBuf) {
+    let sandbox = Sandbox::new();
+    let go = sandbox.root().join("go");
+    sandbox.faults("ollama", &["print=started", &format!("bind-when={}", go.display())]);
+    (sandbox, go)
+}
 
 #[test]
 fn control_c_during_up() {
@@ -73,12 +83,13 @@ fn terminal_closed_during_up() {
 /// `nohup` is the way to say that a hang-up is to be ignored.
 #[test]
 fn terminal_closed_during_up_under_nohup() {
-    let sandbox = with_faults("ollama", &["bind-after=500", "print=started"]);
+    let (sandbox, go) = with_a_held_start();
     let terminal = Terminal::open();
     let script = "trap '' HUP; \"$0\" ollama up >/dev/null 2>&1; echo $? >code";
     let shell = terminal.script(&sandbox, "-c", script);
     wait_until("it was started", || sandbox.log("ollama").contains("started"));
     terminal.close();
+    std::fs::write(go, "").expect("the sandbox is writable");
     shell.finish();
     let code = std::fs::read_to_string(sandbox.project().join("code")).expect("the exit code");
     assert_eq!(code, "0\n");
@@ -102,13 +113,14 @@ fn a_background_job() {
 /// What is typed stops fusion, not the server; and fusion goes on where it was.
 #[test]
 fn stopped_and_continued_during_up() {
-    let sandbox = with_faults("ollama", &["bind-after=700", "print=started"]);
+    let (sandbox, go) = with_a_held_start();
     let mut terminal = Terminal::open();
     let script = "\"$0\" ollama up; echo \"stopped: $?\"; fg >/dev/null; echo \"ended: $?\"; read x";
     let shell = terminal.script(&sandbox, "-mc", script);
     wait_until("it was started", || sandbox.log("ollama").contains("started"));
     terminal.send(CONTROL_Z);
     terminal.wait_for("stopped: 1");
+    std::fs::write(go, "").expect("the sandbox is writable");
     terminal.wait_for("ended: 0");
     assert!(terminal.text().contains("ollama is up at "), "{}", terminal.text());
     terminal.send(b"\n");
@@ -118,7 +130,9 @@ fn stopped_and_continued_during_up() {
 
 #[test]
 fn control_c_during_down_leaves_what_the_next_down_finds() {
-    let sandbox = with_faults("ollama", &["slow-end=1000"]);
+    let sandbox = Sandbox::new();
+    let end = sandbox.root().join("end");
+    sandbox.faults("ollama", &[&format!("end-when={}", end.display())]);
     sandbox.fusion(["ollama", "up"]).run().assert_code(0);
     let pid = sandbox.pid("ollama").expect("a PID");
     let mut terminal = Terminal::open();
@@ -126,8 +140,9 @@ fn control_c_during_down_leaves_what_the_next_down_finds() {
     terminal.wait_for("stopping ollama");
     terminal.send(CONTROL_C);
     shell.finish().assert_code(130);
-    assert!(processes::lives(pid), "it takes a while to end");
+    assert!(processes::lives(pid), "it was not waited for");
     assert!(sandbox.record("ollama").is_some());
+    std::fs::write(end, "").expect("the sandbox is writable");
     down(&sandbox, "ollama").assert(0, "ollama is down\n", "");
 }
 
@@ -152,9 +167,11 @@ fn watch_refreshes_in_place_until_interrupted() {
 /// The result stays, and nothing of the progress.
 #[test]
 fn progress_is_overwritten() {
-    let sandbox = with_faults("ollama", &["bind-after=300"]);
+    let (sandbox, go) = with_a_held_start();
     let terminal = Terminal::open();
     let shell = terminal.script(&sandbox, "-c", "exec \"$0\" ollama up");
+    terminal.wait_for("ollama is starting");
+    std::fs::write(go, "").expect("the sandbox is writable");
     shell.finish().assert_code(0);
     let shown = terminal.finish();
     let line = format!("\r\u{1b}[Kollama is up at {} (pid ", sandbox.url("ollama"));

@@ -22,7 +22,7 @@ use std::collections::BTreeMap;
 use std::io::{BufRead, BufReader, Read, Write};
 use std::net::{TcpListener, TcpStream};
 use std::os::unix::process::CommandExt as _;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::process::{Command, ExitCode, Stdio};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -45,6 +45,7 @@ use serde_json::{Value, json};
 /// | `bind-when=FILE` | binds when that file exists |
 /// | `never-bind` | lives without listening |
 /// | `hang` | binds, and answers nothing |
+/// | `hang-while=FILE` | answers nothing while that file exists |
 /// | `loading=MS` | answers 503 for so long |
 /// | `status=CODE` | answers everything with that status |
 /// | `chat-status=CODE` | answers chats with that status |
@@ -53,6 +54,7 @@ use serde_json::{Value, json};
 /// | `token-after=MS` | waits before each token |
 /// | `ignore-term` | does not end on SIGTERM |
 /// | `slow-end=MS` | takes so long to end on SIGTERM |
+/// | `end-when=FILE` | ends on SIGTERM when that file exists |
 /// | `children=N` | has so many children, |
 /// | `children-ignore-term` | who do not end on SIGTERM, |
 /// | `children-own-session` | who have sessions of their own |
@@ -92,6 +94,7 @@ const FAULTS: &[&str] = &[
     "bind-when",
     "never-bind",
     "hang",
+    "hang-while",
     "loading",
     "status",
     "chat-status",
@@ -100,6 +103,7 @@ const FAULTS: &[&str] = &[
     "token-after",
     "ignore-term",
     "slow-end",
+    "end-when",
     "children",
     "children-ignore-term",
     "children-own-session",
@@ -305,11 +309,14 @@ fn handle_term(faults: &Faults) {
     let term = SigSet::from(Signal::SIGTERM);
     if faults.has("ignore-term") {
         term.thread_block().expect("SIGTERM can be blocked");
-    } else if let Some(delay) = faults.millis("slow-end") {
+    } else if faults.has("slow-end") || faults.has("end-when") {
         term.thread_block().expect("SIGTERM can be blocked");
+        let delay = faults.millis("slow-end").unwrap_or_default();
+        let path = faults.text("end-when").map(PathBuf::from);
         std::thread::spawn(move || {
             term.wait().expect("signals can be waited for");
             std::thread::sleep(delay);
+            wait_until(|| path.as_ref().is_none_or(|path| path.exists()));
             eprintln!("ended in peace");
             std::process::exit(0);
         });
@@ -359,9 +366,7 @@ fn serve(fake: &Arc<Fake>) -> ExitCode {
     }
     if let Some(path) = fake.faults.text("bind-when") {
         eprintln!("waiting for {path}");
-        while !Path::new(path).exists() {
-            std::thread::sleep(Duration::from_millis(2));
-        }
+        wait_until(|| Path::new(path).exists());
     }
     if fake.faults.has("never-bind") {
         forever();
@@ -379,6 +384,12 @@ fn serve(fake: &Arc<Fake>) -> ExitCode {
         });
     }
     ExitCode::SUCCESS
+}
+
+fn wait_until(condition: impl Fn() -> bool) {
+    while !condition() {
+        std::thread::sleep(Duration::from_millis(2));
+    }
 }
 
 fn forever() -> ! {
@@ -437,6 +448,9 @@ fn answer(fake: &Fake, mut stream: TcpStream) -> std::io::Result<()> {
     }
     if fake.faults.has("hang") {
         forever();
+    }
+    if let Some(path) = fake.faults.text("hang-while") {
+        wait_until(|| !Path::new(path).exists());
     }
     if let Some(status) = fake.faults.number("status") {
         return reply(&mut stream, status, &error(fake, "the fake runtime was told to fail"));

@@ -1,6 +1,7 @@
 //! Ports that no other test uses.
 
 use std::fs::File;
+use std::io::ErrorKind;
 use std::net::TcpListener;
 use std::sync::atomic::{AtomicU16, Ordering};
 
@@ -16,6 +17,10 @@ pub struct Port {
 const FIRST: u16 = 20_000;
 const COUNT: u16 = 10_000;
 
+fn is_in_use(address: (&str, u16)) -> bool {
+    TcpListener::bind(address).is_err_and(|error| error.kind() == ErrorKind::AddrInUse)
+}
+
 impl Port {
     pub fn free() -> Self {
         static NEXT: AtomicU16 = AtomicU16::new(0);
@@ -30,7 +35,8 @@ impl Port {
             let reserved = reservation.try_lock().is_ok();
             if reserved
                 && TcpListener::bind(("127.0.0.1", number)).is_ok()
-                && TcpListener::bind(("::", number)).is_ok()
+                // Where there is no IPv6, nobody has the port there.
+                && !is_in_use(("::", number))
             {
                 return Self { number, _reservation: reservation };
             }

@@ -11,6 +11,7 @@ use std::thread::JoinHandle;
 use nix::fcntl::{FcntlArg, FdFlag, fcntl};
 use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 use nix::pty::{Winsize, openpty};
+use nix::sys::termios::{LocalFlags, SetArg, tcgetattr, tcsetattr};
 
 use super::{Running, Sandbox, wait_until};
 
@@ -26,6 +27,16 @@ pub struct Terminal {
 impl Terminal {
     pub fn open() -> Self {
         Self::of_size(None)
+    }
+
+    /// What is typed is not shown, so that the output has one order.
+    pub fn without_echo() -> Self {
+        let terminal = Self::open();
+        let slave = terminal.slave.as_ref().expect("the terminal is open");
+        let mut settings = tcgetattr(slave).expect("a terminal");
+        settings.local_flags.remove(LocalFlags::ECHO);
+        tcsetattr(slave, SetArg::TCSANOW, &settings).expect("a terminal");
+        terminal
     }
 
     /// A window of so many columns.

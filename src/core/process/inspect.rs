@@ -8,6 +8,8 @@ mod linux;
 #[cfg(any(test, not(target_os = "linux")))]
 mod portable;
 mod sockets;
+#[cfg(test)]
+mod strangers;
 #[cfg(all(test, target_os = "linux"))]
 mod tests;
 

@@ -1,5 +1,9 @@
 //! Failures in the middle of `up` and `down`, injected step by step with the mock driver.
 
+#[allow(unreachable_pub, reason = "the tests of the program use it, too")]
+#[path = "../../../tests/support/ports.rs"]
+mod ports;
+
 use std::io::{Read as _, Write as _};
 use std::net::TcpListener;
 use std::path::Path;
@@ -30,6 +34,7 @@ struct Machine {
     paths: Paths,
     environment: Environment,
     address: Address,
+    _reserved: ports::Port,
     on_spawn: Hook,
     events: Events,
     /// At which question for an interruption there is one.
@@ -93,8 +98,8 @@ impl ProcessDriver for Staged<'_> {
 impl Machine {
     fn new() -> Self {
         let root = tempfile::tempdir().unwrap();
-        // Free for a moment is enough: each machine serves its own, and only for itself.
-        let port = TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port();
+        let reserved = ports::Port::free();
+        let port = reserved.number();
         let text = format!(
             "[ollama_server]\nport = {port}\ncommand = [\"/bin/sh\"]\nstartup_timeout = 30\nstop_timeout = 1\n"
         );
@@ -111,6 +116,7 @@ impl Machine {
             paths: Paths::discover(&environment).unwrap(),
             environment,
             address: Address { host: "127.0.0.1".to_owned(), port },
+            _reserved: reserved,
             on_spawn: Mutex::new(None),
             events: Events::default(),
             interrupted_at: None,

@@ -142,6 +142,19 @@ fn the_two_loopbacks_are_served_by_two_programs() {
     down(&sandbox, "ollama");
 }
 
+/// Requests to that name may reach either address.
+#[test]
+fn localhost_is_served_by_a_stranger_at_its_other_address() {
+    let sandbox = Sandbox::new();
+    let port = sandbox.port("ollama");
+    sandbox.write_config(&format!("[ollama_server]\nhost = \"localhost\"\nport = {port}\n"));
+    let _other = serve_pages(("::1", port));
+    let pid = std::process::id();
+    let stderr = assert_up_fails(&sandbox, "ollama", 5).stderr();
+    assert!(stderr.starts_with(&format!("error: localhost:{port} belongs to ")), "{stderr}");
+    assert!(stderr.contains(&format!("(process {pid})")), "{stderr}");
+}
+
 #[test]
 fn a_host_that_is_not_of_this_machine() {
     let sandbox = Sandbox::new();

@@ -2,6 +2,7 @@
 
 use nix::sys::signal::Signal;
 
+use crate::support::terminal::Terminal;
 use crate::support::{Sandbox, command_line, fake_runtime, wait_until};
 use crate::{assert_nothing_left, down, state, up, with_faults};
 
@@ -55,12 +56,15 @@ fn fusion_is_killed_during_up() {
 /// Killed before it waits, and then the next `up` goes on where it was.
 #[test]
 fn fusion_is_killed_during_up_and_up_goes_on() {
-    let sandbox = with_faults("ollama", &["bind-after=700", "print=started"]);
+    let sandbox = Sandbox::new();
+    let go = sandbox.root().join("go");
+    sandbox.faults("ollama", &["print=started", &format!("bind-when={}", go.display())]);
     let first = sandbox.fusion(["ollama", "up"]).start();
     wait_until("it was started", || sandbox.log("ollama").contains("started"));
     first.signal(Signal::SIGKILL);
     let _ = first.finish();
     assert_eq!(state(&sandbox, "ollama"), "starting");
+    std::fs::write(&go, "").expect("the sandbox is writable");
     up(&sandbox, "ollama");
     assert_eq!(sandbox.log("ollama").matches("started").count(), 1, "a second one was started");
     assert_eq!(state(&sandbox, "ollama"), "ready");
@@ -83,11 +87,12 @@ fn interrupted_by_each_signal() {
 
 #[test]
 fn interrupted_while_another_up_waits_too() {
-    let sandbox = with_faults("ollama", &["bind-after=60000", "print=started"]);
+    let sandbox = with_faults("ollama", &["never-bind", "print=started"]);
     let first = sandbox.fusion(["ollama", "up"]).start();
     wait_until("it was started", || sandbox.log("ollama").contains("started"));
-    let second = sandbox.fusion(["ollama", "up"]).start();
-    std::thread::sleep(std::time::Duration::from_millis(200));
+    let terminal = Terminal::open();
+    let second = terminal.script(&sandbox, "-c", "exec \"$0\" ollama up");
+    terminal.wait_for("ollama is starting");
     first.signal(Signal::SIGINT);
     first.finish().assert_code(130);
     second.finish().assert_code(6);

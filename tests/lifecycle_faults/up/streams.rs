@@ -31,8 +31,7 @@ fn each_standard_stream_closed() {
     for redirection in ["<&-", ">&-", "2>&-", "<&- >&- 2>&-"] {
         let sandbox = Sandbox::new();
         let script = format!("\"$0\" ollama up {redirection}");
-        let up = sandbox.command("/bin/sh").arg("-c").arg(&script).arg(program).run();
-        assert_ne!(up.code(), 101, "{up:?}");
+        sandbox.command("/bin/sh").arg("-c").arg(&script).arg(program).run().assert_code(0);
         assert_eq!(state(&sandbox, "ollama"), "ready", "{redirection}");
         down(&sandbox, "ollama");
     }
@@ -40,25 +39,14 @@ fn each_standard_stream_closed() {
 
 /// The result could not be told; it was done all the same, and the exit code says that something went wrong.
 #[test]
+#[cfg(target_os = "linux")] // The only system that has /dev/full.
 fn standard_output_is_full() {
-    if !cfg!(target_os = "linux") {
-        return;
-    }
     let sandbox = Sandbox::new();
     let program = env!("CARGO_BIN_EXE_fusion");
     let up = sandbox.command("/bin/sh").arg("-c").arg("\"$0\" ollama up >/dev/full").arg(program).run();
     up.assert_code(1);
     assert_eq!(state(&sandbox, "ollama"), "ready");
     down(&sandbox, "ollama");
-}
-
-#[test]
-fn a_reader_that_goes_away_is_no_reason_to_stop() {
-    let sandbox = Sandbox::new();
-    let program = env!("CARGO_BIN_EXE_fusion");
-    let script = "\"$0\" ollama up | true; \"$0\" ollama down | true";
-    sandbox.command("/bin/sh").arg("-c").arg(script).arg(program).run().assert_code(0);
-    assert_nothing_left(&sandbox, "ollama");
 }
 
 #[test]

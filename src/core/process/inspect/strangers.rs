@@ -1,0 +1,107 @@
+//! What `ps` asks about a service that runs: however many strangers there are, none of them is looked at.
+
+use std::net::Ipv4Addr;
+use std::sync::atomic::{AtomicUsize, Ordering};
+
+use super::*;
+use crate::core::address::Address;
+use crate::core::process::Listener;
+
+const LEADER: i32 = 100;
+/// It has the socket.
+const CHILD: i32 = 101;
+const PORT: u16 = 8080;
+
+/// A machine that counts how many processes it was asked about.
+struct Counting {
+    processes: Vec<Process>,
+    looked_at: AtomicUsize,
+}
+
+impl Counting {
+    fn with_strangers(count: i32) -> Self {
+        let process = |pid, parent, session| Process { pid, start_time: 5, parent, session, zombie: false };
+        let ours = [process(LEADER, 1, LEADER), process(CHILD, LEADER, LEADER)];
+        // As it happens, those come first.
+        let strangers = (0..count).map(|number| process(1000 + number, 1, 1000 + number));
+        Self { processes: strangers.chain(ours).collect(), looked_at: AtomicUsize::new(0) }
+    }
+
+    fn count(&self, processes: usize) {
+        self.looked_at.fetch_add(processes, Ordering::Relaxed);
+    }
+}
+
+impl Inspect for Counting {
+    fn boot_id(&self) -> Result<String, ProcessError> {
+        Ok("boot".to_owned())
+    }
+
+    fn process(&self, pid: i32) -> Result<Option<Process>, ProcessError> {
+        self.count(1);
+        Ok(self.processes.iter().find(|process| process.pid == pid).cloned())
+    }
+
+    fn processes(&self) -> Result<Vec<Process>, ProcessError> {
+        self.count(self.processes.len());
+        Ok(self.processes.clone())
+    }
+
+    fn descendants(&self, pid: i32) -> Vec<i32> {
+        let children = |parent| {
+            let children = self.processes.iter().filter(|process| process.parent == parent);
+            children.map(|process| process.pid).collect()
+        };
+        let found = descendants(pid, children);
+        self.count(found.len());
+        found
+    }
+
+    fn has_instance(&self, _pid: i32, _instance: &str) -> bool {
+        self.count(1);
+        false
+    }
+
+    fn resources(&self, _pid: i32) -> Option<Resources> {
+        self.count(1);
+        Some(Resources::default())
+    }
+
+    fn age(&self, _process: &Process) -> Option<Duration> {
+        Some(Duration::from_secs(1))
+    }
+
+    fn program(&self, _pid: i32) -> Option<String> {
+        self.count(1);
+        None
+    }
+
+    fn listening(&self, port: u16) -> Result<Vec<Socket>, ProcessError> {
+        let socket = Socket { address: Ipv4Addr::LOCALHOST.into(), only_v6: false, id: 7 };
+        Ok(if port == PORT { vec![socket] } else { Vec::new() })
+    }
+
+    fn sockets_of(&self, pid: i32, sockets: &[u64]) -> Vec<u64> {
+        self.count(1);
+        if pid == CHILD { sockets.to_vec() } else { Vec::new() }
+    }
+}
+
+/// How many processes were looked at for all that `ps` wants to know.
+fn looked_at(strangers: i32) -> usize {
+    let machine = Counting::with_strangers(strangers);
+    let pid = Pid::try_from(i64::from(LEADER)).unwrap();
+    let leader = identify(&machine, pid).unwrap().unwrap();
+    let instance = Instance { id: "ours", leader: Some(&leader) };
+    let at =
+        |port| listener(&machine, &Address { host: "127.0.0.1".to_owned(), port }, Some(instance)).unwrap();
+    assert_eq!(at(PORT), Listener::Ours { pid: Pid::try_from(i64::from(CHILD)).unwrap() });
+    assert_eq!(at(PORT + 1), Listener::Nobody);
+    assert!(usage(&machine, &leader).is_some());
+    machine.looked_at.into_inner()
+}
+
+#[test]
+fn a_thousand_strangers_are_not_looked_at() {
+    assert_eq!(looked_at(1000), looked_at(0));
+}
