@@ -405,8 +405,10 @@ fn loading_another_model_starts_the_server_with_it() {
     sandbox.fusion(["mlx", "load", "org/two"]).run().assert(0, "org/two is loaded\n", "");
     assert_eq!(loaded(), ["org/two"]);
     let up = sandbox.fusion(["mlx", "up", "--json", "-m", "org/one"]).run().assert_code(0).json();
-    assert_eq!(up["model"], "org/one");
+    assert_eq!((&up["model"], &up["started"]), (&json!("org/one"), &json!(true)), "it was started anew");
     assert_eq!(loaded(), ["org/one"]);
+    let up = sandbox.fusion(["mlx", "up", "--json", "-m", "org/one"]).run().assert_code(0).json();
+    assert_eq!((&up["model"], &up["started"]), (&json!("org/one"), &json!(false)));
     let keep_alive = sandbox.fusion(["mlx", "load", "org/one", "--keep-alive", "1h"]).run().assert_code(1);
     assert!(keep_alive.stderr().contains("hint: leave --keep-alive out"), "{}", keep_alive.stderr());
     sandbox.fusion(["mlx", "down"]).run().assert_code(0);

@@ -367,7 +367,7 @@ fn without_a_server_it_is_started_first_with_the_model_that_was_asked_for() {
         sandbox.fusion(["mlx", "run", "Hello", "-m", other.to_str().unwrap()]).run().assert_code(0);
     assert_eq!(
         finished.stderr(),
-        format!("mlx was started with {name}, and loads {} instead now\n", other.display())
+        format!("mlx has {name} loaded, and loads {} instead now\n", other.display())
     );
     // The record says where it is, whatever the configuration says.
     sandbox.write_config("[mlx_server]\nport = 9\n");

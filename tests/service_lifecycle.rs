@@ -179,14 +179,18 @@ fn up_without_waiting() {
     let ps = sandbox.fusion(["ollama", "ps", "--json"]).run().assert_code(1).json();
     assert_eq!(ps["state"], "starting");
     assert_eq!(ps["pid"], up["pid"]);
-    sandbox.fusion(["ollama", "health"]).run().assert(
-        3,
-        "",
-        "error: ollama is still starting\nhint: wait until it is ready: fusion ollama up\n",
-    );
-    std::fs::write(go, "").expect("the sandbox is writable");
+    // It runs, so that is not exit code 3.
+    for arguments in [&["ollama", "health"][..], &["ollama", "run", "--no-up", "Hello"]] {
+        sandbox.fusion(arguments.iter().copied()).run().assert(
+            1,
+            "",
+            "error: ollama is still starting\nhint: wait until it is ready: fusion ollama up\n",
+        );
+    }
     // A second one waits for the same process.
-    sandbox.fusion(["ollama", "up"]).run().assert_code(0);
+    let second = sandbox.fusion(["ollama", "up"]).start();
+    std::fs::write(go, "").expect("the sandbox is writable");
+    second.finish().assert_code(0);
     assert_eq!(json!(sandbox.pid("ollama")), up["pid"]);
     sandbox.fusion(["ollama", "up", "--no-wait"]).run().assert(
         0,

@@ -13,7 +13,7 @@ use crate::core::models::{Model, ModelPlaces};
 use crate::core::process::signals;
 use crate::core::programs;
 use crate::core::runtimes::Runtime;
-use crate::core::services::{Endpoint, ServiceManager, StartedBy, State, Status, UpOptions};
+use crate::core::services::{Endpoint, ServiceManager, StartedBy, State, Status, Up, UpOptions};
 
 /// One runtime's models, and what a command about them needs.
 pub struct Models<'a> {
@@ -105,35 +105,35 @@ impl<'a> Models<'a> {
         })
     }
 
-    /// Has the server at `endpoint` load the model, which is downloaded first if it is missing.
-    pub fn have_loaded(&self, model: &Named<'_>, endpoint: Endpoint) -> Result<Endpoint, Failure> {
-        match self.work_at(&endpoint.address, |catalogue, site| catalogue.check(site, &model.name)) {
+    /// Has a server that is up load the model, which is downloaded first if it is missing.
+    pub fn have_loaded(&self, model: &Named<'_>, up: Up) -> Result<Up, Failure> {
+        match self.work_at(&up.endpoint.address, |catalogue, site| catalogue.check(site, &model.name)) {
             Ok(()) => {}
             Err(ModelError::NotHere { .. } | ModelError::Incomplete { .. }) => self.fetch(model, false)?,
             Err(error) => return Err(self.failure(model, &error)),
         }
-        self.load(model, endpoint, None)
+        Ok(self.load(model, &up.endpoint, None)?.unwrap_or(up))
     }
 
-    /// Has the server at `endpoint` load the model. One of fusion's own that was started with another model is started
-    /// anew, so that what is recorded of it stays true.
+    /// Has the server at `endpoint` load the model. One of fusion's own that has another model is started anew, so that
+    /// it has this one whenever nobody names another; then that is returned.
     pub fn load(
         &self,
         model: &Named<'_>,
-        endpoint: Endpoint,
+        endpoint: &Endpoint,
         keep_alive: Option<&KeepAlive>,
-    ) -> Result<Endpoint, Failure> {
+    ) -> Result<Option<Up>, Failure> {
         let is_other = endpoint.model.as_ref().is_some_and(|loaded| *loaded != model.name);
         if is_other && endpoint.started_by == StartedBy::Fusion && keep_alive.is_none() {
             let options = UpOptions { model: Some(model.asked.to_owned()), ..UpOptions::default() };
             let restart =
                 |manager: &ServiceManager<'_>| manager.restart(&manager.service(self.runtime), &options);
-            return Ok(self.context.starting(self.config, restart)?.endpoint);
+            return self.context.starting(self.config, restart).map(Some);
         }
         let loaded =
             self.work_at(&endpoint.address, |catalogue, site| catalogue.load(site, &model.name, keep_alive));
         loaded.map_err(|error| self.failure(model, &error))?;
-        Ok(endpoint)
+        Ok(None)
     }
 
     /// What the server is doing, and where; nothing is started.

@@ -1,5 +1,6 @@
 //! What the core tells while it works, in words on stderr.
 
+use std::error::Error;
 use std::io::{self, Write as _};
 use std::sync::Mutex;
 use std::time::Duration;
@@ -110,7 +111,19 @@ impl EventSink for Reporter<'_> {
                 let who = who(listener);
                 self.warning(&format!("{runtime} is down, and {who} listens at {address} now"));
             }
-            Event::Warning(text) => self.warning(text),
+            Event::Orphaned { runtime } => {
+                self.warning(&format!("{runtime} had died and left processes behind; they are ended first"));
+            }
+            Event::WithoutModel { runtime, said } => {
+                self.warning(&format!("{runtime} did not generate with its own model: {said}"));
+            }
+            Event::RecordIgnored { error } => self.warning(&format!("{}; it is ignored", chain(*error))),
+            Event::LogUnbounded { runtime, error } => {
+                self.warning(&format!("the log of {runtime} will grow without bounds: {}", chain(*error)));
+            }
+            Event::ListenerUnknown { address, error } => {
+                self.warning(&format!("it cannot be told who answers at {address}: {}", chain(*error)));
+            }
         }
     }
 }
@@ -118,6 +131,14 @@ impl EventSink for Reporter<'_> {
 impl Drop for Reporter<'_> {
     fn drop(&mut self) {
         self.clear();
+    }
+}
+
+/// An error and everything that caused it.
+fn chain(error: &dyn Error) -> String {
+    match error.source() {
+        Some(cause) => format!("{error}: {}", chain(cause)),
+        None => error.to_string(),
     }
 }
 

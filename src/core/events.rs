@@ -1,12 +1,13 @@
 //! What the core tells its observers while it works; the front end turns it into words.
 
+use std::error::Error;
 use std::time::Duration;
 
 use crate::core::address::Address;
 use crate::core::process::{Listener, Pid};
 
 /// One thing that happened, in the order in which it happened.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy)]
 pub enum Event<'a> {
     /// Another command holds the runtime's lock; its PID where it is known.
     WaitingForLock {
@@ -66,8 +67,37 @@ pub enum Event<'a> {
         /// Who listens now.
         listener: &'a Listener,
     },
-    /// Something the user should know and the command goes on regardless.
-    Warning(&'a str),
+    /// What a process had left behind when it died is ended before it is started anew.
+    Orphaned {
+        /// The runtime.
+        runtime: &'a str,
+    },
+    /// Somebody else's server answers, and did not generate with its own model: it may have been started without one.
+    WithoutModel {
+        /// The runtime.
+        runtime: &'a str,
+        /// What it said.
+        said: &'a str,
+    },
+    /// The file of a record holds none, and it is gone on as if there were no file.
+    RecordIgnored {
+        /// What is wrong with it.
+        error: &'a dyn Error,
+    },
+    /// Nothing keeps the log within bounds.
+    LogUnbounded {
+        /// The runtime.
+        runtime: &'a str,
+        /// Why.
+        error: &'a dyn Error,
+    },
+    /// The system does not tell who answers at an address.
+    ListenerUnknown {
+        /// The address.
+        address: &'a Address,
+        /// Why.
+        error: &'a dyn Error,
+    },
 }
 
 /// An observer of [`Event`]s.

@@ -160,6 +160,13 @@ pub enum Listener {
     Hidden,
 }
 
+impl Listener {
+    /// Whether it is somebody else than the instance that was asked about.
+    pub fn is_other(&self) -> bool {
+        matches!(self, Self::Other { .. } | Self::Hidden)
+    }
+}
+
 /// A process that this process started and has not reaped yet.
 pub trait Child {
     /// Who it is.

@@ -174,6 +174,7 @@ impl Generation {
         let error = ServerError::from_reply(reply.status, &reply.body);
         match (error.kind, reply.status) {
             (Kind::ModelMissing, _) => Self::ModelMissing(error.message),
+            (Kind::OutOfMemory | Kind::ContextLength, _) => Self::Refused(error.message),
             (_, 429 | 500..) => Self::NotYet(error.message),
             _ => Self::Refused(error.message),
         }
@@ -221,5 +222,12 @@ mod tests {
             Generation::NotYet(said("Loading"))
         );
         assert_eq!(generation(502, "<html>"), Generation::NotYet(said("HTTP 502 Bad Gateway")));
+        // What is the same at the next attempt.
+        for words in
+            ["[METAL] Insufficient Memory", "CUDA error: out of memory", "the context size is exceeded"]
+        {
+            let body = serde_json::json!({ "error": { "message": words } }).to_string();
+            assert_eq!(generation(500, &body), Generation::Refused(words.to_owned()));
+        }
     }
 }

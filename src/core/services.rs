@@ -4,6 +4,7 @@
 //! that means. `up`, `down` and `restart` do so under the runtime's lock; `ps` takes no lock and writes nothing.
 
 mod down;
+mod endpoint;
 mod error;
 #[cfg(all(test, feature = "test-fakes"))]
 mod faults;
@@ -22,11 +23,12 @@ use std::time::Duration;
 use serde::Serialize;
 
 pub use self::down::{Down, DownOptions};
+pub use self::endpoint::Endpoint;
 pub use self::error::{Failed, ServiceError, Why};
 pub use self::health::Health;
 use self::lock::{Lock, LockError};
 pub use self::status::{Exited, Status};
-pub use self::up::{Endpoint, Up, UpKind, UpOptions};
+pub use self::up::{Up, UpKind, UpOptions};
 use crate::core::config::{Config, RuntimeConfig};
 use crate::core::events::EventSink;
 use crate::core::paths::{Paths, RuntimePaths};
@@ -188,21 +190,31 @@ impl<'a> ServiceManager<'a> {
         }
     }
 
-    /// The right to change a service. Its holder may lawfully need as long as `lawful`.
-    fn lock(&self, service: &ManagedService<'_>, lawful: Duration) -> Result<Lock, ServiceError> {
+    /// The right to change a service. Nothing takes long for whoever holds it, except ending the service.
+    fn lock(&self, service: &ManagedService<'_>) -> Result<Lock, ServiceError> {
         let interrupted = || (self.interrupted)().is_some();
         let name = service.runtime.name();
-        let limit = lawful + LOCK_PATIENCE;
+        let limit = service.config.server.stop_timeout.saturating_add(LOCK_PATIENCE);
         match Lock::acquire(name, &service.files, limit, &interrupted, self.events) {
-            Err(LockError::Interrupted { .. }) => {
+            Err(LockError::Interrupted) => {
                 Err(ServiceError::Interrupted { signal: (self.interrupted)().unwrap_or_default() })
             }
             other => Ok(other?),
         }
     }
+
+    /// An error once this command is to end.
+    fn heed(&self) -> Result<(), ServiceError> {
+        (self.interrupted)().map_or(Ok(()), |signal| Err(ServiceError::Interrupted { signal }))
+    }
+
+    /// The same, for what must be done because of an interruption.
+    fn undisturbed(&self) -> Self {
+        Self { interrupted: &|| None, ..*self }
+    }
 }
 
-/// How long a command waits for the lock beyond what its holder may lawfully need.
+/// How long a command waits for the lock beyond what ending the service may lawfully take.
 const LOCK_PATIENCE: Duration = Duration::from_secs(15);
 
 #[cfg(test)]

@@ -17,6 +17,17 @@ fn with_faults(runtime: &str, faults: &[&str]) -> Sandbox {
     sandbox
 }
 
+/// Has the configuration give each runtime so many seconds to start.
+fn give_for_starting(sandbox: &Sandbox, seconds: u32) {
+    let path = sandbox.config_dir().join("config.toml");
+    let text = std::fs::read_to_string(path).expect("the configuration");
+    let lines = text.lines().map(|line| match line.split_once(" = ") {
+        Some(("startup_timeout", _)) => format!("startup_timeout = {seconds}\n"),
+        _ => format!("{line}\n"),
+    });
+    sandbox.write_config(&lines.collect::<String>());
+}
+
 /// A start that must fail with `code`, say so on stderr only, and leave nothing but the log.
 #[track_caller]
 fn assert_up_fails(sandbox: &Sandbox, runtime: &str, code: i32) -> Finished {

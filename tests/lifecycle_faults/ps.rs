@@ -4,7 +4,7 @@ use nix::sys::signal::Signal;
 use serde_json::json;
 
 use crate::support::{Sandbox, command_line, fake_runtime, processes, wait_until};
-use crate::{assert_silence_is_told, down, state, up, with_faults};
+use crate::{assert_silence_is_told, down, give_for_starting, state, up, with_faults};
 
 /// Each answers only when both have been asked.
 #[test]
@@ -74,8 +74,7 @@ fn starting_unhealthy_and_exited_are_told_apart() {
     sandbox.fusion(["ollama", "ps"]).run().assert_code(1);
     assert_eq!(state(&sandbox, "ollama"), "starting");
     // The same, with its time over.
-    let text = std::fs::read_to_string(sandbox.config_dir().join("config.toml")).expect("the configuration");
-    sandbox.write_config(&text.replace("startup_timeout = 60", "startup_timeout = 1"));
+    give_for_starting(&sandbox, 1);
     wait_until("its time is over", || state(&sandbox, "ollama") == "unhealthy");
     let pid = sandbox.pid("ollama").expect("a PID");
     processes::kill(pid);
@@ -192,11 +191,27 @@ fn health_of_one_that_hangs() {
     let pid = up(&sandbox, "ollama");
     processes::send(pid, Signal::SIGSTOP);
     sandbox.fusion(["ollama", "health"]).run().assert(
-        8,
+        124,
         "",
         "error: ollama did not generate with llama3.2:3b: it accepts connections and does not answer\n\
          hint: its log: fusion ollama log\n",
     );
+    down(&sandbox, "ollama");
+}
+
+/// As `run`, which has the same exit code for it.
+#[test]
+fn health_of_one_that_never_generates() {
+    let sandbox = with_faults("ollama", &["chat-hang"]);
+    give_for_starting(&sandbox, 1);
+    up(&sandbox, "ollama");
+    sandbox.fusion(["ollama", "health"]).run().assert(
+        124,
+        "",
+        "error: ollama did not generate with llama3.2:3b: it has not generated anything yet\n\
+         hint: its log: fusion ollama log\n",
+    );
+    sandbox.fusion(["ollama", "run", "--timeout", "1", "Hello"]).run().assert_code(124);
     down(&sandbox, "ollama");
 }
 

@@ -62,7 +62,7 @@ pub(super) fn lock(
 ) -> Result<Lock, InstallError> {
     let reporter = Reporter::new(&context.ui);
     match Lock::acquire(runtime.name(), paths, LOCK_LIMIT, &interrupted, &reporter) {
-        Err(LockError::Interrupted { .. }) => Err(InstallError::Interrupted),
+        Err(LockError::Interrupted) => Err(InstallError::Interrupted),
         other => Ok(other?),
     }
 }

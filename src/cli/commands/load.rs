@@ -32,7 +32,7 @@ pub fn run(context: &Context, runtime: &'static dyn Runtime, args: &Args) -> Res
         checked.map_err(|error| models.failure(&model, &error))?;
     }
     let endpoint = models.endpoint(!args.no_up, Some(model.asked.to_owned()))?;
-    models.load(&model, endpoint, args.keep_alive.as_ref())?;
+    models.load(&model, &endpoint, args.keep_alive.as_ref())?;
     context.ui.result(&format!("{} is loaded\n", model.name))?;
     Ok(Exit::Done)
 }

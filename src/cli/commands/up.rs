@@ -35,6 +35,8 @@ pub struct Args {
 }
 
 /// Start every runtime that has `auto_start` in the configuration
+///
+/// Each as `fusion RUNTIME up` does.
 #[derive(Debug, clap::Args)]
 pub struct AllArgs {
     /// Print what was done as JSON
@@ -67,7 +69,7 @@ pub fn run(context: &Context, runtime: &'static dyn Runtime, args: &Args) -> Res
         && runtime.catalogue().is_some()
     {
         let models = Models::of(context, &config, runtime)?;
-        up.endpoint = models.have_loaded(&models.named(model), up.endpoint)?;
+        up = models.have_loaded(&models.named(model), up)?;
     }
     tell(context, runtime, &up, args.json)?;
     Ok(Exit::Done)
@@ -93,7 +95,7 @@ pub fn run_all(context: &Context, args: &AllArgs) -> Result<Exit, Failure> {
     let (mut done, mut exit) = (Vec::new(), Exit::Done);
     for runtime in wanted {
         let up = |manager: &ServiceManager<'_>| manager.up(&manager.service(runtime), &UpOptions::default());
-        let told = match context.starting(&config, up) {
+        let told = match context.starting_or_fetching(&config, runtime, false, up) {
             Ok(up) if args.json => {
                 done.push(json(runtime, &up));
                 Ok(())

@@ -46,8 +46,8 @@ fn exit(error: &ServiceError) -> Exit {
         ServiceError::Failed(_) | ServiceError::Unhealthy { .. } | ServiceError::StoppedMeanwhile { .. } => {
             Exit::NotUp
         }
+        ServiceError::CannotGenerate { timed_out: true, .. } => Exit::TimedOut,
         ServiceError::CannotGenerate { .. } => Exit::RequestFailed,
-        ServiceError::NotRunning { .. } => Exit::NotRunning,
         ServiceError::Interrupted { .. } => Exit::Interrupted,
         ServiceError::Program(_) => Exit::NotInstalled,
         ServiceError::Lock(_)
@@ -55,7 +55,9 @@ fn exit(error: &ServiceError) -> Exit {
         | ServiceError::Process(_)
         | ServiceError::Log(_)
         | ServiceError::AddressUnusable { .. }
-        | ServiceError::Undead { .. } => Exit::Failed,
+        | ServiceError::Undead { .. }
+        | ServiceError::NotRunning { state: State::Starting, .. } => Exit::Failed,
+        ServiceError::NotRunning { .. } => Exit::NotRunning,
     }
 }
 

@@ -45,8 +45,8 @@ impl<'a> Server<'a> {
     /// Whether it is right to ask this server for `model`: a server that does not have it might download it, or
     /// unload the one it has before it finds out.
     pub(super) fn expect_model(&self, model: &Model) -> Result<(), Failure> {
-        let loaded = self.started.as_ref().and_then(|endpoint| endpoint.model.as_ref());
-        if loaded == Some(&model.name) {
+        let loaded = self.started.as_ref().and_then(|endpoint| Some((endpoint, endpoint.model.as_ref()?)));
+        if loaded.is_some_and(|(_, loaded)| *loaded == model.name) {
             return Ok(());
         }
         if model.present == Some(false) && (self.started.is_some() || self.lacks(&model.name)) {
@@ -57,12 +57,16 @@ impl<'a> Server<'a> {
                 said: None,
             }));
         }
-        if let Some(loaded) = loaded {
+        if let Some((endpoint, loaded)) = loaded {
             self.expect_whole(model)?;
             let (runtime, model) = (self.runtime.name(), &model.name);
-            self.context
-                .ui
-                .note(&format!("{runtime} was started with {loaded}, and loads {model} instead now"));
+            self.context.ui.note(&format!("{runtime} has {loaded} loaded, and loads {model} instead now"));
+            let recorded = self.context.with_services(self.config, |manager| {
+                manager.record_model(&manager.service(self.runtime), endpoint, model)
+            });
+            if let Err(error) = recorded {
+                self.context.ui.warning(&format!("`fusion ps` will go on to name {loaded}: {error}"));
+            }
         }
         Ok(())
     }

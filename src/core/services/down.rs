@@ -1,9 +1,9 @@
 //! `down`: ends everything of an instance, and says so only when that is true. And `restart`.
 
-use std::net::{TcpListener, ToSocketAddrs as _};
+use std::io;
 use std::time::{Duration, Instant};
 
-use super::observe::{Locked, Past};
+use super::observe::{Past, attempts_to_listen};
 use super::record::Record;
 use super::up::{Up, UpOptions};
 use super::{ManagedService, ServiceError, ServiceManager, State};
@@ -45,24 +45,22 @@ const RELEASE_PATIENCE: Duration = Duration::from_secs(2);
 /// How long a look at an address may take when there is nothing to end.
 const LOOK_LIMIT: Duration = Duration::from_secs(2);
 
-/// A process that was spawned the moment before fusion was killed shows its instance id this much later at most.
-const SETTLING: Duration = Duration::from_millis(100);
-
 impl ServiceManager<'_> {
     /// Ends the service and everything it started; never anything that fusion did not start.
     pub fn down(&self, service: &ManagedService<'_>, options: &DownOptions) -> Result<Down, ServiceError> {
         let grace = options.timeout.unwrap_or(service.config.server.stop_timeout);
-        let _lock = self.lock(service, grace)?;
+        let _lock = self.lock(service)?;
         self.down_locked(service, grace, options.force)
     }
 
-    /// Ends it and starts it anew, under one lock, so that never two of it live.
+    /// Ends it and starts it anew, under one lock, so that never two of it live. Once interrupted, it starts nothing.
     pub fn restart(&self, service: &ManagedService<'_>, options: &UpOptions) -> Result<Up, ServiceError> {
         let grace = service.config.server.stop_timeout;
-        let lock = self.lock(service, grace)?;
+        let lock = self.lock(service)?;
         // What could not be started again is not stopped.
         self.plan(service, options.model.as_deref(), 0)?;
         self.down_locked(service, grace, false)?;
+        self.heed()?;
         let next = self.begin(service, options)?;
         drop(lock);
         self.go_on(service, options, next)
@@ -89,18 +87,6 @@ impl ServiceManager<'_> {
             self.respect_strangers(service)?;
         }
         Ok(Down { pid, forced, took: begin.elapsed() })
-    }
-
-    fn settled_past(&self, service: &ManagedService<'_>) -> Result<Past, ServiceError> {
-        let begin = Instant::now();
-        loop {
-            let past = self.past(service, Locked::Yes)?;
-            let is_intent = past.record.as_ref().is_some_and(|record| record.process.is_none());
-            if !is_intent || past.process.is_some() || begin.elapsed() >= SETTLING {
-                return Ok(past);
-            }
-            std::thread::sleep(TICK);
-        }
     }
 
     /// There is nothing of fusion's to end; but if a runtime answers that somebody else started, then saying that it
@@ -195,6 +181,7 @@ impl ServiceManager<'_> {
                 *living = self.driver.members(instance)?;
                 return Ok(living.is_empty());
             }
+            self.heed()?;
             std::thread::sleep(if waited < Duration::from_millis(200) { FIRST_TICK } else { TICK });
         }
     }
@@ -246,11 +233,7 @@ impl ServiceManager<'_> {
 
 /// Whether nobody is bound to the address.
 fn is_free(address: &Address) -> bool {
-    let candidates = (address.host.as_str(), address.port).to_socket_addrs();
-    candidates.is_ok_and(|mut candidates| {
-        candidates.all(|candidate| {
-            let bound = TcpListener::bind(candidate);
-            !bound.is_err_and(|error| error.kind() == std::io::ErrorKind::AddrInUse)
-        })
-    })
+    let is_taken = |error: &io::Error| error.kind() == io::ErrorKind::AddrInUse;
+    attempts_to_listen(address)
+        .is_ok_and(|attempts| !attempts.iter().filter_map(|attempt| attempt.as_ref().err()).any(is_taken))
 }

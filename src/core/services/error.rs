@@ -98,11 +98,13 @@ pub enum ServiceError {
         model: String,
         /// What it said, in words.
         why: String,
+        /// It said nothing in time.
+        timed_out: bool,
         /// Who has what it prints.
         started_by: StartedBy,
     },
-    /// Another command stopped it meanwhile.
-    #[error("{runtime} was stopped by another command while it started")]
+    /// Another command stopped it meanwhile, or had started it and gave it up.
+    #[error("{runtime} was stopped, or given up, by another command while it started")]
     StoppedMeanwhile {
         /// The runtime.
         runtime: &'static str,

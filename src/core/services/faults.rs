@@ -296,7 +296,7 @@ fn the_log_keeper_cannot_be_started() {
     machine.driver.plan_failure(ProcessError::ProgramMissing { program: "/gone".into() });
     machine.up().unwrap();
     let events = machine.events.0.lock().unwrap().join("\n");
-    assert!(events.contains("without bounds"), "{events}");
+    assert!(events.contains("LogUnbounded"), "{events}");
     machine.down().unwrap();
     machine.assert_nothing_left();
 }

@@ -2,9 +2,10 @@
 
 use std::time::{Duration, Instant};
 
+use super::endpoint::Endpoint;
 use super::launch::missing_model;
 use super::ready::{self, Depth, Sight};
-use super::up::{Endpoint, UpOptions};
+use super::up::UpOptions;
 use super::{ManagedService, ServiceError, ServiceManager, StartedBy};
 use crate::core::aliases;
 use crate::core::models::ModelPlaces;
@@ -21,8 +22,8 @@ pub struct Health {
 }
 
 impl ServiceManager<'_> {
-    /// Has the service generate one token with `model`; by default the one that it was started with, else the
-    /// one that `run` uses. Whoever started it.
+    /// Has the service generate one token with `model`; by default the one that it has loaded, else the one that
+    /// `run` uses. Whoever started it.
     pub fn health(&self, service: &ManagedService<'_>, model: Option<&str>) -> Result<Health, ServiceError> {
         let runtime = service.runtime;
         let endpoint = self.ensure_ready(service, false, &UpOptions::default())?;
@@ -38,12 +39,19 @@ impl ServiceManager<'_> {
         };
         let latency = begin.elapsed();
         match sight {
-            Sight::Ready(_) => Ok(Health { endpoint, model, latency }),
+            Sight::Ready(_) => {
+                // Some servers now have this model in place of the one they had.
+                if endpoint.model.as_ref().is_some_and(|loaded| *loaded != model) {
+                    self.record_model(service, &endpoint, &model)?;
+                }
+                Ok(Health { endpoint, model, latency })
+            }
             Sight::ModelMissing(said) => Err(missing_model(service, &model, Some(said))),
             sight => Err(ServiceError::CannotGenerate {
                 runtime: runtime.name(),
                 model,
                 why: sight.words(),
+                timed_out: matches!(sight, Sight::Silent | Sight::NotGenerated),
                 started_by: endpoint.started_by,
             }),
         }

@@ -30,7 +30,7 @@ impl ServiceManager<'_> {
         let configured = self.server_model(service, None);
         let model = self.server_model(service, model);
         let program = self.program(service)?;
-        let mut spec = process_spec(service, &program, model.as_ref(), &instance);
+        let spec = process_spec(service, &program, model.as_ref(), &instance);
         if let Some(model) = &model {
             self.check_model(service, model)?;
         }
@@ -43,7 +43,6 @@ impl ServiceManager<'_> {
         }
         record.model = model.map(|model| model.name);
         record.version = programs::version(service.runtime, &program);
-        spec.instance = instance.into();
         Ok(Plan { spec, record })
     }
 

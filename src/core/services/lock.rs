@@ -36,11 +36,8 @@ pub enum LockError {
         holder: Option<Pid>,
     },
     /// The waiting was broken off.
-    #[error("interrupted while waiting for another fusion command{}", with_pid(*holder))]
-    Interrupted {
-        /// Who holds it, where it is known.
-        holder: Option<Pid>,
-    },
+    #[error("interrupted while waiting for another fusion command")]
+    Interrupted,
     /// The file cannot be used.
     #[error(transparent)]
     File(#[from] FileError),
@@ -82,7 +79,7 @@ impl Lock {
                 });
             }
             if interrupted() {
-                return Err(LockError::Interrupted { holder: written_pid(&paths.lock) });
+                return Err(LockError::Interrupted);
             }
             if !told && waited >= PATIENCE {
                 events.event(&Event::WaitingForLock { runtime, holder: written_pid(&paths.lock) });
@@ -93,7 +90,7 @@ impl Lock {
     }
 
     /// The lock as the standard input of a child: it is then held until the child has ended too, even if this
-    /// process is killed. The child reads a line with this process's PID.
+    /// process is killed. A child that reads finds the end of the file.
     pub fn share(&self) -> io::Result<Stdio> {
         Ok(Stdio::from(self.file.try_clone()?))
     }
@@ -249,7 +246,7 @@ mod tests {
         let paths = paths(directory.path());
         let _held = acquire(&paths, SOON).unwrap();
         let error = Lock::acquire("some", &paths, EVER, &|| true, &Silent).unwrap_err();
-        assert!(matches!(error, LockError::Interrupted { .. }), "{error:?}");
+        assert!(matches!(error, LockError::Interrupted), "{error:?}");
     }
 
     #[test]

@@ -1,6 +1,8 @@
 //! Looking at a service: its record, the kernel, its address; and the verdict over what was seen.
 
-use std::time::Duration;
+use std::io;
+use std::net::{TcpListener, ToSocketAddrs as _};
+use std::time::{Duration, Instant};
 
 use super::ready::{self, Depth, Sight};
 use super::record::{Record, RecordError};
@@ -10,7 +12,7 @@ use super::{
 use crate::core::address::Address;
 use crate::core::events::Event;
 use crate::core::files::FileError;
-use crate::core::process::{Instance, Listener, Liveness, ProcessId};
+use crate::core::process::{Instance, Listener, Liveness, Pid, ProcessId};
 
 /// What was recorded, and what became of it.
 #[derive(Debug, Clone)]
@@ -59,22 +61,33 @@ impl Past {
     }
 }
 
+impl Observed {
+    pub(super) fn listener_pid(&self) -> Option<Pid> {
+        match self.listener {
+            Listener::Ours { pid } | Listener::Other { pid, .. } => Some(pid),
+            Listener::Nobody | Listener::Hidden => None,
+        }
+    }
+}
+
+/// A process that was spawned the moment before fusion was killed shows its instance id this much later at most.
+const SETTLING: Duration = Duration::from_millis(100);
+
 /// Whether the caller holds the runtime's lock: then nobody else is about to change anything.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum Locked {
+enum Locked {
     Yes,
     No,
 }
 
 impl ServiceManager<'_> {
-    /// Looks at a service. Each request may take as long as `limit`.
+    /// Looks at a service, without its lock. Each request may take as long as `limit`.
     pub(super) fn observe(
         &self,
         service: &ManagedService<'_>,
         limit: Duration,
-        locked: Locked,
     ) -> Result<Observed, ServiceError> {
-        let past = self.past(service, locked)?;
+        let past = self.past(service, Locked::No)?;
         Ok(self.look_at(service, past, limit))
     }
 
@@ -106,13 +119,27 @@ impl ServiceManager<'_> {
         Observed { past, address, sight, listener, state }
     }
 
+    /// The past of a service whose lock the caller holds. An intent without a process is looked at until a process
+    /// that was spawned for it would have been seen.
+    pub(super) fn settled_past(&self, service: &ManagedService<'_>) -> Result<Past, ServiceError> {
+        let begin = Instant::now();
+        loop {
+            let past = self.past(service, Locked::Yes)?;
+            let is_intent = past.record.as_ref().is_some_and(|record| record.process.is_none());
+            if !is_intent || past.process.is_some() || begin.elapsed() >= SETTLING {
+                return Ok(past);
+            }
+            std::thread::sleep(SETTLING / 10);
+        }
+    }
+
     /// Reads the record, and asks the kernel what became of it. Writes nothing.
-    pub(super) fn past(&self, service: &ManagedService<'_>, locked: Locked) -> Result<Past, ServiceError> {
+    fn past(&self, service: &ManagedService<'_>, locked: Locked) -> Result<Past, ServiceError> {
         let record = match Record::read(&service.files.state) {
             Ok(Some(record)) => record,
             Ok(None) => return Ok(Past::nothing()),
             Err(error @ (RecordError::Damaged { .. } | RecordError::File(FileError::TooLarge { .. }))) => {
-                self.events.event(&Event::Warning(&format!("{error}; it is ignored")));
+                self.events.event(&Event::RecordIgnored { error: &error });
                 return Ok(Past::nothing());
             }
             Err(error) => return Err(error.into()),
@@ -137,12 +164,15 @@ impl ServiceManager<'_> {
     }
 
     fn progress(&self, service: &ManagedService<'_>, past: &Past) -> Start {
-        if past.record.as_ref().is_some_and(|record| record.ready) {
+        let record = past.record.as_ref();
+        if record.is_some_and(|record| record.ready) {
             return Start::Finished;
         }
+        let patience = record.and_then(|record| record.patience);
+        let patience = patience.unwrap_or(service.config.server.startup_timeout);
         let age = past.process.as_ref().and_then(|process| self.driver.usage(process));
         match age {
-            Some(usage) if usage.uptime >= service.config.server.startup_timeout => Start::Overdue,
+            Some(usage) if usage.uptime >= patience => Start::Overdue,
             _ => Start::Underway,
         }
     }
@@ -151,7 +181,13 @@ impl ServiceManager<'_> {
 fn owner(listener: &Listener) -> Owner {
     match listener {
         Listener::Ours { .. } => Owner::Ours,
-        Listener::Other { .. } | Listener::Hidden => Owner::Other,
         Listener::Nobody => Owner::Unknown,
+        Listener::Other { .. } | Listener::Hidden => Owner::Other,
     }
+}
+
+/// What comes of listening at each of the addresses that the host of `address` has.
+pub(super) fn attempts_to_listen(address: &Address) -> io::Result<Vec<io::Result<()>>> {
+    let candidates = (address.host.as_str(), address.port).to_socket_addrs()?;
+    Ok(candidates.map(|candidate| TcpListener::bind(candidate).map(drop)).collect())
 }

@@ -19,6 +19,8 @@ pub enum Sight {
     Ready(ServerFacts),
     /// This kind of runtime, unable to answer requests now; why, in words.
     NotReady(String),
+    /// This kind of runtime, which did not generate in the time it had.
+    NotGenerated,
     /// This kind of runtime, and it will not be able to answer until it is started anew; why, in words.
     Broken(String),
     /// This kind of runtime, without the model that it was asked for; what it said.
@@ -33,7 +35,9 @@ impl Sight {
         match self {
             Self::NoConnection(_) | Self::Silent => Answered::Nothing,
             Self::Ready(_) => Answered::Ready,
-            Self::NotReady(_) | Self::Broken(_) | Self::ModelMissing(_) => Answered::NotReady,
+            Self::NotReady(_) | Self::NotGenerated | Self::Broken(_) | Self::ModelMissing(_) => {
+                Answered::NotReady
+            }
             Self::SomethingElse(_) => Answered::SomethingElse,
         }
     }
@@ -47,7 +51,9 @@ impl Sight {
             | Self::ModelMissing(why)
             | Self::SomethingElse(why) => why.clone(),
             Self::Silent => "it accepts connections and does not answer".to_owned(),
-            Self::Ready(_) => "it is ready".to_owned(),
+            Self::NotGenerated => "it has not generated anything yet".to_owned(),
+            // Only of somebody else are these words needed.
+            Self::Ready(_) => "another server of this kind answers there".to_owned(),
         }
     }
 }
@@ -95,7 +101,7 @@ pub fn generate(address: &Address, model: &str, limit: Duration) -> Sight {
             Generation::ModelMissing(words) => Sight::ModelMissing(words),
             Generation::Refused(words) => Sight::Broken(words),
         },
-        Err(ApiError::TimedOut { .. }) => Sight::NotReady("it has not generated anything yet".to_owned()),
+        Err(ApiError::TimedOut { connecting: false, .. }) => Sight::NotGenerated,
         Err(error) => from_error(&error),
     }
 }
@@ -112,7 +118,10 @@ fn from_answer(answer: Answer) -> Sight {
 fn from_error(error: &ApiError) -> Sight {
     match error {
         ApiError::Connect { source, .. } => Sight::NoConnection(source.to_string()),
-        ApiError::TimedOut { .. } => Sight::Silent,
+        ApiError::TimedOut { connecting: false, .. } => Sight::Silent,
+        ApiError::TimedOut { connecting: true, .. } => {
+            Sight::NoConnection("no connection could be made in time".to_owned())
+        }
         ApiError::Closed { .. } => {
             Sight::SomethingElse("it closed the connection without an answer".to_owned())
         }
@@ -120,13 +129,18 @@ fn from_error(error: &ApiError) -> Sight {
     }
 }
 
-/// How soon to look again. Attempts to connect leave no trace; requests may each leave a line in the log.
+/// How soon to look again: attempts to connect leave no trace, requests may each leave a line in the log.
 fn pause_after(sight: &Sight) -> Duration {
     match sight {
         Sight::NoConnection(_) => Duration::from_millis(10),
-        _ => Duration::from_millis(25),
+        _ => FIRST_PAUSE,
     }
 }
+
+const FIRST_PAUSE: Duration = Duration::from_millis(25);
+
+/// The longest pause after generations that failed, each of which may have cost the server much: twice the one before.
+const LONGEST_PAUSE: Duration = Duration::from_secs(1);
 
 /// Looks again and again in a thread of its own, so that whoever waits can see to other things meanwhile.
 ///
@@ -153,16 +167,19 @@ impl Watch {
         let (looks, asked_for) = mpsc::channel();
         let (sender, sights) = mpsc::channel();
         std::thread::spawn(move || {
+            let mut pause_after_generation = FIRST_PAUSE;
             while asked_for.recv().is_ok() {
                 let left = deadline.saturating_duration_since(Instant::now());
                 if left.is_zero() {
                     return;
                 }
                 let mut sight = look(runtime, &address, Depth::Status, left.min(STATUS_LIMIT));
-                if let Some(model) = &model {
+                let mut pause = pause_after(&sight);
+                if let (Some(model), Sight::Ready(_)) = (&model, &sight) {
                     sight = deepen(sight, &address, model, left);
+                    pause = pause_after_generation;
+                    pause_after_generation = LONGEST_PAUSE.min(pause * 2);
                 }
-                let pause = pause_after(&sight);
                 if sender.send(sight).is_err() {
                     return;
                 }

@@ -9,6 +9,7 @@ use std::fs::File;
 use std::io::{self, Read};
 use std::os::unix::ffi::OsStrExt;
 use std::path::{Path, PathBuf};
+use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
 
@@ -34,12 +35,15 @@ pub struct Record {
     pub process: Option<ProcessId>,
     /// Where it listens.
     pub address: Address,
-    /// The model that it was started with.
+    /// The model that it was started with, or that fusion had it load since.
     pub model: Option<String>,
     /// Its version, once it told.
     pub version: Option<String>,
     /// When it was started, in seconds since 1970 by the clock on the wall: for people, never for decisions.
     pub started_at: u64,
+    /// How long it may take to be ready, if whoever started it said so; otherwise the configuration does.
+    #[serde(default)]
+    pub patience: Option<Duration>,
     /// Whether it has been ready since it was started.
     pub ready: bool,
     /// The command line with which it was started; what is not UTF-8 is replaced.
@@ -141,6 +145,7 @@ impl Record {
             model: None,
             version: None,
             started_at,
+            patience: None,
             ready: false,
             command: words.map(|word| word.to_string_lossy().into_owned()).collect(),
             fingerprint: fingerprint(spec, address),

@@ -3,7 +3,7 @@
 use std::path::PathBuf;
 use std::time::{Duration, SystemTime};
 
-use super::observe::{Locked, Observed};
+use super::observe::Observed;
 use super::ready::Sight;
 use super::{ManagedService, ServiceError, ServiceManager, StartedBy, State};
 use crate::core::address::Address;
@@ -74,7 +74,7 @@ impl ServiceManager<'_> {
 
     /// Looks at one service.
     pub fn status(&self, service: &ManagedService<'_>) -> Result<Status, ServiceError> {
-        let observed = self.observe(service, LIMIT, Locked::No)?;
+        let observed = self.observe(service, LIMIT)?;
         let facts = facts(service, &observed);
         let Observed { past, address, sight, listener, state } = observed;
         let runs = !matches!(state, State::Stopped | State::Exited);
@@ -86,7 +86,6 @@ impl ServiceManager<'_> {
             (None, _) => None,
         };
         let process = past.process.clone().or_else(|| pid.and_then(|pid| self.driver.identify(pid).ok()?));
-        let is_other = matches!(listener, Listener::Other { .. } | Listener::Hidden);
         let log = record.and_then(|record| record.log.clone()).unwrap_or(service.files.log.clone());
         Ok(Status {
             runtime: service.runtime.name(),
@@ -103,7 +102,7 @@ impl ServiceManager<'_> {
                 StartedBy::Other
             }),
             trouble: matches!(state, State::Starting | State::Unhealthy).then(|| sight.words()),
-            intruder: (is_other && state != State::External).then_some(listener),
+            intruder: (listener.is_other() && state != State::External).then_some(listener),
             configuration_changed: ours
                 && record.is_some_and(|record| self.has_changed(service, record) == Some(true)),
             exited: (state == State::Exited).then(|| Exited {
@@ -116,7 +115,8 @@ impl ServiceManager<'_> {
     }
 }
 
-/// What a server that answers tells of itself. One that was started with a model has that loaded.
+/// What a server that answers tells of itself. Where it does not tell, one of fusion's own has the model loaded that
+/// fusion last had it load.
 fn facts(service: &ManagedService<'_>, observed: &Observed) -> ServerFacts {
     let Sight::Ready(facts) = &observed.sight else { return ServerFacts::default() };
     let mut facts = facts.clone();

@@ -1,22 +1,19 @@
-//! `up`: look, decide, start; and `ensure_ready`, which does so only where it must.
+//! `up`: look, decide, start.
 
-use std::net::{TcpListener, ToSocketAddrs as _};
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
+use super::endpoint::{Endpoint, endpoint, external};
 use super::launch::Plan;
-use super::observe::{Locked, Observed};
-use super::ready::{self, Depth, Sight};
+use super::observe::{Observed, attempts_to_listen};
+use super::ready::{Sight, Watch};
 use super::record::Record;
-use super::wait::{Begun, Tracked};
-use super::{
-    ManagedService, Observation, Owner, Recorded, ServiceError, ServiceManager, Start, StartedBy, State,
-    classify,
-};
+use super::wait::{Begun, deadline};
+use super::{ManagedService, ServiceError, ServiceManager, State};
 use crate::core::address::Address;
 use crate::core::events::Event;
-use crate::core::logs::keeper::KeeperSpec;
+use crate::core::logs::keeper::{self, KeeperSpec};
 use crate::core::logs::{self, Limits};
-use crate::core::process::{Listener, Liveness, Pid};
+use crate::core::process::{Listener, ProcessId};
 
 /// How to start.
 #[derive(Debug, Clone, Default)]
@@ -28,20 +25,6 @@ pub struct UpOptions {
     /// The model it is started with instead of the configured one, for runtimes whose server serves one model. Means
     /// nothing for one that runs already.
     pub model: Option<String>,
-}
-
-/// Where a runtime answers.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Endpoint {
-    /// The address: the recorded one, whatever the configuration says now.
-    pub address: Address,
-    /// Its process, where the system tells.
-    pub pid: Option<Pid>,
-    /// The model the server was started with, exactly as requests must name it; `None` for servers that take none,
-    /// and for those that somebody else started.
-    pub model: Option<String>,
-    /// Who started it.
-    pub started_by: StartedBy,
 }
 
 /// What `up` did.
@@ -66,90 +49,33 @@ pub enum UpKind {
     External,
 }
 
-/// How long a look at an address may take before anything is started.
+/// How long each request of a look at an address may take before anything is started.
 const LOOK_LIMIT: Duration = Duration::from_secs(2);
 
 /// How long a server that is not fusion's may take to generate one token.
 const EXTERNAL_LIMIT: Duration = Duration::from_secs(30);
 
+/// How long one that was ready once may fail to answer before `up` says so.
+const UNHEALTHY_PATIENCE: Duration = Duration::from_secs(5);
+
+/// How soon an interruption is noticed while somebody else's server generates.
+const TICK: Duration = Duration::from_millis(10);
+
 /// What a command goes on with after it has released the lock.
 pub(super) enum Next {
-    /// Nothing is left to do.
-    Done(Up),
     /// It is to become ready.
     Wait(Box<Begun>),
+    /// Somebody else has started it, and it is to be seen whether it works.
+    Prove(Box<Observed>),
 }
 
 impl ServiceManager<'_> {
     /// Has the service up: returns only when a request would now succeed (except with `no_wait`).
     pub fn up(&self, service: &ManagedService<'_>, options: &UpOptions) -> Result<Up, ServiceError> {
-        let lock = self.lock(service, service.config.server.stop_timeout)?;
+        let lock = self.lock(service)?;
         let next = self.begin(service, options)?;
         drop(lock);
         self.go_on(service, options, next)
-    }
-
-    /// Where the service answers, for a command that wants to use it; started first if need be and `auto_up`.
-    ///
-    /// One that was ready once and lives costs reading the record and one look at the kernel: no request is made, so
-    /// the caller's own request shows whether it still answers. Follow the address that is returned, not the
-    /// configuration, and send [`Endpoint::model`]'s name where the same model is meant. `options.model` is the
-    /// model to start with; compare it with what is returned. Without `auto_up`, what does not run is
-    /// [`ServiceError::NotRunning`]. Nothing is printed; [`Event::Started`] and what follows tell of a start.
-    pub fn ensure_ready(
-        &self,
-        service: &ManagedService<'_>,
-        auto_up: bool,
-        options: &UpOptions,
-    ) -> Result<Endpoint, ServiceError> {
-        if let Some(endpoint) = self.running(service)? {
-            return Ok(endpoint);
-        }
-        if auto_up {
-            return match Self::running_elsewhere(service) {
-                Some(endpoint) => Ok(endpoint),
-                None => Ok(self.up(service, options)?.endpoint),
-            };
-        }
-        let observed = self.observe(service, LOOK_LIMIT, Locked::No)?;
-        match (observed.state, &observed.past.record, &observed.past.process) {
-            (State::Ready, Some(record), Some(process)) => Ok(endpoint(record, process.pid)),
-            (State::External, ..) => Ok(external(&observed)),
-            (State::Unhealthy, _, Some(process)) => Err(unhealthy(service, &observed, process.pid)),
-            (State::Unhealthy, ..) => Err(taken(service, observed)),
-            (state, ..) => Err(ServiceError::NotRunning { runtime: service.runtime.name(), state }),
-        }
-    }
-
-    /// Where the service answers, if fusion started it, it was ready once, and it lives. Looks at the record and the
-    /// kernel, and makes no request.
-    pub fn running(&self, service: &ManagedService<'_>) -> Result<Option<Endpoint>, ServiceError> {
-        let Ok(Some(record)) = Record::read(&service.files.state) else { return Ok(None) };
-        match &record.process {
-            Some(process) if record.ready && self.driver.liveness(process)? == Liveness::Alive => {
-                Ok(Some(endpoint(&record, process.pid)))
-            }
-            _ => Ok(None),
-        }
-    }
-
-    /// Where the service answers, if fusion has started nothing and somebody else has. Makes one request, and does not
-    /// look for the process.
-    fn running_elsewhere(service: &ManagedService<'_>) -> Option<Endpoint> {
-        if !matches!(Record::read(&service.files.state), Ok(None)) {
-            return None;
-        }
-        let address = &service.config.server.address;
-        let sight = ready::look(service.runtime, address, Depth::Status, LOOK_LIMIT);
-        let state = classify(Observation {
-            process: Recorded::Nothing,
-            start: Start::Underway,
-            answer: sight.answered(),
-            listener: Owner::Unknown,
-        });
-        let endpoint =
-            || Endpoint { address: address.clone(), pid: None, model: None, started_by: StartedBy::Other };
-        (state == State::External).then(endpoint)
     }
 
     /// Decides, and starts what is to be started. The caller holds the lock.
@@ -158,31 +84,35 @@ impl ServiceManager<'_> {
         service: &ManagedService<'_>,
         options: &UpOptions,
     ) -> Result<Next, ServiceError> {
-        let observed = self.observe(service, LOOK_LIMIT, Locked::Yes)?;
+        let past = self.settled_past(service)?;
+        let observed = self.look_at(service, past, LOOK_LIMIT);
         self.warn_of_exposure(service, &observed.address);
         let Observed { past, state, .. } = &observed;
-        match (state, &past.record, &past.process) {
+        let begun = match (state, &past.record, &past.process) {
             (State::Ready | State::Starting, Some(record), Some(process)) => {
                 self.tell_of_change(service, record);
-                let patience = options.timeout.unwrap_or(service.config.server.startup_timeout);
-                let tracked = Tracked::Strangers(vec![process.clone()]);
-                Ok(Next::Wait(Box::new(Begun::running(record.clone(), tracked, *state, patience))))
+                if keeper::find(self.driver, record.instance.as_str())?.is_empty() {
+                    self.keep_log(service, record, process);
+                }
+                let patience = options.timeout.or(record.patience);
+                let patience = patience.unwrap_or(service.config.server.startup_timeout);
+                Begun::running(record.clone(), process.clone(), *state, patience)
             }
             (State::Unhealthy, Some(_), Some(_)) if past.orphaned => {
                 self.end_orphans(service, &observed)?;
-                self.begin(service, options)
+                return self.begin(service, options);
             }
-            (State::Unhealthy, Some(_), Some(_)) if observed.listener_is_other() => {
-                Err(taken(service, observed))
+            (State::Unhealthy, Some(_), Some(_)) if observed.listener.is_other() => {
+                return Err(taken(service, observed));
             }
             (State::Unhealthy, Some(record), Some(process)) => {
-                let tracked = Tracked::Strangers(vec![process.clone()]);
-                let begun = Begun::running(record.clone(), tracked, *state, UNHEALTHY_PATIENCE);
-                Ok(Next::Wait(Box::new(begun)))
+                let patience = options.timeout.unwrap_or(UNHEALTHY_PATIENCE);
+                Begun::running(record.clone(), process.clone(), *state, patience)
             }
-            (State::External, ..) => self.external_up(service, &observed).map(Next::Done),
-            _ => self.start(service, options, observed).map(|begun| Next::Wait(Box::new(begun))),
-        }
+            (State::External, ..) => return Ok(Next::Prove(Box::new(observed))),
+            _ => self.start(service, options, observed)?,
+        };
+        Ok(Next::Wait(Box::new(begun)))
     }
 
     /// After the lock was released: waits until what was begun is ready, unless that is not wanted.
@@ -193,13 +123,18 @@ impl ServiceManager<'_> {
         next: Next,
     ) -> Result<Up, ServiceError> {
         match next {
-            Next::Done(up) => Ok(up),
             // Whether one that does not answer will do so again must be waited for.
             Next::Wait(begun) if options.no_wait && !begun.is_unhealthy() => {
                 let pid = begun.pid();
                 Ok(Up { endpoint: endpoint(&begun.record, pid), kind: begun.kind_without_waiting() })
             }
             Next::Wait(begun) => self.wait(service, *begun),
+            Next::Prove(observed) => {
+                if !options.no_wait {
+                    self.prove(service, &observed, options.timeout.unwrap_or(EXTERNAL_LIMIT))?;
+                }
+                Ok(Up { endpoint: external(&observed), kind: UpKind::External })
+            }
         }
     }
 
@@ -217,28 +152,41 @@ impl ServiceManager<'_> {
     }
 
     /// The same kind of runtime, started by somebody else, is as good as one's own, if it works.
-    fn external_up(&self, service: &ManagedService<'_>, observed: &Observed) -> Result<Up, ServiceError> {
+    fn prove(
+        &self,
+        service: &ManagedService<'_>,
+        observed: &Observed,
+        patience: Duration,
+    ) -> Result<(), ServiceError> {
         let runtime = service.runtime;
-        if let Some(model) = runtime.resident_model().filter(|_| runtime.ready_needs_generation()) {
-            match ready::look(runtime, &observed.address, Depth::Generation(model), EXTERNAL_LIMIT) {
-                Sight::Ready(_) => {}
-                // It may have been started without a model, and load whichever it is asked for.
-                sight @ (Sight::ModelMissing(_) | Sight::Broken(_)) => {
-                    let words = format!("it did not generate with its own model: {}", sight.words());
-                    self.events.event(&Event::Warning(&words));
-                }
-                sight => return Err(taken(service, Observed { sight, ..observed.clone() })),
+        let Some(model) = runtime.resident_model().filter(|_| runtime.ready_needs_generation()) else {
+            return Ok(());
+        };
+        let limit = deadline(patience);
+        let mut watch = Watch::begin(runtime, observed.address.clone(), Some(model.to_owned()), limit);
+        let sight = loop {
+            self.heed()?;
+            match watch.next(TICK) {
+                Some(sight) => break sight,
+                None if Instant::now() >= limit => break Sight::NotGenerated,
+                None => {}
             }
+        };
+        match sight {
+            Sight::Ready(_) => Ok(()),
+            // It may have been started without a model, and load whichever it is asked for.
+            Sight::ModelMissing(said) | Sight::Broken(said) => {
+                self.events.event(&Event::WithoutModel { runtime: runtime.name(), said: &said });
+                Ok(())
+            }
+            sight => Err(taken(service, Observed { sight, ..observed.clone() })),
         }
-        Ok(Up { endpoint: external(observed), kind: UpKind::External })
     }
 
     /// Ends what outlived a process that fusion had started, so that it can be started anew.
     fn end_orphans(&self, service: &ManagedService<'_>, observed: &Observed) -> Result<(), ServiceError> {
         let Some(record) = &observed.past.record else { return Ok(()) };
-        let name = service.runtime.name();
-        let words = format!("{name} had died and left processes behind; they are ended first");
-        self.events.event(&Event::Warning(&words));
+        self.events.event(&Event::Orphaned { runtime: service.runtime.name() });
         self.end(service, record, service.config.server.stop_timeout, false)?;
         Ok(Record::remove(&service.files)?)
     }
@@ -255,6 +203,7 @@ impl ServiceManager<'_> {
         self.try_to_listen(service)?;
         let started_at = SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |since| since.as_secs());
         let Plan { spec, mut record } = self.plan(service, options.model.as_deref(), started_at)?;
+        record.patience = options.timeout;
         // From here on a crash leaves a record, by whose instance id the process is found.
         record.write(&service.files)?;
         let spawned = logs::rotate(&service.files.log, service.config.server.log_keep)
@@ -267,23 +216,23 @@ impl ServiceManager<'_> {
                 return Err(error);
             }
         };
-        record.process = Some(child.id().clone());
-        let pid = child.id().pid;
+        let leader = child.id().clone();
+        record.process = Some(leader.clone());
         let patience = options.timeout.unwrap_or(service.config.server.startup_timeout);
-        let begun = Begun::started(record, Tracked::Child(child), patience);
+        let begun = Begun::started(record, child, patience);
         if let Err(error) = begun.record.write(&service.files) {
             // Without a record nobody would find it again.
             self.abandon_locked(service, &begun.record)?;
             return Err(error.into());
         }
-        self.events.event(&Event::Started { runtime: service.runtime.name(), pid });
-        self.keep_log(service, &begun.record);
+        self.events.event(&Event::Started { runtime: service.runtime.name(), pid: leader.pid });
+        self.keep_log(service, &begun.record, &leader);
         Ok(begun)
     }
 
     /// Starts what keeps the log within bounds; without it only the bound is lost.
-    fn keep_log(&self, service: &ManagedService<'_>, record: &Record) {
-        let (Some(fusion), Some(leader)) = (&self.environment.program, &record.process) else { return };
+    fn keep_log(&self, service: &ManagedService<'_>, record: &Record, leader: &ProcessId) {
+        let Some(fusion) = &self.environment.program else { return };
         let keeper = KeeperSpec {
             log: service.files.log.clone(),
             limits: Limits::from(&service.config.server),
@@ -291,21 +240,19 @@ impl ServiceManager<'_> {
             leader: leader.clone(),
         };
         if let Err(error) = self.driver.spawn(&keeper.process(fusion, &service.files.directory)) {
-            self.events.event(&Event::Warning(&format!("the log will grow without bounds: {error}")));
+            self.events.event(&Event::LogUnbounded { runtime: service.runtime.name(), error: &error });
         }
     }
 
     /// Nobody answers; but somebody may be bound and not listening yet, or the host may not be this machine's.
     fn try_to_listen(&self, service: &ManagedService<'_>) -> Result<(), ServiceError> {
-        let address = &service.config.server.address;
-        let (runtime, address) = (service.runtime.name(), address.clone());
-        let candidates = match (address.host.as_str(), address.port).to_socket_addrs() {
-            Ok(candidates) => candidates,
+        let (runtime, address) = (service.runtime.name(), service.config.server.address.clone());
+        let attempts = match attempts_to_listen(&address) {
+            Ok(attempts) => attempts,
             Err(source) => return Err(ServiceError::AddressUnusable { runtime, address, source }),
         };
-        let attempts: Vec<_> = candidates.map(|candidate| TcpListener::bind(candidate).err()).collect();
-        let is_possible = attempts.iter().any(Option::is_none);
-        for error in attempts.into_iter().flatten() {
+        let is_possible = attempts.iter().any(Result::is_ok);
+        for error in attempts.into_iter().filter_map(Result::err) {
             if error.kind() == std::io::ErrorKind::AddrInUse {
                 let listener = self.driver.listener(&address, None).unwrap_or(Listener::Nobody);
                 let said = error.to_string();
@@ -320,40 +267,6 @@ impl ServiceManager<'_> {
     }
 }
 
-/// How long one that was ready once may fail to answer before `up` says so.
-const UNHEALTHY_PATIENCE: Duration = Duration::from_secs(5);
-
-impl Observed {
-    pub(super) fn listener_is_other(&self) -> bool {
-        matches!(self.listener, Listener::Other { .. } | Listener::Hidden)
-    }
-
-    pub(super) fn listener_pid(&self) -> Option<Pid> {
-        match self.listener {
-            Listener::Ours { pid } | Listener::Other { pid, .. } => Some(pid),
-            Listener::Nobody | Listener::Hidden => None,
-        }
-    }
-}
-
-pub(super) fn endpoint(record: &Record, pid: Pid) -> Endpoint {
-    Endpoint {
-        address: record.address.clone(),
-        pid: Some(pid),
-        model: record.model.clone(),
-        started_by: StartedBy::Fusion,
-    }
-}
-
-fn external(observed: &Observed) -> Endpoint {
-    Endpoint {
-        address: observed.address.clone(),
-        pid: observed.listener_pid(),
-        model: None,
-        started_by: StartedBy::Other,
-    }
-}
-
 pub(super) fn taken(service: &ManagedService<'_>, observed: Observed) -> ServiceError {
     ServiceError::AddressTaken {
         runtime: service.runtime.name(),
@@ -361,19 +274,4 @@ pub(super) fn taken(service: &ManagedService<'_>, observed: Observed) -> Service
         listener: observed.listener,
         said: observed.sight.words(),
     }
-}
-
-fn unhealthy(service: &ManagedService<'_>, observed: &Observed, pid: Pid) -> ServiceError {
-    ServiceError::Unhealthy {
-        runtime: service.runtime.name(),
-        pid,
-        address: observed.address.clone(),
-        why: observed.sight.words(),
-    }
-}
-
-/// When a wait ends that begins now. A limit beyond what the clock can hold is as good as a century.
-pub(super) fn deadline(patience: Duration) -> Instant {
-    let now = Instant::now();
-    now.checked_add(patience).unwrap_or_else(|| now + Duration::from_secs(100 * 365 * 24 * 3600))
 }

@@ -2,11 +2,12 @@
 
 use std::time::{Duration, Instant};
 
+use super::endpoint::endpoint;
 use super::error::{Failed, Why};
 use super::launch::missing_model;
 use super::ready::{Sight, Watch};
 use super::record::Record;
-use super::up::{Up, UpKind, deadline, endpoint};
+use super::up::{Up, UpKind};
 use super::{ManagedService, ServiceError, ServiceManager, State};
 use crate::core::events::Event;
 use crate::core::logs;
@@ -45,21 +46,40 @@ pub(super) struct Begun {
 }
 
 /// The processes whose life is watched.
-pub(super) enum Tracked {
+enum Tracked {
     /// A child of this command.
     Child(Box<dyn Child>),
     /// Others of the instance: another command started them, or the child left them behind and ended in peace.
     Strangers(Vec<ProcessId>),
 }
 
+/// Whether a service lives.
+enum Life {
+    Alive,
+    /// It ended; how, if it was a child of this command.
+    Ended(Option<Ending>),
+}
+
 /// Why a wait ended without success.
 enum Unready {
     Died(Option<Ending>),
-    TimedOut { last: String },
-    Interrupted(i32),
+    TimedOut {
+        last: String,
+    },
     Broken(String),
     ModelMissing(String),
-    Usurped { listener: Listener, said: String },
+    Usurped {
+        listener: Listener,
+        said: String,
+    },
+    /// It could not be watched any further, or was not to be.
+    Stopped(ServiceError),
+}
+
+impl<E: Into<ServiceError>> From<E> for Unready {
+    fn from(error: E) -> Self {
+        Self::Stopped(error.into())
+    }
 }
 
 /// Who answers at the address.
@@ -73,12 +93,12 @@ enum Answerer {
 }
 
 impl Begun {
-    pub(super) fn started(record: Record, process: Tracked, patience: Duration) -> Self {
-        Self { record, process, found: None, patience }
+    pub(super) fn started(record: Record, child: Box<dyn Child>, patience: Duration) -> Self {
+        Self { record, process: Tracked::Child(child), found: None, patience }
     }
 
-    pub(super) fn running(record: Record, process: Tracked, found: State, patience: Duration) -> Self {
-        Self { record, process, found: Some(found), patience }
+    pub(super) fn running(record: Record, process: ProcessId, found: State, patience: Duration) -> Self {
+        Self { record, process: Tracked::Strangers(vec![process]), found: Some(found), patience }
     }
 
     /// The process that stands for the service.
@@ -110,10 +130,10 @@ impl ServiceManager<'_> {
     /// removed; one that was found is left as it is.
     pub(super) fn wait(&self, service: &ManagedService<'_>, mut begun: Begun) -> Result<Up, ServiceError> {
         let since = Instant::now();
-        let ready = self.watch(service, &mut begun).and_then(|outcome| match outcome {
+        let ready = match self.watch(service, &mut begun) {
             Ok(facts) => self.mark_ready(service, &begun, facts),
             Err(unready) => Err(self.failure(service, &begun, unready, since.elapsed())),
-        });
+        };
         let Err(error) = ready else {
             let kind = if begun.found.is_some() { UpKind::AlreadyUp } else { UpKind::Started };
             return Ok(Up { endpoint: endpoint(&begun.record, begun.pid()), kind });
@@ -124,27 +144,21 @@ impl ServiceManager<'_> {
         Err(error)
     }
 
-    fn watch(
-        &self,
-        service: &ManagedService<'_>,
-        begun: &mut Begun,
-    ) -> Result<Result<ServerFacts, Unready>, ServiceError> {
+    fn watch(&self, service: &ManagedService<'_>, begun: &mut Begun) -> Result<ServerFacts, Unready> {
         let (since, deadline) = (Instant::now(), deadline(begun.patience));
         let runtime = service.runtime;
         let model = begun.record.model.clone().filter(|_| runtime.ready_needs_generation());
         let mut watch = Watch::begin(runtime, begun.record.address.clone(), model, deadline);
-        let (mut reported, mut asked) = (since, None::<Instant>);
+        let (mut reported, mut asked) = (since, None);
         let (mut last, mut seen) = (UNANSWERED.to_owned(), since);
         loop {
-            if let Some(ending) = self.ended(begun)? {
-                return Ok(Err(Unready::Died(ending)));
+            if let Life::Ended(ending) = self.life(begun)? {
+                return Err(Unready::Died(ending));
             }
-            if let Some(signal) = (self.interrupted)() {
-                return Ok(Err(Unready::Interrupted(signal)));
-            }
+            self.heed()?;
             let now = Instant::now();
             if now >= deadline {
-                return Ok(Err(Unready::TimedOut { last }));
+                return Err(Unready::TimedOut { last });
             }
             if now - reported >= REPORT {
                 reported = now;
@@ -152,34 +166,44 @@ impl ServiceManager<'_> {
                 self.events.event(&Event::Waiting { runtime: runtime.name(), elapsed, last: &last });
             }
             let tick = if now - since < Duration::from_millis(500) { FIRST_TICK } else { TICK };
-            let Some(sight) = watch.next(tick) else {
-                if now - seen >= SILENCE {
-                    UNANSWERED.clone_into(&mut last);
+            if let Some(sight) = watch.next(tick) {
+                seen = now;
+                last = sight.words();
+                if let Some(facts) = self.judge(begun, sight, &mut asked)? {
+                    return Ok(facts);
                 }
-                continue;
-            };
-            seen = now;
-            last = sight.words();
-            if matches!(sight, Sight::NoConnection(_)) {
-                continue;
+            } else if now - seen >= SILENCE {
+                UNANSWERED.clone_into(&mut last);
             }
-            let is_final = matches!(sight, Sight::Ready(_) | Sight::Broken(_) | Sight::ModelMissing(_));
-            if is_final || asked.is_none_or(|then| now - then >= SUSPICION) {
-                asked = Some(now);
-                match self.answerer(begun)? {
-                    Answerer::Ours => {}
-                    Answerer::Nobody => continue,
-                    Answerer::Other(listener) => {
-                        return Ok(Err(Unready::Usurped { listener, said: last }));
-                    }
+        }
+    }
+
+    /// What a sight means for the wait: that it is over, or nothing. Who answers was last `asked` then.
+    fn judge(
+        &self,
+        begun: &mut Begun,
+        sight: Sight,
+        asked: &mut Option<Instant>,
+    ) -> Result<Option<ServerFacts>, Unready> {
+        if matches!(sight, Sight::NoConnection(_)) {
+            return Ok(None);
+        }
+        let is_final = matches!(sight, Sight::Ready(_) | Sight::Broken(_) | Sight::ModelMissing(_));
+        if is_final || asked.is_none_or(|then| then.elapsed() >= SUSPICION) {
+            *asked = Some(Instant::now());
+            match self.answerer(begun)? {
+                Answerer::Ours => {}
+                Answerer::Nobody => return Ok(None),
+                Answerer::Other(listener) => {
+                    return Err(Unready::Usurped { listener, said: sight.words() });
                 }
             }
-            match sight {
-                Sight::Ready(facts) => return Ok(Ok(facts)),
-                Sight::Broken(said) => return Ok(Err(Unready::Broken(said))),
-                Sight::ModelMissing(said) => return Ok(Err(Unready::ModelMissing(said))),
-                _ => {}
-            }
+        }
+        match sight {
+            Sight::Ready(facts) => Ok(Some(facts)),
+            Sight::Broken(said) => Err(Unready::Broken(said)),
+            Sight::ModelMissing(said) => Err(Unready::ModelMissing(said)),
+            _ => Ok(None),
         }
     }
 
@@ -187,12 +211,17 @@ impl ServiceManager<'_> {
     fn answerer(&self, begun: &mut Begun) -> Result<Answerer, ServiceError> {
         let mut second_look = false;
         loop {
-            let listener = self.driver.listener(&begun.record.address, Some(begun.record.as_instance()));
-            if self.ended(begun)?.is_some() {
+            let address = &begun.record.address;
+            let listener = self.driver.listener(address, Some(begun.record.as_instance()));
+            if let Err(error) = &listener {
+                self.events.event(&Event::ListenerUnknown { address, error });
+            }
+            if matches!(self.life(begun)?, Life::Ended(_)) {
                 return Ok(Answerer::Nobody);
             }
             return Ok(match listener {
-                Ok(Listener::Ours { .. }) => Answerer::Ours,
+                // Where the system does not tell, there is nothing to hold against what answers.
+                Ok(Listener::Ours { .. }) | Err(_) => Answerer::Ours,
                 // It has just stopped listening: the next look will tell.
                 Ok(Listener::Nobody) => Answerer::Nobody,
                 // The sockets of a process that is just ending belong to nobody that can be seen.
@@ -202,29 +231,23 @@ impl ServiceManager<'_> {
                     continue;
                 }
                 Ok(listener) => Answerer::Other(listener),
-                Err(error) => {
-                    let words = format!("it cannot be told who answers at the address: {error}");
-                    self.events.event(&Event::Warning(&words));
-                    Answerer::Ours
-                }
             });
         }
     }
 
-    /// How it ended, if it did. A child that ends in peace and leaves others behind has made a daemon of itself: then
-    /// those stand for the service.
-    #[allow(clippy::option_option)] // Whether it ended, and how if that can be known.
-    fn ended(&self, begun: &mut Begun) -> Result<Option<Option<Ending>>, ServiceError> {
+    /// Whether it lives. A child that ends in peace and leaves others behind has made a daemon of itself: then those
+    /// stand for the service.
+    fn life(&self, begun: &mut Begun) -> Result<Life, ServiceError> {
         let ending = match &mut begun.process {
             Tracked::Child(child) => match child.try_wait()? {
-                None => return Ok(None),
+                None => return Ok(Life::Alive),
                 Some(Ending::Code(0)) => Some(Ending::Code(0)),
-                Some(ending) => return Ok(Some(Some(ending))),
+                Some(ending) => return Ok(Life::Ended(Some(ending))),
             },
             Tracked::Strangers(members) => {
                 for member in members {
                     if self.driver.liveness(member)? == Liveness::Alive {
-                        return Ok(None);
+                        return Ok(Life::Alive);
                     }
                 }
                 None
@@ -232,11 +255,11 @@ impl ServiceManager<'_> {
         };
         let mut members = self.driver.members(begun.record.as_instance())?;
         if members.is_empty() {
-            return Ok(Some(ending));
+            return Ok(Life::Ended(ending));
         }
         members.sort_by_key(|member| member.start_time);
         begun.process = Tracked::Strangers(members);
-        Ok(None)
+        Ok(Life::Alive)
     }
 
     /// Records that it is ready, unless another command has stopped it meanwhile.
@@ -249,7 +272,7 @@ impl ServiceManager<'_> {
         if begun.record.ready && begun.record.process.as_ref() == Some(&begun.leader()) {
             return Ok(());
         }
-        let _lock = self.lock(service, service.config.server.stop_timeout)?;
+        let _lock = self.lock(service)?;
         match Record::read(&service.files.state)? {
             Some(mut record) if record.instance == begun.record.instance => {
                 record.ready = true;
@@ -276,7 +299,7 @@ impl ServiceManager<'_> {
         let tail = logs::tail_text(&log, TAIL_LINES).unwrap_or_default();
         let cause = service.runtime.explain_exit(&tail);
         let why = match unready {
-            Unready::Interrupted(signal) => return ServiceError::Interrupted { signal },
+            Unready::Stopped(error) => return error,
             Unready::Usurped { listener, said } => {
                 return ServiceError::AddressTaken { runtime, address, listener, said };
             }
@@ -308,7 +331,7 @@ impl ServiceManager<'_> {
 
     /// Whether another command ended the instance: that holds the lock until it has removed the record.
     fn was_stopped(&self, service: &ManagedService<'_>, record: &Record) -> bool {
-        let _lock = self.lock(service, service.config.server.stop_timeout);
+        let _lock = self.lock(service);
         match Record::read(&service.files.state) {
             Ok(now) => now.is_none_or(|now| now.instance != record.instance),
             Err(_) => false,
@@ -318,12 +341,9 @@ impl ServiceManager<'_> {
     /// Ends what this command had started and now gives up, and forgets it. Its own instance it may end even when
     /// the lock cannot be had; then the record stays for whoever has the lock.
     fn abandon(&self, service: &ManagedService<'_>, record: &Record) -> Result<(), ServiceError> {
-        let grace = service.config.server.stop_timeout;
-        // The interruption is why this is done; it must not keep it from being done.
-        let undisturbed = ServiceManager { interrupted: &|| None, ..*self };
-        match undisturbed.lock(service, grace) {
+        match self.undisturbed().lock(service) {
             Ok(_lock) => self.abandon_locked(service, record),
-            Err(_) => self.end(service, record, grace, false).map(|_| ()),
+            Err(_) => self.end_abandoned(service, record),
         }
     }
 
@@ -333,10 +353,21 @@ impl ServiceManager<'_> {
         service: &ManagedService<'_>,
         record: &Record,
     ) -> Result<(), ServiceError> {
-        self.end(service, record, service.config.server.stop_timeout, false)?;
+        self.end_abandoned(service, record)?;
         match Record::read(&service.files.state) {
             Ok(Some(now)) if now.instance != record.instance => Ok(()),
             _ => Ok(Record::remove(&service.files)?),
         }
     }
+
+    fn end_abandoned(&self, service: &ManagedService<'_>, record: &Record) -> Result<(), ServiceError> {
+        let grace = service.config.server.stop_timeout;
+        self.undisturbed().end(service, record, grace, false).map(drop)
+    }
+}
+
+/// When a wait ends that begins now. A limit beyond what the clock can hold is as good as a century.
+pub(super) fn deadline(patience: Duration) -> Instant {
+    let now = Instant::now();
+    now.checked_add(patience).unwrap_or_else(|| now + Duration::from_secs(100 * 365 * 24 * 3600))
 }
