@@ -9,8 +9,12 @@ pub(crate) struct Crowd(Vec<Child>);
 
 impl Crowd {
     pub(crate) fn of_processes(count: usize) -> Self {
-        let sleep = || Command::new("sleep").arg("600").stdin(Stdio::null()).spawn().expect("a process");
-        Self((0..count).map(|_| sleep()).collect())
+        let mut crowd = Self(Vec::new());
+        for _ in 0..count {
+            let child = Command::new("sleep").arg("600").stdin(Stdio::null()).spawn().expect("a process");
+            crowd.0.push(child);
+        }
+        crowd
     }
 
     pub(crate) fn of_threads(count: usize) -> Self {
@@ -19,10 +23,12 @@ impl Crowd {
             .stdout(Stdio::piped())
             .spawn()
             .expect("own program runs");
-        let mut line = String::new();
         let mut output = BufReader::new(child.stdout.take().expect("a pipe"));
+        let crowd = Self(vec![child]);
+        let mut line = String::new();
         output.read_line(&mut line).expect("a line");
-        Self(vec![child])
+        assert_eq!(line, "ready\n", "the system allows no {count} threads");
+        crowd
     }
 }
 
