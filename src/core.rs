@@ -11,6 +11,7 @@ pub mod doctor;
 pub mod events;
 pub mod executables;
 pub mod files;
+pub mod helper;
 pub mod install;
 pub mod login;
 pub mod logs;

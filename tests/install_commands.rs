@@ -226,6 +226,28 @@ fn an_interrupted_installation_leaves_nothing_and_dies_by_the_signal() {
     }
 }
 
+/// Only its own ends by SIGTERM: an installer may have programs of its own, which hold the runtime's lock.
+#[test]
+fn an_interrupted_installer_that_ignores_the_signal_is_killed_with_what_it_started() {
+    let machine = Machine::with(&[("uv", UV)]);
+    let waiting = machine.sandbox.root().join("waiting");
+    let body = format!(
+        "trap '' TERM; (exec \"$FAKE\" ollama never-bind) & echo > '{}'; \"$FAKE\" ollama never-bind",
+        waiting.display()
+    );
+    let running = machine.fusion("mlx install -q").env("BREAK", body).start();
+    wait_until("uv works", || waiting.exists());
+    running.signal(Signal::SIGINT);
+    running.finish().assert(
+        130,
+        "",
+        "error: interrupted\nhint: run it again; what was downloaded is not lost\n",
+    );
+    machine.sandbox.assert_nothing_runs();
+    let lock = std::fs::File::open(machine.sandbox.file("mlx", "lock")).expect("the lock's file");
+    lock.try_lock().expect("nobody holds the lock");
+}
+
 #[test]
 fn a_killed_installation_never_looks_whole_and_holds_the_lock_until_its_installer_has_ended() {
     let machine = Machine::with(&[("uv", UV)]);

@@ -462,10 +462,13 @@ fn a_download_that_does_not_fit_is_not_begun() {
     );
     let calls = fs::read_to_string(calls).expect("it was called");
     assert_eq!(calls.lines().count(), 1, "{calls}");
-    assert!(calls.starts_with("download org/huge --dry-run --include *.json "), "{calls}");
+    assert!(
+        calls.starts_with("download org/huge --include *.json ") && calls.ends_with(" --dry-run\n"),
+        "{calls}"
+    );
 }
 
-/// Versions before 1.0 know no `--dry-run`, and take the last of several patterns only.
+/// Versions before 1.0 know no `--dry-run`, and take several patterns after one `--include` only.
 #[test]
 fn an_older_tool_is_made_do_with() {
     let sandbox = Sandbox::new();
@@ -473,14 +476,48 @@ fn an_older_tool_is_made_do_with() {
     let target = source.with_file_name("models--org--tiny");
     let script = format!(
         "case \"$*\" in *--dry-run*) echo 'usage: hf' >&2; echo 'hf: error: unrecognized arguments: --dry-run' >&2; exit 2;;\n\
-         *--include*) mkdir -p '{0}/refs' '{0}/snapshots/c0ffee'; printf c0ffee > '{0}/refs/main';;\n\
-         *) cp -R '{1}/.' '{0}/';; esac",
+         *--include*--include*) exit 3;; *) mkdir -p '{0}'; cp -R '{1}/.' '{0}/';; esac",
         target.display(),
         source.display()
     );
     let calls = fake_tool(&sandbox, &script);
     sandbox.fusion(["-q", "mlx", "pull", "org/tiny"]).run().assert(0, "org/tiny is here\n", "");
-    assert_eq!(fs::read_to_string(calls).expect("it was called").lines().count(), 4);
+    let calls = fs::read_to_string(calls).expect("it was called");
+    let download = "download org/tiny --include *.json model*.safetensors *.py tokenizer.model *.tiktoken \
+                    tiktoken.model *.txt *.jsonl *.jinja README.md";
+    assert_eq!(calls.lines().skip(1).collect::<Vec<_>>(), [download]);
+}
+
+#[test]
+fn a_repository_for_other_programs_is_named_as_such_and_not_downloaded_whole() {
+    let sandbox = Sandbox::new();
+    let source = cache_model(&sandbox, "org/source");
+    let files = source.join("snapshots/c0ffee");
+    for file in ["model.safetensors", "model.safetensors.index.json"] {
+        fs::remove_file(files.join(file)).expect("it was there");
+    }
+    let target = source.with_file_name("models--org--gguf");
+    let script = format!("mkdir -p '{0}'; cp -R '{1}/.' '{0}/'", target.display(), source.display());
+    let calls = fake_tool(&sandbox, &script);
+    let stderr = "error: org/gguf is not a model for MLX: there are no weights (model*.safetensors)\n\
+                  hint: choose a model made for mlx; `fusion models` shows short names for some\n";
+    sandbox.fusion(["-q", "mlx", "pull", "org/gguf"]).run().assert(7, "", stderr);
+    let calls = fs::read_to_string(calls).expect("it was called");
+    assert_eq!(calls.lines().count(), 2, "{calls}");
+    assert!(calls.lines().all(|call| call.contains(" --include model*.safetensors ")), "{calls}");
+}
+
+/// An index may hold a name of any length.
+#[test]
+fn an_index_with_an_endless_number_of_files_is_a_defect() {
+    let sandbox = Sandbox::new();
+    let files = cache_model(&sandbox, "org/tiny").join("snapshots/c0ffee");
+    let file = format!("model-1-of-{}2.safetensors", "0".repeat(70_000));
+    let index = json!({ "weight_map": { "weight": file } }).to_string();
+    fs::write(files.join("model.safetensors.index.json"), index).expect("the sandbox is writable");
+    let shown = sandbox.fusion(["mlx", "show", "--json", "org/tiny"]).run().assert_code(0).json();
+    assert_eq!(shown["defects"], json!([format!("{file} is missing")]));
+    sandbox.fusion(["mlx", "up", "-m", "org/tiny", "-q"]).run().assert_code(4);
 }
 
 #[test]

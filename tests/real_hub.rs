@@ -35,6 +35,10 @@ fn main() -> ExitCode {
             ("the_cache_of_the_servers_environment_is_used", the_cache_of_the_servers_environment_is_used),
             ("up_downloads_the_model_it_needs", up_downloads_the_model_it_needs),
             ("an_alias_is_downloaded_by_its_meaning", an_alias_is_downloaded_by_its_meaning),
+            (
+                "a_repository_for_other_programs_is_not_downloaded_whole",
+                a_repository_for_other_programs_is_not_downloaded_whole,
+            ),
             ("only_what_the_server_loads_is_downloaded", only_what_the_server_loads_is_downloaded),
         ],
     )
@@ -314,6 +318,22 @@ fn an_alias_is_downloaded_by_its_meaning(tool: &Path) {
     let rows = real.mlx(["models", "--json"]).run().assert_code(0).json();
     assert_eq!(rows[0]["aliases"], serde_json::json!(["llama3.2:1b"]));
     real.mlx(["rm", "--yes", "llama3.2:1b"]).run().assert_code(0);
+    assert_eq!(real.listed(), []);
+}
+
+fn a_repository_for_other_programs_is_not_downloaded_whole(tool: &Path) {
+    let real = Real::new(tool);
+    let name = "test-org/gguf";
+    for file in ["model-Q4_K_M.gguf", "model-Q8_0.gguf"] {
+        real.hub.add(name, file, vec![1; 1000]);
+    }
+    real.hub.add(name, "README.md", b"---\nlicense: mit\n---\n".to_vec());
+    let stderr = "error: test-org/gguf is not a model for MLX: config.json is missing; there is no tokenizer \
+                  (tokenizer.json, tokenizer.model ...); there are no weights (model*.safetensors)\n\
+                  hint: choose a model made for mlx; `fusion models` shows short names for some\n";
+    real.mlx(["-q", "pull", name]).run().assert(7, "", stderr);
+    let files: Vec<String> = real.hub.downloads().into_iter().map(|(file, _)| file).collect();
+    assert_eq!(files, ["README.md"]);
     assert_eq!(real.listed(), []);
 }
 

@@ -200,5 +200,5 @@ fn known(runtime: &dyn Runtime, program: &Program, version: &str) -> Option<bool
 /// The disk of a path, which need not exist yet.
 fn device(path: &Path) -> Option<u64> {
     use std::os::unix::fs::MetadataExt as _;
-    path.ancestors().find_map(|ancestor| ancestor.metadata().ok()).map(|metadata| metadata.dev())
+    machine::nearest_existing(path).metadata().ok().map(|metadata| metadata.dev())
 }

@@ -5,16 +5,17 @@
 //! installation, and an upgrade that fails leaves the old one as it was.
 
 mod check;
-mod child;
 mod error;
 mod python;
 
 use std::ffi::OsStr;
 use std::path::{Path, PathBuf};
 use std::process::Command;
+use std::time::Duration;
 
 use crate::core::executables::on_path;
 use crate::core::files;
+use crate::core::helper::{Helper, Output};
 use crate::core::machine;
 use crate::core::paths::RuntimePaths;
 use crate::core::process::ProcessDriver;
@@ -23,8 +24,10 @@ use crate::core::runtimes::{PythonPackage, Recipe, Runtime};
 use crate::core::services::lock::Lock;
 use crate::core::services::record::Record;
 
-pub use self::child::Output;
 pub use self::error::InstallError;
+
+/// How long between two looks at a program that installs.
+const GLANCE: Duration = Duration::from_millis(20);
 
 /// What is done now.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -126,7 +129,8 @@ impl Installer<'_> {
             let _ = remove_directory(&directory);
         }
         let now = made?;
-        remove_attempts(home, Some(&now.directory))?;
+        // What was replaced and cannot be removed now is removed by the next attempt, too.
+        let _ = remove_attempts(home, Some(&now.directory));
         Ok(Outcome::Made { now, before: before.map(|before| before.version) })
     }
 
@@ -185,10 +189,20 @@ impl Installer<'_> {
 
     /// The lock is the program's standard input: should fusion be killed, the lock is held until the program has
     /// ended too, and nobody else changes what it is still writing.
-    fn run(&self, command: Command, directory: &Path, lock: &Lock) -> Result<(), InstallError> {
-        let program = command.get_program().into();
-        let stdin = lock.share().map_err(|source| InstallError::Run { program, source })?;
-        child::run(command, directory, stdin, &self.output, self.interrupted)
+    fn run(&self, mut command: Command, directory: &Path, lock: &Lock) -> Result<(), InstallError> {
+        let program: PathBuf = command.get_program().into();
+        let cannot_run = |source| InstallError::Run { program: PathBuf::clone(&program), source };
+        command.current_dir(directory).stdin(lock.share().map_err(cannot_run)?);
+        let mut helper = Helper::start(&mut command, &self.output).map_err(cannot_run)?;
+        let status = helper.wait(GLANCE, &mut || !(self.interrupted)()).map_err(cannot_run)?;
+        match status.ok_or(InstallError::Interrupted)? {
+            status if status.success() => Ok(()),
+            status => {
+                let words: Vec<_> = [command.get_program()].into_iter().chain(command.get_args()).collect();
+                let command = words.iter().map(|word| word.to_string_lossy()).collect::<Vec<_>>().join(" ");
+                Err(InstallError::Failed { command, status, said: helper.last_lines() })
+            }
+        }
     }
 
     /// A program whose files are replaced beneath it fails at the next one that it reads.

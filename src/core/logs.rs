@@ -16,7 +16,6 @@ mod tests;
 
 use std::ffi::OsString;
 use std::fs::{self, File, Metadata, OpenOptions, TryLockError};
-use std::io::{self, Read, Seek, SeekFrom};
 use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
@@ -54,7 +53,7 @@ pub fn last_line(log: &Path) -> Result<Option<String>, FileError> {
 pub fn tail_text(log: &Path, lines: u64) -> Result<String, FileError> {
     const LONGEST: u64 = 64 * 1024;
     let Some((file, metadata)) = open(log, OpenOptions::new().read(true))? else { return Ok(String::new()) };
-    let bytes = read_end(&file, metadata.len(), LONGEST).map_err(FileError::io("read", log))?;
+    let bytes = files::read_end(&file, metadata.len(), LONGEST).map_err(FileError::io("read", log))?;
     let start = lines::start_of_last(&bytes, lines);
     let mut bytes = &bytes[start..];
     // A line whose beginning was cut off says less than none, unless there is no other.
@@ -65,15 +64,6 @@ pub fn tail_text(log: &Path, lines: u64) -> Result<String, FileError> {
         bytes = &bytes[end + 1..];
     }
     Ok(String::from_utf8_lossy(bytes).into_owned())
-}
-
-/// At most the last `most` bytes of a file of this size.
-fn read_end(file: &File, size: u64, most: u64) -> io::Result<Vec<u8>> {
-    let mut bytes = Vec::new();
-    let mut file = file;
-    file.seek(SeekFrom::Start(size.saturating_sub(most)))?;
-    file.take(most).read_to_end(&mut bytes)?;
-    Ok(bytes)
 }
 
 /// Opens the log or one of its parts; `None` when it does not exist.

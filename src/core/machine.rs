@@ -29,10 +29,14 @@ pub fn memory() -> Option<Memory> {
     native::memory()
 }
 
+/// What there is of `path`: itself, or the nearest directory in which it could be made.
+pub fn nearest_existing(path: &Path) -> &Path {
+    path.ancestors().find(|ancestor| ancestor.exists()).unwrap_or(Path::new("/"))
+}
+
 /// Bytes that this user may still write on the file system of `path`, which need not exist yet.
 pub fn free_space(path: &Path) -> io::Result<u64> {
-    let existing = path.ancestors().find(|ancestor| ancestor.exists()).unwrap_or(Path::new("/"));
-    let facts = statvfs(existing)?;
+    let facts = statvfs(nearest_existing(path))?;
     // The types differ between systems.
     #[allow(clippy::useless_conversion)]
     Ok(u64::from(facts.blocks_available()).saturating_mul(u64::from(facts.fragment_size())))

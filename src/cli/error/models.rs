@@ -22,6 +22,9 @@ impl Failure {
             E::Incomplete { is_directory: true, .. } => {
                 failure.hint("copy or convert the model again; fusion does not repair a directory of yours")
             }
+            E::Unusable { .. } => {
+                failure.hint(format!("choose a model made for {name}; `fusion models` shows short names for some"))
+            }
             // No command: whatever it is a directory of, it would be gone.
             E::OwnDirectory { .. } => failure.hint("look at what is in it, and remove it yourself"),
             E::InvalidName { .. } => failure.hint(format!("`fusion models` shows names that {name} understands")),
@@ -58,9 +61,11 @@ impl Failure {
 fn exit(error: &ModelError) -> Exit {
     use ModelError as E;
     match error {
-        E::NotHere { .. } | E::Incomplete { .. } | E::NoDirectory { .. } | E::Unknown { .. } => {
-            Exit::ModelMissing
-        }
+        E::NotHere { .. }
+        | E::Incomplete { .. }
+        | E::Unusable { .. }
+        | E::NoDirectory { .. }
+        | E::Unknown { .. } => Exit::ModelMissing,
         E::Server(error) if error.kind == Kind::ModelMissing => Exit::ModelMissing,
         E::InvalidName { .. } => Exit::Usage,
         E::ToolMissing { .. } => Exit::NotInstalled,

@@ -2,12 +2,13 @@
 
 use std::net::TcpListener;
 use std::path::Path;
-use std::process::{Child, Command, Stdio};
+use std::process::{Command, Stdio};
 use std::time::{Duration, Instant};
 
-use super::{InstallError, child};
+use super::InstallError;
 use crate::core::address::Address;
 use crate::core::api::Client;
+use crate::core::helper::{Helper, Output};
 use crate::core::runtimes::{Answer, Runtime};
 
 /// How long it may take: the first start compiles every module that it imports.
@@ -35,19 +36,14 @@ pub(super) fn starts(
         .envs(launch.env)
         .current_dir(directory)
         .stdin(Stdio::null());
-    let output = child::keep(&mut command).map_err(cannot_run)?;
-    let mut process = command.spawn().map_err(cannot_run)?;
-    let answered = wait_for_answer(runtime, &address, &mut process, interrupted);
-    // One that has ended already cannot be killed, and needs not be.
-    let _ = process.kill();
-    process.wait().map_err(cannot_run)?;
+    let mut server = Helper::start(&mut command, &Output::Keep).map_err(cannot_run)?;
+    let answered = wait_for_answer(runtime, &address, &mut server, interrupted);
+    server.stop();
     answered.map_err(|silence| match silence {
         Silence::Interrupted => InstallError::Interrupted,
-        Silence::Reason(reason) => InstallError::DoesNotStart {
-            program: program.to_owned(),
-            reason,
-            said: child::last_lines(output),
-        },
+        Silence::Reason(reason) => {
+            InstallError::DoesNotStart { program: program.to_owned(), reason, said: server.last_lines() }
+        }
     })
 }
 
@@ -60,14 +56,14 @@ enum Silence {
 fn wait_for_answer(
     runtime: &dyn Runtime,
     address: &Address,
-    process: &mut Child,
+    server: &mut Helper,
     interrupted: &dyn Fn() -> bool,
 ) -> Result<(), Silence> {
     let deadline = Instant::now() + PATIENCE;
     let client = Client::with_limit(address, LIMIT);
     let probe = runtime.status_probe();
     loop {
-        match process.try_wait() {
+        match server.ended() {
             Ok(None) => {}
             Ok(Some(status)) => return Err(Silence::Reason(format!("it ended with {status}"))),
             Err(error) => return Err(Silence::Reason(error.to_string())),

@@ -218,6 +218,16 @@ pub enum ModelError {
         /// Whether it is a directory of the user's, which no download repairs.
         is_directory: bool,
     },
+    /// All of it that is of use is here, and that is no model for this runtime.
+    #[error("{name} is not a model for {title}: {}", list(defects))]
+    Unusable {
+        /// Its name.
+        name: String,
+        /// The runtime's name in sentences.
+        title: &'static str,
+        /// What it lacks.
+        defects: Vec<Defect>,
+    },
     /// A path leads nowhere.
     #[error("there is no directory {path}")]
     NoDirectory {

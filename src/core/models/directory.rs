@@ -196,11 +196,10 @@ fn shards(name: &str) -> Vec<String> {
     let parts = name.strip_suffix(".safetensors").and_then(|stem| stem.rsplit_once("-of-"));
     let Some((front, count)) = parts else { return Vec::new() };
     let Some((front, _number)) = front.rsplit_once('-') else { return Vec::new() };
-    let Ok(total) = count.parse::<u32>() else { return Vec::new() };
-    if total > 1000 {
-        return Vec::new();
-    }
+    // An index may hold a name of any length.
     let width = count.len();
+    let total = count.parse::<u32>().ok().filter(|total| width <= 10 && *total <= 1000);
+    let Some(total) = total else { return Vec::new() };
     (1..=total).map(|number| format!("{front}-{number:0width$}-of-{count}.safetensors")).collect()
 }
 

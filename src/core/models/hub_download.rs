@@ -7,16 +7,13 @@
 //! removed.
 
 use std::ffi::{OsStr, OsString};
-use std::fs::File;
-use std::io::{self, Read as _, Seek as _, SeekFrom};
+use std::io;
 use std::path::{Path, PathBuf};
-use std::process::{Child, Command, ExitStatus, Stdio};
-use std::time::{Duration, Instant};
-
-use nix::sys::signal::{Signal, killpg};
-use nix::unistd::Pid;
+use std::process::{Command, ExitStatus, Stdio};
+use std::time::Duration;
 
 use crate::core::executables::{is_executable, on_path};
+use crate::core::helper::{Helper, Output};
 use crate::core::machine;
 use crate::core::models::catalogue::{ModelError, Site, Step};
 use crate::core::models::hub_cache::{CachedModel, HubCache};
@@ -26,9 +23,6 @@ const TOOL: &str = "hf";
 
 /// How long between two looks at the growth of the cache.
 const GLANCE: Duration = Duration::from_millis(100);
-
-/// How long the tool gets to end before it is killed.
-const STOP_LIMIT: Duration = Duration::from_secs(5);
 
 /// How much of the end of the tool's output is read.
 const OUTPUT_LIMIT: u64 = 256 * 1024;
@@ -48,6 +42,22 @@ struct Plan {
     files: u64,
     /// About; the tool rounds.
     bytes: Option<u64>,
+}
+
+/// What was learnt by asking for the plan.
+#[derive(Debug, Clone, Copy)]
+struct Outlook {
+    plan: Option<Plan>,
+    patterns: Patterns,
+}
+
+/// How the tool takes several patterns.
+#[derive(Debug, Clone, Copy)]
+enum Patterns {
+    /// Each after an option of its own.
+    OneByOne,
+    /// All after one option, until version 1.0; of several options it took the last one only.
+    Together,
 }
 
 /// How the tool ended, and the last of what it printed.
@@ -74,32 +84,54 @@ impl<'a> Download<'a> {
         Ok(Self { tool, env, cache, model, interrupted: site.interrupted })
     }
 
-    /// Downloads what is missing of the files that match `patterns`; of all files when there are none.
+    /// Downloads what is missing of the files that match one of `patterns`.
     pub fn run(&self, patterns: &[&str], observer: &mut dyn FnMut(Step<'_>)) -> Result<(), ModelError> {
         observer(Step::Stage("asking for the list of files"));
-        let plan = self.plan(patterns)?;
-        if plan.is_some_and(|plan| plan.files == 0) {
+        let outlook = self.ask(patterns)?;
+        if outlook.plan.is_some_and(|plan| plan.files == 0) {
             return Ok(());
         }
-        self.check_space(plan.and_then(|plan| plan.bytes))?;
-        let result = self.fetch(patterns, plan.and_then(|plan| plan.bytes), observer);
+        let bytes = outlook.plan.and_then(|plan| plan.bytes);
+        self.check_space(bytes)?;
+        let result = self.fetch(&self.arguments(patterns, outlook.patterns), patterns, bytes, observer);
         // Whatever happened; a leftover that cannot be removed now is removed by the next download.
         let _ = self.cache.remove_leftovers(self.model);
         result
     }
 
-    /// Asks the tool what it would do; `None` when it is too old to say.
-    fn plan(&self, patterns: &[&str]) -> Result<Option<Plan>, ModelError> {
-        let ended = self.command(patterns, &["--dry-run"], &mut || {})?;
+    /// Asks the tool what it would do, which it can say since version 1.0.
+    fn ask(&self, patterns: &[&str]) -> Result<Outlook, ModelError> {
+        let mut arguments = self.arguments(patterns, Patterns::OneByOne);
+        arguments.push("--dry-run");
+        let ended = self.command(&arguments, &mut || {})?;
         if ended.status.success() {
-            return Ok(read_plan(&ended.output));
+            return Ok(Outlook { plan: read_plan(&ended.output), patterns: Patterns::OneByOne });
         }
         let too_old = ended.output.contains("--dry-run") && ended.output.to_lowercase().contains("usage:");
-        if too_old { Ok(None) } else { Err(failure(&self.model.name, &ended.output)) }
+        if too_old {
+            Ok(Outlook { plan: None, patterns: Patterns::Together })
+        } else {
+            Err(failure(&self.model.name, &ended.output))
+        }
+    }
+
+    fn arguments<'p>(&'p self, patterns: &[&'p str], style: Patterns) -> Vec<&'p str> {
+        let mut arguments = vec!["download", &self.model.name];
+        match style {
+            Patterns::OneByOne => {
+                arguments.extend(patterns.iter().flat_map(|pattern| ["--include", pattern]));
+            }
+            Patterns::Together => {
+                arguments.push("--include");
+                arguments.extend(patterns);
+            }
+        }
+        arguments
     }
 
     fn fetch(
         &self,
+        arguments: &[&str],
         patterns: &[&str],
         expected: Option<u64>,
         observer: &mut dyn FnMut(Step<'_>),
@@ -107,7 +139,7 @@ impl<'a> Download<'a> {
         let before = self.model.disk_use().bytes;
         let missing = || exact_size(self.model, patterns);
         let mut total = None;
-        let ended = self.command(patterns, &[], &mut || {
+        let ended = self.command(arguments, &mut || {
             let done = self.model.disk_use().bytes.saturating_sub(before);
             total = total.or_else(|| closest(expected, missing().map(|bytes| bytes.saturating_add(done))));
             observer(Step::Bytes { done: total.map_or(done, |total| done.min(total)), total });
@@ -120,52 +152,29 @@ impl<'a> Download<'a> {
         let Some(bytes) = bytes else { return Ok(()) };
         // The tool's figure is rounded to two digits or more.
         let needed = bytes.saturating_add(bytes / 20);
-        let existing = self.cache.root().ancestors().find(|directory| directory.is_dir());
-        let Some(directory) = existing else { return Ok(()) };
-        match machine::free_space(directory) {
-            Ok(free) if free < needed => Err(ModelError::NoSpace {
-                name: self.model.name.clone(),
-                needed,
-                free,
-                path: directory.to_owned(),
-            }),
+        let path = machine::nearest_existing(self.cache.root());
+        match machine::free_space(path) {
+            Ok(free) if free < needed => {
+                let (name, path) = (self.model.name.clone(), path.to_owned());
+                Err(ModelError::NoSpace { name, needed, free, path })
+            }
             // What cannot be found out is no reason not to try.
             _ => Ok(()),
         }
     }
 
-    /// Runs the tool to its end, in a process group of its own; calls `glance` again and again meanwhile.
-    fn command(
-        &self,
-        patterns: &[&str],
-        options: &[&str],
-        glance: &mut dyn FnMut(),
-    ) -> Result<Ended, ModelError> {
-        use std::os::unix::process::CommandExt as _;
+    /// Runs the tool to its end; calls `glance` again and again meanwhile.
+    fn command(&self, arguments: &[&str], glance: &mut dyn FnMut()) -> Result<Ended, ModelError> {
         let broken = |source: io::Error| ModelError::ToolBroken { tool: self.tool.clone(), source };
-        let output = tempfile::tempfile().map_err(broken)?;
         let mut command = Command::new(&self.tool);
-        command.args(["download", &self.model.name]).args(options);
-        for pattern in patterns {
-            command.args(["--include", pattern]);
-        }
-        command
-            .envs(self.env.iter().map(|(name, value)| (name, value)))
-            .stdin(Stdio::null())
-            .process_group(0);
-        command.stdout(output.try_clone().map_err(broken)?).stderr(output.try_clone().map_err(broken)?);
-        let mut child = command.spawn().map_err(broken)?;
-        loop {
-            if let Some(status) = child.try_wait().map_err(broken)? {
-                return Ok(Ended { status, output: end_of(output) });
-            }
-            if (self.interrupted)() {
-                stop(&mut child);
-                return Err(ModelError::Interrupted);
-            }
+        command.args(arguments).envs(self.env.iter().map(|(name, value)| (name, value))).stdin(Stdio::null());
+        let mut helper = Helper::start(&mut command, &Output::Keep).map_err(broken)?;
+        let mut goes_on = || {
             glance();
-            std::thread::sleep(GLANCE);
-        }
+            !(self.interrupted)()
+        };
+        let status = helper.wait(GLANCE, &mut goes_on).map_err(broken)?.ok_or(ModelError::Interrupted)?;
+        Ok(Ended { status, output: without_escapes(&helper.printed(OUTPUT_LIMIT)) })
     }
 }
 
@@ -188,27 +197,10 @@ pub fn matches(pattern: &str, name: &str) -> bool {
     }
 }
 
-/// Ends the child and everything it started.
-fn stop(child: &mut Child) {
-    // It has not been waited for, so the number is still its group's.
-    let group = i32::try_from(child.id()).ok().map(Pid::from_raw);
-    let signal = |signal| group.map(|group| killpg(group, signal));
-    signal(Signal::SIGTERM);
-    let begin = Instant::now();
-    while begin.elapsed() < STOP_LIMIT {
-        if !matches!(child.try_wait(), Ok(None)) {
-            return;
-        }
-        std::thread::sleep(Duration::from_millis(10));
-    }
-    signal(Signal::SIGKILL);
-    let _ = child.wait();
-}
-
 /// The bytes that are missing by the list which the tool keeps in the cache.
 fn exact_size(model: &CachedModel, patterns: &[&str]) -> Option<u64> {
     let snapshot = model.snapshot();
-    let is_wanted = |file: &str| patterns.is_empty() || patterns.iter().any(|pattern| matches(pattern, file));
+    let is_wanted = |file: &str| patterns.iter().any(|pattern| matches(pattern, file));
     let is_here = |file: &str| snapshot.as_ref().is_some_and(|snapshot| snapshot.join(file).is_file());
     let files = model.expected_files()?;
     let missing = files.iter().filter(|(file, _)| is_wanted(file) && !is_here(file));
@@ -245,15 +237,8 @@ fn read_size(text: &str) -> Option<u64> {
     Some(bytes.min(1e18) as u64)
 }
 
-/// The end of what was printed, without the escape sequences that some versions print to files, too.
-fn end_of(mut file: File) -> String {
-    let mut bytes = Vec::new();
-    // What cannot be read cannot be understood; that the tool failed is told in any case.
-    let _ = file.seek(SeekFrom::End(0)).and_then(|end| {
-        file.seek(SeekFrom::Start(end.saturating_sub(OUTPUT_LIMIT)))?;
-        file.read_to_end(&mut bytes)
-    });
-    let text = String::from_utf8_lossy(&bytes);
+/// What was printed, without the escape sequences that some versions print to files, too.
+fn without_escapes(text: &str) -> String {
     let mut parts = text.split("\u{1b}[");
     let mut plain = parts.next().unwrap_or_default().to_owned();
     for part in parts {

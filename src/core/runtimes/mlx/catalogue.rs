@@ -3,12 +3,14 @@
 
 use std::path::{Path, PathBuf};
 
+use super::Mlx;
 use crate::core::api::Client;
 use crate::core::api::error::ServerError;
 use crate::core::models::catalogue::{Catalogue, Details, Entry, KeepAlive, Memory, ModelError, Site, Step};
 use crate::core::models::directory::{self, Defect};
 use crate::core::models::hub_cache::{CachedModel, DiskUse, HubCache, HubCacheError};
 use crate::core::models::hub_download::{self, Download};
+use crate::core::runtimes::Runtime as _;
 
 /// The models in the hub's cache.
 pub(super) struct Models;
@@ -95,14 +97,12 @@ impl Catalogue for Models {
             }
         }
         download.run(&FILES, observer)?;
-        match self.check(site, name) {
-            // An older tool takes only the last of several patterns.
-            Err(ModelError::Incomplete { .. } | ModelError::NotHere { .. }) => {
-                download.run(&[], observer)?;
-                self.check(site, name)
-            }
-            result => result,
+        // What is missing now is not to be had: a repository may hold a model for other programs.
+        let defects = Found::cached(model.clone()).defects();
+        if defects.is_empty() {
+            return Ok(());
         }
+        Err(ModelError::Unusable { name: name.to_owned(), title: Mlx.title(), defects })
     }
 
     fn remove(&self, site: &Site<'_>, name: &str) -> Result<Option<u64>, ModelError> {

@@ -1,0 +1,179 @@
+//! Helper programs (installers, downloaders): each runs in a process group of its own, what it prints is kept or
+//! shown, and it is ended together with everything that it started.
+
+use std::fs::File;
+use std::io;
+use std::os::fd::OwnedFd;
+use std::os::unix::process::CommandExt as _;
+use std::process::{Child, Command, ExitStatus};
+use std::time::{Duration, Instant};
+
+use nix::errno::Errno;
+use nix::sys::signal::{Signal, killpg};
+use nix::unistd::Pid;
+
+use crate::core::files;
+
+/// How long a helper and what it started get to end by themselves, and how long their death is waited for then.
+const STOP_LIMIT: Duration = Duration::from_secs(5);
+
+/// How long between two looks at a helper that is to end.
+const GLANCE: Duration = Duration::from_millis(10);
+
+/// Where what a helper prints goes.
+#[derive(Debug)]
+pub enum Output {
+    /// To this descriptor, as it comes: on a terminal it shows its own progress.
+    Show(OwnedFd),
+    /// Into a file without a name.
+    Keep,
+}
+
+/// A helper that was started. It is ended when it is dropped.
+#[derive(Debug)]
+pub struct Helper {
+    child: Child,
+    kept: Option<File>,
+}
+
+impl Helper {
+    /// Starts `command`, whose standard input is the caller's choice.
+    pub fn start(command: &mut Command, output: &Output) -> io::Result<Self> {
+        let (streams, kept) = match output {
+            Output::Show(descriptor) => ([descriptor.try_clone()?, descriptor.try_clone()?], None),
+            Output::Keep => {
+                let file = tempfile::tempfile()?;
+                ([file.try_clone()?.into(), file.try_clone()?.into()], Some(file))
+            }
+        };
+        let [stdout, stderr] = streams;
+        let child = command.stdout(stdout).stderr(stderr).process_group(0).spawn()?;
+        Ok(Self { child, kept })
+    }
+
+    /// How it has ended; `None` while it runs.
+    pub fn ended(&mut self) -> io::Result<Option<ExitStatus>> {
+        self.child.try_wait()
+    }
+
+    /// Waits for its end, asking `goes_on` every `pause`; `None` when that said no, and then it has been ended.
+    pub fn wait(
+        &mut self,
+        pause: Duration,
+        goes_on: &mut dyn FnMut() -> bool,
+    ) -> io::Result<Option<ExitStatus>> {
+        loop {
+            if let Some(status) = self.ended()? {
+                return Ok(Some(status));
+            }
+            if !goes_on() {
+                self.stop();
+                return Ok(None);
+            }
+            std::thread::sleep(pause);
+        }
+    }
+
+    /// Ends it and everything that it started, unless it has ended by itself. SIGTERM first, so that temporary files
+    /// can be removed.
+    pub fn stop(&mut self) {
+        self.stop_within(STOP_LIMIT);
+    }
+
+    fn stop_within(&mut self, limit: Duration) {
+        // Once it has been waited for, its number may be another's.
+        if !matches!(self.ended(), Ok(None)) {
+            return;
+        }
+        let Ok(group) = i32::try_from(self.child.id()).map(Pid::from_raw) else { return };
+        for signal in [Signal::SIGTERM, Signal::SIGKILL] {
+            // What has ended meanwhile needs no signal.
+            let _ = killpg(group, signal);
+            let begin = Instant::now();
+            while begin.elapsed() < limit {
+                // The number is taken as long as anybody is left in the group, also without its leader.
+                if !matches!(self.ended(), Ok(None)) && killpg(group, None) == Err(Errno::ESRCH) {
+                    return;
+                }
+                std::thread::sleep(GLANCE);
+            }
+        }
+    }
+
+    /// At most the last `most` bytes of what it has printed; nothing if that was shown.
+    pub fn printed(&self, most: u64) -> String {
+        // What cannot be read cannot be quoted; that the helper failed is told in any case.
+        let bytes = self.kept.as_ref().and_then(|file| {
+            let size = file.metadata().ok()?.len();
+            files::read_end(file, size, most).ok()
+        });
+        String::from_utf8_lossy(&bytes.unwrap_or_default()).into_owned()
+    }
+
+    /// The last lines of what it has printed, for a message.
+    pub fn last_lines(&self) -> String {
+        let text = self.printed(2048);
+        let lines: Vec<&str> = text.lines().map(str::trim_end).filter(|line| !line.is_empty()).collect();
+        lines[lines.len().saturating_sub(5)..].join("\n")
+    }
+}
+
+impl Drop for Helper {
+    fn drop(&mut self) {
+        self.stop();
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn shell(script: &str) -> Helper {
+        Helper::start(Command::new("sh").args(["-c", script]), &Output::Keep).unwrap()
+    }
+
+    /// What it prints, once it has printed it.
+    fn wait_for(helper: &Helper, text: &str) {
+        while !helper.printed(1000).contains(text) {
+            std::thread::sleep(GLANCE);
+        }
+    }
+
+    #[test]
+    fn a_helper_that_ends_by_itself_leaves_its_last_lines() {
+        let mut helper = shell("seq 7; echo; echo wrong >&2; exit 3");
+        let status = helper.wait(GLANCE, &mut || true).unwrap().unwrap();
+        assert_eq!(status.code(), Some(3));
+        assert_eq!(helper.last_lines(), "4\n5\n6\n7\nwrong");
+    }
+
+    #[test]
+    fn what_a_helper_started_ends_with_it() {
+        let mut helper = shell("sleep 600 & echo begun; wait");
+        wait_for(&helper, "begun");
+        let group = Pid::from_raw(i32::try_from(helper.child.id()).unwrap());
+        assert_eq!(helper.wait(GLANCE, &mut || false).unwrap(), None);
+        assert_eq!(killpg(group, None), Err(Errno::ESRCH));
+    }
+
+    #[test]
+    fn a_helper_that_ignores_sigterm_is_killed_with_what_it_started() {
+        let mut helper = shell("trap '' TERM; sleep 600 & echo begun; wait; wait");
+        wait_for(&helper, "begun");
+        let group = Pid::from_raw(i32::try_from(helper.child.id()).unwrap());
+        // Too short for SIGTERM, and long enough for SIGKILL if it is asked again.
+        helper.stop_within(Duration::from_millis(50));
+        while helper.ended().unwrap().is_none() || killpg(group, None).is_ok() {
+            std::thread::sleep(GLANCE);
+        }
+    }
+
+    #[test]
+    fn a_helper_that_is_not_waited_for_does_not_stay() {
+        let helper = shell("echo begun; exec sleep 600");
+        wait_for(&helper, "begun");
+        let group = Pid::from_raw(i32::try_from(helper.child.id()).unwrap());
+        drop(helper);
+        assert_eq!(killpg(group, None), Err(Errno::ESRCH));
+    }
+}
