@@ -106,7 +106,7 @@ impl Sandbox {
         std::fs::write(self.config_dir().join("config.toml"), text).expect("the configuration is writable");
     }
 
-    /// Has `runtime` played by a fake with these faults (see `fake_runtime.rs`).
+    /// Has `runtime` played by a fake with these faults (see `fake_runtime/faults.rs`).
     pub fn faults(&self, runtime: &str, faults: &[&str]) {
         let line = command_line(runtime, faults);
         match runtime {

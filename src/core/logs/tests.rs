@@ -206,15 +206,6 @@ fn messages_quote_the_last_lines() {
 }
 
 #[test]
-fn a_2_gib_log_is_tailed_from_its_end() {
-    let mut fixture = Fixture::new();
-    fixture.writer.set_len(2 << 30).unwrap();
-    fixture.write("\nlast but one\nlast\n");
-    assert_eq!(last_lines(&fixture, 2), "last but one\nlast\n");
-    assert_eq!(last_line(&fixture.log()).unwrap().as_deref(), Some("last"));
-}
-
-#[test]
 fn a_log_within_its_limit_is_left_alone() {
     let mut fixture = Fixture::new();
     fixture.write(&numbered_lines(0..100));

@@ -1,0 +1,87 @@
+//! The faults that can be asked for.
+
+use std::collections::BTreeMap;
+use std::time::Duration;
+
+/// Faults and behaviours, by name; each with its value, empty where it has none.
+///
+/// | fault | what happens |
+/// |---|---|
+/// | `print=TEXT`, `print-hex=HEX` | writes that to stderr first |
+/// | `die=CODE` | exits at once |
+/// | `die-after=MS` | exits with code 1 after a while |
+/// | `signal=NUMBER` | ends itself by that signal at once |
+/// | `bind-after=MS` | binds late |
+/// | `bind-when=FILE` | binds when that file exists |
+/// | `never-bind` | lives without listening |
+/// | `hang` | binds, and answers nothing |
+/// | `hang-while=FILE` | answers nothing while that file exists |
+/// | `loading=MS` | answers 503 for so long |
+/// | `status=CODE` | answers everything with that status |
+/// | `chat-status=CODE` | answers chats with that status |
+/// | `chat-hang` | answers everything but chats |
+/// | `die-on-chat` | ends when it is asked something |
+/// | `token-after=MS` | waits before each token |
+/// | `ignore-term` | does not end on SIGTERM |
+/// | `slow-end=MS` | takes so long to end on SIGTERM |
+/// | `end-when=FILE` | ends on SIGTERM when that file exists |
+/// | `children=N` | has so many children, |
+/// | `children-ignore-term` | who do not end on SIGTERM, |
+/// | `children-own-session` | who have sessions of their own |
+/// | `leave-children` | ends by itself 50 ms after it answered its first request, children stay |
+/// | `daemonize` | starts itself in a new session, and exits with 0 |
+/// | `flood=BYTES` | writes so much to the log, in lines of 100 bytes |
+/// | `quiet` | does not print the requests |
+/// | `dump=FILE` | writes what it was started with to that file |
+/// | `models=A,B` | the models it knows |
+pub(crate) struct Faults(pub(crate) BTreeMap<String, String>);
+
+impl Faults {
+    pub(crate) fn has(&self, name: &str) -> bool {
+        self.0.contains_key(name)
+    }
+
+    pub(crate) fn text(&self, name: &str) -> Option<&str> {
+        self.0.get(name).map(String::as_str)
+    }
+
+    pub(crate) fn number(&self, name: &str) -> Option<u64> {
+        self.text(name).map(|text| text.parse().unwrap_or_else(|_| panic!("{name}={text}: not a number")))
+    }
+
+    pub(crate) fn millis(&self, name: &str) -> Option<Duration> {
+        self.number(name).map(Duration::from_millis)
+    }
+}
+
+pub(crate) const FAULTS: &[&str] = &[
+    "print",
+    "print-hex",
+    "die",
+    "die-after",
+    "signal",
+    "bind-after",
+    "bind-when",
+    "never-bind",
+    "hang",
+    "hang-while",
+    "loading",
+    "status",
+    "chat-status",
+    "chat-hang",
+    "die-on-chat",
+    "token-after",
+    "ignore-term",
+    "slow-end",
+    "end-when",
+    "children",
+    "children-ignore-term",
+    "children-own-session",
+    "leave-children",
+    "daemonize",
+    "flood",
+    "quiet",
+    "dump",
+    "models",
+    "child",
+];
