@@ -520,6 +520,30 @@ fn an_index_with_an_endless_number_of_files_is_a_defect() {
     sandbox.fusion(["mlx", "up", "-m", "org/tiny", "-q"]).run().assert_code(4);
 }
 
+/// As `up` of one does.
+#[test]
+fn up_of_all_downloads_a_model_that_is_missing() {
+    let sandbox = Sandbox::new();
+    let source = cache_model(&sandbox, "org/source");
+    let target = source.with_file_name("models--org--tiny");
+    let script = format!(
+        "case \"$*\" in *--dry-run*) ;; *) cp -R '{}' '{}';; esac",
+        source.display(),
+        target.display()
+    );
+    let calls = fake_tool(&sandbox, &script);
+    sandbox.write_config(&format!(
+        "[ollama_server]\nport = {}\n[mlx_server]\nport = {}\nmodel = \"org/tiny\"\nauto_start = true\n",
+        sandbox.port("ollama"),
+        sandbox.port("mlx")
+    ));
+    let up = sandbox.fusion(["-q", "up", "--json"]).run().assert_code(0).json();
+    assert_eq!((&up[0]["model"], &up[0]["state"]), (&json!("org/tiny"), &json!("ready")));
+    let calls = fs::read_to_string(calls).expect("it was called");
+    assert!(calls.contains("download org/tiny "), "{calls}");
+    sandbox.fusion(["down"]).run().assert(0, "mlx is down\n", "");
+}
+
 #[test]
 fn without_the_hubs_tool_up_says_how_to_get_it() {
     let sandbox = Sandbox::new();

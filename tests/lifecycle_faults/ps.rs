@@ -141,6 +141,38 @@ fn last_words_that_a_terminal_would_obey() {
     down(&sandbox, "ollama");
 }
 
+/// The server has one model, and swaps it for whichever a request names. No command but the one that was told to undoes
+/// that.
+#[test]
+fn a_prompt_for_another_model() {
+    let sandbox = Sandbox::new();
+    let other = sandbox.root().join("other");
+    std::fs::create_dir(&other).expect("the sandbox is writable");
+    for file in std::fs::read_dir(sandbox.model()).expect("the model").flatten() {
+        std::fs::copy(file.path(), other.join(file.file_name())).expect("the sandbox is writable");
+    }
+    let [own, other] = [sandbox.model(), other].map(|path| path.display().to_string());
+    sandbox.faults("mlx", &[&format!("models={own},{other}")]);
+    let loaded = || sandbox.fusion(["mlx", "ps", "--json"]).run().assert_code(0).json()["models"].clone();
+    let asked = |arguments: &[&str]| {
+        let arguments = ["mlx", "health", "--json"].iter().chain(arguments);
+        sandbox.fusion(arguments.copied()).run().assert_code(0).json()["model"].clone()
+    };
+    up(&sandbox, "mlx");
+    assert_eq!(loaded(), json!([own]));
+    sandbox.fusion(["mlx", "run", "-m", &other, "Hello"]).run().assert(
+        0,
+        "Hello from the fake runtime.\n",
+        "mlx has [ROOT]/model loaded, and loads [ROOT]/other instead now\n",
+    );
+    assert_eq!((loaded(), asked(&[])), (json!([other]), json!(other)));
+    let again = sandbox.fusion(["mlx", "up", "--json"]).run().assert_code(0).json();
+    assert_eq!((&again["model"], &again["started"]), (&json!(other), &json!(false)));
+    assert_eq!((asked(&["-m", &own]), loaded()), (json!(own), json!([own])));
+    sandbox.fusion(["mlx", "run", "-m", &own, "Hello"]).run().assert(0, "Hello from the fake runtime.\n", "");
+    down(&sandbox, "mlx");
+}
+
 #[test]
 fn watch_needs_a_terminal() {
     let sandbox = Sandbox::new();

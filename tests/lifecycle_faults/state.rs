@@ -165,6 +165,19 @@ fn record_of_anything_else() {
 }
 
 #[test]
+fn a_damaged_record_is_named_with_what_is_wrong_in_it() {
+    let sandbox = Sandbox::new();
+    std::fs::create_dir_all(sandbox.config_dir().join("ollama")).expect("the sandbox is writable");
+    std::fs::write(sandbox.file("ollama", "state.json"), "garbage").expect("the sandbox is writable");
+    sandbox.fusion(["ollama", "down"]).run().assert(
+        0,
+        "ollama is down\n",
+        "warning: [ROOT]/config/ollama/state.json is not a record of a started runtime: expected value at line 1 \
+         column 1; it is ignored\n",
+    );
+}
+
+#[test]
 fn record_with_a_pid_that_is_none() {
     let stranger_sandbox = Sandbox::new();
     let stranger = Stranger::new(&stranger_sandbox, "exec sleep 1000", &[]);

@@ -5,6 +5,7 @@ mod child;
 mod files;
 mod interrupted;
 mod streams;
+mod waits;
 
 use std::os::unix::fs::PermissionsExt as _;
 

@@ -28,6 +28,23 @@ fn up_bounds_the_log_of_what_it_starts() {
     stop(&sandbox);
 }
 
+#[test]
+fn a_keeper_that_died_is_replaced_by_the_next_up() {
+    let sandbox = Sandbox::new();
+    sandbox.fusion(["mlx", "up"]).run().assert_code(0);
+    let instance = sandbox.record("mlx").unwrap()["instance"].as_str().unwrap().to_owned();
+    let keepers = || keeper::find(&UnixDriver, &instance).unwrap();
+    let [first] = keepers().try_into().unwrap();
+    processes::kill(first.pid.as_raw());
+    wait_until("it is dead", || keepers().is_empty());
+    sandbox.fusion(["mlx", "up"]).run().assert_code(0);
+    let [second] = keepers().try_into().unwrap();
+    // One that lives is left alone.
+    sandbox.fusion(["mlx", "up"]).run().assert_code(0);
+    assert_eq!(keepers(), [second]);
+    stop(&sandbox);
+}
+
 /// What runs in place of a runtime, with a keeper beside it.
 struct Kept<'a> {
     sandbox: &'a Sandbox,

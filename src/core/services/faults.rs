@@ -36,6 +36,8 @@ struct Machine {
     address: Address,
     _reserved: ports::Port,
     on_spawn: Hook,
+    /// What happens after the first look at an instance.
+    on_look: Hook,
     events: Events,
     /// At which question for an interruption there is one.
     interrupted_at: Option<usize>,
@@ -71,7 +73,11 @@ impl ProcessDriver for Staged<'_> {
     }
 
     fn members(&self, instance: Instance<'_>) -> Result<Vec<ProcessId>, ProcessError> {
-        self.0.driver.members(instance)
+        let members = self.0.driver.members(instance);
+        if let Some(hook) = self.0.on_look.lock().unwrap().take() {
+            hook();
+        }
+        members
     }
 
     fn signal(&self, process: &ProcessId, signal: StopSignal) -> Result<(), ProcessError> {
@@ -118,6 +124,7 @@ impl Machine {
             address: Address { host: "127.0.0.1".to_owned(), port },
             _reserved: reserved,
             on_spawn: Mutex::new(None),
+            on_look: Mutex::new(None),
             events: Events::default(),
             interrupted_at: None,
             questions: AtomicUsize::new(0),
@@ -412,6 +419,23 @@ fn a_record_of_every_kind_of_dead_process_signals_nobody() {
     machine.assert_nothing_left();
 }
 
+/// The intent of a start that was broken off before its process was recorded.
+fn record_an_intent(machine: &Machine) -> InstanceId {
+    std::fs::create_dir_all(machine.file("")).unwrap();
+    let instance = InstanceId::random().unwrap();
+    let spec = ProcessSpec {
+        program: "/bin/sh".into(),
+        args: Vec::new(),
+        env: Vec::new(),
+        directory: machine.file(""),
+        log: None,
+        instance: instance.as_str().to_owned(),
+    };
+    let record = Record::intent(&spec, instance.clone(), &machine.address, 0);
+    machine.with(|_, service| record.write(&service.files).unwrap());
+    instance
+}
+
 /// A crash between the spawn and the record: the instance id finds the process.
 #[test]
 fn an_intent_is_healed_by_every_command() {
@@ -422,23 +446,30 @@ fn an_intent_is_healed_by_every_command() {
     ];
     for heal in heals {
         let machine = Machine::new();
-        std::fs::create_dir_all(machine.file("")).unwrap();
-        let instance = InstanceId::random().unwrap();
-        let spec = ProcessSpec {
-            program: "/bin/sh".into(),
-            args: Vec::new(),
-            env: Vec::new(),
-            directory: machine.file(""),
-            log: None,
-            instance: instance.as_str().to_owned(),
-        };
-        let record = Record::intent(&spec, instance.clone(), &machine.address, 0);
-        machine.with(|_, service| record.write(&service.files).unwrap());
+        let instance = record_an_intent(&machine);
         machine.driver.member(instance.as_str(), None, Plan::runs());
         heal(&machine);
         machine.down().unwrap();
         machine.assert_nothing_left();
     }
+}
+
+/// Right after a crash at the spawn, the environment of what was spawned does not show its instance id yet.
+#[test]
+fn a_process_that_shows_its_instance_late_is_not_started_twice() {
+    let machine = Machine::new();
+    let instance = record_an_intent(&machine);
+    let driver = machine.driver.clone();
+    *machine.on_look.lock().unwrap() = Some(Box::new(move || {
+        driver.member(instance.as_str(), None, Plan::runs());
+    }));
+    let error = machine.up_within(Duration::from_millis(50)).unwrap_err();
+    assert!(matches!(error, ServiceError::Unhealthy { .. }), "{error}");
+    let spawned = machine.driver.spawned();
+    let is_keeper = |spec: &ProcessSpec| spec.args.first().is_some_and(|word| word == keeper::SUBCOMMAND);
+    assert!(spawned.iter().all(is_keeper), "{spawned:?}");
+    machine.down().unwrap();
+    machine.assert_nothing_left();
 }
 
 #[test]

@@ -215,6 +215,14 @@ mod tests {
     use super::*;
     use crate::core::runtimes::{self, TABLE};
 
+    /// A host that answers nothing is not one where somebody listens.
+    #[test]
+    fn a_connection_that_is_not_made_in_time_is_none() {
+        let sight = |connecting| from_error(&ApiError::TimedOut { address: "there".to_owned(), connecting });
+        assert_eq!(sight(true), Sight::NoConnection("no connection could be made in time".to_owned()));
+        assert_eq!(sight(false), Sight::Silent);
+    }
+
     /// Fusion ends soon after an answer is good enough, and would cut off a look that nobody needs any more.
     #[test]
     fn nothing_is_asked_after_an_answer_unless_another_is_awaited() {

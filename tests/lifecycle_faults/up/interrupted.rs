@@ -96,6 +96,7 @@ fn interrupted_while_another_up_waits_too() {
     first.signal(Signal::SIGINT);
     first.finish().assert_code(130);
     second.finish().assert_code(6);
+    terminal.wait_for("ollama was stopped, or given up, by another command while it started");
     assert_nothing_left(&sandbox, "ollama");
 }
 

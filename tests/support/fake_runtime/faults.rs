@@ -19,6 +19,7 @@ use std::time::Duration;
 /// | `loading=MS` | answers 503 for so long |
 /// | `status=CODE` | answers everything with that status |
 /// | `chat-status=CODE` | answers chats with that status |
+/// | `says=TEXT` | answers with these words where it was told to fail |
 /// | `chat-hang` | answers everything but chats |
 /// | `die-on-chat` | ends when it is asked something |
 /// | `token-after=MS` | waits before each token |
@@ -68,6 +69,7 @@ pub(crate) const FAULTS: &[&str] = &[
     "loading",
     "status",
     "chat-status",
+    "says",
     "chat-hang",
     "die-on-chat",
     "token-after",

@@ -236,6 +236,7 @@ fn handle_term(faults: &Faults) {
         let path = faults.text("end-when").map(PathBuf::from);
         std::thread::spawn(move || {
             term.wait().expect("signals can be waited for");
+            eprintln!("told to end");
             std::thread::sleep(delay);
             wait_until(|| path.as_ref().is_none_or(|path| path.exists()));
             eprintln!("ended in peace");

@@ -94,7 +94,7 @@ fn answer(fake: &Fake, mut stream: TcpStream) -> std::io::Result<()> {
         wait_until(|| !Path::new(path).exists());
     }
     if let Some(status) = fake.faults.number("status") {
-        return reply(&mut stream, status, &error(fake, "the fake runtime was told to fail"));
+        return reply(&mut stream, status, &failure(fake));
     }
     if fake.faults.millis("loading").is_some_and(|loading| fake.started.elapsed() < loading) {
         return reply(&mut stream, 503, &json!({"error": "loading", "status": "loading"}));
@@ -137,6 +137,10 @@ fn error(fake: &Fake, words: &str) -> Value {
     }
 }
 
+fn failure(fake: &Fake) -> Value {
+    error(fake, fake.faults.text("says").unwrap_or("the fake runtime was told to fail"))
+}
+
 fn reply(stream: &mut TcpStream, status: u64, body: &Value) -> std::io::Result<()> {
     let body = body.to_string();
     let head = format!(
@@ -155,7 +159,7 @@ fn chat(fake: &Fake, mut stream: TcpStream, body: &Value) -> std::io::Result<()>
         forever();
     }
     if let Some(status) = fake.faults.number("chat-status") {
-        return reply(&mut stream, status, &error(fake, "the fake runtime was told to fail"));
+        return reply(&mut stream, status, &failure(fake));
     }
     let model = body["model"].as_str().unwrap_or_default();
     let is_default = fake.mlx && model == "default_model";
