@@ -1,6 +1,6 @@
 //! The keeper: it holds the log within its bounds for as long as somebody writes to it.
 
-use std::fs::{self, File, OpenOptions};
+use std::fs::{self, File};
 use std::path::{Path, PathBuf};
 
 use fusion::core::logs::keeper::{self, KeeperSpec};
@@ -205,7 +205,7 @@ fn heads_are_cut_off(sandbox: &Sandbox) -> bool {
     use nix::fcntl::{FallocateFlags, fallocate};
     let path = sandbox.root().join("probe");
     fs::write(&path, vec![0; 1 << 17]).unwrap();
-    let file = OpenOptions::new().write(true).open(path).unwrap();
+    let file = File::options().write(true).open(path).unwrap();
     fallocate(file, FallocateFlags::FALLOC_FL_COLLAPSE_RANGE, 0, 1 << 16).is_ok()
 }
 
