@@ -134,6 +134,8 @@ pub fn command(table: Table) -> Command {
              9 cut at the token limit (--strict)   124 timed out   130 interrupted",
         )
         .disable_version_flag(true)
+        // The last one counts, so that what an alias gives can be overridden.
+        .args_override_self(true)
         .arg(
             Arg::new("version")
                 .short('V')
@@ -147,10 +149,17 @@ pub fn command(table: Table) -> Command {
             Command::new(runtime.name())
                 .visible_alias(runtime.alias())
                 .about(format!("Start, stop, watch and prompt {}", runtime.title()))
-                .defer(RuntimeCommand::augment_subcommands),
+                .defer(runtime_commands),
         );
     }
     GlobalCommand::augment_subcommands(command)
+}
+
+/// The commands of the runtime of which `command` is the name.
+fn runtime_commands(command: Command) -> Command {
+    let examples = run::examples(command.get_name());
+    RuntimeCommand::augment_subcommands(command)
+        .mut_subcommand("run", |command| command.before_long_help(examples))
 }
 
 fn global_arguments() -> [Arg; 3] {

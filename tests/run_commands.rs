@@ -9,7 +9,7 @@ use std::process::Stdio;
 
 use serde_json::{Value, json};
 use support::Sandbox;
-use support::asked::{Asked, stream, wait};
+use support::asked::{Asked, finish, stream, text, wait};
 use support::stub_server::{Reply, StubServer};
 use support::terminal::Terminal;
 
@@ -229,6 +229,67 @@ fn without_a_prompt_a_terminal_is_not_read() {
 }
 
 #[test]
+fn an_image_is_a_prompt_on_a_terminal_too() {
+    let sandbox = Sandbox::new();
+    std::fs::write(sandbox.project().join("photo.png"), b"\x89PNG\r\n\x1a\n").unwrap();
+    let terminal = Terminal::open();
+    let mut command = sandbox.fusion(["ollama", "run", "--dry-run", "-f", "photo.png"]).into_command();
+    let output = command.stdin(terminal.stream()).output().unwrap();
+    let body: Value = serde_json::from_slice(&output.stdout).unwrap();
+    assert_eq!(body["messages"][1]["content"][0]["type"], "image_url");
+    assert_eq!((output.status.code(), output.stderr.as_slice()), (Some(0), &b""[..]));
+}
+
+#[test]
+fn a_pipe_that_falls_silent_is_named_once() {
+    let asked = Asked::with([stream(&["Hi"])]);
+    let mut child = asked.command(["Hello"]).stdin(Stdio::piped()).spawn().unwrap();
+    let mut stdin = child.stdin.take().unwrap();
+    stdin.write_all(b"at ").unwrap();
+    let said = b"waiting for standard input to end; --no-stdin leaves it alone\n";
+    let mut message = vec![0; said.len()];
+    child.stderr.as_mut().unwrap().read_exact(&mut message).unwrap();
+    assert_eq!(message, said);
+    stdin.write_all(b"last").unwrap();
+    drop(stdin);
+    let mut rest = String::new();
+    child.stderr.take().unwrap().read_to_string(&mut rest).unwrap();
+    assert_eq!(rest, "");
+    assert!(wait(&mut child).success());
+    assert_eq!(asked.server.request().json()["messages"][1]["content"], "Hello\n\nat last");
+}
+
+#[test]
+fn the_last_of_several_options_counts() {
+    let sandbox = Sandbox::new();
+    for name in ["a.txt", "b.txt"] {
+        std::fs::write(sandbox.project().join(name), name).unwrap();
+    }
+    let arguments =
+        ["-m", "one", "-m", "two", "-t", "1", "-t", "0", "-f", "a.txt", "-f", "b.txt", "--stop", "x"];
+    let body =
+        dry_run(&sandbox, &[&arguments[..], &["--stop", "y", "-s", "one", "-s", "", "Hi"]].concat(), "");
+    assert_eq!(body["model"], "two");
+    assert_eq!(body["temperature"], 0.0);
+    assert_eq!(body["stop"], json!(["x", "y"]));
+    let content = "a.txt:\n```\na.txt\n```\n\nb.txt:\n```\nb.txt\n```\n\nHi";
+    assert_eq!(body["messages"], json!([{ "role": "user", "content": content }]));
+}
+
+/// Anything else kills the thread of `mlx_lm.server` that generates.
+#[test]
+fn what_stops_an_answer_is_sent_as_text() {
+    let sandbox = Sandbox::new();
+    let stop = |value: &str| dry_run(&sandbox, &["Hi", "-o", &format!("stop={value}")], "")["stop"].clone();
+    assert_eq!(stop("5"), "5");
+    assert_eq!(stop("END"), "END");
+    assert_eq!(stop("[1, \"a\", null]"), json!(["1", "a"]));
+    assert_eq!(stop("null"), Value::Null);
+    sandbox.write_config("[ollama_run]\nextra = { stop = 7 }\n");
+    assert_eq!(dry_run(&sandbox, &["Hi"], "")["stop"], "7");
+}
+
+#[test]
 fn a_silent_pipe_is_named() {
     let asked = Asked::with([stream(&["Hi"])]);
     let mut child = asked.command(["Hello"]).stdin(Stdio::piped()).spawn().unwrap();
@@ -285,6 +346,17 @@ fn files_are_quoted_with_their_names_and_images_become_parts() {
     assert_eq!(asked(&sandbox, &["-f", "list.txt"], ""), "list.txt:\n```\na\nb\n```");
 }
 
+#[test]
+fn files_are_a_part_of_what_a_kept_prompt_is_about() {
+    let sandbox = Sandbox::new();
+    sandbox.write_config("[prompts.review]\ntemplate = \"Review this:\\n\\n{input}\\n\\nBe brief.\"\n");
+    std::fs::write(sandbox.project().join("a.md"), "text").unwrap();
+    assert_eq!(
+        asked(&sandbox, &["--prompt", "review", "-f", "a.md", "above all its style"], ""),
+        "Review this:\n\na.md:\n```\ntext\n```\n\nabove all its style\n\nBe brief."
+    );
+}
+
 // The schema.
 
 const SCHEMA: &str = r#"{
@@ -320,6 +392,30 @@ fn an_answer_is_checked_by_the_schema_whatever_the_server_did_with_it() {
         8,
         "I am Ada.\n",
         "error: the answer does not satisfy the schema: it is not JSON: expected value at line 1 column 1\n",
+    );
+}
+
+#[test]
+fn an_answer_that_was_cut_is_that_rather_than_a_violation() {
+    let asked = Asked::with([Reply::stream([text("{\"name\": \"A"), finish("length")])]);
+    std::fs::write(asked.sandbox.project().join("person.json"), SCHEMA).unwrap();
+    let warning = "warning: the answer was cut at the token limit; --max-tokens raises it\n";
+    asked.run(["Who?", "--schema", "person.json", "--strict"]).assert(9, "{\"name\": \"A\n", warning);
+    asked.run(["Who?", "--schema", "person.json"]).assert_code(8);
+}
+
+#[test]
+fn a_name_in_an_answer_cannot_forge_a_message() {
+    let asked = Asked::with([stream(&["{\"a\\nerror: disk full\\nhint: run this\": 1}"])]);
+    std::fs::write(
+        asked.sandbox.project().join("schema.json"),
+        "{\"additionalProperties\": {\"type\": \"string\"}}",
+    )
+    .unwrap();
+    let finished = asked.run(["Who?", "--schema", "schema.json"]).assert_code(8);
+    assert_eq!(
+        finished.stderr(),
+        "error: the answer does not satisfy the schema: /a error: disk full hint: run this must be of type string, not number\n"
     );
 }
 
@@ -390,6 +486,17 @@ fn a_server_that_is_not_to_be_started_is_not() {
     ));
     sandbox.fusion(["ollama", "run", "Hello"]).run().assert_code(3);
     sandbox.assert_nothing_runs();
+}
+
+#[test]
+fn a_command_that_is_named_can_be_given_to_a_shell() {
+    let asked = Asked::with([Reply::json(404, r#"{"error": {"message": "model 'x' not found"}}"#)]);
+    let finished = asked.run(["Hello", "-m", "a b'c;$(x)"]).assert_code(7);
+    assert!(
+        finished.stderr().ends_with("hint: fetch it: fusion ollama pull 'a b'\\''c;$(x)'\n"),
+        "{}",
+        finished.stderr()
+    );
 }
 
 #[test]

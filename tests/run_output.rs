@@ -162,6 +162,12 @@ fn a_prompt_that_the_server_cut_is_a_warning() {
         let choice = json!({ "message": { "content": "Hi" }, "finish_reason": "stop" });
         Reply::json(200, json!({ "choices": [choice], "usage": usage }).to_string())
     };
+    // As many as Ollama reads by default, of a prompt that is somewhat longer.
+    let cut = Asked::with([reply(4096)]);
+    let prose = "It was a bright cold day in April. ".repeat(850);
+    let told = cut.invocation([]).stdin(prose.clone()).run().assert_code(0).stderr();
+    assert!(told.contains("counted 4096 tokens in a prompt of 29750 characters"), "{told}");
+    Asked::with([reply(5000)]).invocation([]).stdin(prose).run().assert(0, "Hi\n", "");
     let prompt = "words ".repeat(6000);
     let asked = Asked::with([reply(6000), reply(4096)]);
     asked.invocation([]).stdin(prompt.clone()).run().assert(0, "Hi\n", "");
@@ -340,6 +346,94 @@ fn an_answer_that_is_printed_whole_can_be_interrupted_too() {
     drop(command);
     let shown = terminal.finish();
     assert!(shown.contains("\r\u{1b}[KHello there\r\n"), "{shown:?}");
+}
+
+#[test]
+fn an_interrupt_keeps_what_had_arrived_for_json_too() {
+    let asked = Asked::with([Reply::stream([text("Hello")]).end(End::Hang)]);
+    let terminal = Terminal::open();
+    let mut command = asked.command(["Hello", "--json", "--no-stream"]);
+    command.env("TERM", "xterm").stderr(terminal.stream());
+    let mut child = command.spawn().unwrap();
+    terminal.wait_for("writing the answer");
+    processes::send(i32::try_from(child.id()).unwrap(), Signal::SIGINT);
+    asked.server.wait_until_client_is_gone();
+    assert_eq!(wait(&mut child).signal(), Some(Signal::SIGINT as i32));
+    let mut stdout = String::new();
+    child.stdout.take().unwrap().read_to_string(&mut stdout).unwrap();
+    let answer: Value = serde_json::from_str(&stdout).unwrap();
+    assert_eq!((&answer["text"], &answer["finish_reason"]), (&json!("Hello"), &Value::Null));
+}
+
+#[test]
+fn a_reader_that_goes_while_nothing_comes_ends_it_quietly() {
+    let asked = Asked::with([Reply::stream([text("Hello")]).end(End::Hang)]);
+    for stream in ["--stream", "--no-stream"] {
+        let mut child = asked.command(["Hello", stream]).spawn().unwrap();
+        drop(child.stdout.take());
+        assert_eq!(wait(&mut child).code(), Some(0));
+        asked.server.wait_until_client_is_gone();
+        let mut stderr = String::new();
+        child.stderr.take().unwrap().read_to_string(&mut stderr).unwrap();
+        assert_eq!(stderr, "");
+    }
+}
+
+#[test]
+fn a_program_that_was_stopped_for_longer_than_the_limit_finds_what_came_meanwhile() {
+    let mut reply = stream(&["He", "llo"]);
+    reply.drip = Some(Duration::from_millis(1));
+    let asked = Asked::with([reply]);
+    let mut child = asked.command(["Hello", "--stream", "--timeout", "1"]).spawn().unwrap();
+    let pid = i32::try_from(child.id()).unwrap();
+    child.stdout.as_mut().unwrap().read_exact(&mut [0; 2]).unwrap();
+    processes::send(pid, Signal::SIGSTOP);
+    std::thread::sleep(Duration::from_millis(1500));
+    processes::send(pid, Signal::SIGCONT);
+    let output = child.wait_with_output().unwrap();
+    assert_eq!(
+        (output.status.code(), String::from_utf8_lossy(&output.stdout).as_ref(), output.stderr.as_slice()),
+        (Some(0), "llo\n", &b""[..])
+    );
+}
+
+#[test]
+fn a_server_that_lingers_after_the_answer_is_left() {
+    let end = event(&json!({}), &json!("stop"));
+    let comments = std::iter::repeat_n(": still here\n\n".to_owned(), 20_000);
+    let mut reply = Reply::stream([text("Hi"), end].into_iter().chain(comments));
+    reply.drip = Some(Duration::from_millis(1));
+    let asked = Asked::with([reply]);
+    asked.run(["Hello", "--stream"]).assert(0, "Hi\n", "");
+    asked.server.wait_until_client_is_gone();
+}
+
+#[test]
+fn json_holds_no_character_that_a_terminal_would_obey() {
+    let sly = "a\u{9d}52;c;AA\u{9c}\u{9b}2J\u{7f}b";
+    let asked = Asked::with([stream(&[sly])]);
+    for arguments in [&["Hello", "--stream", "--json"][..], &[sly, "--dry-run"]] {
+        let finished = asked.run(arguments.iter().copied()).assert_code(0);
+        assert!(
+            finished.stdout().contains("a\\u009d52;c;AA\\u009c\\u009b2J\\u007fb"),
+            "{}",
+            finished.stdout()
+        );
+        assert!(!finished.stdout().contains(|c: char| c.is_control() && c != '\n'));
+    }
+    assert_eq!(asked.run(["Hello", "--stream", "--json"]).json()["text"], sly);
+}
+
+#[test]
+fn a_tool_cannot_forge_a_message() {
+    let call =
+        json!({ "index": 0, "id": "1", "function": { "name": "x\nerror: disk full", "arguments": "{\n}" } });
+    let asked = Asked::with([Reply::stream([event(&json!({ "tool_calls": [call] }), &json!("tool_calls"))])]);
+    asked.run(["Hello", "--stream"]).assert(
+        0,
+        "",
+        "warning: the model asks for the tool x error: disk full({ }), which is not called\n",
+    );
 }
 
 #[test]

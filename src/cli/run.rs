@@ -10,6 +10,7 @@ mod sink;
 mod stdin;
 mod waiting;
 
+use std::io;
 use std::ops::ControlFlow;
 use std::path::PathBuf;
 use std::time::Duration;
@@ -17,7 +18,7 @@ use std::time::Duration;
 use serde_json::Value;
 
 use self::prompt::Question;
-use self::report::Timing;
+use self::report::{Report, Timing};
 use self::request::Request;
 use self::schema::Schema;
 use self::server::Server;
@@ -28,6 +29,7 @@ use crate::cli::error::{Asked, Exit, Failure};
 use crate::core::address::Address;
 use crate::core::aliases;
 use crate::core::api::chat::{Answer, ChatError, Outcome};
+use crate::core::api::error::clean;
 use crate::core::api::silence::Silence;
 use crate::core::api::{ApiError, Client};
 use crate::core::config::{Config, Prompt, Reasoning};
@@ -91,7 +93,7 @@ pub struct Args {
     /// What happens to the model's reasoning: show (on stderr) or hide
     #[arg(long, value_name = "WHAT", value_parser = reasoning)]
     reasoning: Option<Reasoning>,
-    /// Give up after so many seconds without a byte
+    /// Give up after so many seconds without a byte [default: 600]
     #[arg(long, value_name = "SECONDS", value_parser = seconds)]
     timeout: Option<Duration>,
     /// Do not start the runtime when it is not running
@@ -112,6 +114,18 @@ pub struct Args {
     /// Print the request as JSON, and send nothing
     #[arg(long)]
     dry_run: bool,
+}
+
+/// How the command is used, for the help of one runtime.
+pub fn examples(runtime: &str) -> String {
+    format!(
+        "Examples:\n  \
+         fusion {runtime} run \"Why is the sky blue?\"\n  \
+         git diff | fusion {runtime} run \"Write a commit message\"\n  \
+         fusion {runtime} run -f notes.md -f photo.png \"Summarise\"\n  \
+         fusion {runtime} run -t 0 --json \"Name a prime\" | jq -r .text\n  \
+         fusion {runtime} run --schema person.json -o top_k=20 \"Who are you?\"\n"
+    )
 }
 
 impl Args {
@@ -147,12 +161,10 @@ pub fn run(context: &Context, runtime: &'static dyn Runtime, args: &Args) -> Res
     let config = context.config()?;
     let task = Task::prepare(context, runtime, args, &config)?;
     if args.dry_run {
-        context.ui.result(&format!("{:#}\n", task.request.body))?;
+        context.ui.json(&task.request.body)?;
         return Ok(Exit::Done);
     }
-    if context.ui.stderr_is_terminal {
-        signals::clean_terminal_on_death();
-    }
+    signals::clean_terminal_on_death();
     let server = Server::find(context, &config, runtime)?;
     server.expect_model(&task.model)?;
     let outcome = task.ask(&server.address)?;
@@ -195,7 +207,7 @@ impl<'a> Task<'a> {
     ) -> Result<Self, Failure> {
         let settings = &config.runtime(runtime).run;
         let kept = args.kept.as_deref().map(|name| kept_prompt(config, name)).transpose()?;
-        let schema = args.schema.as_deref().map(Schema::read).transpose()?;
+        let schema = args.schema.as_deref().map(|path| Schema::read(&context.ui, path)).transpose()?;
         let question = Question::gather(context, args, kept)?;
         let model = args.model.as_ref().or(kept.and_then(|prompt| prompt.model.as_ref()));
         let model = model.unwrap_or(&settings.model);
@@ -222,28 +234,33 @@ impl<'a> Task<'a> {
             let waiting = waiting.clone();
             move |_| {
                 waiting.tick();
-                if signals::pending().is_some() { ControlFlow::Break(()) } else { ControlFlow::Continue(()) }
+                let is_over = signals::pending().is_some() || sink::reader_is_gone();
+                if is_over { ControlFlow::Break(()) } else { ControlFlow::Continue(()) }
             }
         });
         let wishes = Wishes {
             print_text: !self.args.json,
             print_as_made: self.request.prints_as_made,
-            print_reasoning: self.reasoning == Reasoning::Show && !ui.quiet,
+            // What was asked for on the command line is not silenced.
+            print_reasoning: self.reasoning == Reasoning::Show
+                && (!ui.quiet || self.args.reasoning.is_some()),
             keep_text: self.args.json || self.schema.is_some(),
             keep_reasoning: self.args.json,
         };
         let mut sink = Sink::new(ui, waiting, wishes).map_err(|error| Failure::output(&error))?;
-        let Outcome { answer, result } =
+        let Outcome { answer, result, finished } =
             Client::with_silence(address, &silence).chat(&self.request.body, &mut sink);
-        let total = sink.elapsed();
+        let total = finished.map_or_else(|| sink.elapsed(), |then| then.duration_since(sink.begun));
         let written = sink.finish();
-        if let Some(signal) = signals::pending() {
-            signals::raise_again(signal);
-        }
-        if let Err(ChatError::Receiver(error)) = &result {
+        if let Err(ChatError::Receiver(error)) = &result
+            && signals::pending().is_none()
+        {
             return Err(Failure::output(error));
         }
         written.map_err(|error| Failure::output(&error))?;
+        if result.is_err() && sink::reader_is_gone() {
+            return Err(Failure::output(&io::ErrorKind::BrokenPipe.into()));
+        }
         Ok(Asking { answer, result, sink, total })
     }
 
@@ -253,21 +270,28 @@ impl<'a> Task<'a> {
         let ui = &self.context.ui;
         let timing = Timing::new(sink.first_piece, total, &answer);
         if self.args.json && (result.is_ok() || sink.first_piece.is_some()) {
-            ui.result(&report::json(self.runtime.name(), &self.model.name, &sink, &answer, timing))?;
+            ui.json_line(&Report::new(self.runtime.name(), &self.model.name, &sink, &answer, timing))?;
+        }
+        if let Some(signal) = signals::pending() {
+            signals::raise_again(signal);
         }
         let asked = Asked { runtime: self.runtime, model: &self.model.name, silence: self.silence };
         result.map_err(|error| Failure::chat(&error, &asked))?;
         report::warn(ui, &answer, sink.has_text, &self.question.text);
         ui.detail(&timing.in_words(answer.usage));
+        // What was cut can hardly satisfy a schema: why it does not is the better answer.
+        if self.args.strict && answer.finish_reason.as_deref() == Some("length") {
+            return Ok(Exit::Truncated);
+        }
         self.check(&sink)?;
-        let is_cut = answer.finish_reason.as_deref() == Some("length");
-        Ok(if is_cut && self.args.strict { Exit::Truncated } else { Exit::Done })
+        Ok(Exit::Done)
     }
 
     /// Whether the answer is what `--schema` asks for.
     fn check(&self, sink: &Sink) -> Result<(), Failure> {
         let (Some(schema), Some(text)) = (&self.schema, &sink.text) else { return Ok(()) };
         schema.check(text).map_err(|violation| {
+            let violation = clean(&violation);
             Failure::new(Exit::RequestFailed, format!("the answer does not satisfy the schema: {violation}"))
         })
     }

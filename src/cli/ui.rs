@@ -84,8 +84,17 @@ impl Ui {
 
     /// Writes a result as JSON that people can read too.
     pub fn json(&self, value: &impl serde::Serialize) -> Result<(), Failure> {
-        let text = serde_json::to_string_pretty(value).map_err(|error| Failure::of(Exit::Failed, &error))?;
-        self.result(&(text + "\n"))
+        self.json_text(serde_json::to_string_pretty(value))
+    }
+
+    /// Writes a result as JSON on one line.
+    pub fn json_line(&self, value: &impl serde::Serialize) -> Result<(), Failure> {
+        self.json_text(serde_json::to_string(value))
+    }
+
+    fn json_text(&self, text: serde_json::Result<String>) -> Result<(), Failure> {
+        let text = text.map_err(|error| Failure::of(Exit::Failed, &error))?;
+        self.result(&(without_controls(text) + "\n"))
     }
 
     /// Says something on stderr, unless `--quiet`.
@@ -146,6 +155,19 @@ impl Ui {
         };
         let _ = io::stderr().write_all(line.as_bytes());
     }
+}
+
+/// JSON with an escape for each control character that it may hold as it is, and that a terminal would obey: those
+/// from U+007F to U+009F.
+fn without_controls(json: String) -> String {
+    let is_obeyed = |character: char| ('\u{7f}'..='\u{9f}').contains(&character);
+    if !json.contains(is_obeyed) {
+        return json;
+    }
+    let escaped = |character: char| {
+        if is_obeyed(character) { format!("\\u{:04x}", u32::from(character)) } else { character.to_string() }
+    };
+    json.chars().map(escaped).collect()
 }
 
 /// How many characters a line on stderr may have: one fewer than the terminal, for the cursor.

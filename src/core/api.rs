@@ -98,7 +98,8 @@ impl Client {
 
     /// A client for the server at `address` that waits for every byte as long as `silence` allows.
     pub fn with_silence(address: &Address, silence: &Silence) -> Self {
-        let configuration = configuration().timeout_connect(Some(CONNECT_LIMIT)).build();
+        let limit = CONNECT_LIMIT.min(silence.limit());
+        let configuration = configuration().timeout_connect(Some(limit)).build();
         let connector = DefaultConnector::default().chain(silence.clone());
         let agent = Agent::with_parts(configuration, connector, DefaultResolver::default());
         Self { agent, base: address.url(), silence: Some(silence.clone()), reply_limit: REPLY_LIMIT }

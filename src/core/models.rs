@@ -71,6 +71,16 @@ fn expand_home(path: &Path, home: Option<&Path>) -> PathBuf {
     }
 }
 
+/// A model's name as a shell takes it: as it is, where that means the same.
+pub fn quoted(name: &str) -> String {
+    let is_plain = |byte: u8| byte.is_ascii_alphanumeric() || b"-_./:~".contains(&byte);
+    if !name.is_empty() && name.bytes().all(is_plain) {
+        name.to_owned()
+    } else {
+        format!("'{}'", name.replace('\'', "'\\''"))
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

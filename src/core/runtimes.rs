@@ -13,6 +13,7 @@ use crate::core::address::Address;
 use crate::core::api::Reply;
 use crate::core::api::error::{Kind, ServerError};
 use crate::core::models::catalogue::Catalogue;
+use crate::core::models::quoted;
 pub use crate::core::models::{Model, ModelPlaces};
 
 /// A short name built into fusion, and the model of one runtime that it stands for.
@@ -94,7 +95,7 @@ pub trait Runtime: Sync {
 
     /// The command that fetches a model which is not there.
     fn fetch_command(&self, model: &str) -> String {
-        format!("fusion {} pull {model}", self.name())
+        format!("fusion {} pull {}", self.name(), quoted(model))
     }
 
     /// Why the process died, in words, read from the end of its log; `None` when the log has no known words.

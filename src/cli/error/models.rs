@@ -5,6 +5,7 @@ use crate::cli::units::bytes;
 use crate::core::api::ApiError;
 use crate::core::api::error::Kind;
 use crate::core::models::catalogue::ModelError;
+use crate::core::models::quoted;
 
 impl Failure {
     /// Of something that could not be done with a model of `runtime`. The hints name the model as the user did.
@@ -80,15 +81,5 @@ fn exit(error: &ModelError) -> Exit {
         | E::Offline { .. }
         | E::ToolBroken { .. }
         | E::Cache(_) => Exit::Failed,
-    }
-}
-
-/// For a shell: as it is, where that means the same.
-fn quoted(name: &str) -> String {
-    let is_plain = |byte: u8| byte.is_ascii_alphanumeric() || b"-_./:~".contains(&byte);
-    if !name.is_empty() && name.bytes().all(is_plain) {
-        name.to_owned()
-    } else {
-        format!("'{}'", name.replace('\'', "'\\''"))
     }
 }

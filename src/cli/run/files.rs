@@ -1,13 +1,23 @@
 //! What is put beside the words of a prompt: text, and images, told apart by their content.
 
 use std::fs::File;
-use std::io::Read;
+use std::io::{self, ErrorKind, Read};
+use std::os::fd::AsFd;
 use std::path::Path;
 
+use nix::poll::{PollFd, PollFlags, PollTimeout};
+
 use crate::cli::error::{Exit, Failure};
+use crate::cli::ui::Ui;
 
 /// How large a file, or standard input, may be: more than the context of any model holds, and a photo fits.
 pub(super) const LIMIT: u64 = 20 << 20;
+
+/// How much is read at once.
+const PART: usize = 64 * 1024;
+
+/// How long a pipe may be silent before stderr says what is waited for, in milliseconds.
+const PATIENCE_MS: u16 = 1000;
 
 /// The content of one file.
 #[derive(Debug, PartialEq, Eq)]
@@ -18,13 +28,39 @@ pub(super) enum Attachment {
     Image(String),
 }
 
-/// Reads a file.
-pub(super) fn read(path: &Path) -> Result<Attachment, Failure> {
+/// Reads a file, which may be a pipe.
+pub(super) fn read(ui: &Ui, path: &Path) -> Result<Attachment, Failure> {
     let name = path.display().to_string();
+    let file = File::open(path).map_err(|error| cannot_read(&name, &error))?;
+    read_all(file, &name, || ui.note(&format!("waiting for {name} to end")))
+}
+
+/// Reads what is called `name` to its end; tells `waiting` once when it is silent.
+pub(super) fn read_all(mut file: File, name: &str, waiting: impl FnOnce()) -> Result<Attachment, Failure> {
     let mut bytes = Vec::new();
-    let read = File::open(path).and_then(|file| file.take(LIMIT + 1).read_to_end(&mut bytes));
-    read.map_err(|error| Failure::of(Exit::Failed, &error).about(format!("cannot read {name}")))?;
-    attachment(&name, bytes)
+    let mut part = vec![0; PART];
+    let mut waiting = Some(waiting);
+    while bytes.len() as u64 <= LIMIT {
+        if let Some(tell) = waiting.take_if(|_| is_silent(&file)) {
+            tell();
+        }
+        match file.read(&mut part) {
+            Ok(0) => break,
+            Ok(length) => bytes.extend_from_slice(&part[..length]),
+            Err(error) if error.kind() == ErrorKind::Interrupted => {}
+            Err(error) => return Err(cannot_read(name, &error)),
+        }
+    }
+    attachment(name, bytes)
+}
+
+fn is_silent(file: &File) -> bool {
+    let mut polled = [PollFd::new(file.as_fd(), PollFlags::POLLIN)];
+    nix::poll::poll(&mut polled, PollTimeout::from(PATIENCE_MS)) == Ok(0)
+}
+
+fn cannot_read(name: &str, error: &io::Error) -> Failure {
+    Failure::of(Exit::Failed, error).about(format!("cannot read {name}"))
 }
 
 /// What `bytes`, which come from `name`, are.

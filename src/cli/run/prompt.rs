@@ -24,21 +24,20 @@ impl Question {
     /// Gathers it from the command line, standard input and files; `kept` is the prompt of `--prompt`.
     pub(super) fn gather(context: &Context, args: &Args, kept: Option<&Prompt>) -> Result<Self, Failure> {
         let mut question = Self::default();
-        let mut files = Vec::new();
+        let mut input = Vec::new();
         for path in &args.files {
-            match files::read(path)? {
-                Attachment::Text(text) => files.push(files::quote(&path.display().to_string(), &text)),
+            match files::read(&context.ui, path)? {
+                Attachment::Text(text) => input.push(files::quote(&path.display().to_string(), &text)),
                 Attachment::Image(url) => question.images.push(url),
             }
         }
-        let mut input = Vec::new();
         let dash = args.prompt == ["-"];
         if !dash && !args.prompt.is_empty() {
             input.push(args.prompt.join(" "));
         }
         let template = kept.and_then(|prompt| prompt.template.as_deref());
-        let has_own_words =
-            !input.is_empty() || !files.is_empty() || template.is_some_and(|text| !text.contains(INPUT));
+        let needs_input = template.is_none_or(|template| template.contains(INPUT));
+        let has_own_words = !input.is_empty() || !question.images.is_empty() || !needs_input;
         if wants_stdin(context, args, dash, has_own_words)? {
             match stdin::read(&context.ui)? {
                 Attachment::Text(text) => input.push(text.trim_end_matches(['\n', '\r']).to_owned()),
@@ -46,17 +45,15 @@ impl Question {
             }
         }
         let input = join(input);
-        let needs_input = template.is_none_or(|template| template.contains(INPUT));
-        if needs_input && input.trim().is_empty() && files.is_empty() && question.images.is_empty() {
+        if needs_input && input.trim().is_empty() && question.images.is_empty() {
             return Err(Failure::new(Exit::Usage, "the prompt is empty")
                 .hint("give it as an argument, on standard input, or with --file"));
         }
-        files.push(match template {
+        question.text = match template {
             Some(template) if needs_input => template.replace(INPUT, &input),
             Some(template) => join(vec![template.to_owned(), input]),
             None => input,
-        });
-        question.text = join(files);
+        };
         Ok(question)
     }
 

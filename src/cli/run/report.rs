@@ -7,12 +7,16 @@ use serde::Serialize;
 use super::sink::Sink;
 use crate::cli::ui::Ui;
 use crate::core::api::chat::{Answer, ToolCall, Usage};
+use crate::core::api::error::clean;
 
 /// The fewest visible characters of a prompt from which a cut by the server is judged.
-const JUDGED_PROMPT: usize = 2_000;
+const JUDGED_PROMPT: u64 = 2_000;
 
 /// More visible characters than this to a token are in no language that a model knows: prose has about 4, code 3.
 const CHARACTERS_PER_TOKEN: u64 = 7;
+
+/// The lengths of context that servers cut prompts to are multiples of this.
+const CONTEXT_STEP: u64 = 1_024;
 
 /// The object that `--json` prints.
 #[derive(Debug, Serialize)]
@@ -26,6 +30,28 @@ pub(super) struct Report<'a> {
     timing: Timing,
     #[serde(skip_serializing_if = "<[_]>::is_empty")]
     tool_calls: &'a [ToolCall],
+}
+
+impl<'a> Report<'a> {
+    /// Of what `sink` kept of an answer.
+    pub(super) fn new(
+        runtime: &'a str,
+        model: &'a str,
+        sink: &'a Sink,
+        answer: &'a Answer,
+        timing: Timing,
+    ) -> Self {
+        Self {
+            runtime,
+            model,
+            text: sink.text.as_deref().unwrap_or_default(),
+            reasoning: sink.reasoning.as_deref().unwrap_or_default(),
+            finish_reason: answer.finish_reason.as_deref(),
+            usage: answer.usage,
+            timing,
+            tool_calls: &answer.tool_calls,
+        }
+    }
 }
 
 /// How long the answer took.
@@ -82,28 +108,13 @@ fn milliseconds(duration: Duration) -> f64 {
     (duration.as_secs_f64() * 10_000.0).round() / 10.0
 }
 
-/// The object of `--json`, on one line.
-pub(super) fn json(runtime: &str, model: &str, sink: &Sink, answer: &Answer, timing: Timing) -> String {
-    let report = Report {
-        runtime,
-        model,
-        text: sink.text.as_deref().unwrap_or_default(),
-        reasoning: sink.reasoning.as_deref().unwrap_or_default(),
-        finish_reason: answer.finish_reason.as_deref(),
-        usage: answer.usage,
-        timing,
-        tool_calls: &answer.tool_calls,
-    };
-    // Plain data without maps cannot fail to be written as JSON.
-    serde_json::to_string(&report).map(|line| line + "\n").unwrap_or_default()
-}
-
 /// Warns of what a reader of the answer should know.
 pub(super) fn warn(ui: &Ui, answer: &Answer, has_text: bool, prompt: &str) {
     for call in &answer.tool_calls {
         ui.warning(&format!(
             "the model asks for the tool {}({}), which is not called",
-            call.name, call.arguments
+            clean(&call.name),
+            clean(&call.arguments)
         ));
     }
     match answer.finish_reason.as_deref() {
@@ -117,11 +128,8 @@ pub(super) fn warn(ui: &Ui, answer: &Answer, has_text: bool, prompt: &str) {
         _ if !has_text && answer.tool_calls.is_empty() => ui.warning("the model returned an empty answer"),
         _ => {}
     }
-    let visible = prompt.chars().filter(|character| !character.is_whitespace()).count();
     if let Some(usage) = answer.usage
-        && usage.prompt_tokens > 0
-        && visible > JUDGED_PROMPT
-        && visible as u64 > usage.prompt_tokens * CHARACTERS_PER_TOKEN
+        && is_cut_short(prompt, usage.prompt_tokens)
     {
         ui.warning(&format!(
             "the server counted {} tokens in a prompt of {} characters: it has probably cut the prompt to its \
@@ -130,4 +138,13 @@ pub(super) fn warn(ui: &Ui, answer: &Answer, has_text: bool, prompt: &str) {
             prompt.chars().count()
         ));
     }
+}
+
+/// Whether a server that counted so many tokens has hardly read the whole prompt. A count that is exactly a length of
+/// context is suspicious already where it would be possible.
+fn is_cut_short(prompt: &str, tokens: u64) -> bool {
+    let visible = prompt.chars().filter(|character| !character.is_whitespace()).count() as u64;
+    let is_context = tokens.is_multiple_of(CONTEXT_STEP);
+    let possible = tokens * if is_context { CHARACTERS_PER_TOKEN / 2 } else { CHARACTERS_PER_TOKEN };
+    tokens > 0 && visible > JUDGED_PROMPT && visible > possible
 }

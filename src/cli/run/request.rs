@@ -54,6 +54,9 @@ pub(super) fn request(
         ],
     );
     body.extend(args.options.iter().cloned());
+    if let Some(stop) = body.get_mut("stop") {
+        *stop = stop_texts(stop);
+    }
     let prints_as_made = body.get("stream") == Some(&json!(true));
     let is_streamed = prints_as_made || runtime.whole_answers_outlive_their_client();
     if is_streamed {
@@ -62,6 +65,15 @@ pub(super) fn request(
     }
     body.retain(|_, value| !value.is_null());
     Request { body: Value::Object(body), prints_as_made }
+}
+
+/// Texts only: by anything else the thread of `mlx_lm.server` that generates dies, for everybody.
+fn stop_texts(stop: &Value) -> Value {
+    match stop {
+        Value::Null | Value::String(_) => stop.clone(),
+        Value::Array(texts) => texts.iter().filter(|text| !text.is_null()).map(stop_texts).collect(),
+        other => json!(other.to_string()),
+    }
 }
 
 /// Sets the fields that have a value.

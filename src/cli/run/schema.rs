@@ -3,7 +3,7 @@
 //! Checked: `type`, `enum`, `const`; `properties`, `required`, `additionalProperties`, `minProperties`,
 //! `maxProperties`; `items`, `prefixItems`, `minItems`, `maxItems`, `uniqueItems`; `minLength`, `maxLength`;
 //! `minimum`, `maximum`, `exclusiveMinimum`, `exclusiveMaximum`, `multipleOf`; `allOf`, `anyOf`, `oneOf`, `not`, and
-//! `$ref` into the same file. Annotations (`title`, `description`, `format` ...) are passed on and not checked. A
+//! `$ref` into the same file. Annotations (`title`, `format`, `x-...`) are passed on and not checked. A
 //! keyword that would be neither is refused before anything is sent: an answer is never called valid by a rule that
 //! was not looked at.
 
@@ -13,10 +13,16 @@ use std::path::Path;
 
 use serde_json::{Map, Value};
 
+use super::files::{self, Attachment};
 use crate::cli::error::{Exit, Failure};
+use crate::cli::ui::Ui;
 
-/// How deep references and values may be nested; deeper is a schema that refers to itself.
+/// How deep a schema may be nested.
 const DEPTH_LIMIT: usize = 64;
+
+/// How many rules may lead from one to the next in a check: four for each of the 128 levels that an answer can have
+/// (the limit of `serde_json`). More is a schema that refers to itself.
+const RULE_LIMIT: usize = 4 * 128;
 
 /// How many steps a check may take: a schema that refers to itself in several places can ask for endlessly many.
 const STEP_LIMIT: u32 = 1_000_000;
@@ -48,12 +54,12 @@ pub(super) struct Schema(Value);
 
 impl Schema {
     /// Reads and checks a schema.
-    pub(super) fn read(path: &Path) -> Result<Self, Failure> {
+    pub(super) fn read(ui: &Ui, path: &Path) -> Result<Self, Failure> {
         let name = path.display();
-        let text = std::fs::read_to_string(path).map_err(|error| {
-            Failure::of(Exit::Failed, &error).about(format!("cannot read the schema {name}"))
-        })?;
-        let value = serde_json::from_str(&text).map_err(|error| {
+        let Attachment::Text(text) = files::read(ui, path)? else {
+            return Err(Failure::new(Exit::Usage, format!("the schema {name} is an image")));
+        };
+        let value = serde_json::from_str(text.trim_start_matches('\u{feff}')).map_err(|error| {
             Failure::of(Exit::Usage, &error).about(format!("the schema {name} is not JSON"))
         })?;
         Self::new(value)
@@ -165,7 +171,7 @@ fn understand<'a>(
                     understand(root, part, &format!("{here}/{name}"), depth + 1, followed)?;
                 }
             }
-            annotation if ANNOTATIONS.contains(&annotation) => {}
+            annotation if ANNOTATIONS.contains(&annotation) || annotation.starts_with("x-") => {}
             _ => return Err(format!("the keyword at {here} is not supported")),
         }
     }
@@ -205,7 +211,7 @@ impl Check<'_> {
             Value::Bool(false) => return Err(violation(place, "is not allowed")),
             _ => return Ok(()),
         };
-        let is_too_deep = depth > DEPTH_LIMIT || self.steps.get() >= STEP_LIMIT;
+        let is_too_deep = depth > RULE_LIMIT || self.steps.get() >= STEP_LIMIT;
         self.steps.set(if is_too_deep { STEP_LIMIT + 1 } else { self.steps.get() + 1 });
         if is_too_deep {
             return Err(violation(place, TOO_DEEP));

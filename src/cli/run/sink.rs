@@ -22,7 +22,7 @@ pub(super) struct Sink {
     reasoning_output: Option<ReasoningOutput>,
     /// Whether both are written to as the answer is made.
     as_made: bool,
-    /// There is text that was not printed yet: a signal must wait until it is.
+    /// There is text that is printed at the end: a signal must wait until it is.
     keeping: Option<Remembering>,
     /// The text, where it is needed as a whole.
     pub(super) text: Option<String>,
@@ -30,7 +30,7 @@ pub(super) struct Sink {
     pub(super) reasoning: Option<String>,
     /// Whether there was any text.
     pub(super) has_text: bool,
-    begun: Instant,
+    pub(super) begun: Instant,
     /// From the request to the first piece of the answer.
     pub(super) first_piece: Option<Duration>,
 }
@@ -70,6 +70,8 @@ impl Sink {
 
     /// Writes what is left, and ends the text with a newline, where it has none.
     pub(super) fn finish(&mut self) -> io::Result<()> {
+        // The reader may take its time: another signal ends that at once.
+        self.keeping = None;
         self.waiting.end();
         if let Some(reasoning) = &mut self.reasoning_output {
             reasoning.end();
@@ -93,7 +95,8 @@ impl Receiver for Sink {
                 if let Some(reasoning) = &mut self.reasoning_output {
                     reasoning.end();
                 }
-            } else if self.output.is_some() {
+            }
+            if !self.as_made || self.output.is_none() {
                 self.keeping = Some(signals::remember());
             }
         }
@@ -130,9 +133,11 @@ impl Receiver for Sink {
     }
 
     fn flush(&mut self) -> io::Result<()> {
+        if signals::pending().is_some() {
+            return Err(io::ErrorKind::Interrupted.into());
+        }
         if !self.as_made {
-            let interrupted = signals::pending().is_some();
-            return if interrupted { Err(io::ErrorKind::Interrupted.into()) } else { Ok(()) };
+            return Ok(());
         }
         if let Some(reasoning) = &mut self.reasoning_output {
             reasoning.flush();
@@ -184,6 +189,16 @@ impl Output {
         }
         self.flush()
     }
+}
+
+/// Whether standard output is a pipe whose reader has gone.
+pub(super) fn reader_is_gone() -> bool {
+    let stdout = io::stdout();
+    // macOS tells of the end of a pipe only who asks whether it can be written to.
+    let mut polled = [PollFd::new(stdout.as_fd(), PollFlags::POLLOUT)];
+    let found = nix::poll::poll(&mut polled, PollTimeout::ZERO);
+    let events = polled[0].revents().unwrap_or(PollFlags::empty());
+    found.is_ok() && events.intersects(PollFlags::POLLERR | PollFlags::POLLHUP)
 }
 
 /// Also to a pipe that another program has made non-blocking.

@@ -1,30 +1,20 @@
 //! Standard input as a part of the prompt: when it is read, and what is said while it is silent.
 
 use std::fs::File;
-use std::io::{self, Read, Stdin};
-use std::os::fd::{AsFd, BorrowedFd};
+use std::io::{self, Stdin};
+use std::os::fd::AsFd;
 use std::os::unix::fs::FileTypeExt;
-
-use nix::poll::{PollFd, PollFlags, PollTimeout};
 
 use super::files::{self, Attachment};
 use crate::cli::error::{Exit, Failure};
 use crate::cli::ui::Ui;
 
-/// How long a pipe may be silent before stderr says what is waited for, in milliseconds.
-const PATIENCE_MS: u16 = 1000;
-
 /// Reads standard input to its end, whatever it is.
 pub(super) fn read(ui: &Ui) -> Result<Attachment, Failure> {
-    let stdin = io::stdin();
-    let mut file = duplicate(&stdin)?;
-    if is_silent(stdin.as_fd()) {
+    let file = duplicate(&io::stdin())?;
+    files::read_all(file, "standard input", || {
         ui.note("waiting for standard input to end; --no-stdin leaves it alone");
-    }
-    let mut bytes = Vec::new();
-    let read = file.by_ref().take(files::LIMIT + 1).read_to_end(&mut bytes);
-    read.map_err(|error| Failure::of(Exit::Failed, &error).about("cannot read standard input"))?;
-    files::attachment("standard input", bytes)
+    })
 }
 
 /// Whether standard input is a pipe or a file, so that it was meant for this program. A terminal, a socket or a
@@ -42,9 +32,4 @@ fn duplicate(stdin: &Stdin) -> Result<File, Failure> {
     let descriptor =
         descriptor.map_err(|error| Failure::of(Exit::Failed, &error).about("cannot use standard input"))?;
     Ok(File::from(descriptor))
-}
-
-fn is_silent(descriptor: BorrowedFd<'_>) -> bool {
-    let mut polled = [PollFd::new(descriptor, PollFlags::POLLIN)];
-    nix::poll::poll(&mut polled, PollTimeout::from(PATIENCE_MS)) == Ok(0)
 }

@@ -10,7 +10,7 @@ mod template;
 
 use std::io::{self, Read};
 use std::mem;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use serde::Serialize;
 use serde::de::IgnoredAny;
@@ -80,6 +80,8 @@ pub struct Outcome {
     pub answer: Answer,
     /// Whether it is complete.
     pub result: Result<(), ChatError>,
+    /// When the finish reason came: what came later is no part of the answer.
+    pub finished: Option<Instant>,
 }
 
 /// Why there is no answer, or no complete one.
@@ -128,8 +130,20 @@ impl Client {
     pub fn chat(&self, body: &Value, receiver: &mut dyn Receiver) -> Outcome {
         let mut reading = Reading::new(body, self.silence.as_ref(), receiver);
         let result = self.open(body);
-        let result = result.and_then(|reply| read(reply, &mut reading, &|error| self.error(error.into())));
+        let result = result.and_then(|reply| read(reply, &mut reading, &|error| self.broken(error)));
         reading.outcome(result)
+    }
+
+    /// What an error of the connection means after a reply has begun.
+    fn broken(&self, error: io::Error) -> ChatError {
+        match self.error(error.into()) {
+            ApiError::Protocol { source, .. } => {
+                ChatError::Malformed { words: error::clean(&source.to_string()) }
+            }
+            // There was a connection.
+            ApiError::Connect { address, .. } => ApiError::Closed { address }.into(),
+            error => error.into(),
+        }
     }
 
     /// The reply, when it is the beginning of an answer.
@@ -158,7 +172,7 @@ impl Client {
 /// What [`Client::chat`] makes of a reply whose body is read from a recording.
 pub fn replay(reply: impl Read, request: &Value, receiver: &mut dyn Receiver) -> Outcome {
     let mut reading = Reading::new(request, None, receiver);
-    let closed = |_| ApiError::Closed { address: "a recording".to_owned() };
+    let closed = |_| ApiError::Closed { address: "a recording".to_owned() }.into();
     let result = read(reply, &mut reading, &closed);
     reading.outcome(result)
 }
@@ -167,7 +181,7 @@ pub fn replay(reply: impl Read, request: &Value, receiver: &mut dyn Receiver) ->
 fn read(
     mut body: impl Read,
     reading: &mut Reading<'_>,
-    explain: &dyn Fn(io::Error) -> ApiError,
+    explain: &dyn Fn(io::Error) -> ChatError,
 ) -> Result<(), ChatError> {
     let mut buffer = vec![0; READ_SIZE];
     let ending = loop {
@@ -176,7 +190,7 @@ fn read(
             Ok(length) => reading.push(&buffer[..length])?,
             Err(error) => break Err(error),
         }
-        if reading.done {
+        if reading.done || reading.finished.is_some_and(|then| then.elapsed() > FAREWELL) {
             return Ok(());
         }
         reading.receiver.flush().map_err(ChatError::Receiver)?;
@@ -184,7 +198,7 @@ fn read(
     match ending {
         // Nothing that comes after the finish reason changes the answer.
         _ if reading.answer.finish_reason.is_some() => Ok(()),
-        Err(error) if error.kind() != io::ErrorKind::UnexpectedEof => Err(explain(error).into()),
+        Err(error) if error.kind() != io::ErrorKind::UnexpectedEof => Err(explain(error)),
         _ => reading.end(),
     }
 }
@@ -209,6 +223,8 @@ struct Reading<'r> {
     receiver: &'r mut dyn Receiver,
     silence: Option<&'r Silence>,
     answer: Answer,
+    /// When the finish reason came.
+    finished: Option<Instant>,
     template: Template,
     think: Think,
     stop: Stop,
@@ -235,6 +251,7 @@ impl<'r> Reading<'r> {
             receiver,
             silence,
             answer: Answer::default(),
+            finished: None,
             template: Template::default(),
             think: Think::default(),
             stop: Stop::new(stop),
@@ -332,7 +349,7 @@ impl<'r> Reading<'r> {
 
     fn apply(&mut self, chunk: Chunk<'_>) -> Result<(), ChatError> {
         if chunk.usage.is_some() {
-            self.answer.usage = chunk.usage;
+            self.answer.usage = chunk.usage.map(Usage::summed);
         }
         for choice in chunk.choices.into_iter().filter(|choice| choice.index == 0) {
             if let Some(delta) = choice.delta.or(choice.message) {
@@ -342,7 +359,7 @@ impl<'r> Reading<'r> {
             if !choice.finish_reason.is_empty() && !self.stopped {
                 let reason = choice.finish_reason.0.into_owned();
                 let failed = reason == "error";
-                self.answer.finish_reason = Some(reason);
+                self.finish_with(reason);
                 if failed {
                     let words = "the server ended the answer with the finish reason `error`";
                     return Err(ServerError::from_event(words).into());
@@ -375,9 +392,14 @@ impl<'r> Reading<'r> {
         self.think.push(text, |piece| give(piece, stop, stopped, receiver))?;
         if self.stopped {
             self.done = true;
-            self.answer.finish_reason = Some("stop".to_owned());
+            self.finish_with("stop".to_owned());
         }
         Ok(())
+    }
+
+    fn finish_with(&mut self, reason: String) {
+        self.answer.finish_reason = Some(reason);
+        self.finished.get_or_insert_with(Instant::now);
     }
 
     fn tool_call(&mut self, delta: ToolCallDelta) {
@@ -434,7 +456,7 @@ impl<'r> Reading<'r> {
             Err(ChatError::Receiver(error)) => Err(ChatError::Receiver(error)),
             result => self.finish().map_err(ChatError::Receiver).and(result),
         };
-        Outcome { answer: self.answer, result }
+        Outcome { answer: self.answer, result, finished: self.finished }
     }
 
     fn finish(&mut self) -> io::Result<()> {

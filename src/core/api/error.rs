@@ -178,13 +178,14 @@ fn words_of(status: u16, text: &str) -> Option<String> {
 pub(super) fn title(page: &str) -> Option<&str> {
     // The same length as `page`, because only ASCII letters change.
     let lower = page.to_ascii_lowercase();
-    let start = lower.find("<title>")? + "<title>".len();
+    let tag = lower.find("<title")?;
+    let start = tag + lower[tag..].find('>')? + 1;
     let end = start + lower[start..].find("</title>")?;
     Some(page[start..end].trim()).filter(|title| !title.is_empty())
 }
 
 /// On one line, without control characters, cut at 300 characters.
-pub(super) fn clean(text: &str) -> String {
+pub fn clean(text: &str) -> String {
     let visible: String =
         text.chars().filter(|character| character.is_whitespace() || !character.is_control()).collect();
     let line = visible.split_whitespace().collect::<Vec<_>>().join(" ");

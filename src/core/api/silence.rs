@@ -9,7 +9,7 @@ use std::io;
 use std::ops::ControlFlow;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use ureq::unversioned::transport::{Buffers, ConnectionDetails, Connector, NextTimeout, Transport};
 use ureq::{Error, Timeout};
@@ -85,18 +85,18 @@ impl<In: Transport> Transport for Patient<In> {
     }
 
     fn await_input(&mut self, _: NextTimeout) -> Result<bool, Error> {
-        let begun = Instant::now();
         let limit = self.silence.limit();
+        // Counted in steps, not by the clock: while this program was stopped, the server was not silent.
         let mut elapsed = Duration::ZERO;
         while elapsed < limit {
-            let after = self.silence.0.step.min(limit.saturating_sub(elapsed)).into();
+            let step = self.silence.0.step.min(limit.saturating_sub(elapsed));
             match self.inner.await_input(NextTimeout {
-                after,
+                after: step.into(),
                 reason: Timeout::PerRead,
                 ..Default::default()
             }) {
                 Err(Error::Timeout(_)) => {
-                    elapsed = begun.elapsed();
+                    elapsed += step;
                     if (self.silence.0.observer)(elapsed).is_break() {
                         return Err(io::Error::from(io::ErrorKind::Interrupted).into());
                     }

@@ -245,7 +245,7 @@ pub(super) static PROMPT: &[Key<Prompt>] = &[
     },
     Key {
         name: "template",
-        comment: "The message; `{input}` stands for the words of the command line and standard input.",
+        comment: "The message; `{input}` stands for the files, the words of the command line and standard input.",
         written: Written::Example(r#""Review this change:\n\n{input}""#),
         kind: Kind::Text(field!(template)),
     },

@@ -104,6 +104,16 @@ pub struct Usage {
     pub total_tokens: u64,
 }
 
+impl Usage {
+    /// With the total that some servers leave out.
+    pub(super) fn summed(self) -> Self {
+        match self.total_tokens {
+            0 => Self { total_tokens: self.prompt_tokens.saturating_add(self.completion_tokens), ..self },
+            _ => self,
+        }
+    }
+}
+
 /// A text that may be null or missing, which is the same as empty.
 #[derive(Debug, Default)]
 pub(super) struct Text<'a>(pub Cow<'a, str>);
