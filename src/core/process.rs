@@ -103,15 +103,12 @@ pub enum StopSignal {
 pub enum Liveness {
     /// That very process runs.
     Alive,
-    /// It ended: nobody has the PID, or a zombie, or the machine was restarted.
+    /// It ended: nobody has the PID, or a zombie, or another process.
     Dead,
-    /// The PID belongs to another process now, so ours is dead.
-    Reused,
 }
 
 /// How a child of this process ended.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(rename_all = "lowercase")]
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Ending {
     /// It exited with this status.
     Code(i32),
@@ -187,10 +184,8 @@ pub trait ProcessDriver: Sync {
     /// Whether that very process lives.
     fn liveness(&self, process: &ProcessId) -> Result<Liveness, ProcessError> {
         Ok(match self.identify(process.pid)? {
-            None => Liveness::Dead,
             Some(now) if now == *process => Liveness::Alive,
-            Some(now) if now.boot_id != process.boot_id => Liveness::Dead,
-            Some(_) => Liveness::Reused,
+            _ => Liveness::Dead,
         })
     }
 

@@ -5,8 +5,6 @@ pub mod installed;
 use std::ffi::OsStr;
 use std::path::PathBuf;
 
-use serde::Serialize;
-
 pub use self::installed::{Installation, InstallationError};
 use crate::core::config::ServerConfig;
 use crate::core::executables::on_path;
@@ -25,8 +23,7 @@ pub struct Program {
 }
 
 /// Who says which program it is, in the order in which they are asked.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
-#[serde(rename_all = "lowercase")]
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Source {
     /// `command` in the configuration.
     Configuration,

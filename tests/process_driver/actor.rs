@@ -32,7 +32,8 @@ fn actor() {
         "spawn" => drop(UnixDriver.spawn(&spec).unwrap()),
         "spawn and wait" => {
             let exits = stage.spec("/bin/sh", &["-c", "exit 7"]);
-            tell(&stage, &json!({"ending": ended(UnixDriver.spawn(&exits).unwrap().as_mut())}));
+            let ending = ended(UnixDriver.spawn(&exits).unwrap().as_mut());
+            tell(&stage, &json!({"ending": format!("{ending:?}")}));
         }
         "fail to spawn" => {
             let missing = ProcessSpec { program: stage.path("missing"), ..spec };

@@ -3,7 +3,7 @@
 use std::io;
 use std::time::{Duration, Instant};
 
-use super::observe::{Past, attempts_to_listen};
+use super::observe::{LOOK_LIMIT, Past, attempts_to_listen};
 use super::record::Record;
 use super::up::{Up, UpOptions};
 use super::{ManagedService, ServiceError, ServiceManager, State};
@@ -41,9 +41,6 @@ const KILL_PATIENCE: Duration = Duration::from_secs(10);
 
 /// How long an address may stay taken after its last process has gone.
 const RELEASE_PATIENCE: Duration = Duration::from_secs(2);
-
-/// How long a look at an address may take when there is nothing to end.
-const LOOK_LIMIT: Duration = Duration::from_secs(2);
 
 impl ServiceManager<'_> {
     /// Ends the service and everything it started; never anything that fusion did not start.

@@ -1,8 +1,6 @@
 //! Where a service answers, for those who want to use it.
 
-use std::time::Duration;
-
-use super::observe::Observed;
+use super::observe::{LOOK_LIMIT, Observed};
 use super::ready::{self, Depth};
 use super::record::Record;
 use super::up::{UpOptions, taken};
@@ -26,9 +24,6 @@ pub struct Endpoint {
     /// Who started it.
     pub started_by: StartedBy,
 }
-
-/// How long each request of a look at an address may take.
-const LOOK_LIMIT: Duration = Duration::from_secs(2);
 
 impl ServiceManager<'_> {
     /// Where the service answers, for a command that wants to use it; started first if need be and `auto_up`.

@@ -70,6 +70,9 @@ impl Observed {
     }
 }
 
+/// How long each request of a look at an address may take, except for `ps`.
+pub(super) const LOOK_LIMIT: Duration = Duration::from_secs(2);
+
 /// A process that was spawned the moment before fusion was killed shows its instance id this much later at most.
 const SETTLING: Duration = Duration::from_millis(100);
 

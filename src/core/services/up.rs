@@ -4,7 +4,7 @@ use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
 use super::endpoint::{Endpoint, endpoint, external};
 use super::launch::Plan;
-use super::observe::{Observed, attempts_to_listen};
+use super::observe::{LOOK_LIMIT, Observed, attempts_to_listen};
 use super::ready::{Sight, Watch};
 use super::record::Record;
 use super::wait::{Begun, deadline};
@@ -48,9 +48,6 @@ pub enum UpKind {
     /// Somebody else had started it, and it is ready.
     External,
 }
-
-/// How long each request of a look at an address may take before anything is started.
-const LOOK_LIMIT: Duration = Duration::from_secs(2);
 
 /// How long a server that is not fusion's may take to generate one token.
 const EXTERNAL_LIMIT: Duration = Duration::from_secs(30);
