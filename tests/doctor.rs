@@ -185,6 +185,50 @@ fn a_runtime_that_has_died() {
 }
 
 #[test]
+fn a_record_that_is_a_symbolic_link_is_told_with_its_cause_and_its_own_remedy() {
+    let sandbox = Sandbox::new();
+    let state = sandbox.file("mlx", "state.json");
+    std::fs::create_dir_all(state.parent().expect("a directory")).expect("the sandbox is writable");
+    std::os::unix::fs::symlink("elsewhere", &state).expect("a link");
+    let finished = doctor(&sandbox).assert_code(1);
+    assert_eq!(
+        finding(&finished, "service", Some("mlx")),
+        (
+            "problem".to_owned(),
+            format!("{} is a symbolic link", state.display()),
+            Some("remove the link: fusion follows none here, for it could lead anywhere".to_owned())
+        )
+    );
+    std::fs::remove_file(&state).expect("a link");
+    std::fs::create_dir(&state).expect("the sandbox is writable");
+    let (_, summary, remedy) = finding(&doctor(&sandbox).assert_code(1), "service", Some("mlx"));
+    assert_eq!(summary, format!("{} is not a regular file", state.display()));
+    assert_eq!(remedy.as_deref(), Some("move it away"));
+    let directory = state.parent().expect("a directory");
+    std::fs::remove_dir_all(directory).expect("the sandbox is writable");
+    std::fs::write(directory, "").expect("the sandbox is writable");
+    let (_, summary, remedy) = finding(&doctor(&sandbox).assert_code(1), "service", Some("mlx"));
+    assert_eq!(summary, format!("cannot open {}\nNot a directory (os error 20)", state.display()));
+    assert_eq!(remedy.as_deref(), Some("fusion mlx log"));
+}
+
+/// The disk that matters is the one to which the server's own environment has models downloaded.
+#[test]
+fn the_disk_of_the_servers_own_cache_is_looked_at() {
+    use std::os::unix::fs::MetadataExt as _;
+    let other = std::path::Path::new(if cfg!(target_os = "macos") { "/dev" } else { "/dev/shm" });
+    let sandbox = Sandbox::new();
+    let device = |path: &std::path::Path| path.metadata().expect("a directory").dev();
+    assert_ne!(device(other), device(sandbox.root()), "another disk");
+    sandbox.configure("", &format!("env = {{ HF_HUB_CACHE = \"{}/models\" }}", other.display()));
+    let found = findings(&doctor(&sandbox), "disk", None);
+    let summaries: Vec<&str> = found.iter().map(|disk| disk["summary"].as_str().expect("a text")).collect();
+    let [own, models] = summaries[..] else { panic!("{summaries:?}") };
+    assert!(own.ends_with(&format!(" free in {}", sandbox.config_dir().display())), "{own}");
+    assert!(models.ends_with(&format!(" free in {}/models", other.display())), "{models}");
+}
+
+#[test]
 fn a_version_that_is_not_known_to_work() {
     let sandbox = Sandbox::new();
     let environment = sandbox.root().join("environment");

@@ -344,6 +344,33 @@ fn a_directory_works_wherever_a_name_does() {
 }
 
 #[test]
+fn a_relative_model_in_the_configuration_is_the_same_wherever_fusion_is_started() {
+    let sandbox = Sandbox::new();
+    let tiny = concat!(env!("CARGO_MANIFEST_DIR"), "/tests/models/tiny");
+    symlink(tiny, sandbox.config_dir().join("tiny")).expect("a link");
+    let configured = fs::read_to_string(sandbox.config_dir().join("config.toml")).expect("a configuration");
+    let model = format!("model = \"{}\"", sandbox.model().display());
+    assert!(configured.contains(&model), "{configured}");
+    let aliases = "\n[aliases]\nmine = \"./tiny\"\n";
+    sandbox.write_config(&(configured.replace(&model, "model = \"./tiny\"") + aliases));
+    // What is typed starts where it is typed.
+    std::fs::create_dir(sandbox.project().join("tiny")).expect("the sandbox is writable");
+    let up = sandbox.fusion(["mlx", "up", "--json"]).run().assert_code(0).json();
+    assert_eq!(up["model"], tiny);
+    for directory in [sandbox.project(), sandbox.home()] {
+        let fusion = |words: &str| sandbox.fusion(words.split(' ')).directory(&directory).run();
+        assert_eq!(fusion("mlx ps").assert_code(0).stderr(), "");
+        assert_eq!(fusion("mlx up").assert_code(0).stderr(), "");
+        let request = fusion("mlx run --dry-run Hello").assert_code(0).json();
+        assert_eq!(request["model"], tiny);
+        assert_eq!(fusion("mlx show --json mine").assert_code(0).json()["path"], tiny);
+        fusion("mlx restart").assert_code(0);
+    }
+    sandbox.fusion(["mlx", "show", "./tiny"]).run().assert_code(0);
+    sandbox.fusion(["mlx", "down"]).run().assert_code(0);
+}
+
+#[test]
 fn a_name_that_would_leave_the_cache_is_refused() {
     let sandbox = Sandbox::new();
     let outside = sandbox.home().join("precious");
@@ -505,6 +532,25 @@ fn a_repository_for_other_programs_is_named_as_such_and_not_downloaded_whole() {
     let calls = fs::read_to_string(calls).expect("it was called");
     assert_eq!(calls.lines().count(), 2, "{calls}");
     assert!(calls.lines().all(|call| call.contains(" --include model*.safetensors ")), "{calls}");
+}
+
+#[test]
+fn what_one_runtime_cannot_tell_is_an_error_and_the_others_are_listed() {
+    let sandbox = Sandbox::new();
+    cache_model(&sandbox, "org/tiny");
+    let state = sandbox.file("ollama", "state.json");
+    fs::create_dir_all(state.parent().expect("a directory")).expect("the sandbox is writable");
+    symlink("elsewhere", &state).expect("a link");
+    let listed = sandbox.fusion(["models"]).run().assert_code(1);
+    assert_eq!(
+        listed.stderr(),
+        format!(
+            "error: the models of ollama are not known\n  caused by: {} is a symbolic link\n\
+             hint: remove the link: fusion follows none here, for it could lead anywhere\n",
+            state.display()
+        )
+    );
+    assert!(listed.stdout().contains("org/tiny"), "{}", listed.stdout());
 }
 
 /// An index may hold a name of any length.

@@ -5,8 +5,6 @@ mod install;
 mod models;
 mod services;
 
-pub use self::install::program_remedy;
-
 use std::process::ExitCode;
 
 use crate::core::config::{ConfigError, EditError, Fault, Problem};

@@ -34,6 +34,25 @@ pub struct Named<'a> {
     pub name: String,
 }
 
+impl<'a> Named<'a> {
+    /// One that was resolved already.
+    pub fn resolved(name: &'a str) -> Self {
+        Self { asked: name, name: name.to_owned() }
+    }
+}
+
+impl Context {
+    /// The model that the user means by a name on the command line.
+    pub fn model(&self, config: &Config, runtime: &dyn Runtime, name: &str) -> Model {
+        aliases::resolve(runtime, config, name, &self.places(config, runtime))
+    }
+
+    /// Where models may lie, for names on the command line.
+    pub fn places(&self, config: &Config, runtime: &dyn Runtime) -> ModelPlaces {
+        ModelPlaces::discover(&self.environment, &self.paths, &config.runtime(runtime).server.env)
+    }
+}
+
 impl<'a> Models<'a> {
     /// The models of `runtime`, which must be able to manage any.
     pub fn of(
@@ -45,14 +64,12 @@ impl<'a> Models<'a> {
             let message = format!("fusion does not manage the models of {}", runtime.title());
             Failure::new(Exit::Failed, message)
         })?;
-        let places = ModelPlaces::discover(&context.environment, &config.runtime(runtime).server.env);
-        Ok(Self { context, runtime, config, catalogue, places })
+        Ok(Self { context, runtime, config, catalogue, places: context.places(config, runtime) })
     }
 
     /// What the name means here.
     pub fn named<'n>(&self, asked: &'n str) -> Named<'n> {
-        let Model { name, .. } = aliases::resolve(self.runtime, self.config, asked, &self.places);
-        Named { asked, name }
+        Named { asked, name: self.context.model(self.config, self.runtime, asked).name }
     }
 
     /// Whether only the running server knows the models.
@@ -85,7 +102,7 @@ impl<'a> Models<'a> {
         let program = programs::find(self.runtime, server, &self.context.paths, search);
         let site = Site {
             address,
-            places: &self.places,
+            places: &self.places.of_resolved(),
             program: program.as_ref().ok().map(|program| program.path.as_path()),
             search,
             env: &server.env,
@@ -95,8 +112,8 @@ impl<'a> Models<'a> {
         work(self.catalogue, &site)
     }
 
-    /// Where the server answers; it is started first where `auto_up` and the configuration allow it, with `model` if
-    /// it serves one.
+    /// Where the server answers; it is started first where `auto_up` and the configuration allow it, with `model` (as
+    /// the runtime knows it) if it serves one.
     pub fn endpoint(&self, auto_up: bool, model: Option<String>) -> Result<Endpoint, Failure> {
         let auto_up = auto_up && self.config.runtime(self.runtime).run.auto_up;
         let options = UpOptions { model, ..UpOptions::default() };
@@ -125,7 +142,7 @@ impl<'a> Models<'a> {
     ) -> Result<Option<Up>, Failure> {
         let is_other = endpoint.model.as_ref().is_some_and(|loaded| *loaded != model.name);
         if is_other && endpoint.started_by == StartedBy::Fusion && keep_alive.is_none() {
-            let options = UpOptions { model: Some(model.asked.to_owned()), ..UpOptions::default() };
+            let options = UpOptions { model: Some(model.name.clone()), ..UpOptions::default() };
             let restart =
                 |manager: &ServiceManager<'_>| manager.restart(&manager.service(self.runtime), &options);
             return self.context.starting(self.config, restart).map(Some);

@@ -33,7 +33,7 @@ use crate::core::api::error::clean;
 use crate::core::api::silence::Silence;
 use crate::core::api::{ApiError, Client};
 use crate::core::config::{Config, Prompt, Reasoning};
-use crate::core::models::{Model, ModelPlaces};
+use crate::core::models::Model;
 use crate::core::process::signals;
 use crate::core::runtimes::Runtime;
 
@@ -209,13 +209,16 @@ impl<'a> Task<'a> {
         let kept = args.kept.as_deref().map(|name| kept_prompt(config, name)).transpose()?;
         let schema = args.schema.as_deref().map(|path| Schema::read(&context.ui, path)).transpose()?;
         let question = Question::gather(context, args, kept)?;
-        let model = args.model.as_ref().or(kept.and_then(|prompt| prompt.model.as_ref()));
-        let model = model.unwrap_or(&settings.model);
-        if model.is_empty() {
+        let configured = kept.and_then(|prompt| prompt.model.as_ref()).unwrap_or(&settings.model);
+        if args.model.as_ref().unwrap_or(configured).is_empty() {
             return Err(Failure::new(Exit::Usage, "no model is given").hint("name one with --model"));
         }
-        let places = ModelPlaces::discover(&context.environment, &config.runtime(runtime).server.env);
-        let model = aliases::resolve(runtime, config, model, &places);
+        let model = if let Some(model) = &args.model {
+            context.model(config, runtime, model)
+        } else {
+            let places = context.places(config, runtime).of_configuration();
+            aliases::resolve(runtime, config, configured, &places)
+        };
         let system = args.system.as_ref().or(kept.and_then(|prompt| prompt.system.as_ref()));
         let messages = question.messages(system.unwrap_or(&settings.system_prompt));
         let wanted = schema.as_ref().map(Schema::value);

@@ -3,7 +3,7 @@
 use crate::cli::Context;
 use crate::cli::commands;
 use crate::cli::error::{Exit, Failure};
-use crate::cli::models::Models;
+use crate::cli::models::{Models, Named};
 use crate::cli::reporter::Reporter;
 use crate::core::config::Config;
 use crate::core::process::signals;
@@ -57,7 +57,7 @@ impl Context {
         match self.start_or_install(config, runtime, install, &work)? {
             Err(ServiceError::Model { model, .. }) => {
                 let models = Models::of(self, config, runtime)?;
-                models.fetch(&models.named(&model), false)?;
+                models.fetch(&Named::resolved(&model), false)?;
                 told(self.start(config, &work))
             }
             other => told(other),

@@ -7,16 +7,15 @@ use crate::core::models::{Model, ModelPlaces};
 use crate::core::runtimes::{Runtime, Table};
 
 /// What `name` means on `runtime`: a directory, else an alias of the configuration, else one that is built in, else
-/// the name itself.
+/// the name itself. An alias is looked up once: one that leads to another alias does not go on.
 pub fn resolve(runtime: &dyn Runtime, config: &Config, name: &str, places: &ModelPlaces) -> Model {
-    let name = if places.directory(name).is_some() { name } else { expand(runtime, config, name) };
-    runtime.resolve_model(name, places)
-}
-
-/// The model that an alias stands for on `runtime`; a name that is no alias stands for itself. An alias is looked up
-/// once: one that leads to another alias does not go on.
-pub fn expand<'a>(runtime: &dyn Runtime, config: &'a Config, name: &'a str) -> &'a str {
-    configured(runtime, config, name).or_else(|| built_in(runtime, name)).unwrap_or(name)
+    if places.directory(name).is_some() {
+        return runtime.resolve_model(name, places);
+    }
+    match configured(runtime, config, name) {
+        Some(model) => runtime.resolve_model(model, &places.of_configuration()),
+        None => runtime.resolve_model(built_in(runtime, name).unwrap_or(name), places),
+    }
 }
 
 /// Every alias, by name: those of the configuration and those built into any runtime of the table.
@@ -58,10 +57,11 @@ mod tests {
     #[test]
     fn a_short_name_means_the_right_model_on_either_runtime() {
         let config = Config::default_for(TABLE);
-        let expand = |name: &str, alias: &'static str| expand(runtime(name), &config, alias).to_owned();
-        assert_eq!(expand("ollama", "llama3.2:3b"), "llama3.2:3b");
-        assert_eq!(expand("mlx", "llama3.2:3b"), "mlx-community/Llama-3.2-3B-Instruct-4bit");
-        assert_eq!(expand("mlx", "org/name"), "org/name");
+        let places = ModelPlaces::default();
+        let name = |name: &str, alias: &str| resolve(runtime(name), &config, alias, &places).name;
+        assert_eq!(name("ollama", "llama3.2:3b"), "llama3.2:3b");
+        assert_eq!(name("mlx", "llama3.2:3b"), "mlx-community/Llama-3.2-3B-Instruct-4bit");
+        assert_eq!(name("mlx", "org/name"), "org/name");
     }
 
     #[test]
@@ -85,15 +85,19 @@ mod tests {
         let mine = Alias::Everywhere("org/mine".to_owned());
         config.aliases.insert("qwen3:4b".to_owned(), mine);
         let root = tempfile::tempdir()?;
-        let places =
-            ModelPlaces { current_dir: Some(root.path().canonicalize()?), home: None, hub_cache: None };
+        let base = root.path().canonicalize()?;
+        let places = ModelPlaces { base: Some(base.clone()), ..ModelPlaces::default() };
         assert_eq!(resolve(runtime("mlx"), &config, "qwen3:4b", &places).name, "org/mine");
         assert_eq!(of(TABLE, runtime("mlx"), &config, "org/mine"), ["qwen3:4b"]);
-        let directory = root.path().canonicalize()?.join("qwen3:4b");
+        let directory = base.join("qwen3:4b");
         std::fs::create_dir(&directory)?;
         std::fs::write(directory.join("config.json"), "{}")?;
         let model = resolve(runtime("mlx"), &config, "qwen3:4b", &places);
         assert_eq!(Some(model.name.as_str()), directory.to_str());
+        // A path in the configuration starts there, wherever the alias is used.
+        config.aliases.insert("mine".to_owned(), Alias::Everywhere("./mine".to_owned()));
+        let places = ModelPlaces { config_dir: "/config".into(), ..places };
+        assert_eq!(resolve(runtime("mlx"), &config, "mine", &places).name, "/config/mine");
         Ok(())
     }
 }

@@ -136,12 +136,16 @@ impl Examination<'_> {
         findings
     }
 
-    /// Where fusion writes and where models are downloaded to; one of the two when they are on one disk.
+    /// Where fusion writes and where the models of each runtime are downloaded to; one directory for each disk.
     fn disks(&self) -> Vec<PathBuf> {
-        let mut directories = vec![self.manager.paths.directory().to_owned()];
-        let places = ModelPlaces::discover(self.manager.environment, &std::collections::BTreeMap::new());
-        let models = places.hub_cache.filter(|models| device(models) != device(&directories[0]));
-        directories.extend(models);
+        let manager = self.manager;
+        let mut directories = vec![manager.paths.directory().to_owned()];
+        for runtime in self.table {
+            let env = &manager.config.runtime(*runtime).server.env;
+            let models = ModelPlaces::discover(manager.environment, manager.paths, env).hub_cache;
+            let is_new = |models: &PathBuf| directories.iter().all(|known| device(known) != device(models));
+            directories.extend(models.filter(is_new));
+        }
         directories
     }
 

@@ -8,13 +8,16 @@ pub mod hub_download;
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 
+use crate::core::paths::Paths;
 use crate::env::Environment;
 
 /// Where model files may lie on this machine.
 #[derive(Debug, Clone, Default)]
 pub struct ModelPlaces {
-    /// Against which a relative directory is resolved.
-    pub current_dir: Option<PathBuf>,
+    /// Where a relative directory starts; without it, none is meant.
+    pub base: Option<PathBuf>,
+    /// Where one in the configuration starts: the configuration's own directory.
+    pub config_dir: PathBuf,
     /// What `~` stands for.
     pub home: Option<PathBuf>,
     /// The Hugging Face hub cache.
@@ -32,8 +35,9 @@ pub struct Model {
 
 impl ModelPlaces {
     /// The places of a server that gets `server_env` (from its configuration) on top of this environment: it looks
-    /// for the hub cache as the hub's own tool does (`huggingface_hub/constants.py`).
-    pub fn discover(environment: &Environment, server_env: &BTreeMap<String, String>) -> Self {
+    /// for the hub cache as the hub's own tool does (`huggingface_hub/constants.py`). Names are those that the user
+    /// types where fusion was started.
+    pub fn discover(environment: &Environment, paths: &Paths, server_env: &BTreeMap<String, String>) -> Self {
         let home = environment.home.clone();
         let variables = &environment.hugging_face;
         let pick = |name: &str, inherited: &Option<PathBuf>| {
@@ -45,15 +49,33 @@ impl ModelPlaces {
             .or_else(|| Some(pick("HF_HOME", &variables.home)?.join("hub")))
             .or_else(|| Some(pick("XDG_CACHE_HOME", &variables.xdg_cache_home)?.join("huggingface/hub")))
             .or_else(|| Some(home.as_ref()?.join(".cache/huggingface/hub")));
-        Self { current_dir: environment.current_dir.clone(), home, hub_cache }
+        let config_dir = paths.directory().to_owned();
+        Self { base: environment.current_dir.clone(), config_dir, home, hub_cache }
+    }
+
+    /// The same places for names in the configuration, which mean the same wherever fusion is started.
+    #[must_use]
+    pub fn of_configuration(&self) -> Self {
+        Self { base: Some(self.config_dir.clone()), ..self.clone() }
+    }
+
+    /// The same places for names that [`crate::core::aliases::resolve`] has given.
+    #[must_use]
+    pub fn of_resolved(&self) -> Self {
+        Self { base: None, ..self.clone() }
+    }
+
+    /// The absolute path that `name` is as a path; `None` where no relative one is meant.
+    pub fn path(&self, name: &str) -> Option<PathBuf> {
+        let path = expand_home(Path::new(name), self.home.as_deref());
+        if path.is_absolute() { Some(path) } else { Some(self.base.as_ref()?.join(path)) }
     }
 
     /// The directory that a user means by `name`, absolute and without symbolic links; `None` when it is the name of
     /// a model. A path (`/x`, `./x`, `../x`, `~/x`) is always a directory, whether it exists or not; other names only
     /// where a directory of that name holds a model.
     pub fn directory(&self, name: &str) -> Option<PathBuf> {
-        let path = expand_home(Path::new(name), self.home.as_deref());
-        let path = self.current_dir.as_deref().unwrap_or(Path::new("/")).join(path);
+        let path = self.path(name)?;
         let path = path.canonicalize().unwrap_or_else(|_| path.components().collect());
         (is_path(name) || path.join("config.json").is_file()).then_some(path)
     }
@@ -91,6 +113,7 @@ mod tests {
             |name| variables.iter().find(|(key, _)| *key == name).map(|(_, value)| PathBuf::from(value));
         let environment = Environment {
             home: Some(PathBuf::from("/home/me")),
+            config_dir: Some(PathBuf::from("/config")),
             hugging_face: HuggingFaceVariables {
                 hub_cache: variable("HF_HUB_CACHE"),
                 legacy_hub_cache: variable("HUGGINGFACE_HUB_CACHE"),
@@ -101,7 +124,8 @@ mod tests {
         };
         let server_env =
             server_env.iter().map(|(key, value)| ((*key).to_owned(), (*value).to_owned())).collect();
-        ModelPlaces::discover(&environment, &server_env).hub_cache
+        let paths = Paths::discover(&environment).unwrap();
+        ModelPlaces::discover(&environment, &paths, &server_env).hub_cache
     }
 
     #[test]
@@ -131,8 +155,12 @@ mod tests {
         std::fs::create_dir_all(root.join("org/model"))?;
         std::fs::create_dir_all(root.join("org/other"))?;
         std::fs::write(root.join("org/model/config.json"), "{}")?;
-        let places =
-            ModelPlaces { current_dir: Some(root.clone()), home: Some(root.clone()), hub_cache: None };
+        let places = ModelPlaces {
+            base: Some(root.clone()),
+            home: Some(root.clone()),
+            config_dir: root.join("org"),
+            hub_cache: None,
+        };
         assert_eq!(places.directory("org/model"), Some(root.join("org/model")));
         assert_eq!(places.directory("org/other"), None);
         assert_eq!(places.directory("llama3.2:3b"), None);
@@ -141,6 +169,10 @@ mod tests {
         assert_eq!(places.directory("~/nowhere"), Some(root.join("nowhere")));
         assert_eq!(places.directory("/nowhere"), Some(PathBuf::from("/nowhere")));
         assert_eq!(places.directory("./nowhere"), Some(root.join("nowhere")));
+        assert_eq!(places.of_configuration().directory("model"), Some(root.join("org/model")));
+        assert_eq!(places.of_configuration().directory("./x"), Some(root.join("org/x")));
+        assert_eq!(places.of_resolved().directory("org/model"), None);
+        assert_eq!(places.of_resolved().directory("/nowhere"), Some(PathBuf::from("/nowhere")));
         Ok(())
     }
 }

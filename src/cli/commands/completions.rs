@@ -125,7 +125,8 @@ impl Known {
         const LIMIT: Duration = Duration::from_millis(300);
         let Some(catalogue) = runtime.catalogue() else { return Vec::new() };
         let server = self.config.runtime(runtime).server.clone();
-        let places = ModelPlaces::discover(&self.environment, &server.env);
+        let Ok(paths) = Paths::discover(&self.environment) else { return Vec::new() };
+        let places = ModelPlaces::discover(&self.environment, &paths, &server.env);
         let (sender, receiver) = mpsc::channel();
         thread::spawn(move || {
             let site = Site {

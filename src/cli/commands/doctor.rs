@@ -6,7 +6,7 @@ use anstyle::{AnsiColor, Style};
 use serde::Serialize;
 
 use crate::cli::Context;
-use crate::cli::error::{Exit, Failure, program_remedy};
+use crate::cli::error::{Exit, Failure};
 use crate::cli::reporter::who;
 use crate::cli::ui::printable;
 use crate::cli::units::bytes;
@@ -83,7 +83,7 @@ pub fn run(context: &Context, args: &Args) -> Result<Exit, Failure> {
         };
         Ok(examination.findings())
     })?;
-    let reports: Vec<Report> = findings.iter().map(report).collect();
+    let reports: Vec<Report> = findings.into_iter().map(report).collect();
     if args.json {
         context.ui.json(&reports)?;
     } else {
@@ -110,45 +110,42 @@ fn page(reports: &[Report], color: bool) -> String {
     lines.collect::<Vec<_>>().concat()
 }
 
-fn report(finding: &Finding) -> Report {
+fn report(finding: Finding) -> Report {
     match finding {
         Finding::Configuration { path } => ok("configuration", format!("{} is sound", path.display())),
         Finding::BrokenConfiguration(error) => {
-            let failure = Failure::of_config(error, usize::MAX);
-            let summary = std::iter::once(failure.message).chain(failure.causes).collect::<Vec<_>>();
-            let remedy = failure.hint.unwrap_or_else(|| "fusion config edit".to_owned());
-            problem("configuration", summary.join("\n"), remedy)
+            failed("configuration", Failure::of_config(&error, usize::MAX), "fusion config edit".to_owned())
         }
-        Finding::Disk { directory, free } => disk(directory, *free),
-        Finding::Memory(memory) => self::memory(*memory),
-        Finding::Logout(session) => logout(*session),
+        Finding::Disk { directory, free } => disk(&directory, free),
+        Finding::Memory(memory) => self::memory(memory),
+        Finding::Logout(session) => logout(session),
         Finding::Program { runtime, program, version, known } => {
-            let summary = described(*runtime, program, version.as_deref());
-            let report = if *known == Some(false) {
+            let summary = described(runtime, &program, version.as_deref());
+            let report = if known == Some(false) {
                 let remedy =
                     format!("fusion {} install, for a version that is known to work", runtime.name());
                 warning("program", summary, remedy)
             } else {
                 ok("program", summary)
             };
-            report.of(*runtime)
+            report.of(runtime)
         }
         Finding::NoProgram { runtime, reason, needed } => {
-            let cause = std::error::Error::source(reason).map(|cause| format!(": {cause}"));
-            let summary = format!("{reason}{}", cause.unwrap_or_default());
-            let level = if *needed { Level::Problem } else { Level::Warning };
-            Report { level, ..problem("program", summary, program_remedy(reason)) }.of(*runtime)
+            let level = if needed { Level::Problem } else { Level::Warning };
+            let install = format!("fusion {} install", runtime.name());
+            Report { level, ..failed("program", Failure::from(reason), install) }.of(runtime)
         }
         Finding::Unfinished { runtime, directory } => warning(
             "program",
             format!("an installation was not finished: {}", directory.display()),
             format!("fusion {0} install; or, to remove what it left: fusion {0} uninstall", runtime.name()),
         )
-        .of(*runtime),
-        Finding::Service { runtime, status, installed } => match status.as_ref() {
-            Ok(status) => service(*runtime, status, *installed).of(*runtime),
+        .of(runtime),
+        Finding::Service { runtime, status, installed } => match *status {
+            Ok(status) => service(runtime, &status, installed).of(runtime),
             Err(error) => {
-                problem("service", error.to_string(), format!("fusion {} log", runtime.name())).of(*runtime)
+                let log = format!("fusion {} log", runtime.name());
+                failed("service", Failure::from(error), log).of(runtime)
             }
         },
         Finding::Exposed { runtime, address } => warning(
@@ -156,7 +153,7 @@ fn report(finding: &Finding) -> Report {
             format!("{address} can be reached from other machines, and asks nobody for a password"),
             format!("fusion config set {}_server.host 127.0.0.1", runtime.name()),
         )
-        .of(*runtime),
+        .of(runtime),
         Finding::AtLogin { runtime, file, lingers } => {
             let summary = format!("starts at login ({})", file.display());
             match lingers {
@@ -167,9 +164,15 @@ fn report(finding: &Finding) -> Report {
                 ),
                 _ => ok("login", summary),
             }
-            .of(*runtime)
+            .of(runtime)
         }
     }
+}
+
+/// A failure with its causes, each on a line; `otherwise` is done where it has no hint.
+fn failed(check: &'static str, failure: Failure, otherwise: String) -> Report {
+    let summary = [failure.message].into_iter().chain(failure.causes).collect::<Vec<_>>().join("\n");
+    problem(check, summary, failure.hint.unwrap_or(otherwise))
 }
 
 fn disk(directory: &Path, free: Option<u64>) -> Report {

@@ -31,8 +31,9 @@ struct Json<'a> {
 /// Runs the command.
 pub fn run(context: &Context, runtime: &'static dyn Runtime, args: &Args) -> Result<Exit, Failure> {
     let config = context.config()?;
+    let model = args.model.as_ref().map(|model| context.model(&config, runtime, model).name);
     let health = context
-        .with_services(&config, |manager| manager.health(&manager.service(runtime), args.model.as_deref()))?;
+        .with_services(&config, |manager| manager.health(&manager.service(runtime), model.as_deref()))?;
     let name = runtime.name();
     let milliseconds = health.latency.as_secs_f64() * 1000.0;
     if args.json {

@@ -31,7 +31,7 @@ pub fn run(context: &Context, runtime: &'static dyn Runtime, args: &Args) -> Res
         let checked = models.work(false, |catalogue, site| catalogue.check(site, &model.name))?;
         checked.map_err(|error| models.failure(&model, &error))?;
     }
-    let endpoint = models.endpoint(!args.no_up, Some(model.asked.to_owned()))?;
+    let endpoint = models.endpoint(!args.no_up, Some(model.name.clone()))?;
     models.load(&model, &endpoint, args.keep_alive.as_ref())?;
     context.ui.result(&format!("{} is loaded\n", model.name))?;
     Ok(Exit::Done)

@@ -13,7 +13,7 @@ use crate::core::aliases;
 use crate::core::config::Config;
 use crate::core::models::catalogue::Entry;
 use crate::core::runtimes::Runtime;
-use crate::core::services::State;
+use crate::core::services::{State, Status};
 
 /// List its models on this machine
 ///
@@ -30,7 +30,8 @@ pub struct Args {
 
 /// List the models of every runtime, and the short names for models
 ///
-/// Nothing is started: a runtime whose models only its server knows is asked only if it runs.
+/// Nothing is started: a runtime whose models only its server knows is asked only if it runs. One that cannot tell is
+/// an error, and the others are listed all the same.
 #[derive(Debug, clap::Args)]
 pub struct AllArgs {
     /// Print them as JSON
@@ -65,7 +66,7 @@ pub fn run(context: &Context, runtime: &'static dyn Runtime, args: &Args) -> Res
     if models.needs_server() {
         models.endpoint(!args.no_up, None)?;
     }
-    let rows = rows(context, &models)?;
+    let rows = rows(context, &models, &models.status()?)?;
     if args.json {
         context.ui.json(&rows)?;
     } else if rows.is_empty() {
@@ -83,42 +84,48 @@ pub fn run(context: &Context, runtime: &'static dyn Runtime, args: &Args) -> Res
 /// Runs the command for every runtime.
 pub fn run_all(context: &Context, args: &AllArgs) -> Result<Exit, Failure> {
     let config = context.config()?;
-    let mut all = Vec::new();
+    let (mut all, mut exit) = (Vec::new(), Exit::Done);
     for runtime in context.table.iter().filter(|runtime| runtime.catalogue().is_some()) {
         let models = Models::of(context, &config, *runtime)?;
         let name = runtime.name();
-        if models.needs_server() && matches!(models.status()?.state, State::Stopped | State::Exited) {
-            context.ui.note(&format!(
+        match known_rows(context, &models) {
+            Ok(Some(rows)) => all.extend(rows),
+            Ok(None) => context.ui.note(&format!(
                 "{name} is not running, so its models are not known; `fusion {name} up` starts it"
-            ));
-            continue;
-        }
-        match rows(context, &models) {
-            Ok(rows) => all.extend(rows),
+            )),
             Err(failure) => {
-                context.ui.warning(&format!("the models of {name} are not known: {}", failure.message));
+                let failure = failure.about(format!("the models of {name} are not known"));
+                exit = exit.or(context.ui.failure(&failure));
             }
         }
     }
     let meanings = meanings(context, &config);
     if args.json {
         context.ui.json(&AllJson { models: &all, aliases: meanings })?;
-        return Ok(Exit::Done);
+        return Ok(exit);
     }
     let mut text = String::new();
     if !all.is_empty() {
         text = table(&all, true) + "\n";
     }
     context.ui.result(&(text + &alias_table(context, &meanings)))?;
-    Ok(Exit::Done)
+    Ok(exit)
+}
+
+/// The models of one runtime; `None` when only its server knows them, which is not running.
+fn known_rows(context: &Context, models: &Models<'_>) -> Result<Option<Vec<Row>>, Failure> {
+    let status = models.status()?;
+    if models.needs_server() && matches!(status.state, State::Stopped | State::Exited) {
+        return Ok(None);
+    }
+    rows(context, models, &status).map(Some)
 }
 
 /// The models of one runtime, which is running if that is needed.
-fn rows(context: &Context, models: &Models<'_>) -> Result<Vec<Row>, Failure> {
-    let status = models.status()?;
+fn rows(context: &Context, models: &Models<'_>, status: &Status) -> Result<Vec<Row>, Failure> {
     let listed = models.work_at(&status.address, |catalogue, site| catalogue.list(site));
     let mut entries = listed.map_err(|error| Failure::of_model(models.runtime.name(), "", &error))?;
-    let loaded = models.loaded(&status);
+    let loaded = models.loaded(status);
     // A directory of the user's is in no list, unless it is loaded.
     for name in loaded.iter().flatten().filter(|name| name.starts_with('/')) {
         if let Ok(details) = models.work_at(&status.address, |catalogue, site| catalogue.show(site, name)) {

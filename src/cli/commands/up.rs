@@ -60,8 +60,9 @@ struct Json {
 
 /// Runs the command.
 pub fn run(context: &Context, runtime: &'static dyn Runtime, args: &Args) -> Result<Exit, Failure> {
-    let options = UpOptions { timeout: args.timeout, no_wait: args.no_wait, model: args.model.clone() };
     let config = context.config()?;
+    let model = args.model.as_ref().map(|model| context.model(&config, runtime, model).name);
+    let options = UpOptions { timeout: args.timeout, no_wait: args.no_wait, model };
     let mut up = context.starting_or_fetching(&config, runtime, args.install, |manager| {
         manager.up(&manager.service(runtime), &options)
     })?;

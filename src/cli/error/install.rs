@@ -13,7 +13,7 @@ impl From<ProgramError> for Failure {
 }
 
 /// What to do about a program that cannot be found.
-pub fn program_remedy(error: &ProgramError) -> String {
+fn program_remedy(error: &ProgramError) -> String {
     match error {
         ProgramError::NotInstalled { runtime, .. } => format!("install it: fusion {runtime} install"),
         ProgramError::Installation { runtime, .. } => {

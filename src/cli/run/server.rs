@@ -7,7 +7,7 @@ use serde_json::Value;
 
 use crate::cli::Context;
 use crate::cli::error::Failure;
-use crate::cli::models::Models;
+use crate::cli::models::{Models, Named};
 use crate::core::address::Address;
 use crate::core::api::Client;
 use crate::core::config::Config;
@@ -77,7 +77,7 @@ impl<'a> Server<'a> {
             return Ok(());
         }
         let models = Models::of(self.context, self.config, self.runtime)?;
-        let named = models.named(&model.name);
+        let named = Named::resolved(&model.name);
         models
             .work_at(&self.address, |catalogue, site| catalogue.check(site, &named.name))
             .map_err(|error| models.failure(&named, &error))

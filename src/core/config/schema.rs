@@ -93,7 +93,7 @@ static SERVER: &[Key<RuntimeConfig>] = &[
     },
     Key {
         name: "model",
-        comment: "The model it is started with.",
+        comment: "The model it is started with. A relative directory starts at this file's.",
         written: Written::Active,
         kind: Kind::Name(field!(server.model)),
     },
@@ -151,7 +151,7 @@ static SERVER: &[Key<RuntimeConfig>] = &[
 static RUN: &[Key<RuntimeConfig>] = &[
     Key {
         name: "model",
-        comment: "The model that is asked.",
+        comment: "The model that is asked. A relative directory starts at this file's.",
         written: Written::Active,
         kind: Kind::Name(field!(run.model)),
     },

@@ -7,8 +7,6 @@ use super::launch::missing_model;
 use super::ready::{self, Depth, Sight};
 use super::up::UpOptions;
 use super::{ManagedService, ServiceError, ServiceManager, StartedBy};
-use crate::core::aliases;
-use crate::core::models::ModelPlaces;
 
 /// A generation that succeeded.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -27,8 +25,7 @@ impl ServiceManager<'_> {
     pub fn health(&self, service: &ManagedService<'_>, model: Option<&str>) -> Result<Health, ServiceError> {
         let runtime = service.runtime;
         let endpoint = self.ensure_ready(service, false, &UpOptions::default())?;
-        let model =
-            model.map_or_else(|| self.own_model(service, &endpoint), |model| self.meant(service, model));
+        let model = model.map_or_else(|| self.own_model(service, &endpoint), str::to_owned);
         // A server may have to load the model first; but one that hangs is not waited for that long.
         let limit = service.config.server.startup_timeout;
         let sight = ready::look(runtime, &endpoint.address, Depth::Status, ready::STATUS_LIMIT);
@@ -63,11 +60,6 @@ impl ServiceManager<'_> {
             StartedBy::Fusion => endpoint.model.clone(),
             StartedBy::Other => service.runtime.resident_model().map(str::to_owned),
         };
-        resident.unwrap_or_else(|| self.meant(service, &service.config.run.model))
-    }
-
-    fn meant(&self, service: &ManagedService<'_>, name: &str) -> String {
-        let places = ModelPlaces::discover(self.environment, &service.config.server.env);
-        aliases::resolve(service.runtime, self.config, name, &places).name
+        resident.unwrap_or_else(|| self.configured_model(service, &service.config.run.model).name)
     }
 }

@@ -56,10 +56,21 @@ impl ServiceManager<'_> {
 
     /// The model a server is started with: `asked`, else the configured one; `None` for servers that take none.
     fn server_model(&self, service: &ManagedService<'_>, asked: Option<&str>) -> Option<Model> {
-        let server = &service.config.server;
-        let configured = server.model.as_deref()?;
-        let places = ModelPlaces::discover(self.environment, &server.env);
-        Some(aliases::resolve(service.runtime, self.config, asked.unwrap_or(configured), &places))
+        let configured = service.config.server.model.as_deref()?;
+        Some(match asked {
+            Some(name) => service.runtime.resolve_model(name, &self.places(service).of_resolved()),
+            None => self.configured_model(service, configured),
+        })
+    }
+
+    /// What the name of a model in the configuration means.
+    pub(super) fn configured_model(&self, service: &ManagedService<'_>, name: &str) -> Model {
+        let places = self.places(service).of_configuration();
+        aliases::resolve(service.runtime, self.config, name, &places)
+    }
+
+    fn places(&self, service: &ManagedService<'_>) -> ModelPlaces {
+        ModelPlaces::discover(self.environment, self.paths, &service.config.server.env)
     }
 
     /// A server that is started with a model that is not whole takes long to say so, and says it badly.
@@ -72,7 +83,7 @@ impl ServiceManager<'_> {
         let server = &service.config.server;
         let site = Site {
             address: &server.address,
-            places: &ModelPlaces::discover(self.environment, &server.env),
+            places: &self.places(service).of_resolved(),
             program: None,
             search: self.environment.path.as_deref(),
             env: &server.env,

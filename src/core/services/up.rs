@@ -22,7 +22,8 @@ pub struct UpOptions {
     pub timeout: Option<Duration>,
     /// Return as soon as it is started.
     pub no_wait: bool,
-    /// The model it is started with instead of the configured one, for runtimes whose server serves one model. Means
+    /// The model it is started with instead of the configured one, for runtimes whose server serves one model: its
+    /// name as [`aliases::resolve`](crate::core::aliases::resolve) gives it. Means
     /// nothing for one that runs already.
     pub model: Option<String>,
 }

@@ -1,7 +1,5 @@
 //! The one file: all that is particular to llama.cpp's `llama-server`.
 
-use std::path::Path;
-
 use fusion::core::address::Address;
 use fusion::core::runtimes::{
     Answer, Defaults, Launch, Model, ModelPlaces, Probe, Recipe, Runtime, ServerFacts,
@@ -58,9 +56,9 @@ impl Runtime for Llama {
     }
 
     fn resolve_model(&self, name: &str, places: &ModelPlaces) -> Model {
-        let path = places.current_dir.as_deref().unwrap_or(Path::new("/")).join(name);
-        match path.canonicalize().map(|path| path.into_os_string().into_string()) {
-            Ok(Ok(name)) => Model { name, present: Some(true) },
+        let path = places.path(name).and_then(|path| path.canonicalize().ok());
+        match path.map(|path| path.into_os_string().into_string()) {
+            Some(Ok(name)) => Model { name, present: Some(true) },
             _ => Model { name: name.to_owned(), present: None },
         }
     }
