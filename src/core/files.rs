@@ -1,10 +1,12 @@
 //! Private files: never through a symbolic link, never another user's, never readable by others.
 
-use std::fs::{DirBuilder, File, OpenOptions, Permissions};
+use std::fs::{DirBuilder, File, OpenOptions, Permissions, TryLockError};
 use std::io::{self, Read, Seek, SeekFrom, Write};
 use std::os::unix::ffi::OsStrExt;
 use std::os::unix::fs::{DirBuilderExt, MetadataExt, OpenOptionsExt, PermissionsExt, fchown};
 use std::path::{Path, PathBuf};
+use std::thread;
+use std::time::{Duration, Instant};
 
 use nix::errno::Errno;
 use nix::libc::{O_NOFOLLOW, O_NONBLOCK};
@@ -66,6 +68,16 @@ impl FileError {
     /// Whether the file is simply not there.
     pub fn is_missing(&self) -> bool {
         matches!(self, Self::Io { source, .. } if source.kind() == io::ErrorKind::NotFound)
+    }
+}
+
+/// What the system said, with its kind.
+impl From<FileError> for io::Error {
+    fn from(error: FileError) -> Self {
+        match error {
+            FileError::Io { source, .. } => source,
+            other => Self::other(other),
+        }
     }
 }
 
@@ -208,6 +220,22 @@ fn write_beside(
         let _ = remove(&new);
     }
     written.map(|()| new)
+}
+
+/// Tries until a lock is free, for at most `limit`: then [`TryLockError::WouldBlock`] stands.
+pub fn lock_within(
+    limit: Duration,
+    attempt: impl Fn() -> Result<(), TryLockError>,
+) -> Result<(), TryLockError> {
+    let start = Instant::now();
+    loop {
+        match attempt() {
+            Err(TryLockError::WouldBlock) if start.elapsed() < limit => {
+                thread::sleep(Duration::from_millis(1));
+            }
+            result => return result,
+        }
+    }
 }
 
 /// Removes a file; one that is not there is no error.

@@ -15,10 +15,10 @@ mod reader;
 mod tests;
 
 use std::ffi::OsString;
-use std::fs::{self, File, Metadata, OpenOptions, TryLockError};
+use std::fs::{self, File, Metadata, OpenOptions};
 use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 pub use self::bound::Limits;
 pub use self::reader::{Progress, Reader, Start};
@@ -48,17 +48,20 @@ pub fn last_line(log: &Path) -> Result<Option<String>, FileError> {
     Ok(line.map(|line| line.trim_end().chars().take(LONGEST).collect()))
 }
 
-/// The last `lines` lines of the last run, at most 64 KiB of them, for messages. What is not UTF-8 is replaced;
+/// The last `lines` lines of the last run, at most about 64 KiB of them, for messages. What is not UTF-8 is replaced;
 /// control characters are not, that is for the front end. Empty when there is no log.
 pub fn tail_text(log: &Path, lines: u64) -> Result<String, FileError> {
-    const LONGEST: u64 = 64 * 1024;
-    let Some((file, metadata)) = open(log, OpenOptions::new().read(true))? else { return Ok(String::new()) };
-    let bytes = files::read_end(&file, metadata.len(), LONGEST).map_err(FileError::io("read", log))?;
+    const LONGEST: usize = 64 * 1024;
+    let Some(mut reader) = Reader::open(log, Start::LastBytes(LONGEST as u64 + 1))? else {
+        return Ok(String::new());
+    };
+    let mut bytes = Vec::new();
+    while bytes.len() <= LONGEST && reader.read(&mut bytes)? == Progress::Read {}
     let start = lines::start_of_last(&bytes, lines);
     let mut bytes = &bytes[start..];
     // A line whose beginning was cut off says less than none, unless there is no other.
     if start == 0
-        && metadata.len() > LONGEST
+        && bytes.len() > LONGEST
         && let Some(end) = bytes.iter().position(|byte| *byte == b'\n').filter(|end| end + 1 < bytes.len())
     {
         bytes = &bytes[end + 1..];
@@ -151,16 +154,10 @@ impl Drop for Locked<'_> {
 /// Takes a lock, with bounded patience: a reader that was stopped must not undo the bound, nor a stopped keeper
 /// make readers wait for ever. Going on without it can at worst show a reader some lines twice or not at all.
 fn lock(file: &File, kind: Lock) -> Locked<'_> {
-    let deadline = Instant::now() + Duration::from_secs(2);
-    loop {
-        let taken = match kind {
-            Lock::Shared => file.try_lock_shared(),
-            Lock::Exclusive => file.try_lock(),
-        };
-        // Any other failure: the file system has no locks.
-        if !matches!(taken, Err(TryLockError::WouldBlock)) || Instant::now() >= deadline {
-            return Locked(file);
-        }
-        std::thread::sleep(Duration::from_millis(1));
-    }
+    // Any failure but patience at its end: the file system has no locks.
+    let _ = files::lock_within(Duration::from_secs(2), || match kind {
+        Lock::Shared => file.try_lock_shared(),
+        Lock::Exclusive => file.try_lock(),
+    });
+    Locked(file)
 }

@@ -277,7 +277,9 @@ impl<'a> Output<'a> {
 fn wait(time: Duration) -> Result<(), Failure> {
     let stdout = io::stdout();
     let timeout = PollTimeout::try_from(time).unwrap_or(PollTimeout::MAX);
-    let mut polled = [PollFd::new(stdout.as_fd(), PollFlags::empty())];
+    // That it can be written is asked only because macOS tells nothing of a closed pipe to who asks for nothing; the
+    // sleep below paces the answer.
+    let mut polled = [PollFd::new(stdout.as_fd(), PollFlags::POLLOUT)];
     let began = Instant::now();
     let found = nix::poll::poll(&mut polled, timeout);
     let events = polled[0].revents().unwrap_or(PollFlags::empty());

@@ -3,7 +3,7 @@
 use std::fs::{self, File, OpenOptions, TryLockError};
 use std::io::{self, Read};
 use std::path::Path;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use super::{ConfigError, parse, template};
 use crate::core::files::{self, FileError};
@@ -14,9 +14,6 @@ pub(super) const SIZE_LIMIT: u64 = 1024 * 1024;
 
 /// How long another command is waited for: such a change takes milliseconds.
 const LOCK_PATIENCE: Duration = Duration::from_secs(10);
-
-/// How long between two attempts.
-const LOCK_RETRY: Duration = Duration::from_millis(2);
 
 /// The text of the file, which is made with its defaults when there is none.
 pub(super) fn read_or_create(path: &Path, table: Table) -> Result<String, ConfigError> {
@@ -100,17 +97,9 @@ pub(super) fn lock(path: &Path) -> Result<File, ConfigError> {
     let lock = path.with_extension("lock");
     let options = &mut OpenOptions::new();
     let file = files::open(&lock, options.write(true).create(true).truncate(false)).map_err(failed)?;
-    let start = Instant::now();
-    loop {
-        match file.try_lock() {
-            Ok(()) => return Ok(file),
-            Err(TryLockError::WouldBlock) if start.elapsed() < LOCK_PATIENCE => {
-                std::thread::sleep(LOCK_RETRY);
-            }
-            Err(TryLockError::WouldBlock) => return Err(ConfigError::Locked { path: path.to_owned() }),
-            Err(TryLockError::Error(source)) => {
-                return Err(failed(FileError::Io { action: "lock", path: lock, source }));
-            }
-        }
+    match files::lock_within(LOCK_PATIENCE, || file.try_lock()) {
+        Ok(()) => Ok(file),
+        Err(TryLockError::WouldBlock) => Err(ConfigError::Locked { path: path.to_owned() }),
+        Err(TryLockError::Error(source)) => Err(failed(FileError::Io { action: "lock", path: lock, source })),
     }
 }

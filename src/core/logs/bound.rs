@@ -73,15 +73,22 @@ impl Bounded {
     /// Removes at most the first `most` bytes, which are kept elsewhere; how many.
     pub(super) fn cut(&mut self, most: u64) -> io::Result<u64> {
         let size = self.size()?;
-        let aligned = most.min(size.saturating_sub(1)) / ALIGNMENT * ALIGNMENT;
-        if self.collapses && aligned > 0 && collapse(&self.file, aligned).is_ok() {
-            return Ok(aligned);
+        if let Some(length) = self.collapsible(most, size)
+            && collapse(&self.file, length).is_ok()
+        {
+            return Ok(length);
         }
         if most < size {
             return Ok(0);
         }
         self.file.set_len(0)?;
         Ok(most)
+    }
+
+    /// How many of the first `most` bytes of a log of this size can be cut off: never all of it.
+    fn collapsible(&self, most: u64, size: u64) -> Option<u64> {
+        let length = most.min(size.saturating_sub(1)) / ALIGNMENT * ALIGNMENT;
+        (self.collapses && length > 0).then_some(length)
     }
 
     /// The size of the log now.
@@ -103,22 +110,36 @@ impl Bounded {
             if copied == 0 && size <= self.limits.max_bytes {
                 return Ok(());
             }
-            let most = size.saturating_sub(copied).min(self.limits.max_bytes);
-            let aligned = most.min(size.saturating_sub(1)) / ALIGNMENT * ALIGNMENT;
-            let can_collapse = self.collapses && copied == 0 && aligned > 0;
-            let length = if can_collapse { aligned } else { most };
-            let part = self.keep_part(copied, length);
-            if can_collapse {
-                if collapse(&self.file, length).is_ok() {
-                    continue;
-                }
-                self.collapses = false;
-            }
-            copied += length;
-            if copied >= size {
-                return self.truncate(part, copied);
-            }
+            copied = self.move_piece(size, copied)?;
         }
+    }
+
+    /// Moves a piece away from a log that was seen to have `size` bytes, the first `copied` of which were copied
+    /// already; how many are copied now and still there. When somebody else truncated it meanwhile, there are none.
+    pub(super) fn move_piece(&mut self, size: u64, copied: u64) -> io::Result<u64> {
+        if size <= copied {
+            return Ok(0);
+        }
+        let most = (size - copied).min(self.limits.max_bytes);
+        let collapsible = self.collapsible(most, size).filter(|_| copied == 0);
+        let length = collapsible.unwrap_or(most);
+        let part = match self.keep_part(copied, length) {
+            Err(error) if error.kind() == io::ErrorKind::UnexpectedEof => return Ok(0),
+            // A log without bounds is worse than one without its head.
+            part => part.ok().flatten(),
+        };
+        if collapsible.is_some() {
+            if collapse(&self.file, length).is_ok() || self.size()? <= length {
+                return Ok(0);
+            }
+            self.collapses = false;
+        }
+        let copied = copied + length;
+        if copied >= size {
+            self.truncate(part, copied)?;
+            return Ok(0);
+        }
+        Ok(copied)
     }
 
     /// Copies what was written since the last look to the end of `part`, and empties the log.
@@ -137,38 +158,39 @@ impl Bounded {
         self.file.set_len(0)
     }
 
-    /// Copies a piece of the log to `.1`, the older parts shifted. When there is no space for it, the oldest parts
-    /// go first; `None` when it cannot be kept at all, for a log without bounds is worse than one without its head.
-    fn keep_part(&self, start: u64, length: u64) -> Option<File> {
+    /// Copies a piece of the log to `.1`, the older parts shifted. When the disk has no room for it, the oldest parts
+    /// go first. `None` when no parts are kept.
+    fn keep_part(&self, start: u64, length: u64) -> io::Result<Option<File>> {
         // Another log lies at the path: this one was rotated or deleted, and the parts are not its own.
-        let ours = FileId::of(&self.file.metadata().ok()?);
+        let ours = FileId::of(&self.file.metadata()?);
         if self.limits.keep == 0 || FileId::at(&self.log).is_some_and(|there| there != ours) {
-            return None;
+            return Ok(None);
         }
         let moving = beside(&self.log, "moving");
-        let mut keep = self.limits.keep;
-        loop {
-            let part = self.copy(start, length, &moving).and_then(|file| {
-                make_room(&self.log, self.limits.keep).map_err(io::Error::other)?;
-                fs::rename(&moving, numbered(&self.log, 1))?;
-                Ok(file)
-            });
-            match part {
-                Ok(file) => return Some(file),
-                Err(_) if keep > 0 => {
-                    let _ = fs::remove_file(&moving);
-                    let _ = fs::remove_file(numbered(&self.log, keep));
-                    keep -= 1;
+        let mut oldest = self.limits.keep;
+        let copied = loop {
+            match self.copy(start, length, &moving) {
+                Err(error) if is_full(&error) && oldest > 0 => {
+                    files::remove(&numbered(&self.log, oldest))?;
+                    oldest -= 1;
                 }
-                Err(_) => return None,
+                copied => break copied,
             }
+        };
+        let kept = copied.and_then(|file| {
+            make_room(&self.log, self.limits.keep)?;
+            fs::rename(&moving, numbered(&self.log, 1))?;
+            Ok(file)
+        });
+        if kept.is_err() {
+            let _ = files::remove(&moving);
         }
+        kept.map(Some)
     }
 
     fn copy(&self, start: u64, length: u64, to: &Path) -> io::Result<File> {
-        files::remove(to).map_err(io::Error::other)?;
-        let mut copy =
-            files::open(to, OpenOptions::new().append(true).create_new(true)).map_err(io::Error::other)?;
+        files::remove(to)?;
+        let mut copy = files::open(to, OpenOptions::new().append(true).create_new(true))?;
         let mut file = &self.file;
         file.seek(SeekFrom::Start(start))?;
         if io::copy(&mut file.take(length), &mut copy)? < length {
@@ -176,6 +198,10 @@ impl Bounded {
         }
         Ok(copy)
     }
+}
+
+fn is_full(error: &io::Error) -> bool {
+    matches!(error.kind(), io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded)
 }
 
 /// Cuts the first `length` bytes off.

@@ -26,12 +26,12 @@ enum Place {
     /// What is written.
     Log,
     /// A copy of what is written, for that was deleted.
-    Copy(Copy),
+    Replaced(Replacement),
     /// What is written was deleted and could not be put back.
     Lost,
 }
 
-struct Copy {
+struct Replacement {
     log: Bounded,
     writer: File,
     /// Up to where the deleted file was copied.
@@ -52,28 +52,28 @@ impl Kept {
 
     /// Whether what is written can be seen only when it is copied.
     pub(super) fn is_copied(&self) -> bool {
-        matches!(self.place, Place::Copy(_))
+        matches!(self.place, Place::Replaced(_))
     }
 
     /// Does what has become necessary since the last time.
     pub(super) fn tend(&mut self) -> io::Result<()> {
         let deleted = match &self.place {
             Place::Log => is_deleted(self.log.file())?,
-            Place::Copy(copy) => is_deleted(copy.log.file())?,
+            Place::Replaced(copy) => is_deleted(copy.log.file())?,
             Place::Lost => false,
         };
         if deleted {
             // When it cannot be put back, the bound is what is left to be kept.
-            self.place = self.put_back().ok().flatten().map_or(Place::Lost, Place::Copy);
+            self.place = self.put_back().ok().flatten().map_or(Place::Lost, Place::Replaced);
         }
         match &mut self.place {
-            Place::Copy(copy) => copy.catch_up(&mut self.log, self.limits.max_bytes),
+            Place::Replaced(copy) => copy.catch_up(&mut self.log, self.limits.max_bytes),
             Place::Log | Place::Lost => self.log.enforce(),
         }
     }
 
     /// `None` when another log has taken the place.
-    fn put_back(&self) -> Result<Option<Copy>, FileError> {
+    fn put_back(&self) -> Result<Option<Replacement>, FileError> {
         let failed = FileError::io("put back", &self.path);
         let file = self.log.file().try_clone().map_err(&failed)?;
         // Until the copy is complete and in its place, so that readers find in it what they have read.
@@ -91,11 +91,11 @@ impl Kept {
             other => other.map_err(&failed)?,
         }
         let log = Bounded::open(&self.path, self.limits)?;
-        Ok(log.map(|log| Copy { log, writer, copied }))
+        Ok(log.map(|log| Replacement { log, writer, copied }))
     }
 }
 
-impl Copy {
+impl Replacement {
     /// Copies what was written meanwhile; what was copied and is large is removed from the deleted file.
     fn catch_up(&mut self, deleted: &mut Bounded, max_bytes: u64) -> io::Result<()> {
         let mut block = vec![0; 64 * 1024];

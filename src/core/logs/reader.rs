@@ -31,6 +31,8 @@ pub enum Start {
     Beginning,
     /// With the last lines; 0 for what is written from now on.
     LastLines(u64),
+    /// With the last bytes.
+    LastBytes(u64),
 }
 
 /// What a look at the log found.
@@ -159,8 +161,10 @@ impl Reader {
         let older = parts_of(log, &current)?;
         let newest = Part::open_older(log, 1)?;
         let mut reader = Self { log: log.to_owned(), older, current, newest, recent: Vec::new() };
-        if let Start::LastLines(lines) = start {
-            reader.skip_to_last(lines).map_err(&failed)?;
+        match start {
+            Start::Beginning => {}
+            Start::LastLines(lines) => reader.skip_to_last(lines).map_err(&failed)?,
+            Start::LastBytes(bytes) => reader.skip(reader.remaining().saturating_sub(bytes)),
         }
         Ok(Some(reader))
     }
@@ -168,6 +172,15 @@ impl Reader {
     /// How many bytes there were still to be read at the last look.
     pub fn remaining(&self) -> u64 {
         self.older.iter().chain([&self.current]).map(Part::unread).sum()
+    }
+
+    /// Skips the first bytes of what there is.
+    fn skip(&mut self, mut bytes: u64) {
+        while let Some(part) = self.older.front().filter(|part| part.size <= bytes) {
+            bytes -= part.size;
+            self.older.pop_front();
+        }
+        self.older.front_mut().unwrap_or(&mut self.current).offset = bytes;
     }
 
     fn skip_to_last(&mut self, lines: u64) -> io::Result<()> {

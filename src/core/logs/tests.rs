@@ -1,7 +1,7 @@
 //! Logs that are read while they are written, moved, rotated, truncated and deleted.
 
 use std::fs::{self, File, OpenOptions};
-use std::io::Write;
+use std::io::{self, Write};
 use std::os::unix::fs::{PermissionsExt, symlink};
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -284,6 +284,56 @@ fn a_head_that_cannot_be_kept_is_dropped() {
     bounded.enforce().unwrap();
     assert!(bounded.size().unwrap() <= 200_000);
     assert_eq!(fixture.names(), ["x.log", "x.log.moving"]);
+}
+
+#[test]
+fn a_log_that_is_truncated_while_its_head_is_moved_costs_no_older_part() {
+    for collapses in [true, false] {
+        let mut fixture = Fixture::new();
+        for run in ["one\n", "two\n"] {
+            fixture.write(run);
+            fixture.restart(4);
+        }
+        fixture.write("new\n");
+        let mut bounded = fixture.bounded(200_000, 4, collapses);
+        // What was seen and copied before it was truncated.
+        assert_eq!(bounded.move_piece(800_000, 0).unwrap(), 0);
+        assert_eq!(bounded.move_piece(4, 200_000).unwrap(), 0);
+        assert_eq!(fixture.stored(), ["one\n", "two\n", "new\n"]);
+        assert_eq!(fixture.names(), ["x.log", "x.log.1", "x.log.2"]);
+        assert_eq!(bounded.collapses(), collapses);
+        // The next move is like any other.
+        let text = numbered_lines(0..20_000);
+        fixture.write(&text);
+        bounded.enforce().unwrap();
+        assert!(fixture.stored().concat() == format!("one\ntwo\nnew\n{text}"));
+    }
+}
+
+#[test]
+fn what_the_system_says_of_a_file_keeps_its_kind() {
+    for kind in [io::ErrorKind::StorageFull, io::ErrorKind::QuotaExceeded, io::ErrorKind::UnexpectedEof] {
+        let error = FileError::io("write", Path::new("x.log"))(kind.into());
+        assert_eq!(io::Error::from(error).kind(), kind);
+    }
+}
+
+#[test]
+fn messages_quote_what_was_just_moved_away() {
+    let mut fixture = Fixture::new();
+    fixture.write("earlier run\n");
+    // The clock of file times ticks a few milliseconds at once.
+    std::thread::sleep(Duration::from_millis(20));
+    fixture.restart(5);
+    assert_eq!(tail_text(&fixture.log(), 2).unwrap(), "");
+    fixture.write(&numbered_lines(0..20_000));
+    fixture.bounded(200_000, 5, false).enforce().unwrap();
+    assert_eq!(fixture.log().metadata().unwrap().len(), 0);
+    assert_eq!(tail_text(&fixture.log(), 2).unwrap(), numbered_lines(19_998..20_000));
+    assert_eq!(last_line(&fixture.log()).unwrap().as_deref(), Some("line 0000019999"));
+    fixture.write("the last words\n");
+    assert_eq!(tail_text(&fixture.log(), 2).unwrap(), numbered_lines(19_999..20_000) + "the last words\n");
+    assert_eq!(tail_text(&fixture.log(), u64::MAX).unwrap().len(), 64 * 1024 / 16 * 16 - 16 + 15);
 }
 
 #[test]
