@@ -87,20 +87,22 @@ impl Sink {
 
 impl Receiver for Sink {
     fn text(&mut self, text: &str) -> io::Result<()> {
+        let is_shown = self.as_made && self.output.is_some();
         if !self.has_text {
             self.has_text = true;
             self.first_piece.get_or_insert_with(|| self.begun.elapsed());
-            if self.as_made {
-                self.waiting.end();
-                if let Some(reasoning) = &mut self.reasoning_output {
-                    reasoning.end();
-                }
+            if let Some(reasoning) = &mut self.reasoning_output
+                && self.as_made
+            {
+                reasoning.end();
             }
-            if !self.as_made || self.output.is_none() {
+            if is_shown {
+                self.waiting.end();
+            } else {
                 self.keeping = Some(signals::remember());
             }
         }
-        if !self.as_made {
+        if !is_shown {
             self.waiting.set_what("writing the answer");
         }
         if let Some(kept) = &mut self.text {
