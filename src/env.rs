@@ -84,8 +84,8 @@ impl Environment {
     }
 
     /// The variables that must be the same for a command that is started at login: what starts it there has an
-    /// environment of its own. A relative `FUSION_CONFIG_DIR` would be another place there, hence `config_dir`,
-    /// the directory that it stands for.
+    /// environment of its own. A relative directory would be another place there, so each is absolute; `config_dir`
+    /// is the one that `FUSION_CONFIG_DIR` stands for.
     pub fn for_login(&self, config_dir: &Path) -> Vec<(&'static str, OsString)> {
         let hugging_face = &self.hugging_face;
         let directories = [
@@ -95,7 +95,13 @@ impl Environment {
             ("HF_HOME", hugging_face.home.as_deref()),
             ("XDG_CACHE_HOME", hugging_face.xdg_cache_home.as_deref()),
         ];
-        let directories = directories.into_iter().filter_map(|(name, value)| Some((name, value?.into())));
+        let absolute = |path: &Path| match &self.current_dir {
+            // Whoever reads the variable expands `~`.
+            Some(current) if !path.starts_with("~") => current.join(path),
+            _ => path.to_owned(),
+        };
+        let directories =
+            directories.into_iter().filter_map(|(name, value)| Some((name, absolute(value?).into())));
         self.path.iter().map(|path| ("PATH", path.clone())).chain(directories).collect()
     }
 }

@@ -426,6 +426,17 @@ fn homebrew_installs_where_it_is() {
 }
 
 #[test]
+fn what_homebrew_installs_elsewhere_is_not_on_path() {
+    let machine = Machine::with(&[("brew", "exit 0")]);
+    machine.fusion("ollama install -q").run().assert(
+        4,
+        "",
+        "error: brew has installed ollama, and it is not on PATH\n\
+         hint: add the directory that `echo \"$(brew --prefix)/bin\"` prints to PATH\n",
+    );
+}
+
+#[test]
 fn without_homebrew_the_makers_command_is_named_and_not_run() {
     let machine = Machine::with(&[("curl", "touch \"${0%/bin/curl}/ran\"")]);
     let elsewhere = if cfg!(target_os = "macos") {

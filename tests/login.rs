@@ -104,6 +104,28 @@ fn the_name_on_path_is_written_when_it_is_this_program() {
 }
 
 #[test]
+fn relative_directories_of_the_environment_are_absolute_at_login() {
+    let desk = Desk::new("");
+    let enable = desk.fusion("mlx enable").env("HF_HOME", "hf").env("HF_HUB_CACHE", "~/hub");
+    enable.env("XDG_CACHE_HOME", "/caches").run().assert_code(0);
+    let (text, project) = (desk.text(), desk.sandbox.project());
+    let set = |name: &str, value: &str| {
+        if cfg!(target_os = "macos") {
+            format!("<key>{name}</key>\n\t\t<string>{value}</string>")
+        } else {
+            format!("Environment=\"{name}={value}\"\n")
+        }
+    };
+    for (name, value) in [
+        ("HF_HOME", project.join("hf").display().to_string()),
+        ("HF_HUB_CACHE", "~/hub".to_owned()),
+        ("XDG_CACHE_HOME", "/caches".to_owned()),
+    ] {
+        assert!(text.contains(&set(name, &value)), "{text}");
+    }
+}
+
+#[test]
 fn a_manager_that_refuses_leaves_nothing() {
     let desk = Desk::new("echo 'Failed to connect to bus: No medium found' >&2; exit 1");
     let finished = desk.fusion("mlx enable").run().assert_code(1);

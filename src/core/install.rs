@@ -57,8 +57,8 @@ pub enum Outcome {
         /// The version that was there.
         before: Option<String>,
     },
-    /// Homebrew has it; the program, where it is on `PATH`.
-    Homebrew(Option<PathBuf>),
+    /// Homebrew has it: the program.
+    Homebrew(PathBuf),
 }
 
 /// What it takes to install and to remove the program of a runtime.
@@ -176,7 +176,7 @@ impl Installer<'_> {
     ) -> Result<Outcome, InstallError> {
         let program = self.runtime.program();
         if let Some(found) = on_path(program, self.search).filter(|_| !upgrade) {
-            return Ok(Outcome::Homebrew(Some(found)));
+            return Ok(Outcome::Homebrew(found));
         }
         let brew = on_path("brew", self.search)
             .ok_or(InstallError::ByHand { runtime: self.runtime.name(), elsewhere })?;
@@ -184,7 +184,7 @@ impl Installer<'_> {
         let mut command = Command::new(brew);
         command.args([if upgrade { "upgrade" } else { "install" }, formula]);
         self.run(command, &self.paths.directory, lock)?;
-        Ok(Outcome::Homebrew(on_path(program, self.search)))
+        on_path(program, self.search).map(Outcome::Homebrew).ok_or(InstallError::NotOnPath { program })
     }
 
     /// The lock is the program's standard input: should fusion be killed, the lock is held until the program has

@@ -6,12 +6,14 @@ mod session;
 mod systemd;
 
 use std::ffi::OsStr;
-use std::io::Write as _;
+use std::fs::File;
+use std::io::{self, Read as _};
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 
 pub use self::session::{Session, session};
 use crate::core::executables::on_path;
+use crate::core::files::{self, FileError};
 
 /// What starts things at login.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -81,15 +83,8 @@ pub enum LoginError {
         path: PathBuf,
     },
     /// The job's file cannot be read, written or removed.
-    #[error("cannot {what} {path}")]
-    File {
-        /// What was tried, as a verb.
-        what: &'static str,
-        /// The file.
-        path: PathBuf,
-        /// What the system said.
-        source: std::io::Error,
-    },
+    #[error(transparent)]
+    File(#[from] FileError),
     /// The manager's command cannot be run.
     #[error("cannot run {program}")]
     Run {
@@ -108,8 +103,11 @@ pub enum LoginError {
     },
 }
 
-/// In the first lines of every job's file, so that no other file is ever replaced or removed.
+/// Near the beginning of every job's file, so that no other file is ever replaced or removed.
 const MARK: &str = "Written by `fusion";
+
+/// How much of a file is searched for that, in bytes.
+const HEAD: u64 = 4096;
 
 impl Manager {
     /// The one of this platform.
@@ -199,7 +197,8 @@ pub fn enable(
     let text = manager.text(job)?;
     let file = path.to_str().ok_or_else(|| LoginError::NotText { path: path.clone() })?;
     own_file(&path)?;
-    write(&path, &text)?;
+    files::make_directory(path.parent().unwrap_or(Path::new("/")))?;
+    files::replace(&path, text.as_bytes())?;
     let mut steps = vec![Step::Wrote(path.clone())];
     let loaded = run_all(&program, &manager.load(job.runtime, file, places.user), &mut steps);
     if let Err(error) = loaded {
@@ -223,11 +222,7 @@ pub fn disable(
         let program = find_program(manager, search)?;
         let (before, after) = manager.unload(runtime, places.user);
         run_all(&program, &before, &mut steps)?;
-        std::fs::remove_file(&path).map_err(|source| LoginError::File {
-            what: "remove",
-            path: path.clone(),
-            source,
-        })?;
+        files::remove(&path)?;
         steps.push(Step::Removed(path));
         run_all(&program, &after, &mut steps)?;
     }
@@ -240,25 +235,17 @@ fn find_program(manager: Manager, search: Option<&OsStr>) -> Result<PathBuf, Log
 
 /// Whether there is a file, which then must be fusion's own.
 fn own_file(path: &Path) -> Result<bool, LoginError> {
-    match std::fs::read(path) {
-        Ok(bytes) if String::from_utf8_lossy(&bytes).contains(MARK) => Ok(true),
-        Ok(_) => Err(LoginError::Foreign { path: path.to_owned() }),
-        Err(error) if error.kind() == std::io::ErrorKind::NotFound => Ok(false),
-        Err(source) => Err(LoginError::File { what: "read", path: path.to_owned(), source }),
+    let file = match File::open(path) {
+        Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(false),
+        other => other.map_err(FileError::io("open", path))?,
+    };
+    let mut head = Vec::new();
+    file.take(HEAD).read_to_end(&mut head).map_err(FileError::io("read", path))?;
+    if String::from_utf8_lossy(&head).contains(MARK) {
+        Ok(true)
+    } else {
+        Err(LoginError::Foreign { path: path.to_owned() })
     }
-}
-
-fn write(path: &Path, text: &str) -> Result<(), LoginError> {
-    let directory = path.parent().unwrap_or(Path::new("/"));
-    std::fs::create_dir_all(directory)
-        .and_then(|()| {
-            let mut file = tempfile::NamedTempFile::new_in(directory)?;
-            file.write_all(text.as_bytes())?;
-            file.as_file().sync_all()?;
-            file.persist(path)?;
-            Ok(())
-        })
-        .map_err(|source| LoginError::File { what: "write", path: path.to_owned(), source })
 }
 
 fn run_all(program: &Path, orders: &[Order], steps: &mut Vec<Step>) -> Result<(), LoginError> {

@@ -44,15 +44,7 @@ fn install(context: &Context, runtime: &'static dyn Runtime, upgrade: bool) -> R
     let paths = context.paths.runtime(runtime.name());
     let _remembering = signals::remember();
     let lock = lock(context, runtime, &paths)?;
-    let outcome = installer(context, runtime, &paths)?.install(upgrade, &lock)?;
-    if outcome == Outcome::Homebrew(None) {
-        return Err(Failure::new(
-            Exit::NotInstalled,
-            format!("brew has installed {}, and it is not on PATH", runtime.program()),
-        )
-        .hint("add the directory that `echo \"$(brew --prefix)/bin\"` prints to PATH"));
-    }
-    Ok(outcome)
+    Ok(installer(context, runtime, &paths)?.install(upgrade, &lock)?)
 }
 
 /// The runtime's lock: nothing else changes it meanwhile.
@@ -115,10 +107,7 @@ fn told(runtime: &dyn Runtime, outcome: &Outcome) -> String {
         Outcome::Already(installation) => format!("{}, as it was", place(installation)),
         Outcome::Made { now, before: None } => place(now),
         Outcome::Made { now, before: Some(before) } => format!("{}, in place of {before}", place(now)),
-        Outcome::Homebrew(Some(program)) => {
-            format!("{} is installed: {}", runtime.name(), program.display())
-        }
-        Outcome::Homebrew(None) => format!("{} is installed with Homebrew", runtime.name()),
+        Outcome::Homebrew(program) => format!("{} is installed: {}", runtime.name(), program.display()),
     }
 }
 

@@ -15,11 +15,16 @@ pub struct Args {
     #[arg(value_name = "NAME")]
     model: String,
     /// How long it stays loaded after its last use: seconds, 90s, 30m, 2h, 1d, or forever
-    #[arg(long, value_name = "TIME", allow_hyphen_values = true)]
+    #[arg(long, value_name = "TIME", value_parser = keep_alive, allow_hyphen_values = true)]
     keep_alive: Option<KeepAlive>,
     /// Do not start the runtime
     #[arg(long)]
     no_up: bool,
+}
+
+fn keep_alive(text: &str) -> Result<KeepAlive, String> {
+    let expected = "expected seconds (300), a number with a unit (90s, 30m, 2h, 1d), or forever";
+    KeepAlive::parse(text).ok_or_else(|| expected.to_owned())
 }
 
 /// Runs the command.

@@ -30,7 +30,9 @@ fn program_remedy(error: &ProgramError) -> String {
 impl From<InstallError> for Failure {
     fn from(error: InstallError) -> Self {
         let exit = match &error {
-            InstallError::NoRecipe { .. } | InstallError::ByHand { .. } => Exit::NotInstalled,
+            InstallError::NoRecipe { .. } | InstallError::ByHand { .. } | InstallError::NotOnPath { .. } => {
+                Exit::NotInstalled
+            }
             InstallError::Interrupted => Exit::Interrupted,
             _ => Exit::Failed,
         };
@@ -51,6 +53,9 @@ impl From<InstallError> for Failure {
 fn hint(error: &InstallError) -> Option<String> {
     Some(match error {
         InstallError::NoRecipe { program } => format!("install {program}, and have it on PATH"),
+        InstallError::NotOnPath { .. } => {
+            "add the directory that `echo \"$(brew --prefix)/bin\"` prints to PATH".to_owned()
+        }
         InstallError::ByHand { elsewhere, .. } => format!("install it as its makers say: {elsewhere}"),
         InstallError::NoPython { .. } | InstallError::PythonTooOld { .. } => {
             "install uv, which brings its own Python (https://docs.astral.sh/uv/), or a newer Python".to_owned()
@@ -72,7 +77,8 @@ fn hint(error: &InstallError) -> Option<String> {
 impl From<LoginError> for Failure {
     fn from(error: LoginError) -> Self {
         let failure = Self::of(Exit::Failed, &error);
-        match &error {
+        match error {
+            LoginError::File(error) => error.into(),
             LoginError::NoManager { .. } | LoginError::Refused { .. } => failure.hint(
                 "without a service manager of your own, have whatever starts your programs run `fusion up`",
             ),

@@ -26,6 +26,12 @@ pub enum InstallError {
         /// The command or page of its makers.
         elsewhere: &'static str,
     },
+    /// Homebrew has installed it, in a place that is not looked at.
+    #[error("brew has installed {program}, and it is not on PATH")]
+    NotOnPath {
+        /// The program.
+        program: &'static str,
+    },
     /// No Python at all.
     #[error("neither uv nor Python {}.{} or newer is on PATH", oldest.0, oldest.1)]
     NoPython {

@@ -157,33 +157,24 @@ pub enum KeepAlive {
     Seconds(u64),
 }
 
-/// A time that cannot be read.
-#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
-#[error("{0:?} is no time: write seconds (300), a number with a unit (90s, 30m, 2h, 1d), or forever")]
-pub struct InvalidKeepAlive(pub String);
-
-impl std::str::FromStr for KeepAlive {
-    type Err = InvalidKeepAlive;
-
-    fn from_str(text: &str) -> Result<Self, InvalidKeepAlive> {
-        let invalid = || InvalidKeepAlive(text.to_owned());
+impl KeepAlive {
+    /// Reads `300`, `90s`, `30m`, `2h`, `1d`, or `forever` (also `-1`); `None` for anything else.
+    pub fn parse(text: &str) -> Option<Self> {
         if matches!(text, "forever" | "-1") {
-            return Ok(Self::Forever);
+            return Some(Self::Forever);
         }
-        let (number, unit) = match text.char_indices().last() {
-            Some((at, 's')) => (&text[..at], 1),
-            Some((at, 'm')) => (&text[..at], 60),
-            Some((at, 'h')) => (&text[..at], 3600),
-            Some((at, 'd')) => (&text[..at], 86_400),
+        let (number, unit) = match text.char_indices().last()? {
+            (at, 's') => (&text[..at], 1),
+            (at, 'm') => (&text[..at], 60),
+            (at, 'h') => (&text[..at], 3600),
+            (at, 'd') => (&text[..at], 86_400),
             _ => (text, 1),
         };
         let digits = number.bytes().all(|byte| byte.is_ascii_digit());
-        let number = number.parse::<u32>().ok().filter(|number| digits && *number > 0).ok_or_else(invalid)?;
-        Ok(Self::Seconds(u64::from(number) * unit))
+        let number = number.parse::<u32>().ok().filter(|number| digits && *number > 0)?;
+        Some(Self::Seconds(u64::from(number) * unit))
     }
-}
 
-impl KeepAlive {
     /// As a JSON number of seconds; negative means for ever.
     pub fn json(&self) -> Value {
         match self {
@@ -327,12 +318,12 @@ mod tests {
     #[test]
     fn times_are_read_and_anything_else_is_refused() {
         for (text, seconds) in [("300", 300), ("90s", 90), ("30m", 1800), ("2h", 7200), ("1d", 86_400)] {
-            assert_eq!(text.parse(), Ok(KeepAlive::Seconds(seconds)));
+            assert_eq!(KeepAlive::parse(text), Some(KeepAlive::Seconds(seconds)));
         }
-        assert_eq!("forever".parse(), Ok(KeepAlive::Forever));
-        assert_eq!("-1".parse(), Ok(KeepAlive::Forever));
+        assert_eq!(KeepAlive::parse("forever"), Some(KeepAlive::Forever));
+        assert_eq!(KeepAlive::parse("-1"), Some(KeepAlive::Forever));
         for text in ["", "0", "m", "-5", "+5", "1.5h", "5 m", "5é", "99999999999999999999"] {
-            assert_eq!(text.parse::<KeepAlive>(), Err(InvalidKeepAlive(text.to_owned())));
+            assert_eq!(KeepAlive::parse(text), None);
         }
     }
 
