@@ -182,10 +182,10 @@ pub fn main(table: Table, arguments: impl IntoIterator<Item = OsString>, environ
     if let Some(shell) = &environment.completing_shell {
         return complete(table, &environment, &shell.to_string_lossy(), &arguments);
     }
-    let color = ui::color_choice(&arguments, &environment);
-    let (matches, answer) = match parse(table, arguments, color) {
+    let color = ColorChoice::find(&arguments);
+    let (matches, answer) = match parse(table, arguments) {
         Ok(parsed) => parsed,
-        Err(error) => return error::usage(&error),
+        Err(error) => return error::usage(&error, color, &environment),
     };
     let ui = Ui::new(&environment, &matches);
     if let Some(text) = answer {
@@ -210,12 +210,8 @@ pub fn main(table: Table, arguments: impl IntoIterator<Item = OsString>, environ
 
 /// What the arguments say, and the text that answers them where parsing is all there is to do. The clap tree ends
 /// here: it is the largest thing in memory, and nothing that follows needs it.
-fn parse(
-    table: Table,
-    arguments: Vec<OsString>,
-    color: clap::ColorChoice,
-) -> Result<(ArgMatches, Option<String>), clap::Error> {
-    let mut command = command(table).color(color);
+fn parse(table: Table, arguments: Vec<OsString>) -> Result<(ArgMatches, Option<String>), clap::Error> {
+    let mut command = command(table);
     let matches = command.try_get_matches_from_mut(arguments)?;
     let answer = answered_by_parsing(&mut command, &matches);
     Ok((matches, answer))

@@ -11,9 +11,8 @@ pub mod env;
 use std::ffi::OsString;
 use std::process::ExitCode;
 
-/// Runs one command line (`arguments` include the program's own name) and returns its exit code.
-///
-/// The only place where an error becomes an exit code; see [`cli::error::Exit`] for their meanings.
+/// Runs one command line (`arguments` include the program's own name) and returns its exit code: what [`cli::main`]
+/// makes of it. See [`cli::error::Exit`] for their meanings.
 pub fn run(arguments: impl IntoIterator<Item = OsString>, environment: env::Environment) -> ExitCode {
     run_with(core::runtimes::TABLE, arguments, environment)
 }

@@ -93,3 +93,26 @@ fn help_that_cannot_be_written_is_no_success() {
     let mut command = sandbox.fusion(["ps", "--help"]).into_command();
     assert_eq!(command.stdout(full).status().expect("fusion runs").code(), Some(1));
 }
+
+#[test]
+fn colour_is_not_forced_on_a_pipe_by_a_variable() {
+    let sandbox = Sandbox::new();
+    let forced = |arguments: &[&str]| {
+        let invocation = sandbox.fusion(arguments.iter().copied());
+        invocation.env("CLICOLOR_FORCE", "1").env("CLICOLOR", "1").env("TERM", "xterm-256color").run()
+    };
+    forced(&["--bogus"]).assert(
+        2,
+        "",
+        "error: unexpected argument '--bogus' found\n\nUsage: fusion [OPTIONS] [COMMAND]\n\n\
+         For more information, try '--help'.\n",
+    );
+    for page in [&["--help"][..], &["-h"], &["help", "ps"], &["config"], &["ollama", "run", "--help"]] {
+        let finished = forced(page).assert_code(0);
+        assert_eq!(finished.stderr(), "", "{page:?}");
+        assert!(!finished.stdout().contains('\x1b'), "{page:?}: {}", finished.stdout());
+    }
+    // It is there for whoever asks fusion for it.
+    let asked = forced(&["--color", "always", "--bogus"]).assert_code(2);
+    assert!(asked.stderr().starts_with("\x1b["), "{}", asked.stderr());
+}

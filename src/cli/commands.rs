@@ -21,10 +21,3 @@ pub mod show;
 pub mod uninstall;
 pub mod unload;
 pub mod up;
-
-/// A number of seconds, as options take it.
-fn seconds(text: &str) -> Result<std::time::Duration, String> {
-    let seconds = text.parse::<f64>().ok().filter(|seconds| *seconds >= 0.0);
-    let duration = seconds.and_then(|seconds| std::time::Duration::try_from_secs_f64(seconds).ok());
-    duration.ok_or_else(|| "not a number of seconds".to_owned())
-}

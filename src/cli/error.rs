@@ -5,11 +5,15 @@ mod install;
 mod models;
 mod services;
 
+use std::io::{self, Write as _};
+use std::path::Path;
 use std::process::ExitCode;
 
+use crate::cli::ui::ColorChoice;
 use crate::core::config::{ConfigError, EditError, Fault, Problem};
 use crate::core::files::FileError;
 use crate::core::paths::PathsError;
+use crate::env::Environment;
 
 pub use self::chat::Asked;
 
@@ -79,8 +83,8 @@ impl Failure {
     }
 
     /// Standard output cannot be written. A closed pipe means that the reader has what it wanted.
-    pub fn output(error: &std::io::Error) -> Self {
-        if error.kind() == std::io::ErrorKind::BrokenPipe {
+    pub fn output(error: &io::Error) -> Self {
+        if error.kind() == io::ErrorKind::BrokenPipe {
             return Self::new(Exit::Done, "");
         }
         let causes = vec![error.to_string()];
@@ -108,12 +112,22 @@ impl Failure {
     }
 }
 
-/// Prints what clap says of a wrong command line, or the help that was asked for.
-pub fn usage(error: &clap::Error) -> Exit {
-    match error.print() {
-        _ if error.use_stderr() => Exit::Usage,
+/// Prints what clap says of a wrong command line, or the help that was asked for. Not left to clap, which obeys
+/// variables that fusion does not know, such as `CLICOLOR_FORCE`.
+pub fn usage(error: &clap::Error, color: ColorChoice, environment: &Environment) -> Exit {
+    let text = |is_terminal| match error.render() {
+        text if color.colors(is_terminal, environment) => text.ansi().to_string(),
+        text => text.to_string(),
+    };
+    if error.use_stderr() {
+        let _ = io::stderr().write_all(text(environment.stderr_is_terminal).as_bytes());
+        return Exit::Usage;
+    }
+    let mut stdout = io::stdout().lock();
+    let written = stdout.write_all(text(environment.stdout_is_terminal).as_bytes());
+    match written.and_then(|()| stdout.flush()) {
         // A reader that has closed its end wants no more help.
-        Err(failure) if failure.kind() != std::io::ErrorKind::BrokenPipe => Exit::Failed,
+        Err(failure) if failure.kind() != io::ErrorKind::BrokenPipe => Exit::Failed,
         _ => Exit::Done,
     }
 }
@@ -143,14 +157,29 @@ impl From<PathsError> for Failure {
 const FIRST_PROBLEMS: usize = 3;
 
 impl Failure {
-    /// A configuration that cannot be used, with at most `most` of its problems.
+    /// A configuration that cannot be used, with at most `most` of its problems. What is wrong in the file is a wrong
+    /// configuration; what the system refuses is another failure.
     pub fn of_config(error: &ConfigError, most: usize) -> Self {
-        let ConfigError::Invalid { path, problems } = error else {
-            return Self::of(config_exit(error), error).hint(config_hint(error));
+        let (exit, hint) = match error {
+            ConfigError::Invalid { path, problems } => return Self::of_problems(path, problems, most),
+            ConfigError::NotAFile { .. } | ConfigError::TooLarge { .. } => {
+                (Exit::Usage, "move it away; fusion makes a new one on its next use")
+            }
+            ConfigError::Dangling { .. } => {
+                (Exit::Failed, "make the file that the link leads to, or remove the link")
+            }
+            ConfigError::Read { .. } | ConfigError::Create { .. } | ConfigError::Lock { .. } => {
+                (Exit::Failed, "set FUSION_CONFIG_DIR to a directory that you can read and write")
+            }
+            ConfigError::Locked { .. } => (Exit::Failed, "try again when it has ended"),
         };
+        Self::of(exit, error).hint(hint)
+    }
+
+    fn of_problems(path: &Path, problems: &[Problem], most: usize) -> Self {
         let line =
             |problem: &Problem| format!("{}:{}:{}: {problem}", path.display(), problem.line, problem.column);
-        let mut failure = match problems.as_slice() {
+        let mut failure = match problems {
             [problem] => Self::new(Exit::Usage, line(problem)),
             _ => Self::new(Exit::Usage, format!("{} has {} problems", path.display(), problems.len())),
         };
@@ -162,30 +191,6 @@ impl Failure {
         } else {
             "`fusion config edit` opens the file"
         })
-    }
-}
-
-/// What is wrong in the file is a wrong configuration; what the system refuses is another failure.
-fn config_exit(error: &ConfigError) -> Exit {
-    match error {
-        ConfigError::Invalid { .. } | ConfigError::NotAFile { .. } | ConfigError::TooLarge { .. } => {
-            Exit::Usage
-        }
-        _ => Exit::Failed,
-    }
-}
-
-fn config_hint(error: &ConfigError) -> &'static str {
-    match error {
-        ConfigError::Invalid { .. } => "`fusion config edit` opens the file",
-        ConfigError::NotAFile { .. } | ConfigError::TooLarge { .. } => {
-            "move it away; fusion makes a new one on its next use"
-        }
-        ConfigError::Dangling { .. } => "make the file that the link leads to, or remove the link",
-        ConfigError::Read { .. } | ConfigError::Create { .. } | ConfigError::Lock { .. } => {
-            "set FUSION_CONFIG_DIR to a directory that you can read and write"
-        }
-        ConfigError::Locked { .. } => "try again when it has ended",
     }
 }
 

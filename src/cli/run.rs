@@ -26,6 +26,7 @@ use self::sink::{Sink, Wishes};
 use self::waiting::Waiting;
 use crate::cli::Context;
 use crate::cli::error::{Asked, Exit, Failure};
+use crate::cli::units::seconds_from;
 use crate::core::address::Address;
 use crate::core::aliases;
 use crate::core::api::chat::{Answer, ChatError, Outcome};
@@ -94,7 +95,7 @@ pub struct Args {
     #[arg(long, value_name = "WHAT", value_parser = reasoning)]
     reasoning: Option<Reasoning>,
     /// Give up after so many seconds without a byte [default: 600]
-    #[arg(long, value_name = "SECONDS", value_parser = seconds)]
+    #[arg(long, value_name = "SECONDS", value_parser = seconds_from::<1>)]
     timeout: Option<Duration>,
     /// Do not start the runtime when it is not running
     #[arg(long)]
@@ -139,13 +140,6 @@ fn number_up_to<const LIMIT: u8>(text: &str) -> Result<f64, String> {
         Ok(number) if (0.0..=f64::from(LIMIT)).contains(&number) => Ok(number),
         _ => Err(format!("expected a number from 0 to {LIMIT}")),
     }
-}
-
-fn seconds(text: &str) -> Result<Duration, String> {
-    let seconds = text.parse().ok().filter(|seconds| *seconds > 0.0);
-    seconds
-        .and_then(|seconds| Duration::try_from_secs_f64(seconds).ok())
-        .ok_or_else(|| "expected a number of seconds above 0".to_owned())
 }
 
 fn reasoning(text: &str) -> Result<Reasoning, String> {

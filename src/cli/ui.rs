@@ -21,6 +21,31 @@ pub enum ColorChoice {
     Never,
 }
 
+impl ColorChoice {
+    /// What `--color` says, found without parsing: for what the parser itself has to say.
+    pub fn find(arguments: &[OsString]) -> Self {
+        let given = arguments.iter().enumerate().find_map(|(index, argument)| match argument.to_str()? {
+            "--color" => arguments.get(index + 1)?.to_str(),
+            "--" => Some("auto"),
+            other => other.strip_prefix("--color="),
+        });
+        match given {
+            Some("always") => Self::Always,
+            Some("never") => Self::Never,
+            _ => Self::Auto,
+        }
+    }
+
+    /// Whether a stream gets colour.
+    pub fn colors(self, is_terminal: bool, environment: &Environment) -> bool {
+        match self {
+            Self::Auto => is_terminal && !environment.no_color,
+            Self::Always => true,
+            Self::Never => false,
+        }
+    }
+}
+
 /// How to talk to the user.
 #[derive(Debug, Clone)]
 #[allow(clippy::struct_excessive_bools)] // Independent switches.
@@ -43,18 +68,13 @@ impl Ui {
     /// From the global options and the terminals.
     pub fn new(environment: &Environment, matches: &ArgMatches) -> Self {
         let choice = matches.get_one::<ColorChoice>("color").copied().unwrap_or(ColorChoice::Auto);
-        let color = |is_terminal: bool| match choice {
-            ColorChoice::Auto => is_terminal && !environment.no_color,
-            ColorChoice::Always => true,
-            ColorChoice::Never => false,
-        };
         Self {
             quiet: matches.get_flag("quiet"),
             verbose: matches.get_flag("verbose"),
             stdout_is_terminal: environment.stdout_is_terminal,
             stderr_is_terminal: environment.stderr_is_terminal,
-            stdout_color: color(environment.stdout_is_terminal),
-            stderr_color: color(environment.stderr_is_terminal),
+            stdout_color: choice.colors(environment.stdout_is_terminal, environment),
+            stderr_color: choice.colors(environment.stderr_is_terminal, environment),
         }
     }
 
@@ -179,19 +199,4 @@ pub fn line_width() -> usize {
 /// Cut so that it does not wrap: a line that has wrapped cannot be overwritten.
 pub fn one_line(text: &str) -> String {
     text.chars().take(line_width()).collect()
-}
-
-/// What `--color` says, found before parsing so that the parser's own messages honour it too.
-pub fn color_choice(arguments: &[OsString], environment: &Environment) -> clap::ColorChoice {
-    let given = arguments.iter().enumerate().find_map(|(index, argument)| match argument.to_str()? {
-        "--color" => arguments.get(index + 1)?.to_str(),
-        "--" => Some("auto"),
-        other => other.strip_prefix("--color="),
-    });
-    match given {
-        Some("always") => clap::ColorChoice::Always,
-        Some("never") => clap::ColorChoice::Never,
-        _ if environment.no_color => clap::ColorChoice::Never,
-        _ => clap::ColorChoice::Auto,
-    }
 }

@@ -1,6 +1,8 @@
-//! Bytes, durations and ages as people read them.
+//! Bytes, durations and ages as people read them, and durations as they write them.
 
 use std::time::Duration;
+
+use crate::core::config::LONGEST_SECONDS;
 
 /// In units of a thousand, with three digits at most.
 pub fn bytes(bytes: u64) -> String {
@@ -25,6 +27,14 @@ pub fn duration(duration: Duration) -> String {
         (0, hours, minutes, _) => format!("{hours}h {minutes}m"),
         (days, hours, ..) => format!("{days}d {hours}h"),
     }
+}
+
+/// A number of seconds, as options take it, and at least so many milliseconds.
+pub fn seconds_from<const MILLISECONDS: u16>(text: &str) -> Result<Duration, String> {
+    let shortest = f64::from(MILLISECONDS) / 1000.0;
+    let seconds = text.parse().ok().filter(|seconds| (shortest..=LONGEST_SECONDS).contains(seconds));
+    let duration = seconds.and_then(|seconds| Duration::try_from_secs_f64(seconds).ok());
+    duration.ok_or_else(|| format!("expected a number of seconds from {shortest} to {LONGEST_SECONDS}"))
 }
 
 /// The largest unit, as in `3 days ago`.
@@ -76,6 +86,19 @@ mod tests {
         let shown = [0, 59, 60, 3599, 3600, 86_399, 86_400, 1_000_000]
             .map(|seconds| duration(Duration::from_secs(seconds)));
         assert_eq!(shown, ["0s", "59s", "1m 0s", "59m 59s", "1h 0m", "23h 59m", "1d 0h", "11d 13h"]);
+    }
+
+    #[test]
+    fn seconds_are_within_what_clocks_can_add() {
+        for (text, milliseconds) in [("0", 0), ("0.5", 500), ("31536000", 31_536_000_000)] {
+            assert_eq!(seconds_from::<0>(text), Ok(Duration::from_millis(milliseconds)), "{text}");
+        }
+        for text in ["-1", "31536001", "1e300", "inf", "NaN", "", "5s"] {
+            let expected = "expected a number of seconds from 0 to 31536000".to_owned();
+            assert_eq!(seconds_from::<0>(text), Err(expected), "{text}");
+        }
+        let expected = "expected a number of seconds from 0.001 to 31536000".to_owned();
+        assert_eq!(seconds_from::<1>("0"), Err(expected));
     }
 
     #[test]

@@ -15,6 +15,7 @@ use std::time::Duration;
 pub use self::edit::EditError;
 pub use self::key::KeyPath;
 pub use self::parse::{Fault, Problem};
+pub use self::values::LONGEST as LONGEST_SECONDS;
 use crate::core::address::Address;
 use crate::core::files::FileError;
 use crate::core::runtimes::{Runtime, Table};

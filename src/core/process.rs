@@ -66,7 +66,8 @@ impl fmt::Display for Pid {
 pub struct ProcessId {
     /// Its PID.
     pub pid: Pid,
-    /// When the kernel says it started, in the kernel's own unit (clock ticks since boot on Linux).
+    /// When the kernel says it started, in the kernel's own unit: clock ticks since boot on Linux, seconds since 1970
+    /// on macOS.
     pub start_time: u64,
     /// The boot in which it runs.
     pub boot_id: String,

@@ -5,8 +5,8 @@ use std::time::Duration;
 use serde::Serialize;
 
 use crate::cli::Context;
-use crate::cli::commands::seconds;
 use crate::cli::error::{Exit, Failure};
+use crate::cli::units::seconds_from;
 use crate::core::runtimes::Runtime;
 use crate::core::services::{Down, DownOptions, ServiceError};
 
@@ -19,7 +19,7 @@ pub struct Args {
     #[command(flatten)]
     how: How,
     /// How long it may take to end before it is killed [default: `stop_timeout` of the configuration]
-    #[arg(long, value_name = "SECS", value_parser = seconds, conflicts_with = "force")]
+    #[arg(long, value_name = "SECS", value_parser = seconds_from::<0>, conflicts_with = "force")]
     timeout: Option<Duration>,
 }
 

@@ -3,8 +3,9 @@
 use std::time::Duration;
 
 use crate::cli::Context;
-use crate::cli::commands::{seconds, up};
+use crate::cli::commands::up;
 use crate::cli::error::{Exit, Failure};
+use crate::cli::units::seconds_from;
 use crate::core::runtimes::Runtime;
 use crate::core::services::UpOptions;
 
@@ -14,7 +15,7 @@ use crate::core::services::UpOptions;
 #[derive(Debug, clap::Args)]
 pub struct Args {
     /// How long it may take to be ready [default: `startup_timeout` of the configuration]
-    #[arg(long, value_name = "SECS", value_parser = seconds)]
+    #[arg(long, value_name = "SECS", value_parser = seconds_from::<0>)]
     timeout: Option<Duration>,
     /// Print what was done as JSON, as `up` does
     #[arg(long)]

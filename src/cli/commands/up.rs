@@ -5,9 +5,9 @@ use std::time::Duration;
 use serde::Serialize;
 
 use crate::cli::Context;
-use crate::cli::commands::seconds;
 use crate::cli::error::{Exit, Failure};
 use crate::cli::models::Models;
+use crate::cli::units::seconds_from;
 use crate::core::runtimes::Runtime;
 use crate::core::services::{Endpoint, ServiceManager, StartedBy, Up, UpKind, UpOptions};
 
@@ -18,7 +18,7 @@ use crate::core::services::{Endpoint, ServiceManager, StartedBy, Up, UpKind, UpO
 #[derive(Debug, clap::Args)]
 pub struct Args {
     /// How long it may take to be ready [default: `startup_timeout` of the configuration]
-    #[arg(long, value_name = "SECS", value_parser = seconds)]
+    #[arg(long, value_name = "SECS", value_parser = seconds_from::<0>)]
     timeout: Option<Duration>,
     /// Have this model loaded: a name, an alias, or a directory; downloaded first if it is missing
     #[arg(short, long, value_name = "MODEL", conflicts_with = "no_wait")]

@@ -10,10 +10,14 @@ use crate::core::services::{Failed, ServiceError, StartedBy, State};
 impl From<ServiceError> for Failure {
     fn from(error: ServiceError) -> Self {
         let exit = exit(&error);
+        // Of these, the kind matters more than where they happened.
+        let error = match error {
+            ServiceError::Program(error) => return error.into(),
+            ServiceError::Process(error) => return process(&error),
+            ServiceError::Record(error) => return record(&error),
+            other => other,
+        };
         let failure = match &error {
-            ServiceError::Program(_) | ServiceError::Process(_) | ServiceError::Record(_) => {
-                return specific(error);
-            }
             ServiceError::Model { runtime, model, error } => return Self::of_model(runtime, model, error),
             ServiceError::AddressTaken { address, listener, said, .. } => Self {
                 causes: vec![said.clone()],
@@ -95,16 +99,6 @@ fn hint(error: &ServiceError) -> Option<String> {
         }
         _ => return None,
     })
-}
-
-/// Errors whose own kind matters more than where they happened.
-fn specific(error: ServiceError) -> Failure {
-    match error {
-        ServiceError::Program(error) => error.into(),
-        ServiceError::Process(error) => process(&error),
-        ServiceError::Record(error) => record(&error),
-        other => Failure::of(Exit::Failed, &other),
-    }
 }
 
 fn process(error: &ProcessError) -> Failure {

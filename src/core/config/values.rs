@@ -7,7 +7,7 @@ use serde_json::Map;
 use toml_edit::{Array, InlineTable, Item, Value};
 
 /// The longest time that can be asked for, in seconds: a year. More would overflow the system's clocks.
-pub(super) const LONGEST: f64 = 31_536_000.0;
+pub const LONGEST: f64 = 31_536_000.0;
 
 /// The shortest time that can be asked for, in seconds.
 pub(super) const SHORTEST: f64 = 0.001;

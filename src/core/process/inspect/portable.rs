@@ -149,8 +149,8 @@ fn lsof(port: u16) -> io::Result<Vec<u8>> {
     // It fails when it finds nothing, so its exit code says nothing. What it finds at one port fits into the pipe.
     while child.try_wait()?.is_none() {
         if begin.elapsed() > LSOF_LIMIT {
+            // Not waited for: what hangs in the kernel does not die before that lets go of it.
             child.kill()?;
-            child.wait()?;
             return Err(io::ErrorKind::TimedOut.into());
         }
         std::thread::sleep(Duration::from_millis(2));
