@@ -9,7 +9,7 @@ use crate::core::config::Config;
 use crate::core::process::signals;
 use crate::core::process::unix::UnixDriver;
 use crate::core::runtimes::Runtime;
-use crate::core::services::{ServiceError, ServiceManager};
+use crate::core::services::{ServiceError, ServiceManager, Up, UpOptions};
 
 impl Context {
     /// Looks at services or stops them. A signal ends fusion at once: what is recorded tells the next command how
@@ -34,47 +34,48 @@ impl Context {
         told(self.start(config, work))
     }
 
-    /// Starts services, and installs what is missing first where that is wanted: with `install`, or when the user says
-    /// so on a terminal.
-    pub fn starting_or_installing<T>(
+    /// Has the runtime up. Its program is installed first if it is missing and that is wanted: with `install`, or when
+    /// the user says so on a terminal.
+    pub fn up(
         &self,
         config: &Config,
         runtime: &'static dyn Runtime,
+        options: &UpOptions,
         install: bool,
-        work: impl Fn(&ServiceManager<'_>) -> Result<T, ServiceError>,
-    ) -> Result<T, Failure> {
-        told(self.start_or_install(config, runtime, install, work)?)
+    ) -> Result<Up, Failure> {
+        told(self.installed_and_up(config, runtime, options, install)?)
     }
 
-    /// As [`Context::starting_or_installing`], and the model is downloaded first where it is missing.
-    pub fn starting_or_fetching<T>(
+    /// As [`Context::up`]; and the model that it is started with is downloaded first if it is missing.
+    pub fn up_with_model(
         &self,
         config: &Config,
         runtime: &'static dyn Runtime,
+        options: &UpOptions,
         install: bool,
-        work: impl Fn(&ServiceManager<'_>) -> Result<T, ServiceError>,
-    ) -> Result<T, Failure> {
-        match self.start_or_install(config, runtime, install, &work)? {
+    ) -> Result<Up, Failure> {
+        match self.installed_and_up(config, runtime, options, install)? {
             Err(ServiceError::Model { model, .. }) => {
                 let models = Models::of(self, config, runtime)?;
-                models.fetch(&Named::resolved(&model), false)?;
-                told(self.start(config, &work))
+                models.fetch(&models.named(&model), false)?;
+                self.up(config, runtime, options, install)
             }
             other => told(other),
         }
     }
 
-    fn start_or_install<T>(
+    fn installed_and_up(
         &self,
         config: &Config,
         runtime: &'static dyn Runtime,
+        options: &UpOptions,
         install: bool,
-        work: impl Fn(&ServiceManager<'_>) -> Result<T, ServiceError>,
-    ) -> Result<Result<T, ServiceError>, Failure> {
-        match self.start(config, &work) {
+    ) -> Result<Result<Up, ServiceError>, Failure> {
+        let up = || self.start(config, |manager| manager.up(&manager.service(runtime), options));
+        match up() {
             Err(ServiceError::Program(missing)) => {
                 commands::install::offer(self, runtime, missing, install)?;
-                Ok(self.start(config, &work))
+                Ok(up())
             }
             other => Ok(other),
         }

@@ -9,7 +9,7 @@ use crate::cli::error::{Exit, Failure};
 use crate::cli::models::Models;
 use crate::cli::units::seconds_from;
 use crate::core::runtimes::Runtime;
-use crate::core::services::{Endpoint, ServiceManager, StartedBy, Up, UpKind, UpOptions};
+use crate::core::services::{Endpoint, StartedBy, Up, UpKind, UpOptions};
 
 /// Start it, and wait until it really answers
 ///
@@ -63,9 +63,7 @@ pub fn run(context: &Context, runtime: &'static dyn Runtime, args: &Args) -> Res
     let config = context.config()?;
     let model = args.model.as_ref().map(|model| context.model(&config, runtime, model).name);
     let options = UpOptions { timeout: args.timeout, no_wait: args.no_wait, model };
-    let mut up = context.starting_or_fetching(&config, runtime, args.install, |manager| {
-        manager.up(&manager.service(runtime), &options)
-    })?;
+    let mut up = context.up_with_model(&config, runtime, &options, args.install)?;
     if let Some(model) = &args.model
         && runtime.catalogue().is_some()
     {
@@ -95,8 +93,7 @@ pub fn run_all(context: &Context, args: &AllArgs) -> Result<Exit, Failure> {
     }
     let (mut done, mut exit) = (Vec::new(), Exit::Done);
     for runtime in wanted {
-        let up = |manager: &ServiceManager<'_>| manager.up(&manager.service(runtime), &UpOptions::default());
-        let told = match context.starting_or_fetching(&config, runtime, false, up) {
+        let told = match context.up_with_model(&config, runtime, &UpOptions::default(), false) {
             Ok(up) if args.json => {
                 done.push(json(runtime, &up));
                 Ok(())

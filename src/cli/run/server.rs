@@ -13,7 +13,7 @@ use crate::core::api::Client;
 use crate::core::config::Config;
 use crate::core::models::Model;
 use crate::core::runtimes::Runtime;
-use crate::core::services::{Endpoint, ServiceError, ServiceManager, UpOptions};
+use crate::core::services::{Endpoint, ServiceError, UpOptions};
 
 /// How long a server that somebody else started may take to list its models.
 const LIST_LIMIT: Duration = Duration::from_secs(2);
@@ -102,8 +102,7 @@ impl<'a> Server<'a> {
         if auto_up {
             self.context.ui.note(&format!("{} is not running, and is started first", self.runtime.name()));
             let options = UpOptions { model: Some(model.to_owned()), ..UpOptions::default() };
-            let up = |manager: &ServiceManager<'_>| manager.up(&manager.service(self.runtime), &options);
-            let up = self.context.starting_or_installing(self.config, self.runtime, install, up)?;
+            let up = self.context.up(self.config, self.runtime, &options, install)?;
             return Ok(Some(up.endpoint.address));
         }
         let look = self.context.with_services(self.config, |manager| {
