@@ -57,7 +57,7 @@ impl Context {
         match self.installed_and_up(config, runtime, options, install)? {
             Err(ServiceError::Model { model, .. }) => {
                 let models = Models::of(self, config, runtime)?;
-                models.fetch(&models.named(&model), false)?;
+                models.fetch(&Named::resolved(&model), false)?;
                 self.up(config, runtime, options, install)
             }
             other => told(other),

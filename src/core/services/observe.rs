@@ -171,8 +171,8 @@ impl ServiceManager<'_> {
         if record.is_some_and(|record| record.ready) {
             return Start::Finished;
         }
-        let patience = record.and_then(|record| record.patience);
-        let patience = patience.unwrap_or(service.config.server.startup_timeout);
+        let configured = service.config.server.startup_timeout;
+        let patience = record.map_or(configured, |record| record.patience(configured));
         let age = past.process.as_ref().and_then(|process| self.driver.usage(process));
         match age {
             Some(usage) if usage.uptime >= patience => Start::Overdue,

@@ -41,9 +41,9 @@ pub struct Record {
     pub version: Option<String>,
     /// When it was started, in seconds since 1970 by the clock on the wall: for people, never for decisions.
     pub started_at: u64,
-    /// How long it may take to be ready, if whoever started it said so; otherwise the configuration does.
+    /// How many milliseconds it may take to be ready, if whoever started it said so; otherwise the configuration does.
     #[serde(default)]
-    pub patience: Option<Duration>,
+    pub patience_ms: Option<u64>,
     /// Whether it has been ready since it was started.
     pub ready: bool,
     /// The command line with which it was started; what is not UTF-8 is replaced.
@@ -145,7 +145,7 @@ impl Record {
             model: None,
             version: None,
             started_at,
-            patience: None,
+            patience_ms: None,
             ready: false,
             command: words.map(|word| word.to_string_lossy().into_owned()).collect(),
             fingerprint: fingerprint(spec, address),
@@ -156,6 +156,11 @@ impl Record {
     /// The instance, as the process driver wants it.
     pub fn as_instance(&self) -> Instance<'_> {
         Instance { id: self.instance.as_str(), leader: self.process.as_ref() }
+    }
+
+    /// How long it may take to be ready, where the configuration says `otherwise`.
+    pub fn patience(&self, otherwise: Duration) -> Duration {
+        self.patience_ms.map_or(otherwise, Duration::from_millis)
     }
 
     /// The record in a file; `None` when there is no file.

@@ -92,8 +92,8 @@ impl ServiceManager<'_> {
                 if keeper::find(self.driver, record.instance.as_str())?.is_empty() {
                     self.keep_log(service, record, process);
                 }
-                let patience = options.timeout.or(record.patience);
-                let patience = patience.unwrap_or(service.config.server.startup_timeout);
+                let patience = record.patience(service.config.server.startup_timeout);
+                let patience = options.timeout.unwrap_or(patience);
                 Begun::running(record.clone(), process.clone(), *state, patience)
             }
             (State::Unhealthy, Some(_), Some(_)) if past.orphaned => {
@@ -201,7 +201,8 @@ impl ServiceManager<'_> {
         self.try_to_listen(service)?;
         let started_at = SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |since| since.as_secs());
         let Plan { spec, mut record } = self.plan(service, options.model.as_deref(), started_at)?;
-        record.patience = options.timeout;
+        let milliseconds = |timeout: Duration| u64::try_from(timeout.as_millis()).unwrap_or(u64::MAX);
+        record.patience_ms = options.timeout.map(milliseconds);
         // From here on a crash leaves a record, by whose instance id the process is found.
         record.write(&service.files)?;
         let spawned = logs::rotate(&service.files.log, service.config.server.log_keep)
