@@ -18,7 +18,7 @@ fn any_byte_counts_as_life_and_silence_does_not() {
     reply.drip = Some(Duration::from_millis(5));
     let asked = Asked::with([reply]);
     let begun = Instant::now();
-    let finished = asked.run(["Hello", "--stream", "--timeout", "2"]).assert_code(124);
+    let finished = asked.run(["Hello", "--stream", "--timeout", "2", "-q"]).assert_code(124);
     let port = asked.server.port();
     assert_eq!(
         finished.stderr(),
