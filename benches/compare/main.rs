@@ -1,7 +1,8 @@
 //! What fusion costs, as ratios to `curl` and to programs that do nothing else: `cargo bench`.
 //!
-//! The compared programs run in turn, and each ratio is the median over the rounds. Nothing here asserts a time: the
-//! aims are printed beside the figures. `cargo bench -- --quick` makes few rounds.
+//! The compared programs run in turn. The ratio of their times is the median over the rounds; that of anything else is
+//! the ratio of the two figures. Nothing here asserts a time: the aims are printed beside the figures.
+//! `cargo bench -- --quick` makes few rounds.
 
 #![allow(clippy::print_stdout)] // The figures are the result.
 

@@ -38,10 +38,6 @@ use crate::core::models::Model;
 use crate::core::process::signals;
 use crate::core::runtimes::Runtime;
 
-/// How long a server may be silent when neither the configuration nor the command line says: a large model takes
-/// minutes to load, and without streaming the first byte comes when the whole answer is there.
-const SILENCE_LIMIT: Duration = Duration::from_secs(600);
-
 /// Ask a model, and print its answer
 ///
 /// The words of PROMPT are joined by spaces. Without them, or with `-`, the prompt is read from standard input; with
@@ -94,7 +90,7 @@ pub struct Args {
     /// What happens to the model's reasoning: show (on stderr) or hide
     #[arg(long, value_name = "WHAT", value_parser = reasoning)]
     reasoning: Option<Reasoning>,
-    /// Give up after so many seconds without a byte [default: 600]
+    /// Give up after so many seconds without a byte [default: `timeout` of the configuration]
     #[arg(long, value_name = "SECONDS", value_parser = seconds_from::<1>)]
     timeout: Option<Duration>,
     /// Do not start the runtime when it is not running
@@ -218,7 +214,7 @@ impl<'a> Task<'a> {
         let wanted = schema.as_ref().map(Schema::value);
         let request = request::request(runtime, settings, kept, args, &model.name, messages, wanted);
         let reasoning = args.reasoning.unwrap_or(settings.reasoning);
-        let silence = args.timeout.or(settings.timeout).unwrap_or(SILENCE_LIMIT);
+        let silence = args.timeout.unwrap_or(settings.timeout);
         let auto_up = settings.auto_up && !args.no_up;
         Ok(Self { context, args, runtime, model, auto_up, question, request, schema, reasoning, silence })
     }

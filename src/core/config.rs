@@ -103,8 +103,8 @@ pub struct RunConfig {
     pub seed: Option<u64>,
     /// Texts that end the answer.
     pub stop: Vec<String>,
-    /// How long without a byte before giving up, in an answer that has begun.
-    pub timeout: Option<Duration>,
+    /// How long a server may be silent before it is given up.
+    pub timeout: Duration,
     /// Whether `run` starts the runtime when it is not running.
     pub auto_up: bool,
     /// What happens to the model's reasoning.
@@ -174,7 +174,9 @@ impl RuntimeConfig {
                 top_p: None,
                 seed: None,
                 stop: Vec::new(),
-                timeout: None,
+                // A large model takes minutes to load, and without streaming the first byte comes when the whole answer
+                // is there.
+                timeout: Duration::from_secs(600),
                 auto_up: true,
                 reasoning: Reasoning::Hide,
                 extra: serde_json::Map::new(),

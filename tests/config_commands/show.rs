@@ -58,7 +58,7 @@ fn json_keeps_types_and_has_null_for_what_is_not_set() {
         effective["ollama_run"],
         serde_json::json!({
             "model": "llama3.2:3b", "system_prompt": "You are a helpful assistant.", "temperature": 0.8,
-            "stream": false, "max_tokens": null, "top_p": null, "seed": null, "stop": ["x"], "timeout": null,
+            "stream": false, "max_tokens": null, "top_p": null, "seed": null, "stop": ["x"], "timeout": 600,
             "auto_up": true, "reasoning": "hide", "extra": { "a": [1, 2.5, { "b": true }] },
         })
     );

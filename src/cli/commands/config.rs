@@ -9,6 +9,7 @@ use clap::{ArgMatches, Command, FromArgMatches, Subcommand};
 use crate::cli::Context;
 use crate::cli::error::{Exit, Failure};
 use crate::core::config::{Config, KeyPath, edit as change};
+use crate::core::runtimes::TABLE;
 
 /// What to do with the configuration.
 #[derive(Debug)]
@@ -79,7 +80,7 @@ struct GetArgs {
 ///
 /// Comments and order stay as they are. A value that would not be valid is refused.
 #[derive(Debug, clap::Args)]
-#[command(after_long_help = SET_EXAMPLES)]
+#[command(after_long_help = set_examples())]
 struct SetArgs {
     /// A dotted key, such as `prompts.review.temperature`
     key: String,
@@ -88,13 +89,18 @@ struct SetArgs {
     value: String,
 }
 
-const SET_EXAMPLES: &str = "\
-Examples, for each runtime:
-  fusion config set <runtime>_server.port 11500
-  fusion config set <runtime>_server.args '[\"--option\", \"value\"]'
-  fusion config set <runtime>_server.env.NAME value
-  fusion config set <runtime>_run.system_prompt \"Answer in one sentence.\"
-  fusion config set aliases.small llama3.2:1b";
+/// With names that can be pasted: of fusion's own table, for what is deferred cannot be handed another.
+fn set_examples() -> String {
+    let name = TABLE.first().map_or("RUNTIME", |runtime| runtime.name());
+    format!(
+        "Examples:\n  \
+         fusion config set {name}_server.port 11500\n  \
+         fusion config set {name}_server.args '[\"--option\", \"value\"]'\n  \
+         fusion config set {name}_server.env.NAME value\n  \
+         fusion config set {name}_run.system_prompt \"Answer in one sentence.\"\n  \
+         fusion config set aliases.small llama3.2:1b"
+    )
+}
 
 /// Take a key out of the file, so that its default holds
 #[derive(Debug, clap::Args)]

@@ -200,7 +200,7 @@ static RUN: &[Key<RuntimeConfig>] = &[
     Key {
         name: "timeout",
         comment: "Seconds without a byte after which an answer is given up.",
-        written: Written::Example("60"),
+        written: Written::Default,
         kind: Kind::Seconds(field!(run.timeout)),
     },
     Key {
