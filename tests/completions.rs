@@ -2,7 +2,8 @@
 
 mod support;
 
-use support::Sandbox;
+use support::terminal::Terminal;
+use support::{Running, Sandbox, wait_until};
 
 /// What fish is offered after these words.
 fn offered(sandbox: &Sandbox, words: &[&str]) -> Vec<String> {
@@ -96,13 +97,132 @@ fn every_shell_has_a_script() {
 }
 
 #[test]
-fn bash_completes_with_the_script() {
+fn options_that_take_certain_words_offer_them() {
     let sandbox = Sandbox::new();
-    let fusion = std::path::Path::new(env!("CARGO_BIN_EXE_fusion")).parent().expect("a directory");
+    assert_eq!(offered(&sandbox, &["ollama", "run", "--reasoning", ""]), ["show", "hide"]);
+    assert_eq!(offered(&sandbox, &["mlx", "run", "--reasoning=h"]), ["--reasoning=hide"]);
+    assert_eq!(offered(&sandbox, &["--color", ""]), ["auto", "always", "never"]);
+    assert_eq!(offered(&sandbox, &["ps", "--color=al"]), ["--color=always"]);
+}
+
+/// An interactive bash that has read the script. In it, `fusion` prints what it is told, so that what Tab has written
+/// is seen as bash reads it.
+struct Bash {
+    terminal: Terminal,
+    running: Running,
+}
+
+impl Bash {
+    const START: &str = r#"
+        PATH=${0%/*}:$PATH; export PATH; INPUTRC=/dev/null exec bash --rcfile "$HOME/rc" -i"#;
     // The bash of macOS is too old to `source` what another program prints.
-    let script = "PATH=$1:$PATH; eval \"$(fusion completions bash)\"
-        COMP_WORDS=(fusion ollama re) COMP_CWORD=2 COMP_TYPE=9
-        _clap_complete_fusion fusion re ollama; echo ${COMPREPLY[*]}";
-    let bash = sandbox.command("bash").arg("-c").arg(script).arg("bash").arg(fusion).run().assert_code(0);
-    assert_eq!(bash.stdout().trim(), "restart");
+    const RC: &str = r#"
+        PS1='ready> '
+        eval "$(fusion completions bash)"
+        fusion() { printf 'told '; printf '<%s>' "$@"; echo; }"#;
+    const END: &str = "\r\nready> ";
+
+    fn start(sandbox: &Sandbox) -> Self {
+        std::fs::write(sandbox.home().join("rc"), Self::RC).expect("the sandbox is writable");
+        let terminal = Terminal::open();
+        let running = terminal.script(sandbox, "-c", Self::START);
+        terminal.wait_for("ready> ");
+        Self { terminal, running }
+    }
+
+    /// What fusion is told after this was typed, and Enter.
+    #[track_caller]
+    fn told(&mut self, typed: &str) -> String {
+        let before = self.terminal.text().len();
+        self.terminal.send(format!("{typed}\r").as_bytes());
+        let told = || {
+            let text = self.terminal.text();
+            let (_, told) = text.get(before..)?.split_once("\ntold ")?;
+            Some(told.split_once(Self::END)?.0.to_owned())
+        };
+        wait_until(&format!("bash runs {typed:?}"), || told().is_some());
+        told().expect("it was there")
+    }
+
+    fn end(mut self) {
+        self.terminal.send(b"exit\r");
+        self.running.finish().assert_code(0);
+        self.terminal.finish();
+    }
+}
+
+/// Adds to a configuration that names free ports, so that whatever runs on this machine is not asked.
+fn append(sandbox: &Sandbox, text: &str) {
+    let file = sandbox.config_dir().join("config.toml");
+    let before = std::fs::read_to_string(file).expect("there is a configuration");
+    sandbox.write_config(&format!("{before}\n{text}"));
+}
+
+#[test]
+fn bash_keeps_what_stands_before_a_colon_or_an_equals_sign() {
+    let sandbox = Sandbox::new();
+    append(&sandbox, "[prompts.commit]\nmodel = \"a:1\"\n[aliases]\n\"a:b:c\" = \"x\"\n\"a:b:d\" = \"x\"\n");
+    let mut bash = Bash::start(&sandbox);
+    assert_eq!(bash.told("fusion ollama re\t"), "<ollama><restart>");
+    assert_eq!(bash.told("fusion ollama run -m llama3.2\t\t"), "<ollama><run><-m><llama3.2:>");
+    assert_eq!(bash.told("fusion ollama run -m llama3.2:3\t"), "<ollama><run><-m><llama3.2:3b>");
+    assert_eq!(bash.told("fusion ollama pull qwen3:\t\t8\t"), "<ollama><pull><qwen3:8b>");
+    assert_eq!(bash.told("fusion ollama rm a:b\t"), "<ollama><rm><a:b:>");
+    assert_eq!(bash.told("fusion ollama rm a:b:d\t"), "<ollama><rm><a:b:d>");
+    assert_eq!(bash.told("fusion ollama run --prompt=com\t"), "<ollama><run><--prompt=commit>");
+    assert_eq!(bash.told("fusion ollama run --model=a:1\t"), "<ollama><run><--model=a:1>");
+    assert_eq!(bash.told("fusion ollama run --reasoning=\t\ts\tHi"), "<ollama><run><--reasoning=show><Hi>");
+    assert_eq!(bash.told("fusion ollama run --prompt=co\tHi -m qwen3:8\t"), {
+        "<ollama><run><--prompt=commit><Hi><-m><qwen3:8b>"
+    });
+    bash.end();
+}
+
+#[test]
+fn bash_quotes_names_that_need_it() {
+    let sandbox = Sandbox::new();
+    let names = ["sp ace", "dollar$x", "quo'te", "double\\\"x", "bang!", "semi;x", "tag:sp ace"];
+    let aliases: String = names.map(|name| format!("\"{name}\" = \"x\"\n")).concat();
+    append(&sandbox, &format!("[aliases]\n{aliases}"));
+    let mut bash = Bash::start(&sandbox);
+    for (typed, name) in [
+        ("sp\t", "sp ace"),
+        ("sp\\ a\t", "sp ace"),
+        ("'sp a\t", "sp ace"),
+        ("\"sp a\t", "sp ace"),
+        ("dol\t", "dollar$x"),
+        ("'dol\t", "dollar$x"),
+        ("\"dol\t", "dollar$x"),
+        ("quo\t", "quo'te"),
+        ("'quo\t", "quo'te"),
+        ("\"quo\t", "quo'te"),
+        ("double\t", "double\"x"),
+        ("\"double\t", "double\"x"),
+        ("bang\t", "bang!"),
+        ("\"bang\t", "bang!"),
+        ("semi\t", "semi;x"),
+        ("tag:\t", "tag:sp ace"),
+        ("'tag:sp\t", "tag:sp ace"),
+    ] {
+        let told = bash.told(&format!("fusion ollama rm {typed}"));
+        assert_eq!(told, format!("<ollama><rm><{name}>"), "{typed:?}");
+    }
+    bash.end();
+}
+
+#[test]
+fn bash_completes_files_where_fusion_takes_or_a_redirection_names_one() {
+    let sandbox = Sandbox::new();
+    std::fs::create_dir(sandbox.project().join("two words")).expect("the sandbox is writable");
+    std::fs::write(sandbox.project().join("two words/notes:1.md"), "").expect("the sandbox is writable");
+    std::fs::write(sandbox.home().join("at home"), "").expect("the sandbox is writable");
+    let mut bash = Bash::start(&sandbox);
+    let home = sandbox.home();
+    assert_eq!(bash.told("fusion mlx run -f two\tno\t"), "<mlx><run><-f><two words/notes:1.md>");
+    assert_eq!(bash.told("fusion mlx run --file=two\tno\t"), "<mlx><run><--file=two words/notes:1.md>");
+    assert_eq!(bash.told("fusion mlx run -f ~/at\t"), format!("<mlx><run><-f><{}/at home>", home.display()));
+    assert_eq!(bash.told("fusion mlx run Hi 2>/dev/null <two\tno\t --reasoning s\t"), {
+        "<mlx><run><Hi><--reasoning><show>"
+    });
+    bash.end();
 }

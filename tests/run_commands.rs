@@ -151,7 +151,7 @@ fn values_that_mean_nothing_are_refused_by_name() {
         (["--top-p", "1.1"], "expected a number from 0 to 1"),
         (["--max-tokens", "0"], "0 is not in 1.."),
         (["--timeout", "0"], "expected a number of seconds from 0.001 to 31536000"),
-        (["--reasoning", "loud"], "expected `show` or `hide`"),
+        (["--reasoning", "loud"], "[possible values: show, hide]"),
         (["-o", "novalue"], "expected KEY=VALUE"),
         (["-o", "model=other"], "the model is named with --model"),
     ] {

@@ -15,6 +15,7 @@ use std::ops::ControlFlow;
 use std::path::PathBuf;
 use std::time::Duration;
 
+use clap::builder::{PossibleValuesParser, TypedValueParser};
 use serde_json::Value;
 
 use self::prompt::Question;
@@ -88,7 +89,7 @@ pub struct Args {
     #[arg(long, value_name = "FILE")]
     schema: Option<PathBuf>,
     /// What happens to the model's reasoning: show (on stderr) or hide
-    #[arg(long, value_name = "WHAT", value_parser = reasoning)]
+    #[arg(long, value_name = "WHAT", value_parser = reasoning(), hide_possible_values = true)]
     reasoning: Option<Reasoning>,
     /// Give up after so many seconds without a byte [default: `timeout` of the configuration]
     #[arg(long, value_name = "SECONDS", value_parser = seconds_from::<1>)]
@@ -138,12 +139,9 @@ fn number_up_to<const LIMIT: u8>(text: &str) -> Result<f64, String> {
     }
 }
 
-fn reasoning(text: &str) -> Result<Reasoning, String> {
-    match text {
-        "show" => Ok(Reasoning::Show),
-        "hide" => Ok(Reasoning::Hide),
-        _ => Err("expected `show` or `hide`".to_owned()),
-    }
+fn reasoning() -> impl TypedValueParser<Value = Reasoning> {
+    let names = PossibleValuesParser::new(Reasoning::ALL.map(Reasoning::name));
+    names.map(|name| if name == Reasoning::Show.name() { Reasoning::Show } else { Reasoning::Hide })
 }
 
 /// Runs the command.

@@ -1,5 +1,7 @@
 //! `fusion completions`: the scripts by which shells ask fusion what may come next, and the answers.
 
+mod bash;
+
 use std::collections::BTreeSet;
 use std::ffi::{OsStr, OsString};
 use std::sync::{Arc, mpsc};
@@ -9,7 +11,7 @@ use std::time::Duration;
 use clap::Command;
 use clap_complete::Shell;
 use clap_complete::engine::{ArgValueCompleter, CompletionCandidate};
-use clap_complete::env::{EnvCompleter, Shells};
+use clap_complete::env::{Elvish, EnvCompleter, Fish, Powershell, Zsh};
 use serde_json::Value;
 
 use crate::cli::error::{Exit, Failure};
@@ -53,10 +55,11 @@ pub fn run(context: &Context, args: &Args) -> Result<Exit, Failure> {
 }
 
 fn completer(shell: &str) -> Option<&'static dyn EnvCompleter> {
-    Shells::builtins().0.iter().copied().find(|completer| completer.is(shell))
+    const ALL: [&dyn EnvCompleter; 5] = [&bash::Bash, &Elvish, &Fish, &Powershell, &Zsh];
+    ALL.into_iter().find(|completer| completer.is(shell))
 }
 
-/// What `shell` offers after `arguments`: the program's name, `--`, and the words of the command line so far.
+/// What `shell` offers after `arguments`: the program's name, `--`, and what its script tells of the command line so far.
 ///
 /// `None` when there is nothing to say: a shell that is not known, or a command line of another shape.
 pub fn candidates(
@@ -190,8 +193,11 @@ fn one_of(
     let known = Arc::clone(known);
     ArgValueCompleter::new(move |current: &OsStr| {
         let current = current.to_string_lossy();
-        let matching: BTreeSet<String> =
-            values(&known).into_iter().filter(|value| value.starts_with(&*current)).collect();
+        let matching: BTreeSet<String> = values(&known)
+            .into_iter()
+            // The shells are told a candidate a line.
+            .filter(|value| value.starts_with(&*current) && !value.contains(char::is_control))
+            .collect();
         matching.into_iter().map(CompletionCandidate::new).collect()
     })
 }
