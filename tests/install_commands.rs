@@ -6,6 +6,7 @@ use std::os::unix::fs::PermissionsExt as _;
 use std::path::{Path, PathBuf};
 
 use nix::sys::signal::Signal;
+use support::asked::wait;
 use support::terminal::Terminal;
 use support::{Invocation, Sandbox, wait_until};
 
@@ -357,7 +358,7 @@ fn up_on_a_terminal(machine: &Machine, answer: &str) -> (Option<i32>, String) {
         .expect("it starts");
     terminal.wait_for("Install MLX now? [Y/n] ");
     terminal.send(answer.as_bytes());
-    let code = child.wait().expect("it ends").code();
+    let code = wait(&mut child).code();
     (code, terminal.finish())
 }
 
