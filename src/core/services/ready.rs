@@ -1,6 +1,7 @@
 //! Readiness: what one look at an address finds, and looking again and again beside the wait.
 
-use std::sync::mpsc::{self, Receiver, RecvTimeoutError, Sender};
+use std::mem;
+use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
 use super::Answered;
@@ -146,11 +147,46 @@ const LONGEST_PAUSE: Duration = Duration::from_secs(1);
 ///
 /// It looks only while the next sight is awaited: a look that nobody needs any more would be cut off when fusion ends,
 /// and servers log that as an error. The thread ends soon after the watch is dropped or the deadline has passed.
-pub struct Watch {
-    looks: Sender<()>,
-    sights: Receiver<Sight>,
-    /// A look was asked for, and its sight has not come yet.
-    asked: bool,
+pub struct Watch(Arc<Shared>);
+
+/// What a watch and its thread share.
+struct Shared {
+    turn: Mutex<Turn>,
+    changed: Condvar,
+}
+
+/// Whose turn it is.
+enum Turn {
+    /// Nobody awaits a sight.
+    Idle,
+    /// One is awaited.
+    Asked,
+    /// Here it is.
+    Seen(Sight),
+    /// Nobody will ask any more.
+    Dropped,
+}
+
+impl Shared {
+    fn turn(&self) -> MutexGuard<'_, Turn> {
+        self.turn.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Takes the next turn, unless nobody is left to whom it would matter.
+    fn take(&self, next: Turn) {
+        let mut turn = self.turn();
+        if !matches!(*turn, Turn::Dropped) {
+            *turn = next;
+        }
+        self.changed.notify_all();
+    }
+
+    /// Waits until a sight is asked for; `false` when none ever will be.
+    fn is_asked(&self) -> bool {
+        let waits = |turn: &mut Turn| matches!(turn, Turn::Idle | Turn::Seen(_));
+        let turn = self.changed.wait_while(self.turn(), waits).unwrap_or_else(PoisonError::into_inner);
+        matches!(*turn, Turn::Asked)
+    }
 }
 
 /// How long a status request may take while somebody waits; a server that loads may need long for its first answer.
@@ -164,11 +200,11 @@ impl Watch {
         model: Option<String>,
         deadline: Instant,
     ) -> Self {
-        let (looks, asked_for) = mpsc::channel();
-        let (sender, sights) = mpsc::channel();
+        let shared = Arc::new(Shared { turn: Mutex::new(Turn::Idle), changed: Condvar::new() });
+        let watch = Self(Arc::clone(&shared));
         std::thread::spawn(move || {
             let mut pause_after_generation = FIRST_PAUSE;
-            while asked_for.recv().is_ok() {
+            while shared.is_asked() {
                 let left = deadline.saturating_duration_since(Instant::now());
                 if left.is_zero() {
                     return;
@@ -180,30 +216,37 @@ impl Watch {
                     pause = pause_after_generation;
                     pause_after_generation = LONGEST_PAUSE.min(pause * 2);
                 }
-                if sender.send(sight).is_err() {
-                    return;
-                }
+                shared.take(Turn::Seen(sight));
                 std::thread::sleep(pause);
             }
         });
-        Self { looks, sights, asked: false }
+        watch
     }
 
-    /// The next sight, if there is one within `patience`.
+    /// The next sight, if there is one within `patience`; none after the deadline.
     pub fn next(&mut self, patience: Duration) -> Option<Sight> {
-        self.asked = self.asked || self.looks.send(()).is_ok();
-        match self.sights.recv_timeout(patience) {
-            Ok(sight) => {
-                self.asked = false;
-                Some(sight)
-            }
-            Err(RecvTimeoutError::Timeout) => None,
-            // The deadline has passed: whoever waits will see that, too.
-            Err(RecvTimeoutError::Disconnected) => {
-                std::thread::sleep(patience);
-                None
-            }
+        let Self(shared) = self;
+        let mut turn = shared.turn();
+        if matches!(*turn, Turn::Idle) {
+            *turn = Turn::Asked;
+            shared.changed.notify_all();
         }
+        let waits = |turn: &mut Turn| matches!(turn, Turn::Asked);
+        let waited = shared.changed.wait_timeout_while(turn, patience, waits);
+        let (mut turn, _) = waited.unwrap_or_else(PoisonError::into_inner);
+        if matches!(*turn, Turn::Asked) {
+            return None;
+        }
+        match mem::replace(&mut *turn, Turn::Idle) {
+            Turn::Seen(sight) => Some(sight),
+            _ => None,
+        }
+    }
+}
+
+impl Drop for Watch {
+    fn drop(&mut self) {
+        self.0.take(Turn::Dropped);
     }
 }
 
