@@ -15,7 +15,8 @@ use std::ops::ControlFlow;
 use std::path::PathBuf;
 use std::time::Duration;
 
-use clap::builder::{PossibleValuesParser, TypedValueParser};
+use clap::ValueEnum;
+use clap::builder::PossibleValue;
 use serde_json::Value;
 
 use self::prompt::Question;
@@ -89,7 +90,7 @@ pub struct Args {
     #[arg(long, value_name = "FILE")]
     schema: Option<PathBuf>,
     /// What happens to the model's reasoning: show (on stderr) or hide
-    #[arg(long, value_name = "WHAT", value_parser = reasoning(), hide_possible_values = true)]
+    #[arg(long, value_name = "WHAT", value_enum, hide_possible_values = true)]
     reasoning: Option<Reasoning>,
     /// Give up after so many seconds without a byte [default: `timeout` of the configuration]
     #[arg(long, value_name = "SECONDS", value_parser = seconds_from::<1>)]
@@ -139,9 +140,14 @@ fn number_up_to<const LIMIT: u8>(text: &str) -> Result<f64, String> {
     }
 }
 
-fn reasoning() -> impl TypedValueParser<Value = Reasoning> {
-    let names = PossibleValuesParser::new(Reasoning::ALL.map(Reasoning::name));
-    names.map(|name| if name == Reasoning::Show.name() { Reasoning::Show } else { Reasoning::Hide })
+impl ValueEnum for Reasoning {
+    fn value_variants<'a>() -> &'a [Self] {
+        &Self::ALL
+    }
+
+    fn to_possible_value(&self) -> Option<PossibleValue> {
+        Some(PossibleValue::new(self.name()))
+    }
 }
 
 /// Runs the command.
