@@ -20,9 +20,11 @@ pub fn resolve(runtime: &dyn Runtime, config: &Config, name: &str, places: &Mode
 
 /// Every alias, by name: those of the configuration and those built into any runtime of the table.
 pub fn all(table: Table, config: &Config) -> BTreeSet<String> {
-    let built_in =
-        table.iter().flat_map(|runtime| runtime.model_aliases()).map(|(alias, _)| (*alias).to_owned());
-    config.aliases.keys().cloned().chain(built_in).collect()
+    let built_in = table.iter().flat_map(|runtime| runtime.model_aliases());
+    let mut all = BTreeSet::new();
+    all.extend(config.aliases.keys().cloned());
+    all.extend(built_in.map(|(alias, _)| (*alias).to_owned()));
+    all
 }
 
 /// What the alias stands for on `runtime`; `None` when it does not know the alias.

@@ -188,8 +188,9 @@ impl RuntimeConfig {
 impl Config {
     /// What holds when the file says nothing.
     pub fn default_for(table: Table) -> Self {
-        let runtimes = table.iter().map(|runtime| (runtime.name(), RuntimeConfig::default_for(*runtime)));
-        Self { runtimes: runtimes.collect(), prompts: BTreeMap::new(), aliases: BTreeMap::new() }
+        let mut runtimes = BTreeMap::new();
+        runtimes.extend(table.iter().map(|runtime| (runtime.name(), RuntimeConfig::default_for(*runtime))));
+        Self { runtimes, prompts: BTreeMap::new(), aliases: BTreeMap::new() }
     }
 
     /// Reads the file, which is made with its defaults on first use.

@@ -193,11 +193,10 @@ fn one_of(
     let known = Arc::clone(known);
     ArgValueCompleter::new(move |current: &OsStr| {
         let current = current.to_string_lossy();
-        let matching: BTreeSet<String> = values(&known)
-            .into_iter()
-            // The shells are told a candidate a line.
-            .filter(|value| value.starts_with(&*current) && !value.contains(char::is_control))
-            .collect();
+        let mut matching = BTreeSet::new();
+        // The shells are told a candidate a line.
+        let fits = |value: &String| value.starts_with(&*current) && !value.contains(char::is_control);
+        matching.extend(values(&known).into_iter().filter(fits));
         matching.into_iter().map(CompletionCandidate::new).collect()
     })
 }

@@ -121,10 +121,11 @@ fn known_rows(context: &Context, models: &Models<'_>) -> Result<Option<Vec<Row>>
     rows(context, models, &status).map(Some)
 }
 
-/// The models of one runtime, which is running if that is needed.
+/// The models of one runtime, by name; it is running if that is needed.
 fn rows(context: &Context, models: &Models<'_>, status: &Status) -> Result<Vec<Row>, Failure> {
     let listed = models.work_at(&status.address, |catalogue, site| catalogue.list(site));
     let mut entries = listed.map_err(|error| Failure::of_model(models.runtime.name(), "", &error))?;
+    entries.sort_by(|one, other| one.name.cmp(&other.name));
     let loaded = models.loaded(status);
     // A directory of the user's is in no list, unless it is loaded.
     for name in loaded.iter().flatten().filter(|name| name.starts_with('/')) {
@@ -142,13 +143,17 @@ fn rows(context: &Context, models: &Models<'_>, status: &Status) -> Result<Vec<R
 
 /// What each alias means, by runtime.
 fn meanings(context: &Context, config: &Config) -> BTreeMap<String, BTreeMap<&'static str, String>> {
-    let meaning = |alias: &str| {
-        let meanings = context.table.iter().filter_map(|runtime| {
-            Some((runtime.name(), aliases::meaning(*runtime, config, alias)?.to_owned()))
-        });
-        meanings.collect()
-    };
-    aliases::all(context.table, config).into_iter().map(|alias| (alias.clone(), meaning(&alias))).collect()
+    let mut all = BTreeMap::new();
+    for alias in aliases::all(context.table, config) {
+        let mut meanings = BTreeMap::new();
+        for runtime in context.table {
+            if let Some(model) = aliases::meaning(*runtime, config, &alias) {
+                meanings.insert(runtime.name(), model.to_owned());
+            }
+        }
+        all.insert(alias, meanings);
+    }
+    all
 }
 
 fn table(rows: &[Row], with_runtime: bool) -> String {

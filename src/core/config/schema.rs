@@ -390,14 +390,15 @@ impl<T> Kind<T> {
 
     /// Reads a table's members by `read`, which gives what was expected when it fails. Their values may be secrets,
     /// so no message quotes them.
-    fn members<V, C: FromIterator<(String, V)>>(
+    fn members<V, C: Default + Extend<(String, V)>>(
         &self,
         item: &Item,
         read: fn(&str, &Item) -> Result<V, &'static str>,
     ) -> Result<C, Vec<Wrong>> {
         let table = self.must(item, item.as_table_like())?;
         let mut wrong = Vec::new();
-        let values = table.iter().filter_map(|(name, item)| {
+        let mut values = C::default();
+        values.extend(table.iter().filter_map(|(name, item)| {
             let problem = |expected: &'static str| Wrong {
                 member: Some(name.to_owned()),
                 span: values::span(item),
@@ -408,8 +409,7 @@ impl<T> Kind<T> {
                 .map_err(|expected| wrong.push(problem(expected)))
                 .ok()
                 .map(|value| (name.to_owned(), value))
-        });
-        let values = values.collect();
+        }));
         if wrong.is_empty() { Ok(values) } else { Err(wrong) }
     }
 }

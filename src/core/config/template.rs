@@ -171,8 +171,9 @@ pub(super) fn effective_json(config: &Config, table: Table) -> serde_json::Value
     for section in sections(config, table) {
         let json = |value: Option<Value>| value.and_then(|value| to_json(&value.into())).unwrap_or_default();
         let place = section.path.iter().fold(&mut root, |place, name| &mut place[name.as_str()]);
-        *place =
-            section.rows.into_iter().map(|row| (row.name, json(row.value))).collect::<Map<_, _>>().into();
+        let mut members = Map::new();
+        members.extend(section.rows.into_iter().map(|row| (row.name, json(row.value))));
+        *place = members.into();
     }
     root
 }

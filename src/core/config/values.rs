@@ -81,18 +81,25 @@ pub(super) fn value_to_json(value: &Value) -> Option<serde_json::Value> {
         Value::Boolean(switch) => Some((*switch.value()).into()),
         Value::Datetime(_) => None,
         Value::Array(array) => array.iter().map(value_to_json).collect(),
-        Value::InlineTable(table) => {
-            let members = table.iter().map(|(name, value)| Some((name.to_owned(), value_to_json(value)?)));
-            members.collect::<Option<Map<_, _>>>().map(Into::into)
-        }
+        Value::InlineTable(table) => object(table.iter().map(|(name, value)| (name, value_to_json(value)))),
     }
 }
 
 pub(super) fn table_to_json<'a>(
     members: impl Iterator<Item = (&'a str, &'a Item)>,
 ) -> Option<serde_json::Value> {
-    let members = members.map(|(name, item)| Some((name.to_owned(), to_json(item)?)));
-    members.collect::<Option<Map<_, _>>>().map(Into::into)
+    object(members.map(|(name, item)| (name, to_json(item))))
+}
+
+/// An object of these members; `None` when JSON lacks one of them.
+fn object<'a>(
+    members: impl Iterator<Item = (&'a str, Option<serde_json::Value>)>,
+) -> Option<serde_json::Value> {
+    let mut object = Map::new();
+    for (name, value) in members {
+        object.insert(name.to_owned(), value?);
+    }
+    Some(object.into())
 }
 
 /// The same in TOML; `None` for null, which TOML lacks.

@@ -42,7 +42,7 @@ pub trait Catalogue: Sync {
     /// Whether only the running server knows the models.
     fn needs_server(&self) -> bool;
 
-    /// The models on this machine, by name; incomplete ones too.
+    /// The models on this machine, in no order; incomplete ones too.
     fn list(&self, site: &Site<'_>) -> Result<Vec<Entry>, ModelError>;
 
     /// All that is known of one model.

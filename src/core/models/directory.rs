@@ -6,7 +6,7 @@ use std::io::{self, BufReader, Read};
 use std::path::{Component, Path};
 
 use serde::Deserialize;
-use serde_json::Value;
+use serde_json::{Map, Value};
 
 /// The longest header of a weights file that is believed (the hub's own limit is 25 MB).
 const HEADER_LIMIT: u64 = 100_000_000;
@@ -168,11 +168,10 @@ struct WeightFiles {
 fn weight_files(directory: &Path) -> WeightFiles {
     let names = fs::read_dir(directory).into_iter().flatten().flatten();
     let names = names.filter_map(|entry| entry.file_name().into_string().ok());
-    let mut wanted: BTreeSet<String> = names
-        .filter(|name| {
-            name.starts_with("model") && Path::new(name).extension().is_some_and(|end| end == "safetensors")
-        })
-        .collect();
+    let mut wanted = BTreeSet::new();
+    wanted.extend(names.filter(|name| {
+        name.starts_with("model") && Path::new(name).extension().is_some_and(|end| end == "safetensors")
+    }));
     if let Ok(index) = read_json(directory, "model.safetensors.index.json")
         && let Some(map) = index["weight_map"].as_object()
     {
@@ -233,12 +232,13 @@ fn read_tensors(directory: &Path, name: &str) -> Result<BTreeMap<String, Tensor>
     }
     let mut header = Vec::new();
     reader.take(length).read_to_end(&mut header).map_err(io)?;
-    let mut entries: BTreeMap<String, Value> =
-        serde_json::from_slice(&header).map_err(|error| unreadable(error.to_string()))?;
+    let malformed = |error: serde_json::Error| unreadable(error.to_string());
+    let mut entries: Map<String, Value> = serde_json::from_slice(&header).map_err(malformed)?;
     entries.remove("__metadata__");
-    let tensors = entries.into_iter().map(|(name, entry)| Ok((name, serde_json::from_value(entry)?)));
-    let tensors: BTreeMap<String, Tensor> =
-        tensors.collect::<Result<_, serde_json::Error>>().map_err(|error| unreadable(error.to_string()))?;
+    let mut tensors: BTreeMap<String, Tensor> = BTreeMap::new();
+    for (name, entry) in entries {
+        tensors.insert(name, serde_json::from_value(entry).map_err(malformed)?);
+    }
     let end = tensors.values().map(|tensor| tensor.data_offsets[1]).max().unwrap_or_default();
     let expected = (8 + length).saturating_add(end);
     if found < expected { Err(truncated(expected)) } else { Ok(tensors) }

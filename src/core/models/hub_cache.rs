@@ -6,7 +6,6 @@
 //! download of a file. Newer hub tools keep files of several models once, in `blobs/` beside the models, with a list
 //! of who refers to them.
 
-use std::collections::BTreeSet;
 use std::fs::{self, File, Metadata, TryLockError};
 use std::io;
 use std::os::unix::fs::MetadataExt as _;
@@ -92,16 +91,14 @@ impl HubCache {
         &self.root
     }
 
-    /// Every model in it, by name.
+    /// Every model in it, in no order.
     pub fn models(&self) -> Result<Vec<CachedModel>, HubCacheError> {
         let entries = match fs::read_dir(&self.root) {
             Ok(entries) => entries,
             Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(Vec::new()),
             Err(source) => return Err(HubCacheError::Io { what: "read", path: self.root.clone(), source }),
         };
-        let mut models: Vec<CachedModel> = entries.filter_map(|entry| cached_model(&entry.ok()?)).collect();
-        models.sort_by(|one, other| one.name.cmp(&other.name));
-        Ok(models)
+        Ok(entries.filter_map(|entry| cached_model(&entry.ok()?)).collect())
     }
 
     /// The model called `name`, which may not be there.
@@ -174,13 +171,13 @@ impl HubCache {
     }
 
     /// The files in the shared store to which the model's blobs are links.
-    fn shared_files(&self, model: &CachedModel) -> BTreeSet<PathBuf> {
+    fn shared_files(&self, model: &CachedModel) -> Vec<PathBuf> {
         let store = self.root.join("blobs");
         let (marker, layout) = SHARED_STORE_MARKER;
         if !fs::read_to_string(store.join(marker)).is_ok_and(|found| found == layout) {
-            return BTreeSet::new();
+            return Vec::new();
         }
-        let Ok(store) = store.canonicalize() else { return BTreeSet::new() };
+        let Ok(store) = store.canonicalize() else { return Vec::new() };
         files_of(&model.directory.join("blobs"))
             .iter()
             .filter(|blob| blob.is_symlink())

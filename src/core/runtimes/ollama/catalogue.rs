@@ -30,9 +30,7 @@ impl Catalogue for Models {
         let loaded = json_of(&client.get("/api/ps")?)?;
         let loaded: Vec<&str> = models(&loaded).filter_map(|model| model["name"].as_str()).collect();
         let tags = json_of(&client.get("/api/tags")?)?;
-        let mut entries: Vec<Entry> = models(&tags).filter_map(|model| read_entry(model, &loaded)).collect();
-        entries.sort_by(|one, other| one.name.cmp(&other.name));
-        Ok(entries)
+        Ok(models(&tags).filter_map(|model| read_entry(model, &loaded)).collect())
     }
 
     fn show(&self, site: &Site<'_>, name: &str) -> Result<Details, ModelError> {
