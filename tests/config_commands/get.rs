@@ -57,7 +57,14 @@ fn refuses_what_is_no_key() {
         ("ollama_server", "`ollama_server` is a table, not a key"),
         ("prompts.review", "`prompts.review` is a table, not a key"),
         ("ollama_server.prot", "unknown key `ollama_server.prot`; did you mean `ollama_server.port`?"),
-        ("olama_server.port", "unknown table `olama_server.port`; did you mean `ollama_server`?"),
+        ("olama_server.port", "unknown table `olama_server`; did you mean `ollama_server`?"),
+        ("prompt.x.model", "unknown table `prompt`; did you mean `prompts`?"),
+        ("prompts.x.modle", "unknown key `prompts.x.modle`; did you mean `prompts.x.model`?"),
+        ("port", "unknown key `port`; did you mean `ollama_server.port` or `mlx_server.port`?"),
+        (
+            "zzz.port",
+            "unknown table `zzz`; valid here: `ollama_server`, `ollama_run`, `mlx_server`, `mlx_run`, `prompts`, `aliases`",
+        ),
         ("aliases.x.y", "unknown runtime `aliases.x.y`; valid here: `ollama`, `mlx`"),
     ] {
         for arguments in [&["get", key][..], &["set", key, "1"], &["unset", key]] {

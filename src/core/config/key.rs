@@ -3,7 +3,7 @@
 use toml_edit::Key;
 
 use super::EditError;
-use super::parse::{Fault, section, table_names, unknown, unknown_key};
+use super::parse::{Fault, section, table_names, unknown, unknown_key, unknown_table};
 use super::schema::{self, PROMPT, Spelling};
 use crate::core::runtimes::{self, Table};
 
@@ -62,7 +62,10 @@ impl KeyPath {
             ["prompts", _, name, members @ ..] => self.value_of(table, PROMPT.iter(), name, members),
             [name, rest @ ..] => match (section(table, name), rest) {
                 (Some((_, keys)), [key, members @ ..]) => self.value_of(table, keys, key, members),
-                _ => Err(self.rejected(unknown("table", "", name, &table_names(table)))),
+                _ => Err(EditError::Rejected {
+                    key: dotted(&self.0[..1]),
+                    fault: unknown_table(table, name, !rest.is_empty()),
+                }),
             },
             [] => Err(EditError::NotAKey { text: String::new() }),
         }

@@ -153,13 +153,7 @@ impl Reader<'_> {
     }
 
     fn unknown_table(&mut self, root: &toml_edit::Table, name: &str, item: &Item) {
-        let owners = if item.is_table_like() { Vec::new() } else { tables_with_key(self.table, name) };
-        let fault = if owners.is_empty() {
-            unknown("table", "", name, &table_names(self.table))
-        } else {
-            let valid = owners.iter().map(|owner| dotted(owner, name)).collect();
-            Fault::Unknown { what: "key", valid, near: true }
-        };
+        let fault = unknown_table(self.table, name, item.is_table_like());
         self.report(key_span(root, name), name.to_owned(), fault);
     }
 
@@ -324,6 +318,16 @@ pub(super) fn unknown_key<T>(table: Table, path: &str, name: &str, keys: &[&'sta
         Some(owner) => Fault::Unknown { what: "key", valid: vec![dotted(&owner, name)], near: true },
         None => unknown("key", path, name, &names),
     }
+}
+
+/// The fault of a name that is none of the tables. What is not a table may be the key of one.
+pub(super) fn unknown_table(table: Table, name: &str, is_table: bool) -> Fault {
+    let owners = if is_table { Vec::new() } else { tables_with_key(table, name) };
+    if owners.is_empty() {
+        return unknown("table", "", name, &table_names(table));
+    }
+    let valid = owners.iter().map(|owner| dotted(owner, name)).collect();
+    Fault::Unknown { what: "key", valid, near: true }
 }
 
 /// The fault of a name that is none of `names`, all of which are at `path`.
