@@ -92,7 +92,6 @@ pub(super) fn parse(text: &str, table: Table) -> (Config, Vec<Problem>) {
     let mut reader = Reader { table, text, problems: Vec::new() };
     reader.root(document.as_table(), &mut config);
     reader.addresses(document.as_table(), &config);
-    reader.problems.sort_by_key(|problem| (problem.line, problem.column));
     (config, reader.problems)
 }
 
@@ -131,6 +130,7 @@ fn position(text: &str, offset: usize) -> (usize, usize) {
 struct Reader<'a> {
     table: Table,
     text: &'a str,
+    /// In the order of the text.
     problems: Vec<Problem>,
 }
 
@@ -228,20 +228,22 @@ impl Reader<'_> {
 
     /// Two servers on one address: the one that comes later in the file is at fault.
     fn addresses(&mut self, root: &toml_edit::Table, config: &Config) {
-        let mut servers: Vec<_> = self
+        let servers: Vec<_> = self
             .table
             .iter()
-            .map(|runtime| {
+            .enumerate()
+            .map(|(index, runtime)| {
                 let name = server_table(*runtime);
                 let section = root.get(&name).and_then(Item::as_table_like);
                 let place = |key| section.and_then(|section| section.get(key)).map(span);
                 let place = place("port").or_else(|| place("host")).unwrap_or_default();
-                (name, place, &config.runtime(*runtime).server.address)
+                let order = (place.start, index);
+                (name, place, order, &config.runtime(*runtime).server.address)
             })
             .collect();
-        servers.sort_by_key(|(_, place, _)| place.start);
-        for (index, (name, place, address)) in servers.iter().enumerate() {
-            let other = servers[..index].iter().find(|(_, _, other)| other.collides_with(address));
+        for (name, place, order, address) in &servers {
+            let other =
+                servers.iter().find(|(.., other, theirs)| other < order && theirs.collides_with(address));
             if let Some((other, ..)) = other {
                 let fault = Fault::SameAddress { address: address.to_string(), other: other.clone() };
                 self.report(place.clone(), dotted(name, "port"), fault);
@@ -258,7 +260,8 @@ impl Reader<'_> {
 
     fn report(&mut self, span: Range<usize>, key: String, fault: Fault) {
         let (line, column) = position(self.text, span.start);
-        self.problems.push(Problem { line, column, key, fault });
+        let at = self.problems.partition_point(|other| (other.line, other.column) <= (line, column));
+        self.problems.insert(at, Problem { line, column, key, fault });
     }
 }
 

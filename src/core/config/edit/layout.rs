@@ -49,8 +49,6 @@ impl<'t> Layout<'t> {
         let (mut headers, mut pairs) = (Vec::new(), Vec::new());
         let mut collector = Collector { headers: &mut headers, pairs: &mut pairs, path: Vec::new() };
         collector.table(document.as_table(), &Around { outer: 0, inside: None });
-        headers.sort_by_key(|header| header.span.start);
-        pairs.sort_by_key(|pair| pair.key.start);
         let newline = if text.contains("\r\n") { "\r\n" } else { "\n" };
         Some(Self { text, newline, headers, pairs, document })
     }
@@ -171,7 +169,8 @@ struct Collector<'a> {
 }
 
 impl Collector<'_> {
-    /// Notes everything in a table. The parser has given all of it spans.
+    /// Notes everything in a table, each in its place: a table may lie in several pieces of the text. The parser has
+    /// given all of it spans.
     fn table(&mut self, table: &dyn TableLike, around: &Around) {
         for (name, item) in table.iter() {
             self.path.push(name.to_owned());
@@ -192,20 +191,23 @@ impl Collector<'_> {
 
     fn headed(&mut self, table: &toml_edit::Table, is_array: bool) {
         if let Some(span) = table.span().filter(|_| !table.is_implicit()) {
-            self.headers.push(Header { path: self.path.clone(), span, is_array });
+            let at = self.headers.partition_point(|header| header.span.start < span.start);
+            self.headers.insert(at, Header { path: self.path.clone(), span, is_array });
         }
         self.table(table, &Around { outer: self.path.len(), inside: None });
     }
 
     fn pair(&mut self, key: Range<usize>, value: &Value, around: &Around) {
         let span = value.span().unwrap_or_default();
-        self.pairs.push(Pair {
+        let pair = Pair {
             path: self.path.clone(),
             key,
             value: span.clone(),
             outer: around.outer,
             inside: around.inside.clone(),
-        });
+        };
+        let at = self.pairs.partition_point(|other| other.key.start < pair.key.start);
+        self.pairs.insert(at, pair);
         if let Value::InlineTable(inner) = value {
             self.table(inner, &Around { outer: self.path.len(), inside: Some(span) });
         }
