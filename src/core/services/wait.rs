@@ -209,30 +209,29 @@ impl ServiceManager<'_> {
 
     /// Whose answer that was: one of ours counts only if ours still lives.
     fn answerer(&self, begun: &mut Begun) -> Result<Answerer, ServiceError> {
-        let mut second_look = false;
-        loop {
-            let address = &begun.record.address;
-            let listener = self.driver.listener(address, Some(begun.record.as_instance()));
-            if let Err(error) = &listener {
-                self.events.event(&Event::ListenerUnknown { address, error });
+        let address = &begun.record.address;
+        let look = || self.driver.listener(address, Some(begun.record.as_instance()));
+        let listener = match look() {
+            // The sockets of a process that is just ending belong to nobody that can be seen.
+            Ok(Listener::Hidden) => {
+                std::thread::sleep(ENDING);
+                look()
             }
-            if matches!(self.life(begun)?, Life::Ended(_)) {
-                return Ok(Answerer::Nobody);
-            }
-            return Ok(match listener {
-                // Where the system does not tell, there is nothing to hold against what answers.
-                Ok(Listener::Ours { .. }) | Err(_) => Answerer::Ours,
-                // It has just stopped listening: the next look will tell.
-                Ok(Listener::Nobody) => Answerer::Nobody,
-                // The sockets of a process that is just ending belong to nobody that can be seen.
-                Ok(Listener::Hidden) if !second_look => {
-                    second_look = true;
-                    std::thread::sleep(ENDING);
-                    continue;
-                }
-                Ok(listener) => Answerer::Other(listener),
-            });
+            other => other,
+        };
+        if let Err(error) = &listener {
+            self.events.event(&Event::ListenerUnknown { address, error });
         }
+        if matches!(self.life(begun)?, Life::Ended(_)) {
+            return Ok(Answerer::Nobody);
+        }
+        Ok(match listener {
+            // Where the system does not tell, there is nothing to hold against what answers.
+            Ok(Listener::Ours { .. }) | Err(_) => Answerer::Ours,
+            // It has just stopped listening: the next look will tell.
+            Ok(Listener::Nobody) => Answerer::Nobody,
+            Ok(listener) => Answerer::Other(listener),
+        })
     }
 
     /// Whether it lives. A child that ends in peace and leaves others behind has made a daemon of itself: then those

@@ -1,7 +1,10 @@
 //! Faults of `up` whose cause is at the address: who has it, and who can reach it.
 
 use std::io::{Read as _, Write as _};
-use std::net::TcpListener;
+use std::net::{TcpListener, TcpStream};
+use std::time::Duration;
+
+use nix::sys::socket::{Backlog, listen};
 
 use crate::support::{Running, Sandbox, fake_runtime, processes, wait_until};
 use crate::{assert_nothing_left, assert_up_fails, down, state, up};
@@ -26,6 +29,22 @@ fn port_taken_by_somebody_who_never_answers() {
     let _listener = TcpListener::bind(("127.0.0.1", port)).expect("the port is free");
     let up = assert_up_fails(&sandbox, "ollama", 5);
     assert!(up.stderr().contains(&format!("(process {})", std::process::id())), "{}", up.stderr());
+}
+
+/// No more connections fit into its queue, so nobody seems to be there.
+#[test]
+fn port_taken_by_somebody_whose_queue_is_full() {
+    let sandbox = Sandbox::new();
+    let port = sandbox.port("ollama");
+    let listener = TcpListener::bind(("127.0.0.1", port)).expect("the port is free");
+    listen(&listener, Backlog::new(1).expect("a small number")).expect("a shorter queue");
+    let connect = || TcpStream::connect_timeout(&([127, 0, 0, 1], port).into(), Duration::from_millis(500));
+    let clients: Vec<TcpStream> = std::iter::from_fn(|| connect().ok()).take(1000).collect();
+    assert!(clients.len() < 1000, "the queue is never full");
+    let up = assert_up_fails(&sandbox, "ollama", 5);
+    let in_use = std::io::Error::from(nix::errno::Errno::EADDRINUSE);
+    let told = format!("(process {})\n  caused by: {in_use}\n", std::process::id());
+    assert!(up.stderr().contains(&told), "{}", up.stderr());
 }
 
 #[test]
