@@ -311,6 +311,19 @@ fn uninstalling_removes_only_what_fusion_installed() {
 }
 
 #[test]
+fn an_installation_that_cannot_be_cleaned_up_after_is_one() {
+    let machine = Machine::with(&[("uv", UV)]);
+    // It looks like what is left of another attempt, and cannot be removed like one.
+    let left = machine.home().join("9");
+    machine.fusion("mlx install -q").env("BREAK", format!("echo > '{}'", left.display())).run().assert(
+        0,
+        "mlx 0.32.2 is installed in [ROOT]/config/mlx/runtime/1\n",
+        "",
+    );
+    assert_eq!(machine.contents(), ["1", "9", "installed.json"]);
+}
+
+#[test]
 fn what_runs_is_neither_replaced_nor_removed() {
     let machine = Machine::with(&[("uv", UV)]);
     machine.fusion("mlx up --install -q").run().assert_code(0);

@@ -1,7 +1,7 @@
 //! Private files: never through a symbolic link, never another user's, never readable by others.
 
 use std::fs::{DirBuilder, File, OpenOptions, Permissions, TryLockError};
-use std::io::{self, Read, Seek, SeekFrom, Write};
+use std::io::{self, Read, Write};
 use std::os::unix::ffi::OsStrExt;
 use std::os::unix::fs::{DirBuilderExt, MetadataExt, OpenOptionsExt, PermissionsExt, fchown};
 use std::path::{Path, PathBuf};
@@ -125,14 +125,6 @@ pub fn read(path: &Path, limit: u64) -> Result<Option<Vec<u8>>, FileError> {
         return Err(FileError::TooLarge { path: path.to_owned(), limit });
     }
     Ok(Some(bytes))
-}
-
-/// At most the last `most` bytes of a file of this size.
-pub fn read_end(mut file: &File, size: u64, most: u64) -> io::Result<Vec<u8>> {
-    let mut bytes = Vec::new();
-    file.seek(SeekFrom::Start(size.saturating_sub(most)))?;
-    file.take(most).read_to_end(&mut bytes)?;
-    Ok(bytes)
 }
 
 /// Makes a directory and those above it, each with mode 0700 whatever the umask; those that are there stay as they

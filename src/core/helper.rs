@@ -4,6 +4,7 @@
 use std::fs::File;
 use std::io;
 use std::os::fd::OwnedFd;
+use std::os::unix::fs::FileExt as _;
 use std::os::unix::process::CommandExt as _;
 use std::process::{Child, Command, ExitStatus};
 use std::time::{Duration, Instant};
@@ -11,8 +12,6 @@ use std::time::{Duration, Instant};
 use nix::errno::Errno;
 use nix::sys::signal::{Signal, killpg};
 use nix::unistd::Pid;
-
-use crate::core::files;
 
 /// How long a helper and what it started get to end by themselves, and how long their death is waited for then.
 const STOP_LIMIT: Duration = Duration::from_secs(5);
@@ -101,13 +100,10 @@ impl Helper {
     }
 
     /// At most the last `most` bytes of what it has printed; nothing if that was shown.
-    pub fn printed(&self, most: u64) -> String {
+    pub fn printed(&self, most: usize) -> String {
         // What cannot be read cannot be quoted; that the helper failed is told in any case.
-        let bytes = self.kept.as_ref().and_then(|file| {
-            let size = file.metadata().ok()?.len();
-            files::read_end(file, size, most).ok()
-        });
-        String::from_utf8_lossy(&bytes.unwrap_or_default()).into_owned()
+        let bytes = self.kept.as_ref().and_then(|file| end_of(file, most).ok()).unwrap_or_default();
+        String::from_utf8_lossy(&bytes).into_owned()
     }
 
     /// The last lines of what it has printed, for a message.
@@ -122,6 +118,15 @@ impl Drop for Helper {
     fn drop(&mut self) {
         self.stop();
     }
+}
+
+/// The helper may still write at the file's own offset, which stays as it is.
+fn end_of(file: &File, most: usize) -> io::Result<Vec<u8>> {
+    let size = file.metadata()?.len();
+    let length = usize::try_from(size).map_or(most, |size| size.min(most));
+    let mut bytes = vec![0; length];
+    file.read_exact_at(&mut bytes, size - length as u64)?;
+    Ok(bytes)
 }
 
 #[cfg(test)]

@@ -25,7 +25,7 @@ const TOOL: &str = "hf";
 const GLANCE: Duration = Duration::from_millis(100);
 
 /// How much of the end of the tool's output is read.
-const OUTPUT_LIMIT: u64 = 256 * 1024;
+const OUTPUT_LIMIT: usize = 256 * 1024;
 
 /// A download that can be begun.
 pub struct Download<'a> {
