@@ -7,6 +7,15 @@
 pub mod cli;
 pub mod core;
 pub mod env;
+// What the unit tests share with the tests of the program.
+#[cfg(test)]
+#[allow(unreachable_pub, reason = "public there")]
+#[path = "../tests/support/ports.rs"]
+mod test_ports;
+#[cfg(test)]
+#[allow(unreachable_pub, reason = "public there")]
+#[path = "../tests/support/programs.rs"]
+mod test_programs;
 
 use std::ffi::OsString;
 use std::process::ExitCode;

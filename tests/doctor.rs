@@ -3,10 +3,9 @@
 mod support;
 
 use std::net::TcpListener;
-use std::os::unix::fs::PermissionsExt as _;
 
 use serde_json::Value;
-use support::{Finished, Sandbox};
+use support::{Finished, Sandbox, write_program};
 
 /// The findings of `fusion doctor --json` about `check`, of `runtime` or of all.
 fn findings(finished: &Finished, check: &str, runtime: Option<&str>) -> Vec<Value> {
@@ -237,8 +236,7 @@ fn a_version_that_is_not_known_to_work() {
     for directory in [program.parent().expect("bin"), &packages] {
         std::fs::create_dir_all(directory).expect("the sandbox is writable");
     }
-    std::fs::write(&program, "#!/bin/sh\n").expect("the sandbox is writable");
-    std::fs::set_permissions(&program, std::fs::Permissions::from_mode(0o755)).expect("its own file");
+    write_program(&program, "#!/bin/sh\n");
     let finished =
         sandbox.fusion(["doctor", "--json"]).env("PATH", program.parent().expect("bin")).run().assert_code(0);
     assert_eq!(
@@ -265,10 +263,8 @@ fn an_installation_that_was_not_finished() {
 /// A sandbox in which `loginctl` says this of the manager and of the user.
 fn with_logind(manager: &str, user: &str) -> Sandbox {
     let sandbox = Sandbox::new();
-    let path = sandbox.bin().join("loginctl");
     let script = format!("#!/bin/sh\nif [ $# = 1 ]; then printf '{manager}'; else printf '{user}'; fi\n");
-    std::fs::write(&path, script).expect("the sandbox is writable");
-    std::fs::set_permissions(&path, std::fs::Permissions::from_mode(0o755)).expect("its own file");
+    write_program(&sandbox.bin().join("loginctl"), &script);
     sandbox
 }
 

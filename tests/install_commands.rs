@@ -2,13 +2,12 @@
 
 mod support;
 
-use std::os::unix::fs::PermissionsExt as _;
 use std::path::{Path, PathBuf};
 
 use nix::sys::signal::Signal;
 use support::asked::wait;
 use support::terminal::Terminal;
-use support::{Invocation, Sandbox, wait_until};
+use support::{Invocation, Sandbox, wait_until, write_program};
 
 /// What `uv` and Python's `venv` and `pip` do, as far as fusion can see: an environment with a program in it.
 /// `VERSION` is the version that the index has; `BREAK` is run instead of filling the environment.
@@ -65,9 +64,7 @@ impl Machine {
     }
 
     fn program(&self, name: &str, body: &str) {
-        let path = self.sandbox.bin().join(name);
-        std::fs::write(&path, format!("#!/bin/sh\n{body}")).expect("the sandbox is writable");
-        std::fs::set_permissions(&path, std::fs::Permissions::from_mode(0o755)).expect("its own file");
+        write_program(&self.sandbox.bin().join(name), &format!("#!/bin/sh\n{body}"));
     }
 
     fn fusion(&self, words: &str) -> Invocation {

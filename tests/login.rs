@@ -2,10 +2,9 @@
 
 mod support;
 
-use std::os::unix::fs::PermissionsExt as _;
 use std::path::PathBuf;
 
-use support::{Invocation, Sandbox};
+use support::{Invocation, Sandbox, write_program};
 
 /// A sandbox with a stand-in for this platform's manager, which writes down what it is told and then runs `script`.
 struct Desk {
@@ -18,8 +17,7 @@ impl Desk {
         let program = sandbox.bin().join(if cfg!(target_os = "macos") { "launchctl" } else { "systemctl" });
         let calls = sandbox.root().join("calls");
         let text = format!("#!/bin/sh\necho \"$*\" >> '{}'\n{script}\n", calls.display());
-        std::fs::write(&program, text).expect("the sandbox is writable");
-        std::fs::set_permissions(&program, std::fs::Permissions::from_mode(0o755)).expect("its own file");
+        write_program(&program, &text);
         Self { sandbox }
     }
 

@@ -273,9 +273,8 @@ fn run(program: &Path, order: &Order, steps: &mut Vec<Step>) -> Result<(), Login
 
 #[cfg(test)]
 mod tests {
-    use std::os::unix::fs::PermissionsExt as _;
-
     use super::*;
+    use crate::test_programs::write_program;
 
     pub(super) fn job() -> Job {
         Job {
@@ -303,8 +302,7 @@ mod tests {
             let program = root.path().join(manager.program());
             let calls = root.path().join("calls");
             let text = format!("#!/bin/sh\necho \"$*\" >> '{}'\n{script}\n", calls.display());
-            std::fs::write(&program, text).unwrap();
-            std::fs::set_permissions(&program, std::fs::Permissions::from_mode(0o755)).unwrap();
+            write_program(&program, &text);
             let places = Places { config: home.join(".config"), home, user: 501 };
             Self { root, places }
         }

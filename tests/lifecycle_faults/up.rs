@@ -7,9 +7,7 @@ mod interrupted;
 mod streams;
 mod waits;
 
-use std::os::unix::fs::PermissionsExt as _;
-
-use crate::support::{Sandbox, processes, wait_until};
+use crate::support::{Sandbox, processes, wait_until, write_program};
 use crate::{assert_nothing_left, assert_silence_is_told, assert_up_fails, down, state, up, with_faults};
 
 #[test]
@@ -100,8 +98,7 @@ fn interpreter_missing() {
 
 fn executable(sandbox: &Sandbox, content: &str) -> String {
     let program = sandbox.root().join("program");
-    std::fs::write(&program, content).expect("the sandbox is writable");
-    std::fs::set_permissions(&program, std::fs::Permissions::from_mode(0o755)).expect("own file");
+    write_program(&program, content);
     program.display().to_string()
 }
 

@@ -6,16 +6,13 @@ use std::path::PathBuf;
 use serde_json::json;
 
 use crate::cache_model;
-use crate::support::Sandbox;
+use crate::support::{Sandbox, write_program};
 
 /// A tool in the hub's tool's place, which writes down what it was asked.
 fn fake_tool(sandbox: &Sandbox, script: &str) -> PathBuf {
-    use std::os::unix::fs::PermissionsExt as _;
     let calls = sandbox.root().join("calls");
-    let tool = sandbox.bin().join("hf");
-    fs::write(&tool, format!("#!/bin/sh\necho \"$*\" >> '{}'\n{script}\n", calls.display()))
-        .expect("a script");
-    fs::set_permissions(&tool, fs::Permissions::from_mode(0o755)).expect("it can be run");
+    let text = format!("#!/bin/sh\necho \"$*\" >> '{}'\n{script}\n", calls.display());
+    write_program(&sandbox.bin().join("hf"), &text);
     calls
 }
 

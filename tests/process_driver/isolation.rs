@@ -3,8 +3,7 @@
 use std::ffi::OsString;
 use std::os::unix::ffi::OsStringExt;
 use std::os::unix::fs::{PermissionsExt, symlink};
-use std::path::{Path, PathBuf};
-use std::process::Command;
+use std::path::PathBuf;
 
 use fusion::core::files::FileError;
 use fusion::core::process::unix::UnixDriver;
@@ -14,7 +13,7 @@ use nix::unistd::{self, Uid};
 use serde_json::json;
 
 use crate::stage::{Stage, ended, not_run};
-use crate::support::wait_until;
+use crate::support::{wait_until, write_program};
 
 #[test]
 fn arguments_and_variables_arrive_byte_for_byte() {
@@ -151,15 +150,6 @@ fn a_log_of_another_user_is_refused() {
     assert_eq!(stage.log(), "theirs");
 }
 
-/// Written by another process: a program cannot be run while somebody has it open for writing, and whatever another
-/// test starts at that moment would have it open.
-fn write_program(path: &Path, text: &str, mode: u32) {
-    let status =
-        Command::new("/bin/sh").args(["-c", "printf %s \"$1\" > \"$0\""]).arg(path).arg(text).status();
-    assert!(status.unwrap().success());
-    std::fs::set_permissions(path, PermissionsExt::from_mode(mode)).unwrap();
-}
-
 #[test]
 fn a_missing_program_is_named() {
     let stage = Stage::new();
@@ -175,7 +165,8 @@ fn a_missing_program_is_named() {
 fn a_program_that_is_not_executable_is_named() {
     let stage = Stage::new();
     let program = stage.path("program");
-    write_program(&program, "#!/bin/sh\n", 0o644);
+    write_program(&program, "#!/bin/sh\n");
+    std::fs::set_permissions(&program, PermissionsExt::from_mode(0o644)).unwrap();
     let error = refused(UnixDriver.spawn(&stage.spec(program.to_str().unwrap(), &[])));
     let ProcessError::CannotRun { program: named, source } = &error else { panic!("{error:?}") };
     assert_eq!(*named, program);
@@ -186,7 +177,7 @@ fn a_program_that_is_not_executable_is_named() {
 fn a_bad_interpreter_is_named() {
     let stage = Stage::new();
     let program = stage.path("program");
-    write_program(&program, "#! /opt/gone/bin/python3 -E\nprint()\n", 0o755);
+    write_program(&program, "#! /opt/gone/bin/python3 -E\nprint()\n");
     let error = refused(UnixDriver.spawn(&stage.spec(program.to_str().unwrap(), &[])));
     let ProcessError::InterpreterMissing { program: named, interpreter } = &error else {
         panic!("{error:?}")

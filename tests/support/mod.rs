@@ -15,6 +15,7 @@ pub mod invocation;
 pub mod ollama;
 pub mod ports;
 pub mod processes;
+pub mod programs;
 pub mod real;
 pub mod stub_server;
 pub mod terminal;
@@ -26,6 +27,7 @@ use tempfile::TempDir;
 
 pub use invocation::{Finished, Invocation, Running};
 use ports::Port;
+pub use programs::write_program;
 
 /// The variable that marks every process that a sandbox started, directly or not.
 pub const MARKER: &str = "FUSION_TEST_SANDBOX";

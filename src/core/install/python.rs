@@ -99,9 +99,8 @@ fn examine(python: &Path) -> Option<((u32, u32), bool)> {
 
 #[cfg(test)]
 mod tests {
-    use std::os::unix::fs::PermissionsExt as _;
-
     use super::*;
+    use crate::test_programs::write_program;
 
     const PACKAGE: PythonPackage = PythonPackage {
         name: "mlx-lm",
@@ -115,9 +114,8 @@ mod tests {
     fn programs(list: &[(&str, &str, i32)]) -> tempfile::TempDir {
         let directory = tempfile::tempdir().unwrap();
         for (name, text, code) in list {
-            let path = directory.path().join(name);
-            std::fs::write(&path, format!("#!/bin/sh\necho '{text}'\nexit {code}\n")).unwrap();
-            std::fs::set_permissions(&path, std::fs::Permissions::from_mode(0o755)).unwrap();
+            let script = format!("#!/bin/sh\necho '{text}'\nexit {code}\n");
+            write_program(&directory.path().join(name), &script);
         }
         directory
     }

@@ -1,9 +1,5 @@
 //! Failures in the middle of `up` and `down`, injected step by step with the mock driver.
 
-#[allow(unreachable_pub, reason = "the tests of the program use it, too")]
-#[path = "../../../tests/support/ports.rs"]
-mod ports;
-
 use std::io::{Read as _, Write as _};
 use std::net::TcpListener;
 use std::path::Path;
@@ -25,6 +21,7 @@ use crate::core::process::{
 };
 use crate::core::runtimes::{self, TABLE};
 use crate::env::Environment;
+use crate::test_ports::Port;
 
 /// A machine with one service on it, and hooks at the steps of its start.
 struct Machine {
@@ -34,7 +31,7 @@ struct Machine {
     paths: Paths,
     environment: Environment,
     address: Address,
-    _reserved: ports::Port,
+    _reserved: Port,
     on_spawn: Hook,
     /// What happens after the first look at an instance.
     on_look: Hook,
@@ -104,7 +101,7 @@ impl ProcessDriver for Staged<'_> {
 impl Machine {
     fn new() -> Self {
         let root = tempfile::tempdir().unwrap();
-        let reserved = ports::Port::free();
+        let reserved = Port::free();
         let port = reserved.number();
         let text = format!(
             "[ollama_server]\nport = {port}\ncommand = [\"/bin/sh\"]\nstartup_timeout = 30\nstop_timeout = 1\n"
