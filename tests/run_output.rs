@@ -251,6 +251,7 @@ fn a_spinner_turns_on_a_terminal_until_the_answer_begins_and_leaves_nothing() {
     let mut child = interactive(&asked, &terminal);
     terminal.wait_for("waiting for Ollama 0.");
     terminal.wait_for("waiting for Ollama 1.");
+    asked.server.request();
     processes::send(i32::try_from(child.id()).unwrap(), Signal::SIGINT);
     wait(&mut child);
     let shown = terminal.finish();
@@ -263,6 +264,7 @@ fn a_spinner_does_not_wrap_in_a_narrow_window() {
     let terminal = Terminal::of_columns(12);
     let mut child = interactive(&asked, &terminal);
     terminal.wait_for("waiting f");
+    asked.server.request();
     processes::send(i32::try_from(child.id()).unwrap(), Signal::SIGINT);
     wait(&mut child);
     let shown = terminal.finish();

@@ -73,15 +73,22 @@ fn stopped_by_sigstop() {
     down(&sandbox, "ollama").assert(0, "ollama is down\n", "");
 }
 
+/// Up, and then the server dies and leaves two children.
+fn left_children(own_session: &str) -> Sandbox {
+    let sandbox = Sandbox::new();
+    let die = sandbox.root().join("die");
+    sandbox.faults("ollama", &["children=2", own_session, &format!("die-when={}", die.display())]);
+    let pid = up(&sandbox, "ollama");
+    std::fs::write(die, "").expect("the sandbox is writable");
+    wait_until("the leader is dead", || !processes::lives(pid));
+    sandbox
+}
+
 /// What a crashed server leaves behind is found, although its parent is gone.
 #[test]
 fn leader_dead_and_children_alive() {
-    for children in
-        [["children=2", "leave-children", ""], ["children=2", "leave-children", "children-own-session"]]
-    {
-        let sandbox = with_faults("ollama", &children);
-        let pid = up(&sandbox, "ollama");
-        wait_until("the leader is dead", || !processes::lives(pid));
+    for own_session in ["", "children-own-session"] {
+        let sandbox = left_children(own_session);
         assert_eq!(servers(&sandbox).len(), 2);
         assert_eq!(state(&sandbox, "ollama"), "unhealthy");
         down(&sandbox, "ollama").assert(0, "ollama is down\n", "");
@@ -97,9 +104,7 @@ fn servers(sandbox: &Sandbox) -> Vec<i32> {
 
 #[test]
 fn leader_dead_and_children_alive_and_up_starts_anew() {
-    let sandbox = with_faults("ollama", &["children=2", "leave-children"]);
-    let pid = up(&sandbox, "ollama");
-    wait_until("the leader is dead", || !processes::lives(pid));
+    let sandbox = left_children("");
     sandbox.faults("ollama", &[]);
     let again = sandbox.fusion(["ollama", "up"]).run().assert_code(0);
     assert!(again.stderr().contains("left processes behind"), "{}", again.stderr());

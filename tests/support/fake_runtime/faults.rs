@@ -10,6 +10,7 @@ use std::time::Duration;
 /// | `print=TEXT`, `print-hex=HEX` | writes that to stderr first |
 /// | `die=CODE` | exits at once |
 /// | `die-after=MS` | exits with code 1 after a while |
+/// | `die-when=FILE` | exits with code 3 when that file exists, its children stay |
 /// | `signal=NUMBER` | ends itself by that signal at once |
 /// | `bind-after=MS` | binds late |
 /// | `bind-when=FILE` | binds when that file exists |
@@ -29,7 +30,6 @@ use std::time::Duration;
 /// | `children=N` | has so many children, |
 /// | `children-ignore-term` | who do not end on SIGTERM, |
 /// | `children-own-session` | who have sessions of their own |
-/// | `leave-children` | ends by itself 50 ms after it answered its first request, children stay |
 /// | `daemonize` | starts itself in a new session, and exits with 0 |
 /// | `flood=BYTES` | writes so much to the log, in lines of 100 bytes |
 /// | `quiet` | does not print the requests |
@@ -60,6 +60,7 @@ pub(crate) const FAULTS: &[&str] = &[
     "print-hex",
     "die",
     "die-after",
+    "die-when",
     "signal",
     "bind-after",
     "bind-when",
@@ -79,7 +80,6 @@ pub(crate) const FAULTS: &[&str] = &[
     "children",
     "children-ignore-term",
     "children-own-session",
-    "leave-children",
     "daemonize",
     "flood",
     "quiet",

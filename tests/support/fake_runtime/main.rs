@@ -27,7 +27,6 @@ use std::os::unix::process::CommandExt as _;
 use std::path::{Path, PathBuf};
 use std::process::{Command, ExitCode, Stdio};
 use std::sync::Arc;
-use std::sync::atomic::AtomicBool;
 use std::time::{Duration, Instant};
 
 use nix::sys::resource::{UsageWho, getrusage};
@@ -46,7 +45,6 @@ struct Fake {
     port: u16,
     model: Option<String>,
     started: Instant,
-    asked: AtomicBool,
 }
 
 fn main() -> ExitCode {
@@ -145,7 +143,6 @@ fn parse(arguments: &[String]) -> Fake {
         port,
         model: option("--model"),
         started: Instant::now(),
-        asked: AtomicBool::new(false),
     }
 }
 
@@ -172,6 +169,12 @@ fn prologue(fake: &Fake, arguments: &[String]) {
     }
     if let Some(code) = faults.number("die") {
         std::process::exit(i32::try_from(code).expect("an exit code"));
+    }
+    if let Some(path) = faults.text("die-when").map(PathBuf::from) {
+        std::thread::spawn(move || {
+            wait_until(|| path.exists());
+            std::process::exit(3);
+        });
     }
     if let Some(delay) = faults.millis("die-after") {
         std::thread::spawn(move || {

@@ -5,8 +5,6 @@ use std::net::{TcpListener, TcpStream};
 use std::path::Path;
 use std::process::ExitCode;
 use std::sync::Arc;
-use std::sync::atomic::Ordering;
-use std::time::Duration;
 
 use serde_json::{Value, json};
 
@@ -80,12 +78,6 @@ fn answer(fake: &Fake, mut stream: TcpStream) -> std::io::Result<()> {
     let request = read_request(&stream)?;
     if !fake.faults.has("quiet") {
         eprintln!("{}", request.line);
-    }
-    if fake.faults.has("leave-children") && !fake.asked.swap(true, Ordering::Relaxed) {
-        std::thread::spawn(|| {
-            std::thread::sleep(Duration::from_millis(50));
-            std::process::exit(3);
-        });
     }
     if fake.faults.has("hang") {
         forever();
