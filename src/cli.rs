@@ -15,7 +15,7 @@ pub mod units;
 use std::ffi::OsString;
 use std::io::Write as _;
 
-use clap::{Arg, ArgAction, ArgMatches, Command, FromArgMatches as _, Subcommand};
+use clap::{Arg, ArgAction, ArgMatches, Command, FromArgMatches, Subcommand};
 
 use crate::cli::error::{Exit, Failure};
 use crate::cli::ui::{ColorChoice, Ui};
@@ -108,7 +108,33 @@ enum GlobalCommand {
     Doctor(commands::doctor::Args),
     Completions(commands::completions::Args),
     Man(commands::man::Args),
-    KeepLog(commands::keep_log::Args),
+    #[command(hide = true)]
+    KeepLog(Deferred<commands::keep_log::Args>),
+}
+
+/// Arguments whose part of the tree is built when their command is given, not at every start. What the help of others
+/// says of the command stands at its variant.
+#[derive(Debug)]
+struct Deferred<A>(A);
+
+impl<A: clap::Args> clap::Args for Deferred<A> {
+    fn augment_args(command: Command) -> Command {
+        command.defer(A::augment_args)
+    }
+
+    fn augment_args_for_update(command: Command) -> Command {
+        command.defer(A::augment_args_for_update)
+    }
+}
+
+impl<A: FromArgMatches> FromArgMatches for Deferred<A> {
+    fn from_arg_matches(matches: &ArgMatches) -> Result<Self, clap::Error> {
+        A::from_arg_matches(matches).map(Self)
+    }
+
+    fn update_from_arg_matches(&mut self, matches: &ArgMatches) -> Result<(), clap::Error> {
+        self.0.update_from_arg_matches(matches)
+    }
 }
 
 fn examples(table: Table) -> String {
@@ -293,6 +319,6 @@ fn global_command(context: &Context, matches: &ArgMatches) -> Result<Exit, Failu
         GlobalCommand::Doctor(args) => commands::doctor::run(context, &args),
         GlobalCommand::Completions(args) => commands::completions::run(context, &args),
         GlobalCommand::Man(args) => commands::man::run(context, &args),
-        GlobalCommand::KeepLog(args) => commands::keep_log::run(context, &args),
+        GlobalCommand::KeepLog(Deferred(args)) => commands::keep_log::run(context, &args),
     }
 }

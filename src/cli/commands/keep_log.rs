@@ -11,7 +11,6 @@ use crate::core::process::{InvalidPid, Pid, ProcessId};
 
 /// Keep a log within bounds until its runtime ends
 #[derive(Debug, clap::Args)]
-#[command(hide = true)]
 pub struct Args {
     #[arg(long)]
     log: PathBuf,
