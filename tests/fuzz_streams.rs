@@ -10,6 +10,8 @@ use std::time::{Duration, Instant};
 use fusion::core::api::chat::{Receiver, replay};
 use fusion::core::api::error::ServerError;
 use fusion::core::api::sse::{Item, Parser};
+use serde::Deserialize;
+use serde::de::IgnoredAny;
 use serde_json::{Value, json};
 
 #[test]
@@ -197,6 +199,43 @@ fn round(number: u64, replies: &[Vec<u8>]) {
     assert!(!error.message.contains(char::is_control), "{}", told());
 }
 
+/// A chunk in which nothing is said twice.
+#[derive(Deserialize)]
+struct Once {
+    #[serde(default, rename = "choices")]
+    _choices: Vec<OnceChoice>,
+    #[serde(default, rename = "usage")]
+    _usage: IgnoredAny,
+    #[serde(default, rename = "error")]
+    _error: IgnoredAny,
+    #[serde(default, rename = "object")]
+    _object: IgnoredAny,
+}
+
+#[derive(Deserialize)]
+struct OnceChoice {
+    #[serde(default, rename = "index")]
+    _index: IgnoredAny,
+    #[serde(default, rename = "delta")]
+    _delta: Option<OnceDelta>,
+    #[serde(default, rename = "message")]
+    _message: Option<OnceDelta>,
+    #[serde(default, rename = "finish_reason")]
+    _finish_reason: IgnoredAny,
+}
+
+#[derive(Deserialize)]
+struct OnceDelta {
+    #[serde(default, rename = "content")]
+    _content: IgnoredAny,
+    #[serde(default, rename = "reasoning_content")]
+    _reasoning_content: IgnoredAny,
+    #[serde(default, rename = "reasoning")]
+    _reasoning: IgnoredAny,
+    #[serde(default, rename = "tool_calls")]
+    _tool_calls: IgnoredAny,
+}
+
 /// The text of a stream without any shortcut: every event as a JSON value. `None` where the rules are more than that.
 fn plain_reading(reply: &[u8]) -> Option<String> {
     let mut parser = Parser::default();
@@ -210,6 +249,8 @@ fn plain_reading(reply: &[u8]) -> Option<String> {
         if event.data == "[DONE]" {
             break;
         }
+        // What is said twice is no chunk, and a value would take the last.
+        serde_json::from_str::<Once>(&event.data).ok()?;
         // Lone surrogates in a field of no interest are passed over, and a value cannot hold them.
         let chunk: Value = serde_json::from_str(&event.data).ok()?;
         for choice in chunk["choices"].as_array().into_iter().flatten() {
