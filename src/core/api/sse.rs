@@ -104,11 +104,11 @@ impl Parser {
         };
         let event = |data: &'a [u8]| {
             let name = if self.name.is_empty() { "message" } else { &self.name };
-            Item::Event(Event { name, data: String::from_utf8_lossy(data), id: &self.id })
+            Item::Event(Event { name, data: decoded(data), id: &self.id })
         };
         Ok(Some(match meaning {
-            Meaning::Comment => Item::Comment(String::from_utf8_lossy(&line[1..])),
-            Meaning::Error => Item::Error(String::from_utf8_lossy(field(line).1)),
+            Meaning::Comment => Item::Comment(decoded(&line[1..])),
+            Meaning::Error => Item::Error(decoded(field(line).1)),
             Meaning::DispatchLine => event(field(line).1),
             Meaning::Dispatch | Meaning::Nothing => {
                 event(self.data.strip_suffix(b"\n").unwrap_or(&self.data))
@@ -200,6 +200,11 @@ impl Parser {
         }
         Ok(Meaning::Nothing)
     }
+}
+
+/// Text, with U+FFFD for what is not UTF-8. Valid text, which is nearly all, is looked through many bytes at a time.
+fn decoded(bytes: &[u8]) -> Cow<'_, str> {
+    str::from_utf8(bytes).map_or_else(|_| String::from_utf8_lossy(bytes), Cow::Borrowed)
 }
 
 /// The name and value of a field: cut at the first colon, one space after it dropped.
