@@ -28,9 +28,10 @@ mod tests {
     use std::path::{Path, PathBuf};
 
     /// Every module, from the bottom to the top: each may use those of the layers before its own.
-    const LAYERS: [&[&str]; 9] = [
+    const LAYERS: [&[&str]; 10] = [
         &["address", "executables", "files", "machine", "paths", "timestamp"],
-        &["api", "helper", "login", "process"],
+        &["api", "login", "process"],
+        &["helper"],
         &["events", "models"],
         &["runtimes"],
         &["config"],

@@ -115,4 +115,7 @@ fn colour_is_not_forced_on_a_pipe_by_a_variable() {
     // It is there for whoever asks fusion for it.
     let asked = forced(&["--color", "always", "--bogus"]).assert_code(2);
     assert!(asked.stderr().starts_with("\x1b["), "{}", asked.stderr());
+    // The last one counts, as for every option.
+    let taken_back = forced(&["--color", "always", "--color=never", "--bogus"]).assert_code(2);
+    assert!(!taken_back.stderr().contains('\x1b'), "{}", taken_back.stderr());
 }

@@ -117,6 +117,9 @@ impl EventSink for Reporter<'_> {
             Event::WithoutModel { runtime, said } => {
                 self.warning(&format!("{runtime} did not generate with its own model: {said}"));
             }
+            Event::ModelUnrecorded { model, error } => {
+                self.warning(&format!("`fusion ps` will not know of {model}: {}", chain(*error)));
+            }
             Event::RecordIgnored { error } => self.warning(&format!("{}; it is ignored", chain(*error))),
             Event::LogUnbounded { runtime, error } => {
                 self.warning(&format!("the log of {runtime} will grow without bounds: {}", chain(*error)));

@@ -229,7 +229,7 @@ impl<'a> Task<'a> {
         let waiting = Waiting::new(ui, self.runtime.title());
         let silence = Silence::new(self.silence, waiting::FRAME, {
             let waiting = waiting.clone();
-            move |_| {
+            move || {
                 waiting.tick();
                 let is_over = signals::pending().is_some() || sink::reader_is_gone();
                 if is_over { ControlFlow::Break(()) } else { ControlFlow::Continue(()) }

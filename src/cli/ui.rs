@@ -24,11 +24,12 @@ pub enum ColorChoice {
 impl ColorChoice {
     /// What `--color` says, found without parsing: for what the parser itself has to say.
     pub fn find(arguments: &[OsString]) -> Self {
-        let given = arguments.iter().enumerate().find_map(|(index, argument)| match argument.to_str()? {
-            "--color" => arguments.get(index + 1)?.to_str(),
-            "--" => Some("auto"),
-            other => other.strip_prefix("--color="),
-        });
+        let options = arguments.split(|argument| argument == "--").next().unwrap_or_default();
+        let given =
+            options.iter().enumerate().rev().find_map(|(index, argument)| match argument.to_str()? {
+                "--color" => options.get(index + 1)?.to_str(),
+                other => other.strip_prefix("--color="),
+            });
         match given {
             Some("always") => Self::Always,
             Some("never") => Self::Never,

@@ -79,6 +79,13 @@ pub enum Event<'a> {
         /// What it said.
         said: &'a str,
     },
+    /// The server has loaded another model, and `ps` will not know.
+    ModelUnrecorded {
+        /// The model that it has now.
+        model: &'a str,
+        /// Why it is not recorded.
+        error: &'a dyn Error,
+    },
     /// The file of a record holds none, and it is gone on as if there were no file.
     RecordIgnored {
         /// What is wrong with it.

@@ -1,17 +1,18 @@
-//! Helper programs (installers, downloaders): each runs in a process group of its own, what it prints is kept or
-//! shown, and it is ended together with everything that it started.
+//! Helper programs (installers, downloaders): each runs in a session of its own, what it prints is kept or shown, and
+//! it is ended together with everything that it started.
 
 use std::fs::File;
 use std::io;
 use std::os::fd::OwnedFd;
 use std::os::unix::fs::FileExt as _;
-use std::os::unix::process::CommandExt as _;
 use std::process::{Child, Command, ExitStatus};
 use std::time::{Duration, Instant};
 
 use nix::errno::Errno;
 use nix::sys::signal::{Signal, killpg};
 use nix::unistd::Pid;
+
+use crate::core::process::unix::isolate;
 
 /// How long a helper and what it started get to end by themselves, and how long their death is waited for then.
 const STOP_LIMIT: Duration = Duration::from_secs(5);
@@ -36,7 +37,8 @@ pub struct Helper {
 }
 
 impl Helper {
-    /// Starts `command`, whose standard input is the caller's choice.
+    /// Starts `command`, whose standard input is the caller's choice. It has no terminal to ask on: one that tries
+    /// fails at once, in its own words, where in the background of the caller's terminal it would wait for ever.
     pub fn start(command: &mut Command, output: &Output) -> io::Result<Self> {
         let (streams, kept) = match output {
             Output::Show(descriptor) => ([descriptor.try_clone()?, descriptor.try_clone()?], None),
@@ -46,7 +48,9 @@ impl Helper {
             }
         };
         let [stdout, stderr] = streams;
-        let child = command.stdout(stdout).stderr(stderr).process_group(0).spawn()?;
+        command.stdout(stdout).stderr(stderr);
+        isolate(command);
+        let child = command.spawn()?;
         Ok(Self { child, kept })
     }
 
@@ -88,6 +92,8 @@ impl Helper {
         for signal in [Signal::SIGTERM, Signal::SIGKILL] {
             // What has ended meanwhile needs no signal.
             let _ = killpg(group, signal);
+            // One that was stopped would not see it.
+            let _ = killpg(group, Signal::SIGCONT);
             let begin = Instant::now();
             while begin.elapsed() < limit {
                 // The number is taken as long as anybody is left in the group, also without its leader.
@@ -159,6 +165,23 @@ mod tests {
         let group = Pid::from_raw(i32::try_from(helper.child.id()).unwrap());
         assert_eq!(helper.wait(GLANCE, &mut || false).unwrap(), None);
         assert_eq!(killpg(group, None), Err(Errno::ESRCH));
+    }
+
+    /// Where it would be in the background of the caller's terminal, a question there would stop it for ever.
+    #[test]
+    fn a_helper_has_no_terminal_to_ask_on() {
+        let helper = shell("echo begun; exec sleep 600");
+        wait_for(&helper, "begun");
+        let pid = Pid::from_raw(i32::try_from(helper.child.id()).unwrap());
+        assert_eq!(nix::unistd::getsid(Some(pid)), Ok(pid));
+    }
+
+    #[test]
+    fn a_helper_that_is_stopped_is_ended_all_the_same() {
+        let mut helper = shell("trap 'echo ended; exit' TERM; echo begun; kill -STOP $$; sleep 600");
+        wait_for(&helper, "begun");
+        helper.stop();
+        assert!(helper.printed(1000).contains("ended"));
     }
 
     #[test]

@@ -190,11 +190,17 @@ impl<'a> ServiceManager<'a> {
         }
     }
 
-    /// The right to change a service. Nothing takes long for whoever holds it, except ending the service.
+    /// The right to change a service. An installation keeps it for minutes; for anybody else nothing takes long but
+    /// ending the service.
     fn lock(&self, service: &ManagedService<'_>) -> Result<Lock, ServiceError> {
+        self.lock_within(service, service.config.server.stop_timeout)
+    }
+
+    /// The same, where ending the service may take `lawful`.
+    fn lock_within(&self, service: &ManagedService<'_>, lawful: Duration) -> Result<Lock, ServiceError> {
         let interrupted = || (self.interrupted)().is_some();
         let name = service.runtime.name();
-        let limit = service.config.server.stop_timeout.saturating_add(LOCK_PATIENCE);
+        let limit = lawful.saturating_add(LOCK_PATIENCE);
         match Lock::acquire(name, &service.files, limit, &interrupted, self.events) {
             Err(LockError::Interrupted) => {
                 Err(ServiceError::Interrupted { signal: (self.interrupted)().unwrap_or_default() })

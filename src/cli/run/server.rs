@@ -61,12 +61,10 @@ impl<'a> Server<'a> {
             self.expect_whole(model)?;
             let (runtime, model) = (self.runtime.name(), &model.name);
             self.context.ui.note(&format!("{runtime} has {loaded} loaded, and loads {model} instead now"));
-            let recorded = self.context.with_services(self.config, |manager| {
-                manager.record_model(&manager.service(self.runtime), endpoint, model)
-            });
-            if let Err(error) = recorded {
-                self.context.ui.warning(&format!("`fusion ps` will go on to name {loaded}: {error}"));
-            }
+            self.context.with_services(self.config, |manager| {
+                manager.record_model(&manager.service(self.runtime), endpoint, model);
+                Ok(())
+            })?;
         }
         Ok(())
     }

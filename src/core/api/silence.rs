@@ -21,16 +21,16 @@ pub struct Silence(Arc<Rules>);
 struct Rules {
     limit_ms: AtomicU64,
     step: Duration,
-    observer: Box<dyn Fn(Duration) -> ControlFlow<()> + Send + Sync>,
+    observer: Box<dyn Fn() -> ControlFlow<()> + Send + Sync>,
 }
 
 impl Silence {
-    /// Gives up after `limit` without a byte; until then tells `observer` after every `step` how long it has been, and
-    /// gives up when that says so.
+    /// Gives up after `limit` without a byte; until then asks `observer` after every `step`, and gives up when that says
+    /// so.
     pub fn new(
         limit: Duration,
         step: Duration,
-        observer: impl Fn(Duration) -> ControlFlow<()> + Send + Sync + 'static,
+        observer: impl Fn() -> ControlFlow<()> + Send + Sync + 'static,
     ) -> Self {
         let rules = Rules { limit_ms: AtomicU64::new(0), step, observer: Box::new(observer) };
         let silence = Self(Arc::new(rules));
@@ -97,7 +97,7 @@ impl<In: Transport> Transport for Patient<In> {
             }) {
                 Err(Error::Timeout(_)) => {
                     elapsed += step;
-                    if (self.silence.0.observer)(elapsed).is_break() {
+                    if (self.silence.0.observer)().is_break() {
                         return Err(io::Error::from(io::ErrorKind::Interrupted).into());
                     }
                 }

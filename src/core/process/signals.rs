@@ -10,7 +10,7 @@ use nix::libc;
 use nix::sys::signal::{self, SaFlags, SigAction, SigHandler, SigSet, Signal};
 
 /// What a terminal, a person and a service manager send to end a program.
-const ENDING: [Signal; 3] = [Signal::SIGINT, Signal::SIGTERM, Signal::SIGHUP];
+const ENDING: [Signal; 4] = [Signal::SIGINT, Signal::SIGQUIT, Signal::SIGTERM, Signal::SIGHUP];
 
 /// The first signal that arrived; 0 while none did.
 static PENDING: AtomicI32 = AtomicI32::new(0);
@@ -37,7 +37,7 @@ pub struct Remembering {
     previous: Vec<(Signal, SigAction)>,
 }
 
-/// From now on, SIGINT, SIGTERM and SIGHUP are only remembered.
+/// From now on, SIGINT, SIGQUIT, SIGTERM and SIGHUP are only remembered.
 pub fn remember() -> Remembering {
     // Restarted, so that a library which takes EINTR for a failure does not fail.
     Remembering { previous: install(remember_signal, SaFlags::SA_RESTART) }
@@ -56,7 +56,7 @@ pub fn pending() -> Option<Signal> {
     Signal::try_from(PENDING.load(Ordering::Relaxed)).ok()
 }
 
-/// From now on, SIGINT, SIGTERM and SIGHUP first clean the terminal as [`showing`] says, and then end fusion as they
+/// From now on, SIGINT, SIGQUIT, SIGTERM and SIGHUP first clean the terminal as [`showing`] says, and then end fusion as they
 /// always do.
 pub fn clean_terminal_on_death() {
     // Raised again in the handler, where by these flags it is neither caught nor blocked any more.

@@ -154,8 +154,9 @@ fn identity(inspect: &dyn Inspect, child: &mut std::process::Child) -> Result<Pr
     Ok(ProcessId { pid, start_time, boot_id })
 }
 
-/// Has the child cut what ties it to this process between fork and exec.
-fn isolate(command: &mut Command) {
+/// Has the child cut what ties it to this process between fork and exec: a session of its own, signals as they are by
+/// default, and no descriptor beyond the standard streams.
+pub fn isolate(command: &mut Command) {
     let last_descriptor = last_descriptor();
     let prepare = move || {
         unistd::setsid()?;

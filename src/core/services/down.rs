@@ -45,8 +45,10 @@ const RELEASE_PATIENCE: Duration = Duration::from_secs(2);
 impl ServiceManager<'_> {
     /// Ends the service and everything it started; never anything that fusion did not start.
     pub fn down(&self, service: &ManagedService<'_>, options: &DownOptions) -> Result<Down, ServiceError> {
-        let grace = options.timeout.unwrap_or(service.config.server.stop_timeout);
-        let _lock = self.lock(service)?;
+        let stop_timeout = service.config.server.stop_timeout;
+        let grace = options.timeout.unwrap_or(stop_timeout);
+        // Another `down` may have been given as long.
+        let _lock = self.lock_within(service, grace.max(stop_timeout))?;
         self.down_locked(service, grace, options.force)
     }
 

@@ -9,6 +9,7 @@ use super::{
     classify,
 };
 use crate::core::address::Address;
+use crate::core::events::Event;
 use crate::core::process::{Liveness, Pid};
 
 /// Where a runtime answers.
@@ -32,7 +33,7 @@ impl ServiceManager<'_> {
     /// the caller's own request shows whether it still answers. Follow the address that is returned, not the
     /// configuration, and send [`Endpoint::model`]'s name where the same model is meant. `options.model` is the
     /// model to start with; compare it with what is returned. Without `auto_up`, what does not run is
-    /// [`ServiceError::NotRunning`]. Nothing is printed; [`Event::Started`](crate::core::events::Event::Started) and what follows tell of a start.
+    /// [`ServiceError::NotRunning`]. Nothing is printed; [`Event::Started`] and what follows tell of a start.
     pub fn ensure_ready(
         &self,
         service: &ManagedService<'_>,
@@ -97,8 +98,14 @@ impl ServiceManager<'_> {
     }
 
     /// Remembers that the server at `endpoint`, if fusion started it, loads `model` in place of the one it had: some
-    /// do so for whoever names another one.
-    pub fn record_model(
+    /// do so for whoever names another one. When that fails, only what `ps` says is wrong, and an event tells.
+    pub fn record_model(&self, service: &ManagedService<'_>, endpoint: &Endpoint, model: &str) {
+        if let Err(error) = self.try_to_record_model(service, endpoint, model) {
+            self.events.event(&Event::ModelUnrecorded { model, error: &error });
+        }
+    }
+
+    fn try_to_record_model(
         &self,
         service: &ManagedService<'_>,
         endpoint: &Endpoint,

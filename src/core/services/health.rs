@@ -39,7 +39,7 @@ impl ServiceManager<'_> {
             Sight::Ready(_) => {
                 // Some servers now have this model in place of the one they had.
                 if endpoint.model.as_ref().is_some_and(|loaded| *loaded != model) {
-                    self.record_model(service, &endpoint, &model)?;
+                    self.record_model(service, &endpoint, &model);
                 }
                 Ok(Health { endpoint, model, latency })
             }

@@ -162,14 +162,14 @@ impl ServiceManager<'_> {
         };
         let limit = deadline(patience);
         let mut watch = Watch::begin(runtime, observed.address.clone(), Some(model.to_owned()), limit);
-        let sight = loop {
+        let mut sight = Sight::NotGenerated;
+        // Its model may still be loading.
+        while matches!(sight, Sight::NotGenerated | Sight::NotReady(_) | Sight::Silent)
+            && Instant::now() < limit
+        {
             self.heed()?;
-            match watch.next(TICK) {
-                Some(sight) => break sight,
-                None if Instant::now() >= limit => break Sight::NotGenerated,
-                None => {}
-            }
-        };
+            sight = watch.next(TICK).unwrap_or(sight);
+        }
         match sight {
             Sight::Ready(_) => Ok(()),
             // It may have been started without a model, and load whichever it is asked for.

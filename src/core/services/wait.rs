@@ -8,7 +8,7 @@ use super::launch::missing_model;
 use super::ready::{Sight, Watch};
 use super::record::Record;
 use super::up::{Up, UpKind};
-use super::{ManagedService, ServiceError, ServiceManager, State};
+use super::{LockError, ManagedService, ServiceError, ServiceManager, State};
 use crate::core::events::Event;
 use crate::core::logs;
 use crate::core::process::{Child, Ending, Listener, Liveness, Pid, ProcessId};
@@ -127,7 +127,8 @@ impl Begun {
 
 impl ServiceManager<'_> {
     /// Waits until the service is ready. One that this command started and that fails is ended, and its record
-    /// removed; one that was found is left as it is.
+    /// removed; one that was found is left as it is, and so is one that is ready while another command has the lock,
+    /// for nothing is wrong with it.
     pub(super) fn wait(&self, service: &ManagedService<'_>, mut begun: Begun) -> Result<Up, ServiceError> {
         let since = Instant::now();
         let ready = match self.watch(service, &mut begun) {
@@ -138,7 +139,8 @@ impl ServiceManager<'_> {
             let kind = if begun.found.is_some() { UpKind::AlreadyUp } else { UpKind::Started };
             return Ok(Up { endpoint: endpoint(&begun.record, begun.pid()), kind });
         };
-        if begun.found.is_none() {
+        let is_held = matches!(error, ServiceError::Lock(LockError::Held { .. }));
+        if begun.found.is_none() && !is_held {
             self.abandon(service, &begun.record)?;
         }
         Err(error)

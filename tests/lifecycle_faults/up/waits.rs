@@ -58,6 +58,20 @@ fn somebody_elses_that_never_generates_has_as_long_as_up_was_told() {
 }
 
 #[test]
+fn somebody_elses_that_is_loading_its_model_is_waited_for() {
+    let sandbox = Sandbox::new();
+    let loading = sandbox.root().join("loading");
+    std::fs::write(&loading, "").expect("the sandbox is writable");
+    let (stranger, log) = stranger(&sandbox, &format!("chat-loading-while={}", loading.display()));
+    let up = sandbox.fusion(["mlx", "up"]).start();
+    let asked = || std::fs::read_to_string(&log).map_or(0, |log| log.matches("POST ").count());
+    wait_until("it was asked again", || asked() >= 2);
+    std::fs::remove_file(&loading).expect("it is there");
+    up.finish().assert(0, "mlx is up at http://127.0.0.1:[MLX] (pid [PID], not started by fusion)\n", "");
+    end(stranger);
+}
+
+#[test]
 fn somebody_elses_that_refuses_its_own_model_is_warned_about() {
     let sandbox = Sandbox::new();
     let (stranger, _) = stranger(&sandbox, "chat-status=400");

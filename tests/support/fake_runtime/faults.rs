@@ -19,6 +19,7 @@ use std::time::Duration;
 /// | `hang-while=FILE` | answers nothing while that file exists |
 /// | `loading=MS` | answers 503 for so long |
 /// | `status=CODE` | answers everything with that status |
+/// | `chat-loading-while=FILE` | answers 503 to chats while that file exists |
 /// | `chat-status=CODE` | answers chats with that status |
 /// | `says=TEXT` | answers with these words where it was told to fail |
 /// | `chat-hang` | answers everything but chats |
@@ -69,6 +70,7 @@ pub(crate) const FAULTS: &[&str] = &[
     "hang-while",
     "loading",
     "status",
+    "chat-loading-while",
     "chat-status",
     "says",
     "chat-hang",

@@ -91,6 +91,10 @@ fn answer(fake: &Fake, mut stream: TcpStream) -> std::io::Result<()> {
     if fake.faults.millis("loading").is_some_and(|loading| fake.started.elapsed() < loading) {
         return reply(&mut stream, 503, &json!({"error": "loading", "status": "loading"}));
     }
+    let is_chat = request.line == "POST /v1/chat/completions";
+    if is_chat && fake.faults.text("chat-loading-while").is_some_and(|path| Path::new(path).exists()) {
+        return reply(&mut stream, 503, &error(fake, "the model is loading"));
+    }
     match (fake.mlx, request.line.as_str()) {
         (_, "POST /v1/chat/completions") => chat(fake, stream, &request.body),
         (false, "GET /api/version") => reply(&mut stream, 200, &json!({"version": "0.0.0-fake"})),
