@@ -382,6 +382,37 @@ fn a_reader_that_goes_while_nothing_comes_ends_it_quietly() {
 }
 
 #[test]
+fn a_reader_that_goes_before_anything_is_printed_ends_it_quietly() {
+    for arguments in [&["Hello", "--no-stream"][..], &["Hello", "--stream", "--json"]] {
+        let mut reply = Reply::stream([text("0123456789")]);
+        reply.times = 10_000_000;
+        let asked = Asked::with([reply]);
+        let mut child = asked.command(arguments.iter().copied()).spawn().unwrap();
+        drop(child.stdout.take());
+        assert_eq!(wait(&mut child).code(), Some(0));
+        asked.server.wait_until_client_is_gone();
+    }
+}
+
+#[test]
+fn an_interrupt_keeps_the_reasoning_for_json_too() {
+    let thought = event(&json!({ "role": "assistant", "reasoning": "Hm" }), &Value::Null);
+    let asked = Asked::with([Reply::stream([thought]).end(End::Hang)]);
+    let terminal = Terminal::open();
+    let mut command = asked.command(["Hello", "--stream", "--json"]);
+    command.env("TERM", "xterm").stderr(terminal.stream());
+    let mut child = command.spawn().unwrap();
+    terminal.wait_for("thinking");
+    processes::send(i32::try_from(child.id()).unwrap(), Signal::SIGINT);
+    assert_eq!(wait(&mut child).signal(), Some(Signal::SIGINT as i32));
+    asked.server.wait_until_client_is_gone();
+    let mut stdout = String::new();
+    child.stdout.take().unwrap().read_to_string(&mut stdout).unwrap();
+    let answer: Value = serde_json::from_str(&stdout).unwrap();
+    assert_eq!((&answer["text"], &answer["reasoning"]), (&json!(""), &json!("Hm")));
+}
+
+#[test]
 fn a_program_that_was_stopped_for_longer_than_the_limit_finds_what_came_meanwhile() {
     let mut reply = stream(&["He", "llo"]);
     reply.drip = Some(Duration::from_millis(1));

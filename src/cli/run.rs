@@ -160,19 +160,15 @@ pub fn run(context: &Context, runtime: &'static dyn Runtime, args: &Args) -> Res
     }
     signals::clean_terminal_on_death();
     let server = Server::find(context, &config, runtime)?;
-    server.expect_model(&task.model)?;
-    let outcome = task.ask(&server.address)?;
+    let mut asking = task.ask(&server)?;
     // Nobody listens, so nothing was sent: now, and only now, it is worth looking closer.
-    let outcome = match &outcome.result {
-        Err(ChatError::Api(ApiError::Connect { .. })) => {
-            match server.start(&task.model.name, task.auto_up, args.install)? {
-                Some(address) => task.ask(&address)?,
-                None => outcome,
-            }
-        }
-        _ => outcome,
-    };
-    task.conclude(outcome)
+    if matches!(asking.result, Err(ChatError::Api(ApiError::Connect { .. })))
+        && server.start(&task.model.name, task.auto_up, args.install)?
+    {
+        // Which may have been starting with another model.
+        asking = task.ask(&Server::find(context, &config, runtime)?)?;
+    }
+    task.conclude(asking)
 }
 
 /// A prompt with everything that decides how it is sent and what becomes of the answer.
@@ -223,8 +219,17 @@ impl<'a> Task<'a> {
         Ok(Self { context, args, runtime, model, auto_up, question, request, schema, reasoning, silence })
     }
 
-    /// Sends it, and has the answer printed.
-    fn ask(&self, address: &Address) -> Result<Asking, Failure> {
+    /// Sends it, unless this server is not to be asked, and has the answer printed.
+    fn ask(&self, server: &Server<'_>) -> Result<Asking, Failure> {
+        let swaps_models = server.expect_model(&self.model)?;
+        let asking = self.send(&server.address)?;
+        if swaps_models && asking.result.is_err() && asking.sink.first_piece.is_none() {
+            server.take_back()?;
+        }
+        Ok(asking)
+    }
+
+    fn send(&self, address: &Address) -> Result<Asking, Failure> {
         let ui = &self.context.ui;
         let waiting = Waiting::new(ui, self.runtime.title());
         let silence = Silence::new(self.silence, waiting::FRAME, {

@@ -1,7 +1,9 @@
 //! Faults of `ps` and `health`.
 
+use std::process::Stdio;
+
 use nix::sys::signal::Signal;
-use serde_json::json;
+use serde_json::{Value, json};
 
 use crate::support::{Sandbox, command_line, fake_runtime, processes, wait_until};
 use crate::{assert_silence_is_told, down, give_for_starting, state, up, with_faults};
@@ -141,19 +143,62 @@ fn last_words_that_a_terminal_would_obey() {
     down(&sandbox, "ollama");
 }
 
-/// The server has one model, and swaps it for whichever a request names. No command but the one that was told to undoes
-/// that.
-#[test]
-fn a_prompt_for_another_model() {
-    let sandbox = Sandbox::new();
+/// The configured model, and a copy of it.
+fn two_models(sandbox: &Sandbox) -> [String; 2] {
     let other = sandbox.root().join("other");
     std::fs::create_dir(&other).expect("the sandbox is writable");
     for file in std::fs::read_dir(sandbox.model()).expect("the model").flatten() {
         std::fs::copy(file.path(), other.join(file.file_name())).expect("the sandbox is writable");
     }
-    let [own, other] = [sandbox.model(), other].map(|path| path.display().to_string());
+    [sandbox.model(), other].map(|path| path.display().to_string())
+}
+
+fn loaded(sandbox: &Sandbox) -> Value {
+    sandbox.fusion(["mlx", "ps", "--json"]).run().assert_code(0).json()["models"].clone()
+}
+
+#[test]
+fn a_prompt_for_another_model_while_the_server_starts() {
+    let sandbox = Sandbox::new();
+    let [own, other] = two_models(&sandbox);
+    let go = sandbox.root().join("go");
+    sandbox.faults("mlx", &[&format!("models={own},{other}"), &format!("bind-when={}", go.display())]);
+    sandbox.fusion(["mlx", "up", "--no-wait"]).run().assert_code(0);
+    let said = sandbox.root().join("said");
+    let mut run = sandbox.fusion(["mlx", "run", "-m", &other, "Hello"]).into_command();
+    run.stdin(Stdio::null()).stdout(Stdio::null());
+    run.stderr(std::fs::File::create(&said).expect("the sandbox is writable"));
+    let mut run = run.spawn().expect("it starts");
+    let said = || std::fs::read_to_string(&said).expect("what it said");
+    let waits = "mlx is starting, and is waited for\n";
+    wait_until("it waits", || said() == waits);
+    std::fs::write(go, "").expect("the sandbox is writable");
+    assert!(run.wait().expect("a child").success(), "{}", said());
+    assert_eq!(said(), format!("{waits}mlx has {own} loaded, and loads {other} instead now\n"));
+    assert_eq!(loaded(&sandbox), json!([other]));
+    down(&sandbox, "mlx");
+}
+
+#[test]
+fn another_model_that_cannot_be_loaded() {
+    let sandbox = Sandbox::new();
+    let [own, other] = two_models(&sandbox);
+    sandbox.faults("mlx", &[&format!("models={own}")]);
+    up(&sandbox, "mlx");
+    sandbox.fusion(["mlx", "run", "-m", &other, "Hello"]).run().assert_code(7);
+    assert_eq!(loaded(&sandbox), json!([own]));
+    sandbox.fusion(["mlx", "up"]).run().assert_code(0);
+    down(&sandbox, "mlx");
+}
+
+/// The server has one model, and swaps it for whichever a request names. No command but the one that was told to undoes
+/// that.
+#[test]
+fn a_prompt_for_another_model() {
+    let sandbox = Sandbox::new();
+    let [own, other] = two_models(&sandbox);
     sandbox.faults("mlx", &[&format!("models={own},{other}")]);
-    let loaded = || sandbox.fusion(["mlx", "ps", "--json"]).run().assert_code(0).json()["models"].clone();
+    let loaded = || loaded(&sandbox);
     let asked = |arguments: &[&str]| {
         let arguments = ["mlx", "health", "--json"].iter().chain(arguments);
         sandbox.fusion(arguments.copied()).run().assert_code(0).json()["model"].clone()

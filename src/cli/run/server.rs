@@ -43,11 +43,11 @@ impl<'a> Server<'a> {
     }
 
     /// Whether it is right to ask this server for `model`: a server that does not have it might download it, or
-    /// unload the one it has before it finds out.
-    pub(super) fn expect_model(&self, model: &Model) -> Result<(), Failure> {
-        let loaded = self.started.as_ref().and_then(|endpoint| Some((endpoint, endpoint.model.as_ref()?)));
-        if loaded.is_some_and(|(_, loaded)| *loaded == model.name) {
-            return Ok(());
+    /// unload the one it has before it finds out. Then, whether it loads that model in place of another.
+    pub(super) fn expect_model(&self, model: &Model) -> Result<bool, Failure> {
+        let loaded = self.loaded();
+        if loaded == Some(&model.name) {
+            return Ok(false);
         }
         if model.present == Some(false) && (self.started.is_some() || self.lacks(&model.name)) {
             return Err(Failure::from(ServiceError::ModelMissing {
@@ -57,16 +57,30 @@ impl<'a> Server<'a> {
                 said: None,
             }));
         }
-        if let Some((endpoint, loaded)) = loaded {
-            self.expect_whole(model)?;
-            let (runtime, model) = (self.runtime.name(), &model.name);
-            self.context.ui.note(&format!("{runtime} has {loaded} loaded, and loads {model} instead now"));
-            self.context.with_services(self.config, |manager| {
-                manager.record_model(&manager.service(self.runtime), endpoint, model);
-                Ok(())
-            })?;
-        }
-        Ok(())
+        let Some(loaded) = loaded else { return Ok(false) };
+        self.expect_whole(model)?;
+        let (runtime, model) = (self.runtime.name(), &model.name);
+        self.context.ui.note(&format!("{runtime} has {loaded} loaded, and loads {model} instead now"));
+        self.record(model)?;
+        Ok(true)
+    }
+
+    /// The other model could not be loaded: what the server is known by is again the one that it had.
+    pub(super) fn take_back(&self) -> Result<(), Failure> {
+        self.loaded().map_or(Ok(()), |loaded| self.record(loaded))
+    }
+
+    /// The model that the server is known to have, if fusion started it.
+    fn loaded(&self) -> Option<&String> {
+        self.started.as_ref()?.model.as_ref()
+    }
+
+    fn record(&self, model: &str) -> Result<(), Failure> {
+        let Some(endpoint) = &self.started else { return Ok(()) };
+        Ok(self.context.with_services(self.config, |manager| {
+            manager.record_model(&manager.service(self.runtime), endpoint, model);
+            Ok(())
+        })?)
     }
 
     /// A server that is told to load a damaged model lets go of the one it has, and then says that it cannot.
@@ -89,23 +103,23 @@ impl<'a> Server<'a> {
         models.is_some_and(|models| models.iter().all(|listed| listed["id"] != model))
     }
 
-    /// Has it started with `model`, and gives its address; `None` when it runs already as far as can be told. With
-    /// `install`, its program is installed first if it is missing.
-    pub(super) fn start(
-        &self,
-        model: &str,
-        auto_up: bool,
-        install: bool,
-    ) -> Result<Option<Address>, Failure> {
+    /// Has it started with `model`, unless it is starting already; false when it runs already as far as can be told.
+    /// With `install`, its program is installed first if it is missing.
+    pub(super) fn start(&self, model: &str, auto_up: bool, install: bool) -> Result<bool, Failure> {
         if auto_up {
-            self.context.ui.note(&format!("{} is not running, and is started first", self.runtime.name()));
+            let is_starting = self
+                .context
+                .with_services(self.config, |manager| manager.is_starting(&manager.service(self.runtime)))?;
+            let what =
+                if is_starting { "starting, and is waited for" } else { "not running, and is started first" };
+            self.context.ui.note(&format!("{} is {what}", self.runtime.name()));
             let options = UpOptions { model: Some(model.to_owned()), ..UpOptions::default() };
-            let up = self.context.up(self.config, self.runtime, &options, install)?;
-            return Ok(Some(up.endpoint.address));
+            self.context.up(self.config, self.runtime, &options, install)?;
+            return Ok(true);
         }
         let look = self.context.with_services(self.config, |manager| {
             manager.ensure_ready(&manager.service(self.runtime), false, &UpOptions::default())
         });
-        look.map(|_| None).map_err(Failure::from)
+        look.map(|_| false).map_err(Failure::from)
     }
 }

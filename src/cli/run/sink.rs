@@ -9,7 +9,7 @@ use std::time::{Duration, Instant};
 
 use nix::poll::{PollFd, PollFlags, PollTimeout};
 
-use super::waiting::Waiting;
+use super::waiting::{self, Waiting};
 use crate::cli::terminal_filter::TerminalFilter;
 use crate::cli::ui::Ui;
 use crate::core::api::chat::Receiver;
@@ -31,6 +31,8 @@ pub(super) struct Sink {
     /// Whether there was any text.
     pub(super) has_text: bool,
     pub(super) begun: Instant,
+    /// When it was looked last whether anybody still reads.
+    looked: Instant,
     /// From the request to the first piece of the answer.
     pub(super) first_piece: Option<Duration>,
 }
@@ -64,6 +66,7 @@ impl Sink {
             reasoning: wishes.keep_reasoning.then(String::new),
             has_text: false,
             begun: Instant::now(),
+            looked: Instant::now(),
             first_piece: None,
         })
     }
@@ -99,7 +102,7 @@ impl Receiver for Sink {
             if is_shown {
                 self.waiting.end();
             } else {
-                self.keeping = Some(signals::remember());
+                self.keeping.get_or_insert_with(signals::remember);
             }
         }
         if !is_shown {
@@ -116,6 +119,9 @@ impl Receiver for Sink {
 
     fn reasoning(&mut self, text: &str) -> io::Result<()> {
         self.first_piece.get_or_insert_with(|| self.begun.elapsed());
+        if self.reasoning.is_some() || (self.reasoning_output.is_some() && !self.as_made) {
+            self.keeping.get_or_insert_with(signals::remember);
+        }
         if let Some(kept) = &mut self.reasoning {
             kept.push_str(text);
         }
@@ -137,6 +143,15 @@ impl Receiver for Sink {
     fn flush(&mut self) -> io::Result<()> {
         if signals::pending().is_some() {
             return Err(io::ErrorKind::Interrupted.into());
+        }
+        // Who writes finds out for himself.
+        if !(self.as_made && self.output.is_some() && self.has_text)
+            && self.looked.elapsed() >= waiting::FRAME
+        {
+            self.looked = Instant::now();
+            if reader_is_gone() {
+                return Err(io::ErrorKind::BrokenPipe.into());
+            }
         }
         if !self.as_made {
             return Ok(());

@@ -78,6 +78,16 @@ impl ServiceManager<'_> {
         }
     }
 
+    /// Whether fusion has started it, it lives, and it was not ready yet. Looks at the record and the kernel only.
+    pub fn is_starting(&self, service: &ManagedService<'_>) -> Result<bool, ServiceError> {
+        match Record::read(&service.files.state) {
+            Ok(Some(Record { process: Some(process), ready: false, .. })) => {
+                Ok(self.driver.liveness(&process)? == Liveness::Alive)
+            }
+            _ => Ok(false),
+        }
+    }
+
     /// Where the service answers, if fusion has started nothing and somebody else has. Makes one request, and does not
     /// look for the process.
     fn running_elsewhere(service: &ManagedService<'_>) -> Option<Endpoint> {

@@ -83,7 +83,8 @@ impl ServiceManager<'_> {
         options: &UpOptions,
     ) -> Result<Next, ServiceError> {
         let past = self.settled_past(service)?;
-        let observed = self.look_at(service, past, LOOK_LIMIT);
+        let limit = options.timeout.map_or(LOOK_LIMIT, |timeout| timeout.min(LOOK_LIMIT));
+        let observed = self.look_at(service, past, limit);
         self.warn_of_exposure(service, &observed.address);
         let Observed { past, state, .. } = &observed;
         let begun = match (state, &past.record, &past.process) {

@@ -308,7 +308,9 @@ impl ServiceManager<'_> {
                 let model = begun.record.model.clone().unwrap_or_default();
                 return missing_model(service, &model, Some(said));
             }
-            Unready::TimedOut { last } | Unready::Broken(last) if begun.found.is_some() => {
+            Unready::TimedOut { last } | Unready::Broken(last)
+                if matches!(begun.found, Some(State::Ready | State::Unhealthy)) =>
+            {
                 return ServiceError::Unhealthy { runtime, pid, address, why: last };
             }
             Unready::TimedOut { last } => Why::TimedOut { limit: begun.patience, last },
