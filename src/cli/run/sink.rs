@@ -86,11 +86,16 @@ impl Sink {
     pub(super) fn elapsed(&self) -> Duration {
         self.begun.elapsed()
     }
+
+    /// Whether text is on stdout as soon as it has come.
+    fn shows_text(&self) -> bool {
+        self.as_made && self.output.is_some()
+    }
 }
 
 impl Receiver for Sink {
     fn text(&mut self, text: &str) -> io::Result<()> {
-        let is_shown = self.as_made && self.output.is_some();
+        let is_shown = self.shows_text();
         if !self.has_text {
             self.has_text = true;
             self.first_piece.get_or_insert_with(|| self.begun.elapsed());
@@ -144,10 +149,9 @@ impl Receiver for Sink {
         if signals::pending().is_some() {
             return Err(io::ErrorKind::Interrupted.into());
         }
-        // Who writes finds out for himself.
-        if !(self.as_made && self.output.is_some() && self.has_text)
-            && self.looked.elapsed() >= waiting::FRAME
-        {
+        // Who writes finds out by that.
+        let writes = self.shows_text() && self.has_text;
+        if !writes && self.looked.elapsed() >= waiting::FRAME {
             self.looked = Instant::now();
             if reader_is_gone() {
                 return Err(io::ErrorKind::BrokenPipe.into());
