@@ -232,6 +232,14 @@ impl Finished {
     }
 }
 
+/// Exit code, stdout and stderr in one text, normalized as in [`Finished::assert`]: for inline snapshots.
+impl std::fmt::Display for Finished {
+    fn fmt(&self, formatter: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        let (stdout, stderr) = (self.normalized(&self.stdout), self.normalized(&self.stderr));
+        formatter.write_str(&describe(self.code(), &stdout, &stderr))
+    }
+}
+
 fn describe(code: i32, stdout: &str, stderr: &str) -> String {
     format!("exit {code}\n[stdout]\n{stdout}[stderr]\n{stderr}")
 }
