@@ -2,6 +2,7 @@
 
 #[cfg(target_os = "linux")]
 mod linux;
+mod memory;
 #[cfg(not(target_os = "linux"))]
 mod portable;
 
@@ -10,31 +11,24 @@ use std::path::Path;
 
 use nix::sys::statvfs::statvfs;
 
+pub use memory::Memory;
+
 #[cfg(target_os = "linux")]
 use linux as native;
 #[cfg(not(target_os = "linux"))]
 use portable as native;
 
-/// The machine's memory, in bytes.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Memory {
-    /// All of it.
-    pub total: u64,
-    /// What programs can still have without others being swapped out.
-    pub available: u64,
-}
-
-/// The machine's memory; `None` when the system does not tell.
+/// Returns the machine's memory, or `None` where the system does not tell.
 pub fn memory() -> Option<Memory> {
     native::memory()
 }
 
-/// What there is of `path`: itself, or the nearest directory in which it could be made.
+/// Returns `path` if it exists, else the nearest directory above it that does.
 pub fn nearest_existing(path: &Path) -> &Path {
     path.ancestors().find(|ancestor| ancestor.exists()).unwrap_or(Path::new("/"))
 }
 
-/// Bytes that this user may still write on the file system of `path`, which need not exist yet.
+/// Returns how many bytes this user may still write to the file system of `path`, which need not exist yet.
 pub fn free_space(path: &Path) -> io::Result<u64> {
     let facts = statvfs(nearest_existing(path))?;
     // The types differ between systems.

@@ -1,6 +1,6 @@
 //! Linux: `/proc/meminfo` (`proc_meminfo(5)`).
 
-use super::Memory;
+use super::memory::Memory;
 
 pub(super) fn memory() -> Option<Memory> {
     parse(&std::fs::read_to_string("/proc/meminfo").ok()?)

@@ -2,7 +2,7 @@
 
 use sysinfo::System;
 
-use super::Memory;
+use super::memory::Memory;
 
 pub(super) fn memory() -> Option<Memory> {
     let mut system = System::new();

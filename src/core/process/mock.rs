@@ -3,10 +3,10 @@
 use std::collections::VecDeque;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
-use super::{
-    Child, Ending, Instance, Listener, Pid, ProcessDriver, ProcessError, ProcessId, ProcessSpec, StopSignal,
-    Usage,
+use super::driver::{
+    Child, Ending, Instance, Listener, ProcessDriver, ProcessError, ProcessSpec, StopSignal, Usage,
 };
+use super::id::{Pid, ProcessId};
 use crate::core::address::Address;
 
 /// The PID of the first process; each one after it has the next.

@@ -12,11 +12,12 @@ use nix::libc;
 use nix::sys::signal::{SaFlags, SigAction, SigHandler, SigSet, SigmaskHow, Signal};
 use nix::unistd;
 
-use super::inspect::{self, Inspect};
-use super::{
-    Child, Ending, INSTANCE_VARIABLE, Instance, Listener, Pid, ProcessDriver, ProcessError, ProcessId,
-    ProcessSpec, StopSignal, Usage,
+use super::driver::{
+    Child, Ending, INSTANCE_VARIABLE, Instance, Listener, ProcessDriver, ProcessError, ProcessSpec,
+    StopSignal, Usage,
 };
+use super::id::{Pid, ProcessId};
+use super::inspect::{self, Inspect};
 use crate::core::address::Address;
 use crate::core::files;
 

@@ -11,8 +11,8 @@ use std::time::Duration;
 use nix::time::{ClockId, clock_gettime};
 use nix::unistd::{SysconfVar, sysconf};
 
-use super::{Inspect, Process, Resources, Socket, children_among, descendants};
-use crate::core::process::{INSTANCE_VARIABLE, ProcessError};
+use super::facts::{Inspect, Process, Resources, Socket, children_among, descendants};
+use crate::core::process::driver::{INSTANCE_VARIABLE, ProcessError};
 
 /// The kernel that this runs on.
 pub(in crate::core::process) struct Linux;

@@ -12,8 +12,8 @@ use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
 use sysinfo::{ProcessRefreshKind, ProcessStatus, ProcessesToUpdate, System, UpdateKind};
 
-use super::{Inspect, Process, Resources, Socket, descendants};
-use crate::core::process::{INSTANCE_VARIABLE, ProcessError};
+use super::facts::{Inspect, Process, Resources, Socket, descendants};
+use crate::core::process::driver::{INSTANCE_VARIABLE, ProcessError};
 
 /// Whatever sysinfo runs on.
 ///
@@ -79,7 +79,7 @@ impl Inspect for Portable {
     #[cfg(not(target_os = "macos"))]
     fn descendants(&self, pid: i32) -> Vec<i32> {
         let everyone = self.processes().unwrap_or_default();
-        descendants(pid, |pid| super::children_among(&everyone, pid))
+        descendants(pid, |pid| super::facts::children_among(&everyone, pid))
     }
 
     fn has_instance(&self, pid: i32, instance: &str) -> bool {

@@ -7,10 +7,11 @@ use std::time::{Duration, Instant};
 
 use super::linux::Linux;
 use super::portable::Portable;
-use super::*;
+use super::{Inspect, identify, listener, members, usage};
 use crate::core::address::Address;
+use crate::core::process::driver::{Child, Instance, Listener, ProcessDriver, ProcessSpec, StopSignal};
+use crate::core::process::id::ProcessId;
 use crate::core::process::unix::UnixDriver;
-use crate::core::process::{Child, Listener, ProcessDriver, ProcessSpec, StopSignal};
 
 const BACK_ENDS: [(&str, &dyn Inspect); 2] = [("linux", &Linux), ("portable", &Portable)];
 

@@ -2,10 +2,13 @@
 
 use std::net::Ipv4Addr;
 use std::sync::atomic::{AtomicUsize, Ordering};
+use std::time::Duration;
 
-use super::*;
+use super::facts::{Inspect, Process, Resources, Socket, descendants};
+use super::{identify, listener, usage};
 use crate::core::address::Address;
-use crate::core::process::Listener;
+use crate::core::process::driver::{Instance, Listener, ProcessError};
+use crate::core::process::id::Pid;
 
 const LEADER: i32 = 100;
 /// It has the socket.

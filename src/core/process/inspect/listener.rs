@@ -3,20 +3,11 @@
 use std::collections::HashSet;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr, ToSocketAddrs};
 
-use super::{Inspect, Known};
+use super::facts::{Inspect, Socket};
+use super::members::Known;
 use crate::core::address::Address;
-use crate::core::process::{Instance, Listener, Pid, ProcessError};
-
-/// A socket that listens at the port in question.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub(in crate::core::process) struct Socket {
-    /// Where it is bound.
-    pub(super) address: IpAddr,
-    /// An IPv6 socket that gets no IPv4 connections although its address is the wildcard.
-    pub(super) only_v6: bool,
-    /// By what the platform finds its owner.
-    pub(super) id: u64,
-}
+use crate::core::process::driver::{Instance, Listener, ProcessError};
+use crate::core::process::id::Pid;
 
 /// How often the sockets are listed again when they changed while their owner was looked for.
 const ATTEMPTS: usize = 3;

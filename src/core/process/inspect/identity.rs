@@ -1,0 +1,37 @@
+//! Who a process is, and which are this one and those from which it was started.
+
+use super::facts::Inspect;
+use crate::core::process::driver::ProcessError;
+use crate::core::process::id::{Pid, ProcessId};
+
+/// Who has this PID now; `None` when nobody or a zombie.
+pub(in crate::core::process) fn identify(
+    inspect: &dyn Inspect,
+    pid: Pid,
+) -> Result<Option<ProcessId>, ProcessError> {
+    let boot_id = inspect.boot_id()?;
+    let process = inspect.process(pid.as_raw())?.filter(|process| !process.zombie);
+    Ok(process.map(|process| ProcessId { pid, start_time: process.start_time, boot_id }))
+}
+
+/// Whether the process has not been replaced by another: it runs, or is a zombie.
+pub(in crate::core::process) fn is_same(
+    inspect: &dyn Inspect,
+    process: &ProcessId,
+) -> Result<bool, ProcessError> {
+    let now = inspect.process(process.pid.as_raw())?;
+    let same = now.is_some_and(|now| now.start_time == process.start_time);
+    Ok(same && inspect.boot_id()? == process.boot_id)
+}
+
+/// This process and those from which it was started: to signal one of them is to end this one.
+pub(in crate::core::process) fn ourselves(inspect: &dyn Inspect) -> Vec<i32> {
+    let mut found = vec![std::process::id().cast_signed()];
+    while let Some(Ok(Some(process))) = found.last().map(|pid| inspect.process(*pid)) {
+        if process.parent <= 1 || found.contains(&process.parent) {
+            break;
+        }
+        found.push(process.parent);
+    }
+    found
+}

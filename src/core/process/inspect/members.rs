@@ -1,0 +1,84 @@
+//! Which processes belong to an instance.
+
+use std::collections::HashSet;
+
+use super::facts::{Inspect, Process};
+use super::identity::is_same;
+use crate::core::process::driver::{Instance, ProcessError};
+use crate::core::process::id::{Pid, ProcessId};
+
+/// What of an instance can be told without looking at every process.
+pub(super) struct Known<'a> {
+    instance: Instance<'a>,
+    /// The leader is still that very process, or its zombie.
+    leads: bool,
+    /// No member has started before the leader; `None` when the machine was booted since, and all are gone.
+    since: Option<u64>,
+}
+
+impl<'a> Known<'a> {
+    pub(super) fn of(inspect: &dyn Inspect, instance: Instance<'a>) -> Result<Self, ProcessError> {
+        let leads = instance.leader.map_or(Ok(false), |leader| is_same(inspect, leader))?;
+        let boot_id = inspect.boot_id()?;
+        let since = match instance.leader {
+            Some(leader) => (leader.boot_id == boot_id).then_some(leader.start_time),
+            None => Some(0),
+        };
+        Ok(Self { instance, leads, since })
+    }
+
+    /// The leader's PID, while it is that very process or its zombie.
+    pub(super) fn leader(&self) -> Option<i32> {
+        self.instance.leader.filter(|_| self.leads).map(|leader| leader.pid.as_raw())
+    }
+
+    /// Whether a process belongs to the instance.
+    pub(super) fn has(&self, inspect: &dyn Inspect, pid: i32, everyone: &[Process]) -> bool {
+        self.members(inspect, everyone).iter().any(|member| member.pid == pid)
+    }
+
+    /// The processes of the instance among `everyone`, zombies included: those with its id in their environment,
+    /// the leader, and whatever descends from a member or is in a session that a member leads.
+    pub(super) fn members<'p>(&self, inspect: &dyn Inspect, everyone: &'p [Process]) -> Vec<&'p Process> {
+        let Some(since) = self.since else { return Vec::new() };
+        let own = std::process::id().cast_signed();
+        let others = || everyone.iter().filter(|process| process.pid != own && process.start_time >= since);
+        let has_id =
+            |process: &&Process| !process.zombie && inspect.has_instance(process.pid, self.instance.id);
+        let named: Vec<&Process> = others().filter(has_id).collect();
+        let mut members: HashSet<i32> = named.iter().map(|process| process.pid).collect();
+        // The number of a session is the PID of its leader, and the kernel gives that PID to nobody while somebody
+        // is in the session. So when the leader is gone, one that has the id proves that its session is ours still;
+        // without one, it may be the session of a stranger who had the same PID.
+        let is_ours = |number: &i32| self.leads || named.iter().any(|process| process.session == *number);
+        members.extend(self.instance.leader.map(|leader| leader.pid.as_raw()).filter(is_ours));
+        loop {
+            let belongs = |process: &&Process| {
+                !members.contains(&process.pid)
+                    && (members.contains(&process.parent) || members.contains(&process.session))
+            };
+            let more: Vec<i32> = others().filter(belongs).map(|process| process.pid).collect();
+            if more.is_empty() {
+                break;
+            }
+            members.extend(more);
+        }
+        others().filter(|process| members.contains(&process.pid)).collect()
+    }
+}
+
+/// See [`ProcessDriver::members`](super::ProcessDriver::members).
+pub(in crate::core::process) fn members(
+    inspect: &dyn Inspect,
+    instance: Instance<'_>,
+) -> Result<Vec<ProcessId>, ProcessError> {
+    let known = Known::of(inspect, instance)?;
+    let boot_id = inspect.boot_id()?;
+    let everyone = inspect.processes()?;
+    let living = known.members(inspect, &everyone).into_iter().filter(|process| !process.zombie);
+    let checked = living.filter_map(|process| {
+        let pid = Pid::try_from(i64::from(process.pid)).ok()?;
+        Some(ProcessId { pid, start_time: process.start_time, boot_id: boot_id.clone() })
+    });
+    Ok(checked.collect())
+}
