@@ -15,6 +15,8 @@ fn main() {
     let commit = git(&["rev-parse", "--short=12", "HEAD"]).unwrap_or_else(|| "unknown".to_owned());
     println!("cargo::rustc-env=FUSION_COMMIT={commit}");
     println!("cargo::rustc-env=FUSION_TARGET={}", variable("TARGET"));
+    // Spares every test that has a snapshot a run of `cargo metadata`.
+    println!("cargo::rustc-env=INSTA_WORKSPACE_ROOT={}", variable("CARGO_MANIFEST_DIR"));
     println!("cargo::rerun-if-changed=build.rs");
     // Where HEAD and the branch it names are written; absent when built from an archive.
     for name in ["HEAD", "logs/HEAD"] {

@@ -1,5 +1,5 @@
-//! Random and damaged replies for the parsers of event streams, chunks and errors. Nothing may panic, the answer may
-//! not depend on the pieces in which the reply arrives, and it must be the one that a plain reading gives.
+//! Random and damaged responses for the parsers of event streams, chunks and errors. Nothing may panic, the answer may
+//! not depend on the pieces in which the response arrives, and it must be the one that a plain reading gives.
 //!
 //! `cargo test` makes some thousand rounds; this makes them for two minutes:
 //! `cargo test --release --test fuzz_streams -- --ignored`. A failure names the number that its round is made of.
@@ -16,20 +16,20 @@ use serde_json::{Value, json};
 
 #[test]
 fn thousands_of_damaged_replies() {
-    let replies = replies();
+    let responses = responses();
     for number in 0..4_000 {
-        round(number, &replies);
+        round(number, &responses);
     }
 }
 
 #[test]
 #[ignore = "takes two minutes: for changes of the parsers"]
 fn damaged_replies_for_two_minutes() {
-    let replies = replies();
+    let responses = responses();
     let deadline = Instant::now() + Duration::from_secs(120);
     let numbers = 1_000_000..;
     for number in numbers.take_while(|_| Instant::now() < deadline) {
-        round(number, &replies);
+        round(number, &responses);
     }
 }
 
@@ -52,7 +52,7 @@ impl Random {
 }
 
 /// What real servers send, from the cases and the recordings.
-fn replies() -> Vec<Vec<u8>> {
+fn responses() -> Vec<Vec<u8>> {
     let cases: Value = serde_json::from_str(include_str!("cases/sse_cases.json")).unwrap();
     let errors: Value = serde_json::from_str(include_str!("cases/error_bodies.json")).unwrap();
     let chats = cases["cases"].as_array().unwrap().iter().filter(|case| case["level"] == "chat");
@@ -69,7 +69,11 @@ fn replies() -> Vec<Vec<u8>> {
         include_bytes!("cases/recorded/mlx_keepalive.txt"),
         include_bytes!("cases/recorded/mlx_whole.json"),
     ];
-    streams.chain(bodies).chain(recorded.map(<[u8]>::to_vec)).filter(|reply| !reply.is_empty()).collect()
+    streams
+        .chain(bodies)
+        .chain(recorded.map(<[u8]>::to_vec))
+        .filter(|response| !response.is_empty())
+        .collect()
 }
 
 const FRAGMENTS: &[&str] = &[
@@ -110,30 +114,30 @@ const FRAGMENTS: &[&str] = &[
     "{\"choices\":[{\"message\":{\"content\":\"y\"},\"finish_reason\":\"stop\"}]}",
 ];
 
-/// A reply with some damage.
-fn damaged(random: &mut Random, replies: &[Vec<u8>]) -> Vec<u8> {
-    let mut reply = random.pick(replies).clone();
+/// A response with some damage.
+fn damaged(random: &mut Random, responses: &[Vec<u8>]) -> Vec<u8> {
+    let mut response = random.pick(responses).clone();
     for _ in 0..random.below(6) {
-        let start = random.below(reply.len() + 1);
-        let end = (start + random.below(40)).min(reply.len());
+        let start = random.below(response.len() + 1);
+        let end = (start + random.below(40)).min(response.len());
         match random.below(7) {
-            0 => drop(reply.drain(start..end)),
-            1 => drop(reply.splice(start..end, random.pick(FRAGMENTS).bytes())),
-            2 => drop(reply.splice(start..start, random.pick(FRAGMENTS).bytes())),
-            3 => drop(reply.splice(start..start, reply[start..end].to_vec())),
-            4 => reply[start..end].iter_mut().for_each(|byte| *byte ^= 1 << random.below(8)),
-            5 => reply.truncate(start),
+            0 => drop(response.drain(start..end)),
+            1 => drop(response.splice(start..end, random.pick(FRAGMENTS).bytes())),
+            2 => drop(response.splice(start..start, random.pick(FRAGMENTS).bytes())),
+            3 => drop(response.splice(start..start, response[start..end].to_vec())),
+            4 => response[start..end].iter_mut().for_each(|byte| *byte ^= 1 << random.below(8)),
+            5 => response.truncate(start),
             _ => {
-                let other = random.pick(replies).clone();
+                let other = random.pick(responses).clone();
                 let from = random.below(other.len());
-                drop(reply.splice(start..end, other[from..].iter().copied()));
+                drop(response.splice(start..end, other[from..].iter().copied()));
             }
         }
     }
-    reply
+    response
 }
 
-/// Gives a reply in pieces.
+/// Gives a response in pieces.
 struct Pieces<'a> {
     rest: &'a [u8],
     random: Random,
@@ -175,26 +179,26 @@ impl Receiver for Taken {
     }
 }
 
-/// Everything that comes of a reply, as text that can be compared.
-fn taken(reply: &[u8], longest: usize, seed: u64) -> (Taken, String) {
+/// Everything that comes of a response, as text that can be compared.
+fn taken(response: &[u8], longest: usize, seed: u64) -> (Taken, String) {
     let mut taken = Taken::default();
-    let pieces = Pieces { rest: reply, random: Random(seed), longest };
+    let pieces = Pieces { rest: response, random: Random(seed), longest };
     let outcome = replay(pieces, &json!({ "stop": ["never said"] }), &mut taken);
     (taken, format!("{:?} {:?}", outcome.answer, outcome.result))
 }
 
-fn round(number: u64, replies: &[Vec<u8>]) {
+fn round(number: u64, responses: &[Vec<u8>]) {
     let mut random = Random(number);
-    let reply = damaged(&mut random, replies);
-    let whole = taken(&reply, usize::MAX, number);
-    let told = || format!("round {number}: {:?}", String::from_utf8_lossy(&reply));
+    let response = damaged(&mut random, responses);
+    let whole = taken(&response, usize::MAX, number);
+    let told = || format!("round {number}: {:?}", String::from_utf8_lossy(&response));
     for longest in [1, 1 + random.below(64)] {
-        assert_eq!(whole, taken(&reply, longest, number), "{} in pieces of up to {longest}", told());
+        assert_eq!(whole, taken(&response, longest, number), "{} in pieces of up to {longest}", told());
     }
-    if let Some(text) = plain_reading(&reply).filter(|_| whole.1.ends_with("Ok(())")) {
+    if let Some(text) = plain_reading(&response).filter(|_| whole.1.ends_with("Ok(())")) {
         assert_eq!(whole.0.text, text, "{}", told());
     }
-    let error = ServerError::from_reply(500, &reply);
+    let error = ServerError::from_reply(500, &response);
     assert!(!error.message.is_empty() && error.message.chars().count() <= 300, "{}", told());
     assert!(!error.message.contains(char::is_control), "{}", told());
 }
@@ -237,10 +241,10 @@ struct OnceDelta {
 }
 
 /// The text of a stream without any shortcut: every event as a JSON value. `None` where the rules are more than that.
-fn plain_reading(reply: &[u8]) -> Option<String> {
+fn plain_reading(response: &[u8]) -> Option<String> {
     let mut parser = Parser::default();
     let mut text = String::new();
-    let mut input = reply;
+    let mut input = response;
     while let Some(item) = parser.next(&mut input).ok()? {
         let Item::Event(event) = item else { continue };
         if event.name != "message" {

@@ -5,9 +5,8 @@ mod support;
 use std::path::{Path, PathBuf};
 
 use nix::sys::signal::Signal;
-use support::asked::wait;
 use support::terminal::Terminal;
-use support::{Invocation, Sandbox, wait_until, write_program};
+use support::{Invocation, Sandbox, wait_for_end, wait_until, write_program};
 
 /// What `uv` and Python's `venv` and `pip` do, as far as fusion can see: an environment with a program in it.
 /// `VERSION` is the version that the index has; `BREAK` is run instead of filling the environment.
@@ -368,7 +367,7 @@ fn up_on_a_terminal(machine: &Machine, answer: &str) -> (Option<i32>, String) {
         .expect("it starts");
     terminal.wait_for("Install MLX now? [Y/n] ");
     terminal.send(answer.as_bytes());
-    let code = wait(&mut child).code();
+    let code = wait_for_end(&mut child).code();
     (code, terminal.finish())
 }
 

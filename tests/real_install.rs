@@ -57,7 +57,7 @@ impl Machine {
             .env("PATH", &self.path)
             .env("PIP_CACHE_DIR", kept("pip-cache"))
             .env("UV_CACHE_DIR", kept("uv-cache"))
-            .patience(std::time::Duration::from_secs(1200));
+            .timeout(std::time::Duration::from_secs(1200));
         for (name, value) in index_variables() {
             invocation = invocation.env(&name, value);
         }

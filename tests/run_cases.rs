@@ -10,7 +10,7 @@ use fusion::core::api::sse::{Item, Parser, TooLong};
 use proptest::prelude::*;
 use serde_json::Value;
 use support::Sandbox;
-use support::stub_server::{End, Framing, Reply, StubServer};
+use support::stub_server::{End, Framing, Response, StubServer};
 
 const SSE_CASES: &str = include_str!("cases/sse_cases.json");
 const ERROR_BODIES: &str = include_str!("cases/error_bodies.json");
@@ -191,7 +191,7 @@ proptest! {
     }
 }
 
-fn reply(case: &Value) -> Reply {
+fn response(case: &Value) -> Response {
     let http = &case["http"];
     let framing = match http["framing"].as_str().unwrap() {
         "chunked" => Framing::Chunked,
@@ -211,7 +211,7 @@ fn reply(case: &Value) -> Reply {
         other => panic!("the end {other} is not known"),
     };
     let headers = http["headers"].as_object().unwrap().iter();
-    Reply {
+    Response {
         status: u16::try_from(http["status"].as_u64().unwrap()).unwrap(),
         content_type: http["content_type"].as_str().unwrap().to_owned(),
         headers: headers.map(|(name, value)| (name.clone(), value.as_str().unwrap().to_owned())).collect(),
@@ -246,13 +246,13 @@ fn every_reply_of_the_suites_gives_the_expected_answer() {
         let exits = chat["exit"].as_array().cloned().unwrap_or_else(|| vec![chat["exit"].clone()]);
         let timeout = if case["http"]["end"] == "hang" { "1" } else { "20" };
 
-        let server = StubServer::start([reply(case)]);
+        let server = StubServer::start([response(case)]);
         let finished = run_against(&server, &["--stream", "--timeout", timeout]);
         let (stdout, stderr) = (finished.stdout(), finished.stderr());
         let told = format!("{name}: exit {}\n[stdout]\n{stdout}\n[stderr]\n{stderr}", finished.code());
         assert!(exits.contains(&finished.code().into()), "{told}");
         let content = chat["content"].as_str().unwrap();
-        // A compressed reply may be refused, and then has no text.
+        // A compressed response may be refused, and then has no text.
         if finished.code() == 0 || exits.len() == 1 {
             let newline = if content.is_empty() { "" } else { "\n" };
             assert_eq!(stdout, format!("{content}{newline}"), "{told}");
@@ -269,7 +269,7 @@ fn every_reply_of_the_suites_gives_the_expected_answer() {
         assert_eq!(request.line, "POST /v1/chat/completions HTTP/1.1");
         assert_eq!(request.header("content-length"), Some(request.body.len().to_string().as_str()));
 
-        let server = StubServer::start([reply(case)]);
+        let server = StubServer::start([response(case)]);
         let finished = run_against(&server, &["--stream", "--json", "--timeout", timeout]);
         assert!(exits.contains(&finished.code().into()), "{name} --json: {finished:?}");
         if finished.stdout.is_empty() {
@@ -296,12 +296,12 @@ fn error_bodies() -> Vec<Value> {
     all["errors"].as_array().unwrap().clone()
 }
 
-fn error_reply(case: &Value) -> Reply {
+fn error_reply(case: &Value) -> Response {
     let body = case["body"].as_str().unwrap();
     let status = u16::try_from(case["status"].as_u64().unwrap()).unwrap();
     let framing = if status == 0 { Framing::None } else { Framing::ContentLength };
     let content_type = case["content_type"].as_str().unwrap().to_owned();
-    Reply { status, content_type, framing, ..Reply::stream([body]) }
+    Response { status, content_type, framing, ..Response::stream([body]) }
 }
 
 #[test]
@@ -351,8 +351,8 @@ fn an_endless_message_is_cut() {
 #[test]
 fn recorded_streams_of_the_real_server_are_understood() {
     let record = |body: &[u8], text: &str, finish_reason: &str, tokens: (u64, u64)| {
-        let reply = Reply::stream([body.to_vec()]).framing(Framing::Close);
-        let server = StubServer::start([reply]);
+        let response = Response::stream([body.to_vec()]).framing(Framing::Close);
+        let server = StubServer::start([response]);
         let finished = run_against(&server, &["--stream", "--json"]).assert_code(0);
         let object = finished.json();
         assert_eq!(object["text"], text);

@@ -2,8 +2,8 @@
 
 use std::process::Child;
 
-use super::support::asked::wait;
 use super::support::terminal::Terminal;
+use super::support::wait_for_end;
 use super::*;
 
 /// A command whose three streams are one terminal.
@@ -29,7 +29,7 @@ impl Session {
 
     #[track_caller]
     fn assert(mut self, sandbox: &Sandbox, code: i32, shown: &str) {
-        let status = wait(&mut self.child);
+        let status = wait_for_end(&mut self.child);
         let text = self.terminal.finish().replace("\r\n", "\n");
         let text = text.replace(&sandbox.root().display().to_string(), "[ROOT]");
         assert_eq!((status.code(), hide_random(&text).as_str()), (Some(code), shown));

@@ -10,8 +10,7 @@ use fusion::core::logs::keeper;
 use fusion::core::process::unix::UnixDriver;
 use nix::sys::signal::Signal;
 
-use crate::support::asked::wait;
-use crate::support::{PATIENCE, Sandbox, processes, wait_until};
+use crate::support::{Sandbox, TEST_TIMEOUT, processes, wait_for_end, wait_until};
 use crate::{log_of, numbered_lines, print, running, stop};
 
 /// `fusion mlx log -f`, whose output is read while it runs.
@@ -48,7 +47,7 @@ impl Following {
 
     #[track_caller]
     fn line(&self) -> String {
-        self.lines.recv_timeout(PATIENCE).expect("a line")
+        self.lines.recv_timeout(TEST_TIMEOUT).expect("a line")
     }
 
     #[track_caller]
@@ -65,7 +64,7 @@ impl Following {
     /// Waits for its end.
     #[track_caller]
     fn finish(mut self) -> (ExitStatus, String, String) {
-        wait(&mut self.child);
+        wait_for_end(&mut self.child);
         let rest = self.lines.iter().collect();
         let output = self.child.wait_with_output().unwrap();
         (output.status, rest, String::from_utf8(output.stderr).unwrap())

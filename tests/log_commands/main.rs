@@ -11,9 +11,8 @@ use std::os::unix::fs::symlink;
 use std::path::PathBuf;
 use std::process::Stdio;
 
-use support::asked::wait;
 use support::terminal::Terminal;
-use support::{Sandbox, wait_until};
+use support::{Sandbox, wait_for_end, wait_until};
 
 const NO_LOG: &str = "error: mlx has no log yet: fusion has not started it\nhint: start it: fusion mlx up\n";
 
@@ -192,7 +191,7 @@ fn on_a_terminal(sandbox: &Sandbox, arguments: &[&str]) -> String {
     let mut child = command.stdout(terminal.stream()).spawn().unwrap();
     // The builder holds the terminal open, too; without it the end of the output can be seen.
     drop(command);
-    assert!(wait(&mut child).success());
+    assert!(wait_for_end(&mut child).success());
     terminal.finish()
 }
 

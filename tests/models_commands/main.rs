@@ -11,10 +11,9 @@ use std::os::unix::fs::symlink;
 use std::path::{Path, PathBuf};
 
 use serde_json::json;
-use support::Sandbox;
-use support::asked::wait;
 use support::ollama::Ollama;
 use support::terminal::Terminal;
+use support::{Sandbox, wait_for_end};
 
 /// A sandbox in which Ollama runs, started by somebody else, with these models.
 fn with_ollama(models: &[&str]) -> (Sandbox, Ollama) {
@@ -111,6 +110,6 @@ fn on_a_terminal(
     drop(command);
     terminal.wait_for(question);
     terminal.send(answer);
-    let status = wait(&mut child);
+    let status = wait_for_end(&mut child);
     (terminal.finish(), status.code())
 }

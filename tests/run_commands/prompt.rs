@@ -7,9 +7,9 @@ use std::process::Stdio;
 
 use serde_json::{Value, json};
 
-use crate::support::Sandbox;
-use crate::support::asked::{Asked, stream, wait};
+use crate::support::stubbed_ollama::{StubbedOllama, stream};
 use crate::support::terminal::Terminal;
+use crate::support::{Sandbox, wait_for_end};
 use crate::{asked, dry_run};
 
 #[test]
@@ -90,7 +90,7 @@ fn an_image_is_a_prompt_on_a_terminal_too() {
 
 #[test]
 fn a_pipe_that_falls_silent_is_named_once() {
-    let asked = Asked::with([stream(&["Hi"])]);
+    let asked = StubbedOllama::with([stream(&["Hi"])]);
     let mut child = asked.command(["Hello"]).stdin(Stdio::piped()).spawn().unwrap();
     let mut stdin = child.stdin.take().unwrap();
     stdin.write_all(b"at ").unwrap();
@@ -103,7 +103,7 @@ fn a_pipe_that_falls_silent_is_named_once() {
     let mut rest = String::new();
     child.stderr.take().unwrap().read_to_string(&mut rest).unwrap();
     assert_eq!(rest, "");
-    assert!(wait(&mut child).success());
+    assert!(wait_for_end(&mut child).success());
     assert_eq!(asked.server.request().json()["messages"][1]["content"], "Hello\n\nat last");
 }
 
@@ -139,7 +139,7 @@ fn what_stops_an_answer_is_sent_as_text() {
 
 #[test]
 fn a_silent_pipe_is_named() {
-    let asked = Asked::with([stream(&["Hi"])]);
+    let asked = StubbedOllama::with([stream(&["Hi"])]);
     let mut child = asked.command(["Hello"]).stdin(Stdio::piped()).spawn().unwrap();
     let mut stderr = child.stderr.take().unwrap();
     let mut message = vec![0; 18];
@@ -151,7 +151,7 @@ fn a_silent_pipe_is_named() {
     let mut rest = String::new();
     stderr.read_to_string(&mut rest).unwrap();
     assert_eq!(rest, "rd input to end; --no-stdin leaves it alone\n");
-    assert!(wait(&mut child).success());
+    assert!(wait_for_end(&mut child).success());
     assert_eq!(asked.server.request().json()["messages"][1]["content"], "Hello\n\nat last");
 }
 

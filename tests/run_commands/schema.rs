@@ -3,8 +3,8 @@
 use serde_json::Value;
 
 use crate::support::Sandbox;
-use crate::support::asked::{Asked, finish, stream, text};
-use crate::support::stub_server::Reply;
+use crate::support::stub_server::Response;
+use crate::support::stubbed_ollama::{StubbedOllama, finish, stream, text};
 
 const SCHEMA: &str = r#"{
     "type": "object",
@@ -16,7 +16,7 @@ const SCHEMA: &str = r#"{
 #[test]
 fn an_answer_is_checked_by_the_schema_whatever_the_server_did_with_it() {
     let answer = |text: &str| {
-        let asked = Asked::with([stream(&[text])]);
+        let asked = StubbedOllama::with([stream(&[text])]);
         std::fs::write(asked.sandbox.project().join("person.json"), SCHEMA).unwrap();
         let finished = asked.run(["Who?", "--stream", "--schema", "person.json"]);
         let sent = asked.server.request().json();
@@ -44,7 +44,7 @@ fn an_answer_is_checked_by_the_schema_whatever_the_server_did_with_it() {
 
 #[test]
 fn an_answer_that_was_cut_is_that_rather_than_a_violation() {
-    let asked = Asked::with([Reply::stream([text("{\"name\": \"A"), finish("length")])]);
+    let asked = StubbedOllama::with([Response::stream([text("{\"name\": \"A"), finish("length")])]);
     std::fs::write(asked.sandbox.project().join("person.json"), SCHEMA).unwrap();
     let warning = "warning: the answer was cut at the token limit; --max-tokens raises it\n";
     asked.run(["Who?", "--schema", "person.json", "--strict"]).assert(9, "{\"name\": \"A\n", warning);
@@ -53,7 +53,7 @@ fn an_answer_that_was_cut_is_that_rather_than_a_violation() {
 
 #[test]
 fn a_name_in_an_answer_cannot_forge_a_message() {
-    let asked = Asked::with([stream(&["{\"a\\nerror: disk full\\nhint: run this\": 1}"])]);
+    let asked = StubbedOllama::with([stream(&["{\"a\\nerror: disk full\\nhint: run this\": 1}"])]);
     std::fs::write(
         asked.sandbox.project().join("schema.json"),
         "{\"additionalProperties\": {\"type\": \"string\"}}",

@@ -3,8 +3,8 @@
 use serde_json::json;
 
 use crate::support::Sandbox;
-use crate::support::asked::Asked;
-use crate::support::stub_server::Reply;
+use crate::support::stub_server::Response;
+use crate::support::stubbed_ollama::StubbedOllama;
 use crate::{asked, dry_run};
 
 #[test]
@@ -21,7 +21,7 @@ fn the_request_is_made_of_the_configuration() {
 
 #[test]
 fn what_is_sent_is_what_a_dry_run_prints() {
-    let asked = Asked::with([Reply::json(
+    let asked = StubbedOllama::with([Response::json(
         200,
         r#"{"choices":[{"message":{"content":"Hi"},"finish_reason":"stop"}]}"#,
     )]);

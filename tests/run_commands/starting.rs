@@ -3,8 +3,8 @@
 use serde_json::json;
 
 use crate::support::Sandbox;
-use crate::support::asked::{Asked, stream};
-use crate::support::stub_server::{Reply, StubServer};
+use crate::support::stub_server::{Response, StubServer};
+use crate::support::stubbed_ollama::{StubbedOllama, stream};
 
 #[test]
 fn without_a_server_it_is_started_first_with_the_model_that_was_asked_for() {
@@ -56,7 +56,8 @@ fn a_server_that_is_not_to_be_started_is_not() {
 
 #[test]
 fn a_command_that_is_named_can_be_given_to_a_shell() {
-    let asked = Asked::with([Reply::json(404, r#"{"error": {"message": "model 'x' not found"}}"#)]);
+    let asked =
+        StubbedOllama::with([Response::json(404, r#"{"error": {"message": "model 'x' not found"}}"#)]);
     let finished = asked.run(["Hello", "-m", "a b'c;$(x)"]).assert_code(7);
     assert!(
         finished.stderr().ends_with("hint: fetch it: fusion ollama pull 'a b'\\''c;$(x)'\n"),
@@ -89,7 +90,8 @@ fn a_model_that_is_not_there_is_neither_asked_for_nor_fetched() {
     assert!(told.contains("/damaged is incomplete: there is no tokenizer"), "{told}");
     sandbox.fusion(["mlx", "down"]).run().assert_code(0);
     // ... and what somebody else started only if it lists it.
-    let list = |id: &str| Reply::json(200, json!({ "object": "list", "data": [{ "id": id }] }).to_string());
+    let list =
+        |id: &str| Response::json(200, json!({ "object": "list", "data": [{ "id": id }] }).to_string());
     let server = StubServer::at(sandbox.port("mlx"), [list("other"), list("org/name"), stream(&["Hi"])]);
     sandbox.fusion(["mlx", "run", "Hello", "-m", "org/name"]).run().assert(7, "", missing);
     assert_eq!(server.request().line, "GET /v1/models HTTP/1.1");

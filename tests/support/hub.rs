@@ -164,19 +164,19 @@ fn answer(stream: &TcpStream, shared: &Shared, request: &Request) -> std::io::Re
     match model {
         Some(("api", rest, _, files)) if rest.starts_with("/tree/") => {
             let tree: Vec<_> = files.iter().map(|(file, bytes)| tree_entry(file, bytes)).collect();
-            reply(stream, request, "200 OK", &[], json!(tree).to_string().as_bytes())
+            response(stream, request, "200 OK", &[], json!(tree).to_string().as_bytes())
         }
         Some(("api", _, name, files)) => {
             let siblings: Vec<_> = files.keys().map(|file| json!({ "rfilename": file })).collect();
             let facts = json!({ "id": name, "sha": COMMIT, "siblings": siblings, "private": false, "tags": [], "downloads": 0 });
-            reply(stream, request, "200 OK", &[], facts.to_string().as_bytes())
+            response(stream, request, "200 OK", &[], facts.to_string().as_bytes())
         }
         Some((_, file, _, files)) if files.contains_key(&file) => {
             send_file(stream, shared, request, &file, &files[&file])
         }
         _ => {
             let headers = ["X-Error-Code: RepoNotFound", "X-Error-Message: Repository not found"];
-            reply(stream, request, "404 Not Found", &headers, br#"{"error":"Repository not found"}"#)
+            response(stream, request, "404 Not Found", &headers, br#"{"error":"Repository not found"}"#)
         }
     }
 }
@@ -219,10 +219,10 @@ fn send_file(
     let length = match fault {
         Some(Fault::Gated) => {
             let headers = ["X-Error-Code: GatedRepo", "X-Error-Message: Access to model is restricted"];
-            return reply(stream, request, "403 Forbidden", &headers, b"{}");
+            return response(stream, request, "403 Forbidden", &headers, b"{}");
         }
         Some(Fault::CutOnce(length) | Fault::StallAfter(length)) if request.method == "GET" => length,
-        _ => return reply(stream, request, status, &headers, &bytes[start..]),
+        _ => return response(stream, request, status, &headers, &bytes[start..]),
     };
     stream.write_all(head(status, &headers, bytes.len() - start).as_bytes())?;
     stream.write_all(&bytes[start..length.max(start).min(bytes.len())])?;
@@ -238,7 +238,7 @@ fn send_file(
     Ok(())
 }
 
-fn reply(
+fn response(
     mut stream: &TcpStream,
     request: &Request,
     status: &str,

@@ -10,7 +10,8 @@ use std::time::{Duration, Instant};
 
 use nix::sys::signal::Signal;
 
-use super::{PATIENCE, processes};
+use super::normalize::{Mask, normalize};
+use super::{TEST_TIMEOUT, processes};
 
 /// A command that is put together.
 pub struct Invocation {
@@ -19,20 +20,20 @@ pub struct Invocation {
     environment: Vec<(OsString, OsString)>,
     directory: Option<PathBuf>,
     stdin: Vec<u8>,
-    patience: Duration,
-    replacements: Vec<(String, String)>,
+    timeout: Duration,
+    masks: Vec<Mask>,
 }
 
 impl Invocation {
-    pub(super) fn new(program: &OsStr, replacements: Vec<(String, String)>) -> Self {
+    pub(super) fn new(program: &OsStr, masks: Vec<Mask>) -> Self {
         Self {
             program: program.to_owned(),
             arguments: Vec::new(),
             environment: Vec::new(),
             directory: None,
             stdin: Vec::new(),
-            patience: PATIENCE,
-            replacements,
+            timeout: TEST_TIMEOUT,
+            masks,
         }
     }
 
@@ -57,9 +58,20 @@ impl Invocation {
         self
     }
 
-    /// How long it may take, where [`PATIENCE`] is too short.
-    pub fn patience(mut self, patience: Duration) -> Self {
-        self.patience = patience;
+    /// Shows `placeholder` instead of `real` in what is compared.
+    pub fn mask(mut self, real: impl Into<String>, placeholder: impl Into<String>) -> Self {
+        self.masks.push(Mask::new(real, placeholder));
+        self
+    }
+
+    /// Shows this service and its port as `[SERVICE]` and `[PORT]`, so that a test of several services has one snapshot.
+    pub fn mask_service(self, service: &str) -> Self {
+        self.mask(format!("[{}]", service.to_uppercase()), "[PORT]").mask(service, "[SERVICE]")
+    }
+
+    /// How long it may take, where [`TEST_TIMEOUT`] is too short.
+    pub fn timeout(mut self, timeout: Duration) -> Self {
+        self.timeout = timeout;
         self
     }
 
@@ -75,8 +87,8 @@ impl Invocation {
 
     /// Starts it, its streams piped.
     pub fn start(self) -> Running {
-        let (stdin, replacements) = (self.stdin.clone(), self.replacements.clone());
-        let patience = self.patience;
+        let (stdin, masks) = (self.stdin.clone(), self.masks.clone());
+        let timeout = self.timeout;
         let described = format!("{} {:?}", Path::new(&self.program).display(), self.arguments);
         let mut command = self.into_command();
         command.stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::piped());
@@ -88,7 +100,7 @@ impl Invocation {
         });
         let stdout = collect(child.stdout.take().expect("a pipe"));
         let stderr = collect(child.stderr.take().expect("a pipe"));
-        Running { child, stdout, stderr, described, patience, replacements }
+        Running { child, stdout, stderr, described, timeout, masks }
     }
 
     /// Runs it to its end, and gives the most memory that it held at once, in bytes, too. It is run by a process of its
@@ -125,8 +137,8 @@ pub struct Running {
     stdout: JoinHandle<Vec<u8>>,
     stderr: JoinHandle<Vec<u8>>,
     described: String,
-    patience: Duration,
-    replacements: Vec<(String, String)>,
+    timeout: Duration,
+    masks: Vec<Mask>,
 }
 
 impl Running {
@@ -145,7 +157,7 @@ impl Running {
     /// Waits for its end *and* for the end of its streams: a descendant that holds them would be a hang.
     #[track_caller]
     pub fn finish(mut self) -> Finished {
-        let deadline = Instant::now() + self.patience;
+        let deadline = Instant::now() + self.timeout;
         let status = loop {
             if let Some(status) = self.child.try_wait().expect("a child can be waited for") {
                 break status;
@@ -165,7 +177,7 @@ impl Running {
             stdout: self.stdout.join().expect("the reader ends"),
             stderr: self.stderr.join().expect("the reader ends"),
             described: self.described,
-            replacements: self.replacements,
+            masks: self.masks,
         }
     }
 }
@@ -177,7 +189,7 @@ pub struct Finished {
     pub stdout: Vec<u8>,
     pub stderr: Vec<u8>,
     described: String,
-    replacements: Vec<(String, String)>,
+    masks: Vec<Mask>,
 }
 
 impl Finished {
@@ -207,7 +219,7 @@ impl Finished {
     #[track_caller]
     pub fn assert(self, code: i32, stdout: &str, stderr: &str) -> Self {
         let actual = describe(self.code(), &self.normalized(&self.stdout), &self.normalized(&self.stderr));
-        let expected = describe(code, stdout, stderr);
+        let expected = describe(code, &normalize(stdout, &[]), &normalize(stderr, &[]));
         assert!(actual == expected, "{}\n--- expected: {expected}--- actual: {actual}", self.described);
         self
     }
@@ -221,22 +233,22 @@ impl Finished {
     }
 
     fn normalized(&self, bytes: &[u8]) -> String {
-        let mut text = String::from_utf8_lossy(bytes).into_owned();
-        for (real, placeholder) in &self.replacements {
-            text = text.replace(real, placeholder);
-        }
-        let text = replace_number(&text, "pid ", "", "[PID]");
-        let text = replace_number(&text, "PID ", "", "[PID]");
-        let text = replace_number(&text, "process ", "", "[PID]");
-        replace_number(&text, "", " s", "[TIME]")
+        normalize(&String::from_utf8_lossy(bytes), &self.masks)
     }
 }
 
-/// Exit code, stdout and stderr in one text, normalized as in [`Finished::assert`]: for inline snapshots.
+/// Exit code, stdout and stderr in one text, normalized, for inline snapshots. A stream without output is left out.
 impl std::fmt::Display for Finished {
     fn fmt(&self, formatter: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        let (stdout, stderr) = (self.normalized(&self.stdout), self.normalized(&self.stderr));
-        formatter.write_str(&describe(self.code(), &stdout, &stderr))
+        writeln!(formatter, "exit {}", self.code())?;
+        for (name, bytes) in [("stdout", &self.stdout), ("stderr", &self.stderr)] {
+            let text = self.normalized(bytes);
+            if !text.is_empty() {
+                let end = if text.ends_with('\n') { "" } else { "\n[no final newline]\n" };
+                write!(formatter, "[{name}]\n{text}{end}")?;
+            }
+        }
+        Ok(())
     }
 }
 
@@ -244,29 +256,15 @@ fn describe(code: i32, stdout: &str, stderr: &str) -> String {
     format!("exit {code}\n[stdout]\n{stdout}[stderr]\n{stderr}")
 }
 
-/// Replaces every number (digits, perhaps with a point) between `before` and `after`.
-fn replace_number(text: &str, before: &str, after: &str, placeholder: &str) -> String {
-    let is_number = |character: char| character.is_ascii_digit() || character == '.';
-    let mut result = String::new();
-    let mut rest = text;
-    while let Some(start) = rest.find(|character: char| character.is_ascii_digit()) {
-        let (head, tail) = rest.split_at(start);
-        let end = tail.find(|character| !is_number(character)).unwrap_or(tail.len());
-        let (number, tail) = tail.split_at(end);
-        result.push_str(head);
-        let whole_word = !head.ends_with(char::is_alphanumeric);
-        let next = tail[after.len().min(tail.len())..].chars().next();
-        let is_wanted = head.ends_with(before)
-            && tail.starts_with(after)
-            && whole_word
-            && (after.is_empty() || !next.is_some_and(char::is_alphanumeric));
-        if is_wanted {
-            result.push_str(placeholder);
-            result.push_str(if after.is_empty() { "" } else { after });
-        } else {
-            result.push_str(number);
+/// Waits for the end of a child, which is bounded.
+#[track_caller]
+pub fn wait_for_end(child: &mut Child) -> ExitStatus {
+    let deadline = Instant::now() + TEST_TIMEOUT;
+    loop {
+        if let Some(status) = child.try_wait().expect("a child can be waited for") {
+            return status;
         }
-        rest = if is_wanted { &tail[after.len()..] } else { tail };
+        assert!(Instant::now() < deadline, "the program does not end");
+        std::thread::sleep(Duration::from_millis(1));
     }
-    result + rest
 }

@@ -9,15 +9,16 @@
     reason = "compiled into every test file, of which each uses its own part"
 )]
 
-pub mod asked;
 pub mod hub;
 pub mod invocation;
+pub mod normalize;
 pub mod ollama;
 pub mod ports;
 pub mod processes;
 pub mod programs;
 pub mod real;
 pub mod stub_server;
+pub mod stubbed_ollama;
 pub mod terminal;
 
 use std::path::{Path, PathBuf};
@@ -25,7 +26,8 @@ use std::time::{Duration, Instant};
 
 use tempfile::TempDir;
 
-pub use invocation::{Finished, Invocation, Running};
+pub use invocation::{Finished, Invocation, Running, wait_for_end};
+use normalize::Mask;
 use ports::Port;
 pub use programs::write_program;
 
@@ -33,12 +35,12 @@ pub use programs::write_program;
 pub const MARKER: &str = "FUSION_TEST_SANDBOX";
 
 /// How long anything may take before the test gives up: generous, for it is only ever waited for in vain.
-pub const PATIENCE: Duration = Duration::from_secs(60);
+pub const TEST_TIMEOUT: Duration = Duration::from_secs(60);
 
 /// Waits until `condition` holds; fails the test when it never does.
 #[track_caller]
 pub fn wait_until(what: &str, mut condition: impl FnMut() -> bool) {
-    let deadline = Instant::now() + PATIENCE;
+    let deadline = Instant::now() + TEST_TIMEOUT;
     while !condition() {
         assert!(Instant::now() < deadline, "waited in vain until {what}");
         std::thread::sleep(Duration::from_millis(5));
@@ -193,7 +195,7 @@ impl Sandbox {
     pub fn command(&self, program: impl AsRef<std::ffi::OsStr>) -> Invocation {
         let mut path = self.bin().into_os_string();
         path.push(":/usr/local/bin:/usr/bin:/bin");
-        Invocation::new(program.as_ref(), self.replacements())
+        Invocation::new(program.as_ref(), self.masks())
             .env("PATH", path)
             .env("HOME", self.home())
             .env("FUSION_CONFIG_DIR", self.config_dir())
@@ -226,13 +228,16 @@ impl Sandbox {
         }
     }
 
-    /// What differs from run to run, and what stands for it in expected output.
-    fn replacements(&self) -> Vec<(String, String)> {
-        vec![
-            (self.root.display().to_string(), "[ROOT]".to_owned()),
-            (format!(":{}", self.ollama.number()), ":[OLLAMA]".to_owned()),
-            (format!(":{}", self.mlx.number()), ":[MLX]".to_owned()),
-        ]
+    /// What differs between runs.
+    fn masks(&self) -> Vec<Mask> {
+        let mut masks = vec![Mask::new(self.root.display().to_string(), "[ROOT]")];
+        for (port, placeholder) in [(&self.ollama, "[OLLAMA]"), (&self.mlx, "[MLX]")] {
+            for before in [":", "port "] {
+                let real = format!("{before}{}", port.number());
+                masks.push(Mask::new(real, format!("{before}{placeholder}")));
+            }
+        }
+        masks
     }
 }
 

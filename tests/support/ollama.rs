@@ -22,12 +22,12 @@ struct Shared {
     cut_off: bool,
 }
 
-/// What the server does next in a reply to a pull.
+/// What the server does next in a response to a pull.
 #[derive(Debug, Clone)]
 pub enum Line {
     /// Sends this line.
     Send(Value),
-    /// Closes the connection in the middle of the reply.
+    /// Closes the connection in the middle of the response.
     Cut,
     /// Sends nothing until the client goes away.
     Wait,
@@ -60,7 +60,7 @@ impl Ollama {
         self.lock().asked.clone()
     }
 
-    /// Whether a client has closed its connection in the middle of a reply.
+    /// Whether a client has closed its connection in the middle of a response.
     pub fn was_cut_off(&self) -> bool {
         self.lock().cut_off
     }
@@ -103,40 +103,40 @@ fn answer(stream: &TcpStream, shared: &Mutex<Shared>, request: &str, body: &Valu
     let known = state.models.contains(&name);
     let missing = json!({ "error": format!("model '{name}' not found") });
     match request {
-        "GET /" => reply(stream, "200 OK", "Ollama is running"),
-        "GET /api/version" => reply(stream, "200 OK", &json!({ "version": "0.99.0" }).to_string()),
+        "GET /" => response(stream, "200 OK", "Ollama is running"),
+        "GET /api/version" => response(stream, "200 OK", &json!({ "version": "0.99.0" }).to_string()),
         "GET /api/tags" => {
             let models: Vec<Value> = state.models.iter().map(|name| listed(name)).collect();
             let models = if models.is_empty() { Value::Null } else { json!(models) };
-            reply(stream, "200 OK", &json!({ "models": models }).to_string())
+            response(stream, "200 OK", &json!({ "models": models }).to_string())
         }
         "GET /api/ps" => {
             let models: Vec<Value> = state.loaded.iter().map(|name| json!({ "name": name })).collect();
-            reply(stream, "200 OK", &json!({ "models": models }).to_string())
+            response(stream, "200 OK", &json!({ "models": models }).to_string())
         }
-        _ if !known && request != "POST /api/pull" => reply(stream, "404 Not Found", &missing.to_string()),
-        "POST /api/show" => reply(stream, "200 OK", &shown().to_string()),
+        _ if !known && request != "POST /api/pull" => response(stream, "404 Not Found", &missing.to_string()),
+        "POST /api/show" => response(stream, "200 OK", &shown().to_string()),
         "DELETE /api/delete" => {
             state.models.retain(|model| *model != name);
-            reply(stream, "200 OK", "")
+            response(stream, "200 OK", "")
         }
         "POST /api/generate" => {
             state.loaded.retain(|model| *model != name);
             if body["keep_alive"] != json!(0) {
                 state.loaded.push(name);
             }
-            reply(stream, "200 OK", &json!({ "response": "", "done": true }).to_string())
+            response(stream, "200 OK", &json!({ "response": "", "done": true }).to_string())
         }
         "POST /api/pull" => {
             let lines = state.pull.clone();
             drop(state);
             pull(stream, shared, &name, &lines)
         }
-        _ => reply(stream, "404 Not Found", "404 page not found"),
+        _ => response(stream, "404 Not Found", "404 page not found"),
     }
 }
 
-/// A chunked reply, as Go sends when it does not know the length.
+/// A chunked response, as Go sends when it does not know the length.
 fn pull(mut stream: &TcpStream, shared: &Mutex<Shared>, name: &str, lines: &[Line]) -> std::io::Result<()> {
     let head = "HTTP/1.1 200 OK\r\nContent-Type: application/x-ndjson\r\nTransfer-Encoding: chunked\r\n\r\n";
     stream.write_all(head.as_bytes())?;
@@ -165,7 +165,7 @@ fn pull(mut stream: &TcpStream, shared: &Mutex<Shared>, name: &str, lines: &[Lin
     stream.write_all(b"0\r\n\r\n")
 }
 
-fn reply(mut stream: &TcpStream, status: &str, body: &str) -> std::io::Result<()> {
+fn response(mut stream: &TcpStream, status: &str, body: &str) -> std::io::Result<()> {
     let head = format!(
         "HTTP/1.1 {status}\r\nContent-Type: application/json\r\nContent-Length: {}\r\n\r\n",
         body.len()

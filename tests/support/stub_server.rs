@@ -1,4 +1,4 @@
-//! A server whose every byte is decided by the test: how a reply is framed, in which pieces it is written, how it
+//! A server whose every byte is decided by the test: how a response is framed, in which pieces it is written, how it
 //! ends. Libraries that mock HTTP servers cannot stall within an event or cut a stream, and those are the cases.
 
 use std::io::{Read, Write};
@@ -9,7 +9,7 @@ use std::sync::{Arc, Mutex};
 use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
-use super::PATIENCE;
+use super::TEST_TIMEOUT;
 
 /// How the body is delimited.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -39,9 +39,9 @@ pub enum End {
     Hang,
 }
 
-/// One reply.
+/// One response.
 #[derive(Debug, Clone)]
-pub struct Reply {
+pub struct Response {
     pub status: u16,
     pub content_type: String,
     pub headers: Vec<(String, String)>,
@@ -55,7 +55,7 @@ pub struct Reply {
     pub times: usize,
 }
 
-impl Reply {
+impl Response {
     /// An event stream, chunked, one write for each piece.
     pub fn stream<P: Into<Vec<u8>>>(pieces: impl IntoIterator<Item = P>) -> Self {
         Self {
@@ -110,7 +110,7 @@ pub struct StubServer {
     port: u16,
     requests: Receiver<Request>,
     seen: Mutex<Vec<Request>>,
-    /// One message for each connection that the client closed while the reply was still going on.
+    /// One message for each connection that the client closed while the response was still going on.
     gone: Receiver<()>,
     stopping: Arc<AtomicBool>,
     was_asked: Arc<AtomicBool>,
@@ -118,21 +118,21 @@ pub struct StubServer {
 }
 
 impl StubServer {
-    /// Answers every request with the next of `replies`, and the last of them for ever.
-    pub fn start(replies: impl IntoIterator<Item = Reply>) -> Self {
+    /// Answers every request with the next of `responses`, and the last of them for ever.
+    pub fn start(responses: impl IntoIterator<Item = Response>) -> Self {
         let listener = TcpListener::bind(("127.0.0.1", 0)).expect("a free port");
         let port = listener.local_addr().expect("an address").port();
-        Self::serve(listener, port, replies)
+        Self::serve(listener, port, responses)
     }
 
     /// At a port of the caller's choice.
-    pub fn at(port: u16, replies: impl IntoIterator<Item = Reply>) -> Self {
+    pub fn at(port: u16, responses: impl IntoIterator<Item = Response>) -> Self {
         let listener = TcpListener::bind(("127.0.0.1", port)).expect("the port is free");
-        Self::serve(listener, port, replies)
+        Self::serve(listener, port, responses)
     }
 
-    fn serve(listener: TcpListener, port: u16, replies: impl IntoIterator<Item = Reply>) -> Self {
-        let replies: Vec<Reply> = replies.into_iter().collect();
+    fn serve(listener: TcpListener, port: u16, responses: impl IntoIterator<Item = Response>) -> Self {
+        let responses: Vec<Response> = responses.into_iter().collect();
         let stopping = Arc::new(AtomicBool::new(false));
         let was_asked = Arc::new(AtomicBool::new(false));
         let (request_sender, requests) = mpsc::channel();
@@ -147,11 +147,11 @@ impl StubServer {
                         break;
                     }
                     was_asked.store(true, Ordering::SeqCst);
-                    let reply = replies[index.min(replies.len() - 1)].clone();
+                    let response = responses[index.min(responses.len() - 1)].clone();
                     let (requests, gone) = (request_sender.clone(), gone_sender.clone());
                     let stopping = Arc::clone(&stopping);
                     connections.push(std::thread::spawn(move || {
-                        serve_one(stream, &reply, &requests, &gone, &stopping);
+                        serve_one(stream, &response, &requests, &gone, &stopping);
                     }));
                 }
                 for connection in connections {
@@ -169,15 +169,15 @@ impl StubServer {
     /// The next request that has not been taken yet.
     #[track_caller]
     pub fn request(&self) -> Request {
-        let request = self.requests.recv_timeout(PATIENCE).expect("a request comes");
+        let request = self.requests.recv_timeout(TEST_TIMEOUT).expect("a request comes");
         self.seen.lock().expect("no panic while it is held").push(request.clone());
         request
     }
 
-    /// Waits until a client has closed its connection before the reply was over.
+    /// Waits until a client has closed its connection before the response was over.
     #[track_caller]
     pub fn wait_until_client_is_gone(&self) {
-        self.gone.recv_timeout(PATIENCE).expect("the client closes the connection");
+        self.gone.recv_timeout(TEST_TIMEOUT).expect("the client closes the connection");
     }
 }
 
@@ -196,7 +196,7 @@ impl Drop for StubServer {
 
 fn serve_one(
     mut stream: TcpStream,
-    reply: &Reply,
+    response: &Response,
     requests: &Sender<Request>,
     gone: &Sender<()>,
     stopping: &AtomicBool,
@@ -204,11 +204,11 @@ fn serve_one(
     let _ = stream.set_nodelay(true);
     let Some(request) = read_request(&mut stream) else { return };
     let _ = requests.send(request);
-    if write_reply(&mut stream, reply).is_err() {
+    if write_reply(&mut stream, response).is_err() {
         let _ = gone.send(());
         return;
     }
-    match reply.end {
+    match response.end {
         End::Fin => {
             let _ = stream.shutdown(Shutdown::Write);
             wait_for_close(&mut stream, stopping);
@@ -260,23 +260,23 @@ fn read_request(stream: &mut TcpStream) -> Option<Request> {
     Some(Request { line, headers, body })
 }
 
-fn write_reply(stream: &mut TcpStream, reply: &Reply) -> std::io::Result<()> {
-    if reply.framing == Framing::None {
+fn write_reply(stream: &mut TcpStream, response: &Response) -> std::io::Result<()> {
+    if response.framing == Framing::None {
         return Ok(());
     }
-    if reply.framing != Framing::Raw {
-        let length: usize = reply.pieces.iter().map(Vec::len).sum::<usize>() * reply.times;
-        let version = if reply.framing == Framing::Close { "1.0" } else { "1.1" };
-        let mut head = format!("HTTP/{version} {} Reason\r\n", reply.status);
-        if !reply.content_type.is_empty() {
+    if response.framing != Framing::Raw {
+        let length: usize = response.pieces.iter().map(Vec::len).sum::<usize>() * response.times;
+        let version = if response.framing == Framing::Close { "1.0" } else { "1.1" };
+        let mut head = format!("HTTP/{version} {} Reason\r\n", response.status);
+        if !response.content_type.is_empty() {
             head.push_str("Content-Type: ");
-            head.push_str(&reply.content_type);
+            head.push_str(&response.content_type);
             head.push_str("\r\n");
         }
-        for (name, value) in &reply.headers {
+        for (name, value) in &response.headers {
             head.extend([name, ": ", value, "\r\n"]);
         }
-        let delimiter = match reply.framing {
+        let delimiter = match response.framing {
             Framing::Chunked | Framing::ChunkedTrailers | Framing::ChunkedTruncated => {
                 "Transfer-Encoding: chunked\r\n".to_owned()
             }
@@ -287,15 +287,15 @@ fn write_reply(stream: &mut TcpStream, reply: &Reply) -> std::io::Result<()> {
         stream.write_all((head + &delimiter + "\r\n").as_bytes())?;
     }
     let is_chunked =
-        matches!(reply.framing, Framing::Chunked | Framing::ChunkedTrailers | Framing::ChunkedTruncated);
-    for _ in 0..reply.times {
-        for piece in reply.pieces.iter().filter(|piece| !piece.is_empty()) {
+        matches!(response.framing, Framing::Chunked | Framing::ChunkedTrailers | Framing::ChunkedTruncated);
+    for _ in 0..response.times {
+        for piece in response.pieces.iter().filter(|piece| !piece.is_empty()) {
             let framed = if is_chunked {
                 [format!("{:x}\r\n", piece.len()).as_bytes(), piece, b"\r\n"].concat()
             } else {
                 piece.clone()
             };
-            match reply.drip {
+            match response.drip {
                 None => stream.write_all(&framed)?,
                 Some(pause) => {
                     for byte in framed {
@@ -306,7 +306,7 @@ fn write_reply(stream: &mut TcpStream, reply: &Reply) -> std::io::Result<()> {
             }
         }
     }
-    match (reply.framing, reply.end) {
+    match (response.framing, response.end) {
         (_, End::Hang) => Ok(()),
         (Framing::Chunked, _) => stream.write_all(b"0\r\n\r\n"),
         (Framing::ChunkedTrailers, _) => stream.write_all(b"0\r\nX-Sum: abc\r\n\r\n"),
@@ -316,7 +316,7 @@ fn write_reply(stream: &mut TcpStream, reply: &Reply) -> std::io::Result<()> {
 
 /// Waits until the client closes the connection; `false` when the test ends first.
 fn wait_for_close(stream: &mut TcpStream, stopping: &AtomicBool) -> bool {
-    let deadline = Instant::now() + PATIENCE;
+    let deadline = Instant::now() + TEST_TIMEOUT;
     let _ = stream.set_read_timeout(Some(Duration::from_millis(20)));
     let mut buffer = [0; 1024];
     while Instant::now() < deadline && !stopping.load(Ordering::SeqCst) {

@@ -86,33 +86,33 @@ fn answer(fake: &Fake, mut stream: TcpStream) -> std::io::Result<()> {
         wait_until(|| !Path::new(path).exists());
     }
     if let Some(status) = fake.faults.number("status") {
-        return reply(&mut stream, status, &failure(fake));
+        return response(&mut stream, status, &failure(fake));
     }
     if fake.faults.millis("loading").is_some_and(|loading| fake.started.elapsed() < loading) {
-        return reply(&mut stream, 503, &json!({"error": "loading", "status": "loading"}));
+        return response(&mut stream, 503, &json!({"error": "loading", "status": "loading"}));
     }
     let is_chat = request.line == "POST /v1/chat/completions";
     if is_chat && fake.faults.text("chat-loading-while").is_some_and(|path| Path::new(path).exists()) {
-        return reply(&mut stream, 503, &error(fake, "the model is loading"));
+        return response(&mut stream, 503, &error(fake, "the model is loading"));
     }
     match (fake.mlx, request.line.as_str()) {
         (_, "POST /v1/chat/completions") => chat(fake, stream, &request.body),
-        (false, "GET /api/version") => reply(&mut stream, 200, &json!({"version": "0.0.0-fake"})),
+        (false, "GET /api/version") => response(&mut stream, 200, &json!({"version": "0.0.0-fake"})),
         (false, "GET /api/ps" | "GET /api/tags") => {
             let names = models(fake);
             let models: Vec<Value> =
                 names.iter().map(|name| json!({"name": name, "model": name, "size": 1})).collect();
-            reply(&mut stream, 200, &json!({"models": models}))
+            response(&mut stream, 200, &json!({"models": models}))
         }
-        (true, "GET /health") => reply(&mut stream, 200, &json!({"status": "ok"})),
+        (true, "GET /health") => response(&mut stream, 200, &json!({"status": "ok"})),
         (_, "GET /v1/models") => {
             let data: Vec<Value> = models(fake)
                 .iter()
                 .map(|id| json!({"id": id, "object": "model", "owned_by": fake.owner}))
                 .collect();
-            reply(&mut stream, 200, &json!({"object": "list", "data": data}))
+            response(&mut stream, 200, &json!({"object": "list", "data": data}))
         }
-        _ => reply(&mut stream, 404, &error(fake, "no such path")),
+        _ => response(&mut stream, 404, &error(fake, "no such path")),
     }
 }
 
@@ -137,7 +137,7 @@ fn failure(fake: &Fake) -> Value {
     error(fake, fake.faults.text("says").unwrap_or("the fake runtime was told to fail"))
 }
 
-fn reply(stream: &mut TcpStream, status: u64, body: &Value) -> std::io::Result<()> {
+fn response(stream: &mut TcpStream, status: u64, body: &Value) -> std::io::Result<()> {
     let body = body.to_string();
     let head = format!(
         "HTTP/1.1 {status} Fake\r\nContent-Type: application/json\r\nContent-Length: {}\r\nConnection: close\r\n\r\n",
@@ -155,12 +155,12 @@ fn chat(fake: &Fake, mut stream: TcpStream, body: &Value) -> std::io::Result<()>
         forever();
     }
     if let Some(status) = fake.faults.number("chat-status") {
-        return reply(&mut stream, status, &failure(fake));
+        return response(&mut stream, status, &failure(fake));
     }
     let model = body["model"].as_str().unwrap_or_default();
     let is_default = fake.mlx && model == "default_model";
     if !is_default && !models(fake).iter().any(|known| known == model) {
-        return reply(&mut stream, 404, &error(fake, &format!("model '{model}' not found")));
+        return response(&mut stream, 404, &error(fake, &format!("model '{model}' not found")));
     }
     let limit = usize::try_from(body["max_tokens"].as_u64().unwrap_or(u64::MAX)).unwrap_or(usize::MAX);
     let words = ["Hello", " from", " the", " fake", " runtime."];
@@ -196,5 +196,5 @@ fn chat(fake: &Fake, mut stream: TcpStream, body: &Value) -> std::io::Result<()>
     let message = json!({"role": "assistant", "content": tokens.concat()});
     let choices = json!([{"index": 0, "message": message, "finish_reason": reason}]);
     let answer = json!({"id": "fake", "object": "chat.completion", "model": model, "choices": choices, "usage": usage});
-    reply(&mut stream, 200, &answer)
+    response(&mut stream, 200, &answer)
 }

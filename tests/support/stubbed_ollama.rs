@@ -1,12 +1,11 @@
-//! Ollama played by a stub server, and what it says: events, answers, their end.
+//! Ollama played by a stub server, and its responses: events, answers, their ends.
 
-use std::process::{Child, Command, ExitStatus, Stdio};
-use std::time::{Duration, Instant};
+use std::process::{Command, Stdio};
 
 use serde_json::{Value, json};
 
-use super::stub_server::{Reply, StubServer};
-use super::{Finished, Invocation, PATIENCE, Sandbox};
+use super::stub_server::{Response, StubServer};
+use super::{Finished, Invocation, Sandbox};
 
 /// One event with a piece of text.
 pub fn text(text: &str) -> String {
@@ -24,30 +23,31 @@ pub fn finish(reason: &str) -> String {
 }
 
 /// A stream of these pieces of text.
-pub fn stream(pieces: &[&str]) -> Reply {
-    Reply::stream(pieces.iter().map(|piece| text(piece)).chain([finish("stop")]))
+pub fn stream(pieces: &[&str]) -> Response {
+    Response::stream(pieces.iter().map(|piece| text(piece)).chain([finish("stop")]))
 }
 
 /// A sandbox in which Ollama is a stub server.
-pub struct Asked {
+pub struct StubbedOllama {
     pub sandbox: Sandbox,
     pub server: StubServer,
 }
 
-impl Asked {
-    pub fn with(replies: impl IntoIterator<Item = Reply>) -> Self {
-        Self::configured("", replies)
+impl StubbedOllama {
+    pub fn with(responses: impl IntoIterator<Item = Response>) -> Self {
+        Self::configured("", responses)
     }
 
-    pub fn configured(config: &str, replies: impl IntoIterator<Item = Reply>) -> Self {
-        let asked = Self { sandbox: Sandbox::new(), server: StubServer::start(replies) };
+    pub fn configured(config: &str, responses: impl IntoIterator<Item = Response>) -> Self {
+        let asked = Self { sandbox: Sandbox::new(), server: StubServer::start(responses) };
         let port = asked.server.port();
         asked.sandbox.write_config(&format!("[ollama_server]\nport = {port}\n{config}"));
         asked
     }
 
     pub fn invocation<'a>(&self, arguments: impl IntoIterator<Item = &'a str>) -> Invocation {
-        self.sandbox.fusion(["ollama", "run"].into_iter().chain(arguments))
+        let invocation = self.sandbox.fusion(["ollama", "run"].into_iter().chain(arguments));
+        invocation.mask(format!(":{}", self.server.port()), ":[STUB]")
     }
 
     #[track_caller]
@@ -60,17 +60,5 @@ impl Asked {
         let mut command = self.invocation(arguments).into_command();
         command.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::piped());
         command
-    }
-}
-
-#[track_caller]
-pub fn wait(child: &mut Child) -> ExitStatus {
-    let deadline = Instant::now() + PATIENCE;
-    loop {
-        if let Some(status) = child.try_wait().unwrap() {
-            return status;
-        }
-        assert!(Instant::now() < deadline, "the program does not end");
-        std::thread::sleep(Duration::from_millis(1));
     }
 }

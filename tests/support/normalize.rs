@@ -1,0 +1,71 @@
+//! Placeholders for what differs between runs and between systems, so that output can be compared as a whole.
+
+/// A text of one run, and what is shown instead of it.
+#[derive(Debug, Clone)]
+pub struct Mask {
+    pub real: String,
+    pub placeholder: String,
+}
+
+impl Mask {
+    pub fn new(real: impl Into<String>, placeholder: impl Into<String>) -> Self {
+        Self { real: real.into(), placeholder: placeholder.into() }
+    }
+}
+
+/// What stands before and after a number, and what is shown instead of the number.
+const NUMBERS: [(&str, &str, &str); 5] = [
+    ("pid ", "", "[PID]"),
+    ("PID ", "", "[PID]"),
+    ("process ", "", "[PID]"),
+    ("", " s", "[TIME]"),
+    // Linux and macOS number errors differently.
+    ("os error ", "", "[ERRNO]"),
+];
+
+/// Masks numbers and the version of fusion, applies `masks` in their order, and shows control characters as escapes.
+pub fn normalize(text: &str, masks: &[Mask]) -> String {
+    let version = concat!("fusion ", env!("CARGO_PKG_VERSION"));
+    let mut text = text.replace(version, "fusion [VERSION]");
+    for (before, after, placeholder) in NUMBERS {
+        text = replace_number(&text, before, after, placeholder);
+    }
+    for Mask { real, placeholder } in masks {
+        text = text.replace(real, placeholder);
+    }
+    show_controls(&text)
+}
+
+fn show_controls(text: &str) -> String {
+    let mut shown = String::with_capacity(text.len());
+    for character in text.chars() {
+        if character.is_control() && character != '\n' {
+            shown.extend(character.escape_default());
+        } else {
+            shown.push(character);
+        }
+    }
+    shown
+}
+
+/// Replaces every number (digits, perhaps with a point) between `before` and `after`.
+fn replace_number(text: &str, before: &str, after: &str, placeholder: &str) -> String {
+    let is_number = |character: char| character.is_ascii_digit() || character == '.';
+    let mut result = String::new();
+    let mut rest = text;
+    while let Some(start) = rest.find(|character: char| character.is_ascii_digit()) {
+        let (head, tail) = rest.split_at(start);
+        let end = tail.find(|character| !is_number(character)).unwrap_or(tail.len());
+        let (number, tail) = tail.split_at(end);
+        result.push_str(head);
+        let whole_word = !head.ends_with(char::is_alphanumeric);
+        let next = tail[after.len().min(tail.len())..].chars().next();
+        let is_wanted = head.ends_with(before)
+            && tail.starts_with(after)
+            && whole_word
+            && (after.is_empty() || !next.is_some_and(char::is_alphanumeric));
+        result.push_str(if is_wanted { placeholder } else { number });
+        rest = tail;
+    }
+    result + rest
+}
