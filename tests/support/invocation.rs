@@ -219,7 +219,8 @@ impl Finished {
     #[track_caller]
     pub fn assert(self, code: i32, stdout: &str, stderr: &str) -> Self {
         let actual = describe(self.code(), &self.normalized(&self.stdout), &self.normalized(&self.stderr));
-        let expected = describe(code, &normalize(stdout, &[]), &normalize(stderr, &[]));
+        let [stdout, stderr] = [stdout, stderr].map(|text| self.normalized(text.as_bytes()));
+        let expected = describe(code, &stdout, &stderr);
         assert!(actual == expected, "{}\n--- expected: {expected}--- actual: {actual}", self.described);
         self
     }
