@@ -109,7 +109,7 @@ enum GlobalCommand {
     Completions(commands::completions::Args),
     Man(commands::man::Args),
     #[command(hide = true)]
-    KeepLog(Deferred<commands::keep_log::Args>),
+    RotateLog(Deferred<commands::rotate_log::Args>),
 }
 
 /// Arguments whose part of the tree is built when their command is given, not at every start. What the help of others
@@ -319,6 +319,6 @@ fn global_command(context: &Context, matches: &ArgMatches) -> Result<Exit, Failu
         GlobalCommand::Doctor(args) => commands::doctor::run(context, &args),
         GlobalCommand::Completions(args) => commands::completions::run(context, &args),
         GlobalCommand::Man(args) => commands::man::run(context, &args),
-        GlobalCommand::KeepLog(Deferred(args)) => commands::keep_log::run(context, &args),
+        GlobalCommand::RotateLog(Deferred(args)) => commands::rotate_log::run(context, &args),
     }
 }

@@ -3,14 +3,14 @@
 //!
 //! The runtime holds the log open itself, with `O_APPEND`, so nothing stands between it and its log that could
 //! fail or make it wait. [`rotate`] moves the log of the last run away before a new one starts. While the runtime
-//! runs, its log is kept within bounds by a process of its own, see [`keeper`]. A [`Reader`] reads the log as one
+//! runs, its log is kept within bounds by a process of its own, see [`rotator`]. A [`Reader`] reads the log as one
 //! text whatever happens to its files meanwhile.
 
 mod bound;
-pub mod keeper;
 mod kept;
 mod lines;
 mod reader;
+pub mod rotator;
 #[cfg(test)]
 mod tests;
 
@@ -151,7 +151,7 @@ impl Drop for Locked<'_> {
     }
 }
 
-/// Takes a lock, with bounded patience: a reader that was stopped must not undo the bound, nor a stopped keeper
+/// Takes a lock, with bounded patience: a reader that was stopped must not undo the bound, nor a stopped rotator
 /// make readers wait for ever. Going on without it can at worst show a reader some lines twice or not at all.
 fn lock(file: &File, kind: Lock) -> Locked<'_> {
     // Any failure but patience at its end: the file system has no locks.

@@ -95,10 +95,10 @@ fn leader_dead_and_children_alive() {
     }
 }
 
-/// Who lives apart from the log keeper, which ends by itself within a second of the last of them.
+/// Who lives apart from the log rotator, which ends by itself within a second of the last of them.
 fn servers(sandbox: &Sandbox) -> Vec<i32> {
     let mut living = sandbox.processes();
-    living.retain(|pid| !processes::describe(*pid).contains("keep-log"));
+    living.retain(|pid| !processes::describe(*pid).contains("rotate-log"));
     living
 }
 

@@ -1,7 +1,7 @@
-//! `fusion <runtime> log`, and the keeper that holds logs within their bounds, through the real program.
+//! `fusion <runtime> log`, and the rotator that holds logs within their bounds, through the real program.
 
 mod follow;
-mod keeper;
+mod rotator;
 #[path = "../support/mod.rs"]
 mod support;
 

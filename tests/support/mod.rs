@@ -215,7 +215,7 @@ impl Sandbox {
         assert!(left.is_empty(), "still running: {left:#?}");
     }
 
-    /// Who still lives after the moment that the kernel needs to end what was killed, and that a log keeper needs to
+    /// Who still lives after the moment that the kernel needs to end what was killed, and that a log rotator needs to
     /// notice that nobody is left who writes.
     fn lingering(&self) -> Vec<i32> {
         let deadline = Instant::now() + Duration::from_secs(5);

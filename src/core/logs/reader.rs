@@ -274,7 +274,7 @@ impl Reader {
         }
         self.newest = Part::open_older(&self.log, 1)?;
         let Some(index) = files.iter().position(|part| part.id == self.current.id) else {
-            // Deleted, and put back by the keeper or made anew.
+            // Deleted, and put back by the rotator or made anew.
             let log = Part { offset: self.current.offset, ..files.remove(0) };
             let deleted = std::mem::replace(&mut self.current, log);
             let put_back = if files.is_empty() {

@@ -9,7 +9,7 @@ use super::up::{Up, UpOptions};
 use super::{ManagedService, ServiceError, ServiceManager, State};
 use crate::core::address::Address;
 use crate::core::events::Event;
-use crate::core::logs::keeper;
+use crate::core::logs::rotator;
 use crate::core::process::{Instance, Listener, Liveness, Pid, ProcessId, StopSignal};
 
 /// How to stop.
@@ -112,11 +112,11 @@ impl ServiceManager<'_> {
         force: bool,
     ) -> Result<bool, ServiceError> {
         // Looked for first, because looking at every process takes a while, and the end shall be told at once.
-        let keepers = keeper::find(self.driver, record.instance.as_str())?;
+        let rotators = rotator::find(self.driver, record.instance.as_str())?;
         let forced = self.end_instance(service, record.as_instance(), grace, force)?;
         // What keeps the log has nothing left to do.
         let log = record.log.as_ref().unwrap_or(&service.files.log);
-        keeper::stop(self.driver, log, &keepers)?;
+        rotator::stop(self.driver, log, &rotators)?;
         Ok(forced)
     }
 

@@ -12,7 +12,7 @@ use super::{DownOptions, ManagedService, ServiceError, ServiceManager, State, Up
 use crate::core::address::Address;
 use crate::core::config::Config;
 use crate::core::events::{Event, EventSink};
-use crate::core::logs::keeper;
+use crate::core::logs::rotator;
 use crate::core::paths::Paths;
 use crate::core::process::mock::{MockDriver, Plan};
 use crate::core::process::{
@@ -57,9 +57,9 @@ struct Staged<'a>(&'a Machine);
 
 impl ProcessDriver for Staged<'_> {
     fn spawn(&self, spec: &ProcessSpec) -> Result<Box<dyn Child>, ProcessError> {
-        let is_keeper = spec.args.first().is_some_and(|word| word == keeper::SUBCOMMAND);
+        let is_rotator = spec.args.first().is_some_and(|word| word == rotator::SUBCOMMAND);
         let child = self.0.driver.spawn(spec)?;
-        if !is_keeper && let Some(hook) = self.0.on_spawn.lock().unwrap().take() {
+        if !is_rotator && let Some(hook) = self.0.on_spawn.lock().unwrap().take() {
             hook();
         }
         Ok(child)
@@ -294,7 +294,7 @@ fn the_pid_file_cannot_be_written() {
 }
 
 #[test]
-fn the_log_keeper_cannot_be_started() {
+fn the_log_rotator_cannot_be_started() {
     let machine = Machine::new();
     machine.will_answer(|| {});
     machine.driver.plan_failure(ProcessError::ProgramMissing { program: "/gone".into() });
@@ -463,8 +463,8 @@ fn a_process_that_shows_its_instance_late_is_not_started_twice() {
     let error = machine.up_within(Duration::from_millis(50)).unwrap_err();
     assert!(matches!(error, ServiceError::Failed(_)), "{error}");
     let spawned = machine.driver.spawned();
-    let is_keeper = |spec: &ProcessSpec| spec.args.first().is_some_and(|word| word == keeper::SUBCOMMAND);
-    assert!(spawned.iter().all(is_keeper), "{spawned:?}");
+    let is_rotator = |spec: &ProcessSpec| spec.args.first().is_some_and(|word| word == rotator::SUBCOMMAND);
+    assert!(spawned.iter().all(is_rotator), "{spawned:?}");
     machine.down().unwrap();
     machine.assert_nothing_left();
 }

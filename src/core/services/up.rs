@@ -11,7 +11,7 @@ use super::wait::{Begun, deadline};
 use super::{ManagedService, ServiceError, ServiceManager, State};
 use crate::core::address::Address;
 use crate::core::events::Event;
-use crate::core::logs::keeper::{self, KeeperSpec};
+use crate::core::logs::rotator::{self, LogRotator};
 use crate::core::logs::{self, Limits};
 use crate::core::process::{Listener, ProcessId};
 
@@ -90,8 +90,8 @@ impl ServiceManager<'_> {
         let begun = match (state, &past.record, &past.process) {
             (State::Ready | State::Starting, Some(record), Some(process)) => {
                 self.tell_of_change(service, record);
-                if keeper::find(self.driver, record.instance.as_str())?.is_empty() {
-                    self.keep_log(service, record, process);
+                if rotator::find(self.driver, record.instance.as_str())?.is_empty() {
+                    self.rotate_log(service, record, process);
                 }
                 let patience = record.patience(service.config.server.startup_timeout);
                 let patience = options.timeout.unwrap_or(patience);
@@ -226,20 +226,20 @@ impl ServiceManager<'_> {
             return Err(error.into());
         }
         self.events.event(&Event::Started { runtime: service.runtime.name(), pid: leader.pid });
-        self.keep_log(service, &begun.record, &leader);
+        self.rotate_log(service, &begun.record, &leader);
         Ok(begun)
     }
 
     /// Starts what keeps the log within bounds; without it only the bound is lost.
-    fn keep_log(&self, service: &ManagedService<'_>, record: &Record, leader: &ProcessId) {
+    fn rotate_log(&self, service: &ManagedService<'_>, record: &Record, leader: &ProcessId) {
         let Some(fusion) = &self.environment.program else { return };
-        let keeper = KeeperSpec {
+        let rotator = LogRotator {
             log: service.files.log.clone(),
             limits: Limits::from(&service.config.server),
             instance: record.instance.as_str().to_owned(),
             leader: leader.clone(),
         };
-        if let Err(error) = self.driver.spawn(&keeper.process(fusion, &service.files.directory)) {
+        if let Err(error) = self.driver.spawn(&rotator.process(fusion, &service.files.directory)) {
             self.events.event(&Event::LogUnbounded { runtime: service.runtime.name(), error: &error });
         }
     }

@@ -160,7 +160,7 @@ fn a_new_log_in_the_place_of_a_deleted_one_is_left_alone() {
     assert_eq!(fixture.stored(), ["new\n"]);
 }
 
-/// A runtime that writes as fast as it can, a keeper, and a reader, all at once.
+/// A runtime that writes as fast as it can, a rotator, and a reader, all at once.
 fn flood(keep: u64, lines: u64) -> (Fixture, String, bool) {
     let fixture = Fixture::new();
     let mut reader = follow(&fixture);

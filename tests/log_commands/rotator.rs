@@ -1,9 +1,9 @@
-//! The keeper: it holds the log within its bounds for as long as somebody writes to it.
+//! The rotator: it holds the log within its bounds for as long as somebody writes to it.
 
 use std::fs::{self, File};
 use std::path::{Path, PathBuf};
 
-use fusion::core::logs::keeper::{self, KeeperSpec};
+use fusion::core::logs::rotator::{self, LogRotator};
 use fusion::core::logs::{Limits, Reader, Start};
 use fusion::core::process::unix::UnixDriver;
 use fusion::core::process::{Child, Instance, Liveness, ProcessDriver, ProcessId, ProcessSpec};
@@ -29,36 +29,36 @@ fn up_bounds_the_log_of_what_it_starts() {
 }
 
 #[test]
-fn a_keeper_that_died_is_replaced_by_the_next_up() {
+fn a_rotator_that_died_is_replaced_by_the_next_up() {
     let sandbox = Sandbox::new();
     sandbox.fusion(["mlx", "up"]).run().assert_code(0);
     let instance = sandbox.record("mlx").unwrap()["instance"].as_str().unwrap().to_owned();
-    let keepers = || keeper::find(&UnixDriver, &instance).unwrap();
-    let [first] = keepers().try_into().unwrap();
+    let rotators = || rotator::find(&UnixDriver, &instance).unwrap();
+    let [first] = rotators().try_into().unwrap();
     processes::kill(first.pid.as_raw());
-    wait_until("it is dead", || keepers().is_empty());
+    wait_until("it is dead", || rotators().is_empty());
     sandbox.fusion(["mlx", "up"]).run().assert_code(0);
-    let [second] = keepers().try_into().unwrap();
+    let [second] = rotators().try_into().unwrap();
     // One that lives is left alone.
     sandbox.fusion(["mlx", "up"]).run().assert_code(0);
-    assert_eq!(keepers(), [second]);
+    assert_eq!(rotators(), [second]);
     stop(&sandbox);
 }
 
-/// What runs in place of a runtime, with a keeper beside it.
-struct Kept<'a> {
+/// What runs in place of a runtime, with a rotator beside it.
+struct Rotated<'a> {
     sandbox: &'a Sandbox,
     runtime: Box<dyn Child>,
-    spec: KeeperSpec,
+    spec: LogRotator,
 }
 
-impl<'a> Kept<'a> {
-    /// Starts `script` as the processes of a runtime are started, and a keeper.
+impl<'a> Rotated<'a> {
+    /// Starts `script` as the processes of a runtime are started, and a rotator.
     fn shell(sandbox: &'a Sandbox, script: &str) -> Self {
         Self::start(sandbox, "/bin/sh", &["-c", script])
     }
 
-    /// What runs until it is killed, and a keeper.
+    /// What runs until it is killed, and a rotator.
     fn idle(sandbox: &'a Sandbox) -> Self {
         Self::start(sandbox, fake_runtime(), &["ollama", "never-bind"])
     }
@@ -78,19 +78,19 @@ impl<'a> Kept<'a> {
                 instance: instance.clone(),
             },
         );
-        let spec = KeeperSpec { log, limits: SMALL, instance, leader: runtime.id().clone() };
+        let spec = LogRotator { log, limits: SMALL, instance, leader: runtime.id().clone() };
         let program = Path::new(env!("CARGO_BIN_EXE_fusion"));
         spawn(sandbox, spec.process(program, sandbox.root()));
         Self { sandbox, runtime, spec }
     }
 
-    fn keepers(&self) -> Vec<ProcessId> {
-        keeper::find(&UnixDriver, &self.spec.instance).unwrap()
+    fn rotators(&self) -> Vec<ProcessId> {
+        rotator::find(&UnixDriver, &self.spec.instance).unwrap()
     }
 
     #[track_caller]
-    fn wait_for_the_keepers_end(&self) {
-        wait_until("the keeper has ended", || self.sandbox.processes().is_empty());
+    fn wait_for_the_rotators_end(&self) {
+        wait_until("the rotator has ended", || self.sandbox.processes().is_empty());
     }
 
     /// Kills what [`Self::idle`] started.
@@ -118,36 +118,36 @@ fn spawn(sandbox: &Sandbox, mut spec: ProcessSpec) -> Box<dyn Child> {
 const SMALL: Limits = Limits { max_bytes: 1_000_000, keep: 3 };
 
 #[test]
-fn the_keeper_ends_with_the_runtime() {
+fn the_rotator_ends_with_the_runtime() {
     let sandbox = Sandbox::new();
-    let kept = Kept::shell(&sandbox, "echo started; until [ -e go ]; do sleep 0.01; done; echo ended");
-    wait_until("the keeper runs", || kept.keepers().len() == 1);
+    let kept = Rotated::shell(&sandbox, "echo started; until [ -e go ]; do sleep 0.01; done; echo ended");
+    wait_until("the rotator runs", || kept.rotators().len() == 1);
     File::create(sandbox.root().join("go")).unwrap();
-    kept.wait_for_the_keepers_end();
+    kept.wait_for_the_rotators_end();
     assert_eq!(kept.text(), "started\nended\n");
 }
 
 #[test]
-fn the_keeper_outlives_the_leader_while_children_write() {
+fn the_rotator_outlives_the_leader_while_children_write() {
     let sandbox = Sandbox::new();
     let child = format!("until [ -e go ]; do sleep 0.01; done; {}", flood(30_000));
-    let mut kept = Kept::shell(&sandbox, &format!("({child}) & echo leader ended"));
+    let mut kept = Rotated::shell(&sandbox, &format!("({child}) & echo leader ended"));
     wait_until("the leader has ended", || kept.runtime.try_wait().unwrap().is_some());
     File::create(sandbox.root().join("go")).unwrap();
     wait_until("the log is bounded", || part(&kept.spec.log, 1).exists());
     wait_until("the child has written", || sandbox.root().join("done").exists());
     File::create(sandbox.root().join("stop")).unwrap();
-    kept.wait_for_the_keepers_end();
+    kept.wait_for_the_rotators_end();
     assert!(kept.text().ends_with(&format!("line {:089}\n", 29_999)));
 }
 
 #[test]
-fn a_stop_leaves_no_keeper_and_is_no_error_without_one() {
+fn a_stop_leaves_no_rotator_and_is_no_error_without_one() {
     let sandbox = Sandbox::new();
-    let kept = Kept::idle(&sandbox);
+    let kept = Rotated::idle(&sandbox);
     // The environment of a process cannot be read at once when it is started.
     wait_until("both run", || sandbox.processes().len() == 2);
-    let stop = || keeper::stop(&UnixDriver, &kept.spec.log, &kept.keepers()).unwrap();
+    let stop = || rotator::stop(&UnixDriver, &kept.spec.log, &kept.rotators()).unwrap();
     stop();
     assert_eq!(sandbox.processes(), [kept.runtime.id().pid.as_raw()]);
     stop();
@@ -157,16 +157,16 @@ fn a_stop_leaves_no_keeper_and_is_no_error_without_one() {
 }
 
 #[test]
-fn a_keeper_is_no_member_of_what_it_is_kept_for() {
+fn a_rotator_is_no_member_of_what_it_is_kept_for() {
     let sandbox = Sandbox::new();
-    let mut kept = Kept::idle(&sandbox);
-    wait_until("the keeper runs", || kept.keepers().len() == 1);
+    let mut kept = Rotated::idle(&sandbox);
+    wait_until("the rotator runs", || kept.rotators().len() == 1);
     let instance = Instance { id: &kept.spec.instance, leader: Some(&kept.spec.leader) };
     assert_eq!(UnixDriver.members(instance).unwrap(), [kept.spec.leader.clone()]);
     kept.kill();
     wait_until("the runtime has ended", || kept.runtime.try_wait().unwrap().is_some());
     assert_eq!(UnixDriver.members(instance).unwrap(), []);
-    kept.wait_for_the_keepers_end();
+    kept.wait_for_the_rotators_end();
 }
 
 /// Writes as fast as it can, and marks its end by a file.
@@ -180,7 +180,7 @@ fn flood(lines: u32) -> String {
 #[test]
 fn a_flood_is_bounded_and_loses_nothing_of_what_is_kept() {
     let sandbox = Sandbox::new();
-    let kept = Kept::shell(&sandbox, &flood(1_000_000));
+    let kept = Rotated::shell(&sandbox, &flood(1_000_000));
     let done = sandbox.root().join("done");
     wait_until("the flood is over", || done.exists());
     let size = || fs::metadata(&kept.spec.log).unwrap().len();
@@ -196,7 +196,7 @@ fn a_flood_is_bounded_and_loses_nothing_of_what_is_kept() {
     assert!(numbers.is_sorted_by(|one, next| one < next));
     assert!(!heads_are_cut_off(&sandbox) || numbers.windows(2).all(|pair| pair[0] + 1 == pair[1]));
     File::create(sandbox.root().join("stop")).unwrap();
-    kept.wait_for_the_keepers_end();
+    kept.wait_for_the_rotators_end();
 }
 
 /// Whether the file system can remove the head of a file, so that nothing is lost.

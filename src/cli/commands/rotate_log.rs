@@ -1,11 +1,11 @@
-//! `fusion keep-log`: what `up` starts beside a runtime to keep its log within bounds; not for users.
+//! `fusion rotate-log`: what `up` starts beside a runtime to keep its log within bounds; not for users.
 
 use std::path::PathBuf;
 
 use crate::cli::Context;
 use crate::cli::error::{Exit, Failure};
 use crate::core::logs::Limits;
-use crate::core::logs::keeper::{self, KeeperSpec};
+use crate::core::logs::rotator::LogRotator;
 use crate::core::process::unix::UnixDriver;
 use crate::core::process::{InvalidPid, Pid, ProcessId};
 
@@ -32,7 +32,7 @@ fn pid(text: &str) -> Result<Pid, InvalidPid> {
     Pid::try_from(text.parse().unwrap_or(0))
 }
 
-impl From<&Args> for KeeperSpec {
+impl From<&Args> for LogRotator {
     fn from(args: &Args) -> Self {
         Self {
             log: args.log.clone(),
@@ -45,7 +45,7 @@ impl From<&Args> for KeeperSpec {
 
 /// Runs the command.
 pub fn run(_context: &Context, args: &Args) -> Result<Exit, Failure> {
-    keeper::run(&UnixDriver, &args.into())?;
+    LogRotator::from(args).run(&UnixDriver)?;
     Ok(Exit::Done)
 }
 
@@ -58,10 +58,11 @@ mod tests {
     use clap::{Args as _, FromArgMatches as _};
 
     use super::*;
+    use crate::core::logs::rotator;
 
     #[test]
     fn the_command_understands_how_it_is_started() {
-        let spec = KeeperSpec {
+        let spec = LogRotator {
             log: OsString::from_vec(b"/with space/and \xff/x.log".to_vec()).into(),
             limits: Limits { max_bytes: 50_000_000, keep: 3 },
             instance: "0123456789abcdef0123456789abcdef".to_owned(),
@@ -72,11 +73,11 @@ mod tests {
             },
         };
         let process = spec.process(Path::new("/bin/fusion"), Path::new("/"));
-        assert_eq!(process.args[0], keeper::SUBCOMMAND);
-        let matches = Args::augment_args(clap::Command::new("keep-log")).get_matches_from(&process.args);
-        assert_eq!(KeeperSpec::from(&Args::from_arg_matches(&matches).unwrap()), spec);
+        assert_eq!(process.args[0], rotator::SUBCOMMAND);
+        let matches = Args::augment_args(clap::Command::new("rotate-log")).get_matches_from(&process.args);
+        assert_eq!(LogRotator::from(&Args::from_arg_matches(&matches).unwrap()), spec);
         let named = crate::cli::command(crate::core::runtimes::TABLE);
-        assert!(named.find_subcommand(keeper::SUBCOMMAND).is_some_and(clap::Command::is_hide_set));
+        assert!(named.find_subcommand(rotator::SUBCOMMAND).is_some_and(clap::Command::is_hide_set));
     }
 
     #[test]

@@ -1,14 +1,14 @@
-//! The log keeper: a process beside the runtime that keeps its log within bounds and in its place, and ends with it.
+//! The log rotator: a process beside the runtime that keeps its log within bounds and in its place, and ends with it.
 //!
-//! The runtime writes to its log itself, so a keeper that dies, hangs or is killed takes only the bound with it. It
+//! The runtime writes to its log itself, so a rotator that dies, hangs or is killed takes only the bound with it. It
 //! is a hidden subcommand of fusion, in its own session, and belongs to no runtime's process tree.
 //!
 //! # For those who start and stop runtimes
 //!
-//! After the spawn of the runtime and its record, spawn [`KeeperSpec::process`] with the same driver and forget it;
+//! After the spawn of the runtime and its record, spawn [`LogRotator::process`] with the same driver and forget it;
 //! if that fails, warn and go on. It carries an instance id derived from the runtime's, not that id itself, so
 //! [`ProcessDriver::members`] of the runtime does not count it. Whoever stops a runtime calls [`stop`] once
-//! everything else of it is gone: a keeper that is left (also one whose start was interrupted) ends then, and
+//! everything else of it is gone: a rotator that is left (also one whose start was interrupted) ends then, and
 //! never in the middle of a move. The lock under which a runtime is changed keeps others from starting one between
 //! [`find`] and [`stop`]. Without a `stop` it ends by itself soon after the runtime's last process.
 
@@ -24,8 +24,8 @@ use crate::core::process::{
     Instance, Liveness, ProcessDriver, ProcessError, ProcessId, ProcessSpec, StopSignal,
 };
 
-/// The subcommand that [`KeeperSpec::process`] starts.
-pub const SUBCOMMAND: &str = "keep-log";
+/// The subcommand that [`LogRotator::process`] starts.
+pub const SUBCOMMAND: &str = "rotate-log";
 
 /// How long it sleeps while the log grows so fast that the limit is near, and while nothing happens.
 const SLEEP: (Duration, Duration) = (Duration::from_millis(10), Duration::from_millis(250));
@@ -34,9 +34,9 @@ const SLEEP: (Duration, Duration) = (Duration::from_millis(10), Duration::from_m
 /// that when it is stopped is lost.
 const COPYING: Duration = Duration::from_millis(50);
 
-/// What a keeper is told.
+/// What a rotator is told.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct KeeperSpec {
+pub struct LogRotator {
     /// The log.
     pub log: PathBuf,
     /// How much of it is kept.
@@ -47,7 +47,7 @@ pub struct KeeperSpec {
     pub leader: ProcessId,
 }
 
-impl KeeperSpec {
+impl LogRotator {
     /// How it is started; `fusion` is the path of this program, and `directory` one that will stay.
     pub fn process(&self, fusion: &Path, directory: &Path) -> ProcessSpec {
         let argument = |name: &str, value: OsString| [OsString::from(name), value];
@@ -66,38 +66,38 @@ impl KeeperSpec {
             env: Vec::new(),
             directory: directory.to_owned(),
             log: None,
-            instance: keeper_instance(&self.instance),
+            instance: rotator_instance(&self.instance),
         }
+    }
+
+    /// Keeps the log until the last process of the runtime is gone.
+    pub fn run(&self, driver: &dyn ProcessDriver) -> Result<(), FileError> {
+        let Some(mut log) = Kept::open(&self.log, self.limits)? else { return Ok(()) };
+        let mut last = (Instant::now(), 0);
+        loop {
+            let ended = self.has_ended(driver);
+            log.tend().map_err(FileError::io("shorten", &self.log))?;
+            if ended {
+                return Ok(());
+            }
+            let size = log.size().map_err(FileError::io("look at", &self.log))?;
+            let sleep = until_full(self.limits.max_bytes, last.1, size, last.0.elapsed());
+            std::thread::sleep(if log.is_copied() { sleep.min(COPYING) } else { sleep });
+            last = (Instant::now(), size);
+        }
+    }
+
+    /// Whether nobody is left who could write to the log.
+    fn has_ended(&self, driver: &dyn ProcessDriver) -> bool {
+        let instance = Instance { id: &self.instance, leader: Some(&self.leader) };
+        driver.liveness(&self.leader).is_ok_and(|liveness| liveness != Liveness::Alive)
+            && driver.members(instance).is_ok_and(|members| members.is_empty())
     }
 }
 
-/// The instance id of the keeper of an instance.
-fn keeper_instance(instance: &str) -> String {
+/// The instance id of the rotator of an instance.
+fn rotator_instance(instance: &str) -> String {
     format!("{instance}-log")
-}
-
-/// Keeps the log until the last process of the runtime is gone.
-pub fn run(driver: &dyn ProcessDriver, spec: &KeeperSpec) -> Result<(), FileError> {
-    let Some(mut log) = Kept::open(&spec.log, spec.limits)? else { return Ok(()) };
-    let mut last = (Instant::now(), 0);
-    loop {
-        let ended = has_ended(driver, spec);
-        log.tend().map_err(FileError::io("shorten", &spec.log))?;
-        if ended {
-            return Ok(());
-        }
-        let size = log.size().map_err(FileError::io("look at", &spec.log))?;
-        let sleep = until_full(spec.limits.max_bytes, last.1, size, last.0.elapsed());
-        std::thread::sleep(if log.is_copied() { sleep.min(COPYING) } else { sleep });
-        last = (Instant::now(), size);
-    }
-}
-
-/// Whether nobody is left who could write to the log.
-fn has_ended(driver: &dyn ProcessDriver, spec: &KeeperSpec) -> bool {
-    let instance = Instance { id: &spec.instance, leader: Some(&spec.leader) };
-    driver.liveness(&spec.leader).is_ok_and(|liveness| liveness != Liveness::Alive)
-        && driver.members(instance).is_ok_and(|members| members.is_empty())
 }
 
 /// Half the time in which a log that goes on growing as it did reaches its limit.
@@ -112,25 +112,25 @@ fn until_full(max_bytes: u64, before: u64, now: u64, elapsed: Duration) -> Durat
     Duration::try_from_secs_f64(half).unwrap_or(SLEEP.1).clamp(SLEEP.0, SLEEP.1)
 }
 
-/// The keeper of an instance, wherever its start was interrupted. Looks at every process of the machine.
+/// The rotator of an instance, wherever its start was interrupted. Looks at every process of the machine.
 pub fn find(driver: &dyn ProcessDriver, instance: &str) -> Result<Vec<ProcessId>, ProcessError> {
-    driver.members(Instance { id: &keeper_instance(instance), leader: None })
+    driver.members(Instance { id: &rotator_instance(instance), leader: None })
 }
 
 /// Ends what [`find`] found, and waits for its end.
-pub fn stop(driver: &dyn ProcessDriver, log: &Path, keepers: &[ProcessId]) -> Result<(), ProcessError> {
-    if keepers.is_empty() {
+pub fn stop(driver: &dyn ProcessDriver, log: &Path, rotators: &[ProcessId]) -> Result<(), ProcessError> {
+    if rotators.is_empty() {
         return Ok(());
     }
     // A log that cannot be opened is not being moved either.
     let file = open(log, OpenOptions::new().read(true)).ok().flatten().map(|(file, _)| file);
     let _locked = file.as_ref().map(|file| lock(file, Lock::Exclusive));
-    for keeper in keepers {
-        driver.signal(keeper, StopSignal::Kill)?;
+    for rotator in rotators {
+        driver.signal(rotator, StopSignal::Kill)?;
     }
     let deadline = Instant::now() + Duration::from_secs(5);
-    for keeper in keepers {
-        while driver.liveness(keeper)? == Liveness::Alive && Instant::now() < deadline {
+    for rotator in rotators {
+        while driver.liveness(rotator)? == Liveness::Alive && Instant::now() < deadline {
             std::thread::sleep(Duration::from_millis(1));
         }
     }
