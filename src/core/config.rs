@@ -10,6 +10,7 @@ mod values;
 
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 use std::time::Duration;
 
 pub use self::edit::EditError;
@@ -23,8 +24,8 @@ use crate::core::runtimes::{Runtime, Table};
 /// What the whole file says, defaults filled in.
 #[derive(Debug, Clone)]
 pub struct Config {
-    /// One entry for each runtime of the table, by name.
-    runtimes: BTreeMap<&'static str, RuntimeConfig>,
+    /// One entry for each runtime of the table, by name. Shared, so that a service can own its settings.
+    services: BTreeMap<Arc<str>, Arc<ServiceSettings>>,
     /// `[prompts.NAME]`.
     pub prompts: BTreeMap<String, Prompt>,
     /// `[aliases]`: short names of models.
@@ -50,18 +51,18 @@ impl Alias {
     }
 }
 
-/// `[NAME_server]` and `[NAME_run]` of one runtime.
+/// `[NAME_server]` and `[NAME_run]` of one service.
 #[derive(Debug, Clone, PartialEq)]
-pub struct RuntimeConfig {
+pub struct ServiceSettings {
     /// How its server is started and reached.
-    pub server: ServerConfig,
+    pub server: ServerSettings,
     /// How it is prompted.
-    pub run: RunConfig,
+    pub run: RunSettings,
 }
 
 /// `[NAME_server]`.
 #[derive(Debug, Clone, PartialEq)]
-pub struct ServerConfig {
+pub struct ServerSettings {
     /// Where it listens.
     pub address: Address,
     /// The model it is started with, for runtimes whose server serves one model.
@@ -86,7 +87,7 @@ pub struct ServerConfig {
 
 /// `[NAME_run]`.
 #[derive(Debug, Clone, PartialEq)]
-pub struct RunConfig {
+pub struct RunSettings {
     /// The model that is asked.
     pub model: String,
     /// The system message; empty sends none.
@@ -148,12 +149,12 @@ impl Reasoning {
     }
 }
 
-impl RuntimeConfig {
+impl ServiceSettings {
     /// What holds for `runtime` when the file says nothing.
     pub fn default_for(runtime: &dyn Runtime) -> Self {
         let defaults = runtime.defaults();
         Self {
-            server: ServerConfig {
+            server: ServerSettings {
                 address: Address { host: "127.0.0.1".to_owned(), port: defaults.port },
                 model: defaults.server_model.map(str::to_owned),
                 command: None,
@@ -165,7 +166,7 @@ impl RuntimeConfig {
                 log_max_mb: 50,
                 log_keep: 3,
             },
-            run: RunConfig {
+            run: RunSettings {
                 model: defaults.run_model.to_owned(),
                 system_prompt: "You are a helpful assistant.".to_owned(),
                 temperature: defaults.temperature,
@@ -188,9 +189,11 @@ impl RuntimeConfig {
 impl Config {
     /// What holds when the file says nothing.
     pub fn default_for(table: Table) -> Self {
-        let mut runtimes = BTreeMap::new();
-        runtimes.extend(table.iter().map(|runtime| (runtime.name(), RuntimeConfig::default_for(*runtime))));
-        Self { runtimes, prompts: BTreeMap::new(), aliases: BTreeMap::new() }
+        let of = |runtime: &&'static dyn Runtime| {
+            (Arc::from(runtime.name()), Arc::new(ServiceSettings::default_for(*runtime)))
+        };
+        let services = table.iter().map(of).collect();
+        Self { services, prompts: BTreeMap::new(), aliases: BTreeMap::new() }
     }
 
     /// Reads the file, which is made with its defaults on first use.
@@ -261,13 +264,18 @@ impl Config {
         template::effective_json(self, table)
     }
 
-    /// The configuration of `runtime`.
+    /// Returns the settings of the service called `name`; `None` when there is no such service.
+    pub fn service(&self, name: &str) -> Option<Arc<ServiceSettings>> {
+        self.services.get(name).cloned()
+    }
+
+    /// Returns the settings of the built-in service of `runtime`.
     ///
     /// # Panics
     ///
     /// Never for a runtime of the table with which the file was read.
-    pub fn runtime(&self, runtime: &dyn Runtime) -> &RuntimeConfig {
-        &self.runtimes[runtime.name()]
+    pub fn runtime(&self, runtime: &dyn Runtime) -> &ServiceSettings {
+        &self.services[runtime.name()]
     }
 }
 

@@ -6,7 +6,7 @@ use std::ffi::OsStr;
 use std::path::PathBuf;
 
 pub use self::installed::{Installation, InstallationError};
-use crate::core::config::ServerConfig;
+use crate::core::config::ServerSettings;
 use crate::core::executables::on_path;
 use crate::core::paths::Paths;
 use crate::core::runtimes::{Recipe, Runtime};
@@ -65,7 +65,7 @@ pub enum ProgramError {
 /// The program of `runtime`. `search` is the value of `PATH`.
 pub fn find(
     runtime: &dyn Runtime,
-    server: &ServerConfig,
+    server: &ServerSettings,
     paths: &Paths,
     search: Option<&OsStr>,
 ) -> Result<Program, ProgramError> {
@@ -120,7 +120,7 @@ mod tests {
     use std::path::Path;
 
     use super::*;
-    use crate::core::config::RuntimeConfig;
+    use crate::core::config::ServiceSettings;
     use crate::core::runtimes::{self, TABLE};
     use crate::env::Environment;
 
@@ -168,7 +168,7 @@ mod tests {
         }
 
         fn find(&self, command: Option<&[&str]>) -> Result<Program, ProgramError> {
-            let mut server = RuntimeConfig::default_for(self.runtime).server;
+            let mut server = ServiceSettings::default_for(self.runtime).server;
             server.command = command.map(|words| words.iter().map(ToString::to_string).collect());
             find(self.runtime, &server, &self.paths, Some(self.bin.as_os_str()))
         }

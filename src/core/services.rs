@@ -29,7 +29,7 @@ pub use self::health::Health;
 use self::lock::{Lock, LockError};
 pub use self::status::{Exited, Status};
 pub use self::up::{Up, UpKind, UpOptions};
-use crate::core::config::{Config, RuntimeConfig};
+use crate::core::config::{Config, ServiceSettings};
 use crate::core::events::EventSink;
 use crate::core::paths::{Paths, RuntimePaths};
 use crate::core::process::ProcessDriver;
@@ -157,7 +157,7 @@ pub struct ManagedService<'a> {
     /// Which runtime.
     pub runtime: &'static dyn Runtime,
     /// What the configuration says of it.
-    pub config: &'a RuntimeConfig,
+    pub config: &'a ServiceSettings,
     /// Where its files lie.
     pub files: RuntimePaths,
 }

@@ -3,7 +3,7 @@
 use serde_json::{Map, Value, json};
 
 use super::Args;
-use crate::core::config::{Prompt, RunConfig};
+use crate::core::config::{Prompt, RunSettings};
 use crate::core::runtimes::Runtime;
 
 /// What is sent, and how its answer is to be printed.
@@ -17,7 +17,7 @@ pub(super) struct Request {
 /// Makes the request.
 pub(super) fn request(
     runtime: &dyn Runtime,
-    config: &RunConfig,
+    config: &RunSettings,
     kept: Option<&Prompt>,
     args: &Args,
     model: &str,

@@ -3,6 +3,7 @@
 use std::collections::BTreeMap;
 use std::fmt;
 use std::ops::Range;
+use std::sync::Arc;
 
 use toml_edit::{Document, Item, TableLike};
 
@@ -142,8 +143,8 @@ impl Reader<'_> {
                 "aliases" => self.aliases(item, config),
                 _ => match section(self.table, name) {
                     Some((runtime, keys)) => {
-                        if let Some(owner) = config.runtimes.get_mut(runtime.name()) {
-                            self.table(name, item, &keys, owner);
+                        if let Some(owner) = config.services.get_mut(runtime.name()) {
+                            self.table(name, item, &keys, Arc::make_mut(owner));
                         }
                     }
                     None => self.unknown_table(root, name, item),
@@ -269,7 +270,7 @@ impl Reader<'_> {
 pub(super) fn section(
     table: Table,
     name: &str,
-) -> Option<(&'static dyn Runtime, Vec<&'static Key<super::RuntimeConfig>>)> {
+) -> Option<(&'static dyn Runtime, Vec<&'static Key<super::ServiceSettings>>)> {
     if let Some(runtime) = name.strip_suffix("_server").and_then(|stem| runtimes::find(table, stem)) {
         return Some((runtime, schema::server_keys(runtime)));
     }

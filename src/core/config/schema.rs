@@ -9,7 +9,7 @@ use std::time::Duration;
 use serde_json::Map;
 use toml_edit::{Array, InlineTable, Item, Value};
 
-use super::{Prompt, Reasoning, RuntimeConfig, values};
+use super::{Prompt, Reasoning, ServiceSettings, values};
 use crate::core::address::is_host;
 use crate::core::runtimes::Runtime;
 
@@ -78,7 +78,7 @@ macro_rules! field {
 }
 
 /// `[NAME_server]`.
-static SERVER: &[Key<RuntimeConfig>] = &[
+static SERVER: &[Key<ServiceSettings>] = &[
     Key {
         name: "host",
         comment: "Where it listens: a host name or an IP address. Whoever reaches it may use it.",
@@ -148,7 +148,7 @@ static SERVER: &[Key<RuntimeConfig>] = &[
 ];
 
 /// `[NAME_run]`.
-static RUN: &[Key<RuntimeConfig>] = &[
+static RUN: &[Key<ServiceSettings>] = &[
     Key {
         name: "model",
         comment: "The model that is asked. A relative directory starts at this file's.",
@@ -252,17 +252,20 @@ pub(super) static PROMPT: &[Key<Prompt>] = &[
 ];
 
 /// The keys of `[NAME_server]` that exist for this runtime.
-pub(super) fn server_keys(runtime: &dyn Runtime) -> Vec<&'static Key<RuntimeConfig>> {
+pub(super) fn server_keys(runtime: &dyn Runtime) -> Vec<&'static Key<ServiceSettings>> {
     existing(SERVER, runtime)
 }
 
 /// The keys of `[NAME_run]` that exist for this runtime.
-pub(super) fn run_keys(runtime: &dyn Runtime) -> Vec<&'static Key<RuntimeConfig>> {
+pub(super) fn run_keys(runtime: &dyn Runtime) -> Vec<&'static Key<ServiceSettings>> {
     existing(RUN, runtime)
 }
 
-fn existing(keys: &'static [Key<RuntimeConfig>], runtime: &dyn Runtime) -> Vec<&'static Key<RuntimeConfig>> {
-    let defaults = RuntimeConfig::default_for(runtime);
+fn existing(
+    keys: &'static [Key<ServiceSettings>],
+    runtime: &dyn Runtime,
+) -> Vec<&'static Key<ServiceSettings>> {
+    let defaults = ServiceSettings::default_for(runtime);
     keys.iter().filter(|key| key.written != Written::Active || key.kind.write(&defaults).is_some()).collect()
 }
 

@@ -217,6 +217,6 @@ mod tests {
         assert_eq!(effective_toml(&again, TABLE), written);
         assert_eq!(again.aliases, config.aliases);
         assert_eq!(again.prompts, config.prompts);
-        assert_eq!(again.runtimes, config.runtimes);
+        assert_eq!(again.services, config.services);
     }
 }

@@ -12,7 +12,7 @@ use std::os::unix::fs::FileExt;
 use std::path::{Path, PathBuf};
 
 use super::{FileId, Lock, beside, lock, make_room, numbered, open};
-use crate::core::config::ServerConfig;
+use crate::core::config::ServerSettings;
 use crate::core::files::{self, FileError};
 
 /// How much of a log is kept.
@@ -24,8 +24,8 @@ pub struct Limits {
     pub keep: u64,
 }
 
-impl From<&ServerConfig> for Limits {
-    fn from(server: &ServerConfig) -> Self {
+impl From<&ServerSettings> for Limits {
+    fn from(server: &ServerSettings) -> Self {
         Self { max_bytes: server.log_max_mb.saturating_mul(1_000_000), keep: server.log_keep }
     }
 }
