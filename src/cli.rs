@@ -22,6 +22,7 @@ use crate::cli::ui::{ColorChoice, Ui};
 use crate::core::config::{Config, ConfigError};
 use crate::core::paths::Paths;
 use crate::core::process::signals;
+use crate::core::process::unix::UnixDriver;
 use crate::core::runtimes::{self, Runtime, Table};
 use crate::env::Environment;
 
@@ -35,6 +36,8 @@ pub struct Context {
     pub paths: Paths,
     /// The streams.
     pub ui: Ui,
+    /// The processes.
+    pub driver: UnixDriver,
 }
 
 impl Context {
@@ -217,9 +220,9 @@ pub fn main(table: Table, arguments: impl IntoIterator<Item = OsString>, environ
     if let Some(text) = answer {
         return ui.result(&text).map_or_else(|failure| ui.failure(&failure), |()| Exit::Done);
     }
-    let result = Paths::discover(&environment)
-        .map_err(Failure::from)
-        .and_then(|paths| dispatch(&Context { environment, table, paths, ui: ui.clone() }, &matches));
+    let result = Paths::discover(&environment).map_err(Failure::from).and_then(|paths| {
+        dispatch(&Context { environment, table, paths, ui: ui.clone(), driver: UnixDriver::new() }, &matches)
+    });
     match result {
         Ok(exit) => exit,
         Err(failure) => {

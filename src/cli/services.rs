@@ -7,7 +7,6 @@ use crate::cli::models::{Models, Named};
 use crate::cli::reporter::Reporter;
 use crate::core::config::Config;
 use crate::core::process::signals;
-use crate::core::process::unix::UnixDriver;
 use crate::core::runtimes::Runtime;
 use crate::core::services::{ServiceError, ServiceManager, Up, UpOptions};
 
@@ -97,7 +96,7 @@ impl Context {
     ) -> Result<T, ServiceError> {
         let events = Reporter::new(&self.ui);
         work(&ServiceManager {
-            driver: &UnixDriver,
+            driver: &self.driver,
             events: &events,
             interrupted: &|| signals::pending().map(|signal| signal as i32),
             config,

@@ -1,6 +1,7 @@
 //! What the core needs of the operating system's processes: a checked PID, an identity that PID reuse cannot fool, and
 //! the [`ProcessDriver`] trait behind which everything else lies.
 
+mod children;
 mod driver;
 mod id;
 mod inspect;

@@ -235,7 +235,7 @@ fn record_of_the_caller() {
 /// As fusion would record it.
 fn identity(pid: i32) -> Value {
     let pid = Pid::try_from(i64::from(pid)).expect("a PID");
-    json!(UnixDriver.identify(pid).expect("the system tells").expect("it lives"))
+    json!(UnixDriver::new().identify(pid).expect("the system tells").expect("it lives"))
 }
 
 /// As in a container without an init: nobody reaps what has ended.

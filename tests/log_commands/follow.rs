@@ -166,8 +166,8 @@ fn the_log_deleted_while_running_is_put_back() {
 fn the_log_deleted_while_running_is_told_when_nobody_keeps_it() {
     let sandbox = running();
     let record = sandbox.record("mlx").unwrap();
-    let rotators = rotator::find(&UnixDriver, record["instance"].as_str().unwrap()).unwrap();
-    rotator::stop(&UnixDriver, &log_of(&sandbox), &rotators).unwrap();
+    let rotators = rotator::find(&UnixDriver::new(), record["instance"].as_str().unwrap()).unwrap();
+    rotator::stop(&UnixDriver::new(), &log_of(&sandbox), &rotators).unwrap();
     fs::remove_file(log_of(&sandbox)).unwrap();
     let told = "error: [ROOT]/config/mlx/mlx.log was deleted while mlx (pid [PID]) writes to it\n\
                 hint: to begin a new log: fusion mlx restart\n";

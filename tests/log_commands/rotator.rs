@@ -33,7 +33,7 @@ fn a_rotator_that_died_is_replaced_by_the_next_up() {
     let sandbox = Sandbox::new();
     sandbox.fusion(["mlx", "up"]).run().assert_code(0);
     let instance = sandbox.record("mlx").unwrap()["instance"].as_str().unwrap().to_owned();
-    let rotators = || rotator::find(&UnixDriver, &instance).unwrap();
+    let rotators = || rotator::find(&UnixDriver::new(), &instance).unwrap();
     let [first] = rotators().try_into().unwrap();
     processes::kill(first.pid.as_raw());
     wait_until("it is dead", || rotators().is_empty());
@@ -85,7 +85,7 @@ impl<'a> Rotated<'a> {
     }
 
     fn rotators(&self) -> Vec<ProcessId> {
-        rotator::find(&UnixDriver, &self.spec.instance).unwrap()
+        rotator::find(&UnixDriver::new(), &self.spec.instance).unwrap()
     }
 
     #[track_caller]
@@ -112,7 +112,7 @@ fn spawn(sandbox: &Sandbox, mut spec: ProcessSpec) -> Box<dyn Child> {
     let marker = sandbox.root().file_name().unwrap().to_owned();
     spec.env.push((MARKER.into(), marker));
     spec.env.push(("FUSION_CONFIG_DIR".into(), sandbox.config_dir().into()));
-    UnixDriver.spawn(&spec).unwrap()
+    UnixDriver::new().spawn(&spec).unwrap()
 }
 
 const SMALL: Limits = Limits { max_bytes: 1_000_000, keep: 3 };
@@ -131,7 +131,7 @@ fn the_rotator_ends_with_the_runtime() {
 fn the_rotator_outlives_the_leader_while_children_write() {
     let sandbox = Sandbox::new();
     let child = format!("until [ -e go ]; do sleep 0.01; done; {}", flood(30_000));
-    let mut kept = Rotated::shell(&sandbox, &format!("({child}) & echo leader ended"));
+    let kept = Rotated::shell(&sandbox, &format!("({child}) & echo leader ended"));
     wait_until("the leader has ended", || kept.runtime.try_wait().unwrap().is_some());
     File::create(sandbox.root().join("go")).unwrap();
     wait_until("the log is bounded", || part(&kept.spec.log, 1).exists());
@@ -147,11 +147,11 @@ fn a_stop_leaves_no_rotator_and_is_no_error_without_one() {
     let kept = Rotated::idle(&sandbox);
     // The environment of a process cannot be read at once when it is started.
     wait_until("both run", || sandbox.processes().len() == 2);
-    let stop = || rotator::stop(&UnixDriver, &kept.spec.log, &kept.rotators()).unwrap();
+    let stop = || rotator::stop(&UnixDriver::new(), &kept.spec.log, &kept.rotators()).unwrap();
     stop();
     assert_eq!(sandbox.processes(), [kept.runtime.id().pid.as_raw()]);
     stop();
-    assert_eq!(UnixDriver.liveness(kept.runtime.id()).unwrap(), Liveness::Alive);
+    assert_eq!(UnixDriver::new().liveness(kept.runtime.id()).unwrap(), Liveness::Alive);
     kept.kill();
     sandbox.assert_nothing_runs();
 }
@@ -159,13 +159,14 @@ fn a_stop_leaves_no_rotator_and_is_no_error_without_one() {
 #[test]
 fn a_rotator_is_no_member_of_what_it_is_kept_for() {
     let sandbox = Sandbox::new();
-    let mut kept = Rotated::idle(&sandbox);
+    let kept = Rotated::idle(&sandbox);
     wait_until("the rotator runs", || kept.rotators().len() == 1);
     let instance = Instance { id: &kept.spec.instance, leader: Some(&kept.spec.leader) };
-    assert_eq!(UnixDriver.members(instance).unwrap(), [kept.spec.leader.clone()]);
+    let members = || UnixDriver::new().members(instance).unwrap();
+    assert_eq!(members(), std::slice::from_ref(&kept.spec.leader));
     kept.kill();
     wait_until("the runtime has ended", || kept.runtime.try_wait().unwrap().is_some());
-    assert_eq!(UnixDriver.members(instance).unwrap(), []);
+    assert_eq!(members(), []);
     kept.wait_for_the_rotators_end();
 }
 

@@ -6,7 +6,6 @@ use std::time::Duration;
 use fusion::core::address::Address;
 use fusion::core::files::FileError;
 use fusion::core::process::signals::{self, Terminal};
-use fusion::core::process::unix::UnixDriver;
 use fusion::core::process::{Listener, Liveness, Pid, ProcessDriver, ProcessError, ProcessSpec, StopSignal};
 use fusion::core::services::record::{Record, RecordError};
 use nix::sys::signal::{SigSet, Signal};
@@ -29,15 +28,15 @@ fn actor() {
     let stage = Stage::at(Path::new(&directory));
     let spec = ProcessSpec { directory: "/".into(), ..stage.dumping() };
     match role.as_str() {
-        "spawn" => drop(UnixDriver.spawn(&spec).unwrap()),
+        "spawn" => drop(stage.driver.spawn(&spec).unwrap()),
         "spawn and wait" => {
             let exits = stage.spec("/bin/sh", &["-c", "exit 7"]);
-            let ending = ended(UnixDriver.spawn(&exits).unwrap().as_mut());
+            let ending = ended(stage.driver.spawn(&exits).unwrap().as_ref());
             tell(&stage, &json!({"ending": format!("{ending:?}")}));
         }
         "fail to spawn" => {
             let missing = ProcessSpec { program: stage.path("missing"), ..spec };
-            assert!(matches!(UnixDriver.spawn(&missing), Err(ProcessError::ProgramMissing { .. })));
+            assert!(matches!(stage.driver.spawn(&missing), Err(ProcessError::ProgramMissing { .. })));
             assert_eq!(nix::sys::wait::waitpid(None, None), Err(nix::errno::Errno::ECHILD));
         }
         "another user" => another_user(&stage),
@@ -97,7 +96,7 @@ fn hidden_processes(stage: &Stage) {
     unistd::setuid(Uid::from_raw(65534)).unwrap();
     let refused = std::fs::read("/proc/1/stat").unwrap_err();
     assert_eq!(refused.kind(), std::io::ErrorKind::PermissionDenied);
-    assert_eq!(UnixDriver.members(stage.instance(None)).unwrap(), []);
+    assert_eq!(stage.driver.members(stage.instance(None)).unwrap(), []);
 }
 
 fn another_user(stage: &Stage) {
@@ -105,15 +104,15 @@ fn another_user(stage: &Stage) {
     let victim = Pid::try_from(read("victim").parse::<i64>().unwrap()).unwrap();
     let address = Address { host: "127.0.0.1".to_owned(), port: read("port").parse().unwrap() };
     unistd::setuid(Uid::from_raw(65534)).unwrap();
-    let identity = UnixDriver.identify(victim).unwrap().expect("another user's process is seen");
-    assert_eq!(UnixDriver.liveness(&identity).unwrap(), Liveness::Alive);
+    let identity = stage.driver.identify(victim).unwrap().expect("another user's process is seen");
+    assert_eq!(stage.driver.liveness(&identity).unwrap(), Liveness::Alive);
     for refused in [
-        UnixDriver.signal(&identity, StopSignal::Terminate),
-        UnixDriver.signal_group(&identity, StopSignal::Terminate).map(drop),
+        stage.driver.signal(&identity, StopSignal::Terminate),
+        stage.driver.signal_group(&identity, StopSignal::Terminate).map(drop),
     ] {
         let Err(ProcessError::Signal { pid, source }) = refused else { panic!("{refused:?}") };
         assert_eq!(pid, victim);
         assert_eq!(source.kind(), std::io::ErrorKind::PermissionDenied);
     }
-    assert_eq!(UnixDriver.listener(&address, None).unwrap(), Listener::Hidden);
+    assert_eq!(stage.driver.listener(&address, None).unwrap(), Listener::Hidden);
 }

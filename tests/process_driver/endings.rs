@@ -26,14 +26,14 @@ fn send(child: &dyn Child, signal: Signal) {
 fn a_signal_is_remembered_and_raised_again() {
     for signal in ENDING {
         let stage = Stage::new();
-        let mut child = start(&stage, "", "remember");
+        let child = start(&stage, "", "remember");
         send(child.as_ref(), signal);
         wait_until("it is remembered", || stage.facts("facts") == json!(signal as i32));
         // What must be finished first is not broken off by impatience.
         send(child.as_ref(), Signal::SIGINT);
         send(child.as_ref(), Signal::SIGTERM);
         std::fs::write(stage.path("go"), "").unwrap();
-        assert_eq!(ended(child.as_mut()), Ending::Signal(signal as i32), "{signal}");
+        assert_eq!(ended(child.as_ref()), Ending::Signal(signal as i32), "{signal}");
         assert_eq!(stage.log(), "", "{signal}");
     }
 }
@@ -41,13 +41,13 @@ fn a_signal_is_remembered_and_raised_again() {
 #[test]
 fn a_signal_that_was_ignored_at_the_start_stays_ignored() {
     let stage = Stage::new();
-    let mut child = start(&stage, "trap '' HUP INT", "remember");
+    let child = start(&stage, "trap '' HUP INT", "remember");
     send(child.as_ref(), Signal::SIGHUP);
     send(child.as_ref(), Signal::SIGINT);
     send(child.as_ref(), Signal::SIGTERM);
     wait_until("the one that counts is remembered", || stage.facts("facts") == json!(Signal::SIGTERM as i32));
     std::fs::write(stage.path("go"), "").unwrap();
-    assert_eq!(ended(child.as_mut()), Ending::Signal(Signal::SIGTERM as i32));
+    assert_eq!(ended(child.as_ref()), Ending::Signal(Signal::SIGTERM as i32));
 }
 
 #[test]
@@ -68,9 +68,9 @@ fn a_signal_that_was_blocked_at_the_start_is_remembered() {
 #[test]
 fn when_nothing_is_remembered_any_more_a_signal_ends_at_once() {
     let stage = Stage::new();
-    let mut child = start(&stage, "", "forget");
+    let child = start(&stage, "", "forget");
     send(child.as_ref(), Signal::SIGTERM);
-    assert_eq!(ended(child.as_mut()), Ending::Signal(Signal::SIGTERM as i32));
+    assert_eq!(ended(child.as_ref()), Ending::Signal(Signal::SIGTERM as i32));
 }
 
 #[test]
@@ -78,9 +78,9 @@ fn the_terminal_is_left_clean_by_a_death_by_signal() {
     for (role, left) in [("clean", ""), ("line", "\r\u{1b}[K\u{1b}[0m"), ("styled", "\u{1b}[0m\n")] {
         for signal in ENDING {
             let stage = Stage::new();
-            let mut child = start(&stage, "", role);
+            let child = start(&stage, "", role);
             send(child.as_ref(), signal);
-            assert_eq!(ended(child.as_mut()), Ending::Signal(signal as i32), "{role} {signal}");
+            assert_eq!(ended(child.as_ref()), Ending::Signal(signal as i32), "{role} {signal}");
             assert_eq!(stage.log(), left, "{role} {signal}");
         }
     }

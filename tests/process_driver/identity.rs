@@ -15,12 +15,12 @@ use crate::support::wait_until;
 #[test]
 fn exit_code_and_signal_are_told_apart() {
     let stage = Stage::new();
-    assert_eq!(ended(stage.shell("exit 3").as_mut()), Ending::Code(3));
-    assert_eq!(ended(stage.shell("kill -9 $$").as_mut()), Ending::Signal(9));
-    let mut child = stage.shell("sleep 1000");
+    assert_eq!(ended(stage.shell("exit 3").as_ref()), Ending::Code(3));
+    assert_eq!(ended(stage.shell("kill -9 $$").as_ref()), Ending::Signal(9));
+    let child = stage.shell("sleep 1000");
     assert_eq!(child.try_wait().unwrap(), None);
-    UnixDriver.signal(child.id(), StopSignal::Kill).unwrap();
-    assert_eq!(ended(child.as_mut()), Ending::Signal(9));
+    stage.driver.signal(child.id(), StopSignal::Kill).unwrap();
+    assert_eq!(ended(child.as_ref()), Ending::Signal(9));
     assert_eq!(child.try_wait().unwrap(), Some(Ending::Signal(9)), "it can be asked again");
 }
 
@@ -28,21 +28,23 @@ fn exit_code_and_signal_are_told_apart() {
 fn an_unreaped_zombie_is_dead() {
     let stage = Stage::new();
     let child = stage.shell("exit 0");
-    wait_until("it is dead", || UnixDriver.liveness(child.id()).unwrap() == Liveness::Dead);
-    assert_eq!(UnixDriver.identify(child.id().pid).unwrap(), None);
-    assert_eq!(UnixDriver.usage(child.id()), None);
-    assert_eq!(stage.members(Some(child.id())), []);
-    UnixDriver.signal(child.id(), StopSignal::Kill).unwrap();
+    // It belongs to the driver that started it, so this one does not reap it.
+    let observer = UnixDriver::new();
+    wait_until("it is dead", || observer.liveness(child.id()).unwrap() == Liveness::Dead);
+    assert_eq!(observer.identify(child.id().pid).unwrap(), None);
+    assert_eq!(observer.usage(child.id()), None);
+    assert_eq!(observer.members(stage.instance(Some(child.id()))).unwrap(), []);
+    observer.signal(child.id(), StopSignal::Kill).unwrap();
 }
 
 #[test]
 fn a_dead_pid_is_dead() {
     let stage = Stage::new();
-    let mut child = stage.shell("exit 0");
-    ended(child.as_mut());
-    assert_ne!(UnixDriver.liveness(child.id()).unwrap(), Liveness::Alive);
-    UnixDriver.signal(child.id(), StopSignal::Kill).unwrap();
-    UnixDriver.signal_group(child.id(), StopSignal::Kill).unwrap();
+    let child = stage.shell("exit 0");
+    ended(child.as_ref());
+    assert_ne!(stage.driver.liveness(child.id()).unwrap(), Liveness::Alive);
+    stage.driver.signal(child.id(), StopSignal::Kill).unwrap();
+    stage.driver.signal_group(child.id(), StopSignal::Kill).unwrap();
 }
 
 /// Also by a program with the same command line: nobody looks at command lines.
@@ -54,14 +56,14 @@ fn whoever_has_a_reused_pid_is_not_touched() {
     let earlier = ProcessId { start_time: now.start_time - 1, ..now.clone() };
     let other_boot = ProcessId { boot_id: "00000000-0000-4000-8000-000000000000".to_owned(), ..now.clone() };
     for gone in [&earlier, &other_boot] {
-        assert_eq!(UnixDriver.liveness(gone).unwrap(), Liveness::Dead);
-        UnixDriver.signal(gone, StopSignal::Kill).unwrap();
-        UnixDriver.signal_group(gone, StopSignal::Kill).unwrap();
-        assert_eq!(UnixDriver.usage(gone), None);
+        assert_eq!(stage.driver.liveness(gone).unwrap(), Liveness::Dead);
+        stage.driver.signal(gone, StopSignal::Kill).unwrap();
+        stage.driver.signal_group(gone, StopSignal::Kill).unwrap();
+        assert_eq!(stage.driver.usage(gone), None);
         let stranger = Instance { id: "of somebody else", leader: Some(gone) };
-        assert_eq!(UnixDriver.members(stranger).unwrap(), []);
+        assert_eq!(stage.driver.members(stranger).unwrap(), []);
     }
-    assert_eq!(UnixDriver.liveness(now).unwrap(), Liveness::Alive);
+    assert_eq!(stage.driver.liveness(now).unwrap(), Liveness::Alive);
 }
 
 #[test]
@@ -86,7 +88,7 @@ fn another_users_process_is_alive_and_not_ours_to_touch() {
     std::fs::write(stage.path("victim"), victim.id().pid.to_string()).unwrap();
     std::fs::write(stage.path("port"), port).unwrap();
     assert!(stage.act("", "another user"));
-    assert_eq!(UnixDriver.liveness(victim.id()).unwrap(), Liveness::Alive);
+    assert_eq!(stage.driver.liveness(victim.id()).unwrap(), Liveness::Alive);
 }
 
 /// As on hardened machines: to look at others' processes is refused, and those are not ours anyway.
@@ -106,12 +108,13 @@ fn a_system_that_hides_the_processes_of_others() {
 fn neither_this_process_nor_those_it_came_from_are_signalled() {
     let own = i64::from(std::process::id());
     let parent = i64::from(unistd::getppid().as_raw());
+    let driver = UnixDriver::new();
     for number in [own, parent] {
         let pid = Pid::try_from(number).unwrap();
-        let identity = UnixDriver.identify(pid).unwrap().unwrap();
+        let identity = driver.identify(pid).unwrap().unwrap();
         for refused in [
-            UnixDriver.signal(&identity, StopSignal::Kill),
-            UnixDriver.signal_group(&identity, StopSignal::Kill).map(drop),
+            driver.signal(&identity, StopSignal::Kill),
+            driver.signal_group(&identity, StopSignal::Kill).map(drop),
         ] {
             assert!(
                 matches!(refused, Err(ProcessError::Ourselves { pid: named }) if named == pid),

@@ -6,7 +6,6 @@ use std::os::unix::fs::{PermissionsExt, symlink};
 use std::path::PathBuf;
 
 use fusion::core::files::FileError;
-use fusion::core::process::unix::UnixDriver;
 use fusion::core::process::{Child, Ending, Liveness, ProcessDriver, ProcessError, StopSignal};
 use nix::sys::signal::{SigSet, Signal};
 use nix::unistd::{self, Uid};
@@ -30,8 +29,8 @@ fn arguments_and_variables_arrive_byte_for_byte() {
         stage.spec("/bin/sh", &["-c", "printf '%s\\0' \"$@\" \"$STRANGE\" > out.new; mv out.new out", "sh"]);
     spec.args.extend(strange.iter().map(|bytes| OsString::from_vec(bytes.to_vec())));
     spec.env = vec![("STRANGE".into(), OsString::from_vec(b"\xffx y\n".to_vec()))];
-    let mut child = stage.spawn(&spec);
-    assert_eq!(ended(child.as_mut()), Ending::Code(0));
+    let child = stage.spawn(&spec);
+    assert_eq!(ended(child.as_ref()), Ending::Code(0));
     let mut expected = [&strange[..], &[b"\xffx y\n"]].concat().join(&0);
     expected.push(0);
     assert_eq!(std::fs::read(stage.path("out")).unwrap(), expected);
@@ -65,7 +64,7 @@ fn no_descriptor_of_the_caller_is_inherited() {
     nix::poll::poll(&mut end, 60_000_u16).unwrap();
     let hung_up = end[0].revents().unwrap();
     assert!(hung_up.contains(nix::poll::PollFlags::POLLHUP), "the child has the caller's pipe");
-    assert_eq!(UnixDriver.liveness(child.id()).unwrap(), Liveness::Alive);
+    assert_eq!(stage.driver.liveness(child.id()).unwrap(), Liveness::Alive);
 }
 
 #[test]
@@ -73,8 +72,8 @@ fn standard_input_is_empty_and_both_outputs_are_appended_to_the_log_in_order() {
     let stage = Stage::new();
     std::fs::write(stage.path("log"), "before\n").unwrap();
     std::fs::set_permissions(stage.path("log"), PermissionsExt::from_mode(0o644)).unwrap();
-    let mut child = stage.shell("cat; echo one; echo two >&2; echo three");
-    assert_eq!(ended(child.as_mut()), Ending::Code(0));
+    let child = stage.shell("cat; echo one; echo two >&2; echo three");
+    assert_eq!(ended(child.as_ref()), Ending::Code(0));
     assert_eq!(stage.log(), "before\none\ntwo\nthree\n");
     let mode = std::fs::metadata(stage.path("log")).unwrap().permissions().mode();
     assert_eq!(mode & 0o7777, 0o600);
@@ -85,7 +84,7 @@ fn without_a_log_what_is_printed_is_discarded() {
     let stage = Stage::new();
     let mut spec = stage.spec("/bin/sh", &["-c", "echo one && echo two >&2"]);
     spec.log = None;
-    assert_eq!(ended(stage.spawn(&spec).as_mut()), Ending::Code(0));
+    assert_eq!(ended(stage.spawn(&spec).as_ref()), Ending::Code(0));
     assert!(!stage.path("log").exists());
 }
 
@@ -113,7 +112,7 @@ fn a_symlinked_log_is_refused_and_its_target_untouched() {
     for target in ["precious", "missing"] {
         let _ = std::fs::remove_file(stage.path("log"));
         symlink(stage.path(target), stage.path("log")).unwrap();
-        let error = refused(UnixDriver.spawn(&stage.spec("/bin/sh", &["-c", "echo overwritten"])));
+        let error = refused(stage.driver.spawn(&stage.spec("/bin/sh", &["-c", "echo overwritten"])));
         assert!(
             matches!(&error, ProcessError::Log(FileError::SymbolicLink { path }) if *path == stage.path("log")),
             "{error:?}"
@@ -128,12 +127,12 @@ fn a_symlinked_log_is_refused_and_its_target_untouched() {
 fn a_log_that_is_no_regular_file_is_refused_at_once() {
     let stage = Stage::new();
     nix::unistd::mkfifo(&stage.path("log"), nix::sys::stat::Mode::S_IRWXU).unwrap();
-    let error = refused(UnixDriver.spawn(&stage.spec("/bin/sh", &["-c", ":"])));
+    let error = refused(stage.driver.spawn(&stage.spec("/bin/sh", &["-c", ":"])));
     // Without a reader, a pipe cannot even be opened for writing.
     assert!(matches!(&error, ProcessError::Log(_)), "{error:?}");
     std::fs::remove_file(stage.path("log")).unwrap();
     std::fs::create_dir(stage.path("log")).unwrap();
-    let error = refused(UnixDriver.spawn(&stage.spec("/bin/sh", &["-c", ":"])));
+    let error = refused(stage.driver.spawn(&stage.spec("/bin/sh", &["-c", ":"])));
     assert!(matches!(&error, ProcessError::Log(_)), "{error:?}");
 }
 
@@ -145,7 +144,7 @@ fn a_log_of_another_user_is_refused() {
     let stage = Stage::new();
     std::fs::write(stage.path("log"), "theirs").unwrap();
     unistd::chown(&stage.path("log"), Some(Uid::from_raw(65534)), None).unwrap();
-    let error = refused(UnixDriver.spawn(&stage.spec("/bin/sh", &["-c", "echo overwritten"])));
+    let error = refused(stage.driver.spawn(&stage.spec("/bin/sh", &["-c", "echo overwritten"])));
     assert!(matches!(&error, ProcessError::Log(FileError::AnotherOwner { owner: 65534, .. })), "{error:?}");
     assert_eq!(stage.log(), "theirs");
 }
@@ -154,7 +153,7 @@ fn a_log_of_another_user_is_refused() {
 fn a_missing_program_is_named() {
     let stage = Stage::new();
     let program = stage.path("missing");
-    let error = refused(UnixDriver.spawn(&stage.spec(program.to_str().unwrap(), &[])));
+    let error = refused(stage.driver.spawn(&stage.spec(program.to_str().unwrap(), &[])));
     assert!(
         matches!(&error, ProcessError::ProgramMissing { program: named } if *named == program),
         "{error:?}"
@@ -167,7 +166,7 @@ fn a_program_that_is_not_executable_is_named() {
     let program = stage.path("program");
     write_program(&program, "#!/bin/sh\n");
     std::fs::set_permissions(&program, PermissionsExt::from_mode(0o644)).unwrap();
-    let error = refused(UnixDriver.spawn(&stage.spec(program.to_str().unwrap(), &[])));
+    let error = refused(stage.driver.spawn(&stage.spec(program.to_str().unwrap(), &[])));
     let ProcessError::CannotRun { program: named, source } = &error else { panic!("{error:?}") };
     assert_eq!(*named, program);
     assert_eq!(source.kind(), std::io::ErrorKind::PermissionDenied);
@@ -178,7 +177,7 @@ fn a_bad_interpreter_is_named() {
     let stage = Stage::new();
     let program = stage.path("program");
     write_program(&program, "#! /opt/gone/bin/python3 -E\nprint()\n");
-    let error = refused(UnixDriver.spawn(&stage.spec(program.to_str().unwrap(), &[])));
+    let error = refused(stage.driver.spawn(&stage.spec(program.to_str().unwrap(), &[])));
     let ProcessError::InterpreterMissing { program: named, interpreter } = &error else {
         panic!("{error:?}")
     };
@@ -190,7 +189,7 @@ fn a_missing_directory_is_named() {
     let stage = Stage::new();
     let mut spec = stage.spec("/bin/sh", &["-c", ":"]);
     spec.directory = stage.path("missing");
-    let error = refused(UnixDriver.spawn(&spec));
+    let error = refused(stage.driver.spawn(&spec));
     assert!(
         matches!(&error, ProcessError::DirectoryMissing { directory } if *directory == spec.directory),
         "{error:?}"
@@ -233,19 +232,19 @@ fn ignored_signals_are_heeded_by_what_is_started() {
         assert_eq!(ignored & !(0b11 << 31), 1 << 12, "{ignored:x}");
     }
     let [member] = &stage.members(None)[..] else { panic!("one process") };
-    UnixDriver.signal(member, StopSignal::Terminate).unwrap();
-    wait_until("it heeds SIGTERM", || UnixDriver.liveness(member).unwrap() == Liveness::Dead);
+    stage.driver.signal(member, StopSignal::Terminate).unwrap();
+    wait_until("it heeds SIGTERM", || stage.driver.liveness(member).unwrap() == Liveness::Dead);
 }
 
 #[test]
 fn blocked_signals_are_not_blocked_in_what_is_started() {
     let stage = Stage::new();
     let before = SigSet::all().thread_swap_mask(nix::sys::signal::SigmaskHow::SIG_SETMASK).unwrap();
-    let mut child = stage.spawn(&stage.dumping());
+    let child = stage.spawn(&stage.dumping());
     before.thread_set_mask().unwrap();
     assert_eq!(stage.facts("dump")["blocked"], json!([]));
-    UnixDriver.signal(child.id(), StopSignal::Terminate).unwrap();
-    assert_eq!(ended(child.as_mut()), Ending::Signal(Signal::SIGTERM as i32));
+    stage.driver.signal(child.id(), StopSignal::Terminate).unwrap();
+    assert_eq!(ended(child.as_ref()), Ending::Signal(Signal::SIGTERM as i32));
 }
 
 #[test]
@@ -278,5 +277,5 @@ fn the_child_outlives_the_death_of_its_caller() {
     assert!(stage.act("", "spawn"));
     stage.facts("dump");
     let [member] = &stage.members(None)[..] else { panic!("one process") };
-    assert_eq!(UnixDriver.liveness(member).unwrap(), Liveness::Alive);
+    assert_eq!(stage.driver.liveness(member).unwrap(), Liveness::Alive);
 }

@@ -54,6 +54,6 @@ fn two_programs_at_one_port_on_127_0_0_1_and_on_1_are_told_apart() {
 #[test]
 fn a_host_that_does_not_exist_is_named() {
     let address = Address { host: "no-such-host.invalid".to_owned(), port: 1 };
-    let error = UnixDriver.listener(&address, None).unwrap_err();
+    let error = UnixDriver::new().listener(&address, None).unwrap_err();
     assert!(matches!(&error, ProcessError::Resolve { host, .. } if *host == address.host), "{error:?}");
 }

@@ -1,6 +1,7 @@
 //! The real process driver against real processes: isolation of what is started, identities, signals, listeners.
 
 mod actor;
+mod children;
 mod endings;
 mod identity;
 mod isolation;

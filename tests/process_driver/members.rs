@@ -13,24 +13,24 @@ use crate::support::{fake_runtime, processes, wait_until};
 #[test]
 fn a_stopped_process_ends_on_sigterm() {
     let stage = Stage::new();
-    let mut child = stage.shell("kill -STOP $$; sleep 1000");
+    let child = stage.shell("kill -STOP $$; sleep 1000");
     wait_until("it is stopped", || {
         let output =
             Command::new("ps").args(["-o", "stat=", "-p", &child.id().pid.to_string()]).output().unwrap();
         output.stdout.starts_with(b"T")
     });
-    UnixDriver.signal_group(child.id(), StopSignal::Terminate).unwrap();
-    assert_eq!(ended(child.as_mut()), Ending::Signal(Signal::SIGTERM as i32));
+    stage.driver.signal_group(child.id(), StopSignal::Terminate).unwrap();
+    assert_eq!(ended(child.as_ref()), Ending::Signal(Signal::SIGTERM as i32));
 }
 
 #[test]
 fn the_group_gets_the_signal_with_all_children() {
     let stage = Stage::new();
     let port = Port::free();
-    let mut child = stage.fake(&["children=3"], &port);
+    let child = stage.fake(&["children=3"], &port);
     assert_eq!(stage.members(Some(child.id())).len(), 4);
-    UnixDriver.signal_group(child.id(), StopSignal::Terminate).unwrap();
-    ended(child.as_mut());
+    stage.driver.signal_group(child.id(), StopSignal::Terminate).unwrap();
+    ended(child.as_ref());
     wait_until("the children are gone", || stage.members(Some(child.id())).is_empty());
 }
 
@@ -38,12 +38,11 @@ fn the_group_gets_the_signal_with_all_children() {
 fn children_that_ignore_sigterm_are_found_and_killed_after_the_leader_is_dead() {
     let stage = Stage::new();
     let port = Port::free();
-    let mut child = stage.fake(&["children=2", "children-ignore-term"], &port);
-    UnixDriver.signal_group(child.id(), StopSignal::Terminate).unwrap();
-    // As a zombie, the leader still has its group.
-    wait_until("the leader is dead", || UnixDriver.liveness(child.id()).unwrap() == Liveness::Dead);
+    let child = stage.fake(&["children=2", "children-ignore-term"], &port);
+    stage.driver.signal_group(child.id(), StopSignal::Terminate).unwrap();
+    wait_until("the leader is dead", || stage.driver.liveness(child.id()).unwrap() == Liveness::Dead);
     assert_eq!(stage.members(Some(child.id())).len(), 2);
-    ended(child.as_mut());
+    ended(child.as_ref());
     assert_eq!(stage.members(Some(child.id())).len(), 2);
     kill_all(&stage, Some(child.id()));
 }
@@ -56,20 +55,23 @@ fn the_group_of_a_zombie_can_be_killed() {
     let stage = Stage::new();
     let port = Port::free();
     let child = stage.fake(&["children=2", "children-ignore-term"], &port);
-    UnixDriver.signal(child.id(), StopSignal::Kill).unwrap();
-    wait_until("the leader is dead", || UnixDriver.liveness(child.id()).unwrap() == Liveness::Dead);
-    assert_eq!(stage.members(Some(child.id())).len(), 2);
-    UnixDriver.signal_group(child.id(), StopSignal::Kill).unwrap();
-    wait_until("the children are gone", || stage.members(Some(child.id())).is_empty());
+    // The leader belongs to the driver that started it, so this one does not reap it.
+    let observer = UnixDriver::new();
+    let members = || observer.members(stage.instance(Some(child.id()))).unwrap();
+    observer.signal(child.id(), StopSignal::Kill).unwrap();
+    wait_until("the leader is dead", || observer.liveness(child.id()).unwrap() == Liveness::Dead);
+    assert_eq!(members().len(), 2);
+    assert!(observer.signal_group(child.id(), StopSignal::Kill).unwrap());
+    wait_until("the children are gone", || members().is_empty());
 }
 
 #[test]
 fn children_with_sessions_of_their_own_are_found() {
     let stage = Stage::new();
     let port = Port::free();
-    let mut child = stage.fake(&["children=2", "children-own-session"], &port);
-    UnixDriver.signal_group(child.id(), StopSignal::Terminate).unwrap();
-    ended(child.as_mut());
+    let child = stage.fake(&["children=2", "children-own-session"], &port);
+    stage.driver.signal_group(child.id(), StopSignal::Terminate).unwrap();
+    ended(child.as_ref());
     assert_eq!(stage.members(Some(child.id())).len(), 2);
     kill_all(&stage, Some(child.id()));
 }
@@ -81,7 +83,7 @@ fn who_is_in_the_group_is_known() {
         let port = Port::free();
         let child = stage.fake(faults, &port);
         let members = stage.members(Some(child.id()));
-        let outside = members.iter().filter(|member| !UnixDriver.is_in_group(member, child.id()));
+        let outside = members.iter().filter(|member| !stage.driver.is_in_group(member, child.id()));
         assert_eq!((members.len(), outside.count()), (2, alone));
         kill_all(&stage, Some(child.id()));
     }
@@ -107,8 +109,8 @@ fn children_without_an_environment_are_found_by_session_and_by_descent() {
 fn a_server_that_daemonizes_itself_is_found_by_its_instance() {
     let stage = Stage::new();
     let port = Port::free();
-    let mut child = stage.fake(&["daemonize"], &port);
-    assert_eq!(ended(child.as_mut()), Ending::Code(0));
+    let child = stage.fake(&["daemonize"], &port);
+    assert_eq!(ended(child.as_ref()), Ending::Code(0));
     let [daemon] = &stage.members(Some(child.id()))[..] else { panic!("one daemon") };
     assert_ne!(daemon, child.id());
     assert_eq!(stage.members(None), std::slice::from_ref(daemon));
@@ -124,8 +126,8 @@ fn a_server_that_daemonizes_itself_is_found_by_its_instance() {
 fn the_session_of_a_dead_leader_is_known_by_one_that_has_the_instance_id() {
     let stage = Stage::new();
     let script = format!("{} ollama child & env -i sleep 1000 & exit 0", fake_runtime());
-    let mut child = stage.shell(&script);
-    ended(child.as_mut());
+    let child = stage.shell(&script);
+    ended(child.as_ref());
     wait_until("one of two has an environment", || {
         stage.members(Some(child.id())).len() == 2
             && processes::with_variable("FUSION_INSTANCE", &stage.instance).len() == 1

@@ -21,6 +21,7 @@ use crate::support::{fake_runtime, processes, wait_until};
 pub(crate) struct Stage {
     pub(crate) directory: PathBuf,
     pub(crate) instance: String,
+    pub(crate) driver: UnixDriver,
     leaders: RefCell<Vec<ProcessId>>,
     /// Of the test, not of the actor that it has play on its stage.
     owned: Option<TempDir>,
@@ -37,7 +38,13 @@ impl Stage {
     /// The stage that a test has made.
     pub(crate) fn at(directory: &Path) -> Self {
         let instance = directory.file_name().unwrap().to_string_lossy().into_owned();
-        Self { directory: directory.to_owned(), instance, leaders: RefCell::default(), owned: None }
+        Self {
+            directory: directory.to_owned(),
+            instance,
+            driver: UnixDriver::new(),
+            leaders: RefCell::default(),
+            owned: None,
+        }
     }
 
     pub(crate) fn path(&self, name: &str) -> PathBuf {
@@ -56,7 +63,7 @@ impl Stage {
     }
 
     pub(crate) fn spawn(&self, spec: &ProcessSpec) -> Box<dyn Child> {
-        let child = UnixDriver.spawn(spec).unwrap_or_else(|error| panic!("{error:?}"));
+        let child = self.driver.spawn(spec).unwrap_or_else(|error| panic!("{error:?}"));
         self.leaders.borrow_mut().push(child.id().clone());
         child
     }
@@ -79,7 +86,7 @@ impl Stage {
     }
 
     pub(crate) fn members(&self, leader: Option<&ProcessId>) -> Vec<ProcessId> {
-        UnixDriver.members(self.instance(leader)).unwrap()
+        self.driver.members(self.instance(leader)).unwrap()
     }
 
     pub(crate) fn log(&self) -> String {
@@ -88,7 +95,7 @@ impl Stage {
 
     pub(crate) fn listener(&self, host: &str, port: &Port, leader: Option<&ProcessId>) -> Listener {
         let address = Address { host: host.to_owned(), port: port.number() };
-        UnixDriver.listener(&address, Some(self.instance(leader))).unwrap()
+        self.driver.listener(&address, Some(self.instance(leader))).unwrap()
     }
 
     /// Has the actor play `role` as a process of its own, started by a shell that ran `before` first. Its standard
@@ -151,7 +158,7 @@ impl Drop for Stage {
     }
 }
 
-pub(crate) fn ended(child: &mut dyn Child) -> Ending {
+pub(crate) fn ended(child: &dyn Child) -> Ending {
     let mut ending = None;
     wait_until("it has ended", || {
         ending = child.try_wait().unwrap();
@@ -164,7 +171,7 @@ pub(crate) fn kill_all(stage: &Stage, leader: Option<&ProcessId>) {
     wait_until("all are gone", || {
         let left = stage.members(leader);
         for member in &left {
-            UnixDriver.signal(member, StopSignal::Kill).unwrap();
+            stage.driver.signal(member, StopSignal::Kill).unwrap();
         }
         left.is_empty()
     });

@@ -5,7 +5,6 @@ use std::time::Duration;
 use fusion::core::address::Address;
 use fusion::core::events::Silent;
 use fusion::core::paths::{Paths, RuntimePaths};
-use fusion::core::process::unix::UnixDriver;
 use fusion::core::process::{Liveness, Pid, ProcessDriver};
 use fusion::core::services::lock::{Lock, LockError, is_held};
 use fusion::core::services::record::{InstanceId, Record};
@@ -52,7 +51,7 @@ fn what_is_started_under_the_lock_does_not_hold_it() {
     let child = stage.shell("sleep 1000");
     drop(held);
     lock(&stage, Duration::from_secs(10)).unwrap();
-    assert_eq!(UnixDriver.liveness(child.id()).unwrap(), Liveness::Alive);
+    assert_eq!(stage.driver.liveness(child.id()).unwrap(), Liveness::Alive);
 }
 
 /// As far as a program can tell: nothing more can be written to any file.

@@ -10,7 +10,6 @@ use crate::core::helper::Output;
 use crate::core::install::{InstallError, Installer, Outcome, Progress};
 use crate::core::paths::RuntimePaths;
 use crate::core::process::signals;
-use crate::core::process::unix::UnixDriver;
 use crate::core::programs::{Installation, ProgramError};
 use crate::core::runtimes::Runtime;
 use crate::core::services::lock::{Lock, LockError};
@@ -76,7 +75,7 @@ pub(super) fn installer<'a>(
     Ok(Installer {
         runtime,
         paths,
-        driver: &UnixDriver,
+        driver: &context.driver,
         search: context.environment.path.as_deref(),
         output,
         interrupted: &interrupted,

@@ -189,7 +189,7 @@ impl Target {
     /// The process that was started, if it lives.
     fn running(&self) -> Result<Option<Pid>, Failure> {
         let Some(process) = self.record()?.and_then(|record| record.process) else { return Ok(None) };
-        let liveness = UnixDriver.liveness(&process).map_err(ServiceError::from)?;
+        let liveness = UnixDriver::new().liveness(&process).map_err(ServiceError::from)?;
         Ok((liveness == Liveness::Alive).then_some(process.pid))
     }
 

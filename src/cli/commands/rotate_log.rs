@@ -6,7 +6,6 @@ use crate::cli::Context;
 use crate::cli::error::{Exit, Failure};
 use crate::core::logs::Limits;
 use crate::core::logs::rotator::LogRotator;
-use crate::core::process::unix::UnixDriver;
 use crate::core::process::{InvalidPid, Pid, ProcessId};
 
 /// Keep a log within bounds until its runtime ends
@@ -44,8 +43,8 @@ impl From<&Args> for LogRotator {
 }
 
 /// Runs the command.
-pub fn run(_context: &Context, args: &Args) -> Result<Exit, Failure> {
-    LogRotator::from(args).run(&UnixDriver)?;
+pub fn run(context: &Context, args: &Args) -> Result<Exit, Failure> {
+    LogRotator::from(args).run(&context.driver)?;
     Ok(Exit::Done)
 }
 

@@ -104,17 +104,20 @@ impl Listener {
     }
 }
 
-/// A process that this process started and has not reaped yet.
-pub trait Child {
-    /// Who it is.
+/// A handle to a process that this process started. Dropping it neither stops nor forgets the process: the driver
+/// reaps it.
+pub trait Child: Send {
+    /// Returns its identity.
     fn id(&self) -> &ProcessId;
 
-    /// How it ended, as soon as it did; never blocks.
-    fn try_wait(&mut self) -> Result<Option<Ending>, ProcessError>;
+    /// Returns how it ended, as soon as it did; never blocks, and may be asked again.
+    fn try_wait(&self) -> Result<Option<Ending>, ProcessError>;
 }
 
 /// The operating system, as far as the lifecycle needs it. `unix::UnixDriver` is the real one.
-pub trait ProcessDriver: Sync {
+///
+/// A driver owns the processes that it spawned and reaps each of them, whatever became of its handle.
+pub trait ProcessDriver: Send + Sync {
     /// Starts a process in its own session, isolated from the caller (see `unix`).
     fn spawn(&self, spec: &ProcessSpec) -> Result<Box<dyn Child>, ProcessError>;
 

@@ -250,7 +250,7 @@ impl Child for MockChild {
         &self.id
     }
 
-    fn try_wait(&mut self) -> Result<Option<Ending>, ProcessError> {
+    fn try_wait(&self) -> Result<Option<Ending>, ProcessError> {
         Ok(self.driver.world().find(&self.id).and_then(Mock::look))
     }
 }

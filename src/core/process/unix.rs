@@ -3,7 +3,7 @@
 use std::fs::OpenOptions;
 use std::io::{self, Read};
 use std::os::fd::OwnedFd;
-use std::os::unix::process::{CommandExt, ExitStatusExt};
+use std::os::unix::process::CommandExt;
 use std::path::Path;
 use std::process::{Command, Stdio};
 
@@ -12,35 +12,32 @@ use nix::libc;
 use nix::sys::signal::{SaFlags, SigAction, SigHandler, SigSet, SigmaskHow, Signal};
 use nix::unistd;
 
+use super::children::Children;
 use super::driver::{
-    Child, Ending, INSTANCE_VARIABLE, Instance, Listener, ProcessDriver, ProcessError, ProcessSpec,
-    StopSignal, Usage,
+    Child, INSTANCE_VARIABLE, Instance, Listener, ProcessDriver, ProcessError, ProcessSpec, StopSignal, Usage,
 };
 use super::id::{Pid, ProcessId};
 use super::inspect::{self, Inspect};
 use crate::core::address::Address;
 use crate::core::files;
 
-/// The operating system that this runs on.
-#[derive(Debug, Clone, Copy, Default)]
-pub struct UnixDriver;
-
-struct UnixChild {
-    id: ProcessId,
-    child: std::process::Child,
+/// The operating system that this runs on. A driver owns what it spawned: each of its methods that looks at processes
+/// first reaps those that have ended. So one driver serves for the whole life of a process.
+#[derive(Debug, Default)]
+pub struct UnixDriver {
+    children: Children,
 }
 
-impl Child for UnixChild {
-    fn id(&self) -> &ProcessId {
-        &self.id
+impl UnixDriver {
+    /// Returns a driver without children.
+    pub const fn new() -> Self {
+        Self { children: Children::new() }
     }
 
-    fn try_wait(&mut self) -> Result<Option<Ending>, ProcessError> {
-        let status = self.child.try_wait().map_err(system("wait for the process"))?;
-        Ok(status.map(|status| match (status.code(), status.signal()) {
-            (Some(code), _) => Ending::Code(code),
-            (None, signal) => Ending::Signal(signal.unwrap_or_default()),
-        }))
+    /// Returns the kernel's view, in which none of the driver's own children is a zombie from before.
+    fn inspect(&self) -> &'static dyn Inspect {
+        self.children.reap();
+        inspect::native()
     }
 }
 
@@ -61,10 +58,10 @@ impl ProcessDriver for UnixDriver {
             .stdout(stdout)
             .stderr(stderr);
         isolate(&mut command);
-        reap_children()?;
+        keep_children_for_waiting()?;
         let mut child = command.spawn().map_err(|error| spawn_error(spec, error))?;
-        match identity(inspect::native(), &mut child) {
-            Ok(id) => Ok(Box::new(UnixChild { id, child })),
+        match identity(self.inspect(), &mut child) {
+            Ok(id) => Ok(self.children.adopt(id, child)),
             Err(error) => {
                 // What cannot be identified cannot be stopped later either. It is a child, so the PID is still its.
                 let _ = child.kill();
@@ -75,11 +72,11 @@ impl ProcessDriver for UnixDriver {
     }
 
     fn identify(&self, pid: Pid) -> Result<Option<ProcessId>, ProcessError> {
-        inspect::identify(inspect::native(), pid)
+        inspect::identify(self.inspect(), pid)
     }
 
     fn members(&self, instance: Instance<'_>) -> Result<Vec<ProcessId>, ProcessError> {
-        inspect::members(inspect::native(), instance)
+        inspect::members(self.inspect(), instance)
     }
 
     fn signal(&self, process: &ProcessId, signal: StopSignal) -> Result<(), ProcessError> {
@@ -92,7 +89,7 @@ impl ProcessDriver for UnixDriver {
 
     fn signal_group(&self, leader: &ProcessId, signal: StopSignal) -> Result<bool, ProcessError> {
         refuse_ourselves(leader.pid)?;
-        let native = inspect::native();
+        let native = self.inspect();
         let now = native.process(leader.pid.as_raw())?;
         // Somebody who leads no session has no group of that number, or one that was not made by `spawn`.
         let leads = now.is_some_and(|now| now.session == now.pid);
@@ -112,11 +109,11 @@ impl ProcessDriver for UnixDriver {
     }
 
     fn usage(&self, process: &ProcessId) -> Option<Usage> {
-        inspect::usage(inspect::native(), process)
+        inspect::usage(self.inspect(), process)
     }
 
     fn listener(&self, address: &Address, ours: Option<Instance<'_>>) -> Result<Listener, ProcessError> {
-        inspect::listener(inspect::native(), address, ours)
+        inspect::listener(self.inspect(), address, ours)
     }
 }
 
@@ -130,7 +127,7 @@ fn output(log: Option<&Path>) -> Result<(Stdio, Stdio), ProcessError> {
 
 /// A caller that ignores SIGCHLD, which is inherited, would have its children reaped by the kernel: nobody would know
 /// how they ended, and their PIDs would be free at once.
-fn reap_children() -> Result<(), ProcessError> {
+fn keep_children_for_waiting() -> Result<(), ProcessError> {
     #[expect(unsafe_code, reason = "signal dispositions have no safe interface")]
     // SAFETY: the default action installs no handler, so there is no code that a signal could run.
     let reset = unsafe { nix::sys::signal::sigaction(Signal::SIGCHLD, &default_action()) };

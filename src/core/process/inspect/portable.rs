@@ -8,6 +8,7 @@ mod macos;
 use std::io::{self, Read};
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr, TcpStream};
 use std::process::{Command, Stdio};
+use std::thread;
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
 use sysinfo::{ProcessRefreshKind, ProcessStatus, ProcessesToUpdate, System, UpdateKind};
@@ -149,11 +150,12 @@ fn lsof(port: u16) -> io::Result<Vec<u8>> {
     // It fails when it finds nothing, so its exit code says nothing. What it finds at one port fits into the pipe.
     while child.try_wait()?.is_none() {
         if begin.elapsed() > LSOF_LIMIT {
-            // Not waited for: what hangs in the kernel does not die before that lets go of it.
             child.kill()?;
+            // What hangs in the kernel dies only when the call returns: a thread waits for that, and leaves no zombie.
+            thread::Builder::new().spawn(move || child.wait())?;
             return Err(io::ErrorKind::TimedOut.into());
         }
-        std::thread::sleep(Duration::from_millis(2));
+        thread::sleep(Duration::from_millis(2));
     }
     let mut report = Vec::new();
     if let Some(mut stdout) = child.stdout.take() {

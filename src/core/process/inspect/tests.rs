@@ -17,6 +17,7 @@ const BACK_ENDS: [(&str, &dyn Inspect); 2] = [("linux", &Linux), ("portable", &P
 
 /// A shell that was started by the driver; it and all of its instance are killed at the end.
 struct Shell {
+    driver: UnixDriver,
     child: Box<dyn Child>,
     instance: String,
 }
@@ -32,7 +33,9 @@ impl Shell {
             log: None,
             instance: instance.clone(),
         };
-        Self { child: UnixDriver.spawn(&spec).expect("a shell starts"), instance }
+        let driver = UnixDriver::new();
+        let child = driver.spawn(&spec).expect("a shell starts");
+        Self { driver, child, instance }
     }
 
     fn pid(&self) -> i32 {
@@ -47,9 +50,9 @@ impl Shell {
 impl Drop for Shell {
     fn drop(&mut self) {
         until("the instance is gone", || {
-            let members = UnixDriver.members(self.instance()).expect("members are found");
+            let members = self.driver.members(self.instance()).expect("members are found");
             for member in &members {
-                UnixDriver.signal(member, StopSignal::Kill).expect("members can be killed");
+                self.driver.signal(member, StopSignal::Kill).expect("members can be killed");
             }
             members.is_empty() && self.child.try_wait().expect("a child can be waited for").is_some()
         });
