@@ -115,7 +115,7 @@ impl<'a> Models<'a> {
     /// Where the server answers; it is started first where `auto_up` and the configuration allow it, with `model` (as
     /// the runtime knows it) if it serves one.
     pub fn endpoint(&self, auto_up: bool, model: Option<String>) -> Result<Endpoint, Failure> {
-        let auto_up = auto_up && self.config.runtime(self.runtime).run.auto_up;
+        let auto_up = auto_up && self.config.runtime(self.runtime).run.start_on_demand;
         let options = UpOptions { model, ..UpOptions::default() };
         self.context.starting(self.config, |manager| {
             manager.ensure_ready(&manager.service(self.runtime), auto_up, &options)

@@ -215,7 +215,7 @@ impl<'a> Task<'a> {
         let request = request::request(runtime, settings, kept, args, &model.name, messages, wanted);
         let reasoning = args.reasoning.unwrap_or(settings.reasoning);
         let silence = args.timeout.unwrap_or(settings.timeout);
-        let auto_up = settings.auto_up && !args.no_up;
+        let auto_up = settings.start_on_demand && !args.no_up;
         Ok(Self { context, args, runtime, model, auto_up, question, request, schema, reasoning, silence })
     }
 

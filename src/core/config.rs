@@ -4,6 +4,7 @@ pub mod edit;
 mod file;
 mod key;
 mod parse;
+mod problem;
 mod schema;
 mod template;
 mod values;
@@ -15,7 +16,7 @@ use std::time::Duration;
 
 pub use self::edit::EditError;
 pub use self::key::KeyPath;
-pub use self::parse::{Fault, Problem};
+pub use self::problem::{Fault, Problem, RESERVED_FIELDS};
 pub use self::values::LONGEST as LONGEST_SECONDS;
 use crate::core::address::Address;
 use crate::core::files::FileError;
@@ -79,8 +80,8 @@ pub struct ServerSettings {
     pub stop_timeout: Duration,
     /// Whether `fusion up` starts it.
     pub auto_start: bool,
-    /// The size in megabytes (1,000,000 bytes) above which its log is rotated.
-    pub log_max_mb: u64,
+    /// The size of its log, in bytes, above which it is rotated.
+    pub log_max_size: u64,
     /// How many rotated logs are kept.
     pub log_keep: u64,
 }
@@ -106,12 +107,12 @@ pub struct RunSettings {
     pub stop: Vec<String>,
     /// How long a server may be silent before it is given up.
     pub timeout: Duration,
-    /// Whether `run` starts the runtime when it is not running.
-    pub auto_up: bool,
+    /// Whether `run` starts the server if it is not running.
+    pub start_on_demand: bool,
     /// What happens to the model's reasoning.
     pub reasoning: Reasoning,
-    /// Merged into the request body.
-    pub extra: serde_json::Map<String, serde_json::Value>,
+    /// Further fields of the request body.
+    pub extra_body: serde_json::Map<String, serde_json::Value>,
 }
 
 /// `[prompts.NAME]`: a prompt worth keeping; what is set wins over `[NAME_run]`.
@@ -163,7 +164,7 @@ impl ServiceSettings {
                 startup_timeout: Duration::from_secs(300),
                 stop_timeout: Duration::from_secs(15),
                 auto_start: false,
-                log_max_mb: 50,
+                log_max_size: 50_000_000,
                 log_keep: 3,
             },
             run: RunSettings {
@@ -178,9 +179,9 @@ impl ServiceSettings {
                 // A large model takes minutes to load, and without streaming the first byte comes when the whole answer
                 // is there.
                 timeout: Duration::from_secs(600),
-                auto_up: true,
+                start_on_demand: true,
                 reasoning: Reasoning::Hide,
-                extra: serde_json::Map::new(),
+                extra_body: serde_json::Map::new(),
             },
         }
     }

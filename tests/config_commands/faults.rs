@@ -34,6 +34,14 @@ const FAULTS: &[(&str, &str, &str)] = &[
         "2:11",
         "unknown runtime `aliases.small.olama`; did you mean `aliases.small.ollama`?",
     ),
+    // A key of version 2.0.
+    ("[mlx_run]\nauto_up = false\n", "2:1", "`mlx_run.auto_up` is now called `mlx_run.start_on_demand`"),
+    ("[mlx_run]\nextra = {}\n", "2:1", "`mlx_run.extra` is now called `mlx_run.extra_body`"),
+    (
+        "[ollama_server]\nlog_max_mb = 50\n",
+        "2:1",
+        "`ollama_server.log_max_mb` is now called `ollama_server.log_max_size`",
+    ),
     // A key in the wrong table.
     (
         "[ollama_server]\ntemperature = 1\n",
@@ -141,14 +149,14 @@ const FAULTS: &[(&str, &str, &str)] = &[
         "`mlx_server.env.\"A=B\"`: expected a name of an environment variable, without `=`, before a string, found a string",
     ),
     (
-        "[mlx_run]\nextra = { day = 2026-01-01 }\n",
-        "2:17",
-        "`mlx_run.extra.day`: expected a value that JSON has: no date, no infinity, found a date",
+        "[mlx_run]\nextra_body = { day = 2026-01-01 }\n",
+        "2:22",
+        "`mlx_run.extra_body.day`: expected a value that JSON has: no date, no infinity, found a date",
     ),
     (
-        "[mlx_run]\nextra.x = inf\n",
-        "2:11",
-        "`mlx_run.extra.x`: expected a value that JSON has: no date, no infinity, found a number",
+        "[mlx_run]\nextra_body.x = inf\n",
+        "2:16",
+        "`mlx_run.extra_body.x`: expected a value that JSON has: no date, no infinity, found a number",
     ),
     // Out of range.
     (
@@ -206,6 +214,22 @@ const FAULTS: &[(&str, &str, &str)] = &[
         "[mlx_run]\nmax_tokens = 0\n",
         "2:14",
         "`mlx_run.max_tokens`: expected a whole number from 1 to 4294967295, found the number 0",
+    ),
+    (
+        "[mlx_server]\nlog_max_size = \"50M\"\n",
+        "2:16",
+        "`mlx_server.log_max_size`: expected a size from 1KB to 1000TB, such as \"50MB\" or \"64MiB\", found the string \"50M\"",
+    ),
+    (
+        "[mlx_server]\nlog_max_size = 50\n",
+        "2:16",
+        "`mlx_server.log_max_size`: expected a size from 1KB to 1000TB, such as \"50MB\" or \"64MiB\", found the number 50",
+    ),
+    // A field of the request that is decided elsewhere.
+    (
+        "[mlx_run]\nextra_body = { stream = true }\n",
+        "2:25",
+        "`mlx_run.extra_body.stream` cannot be set: fusion sets `stream`, `model`, `messages` itself",
     ),
     // A host with more than a host in it.
     (
@@ -290,7 +314,7 @@ fn all_of_a_file_are_listed_by_check_and_the_first_three_elsewhere() {
     let first = "error: [ROOT]/config/config.toml has 5 problems\n  \
             caused by: [ROOT]/config/config.toml:2:8: `ollama_server.port`: expected a whole number from 1 to 65535, found the number 0\n  \
             caused by: [ROOT]/config/config.toml:3:8: `ollama_server.host`: expected a host name or an IP address, without scheme, port or path, found the number 5\n  \
-            caused by: [ROOT]/config/config.toml:5:1: unknown key `mlx_run.x`; valid here: `model`, `system_prompt`, `temperature`, `stream`, `max_tokens`, `top_p`, `seed`, `stop`, `timeout`, `auto_up`, `reasoning`, `extra`\n";
+            caused by: [ROOT]/config/config.toml:5:1: unknown key `mlx_run.x`; valid here: `model`, `system_prompt`, `temperature`, `stream`, `max_tokens`, `top_p`, `seed`, `stop`, `timeout`, `start_on_demand`, `reasoning`, `extra_body`\n";
     let rest = "  caused by: [ROOT]/config/config.toml:6:8: `mlx_run.seed`: expected a whole number from 0 to 9223372036854775807, found the string \"\"\n  \
             caused by: [ROOT]/config/config.toml:8:9: `prompts.a.model`: expected a string that is not empty, found the string \"\"\n";
     config(&sandbox, ["check"]).assert(2, "", &format!("{first}{rest}{EDIT_HINT}"));

@@ -6,8 +6,8 @@ use super::*;
 fn prints_what_holds_a_string_without_quotes() {
     let sandbox = Sandbox::without_config();
     sandbox.write_config(
-        "[ollama_server]\nport = 5\nenv = { A = 'x y' }\nstartup_timeout = 1.5\nargs = ['a', \"b\"]\n\
-             [ollama_run]\nstop = 'END'\nextra.a.b = [1, true]\n\
+        "[ollama_server]\nport = 5\nenv = { A = 'x y' }\nstartup_timeout = 1.5\nlog_max_size = 67108864\nargs = ['a', \"b\"]\n\
+             [ollama_run]\nstop = 'END'\nextra_body.a.b = [1, true]\n\
              [prompts.'code review']\ntemplate = '''\nReview:\n{input}'''\n\
              [aliases]\nsmall = 'm'\n'llama3.2:1b' = { mlx = 'x' }\n",
     );
@@ -16,13 +16,15 @@ fn prints_what_holds_a_string_without_quotes() {
         ("ollama_server.host", "127.0.0.1"),
         ("ollama_server.startup_timeout", "1.5"),
         ("ollama_server.stop_timeout", "15"),
+        ("ollama_server.log_max_size", "64MiB"),
+        ("mlx_server.log_max_size", "50MB"),
         ("ollama_server.args", r#"["a", "b"]"#),
         ("ollama_server.env", r#"{ A = "x y" }"#),
         ("ollama_server.env.A", "x y"),
         ("ollama_run.temperature", "0.8"),
         ("ollama_run.stop", r#"["END"]"#),
-        ("ollama_run.extra.a", "{ b = [1, true] }"),
-        ("ollama_run.extra.a.b", "[1, true]"),
+        ("ollama_run.extra_body.a", "{ b = [1, true] }"),
+        ("ollama_run.extra_body.a.b", "[1, true]"),
         ("mlx_run.stop", "[]"),
         ("mlx_run.reasoning", "hide"),
         ("prompts.\"code review\".template", "Review:\n{input}"),
@@ -37,9 +39,13 @@ fn prints_what_holds_a_string_without_quotes() {
 fn says_what_is_not_set() {
     let sandbox = Sandbox::without_config();
     sandbox.write_config("");
-    for key in
-        ["ollama_run.seed", "ollama_server.env.A", "prompts.x.model", "aliases.small", "mlx_run.extra.a.b"]
-    {
+    for key in [
+        "ollama_run.seed",
+        "ollama_server.env.A",
+        "prompts.x.model",
+        "aliases.small",
+        "mlx_run.extra_body.a.b",
+    ] {
         let stderr = format!(
             "error: `{key}` is not set, and has no default\nhint: set it: fusion config set {key} VALUE\n"
         );

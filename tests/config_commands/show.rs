@@ -33,7 +33,7 @@ fn effective_has_every_key_and_can_be_read_back() {
 fn json_keeps_types_and_has_null_for_what_is_not_set() {
     let sandbox = Sandbox::without_config();
     sandbox.write_config(
-            "[ollama_server]\nenv.A = 'x'\nstop_timeout = 1\n[ollama_run]\nstop = 'x'\nextra = { a = [1, 2.5, { b = true }] }\n\
+            "[ollama_server]\nenv.A = 'x'\nstop_timeout = 1\n[ollama_run]\nstop = 'x'\nextra_body = { a = [1, 2.5, { b = true }] }\n\
              [prompts.review]\ntemplate = 'x'\n[aliases]\ns = { mlx = 'y' }\n",
         );
     let file = config(&sandbox, ["show", "--json"]).assert_code(0).json();
@@ -41,7 +41,7 @@ fn json_keeps_types_and_has_null_for_what_is_not_set() {
         file,
         serde_json::json!({
             "ollama_server": { "env": { "A": "x" }, "stop_timeout": 1 },
-            "ollama_run": { "stop": "x", "extra": { "a": [1, 2.5, { "b": true }] } },
+            "ollama_run": { "stop": "x", "extra_body": { "a": [1, 2.5, { "b": true }] } },
             "prompts": { "review": { "template": "x" } },
             "aliases": { "s": { "mlx": "y" } },
         })
@@ -51,7 +51,7 @@ fn json_keeps_types_and_has_null_for_what_is_not_set() {
         effective["ollama_server"],
         serde_json::json!({
             "host": "127.0.0.1", "port": 11434, "command": null, "args": [], "env": { "A": "x" },
-            "startup_timeout": 300, "stop_timeout": 1, "auto_start": false, "log_max_mb": 50, "log_keep": 3,
+            "startup_timeout": 300, "stop_timeout": 1, "auto_start": false, "log_max_size": "50MB", "log_keep": 3,
         })
     );
     assert_eq!(
@@ -59,7 +59,7 @@ fn json_keeps_types_and_has_null_for_what_is_not_set() {
         serde_json::json!({
             "model": "llama3.2:3b", "system_prompt": "You are a helpful assistant.", "temperature": 0.8,
             "stream": false, "max_tokens": null, "top_p": null, "seed": null, "stop": ["x"], "timeout": 600,
-            "auto_up": true, "reasoning": "hide", "extra": { "a": [1, 2.5, { "b": true }] },
+            "start_on_demand": true, "reasoning": "hide", "extra_body": { "a": [1, 2.5, { "b": true }] },
         })
     );
     assert_eq!(

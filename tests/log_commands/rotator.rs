@@ -16,7 +16,7 @@ use crate::{log_of, stop};
 fn up_bounds_the_log_of_what_it_starts() {
     let sandbox = Sandbox::new();
     let command = command_line("mlx", &["quiet", "flood=20000000"]);
-    sandbox.configure("", &format!("{command}\nlog_max_mb = 1\nlog_keep = 2"));
+    sandbox.configure("", &format!("{command}\nlog_max_size = \"1MB\"\nlog_keep = 2"));
     sandbox.fusion(["mlx", "up"]).run().assert_code(0);
     let log = log_of(&sandbox);
     wait_until("the log is within its limit", || fs::metadata(&log).unwrap().len() <= 1_000_000);

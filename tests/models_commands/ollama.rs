@@ -46,7 +46,7 @@ fn a_server_is_started_to_ask_it_where_that_is_allowed() {
     assert!(sandbox.pid("ollama").is_some());
     sandbox.fusion(["ollama", "down"]).run().assert_code(0);
     let config = fs::read_to_string(sandbox.config_dir().join("config.toml")).expect("a configuration");
-    sandbox.write_config(&config.replace("[ollama_run]\n", "[ollama_run]\nauto_up = false\n"));
+    sandbox.write_config(&config.replace("[ollama_run]\n", "[ollama_run]\nstart_on_demand = false\n"));
     sandbox.fusion(["ollama", "models"]).run().assert_code(3);
     sandbox.assert_nothing_runs();
 }

@@ -133,7 +133,7 @@ fn what_stops_an_answer_is_sent_as_text() {
     assert_eq!(stop("END"), "END");
     assert_eq!(stop("[1, \"a\", null]"), json!(["1", "a"]));
     assert_eq!(stop("null"), Value::Null);
-    sandbox.write_config("[ollama_run]\nextra = { stop = 7 }\n");
+    sandbox.write_config("[ollama_run]\nextra_body = { stop = 7 }\n");
     assert_eq!(dry_run(&sandbox, &["Hi"], "")["stop"], "7");
 }
 

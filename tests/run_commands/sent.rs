@@ -39,7 +39,7 @@ fn the_command_line_wins_over_a_kept_prompt_and_that_over_the_configuration() {
     let sandbox = Sandbox::without_config();
     sandbox.write_config(
         "[ollama_run]\nmodel = \"a\"\nsystem_prompt = \"one\"\ntemperature = 0.1\nmax_tokens = 10\nstop = [\"x\"]\nstream = true\n\
-         extra = { keep_alive = \"5m\", top_k = 3 }\n\n[prompts.short]\nsystem = \"two\"\nmodel = \"b\"\ntemperature = 0.2\n\
+         extra_body = { keep_alive = \"5m\", top_k = 3 }\n\n[prompts.short]\nsystem = \"two\"\nmodel = \"b\"\ntemperature = 0.2\n\
          template = \"Shorten: {input}!\"\n",
     );
     let body = dry_run(&sandbox, &["Hi"], "");

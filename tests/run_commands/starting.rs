@@ -47,7 +47,7 @@ fn a_server_that_is_not_to_be_started_is_not() {
         "error: ollama is not running\nhint: start it: fusion ollama up\n",
     );
     sandbox.write_config(&format!(
-        "[ollama_server]\nport = {}\n[ollama_run]\nauto_up = false\n",
+        "[ollama_server]\nport = {}\n[ollama_run]\nstart_on_demand = false\n",
         sandbox.port("ollama")
     ));
     sandbox.fusion(["ollama", "run", "Hello"]).run().assert_code(3);

@@ -38,7 +38,7 @@ const LIVENESS: Duration = Duration::from_millis(250);
 #[derive(Debug, clap::Args)]
 #[command(after_long_help = "\
 A start puts the log of the last one aside as .1, that as .2, and so on (`log_keep` of them); while the runtime runs, \
-its log is kept below `log_max_mb` by moving its head to .1. The command shows what was moved since the start, too.
+its log is kept below `log_max_size` by moving its head to .1. The command shows what was moved since the start, too.
 
 Following ends when the runtime does (exit code 0), goes on across a restart, and needs a running runtime (exit code \
 3).")]

@@ -37,7 +37,7 @@ pub(super) fn request(
             ("stop", stop(&config.stop)),
         ],
     );
-    body.extend(config.extra.clone());
+    body.extend(config.extra_body.clone());
     let temperature = args.temperature.or(kept.and_then(|prompt| prompt.temperature));
     put(
         &mut body,

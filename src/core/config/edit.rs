@@ -12,7 +12,8 @@ use toml_edit::Value;
 
 use self::layout::Layout;
 use super::key::KeyPath;
-use super::parse::{self, Fault, Problem};
+use super::parse;
+use super::problem::{Fault, Problem};
 use super::schema::Spelling;
 use super::{ConfigError, file, template};
 use crate::core::files::{self, FileError};

@@ -3,7 +3,8 @@
 use toml_edit::Key;
 
 use super::EditError;
-use super::parse::{Fault, section, table_names, unknown, unknown_key, unknown_table};
+use super::parse::{section, table_names, unknown, unknown_key, unknown_table};
+use super::problem::Fault;
 use super::schema::{self, PROMPT, Spelling};
 use crate::core::runtimes::{self, Table};
 

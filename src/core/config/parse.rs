@@ -1,87 +1,16 @@
 //! Strict reading of the file: every problem with its line and column, and whatever is sound all the same.
 
 use std::collections::BTreeMap;
-use std::fmt;
 use std::ops::Range;
 use std::sync::Arc;
 
 use toml_edit::{Document, Item, TableLike};
 
+use super::problem::{Fault, Problem};
 use super::schema::{self, Key, PROMPT, Wrong};
 use super::values::{article, found, span, to_json};
 use super::{Alias, Config, Prompt};
 use crate::core::runtimes::{self, Runtime, Table};
-
-/// Something in the file that does not parse or validate.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Problem {
-    /// The line, from 1.
-    pub line: usize,
-    /// The column in characters, from 1.
-    pub column: usize,
-    /// The dotted key that is meant; empty when the text is no TOML.
-    pub key: String,
-    /// What is wrong.
-    pub fault: Fault,
-}
-
-/// What can be wrong in the file.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub enum Fault {
-    /// It is no TOML; why, in the parser's words.
-    Syntax(String),
-    /// It is no UTF-8.
-    NotUtf8,
-    /// There is no such table or key.
-    Unknown {
-        /// `table` or `key`.
-        what: &'static str,
-        /// The valid names that are nearest; all of them when none is near.
-        valid: Vec<String>,
-        /// Whether those names are near.
-        near: bool,
-    },
-    /// The value has the wrong type or is out of range.
-    Value {
-        /// What it must be.
-        expected: String,
-        /// What is there.
-        found: String,
-    },
-    /// Two servers cannot be at one address.
-    SameAddress {
-        /// The address.
-        address: String,
-        /// The table that has it too.
-        other: String,
-    },
-}
-
-impl fmt::Display for Problem {
-    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
-        formatter.write_str(&self.fault.told_of(&self.key))
-    }
-}
-
-impl Fault {
-    /// The fault in words, as that of `key`.
-    pub(super) fn told_of(&self, key: &str) -> String {
-        match self {
-            Self::Syntax(message) => message.clone(),
-            Self::NotUtf8 => "this is not UTF-8 text".to_owned(),
-            Self::Unknown { what, valid, near: true } => {
-                format!("unknown {what} `{key}`; did you mean `{}`?", valid.join("` or `"))
-            }
-            Self::Unknown { what, valid, near: false } => {
-                format!("unknown {what} `{key}`; valid here: `{}`", valid.join("`, `"))
-            }
-            Self::Value { expected, found } => format!("`{key}`: expected {expected}, found {found}"),
-            Self::SameAddress { address, other } => {
-                format!("`{key}`: {address} is the address of `[{other}]` too")
-            }
-        }
-    }
-}
 
 /// What the text says, and what is wrong with it: keys with problems keep their defaults.
 pub(super) fn parse(text: &str, table: Table) -> (Config, Vec<Problem>) {
@@ -253,9 +182,9 @@ impl Reader<'_> {
     }
 
     fn wrong(&mut self, path: &str, wrongs: Vec<Wrong>) {
-        for Wrong { member, span, expected, found } in wrongs {
+        for Wrong { member, span, fault } in wrongs {
             let key = member.map_or_else(|| path.to_owned(), |member| dotted(path, &member));
-            self.report(span, key, Fault::Value { expected, found });
+            self.report(span, key, fault);
         }
     }
 
@@ -314,6 +243,9 @@ fn dotted(path: &str, name: &str) -> String {
 
 /// The fault of a key that is none of `keys`. One that is near, or one that another table of the same runtime has.
 pub(super) fn unknown_key<T>(table: Table, path: &str, name: &str, keys: &[&'static Key<T>]) -> Fault {
+    if let Some(key) = keys.iter().find(|key| key.formerly == Some(name)) {
+        return Fault::Renamed { new: dotted(path, key.name) };
+    }
     let names: Vec<String> = keys.iter().map(|key| key.name.to_owned()).collect();
     let stem = path.rsplit_once('_').map(|(stem, _)| format!("{stem}_"));
     let elsewhere =

@@ -9,6 +9,7 @@ use std::time::Duration;
 use serde_json::Map;
 use toml_edit::{Array, InlineTable, Item, Value};
 
+use super::problem::{Fault, RESERVED_FIELDS};
 use super::{Prompt, Reasoning, ServiceSettings, values};
 use crate::core::address::is_host;
 use crate::core::runtimes::Runtime;
@@ -16,6 +17,8 @@ use crate::core::runtimes::Runtime;
 /// One key of a table that is kept in a `T`.
 pub(super) struct Key<T: 'static> {
     pub(super) name: &'static str,
+    /// Its name in version 2.0, if that was another one.
+    pub(super) formerly: Option<&'static str>,
     /// One line for the fresh file.
     pub(super) comment: &'static str,
     pub(super) written: Written,
@@ -49,6 +52,8 @@ pub(super) enum Kind<T: 'static> {
     Number(RangeInclusive<f64>, Field<T, f64>),
     /// A whole number within limits.
     Whole(RangeInclusive<u64>, Field<T, u64>),
+    /// A number of bytes within limits: `"50MB"`, or a whole number.
+    Size(RangeInclusive<u64>, Field<T, u64>),
     /// A duration in seconds.
     Seconds(Field<T, Duration>),
     /// Arguments of a program.
@@ -61,8 +66,8 @@ pub(super) enum Kind<T: 'static> {
     Variables(Field<T, BTreeMap<String, String>>),
     /// `"show"` or `"hide"`.
     Reasoning(Field<T, Reasoning>),
-    /// Anything that JSON can say.
-    Members(Field<T, Map<String, serde_json::Value>>),
+    /// Fields of a request body, but for those of [`RESERVED_FIELDS`].
+    Body(Field<T, Map<String, serde_json::Value>>),
 }
 
 /// A place in a `T` for a `V`, or for an `Option<V>`.
@@ -81,66 +86,77 @@ macro_rules! field {
 static SERVER: &[Key<ServiceSettings>] = &[
     Key {
         name: "host",
+        formerly: None,
         comment: "Where it listens: a host name or an IP address. Whoever reaches it may use it.",
         written: Written::Active,
         kind: Kind::Host(field!(server.address.host)),
     },
     Key {
         name: "port",
+        formerly: None,
         comment: "The port it listens on.",
         written: Written::Active,
         kind: Kind::Port(field!(server.address.port)),
     },
     Key {
         name: "model",
+        formerly: None,
         comment: "The model it is started with. A relative directory starts at this file's.",
         written: Written::Active,
         kind: Kind::Name(field!(server.model)),
     },
     Key {
         name: "command",
+        formerly: None,
         comment: "The program that is started and its arguments, instead of those that fusion finds.",
         written: Written::Example(r#"["/path/to/program", "--option"]"#),
         kind: Kind::Command(field!(server.command)),
     },
     Key {
         name: "args",
+        formerly: None,
         comment: "Arguments appended to the command.",
         written: Written::Example(r#"["--option", "value"]"#),
         kind: Kind::Arguments(field!(server.args)),
     },
     Key {
         name: "env",
+        formerly: None,
         comment: "Environment variables set for the process.",
         written: Written::Example(r#"{ NAME = "value" }"#),
         kind: Kind::Variables(field!(server.env)),
     },
     Key {
         name: "startup_timeout",
+        formerly: None,
         comment: "Seconds that `up` waits for it to be ready.",
         written: Written::Default,
         kind: Kind::Seconds(field!(server.startup_timeout)),
     },
     Key {
         name: "stop_timeout",
+        formerly: None,
         comment: "Seconds that `down` waits for it to end before it is killed.",
         written: Written::Default,
         kind: Kind::Seconds(field!(server.stop_timeout)),
     },
     Key {
         name: "auto_start",
+        formerly: None,
         comment: "Whether `fusion up` starts it.",
         written: Written::Default,
         kind: Kind::Switch(field!(server.auto_start)),
     },
     Key {
-        name: "log_max_mb",
-        comment: "Megabytes above which its log is rotated.",
+        name: "log_max_size",
+        formerly: Some("log_max_mb"),
+        comment: "Size above which the log is rotated.",
         written: Written::Default,
-        kind: Kind::Whole(1..=1_000_000, field!(server.log_max_mb)),
+        kind: Kind::Size(1_000..=1_000_000_000_000_000, field!(server.log_max_size)),
     },
     Key {
         name: "log_keep",
+        formerly: None,
         comment: "How many rotated logs are kept.",
         written: Written::Default,
         kind: Kind::Whole(0..=1000, field!(server.log_keep)),
@@ -151,75 +167,87 @@ static SERVER: &[Key<ServiceSettings>] = &[
 static RUN: &[Key<ServiceSettings>] = &[
     Key {
         name: "model",
+        formerly: None,
         comment: "The model that is asked. A relative directory starts at this file's.",
         written: Written::Active,
         kind: Kind::Name(field!(run.model)),
     },
     Key {
         name: "system_prompt",
+        formerly: None,
         comment: "The system message; an empty one is not sent.",
         written: Written::Active,
         kind: Kind::Text(field!(run.system_prompt)),
     },
     Key {
         name: "temperature",
+        formerly: None,
         comment: "How freely words are chosen: 0 takes the likeliest, 2 nearly any.",
         written: Written::Active,
         kind: Kind::Number(0.0..=2.0, field!(run.temperature)),
     },
     Key {
         name: "stream",
+        formerly: None,
         comment: "Whether the answer is printed while it is generated.",
         written: Written::Active,
         kind: Kind::Switch(field!(run.stream)),
     },
     Key {
         name: "max_tokens",
+        formerly: None,
         comment: "The most tokens of an answer.",
         written: Written::Example("1024"),
         kind: Kind::Whole(1..=4_294_967_295, field!(run.max_tokens)),
     },
     Key {
         name: "top_p",
+        formerly: None,
         comment: "Words are chosen among the likeliest that add up to this share.",
         written: Written::Example("0.9"),
         kind: Kind::Number(0.0..=1.0, field!(run.top_p)),
     },
     Key {
         name: "seed",
+        formerly: None,
         comment: "Makes the choice of words repeatable.",
         written: Written::Example("42"),
         kind: Kind::Whole(0..=9_223_372_036_854_775_807, field!(run.seed)),
     },
     Key {
         name: "stop",
+        formerly: None,
         comment: "Texts that end the answer.",
         written: Written::Example(r#"["END"]"#),
         kind: Kind::Texts(field!(run.stop)),
     },
     Key {
         name: "timeout",
+        formerly: None,
         comment: "Seconds without a byte after which an answer is given up.",
         written: Written::Default,
         kind: Kind::Seconds(field!(run.timeout)),
     },
     Key {
-        name: "auto_up",
-        comment: "Whether `run` starts the server when it is not running.",
+        name: "start_on_demand",
+        formerly: Some("auto_up"),
+        comment: "Whether `run` starts the server if it is not running.",
         written: Written::Default,
-        kind: Kind::Switch(field!(run.auto_up)),
+        kind: Kind::Switch(field!(run.start_on_demand)),
     },
     Key {
         name: "reasoning",
+        formerly: None,
         comment: "Whether a model's reasoning is shown on stderr.",
         written: Written::Default,
         kind: Kind::Reasoning(field!(run.reasoning)),
     },
     Key {
-        name: "extra",
-        comment: "Merged into the body of every request.",
+        name: "extra_body",
+        formerly: Some("extra"),
+        comment: "Further fields of the body of every request.",
         written: Written::Example("{ repeat_penalty = 1.1 }"),
-        kind: Kind::Members(field!(run.extra)),
+        kind: Kind::Body(field!(run.extra_body)),
     },
 ];
 
@@ -227,24 +255,28 @@ static RUN: &[Key<ServiceSettings>] = &[
 pub(super) static PROMPT: &[Key<Prompt>] = &[
     Key {
         name: "system",
+        formerly: None,
         comment: "The system message, instead of `system_prompt`.",
         written: Written::Example(r#""You are a careful reviewer.""#),
         kind: Kind::Text(field!(system)),
     },
     Key {
         name: "model",
+        formerly: None,
         comment: "The model that is asked.",
         written: Written::Example(r#""qwen2.5-coder:7b""#),
         kind: Kind::Name(field!(model)),
     },
     Key {
         name: "temperature",
+        formerly: None,
         comment: "How freely words are chosen.",
         written: Written::Example("0.2"),
         kind: Kind::Number(0.0..=2.0, field!(temperature)),
     },
     Key {
         name: "template",
+        formerly: None,
         comment: "The message; `{input}` stands for the files, the words of the command line and standard input.",
         written: Written::Example(r#""Review this change:\n\n{input}""#),
         kind: Kind::Text(field!(template)),
@@ -276,8 +308,7 @@ pub(super) struct Wrong {
     pub(super) member: Option<String>,
     /// Where in the text.
     pub(super) span: Range<usize>,
-    pub(super) expected: String,
-    pub(super) found: String,
+    pub(super) fault: Fault,
 }
 
 impl<T> Kind<T> {
@@ -295,6 +326,7 @@ impl<T> Kind<T> {
             Self::Switch(field) => field.keep(owner, self.must(item, item.as_bool())?),
             Self::Number(limits, field) => field.keep(owner, self.must(item, values::number(item, limits))?),
             Self::Whole(limits, field) => field.keep(owner, self.must(item, values::whole(item, limits))?),
+            Self::Size(limits, field) => field.keep(owner, self.must(item, values::size(item, limits))?),
             Self::Seconds(field) => field.keep(owner, self.must(item, values::seconds(item))?),
             Self::Arguments(field) => field.keep(owner, self.must(item, values::arguments(item))?),
             Self::Command(field) => {
@@ -312,8 +344,8 @@ impl<T> Kind<T> {
                     .and_then(|text| Reasoning::ALL.into_iter().find(|value| value.name() == text));
                 field.keep(owner, self.must(item, value)?);
             }
-            Self::Variables(field) => field.keep(owner, self.members(item, values::variable)?),
-            Self::Members(field) => field.keep(owner, self.members(item, values::member)?),
+            Self::Variables(field) => field.keep(owner, self.members(item, variable)?),
+            Self::Body(field) => field.keep(owner, self.members(item, body_field)?),
         }
         Ok(())
     }
@@ -328,6 +360,7 @@ impl<T> Kind<T> {
             Self::Whole(_, field) => {
                 field.value(owner).map(|number| i64::try_from(number).unwrap_or(i64::MAX).into())
             }
+            Self::Size(_, field) => field.value(owner).map(values::size_value),
             Self::Seconds(field) => field.value(owner).map(values::seconds_value),
             Self::Arguments(field) | Self::Command(field) | Self::Texts(field) => {
                 field.value(owner).map(|texts| texts.into_iter().collect::<Array>().into())
@@ -336,7 +369,7 @@ impl<T> Kind<T> {
             Self::Variables(field) => {
                 field.value(owner).map(|variables| variables.into_iter().collect::<InlineTable>().into())
             }
-            Self::Members(field) => field.value(owner).and_then(|members| values::from_json(&members.into())),
+            Self::Body(field) => field.value(owner).and_then(|members| values::from_json(&members.into())),
         }
     }
 
@@ -350,6 +383,10 @@ impl<T> Kind<T> {
             Self::Switch(_) => "true or false".to_owned(),
             Self::Number(limits, _) => format!("a number from {} to {}", limits.start(), limits.end()),
             Self::Whole(limits, _) => format!("a whole number from {} to {}", limits.start(), limits.end()),
+            Self::Size(limits, _) => {
+                let [least, most] = [limits.start(), limits.end()].map(|size| values::size_text(*size));
+                format!("a size from {least} to {most}, such as \"50MB\" or \"64MiB\"")
+            }
             Self::Seconds(_) => {
                 format!("a number of seconds from {} to {}", values::SHORTEST, values::LONGEST)
             }
@@ -358,7 +395,7 @@ impl<T> Kind<T> {
             Self::Texts(_) => "a string or an array of strings".to_owned(),
             Self::Variables(_) => "a table of strings".to_owned(),
             Self::Reasoning(_) => "\"show\" or \"hide\"".to_owned(),
-            Self::Members(_) => "a table of values that JSON has".to_owned(),
+            Self::Body(_) => "a table of values that JSON has".to_owned(),
         }
     }
 
@@ -367,6 +404,7 @@ impl<T> Kind<T> {
         match self {
             Self::Host(_) | Self::Text(_) | Self::Name(_) | Self::Reasoning(_) => Spelling::Text,
             Self::Texts(_) => Spelling::TextUnless('['),
+            Self::Size(..) => Spelling::TomlOrText,
             _ => Spelling::Toml,
         }
     }
@@ -375,7 +413,7 @@ impl<T> Kind<T> {
     pub(super) fn member_spelling(&self) -> Option<Spelling> {
         match self {
             Self::Variables(_) => Some(Spelling::Text),
-            Self::Members(_) => Some(Spelling::TomlOrText),
+            Self::Body(_) => Some(Spelling::TomlOrText),
             _ => None,
         }
     }
@@ -385,36 +423,50 @@ impl<T> Kind<T> {
             vec![Wrong {
                 member: None,
                 span: values::span(item),
-                expected: self.expected(),
-                found: values::found(item),
+                fault: Fault::Value { expected: self.expected(), found: values::found(item) },
             }]
         })
     }
 
-    /// Reads a table's members by `read`, which gives what was expected when it fails. Their values may be secrets,
-    /// so no message quotes them.
+    /// Reads a table's members by `read`. Their values may be secrets: no message quotes them.
     fn members<V, C: Default + Extend<(String, V)>>(
         &self,
         item: &Item,
-        read: fn(&str, &Item) -> Result<V, &'static str>,
+        read: fn(&str, &Item) -> Result<V, Fault>,
     ) -> Result<C, Vec<Wrong>> {
         let table = self.must(item, item.as_table_like())?;
         let mut wrong = Vec::new();
         let mut values = C::default();
         values.extend(table.iter().filter_map(|(name, item)| {
-            let problem = |expected: &'static str| Wrong {
-                member: Some(name.to_owned()),
-                span: values::span(item),
-                expected: expected.to_owned(),
-                found: values::article(item).to_owned(),
-            };
+            let problem = |fault| Wrong { member: Some(name.to_owned()), span: values::span(item), fault };
             read(name, item)
-                .map_err(|expected| wrong.push(problem(expected)))
+                .map_err(|fault| wrong.push(problem(fault)))
                 .ok()
                 .map(|value| (name.to_owned(), value))
         }));
         if wrong.is_empty() { Ok(values) } else { Err(wrong) }
     }
+}
+
+fn variable(name: &str, item: &Item) -> Result<String, Fault> {
+    let wrong = |expected: &str| Fault::Value {
+        expected: expected.to_owned(),
+        found: values::article(item).to_owned(),
+    };
+    if name.is_empty() || name.contains(['=', '\0']) {
+        return Err(wrong("a name of an environment variable, without `=`, before a string"));
+    }
+    values::text(item).filter(|text| !text.contains('\0')).ok_or_else(|| wrong("a string"))
+}
+
+fn body_field(name: &str, item: &Item) -> Result<serde_json::Value, Fault> {
+    if RESERVED_FIELDS.contains(&name) {
+        return Err(Fault::Reserved);
+    }
+    values::to_json(item).ok_or_else(|| Fault::Value {
+        expected: "a value that JSON has: no date, no infinity".to_owned(),
+        found: values::article(item).to_owned(),
+    })
 }
 
 /// How a value is written on the command line.

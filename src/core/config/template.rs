@@ -207,7 +207,7 @@ mod tests {
 
     #[test]
     fn what_holds_can_be_read_back() {
-        let text = "[ollama_server]\nenv = { A = 'b' }\nstop_timeout = 0.5\n[mlx_run]\nextra = { x = [1, { y = 2.5 }] }\n\
+        let text = "[ollama_server]\nenv = { A = 'b' }\nstop_timeout = 0.5\n[mlx_run]\nextra_body = { x = [1, { y = 2.5 }] }\n\
                     stop = 'x'\n[prompts.'a b']\nsystem = \"\"\n[aliases]\n'x:y' = { ollama = 'z' }\nw = 'v'\n";
         let (config, problems) = parse(text, TABLE);
         assert_eq!(problems, []);

@@ -52,15 +52,45 @@ pub(super) fn seconds_value(duration: Duration) -> Value {
     }
 }
 
-pub(super) fn variable(name: &str, item: &Item) -> Result<String, &'static str> {
-    if name.is_empty() || name.contains(['=', '\0']) {
-        return Err("a name of an environment variable, without `=`, before a string");
-    }
-    text(item).filter(|text| !text.contains('\0')).ok_or("a string")
+/// The units of a size. A unit that ends with another one comes before it.
+const UNITS: [(&str, u64); 9] = [
+    ("TiB", 1 << 40),
+    ("GiB", 1 << 30),
+    ("MiB", 1 << 20),
+    ("KiB", 1 << 10),
+    ("TB", 1_000_000_000_000),
+    ("GB", 1_000_000_000),
+    ("MB", 1_000_000),
+    ("KB", 1_000),
+    ("B", 1),
+];
+
+/// Returns a number of bytes: `50_000_000` or `"50MB"`.
+pub(super) fn size(item: &Item, limits: &RangeInclusive<u64>) -> Option<u64> {
+    let size = match item.as_str() {
+        Some(text) => parse_size(text)?,
+        None => u64::try_from(item.as_integer()?).ok()?,
+    };
+    limits.contains(&size).then_some(size)
 }
 
-pub(super) fn member(_name: &str, item: &Item) -> Result<serde_json::Value, &'static str> {
-    to_json(item).ok_or("a value that JSON has: no date, no infinity")
+fn parse_size(text: &str) -> Option<u64> {
+    let (number, unit) = UNITS.iter().find_map(|(name, unit)| Some((text.strip_suffix(name)?, unit)))?;
+    let number = number.trim_end();
+    // `parse` takes a sign, too.
+    number.starts_with(|digit: char| digit.is_ascii_digit()).then_some(())?;
+    number.parse::<u64>().ok()?.checked_mul(*unit)
+}
+
+/// Writes a size exactly, with the unit that leaves the smallest number.
+pub(super) fn size_text(size: u64) -> String {
+    let fits = |unit: u64| size >= unit && size.is_multiple_of(unit);
+    let unit = UNITS.iter().filter(|(_, unit)| fits(*unit)).max_by_key(|(_, unit)| *unit);
+    unit.map_or_else(|| format!("{size}B"), |(name, unit)| format!("{}{name}", size / unit))
+}
+
+pub(super) fn size_value(size: u64) -> Value {
+    size_text(size).into()
 }
 
 /// The same in JSON; `None` when it holds a date, an infinity, or something that is not a number.
@@ -153,5 +183,51 @@ pub(super) fn article(item: &Item) -> &'static str {
         Item::Value(Value::Boolean(_)) => "true or false",
         Item::Value(Value::Datetime(_)) => "a date",
         Item::Value(Value::Array(_)) => "an array",
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn sizes_are_read_exactly() {
+        let read = |text: &str| size(&toml_edit::value(text), &(0..=u64::MAX));
+        for (text, bytes) in [
+            ("0B", 0),
+            ("50MB", 50_000_000),
+            ("50 MB", 50_000_000),
+            ("1KB", 1_000),
+            ("1KiB", 1_024),
+            ("3MiB", 3 << 20),
+            ("2GB", 2_000_000_000),
+            ("2GiB", 2 << 30),
+            ("7TB", 7_000_000_000_000),
+            ("1TiB", 1 << 40),
+        ] {
+            assert_eq!(read(text), Some(bytes), "{text}");
+        }
+        for text in
+            ["", "5", "MB", "-1MB", "+1MB", "1.5MB", "1e3MB", "5M", "5mb", "5MBB", "99999999999TB", " 5MB"]
+        {
+            assert_eq!(read(text), None, "{text}");
+        }
+        assert_eq!(size(&toml_edit::value(5), &(1..=5)), Some(5));
+        assert_eq!(size(&toml_edit::value(-5), &(0..=5)), None);
+        assert_eq!(size(&toml_edit::value("1KB"), &(1..=999)), None);
+    }
+
+    #[test]
+    fn sizes_are_written_as_people_write_them() {
+        for (bytes, text) in [
+            (0, "0B"),
+            (999, "999B"),
+            (50_000_000, "50MB"),
+            (1_500_000, "1500KB"),
+            (1_024, "1KiB"),
+            (64 << 20, "64MiB"),
+        ] {
+            assert_eq!(size_text(bytes), text);
+        }
     }
 }

@@ -26,7 +26,7 @@ pub struct Limits {
 
 impl From<&ServerSettings> for Limits {
     fn from(server: &ServerSettings) -> Self {
-        Self { max_bytes: server.log_max_mb.saturating_mul(1_000_000), keep: server.log_keep }
+        Self { max_bytes: server.log_max_size, keep: server.log_keep }
     }
 }
 
