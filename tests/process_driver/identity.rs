@@ -2,6 +2,7 @@
 
 use std::net::TcpListener;
 use std::process::Command;
+use std::time::Duration;
 
 use fusion::core::process::unix::UnixDriver;
 use fusion::core::process::{
@@ -45,6 +46,18 @@ fn a_dead_pid_is_dead() {
     assert_ne!(stage.driver.liveness(child.id()).unwrap(), Liveness::Alive);
     stage.driver.signal(child.id(), StopSignal::Kill).unwrap();
     stage.driver.signal_group(child.id(), StopSignal::Kill).unwrap();
+}
+
+#[test]
+fn waiting_for_an_exit_ends_with_it() {
+    let stage = Stage::new();
+    let child = stage.shell("sleep 1000");
+    let observer = UnixDriver::new();
+    let wait = |timeout| observer.wait_for_exit(child.id(), timeout).unwrap();
+    assert_eq!(wait(Duration::ZERO), Liveness::Alive);
+    assert_eq!(wait(Duration::from_millis(1)), Liveness::Alive);
+    stage.driver.signal(child.id(), StopSignal::Kill).unwrap();
+    assert_eq!(wait(Duration::from_secs(3600)), Liveness::Dead);
 }
 
 /// Also by a program with the same command line: nobody looks at command lines.

@@ -2,7 +2,8 @@
 
 use std::ffi::OsString;
 use std::path::PathBuf;
-use std::time::Duration;
+use std::thread;
+use std::time::{Duration, Instant};
 
 use super::id::{Pid, ProcessId};
 use crate::core::address::Address;
@@ -11,6 +12,9 @@ use crate::core::files::FileError;
 /// The environment variable of every started process that holds its instance id, by which a process is found
 /// again when fusion died between the spawn and the record.
 pub const INSTANCE_VARIABLE: &str = "FUSION_INSTANCE";
+
+/// How often the end of a process is looked for where the system cannot report it.
+pub(super) const EXIT_POLL_INTERVAL: Duration = Duration::from_secs(1);
 
 /// What is started, and how.
 #[derive(Debug, Clone)]
@@ -130,6 +134,24 @@ pub trait ProcessDriver: Send + Sync {
             Some(now) if now == *process => Liveness::Alive,
             _ => Liveness::Dead,
         })
+    }
+
+    /// Waits until that very process has ended, but at most `timeout`; returns whether it lives then.
+    fn wait_for_exit(&self, process: &ProcessId, timeout: Duration) -> Result<Liveness, ProcessError> {
+        let start = Instant::now();
+        loop {
+            let liveness = self.liveness(process)?;
+            let left = timeout.saturating_sub(start.elapsed());
+            if liveness == Liveness::Dead || left.is_zero() {
+                return Ok(liveness);
+            }
+            self.sleep_until_exit(process.pid, left);
+        }
+    }
+
+    /// Sleeps until the process with this PID ends, but at most `limit`. May return early.
+    fn sleep_until_exit(&self, _pid: Pid, limit: Duration) {
+        thread::sleep(limit.min(EXIT_POLL_INTERVAL));
     }
 
     /// Every living process of an instance: those with its id in their environment, in the leader's session, or

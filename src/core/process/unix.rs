@@ -6,6 +6,8 @@ use std::os::fd::OwnedFd;
 use std::os::unix::process::CommandExt;
 use std::path::Path;
 use std::process::{Command, Stdio};
+use std::thread;
+use std::time::Duration;
 
 use nix::errno::Errno;
 use nix::libc;
@@ -14,7 +16,8 @@ use nix::unistd;
 
 use super::children::Children;
 use super::driver::{
-    Child, INSTANCE_VARIABLE, Instance, Listener, ProcessDriver, ProcessError, ProcessSpec, StopSignal, Usage,
+    Child, EXIT_POLL_INTERVAL, INSTANCE_VARIABLE, Instance, Listener, ProcessDriver, ProcessError,
+    ProcessSpec, StopSignal, Usage,
 };
 use super::id::{Pid, ProcessId};
 use super::inspect::{self, Inspect};
@@ -73,6 +76,12 @@ impl ProcessDriver for UnixDriver {
 
     fn identify(&self, pid: Pid) -> Result<Option<ProcessId>, ProcessError> {
         inspect::identify(self.inspect(), pid)
+    }
+
+    fn sleep_until_exit(&self, pid: Pid, limit: Duration) {
+        if inspect::native().sleep_until_exit(pid.as_raw(), limit).is_err() {
+            thread::sleep(limit.min(EXIT_POLL_INTERVAL));
+        }
     }
 
     fn members(&self, instance: Instance<'_>) -> Result<Vec<ProcessId>, ProcessError> {

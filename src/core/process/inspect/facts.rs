@@ -1,5 +1,6 @@
 //! The seam between platforms: the facts that each must know, as plain data.
 
+use std::io;
 use std::net::{IpAddr, SocketAddr};
 use std::time::Duration;
 
@@ -45,6 +46,12 @@ pub(in crate::core::process) trait Inspect: Sync {
 
     /// The process with that PID, also when it is a zombie.
     fn process(&self, pid: i32) -> Result<Option<Process>, ProcessError>;
+
+    /// Sleeps until the process with that PID ends, but at most `limit`; returns at once when there is none. An error
+    /// where the system cannot report the end of a process that is no child.
+    fn sleep_until_exit(&self, _pid: i32, _limit: Duration) -> io::Result<()> {
+        Err(io::ErrorKind::Unsupported.into())
+    }
 
     /// Every process that the system lets us see.
     fn processes(&self) -> Result<Vec<Process>, ProcessError>;

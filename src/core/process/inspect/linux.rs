@@ -1,6 +1,7 @@
 //! Linux: plain reading of `/proc` (proc(5)); listening sockets come from `diag`.
 
 mod diag;
+mod pidfd;
 
 use std::fs;
 use std::io::{self, ErrorKind};
@@ -95,6 +96,10 @@ impl Inspect for Linux {
 
     fn process(&self, pid: i32) -> Result<Option<Process>, ProcessError> {
         Ok(Stat::read(pid)?.map(|stat| stat.into_process(pid)))
+    }
+
+    fn sleep_until_exit(&self, pid: i32, limit: Duration) -> io::Result<()> {
+        pidfd::sleep_until_exit(pid, limit)
     }
 
     fn processes(&self) -> Result<Vec<Process>, ProcessError> {

@@ -66,6 +66,11 @@ impl Inspect for Portable {
         Ok(look_at(pid, ProcessRefreshKind::nothing(), describe))
     }
 
+    #[cfg(target_os = "macos")]
+    fn sleep_until_exit(&self, pid: i32, limit: Duration) -> io::Result<()> {
+        macos::sleep_until_exit(pid, limit)
+    }
+
     fn processes(&self) -> Result<Vec<Process>, ProcessError> {
         let system = look(ProcessesToUpdate::All, ProcessRefreshKind::nothing());
         let processes = system.processes().values().filter(|process| process.thread_kind().is_none());

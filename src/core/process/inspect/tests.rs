@@ -266,3 +266,19 @@ fn a_wildcard_of_ipv6_serves_ipv4() {
         }
     }
 }
+
+#[test]
+fn linux_reports_the_end_of_a_process() {
+    const AN_HOUR: Duration = Duration::from_secs(3600);
+    let shell = Shell::run("sleep 1000");
+    Linux.sleep_until_exit(shell.pid(), Duration::from_millis(1)).unwrap();
+    assert_eq!(shell.child.try_wait().unwrap(), None);
+    std::thread::scope(|scope| {
+        let pid = shell.pid();
+        let sleeping = scope.spawn(move || Linux.sleep_until_exit(pid, AN_HOUR));
+        shell.driver.signal(shell.child.id(), StopSignal::Kill).unwrap();
+        sleeping.join().unwrap().unwrap();
+    });
+    until("it is reaped", || shell.child.try_wait().unwrap().is_some());
+    Linux.sleep_until_exit(shell.pid(), AN_HOUR).unwrap();
+}

@@ -1,9 +1,13 @@
-//! The two facts about processes that sysinfo does not tell on macOS.
+//! The facts about processes that sysinfo does not tell on macOS.
 
 use std::io;
+use std::thread;
+use std::time::Duration;
 
 use nix::errno::Errno;
 use nix::libc;
+use nix::sys::event::{EvFlags, EventFilter, FilterFlag, KEvent, Kqueue};
+use nix::sys::time::TimeSpec;
 
 /// `kern.bootsessionuuid` is a UUID as text; xnu gives every boot another (`bsd/kern/kern_sysctl.c`).
 pub(super) fn boot_id() -> io::Result<String> {
@@ -39,4 +43,28 @@ pub(super) fn children(pid: i32) -> Vec<i32> {
         libc::proc_listchildpids(pid, pids.as_mut_ptr().cast(), size);
     }
     pids.into_iter().filter(|child| *child > 0).collect()
+}
+
+/// See [`Inspect::sleep_until_exit`](super::Inspect::sleep_until_exit); `kqueue(2)` reports the end of any process that
+/// may be seen.
+pub(super) fn sleep_until_exit(pid: i32, limit: Duration) -> io::Result<()> {
+    let ident = usize::try_from(pid).map_err(io::Error::other)?;
+    let flags = EvFlags::EV_ADD | EvFlags::EV_ONESHOT;
+    let exit = KEvent::new(ident, EventFilter::EVFILT_PROC, flags, FilterFlag::NOTE_EXIT, 0, 0);
+    let mut events = [exit];
+    let timeout = *TimeSpec::from(limit).as_ref();
+    let count = match Kqueue::new()?.kevent(&[exit], &mut events, Some(timeout)) {
+        Ok(count) => count,
+        Err(Errno::EINTR) => return Ok(()),
+        Err(error) => return Err(error.into()),
+    };
+    // A registration that fails is an event, too; of a process that has ended it fails.
+    let failed = count > 0 && events[0].flags().contains(EvFlags::EV_ERROR);
+    match i32::try_from(events[0].data()).unwrap_or_default() {
+        error if failed && error != libc::ESRCH => return Err(io::Error::from_raw_os_error(error)),
+        _ => {}
+    }
+    // The kernel reports the end a moment before others can see it.
+    thread::sleep(Duration::from_millis(1));
+    Ok(())
 }
