@@ -17,6 +17,7 @@ pub mod logs;
 pub mod machine;
 pub mod models;
 pub mod paths;
+pub mod pid;
 pub mod process;
 pub mod programs;
 pub mod runtimes;
@@ -28,8 +29,9 @@ mod tests {
     use std::path::{Path, PathBuf};
 
     /// Every module, from the bottom to the top: each may use those of the layers before its own.
-    const LAYERS: [&[&str]; 10] = [
-        &["address", "executables", "files", "machine", "paths", "timestamp"],
+    const LAYERS: [&[&str]; 11] = [
+        &["address", "executables", "machine", "paths", "pid", "timestamp"],
+        &["files"],
         &["api", "login", "process"],
         &["helper"],
         &["events", "models"],

@@ -22,7 +22,7 @@ use std::time::Duration;
 
 pub use self::bound::Limits;
 pub use self::reader::{Progress, Reader, Start};
-use crate::core::files::{self, FileError};
+use crate::core::files::{self, ContentLock, ContentLockKind as Lock, FileError};
 
 /// Makes way for a new log before a start: the log becomes `.1`, that becomes `.2`, and so on up to `keep`.
 ///
@@ -132,32 +132,8 @@ impl FileId {
     }
 }
 
-/// What keeps the log from being read while its head is being moved.
-#[derive(Debug, Clone, Copy)]
-enum Lock {
-    /// For reading.
-    Shared,
-    /// For moving.
-    Exclusive,
-}
-
-/// Holds a lock on a file until it is dropped.
-struct Locked<'a>(&'a File);
-
-impl Drop for Locked<'_> {
-    fn drop(&mut self) {
-        // An unlock that fails is made good when the file is closed.
-        let _ = self.0.unlock();
-    }
-}
-
-/// Takes a lock, with bounded patience: a reader that was stopped must not undo the bound, nor a stopped rotator
-/// make readers wait for ever. Going on without it can at worst show a reader some lines twice or not at all.
-fn lock(file: &File, kind: Lock) -> Locked<'_> {
-    // Any failure but patience at its end: the file system has no locks.
-    let _ = files::lock_within(Duration::from_secs(2), || match kind {
-        Lock::Shared => file.try_lock_shared(),
-        Lock::Exclusive => file.try_lock(),
-    });
-    Locked(file)
+/// Locks the log for at most a while: a reader that was stopped must not undo the bound, nor a stopped rotator make
+/// readers wait. Going on without the lock can at worst show a reader some lines twice or not at all.
+fn lock(file: &File, kind: Lock) -> Option<ContentLock<'_>> {
+    ContentLock::acquire(file, kind, Duration::from_secs(2))
 }

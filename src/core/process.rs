@@ -14,4 +14,6 @@ pub use driver::{
     Child, Ending, INSTANCE_VARIABLE, Instance, Listener, Liveness, ProcessDriver, ProcessError, ProcessSpec,
     StopSignal, Usage,
 };
-pub use id::{InvalidPid, Pid, ProcessId};
+pub use id::ProcessId;
+
+pub use crate::core::pid::{InvalidPid, Pid};

@@ -1,12 +1,12 @@
 //! The file itself: read with limits, made on first use, and changed by one command at a time.
 
-use std::fs::{self, File, OpenOptions, TryLockError};
+use std::fs::{self, File};
 use std::io::{self, Read};
 use std::path::Path;
 use std::time::Duration;
 
 use super::{ConfigError, parse, template};
-use crate::core::files::{self, FileError};
+use crate::core::files::{self, Lock, LockError};
 use crate::core::runtimes::Table;
 
 /// Far more than any configuration, little enough to read at every start.
@@ -92,14 +92,9 @@ pub(super) fn create(path: &Path, text: &str) -> Result<bool, ConfigError> {
 }
 
 /// Keeps every other fusion from changing the file until the result is dropped.
-pub(super) fn lock(path: &Path) -> Result<File, ConfigError> {
-    let failed = |source| ConfigError::Lock { path: path.to_owned(), source };
-    let lock = path.with_extension("lock");
-    let options = &mut OpenOptions::new();
-    let file = files::open(&lock, options.write(true).create(true).truncate(false)).map_err(failed)?;
-    match files::lock_within(LOCK_PATIENCE, || file.try_lock()) {
-        Ok(()) => Ok(file),
-        Err(TryLockError::WouldBlock) => Err(ConfigError::Locked { path: path.to_owned() }),
-        Err(TryLockError::Error(source)) => Err(failed(FileError::Io { action: "lock", path: lock, source })),
-    }
+pub(super) fn lock(path: &Path) -> Result<Lock, ConfigError> {
+    Lock::acquire(&path.with_extension("lock"), LOCK_PATIENCE, &|| false).map_err(|error| match error {
+        LockError::File(source) => ConfigError::Lock { path: path.to_owned(), source },
+        LockError::Held { .. } | LockError::Cancelled { .. } => ConfigError::Locked { path: path.to_owned() },
+    })
 }

@@ -5,9 +5,10 @@ use std::path::PathBuf;
 use std::thread;
 use std::time::{Duration, Instant};
 
-use super::id::{Pid, ProcessId};
+use super::id::ProcessId;
 use crate::core::address::Address;
 use crate::core::files::FileError;
+use crate::core::pid::Pid;
 
 /// The environment variable of every started process that holds its instance id, by which a process is found
 /// again when fusion died between the spawn and the record.

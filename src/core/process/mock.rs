@@ -6,8 +6,9 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use super::driver::{
     Child, Ending, Instance, Listener, ProcessDriver, ProcessError, ProcessSpec, StopSignal, Usage,
 };
-use super::id::{Pid, ProcessId};
+use super::id::ProcessId;
 use crate::core::address::Address;
+use crate::core::pid::Pid;
 
 /// The PID of the first process; each one after it has the next.
 const FIRST_PID: i64 = 1000;

@@ -19,10 +19,11 @@ use super::driver::{
     Child, EXIT_POLL_INTERVAL, INSTANCE_VARIABLE, Instance, Listener, ProcessDriver, ProcessError,
     ProcessSpec, StopSignal, Usage,
 };
-use super::id::{Pid, ProcessId};
+use super::id::ProcessId;
 use super::inspect::{self, Inspect};
 use crate::core::address::Address;
 use crate::core::files;
+use crate::core::pid::Pid;
 
 /// The operating system that this runs on. A driver owns what it spawned: each of its methods that looks at processes
 /// first reaps those that have ended. So one driver serves for the whole life of a process.

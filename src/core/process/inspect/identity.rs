@@ -1,8 +1,9 @@
 //! Who a process is, and which are this one and those from which it was started.
 
 use super::facts::Inspect;
+use crate::core::pid::Pid;
 use crate::core::process::driver::ProcessError;
-use crate::core::process::id::{Pid, ProcessId};
+use crate::core::process::id::ProcessId;
 
 /// Who has this PID now; `None` when nobody or a zombie.
 pub(in crate::core::process) fn identify(

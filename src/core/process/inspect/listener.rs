@@ -6,8 +6,8 @@ use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr, ToSocketAddrs};
 use super::facts::{Inspect, Socket};
 use super::members::Known;
 use crate::core::address::Address;
+use crate::core::pid::Pid;
 use crate::core::process::driver::{Instance, Listener, ProcessError};
-use crate::core::process::id::Pid;
 
 /// How often the sockets are listed again when they changed while their owner was looked for.
 const ATTEMPTS: usize = 3;

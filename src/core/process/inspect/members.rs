@@ -4,8 +4,9 @@ use std::collections::HashSet;
 
 use super::facts::{Inspect, Process};
 use super::identity::is_same;
+use crate::core::pid::Pid;
 use crate::core::process::driver::{Instance, ProcessError};
-use crate::core::process::id::{Pid, ProcessId};
+use crate::core::process::id::ProcessId;
 
 /// What of an instance can be told without looking at every process.
 pub(super) struct Known<'a> {

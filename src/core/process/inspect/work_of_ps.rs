@@ -7,8 +7,8 @@ use std::time::Duration;
 use super::facts::{Inspect, Process, Resources, Socket, descendants};
 use super::{identify, listener, usage};
 use crate::core::address::Address;
+use crate::core::pid::Pid;
 use crate::core::process::driver::{Instance, Listener, ProcessError};
-use crate::core::process::id::Pid;
 
 const LEADER: i32 = 100;
 /// It has the socket.

@@ -1,0 +1,340 @@
+//! Locks between processes. The kernel releases them when their holder dies, so none is ever left behind.
+
+use std::fs::{File, OpenOptions, TryLockError};
+use std::io::{self, Read, Seek, Write};
+use std::os::unix::fs::MetadataExt;
+use std::path::{Path, PathBuf};
+use std::process::Stdio;
+use std::thread;
+use std::time::{Duration, Instant};
+
+use super::private::{FileError, open};
+use crate::core::pid::Pid;
+
+/// How long the first pause between two attempts is; each further one is twice as long, up to [`MAX_PAUSE`].
+const FIRST_PAUSE: Duration = Duration::from_millis(1);
+const MAX_PAUSE: Duration = Duration::from_millis(20);
+
+/// An exclusive lock on a file that has no other purpose, held until dropped.
+#[derive(Debug)]
+pub struct Lock {
+    file: File,
+}
+
+/// Why there is no lock. Nothing may be changed without it.
+#[derive(Debug, thiserror::Error)]
+pub enum LockError {
+    /// Another process has held it all the time.
+    #[error("{path} is locked{}", by(*holder))]
+    Held {
+        /// The file.
+        path: PathBuf,
+        /// The process, if the file names one.
+        holder: Option<Pid>,
+    },
+    /// The wait was cancelled.
+    #[error("cancelled while waiting for the lock {path}")]
+    Cancelled {
+        /// The file.
+        path: PathBuf,
+    },
+    /// The file cannot be used as a lock.
+    #[error(transparent)]
+    File(#[from] FileError),
+}
+
+fn by(holder: Option<Pid>) -> String {
+    holder.map(|pid| format!(" by pid {pid}")).unwrap_or_default()
+}
+
+impl Lock {
+    /// Locks the file at `path`, which is made if it is missing, and writes the PID of this process into it. Tries
+    /// for at most `timeout`, at least once, and as long as not `cancelled`.
+    pub fn acquire(path: &Path, timeout: Duration, cancelled: &dyn Fn() -> bool) -> Result<Self, LockError> {
+        match wait(timeout, cancelled, || Self::attempt(path))? {
+            Wait::Done(lock) => Ok(lock),
+            Wait::TimedOut => Err(LockError::Held { path: path.to_owned(), holder: holder(path) }),
+            Wait::Cancelled => Err(LockError::Cancelled { path: path.to_owned() }),
+        }
+    }
+
+    /// Returns whether a process holds the lock now. Writes and creates nothing.
+    pub fn is_held(path: &Path) -> Result<bool, FileError> {
+        match open(path, OpenOptions::new().read(true)) {
+            Err(error) if error.is_missing() => Ok(false),
+            Err(error) => Err(error),
+            Ok(file) => is_locked(path, file.try_lock_shared()),
+        }
+    }
+
+    /// Returns the lock as the standard input of a child, which then holds it until the child has ended too, even if
+    /// this process is killed. A child that reads finds the end of the file.
+    pub fn share(&self) -> io::Result<Stdio> {
+        Ok(Stdio::from(self.file.try_clone()?))
+    }
+
+    fn attempt(path: &Path) -> Result<Option<Self>, FileError> {
+        let options = &mut OpenOptions::new();
+        let mut file = open(path, options.read(true).write(true).create(true).truncate(false))?;
+        // A file that was removed or replaced meanwhile locks nothing: others open another one.
+        if is_locked(path, file.try_lock())? || !is_at(path, &file).map_err(FileError::io("lock", path))? {
+            return Ok(None);
+        }
+        let pid = std::process::id();
+        file.set_len(0)
+            .and_then(|()| file.rewind())
+            .and_then(|()| writeln!(file, "{pid}"))
+            .map_err(FileError::io("lock", path))?;
+        Ok(Some(Self { file }))
+    }
+}
+
+/// How a [`ContentLock`] excludes others.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum ContentLockKind {
+    /// Admits others of this kind: for reading.
+    Shared,
+    /// Admits no other: for moving what the file holds.
+    Exclusive,
+}
+
+/// A lock on what an open file holds, released when dropped.
+#[derive(Debug)]
+pub struct ContentLock<'a>(&'a File);
+
+impl<'a> ContentLock<'a> {
+    /// Locks the file; `None` where that takes longer than `timeout`, or where the file system has no locks.
+    pub fn acquire(file: &'a File, kind: ContentLockKind, timeout: Duration) -> Option<Self> {
+        let attempt = || {
+            let attempted = match kind {
+                ContentLockKind::Shared => file.try_lock_shared(),
+                ContentLockKind::Exclusive => file.try_lock(),
+            };
+            match attempted {
+                Ok(()) => Ok(Some(Self(file))),
+                Err(TryLockError::WouldBlock) => Ok(None),
+                Err(TryLockError::Error(error)) => Err(error),
+            }
+        };
+        match wait(timeout, &|| false, attempt) {
+            Ok(Wait::Done(lock)) => Some(lock),
+            _ => None,
+        }
+    }
+}
+
+impl Drop for ContentLock<'_> {
+    fn drop(&mut self) {
+        // Where that fails, the lock ends when the file is closed.
+        let _ = self.0.unlock();
+    }
+}
+
+/// How a wait ended.
+enum Wait<T> {
+    Done(T),
+    TimedOut,
+    Cancelled,
+}
+
+/// Attempts until there is a result, an error, or no time left.
+fn wait<T, E>(
+    timeout: Duration,
+    cancelled: &dyn Fn() -> bool,
+    attempt: impl Fn() -> Result<Option<T>, E>,
+) -> Result<Wait<T>, E> {
+    let begin = Instant::now();
+    let mut pause = FIRST_PAUSE;
+    loop {
+        if let Some(done) = attempt()? {
+            return Ok(Wait::Done(done));
+        }
+        let left = timeout.saturating_sub(begin.elapsed());
+        if left.is_zero() {
+            return Ok(Wait::TimedOut);
+        }
+        if cancelled() {
+            return Ok(Wait::Cancelled);
+        }
+        thread::sleep(pause.min(left));
+        pause = (pause * 2).min(MAX_PAUSE);
+    }
+}
+
+fn is_locked(path: &Path, attempted: Result<(), TryLockError>) -> Result<bool, FileError> {
+    match attempted {
+        Ok(()) => Ok(false),
+        Err(TryLockError::WouldBlock) => Ok(true),
+        Err(TryLockError::Error(error)) => Err(FileError::io("lock", path)(error)),
+    }
+}
+
+/// Returns whether the open file is the one that lies at the path.
+fn is_at(path: &Path, file: &File) -> io::Result<bool> {
+    let ours = file.metadata()?;
+    match path.symlink_metadata() {
+        Ok(now) => Ok((now.dev(), now.ino()) == (ours.dev(), ours.ino())),
+        Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(false),
+        Err(error) => Err(error),
+    }
+}
+
+/// Returns the process that the file names: for messages only.
+fn holder(path: &Path) -> Option<Pid> {
+    let mut text = String::new();
+    let file = open(path, OpenOptions::new().read(true)).ok()?;
+    file.take(32).read_to_string(&mut text).ok()?;
+    Pid::try_from(text.trim().parse::<i64>().ok()?).ok()
+}
+
+#[cfg(test)]
+mod tests {
+    use std::os::unix::fs::symlink;
+    use std::sync::atomic::{AtomicU32, Ordering};
+
+    use tempfile::TempDir;
+
+    use super::*;
+
+    const SHORT: Duration = Duration::from_millis(50);
+    /// What other tests start meanwhile has the descriptors of this process until it is executed, so a lock may be
+    /// free a moment later than it was released.
+    const LONG: Duration = Duration::from_secs(60);
+
+    fn acquire(path: &Path, timeout: Duration) -> Result<Lock, LockError> {
+        Lock::acquire(path, timeout, &|| false)
+    }
+
+    fn own_pid() -> Option<Pid> {
+        Pid::try_from(i64::from(std::process::id())).ok()
+    }
+
+    fn lock_file() -> (TempDir, PathBuf) {
+        let directory = TempDir::new().unwrap();
+        let path = directory.path().join("lock");
+        (directory, path)
+    }
+
+    #[test]
+    fn a_held_lock_names_its_holder() {
+        let (_directory, path) = lock_file();
+        let _held = acquire(&path, SHORT).unwrap();
+        let error = acquire(&path, SHORT).unwrap_err();
+        assert!(matches!(&error, LockError::Held { holder, .. } if *holder == own_pid()), "{error:?}");
+        assert_eq!(error.to_string(), format!("{} is locked by pid {}", path.display(), std::process::id()));
+    }
+
+    #[test]
+    fn a_dropped_lock_is_free() {
+        let (_directory, path) = lock_file();
+        for _ in 0..3 {
+            drop(acquire(&path, LONG).unwrap());
+        }
+    }
+
+    #[test]
+    fn eight_waiting_at_once_get_it_in_turn() {
+        let (_directory, path) = lock_file();
+        let inside = AtomicU32::new(0);
+        std::thread::scope(|scope| {
+            for _ in 0..8 {
+                scope.spawn(|| {
+                    for _ in 0..5 {
+                        let lock = acquire(&path, LONG).unwrap();
+                        assert_eq!(inside.fetch_add(1, Ordering::SeqCst), 0);
+                        std::thread::yield_now();
+                        inside.fetch_sub(1, Ordering::SeqCst);
+                        drop(lock);
+                    }
+                });
+            }
+        });
+    }
+
+    #[test]
+    fn a_wait_can_be_cancelled() {
+        let (_directory, path) = lock_file();
+        let _held = acquire(&path, SHORT).unwrap();
+        let error = Lock::acquire(&path, LONG, &|| true).unwrap_err();
+        assert!(matches!(error, LockError::Cancelled { .. }), "{error:?}");
+    }
+
+    #[test]
+    fn a_free_lock_is_taken_although_cancelled() {
+        let (_directory, path) = lock_file();
+        Lock::acquire(&path, Duration::ZERO, &|| true).unwrap();
+    }
+
+    #[test]
+    fn asking_whether_it_is_held_makes_nothing() {
+        let (_directory, path) = lock_file();
+        assert!(!Lock::is_held(&path).unwrap());
+        assert!(!path.exists());
+        let held = acquire(&path, SHORT).unwrap();
+        assert!(Lock::is_held(&path).unwrap());
+        drop(held);
+        drop(acquire(&path, LONG).unwrap());
+        let begin = Instant::now();
+        while Lock::is_held(&path).unwrap() {
+            assert!(begin.elapsed() < LONG, "it stays held");
+        }
+    }
+
+    #[test]
+    fn a_symbolic_link_is_refused_as_a_lock() {
+        let (directory, path) = lock_file();
+        let precious = directory.path().join("precious");
+        std::fs::write(&precious, "mine").unwrap();
+        symlink(&precious, &path).unwrap();
+        let error = acquire(&path, SHORT).unwrap_err();
+        assert!(matches!(error, LockError::File(FileError::SymbolicLink { .. })), "{error:?}");
+        assert!(matches!(Lock::is_held(&path), Err(FileError::SymbolicLink { .. })));
+        assert_eq!(std::fs::read_to_string(&precious).unwrap(), "mine");
+    }
+
+    #[test]
+    fn a_removed_or_replaced_file_is_not_at_its_path() {
+        let (_directory, path) = lock_file();
+        let file = File::create(&path).unwrap();
+        assert!(is_at(&path, &file).unwrap());
+        std::fs::remove_file(&path).unwrap();
+        assert!(!is_at(&path, &file).unwrap());
+        let _other = File::create(&path).unwrap();
+        assert!(!is_at(&path, &file).unwrap());
+    }
+
+    #[test]
+    fn a_lock_on_a_removed_file_excludes_nobody() {
+        let (_directory, path) = lock_file();
+        let _old = acquire(&path, SHORT).unwrap();
+        std::fs::remove_file(&path).unwrap();
+        let _new = acquire(&path, SHORT).unwrap();
+        assert!(matches!(acquire(&path, SHORT), Err(LockError::Held { .. })));
+    }
+
+    #[test]
+    fn garbage_names_no_holder() {
+        let (_directory, path) = lock_file();
+        for text in ["", "0\n", "1\n", "-1\n", "4294967295\n", "x\n", "\u{ff}"] {
+            std::fs::write(&path, text).unwrap();
+            assert_eq!(holder(&path), None, "{text:?}");
+        }
+        std::fs::write(&path, "4242\n").unwrap();
+        assert_eq!(holder(&path), Pid::try_from(4242).ok());
+    }
+
+    #[test]
+    fn readers_of_content_exclude_only_those_who_move_it() {
+        let (_directory, path) = lock_file();
+        std::fs::write(&path, "content").unwrap();
+        let [one, other, mover] = [(); 3].map(|()| File::open(&path).unwrap());
+        let shared = |file| ContentLock::acquire(file, ContentLockKind::Shared, LONG);
+        let exclusive = |timeout| ContentLock::acquire(&mover, ContentLockKind::Exclusive, timeout);
+        let reading = [shared(&one), shared(&other)];
+        assert!(reading.iter().all(Option::is_some));
+        assert!(exclusive(SHORT).is_none());
+        drop(reading);
+        assert!(exclusive(LONG).is_some());
+        assert_eq!(std::fs::read_to_string(&path).unwrap(), "content");
+    }
+}
