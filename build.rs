@@ -1,5 +1,4 @@
-//! Tells the binary which commit and target it was built from, for `fusion --version --verbose`, and the linker what a
-//! release can do without.
+//! Tells the binary which commit and target it was built from, for `fusion --version --verbose`.
 
 use std::path::Path;
 use std::process::Command;
@@ -7,11 +6,6 @@ use std::process::Command;
 #[allow(clippy::disallowed_methods)] // That is how cargo talks to build scripts.
 fn main() {
     let variable = |name: &str| std::env::var(name).unwrap_or_default();
-    if variable("PROFILE") == "release" && variable("CARGO_CFG_TARGET_OS") == "linux" {
-        let script = Path::new(&variable("CARGO_MANIFEST_DIR")).join("packaging/release.ld");
-        println!("cargo::rustc-link-arg-bin=fusion=-Wl,-T,{}", script.display());
-        println!("cargo::rerun-if-changed={}", script.display());
-    }
     let commit = git(&["rev-parse", "--short=12", "HEAD"]).unwrap_or_else(|| "unknown".to_owned());
     println!("cargo::rustc-env=FUSION_COMMIT={commit}");
     println!("cargo::rustc-env=FUSION_TARGET={}", variable("TARGET"));

@@ -9,7 +9,6 @@
 //! `fake-runtime measured REPORT PROGRAM [ARGUMENT]...` runs one, and writes how much memory it held.
 
 #![allow(
-    missing_docs,
     clippy::disallowed_methods,
     clippy::exit,
     clippy::print_stderr,
