@@ -1,4 +1,4 @@
-//! The lifecycle of a runtime as it should be: up, ps, health, restart, down, with the real driver.
+//! The lifecycle of a service as it should be: up, ps, health, restart, down, with the real driver.
 
 mod support;
 
@@ -15,49 +15,67 @@ fn a_fresh_sandbox_runs_nothing() {
 }
 
 #[test]
-fn a_whole_life() {
-    for runtime in ["ollama", "mlx"] {
-        let sandbox = Sandbox::new();
-        let url = sandbox.url(runtime);
-        let up = sandbox.fusion([runtime, "up"]).run().assert_code(0);
-        let pid = sandbox.pid(runtime).expect("a PID file");
-        assert_eq!(up.stdout(), format!("{runtime} is up at {url} (pid {pid})\n"));
-        assert_eq!(up.stderr(), "");
-        assert!(processes::lives(pid));
+fn both_services_live_the_same_life() {
+    let [ollama, mlx] = ["ollama", "mlx"].map(whole_life);
+    assert_eq!(ollama, mlx);
+    insta::assert_snapshot!(ollama, @"
+    exit 0
+    [stdout]
+    [SERVICE] is up at http://127.0.0.1:[PORT] (pid [PID])
+    exit 0
+    [stdout]
+    [SERVICE] is up at http://127.0.0.1:[PORT] (pid [PID])
+    exit 0
+    [stdout]
+    [SERVICE] is healthy: one token of [MODEL] in [TIME] ms
+    exit 0
+    [stdout]
+    [SERVICE] is up at http://127.0.0.1:[PORT] (pid [PID])
+    exit 0
+    [stdout]
+    [SERVICE] is down
+    exit 0
+    [stdout]
+    [SERVICE] is down
+    ");
+}
 
-        // Once more: the same line, and nothing else.
-        let again = sandbox.fusion([runtime, "up"]).run().assert_code(0);
-        assert_eq!((again.stdout(), again.stderr()), (up.stdout(), String::new()));
-        assert_eq!(sandbox.pid(runtime), Some(pid));
+/// Starts, asks, restarts and stops a service; returns what the commands print.
+fn whole_life(service: &str) -> String {
+    let sandbox = Sandbox::new();
+    let run = |command: &str| sandbox.fusion([service, command]).mask_service(service).run();
+    let up = run("up");
+    let pid = sandbox.pid(service).expect("a PID file");
+    assert!(up.stdout().contains(&pid.to_string()) && processes::lives(pid), "{up}");
 
-        let health = sandbox.fusion([runtime, "health"]).run().assert_code(0).stdout();
-        assert!(health.starts_with(&format!("{runtime} is healthy: one token of ")), "{health}");
+    let again = run("up").assert_stdout(&up.stdout());
+    assert_eq!(sandbox.pid(service), Some(pid));
+    let health = run("health");
 
-        let restart = sandbox.fusion([runtime, "restart"]).run().assert_code(0);
-        let second = sandbox.pid(runtime).expect("a PID file");
-        assert_eq!(restart.stdout(), format!("{runtime} is up at {url} (pid {second})\n"));
-        assert_ne!(second, pid);
-        assert!(!processes::lives(pid));
+    let restart = run("restart");
+    let second = sandbox.pid(service).expect("a PID file");
+    assert!(restart.stdout().contains(&second.to_string()) && processes::lives(second), "{restart}");
+    assert_ne!(second, pid);
+    assert!(!processes::lives(pid));
 
-        for _ in 0..2 {
-            sandbox.fusion([runtime, "down"]).run().assert(0, &format!("{runtime} is down\n"), "");
-            assert!(!processes::lives(second));
-        }
-        sandbox.assert_nothing_runs();
-        // What is left is the log, and nothing that would make the next command believe in a process.
-        let mut left: Vec<String> = std::fs::read_dir(sandbox.file(runtime, ""))
-            .expect("its directory")
-            .flatten()
-            .map(|entry| entry.file_name().to_string_lossy().into_owned())
-            .collect();
-        left.sort();
-        assert_eq!(left, ["lock".to_owned(), format!("{runtime}.log"), format!("{runtime}.log.1")]);
-    }
+    let down = run("down");
+    assert!(!processes::lives(second));
+    let down_again = run("down");
+    sandbox.assert_nothing_runs();
+    // The log stays, and nothing that would make the next command believe in a process.
+    let mut left: Vec<String> = std::fs::read_dir(sandbox.file(service, ""))
+        .expect("its directory")
+        .flatten()
+        .map(|entry| entry.file_name().to_string_lossy().into_owned())
+        .collect();
+    left.sort();
+    assert_eq!(left, ["lock".to_owned(), format!("{service}.log"), format!("{service}.log.1")]);
+    [up, again, health, restart, down, down_again].iter().map(ToString::to_string).collect()
 }
 
 /// The fields of `ps --json`, which do not change between releases.
 #[test]
-fn ps_json_of_a_runtime_that_runs() {
+fn ps_json_of_a_running_service() {
     let sandbox = Sandbox::new();
     sandbox.fusion(["ollama", "up"]).run().assert_code(0);
     let mut one = sandbox.fusion(["ollama", "ps", "--json"]).run().assert_code(0).json();
@@ -81,11 +99,15 @@ fn ps_json_of_a_runtime_that_runs() {
         "version": "0.0.0-fake",
     });
     assert_eq!(one, expected);
-    sandbox.fusion(["down"]).run().assert(0, "ollama is down\n", "");
+    insta::assert_snapshot!(sandbox.fusion(["down"]).run(), @"
+    exit 0
+    [stdout]
+    ollama is down
+    ");
 }
 
 #[test]
-fn ps_json_of_runtimes_that_do_not_run() {
+fn ps_json_of_stopped_services() {
     let sandbox = Sandbox::new();
     let all = sandbox.fusion(["ps", "--json"]).run().assert_code(0).json();
     let stopped = |runtime: &str| {
@@ -109,16 +131,16 @@ fn ps_json_of_runtimes_that_do_not_run() {
 }
 
 #[test]
-fn ps_as_a_table() {
+fn ps_prints_a_table() {
     let sandbox = Sandbox::new();
-    // Ports are of five digits, so that widths are known.
-    sandbox.fusion(["ps"]).run().assert(
-        0,
-        "RUNTIME  STATE    PID  ADDRESS                 UPTIME  MEMORY  CPU  MODELS\n\
-         ollama   stopped  -    http://127.0.0.1:[OLLAMA]  -       -       -    -\n\
-         mlx      stopped  -    http://127.0.0.1:[MLX]  -       -       -    -\n",
-        "",
-    );
+    // Every port has five digits, which decide the widths.
+    insta::assert_snapshot!(sandbox.fusion(["ps"]).run(), @"
+    exit 0
+    [stdout]
+    RUNTIME  STATE    PID  ADDRESS                 UPTIME  MEMORY  CPU  MODELS
+    ollama   stopped  -    http://127.0.0.1:[OLLAMA]  -       -       -    -
+    mlx      stopped  -    http://127.0.0.1:[MLX]  -       -       -    -
+    ");
     sandbox.fusion(["mlx", "up"]).run().assert_code(0);
     let table = sandbox.fusion(["mlx", "ps"]).run().assert_code(0).stdout();
     let row: Vec<&str> = table.lines().nth(1).expect("a row").split_whitespace().collect();
@@ -128,12 +150,16 @@ fn ps_as_a_table() {
     for alias in [&["p"][..], &["status"], &["mx", "p"], &["mlx", "status"]] {
         sandbox.fusion(alias.iter().copied()).run().assert_code(0);
     }
-    sandbox.fusion(["mx", "d"]).run().assert(0, "mlx is down\n", "");
+    insta::assert_snapshot!(sandbox.fusion(["mx", "d"]).run(), @"
+    exit 0
+    [stdout]
+    mlx is down
+    ");
 }
 
 /// The fields of `up --json` and `down --json`, which do not change between releases.
 #[test]
-fn up_and_down_as_json() {
+fn up_and_down_print_json() {
     let sandbox = Sandbox::new();
     let up = |started: bool| {
         let json = sandbox.fusion(["mlx", "up", "--json"]).run().assert_code(0).json();
@@ -170,7 +196,7 @@ fn up_and_down_as_json() {
 }
 
 #[test]
-fn up_without_waiting() {
+fn up_can_return_before_the_server_is_ready() {
     let sandbox = Sandbox::new();
     let go = sandbox.root().join("go");
     sandbox.faults("ollama", &[&format!("bind-when={}", go.display())]);
@@ -179,40 +205,47 @@ fn up_without_waiting() {
     let ps = sandbox.fusion(["ollama", "ps", "--json"]).run().assert_code(1).json();
     assert_eq!(ps["state"], "starting");
     assert_eq!(ps["pid"], up["pid"]);
-    // It runs, so that is not exit code 3.
-    for arguments in [&["ollama", "health"][..], &["ollama", "run", "--no-up", "Hello"]] {
-        sandbox.fusion(arguments.iter().copied()).run().assert(
-            1,
-            "",
-            "error: ollama is still starting\nhint: wait until it is ready: fusion ollama up\n",
-        );
-    }
+    // It runs, so the exit code is not 3.
+    let health = sandbox.fusion(["ollama", "health"]).run();
+    let run = sandbox.fusion(["ollama", "run", "--no-up", "Hello"]).run();
+    assert_eq!(health.to_string(), run.to_string());
+    insta::assert_snapshot!(run, @"
+    exit 1
+    [stderr]
+    error: ollama is still starting
+    hint: wait until it is ready: fusion ollama up
+    ");
     // A second one waits for the same process.
     let second = sandbox.fusion(["ollama", "up"]).start();
     std::fs::write(go, "").expect("the sandbox is writable");
     second.finish().assert_code(0);
     assert_eq!(json!(sandbox.pid("ollama")), up["pid"]);
-    sandbox.fusion(["ollama", "up", "--no-wait"]).run().assert(
-        0,
-        "ollama is up at http://127.0.0.1:[OLLAMA] (pid [PID])\n",
-        "",
-    );
+    insta::assert_snapshot!(sandbox.fusion(["ollama", "up", "--no-wait"]).run(), @"
+    exit 0
+    [stdout]
+    ollama is up at http://127.0.0.1:[OLLAMA] (pid [PID])
+    ");
     sandbox.fusion(["ollama", "down"]).run().assert_code(0);
 }
 
 #[test]
-fn up_of_all_starts_those_with_auto_start_and_goes_on_after_a_failure() {
+fn up_of_all_goes_on_after_a_failure() {
     let sandbox = Sandbox::new();
-    sandbox.fusion(["up"]).run().assert(
-        2,
-        "",
-        "error: no runtime has auto_start in the configuration\n\
-         hint: `fusion ollama up` starts one; `fusion config set ollama_server.auto_start true` has `fusion up` start it\n",
-    );
+    insta::assert_snapshot!(sandbox.fusion(["up"]).run(), @"
+    exit 2
+    [stderr]
+    error: no runtime has auto_start in the configuration
+    hint: `fusion ollama up` starts one; `fusion config set ollama_server.auto_start true` has `fusion up` start it
+    ");
     sandbox.configure("auto_start = true\ncommand = [\"/nowhere\"]", "auto_start = true");
-    let up = sandbox.fusion(["up"]).run().assert_code(4);
-    assert!(up.stdout().starts_with("mlx is up at "), "{}", up.stdout());
-    assert!(up.stderr().contains("/nowhere"), "{}", up.stderr());
+    insta::assert_snapshot!(sandbox.fusion(["up"]).run(), @"
+    exit 4
+    [stdout]
+    mlx is up at http://127.0.0.1:[MLX] (pid [PID])
+    [stderr]
+    error: there is no program /nowhere, which ollama_server.command names
+    hint: correct it: fusion config edit; or remove it: fusion config unset ollama_server.command
+    ");
     sandbox.configure("auto_start = true", "auto_start = true");
     let up = sandbox.fusion(["up", "--json"]).run().assert_code(0).json();
     let started: Vec<&Value> = up.as_array().expect("an array").iter().map(|one| &one["started"]).collect();
@@ -222,16 +255,26 @@ fn up_of_all_starts_those_with_auto_start_and_goes_on_after_a_failure() {
 }
 
 #[test]
-fn up_says_on_stderr_what_takes_long_and_verbose_says_more() {
+fn verbose_up_and_down_say_what_they_do() {
     let sandbox = Sandbox::new();
-    let up = sandbox.fusion(["ollama", "up", "-v"]).run().assert_code(0);
-    assert!(up.stderr().contains("ollama is starting (process "), "{}", up.stderr());
-    let down = sandbox.fusion(["ollama", "down", "-v"]).run().assert_code(0);
-    assert!(down.stderr().contains("stopping ollama (process "), "{}", down.stderr());
+    insta::assert_snapshot!(sandbox.fusion(["ollama", "up", "-v"]).run(), @"
+    exit 0
+    [stdout]
+    ollama is up at http://127.0.0.1:[OLLAMA] (pid [PID])
+    [stderr]
+    ollama is starting (process [PID])
+    ");
+    insta::assert_snapshot!(sandbox.fusion(["ollama", "down", "-v"]).run(), @"
+    exit 0
+    [stdout]
+    ollama is down
+    [stderr]
+    stopping ollama (process [PID])
+    ");
 }
 
 #[test]
-fn a_start_is_a_new_log_and_the_old_one_is_kept() {
+fn each_start_begins_a_log_and_keeps_earlier_ones() {
     let sandbox = Sandbox::new();
     for number in 1..=5 {
         sandbox.faults("ollama", &[&format!("print=start {number}")]);
@@ -250,7 +293,7 @@ fn a_start_is_a_new_log_and_the_old_one_is_kept() {
 }
 
 #[test]
-fn it_outlives_the_shell_that_started_it() {
+fn a_service_outlives_the_shell_that_started_it() {
     let sandbox = Sandbox::new();
     let program = env!("CARGO_BIN_EXE_fusion");
     let script = "\"$0\" ollama up; kill -HUP $$";
@@ -288,22 +331,26 @@ fn run_follows_the_recorded_address() {
     sandbox.fusion(["ollama", "up"]).run().assert_code(0);
     let elsewhere = support::ports::Port::free();
     sandbox.write_config(&format!("[ollama_server]\nport = {}\n", elsewhere.number()));
-    sandbox.fusion(["ollama", "run", "--no-up", "Hello"]).run().assert(
-        0,
-        "Hello from the fake runtime.\n",
-        "",
-    );
+    sandbox
+        .fusion(["ollama", "run", "--no-up", "Hello"])
+        .run()
+        .assert_stdout("Hello from the fake runtime.\n");
     sandbox.fusion(["ollama", "down"]).run().assert_code(0);
 }
 
 #[test]
-fn run_starts_what_is_down_and_up_finds_it() {
+fn run_starts_a_service_that_up_then_finds() {
     let sandbox = Sandbox::new();
     sandbox.fusion(["mlx", "run", "--no-up", "Hello"]).run().assert_code(3);
-    let run = sandbox.fusion(["mlx", "run", "Hello"]).run().assert_code(0);
-    assert_eq!(run.stdout(), "Hello from the fake runtime.\n");
+    insta::assert_snapshot!(sandbox.fusion(["mlx", "run", "Hello"]).run(), @"
+    exit 0
+    [stdout]
+    Hello from the fake runtime.
+    [stderr]
+    mlx is not running, and is started first
+    ");
     let pid = sandbox.pid("mlx").expect("a PID file");
     let up = sandbox.fusion(["mlx", "up"]).run().assert_code(0);
-    assert!(up.stdout().contains(&format!("pid {pid}")), "{}", up.stdout());
+    assert!(up.stdout().contains(&pid.to_string()), "{up}");
     sandbox.fusion(["mlx", "down"]).run().assert_code(0);
 }

@@ -64,9 +64,13 @@ impl Invocation {
         self
     }
 
-    /// Shows this service and its port as `[SERVICE]` and `[PORT]`, so that a test of several services has one snapshot.
+    /// Shows this service, its port and its model as `[SERVICE]`, `[PORT]` and `[MODEL]`, so that the output of one service
+    /// can be compared with that of another.
     pub fn mask_service(self, service: &str) -> Self {
-        self.mask(format!("[{}]", service.to_uppercase()), "[PORT]").mask(service, "[SERVICE]")
+        let port = format!("[{}]", service.to_uppercase());
+        let models = ["llama3.2:3b", "[ROOT]/model"];
+        let masked = models.into_iter().fold(self, |masked, model| masked.mask(model, "[MODEL]"));
+        masked.mask(port, "[PORT]").mask(service, "[SERVICE]")
     }
 
     /// How long it may take, where [`TEST_TIMEOUT`] is too short.
@@ -222,6 +226,15 @@ impl Finished {
         let [stdout, stderr] = [stdout, stderr].map(|text| self.normalized(text.as_bytes()));
         let expected = describe(code, &stdout, &stderr);
         assert!(actual == expected, "{}\n--- expected: {expected}--- actual: {actual}", self.described);
+        self
+    }
+
+    /// Success, exactly this on stdout, and nothing on stderr: for output that is data.
+    #[track_caller]
+    pub fn assert_stdout(self, expected: &str) -> Self {
+        let described = &self.described;
+        assert!(self.stdout() == expected, "{described}\n--- expected: {expected}\n--- actual: {self}");
+        assert!(self.code() == 0 && self.stderr.is_empty(), "{described}\n--- actual: {self}");
         self
     }
 

@@ -14,11 +14,12 @@ impl Mask {
 }
 
 /// What stands before and after a number, and what is shown instead of the number.
-const NUMBERS: [(&str, &str, &str); 5] = [
+const NUMBERS: [(&str, &str, &str); 6] = [
     ("pid ", "", "[PID]"),
     ("PID ", "", "[PID]"),
     ("process ", "", "[PID]"),
     ("", " s", "[TIME]"),
+    ("", " ms", "[TIME]"),
     // Linux and macOS number errors differently.
     ("os error ", "", "[ERRNO]"),
 ];
