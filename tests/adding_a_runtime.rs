@@ -71,9 +71,9 @@ fn it_has_configuration_tables() {
         tables,
         ["[ollama_server]", "[ollama_run]", "[mlx_server]", "[mlx_run]", "[llama_server]", "[llama_run]"]
     );
-    with_llama.fusion("config get llama_server.port").run().assert(0, "8081\n", "");
+    insta::assert_snapshot!(with_llama.fusion("config get llama_server.port").run().assert(0, "8081\n", ""), @"");
     with_llama.fusion("config set llama_run.temperature 0.1").run().assert_code(0);
-    with_llama.fusion("config get llama_run.temperature").run().assert(0, "0.1\n", "");
+    insta::assert_snapshot!(with_llama.fusion("config get llama_run.temperature").run().assert(0, "0.1\n", ""), @"");
     with_llama.fusion("config check").run().assert_code(0);
     with_llama.fusion("config set llama_run.temperatur 0.1").run().assert_code(2);
 }
@@ -104,7 +104,7 @@ fn it_lives_a_whole_life() {
         all.as_array().expect("an array").iter().filter_map(|row| row["runtime"].as_str()).collect();
     assert_eq!(names, ["ollama", "mlx", "llama"]);
 
-    with_llama.fusion("llama run Hi").run().assert(0, "Hello from the fake runtime.\n", "");
+    insta::assert_snapshot!(with_llama.fusion("llama run Hi").run().assert(0, "Hello from the fake runtime.\n", ""), @"");
     with_llama.fusion("llama health").run().assert_code(0);
     let log = with_llama.fusion("llama log").run().assert_code(0).stdout();
     assert!(log.contains("POST /v1/chat/completions"), "{log}");

@@ -101,12 +101,12 @@ fn colour_is_not_forced_on_a_pipe_by_a_variable() {
         let invocation = sandbox.fusion(arguments.iter().copied());
         invocation.env("CLICOLOR_FORCE", "1").env("CLICOLOR", "1").env("TERM", "xterm-256color").run()
     };
-    forced(&["--bogus"]).assert(
+    insta::assert_snapshot!(forced(&["--bogus"]).assert(
         2,
         "",
         "error: unexpected argument '--bogus' found\n\nUsage: fusion [OPTIONS] [COMMAND]\n\n\
          For more information, try '--help'.\n",
-    );
+    ), @"");
     for page in [&["--help"][..], &["-h"], &["help", "ps"], &["config"], &["ollama", "run", "--help"]] {
         let finished = forced(page).assert_code(0);
         assert_eq!(finished.stderr(), "", "{page:?}");

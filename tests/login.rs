@@ -60,7 +60,7 @@ fn enable_writes_and_loads_disable_unloads_and_removes() {
     assert_eq!(finished.stdout(), "mlx does not start at login any more\n");
     assert!(!desk.file().exists());
     let calls = desk.calls();
-    desk.fusion("mlx disable").run().assert(0, "mlx does not start at login\n", "");
+    insta::assert_snapshot!(desk.fusion("mlx disable").run().assert(0, "mlx does not start at login\n", ""), @"");
     assert_eq!(desk.calls(), calls, "there was nothing to unload");
 }
 
@@ -68,23 +68,23 @@ fn enable_writes_and_loads_disable_unloads_and_removes() {
 #[test]
 fn systemd_is_told_to_start_the_unit_now_and_at_login() {
     let desk = Desk::new("");
-    desk.fusion("mlx enable").run().assert(
+    insta::assert_snapshot!(desk.fusion("mlx enable").run().assert(
         0,
         ENABLED,
         "wrote [ROOT]/home/.config/systemd/user/fusion-mlx.service\n\
          ran systemctl --user daemon-reload\n\
          ran systemctl --user enable --now --no-block fusion-mlx.service\n\
          hint: `fusion mlx ps` shows when it is ready, `fusion mlx disable` undoes this\n",
-    );
-    desk.fusion("mlx disable").run().assert(
+    ), @"");
+    insta::assert_snapshot!(desk.fusion("mlx disable").run().assert(
         0,
         "mlx does not start at login any more\n",
         "ran systemctl --user disable fusion-mlx.service\n\
          removed [ROOT]/home/.config/systemd/user/fusion-mlx.service\n\
          ran systemctl --user daemon-reload\n",
-    );
+    ), @"");
     let calls = desk.calls();
-    desk.fusion("-q mlx enable").run().assert(0, ENABLED, "");
+    insta::assert_snapshot!(desk.fusion("-q mlx enable").run().assert(0, ENABLED, ""), @"");
     assert_eq!(
         calls,
         "--user daemon-reload\n--user enable --now --no-block fusion-mlx.service\n\
@@ -138,14 +138,14 @@ fn without_a_manager_nothing_is_written() {
     let empty = desk.sandbox.root().join("empty");
     std::fs::create_dir(&empty).expect("the sandbox is writable");
     let program = if cfg!(target_os = "macos") { "launchctl" } else { "systemctl" };
-    desk.fusion("mlx enable").env("PATH", &empty).run().assert(
+    insta::assert_snapshot!(desk.fusion("mlx enable").env("PATH", &empty).run().assert(
         1,
         "",
         &format!(
             "error: there is no {program} on PATH\n\
              hint: without a service manager of your own, have whatever starts your programs run `fusion up`\n"
         ),
-    );
+    ), @"");
     assert!(!desk.file().exists());
 }
 

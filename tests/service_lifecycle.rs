@@ -46,7 +46,8 @@ fn whole_life(service: &str) -> String {
     let run = |command: &str| sandbox.fusion([service, command]).mask_service(service).run();
     let up = run("up");
     let pid = sandbox.pid(service).expect("a PID file");
-    assert!(up.stdout().contains(&pid.to_string()) && processes::lives(pid), "{up}");
+    let up = up.assert_names_pid(pid);
+    assert!(processes::lives(pid));
 
     let again = run("up").assert_stdout(&up.stdout());
     assert_eq!(sandbox.pid(service), Some(pid));
@@ -54,7 +55,8 @@ fn whole_life(service: &str) -> String {
 
     let restart = run("restart");
     let second = sandbox.pid(service).expect("a PID file");
-    assert!(restart.stdout().contains(&second.to_string()) && processes::lives(second), "{restart}");
+    let restart = restart.assert_names_pid(second);
+    assert!(processes::lives(second));
     assert_ne!(second, pid);
     assert!(!processes::lives(pid));
 
@@ -350,7 +352,6 @@ fn run_starts_a_service_that_up_then_finds() {
     mlx is not running, and is started first
     ");
     let pid = sandbox.pid("mlx").expect("a PID file");
-    let up = sandbox.fusion(["mlx", "up"]).run().assert_code(0);
-    assert!(up.stdout().contains(&pid.to_string()), "{up}");
+    sandbox.fusion(["mlx", "up"]).run().assert_code(0).assert_names_pid(pid);
     sandbox.fusion(["mlx", "down"]).run().assert_code(0);
 }

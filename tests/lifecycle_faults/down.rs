@@ -2,75 +2,108 @@
 
 use nix::sys::signal::Signal;
 
-use crate::support::{Sandbox, processes, wait_until};
-use crate::{assert_nothing_left, down, state, up, with_faults};
+use crate::support::{Sandbox, processes, same_output, wait_until};
+use crate::{assert_nothing_left, down, notes, state, up, with_faults};
 
 #[test]
-fn ignores_sigterm() {
+fn a_server_that_ignores_sigterm_is_killed() {
     let sandbox = with_faults("ollama", &["ignore-term"]);
     up(&sandbox, "ollama");
-    sandbox.fusion(["ollama", "down", "--timeout", "0.3"]).run().assert(
-        0,
-        "ollama is down (killed)\n",
-        "warning: ollama (process [PID]) did not end in time and is killed\n",
-    );
+    insta::assert_snapshot!(sandbox.fusion(["ollama", "down", "--timeout", "0.3"]).run(), @"
+    exit 0
+    [stdout]
+    ollama is down (killed)
+    [stderr]
+    warning: ollama (process [PID]) did not end in time and is killed
+    ");
     assert_nothing_left(&sandbox, "ollama");
 }
 
 #[test]
-fn ignores_sigterm_and_is_forced() {
+fn force_kills_a_server_and_its_children() {
     let sandbox = with_faults("ollama", &["ignore-term", "children=2", "children-ignore-term"]);
     up(&sandbox, "ollama");
-    sandbox.fusion(["ollama", "down", "--force"]).run().assert(0, "ollama is down (killed)\n", "");
+    insta::assert_snapshot!(sandbox.fusion(["ollama", "down", "--force"]).run(), @"
+    exit 0
+    [stdout]
+    ollama is down (killed)
+    ");
     assert_nothing_left(&sandbox, "ollama");
 }
 
 #[test]
-fn takes_a_while_to_finish_and_is_let() {
+fn a_slow_server_may_finish() {
     let sandbox = with_faults("ollama", &["slow-end=1500"]);
     up(&sandbox, "ollama");
-    down(&sandbox, "ollama").assert(0, "ollama is down\n", "");
+    insta::assert_snapshot!(down(&sandbox, "ollama"), @"
+    exit 0
+    [stdout]
+    ollama is down
+    ");
     assert!(sandbox.log("ollama").ends_with("ended in peace\n"), "{}", sandbox.log("ollama"));
 }
 
 #[test]
-fn children() {
+fn children_are_stopped() {
     let sandbox = with_faults("ollama", &["children=3"]);
     up(&sandbox, "ollama");
-    down(&sandbox, "ollama").assert(0, "ollama is down\n", "");
+    insta::assert_snapshot!(down(&sandbox, "ollama"), @"
+    exit 0
+    [stdout]
+    ollama is down
+    ");
 }
 
 #[test]
-fn children_that_ignore_sigterm() {
+fn children_that_ignore_sigterm_are_killed() {
     let sandbox = with_faults("ollama", &["children=2", "children-ignore-term"]);
     up(&sandbox, "ollama");
-    let down = sandbox.fusion(["ollama", "down", "--timeout", "0.3"]).run().assert_code(0);
-    assert_eq!(down.stdout(), "ollama is down (killed)\n");
+    insta::assert_snapshot!(sandbox.fusion(["ollama", "down", "--timeout", "0.3"]).run(), @"
+    exit 0
+    [stdout]
+    ollama is down (killed)
+    [stderr]
+    warning: ollama (process [PID]) did not end in time and is killed
+    ");
     assert_nothing_left(&sandbox, "ollama");
 }
 
 #[test]
-fn a_child_with_its_own_session() {
+fn a_child_with_its_own_session_is_stopped() {
     let sandbox = with_faults("ollama", &["children=1", "children-own-session"]);
     up(&sandbox, "ollama");
-    down(&sandbox, "ollama").assert(0, "ollama is down\n", "");
+    insta::assert_snapshot!(down(&sandbox, "ollama"), @"
+    exit 0
+    [stdout]
+    ollama is down
+    ");
 }
 
 #[test]
-fn a_child_with_its_own_session_that_ignores_sigterm() {
+fn a_child_in_another_session_is_killed() {
     let sandbox = with_faults("ollama", &["children=1", "children-own-session", "children-ignore-term"]);
     up(&sandbox, "ollama");
-    sandbox.fusion(["ollama", "down", "--timeout", "0.3"]).run().assert_code(0);
+    insta::assert_snapshot!(sandbox.fusion(["ollama", "down", "--timeout", "0.3"]).run(), @"
+    exit 0
+    [stdout]
+    ollama is down (killed)
+    [stderr]
+    warning: ollama (process [PID]) did not end in time and is killed
+    ");
     assert_nothing_left(&sandbox, "ollama");
 }
 
 #[test]
-fn stopped_by_sigstop() {
+fn a_server_suspended_by_sigstop_is_stopped() {
     let sandbox = Sandbox::new();
     let pid = up(&sandbox, "ollama");
     processes::send(pid, Signal::SIGSTOP);
     assert_eq!(state(&sandbox, "ollama"), "unhealthy");
-    down(&sandbox, "ollama").assert(0, "ollama is down\n", "");
+    insta::assert_snapshot!(down(&sandbox, "ollama"), @"
+    exit 0
+    [stdout]
+    ollama is down
+    ");
 }
 
 /// Up, and then the server dies and leaves two children.
@@ -84,18 +117,23 @@ fn left_children(own_session: &str) -> Sandbox {
     sandbox
 }
 
-/// What a crashed server leaves behind is found, although its parent is gone.
+/// They are found although their parent is gone.
 #[test]
-fn leader_dead_and_children_alive() {
-    for own_session in ["", "children-own-session"] {
+fn children_of_a_dead_server_are_stopped() {
+    let downs = ["", "children-own-session"].map(|own_session| {
         let sandbox = left_children(own_session);
         assert_eq!(servers(&sandbox).len(), 2);
         assert_eq!(state(&sandbox, "ollama"), "unhealthy");
-        down(&sandbox, "ollama").assert(0, "ollama is down\n", "");
-    }
+        down(&sandbox, "ollama")
+    });
+    insta::assert_snapshot!(same_output(downs), @"
+    exit 0
+    [stdout]
+    ollama is down
+    ");
 }
 
-/// Who lives apart from the log rotator, which ends by itself within a second of the last of them.
+/// The processes but for the log rotator, which ends by itself within a second of the last of them.
 fn servers(sandbox: &Sandbox) -> Vec<i32> {
     let mut living = sandbox.processes();
     living.retain(|pid| !processes::describe(*pid).contains("rotate-log"));
@@ -103,66 +141,85 @@ fn servers(sandbox: &Sandbox) -> Vec<i32> {
 }
 
 #[test]
-fn leader_dead_and_children_alive_and_up_starts_anew() {
+fn up_stops_children_of_a_dead_server() {
     let sandbox = left_children("");
     sandbox.faults("ollama", &[]);
-    let again = sandbox.fusion(["ollama", "up"]).run().assert_code(0);
-    assert!(again.stderr().contains("left processes behind"), "{}", again.stderr());
+    insta::assert_snapshot!(sandbox.fusion(["ollama", "up"]).run(), @"
+    exit 0
+    [stdout]
+    ollama is up at http://127.0.0.1:[OLLAMA] (pid [PID])
+    [stderr]
+    warning: ollama had died and left processes behind; they are ended first
+    ");
     assert_eq!(servers(&sandbox).len(), 1);
     down(&sandbox, "ollama");
 }
 
 #[test]
-fn not_running() {
+fn down_of_a_stopped_service_succeeds() {
     let sandbox = Sandbox::new();
-    for _ in 0..2 {
-        sandbox.fusion(["ollama", "down"]).run().assert(0, "ollama is down\n", "");
-    }
-    sandbox.fusion(["down"]).run().assert(0, "", "nothing is running that fusion started\n");
+    let downs = [(), ()].map(|()| sandbox.fusion(["ollama", "down"]).run());
+    insta::assert_snapshot!(same_output(downs), @"
+    exit 0
+    [stdout]
+    ollama is down
+    ");
+    insta::assert_snapshot!(sandbox.fusion(["down"]).run(), @"
+    exit 0
+    [stderr]
+    nothing is running that fusion started
+    ");
 }
 
 #[test]
-fn two_downs() {
+fn two_downs_at_once_both_succeed() {
     let sandbox = with_faults("ollama", &["slow-end=400"]);
     up(&sandbox, "ollama");
-    let both = [sandbox.fusion(["ollama", "down"]).start(), sandbox.fusion(["ollama", "down"]).start()];
-    for one in both {
-        assert_eq!(one.finish().assert_code(0).stdout(), "ollama is down\n");
-    }
+    let downs = [(), ()].map(|()| sandbox.fusion(["ollama", "down"]).start());
+    // What one says on stderr depends on which of them is first.
+    let results = downs.map(|down| down.finish().assert_code(0).stdout());
+    assert_eq!(results[0], results[1]);
+    insta::assert_snapshot!(results[0], @"ollama is down");
     assert_nothing_left(&sandbox, "ollama");
 }
 
 #[test]
-fn exits_by_itself_meanwhile() {
-    for delay in [0, 1, 3, 10] {
+fn a_server_may_exit_during_down() {
+    let results = [0, 1, 3, 10].map(|delay| {
         let sandbox = with_faults("ollama", &["ignore-term"]);
         let pid = up(&sandbox, "ollama");
         let down = sandbox.fusion(["ollama", "down"]).start();
         std::thread::sleep(std::time::Duration::from_millis(delay));
         processes::kill(pid);
-        assert_eq!(down.finish().assert_code(0).stdout(), "ollama is down\n");
+        let down = down.finish().assert_code(0);
         assert_nothing_left(&sandbox, "ollama");
-    }
+        down.stdout()
+    });
+    assert!(results.iter().all(|result| *result == results[0]), "{results:?}");
+    insta::assert_snapshot!(results[0], @"ollama is down");
 }
 
 #[test]
-fn exited_by_itself_before() {
+fn down_clears_the_record_of_an_exited_server() {
     let sandbox = Sandbox::new();
     let pid = up(&sandbox, "ollama");
     processes::kill(pid);
     wait_until("it is dead", || !processes::lives(pid));
     assert_eq!(state(&sandbox, "ollama"), "exited");
-    down(&sandbox, "ollama").assert(0, "ollama is down\n", "");
+    insta::assert_snapshot!(down(&sandbox, "ollama"), @"
+    exit 0
+    [stdout]
+    ollama is down
+    ");
     assert_eq!(state(&sandbox, "ollama"), "stopped");
 }
 
-/// Two at once could not both have the port, and the log would have been rotated while its writer lived.
+/// Two servers cannot both have the port, and the log must not be rotated while its writer lives.
 #[test]
 fn restart_never_has_two_alive() {
     let sandbox = with_faults("ollama", &["slow-end=300", "print=started"]);
     let first = up(&sandbox, "ollama");
-    let restart = sandbox.fusion(["ollama", "restart"]).start();
-    let mut restart = restart;
+    let mut restart = sandbox.fusion(["ollama", "restart"]).start();
     while !restart.has_ended() {
         let servers: Vec<i32> = sandbox
             .processes()
@@ -174,21 +231,24 @@ fn restart_never_has_two_alive() {
         let second_lives = processes::lives(first) && log.matches("started").count() == 2;
         assert!(!second_lives, "{log}");
     }
-    restart.finish().assert(0, "ollama is up at http://127.0.0.1:[OLLAMA] (pid [PID])\n", "");
+    insta::assert_snapshot!(restart.finish(), @"
+    exit 0
+    [stdout]
+    ollama is up at http://127.0.0.1:[OLLAMA] (pid [PID])
+    ");
     assert_ne!(sandbox.pid("ollama"), Some(first));
     down(&sandbox, "ollama");
 }
 
 #[test]
-fn restart_of_what_is_not_running_starts_it() {
+fn restart_starts_a_stopped_service() {
     let sandbox = Sandbox::new();
     sandbox.fusion(["ollama", "restart"]).run().assert_code(0);
     down(&sandbox, "ollama");
 }
 
-/// What could not be started again is not stopped.
 #[test]
-fn restart_of_what_cannot_be_started_again() {
+fn restart_keeps_a_server_that_cannot_start_again() {
     let sandbox = Sandbox::new();
     let pid = up(&sandbox, "mlx");
     std::fs::remove_file(sandbox.model().join("config.json")).expect("the sandbox is writable");
@@ -200,43 +260,55 @@ fn restart_of_what_cannot_be_started_again() {
 }
 
 #[test]
-fn a_broken_configuration_does_not_keep_it_up() {
+fn down_works_with_a_broken_configuration() {
     let sandbox = Sandbox::new();
     up(&sandbox, "ollama");
     sandbox.write_config("[ollama_server\nport = what?\n");
     sandbox.fusion(["ollama", "up"]).run().assert_code(2);
-    let down = sandbox.fusion(["ollama", "down"]).run().assert_code(0);
-    assert_eq!(down.stdout(), "ollama is down\n");
-    assert!(down.stderr().starts_with("warning: "), "{}", down.stderr());
+    insta::assert_snapshot!(sandbox.fusion(["ollama", "down"]).run(), @"
+    exit 0
+    [stdout]
+    ollama is down
+    [stderr]
+    warning: [ROOT]/config/config.toml:1:15: unclosed table, expected `]`; for the rest the defaults hold
+    ");
     assert_nothing_left(&sandbox, "ollama");
 }
 
 #[test]
-fn the_configured_address_has_changed() {
+fn commands_follow_the_recorded_address() {
     let sandbox = Sandbox::new();
     let pid = up(&sandbox, "ollama");
     let elsewhere = crate::support::ports::Port::free();
     sandbox.write_config(&format!("[ollama_server]\nport = {}\n", elsewhere.number()));
     let ps = sandbox.fusion(["ollama", "ps"]).run().assert_code(0);
-    assert!(ps.stdout().contains(&sandbox.url("ollama")), "{}", ps.stdout());
-    assert!(ps.stdout().contains("the configuration has changed"), "{}", ps.stdout());
-    let again = sandbox.fusion(["ollama", "up"]).run().assert_code(0);
-    assert_eq!(again.stdout(), format!("ollama is up at {} (pid {pid})\n", sandbox.url("ollama")));
-    assert!(again.stderr().contains("has changed since it was started"), "{}", again.stderr());
+    assert!(ps.stdout().contains(&sandbox.url("ollama")), "{ps}");
+    insta::assert_snapshot!(notes(&ps), @"the configuration has changed since it was started; `fusion ollama restart` applies it");
+    insta::assert_snapshot!(sandbox.fusion(["ollama", "up"]).run().assert_names_pid(pid), @"
+    exit 0
+    [stdout]
+    ollama is up at http://127.0.0.1:[OLLAMA] (pid [PID])
+    [stderr]
+    warning: the configuration of ollama has changed since it was started; `fusion ollama restart` applies it
+    ");
     down(&sandbox, "ollama");
 }
 
-/// `fusion down` goes on after a failure.
 #[test]
-fn one_that_cannot_be_stopped_does_not_keep_the_others_up() {
+fn down_of_all_goes_on_after_a_failure() {
     let sandbox = Sandbox::new();
     up(&sandbox, "mlx");
-    // A record that a newer fusion wrote cannot be understood, so nothing is done about it.
+    // A record of a newer fusion cannot be understood, so `down` leaves it alone.
     std::fs::create_dir_all(sandbox.config_dir().join("ollama")).expect("the sandbox is writable");
     std::fs::write(sandbox.file("ollama", "state.json"), "{\"format\": 99}")
         .expect("the sandbox is writable");
-    let down = sandbox.fusion(["down"]).run().assert_code(1);
-    assert_eq!(down.stdout(), "mlx is down\n");
-    assert!(down.stderr().contains("format 99"), "{}", down.stderr());
+    insta::assert_snapshot!(sandbox.fusion(["down"]).run(), @"
+    exit 1
+    [stdout]
+    mlx is down
+    [stderr]
+    error: [ROOT]/config/ollama/state.json has format 99; this version reads up to 1
+    hint: use the newer fusion that wrote it
+    ");
     sandbox.assert_nothing_runs();
 }

@@ -6,11 +6,11 @@ use nix::sys::signal::Signal;
 use serde_json::{Value, json};
 
 use crate::support::{Sandbox, command_line, fake_runtime, processes, wait_until};
-use crate::{assert_silence_is_told, down, give_for_starting, state, up, with_faults};
+use crate::{down, mask_silence, notes, set_startup_timeout, state, up, with_faults};
 
-/// Each answers only when both have been asked.
+/// Each server answers only when both have been probed.
 #[test]
-fn one_that_hangs_does_not_delay_the_rest() {
+fn a_hanging_service_does_not_delay_others() {
     let sandbox = Sandbox::new();
     let hold = sandbox.root().join("hold");
     let fault = format!("hang-while={}", hold.display());
@@ -20,11 +20,11 @@ fn one_that_hangs_does_not_delay_the_rest() {
     for (runtime, _) in runtimes {
         up(&sandbox, runtime);
     }
-    let asked = || runtimes.map(|(runtime, question)| sandbox.log(runtime).matches(question).count());
+    let probes = || runtimes.map(|(runtime, probe)| sandbox.log(runtime).matches(probe).count());
     std::fs::write(&hold, "").expect("the sandbox is writable");
-    let before = asked();
+    let before = probes();
     let ps = sandbox.fusion(["ps", "--json"]).start();
-    wait_until("both are asked", || asked().iter().zip(before).all(|(now, before)| *now > before));
+    wait_until("both are probed", || probes().iter().zip(before).all(|(now, before)| *now > before));
     std::fs::remove_file(&hold).expect("the sandbox is writable");
     let all = ps.finish().assert_code(0).json();
     assert_eq!([&all[0]["state"], &all[1]["state"]], ["ready", "ready"]);
@@ -32,7 +32,12 @@ fn one_that_hangs_does_not_delay_the_rest() {
     processes::send(sandbox.pid("ollama").expect("a PID"), Signal::SIGSTOP);
     let all = sandbox.fusion(["ps", "--json"]).run().assert_code(0).json();
     assert_eq!([&all[0]["state"], &all[1]["state"]], ["unhealthy", "ready"]);
-    sandbox.fusion(["down"]).run().assert(0, "ollama is down\nmlx is down\n", "");
+    insta::assert_snapshot!(sandbox.fusion(["down"]).run(), @"
+    exit 0
+    [stdout]
+    ollama is down
+    mlx is down
+    ");
 }
 
 #[test]
@@ -70,50 +75,59 @@ fn snapshot(sandbox: &Sandbox) -> Vec<(String, u64, std::time::SystemTime)> {
 }
 
 #[test]
-fn starting_unhealthy_and_exited_are_told_apart() {
+fn ps_distinguishes_starting_unhealthy_and_exited() {
     let sandbox = with_faults("ollama", &["hang"]);
     sandbox.fusion(["ollama", "up", "--no-wait"]).run().assert_code(0);
     sandbox.fusion(["ollama", "ps"]).run().assert_code(1);
     assert_eq!(state(&sandbox, "ollama"), "starting");
-    // The same, with its time over.
-    give_for_starting(&sandbox, 1);
-    wait_until("its time is over", || state(&sandbox, "ollama") == "unhealthy");
+    // The same server, after its startup timeout.
+    set_startup_timeout(&sandbox, 1);
+    wait_until("the startup timeout is over", || state(&sandbox, "ollama") == "unhealthy");
     let pid = sandbox.pid("ollama").expect("a PID");
     processes::kill(pid);
     wait_until("it is dead", || !processes::lives(pid));
-    let ps = sandbox.fusion(["ollama", "ps"]).run().assert_code(3).stdout();
-    assert!(ps.contains("  it ended without `down`, about "), "{ps}");
-    assert!(ps.contains("; its last words: GET /api/version\n"), "{ps}");
+    insta::assert_snapshot!(notes(&sandbox.fusion(["ollama", "ps"]).run().assert_code(3)), @"
+    it ended without `down`, about [TIME]s ago; its last words: GET /api/version
+    `fusion ollama log` shows its log
+    ");
     down(&sandbox, "ollama");
 }
 
 #[test]
-fn an_answer_at_the_port_of_a_dead_one_is_not_its_own() {
+fn a_new_listener_on_the_port_is_external() {
     let sandbox = Sandbox::new();
     let pid = up(&sandbox, "ollama");
     processes::kill(pid);
     wait_until("it is dead", || !processes::lives(pid));
     let port = sandbox.port("ollama").to_string();
-    let stranger = sandbox.command(fake_runtime()).arg("ollama").arg("--port").arg(port).start();
+    let other = sandbox.command(fake_runtime()).arg("ollama").arg("--port").arg(port).start();
     wait_until("it answers", || state(&sandbox, "ollama") != "exited");
     let ps = sandbox.fusion(["ollama", "ps", "--json"]).run().assert_code(0).json();
     assert_eq!((&ps["state"], &ps["started_by"]), (&json!("external"), &json!("other")));
-    assert_eq!(ps["pid"], json!(stranger.pid()));
-    let down = sandbox.fusion(["ollama", "down"]).run().assert_code(5);
-    assert!(down.stderr().contains(&format!("process {}", stranger.pid())), "{}", down.stderr());
-    assert!(processes::lives(stranger.pid()), "a stranger was stopped");
-    processes::kill(stranger.pid());
-    stranger.finish();
+    assert_eq!(ps["pid"], json!(other.pid()));
+    let down = sandbox.fusion(["ollama", "down"]).run();
+    insta::assert_snapshot!(down.assert_names_pid(other.pid()), @"
+    exit 5
+    [stderr]
+    error: ollama at 127.0.0.1:[OLLAMA] is fake-runtime (process [PID]), which fusion did not start
+    hint: end it the way it was started
+    ");
+    assert!(processes::lives(other.pid()), "an external server was stopped");
+    processes::kill(other.pid());
+    other.finish();
 }
 
 #[test]
-fn an_unhealthy_one_is_not_called_up() {
+fn up_of_an_unhealthy_service_fails() {
     let sandbox = Sandbox::new();
     let pid = up(&sandbox, "ollama");
     processes::send(pid, Signal::SIGSTOP);
-    let again = sandbox.fusion(["ollama", "up"]).run().assert_code(6);
-    assert_silence_is_told(&again, "does not answer");
-    assert!(again.stderr().contains("fusion ollama restart"), "{}", again.stderr());
+    insta::assert_snapshot!(mask_silence(sandbox.fusion(["ollama", "up"])).run(), @"
+    exit 6
+    [stderr]
+    error: ollama (process [PID]) runs at 127.0.0.1:[OLLAMA] and does not answer: [SILENCE]
+    hint: its log: fusion ollama log; to start it anew: fusion ollama restart
+    ");
     sandbox.fusion(["ollama", "up", "--no-wait"]).run().assert_code(6);
     assert!(processes::lives(pid), "it is left as it is");
     sandbox.fusion(["ollama", "restart"]).run().assert_code(0);
@@ -122,7 +136,7 @@ fn an_unhealthy_one_is_not_called_up() {
 }
 
 #[test]
-fn the_log_is_deleted_while_it_runs() {
+fn ps_and_down_work_without_the_log() {
     let sandbox = Sandbox::new();
     up(&sandbox, "ollama");
     std::fs::remove_file(sandbox.file("ollama", "ollama.log")).expect("a log");
@@ -131,7 +145,7 @@ fn the_log_is_deleted_while_it_runs() {
 }
 
 #[test]
-fn last_words_that_a_terminal_would_obey() {
+fn ps_filters_control_characters_of_the_log() {
     let sandbox = with_faults("ollama", &["print-hex=1b5b324a1b5d303b68690741ff0a", "bind-after=100"]);
     let pid = up(&sandbox, "ollama");
     let words = sandbox.file("ollama", "ollama.log");
@@ -158,29 +172,31 @@ fn loaded(sandbox: &Sandbox) -> Value {
 }
 
 #[test]
-fn a_prompt_for_another_model_while_the_server_starts() {
+fn run_waits_for_a_starting_server() {
     let sandbox = Sandbox::new();
     let [own, other] = two_models(&sandbox);
     let go = sandbox.root().join("go");
     sandbox.faults("mlx", &[&format!("models={own},{other}"), &format!("bind-when={}", go.display())]);
     sandbox.fusion(["mlx", "up", "--no-wait"]).run().assert_code(0);
-    let said = sandbox.root().join("said");
+    let stderr = sandbox.root().join("stderr");
     let mut run = sandbox.fusion(["mlx", "run", "-m", &other, "Hello"]).into_command();
     run.stdin(Stdio::null()).stdout(Stdio::null());
-    run.stderr(std::fs::File::create(&said).expect("the sandbox is writable"));
+    run.stderr(std::fs::File::create(&stderr).expect("the sandbox is writable"));
     let mut run = run.spawn().expect("it starts");
-    let said = || std::fs::read_to_string(&said).expect("what it said");
-    let waits = "mlx is starting, and is waited for\n";
-    wait_until("it waits", || said() == waits);
+    let stderr = || std::fs::read_to_string(&stderr).expect("its stderr");
+    wait_until("it waits", || stderr().ends_with('\n'));
     std::fs::write(go, "").expect("the sandbox is writable");
-    assert!(run.wait().expect("a child").success(), "{}", said());
-    assert_eq!(said(), format!("{waits}mlx has {own} loaded, and loads {other} instead now\n"));
+    assert!(run.wait().expect("a child").success(), "{}", stderr());
+    insta::assert_snapshot!(sandbox.normalized(&stderr()), @"
+    mlx is starting, and is waited for
+    mlx has [ROOT]/model loaded, and loads [ROOT]/other instead now
+    ");
     assert_eq!(loaded(&sandbox), json!([other]));
     down(&sandbox, "mlx");
 }
 
 #[test]
-fn another_model_that_cannot_be_loaded() {
+fn a_failed_model_change_keeps_the_loaded_one() {
     let sandbox = Sandbox::new();
     let [own, other] = two_models(&sandbox);
     sandbox.faults("mlx", &[&format!("models={own}")]);
@@ -191,10 +207,9 @@ fn another_model_that_cannot_be_loaded() {
     down(&sandbox, "mlx");
 }
 
-/// The server has one model, and swaps it for whichever a request names. No command but the one that was told to undoes
-/// that.
+/// The server has one model and swaps it for the one that a request names. Only a command with `-m` swaps it back.
 #[test]
-fn a_prompt_for_another_model() {
+fn only_run_and_health_change_the_loaded_model() {
     let sandbox = Sandbox::new();
     let [own, other] = two_models(&sandbox);
     sandbox.faults("mlx", &[&format!("models={own},{other}")]);
@@ -205,49 +220,60 @@ fn a_prompt_for_another_model() {
     };
     up(&sandbox, "mlx");
     assert_eq!(loaded(), json!([own]));
-    sandbox.fusion(["mlx", "run", "-m", &other, "Hello"]).run().assert(
-        0,
-        "Hello from the fake runtime.\n",
-        "mlx has [ROOT]/model loaded, and loads [ROOT]/other instead now\n",
-    );
+    insta::assert_snapshot!(sandbox.fusion(["mlx", "run", "-m", &other, "Hello"]).run(), @"
+    exit 0
+    [stdout]
+    Hello from the fake runtime.
+    [stderr]
+    mlx has [ROOT]/model loaded, and loads [ROOT]/other instead now
+    ");
     assert_eq!((loaded(), asked(&[])), (json!([other]), json!(other)));
     let again = sandbox.fusion(["mlx", "up", "--json"]).run().assert_code(0).json();
     assert_eq!((&again["model"], &again["started"]), (&json!(other), &json!(false)));
     assert_eq!((asked(&["-m", &own]), loaded()), (json!(own), json!([own])));
-    sandbox.fusion(["mlx", "run", "-m", &own, "Hello"]).run().assert(0, "Hello from the fake runtime.\n", "");
+    insta::assert_snapshot!(sandbox.fusion(["mlx", "run", "-m", &own, "Hello"]).run(), @"
+    exit 0
+    [stdout]
+    Hello from the fake runtime.
+    ");
     down(&sandbox, "mlx");
 }
 
 #[test]
 fn watch_needs_a_terminal() {
     let sandbox = Sandbox::new();
-    sandbox.fusion(["ps", "--watch"]).run().assert(
-        2,
-        "",
-        "error: --watch needs a terminal\n\
-         hint: without --watch, it prints what is going on now; --json is for programs\n",
-    );
+    insta::assert_snapshot!(sandbox.fusion(["ps", "--watch"]).run(), @"
+    exit 2
+    [stderr]
+    error: --watch needs a terminal
+    hint: without --watch, it prints what is going on now; --json is for programs
+    ");
 }
 
 #[test]
-fn health_of_what_does_not_run_or_does_not_generate() {
+fn health_fails_if_stopped_or_not_generating() {
     let sandbox = with_faults("ollama", &["chat-status=500"]);
-    sandbox.fusion(["ollama", "health"]).run().assert(
-        3,
-        "",
-        "error: ollama is not running\nhint: start it: fusion ollama up\n",
-    );
+    insta::assert_snapshot!(sandbox.fusion(["ollama", "health"]).run(), @"
+    exit 3
+    [stderr]
+    error: ollama is not running
+    hint: start it: fusion ollama up
+    ");
     up(&sandbox, "ollama");
-    let health = sandbox.fusion(["ollama", "health"]).run().assert_code(8);
-    assert!(health.stderr().contains("was told to fail"), "{}", health.stderr());
+    insta::assert_snapshot!(sandbox.fusion(["ollama", "health"]).run(), @"
+    exit 8
+    [stderr]
+    error: ollama did not generate with llama3.2:3b: the fake runtime was told to fail
+    hint: its log: fusion ollama log
+    ");
     down(&sandbox, "ollama");
 }
 
-/// Fusion does not have what it prints.
+/// Fusion does not have the log of such a server.
 #[test]
-fn health_of_somebody_elses_that_does_not_generate() {
+fn health_of_an_external_server_has_no_log() {
     let sandbox = Sandbox::new();
-    let stranger = sandbox
+    let other = sandbox
         .command(fake_runtime())
         .arg("ollama")
         .arg("chat-status=500")
@@ -255,49 +281,57 @@ fn health_of_somebody_elses_that_does_not_generate() {
         .arg(sandbox.port("ollama").to_string())
         .start();
     wait_until("it answers", || state(&sandbox, "ollama") == "external");
-    let said = "error: ollama did not generate with llama3.2:3b: the fake runtime was told to fail\n";
-    sandbox.fusion(["ollama", "health"]).run().assert(8, "", said);
-    processes::kill(stranger.pid());
-    stranger.finish();
+    insta::assert_snapshot!(sandbox.fusion(["ollama", "health"]).run(), @"
+    exit 8
+    [stderr]
+    error: ollama did not generate with llama3.2:3b: the fake runtime was told to fail
+    ");
+    processes::kill(other.pid());
+    other.finish();
 }
 
-/// As long as a model may take to load is too long to wait for a server that does not even say that it is there.
+/// The timeout of a model that loads is too long for a server that does not even answer a probe.
 #[test]
-fn health_of_one_that_hangs() {
+fn health_of_a_hanging_server_times_out() {
     let sandbox = Sandbox::new();
     let pid = up(&sandbox, "ollama");
     processes::send(pid, Signal::SIGSTOP);
-    sandbox.fusion(["ollama", "health"]).run().assert(
-        124,
-        "",
-        "error: ollama did not generate with llama3.2:3b: it accepts connections and does not answer\n\
-         hint: its log: fusion ollama log\n",
-    );
+    insta::assert_snapshot!(sandbox.fusion(["ollama", "health"]).run(), @"
+    exit 124
+    [stderr]
+    error: ollama did not generate with llama3.2:3b: it accepts connections and does not answer
+    hint: its log: fusion ollama log
+    ");
     down(&sandbox, "ollama");
 }
 
-/// As `run`, which has the same exit code for it.
+/// The exit code is that of `run`.
 #[test]
-fn health_of_one_that_never_generates() {
+fn health_of_a_silent_model_times_out() {
     let sandbox = with_faults("ollama", &["chat-hang"]);
-    give_for_starting(&sandbox, 1);
+    set_startup_timeout(&sandbox, 1);
     up(&sandbox, "ollama");
-    sandbox.fusion(["ollama", "health"]).run().assert(
-        124,
-        "",
-        "error: ollama did not generate with llama3.2:3b: it has not generated anything yet\n\
-         hint: its log: fusion ollama log\n",
-    );
+    insta::assert_snapshot!(sandbox.fusion(["ollama", "health"]).run(), @"
+    exit 124
+    [stderr]
+    error: ollama did not generate with llama3.2:3b: it has not generated anything yet
+    hint: its log: fusion ollama log
+    ");
     sandbox.fusion(["ollama", "run", "--timeout", "1", "Hello"]).run().assert_code(124);
     down(&sandbox, "ollama");
 }
 
 #[test]
-fn health_with_a_model_that_is_not_there() {
+fn health_of_a_missing_model_fails() {
     let sandbox = Sandbox::new();
     up(&sandbox, "ollama");
-    let health = sandbox.fusion(["ollama", "health", "--model", "nobody"]).run().assert_code(7);
-    assert!(health.stderr().contains("model 'nobody' not found"), "{}", health.stderr());
+    insta::assert_snapshot!(sandbox.fusion(["ollama", "health", "--model", "absent"]).run(), @"
+    exit 7
+    [stderr]
+    error: the model absent is not there
+      caused by: model 'absent' not found
+    hint: fetch it: fusion ollama pull absent
+    ");
     let health = sandbox.fusion(["ollama", "health", "--json"]).run().assert_code(0).json();
     assert_eq!((&health["runtime"], &health["model"]), (&json!("ollama"), &json!("llama3.2:3b")));
     assert!(health["latency_ms"].is_number());

@@ -1,4 +1,4 @@
-//! Faults of what is remembered: records and PID files that lie.
+//! Faults of records and PID files: what they say is not what runs.
 
 use std::process::Stdio;
 
@@ -6,13 +6,13 @@ use fusion::core::process::unix::UnixDriver;
 use fusion::core::process::{Pid, ProcessDriver};
 use serde_json::{Value, json};
 
-use crate::support::{Sandbox, processes, wait_until};
+use crate::support::{Sandbox, processes, same_output, wait_until};
 use crate::{assert_nothing_left, down, state, up};
 
-/// A process that has nothing to do with fusion, but is marked for the sandbox to see it.
-struct Stranger(std::process::Child);
+/// A process that fusion did not start. Its environment has the sandbox's marker.
+struct OtherProcess(std::process::Child);
 
-impl Stranger {
+impl OtherProcess {
     fn new(sandbox: &Sandbox, script: &str, arguments: &[&str]) -> Self {
         let mut command = sandbox.command("/bin/sh").into_command();
         command.arg("-c").arg(script).args(arguments).stdin(Stdio::piped());
@@ -25,11 +25,11 @@ impl Stranger {
 
     #[track_caller]
     fn assert_alive(&self) {
-        assert!(processes::lives(self.pid()), "a stranger was ended");
+        assert!(processes::lives(self.pid()), "a process that fusion did not start was ended");
     }
 }
 
-impl Drop for Stranger {
+impl Drop for OtherProcess {
     fn drop(&mut self) {
         let _ = self.0.kill();
         let _ = self.0.wait();
@@ -43,16 +43,16 @@ fn edit(sandbox: &Sandbox, runtime: &str, change: impl FnOnce(&mut Value)) {
     std::fs::write(sandbox.file(runtime, "state.json"), record.to_string()).expect("the sandbox is writable");
 }
 
-/// Has the record name the PID of this process, as that of one that had it before.
-fn reuse(sandbox: &Sandbox, stranger: &Stranger) {
-    let now = identity(stranger.pid());
+/// Has the record name the PID of this process, for one that had the PID earlier.
+fn reuse(sandbox: &Sandbox, other: &OtherProcess) {
+    let now = identity(other.pid());
     edit(sandbox, "ollama", |record| {
         record["process"]["pid"] = now["pid"].clone();
         record["process"]["start_time"] = json!(now["start_time"].as_u64().expect("a number") - 1);
     });
 }
 
-/// Up and dead again: a record is left of which nothing lives.
+/// Starts a server and kills it, which leaves a record. Returns its PID.
 fn left_behind(sandbox: &Sandbox) -> i32 {
     let pid = up(sandbox, "ollama");
     processes::kill(pid);
@@ -61,7 +61,7 @@ fn left_behind(sandbox: &Sandbox) -> i32 {
 }
 
 #[test]
-fn record_of_a_dead_pid() {
+fn up_replaces_the_record_of_a_dead_server() {
     let sandbox = Sandbox::new();
     let dead = left_behind(&sandbox);
     assert_eq!(state(&sandbox, "ollama"), "exited");
@@ -70,25 +70,24 @@ fn record_of_a_dead_pid() {
     down(&sandbox, "ollama");
 }
 
-/// The PID belongs to somebody else now, who is neither shown nor stopped.
 #[test]
-fn record_of_a_reused_pid() {
+fn the_new_process_of_a_pid_is_spared() {
     let sandbox = Sandbox::new();
     left_behind(&sandbox);
-    let stranger = Stranger::new(&sandbox, "exec sleep 1000", &[]);
-    reuse(&sandbox, &stranger);
+    let other = OtherProcess::new(&sandbox, "exec sleep 1000", &[]);
+    reuse(&sandbox, &other);
     assert_eq!(state(&sandbox, "ollama"), "exited");
     sandbox.fusion(["ollama", "down", "--force"]).run().assert_code(0);
-    stranger.assert_alive();
+    other.assert_alive();
     left_behind(&sandbox);
-    reuse(&sandbox, &stranger);
+    reuse(&sandbox, &other);
     up(&sandbox, "ollama");
     sandbox.fusion(["ollama", "down"]).run().assert_code(0);
-    stranger.assert_alive();
+    other.assert_alive();
 }
 
 #[test]
-fn record_of_a_reused_pid_with_the_same_command_line() {
+fn a_reused_pid_with_equal_arguments_is_spared() {
     let sandbox = Sandbox::new();
     left_behind(&sandbox);
     // The same program with the same arguments, at another address.
@@ -96,30 +95,30 @@ fn record_of_a_reused_pid_with_the_same_command_line() {
     let mut command = sandbox.command(&program).into_command();
     let child =
         command.arg("serve").env("OLLAMA_HOST", "127.0.0.1:0").stdin(Stdio::null()).stderr(Stdio::null());
-    let stranger = Stranger(child.spawn().expect("the fake starts"));
-    reuse(&sandbox, &stranger);
+    let other = OtherProcess(child.spawn().expect("the fake starts"));
+    reuse(&sandbox, &other);
     assert_eq!(state(&sandbox, "ollama"), "exited");
     sandbox.fusion(["ollama", "down", "--force"]).run().assert_code(0);
-    stranger.assert_alive();
+    other.assert_alive();
 }
 
 /// The same PID and start time mean nothing in another boot.
 #[test]
-fn record_of_another_boot() {
+fn a_record_of_another_boot_names_no_process() {
     let sandbox = Sandbox::new();
     let pid = up(&sandbox, "ollama");
-    let stranger = Stranger::new(&sandbox, "exec sleep 1000", &[]);
+    let other = OtherProcess::new(&sandbox, "exec sleep 1000", &[]);
     edit(&sandbox, "ollama", |record| {
         record["process"]["boot_id"] = json!("another");
-        record["process"]["pid"] = json!(stranger.pid());
-        // Not its instance either: that of the other boot died with it.
+        record["process"]["pid"] = json!(other.pid());
+        // The instance of the other boot died with that boot.
         record["instance"] = json!("0".repeat(32));
     });
-    // What answers at the address now is somebody else's as far as the record goes.
+    // For this record, a process that fusion did not start answers at the address.
     assert_eq!(state(&sandbox, "ollama"), "external");
     sandbox.fusion(["ollama", "down", "--force"]).run().assert_code(5);
-    stranger.assert_alive();
-    assert!(processes::lives(pid), "a server of which nothing is known was stopped");
+    other.assert_alive();
+    assert!(processes::lives(pid), "an external server was stopped");
     processes::kill(pid);
 }
 
@@ -134,9 +133,9 @@ fn a_server_of_a_lost_record_is_external() {
     processes::kill(pid);
 }
 
-/// Whatever is in the record: no panic, no signal to anybody, and `up` works afterwards.
+/// No command panics or sends a signal, and `up` works afterwards.
 #[test]
-fn record_of_anything_else() {
+fn a_damaged_record_is_ignored_with_one_warning() {
     let huge = "9".repeat(10_000_000);
     let contents: Vec<Vec<u8>> = vec![
         b"".to_vec(),
@@ -157,7 +156,7 @@ fn record_of_anything_else() {
         let ps = sandbox.fusion(["ollama", "ps"]).run().assert_code(3);
         assert!(ps.stderr().contains("state.json"), "{shown}: {}", ps.stderr());
         let down_once = sandbox.fusion(["ollama", "down"]).run().assert_code(0);
-        assert_eq!(down_once.stderr().matches("warning: ").count(), 1, "{shown}: {}", down_once.stderr());
+        assert_eq!(down_once.stderr().lines().count(), 1, "{shown}: {}", down_once.stderr());
         std::fs::write(sandbox.file("ollama", "state.json"), &content).expect("the sandbox is writable");
         up(&sandbox, "ollama");
         down(&sandbox, "ollama");
@@ -165,22 +164,23 @@ fn record_of_anything_else() {
 }
 
 #[test]
-fn a_damaged_record_is_named_with_what_is_wrong_in_it() {
+fn a_damaged_record_is_described() {
     let sandbox = Sandbox::new();
     std::fs::create_dir_all(sandbox.config_dir().join("ollama")).expect("the sandbox is writable");
     std::fs::write(sandbox.file("ollama", "state.json"), "garbage").expect("the sandbox is writable");
-    sandbox.fusion(["ollama", "down"]).run().assert(
-        0,
-        "ollama is down\n",
-        "warning: [ROOT]/config/ollama/state.json is not a record of a started runtime: expected value at line 1 \
-         column 1; it is ignored\n",
-    );
+    insta::assert_snapshot!(sandbox.fusion(["ollama", "down"]).run(), @"
+    exit 0
+    [stdout]
+    ollama is down
+    [stderr]
+    warning: [ROOT]/config/ollama/state.json is not a record of a started runtime: expected value at line 1 column 1; it is ignored
+    ");
 }
 
 #[test]
-fn record_with_a_pid_that_is_none() {
-    let stranger_sandbox = Sandbox::new();
-    let stranger = Stranger::new(&stranger_sandbox, "exec sleep 1000", &[]);
+fn a_record_with_an_impossible_pid_is_ignored() {
+    let other_sandbox = Sandbox::new();
+    let other = OtherProcess::new(&other_sandbox, "exec sleep 1000", &[]);
     for pid in [json!(0), json!(1), json!(-1), json!(4_294_967_295_u32), json!("12"), json!(1.5)] {
         let sandbox = Sandbox::new();
         left_behind(&sandbox);
@@ -188,33 +188,39 @@ fn record_with_a_pid_that_is_none() {
         let ps = sandbox.fusion(["ollama", "ps"]).run().assert_code(3);
         assert!(ps.stderr().contains("state.json"), "{pid}: {}", ps.stderr());
         sandbox.fusion(["ollama", "down", "--force"]).run().assert_code(0);
-        stranger.assert_alive();
+        other.assert_alive();
     }
 }
 
-/// The PID file is a copy for scripts: whatever it says, nothing happens to anybody.
+/// The PID file is a copy for scripts.
 #[test]
-fn pid_file_of_anything_else() {
+fn the_content_of_the_pid_file_is_ignored() {
     let sandbox = Sandbox::new();
-    let stranger = Stranger::new(&sandbox, "exec sleep 1000", &[]);
+    let other = OtherProcess::new(&sandbox, "exec sleep 1000", &[]);
     let contents =
-        ["", "garbage", "0", "1", "-1", "4294967295", &stranger.pid().to_string(), &"9".repeat(10_000_000)]
+        ["", "garbage", "0", "1", "-1", "4294967295", &other.pid().to_string(), &"9".repeat(10_000_000)]
             .map(str::to_owned);
-    for content in contents {
+    let downs = contents.map(|content| {
         let pid = up(&sandbox, "ollama");
         std::fs::write(sandbox.file("ollama", "ollama.pid"), &content).expect("the sandbox is writable");
         let ps = sandbox.fusion(["ollama", "ps", "--json"]).run().assert_code(0).json();
         assert_eq!(ps["pid"], json!(pid));
-        sandbox.fusion(["ollama", "down"]).run().assert(0, "ollama is down\n", "");
-        stranger.assert_alive();
+        let down = sandbox.fusion(["ollama", "down"]).run();
+        other.assert_alive();
         assert!(!processes::lives(pid));
         assert!(!sandbox.file("ollama", "ollama.pid").exists());
-    }
+        down
+    });
+    insta::assert_snapshot!(same_output(downs), @"
+    exit 0
+    [stdout]
+    ollama is down
+    ");
 }
 
-/// A record that claims fusion's own parent: it is not stopped, whatever the record says.
+/// The record names the parent of `down`.
 #[test]
-fn record_of_the_caller() {
+fn a_record_of_the_caller_stops_nothing() {
     let sandbox = Sandbox::new();
     left_behind(&sandbox);
     let script = "\"$0\" ollama down --force; echo \"survived $?\"";
@@ -228,8 +234,8 @@ fn record_of_the_caller() {
     edit(&sandbox, "ollama", |record| record["process"] = identity);
     drop(shell.stdin.take());
     let output = shell.wait_with_output().expect("the shell ends");
-    let said = String::from_utf8_lossy(&output.stdout).into_owned();
-    assert_eq!(said, "survived 1\n", "{}", String::from_utf8_lossy(&output.stderr));
+    let stdout = String::from_utf8_lossy(&output.stdout).into_owned();
+    assert_eq!(stdout, "survived 1\n", "{}", String::from_utf8_lossy(&output.stderr));
 }
 
 /// As fusion would record it.
@@ -238,12 +244,12 @@ fn identity(pid: i32) -> Value {
     json!(UnixDriver::new().identify(pid).expect("the system tells").expect("it lives"))
 }
 
-/// As in a container without an init: nobody reaps what has ended.
+/// In a container without an init, no process reaps what has ended.
 #[test]
 fn an_unreaped_zombie_is_dead() {
     let sandbox = Sandbox::new();
     let pid = up(&sandbox, "ollama");
-    let mut zombie = Stranger::new(&sandbox, "read x", &[]);
+    let mut zombie = OtherProcess::new(&sandbox, "read x", &[]);
     let identity = identity(zombie.pid());
     // The end of its input ends it.
     drop(zombie.0.stdin.take());
@@ -252,27 +258,31 @@ fn an_unreaped_zombie_is_dead() {
     wait_until("it is dead", || !processes::lives(pid));
     edit(&sandbox, "ollama", |record| record["process"] = identity);
     assert_eq!(state(&sandbox, "ollama"), "exited");
-    sandbox.fusion(["ollama", "down"]).run().assert(0, "ollama is down\n", "");
+    insta::assert_snapshot!(sandbox.fusion(["ollama", "down"]).run(), @"
+    exit 0
+    [stdout]
+    ollama is down
+    ");
 }
 
 #[test]
-fn a_stranger_whose_command_line_looks_like_ours() {
+fn similar_command_lines_are_not_stopped() {
     let sandbox = Sandbox::new();
-    let stranger = Stranger::new(&sandbox, "read x", &["ollama serve", "mlx_lm.server"]);
-    let editor = Stranger::new(&sandbox, "read x # ollama serve", &[]);
+    let other = OtherProcess::new(&sandbox, "read x", &["ollama serve", "mlx_lm.server"]);
+    let editor = OtherProcess::new(&sandbox, "read x # ollama serve", &[]);
     for runtime in ["ollama", "mlx"] {
         for options in [&["down"][..], &["down", "--force"], &["restart"], &["down"]] {
             let words = [runtime].into_iter().chain(options.iter().copied());
             sandbox.fusion(words).run().assert_code(0);
-            stranger.assert_alive();
+            other.assert_alive();
             editor.assert_alive();
         }
     }
 }
 
-/// A process with the same instance id that fusion recorded is found even when the record has no process.
+/// Fusion died between the spawn and the record: the server is found by its instance id.
 #[test]
-fn fusion_died_between_the_spawn_and_the_record() {
+fn a_server_without_recorded_process_is_found() {
     let sandbox = Sandbox::new();
     let pid = up(&sandbox, "ollama");
     edit(&sandbox, "ollama", |record| {
@@ -281,14 +291,15 @@ fn fusion_died_between_the_spawn_and_the_record() {
     });
     let ps = sandbox.fusion(["ollama", "ps", "--json"]).run().assert_code(0).json();
     assert_eq!((&ps["state"], &ps["pid"]), (&json!("ready"), &json!(pid)));
-    assert_eq!(up(&sandbox, "ollama"), pid, "the PID file is healed, too");
+    assert_eq!(up(&sandbox, "ollama"), pid, "up repairs the PID file");
     edit(&sandbox, "ollama", |record| record["process"] = Value::Null);
     down(&sandbox, "ollama");
     assert!(!processes::lives(pid));
 }
 
+/// Fusion died between the intent and the spawn.
 #[test]
-fn fusion_died_between_the_intent_and_the_spawn() {
+fn a_record_without_a_process_counts_as_stopped() {
     let sandbox = Sandbox::new();
     left_behind(&sandbox);
     edit(&sandbox, "ollama", |record| {
@@ -301,26 +312,32 @@ fn fusion_died_between_the_intent_and_the_spawn() {
 }
 
 #[test]
-fn the_record_is_a_symbolic_link() {
+fn linked_records_and_locks_are_refused() {
     let sandbox = Sandbox::new();
     let precious = sandbox.root().join("precious");
     std::fs::write(&precious, "precious\n").expect("the sandbox is writable");
     std::fs::create_dir_all(sandbox.config_dir().join("ollama")).expect("the sandbox is writable");
+    let mut refused = Vec::new();
     for name in ["lock", "state.json"] {
         let link = sandbox.file("ollama", name);
         std::os::unix::fs::symlink(&precious, &link).expect("a link");
-        for command in ["up", "down"] {
-            let refused = sandbox.fusion(["ollama", command]).run().assert_code(1);
-            assert!(refused.stderr().contains("symbolic link"), "{name}: {}", refused.stderr());
-        }
+        refused.extend(["up", "down"].map(|command| {
+            sandbox.fusion(["ollama", command]).mask(format!("ollama/{name}"), "ollama/[FILE]").run()
+        }));
         assert_eq!(std::fs::read_to_string(&precious).expect("still there"), "precious\n");
         std::fs::remove_file(link).expect("a link");
     }
+    insta::assert_snapshot!(same_output(refused), @"
+    exit 1
+    [stderr]
+    error: [ROOT]/config/ollama/[FILE] is a symbolic link
+    hint: remove the link: fusion follows none here, for it could lead anywhere
+    ");
     sandbox.assert_nothing_runs();
 }
 
 #[test]
-fn what_is_written_is_private_whatever_the_umask() {
+fn written_files_are_private_with_any_umask() {
     use std::os::unix::fs::PermissionsExt as _;
     let sandbox = Sandbox::new();
     let program = env!("CARGO_BIN_EXE_fusion");

@@ -6,7 +6,7 @@ use nix::sys::signal::Signal;
 
 use crate::support::terminal::Terminal;
 use crate::support::{Sandbox, processes, wait_until};
-use crate::{assert_nothing_left, down, state, with_faults};
+use crate::{STARTING, STOPPING, assert_nothing_left, down, state, with_faults};
 
 const CONTROL_C: &[u8] = b"\x03";
 const CONTROL_Z: &[u8] = b"\x1a";
@@ -20,34 +20,34 @@ fn with_a_held_start() -> (Sandbox, PathBuf) {
 }
 
 #[test]
-fn control_c_during_up() {
+fn control_c_during_up_stops_the_server() {
     let sandbox = with_faults("ollama", &["never-bind", "print=started"]);
     let mut terminal = Terminal::open();
     let shell = terminal.script(&sandbox, "-c", "exec \"$0\" ollama up");
-    // The server may be quicker to tell than fusion.
-    terminal.wait_for("ollama is starting");
+    // The server may print before fusion does.
+    terminal.wait_for(STARTING);
     wait_until("it was started", || sandbox.log("ollama").contains("started"));
     terminal.send(CONTROL_C);
     shell.finish().assert_code(130);
     assert_nothing_left(&sandbox, "ollama");
     let shown = terminal.finish();
-    // What was to be overwritten is gone.
+    // The progress line is erased.
     assert!(shown.ends_with("\r\u{1b}[K") || shown.ends_with("\u{1b}[0m"), "{shown:?}");
 }
 
 #[test]
-fn a_terminal_that_cannot_overwrite() {
+fn a_dumb_terminal_gets_no_escape_sequence() {
     let sandbox = with_faults("ollama", &["bind-after=300"]);
     let terminal = Terminal::open();
     terminal.script(&sandbox, "-c", "TERM=dumb exec \"$0\" ollama up").finish().assert_code(0);
     let shown = terminal.finish();
-    assert!(shown.starts_with("ollama is up at ") && !shown.contains('\u{1b}'), "{shown:?}");
+    insta::assert_snapshot!(sandbox.normalized(&shown), @r"ollama is up at http://127.0.0.1:[OLLAMA] (pid [PID])\r");
     down(&sandbox, "ollama");
 }
 
-/// The server has a session of its own, so what is typed afterwards does not reach it.
+/// The server has its own session, so the terminal's signals do not reach it.
 #[test]
-fn control_c_after_up() {
+fn control_c_after_up_spares_the_server() {
     let sandbox = Sandbox::new();
     let mut terminal = Terminal::open();
     let shell = terminal.script(&sandbox, "-c", "\"$0\" ollama up; echo waiting; exec sleep 1000");
@@ -59,7 +59,7 @@ fn control_c_after_up() {
 }
 
 #[test]
-fn terminal_closed_after_up() {
+fn a_hang_up_after_up_spares_the_server() {
     let sandbox = Sandbox::new();
     let terminal = Terminal::open();
     let shell = terminal.script(&sandbox, "-c", "\"$0\" ollama up; echo waiting; exec sleep 1000");
@@ -71,7 +71,7 @@ fn terminal_closed_after_up() {
 }
 
 #[test]
-fn terminal_closed_during_up() {
+fn a_hang_up_during_up_stops_the_server() {
     let sandbox = with_faults("ollama", &["never-bind", "print=started"]);
     let terminal = Terminal::open();
     let shell = terminal.script(&sandbox, "-c", "exec \"$0\" ollama up");
@@ -81,9 +81,9 @@ fn terminal_closed_during_up() {
     assert_nothing_left(&sandbox, "ollama");
 }
 
-/// `nohup` is the way to say that a hang-up is to be ignored.
+/// `nohup` has SIGHUP ignored.
 #[test]
-fn terminal_closed_during_up_under_nohup() {
+fn nohup_lets_up_survive_a_hang_up() {
     let (sandbox, go) = with_a_held_start();
     let terminal = Terminal::open();
     let script = "trap '' HUP; \"$0\" ollama up >/dev/null 2>&1; echo $? >code";
@@ -99,21 +99,21 @@ fn terminal_closed_during_up_under_nohup() {
 }
 
 #[test]
-fn a_background_job() {
+fn up_works_as_a_background_job() {
     let sandbox = with_faults("ollama", &["bind-after=200"]);
     let mut terminal = Terminal::open();
     let shell = terminal.script(&sandbox, "-mc", "\"$0\" ollama up & wait; echo waited; read x");
     terminal.wait_for("waited");
-    assert!(terminal.text().contains("ollama is up at "), "{}", terminal.text());
+    assert!(terminal.text().contains(&sandbox.url("ollama")), "{}", terminal.text());
     terminal.send(b"\n");
     shell.finish();
     assert_eq!(state(&sandbox, "ollama"), "ready");
     down(&sandbox, "ollama");
 }
 
-/// What is typed stops fusion, not the server; and fusion goes on where it was.
+/// Ctrl-Z suspends fusion, not the server.
 #[test]
-fn stopped_and_continued_during_up() {
+fn a_suspended_up_can_continue() {
     let (sandbox, go) = with_a_held_start();
     let mut terminal = Terminal::open();
     let script = "\"$0\" ollama up; echo \"stopped: $?\"; fg >/dev/null; echo \"ended: $?\"; read x";
@@ -123,14 +123,14 @@ fn stopped_and_continued_during_up() {
     terminal.wait_for("stopped: 1");
     std::fs::write(go, "").expect("the sandbox is writable");
     terminal.wait_for("ended: 0");
-    assert!(terminal.text().contains("ollama is up at "), "{}", terminal.text());
+    assert!(terminal.text().contains(&sandbox.url("ollama")), "{}", terminal.text());
     terminal.send(b"\n");
     shell.finish();
     down(&sandbox, "ollama");
 }
 
 #[test]
-fn control_c_during_down_leaves_what_the_next_down_finds() {
+fn control_c_during_down_keeps_the_record() {
     let sandbox = Sandbox::new();
     let end = sandbox.root().join("end");
     sandbox.faults("ollama", &[&format!("end-when={}", end.display())]);
@@ -138,13 +138,17 @@ fn control_c_during_down_leaves_what_the_next_down_finds() {
     let pid = sandbox.pid("ollama").expect("a PID");
     let mut terminal = Terminal::open();
     let shell = terminal.script(&sandbox, "-c", "exec \"$0\" ollama down");
-    terminal.wait_for("stopping ollama");
+    terminal.wait_for(STOPPING);
     terminal.send(CONTROL_C);
     shell.finish().assert_code(130);
     assert!(processes::lives(pid), "it was not waited for");
     assert!(sandbox.record("ollama").is_some());
     std::fs::write(end, "").expect("the sandbox is writable");
-    down(&sandbox, "ollama").assert(0, "ollama is down\n", "");
+    insta::assert_snapshot!(down(&sandbox, "ollama"), @"
+    exit 0
+    [stdout]
+    ollama is down
+    ");
 }
 
 #[test]
@@ -161,21 +165,20 @@ fn watch_refreshes_in_place_until_interrupted() {
     shell.finish().assert_code(130);
     let shown = terminal.finish();
     assert!(shown.starts_with("\u{1b}[H"), "{shown:?}");
-    assert!(shown.matches("\u{1b}[HRUNTIME").count() >= 2, "{shown:?}");
+    assert!(shown.matches("\u{1b}[H").count() >= 2, "{shown:?}");
     down(&sandbox, "ollama");
 }
 
-/// The result stays, and nothing of the progress.
 #[test]
 fn progress_is_overwritten() {
     let (sandbox, go) = with_a_held_start();
     let terminal = Terminal::open();
     let shell = terminal.script(&sandbox, "-c", "exec \"$0\" ollama up");
-    terminal.wait_for("ollama is starting");
+    terminal.wait_for(STARTING);
     std::fs::write(go, "").expect("the sandbox is writable");
     shell.finish().assert_code(0);
     let shown = terminal.finish();
-    let line = format!("\r\u{1b}[Kollama is up at {} (pid ", sandbox.url("ollama"));
-    assert!(shown.contains(&line), "{shown:?}");
+    let (_, result) = shown.rsplit_once("\r\u{1b}[K").expect("the progress line is erased");
+    insta::assert_snapshot!(sandbox.normalized(result), @r"ollama is up at http://127.0.0.1:[OLLAMA] (pid [PID])\r");
     down(&sandbox, "ollama");
 }

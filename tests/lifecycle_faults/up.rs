@@ -1,4 +1,4 @@
-//! Faults of `up`: a server that dies, or is never ready, or is not what its configuration says.
+//! Faults of `up`: a server dies, is never ready, or differs from its configuration.
 
 mod addresses;
 mod child;
@@ -8,50 +8,67 @@ mod streams;
 mod waits;
 
 use crate::support::{Sandbox, processes, wait_until, write_program};
-use crate::{assert_nothing_left, assert_silence_is_told, assert_up_fails, down, state, up, with_faults};
+use crate::{
+    assert_nothing_left, assert_up_fails, down, log_lines_hidden, mask_silence, state, up, with_faults,
+};
 
 #[test]
-fn dies_at_once() {
+fn up_reports_a_server_that_dies_at_once() {
     let sandbox = with_faults("ollama", &["print=no luck today", "die=3"]);
-    assert_up_fails(&sandbox, "ollama", 6).assert(
-        6,
-        "",
-        "the end of [ROOT]/config/ollama/ollama.log:\n  | no luck today\n\
-         error: ollama (process [PID]) exited with status 3 [TIME] s after its start\n\
-         hint: its whole log: fusion ollama log\n",
-    );
+    insta::assert_snapshot!(assert_up_fails(&sandbox, "ollama", 6), @"
+    exit 6
+    [stderr]
+    the end of [ROOT]/config/ollama/ollama.log:
+      | no luck today
+    error: ollama (process [PID]) exited with status 3 [TIME] s after its start
+    hint: its whole log: fusion ollama log
+    ");
     assert_eq!(sandbox.log("ollama"), "no luck today\n", "the log stays");
 }
 
 #[test]
-fn dies_after_a_while() {
+fn up_reports_a_server_that_dies_later() {
     let sandbox = with_faults("mlx", &["never-bind", "die-after=300"]);
-    let up = assert_up_fails(&sandbox, "mlx", 6);
-    assert!(up.stderr().contains("exited with status 1"), "{}", up.stderr());
-    assert!(up.stderr().contains("  | fatal: the fake runtime was told to die\n"), "{}", up.stderr());
+    insta::assert_snapshot!(assert_up_fails(&sandbox, "mlx", 6), @"
+    exit 6
+    [stderr]
+    the end of [ROOT]/config/mlx/mlx.log:
+      | fatal: the fake runtime was told to die
+    error: mlx (process [PID]) exited with status 1 [TIME] s after its start
+    hint: its whole log: fusion mlx log
+    ");
 }
 
 #[test]
-fn dies_by_a_signal() {
+fn up_names_the_signal_that_ended_a_server() {
     let sandbox = with_faults("ollama", &["signal=9"]);
-    assert_up_fails(&sandbox, "ollama", 6).assert(
-        6,
-        "",
-        "its log is empty: [ROOT]/config/ollama/ollama.log\n\
-         error: ollama (process [PID]) was ended by signal 9, SIGKILL [TIME] s after its start\n\
-         hint: its whole log: fusion ollama log\n",
-    );
+    insta::assert_snapshot!(assert_up_fails(&sandbox, "ollama", 6), @"
+    exit 6
+    [stderr]
+    its log is empty: [ROOT]/config/ollama/ollama.log
+    error: ollama (process [PID]) was ended by signal 9, SIGKILL [TIME] s after its start
+    hint: its whole log: fusion ollama log
+    ");
 }
 
 #[test]
-fn dies_of_the_first_question() {
+fn up_reports_a_server_that_dies_answering() {
     let sandbox = with_faults("mlx", &["die-on-chat"]);
-    let up = assert_up_fails(&sandbox, "mlx", 6);
-    assert!(up.stderr().contains("died of a question"), "{}", up.stderr());
+    insta::assert_snapshot!(assert_up_fails(&sandbox, "mlx", 6), @"
+    exit 6
+    [stderr]
+    the end of [ROOT]/config/mlx/mlx.log:
+      | listening on 127.0.0.1:[MLX]
+      | GET /health
+      | POST /v1/chat/completions
+      | fatal: the fake runtime died of a question
+    error: mlx (process [PID]) exited with status 1 [TIME] s after its start
+    hint: its whole log: fusion mlx log
+    ");
 }
 
 #[test]
-fn the_last_twenty_lines_are_shown_and_made_harmless() {
+fn a_failure_shows_twenty_filtered_log_lines() {
     let sandbox = with_faults("ollama", &["flood=3000", "print-hex=1b5d35323b633b1b5c6279650a", "die=1"]);
     let stderr = assert_up_fails(&sandbox, "ollama", 6).stderr();
     let shown: Vec<&str> = stderr.lines().filter(|line| line.starts_with("  | ")).collect();
@@ -61,39 +78,55 @@ fn the_last_twenty_lines_are_shown_and_made_harmless() {
 }
 
 #[test]
-fn program_missing() {
+fn up_reports_a_missing_program() {
     let sandbox = Sandbox::new();
     std::fs::remove_file(sandbox.bin().join("ollama")).expect("the sandbox is writable");
-    let up = assert_up_fails(&sandbox, "ollama", 4);
-    assert!(up.stderr().contains("ollama is not installed"), "{}", up.stderr());
-    assert!(up.stderr().contains("hint: "), "{}", up.stderr());
+    insta::assert_snapshot!(assert_up_fails(&sandbox, "ollama", 4), @"
+    exit 4
+    [stderr]
+    error: ollama is not installed: no ollama on PATH
+    hint: install it: fusion ollama install
+    ");
 }
 
 #[test]
-fn configured_program_missing() {
+fn up_reports_a_missing_configured_program() {
     let sandbox = Sandbox::new();
     sandbox.configure("command = [\"/nowhere/at/all\"]", "");
-    let up = assert_up_fails(&sandbox, "ollama", 4);
-    assert!(up.stderr().contains("/nowhere/at/all"), "{}", up.stderr());
+    insta::assert_snapshot!(assert_up_fails(&sandbox, "ollama", 4), @"
+    exit 4
+    [stderr]
+    error: there is no program /nowhere/at/all, which ollama_server.command names
+    hint: correct it: fusion config edit; or remove it: fusion config unset ollama_server.command
+    ");
 }
 
 #[test]
-fn program_not_executable() {
+fn up_reports_a_program_without_execute_permission() {
     let sandbox = Sandbox::new();
     let program = sandbox.root().join("program");
     std::fs::write(&program, "no program").expect("the sandbox is writable");
     sandbox.configure(&format!("command = [{program:?}]"), "");
-    let up = assert_up_fails(&sandbox, "ollama", 4);
-    assert!(up.stderr().contains(&program.display().to_string()), "{}", up.stderr());
+    insta::assert_snapshot!(assert_up_fails(&sandbox, "ollama", 4), @"
+    exit 4
+    [stderr]
+    error: cannot run [ROOT]/program
+      caused by: Permission denied (os error [ERRNO])
+    hint: is it a program for this machine, and executable?
+    ");
 }
 
 #[test]
-fn interpreter_missing() {
+fn up_names_a_missing_interpreter() {
     let sandbox = Sandbox::new();
     let program = executable(&sandbox, "#!/nowhere/python3\n");
     sandbox.configure(&format!("command = [{program:?}]"), "");
-    let up = assert_up_fails(&sandbox, "ollama", 4);
-    assert!(up.stderr().contains("/nowhere/python3"), "{}", up.stderr());
+    insta::assert_snapshot!(assert_up_fails(&sandbox, "ollama", 4), @"
+    exit 4
+    [stderr]
+    error: cannot run [ROOT]/program: its interpreter /nowhere/python3 is missing
+    hint: install it again
+    ");
 }
 
 fn executable(sandbox: &Sandbox, content: &str) -> String {
@@ -103,7 +136,7 @@ fn executable(sandbox: &Sandbox, content: &str) -> String {
 }
 
 #[test]
-fn binds_late() {
+fn up_waits_for_a_late_bind() {
     let sandbox = with_faults("ollama", &["bind-after=2000"]);
     up(&sandbox, "ollama");
     assert_eq!(state(&sandbox, "ollama"), "ready");
@@ -111,7 +144,7 @@ fn binds_late() {
 }
 
 #[test]
-fn answers_503_while_loading() {
+fn up_waits_for_a_server_that_loads() {
     let sandbox = with_faults("mlx", &["loading=700"]);
     up(&sandbox, "mlx");
     let requests = sandbox.log("mlx");
@@ -120,72 +153,100 @@ fn answers_503_while_loading() {
 }
 
 #[test]
-fn never_binds() {
+fn up_fails_if_the_server_never_binds() {
     let sandbox = with_faults("ollama", &["never-bind"]);
-    let refused = std::io::Error::from(nix::errno::Errno::ECONNREFUSED);
-    let up = sandbox.fusion(["ollama", "up", "--timeout", "0.5"]).run();
-    up.assert(
-        6,
-        "",
-        &format!(
-            "its log is empty: [ROOT]/config/ollama/ollama.log\n\
-             error: ollama (process [PID]) was not ready within [TIME] s: {refused}\n\
-             hint: its whole log: fusion ollama log\n"
-        ),
-    );
+    insta::assert_snapshot!(sandbox.fusion(["ollama", "up", "--timeout", "0.5"]).run(), @"
+    exit 6
+    [stderr]
+    its log is empty: [ROOT]/config/ollama/ollama.log
+    error: ollama (process [PID]) was not ready within [TIME] s: Connection refused (os error [ERRNO])
+    hint: its whole log: fusion ollama log
+    ");
     assert_nothing_left(&sandbox, "ollama");
 }
 
 #[test]
-fn binds_and_hangs() {
+fn up_fails_if_the_server_hangs() {
     let sandbox = with_faults("ollama", &["hang"]);
-    let up = sandbox.fusion(["ollama", "up", "--timeout", "1"]).run().assert_code(6);
-    assert_silence_is_told(&up, "was not ready within 1 s");
+    insta::assert_snapshot!(log_lines_hidden(&mask_silence(sandbox.fusion(["ollama", "up", "--timeout", "1"])).run()), @"
+    exit 6
+    [stderr]
+    the end of [ROOT]/config/ollama/ollama.log:
+    error: ollama (process [PID]) was not ready within [TIME] s: [SILENCE]
+    hint: its whole log: fusion ollama log
+    ");
     assert_nothing_left(&sandbox, "ollama");
 }
 
 #[test]
-fn always_answers_500() {
+fn up_fails_if_every_status_is_500() {
     let sandbox = with_faults("ollama", &["status=500"]);
-    let up = sandbox.fusion(["ollama", "up", "--timeout", "1"]).run().assert_code(6);
-    assert!(up.stderr().contains("HTTP 500"), "{}", up.stderr());
+    insta::assert_snapshot!(log_lines_hidden(&sandbox.fusion(["ollama", "up", "--timeout", "1"]).run()), @"
+    exit 6
+    [stderr]
+    the end of [ROOT]/config/ollama/ollama.log:
+    error: ollama (process [PID]) was not ready within [TIME] s: HTTP 500 without an Ollama version
+    hint: its whole log: fusion ollama log
+    ");
     assert_nothing_left(&sandbox, "ollama");
 }
 
-/// `/health` answers, and no chat ever does.
+/// `/health` answers, `/v1/chat/completions` does not.
 #[test]
-fn health_answers_and_the_model_never_does() {
+fn up_fails_if_the_model_never_answers() {
     let sandbox = with_faults("mlx", &["chat-hang"]);
-    let up = sandbox.fusion(["mlx", "up", "--timeout", "1"]).run().assert_code(6);
-    assert!(up.stderr().contains("was not ready within 1 s"), "{}", up.stderr());
+    insta::assert_snapshot!(log_lines_hidden(&mask_silence(sandbox.fusion(["mlx", "up", "--timeout", "1"])).run()), @"
+    exit 6
+    [stderr]
+    the end of [ROOT]/config/mlx/mlx.log:
+    error: mlx (process [PID]) was not ready within [TIME] s: [SILENCE]
+    hint: its whole log: fusion mlx log
+    ");
     assert_nothing_left(&sandbox, "mlx");
 }
 
 #[test]
-fn health_answers_and_every_chat_is_refused() {
+fn up_fails_at_once_if_chat_is_refused() {
     let sandbox = with_faults("mlx", &["chat-status=400"]);
-    let up = assert_up_fails(&sandbox, "mlx", 6);
-    assert!(up.stderr().contains("cannot generate: the fake runtime was told to fail"), "{}", up.stderr());
+    insta::assert_snapshot!(assert_up_fails(&sandbox, "mlx", 6), @"
+    exit 6
+    [stderr]
+    the end of [ROOT]/config/mlx/mlx.log:
+      | listening on 127.0.0.1:[MLX]
+      | GET /health
+      | POST /v1/chat/completions
+    error: mlx (process [PID]) started and cannot generate: the fake runtime was told to fail
+    hint: its whole log: fusion mlx log
+    ");
 }
 
 #[test]
-fn the_model_is_not_on_this_machine() {
+fn up_starts_nothing_without_the_model() {
     let sandbox = Sandbox::new();
     std::fs::remove_dir_all(sandbox.model()).expect("the sandbox is writable");
-    let up = assert_up_fails(&sandbox, "mlx", 7);
-    assert!(up.stderr().contains(&sandbox.model().display().to_string()), "{}", up.stderr());
-    assert_eq!(sandbox.log("mlx"), "", "it was not even started");
+    insta::assert_snapshot!(assert_up_fails(&sandbox, "mlx", 7), @"
+    exit 7
+    [stderr]
+    error: there is no directory [ROOT]/model
+    hint: a name that begins with /, ./, ../ or ~/ is a directory
+    ");
+    assert_eq!(sandbox.log("mlx"), "", "it was started");
 }
 
 #[test]
-fn the_server_does_not_know_its_model() {
+fn up_fails_if_the_server_lacks_the_model() {
     let sandbox = with_faults("mlx", &["models=another"]);
-    let up = assert_up_fails(&sandbox, "mlx", 7);
-    assert!(up.stderr().contains("not found"), "{}", up.stderr());
+    insta::assert_snapshot!(assert_up_fails(&sandbox, "mlx", 7), @"
+    exit 7
+    [stderr]
+    error: the model [ROOT]/model is not there
+      caused by: model '[ROOT]/model' not found
+    hint: a path must lead to the directory of a model
+    ");
 }
 
 #[test]
-fn a_server_that_daemonizes_itself() {
+fn up_follows_a_server_that_forks_away() {
     let sandbox = with_faults("ollama", &["daemonize", "bind-after=300"]);
     up(&sandbox, "ollama");
     let ps = sandbox.fusion(["ollama", "ps", "--json"]).run().assert_code(0).json();
@@ -197,7 +258,7 @@ fn a_server_that_daemonizes_itself() {
 }
 
 #[test]
-fn a_server_that_daemonizes_itself_and_nobody_waits() {
+fn a_server_that_forks_away_is_found_later() {
     let sandbox = with_faults("ollama", &["daemonize", "bind-after=300"]);
     sandbox.fusion(["ollama", "up", "--no-wait"]).run().assert_code(0);
     wait_until("it is ready", || state(&sandbox, "ollama") == "ready");
@@ -205,13 +266,13 @@ fn a_server_that_daemonizes_itself_and_nobody_waits() {
     down(&sandbox, "ollama");
 }
 
-/// What is asked after the answer is known would be cut off when fusion ends, and servers log that as an error.
+/// A later probe would be cut off when fusion ends, and servers log that as an error.
 #[test]
-fn up_asks_nothing_twice() {
+fn up_probes_a_ready_server_once() {
     let sandbox = Sandbox::new();
     up(&sandbox, "mlx");
     let log = sandbox.log("mlx");
-    let asked: Vec<&str> = log.lines().skip_while(|line| !line.starts_with("GET")).collect();
-    assert_eq!(asked, ["GET /health", "POST /v1/chat/completions"], "{log}");
+    let requests: Vec<&str> = log.lines().skip_while(|line| !line.starts_with("GET")).collect();
+    assert_eq!(requests, ["GET /health", "POST /v1/chat/completions"], "{log}");
     down(&sandbox, "mlx");
 }

@@ -155,7 +155,7 @@ fn the_log_deleted_while_running_is_put_back() {
     writer.write_all(b"after the deletion\n").unwrap();
     following.expect(&["after the deletion"]);
     wait_until("the log is back", || log_of(&sandbox).exists());
-    sandbox.fusion(["mlx", "log", "-n", "2"]).run().assert(0, "begun\nafter the deletion\n", "");
+    insta::assert_snapshot!(sandbox.fusion(["mlx", "log", "-n", "2"]).run().assert(0, "begun\nafter the deletion\n", ""), @"");
     writer.write_all(b"after that\n").unwrap();
     following.expect(&["after that"]);
     stop(&sandbox);
@@ -171,7 +171,7 @@ fn the_log_deleted_while_running_is_told_when_nobody_keeps_it() {
     fs::remove_file(log_of(&sandbox)).unwrap();
     let told = "error: [ROOT]/config/mlx/mlx.log was deleted while mlx (pid [PID]) writes to it\n\
                 hint: to begin a new log: fusion mlx restart\n";
-    sandbox.fusion(["mlx", "log"]).run().assert(1, "", told);
-    sandbox.fusion(["mlx", "log", "-f"]).run().assert(1, "", told);
+    insta::assert_snapshot!(sandbox.fusion(["mlx", "log"]).run().assert(1, "", told), @"");
+    insta::assert_snapshot!(sandbox.fusion(["mlx", "log", "-f"]).run().assert(1, "", told), @"");
     stop(&sandbox);
 }

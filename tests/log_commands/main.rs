@@ -34,10 +34,10 @@ fn numbered_lines(numbers: std::ops::Range<u32>) -> String {
 #[test]
 fn no_log_yet() {
     let sandbox = Sandbox::new();
-    sandbox.fusion(["mlx", "log"]).run().assert(1, "", NO_LOG);
-    sandbox.fusion(["mlx", "log", "-n", "0"]).run().assert(1, "", NO_LOG);
+    insta::assert_snapshot!(sandbox.fusion(["mlx", "log"]).run().assert(1, "", NO_LOG), @"");
+    insta::assert_snapshot!(sandbox.fusion(["mlx", "log", "-n", "0"]).run().assert(1, "", NO_LOG), @"");
     let not_running = "error: mlx is not running\nhint: start it: fusion mlx up\n";
-    sandbox.fusion(["mlx", "log", "-f"]).run().assert(3, "", not_running);
+    insta::assert_snapshot!(sandbox.fusion(["mlx", "log", "-f"]).run().assert(3, "", not_running), @"");
     assert!(!sandbox.file("mlx", "").exists(), "showing a log makes no files");
 }
 
@@ -52,7 +52,7 @@ fn one_that_somebody_else_started() {
     wait_until("it listens", || std::net::TcpStream::connect(("127.0.0.1", sandbox.port("mlx"))).is_ok());
     let told = "error: fusion did not start mlx at 127.0.0.1:[MLX], and does not have what it prints\n\
                 hint: look where it was started\n";
-    sandbox.fusion(["mlx", "log", "-f"]).run().assert(1, "", told);
+    insta::assert_snapshot!(sandbox.fusion(["mlx", "log", "-f"]).run().assert(1, "", told), @"");
     server.kill().unwrap();
     server.wait().unwrap();
 }
@@ -61,16 +61,16 @@ fn one_that_somebody_else_started() {
 fn the_path_is_told_whether_there_is_a_log_or_not() {
     let sandbox = Sandbox::new();
     let path = "[ROOT]/config/mlx/mlx.log\n";
-    sandbox.fusion(["mlx", "log", "--path"]).run().assert(0, path, "");
+    insta::assert_snapshot!(sandbox.fusion(["mlx", "log", "--path"]).run().assert(0, path, ""), @"");
     sandbox.write_config("broken =");
-    sandbox.fusion(["mx", "lg", "--path"]).run().assert(0, path, "");
+    insta::assert_snapshot!(sandbox.fusion(["mx", "lg", "--path"]).run().assert(0, path, ""), @"");
 }
 
 #[test]
 fn the_whole_log_goes_into_a_pipe() {
     let sandbox = sandbox_with_log(numbered_lines(0..1000));
-    sandbox.fusion(["mlx", "log"]).run().assert(0, &numbered_lines(0..1000), "");
-    sandbox.fusion(["mlx", "log", "-n", "all"]).run().assert(0, &numbered_lines(0..1000), "");
+    insta::assert_snapshot!(sandbox.fusion(["mlx", "log"]).run().assert(0, &numbered_lines(0..1000), ""), @"");
+    insta::assert_snapshot!(sandbox.fusion(["mlx", "log", "-n", "all"]).run().assert(0, &numbered_lines(0..1000), ""), @"");
 }
 
 #[test]
@@ -79,7 +79,7 @@ fn as_many_last_lines_as_asked_for() {
     for (lines, first) in [("0", 1000), ("1", 999), ("30", 970), ("1000", 0), ("99999999999999999999999", 0)]
     {
         let expected = numbered_lines(first..1000);
-        sandbox.fusion(["mlx", "logs", "-n", lines]).run().assert(0, &expected, "");
+        insta::assert_snapshot!(sandbox.fusion(["mlx", "logs", "-n", lines]).run().assert(0, &expected, ""), @"");
     }
     let wrong = sandbox.fusion(["mlx", "log", "-n", "many"]).run().assert_code(2);
     assert!(wrong.stderr().contains("expected a number of lines, or `all`"), "{}", wrong.stderr());
@@ -89,7 +89,7 @@ fn as_many_last_lines_as_asked_for() {
 fn a_broken_configuration_does_not_hide_the_log() {
     let sandbox = sandbox_with_log("one\ntwo\n");
     sandbox.write_config("broken =");
-    sandbox.fusion(["mlx", "log", "-n", "1"]).run().assert(0, "two\n", "");
+    insta::assert_snapshot!(sandbox.fusion(["mlx", "log", "-n", "1"]).run().assert(0, "two\n", ""), @"");
 }
 
 #[test]
@@ -103,7 +103,7 @@ fn raw_bytes_pass_a_pipe_unchanged() {
 #[test]
 fn no_final_newline() {
     let sandbox = sandbox_with_log("one\ntwo\nthree");
-    sandbox.fusion(["mlx", "log", "-n", "2"]).run().assert(0, "two\nthree", "");
+    insta::assert_snapshot!(sandbox.fusion(["mlx", "log", "-n", "2"]).run().assert(0, "two\nthree", ""), @"");
 }
 
 #[test]
@@ -122,7 +122,7 @@ fn a_log_of_2_gib_in_little_memory() {
     log.set_len(2 << 30).unwrap();
     log.write_all(b"\none\ntwo\nthree\n").unwrap();
     let (shown, memory) = sandbox.fusion(["mlx", "log", "-n", "2"]).run_measured();
-    shown.assert(0, "two\nthree\n", "");
+    insta::assert_snapshot!(shown.assert(0, "two\nthree\n", ""), @"");
     assert!(memory < 50 << 20, "{memory} bytes");
 }
 
@@ -133,12 +133,12 @@ fn a_symlinked_log_is_refused() {
     fs::write(&secret, "secret\n").unwrap();
     fs::remove_file(log_of(&sandbox)).unwrap();
     symlink(&secret, log_of(&sandbox)).unwrap();
-    sandbox.fusion(["mlx", "log"]).run().assert(
+    insta::assert_snapshot!(sandbox.fusion(["mlx", "log"]).run().assert(
         1,
         "",
         "error: [ROOT]/config/mlx/mlx.log is a symbolic link\n\
          hint: remove the link: fusion follows none here, for it could lead anywhere\n",
-    );
+    ), @"");
 }
 
 #[test]

@@ -246,7 +246,17 @@ impl Finished {
         self
     }
 
-    fn normalized(&self, bytes: &[u8]) -> String {
+    /// This PID stands in the output. Snapshots show every PID as `[PID]`.
+    #[track_caller]
+    pub fn assert_names_pid(self, pid: i32) -> Self {
+        let (output, pid) = (self.stdout() + &self.stderr(), pid.to_string());
+        let mut numbers = output.split(|character: char| !character.is_ascii_digit());
+        assert!(numbers.any(|number| number == pid), "no {pid} in {self}");
+        self
+    }
+
+    /// Output as snapshots show it.
+    pub fn normalized(&self, bytes: &[u8]) -> String {
         normalize(&String::from_utf8_lossy(bytes), &self.masks)
     }
 }
@@ -264,6 +274,15 @@ impl std::fmt::Display for Finished {
         }
         Ok(())
     }
+}
+
+/// What several programs have in common, all of it: for one snapshot of what must be the same.
+#[track_caller]
+pub fn same_output(all: impl IntoIterator<Item = Finished>) -> String {
+    let mut shown: Vec<String> = all.into_iter().map(|finished| finished.to_string()).collect();
+    let last = shown.pop().expect("at least one program");
+    assert!(shown.iter().all(|one| *one == last), "{shown:#?}\n--- the last one: {last}");
+    last
 }
 
 fn describe(code: i32, stdout: &str, stderr: &str) -> String {

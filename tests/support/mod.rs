@@ -26,7 +26,7 @@ use std::time::{Duration, Instant};
 
 use tempfile::TempDir;
 
-pub use invocation::{Finished, Invocation, Running, wait_for_end};
+pub use invocation::{Finished, Invocation, Running, same_output, wait_for_end};
 use normalize::Mask;
 use ports::Port;
 pub use programs::write_program;
@@ -226,6 +226,11 @@ impl Sandbox {
             }
             std::thread::sleep(Duration::from_millis(10));
         }
+    }
+
+    /// A text as snapshots show it.
+    pub fn normalized(&self, text: &str) -> String {
+        normalize::normalize(text, &self.masks())
     }
 
     /// What differs between runs.

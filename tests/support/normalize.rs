@@ -14,20 +14,24 @@ impl Mask {
 }
 
 /// What stands before and after a number, and what is shown instead of the number.
-const NUMBERS: [(&str, &str, &str); 6] = [
+const NUMBERS: [(&str, &str, &str); 7] = [
     ("pid ", "", "[PID]"),
     ("PID ", "", "[PID]"),
     ("process ", "", "[PID]"),
     ("", " s", "[TIME]"),
     ("", " ms", "[TIME]"),
+    ("about ", "s", "[TIME]"),
     // Linux and macOS number errors differently.
     ("os error ", "", "[ERRNO]"),
 ];
 
-/// Masks numbers and the version of fusion, applies `masks` in their order, and shows control characters as escapes.
+/// Masks numbers, the version of fusion and the name of the test's own process, applies `masks` in their order, and shows control characters as escapes.
 pub fn normalize(text: &str, masks: &[Mask]) -> String {
     let version = concat!("fusion ", env!("CARGO_PKG_VERSION"));
     let mut text = text.replace(version, "fusion [VERSION]");
+    for name in own_names() {
+        text = text.replace(&name, "[TEST]");
+    }
     for (before, after, placeholder) in NUMBERS {
         text = replace_number(&text, before, after, placeholder);
     }
@@ -35,6 +39,14 @@ pub fn normalize(text: &str, masks: &[Mask]) -> String {
         text = text.replace(real, placeholder);
     }
     show_controls(&text)
+}
+
+/// The file name of the test's program, whole and as systems cut the name of a process, the longest first.
+fn own_names() -> Vec<String> {
+    let program = std::env::current_exe().expect("the path of the test");
+    let name = program.file_name().expect("a file").to_string_lossy().into_owned();
+    let cut = [usize::MAX, 32, 16, 15].map(|length| name.chars().take(length).collect());
+    cut.into()
 }
 
 fn show_controls(text: &str) -> String {

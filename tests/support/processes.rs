@@ -41,6 +41,11 @@ fn from_ps(wanted: &str) -> Vec<i32> {
         .collect()
 }
 
+/// The PID of the test itself.
+pub fn own_pid() -> i32 {
+    std::process::id().cast_signed()
+}
+
 /// Whether a process with this PID lives; a zombie does not.
 pub fn lives(pid: i32) -> bool {
     if cfg!(target_os = "linux") {

@@ -1,39 +1,50 @@
-//! Faults of `up` whose cause is at the address: who has it, and who can reach it.
+//! Faults of `up` at its address: what listens there, and what can reach it.
 
 use std::io::{Read as _, Write as _};
 use std::net::{TcpListener, TcpStream};
+use std::path::PathBuf;
 use std::time::Duration;
 
 use nix::sys::socket::{Backlog, listen};
 
-use crate::support::{Running, Sandbox, fake_runtime, processes, wait_until};
-use crate::{assert_nothing_left, assert_up_fails, down, state, up};
+use crate::support::{Sandbox, fake_runtime, processes, same_output, wait_until};
+use crate::{assert_nothing_left, assert_up_fails, down, mask_silence, state, up};
 
 #[test]
-fn port_taken_by_a_web_server() {
+fn up_reports_a_port_of_a_web_server() {
     let sandbox = Sandbox::new();
     let port = sandbox.port("ollama");
     let _server = serve_pages(("127.0.0.1", port));
-    let (pid, up) = (std::process::id(), assert_up_fails(&sandbox, "ollama", 5));
-    let stderr = up.stderr();
-    assert!(stderr.starts_with(&format!("error: 127.0.0.1:{port} belongs to ")), "{stderr}");
-    assert!(stderr.contains(&format!("(process {pid})")), "{stderr}");
-    assert!(stderr.contains("hint: "), "{stderr}");
+    let up = assert_up_fails(&sandbox, "ollama", 5);
+    insta::assert_snapshot!(up.assert_names_pid(processes::own_pid()), @"
+    exit 5
+    [stderr]
+    error: 127.0.0.1:[OLLAMA] belongs to [TEST] (process [PID])
+      caused by: HTTP 200 without an Ollama version
+    hint: end that program, or choose another port: fusion config set ollama_server.port PORT
+    ");
     assert_eq!(sandbox.log("ollama"), "", "nothing was started");
 }
 
 #[test]
-fn port_taken_by_somebody_who_never_answers() {
+fn up_reports_a_port_of_a_silent_listener() {
     let sandbox = Sandbox::new();
     let port = sandbox.port("ollama");
     let _listener = TcpListener::bind(("127.0.0.1", port)).expect("the port is free");
-    let up = assert_up_fails(&sandbox, "ollama", 5);
-    assert!(up.stderr().contains(&format!("(process {})", std::process::id())), "{}", up.stderr());
+    let up = mask_silence(sandbox.fusion(["ollama", "up"])).run();
+    insta::assert_snapshot!(up.assert_names_pid(processes::own_pid()), @"
+    exit 5
+    [stderr]
+    error: 127.0.0.1:[OLLAMA] belongs to [TEST] (process [PID])
+      caused by: [SILENCE]
+    hint: end that program, or choose another port: fusion config set ollama_server.port PORT
+    ");
+    assert_nothing_left(&sandbox, "ollama");
 }
 
-/// No more connections fit into its queue, so nobody seems to be there.
+/// The listener's queue takes no more connections, so no server seems to listen.
 #[test]
-fn port_taken_by_somebody_whose_queue_is_full() {
+fn up_reports_a_port_with_a_full_queue() {
     let sandbox = Sandbox::new();
     let port = sandbox.port("ollama");
     let listener = TcpListener::bind(("127.0.0.1", port)).expect("the port is free");
@@ -42,70 +53,106 @@ fn port_taken_by_somebody_whose_queue_is_full() {
     let clients: Vec<TcpStream> = std::iter::from_fn(|| connect().ok()).take(1000).collect();
     assert!(clients.len() < 1000, "the queue is never full");
     let up = assert_up_fails(&sandbox, "ollama", 5);
-    let in_use = std::io::Error::from(nix::errno::Errno::EADDRINUSE);
-    let told = format!("(process {})\n  caused by: {in_use}\n", std::process::id());
-    assert!(up.stderr().contains(&told), "{}", up.stderr());
+    insta::assert_snapshot!(up.assert_names_pid(processes::own_pid()), @"
+    exit 5
+    [stderr]
+    error: 127.0.0.1:[OLLAMA] belongs to [TEST] (process [PID])
+      caused by: Address already in use (os error [ERRNO])
+    hint: end that program, or choose another port: fusion config set ollama_server.port PORT
+    ");
 }
 
 #[test]
-fn port_taken_at_every_address() {
+fn up_reports_a_port_taken_at_every_address() {
     let sandbox = Sandbox::new();
     let _server = serve_pages(("0.0.0.0", sandbox.port("ollama")));
-    assert_up_fails(&sandbox, "ollama", 5);
-}
-
-/// The same kind of runtime, started by somebody else, is as good as one's own, and is left alone.
-#[test]
-fn port_taken_by_another_of_the_same_kind() {
-    for (runtime, variable) in [("ollama", "OLLAMA_HOST"), ("mlx", "UNUSED")] {
-        let sandbox = Sandbox::new();
-        let port = sandbox.port(runtime).to_string();
-        let stranger = sandbox
-            .command(fake_runtime())
-            .arg(runtime)
-            .env(variable, format!("127.0.0.1:{port}"))
-            .arg("--port")
-            .arg(&port)
-            .start();
-        wait_until("it answers", || state(&sandbox, runtime) == "external");
-        let pid = stranger.pid();
-        let url = sandbox.url(runtime);
-        let line = format!("{runtime} is up at {url} (pid {pid}, not started by fusion)\n");
-        assert_eq!(sandbox.fusion([runtime, "up"]).run().assert_code(0).stdout(), line);
-        assert_eq!(sandbox.fusion([runtime, "up"]).run().assert_code(0).stdout(), line);
-        assert_eq!(sandbox.record(runtime), None);
-
-        let refused = sandbox.fusion([runtime, "down"]).run().assert_code(5);
-        assert!(refused.stderr().contains(&pid.to_string()), "{}", refused.stderr());
-        sandbox.fusion([runtime, "down", "--force"]).run().assert_code(5);
-        sandbox.fusion([runtime, "restart"]).run().assert_code(5);
-        sandbox.fusion(["down"]).run().assert(0, "", "nothing is running that fusion started\n");
-        sandbox.fusion([runtime, "health"]).run().assert_code(0);
-        if runtime == "ollama" {
-            sandbox.fusion([runtime, "run", "Hello"]).run().assert(0, "Hello from the fake runtime.\n", "");
-        }
-        assert!(processes::lives(pid), "a stranger was stopped");
-        processes::kill(pid);
-        stranger.finish();
-    }
+    insta::assert_snapshot!(assert_up_fails(&sandbox, "ollama", 5), @"
+    exit 5
+    [stderr]
+    error: 127.0.0.1:[OLLAMA] belongs to [TEST] (process [PID])
+      caused by: HTTP 200 without an Ollama version
+    hint: end that program, or choose another port: fusion config set ollama_server.port PORT
+    ");
 }
 
 #[test]
-fn port_taken_by_another_of_the_same_kind_that_is_not_ready() {
+fn an_external_server_is_used_and_never_stopped() {
+    let [ollama, mlx] = ["ollama", "mlx"].map(commands_of_an_external_server);
+    assert_eq!(ollama, mlx);
+    insta::assert_snapshot!(ollama, @"
+    exit 0
+    [stdout]
+    [SERVICE] is up at http://127.0.0.1:[PORT] (pid [PID], not started by fusion)
+    exit 5
+    [stderr]
+    error: [SERVICE] at 127.0.0.1:[PORT] is fake-runtime (process [PID]), which fusion did not start
+    hint: end it the way it was started
+    exit 5
+    [stderr]
+    error: [SERVICE] at 127.0.0.1:[PORT] is fake-runtime (process [PID]), which fusion did not start
+    hint: end it the way it was started
+    exit 0
+    [stderr]
+    nothing is running that fusion started
+    exit 0
+    [stdout]
+    [SERVICE] is healthy: one token of [MODEL] in [TIME] ms
+    exit 0
+    [stdout]
+    Hello from the fake runtime.
+    ");
+}
+
+/// Starts a server outside fusion; returns what the commands print.
+fn commands_of_an_external_server(service: &str) -> String {
+    let sandbox = Sandbox::new();
+    let port = sandbox.port(service).to_string();
+    let server = sandbox.command(fake_runtime()).arg(service).env("OLLAMA_HOST", format!("127.0.0.1:{port}"));
+    let model = sandbox.model().display().to_string();
+    let model: &[&str] = if service == "mlx" { &["--model", &model] } else { &[] };
+    let server = model.iter().fold(server.arg("--port").arg(&port), |server, word| server.arg(word)).start();
+    wait_until("it answers", || state(&sandbox, service) == "external");
+    let run = |words: &[&str]| {
+        let words = [service].into_iter().chain(words.iter().copied());
+        sandbox.fusion(words).mask_service(service).mask("default_model", "[MODEL]").run()
+    };
+    let up = run(&["up"]);
+    run(&["up"]).assert_stdout(&up.stdout()).assert_names_pid(server.pid());
+    assert_eq!(sandbox.record(service), None);
+
+    let refused = run(&["down"]).assert_names_pid(server.pid());
+    let refused = same_output([refused, run(&["down", "--force"])]);
+    let restart = run(&["restart"]);
+    let down_of_all = sandbox.fusion(["down"]).run();
+    let [health, answer] = [run(&["health"]), run(&["run", "Hello"])];
+    assert!(processes::lives(server.pid()), "an external server was stopped");
+    processes::kill(server.pid());
+    server.finish();
+    format!("{up}{refused}{restart}{down_of_all}{health}{answer}")
+}
+
+#[test]
+fn up_reports_an_external_server_that_loads() {
     let sandbox = Sandbox::new();
     let port = sandbox.port("mlx").to_string();
-    let stranger =
+    let server =
         sandbox.command(fake_runtime()).arg("mlx").arg("loading=600000").arg("--port").arg(port).start();
     wait_until("it answers", || state(&sandbox, "mlx") == "unhealthy");
-    let up = sandbox.fusion(["mlx", "up"]).run().assert_code(5);
-    assert!(up.stderr().contains(&format!("(process {})", stranger.pid())), "{}", up.stderr());
-    processes::kill(stranger.pid());
-    stranger.finish();
+    let up = sandbox.fusion(["mlx", "up"]).run();
+    insta::assert_snapshot!(up.assert_names_pid(server.pid()), @"
+    exit 5
+    [stderr]
+    error: 127.0.0.1:[MLX] belongs to fake-runtime (process [PID])
+      caused by: loading
+    hint: end that program, or choose another port: fusion config set mlx_server.port PORT
+    ");
+    processes::kill(server.pid());
+    server.finish();
 }
 
-/// Ollama says so and dies.
+/// Ollama reports that and exits.
 #[test]
-fn port_taken_between_check_and_bind() {
+fn up_reports_a_port_taken_before_the_bind() {
     let sandbox = Sandbox::new();
     let go = sandbox.root().join("go");
     sandbox.faults("ollama", &[&format!("bind-when={}", go.display())]);
@@ -113,45 +160,68 @@ fn port_taken_between_check_and_bind() {
     wait_until("it was started", || sandbox.log("ollama").contains("waiting"));
     let _server = serve_pages(("127.0.0.1", sandbox.port("ollama")));
     std::fs::write(&go, "").expect("the sandbox is writable");
-    let up = up.finish().assert_code(5);
-    assert!(up.stderr().contains(&format!("(process {})", std::process::id())), "{}", up.stderr());
+    let up = up.finish();
+    insta::assert_snapshot!(up.assert_names_pid(processes::own_pid()), @"
+    exit 5
+    [stderr]
+    error: 127.0.0.1:[OLLAMA] belongs to [TEST] (process [PID])
+      caused by: the address is already in use
+    hint: end that program, or choose another port: fusion config set ollama_server.port PORT
+    ");
     assert_nothing_left(&sandbox, "ollama");
 }
 
-/// `mlx_lm.server` lives on without listening, and somebody else answers.
+/// `mlx_lm.server` runs on without listening, and a web server answers.
 #[test]
-fn port_taken_between_check_and_bind_and_the_server_lives_on() {
-    for same_kind in [false, true] {
-        let sandbox = Sandbox::new();
-        let go = sandbox.root().join("go");
-        sandbox.faults("mlx", &[&format!("bind-when={}", go.display())]);
-        let up = sandbox.fusion(["mlx", "up"]).start();
-        wait_until("it was started", || sandbox.log("mlx").contains("waiting"));
-        let port = sandbox.port("mlx");
-        let mut stranger = None;
-        let _server = if same_kind {
-            let started = sandbox.command(fake_runtime()).arg("mlx").arg("--port").arg(port.to_string());
-            stranger = Some(started.arg("--model").arg(sandbox.model()).start());
-            None
-        } else {
-            Some(serve_pages(("127.0.0.1", port)))
-        };
-        let culprit = stranger.as_ref().map_or(std::process::id().cast_signed(), Running::pid);
-        let up = up.finish();
-        std::fs::write(&go, "").expect("the sandbox is writable");
-        let up = up.assert_code(5);
-        assert!(up.stderr().contains(&format!("(process {culprit})")), "{}", up.stderr());
-        if let Some(stranger) = stranger {
-            assert!(processes::lives(culprit), "a stranger was stopped");
-            processes::kill(culprit);
-            stranger.finish();
-        }
-        assert_nothing_left(&sandbox, "mlx");
-    }
+fn up_stops_a_server_that_lost_its_port() {
+    let (sandbox, go) = with_a_held_bind();
+    let up = sandbox.fusion(["mlx", "up"]).start();
+    wait_until("it was started", || sandbox.log("mlx").contains("waiting"));
+    let _server = serve_pages(("127.0.0.1", sandbox.port("mlx")));
+    let up = up.finish();
+    insta::assert_snapshot!(up.assert_names_pid(processes::own_pid()), @"
+    exit 5
+    [stderr]
+    error: 127.0.0.1:[MLX] belongs to [TEST] (process [PID])
+      caused by: HTTP 200 to /health
+    hint: end that program, or choose another port: fusion config set mlx_server.port PORT
+    ");
+    std::fs::write(&go, "").expect("the sandbox is writable");
+    assert_nothing_left(&sandbox, "mlx");
 }
 
 #[test]
-fn the_two_loopbacks_are_served_by_two_programs() {
+fn up_reports_another_server_on_its_port() {
+    let (sandbox, go) = with_a_held_bind();
+    let up = sandbox.fusion(["mlx", "up"]).start();
+    wait_until("it was started", || sandbox.log("mlx").contains("waiting"));
+    let server = sandbox.command(fake_runtime()).arg("mlx").arg("--model").arg(sandbox.model());
+    let server = server.arg("--port").arg(sandbox.port("mlx").to_string()).start();
+    let up = up.finish();
+    insta::assert_snapshot!(up.assert_names_pid(server.pid()), @"
+    exit 5
+    [stderr]
+    error: 127.0.0.1:[MLX] belongs to fake-runtime (process [PID])
+      caused by: another server of this kind answers there
+    hint: end that program, or choose another port: fusion config set mlx_server.port PORT
+    ");
+    std::fs::write(&go, "").expect("the sandbox is writable");
+    assert!(processes::lives(server.pid()), "an external server was stopped");
+    processes::kill(server.pid());
+    server.finish();
+    assert_nothing_left(&sandbox, "mlx");
+}
+
+/// MLX binds when the file exists.
+fn with_a_held_bind() -> (Sandbox, PathBuf) {
+    let sandbox = Sandbox::new();
+    let go = sandbox.root().join("go");
+    sandbox.faults("mlx", &[&format!("bind-when={}", go.display())]);
+    (sandbox, go)
+}
+
+#[test]
+fn another_listener_on_ipv6_loopback_is_ignored() {
     let sandbox = Sandbox::new();
     let port = sandbox.port("ollama");
     let _other = serve_pages(("::1", port));
@@ -161,44 +231,53 @@ fn the_two_loopbacks_are_served_by_two_programs() {
     down(&sandbox, "ollama");
 }
 
-/// Requests to that name may reach either address.
+/// A request to that name may reach either address.
 #[test]
-fn localhost_is_served_by_a_stranger_at_its_other_address() {
+fn localhost_is_checked_at_both_addresses() {
     let sandbox = Sandbox::new();
     let port = sandbox.port("ollama");
     sandbox.write_config(&format!("[ollama_server]\nhost = \"localhost\"\nport = {port}\n"));
     let _other = serve_pages(("::1", port));
-    let pid = std::process::id();
-    let stderr = assert_up_fails(&sandbox, "ollama", 5).stderr();
-    assert!(stderr.starts_with(&format!("error: localhost:{port} belongs to ")), "{stderr}");
-    assert!(stderr.contains(&format!("(process {pid})")), "{stderr}");
+    let up = assert_up_fails(&sandbox, "ollama", 5);
+    insta::assert_snapshot!(up.assert_names_pid(processes::own_pid()), @"
+    exit 5
+    [stderr]
+    error: localhost:[OLLAMA] belongs to [TEST] (process [PID])
+      caused by: another server of this kind answers there
+    hint: end that program, or choose another port: fusion config set ollama_server.port PORT
+    ");
 }
 
 #[test]
-fn a_host_that_is_not_of_this_machine() {
+fn up_reports_a_host_of_another_machine() {
     let sandbox = Sandbox::new();
     let port = sandbox.port("ollama");
     sandbox.write_config(&format!(
         "[ollama_server]\nhost = \"192.0.2.1\"\nport = {port}\nstartup_timeout = 5\n"
     ));
-    let up = assert_up_fails(&sandbox, "ollama", 1);
-    assert!(up.stderr().contains("192.0.2.1"), "{}", up.stderr());
-    assert!(up.stderr().contains("hint: "), "{}", up.stderr());
+    insta::assert_snapshot!(assert_up_fails(&sandbox, "ollama", 1), @"
+    exit 1
+    [stderr]
+    warning: ollama listens at 192.0.2.1:[OLLAMA]: others on the network can reach it, and it asks nobody for a password
+    error: nobody can listen at 192.0.2.1:[OLLAMA]
+      caused by: Cannot assign requested address (os error [ERRNO])
+    hint: choose an address of this machine: fusion config set ollama_server.host 127.0.0.1
+    ");
 }
 
 #[test]
-fn a_host_that_others_can_reach_is_warned_about_every_time() {
+fn every_up_warns_about_a_public_host() {
     let sandbox = Sandbox::new();
     let port = sandbox.port("ollama");
     sandbox.write_config(&format!("[ollama_server]\nhost = \"0.0.0.0\"\nport = {port}\n"));
-    for _ in 0..2 {
-        sandbox.fusion(["ollama", "up"]).run().assert(
-            0,
-            "ollama is up at http://127.0.0.1:[OLLAMA] (pid [PID])\n",
-            "warning: ollama listens at 0.0.0.0:[OLLAMA]: others on the network can reach it, and it asks nobody for a \
-             password\n",
-        );
-    }
+    let ups = [(), ()].map(|()| sandbox.fusion(["ollama", "up"]).run());
+    insta::assert_snapshot!(same_output(ups), @"
+    exit 0
+    [stdout]
+    ollama is up at http://127.0.0.1:[OLLAMA] (pid [PID])
+    [stderr]
+    warning: ollama listens at 0.0.0.0:[OLLAMA]: others on the network can reach it, and it asks nobody for a password
+    ");
     down(&sandbox, "ollama");
 }
 

@@ -1,10 +1,10 @@
-//! What `up` hands to the process it starts: its arguments as they are, and nothing else of its caller.
+//! What `up` hands to the server: its arguments unchanged, and nothing of the caller but the environment.
 
 use crate::support::{Invocation, Sandbox, command_line, fake_runtime};
 use crate::{down, up};
 
 #[test]
-fn a_model_name_with_anything_in_it_arrives_as_it_is() {
+fn the_model_name_reaches_the_server_unchanged() {
     let sandbox = Sandbox::new();
     let dump = sandbox.root().join("dump.json");
     let name = "a b'c\"d$(touch pwned)`e`\\f;g|h\ni";
@@ -30,7 +30,7 @@ fn a_model_name_with_anything_in_it_arrives_as_it_is() {
     down(&sandbox, "mlx");
 }
 
-/// Own session, default signals, no descriptor of the caller, a directory that stays, output in the log.
+/// The server has its own session, default signals, no descriptor of the caller, and its output in the log.
 #[test]
 fn the_server_holds_nothing_of_its_caller() {
     let sandbox = Sandbox::new();
@@ -94,7 +94,7 @@ fn blocked_signals_do_not_reach_the_server() {
     down(&sandbox, "ollama");
 }
 
-/// What Ollama was started with, when it was started like that.
+/// What Ollama was started with by this `up`.
 fn dump_of(sandbox: &Sandbox, up: impl FnOnce(&Sandbox) -> Invocation) -> serde_json::Value {
     let dump = sandbox.root().join("dump.json");
     sandbox.faults("ollama", &[&format!("dump={}", dump.display())]);

@@ -1,13 +1,13 @@
-//! The files and directories of `up`: full, read-only, deleted, with odd names.
+//! The files and directories of `up`: full, read-only, deleted, with unusual names.
 
 use std::os::unix::fs::PermissionsExt as _;
 
-use crate::support::Sandbox;
+use crate::support::{Finished, Sandbox};
 use crate::{assert_nothing_left, down};
 
 #[test]
-#[cfg(target_os = "linux")] // The file systems of others refuse such names.
-fn the_directory_has_a_name_that_is_not_text() {
+#[cfg(target_os = "linux")] // Other systems refuse such names.
+fn the_directory_may_have_a_non_text_name() {
     use std::os::unix::ffi::OsStrExt as _;
     let sandbox = Sandbox::new();
     let directory = sandbox.root().join(std::ffi::OsStr::from_bytes(b"not \xff text"));
@@ -15,27 +15,44 @@ fn the_directory_has_a_name_that_is_not_text() {
     let fusion = |word| sandbox.fusion(["ollama", word]).env("FUSION_CONFIG_DIR", &directory).run();
     fusion("up").assert_code(0);
     assert!(fusion("log").assert_code(0).stdout().contains("listening on "));
-    fusion("down").assert(0, "ollama is down\n", "");
+    insta::assert_snapshot!(fusion("down"), @"
+    exit 0
+    [stdout]
+    ollama is down
+    ");
     sandbox.assert_nothing_runs();
 }
 
-/// Writes fail at the first byte, or after a block, where the record is larger: as on a disk that is full.
+/// Writes fail at the first byte, or after a block, which is smaller than the record.
 #[test]
-fn the_disk_is_full() {
+fn up_fails_cleanly_on_a_full_disk() {
+    insta::assert_snapshot!(up_with_space_for(0), @"
+    exit 1
+    [stderr]
+    error: cannot lock [ROOT]/config/ollama/lock
+      caused by: File too large (os error [ERRNO])
+    ");
+    insta::assert_snapshot!(up_with_space_for(1), @"
+    exit 1
+    [stderr]
+    error: cannot write [ROOT]/config/ollama/state.json
+      caused by: File too large (os error [ERRNO])
+    ");
+}
+
+/// `up` that may write files of so many blocks. It leaves no process and no record.
+fn up_with_space_for(blocks: u32) -> Finished {
     let program = env!("CARGO_BIN_EXE_fusion");
-    for blocks in [0, 1] {
-        let sandbox = Sandbox::new();
-        sandbox.configure(&format!("args = [\"{}\"]", "long".repeat(1000)), "");
-        let script = format!("trap '' XFSZ; ulimit -f {blocks}; \"$0\" ollama up");
-        let up = sandbox.command("/bin/sh").arg("-c").arg(&script).arg(program).run().assert_code(1);
-        assert!(up.stderr().contains("config/ollama"), "{blocks}: {}", up.stderr());
-        assert_eq!(up.stdout(), "");
-        assert_nothing_left(&sandbox, "ollama");
-    }
+    let sandbox = Sandbox::new();
+    sandbox.configure(&format!("args = [\"{}\"]", "long".repeat(1000)), "");
+    let script = format!("trap '' XFSZ; ulimit -f {blocks}; \"$0\" ollama up");
+    let up = sandbox.command("/bin/sh").arg("-c").arg(&script).arg(program).run();
+    assert_nothing_left(&sandbox, "ollama");
+    up
 }
 
 #[test]
-fn the_working_directory_is_deleted() {
+fn commands_work_in_a_deleted_directory() {
     let sandbox = Sandbox::new();
     let gone = sandbox.root().join("gone");
     std::fs::create_dir(&gone).expect("the sandbox is writable");
@@ -47,13 +64,17 @@ fn the_working_directory_is_deleted() {
 }
 
 #[test]
-fn the_directory_cannot_be_written() {
+fn up_fails_if_its_directory_is_read_only() {
     if nix::unistd::geteuid().is_root() {
-        // Nothing is read-only to root; a file in the directory's place is in the way of everybody.
+        // Root may write in a read-only directory, but not make one where a file is.
         let sandbox = Sandbox::new();
         std::fs::write(sandbox.config_dir().join("ollama"), "").expect("the sandbox is writable");
-        let up = sandbox.fusion(["ollama", "up"]).run().assert_code(1);
-        assert!(up.stderr().contains("config/ollama"), "{}", up.stderr());
+        insta::assert_snapshot!(sandbox.fusion(["ollama", "up"]).run(), @"
+        exit 1
+        [stderr]
+        error: cannot make the directory [ROOT]/config/ollama
+          caused by: File exists (os error [ERRNO])
+        ");
         sandbox.assert_nothing_runs();
         return;
     }
@@ -62,20 +83,23 @@ fn the_directory_cannot_be_written() {
     std::fs::create_dir(&directory).expect("the sandbox is writable");
     std::fs::set_permissions(&directory, std::fs::Permissions::from_mode(0o500)).expect("own directory");
     let up = sandbox.fusion(["ollama", "up"]).run().assert_code(1);
-    assert!(up.stderr().contains("config/ollama"), "{}", up.stderr());
+    assert!(up.stderr().contains("config/ollama"), "{up}");
     sandbox.assert_nothing_runs();
     std::fs::set_permissions(&directory, std::fs::Permissions::from_mode(0o700)).expect("own directory");
 }
 
 #[test]
-fn the_log_is_a_symbolic_link() {
+fn up_refuses_a_linked_log() {
     let sandbox = Sandbox::new();
     let precious = sandbox.root().join("precious");
     std::fs::write(&precious, "precious\n").expect("the sandbox is writable");
     std::fs::create_dir(sandbox.config_dir().join("ollama")).expect("the sandbox is writable");
     std::os::unix::fs::symlink(&precious, sandbox.file("ollama", "ollama.log")).expect("a link");
-    let up = sandbox.fusion(["ollama", "up"]).run().assert_code(1);
-    assert!(up.stderr().contains("symbolic link"), "{}", up.stderr());
+    insta::assert_snapshot!(sandbox.fusion(["ollama", "up"]).run(), @"
+    exit 1
+    [stderr]
+    error: [ROOT]/config/ollama/ollama.log is a symbolic link
+    ");
     assert_eq!(std::fs::read_to_string(&precious).expect("still there"), "precious\n");
     assert_nothing_left(&sandbox, "ollama");
 }

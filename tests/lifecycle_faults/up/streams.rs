@@ -1,11 +1,11 @@
-//! The standard streams of `up`: closed, full, or waited for by somebody.
+//! The standard streams of `up`: closed, full, or read by a program that waits for their end.
 
-use crate::support::Sandbox;
+use crate::support::{Sandbox, same_output};
 use crate::{assert_nothing_left, down, state};
 
 /// Command substitution waits until every copy of its pipe is closed.
 #[test]
-fn command_substitution_pipes_and_extra_descriptors_do_not_hang() {
+fn the_server_holds_no_stream_of_up() {
     let program = env!("CARGO_BIN_EXE_fusion");
     let scripts = [
         "x=$(\"$0\" ollama up); echo \"$x\"",
@@ -14,19 +14,21 @@ fn command_substitution_pipes_and_extra_descriptors_do_not_hang() {
         "{ \"$0\" ollama up 3>&1 4>&2; } | cat",
         "\"$0\" ollama up & wait",
     ];
-    for script in scripts {
+    let ups = scripts.map(|script| {
         let sandbox = Sandbox::new();
-        sandbox.command("/bin/sh").arg("-c").arg(script).arg(program).run().assert(
-            0,
-            "ollama is up at http://127.0.0.1:[OLLAMA] (pid [PID])\n",
-            "",
-        );
+        let up = sandbox.command("/bin/sh").arg("-c").arg(script).arg(program).run();
         down(&sandbox, "ollama");
-    }
+        up
+    });
+    insta::assert_snapshot!(same_output(ups), @"
+    exit 0
+    [stdout]
+    ollama is up at http://127.0.0.1:[OLLAMA] (pid [PID])
+    ");
 }
 
 #[test]
-fn each_standard_stream_closed() {
+fn up_works_with_closed_streams() {
     let program = env!("CARGO_BIN_EXE_fusion");
     for redirection in ["<&-", ">&-", "2>&-", "<&- >&- 2>&-"] {
         let sandbox = Sandbox::new();
@@ -37,10 +39,9 @@ fn each_standard_stream_closed() {
     }
 }
 
-/// The result could not be told; it was done all the same, and the exit code says that something went wrong.
 #[test]
 #[cfg(target_os = "linux")] // The only system that has /dev/full.
-fn standard_output_is_full() {
+fn up_fails_if_its_result_cannot_be_written() {
     let sandbox = Sandbox::new();
     let program = env!("CARGO_BIN_EXE_fusion");
     let up = sandbox.command("/bin/sh").arg("-c").arg("\"$0\" ollama up >/dev/full").arg(program).run();
@@ -50,7 +51,7 @@ fn standard_output_is_full() {
 }
 
 #[test]
-fn a_reader_that_goes_away_keeps_no_other_runtime_down_or_up() {
+fn a_closed_pipe_stops_neither_up_nor_down() {
     let sandbox = Sandbox::new();
     sandbox.configure("auto_start = true", "auto_start = true");
     let program = env!("CARGO_BIN_EXE_fusion");
