@@ -37,19 +37,29 @@ impl WithLlama {
 
     fn fusion(&self, words: &str) -> Invocation {
         let program = self.sandbox.command(env!("CARGO_BIN_EXE_fusion-with-llama"));
-        words.split_whitespace().fold(program, Invocation::arg)
+        let invocation = words.split_whitespace().fold(program, Invocation::arg);
+        invocation.mask(format!(":{}", self.port.number()), ":[LLAMA]")
     }
 }
 
 #[test]
 fn without_the_entry_there_is_no_such_command() {
     let sandbox = Sandbox::new();
-    let finished = sandbox.fusion(["llama", "up"]).run().assert_code(2);
-    assert!(finished.stderr().contains("unrecognized subcommand 'llama'"), "{}", finished.stderr());
+    insta::assert_snapshot!(sandbox.fusion(["llama", "up"]).run(), @"
+    exit 2
+    [stderr]
+    error: unrecognized subcommand 'llama'
+
+      tip: a similar subcommand exists: 'ollama'
+
+    Usage: fusion [OPTIONS] [COMMAND]
+
+    For more information, try '--help'.
+    ");
 }
 
 #[test]
-fn every_command_has_the_help_that_it_has_for_the_other_runtimes() {
+fn its_help_equals_that_of_other_runtimes() {
     let with_llama = WithLlama::new();
     let page = |words: &str| with_llama.fusion(words).run().assert_code(0).stdout();
     for command in ["up", "down", "restart", "ps", "log", "health", "run"] {
@@ -58,7 +68,9 @@ fn every_command_has_the_help_that_it_has_for_the_other_runtimes() {
         assert_eq!(page(&format!("llama {command} --help")), expected);
         assert_eq!(page(&format!("ll {command} --help")), expected);
     }
-    assert!(page("--help").contains("Start, stop, watch and prompt llama.cpp"));
+    let page = page("--help");
+    let lines = page.lines().filter(|line| line.contains("llama.cpp"));
+    insta::assert_snapshot!(lines.map(str::trim).collect::<Vec<_>>().join("\n"), @"llama        Start, stop, watch and prompt llama.cpp [alias: ll]");
 }
 
 #[test]
@@ -71,9 +83,9 @@ fn it_has_configuration_tables() {
         tables,
         ["[ollama_server]", "[ollama_run]", "[mlx_server]", "[mlx_run]", "[llama_server]", "[llama_run]"]
     );
-    insta::assert_snapshot!(with_llama.fusion("config get llama_server.port").run().assert(0, "8081\n", ""), @"");
+    with_llama.fusion("config get llama_server.port").run().assert_stdout("8081\n");
     with_llama.fusion("config set llama_run.temperature 0.1").run().assert_code(0);
-    insta::assert_snapshot!(with_llama.fusion("config get llama_run.temperature").run().assert(0, "0.1\n", ""), @"");
+    with_llama.fusion("config get llama_run.temperature").run().assert_stdout("0.1\n");
     with_llama.fusion("config check").run().assert_code(0);
     with_llama.fusion("config set llama_run.temperatur 0.1").run().assert_code(2);
 }
@@ -86,14 +98,16 @@ fn two_runtimes_on_one_address_are_refused() {
 }
 
 #[test]
-fn it_lives_a_whole_life() {
+fn it_can_be_started_used_and_stopped() {
     let with_llama = WithLlama::new();
     let ps = |code: i32| with_llama.fusion("llama ps --json").run().assert_code(code).json();
     assert_eq!(ps(3)["state"], "stopped");
 
-    let up = with_llama.fusion("llama up").run().assert_code(0).stdout();
-    let address = format!("http://127.0.0.1:{}", with_llama.port.number());
-    assert!(up.starts_with(&format!("llama is up at {address} (pid ")), "{up}");
+    insta::assert_snapshot!(with_llama.fusion("llama up").run(), @"
+    exit 0
+    [stdout]
+    llama is up at http://127.0.0.1:[LLAMA] (pid [PID])
+    ");
 
     let ready = ps(0);
     assert_eq!((&ready["state"], &ready["started_by"]), (&"ready".into(), &"fusion".into()));
@@ -104,7 +118,7 @@ fn it_lives_a_whole_life() {
         all.as_array().expect("an array").iter().filter_map(|row| row["runtime"].as_str()).collect();
     assert_eq!(names, ["ollama", "mlx", "llama"]);
 
-    insta::assert_snapshot!(with_llama.fusion("llama run Hi").run().assert(0, "Hello from the fake runtime.\n", ""), @"");
+    with_llama.fusion("llama run Hi").run().assert_stdout("Hello from the fake runtime.\n");
     with_llama.fusion("llama health").run().assert_code(0);
     let log = with_llama.fusion("llama log").run().assert_code(0).stdout();
     assert!(log.contains("POST /v1/chat/completions"), "{log}");
@@ -119,10 +133,14 @@ fn it_lives_a_whole_life() {
 }
 
 #[test]
-fn completions_and_manual_pages_know_it() {
+fn it_has_completions_and_manual_pages() {
     let with_llama = WithLlama::new();
     let completed = with_llama.fusion("-- fusion ll").env("_FUSION_COMPLETE", "fish").run().assert_code(0);
-    assert_eq!(completed.stdout(), "llama\tStart, stop, watch and prompt llama.cpp\n");
+    insta::assert_snapshot!(completed, @r"
+    exit 0
+    [stdout]
+    llama\tStart, stop, watch and prompt llama.cpp
+    ");
     with_llama.fusion("man --out pages").run().assert_code(0);
     let page = with_llama.sandbox.project().join("pages/fusion-llama-up.1");
     assert!(Path::new(&page).is_file());

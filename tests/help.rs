@@ -31,7 +31,7 @@ fn help(sandbox: &Sandbox, words: &[&str], option: &str) -> String {
 }
 
 #[test]
-fn every_page() {
+fn every_page_of_help() {
     let sandbox = Sandbox::new();
     let mut pages = String::new();
     every_command(&mut |words, _| {
@@ -58,7 +58,7 @@ fn every_command_and_argument_says_what_it_does() {
 }
 
 #[test]
-fn no_line_of_help_is_wider_than_a_page() {
+fn help_is_at_most_100_columns_wide() {
     let sandbox = Sandbox::new();
     every_command(&mut |words, _| {
         for line in help(&sandbox, words, "--help").lines() {
@@ -87,7 +87,7 @@ fn help_reads_no_configuration() {
 
 #[test]
 #[cfg(target_os = "linux")]
-fn help_that_cannot_be_written_is_no_success() {
+fn help_fails_if_it_cannot_be_written() {
     let sandbox = Sandbox::new();
     let full = std::fs::File::options().write(true).open("/dev/full").expect("the device");
     let mut command = sandbox.fusion(["ps", "--help"]).into_command();
@@ -95,18 +95,21 @@ fn help_that_cannot_be_written_is_no_success() {
 }
 
 #[test]
-fn colour_is_not_forced_on_a_pipe_by_a_variable() {
+fn variables_force_no_colour_on_a_pipe() {
     let sandbox = Sandbox::new();
     let forced = |arguments: &[&str]| {
         let invocation = sandbox.fusion(arguments.iter().copied());
         invocation.env("CLICOLOR_FORCE", "1").env("CLICOLOR", "1").env("TERM", "xterm-256color").run()
     };
-    insta::assert_snapshot!(forced(&["--bogus"]).assert(
-        2,
-        "",
-        "error: unexpected argument '--bogus' found\n\nUsage: fusion [OPTIONS] [COMMAND]\n\n\
-         For more information, try '--help'.\n",
-    ), @"");
+    insta::assert_snapshot!(forced(&["--bogus"]), @"
+    exit 2
+    [stderr]
+    error: unexpected argument '--bogus' found
+
+    Usage: fusion [OPTIONS] [COMMAND]
+
+    For more information, try '--help'.
+    ");
     for page in [&["--help"][..], &["-h"], &["help", "ps"], &["config"], &["ollama", "run", "--help"]] {
         let finished = forced(page).assert_code(0);
         assert_eq!(finished.stderr(), "", "{page:?}");

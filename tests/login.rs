@@ -1,20 +1,23 @@
-//! Starting a runtime at login, with a stand-in for the command of systemd or launchd.
+//! Starting a service at login, with a stand-in for the command of systemd or launchd.
 
 mod support;
 
 use std::path::PathBuf;
 
-use support::{Invocation, Sandbox, write_program};
+use support::{Invocation, Sandbox, same_output, write_program};
 
-/// A sandbox with a stand-in for this platform's manager, which writes down what it is told and then runs `script`.
-struct Desk {
+/// The command of this platform's service manager.
+const MANAGER: &str = if cfg!(target_os = "macos") { "launchctl" } else { "systemctl" };
+
+/// A sandbox with a stand-in for that command, which writes down its arguments and then runs `script`.
+struct Login {
     sandbox: Sandbox,
 }
 
-impl Desk {
+impl Login {
     fn new(script: &str) -> Self {
         let sandbox = Sandbox::new();
-        let program = sandbox.bin().join(if cfg!(target_os = "macos") { "launchctl" } else { "systemctl" });
+        let program = sandbox.bin().join(MANAGER);
         let calls = sandbox.root().join("calls");
         let text = format!("#!/bin/sh\necho \"$*\" >> '{}'\n{script}\n", calls.display());
         write_program(&program, &text);
@@ -42,49 +45,57 @@ impl Desk {
     }
 }
 
-/// The same on both platforms.
-const ENABLED: &str = "mlx starts at login, and is starting now\n";
-
 #[test]
 fn enable_writes_and_loads_disable_unloads_and_removes() {
-    let desk = Desk::new("");
-    let finished = desk.fusion("mlx enable").run().assert_code(0);
-    assert_eq!(finished.stdout(), ENABLED);
-    assert!(finished.stderr().starts_with(&format!("wrote {}\nran ", desk.file().display())));
-    let text = desk.text();
+    let login = Login::new("");
+    let enabled = login.fusion("mlx enable").run().assert_code(0);
+    insta::assert_snapshot!(enabled.stdout(), @"mlx starts at login, and is starting now");
+    assert!(enabled.stderr().contains(&login.file().display().to_string()), "{enabled}");
+    let text = login.text();
     assert!(text.contains(env!("CARGO_BIN_EXE_fusion")), "{text}");
-    assert!(text.contains(&desk.sandbox.config_dir().display().to_string()), "{text}");
-    assert!(text.contains(&desk.sandbox.bin().display().to_string()), "{text}");
+    assert!(text.contains(&login.sandbox.config_dir().display().to_string()), "{text}");
+    assert!(text.contains(&login.sandbox.bin().display().to_string()), "{text}");
 
-    let finished = desk.fusion("mlx disable").run().assert_code(0);
-    assert_eq!(finished.stdout(), "mlx does not start at login any more\n");
-    assert!(!desk.file().exists());
-    let calls = desk.calls();
-    insta::assert_snapshot!(desk.fusion("mlx disable").run().assert(0, "mlx does not start at login\n", ""), @"");
-    assert_eq!(desk.calls(), calls, "there was nothing to unload");
+    insta::assert_snapshot!(login.fusion("mlx disable").run().assert_code(0).stdout(), @"mlx does not start at login any more");
+    assert!(!login.file().exists());
+    let calls = login.calls();
+    insta::assert_snapshot!(login.fusion("mlx disable").run(), @"
+    exit 0
+    [stdout]
+    mlx does not start at login
+    ");
+    assert_eq!(login.calls(), calls, "there was nothing to unload");
 }
 
 #[cfg(target_os = "linux")]
 #[test]
-fn systemd_is_told_to_start_the_unit_now_and_at_login() {
-    let desk = Desk::new("");
-    insta::assert_snapshot!(desk.fusion("mlx enable").run().assert(
-        0,
-        ENABLED,
-        "wrote [ROOT]/home/.config/systemd/user/fusion-mlx.service\n\
-         ran systemctl --user daemon-reload\n\
-         ran systemctl --user enable --now --no-block fusion-mlx.service\n\
-         hint: `fusion mlx ps` shows when it is ready, `fusion mlx disable` undoes this\n",
-    ), @"");
-    insta::assert_snapshot!(desk.fusion("mlx disable").run().assert(
-        0,
-        "mlx does not start at login any more\n",
-        "ran systemctl --user disable fusion-mlx.service\n\
-         removed [ROOT]/home/.config/systemd/user/fusion-mlx.service\n\
-         ran systemctl --user daemon-reload\n",
-    ), @"");
-    let calls = desk.calls();
-    insta::assert_snapshot!(desk.fusion("-q mlx enable").run().assert(0, ENABLED, ""), @"");
+fn systemd_starts_the_unit_now_and_at_login() {
+    let login = Login::new("");
+    insta::assert_snapshot!(login.fusion("mlx enable").run(), @"
+    exit 0
+    [stdout]
+    mlx starts at login, and is starting now
+    [stderr]
+    wrote [ROOT]/home/.config/systemd/user/fusion-mlx.service
+    ran systemctl --user daemon-reload
+    ran systemctl --user enable --now --no-block fusion-mlx.service
+    hint: `fusion mlx ps` shows when it is ready, `fusion mlx disable` undoes this
+    ");
+    insta::assert_snapshot!(login.fusion("mlx disable").run(), @"
+    exit 0
+    [stdout]
+    mlx does not start at login any more
+    [stderr]
+    ran systemctl --user disable fusion-mlx.service
+    removed [ROOT]/home/.config/systemd/user/fusion-mlx.service
+    ran systemctl --user daemon-reload
+    ");
+    let calls = login.calls();
+    insta::assert_snapshot!(login.fusion("-q mlx enable").run(), @"
+    exit 0
+    [stdout]
+    mlx starts at login, and is starting now
+    ");
     assert_eq!(
         calls,
         "--user daemon-reload\n--user enable --now --no-block fusion-mlx.service\n\
@@ -93,20 +104,20 @@ fn systemd_is_told_to_start_the_unit_now_and_at_login() {
 }
 
 #[test]
-fn the_name_on_path_is_written_when_it_is_this_program() {
-    let desk = Desk::new("");
-    let link = desk.sandbox.bin().join("fusion");
+fn the_job_names_fusion_as_on_path() {
+    let login = Login::new("");
+    let link = login.sandbox.bin().join("fusion");
     std::os::unix::fs::symlink(env!("CARGO_BIN_EXE_fusion"), &link).expect("a link");
-    desk.fusion("mlx enable").run().assert_code(0);
-    assert!(desk.text().contains(&link.display().to_string()), "{}", desk.text());
+    login.fusion("mlx enable").run().assert_code(0);
+    assert!(login.text().contains(&link.display().to_string()), "{}", login.text());
 }
 
 #[test]
-fn relative_directories_of_the_environment_are_absolute_at_login() {
-    let desk = Desk::new("");
-    let enable = desk.fusion("mlx enable").env("HF_HOME", "hf").env("HF_HUB_CACHE", "~/hub");
+fn relative_directories_become_absolute_in_the_job() {
+    let login = Login::new("");
+    let enable = login.fusion("mlx enable").env("HF_HOME", "hf").env("HF_HUB_CACHE", "~/hub");
     enable.env("XDG_CACHE_HOME", "/caches").run().assert_code(0);
-    let (text, project) = (desk.text(), desk.sandbox.project());
+    let (text, project) = (login.text(), login.sandbox.project());
     let set = |name: &str, value: &str| {
         if cfg!(target_os = "macos") {
             format!("<key>{name}</key>\n\t\t<string>{value}</string>")
@@ -125,40 +136,42 @@ fn relative_directories_of_the_environment_are_absolute_at_login() {
 
 #[test]
 fn a_manager_that_refuses_leaves_nothing() {
-    let desk = Desk::new("echo 'Failed to connect to bus: No medium found' >&2; exit 1");
-    let finished = desk.fusion("mlx enable").run().assert_code(1);
-    assert_eq!(finished.stdout(), "");
-    assert!(finished.stderr().contains("failed: Failed to connect to bus: No medium found\nhint: "));
-    assert!(!desk.file().exists());
+    let login = Login::new("echo 'Failed to connect to bus: No medium found' >&2; exit 1");
+    let refused = login.fusion("mlx enable").run().assert_code(1);
+    assert_eq!(refused.stdout(), "");
+    assert!(refused.stderr().contains("Failed to connect to bus: No medium found\nhint: "), "{refused}");
+    assert!(!login.file().exists());
 }
 
 #[test]
 fn without_a_manager_nothing_is_written() {
-    let desk = Desk::new("");
-    let empty = desk.sandbox.root().join("empty");
+    let login = Login::new("");
+    let empty = login.sandbox.root().join("empty");
     std::fs::create_dir(&empty).expect("the sandbox is writable");
-    let program = if cfg!(target_os = "macos") { "launchctl" } else { "systemctl" };
-    insta::assert_snapshot!(desk.fusion("mlx enable").env("PATH", &empty).run().assert(
-        1,
-        "",
-        &format!(
-            "error: there is no {program} on PATH\n\
-             hint: without a service manager of your own, have whatever starts your programs run `fusion up`\n"
-        ),
-    ), @"");
-    assert!(!desk.file().exists());
+    let enable = login.fusion("mlx enable").env("PATH", &empty).mask(MANAGER, "[MANAGER]");
+    insta::assert_snapshot!(enable.run(), @"
+    exit 1
+    [stderr]
+    error: there is no [MANAGER] on PATH
+    hint: without a service manager of your own, have whatever starts your programs run `fusion up`
+    ");
+    assert!(!login.file().exists());
 }
 
 #[test]
-fn a_file_of_somebody_else_stays() {
-    let desk = Desk::new("");
-    std::fs::create_dir_all(desk.file().parent().expect("a directory")).expect("the sandbox is writable");
-    std::fs::write(desk.file(), "mine\n").expect("the sandbox is writable");
-    for words in ["mlx enable", "mlx disable"] {
-        let finished = desk.fusion(words).run().assert_code(1);
-        let expected = format!("error: {} was not written by fusion\n", desk.file().display());
-        assert!(finished.stderr().starts_with(&expected), "{}", finished.stderr());
-    }
-    assert_eq!(desk.text(), "mine\n");
-    assert_eq!(desk.calls(), "");
+fn a_file_of_another_program_stays() {
+    let login = Login::new("");
+    std::fs::create_dir_all(login.file().parent().expect("a directory")).expect("the sandbox is writable");
+    std::fs::write(login.file(), "mine\n").expect("the sandbox is writable");
+    let file = login.file().strip_prefix(login.sandbox.root()).expect("a file of the sandbox").to_owned();
+    let refused = ["mlx enable", "mlx disable"]
+        .map(|words| login.fusion(words).mask(format!("[ROOT]/{}", file.display()), "[FILE]").run());
+    insta::assert_snapshot!(same_output(refused), @"
+    exit 1
+    [stderr]
+    error: [FILE] was not written by fusion
+    hint: move [FILE] away, then run this again
+    ");
+    assert_eq!(login.text(), "mine\n");
+    assert_eq!(login.calls(), "");
 }

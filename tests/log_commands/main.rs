@@ -1,4 +1,4 @@
-//! `fusion <runtime> log`, and the rotator that holds logs within their bounds, through the real program.
+//! `fusion <service> log`, and the rotator that holds logs within their bounds, through the real program.
 
 mod follow;
 mod rotator;
@@ -12,9 +12,7 @@ use std::path::PathBuf;
 use std::process::Stdio;
 
 use support::terminal::Terminal;
-use support::{Sandbox, wait_for_end, wait_until};
-
-const NO_LOG: &str = "error: mlx has no log yet: fusion has not started it\nhint: start it: fusion mlx up\n";
+use support::{Sandbox, same_output, wait_for_end, wait_until};
 
 fn log_of(sandbox: &Sandbox) -> PathBuf {
     sandbox.file("mlx", "mlx.log")
@@ -32,17 +30,27 @@ fn numbered_lines(numbers: std::ops::Range<u32>) -> String {
 }
 
 #[test]
-fn no_log_yet() {
+fn log_without_a_log_makes_no_files() {
     let sandbox = Sandbox::new();
-    insta::assert_snapshot!(sandbox.fusion(["mlx", "log"]).run().assert(1, "", NO_LOG), @"");
-    insta::assert_snapshot!(sandbox.fusion(["mlx", "log", "-n", "0"]).run().assert(1, "", NO_LOG), @"");
-    let not_running = "error: mlx is not running\nhint: start it: fusion mlx up\n";
-    insta::assert_snapshot!(sandbox.fusion(["mlx", "log", "-f"]).run().assert(3, "", not_running), @"");
+    let logs =
+        [&["mlx", "log"][..], &["mlx", "log", "-n", "0"]].map(|words| sandbox.fusion(words.to_vec()).run());
+    insta::assert_snapshot!(same_output(logs), @"
+    exit 1
+    [stderr]
+    error: mlx has no log yet: fusion has not started it
+    hint: start it: fusion mlx up
+    ");
+    insta::assert_snapshot!(sandbox.fusion(["mlx", "log", "-f"]).run(), @"
+    exit 3
+    [stderr]
+    error: mlx is not running
+    hint: start it: fusion mlx up
+    ");
     assert!(!sandbox.file("mlx", "").exists(), "showing a log makes no files");
 }
 
 #[test]
-fn one_that_somebody_else_started() {
+fn follow_refuses_an_external_server() {
     let sandbox = Sandbox::new();
     let other = Sandbox::new();
     let mut command = sandbox.command(sandbox.bin().join("mlx_lm.server")).into_command();
@@ -50,46 +58,54 @@ fn one_that_somebody_else_started() {
     let stderr = File::create(other.root().join("stderr")).unwrap();
     let mut server = command.args(["--host", "127.0.0.1", "--port", &port]).stderr(stderr).spawn().unwrap();
     wait_until("it listens", || std::net::TcpStream::connect(("127.0.0.1", sandbox.port("mlx"))).is_ok());
-    let told = "error: fusion did not start mlx at 127.0.0.1:[MLX], and does not have what it prints\n\
-                hint: look where it was started\n";
-    insta::assert_snapshot!(sandbox.fusion(["mlx", "log", "-f"]).run().assert(1, "", told), @"");
+    insta::assert_snapshot!(sandbox.fusion(["mlx", "log", "-f"]).run(), @"
+    exit 1
+    [stderr]
+    error: fusion did not start mlx at 127.0.0.1:[MLX], and does not have what it prints
+    hint: look where it was started
+    ");
     server.kill().unwrap();
     server.wait().unwrap();
 }
 
 #[test]
-fn the_path_is_told_whether_there_is_a_log_or_not() {
+fn path_needs_no_log() {
     let sandbox = Sandbox::new();
-    let path = "[ROOT]/config/mlx/mlx.log\n";
-    insta::assert_snapshot!(sandbox.fusion(["mlx", "log", "--path"]).run().assert(0, path, ""), @"");
+    let path = format!("{}\n", log_of(&sandbox).display());
+    sandbox.fusion(["mlx", "log", "--path"]).run().assert_stdout(&path);
     sandbox.write_config("broken =");
-    insta::assert_snapshot!(sandbox.fusion(["mx", "lg", "--path"]).run().assert(0, path, ""), @"");
+    sandbox.fusion(["mx", "lg", "--path"]).run().assert_stdout(&path);
 }
 
 #[test]
-fn the_whole_log_goes_into_a_pipe() {
+fn a_pipe_gets_the_whole_log() {
     let sandbox = sandbox_with_log(numbered_lines(0..1000));
-    insta::assert_snapshot!(sandbox.fusion(["mlx", "log"]).run().assert(0, &numbered_lines(0..1000), ""), @"");
-    insta::assert_snapshot!(sandbox.fusion(["mlx", "log", "-n", "all"]).run().assert(0, &numbered_lines(0..1000), ""), @"");
+    sandbox.fusion(["mlx", "log"]).run().assert_stdout(&numbered_lines(0..1000));
+    sandbox.fusion(["mlx", "log", "-n", "all"]).run().assert_stdout(&numbered_lines(0..1000));
 }
 
 #[test]
-fn as_many_last_lines_as_asked_for() {
+fn n_limits_the_number_of_lines() {
     let sandbox = sandbox_with_log(numbered_lines(0..1000));
     for (lines, first) in [("0", 1000), ("1", 999), ("30", 970), ("1000", 0), ("99999999999999999999999", 0)]
     {
         let expected = numbered_lines(first..1000);
-        insta::assert_snapshot!(sandbox.fusion(["mlx", "logs", "-n", lines]).run().assert(0, &expected, ""), @"");
+        sandbox.fusion(["mlx", "logs", "-n", lines]).run().assert_stdout(&expected);
     }
-    let wrong = sandbox.fusion(["mlx", "log", "-n", "many"]).run().assert_code(2);
-    assert!(wrong.stderr().contains("expected a number of lines, or `all`"), "{}", wrong.stderr());
+    insta::assert_snapshot!(sandbox.fusion(["mlx", "log", "-n", "many"]).run(), @"
+    exit 2
+    [stderr]
+    error: invalid value 'many' for '--lines <LINES>': expected a number of lines, or `all`
+
+    For more information, try '--help'.
+    ");
 }
 
 #[test]
 fn a_broken_configuration_does_not_hide_the_log() {
     let sandbox = sandbox_with_log("one\ntwo\n");
     sandbox.write_config("broken =");
-    insta::assert_snapshot!(sandbox.fusion(["mlx", "log", "-n", "1"]).run().assert(0, "two\n", ""), @"");
+    sandbox.fusion(["mlx", "log", "-n", "1"]).run().assert_stdout("two\n");
 }
 
 #[test]
@@ -101,13 +117,13 @@ fn raw_bytes_pass_a_pipe_unchanged() {
 }
 
 #[test]
-fn no_final_newline() {
+fn a_pipe_gets_no_added_newline() {
     let sandbox = sandbox_with_log("one\ntwo\nthree");
-    insta::assert_snapshot!(sandbox.fusion(["mlx", "log", "-n", "2"]).run().assert(0, "two\nthree", ""), @"");
+    sandbox.fusion(["mlx", "log", "-n", "2"]).run().assert_stdout("two\nthree");
 }
 
 #[test]
-fn a_line_of_1_mb() {
+fn a_line_of_1_mb_is_printed_whole() {
     let long = "x".repeat(1_000_000);
     let sandbox = sandbox_with_log(format!("first\n{long}\nlast\n"));
     let expected = format!("{long}\nlast\n");
@@ -116,13 +132,13 @@ fn a_line_of_1_mb() {
 }
 
 #[test]
-fn a_log_of_2_gib_in_little_memory() {
+fn a_log_of_2_gib_needs_little_memory() {
     let sandbox = sandbox_with_log("");
     let mut log = OpenOptions::new().append(true).open(log_of(&sandbox)).unwrap();
     log.set_len(2 << 30).unwrap();
     log.write_all(b"\none\ntwo\nthree\n").unwrap();
     let (shown, memory) = sandbox.fusion(["mlx", "log", "-n", "2"]).run_measured();
-    insta::assert_snapshot!(shown.assert(0, "two\nthree\n", ""), @"");
+    shown.assert_stdout("two\nthree\n");
     assert!(memory < 50 << 20, "{memory} bytes");
 }
 
@@ -133,16 +149,16 @@ fn a_symlinked_log_is_refused() {
     fs::write(&secret, "secret\n").unwrap();
     fs::remove_file(log_of(&sandbox)).unwrap();
     symlink(&secret, log_of(&sandbox)).unwrap();
-    insta::assert_snapshot!(sandbox.fusion(["mlx", "log"]).run().assert(
-        1,
-        "",
-        "error: [ROOT]/config/mlx/mlx.log is a symbolic link\n\
-         hint: remove the link: fusion follows none here, for it could lead anywhere\n",
-    ), @"");
+    insta::assert_snapshot!(sandbox.fusion(["mlx", "log"]).run(), @"
+    exit 1
+    [stderr]
+    error: [ROOT]/config/mlx/mlx.log is a symbolic link
+    hint: remove the link: fusion follows none here, for it could lead anywhere
+    ");
 }
 
 #[test]
-fn a_reader_that_has_seen_enough() {
+fn a_closed_pipe_is_no_error() {
     let sandbox = sandbox_with_log(numbered_lines(0..200_000));
     let mut command = sandbox.fusion(["mlx", "log"]).into_command();
     let mut child = command.stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap();
@@ -154,7 +170,7 @@ fn a_reader_that_has_seen_enough() {
     assert_eq!((&first, ended.status.code(), ended.stderr), (b"line 0\n", Some(0), Vec::new()));
 }
 
-/// A sandbox in which the runtime is up; what a test appends to its log is as if the runtime had printed it.
+/// A sandbox in which MLX is up. A test may append to its log as if the server had printed it.
 fn running() -> Sandbox {
     let sandbox = Sandbox::new();
     sandbox.faults("mlx", &["quiet"]);
@@ -174,17 +190,20 @@ fn print(sandbox: &Sandbox, text: &str) {
 
 #[test]
 #[cfg(target_os = "linux")] // The only system that has /dev/full.
-fn a_full_disk_is_told() {
+fn a_full_disk_is_reported() {
     let sandbox = sandbox_with_log("one\n");
     let mut command = sandbox.fusion(["mlx", "log"]).into_command();
     let full = OpenOptions::new().write(true).open("/dev/full").unwrap();
     let output = command.stdout(full).output().unwrap();
     let stderr = String::from_utf8(output.stderr).unwrap();
     assert_eq!(output.status.code(), Some(1));
-    assert!(stderr.starts_with("error: cannot write to standard output\n"), "{stderr}");
+    insta::assert_snapshot!(sandbox.normalized(&stderr), @"
+    error: cannot write to standard output
+      caused by: No space left on device (os error [ERRNO])
+    ");
 }
 
-/// What a terminal gets.
+/// The output of a command on a terminal.
 fn on_a_terminal(sandbox: &Sandbox, arguments: &[&str]) -> String {
     let terminal = Terminal::open();
     let mut command = sandbox.fusion(arguments.iter().copied()).into_command();
@@ -196,7 +215,7 @@ fn on_a_terminal(sandbox: &Sandbox, arguments: &[&str]) -> String {
 }
 
 #[test]
-fn a_terminal_obeys_nothing_in_a_log() {
+fn a_terminal_gets_no_control_characters() {
     let hostile = "\x1b]52;c;cm0gLXJm\x07\x1b[2J\u{9b}31mred\x1b[0m\x07 10%\r20%\r\n\x1b]0;cut";
     let sandbox = sandbox_with_log(hostile);
     // The terminal itself makes `\r\n` of a newline.
@@ -204,7 +223,7 @@ fn a_terminal_obeys_nothing_in_a_log() {
 }
 
 #[test]
-fn a_terminal_gets_few_lines_and_the_last_one_is_completed() {
+fn a_terminal_gets_20_complete_lines() {
     let sandbox = sandbox_with_log(numbered_lines(0..100) + "cut");
     let expected = (numbered_lines(81..100) + "cut\n").replace('\n', "\r\n");
     assert_eq!(on_a_terminal(&sandbox, &["mlx", "log"]), expected);
