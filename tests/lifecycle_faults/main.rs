@@ -74,14 +74,14 @@ fn down(sandbox: &Sandbox, runtime: &str) -> Finished {
 fn notes(ps: &Finished) -> String {
     let stdout = ps.normalized(&ps.stdout);
     let notes = stdout.lines().filter_map(|line| line.strip_prefix("  "));
-    notes.map(|note| format!("{note}\n")).collect()
+    notes.collect::<Vec<_>>().join("\n")
 }
 
 /// Exit code and output, without the lines of the log that are shown with a failure: how many there are depends on time.
 fn log_lines_hidden(finished: &Finished) -> String {
     let text = finished.to_string();
     let lines = text.lines().filter(|line| !line.starts_with("  | "));
-    lines.map(|line| format!("{line}\n")).collect()
+    lines.collect::<Vec<_>>().join("\n")
 }
 
 /// The state in `ps --json`, whatever the exit code.

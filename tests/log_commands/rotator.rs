@@ -22,7 +22,6 @@ fn up_bounds_the_log_of_what_it_starts() {
     wait_until("the log is within its limit", || fs::metadata(&log).unwrap().len() <= 1_000_000);
     assert!(part(&log, 2).exists() && !part(&log, 3).exists());
     let listening = format!("listening on 127.0.0.1:{}\n", sandbox.port("mlx"));
-    let listening = format!("listening on 127.0.0.1:{}\n", sandbox.port("mlx"));
     sandbox.fusion(["mlx", "log", "-n", "1"]).run().assert_stdout(&listening);
     let shown = sandbox.fusion(["mlx", "log", "-n", "all"]).run().assert_code(0).stdout();
     assert!(shown.len() > 1_000_000 && shown.ends_with(&format!("{:099}\n{listening}", 199_999)));

@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use nix::sys::socket::{Backlog, listen};
 
-use crate::support::{Sandbox, fake_runtime, processes, same_output, wait_until};
+use crate::support::{Invocation, Sandbox, fake_runtime, processes, same_output, wait_until};
 use crate::{assert_nothing_left, assert_up_fails, down, mask_silence, state, up};
 
 #[test]
@@ -110,7 +110,7 @@ fn commands_of_an_external_server(service: &str) -> String {
     let server = sandbox.command(fake_runtime()).arg(service).env("OLLAMA_HOST", format!("127.0.0.1:{port}"));
     let model = sandbox.model().display().to_string();
     let model: &[&str] = if service == "mlx" { &["--model", &model] } else { &[] };
-    let server = model.iter().fold(server.arg("--port").arg(&port), |server, word| server.arg(word)).start();
+    let server = model.iter().fold(server.arg("--port").arg(&port), Invocation::arg).start();
     wait_until("it answers", || state(&sandbox, service) == "external");
     let run = |words: &[&str]| {
         let words = [service].into_iter().chain(words.iter().copied());
