@@ -5,8 +5,7 @@
 
 use std::ffi::{OsStr, OsString};
 use std::fmt::Write as _;
-use std::fs::File;
-use std::io::{self, Read};
+use std::io;
 use std::os::unix::ffi::OsStrExt;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
@@ -98,9 +97,7 @@ impl InstanceId {
     /// A new one.
     pub fn random() -> Result<Self, RecordError> {
         let mut bytes = [0; 16];
-        File::open("/dev/urandom")
-            .and_then(|mut source| source.read_exact(&mut bytes))
-            .map_err(RecordError::Random)?;
+        getrandom::fill(&mut bytes).map_err(|error| RecordError::Random(error.into()))?;
         Ok(Self(bytes.iter().fold(String::new(), |mut text, byte| {
             // Writing to a string cannot fail.
             let _ = write!(text, "{byte:02x}");
