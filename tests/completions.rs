@@ -1,4 +1,4 @@
-//! Shell completions, asked as the shells ask.
+//! Shell completions, requested as the shells request them.
 
 mod support;
 
@@ -7,24 +7,24 @@ use support::{Running, Sandbox, wait_until};
 
 /// What fish is offered after these words.
 fn offered(sandbox: &Sandbox, words: &[&str]) -> Vec<String> {
-    let asked = sandbox.fusion(["--", "fusion"].into_iter().chain(words.iter().copied()));
-    let finished = asked.env("_FUSION_COMPLETE", "fish").run().assert_code(0);
+    let completion = sandbox.fusion(["--", "fusion"].into_iter().chain(words.iter().copied()));
+    let finished = completion.env("_FUSION_COMPLETE", "fish").run().assert_code(0);
     assert_eq!(finished.stderr(), "");
     finished.stdout().lines().map(|line| line.split('\t').next().unwrap_or_default().to_owned()).collect()
 }
 
 #[test]
-fn runtimes_and_their_commands() {
+fn services_and_their_commands_are_completed() {
     let sandbox = Sandbox::new();
     assert_eq!(offered(&sandbox, &["ol"]), ["ollama"]);
     assert_eq!(offered(&sandbox, &["mlx", "re"]), ["restart"]);
-    // An alias leads to the same commands, and is not offered beside them.
+    // An alias has the same commands, and is not offered itself.
     assert_eq!(offered(&sandbox, &["mx", "lo"]), offered(&sandbox, &["mlx", "lo"]));
     assert_eq!(offered(&sandbox, &["completions", "p"]), ["powershell"]);
 }
 
 #[test]
-fn what_the_configuration_calls_models_and_prompts() {
+fn models_and_prompts_of_the_configuration_are_completed() {
     let sandbox = Sandbox::new();
     sandbox.write_config(
         "[ollama_run]\nmodel = \"from-run\"\n[aliases]\nfrom-alias = \"x\"\n\
@@ -39,7 +39,7 @@ fn what_the_configuration_calls_models_and_prompts() {
 }
 
 #[test]
-fn models_on_this_machine() {
+fn models_on_this_machine_are_completed() {
     let sandbox = Sandbox::new();
     let model = sandbox.home().join(".cache/huggingface/hub/models--some--model");
     let snapshot = model.join("snapshots/1");
@@ -58,14 +58,14 @@ fn models_on_this_machine() {
 }
 
 #[test]
-fn a_server_that_hangs_is_not_waited_for() {
+fn a_hanging_server_does_not_delay_completion() {
     let sandbox = Sandbox::new();
     let _holder = support::real::hold(sandbox.port("ollama"));
     assert_eq!(offered(&sandbox, &["ollama", "rm", "llama3.2:3"]), ["llama3.2:3b"]);
 }
 
 #[test]
-fn configuration_keys() {
+fn configuration_keys_are_completed() {
     let sandbox = Sandbox::new();
     sandbox.write_config("[aliases]\nsmall = \"x\"\n[prompts.commit]\nmodel = \"y\"\n");
     for command in ["get", "set", "unset"] {
@@ -79,7 +79,7 @@ fn configuration_keys() {
 }
 
 #[test]
-fn a_broken_or_missing_configuration_is_no_obstacle_and_is_not_made() {
+fn completion_needs_and_makes_no_configuration() {
     let sandbox = Sandbox::without_config();
     assert_eq!(offered(&sandbox, &["ollama", "heal"]), ["health"]);
     assert!(!sandbox.config_dir().join("config.toml").exists());
@@ -97,7 +97,7 @@ fn every_shell_has_a_script() {
 }
 
 #[test]
-fn options_that_take_certain_words_offer_them() {
+fn fixed_values_of_options_are_completed() {
     let sandbox = Sandbox::new();
     assert_eq!(offered(&sandbox, &["ollama", "run", "--reasoning", ""]), ["show", "hide"]);
     assert_eq!(offered(&sandbox, &["mlx", "run", "--reasoning=h"]), ["--reasoning=hide"]);
@@ -105,8 +105,8 @@ fn options_that_take_certain_words_offer_them() {
     assert_eq!(offered(&sandbox, &["ps", "--color=al"]), ["--color=always"]);
 }
 
-/// An interactive bash that has read the script. In it, `fusion` prints what it is told, so that what Tab has written
-/// is seen as bash reads it.
+/// An interactive bash that has read the script. In it, `fusion` prints its arguments, which show what Tab has written
+/// as bash reads it.
 struct Bash {
     terminal: Terminal,
     running: Running,
@@ -119,7 +119,7 @@ impl Bash {
     const RC: &str = r#"
         PS1='ready> '
         eval "$(fusion completions bash)"
-        fusion() { printf 'told '; printf '<%s>' "$@"; echo; }"#;
+        fusion() { printf 'arguments '; printf '<%s>' "$@"; echo; }"#;
     const END: &str = "\r\nready> ";
 
     fn start(sandbox: &Sandbox) -> Self {
@@ -130,18 +130,18 @@ impl Bash {
         Self { terminal, running }
     }
 
-    /// What fusion is told after this was typed, and Enter.
+    /// The arguments that fusion gets after this was typed, and Enter.
     #[track_caller]
-    fn told(&mut self, typed: &str) -> String {
+    fn arguments(&mut self, typed: &str) -> String {
         let before = self.terminal.text().len();
         self.terminal.send(format!("{typed}\r").as_bytes());
-        let told = || {
+        let arguments = || {
             let text = self.terminal.text();
-            let (_, told) = text.get(before..)?.split_once("\ntold ")?;
-            Some(told.split_once(Self::END)?.0.to_owned())
+            let (_, arguments) = text.get(before..)?.split_once("\narguments ")?;
+            Some(arguments.split_once(Self::END)?.0.to_owned())
         };
-        wait_until(&format!("bash runs {typed:?}"), || told().is_some());
-        told().expect("it was there")
+        wait_until(&format!("bash runs {typed:?}"), || arguments().is_some());
+        arguments().expect("it was there")
     }
 
     fn end(mut self) {
@@ -151,7 +151,7 @@ impl Bash {
     }
 }
 
-/// Adds to a configuration that names free ports, so that whatever runs on this machine is not asked.
+/// Adds to a configuration that names free ports, because a server on this machine must not be asked.
 fn append(sandbox: &Sandbox, text: &str) {
     let file = sandbox.config_dir().join("config.toml");
     let before = std::fs::read_to_string(file).expect("there is a configuration");
@@ -159,20 +159,23 @@ fn append(sandbox: &Sandbox, text: &str) {
 }
 
 #[test]
-fn bash_keeps_what_stands_before_a_colon_or_an_equals_sign() {
+fn bash_keeps_text_before_colon_and_equals_sign() {
     let sandbox = Sandbox::new();
     append(&sandbox, "[prompts.commit]\nmodel = \"a:1\"\n[aliases]\n\"a:b:c\" = \"x\"\n\"a:b:d\" = \"x\"\n");
     let mut bash = Bash::start(&sandbox);
-    assert_eq!(bash.told("fusion ollama re\t"), "<ollama><restart>");
-    assert_eq!(bash.told("fusion ollama run -m llama3.2\t\t"), "<ollama><run><-m><llama3.2:>");
-    assert_eq!(bash.told("fusion ollama run -m llama3.2:3\t"), "<ollama><run><-m><llama3.2:3b>");
-    assert_eq!(bash.told("fusion ollama pull qwen3:\t\t8\t"), "<ollama><pull><qwen3:8b>");
-    assert_eq!(bash.told("fusion ollama rm a:b\t"), "<ollama><rm><a:b:>");
-    assert_eq!(bash.told("fusion ollama rm a:b:d\t"), "<ollama><rm><a:b:d>");
-    assert_eq!(bash.told("fusion ollama run --prompt=com\t"), "<ollama><run><--prompt=commit>");
-    assert_eq!(bash.told("fusion ollama run --model=a:1\t"), "<ollama><run><--model=a:1>");
-    assert_eq!(bash.told("fusion ollama run --reasoning=\t\ts\tHi"), "<ollama><run><--reasoning=show><Hi>");
-    assert_eq!(bash.told("fusion ollama run --prompt=co\tHi -m qwen3:8\t"), {
+    assert_eq!(bash.arguments("fusion ollama re\t"), "<ollama><restart>");
+    assert_eq!(bash.arguments("fusion ollama run -m llama3.2\t\t"), "<ollama><run><-m><llama3.2:>");
+    assert_eq!(bash.arguments("fusion ollama run -m llama3.2:3\t"), "<ollama><run><-m><llama3.2:3b>");
+    assert_eq!(bash.arguments("fusion ollama pull qwen3:\t\t8\t"), "<ollama><pull><qwen3:8b>");
+    assert_eq!(bash.arguments("fusion ollama rm a:b\t"), "<ollama><rm><a:b:>");
+    assert_eq!(bash.arguments("fusion ollama rm a:b:d\t"), "<ollama><rm><a:b:d>");
+    assert_eq!(bash.arguments("fusion ollama run --prompt=com\t"), "<ollama><run><--prompt=commit>");
+    assert_eq!(bash.arguments("fusion ollama run --model=a:1\t"), "<ollama><run><--model=a:1>");
+    assert_eq!(
+        bash.arguments("fusion ollama run --reasoning=\t\ts\tHi"),
+        "<ollama><run><--reasoning=show><Hi>"
+    );
+    assert_eq!(bash.arguments("fusion ollama run --prompt=co\tHi -m qwen3:8\t"), {
         "<ollama><run><--prompt=commit><Hi><-m><qwen3:8b>"
     });
     bash.end();
@@ -204,24 +207,27 @@ fn bash_quotes_names_that_need_it() {
         ("tag:\t", "tag:sp ace"),
         ("'tag:sp\t", "tag:sp ace"),
     ] {
-        let told = bash.told(&format!("fusion ollama rm {typed}"));
-        assert_eq!(told, format!("<ollama><rm><{name}>"), "{typed:?}");
+        let arguments = bash.arguments(&format!("fusion ollama rm {typed}"));
+        assert_eq!(arguments, format!("<ollama><rm><{name}>"), "{typed:?}");
     }
     bash.end();
 }
 
 #[test]
-fn bash_completes_files_where_fusion_takes_or_a_redirection_names_one() {
+fn bash_completes_files_of_options_and_redirections() {
     let sandbox = Sandbox::new();
     std::fs::create_dir(sandbox.project().join("two words")).expect("the sandbox is writable");
     std::fs::write(sandbox.project().join("two words/notes:1.md"), "").expect("the sandbox is writable");
     std::fs::write(sandbox.home().join("at home"), "").expect("the sandbox is writable");
     let mut bash = Bash::start(&sandbox);
     let home = sandbox.home();
-    assert_eq!(bash.told("fusion mlx run -f two\tno\t"), "<mlx><run><-f><two words/notes:1.md>");
-    assert_eq!(bash.told("fusion mlx run --file=two\tno\t"), "<mlx><run><--file=two words/notes:1.md>");
-    assert_eq!(bash.told("fusion mlx run -f ~/at\t"), format!("<mlx><run><-f><{}/at home>", home.display()));
-    assert_eq!(bash.told("fusion mlx run Hi 2>/dev/null <two\tno\t --reasoning s\t"), {
+    assert_eq!(bash.arguments("fusion mlx run -f two\tno\t"), "<mlx><run><-f><two words/notes:1.md>");
+    assert_eq!(bash.arguments("fusion mlx run --file=two\tno\t"), "<mlx><run><--file=two words/notes:1.md>");
+    assert_eq!(
+        bash.arguments("fusion mlx run -f ~/at\t"),
+        format!("<mlx><run><-f><{}/at home>", home.display())
+    );
+    assert_eq!(bash.arguments("fusion mlx run Hi 2>/dev/null <two\tno\t --reasoning s\t"), {
         "<mlx><run><Hi><--reasoning><show>"
     });
     bash.end();

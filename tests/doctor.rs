@@ -1,4 +1,4 @@
-//! `fusion doctor`: each thing that may be wrong is found, with its remedy, and decides the exit code.
+//! `fusion doctor`: it finds each problem, names a remedy, and decides the exit code.
 
 mod support;
 
@@ -14,12 +14,14 @@ fn findings(finished: &Finished, check: &str, runtime: Option<&str>) -> Vec<Valu
     reports.into_iter().filter(wanted).collect()
 }
 
-/// The only finding about `check`: level, summary, remedy.
-fn finding(finished: &Finished, check: &str, runtime: Option<&str>) -> (String, String, Option<String>) {
+/// The only finding about `check`, as text: level, summary, remedy.
+#[track_caller]
+fn finding(finished: &Finished, check: &str, runtime: Option<&str>) -> String {
     let found = findings(finished, check, runtime);
     let [one] = found.as_slice() else { panic!("{check} of {runtime:?}: {finished:?}") };
-    let text = |name: &str| one[name].as_str().map(str::to_owned);
-    (text("level").expect("a level"), text("summary").expect("a summary"), text("remedy"))
+    let text = |name: &str| one[name].as_str().unwrap_or_default();
+    let shown = format!("{}: {}\n{}", text("level"), text("summary"), text("remedy"));
+    finished.normalized(shown.as_bytes())
 }
 
 fn doctor(sandbox: &Sandbox) -> Finished {
@@ -27,7 +29,7 @@ fn doctor(sandbox: &Sandbox) -> Finished {
 }
 
 #[test]
-fn the_fields_of_json_do_not_change() {
+fn json_has_stable_fields_and_checks() {
     let finished = doctor(&Sandbox::new());
     let Value::Array(reports) = finished.json() else { panic!("{finished:?}") };
     for report in &reports {
@@ -55,165 +57,149 @@ fn the_fields_of_json_do_not_change() {
 }
 
 #[test]
-fn a_machine_in_order_has_no_problem() {
+fn a_working_machine_has_no_problem() {
     let sandbox = Sandbox::new();
     sandbox.fusion(["mlx", "up"]).run().assert_code(0);
     let finished = doctor(&sandbox).assert_code(0);
-    let (level, summary, _) = finding(&finished, "service", Some("mlx"));
-    let pid = sandbox.pid("mlx").expect("it runs");
-    assert_eq!(
-        (level.as_str(), summary),
-        ("ok", format!("ready at 127.0.0.1:{} (process {pid})", sandbox.port("mlx")))
-    );
-    let (level, summary, _) = finding(&finished, "service", Some("ollama"));
-    assert_eq!(
-        (level.as_str(), summary),
-        ("ok", format!("stopped; 127.0.0.1:{} is free", sandbox.port("ollama")))
-    );
-    let (level, summary, _) = finding(&finished, "program", Some("ollama"));
-    assert_eq!(
-        (level.as_str(), summary),
-        ("ok", format!("ollama, on PATH: {}", sandbox.bin().join("ollama").display()))
-    );
+    insta::assert_snapshot!(finding(&finished, "service", Some("mlx")), @"ok: ready at 127.0.0.1:[MLX] (process [PID])");
+    insta::assert_snapshot!(finding(&finished, "service", Some("ollama")), @"ok: stopped; 127.0.0.1:[OLLAMA] is free");
+    insta::assert_snapshot!(finding(&finished, "program", Some("ollama")), @"ok: ollama, on PATH: [ROOT]/bin/ollama");
     sandbox.fusion(["mlx", "down"]).run().assert_code(0);
 }
 
 #[test]
-fn for_people_every_finding_is_a_line_and_its_remedy_another() {
+fn text_has_a_line_for_each_remedy() {
     let sandbox = Sandbox::new();
     std::fs::remove_file(sandbox.bin().join("ollama")).expect("the fake was there");
     let finished = sandbox.fusion(["doctor"]).run().assert_code(0);
-    let expected = "warning  ollama: ollama is not installed: no ollama on PATH\n         \
-                    install it: fusion ollama install\n";
-    assert!(finished.stdout().contains(expected), "{}", finished.stdout());
-    assert!(finished.stdout().starts_with("ok       "), "{}", finished.stdout());
+    let stdout = finished.normalized(&finished.stdout);
+    let ollama = stdout.lines().skip_while(|line| !line.contains("ollama: ")).take(2);
+    insta::assert_snapshot!(ollama.collect::<Vec<_>>().join("\n"), @"
+    warning  ollama: ollama is not installed: no ollama on PATH
+             install it: fusion ollama install
+    ");
+    assert!(stdout.starts_with("ok       "), "{stdout}");
     assert_eq!(finished.stderr(), "");
 }
 
 #[test]
-fn a_runtime_that_is_not_installed_is_a_problem_only_if_it_is_needed() {
+fn only_a_needed_missing_runtime_is_a_problem() {
     let sandbox = Sandbox::new();
     std::fs::remove_file(sandbox.bin().join("ollama")).expect("the fake was there");
-    let expected = |level: &str| {
-        let summary = "ollama is not installed: no ollama on PATH".to_owned();
-        (level.to_owned(), summary, Some("install it: fusion ollama install".to_owned()))
-    };
     let finished = doctor(&sandbox).assert_code(0);
-    assert_eq!(finding(&finished, "program", Some("ollama")), expected("warning"));
+    insta::assert_snapshot!(finding(&finished, "program", Some("ollama")), @"
+    warning: ollama is not installed: no ollama on PATH
+    install it: fusion ollama install
+    ");
 
     sandbox.configure("auto_start = true", "");
-    let finished = doctor(&sandbox).assert_code(1);
-    assert_eq!(finding(&finished, "program", Some("ollama")), expected("problem"));
+    let needed = doctor(&sandbox).assert_code(1);
+    insta::assert_snapshot!(finding(&needed, "program", Some("ollama")), @"
+    problem: ollama is not installed: no ollama on PATH
+    install it: fusion ollama install
+    ");
 
     sandbox.configure("", "");
     std::fs::remove_file(sandbox.bin().join("mlx_lm.server")).expect("the fake was there");
-    let finished = doctor(&sandbox).assert_code(1);
-    assert_eq!(finding(&finished, "program", Some("ollama")), expected("problem"));
+    let none_installed = doctor(&sandbox).assert_code(1);
+    let problem = finding(&none_installed, "program", Some("ollama"));
+    assert_eq!(problem, finding(&needed, "program", Some("ollama")));
 }
 
 #[test]
-fn a_command_of_the_configuration_that_is_not_there() {
+fn a_missing_configured_command_is_a_problem() {
     let sandbox = Sandbox::new();
     sandbox.configure("command = [\"no-such-server\"]", "");
     let finished = doctor(&sandbox).assert_code(1);
-    assert_eq!(
-        finding(&finished, "program", Some("ollama")),
-        (
-            "problem".to_owned(),
-            "there is no program no-such-server, which ollama_server.command names".to_owned(),
-            Some(
-                "correct it: fusion config edit; or remove it: fusion config unset ollama_server.command"
-                    .to_owned()
-            )
-        )
-    );
+    insta::assert_snapshot!(finding(&finished, "program", Some("ollama")), @"
+    problem: there is no program no-such-server, which ollama_server.command names
+    correct it: fusion config edit; or remove it: fusion config unset ollama_server.command
+    ");
 }
 
 #[test]
-fn a_broken_configuration_does_not_keep_it_from_looking_at_the_rest() {
+fn a_broken_configuration_hides_no_other_check() {
     let sandbox = Sandbox::new();
     sandbox.configure("prot = 1", "");
     let finished = doctor(&sandbox).assert_code(1);
-    let (level, summary, remedy) = finding(&finished, "configuration", None);
-    assert_eq!(level, "problem");
-    assert!(summary.contains("config.toml:5:1: ") && summary.contains("prot"), "{summary}");
-    assert!(remedy.expect("a remedy").contains("fusion config edit"));
-    assert_eq!(finding(&finished, "service", Some("mlx")).0, "ok");
+    insta::assert_snapshot!(finding(&finished, "configuration", None), @"
+    problem: [ROOT]/config/config.toml:5:1: unknown key `ollama_server.prot`; did you mean `ollama_server.port`?
+    `fusion config edit` opens the file
+    ");
+    assert_eq!(findings(&finished, "service", Some("mlx"))[0]["level"], "ok");
 }
 
 #[test]
-fn an_address_that_belongs_to_somebody_else() {
+fn a_port_in_use_is_a_problem() {
     let sandbox = Sandbox::new();
-    let _stranger = TcpListener::bind(("127.0.0.1", sandbox.port("mlx"))).expect("the port is free");
+    let _listener = TcpListener::bind(("127.0.0.1", sandbox.port("mlx"))).expect("the port is free");
     let finished = doctor(&sandbox).assert_code(1);
-    let (level, summary, remedy) = finding(&finished, "address", Some("mlx"));
-    assert_eq!(level, "problem");
-    let (address, own) = (sandbox.port("mlx"), std::process::id());
-    assert!(summary.starts_with(&format!("stopped, and 127.0.0.1:{address} belongs to ")), "{summary}");
-    assert!(summary.contains(&format!("process {own}")), "{summary}");
-    assert_eq!(
-        remedy.as_deref(),
-        Some("end that, or take another port: fusion config set mlx_server.port PORT")
-    );
+    let [one] = &findings(&finished, "address", Some("mlx"))[..] else { panic!("{finished}") };
+    let own = std::process::id().to_string();
+    assert!(one["summary"].as_str().is_some_and(|summary| summary.contains(&own)), "{one}");
+    insta::assert_snapshot!(finding(&finished, "address", Some("mlx")), @"
+    problem: stopped, and 127.0.0.1:[MLX] belongs to [TEST] (process [PID])
+    end that, or take another port: fusion config set mlx_server.port PORT
+    ");
 }
 
 #[test]
-fn a_server_that_other_machines_can_reach() {
+fn a_server_reachable_from_elsewhere_is_a_warning() {
     let sandbox = Sandbox::new();
     let text = std::fs::read_to_string(sandbox.config_dir().join("config.toml")).expect("the configuration");
     sandbox.write_config(&text.replacen("127.0.0.1", "0.0.0.0", 1));
     let finished = doctor(&sandbox).assert_code(0);
-    let (level, summary, remedy) = finding(&finished, "address", Some("ollama"));
-    assert_eq!(level, "warning");
-    assert!(summary.ends_with("can be reached from other machines, and asks nobody for a password"));
-    assert_eq!(remedy.as_deref(), Some("fusion config set ollama_server.host 127.0.0.1"));
+    insta::assert_snapshot!(finding(&finished, "address", Some("ollama")), @"
+    warning: 0.0.0.0:[OLLAMA] can be reached from other machines, and asks nobody for a password
+    fusion config set ollama_server.host 127.0.0.1
+    ");
 }
 
 #[test]
-fn a_runtime_that_has_died() {
+fn a_dead_server_is_a_warning() {
     let sandbox = Sandbox::new();
     sandbox.fusion(["mlx", "up"]).run().assert_code(0);
     let pid = sandbox.pid("mlx").expect("it runs");
     support::processes::kill(pid);
     support::wait_until("it is dead", || !sandbox.processes().contains(&pid));
     let finished = doctor(&sandbox).assert_code(0);
-    let (level, summary, remedy) = finding(&finished, "service", Some("mlx"));
-    assert_eq!((level.as_str(), remedy.as_deref()), ("warning", Some("fusion mlx log")));
-    assert!(summary.starts_with("it has ended by itself; its last words: "), "{summary}");
+    insta::assert_snapshot!(finding(&finished, "service", Some("mlx")), @"
+    warning: it has ended by itself; its last words: POST /v1/chat/completions
+    fusion mlx log
+    ");
     sandbox.fusion(["mlx", "down"]).run().assert_code(0);
 }
 
 #[test]
-fn a_record_that_is_a_symbolic_link_is_told_with_its_cause_and_its_own_remedy() {
+fn a_damaged_record_has_its_own_remedy() {
     let sandbox = Sandbox::new();
     let state = sandbox.file("mlx", "state.json");
     std::fs::create_dir_all(state.parent().expect("a directory")).expect("the sandbox is writable");
     std::os::unix::fs::symlink("elsewhere", &state).expect("a link");
     let finished = doctor(&sandbox).assert_code(1);
-    assert_eq!(
-        finding(&finished, "service", Some("mlx")),
-        (
-            "problem".to_owned(),
-            format!("{} is a symbolic link", state.display()),
-            Some("remove the link: fusion follows none here, for it could lead anywhere".to_owned())
-        )
-    );
+    insta::assert_snapshot!(finding(&finished, "service", Some("mlx")), @"
+    problem: [ROOT]/config/mlx/state.json is a symbolic link
+    remove the link: fusion follows none here, for it could lead anywhere
+    ");
     std::fs::remove_file(&state).expect("a link");
     std::fs::create_dir(&state).expect("the sandbox is writable");
-    let (_, summary, remedy) = finding(&doctor(&sandbox).assert_code(1), "service", Some("mlx"));
-    assert_eq!(summary, format!("{} is not a regular file", state.display()));
-    assert_eq!(remedy.as_deref(), Some("move it away"));
+    insta::assert_snapshot!(finding(&doctor(&sandbox).assert_code(1), "service", Some("mlx")), @"
+    problem: [ROOT]/config/mlx/state.json is not a regular file
+    move it away
+    ");
     let directory = state.parent().expect("a directory");
     std::fs::remove_dir_all(directory).expect("the sandbox is writable");
     std::fs::write(directory, "").expect("the sandbox is writable");
-    let (_, summary, remedy) = finding(&doctor(&sandbox).assert_code(1), "service", Some("mlx"));
-    assert_eq!(summary, format!("cannot open {}\nNot a directory (os error 20)", state.display()));
-    assert_eq!(remedy.as_deref(), Some("fusion mlx log"));
+    insta::assert_snapshot!(finding(&doctor(&sandbox).assert_code(1), "service", Some("mlx")), @"
+    problem: cannot open [ROOT]/config/mlx/state.json
+    Not a directory (os error [ERRNO])
+    fusion mlx log
+    ");
 }
 
-/// The disk that matters is the one to which the server's own environment has models downloaded.
+/// The server's own environment decides where models are downloaded to.
 #[test]
-fn the_disk_of_the_servers_own_cache_is_looked_at() {
+fn the_disk_of_the_model_cache_is_checked() {
     use std::os::unix::fs::MetadataExt as _;
     let other = std::path::Path::new(if cfg!(target_os = "macos") { "/dev" } else { "/dev/shm" });
     let sandbox = Sandbox::new();
@@ -223,12 +209,12 @@ fn the_disk_of_the_servers_own_cache_is_looked_at() {
     let found = findings(&doctor(&sandbox), "disk", None);
     let summaries: Vec<&str> = found.iter().map(|disk| disk["summary"].as_str().expect("a text")).collect();
     let [own, models] = summaries[..] else { panic!("{summaries:?}") };
-    assert!(own.ends_with(&format!(" free in {}", sandbox.config_dir().display())), "{own}");
-    assert!(models.ends_with(&format!(" free in {}/models", other.display())), "{models}");
+    assert!(own.ends_with(&sandbox.config_dir().display().to_string()), "{own}");
+    assert!(models.ends_with(&format!("{}/models", other.display())), "{models}");
 }
 
 #[test]
-fn a_version_that_is_not_known_to_work() {
+fn an_untested_version_is_a_warning() {
     let sandbox = Sandbox::new();
     let environment = sandbox.root().join("environment");
     let program = environment.join("bin/mlx_lm.server");
@@ -239,25 +225,21 @@ fn a_version_that_is_not_known_to_work() {
     write_program(&program, "#!/bin/sh\n");
     let finished =
         sandbox.fusion(["doctor", "--json"]).env("PATH", program.parent().expect("bin")).run().assert_code(0);
-    assert_eq!(
-        finding(&finished, "program", Some("mlx")),
-        (
-            "warning".to_owned(),
-            format!("mlx_lm.server 0.28.0, on PATH: {}", program.display()),
-            Some("fusion mlx install, for a version that is known to work".to_owned())
-        )
-    );
+    insta::assert_snapshot!(finding(&finished, "program", Some("mlx")), @"
+    warning: mlx_lm.server 0.28.0, on PATH: [ROOT]/environment/bin/mlx_lm.server
+    fusion mlx install, for a version that is known to work
+    ");
 }
 
 #[test]
-fn an_installation_that_was_not_finished() {
+fn an_unfinished_installation_is_a_warning() {
     let sandbox = Sandbox::new();
     let left = sandbox.file("mlx", "runtime/3");
     std::fs::create_dir_all(&left).expect("the sandbox is writable");
     let finished = doctor(&sandbox).assert_code(0);
     let found = findings(&finished, "program", Some("mlx"));
     assert_eq!(found[1]["level"], "warning");
-    assert_eq!(found[1]["summary"], format!("an installation was not finished: {}", left.display()));
+    insta::assert_snapshot!(sandbox.normalized(found[1]["summary"].as_str().expect("a text")), @"an installation was not finished: [ROOT]/config/mlx/runtime/3");
 }
 
 /// A sandbox in which `loginctl` says this of the manager and of the user.
@@ -269,29 +251,32 @@ fn with_logind(manager: &str, user: &str) -> Sandbox {
 }
 
 #[test]
-fn logging_out_kills_what_was_started() {
+fn a_logout_that_kills_servers_is_a_problem() {
     let sandbox = with_logind("KillUserProcesses=yes\\nKillExcludeUsers=\\n", "Linger=no\\n");
     let finished = doctor(&sandbox).assert_code(1);
-    let (level, summary, remedy) = finding(&finished, "logout", None);
-    assert_eq!(level, "problem");
-    assert_eq!(summary, "systemd kills what was started when you log out (KillUserProcesses=yes)");
-    assert!(remedy.expect("a remedy").contains("loginctl enable-linger"));
+    insta::assert_snapshot!(finding(&finished, "logout", None), @"
+    problem: systemd kills what was started when you log out (KillUserProcesses=yes)
+    have it started outside of the session: fusion RUNTIME enable, and loginctl enable-linger
+    ");
 
     let sandbox = with_logind("KillUserProcesses=no\\n", "");
-    assert_eq!(finding(&doctor(&sandbox).assert_code(0), "logout", None).0, "ok");
+    assert_eq!(findings(&doctor(&sandbox).assert_code(0), "logout", None)[0]["level"], "ok");
 }
 
 #[cfg(target_os = "linux")]
 #[test]
-fn what_is_started_at_login_ends_with_the_last_logout_unless_the_user_lingers() {
+fn a_login_job_without_lingering_is_a_warning() {
     for (lingers, expected) in [("no", "warning"), ("yes", "ok")] {
         let sandbox = with_logind("KillUserProcesses=no\\n", &format!("Linger={lingers}\\n"));
         let systemctl = sandbox.bin().join("systemctl");
         std::os::unix::fs::symlink("/bin/true", systemctl).expect("a link");
         sandbox.fusion(["mlx", "enable"]).run().assert_code(0);
         let finished = doctor(&sandbox).assert_code(0);
-        let (level, summary, _) = finding(&finished, "login", Some("mlx"));
-        assert_eq!(level, expected, "{summary}");
-        assert!(summary.contains("fusion-mlx.service"), "{summary}");
+        let [one] = &findings(&finished, "login", Some("mlx"))[..] else { panic!("{finished}") };
+        assert_eq!(one["level"], expected, "{one}");
+        assert!(
+            one["summary"].as_str().is_some_and(|summary| summary.contains("fusion-mlx.service")),
+            "{one}"
+        );
     }
 }
