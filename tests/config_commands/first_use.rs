@@ -3,7 +3,7 @@
 use super::*;
 
 #[test]
-fn makes_exactly_the_sections_and_values_of_the_contract() {
+fn makes_exactly_the_promised_sections_and_values() {
     let sandbox = Sandbox::without_config();
     let shown = config(&sandbox, ["show"]).assert_code(0);
     assert_eq!(shown.stdout(), text(&sandbox));
@@ -19,7 +19,7 @@ fn makes_exactly_the_sections_and_values_of_the_contract() {
 }
 
 #[test]
-fn gives_each_key_a_comment_of_one_line() {
+fn gives_each_key_a_one_line_comment() {
     let sandbox = Sandbox::without_config();
     let shown = config(&sandbox, ["show"]).stdout();
     let lines: Vec<&str> = shown.lines().collect();
@@ -37,14 +37,14 @@ fn gives_each_key_a_comment_of_one_line() {
 }
 
 #[test]
-fn umask_000_does_not_open_what_is_private() {
+fn no_umask_opens_what_is_private() {
     for umask in ["000", "022", "077", "777"] {
         let sandbox = Sandbox::without_config();
         fs::remove_dir(sandbox.config_dir()).expect("it is empty");
-        under_umask(&sandbox, umask, "config get ollama_server.port").assert(0, "11434\n", "");
+        under_umask(&sandbox, umask, "config get ollama_server.port").assert_stdout("11434\n");
         assert_eq!(mode(&sandbox.config_dir()), 0o700, "umask {umask}");
         assert_eq!(mode(&config_file(&sandbox)), 0o600, "umask {umask}");
-        under_umask(&sandbox, umask, "config set ollama_server.port 4").assert(0, "", "");
+        under_umask(&sandbox, umask, "config set ollama_server.port 4").assert_stdout("");
         assert_eq!(mode(&config_file(&sandbox)), 0o600, "umask {umask}");
         for name in names(&sandbox) {
             assert_eq!(mode(&sandbox.config_dir().join(&name)), 0o600, "umask {umask}: {name}");
@@ -70,15 +70,19 @@ fn two_at_once_make_one_whole_file() {
 fn leaves_an_existing_file_as_it_is() {
     let sandbox = Sandbox::without_config();
     sandbox.write_config("# mine\n");
-    config(&sandbox, ["get", "mlx_server.port"]).assert(0, "8080\n", "");
-    config(&sandbox, ["check"]).assert(0, "[ROOT]/config/config.toml is valid\n", "");
+    config(&sandbox, ["get", "mlx_server.port"]).assert_stdout("8080\n");
+    insta::assert_snapshot!(config(&sandbox, ["check"]), @"
+    exit 0
+    [stdout]
+    [ROOT]/config/config.toml is valid
+    ");
     assert_eq!(text(&sandbox), "# mine\n");
     assert_eq!(names(&sandbox), ["config.toml"]);
 }
 
 #[test]
-fn is_not_needed_to_say_where_the_file_is() {
+fn is_not_needed_to_print_its_path() {
     let sandbox = Sandbox::without_config();
-    config(&sandbox, ["path"]).assert(0, "[ROOT]/config/config.toml\n", "");
+    config(&sandbox, ["path"]).assert_stdout(&format!("{}\n", config_file(&sandbox).display()));
     assert_eq!(names(&sandbox), Vec::<String>::new());
 }

@@ -3,7 +3,7 @@
 use super::*;
 
 #[test]
-fn prints_what_holds_a_string_without_quotes() {
+fn prints_values_and_strings_without_quotes() {
     let sandbox = Sandbox::without_config();
     sandbox.write_config(
         "[ollama_server]\nport = 5\nenv = { A = 'x y' }\nstartup_timeout = 1.5\nlog_max_size = 67108864\nargs = ['a', \"b\"]\n\
@@ -31,60 +31,119 @@ fn prints_what_holds_a_string_without_quotes() {
         ("aliases.small", "m"),
         ("aliases.'llama3.2:1b'.mlx", "x"),
     ] {
-        config(&sandbox, ["get", key]).assert(0, &format!("{value}\n"), "");
+        config(&sandbox, ["get", key]).assert_stdout(&format!("{value}\n"));
     }
 }
 
 #[test]
-fn says_what_is_not_set() {
+fn names_the_key_that_is_not_set() {
     let sandbox = Sandbox::without_config();
     sandbox.write_config("");
-    for key in [
+    let keys = [
         "ollama_run.seed",
         "ollama_server.env.A",
         "prompts.x.model",
         "aliases.small",
         "mlx_run.extra_body.a.b",
-    ] {
-        let stderr = format!(
-            "error: `{key}` is not set, and has no default\nhint: set it: fusion config set {key} VALUE\n"
-        );
-        config(&sandbox, ["get", key]).assert(1, "", &stderr);
-    }
+    ];
+    let missing = keys.map(|key| sandbox.fusion(["config", "get", key]).mask(key, "[KEY]").run());
+    insta::assert_snapshot!(same_output(missing), @"
+    exit 1
+    [stderr]
+    error: `[KEY]` is not set, and has no default
+    hint: set it: fusion config set [KEY] VALUE
+    ");
 }
 
 #[test]
-fn refuses_what_is_no_key() {
+fn refuses_what_is_not_a_key() {
     let sandbox = Sandbox::without_config();
-    let hint = "hint: `fusion config show --effective` shows every key\n";
-    for (key, what) in [
-        ("", "\"\" is not a key of the configuration"),
-        ("a b", "\"a b\" is not a key of the configuration"),
-        ("ollama_server", "`ollama_server` is a table, not a key"),
-        ("prompts.review", "`prompts.review` is a table, not a key"),
-        ("ollama_server.prot", "unknown key `ollama_server.prot`; did you mean `ollama_server.port`?"),
-        ("olama_server.port", "unknown table `olama_server`; did you mean `ollama_server`?"),
-        ("prompt.x.model", "unknown table `prompt`; did you mean `prompts`?"),
-        ("prompts.x.modle", "unknown key `prompts.x.modle`; did you mean `prompts.x.model`?"),
-        ("port", "unknown key `port`; did you mean `ollama_server.port` or `mlx_server.port`?"),
-        (
-            "zzz.port",
-            "unknown table `zzz`; valid here: `ollama_server`, `ollama_run`, `mlx_server`, `mlx_run`, `prompts`, `aliases`",
-        ),
-        ("aliases.x.y", "unknown runtime `aliases.x.y`; valid here: `ollama`, `mlx`"),
-    ] {
-        for arguments in [&["get", key][..], &["set", key, "1"], &["unset", key]] {
-            let finished = config(&sandbox, arguments.iter().copied());
-            if arguments[0] == "unset" && key == "prompts.review" {
-                finished.assert(0, "", "`prompts.review` was not set\n");
-            } else {
-                finished.assert(2, "", &format!("error: {what}\n{hint}"));
-            }
-        }
-    }
-    config(&sandbox, ["get", "mlx_server.port.x"]).assert(
-        2,
+    let keys = [
         "",
-        &format!("error: `mlx_server.port.x` is within something that is not a table\n{EDIT_HINT}"),
-    );
+        "a b",
+        "ollama_server",
+        "prompts.review",
+        "ollama_server.prot",
+        "olama_server.port",
+        "prompt.x.model",
+        "prompts.x.modle",
+        "port",
+        "zzz.port",
+        "aliases.x.y",
+    ];
+    let refused = keys.map(|key| {
+        let get = config(&sandbox, ["get", key]);
+        // `unset` takes a table, too.
+        let unset = (key != "prompts.review").then(|| config(&sandbox, ["unset", key]));
+        let others = [Some(config(&sandbox, ["set", key, "1"])), unset].into_iter().flatten();
+        (key, same_output(others.chain([get])))
+    });
+    insta::assert_snapshot!(table(refused), @r#"
+    # 
+    exit 2
+    [stderr]
+    error: "" is not a key of the configuration
+    hint: `fusion config show --effective` shows every key
+    # a b
+    exit 2
+    [stderr]
+    error: "a b" is not a key of the configuration
+    hint: `fusion config show --effective` shows every key
+    # ollama_server
+    exit 2
+    [stderr]
+    error: `ollama_server` is a table, not a key
+    hint: `fusion config show --effective` shows every key
+    # prompts.review
+    exit 2
+    [stderr]
+    error: `prompts.review` is a table, not a key
+    hint: `fusion config show --effective` shows every key
+    # ollama_server.prot
+    exit 2
+    [stderr]
+    error: unknown key `ollama_server.prot`; did you mean `ollama_server.port`?
+    hint: `fusion config show --effective` shows every key
+    # olama_server.port
+    exit 2
+    [stderr]
+    error: unknown table `olama_server`; did you mean `ollama_server`?
+    hint: `fusion config show --effective` shows every key
+    # prompt.x.model
+    exit 2
+    [stderr]
+    error: unknown table `prompt`; did you mean `prompts`?
+    hint: `fusion config show --effective` shows every key
+    # prompts.x.modle
+    exit 2
+    [stderr]
+    error: unknown key `prompts.x.modle`; did you mean `prompts.x.model`?
+    hint: `fusion config show --effective` shows every key
+    # port
+    exit 2
+    [stderr]
+    error: unknown key `port`; did you mean `ollama_server.port` or `mlx_server.port`?
+    hint: `fusion config show --effective` shows every key
+    # zzz.port
+    exit 2
+    [stderr]
+    error: unknown table `zzz`; valid here: `ollama_server`, `ollama_run`, `mlx_server`, `mlx_run`, `prompts`, `aliases`
+    hint: `fusion config show --effective` shows every key
+    # aliases.x.y
+    exit 2
+    [stderr]
+    error: unknown runtime `aliases.x.y`; valid here: `ollama`, `mlx`
+    hint: `fusion config show --effective` shows every key
+    "#);
+    insta::assert_snapshot!(config(&sandbox, ["unset", "prompts.review"]), @"
+    exit 0
+    [stderr]
+    `prompts.review` was not set
+    ");
+    insta::assert_snapshot!(config(&sandbox, ["get", "mlx_server.port.x"]), @"
+    exit 2
+    [stderr]
+    error: `mlx_server.port.x` is within something that is not a table
+    hint: `fusion config edit` opens the file
+    ");
 }

@@ -2,6 +2,7 @@
 
 use std::process::Child;
 
+use super::support::normalize::{Mask, normalize};
 use super::support::terminal::Terminal;
 use super::support::wait_for_end;
 use super::*;
@@ -27,12 +28,14 @@ impl Session {
         self
     }
 
+    /// The exit code and what the terminal shows, for a snapshot.
     #[track_caller]
-    fn assert(mut self, sandbox: &Sandbox, code: i32, shown: &str) {
+    fn finish(mut self, sandbox: &Sandbox) -> String {
         let status = wait_for_end(&mut self.child);
-        let text = self.terminal.finish().replace("\r\n", "\n");
-        let text = text.replace(&sandbox.root().display().to_string(), "[ROOT]");
-        assert_eq!((status.code(), hide_random(&text).as_str()), (Some(code), shown));
+        let shown = hide_random(&self.terminal.finish().replace("\r\n", "\n"));
+        let root = Mask::new(sandbox.root().display().to_string(), "[ROOT]");
+        let code = status.code().expect("no signal ends it");
+        format!("exit {code}\n{}", normalize(&shown, &[root]))
     }
 }
 
@@ -65,6 +68,12 @@ fn called(sandbox: &Sandbox) -> String {
     fs::read_to_string(sandbox.root().join("the editor's/called")).unwrap_or_default()
 }
 
+/// What `config edit` shows with this editor while `typed` is typed.
+#[track_caller]
+fn edit(sandbox: &Sandbox, editor: &str, typed: &str) -> String {
+    Session::start(sandbox, &["config", "edit"], &[("EDITOR", editor)]).types(typed).finish(sandbox)
+}
+
 fn with_file(text: &str) -> Sandbox {
     let sandbox = Sandbox::without_config();
     sandbox.write_config(text);
@@ -72,14 +81,13 @@ fn with_file(text: &str) -> Sandbox {
 }
 
 #[test]
-fn the_editor_gets_a_copy_that_takes_the_files_place() {
+fn edit_replaces_the_file_with_the_edited_copy() {
     let sandbox = with_file("# old\n");
     let editor = editor(&sandbox, &["[mlx_server]\nport = 5\n"]);
-    Session::start(&sandbox, &["config", "edit"], &[("EDITOR", &editor)]).assert(
-        &sandbox,
-        0,
-        "[ROOT]/config/config.toml is changed\n",
-    );
+    insta::assert_snapshot!(edit(&sandbox, &editor, ""), @"
+    exit 0
+    [ROOT]/config/config.toml is changed
+    ");
     assert_eq!(text(&sandbox), "[mlx_server]\nport = 5\n");
     assert_eq!(called(&sandbox), "2 --wait\n");
     assert_eq!(names(&sandbox), ["config.lock", "config.toml"]);
@@ -91,102 +99,99 @@ fn visual_comes_before_editor() {
     let sandbox = with_file("# old\n");
     let editor = editor(&sandbox, &["# new\n"]);
     let variables = [("VISUAL", editor.as_str()), ("EDITOR", "false")];
-    Session::start(&sandbox, &["config", "edit"], &variables).assert(
-        &sandbox,
-        0,
-        "[ROOT]/config/config.toml is changed\n",
-    );
+    let shown = Session::start(&sandbox, &["config", "edit"], &variables).finish(&sandbox);
+    insta::assert_snapshot!(shown, @"
+    exit 0
+    [ROOT]/config/config.toml is changed
+    ");
 }
 
 #[test]
 fn a_mistake_can_be_corrected() {
     let sandbox = with_file("# old\n");
     let editor = editor(&sandbox, &["[mlx_server]\nprt = 5\n", "[mlx_server]\nport = 6\n"]);
-    Session::start(&sandbox, &["config", "edit"], &[("EDITOR", &editor)]).types("\n").assert(
-        &sandbox,
-        0,
-        "error: [ROOT]/config/config.edit.[RANDOM].toml:2:1: unknown key `mlx_server.prt`; did you mean \
-             `mlx_server.port`?\nEdit it again? [Y/n] [ROOT]/config/config.toml is changed\n",
-    );
+    insta::assert_snapshot!(edit(&sandbox, &editor, "\n"), @"
+    exit 0
+    error: [ROOT]/config/config.edit.[RANDOM].toml:2:1: unknown key `mlx_server.prt`; did you mean `mlx_server.port`?
+    Edit it again? [Y/n] [ROOT]/config/config.toml is changed
+    ");
     assert_eq!(text(&sandbox), "[mlx_server]\nport = 6\n");
     assert_eq!(called(&sandbox), "2 --wait\n2 --wait\n");
     assert_eq!(names(&sandbox), ["config.lock", "config.toml"]);
 }
 
 #[test]
-fn a_mistake_that_stays_does_not_come_into_the_file_and_is_kept() {
+fn an_invalid_copy_is_kept_beside_the_file() {
+    let mut shown = Vec::new();
     // "n", and the end of input.
     for typed in ["n\n", "\u{4}"] {
         let sandbox = with_file("# old\n");
         let editor = editor(&sandbox, &["[mlx_server]\nport = 0\n"]);
-        Session::start(&sandbox, &["config", "edit"], &[("EDITOR", &editor)]).types(typed).assert(
-                &sandbox,
-                2,
-                "error: [ROOT]/config/config.edit.[RANDOM].toml:2:8: `mlx_server.port`: expected a whole number from \
-                 1 to 65535, found the number 0\nEdit it again? [Y/n] error: [ROOT]/config/config.toml was not \
-                 changed\nhint: what you wrote is in [ROOT]/config/config.edit.[RANDOM].toml\n",
-            );
+        shown.push(edit(&sandbox, &editor, typed));
         assert_eq!(text(&sandbox), "# old\n");
         let copy = names(&sandbox).into_iter().find(|name| name.starts_with("config.edit.")).expect("kept");
         let copy = sandbox.config_dir().join(copy);
         assert_eq!(fs::read_to_string(&copy).expect("readable"), "[mlx_server]\nport = 0\n");
         assert_eq!(mode(&copy), 0o600);
     }
+    assert_eq!(shown[0], shown[1]);
+    insta::assert_snapshot!(shown[0], @"
+    exit 2
+    error: [ROOT]/config/config.edit.[RANDOM].toml:2:8: `mlx_server.port`: expected a whole number from 1 to 65535, found the number 0
+    Edit it again? [Y/n] error: [ROOT]/config/config.toml was not changed
+    hint: what you wrote is in [ROOT]/config/config.edit.[RANDOM].toml
+    ");
 }
 
 #[test]
 fn a_broken_file_can_be_repaired() {
     let sandbox = with_file("[mlx_server\n");
     let editor = editor(&sandbox, &["[mlx_server]\n"]);
-    Session::start(&sandbox, &["config", "edit"], &[("EDITOR", &editor)]).assert(
-        &sandbox,
-        0,
-        "[ROOT]/config/config.toml is changed\n",
-    );
+    insta::assert_snapshot!(edit(&sandbox, &editor, ""), @"
+    exit 0
+    [ROOT]/config/config.toml is changed
+    ");
     assert_eq!(text(&sandbox), "[mlx_server]\n");
 }
 
 #[test]
-fn nothing_happens_when_nothing_was_changed() {
+fn edit_without_a_change_writes_nothing() {
     let sandbox = with_file("# old\n");
     let editor = editor(&sandbox, &[]);
-    Session::start(&sandbox, &["config", "edit"], &[("EDITOR", &editor)]).assert(
-        &sandbox,
-        0,
-        "nothing was changed\n",
-    );
+    insta::assert_snapshot!(edit(&sandbox, &editor, ""), @"
+    exit 0
+    nothing was changed
+    ");
     assert_eq!(names(&sandbox), ["config.toml"]);
 }
 
 #[test]
 fn an_editor_that_fails_changes_nothing() {
     let sandbox = with_file("# old\n");
-    Session::start(&sandbox, &["config", "edit"], &[("EDITOR", "false")]).assert(
-        &sandbox,
-        1,
-        "error: the editor `false` failed: exit status: 1\n",
-    );
+    insta::assert_snapshot!(edit(&sandbox, "false", ""), @"
+    exit 1
+    error: the editor `false` failed: exit status: 1
+    ");
     assert_eq!(names(&sandbox), ["config.toml"]);
 }
 
 #[test]
-fn what_somebody_else_changed_meanwhile_is_not_overwritten() {
+fn edit_does_not_overwrite_a_change_made_meanwhile() {
     let sandbox = with_file("# old\n");
     let editor = format!(
         "sh -c 'echo \"# mine\" > \"$1\"; echo \"# theirs\" > \"{}\"' -",
         config_file(&sandbox).display()
     );
-    Session::start(&sandbox, &["config", "edit"], &[("EDITOR", &editor)]).assert(
-        &sandbox,
-        1,
-        "error: [ROOT]/config/config.toml was changed by somebody else meanwhile\n\
-             hint: what you wrote is in [ROOT]/config/config.edit.[RANDOM].toml\n",
-    );
+    insta::assert_snapshot!(edit(&sandbox, &editor, ""), @"
+    exit 1
+    error: [ROOT]/config/config.toml was changed by somebody else meanwhile
+    hint: what you wrote is in [ROOT]/config/config.edit.[RANDOM].toml
+    ");
     assert_eq!(text(&sandbox), "# theirs\n");
 }
 
 #[test]
-fn ctrl_c_belongs_to_the_editor() {
+fn ctrl_c_goes_to_the_editor() {
     let sandbox = with_file("# old\n");
     let [waits, goes_on] = ["waits", "goes on"].map(|name| sandbox.root().join(name));
     let editor = format!(
@@ -198,50 +203,56 @@ fn ctrl_c_belongs_to_the_editor() {
     support::wait_until("the editor runs", || waits.exists());
     support::processes::send(i32::try_from(session.child.id()).expect("a PID"), Signal::SIGINT);
     fs::write(goes_on, "").expect("writable");
-    session.assert(&sandbox, 0, "[ROOT]/config/config.toml is changed\n");
+    insta::assert_snapshot!(session.finish(&sandbox), @"
+    exit 0
+    [ROOT]/config/config.toml is changed
+    ");
     assert_eq!(text(&sandbox), "# new\n");
 }
 
 #[test]
-fn without_an_editor_it_is_a_link() {
+fn edit_without_an_editor_makes_the_link() {
     let sandbox = with_file("# old\n");
-    Session::start(&sandbox, &["config", "edit"], &[]).assert(
-        &sandbox,
-        0,
-        "neither VISUAL nor EDITOR names an editor, so this makes a link\n\
-             [ROOT]/project/fusion.toml -> [ROOT]/config/config.toml\n",
-    );
-    Session::start(&sandbox, &["config", "edit", "--link"], &[("EDITOR", "false")]).assert(
-        &sandbox,
-        0,
-        "[ROOT]/project/fusion.toml -> [ROOT]/config/config.toml\n",
-    );
+    let without = Session::start(&sandbox, &["config", "edit"], &[]).finish(&sandbox);
+    insta::assert_snapshot!(without, @"
+    exit 0
+    neither VISUAL nor EDITOR names an editor, so this makes a link
+    [ROOT]/project/fusion.toml -> [ROOT]/config/config.toml
+    ");
+    let link = Session::start(&sandbox, &["config", "edit", "--link"], &[("EDITOR", "false")]);
+    insta::assert_snapshot!(link.finish(&sandbox), @"
+    exit 0
+    [ROOT]/project/fusion.toml -> [ROOT]/config/config.toml
+    ");
 }
 
 #[test]
 fn reset_asks_first() {
-    let question = "Replace [ROOT]/config/config.toml with a fresh file, and keep a copy? [y/N] ";
-    for typed in ["n\n", "\n", "\u{4}", "what\n"] {
+    let reset = |sandbox: &Sandbox, typed: &str| {
+        Session::start(sandbox, &["config", "reset"], &[]).types(typed).finish(sandbox)
+    };
+    let declined = ["n\n", "\n", "\u{4}", "what\n"].map(|typed| {
         let sandbox = with_file("# old\n");
-        Session::start(&sandbox, &["config", "reset"], &[]).types(typed).assert(
-            &sandbox,
-            1,
-            &format!("{question}error: not reset\n"),
-        );
+        let shown = reset(&sandbox, typed);
         assert_eq!(text(&sandbox), "# old\n");
-    }
-    let sandbox = with_file("# old\n");
-    Session::start(&sandbox, &["config", "reset"], &[]).types("y\n").assert(
-        &sandbox,
-        0,
-        &format!(
-            "{question}[ROOT]/config/config.toml is fresh; the old one is [ROOT]/config/config.toml.1.bak\n"
-        ),
-    );
+        shown
+    });
+    assert!(declined.iter().all(|shown| *shown == declined[0]), "{declined:#?}");
+    insta::assert_snapshot!(declined[0], @"
+    exit 1
+    Replace [ROOT]/config/config.toml with a fresh file, and keep a copy? [y/N] error: not reset
+    ");
+    insta::assert_snapshot!(reset(&with_file("# old\n"), "y\n"), @"
+    exit 0
+    Replace [ROOT]/config/config.toml with a fresh file, and keep a copy? [y/N] [ROOT]/config/config.toml is fresh; the old one is [ROOT]/config/config.toml.1.bak
+    ");
 }
 
 #[test]
-fn show_obeys_nothing_that_is_in_the_file() {
+fn show_filters_control_characters() {
     let sandbox = with_file("# \u{1b}]0;title\u{7}red\u{1b}[31m\n");
-    Session::start(&sandbox, &["config", "show"], &[]).assert(&sandbox, 0, "# red\n");
+    insta::assert_snapshot!(Session::start(&sandbox, &["config", "show"], &[]).finish(&sandbox), @"
+    exit 0
+    # red
+    ");
 }

@@ -20,11 +20,7 @@ fn stdout(mut command: std::process::Command) -> String {
 fn the_file_is_below_the_home_directory() {
     let sandbox = Sandbox::without_config();
     let home = sandbox.home();
-    let expected = if cfg!(target_os = "macos") {
-        home.join("Library/Application Support/fusion/config.toml")
-    } else {
-        home.join(".config/fusion/config.toml")
-    };
+    let expected = home.join(DIRECTORY).join("config.toml");
     let shown = stdout(fusion_with(&sandbox, &["config", "path"], &[("HOME", &home)]));
     assert_eq!(shown, format!("{}\n", expected.display()));
     stdout(fusion_with(&sandbox, &["config", "check"], &[("HOME", &home)]));
@@ -34,18 +30,16 @@ fn the_file_is_below_the_home_directory() {
 }
 
 #[test]
-fn a_relative_configuration_directory_is_below_the_current_one() {
+fn a_relative_directory_is_below_the_current_one() {
     let sandbox = Sandbox::without_config();
-    sandbox.fusion(["config", "path"]).env("FUSION_CONFIG_DIR", "here").run().assert(
-        0,
-        "[ROOT]/project/here/config.toml\n",
-        "",
-    );
+    let path = sandbox.fusion(["config", "path"]).env("FUSION_CONFIG_DIR", "here").run();
+    let expected = sandbox.project().join("here/config.toml");
+    path.assert_stdout(&format!("{}\n", expected.display()));
 }
 
-/// Where `HOME` is not set, the system's list of users says where the home directory is.
+/// The system's list of users.
 #[test]
-fn home_unset() {
+fn without_home_the_user_list_names_it() {
     let sandbox = Sandbox::without_config();
     let user = nix::unistd::User::from_uid(nix::unistd::geteuid()).expect("readable").expect("a user");
     let shown = stdout(fusion_with(&sandbox, &["config", "path"], &[]));
@@ -64,9 +58,9 @@ fn set_modes(directory: &Path, mode: u32) {
     }
 }
 
-/// Runs `fusion` as somebody who may not write to `home`: as another user where this one is root, whom no mode
-/// keeps out.
-fn as_a_stranger(sandbox: &Sandbox, home: &Path, arguments: &[&str]) -> (Option<i32>, String, String) {
+/// Runs `fusion` without permission to write to `HOME`: as another user if this one is root, whom no mode stops.
+#[track_caller]
+fn run_read_only(sandbox: &Sandbox, arguments: &[&str]) -> Finished {
     let program = sandbox.root().join("fusion");
     if !program.exists() {
         // By another process: a program that this one has open for writing, or a child that another test starts at
@@ -78,92 +72,78 @@ fn as_a_stranger(sandbox: &Sandbox, home: &Path, arguments: &[&str]) -> (Option<
             fs::set_permissions(path, fs::Permissions::from_mode(0o755)).expect("ours");
         }
     }
-    let mut command = std::process::Command::new(&program);
-    command.env_clear().env("HOME", home).args(arguments).current_dir("/");
-    if nix::unistd::geteuid().is_root() {
-        command.uid(65534).gid(65534);
+    let home = sandbox.home();
+    let mut invocation = sandbox.command(&program).directory(Path::new("/"));
+    for argument in arguments {
+        invocation = invocation.arg(argument);
     }
-    set_modes(home, 0o555);
-    let output = command.output().expect("it runs");
-    // What is left can be removed again.
-    set_modes(home, 0o755);
-    let text = |bytes: Vec<u8>| {
-        String::from_utf8(bytes).expect("text").replace(&sandbox.root().display().to_string(), "[ROOT]")
-    };
-    (output.status.code(), text(output.stdout), text(output.stderr))
+    set_modes(&home, 0o555);
+    let finished = invocation
+        .mask(format!("[ROOT]/home/{DIRECTORY}"), "[CONFIG]")
+        .mask(format!("[ROOT]/home/{}", DIRECTORY.split('/').next().expect("a name")), "[PARENT]")
+        .change(|command| {
+            command.env_remove("FUSION_CONFIG_DIR");
+            if nix::unistd::geteuid().is_root() {
+                command.uid(65534).gid(65534);
+            }
+        })
+        .run();
+    // The sandbox can be removed again.
+    set_modes(&home, 0o755);
+    finished
+}
+
+const DIRECTORY: &str =
+    if cfg!(target_os = "macos") { "Library/Application Support/fusion" } else { ".config/fusion" };
+
+#[test]
+fn a_read_only_home_leaves_the_defaults() {
+    let sandbox = Sandbox::without_config();
+    insta::assert_snapshot!(run_read_only(&sandbox, &["config", "get", "ollama_server.port"]), @"
+    exit 0
+    [stdout]
+    11434
+    [stderr]
+    warning: cannot make [CONFIG]/config.toml: cannot make the directory [PARENT]: Permission denied (os error [ERRNO]); the defaults hold
+    ");
+    let shown = run_read_only(&sandbox, &["config", "show"]).assert_code(0);
+    assert!(shown.stdout().contains("\nport = 11434\n"), "{shown}");
+    let warning = shown.normalized(&shown.stderr);
+    insta::assert_snapshot!(warning, @"warning: cannot make [CONFIG]/config.toml: cannot make the directory [PARENT]: Permission denied (os error [ERRNO]); this is what it would be");
+    // Commands that write fail.
+    let writing = [&["config", "set", "ollama_server.port", "5"][..], &["config", "reset", "--yes"]];
+    let refused = writing.map(|arguments| run_read_only(&sandbox, arguments));
+    insta::assert_snapshot!(same_output(refused), @"
+    exit 1
+    [stderr]
+    error: cannot make [CONFIG]/config.toml
+      caused by: cannot make the directory [PARENT]
+      caused by: Permission denied (os error [ERRNO])
+    hint: set FUSION_CONFIG_DIR to a directory that you can read and write
+    ");
 }
 
 #[test]
-fn home_read_only() {
+fn a_read_only_directory_can_be_read() {
     let sandbox = Sandbox::without_config();
-    let home = sandbox.home();
-    let directory =
-        if cfg!(target_os = "macos") { "Library/Application Support/fusion" } else { ".config/fusion" };
-    let made = directory.split('/').next().expect("a name");
-    let reason = format!(
-        "cannot make [ROOT]/home/{directory}/config.toml: cannot make the directory [ROOT]/home/{made}: \
-             Permission denied (os error 13)"
-    );
-    // What only reads goes on with the defaults, and says so.
-    assert_eq!(
-        as_a_stranger(&sandbox, &home, &["config", "get", "ollama_server.port"]),
-        (Some(0), "11434\n".to_owned(), format!("warning: {reason}; the defaults hold\n"))
-    );
-    let (code, shown, stderr) = as_a_stranger(&sandbox, &home, &["config", "show"]);
-    assert_eq!((code, stderr), (Some(0), format!("warning: {reason}; this is what it would be\n")));
-    assert!(shown.contains("\nport = 11434\n"), "{shown}");
-    // What writes fails, and says why.
-    for arguments in [&["config", "set", "ollama_server.port", "5"][..], &["config", "reset", "--yes"]] {
-        assert_eq!(
-            as_a_stranger(&sandbox, &home, arguments),
-            (
-                Some(1),
-                String::new(),
-                format!(
-                    "error: cannot make [ROOT]/home/{directory}/config.toml\n  \
-                         caused by: cannot make the directory [ROOT]/home/{made}\n  \
-                         caused by: Permission denied (os error 13)\n\
-                         hint: set FUSION_CONFIG_DIR to a directory that you can read and write\n"
-                )
-            )
-        );
-    }
-}
-
-#[test]
-fn a_read_only_directory() {
-    let sandbox = Sandbox::without_config();
-    let home = sandbox.home();
-    let directory =
-        if cfg!(target_os = "macos") { "Library/Application Support/fusion" } else { ".config/fusion" };
-    fs::create_dir_all(home.join(directory)).expect("writable");
-    let reason = format!("cannot open [ROOT]/home/{directory}/config.lock");
-    assert_eq!(
-        as_a_stranger(&sandbox, &home, &["config", "get", "ollama_server.port"]),
-        (
-            Some(0),
-            "11434\n".to_owned(),
-            format!(
-                "warning: cannot make [ROOT]/home/{directory}/config.toml: {reason}: Permission denied (os error 13); \
-                 the defaults hold\n"
-            )
-        )
-    );
-    fs::write(home.join(directory).join("config.toml"), "").expect("writable");
-    assert_eq!(
-        as_a_stranger(&sandbox, &home, &["config", "get", "ollama_server.port"]),
-        (Some(0), "11434\n".to_owned(), String::new())
-    );
-    assert_eq!(
-        as_a_stranger(&sandbox, &home, &["config", "set", "ollama_server.port", "5"]),
-        (
-            Some(1),
-            String::new(),
-            format!(
-                "error: cannot lock [ROOT]/home/{directory}/config.toml\n  caused by: {reason}\n  \
-                 caused by: Permission denied (os error 13)\n\
-                 hint: set FUSION_CONFIG_DIR to a directory that you can read and write\n"
-            )
-        )
-    );
+    let directory = sandbox.home().join(DIRECTORY);
+    fs::create_dir_all(&directory).expect("writable");
+    insta::assert_snapshot!(run_read_only(&sandbox, &["config", "get", "ollama_server.port"]), @"
+    exit 0
+    [stdout]
+    11434
+    [stderr]
+    warning: cannot make [CONFIG]/config.toml: cannot open [CONFIG]/config.lock: Permission denied (os error [ERRNO]); the defaults hold
+    ");
+    fs::write(directory.join("config.toml"), "").expect("writable");
+    run_read_only(&sandbox, &["config", "get", "ollama_server.port"]).assert_stdout("11434\n");
+    let set = run_read_only(&sandbox, &["config", "set", "ollama_server.port", "5"]);
+    insta::assert_snapshot!(set, @"
+    exit 1
+    [stderr]
+    error: cannot lock [CONFIG]/config.toml
+      caused by: cannot open [CONFIG]/config.lock
+      caused by: Permission denied (os error [ERRNO])
+    hint: set FUSION_CONFIG_DIR to a directory that you can read and write
+    ");
 }

@@ -3,7 +3,7 @@
 use super::*;
 
 #[test]
-fn takes_a_string_as_it_is_and_anything_else_as_in_the_file() {
+fn takes_strings_unquoted_and_other_values_as_toml() {
     let sandbox = Sandbox::without_config();
     for (key, value, line) in [
         ("ollama_server.port", "5", "port = 5"),
@@ -31,24 +31,28 @@ fn takes_a_string_as_it_is_and_anything_else_as_in_the_file() {
         ("aliases.'a.b:c'.ollama", "y", "\"a.b:c\" = { ollama = \"y\" }"),
     ] {
         let before = if config_file(&sandbox).exists() { text(&sandbox) } else { String::new() };
-        config(&sandbox, ["set", key, value]).assert(0, "", "");
+        config(&sandbox, ["set", key, value]).assert_stdout("");
         let after = text(&sandbox);
         assert!(after.lines().any(|found| found == line), "{key}: no line {line} in\n{after}");
         assert_ne!(before, after, "{key}");
     }
     config(&sandbox, ["check"]).assert_code(0);
-    config(&sandbox, ["get", "mlx_run.system_prompt"]).assert(0, "--\"quoted\" \\ 'both'\n", "");
+    config(&sandbox, ["get", "mlx_run.system_prompt"]).assert_stdout("--\"quoted\" \\ 'both'\n");
 }
 
 #[test]
 fn changes_one_line_of_the_fresh_file() {
     let sandbox = Sandbox::without_config();
     let fresh = config(&sandbox, ["show"]).stdout();
-    config(&sandbox, ["set", "ollama_run.seed", "7"]).assert(0, "", "");
+    config(&sandbox, ["set", "ollama_run.seed", "7"]).assert_stdout("");
     assert_eq!(text(&sandbox), fresh.replacen("\n#seed = 42\n", "\nseed = 7\n", 1));
-    config(&sandbox, ["unset", "ollama_run.seed"]).assert(0, "", "");
+    config(&sandbox, ["unset", "ollama_run.seed"]).assert_stdout("");
     assert_eq!(text(&sandbox), fresh);
-    config(&sandbox, ["unset", "ollama_run.seed"]).assert(0, "", "`ollama_run.seed` was not set\n");
+    insta::assert_snapshot!(config(&sandbox, ["unset", "ollama_run.seed"]), @"
+    exit 0
+    [stderr]
+    `ollama_run.seed` was not set
+    ");
 }
 
 #[test]
@@ -57,9 +61,9 @@ fn keeps_comments_order_and_spacing() {
     sandbox.write_config(
         "# top\n[mlx_run]   # run\r\n\tseed   =  1# one\n\n# why\nmodel = 'm'\n[ollama_server]#x",
     );
-    config(&sandbox, ["set", "mlx_run.seed", "2"]).assert(0, "", "");
-    config(&sandbox, ["set", "ollama_server.port", "3"]).assert(0, "", "");
-    config(&sandbox, ["unset", "mlx_run.model"]).assert(0, "", "");
+    config(&sandbox, ["set", "mlx_run.seed", "2"]).assert_stdout("");
+    config(&sandbox, ["set", "ollama_server.port", "3"]).assert_stdout("");
+    config(&sandbox, ["unset", "mlx_run.model"]).assert_stdout("");
     assert_eq!(
         text(&sandbox),
         "# top\n[mlx_run]   # run\r\n\tseed   =  2# one\n\n# why\n[ollama_server]#x\r\nport = 3\r\n"
@@ -67,96 +71,116 @@ fn keeps_comments_order_and_spacing() {
 }
 
 #[test]
-fn refuses_a_value_that_is_not_valid_and_leaves_the_file() {
+fn refuses_an_invalid_value_and_leaves_the_file() {
     let sandbox = Sandbox::without_config();
     let fresh = config(&sandbox, ["show"]).stdout();
-    for (key, value, what) in [
-        (
-            "mlx_server.port",
-            "0",
-            "`mlx_server.port`: expected a whole number from 1 to 65535, found the number 0",
-        ),
-        ("mlx_server.port", "x", "`mlx_server.port`: expected a whole number from 1 to 65535, found \"x\""),
-        (
-            "mlx_server.port",
-            "1 # c",
-            "`mlx_server.port`: expected a whole number from 1 to 65535, found \"1 # c\"",
-        ),
-        (
-            "mlx_server.port",
-            "1\nhost = 'x'",
-            "`mlx_server.port`: expected a whole number from 1 to 65535, found \"1\\nhost = 'x'\"",
-        ),
-        (
-            "mlx_server.port",
-            "11434",
-            "`mlx_server.port`: 127.0.0.1:11434 is the address of `[ollama_server]` too",
-        ),
-        (
-            "ollama_server.port",
-            "8080",
-            "`mlx_server.port`: 127.0.0.1:8080 is the address of `[ollama_server]` too",
-        ),
-        (
-            "mlx_server.host",
-            "http://x",
-            "`mlx_server.host`: expected a host name or an IP address, without scheme, port or path, found the string \"http://x\"",
-        ),
-        ("mlx_run.model", "", "`mlx_run.model`: expected a string that is not empty, found the string \"\""),
-        (
-            "mlx_run.temperature",
-            "-1",
-            "`mlx_run.temperature`: expected a number from 0 to 2, found the number -1",
-        ),
-        (
-            "mlx_run.extra_body.a",
-            "2026-01-01",
-            "`mlx_run.extra_body.a`: expected a value that JSON has: no date, no infinity, found a date",
-        ),
-        (
-            "mlx_run.extra_body.model",
-            "x",
-            "`mlx_run.extra_body.model` cannot be set: fusion sets `stream`, `model`, `messages` itself",
-        ),
-        ("mlx_run.auto_up", "true", "`mlx_run.auto_up` is now called `mlx_run.start_on_demand`"),
-        ("mlx_server.env.A=B", "x", "\"mlx_server.env.A=B\" is not a key of the configuration"),
-    ] {
+    let values = [
+        ("mlx_server.port", "0"),
+        ("mlx_server.port", "x"),
+        ("mlx_server.port", "1 # c"),
+        ("mlx_server.port", "1\nhost = 'x'"),
+        ("mlx_server.port", "11434"),
+        ("ollama_server.port", "8080"),
+        ("mlx_server.host", "http://x"),
+        ("mlx_run.model", ""),
+        ("mlx_run.temperature", "-1"),
+        ("mlx_run.extra_body.a", "2026-01-01"),
+        ("mlx_run.extra_body.model", "x"),
+        ("mlx_run.auto_up", "true"),
+        ("mlx_server.env.A=B", "x"),
+    ];
+    let refused = values.map(|(key, value)| {
         let finished = config(&sandbox, ["set", key, value]);
-        let hint = if what.contains("is not a key") {
-            "hint: `fusion config show --effective` shows every key\n"
-        } else {
-            ""
-        };
-        finished.assert(2, "", &format!("error: {what}\n{hint}"));
         assert_eq!(text(&sandbox), fresh);
-    }
+        (format!("{key} {value:?}"), finished)
+    });
+    insta::assert_snapshot!(table(refused), @r#"
+    # mlx_server.port "0"
+    exit 2
+    [stderr]
+    error: `mlx_server.port`: expected a whole number from 1 to 65535, found the number 0
+    # mlx_server.port "x"
+    exit 2
+    [stderr]
+    error: `mlx_server.port`: expected a whole number from 1 to 65535, found "x"
+    # mlx_server.port "1 # c"
+    exit 2
+    [stderr]
+    error: `mlx_server.port`: expected a whole number from 1 to 65535, found "1 # c"
+    # mlx_server.port "1\nhost = 'x'"
+    exit 2
+    [stderr]
+    error: `mlx_server.port`: expected a whole number from 1 to 65535, found "1\nhost = 'x'"
+    # mlx_server.port "11434"
+    exit 2
+    [stderr]
+    error: `mlx_server.port`: 127.0.0.1:11434 is the address of `[ollama_server]` too
+    # ollama_server.port "8080"
+    exit 2
+    [stderr]
+    error: `mlx_server.port`: 127.0.0.1:8080 is the address of `[ollama_server]` too
+    # mlx_server.host "http://x"
+    exit 2
+    [stderr]
+    error: `mlx_server.host`: expected a host name or an IP address, without scheme, port or path, found the string "http://x"
+    # mlx_run.model ""
+    exit 2
+    [stderr]
+    error: `mlx_run.model`: expected a string that is not empty, found the string ""
+    # mlx_run.temperature "-1"
+    exit 2
+    [stderr]
+    error: `mlx_run.temperature`: expected a number from 0 to 2, found the number -1
+    # mlx_run.extra_body.a "2026-01-01"
+    exit 2
+    [stderr]
+    error: `mlx_run.extra_body.a`: expected a value that JSON has: no date, no infinity, found a date
+    # mlx_run.extra_body.model "x"
+    exit 2
+    [stderr]
+    error: `mlx_run.extra_body.model` cannot be set: fusion sets `stream`, `model`, `messages` itself
+    # mlx_run.auto_up "true"
+    exit 2
+    [stderr]
+    error: `mlx_run.auto_up` is now called `mlx_run.start_on_demand`
+    # mlx_server.env.A=B "x"
+    exit 2
+    [stderr]
+    error: "mlx_server.env.A=B" is not a key of the configuration
+    hint: `fusion config show --effective` shows every key
+    "#);
 }
 
 #[test]
-fn repairs_the_value_that_is_wrong() {
+fn repairs_a_wrong_value() {
     let sandbox = Sandbox::without_config();
     sandbox.write_config("[ollama_server]\nport = 0 # typo\n");
-    config(&sandbox, ["set", "ollama_server.port", "5"]).assert(0, "", "");
+    config(&sandbox, ["set", "ollama_server.port", "5"]).assert_stdout("");
     assert_eq!(text(&sandbox), "[ollama_server]\nport = 5 # typo\n");
     sandbox.write_config("[ollama_server]\nprot = 5\n\n[olama_run]\nseed = 1\n");
     config(&sandbox, ["unset", "olama_run"]).assert_code(2);
     sandbox.write_config("[ollama_server]\nprot = 5\n");
-    config(&sandbox, ["unset", "ollama_server.prot"]).assert(0, "", "");
+    config(&sandbox, ["unset", "ollama_server.prot"]).assert_stdout("");
     assert_eq!(text(&sandbox), "[ollama_server]\n");
 }
 
 #[test]
-fn refuses_a_broken_file_and_says_why() {
+fn refuses_to_change_a_broken_file() {
     let sandbox = Sandbox::without_config();
     sandbox.write_config("[ollama_server\n");
-    let stderr = format!("error: [ROOT]/config/config.toml:1:15: unclosed table, expected `]`\n{EDIT_HINT}");
-    config(&sandbox, ["set", "ollama_server.port", "5"]).assert(2, "", &stderr);
-    config(&sandbox, ["unset", "ollama_server.port"]).assert(2, "", &stderr);
+    let set = config(&sandbox, ["set", "ollama_server.port", "5"]);
+    let unset = config(&sandbox, ["unset", "ollama_server.port"]);
+    insta::assert_snapshot!(same_output([set, unset]), @"
+    exit 2
+    [stderr]
+    error: [ROOT]/config/config.toml:1:15: unclosed table, expected `]`
+    hint: `fusion config edit` opens the file
+    ");
     assert_eq!(text(&sandbox), "[ollama_server\n");
 }
 
 #[test]
-fn writes_through_a_symlinked_file_and_keeps_its_mode() {
+fn writes_through_a_symlink_and_keeps_the_mode() {
     let sandbox = Sandbox::without_config();
     let dotfiles = sandbox.root().join("dotfiles");
     fs::create_dir(&dotfiles).expect("writable");
@@ -164,7 +188,7 @@ fn writes_through_a_symlinked_file_and_keeps_its_mode() {
     fs::write(&real, "# mine\n").expect("writable");
     fs::set_permissions(&real, fs::Permissions::from_mode(0o640)).expect("ours");
     symlink("../dotfiles/fusion", config_file(&sandbox)).expect("a link");
-    config(&sandbox, ["set", "mlx_server.port", "5"]).assert(0, "", "");
+    config(&sandbox, ["set", "mlx_server.port", "5"]).assert_stdout("");
     assert_eq!(fs::read_to_string(&real).expect("it is there"), "# mine\n\n[mlx_server]\nport = 5\n");
     assert_eq!(mode(&real), 0o640);
     assert_eq!(config_file(&sandbox).read_link().expect("still a link"), Path::new("../dotfiles/fusion"));
@@ -175,7 +199,7 @@ fn writes_through_a_symlinked_file_and_keeps_its_mode() {
 }
 
 #[test]
-fn kill_9_during_config_set_50_times_leaves_a_whole_file() {
+fn kill_9_at_any_moment_leaves_a_whole_file() {
     let sandbox = Sandbox::without_config();
     let fresh = config(&sandbox, ["show"]).stdout();
     let duration = {
@@ -186,7 +210,7 @@ fn kill_9_during_config_set_50_times_leaves_a_whole_file() {
     let whole = |seed: u32| fresh.replacen("\n#seed = 42\n", &format!("\nseed = {seed}\n"), 1);
     let mut old = 1;
     let (mut kept, mut changed, mut round) = (0, 0, 0);
-    // Later in each round, until it has come too late.
+    // Each round later, until the kill comes after the change.
     while round < 50 || changed == 0 {
         let seed = 1000 + round;
         let running = sandbox.fusion(["config", "set", "ollama_run.seed", &seed.to_string()]).start();
@@ -207,7 +231,7 @@ fn kill_9_during_config_set_50_times_leaves_a_whole_file() {
         round += 1;
     }
     assert!(kept > 0, "it was never killed before the change");
-    config(&sandbox, ["set", "ollama_run.seed", "2"]).assert(0, "", "");
+    config(&sandbox, ["set", "ollama_run.seed", "2"]).assert_stdout("");
     assert_eq!(text(&sandbox), whole(2));
     assert_eq!(names(&sandbox), ["config.lock", "config.toml"]);
 }
@@ -224,16 +248,16 @@ fn many_at_once_lose_no_change() {
         })
         .collect();
     for running in running {
-        running.finish().assert(0, "", "");
+        running.finish().assert_stdout("");
     }
     for number in &numbers {
         let key = format!("aliases.a{number}");
-        config(&sandbox, ["get", &key]).assert(0, &format!("{number}\n"), "");
+        config(&sandbox, ["get", &key]).assert_stdout(&format!("{number}\n"));
     }
 }
 
 #[test]
-fn waits_for_another_command_that_changes_the_file() {
+fn waits_for_the_lock() {
     let sandbox = Sandbox::without_config();
     config(&sandbox, ["check"]).assert_code(0);
     let lock = fs::File::options().write(true).open(sandbox.config_dir().join("config.lock")).expect("there");
@@ -246,5 +270,5 @@ fn waits_for_another_command_that_changes_the_file() {
         std::thread::sleep(Duration::from_millis(5));
     }
     drop(lock);
-    running.finish().assert(0, "", "");
+    running.finish().assert_stdout("");
 }

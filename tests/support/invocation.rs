@@ -13,6 +13,8 @@ use nix::sys::signal::Signal;
 use super::normalize::{Mask, normalize};
 use super::{TEST_TIMEOUT, processes};
 
+type Change = Box<dyn FnOnce(&mut Command)>;
+
 /// A command that is put together.
 pub struct Invocation {
     program: OsString,
@@ -22,6 +24,7 @@ pub struct Invocation {
     stdin: Vec<u8>,
     timeout: Duration,
     masks: Vec<Mask>,
+    change: Option<Change>,
 }
 
 impl Invocation {
@@ -34,6 +37,7 @@ impl Invocation {
             stdin: Vec::new(),
             timeout: TEST_TIMEOUT,
             masks,
+            change: None,
         }
     }
 
@@ -79,7 +83,13 @@ impl Invocation {
         self
     }
 
-    /// For what this builder cannot say: the environment is set (and nothing else in it), the streams are not.
+    /// For what this builder cannot say: changes the command when it is started, after its streams are piped.
+    pub fn change(mut self, change: impl FnOnce(&mut Command) + 'static) -> Self {
+        self.change = Some(Box::new(change));
+        self
+    }
+
+    /// For streams and waits of the caller's own: the environment is set (and nothing else in it), the streams are not.
     pub fn into_command(self) -> Command {
         let mut command = Command::new(&self.program);
         command.env_clear().envs(self.environment).args(&self.arguments);
@@ -90,18 +100,22 @@ impl Invocation {
     }
 
     /// Starts it, its streams piped.
-    pub fn start(self) -> Running {
+    pub fn start(mut self) -> Running {
         let (stdin, masks) = (self.stdin.clone(), self.masks.clone());
-        let timeout = self.timeout;
+        let (timeout, change) = (self.timeout, self.change.take());
         let described = format!("{} {:?}", Path::new(&self.program).display(), self.arguments);
         let mut command = self.into_command();
         command.stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::piped());
+        if let Some(change) = change {
+            change(&mut command);
+        }
         let mut child = command.spawn().unwrap_or_else(|error| panic!("{described}: {error}"));
-        let mut input = child.stdin.take().expect("a pipe");
-        std::thread::spawn(move || {
+        // Another process that has the terminal or the pipe would keep it open.
+        drop(command);
+        if let Some(mut input) = child.stdin.take() {
             // The program need not read it.
-            let _ = input.write_all(&stdin);
-        });
+            std::thread::spawn(move || drop(input.write_all(&stdin)));
+        }
         let stdout = collect(child.stdout.take().expect("a pipe"));
         let stderr = collect(child.stderr.take().expect("a pipe"));
         Running { child, stdout, stderr, described, timeout, masks }
@@ -283,6 +297,11 @@ pub fn same_output(all: impl IntoIterator<Item = Finished>) -> String {
     let last = shown.pop().expect("at least one program");
     assert!(shown.iter().all(|one| *one == last), "{shown:#?}\n--- the last one: {last}");
     last
+}
+
+/// The outputs of several programs in one text, each below the name of its case: for one snapshot.
+pub fn table<C: std::fmt::Display>(cases: impl IntoIterator<Item = (C, impl std::fmt::Display)>) -> String {
+    cases.into_iter().fold(String::new(), |table, (case, output)| table + &format!("# {case}\n{output}"))
 }
 
 fn describe(code: i32, stdout: &str, stderr: &str) -> String {

@@ -26,7 +26,7 @@ use std::time::{Duration, Instant};
 
 use tempfile::TempDir;
 
-pub use invocation::{Finished, Invocation, Running, same_output, wait_for_end};
+pub use invocation::{Finished, Invocation, Running, same_output, table, wait_for_end};
 use normalize::Mask;
 use ports::Port;
 pub use programs::write_program;

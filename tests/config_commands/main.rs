@@ -1,23 +1,15 @@
 //! `fusion config`, and every fault of a configuration file, through the real binary.
 
-#[path = "config_commands/edit_link.rs"]
 mod edit_link;
-#[path = "config_commands/faults.rs"]
 mod faults;
-#[path = "config_commands/first_use.rs"]
 mod first_use;
-#[path = "config_commands/get.rs"]
 mod get;
-#[path = "config_commands/on_a_terminal.rs"]
 mod on_a_terminal;
-#[path = "config_commands/places.rs"]
 mod places;
-#[path = "config_commands/reset.rs"]
 mod reset;
-#[path = "config_commands/set.rs"]
 mod set;
-#[path = "config_commands/show.rs"]
 mod show;
+#[path = "../support/mod.rs"]
 mod support;
 
 use std::fs;
@@ -27,9 +19,9 @@ use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
 use nix::sys::signal::Signal;
-use support::{Finished, Sandbox};
+use support::{Finished, Sandbox, same_output, table};
 
-/// The sections and values of the file that is made on first use: the contract.
+/// The sections and values that the fresh file must have.
 const FRESH: &str = r#"[ollama_server]
 host = "127.0.0.1"
 port = 11434
@@ -48,8 +40,6 @@ system_prompt = "You are a helpful assistant."
 temperature = 0.7
 stream = false
 "#;
-
-const EDIT_HINT: &str = "hint: `fusion config edit` opens the file\n";
 
 fn config_file(sandbox: &Sandbox) -> PathBuf {
     sandbox.config_dir().join("config.toml")
