@@ -24,7 +24,7 @@ fn the_text_ends_with_one_newline() {
         (&["", " "], " \n"),
         (&["<thin", ""], "<thin\n"),
     ] {
-        StubbedOllama::with([stream(pieces)]).run(["Hello", "--stream"]).assert(0, stdout, "");
+        StubbedOllama::with([stream(pieces)]).run(["Hello", "--stream"]).assert_stdout(stdout);
     }
 }
 
@@ -50,7 +50,7 @@ fn a_character_cut_between_two_events_is_replaced() {
         half("\\ude42b"),
         finish("stop"),
     ])]);
-    asked.run(["Hello", "--stream"]).assert(0, "a\u{fffd}\u{fffd}b\n", "");
+    asked.run(["Hello", "--stream"]).assert_stdout("a\u{fffd}\u{fffd}b\n");
 }
 
 #[test]
@@ -147,7 +147,7 @@ fn reasoning_is_hidden_or_shown_on_stderr_and_never_on_stdout() {
     let by_block = [text("<th"), text("ink>One"), text(" two</thi"), text("nk>\n\nHi"), finish("stop")];
     for response in [Response::stream(by_field), Response::stream(by_block)] {
         let asked = StubbedOllama::with([response]);
-        asked.run(["Hello", "--stream"]).assert(0, "Hi\n", "");
+        asked.run(["Hello", "--stream"]).assert_stdout("Hi\n");
         asked.run(["Hello", "--stream", "--reasoning", "show"]).assert(0, "Hi\n", "One two\n");
         assert!(
             asked.run(["Hello", "--stream", "--json"]).json()["reasoning"].as_str().unwrap().ends_with("two")
@@ -175,10 +175,10 @@ fn a_prompt_that_the_server_cut_is_a_warning() {
     let prose = "It was a bright cold day in April. ".repeat(850);
     let told = cut.invocation([]).stdin(prose.clone()).run().assert_code(0).stderr();
     assert!(told.contains("counted 4096 tokens in a prompt of 29750 characters"), "{told}");
-    StubbedOllama::with([response(5000)]).invocation([]).stdin(prose).run().assert(0, "Hi\n", "");
+    StubbedOllama::with([response(5000)]).invocation([]).stdin(prose).run().assert_stdout("Hi\n");
     let prompt = "words ".repeat(6000);
     let asked = StubbedOllama::with([response(6000), response(4096)]);
-    asked.invocation([]).stdin(prompt.clone()).run().assert(0, "Hi\n", "");
+    asked.invocation([]).stdin(prompt.clone()).run().assert_stdout("Hi\n");
     asked.invocation([]).stdin(prompt).run().assert(
         0,
         "Hi\n",
@@ -190,7 +190,7 @@ fn a_prompt_that_the_server_cut_is_a_warning() {
 #[test]
 fn stop_texts_end_the_answer_even_where_the_server_ignores_them() {
     let asked = StubbedOllama::with([Response::stream([text("one EN"), text("D two")]).end(End::Hang)]);
-    asked.run(["Hello", "--stream", "--stop", "END"]).assert(0, "one \n", "");
+    asked.run(["Hello", "--stream", "--stop", "END"]).assert_stdout("one \n");
     asked.server.wait_until_client_is_gone();
 }
 
@@ -338,7 +338,7 @@ fn an_answer_that_is_printed_whole_can_be_interrupted_too() {
     ];
     let server = StubServer::at(sandbox.port("mlx"), [0, 1, 0, 2].map(|index| responses[index].clone()));
     let run = || sandbox.fusion(["mlx", "run", "Hello", "-m", "org/name", "--no-stream"]);
-    run().run().assert(0, "Hello\n", "");
+    run().run().assert_stdout("Hello\n");
     assert_eq!(server.request().line, "GET /v1/models HTTP/1.1");
     let request = server.request().json();
     assert_eq!(request["stream"], true);
@@ -445,7 +445,7 @@ fn a_server_that_lingers_after_the_answer_is_left() {
     let mut response = Response::stream([text("Hi"), end].into_iter().chain(comments));
     response.drip = Some(Duration::from_millis(1));
     let asked = StubbedOllama::with([response]);
-    asked.run(["Hello", "--stream"]).assert(0, "Hi\n", "");
+    asked.run(["Hello", "--stream"]).assert_stdout("Hi\n");
     asked.server.wait_until_client_is_gone();
 }
 

@@ -50,7 +50,7 @@ fn a_server_that_never_reads_times_out() {
 fn a_text_cut_by_stop_was_not_cut_by_tokens() {
     let choice = json!({ "message": { "content": "one END two" }, "finish_reason": "length" });
     let asked = StubbedOllama::with([Response::json(200, json!({ "choices": [choice] }).to_string())]);
-    asked.run(["Hello", "--stop", "END", "--strict"]).assert(0, "one \n", "");
+    asked.run(["Hello", "--stop", "END", "--strict"]).assert_stdout("one \n");
 }
 
 #[test]
@@ -103,13 +103,13 @@ fn strange_token_counts_do_not_spoil_the_text() {
 fn silence_after_the_finish_reason_ends_the_answer() {
     let pieces = [text("Hi"), event(&json!({}), &json!("stop"))];
     let asked = StubbedOllama::with([Response::stream(pieces).end(End::Hang)]);
-    asked.run(["Hello", "--stream", "--timeout", "0.5"]).assert(0, "Hi\n", "");
+    asked.run(["Hello", "--stream", "--timeout", "0.5"]).assert_stdout("Hi\n");
 }
 
 #[test]
 fn done_ends_the_answer_at_once() {
     let asked = StubbedOllama::with([stream(&["Hi"]).end(End::Hang)]);
-    asked.run(["Hello", "--stream"]).assert(0, "Hi\n", "");
+    asked.run(["Hello", "--stream"]).assert_stdout("Hi\n");
     asked.server.wait_until_client_is_gone();
 }
 
@@ -165,9 +165,9 @@ fn streamed_and_whole_responses_are_both_read() {
     let whole =
         json!({ "choices": [{ "message": { "content": "<think>Hm</think>Hi" }, "finish_reason": "stop" }] });
     let asked = StubbedOllama::with([Response::json(200, format!("\n {whole}"))]);
-    asked.run(["Hello", "--stream"]).assert(0, "Hi\n", "");
+    asked.run(["Hello", "--stream"]).assert_stdout("Hi\n");
     let asked = StubbedOllama::with([stream(&["Hi"])]);
-    asked.run(["Hello", "--no-stream"]).assert(0, "Hi\n", "");
+    asked.run(["Hello", "--no-stream"]).assert_stdout("Hi\n");
 }
 
 /// 200 MiB are sent, of which 16 MiB are read.
@@ -215,5 +215,5 @@ fn no_proxy_is_used_on_loopback() {
     for name in ["http_proxy", "HTTP_PROXY", "all_proxy", "ALL_PROXY", "https_proxy", "HTTPS_PROXY"] {
         invocation = invocation.env(name, unreachable);
     }
-    invocation.run().assert(0, "Hi\n", "");
+    invocation.run().assert_stdout("Hi\n");
 }

@@ -28,7 +28,7 @@ fn an_answer_is_checked_by_the_schema_whatever_the_server_did_with_it() {
         finished
     };
     let good = r#"{"name": "Ada", "age": 36}"#;
-    answer(good).assert(0, &format!("{good}\n"), "");
+    answer(good).assert_stdout(&format!("{good}\n"));
     let bad = r#"{"name": "Ada", "age": -1}"#;
     answer(bad).assert(
         8,

@@ -25,7 +25,7 @@ fn what_is_sent_is_what_a_dry_run_prints() {
         200,
         r#"{"choices":[{"message":{"content":"Hi"},"finish_reason":"stop"}]}"#,
     )]);
-    asked.run(["Hello", "--seed", "7"]).assert(0, "Hi\n", "");
+    asked.run(["Hello", "--seed", "7"]).assert_stdout("Hi\n");
     let request = asked.server.request();
     assert_eq!(request.line, "POST /v1/chat/completions HTTP/1.1");
     assert_eq!(request.header("content-type"), Some("application/json"));

@@ -95,5 +95,5 @@ fn a_model_that_is_not_there_is_neither_asked_for_nor_fetched() {
     let server = StubServer::at(sandbox.port("mlx"), [list("other"), list("org/name"), stream(&["Hi"])]);
     sandbox.fusion(["mlx", "run", "Hello", "-m", "org/name"]).run().assert(7, "", missing);
     assert_eq!(server.request().line, "GET /v1/models HTTP/1.1");
-    sandbox.fusion(["mlx", "run", "Hello", "-m", "org/name", "--stream"]).run().assert(0, "Hi\n", "");
+    sandbox.fusion(["mlx", "run", "Hello", "-m", "org/name", "--stream"]).run().assert_stdout("Hi\n");
 }
