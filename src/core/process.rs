@@ -3,6 +3,7 @@
 
 mod children;
 mod driver;
+mod host;
 mod id;
 mod inspect;
 #[cfg(feature = "test-fakes")]
@@ -14,6 +15,7 @@ pub use driver::{
     Child, Ending, INSTANCE_VARIABLE, Instance, Listener, Liveness, ProcessDriver, ProcessError, ProcessSpec,
     StopSignal, Usage,
 };
+pub use host::{Host, Place};
 pub use id::ProcessId;
 
 pub use crate::core::pid::{InvalidPid, Pid};

@@ -109,7 +109,7 @@ fn a_record_of_another_boot_names_no_process() {
     let pid = up(&sandbox, "ollama");
     let other = OtherProcess::new(&sandbox, "exec sleep 1000", &[]);
     edit(&sandbox, "ollama", |record| {
-        record["process"]["boot_id"] = json!("another");
+        record["process"]["host"]["boot_id"] = json!("another");
         record["process"]["pid"] = json!(other.pid());
         // The instance of the other boot died with that boot.
         record["instance"] = json!("0".repeat(32));

@@ -12,6 +12,7 @@ use nix::sys::signal::{SigSet, Signal};
 use nix::unistd::{self, Uid};
 use serde_json::{Value, json};
 
+use crate::identity::assert_elsewhere;
 use crate::stage::{Stage, ended};
 use crate::state::{lock, record, runtime_paths};
 use crate::support::wait_until;
@@ -40,6 +41,12 @@ fn actor() {
             assert_eq!(nix::sys::wait::waitpid(None, None), Err(nix::errno::Errno::ECHILD));
         }
         "another user" => another_user(&stage),
+        "another container" => {
+            let process = std::fs::read_to_string(stage.path("process")).unwrap();
+            assert_elsewhere(&stage, &serde_json::from_str(&process).unwrap());
+            let child = stage.driver.spawn(&stage.spec("/bin/sh", &["-c", "sleep 1000"])).unwrap();
+            tell(&stage, &json!(child.id()));
+        }
         #[cfg(target_os = "linux")]
         "hidden processes" => hidden_processes(&stage),
         "remember" | "remember although blocked" => {

@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use fusion::core::process::unix::UnixDriver;
 use fusion::core::process::{
-    Ending, Instance, Liveness, Pid, ProcessDriver, ProcessError, ProcessId, StopSignal,
+    Ending, Host, Instance, Liveness, Pid, ProcessDriver, ProcessError, ProcessId, StopSignal,
 };
 use nix::unistd::{self, Uid};
 
@@ -67,7 +67,9 @@ fn whoever_has_a_reused_pid_is_not_touched() {
     let child = stage.shell("sleep 1000");
     let now = child.id();
     let earlier = ProcessId { start_time: now.start_time - 1, ..now.clone() };
-    let other_boot = ProcessId { boot_id: "00000000-0000-4000-8000-000000000000".to_owned(), ..now.clone() };
+    let other_boot = "00000000-0000-4000-8000-000000000000".to_owned();
+    let other_boot = Host { boot_id: other_boot, ..now.host.clone() };
+    let other_boot = ProcessId { host: other_boot, ..now.clone() };
     for gone in [&earlier, &other_boot] {
         assert_eq!(stage.driver.liveness(gone).unwrap(), Liveness::Dead);
         stage.driver.signal(gone, StopSignal::Kill).unwrap();
@@ -102,6 +104,51 @@ fn another_users_process_is_alive_and_not_ours_to_touch() {
     std::fs::write(stage.path("port"), port).unwrap();
     assert!(stage.act("", "another user"));
     assert_eq!(stage.driver.liveness(victim.id()).unwrap(), Liveness::Alive);
+}
+
+#[test]
+fn a_process_of_another_machine_is_not_judged() {
+    let stage = Stage::new();
+    let child = stage.shell("sleep 1000");
+    let now = child.id();
+    let host = Host {
+        boot_id: "00000000-0000-4000-8000-000000000000".to_owned(),
+        machine_id: Some("0".repeat(32)),
+        name: "elsewhere".to_owned(),
+        ..now.host.clone()
+    };
+    assert_elsewhere(&stage, &ProcessId { host, ..now.clone() });
+    assert_eq!(stage.driver.liveness(now).unwrap(), Liveness::Alive);
+}
+
+/// Seen from inside of a container, and from outside.
+#[test]
+fn a_process_of_another_container_is_not_judged() {
+    let unshared =
+        |script: &str| format!("unshare -m --pid --fork --mount-proc /bin/sh -c '{script}' \"$0\"");
+    let may_unshare = Command::new("/bin/sh").args(["-c", &unshared(":")]).output();
+    if !may_unshare.is_ok_and(|output| output.status.success()) {
+        return not_run("another container", "only root on Linux can make a PID namespace");
+    }
+    let stage = Stage::new();
+    let child = stage.shell("sleep 1000");
+    std::fs::write(stage.path("process"), serde_json::to_string(child.id()).unwrap()).unwrap();
+    let script = "exec \"$0\" actor::actor --exact --nocapture";
+    assert!(stage.act(&format!("exec {}", unshared(script)), "another container"));
+    assert_eq!(stage.driver.liveness(child.id()).unwrap(), Liveness::Alive);
+    let inside: ProcessId = serde_json::from_value(stage.facts("facts")).unwrap();
+    assert_elsewhere(&stage, &inside);
+    let renamed = Host { name: "renamed".to_owned(), ..child.id().host.clone() };
+    let renamed = ProcessId { host: renamed, ..child.id().clone() };
+    assert_eq!(stage.driver.liveness(&renamed).unwrap(), Liveness::Alive);
+}
+
+pub(crate) fn assert_elsewhere(stage: &Stage, process: &ProcessId) {
+    assert_eq!(stage.driver.liveness(process).unwrap(), Liveness::Elsewhere);
+    stage.driver.signal(process, StopSignal::Kill).unwrap();
+    assert!(!stage.driver.signal_group(process, StopSignal::Kill).unwrap());
+    assert_eq!(stage.driver.usage(process), None);
+    assert_eq!(stage.members(Some(process)), []);
 }
 
 /// As on hardened machines: to look at others' processes is refused, and those are not ours anyway.

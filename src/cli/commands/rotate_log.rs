@@ -6,7 +6,8 @@ use crate::cli::Context;
 use crate::cli::error::{Exit, Failure};
 use crate::core::logs::Limits;
 use crate::core::logs::rotator::LogRotator;
-use crate::core::process::{InvalidPid, Pid, ProcessId};
+use crate::core::process::{Host, InvalidPid, Pid, ProcessDriver as _, ProcessId};
+use crate::core::services::ServiceError;
 
 /// Keep a log within bounds until its runtime ends
 #[derive(Debug, clap::Args)]
@@ -23,28 +24,28 @@ pub struct Args {
     pid: Pid,
     #[arg(long)]
     start_time: u64,
-    #[arg(long)]
-    boot_id: String,
 }
 
 fn pid(text: &str) -> Result<Pid, InvalidPid> {
     Pid::try_from(text.parse().unwrap_or(0))
 }
 
-impl From<&Args> for LogRotator {
-    fn from(args: &Args) -> Self {
-        Self {
-            log: args.log.clone(),
-            limits: Limits { max_bytes: args.max_bytes, keep: args.keep },
-            instance: args.instance.clone(),
-            leader: ProcessId { pid: args.pid, start_time: args.start_time, boot_id: args.boot_id.clone() },
+impl Args {
+    /// The rotator and the server were started by one process, so they are on one host.
+    fn rotator(&self, host: Host) -> LogRotator {
+        LogRotator {
+            log: self.log.clone(),
+            limits: Limits { max_bytes: self.max_bytes, keep: self.keep },
+            instance: self.instance.clone(),
+            leader: ProcessId { pid: self.pid, start_time: self.start_time, host },
         }
     }
 }
 
 /// Runs the command.
 pub fn run(context: &Context, args: &Args) -> Result<Exit, Failure> {
-    LogRotator::from(args).run(&context.driver)?;
+    let host = context.driver.host().map_err(ServiceError::from)?;
+    args.rotator(host).run(&context.driver)?;
     Ok(Exit::Done)
 }
 
@@ -58,23 +59,21 @@ mod tests {
 
     use super::*;
     use crate::core::logs::rotator;
+    use crate::core::process::unix::UnixDriver;
 
     #[test]
     fn the_command_understands_how_it_is_started() {
+        let host = UnixDriver::new().host().unwrap();
         let spec = LogRotator {
             log: OsString::from_vec(b"/with space/and \xff/x.log".to_vec()).into(),
             limits: Limits { max_bytes: 50_000_000, keep: 3 },
             instance: "0123456789abcdef0123456789abcdef".to_owned(),
-            leader: ProcessId {
-                pid: Pid::try_from(4242).unwrap(),
-                start_time: u64::MAX,
-                boot_id: "a-boot".to_owned(),
-            },
+            leader: ProcessId { pid: Pid::try_from(4242).unwrap(), start_time: u64::MAX, host: host.clone() },
         };
         let process = spec.process(Path::new("/bin/fusion"), Path::new("/"));
         assert_eq!(process.args[0], rotator::SUBCOMMAND);
         let matches = Args::augment_args(clap::Command::new("rotate-log")).get_matches_from(&process.args);
-        assert_eq!(LogRotator::from(&Args::from_arg_matches(&matches).unwrap()), spec);
+        assert_eq!(Args::from_arg_matches(&matches).unwrap().rotator(host), spec);
         let named = crate::cli::command(crate::core::runtimes::TABLE);
         assert!(named.find_subcommand(rotator::SUBCOMMAND).is_some_and(clap::Command::is_hide_set));
     }

@@ -58,7 +58,6 @@ impl LogRotator {
             argument("--instance", self.instance.clone().into()),
             argument("--pid", self.leader.pid.to_string().into()),
             argument("--start-time", self.leader.start_time.to_string().into()),
-            argument("--boot-id", self.leader.boot_id.clone().into()),
         ];
         ProcessSpec {
             program: fusion.to_owned(),

@@ -5,6 +5,7 @@ use std::path::PathBuf;
 use std::thread;
 use std::time::{Duration, Instant};
 
+use super::host::{Host, Place};
 use super::id::ProcessId;
 use crate::core::address::Address;
 use crate::core::files::FileError;
@@ -48,8 +49,10 @@ pub enum StopSignal {
 pub enum Liveness {
     /// That very process runs.
     Alive,
-    /// It ended: nobody has the PID, or a zombie, or another process.
+    /// It ended: no process has the PID, or a zombie, or another process.
     Dead,
+    /// It runs, or ran, on another host or in another container: nothing can be told from here.
+    Elsewhere,
 }
 
 /// How a child of this process ended.
@@ -126,14 +129,18 @@ pub trait ProcessDriver: Send + Sync {
     /// Starts a process in its own session, isolated from the caller (see `unix`).
     fn spawn(&self, spec: &ProcessSpec) -> Result<Box<dyn Child>, ProcessError>;
 
+    /// Returns where this process runs.
+    fn host(&self) -> Result<Host, ProcessError>;
+
     /// Who has this PID now; `None` when nobody or a zombie.
     fn identify(&self, pid: Pid) -> Result<Option<ProcessId>, ProcessError>;
 
     /// Whether that very process lives.
     fn liveness(&self, process: &ProcessId) -> Result<Liveness, ProcessError> {
-        Ok(match self.identify(process.pid)? {
-            Some(now) if now == *process => Liveness::Alive,
-            _ => Liveness::Dead,
+        Ok(match self.host()?.place_of(&process.host) {
+            Place::Here if self.identify(process.pid)?.as_ref() == Some(process) => Liveness::Alive,
+            Place::Here | Place::EarlierBoot => Liveness::Dead,
+            Place::Elsewhere => Liveness::Elsewhere,
         })
     }
 
@@ -143,7 +150,7 @@ pub trait ProcessDriver: Send + Sync {
         loop {
             let liveness = self.liveness(process)?;
             let left = timeout.saturating_sub(start.elapsed());
-            if liveness == Liveness::Dead || left.is_zero() {
+            if liveness != Liveness::Alive || left.is_zero() {
                 return Ok(liveness);
             }
             self.sleep_until_exit(process.pid, left);

@@ -2,9 +2,10 @@
 
 use serde::{Deserialize, Serialize};
 
+use super::host::Host;
 use crate::core::pid::Pid;
 
-/// A process, for ever: a PID alone is reused, together with its start time and boot it is not.
+/// One process and no other: a PID alone is reused, but not together with its start time and host.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct ProcessId {
     /// Its PID.
@@ -12,6 +13,6 @@ pub struct ProcessId {
     /// When the kernel says it started, in the kernel's own unit: clock ticks since boot on Linux, seconds since 1970
     /// on macOS.
     pub start_time: u64,
-    /// The boot in which it runs.
-    pub boot_id: String,
+    /// Where it runs.
+    pub host: Host,
 }

@@ -6,6 +6,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use super::driver::{
     Child, Ending, Instance, Listener, ProcessDriver, ProcessError, ProcessSpec, StopSignal, Usage,
 };
+use super::host::Host;
 use super::id::ProcessId;
 use crate::core::address::Address;
 use crate::core::pid::Pid;
@@ -31,13 +32,32 @@ pub struct Plan {
     program: Option<String>,
 }
 
-#[derive(Debug, Default)]
+#[derive(Debug)]
 struct World {
     processes: Vec<Mock>,
     spawns: VecDeque<Result<Plan, ProcessError>>,
     spawned: Vec<ProcessSpec>,
     signals: Vec<(Pid, StopSignal)>,
-    boots: u32,
+    host: Host,
+    hosts: u32,
+}
+
+impl Default for World {
+    fn default() -> Self {
+        Self {
+            processes: Vec::new(),
+            spawns: VecDeque::new(),
+            spawned: Vec::new(),
+            signals: Vec::new(),
+            host: Host {
+                boot_id: "boot 0".to_owned(),
+                pid_namespace: Some(0),
+                machine_id: Some("machine 0".to_owned()),
+                name: "machine".to_owned(),
+            },
+            hosts: 0,
+        }
+    }
 }
 
 #[derive(Debug)]
@@ -137,7 +157,7 @@ impl MockDriver {
     /// A stranger gets the PID of a process that ended.
     pub fn reuse(&self, ended: &ProcessId) -> ProcessId {
         let mut world = self.world();
-        let id = ProcessId { pid: ended.pid, start_time: ended.start_time + 1, boot_id: world.boot_id() };
+        let id = ProcessId { pid: ended.pid, start_time: ended.start_time + 1, host: world.host.clone() };
         world.processes.retain(|process| process.id.pid != ended.pid);
         let group = id.pid;
         world.processes.push(Mock {
@@ -161,7 +181,24 @@ impl MockDriver {
     pub fn reboot(&self) {
         let mut world = self.world();
         world.processes.clear();
-        world.boots += 1;
+        let number = world.next_number();
+        world.host.boot_id = format!("boot {number}");
+    }
+
+    /// From now on the driver is in another container of this machine, where it sees no process that there was.
+    pub fn enter_container(&self) {
+        let mut world = self.world();
+        world.processes.clear();
+        let number = world.next_number();
+        world.host.pid_namespace = Some(number.into());
+    }
+
+    /// From now on the driver is on another machine, where it sees no process that there was.
+    pub fn move_to_another_machine(&self) {
+        self.reboot();
+        let mut world = self.world();
+        let number = world.next_number();
+        world.host.machine_id = Some(format!("machine {number}"));
     }
 
     /// What was spawned, in order.
@@ -188,15 +225,16 @@ impl MockDriver {
 }
 
 impl World {
-    fn boot_id(&self) -> String {
-        format!("boot {}", self.boots)
+    fn next_number(&mut self) -> u32 {
+        self.hosts += 1;
+        self.hosts
     }
 
     fn add(&mut self, instance: Option<String>, group: Option<Pid>, plan: Plan) -> ProcessId {
         let used = self.processes.iter().map(|process| i64::from(process.id.pid)).max();
         let number = used.map_or(FIRST_PID, |pid| pid + 1);
         let pid = Pid::try_from(number).expect("tests do not make two thousand million processes");
-        let id = ProcessId { pid, start_time: number.unsigned_abs() * 10, boot_id: self.boot_id() };
+        let id = ProcessId { pid, start_time: number.unsigned_abs() * 10, host: self.host.clone() };
         let group = group.unwrap_or(pid);
         self.processes.push(Mock { id: id.clone(), instance, group, plan, ending: None });
         id
@@ -263,6 +301,10 @@ impl ProcessDriver for MockDriver {
         world.spawned.push(spec.clone());
         let id = world.add(Some(spec.instance.clone()), None, plan);
         Ok(Box::new(MockChild { id, driver: self.clone() }))
+    }
+
+    fn host(&self) -> Result<Host, ProcessError> {
+        Ok(self.world().host.clone())
     }
 
     fn identify(&self, pid: Pid) -> Result<Option<ProcessId>, ProcessError> {

@@ -19,6 +19,7 @@ use super::driver::{
     Child, EXIT_POLL_INTERVAL, INSTANCE_VARIABLE, Instance, Listener, ProcessDriver, ProcessError,
     ProcessSpec, StopSignal, Usage,
 };
+use super::host::Host;
 use super::id::ProcessId;
 use super::inspect::{self, Inspect};
 use crate::core::address::Address;
@@ -73,6 +74,10 @@ impl ProcessDriver for UnixDriver {
                 Err(error)
             }
         }
+    }
+
+    fn host(&self) -> Result<Host, ProcessError> {
+        inspect::native().host()
     }
 
     fn identify(&self, pid: Pid) -> Result<Option<ProcessId>, ProcessError> {
@@ -152,14 +157,14 @@ fn default_action() -> SigAction {
 fn identity(inspect: &dyn Inspect, child: &mut std::process::Child) -> Result<ProcessId, ProcessError> {
     let number = i64::from(child.id());
     let pid = Pid::try_from(number).map_err(|error| system("start a process")(io::Error::other(error)))?;
-    let boot_id = inspect.boot_id()?;
+    let host = inspect.host()?;
     let start_time = match inspect.process(pid.as_raw())? {
         Some(process) => process.start_time,
         // It ended at once, and this system hides zombies. No process that lives has started at 0.
         None if child.try_wait().map_err(system("wait for the process"))?.is_some() => 0,
         None => return Err(system("look at the process that was started")(io::ErrorKind::NotFound.into())),
     };
-    Ok(ProcessId { pid, start_time, boot_id })
+    Ok(ProcessId { pid, start_time, host })
 }
 
 /// Has the child cut what ties it to this process between fork and exec: a session of its own, signals as they are by

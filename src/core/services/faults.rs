@@ -16,8 +16,8 @@ use crate::core::logs::rotator;
 use crate::core::paths::Paths;
 use crate::core::process::mock::{MockDriver, Plan};
 use crate::core::process::{
-    Child, Ending, Instance, Listener, Pid, ProcessDriver, ProcessError, ProcessId, ProcessSpec, StopSignal,
-    Usage,
+    Child, Ending, Host, Instance, Listener, Pid, ProcessDriver, ProcessError, ProcessId, ProcessSpec,
+    StopSignal, Usage,
 };
 use crate::core::runtimes::{self, TABLE};
 use crate::env::Environment;
@@ -63,6 +63,10 @@ impl ProcessDriver for Staged<'_> {
             hook();
         }
         Ok(child)
+    }
+
+    fn host(&self) -> Result<Host, ProcessError> {
+        self.0.driver.host()
     }
 
     fn identify(&self, pid: Pid) -> Result<Option<ProcessId>, ProcessError> {

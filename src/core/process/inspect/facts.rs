@@ -5,6 +5,7 @@ use std::net::{IpAddr, SocketAddr};
 use std::time::Duration;
 
 use crate::core::process::driver::ProcessError;
+use crate::core::process::host::Host;
 
 /// One process at one moment. Numbers are as the kernel has them, so 0 and 1 occur.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -41,8 +42,8 @@ pub(in crate::core::process) struct Socket {
 
 /// The facts that a platform must know.
 pub(in crate::core::process) trait Inspect: Sync {
-    /// A name that no other boot of any machine has.
-    fn boot_id(&self) -> Result<String, ProcessError>;
+    /// Returns where this process runs.
+    fn host(&self) -> Result<Host, ProcessError>;
 
     /// The process with that PID, also when it is a zombie.
     fn process(&self, pid: i32) -> Result<Option<Process>, ProcessError>;

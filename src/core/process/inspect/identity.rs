@@ -10,9 +10,9 @@ pub(in crate::core::process) fn identify(
     inspect: &dyn Inspect,
     pid: Pid,
 ) -> Result<Option<ProcessId>, ProcessError> {
-    let boot_id = inspect.boot_id()?;
+    let host = inspect.host()?;
     let process = inspect.process(pid.as_raw())?.filter(|process| !process.zombie);
-    Ok(process.map(|process| ProcessId { pid, start_time: process.start_time, boot_id }))
+    Ok(process.map(|process| ProcessId { pid, start_time: process.start_time, host }))
 }
 
 /// Whether the process has not been replaced by another: it runs, or is a zombie.
@@ -22,7 +22,7 @@ pub(in crate::core::process) fn is_same(
 ) -> Result<bool, ProcessError> {
     let now = inspect.process(process.pid.as_raw())?;
     let same = now.is_some_and(|now| now.start_time == process.start_time);
-    Ok(same && inspect.boot_id()? == process.boot_id)
+    Ok(same && inspect.host()? == process.host)
 }
 
 /// This process and those from which it was started: to signal one of them is to end this one.

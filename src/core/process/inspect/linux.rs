@@ -6,7 +6,9 @@ mod pidfd;
 use std::fs;
 use std::io::{self, ErrorKind};
 use std::os::unix::ffi::OsStrExt;
+use std::os::unix::fs::MetadataExt;
 use std::path::Path;
+use std::sync::OnceLock;
 use std::time::Duration;
 
 use nix::time::{ClockId, clock_gettime};
@@ -14,6 +16,7 @@ use nix::unistd::{SysconfVar, sysconf};
 
 use super::facts::{Inspect, Process, Resources, Socket, children_among, descendants};
 use crate::core::process::driver::{INSTANCE_VARIABLE, ProcessError};
+use crate::core::process::host::Host;
 
 /// The kernel that this runs on.
 pub(in crate::core::process) struct Linux;
@@ -88,10 +91,14 @@ fn unreadable(source: io::Error) -> ProcessError {
 }
 
 impl Inspect for Linux {
-    fn boot_id(&self) -> Result<String, ProcessError> {
-        // Read by everything that compares identities, so a missing /proc is an error and not an empty machine.
-        let text = fs::read_to_string("/proc/sys/kernel/random/boot_id").map_err(unreadable)?;
-        Ok(text.trim_end().to_owned())
+    fn host(&self) -> Result<Host, ProcessError> {
+        /// None of it changes as long as this process lives, but for the name.
+        static HOST: OnceLock<Host> = OnceLock::new();
+        if let Some(host) = HOST.get() {
+            return Ok(host.clone());
+        }
+        let host = read_host().map_err(unreadable)?;
+        Ok(HOST.get_or_init(|| host).clone())
     }
 
     fn process(&self, pid: i32) -> Result<Option<Process>, ProcessError> {
@@ -161,6 +168,26 @@ impl Inspect for Linux {
         let open = descriptors.filter_map(|entry| socket_inode(&entry.path()));
         open.filter(|inode| sockets.contains(inode)).collect()
     }
+}
+
+/// Reads where this process runs; see `proc(5)`, `pid_namespaces(7)` and `machine-id(5)`. Everything that compares
+/// identities needs it, so a missing `/proc` is an error and not an empty machine.
+fn read_host() -> io::Result<Host> {
+    let read = |path| fs::read_to_string(path).map(|text| text.trim_end().to_owned());
+    let pid_namespace = match fs::metadata("/proc/self/ns/pid") {
+        Ok(namespace) => Some(namespace.ino()),
+        // The kernel was built without namespaces (CONFIG_PID_NS).
+        Err(error) if error.kind() == ErrorKind::NotFound => None,
+        Err(error) => return Err(error),
+    };
+    // Absent or empty in many containers, and a word instead of an id while the system is installed.
+    let machine_id = read("/etc/machine-id").ok().filter(|id| !matches!(id.as_str(), "" | "uninitialized"));
+    Ok(Host {
+        boot_id: read("/proc/sys/kernel/random/boot_id")?,
+        pid_namespace,
+        machine_id,
+        name: read("/proc/sys/kernel/hostname")?,
+    })
 }
 
 /// A child belongs to the thread that made it. No other process is looked at.

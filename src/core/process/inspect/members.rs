@@ -13,16 +13,17 @@ pub(super) struct Known<'a> {
     instance: Instance<'a>,
     /// The leader is still that very process, or its zombie.
     leads: bool,
-    /// No member has started before the leader; `None` when the machine was booted since, and all are gone.
+    /// No member has started before the leader; `None` when none can be here: the machine was booted since, or the
+    /// leader is on another host.
     since: Option<u64>,
 }
 
 impl<'a> Known<'a> {
     pub(super) fn of(inspect: &dyn Inspect, instance: Instance<'a>) -> Result<Self, ProcessError> {
         let leads = instance.leader.map_or(Ok(false), |leader| is_same(inspect, leader))?;
-        let boot_id = inspect.boot_id()?;
+        let host = inspect.host()?;
         let since = match instance.leader {
-            Some(leader) => (leader.boot_id == boot_id).then_some(leader.start_time),
+            Some(leader) => (leader.host == host).then_some(leader.start_time),
             None => Some(0),
         };
         Ok(Self { instance, leads, since })
@@ -74,12 +75,12 @@ pub(in crate::core::process) fn members(
     instance: Instance<'_>,
 ) -> Result<Vec<ProcessId>, ProcessError> {
     let known = Known::of(inspect, instance)?;
-    let boot_id = inspect.boot_id()?;
+    let host = inspect.host()?;
     let everyone = inspect.processes()?;
     let living = known.members(inspect, &everyone).into_iter().filter(|process| !process.zombie);
     let checked = living.filter_map(|process| {
         let pid = Pid::try_from(i64::from(process.pid)).ok()?;
-        Some(ProcessId { pid, start_time: process.start_time, boot_id: boot_id.clone() })
+        Some(ProcessId { pid, start_time: process.start_time, host: host.clone() })
     });
     Ok(checked.collect())
 }

@@ -15,6 +15,7 @@ use sysinfo::{ProcessRefreshKind, ProcessStatus, ProcessesToUpdate, System, Upda
 
 use super::facts::{Inspect, Process, Resources, Socket, descendants};
 use crate::core::process::driver::{INSTANCE_VARIABLE, ProcessError};
+use crate::core::process::host::Host;
 
 /// Whatever sysinfo runs on.
 ///
@@ -58,8 +59,11 @@ fn describe(process: &sysinfo::Process) -> Process {
 }
 
 impl Inspect for Portable {
-    fn boot_id(&self) -> Result<String, ProcessError> {
-        boot_id().map_err(|source| ProcessError::System { what: "read the id of the boot", source })
+    fn host(&self) -> Result<Host, ProcessError> {
+        let boot_id =
+            boot_id().map_err(|source| ProcessError::System { what: "read the id of the boot", source })?;
+        let name = System::host_name().unwrap_or_default();
+        Ok(Host { boot_id, pid_namespace: None, machine_id: machine_id(), name })
     }
 
     fn process(&self, pid: i32) -> Result<Option<Process>, ProcessError> {
@@ -132,6 +136,16 @@ impl Inspect for Portable {
 #[cfg(target_os = "macos")]
 fn boot_id() -> io::Result<String> {
     macos::boot_id()
+}
+
+#[cfg(target_os = "macos")]
+fn machine_id() -> Option<String> {
+    macos::machine_id()
+}
+
+#[cfg(not(target_os = "macos"))]
+fn machine_id() -> Option<String> {
+    None
 }
 
 /// The time of the boot, which moves when the clock is set: the best there is elsewhere.

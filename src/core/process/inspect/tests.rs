@@ -10,6 +10,7 @@ use super::portable::Portable;
 use super::{Inspect, identify, listener, members, usage};
 use crate::core::address::Address;
 use crate::core::process::driver::{Child, Instance, Listener, ProcessDriver, ProcessSpec, StopSignal};
+use crate::core::process::host::Host;
 use crate::core::process::id::ProcessId;
 use crate::core::process::unix::UnixDriver;
 
@@ -94,7 +95,7 @@ fn the_identity_of_a_process_stays_the_same() {
             inspect.age(&inspect.process(pid.as_raw()).unwrap().unwrap()) > Some(Duration::from_secs(1))
         });
         assert_eq!(identify(inspect, pid).unwrap(), Some(first), "{name}");
-        assert!(!inspect.boot_id().unwrap().is_empty(), "{name}");
+        assert!(!inspect.host().unwrap().boot_id.is_empty(), "{name}");
     }
     assert_eq!(identify(&Linux, shell.child.id().pid).unwrap().as_ref(), Some(shell.child.id()));
 }
@@ -172,8 +173,8 @@ fn usage_of_a_replaced_process_is_not_told() {
         assert!(usage(inspect, &now).is_some(), "{name}");
         let older = ProcessId { start_time: now.start_time - 1, ..now.clone() };
         assert_eq!(usage(inspect, &older), None, "{name}");
-        let other_boot = ProcessId { boot_id: "another".to_owned(), ..now };
-        assert_eq!(usage(inspect, &other_boot), None, "{name}");
+        let other_boot = Host { boot_id: "another".to_owned(), ..now.host.clone() };
+        assert_eq!(usage(inspect, &ProcessId { host: other_boot, ..now }), None, "{name}");
     }
 }
 

@@ -9,6 +9,7 @@ use super::{identify, listener, usage};
 use crate::core::address::Address;
 use crate::core::pid::Pid;
 use crate::core::process::driver::{Instance, Listener, ProcessError};
+use crate::core::process::host::Host;
 
 const LEADER: i32 = 100;
 /// It has the socket.
@@ -36,8 +37,9 @@ impl Counting {
 }
 
 impl Inspect for Counting {
-    fn boot_id(&self) -> Result<String, ProcessError> {
-        Ok("boot".to_owned())
+    fn host(&self) -> Result<Host, ProcessError> {
+        let boot_id = "boot".to_owned();
+        Ok(Host { boot_id, pid_namespace: None, machine_id: None, name: String::new() })
     }
 
     fn process(&self, pid: i32) -> Result<Option<Process>, ProcessError> {

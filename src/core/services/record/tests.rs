@@ -8,7 +8,8 @@ use tempfile::TempDir;
 
 use super::*;
 use crate::core::paths::Paths;
-use crate::core::process::Pid;
+use crate::core::process::mock::MockDriver;
+use crate::core::process::{Pid, ProcessDriver as _};
 use crate::env::Environment;
 
 fn paths(directory: &Path) -> RuntimePaths {
@@ -37,7 +38,7 @@ fn intent() -> Record {
 
 fn complete() -> Record {
     let pid = Pid::try_from(4242).unwrap();
-    let process = ProcessId { pid, start_time: 7, boot_id: "boot".to_owned() };
+    let process = ProcessId { pid, start_time: 7, host: MockDriver::new().host().unwrap() };
     Record { process: Some(process), ready: true, model: Some("m".to_owned()), ..intent() }
 }
 

@@ -31,6 +31,16 @@ pub(super) fn boot_id() -> io::Result<String> {
     if id.is_empty() { Err(io::ErrorKind::InvalidData.into()) } else { Ok(id) }
 }
 
+/// Returns the UUID of the hardware (gethostuuid(3)), which no boot and no new name changes.
+pub(super) fn machine_id() -> Option<String> {
+    let mut uuid = [0_u8; 16];
+    let no_wait = libc::timespec { tv_sec: 0, tv_nsec: 0 };
+    #[expect(unsafe_code, reason = "nix has no gethostuuid")]
+    // SAFETY: the call writes 16 bytes, as many as there are, and only reads the timeout.
+    let result = unsafe { libc::gethostuuid(uuid.as_mut_ptr(), &raw const no_wait) };
+    (result == 0).then(|| format!("{:032x}", u128::from_be_bytes(uuid)))
+}
+
 /// The children of a process, found without looking at strangers.
 pub(super) fn children(pid: i32) -> Vec<i32> {
     // Whether the function returns a number of PIDs or of bytes has differed between versions, so the buffer is
