@@ -247,7 +247,7 @@ fn up_fails_if_the_server_lacks_the_model() {
 
 #[test]
 fn up_follows_a_server_that_forks_away() {
-    let sandbox = with_faults("ollama", &["daemonize", "bind-after=300"]);
+    let sandbox = with_faults("ollama", &["fork-away", "bind-after=300"]);
     up(&sandbox, "ollama");
     let ps = sandbox.fusion(["ollama", "ps", "--json"]).run().assert_code(0).json();
     let pid = i32::try_from(ps["pid"].as_i64().expect("a PID")).expect("a PID");
@@ -259,7 +259,7 @@ fn up_follows_a_server_that_forks_away() {
 
 #[test]
 fn a_server_that_forks_away_is_found_later() {
-    let sandbox = with_faults("ollama", &["daemonize", "bind-after=300"]);
+    let sandbox = with_faults("ollama", &["fork-away", "bind-after=300"]);
     sandbox.fusion(["ollama", "up", "--no-wait"]).run().assert_code(0);
     wait_until("it is ready", || state(&sandbox, "ollama") == "ready");
     up(&sandbox, "ollama");

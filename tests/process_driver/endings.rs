@@ -11,7 +11,7 @@ use crate::support::{processes, wait_until};
 
 const ENDING: [Signal; 3] = [Signal::SIGINT, Signal::SIGTERM, Signal::SIGHUP];
 
-/// Started by the driver, so that it gets no ignored signals from whoever runs the tests.
+/// Starts the actor by the driver, which resets the signals that the tests may have inherited as ignored.
 fn start(stage: &Stage, before: &str, role: &str) -> Box<dyn Child> {
     let child = stage.spawn(&stage.actor_spec(before, role));
     stage.facts("facts");
@@ -29,7 +29,7 @@ fn a_signal_is_remembered_and_raised_again() {
         let child = start(&stage, "", "remember");
         send(child.as_ref(), signal);
         wait_until("it is remembered", || stage.facts("facts") == json!(signal as i32));
-        // What must be finished first is not broken off by impatience.
+        // Later signals do not interrupt what must be finished first.
         send(child.as_ref(), Signal::SIGINT);
         send(child.as_ref(), Signal::SIGTERM);
         std::fs::write(stage.path("go"), "").unwrap();
@@ -39,7 +39,7 @@ fn a_signal_is_remembered_and_raised_again() {
 }
 
 #[test]
-fn a_signal_that_was_ignored_at_the_start_stays_ignored() {
+fn a_signal_ignored_at_the_start_stays_ignored() {
     let stage = Stage::new();
     let child = start(&stage, "trap '' HUP INT", "remember");
     send(child.as_ref(), Signal::SIGHUP);
@@ -51,7 +51,7 @@ fn a_signal_that_was_ignored_at_the_start_stays_ignored() {
 }
 
 #[test]
-fn a_signal_that_was_blocked_at_the_start_is_remembered() {
+fn a_signal_blocked_at_the_start_is_remembered() {
     let stage = Stage::new();
     let term = SigSet::from(Signal::SIGTERM);
     let before = term.thread_swap_mask(SigmaskHow::SIG_BLOCK).unwrap();
@@ -66,7 +66,7 @@ fn a_signal_that_was_blocked_at_the_start_is_remembered() {
 }
 
 #[test]
-fn when_nothing_is_remembered_any_more_a_signal_ends_at_once() {
+fn without_remembering_a_signal_ends_at_once() {
     let stage = Stage::new();
     let child = start(&stage, "", "forget");
     send(child.as_ref(), Signal::SIGTERM);
@@ -74,7 +74,7 @@ fn when_nothing_is_remembered_any_more_a_signal_ends_at_once() {
 }
 
 #[test]
-fn the_terminal_is_left_clean_by_a_death_by_signal() {
+fn a_death_by_signal_leaves_the_terminal_clean() {
     for (role, left) in [("clean", ""), ("line", "\r\u{1b}[K\u{1b}[0m"), ("styled", "\u{1b}[0m\n")] {
         for signal in ENDING {
             let stage = Stage::new();

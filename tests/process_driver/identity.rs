@@ -14,7 +14,7 @@ use crate::stage::{Stage, ended, not_run};
 use crate::support::wait_until;
 
 #[test]
-fn exit_code_and_signal_are_told_apart() {
+fn exit_code_and_signal_are_distinguished() {
     let stage = Stage::new();
     assert_eq!(ended(stage.shell("exit 3").as_ref()), Ending::Code(3));
     assert_eq!(ended(stage.shell("kill -9 $$").as_ref()), Ending::Signal(9));
@@ -60,9 +60,9 @@ fn waiting_for_an_exit_ends_with_it() {
     assert_eq!(wait(Duration::from_secs(3600)), Liveness::Dead);
 }
 
-/// Also by a program with the same command line: nobody looks at command lines.
+/// The command line may be the same, which says nothing.
 #[test]
-fn whoever_has_a_reused_pid_is_not_touched() {
+fn the_new_process_of_a_pid_is_spared() {
     let stage = Stage::new();
     let child = stage.shell("sleep 1000");
     let now = child.id();
@@ -75,24 +75,24 @@ fn whoever_has_a_reused_pid_is_not_touched() {
         stage.driver.signal(gone, StopSignal::Kill).unwrap();
         stage.driver.signal_group(gone, StopSignal::Kill).unwrap();
         assert_eq!(stage.driver.usage(gone), None);
-        let stranger = Instance { id: "of somebody else", leader: Some(gone) };
-        assert_eq!(stage.driver.members(stranger).unwrap(), []);
+        let other = Instance { id: "another", leader: Some(gone) };
+        assert_eq!(stage.driver.members(other).unwrap(), []);
     }
     assert_eq!(stage.driver.liveness(now).unwrap(), Liveness::Alive);
 }
 
 #[test]
-fn a_stranger_whose_command_line_says_ollama_serve_is_nobodys_member() {
-    let (stage, stranger) = (Stage::new(), Stage::new());
+fn a_similar_command_line_makes_no_member() {
+    let (stage, other_stage) = (Stage::new(), Stage::new());
     let child = stage.shell("sleep 1000");
-    let other = stranger.shell("exec sleep 1000 # ollama serve");
+    let other = other_stage.shell("exec sleep 1000 # ollama serve");
     let members = stage.members(Some(child.id()));
     assert!(members.contains(child.id()));
     assert!(!members.contains(other.id()));
 }
 
 #[test]
-fn another_users_process_is_alive_and_not_ours_to_touch() {
+fn a_process_of_another_user_is_spared() {
     if !Uid::effective().is_root() {
         return not_run("another user's process", "only root can become another user");
     }
@@ -121,7 +121,7 @@ fn a_process_of_another_machine_is_not_judged() {
     assert_eq!(stage.driver.liveness(now).unwrap(), Liveness::Alive);
 }
 
-/// Seen from inside of a container, and from outside.
+/// The test judges from outside the container, the actor from inside.
 #[test]
 fn a_process_of_another_container_is_not_judged() {
     let unshared =
@@ -151,9 +151,9 @@ pub(crate) fn assert_elsewhere(stage: &Stage, process: &ProcessId) {
     assert_eq!(stage.members(Some(process)), []);
 }
 
-/// As on hardened machines: to look at others' processes is refused, and those are not ours anyway.
+/// A hardened machine shows no process of other users, and none of those is ours.
 #[test]
-fn a_system_that_hides_the_processes_of_others() {
+fn processes_hidden_by_the_system_are_no_members() {
     const MOUNT: &str = "mount -t proc -o hidepid=1 proc /proc";
     let unshared = |script: &str| format!("unshare -m --propagation private /bin/sh -c '{script}' \"$0\"");
     let may_mount = Command::new("/bin/sh").args(["-c", &unshared(MOUNT)]).output();
@@ -165,7 +165,7 @@ fn a_system_that_hides_the_processes_of_others() {
 }
 
 #[test]
-fn neither_this_process_nor_those_it_came_from_are_signalled() {
+fn fusion_and_its_ancestors_are_not_signalled() {
     let own = i64::from(std::process::id());
     let parent = i64::from(unistd::getppid().as_raw());
     let driver = UnixDriver::new();

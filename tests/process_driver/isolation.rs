@@ -1,4 +1,4 @@
-//! What is started is cut off from its caller.
+//! The isolation of a child from its caller.
 
 use std::ffi::OsString;
 use std::os::unix::ffi::OsStringExt;
@@ -38,7 +38,7 @@ fn arguments_and_variables_arrive_byte_for_byte() {
 }
 
 #[test]
-fn the_child_leads_a_session_and_a_group_of_its_own() {
+fn the_child_leads_its_session_and_group() {
     let stage = Stage::new();
     let child = stage.spawn(&stage.dumping());
     let facts = stage.facts("dump");
@@ -48,7 +48,7 @@ fn the_child_leads_a_session_and_a_group_of_its_own() {
     assert_eq!(facts["directory"], json!(stage.directory));
 }
 
-/// `x=$(fusion ollama up)`, `| cat`, `3>&1`: they wait for the end of a pipe that a server would keep open.
+/// `x=$(fusion ollama up)`, `| cat` and `3>&1` wait for the end of a pipe that the server would hold open.
 #[test]
 fn no_descriptor_of_the_caller_is_inherited() {
     let stage = Stage::new();
@@ -59,7 +59,7 @@ fn no_descriptor_of_the_caller_is_inherited() {
     stage.facts("dump");
     drop(writer);
     unistd::close(high).unwrap();
-    // Whoever else is started meanwhile has the pipe, too, for as long as it takes to exec.
+    // A process that another test starts now has the pipe, too, until its exec.
     let mut end = [nix::poll::PollFd::new(std::os::fd::AsFd::as_fd(&reader), nix::poll::PollFlags::POLLIN)];
     nix::poll::poll(&mut end, 60_000_u16).unwrap();
     let hung_up = end[0].revents().unwrap();
@@ -68,7 +68,7 @@ fn no_descriptor_of_the_caller_is_inherited() {
 }
 
 #[test]
-fn standard_input_is_empty_and_both_outputs_are_appended_to_the_log_in_order() {
+fn both_outputs_go_to_the_log_in_order() {
     let stage = Stage::new();
     std::fs::write(stage.path("log"), "before\n").unwrap();
     std::fs::set_permissions(stage.path("log"), PermissionsExt::from_mode(0o644)).unwrap();
@@ -80,7 +80,7 @@ fn standard_input_is_empty_and_both_outputs_are_appended_to_the_log_in_order() {
 }
 
 #[test]
-fn without_a_log_what_is_printed_is_discarded() {
+fn without_a_log_output_is_discarded() {
     let stage = Stage::new();
     let mut spec = stage.spec("/bin/sh", &["-c", "echo one && echo two >&2"]);
     spec.log = None;
@@ -89,7 +89,7 @@ fn without_a_log_what_is_printed_is_discarded() {
 }
 
 #[test]
-fn a_log_is_private_whatever_the_umask() {
+fn a_log_is_private_with_any_umask() {
     for umask in ["000", "022", "777"] {
         let stage = Stage::new();
         assert!(stage.act(&format!("umask {umask}"), "spawn and wait"), "{umask}");
@@ -106,7 +106,7 @@ fn refused(result: Result<Box<dyn Child>, ProcessError>) -> ProcessError {
 }
 
 #[test]
-fn a_symlinked_log_is_refused_and_its_target_untouched() {
+fn a_linked_log_is_refused() {
     let stage = Stage::new();
     std::fs::write(stage.path("precious"), "mine").unwrap();
     for target in ["precious", "missing"] {
@@ -124,7 +124,7 @@ fn a_symlinked_log_is_refused_and_its_target_untouched() {
 }
 
 #[test]
-fn a_log_that_is_no_regular_file_is_refused_at_once() {
+fn a_log_must_be_a_regular_file() {
     let stage = Stage::new();
     nix::unistd::mkfifo(&stage.path("log"), nix::sys::stat::Mode::S_IRWXU).unwrap();
     let error = refused(stage.driver.spawn(&stage.spec("/bin/sh", &["-c", ":"])));
@@ -161,7 +161,7 @@ fn a_missing_program_is_named() {
 }
 
 #[test]
-fn a_program_that_is_not_executable_is_named() {
+fn a_program_without_execute_permission_is_named() {
     let stage = Stage::new();
     let program = stage.path("program");
     write_program(&program, "#!/bin/sh\n");
@@ -202,7 +202,7 @@ fn a_failed_exec_leaves_no_process() {
 }
 
 #[test]
-fn closed_standard_descriptors_are_no_harm() {
+fn a_caller_may_have_closed_standard_streams() {
     for before in ["exec <&-", "exec >&-", "exec 2>&-", "exec <&- >&- 2>&-", "exec <&- >&-", "exec >&- 2>&-"]
     {
         let stage = Stage::new();
@@ -221,9 +221,9 @@ fn closed_standard_descriptors_are_no_harm() {
 }
 
 #[test]
-fn ignored_signals_are_heeded_by_what_is_started() {
+fn ignored_signals_are_reset_in_the_child() {
     let stage = Stage::new();
-    // As under nohup, and more.
+    // The signal that nohup ignores, and others.
     assert!(stage.act("trap '' HUP INT QUIT TERM PIPE CHLD USR1 USR2 TSTP TTOU", "spawn"));
     let facts = stage.facts("dump");
     if cfg!(target_os = "linux") {
@@ -233,11 +233,11 @@ fn ignored_signals_are_heeded_by_what_is_started() {
     }
     let [member] = &stage.members(None)[..] else { panic!("one process") };
     stage.driver.signal(member, StopSignal::Terminate).unwrap();
-    wait_until("it heeds SIGTERM", || stage.driver.liveness(member).unwrap() == Liveness::Dead);
+    wait_until("SIGTERM ends it", || stage.driver.liveness(member).unwrap() == Liveness::Dead);
 }
 
 #[test]
-fn blocked_signals_are_not_blocked_in_what_is_started() {
+fn blocked_signals_are_unblocked_in_the_child() {
     let stage = Stage::new();
     let before = SigSet::all().thread_swap_mask(nix::sys::signal::SigmaskHow::SIG_SETMASK).unwrap();
     let child = stage.spawn(&stage.dumping());
@@ -248,7 +248,7 @@ fn blocked_signals_are_not_blocked_in_what_is_started() {
 }
 
 #[test]
-fn a_deleted_working_directory_is_no_harm() {
+fn a_caller_may_have_a_deleted_directory() {
     let stage = Stage::new();
     assert!(stage.act("mkdir gone && cd gone && rmdir ../gone", "spawn"));
     assert_eq!(stage.facts("dump")["directory"], "/");
@@ -263,7 +263,7 @@ fn the_instance_id_of_the_caller_is_replaced() {
 }
 
 #[test]
-fn how_a_child_ended_is_known_also_when_the_caller_ignores_sigchld() {
+fn the_ending_is_known_with_sigchld_ignored() {
     for before in ["", "trap '' CHLD"] {
         let stage = Stage::new();
         assert!(stage.act(before, "spawn and wait"), "{before}");

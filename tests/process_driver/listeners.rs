@@ -35,10 +35,10 @@ fn a_server_behind_a_wrapper_is_ours() {
 }
 
 #[test]
-fn two_programs_at_one_port_on_127_0_0_1_and_on_1_are_told_apart() {
+fn listeners_on_both_loopbacks_are_distinguished() {
     let stage = Stage::new();
     let port = Port::free();
-    let Ok(_stranger) = TcpListener::bind(("::1", port.number())) else {
+    let Ok(_listener) = TcpListener::bind(("::1", port.number())) else {
         return not_run("two programs at one port", "there is no IPv6 here");
     };
     let child = stage.fake(&[], &port);

@@ -1,4 +1,4 @@
-//! Who belongs to an instance, and how all of it is ended.
+//! Which processes belong to an instance, and how all of them are ended.
 
 use std::process::Command;
 
@@ -35,7 +35,7 @@ fn the_group_gets_the_signal_with_all_children() {
 }
 
 #[test]
-fn children_that_ignore_sigterm_are_found_and_killed_after_the_leader_is_dead() {
+fn children_are_killed_after_their_leader_died() {
     let stage = Stage::new();
     let port = Port::free();
     let child = stage.fake(&["children=2", "children-ignore-term"], &port);
@@ -66,7 +66,7 @@ fn the_group_of_a_zombie_can_be_killed() {
 }
 
 #[test]
-fn children_with_sessions_of_their_own_are_found() {
+fn children_with_their_own_sessions_are_found() {
     let stage = Stage::new();
     let port = Port::free();
     let child = stage.fake(&["children=2", "children-own-session"], &port);
@@ -77,7 +77,7 @@ fn children_with_sessions_of_their_own_are_found() {
 }
 
 #[test]
-fn who_is_in_the_group_is_known() {
+fn the_members_of_the_group_are_known() {
     let stage = Stage::new();
     for (faults, alone) in [(&["children=1"][..], 0), (&["children=1", "children-own-session"], 1)] {
         let port = Port::free();
@@ -90,7 +90,7 @@ fn who_is_in_the_group_is_known() {
 }
 
 #[test]
-fn children_without_an_environment_are_found_by_session_and_by_descent() {
+fn session_and_descent_show_children_without_environment() {
     let stage = Stage::new();
     let fake = fake_runtime();
     // One in the session of the leader, orphaned; one in a session of its own, still the leader's child.
@@ -106,24 +106,24 @@ fn children_without_an_environment_are_found_by_session_and_by_descent() {
 }
 
 #[test]
-fn a_server_that_daemonizes_itself_is_found_by_its_instance() {
+fn a_server_that_forks_away_is_found() {
     let stage = Stage::new();
     let port = Port::free();
-    let child = stage.fake(&["daemonize"], &port);
+    let child = stage.fake(&["fork-away"], &port);
     assert_eq!(ended(child.as_ref()), Ending::Code(0));
-    let [daemon] = &stage.members(Some(child.id()))[..] else { panic!("one daemon") };
-    assert_ne!(daemon, child.id());
-    assert_eq!(stage.members(None), std::slice::from_ref(daemon));
-    let pid = daemon.pid;
+    let [server] = &stage.members(Some(child.id()))[..] else { panic!("one process") };
+    assert_ne!(server, child.id());
+    assert_eq!(stage.members(None), std::slice::from_ref(server));
+    let pid = server.pid;
     assert_eq!(stage.listener("127.0.0.1", &port, Some(child.id())), Listener::Ours { pid });
     assert_eq!(stage.listener("127.0.0.1", &port, None), Listener::Ours { pid });
     kill_all(&stage, None);
 }
 
-/// The kernel gives the number of a session to nobody while somebody is in it: so whoever has the instance id in it
-/// proves that all of it is ours.
+/// The kernel reuses the number of a session only when the session is empty. One process with the instance id proves
+/// that the whole session is ours.
 #[test]
-fn the_session_of_a_dead_leader_is_known_by_one_that_has_the_instance_id() {
+fn one_instance_id_identifies_a_leaderless_session() {
     let stage = Stage::new();
     let script = format!("{} ollama child & env -i sleep 1000 & exit 0", fake_runtime());
     let child = stage.shell(&script);

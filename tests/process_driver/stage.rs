@@ -1,4 +1,4 @@
-//! Where a test starts its processes, of which nothing is left at the end.
+//! A directory for the processes of a test, which end with the test.
 
 use std::cell::RefCell;
 use std::ffi::OsString;
@@ -17,13 +17,13 @@ use tempfile::TempDir;
 use crate::support::ports::Port;
 use crate::support::{fake_runtime, processes, wait_until};
 
-/// A directory, and an instance of which nothing is left when it is dropped.
+/// A directory and an instance. When it is dropped, the processes of the instance are killed.
 pub(crate) struct Stage {
     pub(crate) directory: PathBuf,
     pub(crate) instance: String,
     pub(crate) driver: UnixDriver,
     leaders: RefCell<Vec<ProcessId>>,
-    /// Of the test, not of the actor that it has play on its stage.
+    /// The test owns the directory, its actor does not.
     owned: Option<TempDir>,
 }
 
@@ -35,7 +35,7 @@ impl Stage {
         stage
     }
 
-    /// The stage that a test has made.
+    /// The stage that a test has made, for its actor.
     pub(crate) fn at(directory: &Path) -> Self {
         let instance = directory.file_name().unwrap().to_string_lossy().into_owned();
         Self {
@@ -72,7 +72,7 @@ impl Stage {
         self.spawn(&self.spec("/bin/sh", &["-c", script]))
     }
 
-    /// A fake runtime that has come so far that its faults are in force.
+    /// Starts a fake runtime and waits until its faults are in force.
     pub(crate) fn fake(&self, faults: &[&str], port: &Port) -> Box<dyn Child> {
         let number = port.number().to_string();
         let words = [&["ollama"], faults, &["--host", "127.0.0.1", "--port", &number]].concat();
@@ -98,8 +98,8 @@ impl Stage {
         self.driver.listener(&address, Some(self.instance(leader))).unwrap()
     }
 
-    /// Has the actor play `role` as a process of its own, started by a shell that ran `before` first. Its standard
-    /// output, on which the test harness talks, is discarded.
+    /// Has the actor play `role` in its own process, started by a shell that ran `before` first. The output of the test
+    /// harness is discarded.
     pub(crate) fn actor_spec(&self, before: &str, role: &str) -> ProcessSpec {
         let script = format!("exec >/dev/null\n{before}\nexec \"$0\" actor::actor --exact --nocapture");
         let mut spec = self.spec("/bin/sh", &["-c", &script]);
@@ -123,12 +123,12 @@ impl Stage {
         command
     }
 
-    /// Has the actor play `role` to its end, and says whether it was played well.
+    /// Has the actor play `role` to its end. Returns whether it succeeded.
     pub(crate) fn act(&self, before: &str, role: &str) -> bool {
         self.actor(before, role).status().unwrap().success()
     }
 
-    /// What the actor found, or what a fake with `dump=` was started with.
+    /// What the actor reports, or what a fake with `dump=` was started with.
     pub(crate) fn facts(&self, name: &str) -> Value {
         let path = self.path(name);
         wait_until("there are facts", || path.exists());
@@ -147,7 +147,7 @@ impl Drop for Stage {
             return;
         }
         let leaders = self.leaders.borrow();
-        wait_until("nothing of the instance is left", || {
+        wait_until("the instance has ended", || {
             let led = leaders.iter().flat_map(|leader| self.members(Some(leader)));
             let left: Vec<ProcessId> = led.chain(self.members(None)).collect();
             for member in &left {
@@ -177,7 +177,7 @@ pub(crate) fn kill_all(stage: &Stage, leader: Option<&ProcessId>) {
     });
 }
 
-#[expect(clippy::print_stderr, reason = "a check that is left out is said to be")]
+#[expect(clippy::print_stderr, reason = "a check that does not run is reported")]
 pub(crate) fn not_run(what: &str, why: &str) {
     eprintln!("not run: {what}, because {why}");
 }

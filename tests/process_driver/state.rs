@@ -1,4 +1,4 @@
-//! The lock and the record of a runtime, where it takes more than one process to try them.
+//! The lock and the record of a service, as far as their tests need several processes.
 
 use std::time::Duration;
 
@@ -29,7 +29,7 @@ pub(crate) fn record(stage: &Stage) -> Record {
 }
 
 #[test]
-fn the_lock_of_a_holder_that_was_killed_is_free() {
+fn the_lock_of_a_killed_holder_is_free() {
     let stage = Stage::new();
     let mut holder = stage.actor("", "hold the lock").spawn().unwrap();
     stage.facts("facts");
@@ -39,13 +39,13 @@ fn the_lock_of_a_holder_that_was_killed_is_free() {
     assert!(is_held(&runtime_paths(&stage)).unwrap());
     processes::kill(pid.as_raw());
     holder.wait().unwrap();
-    // What other tests start at this moment has this process's descriptors until it is executed.
+    // A process that another test starts now has this process's descriptors until its exec.
     wait_until("it is free", || !is_held(&runtime_paths(&stage)).unwrap());
     lock(&stage, Duration::from_secs(10)).unwrap();
 }
 
 #[test]
-fn what_is_started_under_the_lock_does_not_hold_it() {
+fn a_child_does_not_hold_the_lock() {
     let stage = Stage::new();
     let held = lock(&stage, Duration::from_secs(10)).unwrap();
     let child = stage.shell("sleep 1000");
@@ -54,9 +54,9 @@ fn what_is_started_under_the_lock_does_not_hold_it() {
     assert_eq!(stage.driver.liveness(child.id()).unwrap(), Liveness::Alive);
 }
 
-/// As far as a program can tell: nothing more can be written to any file.
+/// No file can grow, which is as near to a full disk as a test can get.
 #[test]
-fn a_full_disk_leaves_the_old_record_and_no_half_of_a_new_one() {
+fn a_full_disk_leaves_the_old_record() {
     let stage = Stage::new();
     let paths = runtime_paths(&stage);
     let old = record(&stage);

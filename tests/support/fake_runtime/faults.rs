@@ -31,7 +31,7 @@ use std::time::Duration;
 /// | `children=N` | has so many children, |
 /// | `children-ignore-term` | who do not end on SIGTERM, |
 /// | `children-own-session` | who have sessions of their own |
-/// | `daemonize` | starts itself in a new session, and exits with 0 |
+/// | `fork-away` | starts itself in a new session, and exits with 0 |
 /// | `flood=BYTES` | writes so much to the log, in lines of 100 bytes |
 /// | `quiet` | does not print the requests |
 /// | `dump=FILE` | writes what it was started with to that file |
@@ -82,7 +82,7 @@ pub(crate) const FAULTS: &[&str] = &[
     "children",
     "children-ignore-term",
     "children-own-session",
-    "daemonize",
+    "fork-away",
     "flood",
     "quiet",
     "dump",

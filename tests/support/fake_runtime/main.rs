@@ -70,14 +70,14 @@ fn main() -> ExitCode {
         return child(&fake.faults);
     }
     prologue(&fake, &arguments);
-    if fake.faults.has("daemonize") {
-        let rest = arguments[1..].iter().filter(|word| *word != "daemonize");
+    if fake.faults.has("fork-away") {
+        let rest = arguments[1..].iter().filter(|word| *word != "fork-away");
         let started = Command::new(std::env::current_exe().expect("own path"))
             .args(role(&fake))
             .args(rest)
             .args(["child-session-leader"])
             .spawn();
-        started.expect("the daemon starts");
+        started.expect("the server starts");
         return ExitCode::SUCCESS;
     }
     if arguments.iter().any(|word| word == "child-session-leader") {
