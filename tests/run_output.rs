@@ -1,4 +1,4 @@
-//! What `fusion <runtime> run` prints where: text, JSON, reasoning, warnings; to pipes, files and terminals.
+//! What `fusion <service> run` prints: text, JSON, reasoning, warnings; to pipes, files and terminals.
 
 mod support;
 
@@ -13,7 +13,13 @@ use serde_json::{Value, json};
 use support::stub_server::{End, Framing, Response, StubServer};
 use support::stubbed_ollama::{StubbedOllama, event, finish, stream, text};
 use support::terminal::Terminal;
-use support::{Sandbox, processes, wait_for_end};
+use support::{Sandbox, processes, same_output, wait_for_end};
+
+/// What the spinner says.
+const WAITING: &str = "waiting for Ollama";
+const READING: &str = "reading the prompt, 5 of 10 tokens";
+const THINKING: &str = "thinking";
+const WRITING: &str = "writing the answer";
 
 #[test]
 fn the_text_ends_with_one_newline() {
@@ -29,9 +35,9 @@ fn the_text_ends_with_one_newline() {
 }
 
 #[test]
-fn characters_cut_anywhere_arrive_whole_and_bytes_pass_unchanged_through_a_pipe() {
+fn characters_cut_anywhere_arrive_whole() {
     let wanted = "grün 漢字 🙂 \u{1b}]52;c;AAAA\u{7} \u{1b}[31mred\u{9b}31m\r\n\u{0}";
-    // Every byte of the reply is a chunk of its own.
+    // Every byte of the response is a chunk of its own.
     let bytes: Vec<Vec<u8>> =
         (text(wanted) + &finish("stop")).into_bytes().iter().map(|byte| vec![*byte]).collect();
     let asked = StubbedOllama::with([Response::stream(bytes)]);
@@ -59,7 +65,7 @@ fn the_text_is_written_as_it_arrives() {
     let mut child = asked.command(["Hello", "--stream"]).spawn().unwrap();
     let mut stdout = child.stdout.take().unwrap();
     let mut begun = [0; 5];
-    // The server is still at it: this would wait for ever if the text were held back.
+    // The server has not finished: this would wait forever if the text were held back.
     stdout.read_exact(&mut begun).unwrap();
     assert_eq!(&begun, b"Hello");
     processes::send(i32::try_from(child.id()).unwrap(), Signal::SIGTERM);
@@ -67,7 +73,7 @@ fn the_text_is_written_as_it_arrives() {
 }
 
 #[test]
-fn json_is_one_object_with_the_fields_of_the_contract() {
+fn json_is_one_object_with_the_promised_fields() {
     let usage = "data: {\"choices\":[],\"usage\":{\"prompt_tokens\":3,\"completion_tokens\":2,\"total_tokens\":5}}\n\n";
     let pieces = [
         event(&json!({ "role": "assistant", "reasoning": "Hm" }), &Value::Null),
@@ -96,11 +102,11 @@ fn json_is_one_object_with_the_fields_of_the_contract() {
 }
 
 #[test]
-fn when_the_first_token_of_a_whole_reply_was_made_is_not_known() {
+fn a_whole_response_has_no_first_token_time() {
     let usage = json!({ "prompt_tokens": 3, "completion_tokens": 2, "total_tokens": 5 });
     let choice = json!({ "message": { "content": "Hi" }, "finish_reason": "stop" });
     let response = json!({ "choices": [choice], "usage": usage }).to_string();
-    // Whatever was asked for.
+    // Whichever was asked for.
     for stream in ["--stream", "--no-stream"] {
         let asked = StubbedOllama::with([Response::json(200, response.clone())]);
         let timing = &asked.run(["Hello", "--json", stream]).assert_code(0).json()["timing"];
@@ -111,7 +117,7 @@ fn when_the_first_token_of_a_whole_reply_was_made_is_not_known() {
 }
 
 #[test]
-fn the_speed_of_a_single_token_is_not_known() {
+fn a_single_token_has_no_speed() {
     let usage = "data: {\"choices\":[],\"usage\":{\"prompt_tokens\":3,\"completion_tokens\":1,\"total_tokens\":4}}\n\n";
     let pieces =
         [text("Hi"), event(&json!({}), &json!("stop")), usage.to_owned(), "data: [DONE]\n\n".to_owned()];
@@ -122,22 +128,28 @@ fn the_speed_of_a_single_token_is_not_known() {
 }
 
 #[test]
-fn verbose_tells_statistics_on_stderr() {
+fn verbose_prints_statistics_on_stderr() {
     let usage = json!({ "prompt_tokens": 3, "completion_tokens": 2, "total_tokens": 5 });
     let choice = json!({ "message": { "content": "Hi" }, "finish_reason": "stop" });
     let asked = StubbedOllama::with([Response::json(
         200,
         json!({ "choices": [choice], "usage": usage }).to_string(),
     )]);
-    let finished = asked.run(["Hello", "-v"]).assert_code(0);
-    assert_eq!(finished.stdout(), "Hi\n");
+    let finished = asked.run(["Hello", "-v"]);
     let stderr = finished.stderr();
-    assert!(stderr.contains(" tokens/s, 3 tokens of prompt, 2 of answer, "), "{stderr}");
-    assert!(stderr.ends_with(" s in all\n"), "{stderr}");
+    let (speed, _) = stderr.split_once(" tokens/s").expect("the speed is first");
+    assert!(speed.parse::<f64>().is_ok_and(|speed| speed > 0.0), "{finished}");
+    insta::assert_snapshot!(finished.to_string().replace(speed, "[SPEED]"), @"
+    exit 0
+    [stdout]
+    Hi
+    [stderr]
+    [SPEED] tokens/s, 3 tokens of prompt, 2 of answer, [TIME] s in all
+    ");
 }
 
 #[test]
-fn reasoning_is_hidden_or_shown_on_stderr_and_never_on_stdout() {
+fn reasoning_never_goes_to_stdout() {
     let by_field = [
         event(&json!({ "reasoning": "One\u{1b}[31m " }), &Value::Null),
         event(&json!({ "reasoning": "two" }), &Value::Null),
@@ -145,22 +157,35 @@ fn reasoning_is_hidden_or_shown_on_stderr_and_never_on_stdout() {
         finish("stop"),
     ];
     let by_block = [text("<th"), text("ink>One"), text(" two</thi"), text("nk>\n\nHi"), finish("stop")];
-    for response in [Response::stream(by_field), Response::stream(by_block)] {
+    let shown = [Response::stream(by_field), Response::stream(by_block)].map(|response| {
         let asked = StubbedOllama::with([response]);
         asked.run(["Hello", "--stream"]).assert_stdout("Hi\n");
-        asked.run(["Hello", "--stream", "--reasoning", "show"]).assert(0, "Hi\n", "One two\n");
-        assert!(
-            asked.run(["Hello", "--stream", "--json"]).json()["reasoning"].as_str().unwrap().ends_with("two")
-        );
-    }
+        let object = asked.run(["Hello", "--stream", "--json"]).assert_code(0).json();
+        assert!(object["reasoning"].as_str().unwrap().ends_with("two"), "{object}");
+        asked.run(["Hello", "--stream", "--reasoning", "show"])
+    });
+    insta::assert_snapshot!(same_output(shown), @"
+    exit 0
+    [stdout]
+    Hi
+    [stderr]
+    One two
+    ");
 }
 
 #[test]
-fn a_cut_answer_is_a_warning_and_with_strict_a_failure() {
-    let warning = "warning: the answer was cut at the token limit; --max-tokens raises it\n";
+fn a_cut_answer_is_a_failure_with_strict() {
     let asked = StubbedOllama::with([Response::stream([text("Hi"), finish("length")])]);
-    asked.run(["Hello", "--stream"]).assert(0, "Hi\n", warning);
-    asked.run(["Hello", "--stream", "--strict"]).assert(9, "Hi\n", warning);
+    let cut = asked.run(["Hello", "--stream"]);
+    let strict = asked.run(["Hello", "--stream", "--strict"]).assert_code(9);
+    assert_eq!((&strict.stdout, &strict.stderr), (&cut.stdout, &cut.stderr));
+    insta::assert_snapshot!(cut, @"
+    exit 0
+    [stdout]
+    Hi
+    [stderr]
+    warning: the answer was cut at the token limit; --max-tokens raises it
+    ");
 }
 
 #[test]
@@ -170,32 +195,38 @@ fn a_prompt_that_the_server_cut_is_a_warning() {
         let choice = json!({ "message": { "content": "Hi" }, "finish_reason": "stop" });
         Response::json(200, json!({ "choices": [choice], "usage": usage }).to_string())
     };
-    // As many as Ollama reads by default, of a prompt that is somewhat longer.
+    // Ollama reads 4096 tokens by default; the prompt is somewhat longer.
     let cut = StubbedOllama::with([response(4096)]);
     let prose = "It was a bright cold day in April. ".repeat(850);
-    let told = cut.invocation([]).stdin(prose.clone()).run().assert_code(0).stderr();
-    assert!(told.contains("counted 4096 tokens in a prompt of 29750 characters"), "{told}");
+    insta::assert_snapshot!(cut.invocation([]).stdin(prose.clone()).run(), @"
+    exit 0
+    [stdout]
+    Hi
+    [stderr]
+    warning: the server counted 4096 tokens in a prompt of 29750 characters: it has probably cut the prompt to its context length
+    ");
     StubbedOllama::with([response(5000)]).invocation([]).stdin(prose).run().assert_stdout("Hi\n");
     let prompt = "words ".repeat(6000);
     let asked = StubbedOllama::with([response(6000), response(4096)]);
     asked.invocation([]).stdin(prompt.clone()).run().assert_stdout("Hi\n");
-    asked.invocation([]).stdin(prompt).run().assert(
-        0,
-        "Hi\n",
-        "warning: the server counted 4096 tokens in a prompt of 36000 characters: it has probably cut the prompt to its context \
-         length\n",
-    );
+    insta::assert_snapshot!(asked.invocation([]).stdin(prompt).run(), @"
+    exit 0
+    [stdout]
+    Hi
+    [stderr]
+    warning: the server counted 4096 tokens in a prompt of 36000 characters: it has probably cut the prompt to its context length
+    ");
 }
 
 #[test]
-fn stop_texts_end_the_answer_even_where_the_server_ignores_them() {
+fn stop_ends_the_answer_if_the_server_does_not() {
     let asked = StubbedOllama::with([Response::stream([text("one EN"), text("D two")]).end(End::Hang)]);
     asked.run(["Hello", "--stream", "--stop", "END"]).assert_stdout("one \n");
     asked.server.wait_until_client_is_gone();
 }
 
 #[test]
-fn a_reader_that_has_enough_ends_it_quietly_and_closes_the_connection() {
+fn a_closed_pipe_ends_it_quietly() {
     let mut response = Response::stream([text("0123456789")]);
     response.times = 1_000_000;
     let asked = StubbedOllama::with([response]);
@@ -215,28 +246,30 @@ fn a_reader_that_has_enough_ends_it_quietly_and_closes_the_connection() {
 #[cfg(target_os = "linux")]
 fn a_full_disk_is_an_error() {
     let asked = StubbedOllama::with([stream(&["Hi"])]);
-    for arguments in [&["Hello", "--stream"][..], &["Hello", "--stream", "--json"]] {
+    let full = [&["Hello", "--stream"][..], &["Hello", "--stream", "--json"]].map(|arguments| {
         let full = std::fs::File::options().write(true).open("/dev/full").unwrap();
-        let output = asked.command(arguments.iter().copied()).stdout(full).output().unwrap();
-        assert_eq!(output.status.code(), Some(1));
-        assert_eq!(
-            String::from_utf8_lossy(&output.stderr),
-            "error: cannot write to standard output\n  caused by: No space left on device (os error 28)\n"
-        );
-    }
+        let run = asked.invocation(arguments.iter().copied());
+        run.change(|command| _ = command.stdout(full)).run()
+    });
+    insta::assert_snapshot!(same_output(full), @"
+    exit 1
+    [stderr]
+    error: cannot write to standard output
+      caused by: No space left on device (os error [ERRNO])
+    ");
 }
 
 #[test]
-fn a_slow_reader_and_a_pipe_that_does_not_block_lose_nothing() {
+fn a_slow_reader_of_a_nonblocking_pipe_loses_nothing() {
     // Longer than any pipe holds.
     let asked = StubbedOllama::with([Response::stream(
         std::iter::repeat_n(text(&"x".repeat(1000)), 500).chain([finish("stop")]),
     )]);
     let (mut reader, writer) = std::io::pipe().unwrap();
     fcntl(&writer, FcntlArg::F_SETFL(OFlag::O_NONBLOCK)).unwrap();
-    let mut child = asked.command(["Hello", "--stream", "--timeout", "2"]).stdout(writer).spawn().unwrap();
-    // As long as nobody reads, the answer cannot be written, and that is no silence of the server.
-    std::thread::sleep(Duration::from_millis(2500));
+    let mut child = asked.command(["Hello", "--stream", "--timeout", "0.5"]).stdout(writer).spawn().unwrap();
+    // While the pipe is full, the answer cannot be written: that is no silence of the server.
+    std::thread::sleep(Duration::from_secs(1));
     let mut output = Vec::new();
     reader.read_to_end(&mut output).unwrap();
     assert!(wait_for_end(&mut child).success());
@@ -244,7 +277,7 @@ fn a_slow_reader_and_a_pipe_that_does_not_block_lose_nothing() {
 }
 
 #[test]
-fn control_characters_are_not_obeyed_by_a_terminal() {
+fn control_characters_do_not_reach_a_terminal() {
     let asked = StubbedOllama::with([stream(&["a\u{1b}]52;c;AA", "AA\u{7}b\u{1b}", "[31mc\u{8}\td\n"])]);
     let terminal = Terminal::open();
     let mut child = asked.command(["Hello", "--stream"]).stdout(terminal.stream()).spawn().unwrap();
@@ -253,12 +286,12 @@ fn control_characters_are_not_obeyed_by_a_terminal() {
 }
 
 #[test]
-fn a_spinner_turns_on_a_terminal_until_the_answer_begins_and_leaves_nothing() {
+fn an_interrupted_spinner_leaves_a_clean_line() {
     let asked = StubbedOllama::with([stream(&[]).framing(Framing::None).end(End::Hang)]);
     let terminal = Terminal::open();
     let mut child = interactive(&asked, &terminal);
-    terminal.wait_for("waiting for Ollama 0.");
-    terminal.wait_for("waiting for Ollama 1.");
+    terminal.wait_for(&format!("{WAITING} 0."));
+    terminal.wait_for(&format!("{WAITING} 1."));
     asked.server.request();
     processes::send(i32::try_from(child.id()).unwrap(), Signal::SIGINT);
     wait_for_end(&mut child);
@@ -271,29 +304,30 @@ fn a_spinner_does_not_wrap_in_a_narrow_window() {
     let asked = StubbedOllama::with([stream(&[]).framing(Framing::None).end(End::Hang)]);
     let terminal = Terminal::of_columns(12);
     let mut child = interactive(&asked, &terminal);
-    terminal.wait_for("waiting f");
+    // The spinner and a space take two of the columns, and the last stays free.
+    terminal.wait_for(&WAITING[..9]);
     asked.server.request();
     processes::send(i32::try_from(child.id()).unwrap(), Signal::SIGINT);
     wait_for_end(&mut child);
     let shown = terminal.finish();
-    assert!(!shown.contains("waiting fo"), "{shown:?}");
+    assert!(!shown.contains(&WAITING[..10]), "{shown:?}");
 }
 
 #[test]
-fn a_spinner_tells_how_far_the_prompt_was_read_and_makes_way_for_the_text() {
+fn a_spinner_shows_prefill_progress_and_gives_way() {
     let pieces = [": keepalive 5/10\n\n".to_owned(), text("Hi"), finish("stop")];
     let mut response = Response::stream(pieces);
-    response.drip = Some(Duration::from_millis(5));
+    response.drip = Some(Duration::from_millis(3));
     let asked = StubbedOllama::with([response]);
     let terminal = Terminal::open();
     let mut child = interactive(&asked, &terminal);
     assert!(wait_for_end(&mut child).success());
     let shown = terminal.finish();
-    assert!(shown.contains("reading the prompt, 5 of 10 tokens"), "{shown:?}");
+    assert!(shown.contains(READING), "{shown:?}");
     assert!(shown.ends_with("\r\u{1b}[KHi\r\n"), "{shown:?}");
 }
 
-/// On a terminal with all three streams.
+/// With all three streams on a terminal.
 fn interactive(asked: &StubbedOllama, terminal: &Terminal) -> Child {
     let mut command = asked.command(["Hello", "--stream"]);
     command.env("TERM", "xterm").stdin(terminal.stream()).stdout(terminal.stream()).stderr(terminal.stream());
@@ -314,7 +348,7 @@ fn a_dumb_terminal_gets_no_spinner() {
 }
 
 #[test]
-fn control_c_closes_the_connection_and_keeps_the_text() {
+fn ctrl_c_closes_the_connection_and_keeps_the_text() {
     let asked = StubbedOllama::with([Response::stream([text("Hello"), text(" there")]).end(End::Hang)]);
     let mut terminal = Terminal::open();
     let shell = terminal.script(&asked.sandbox, "-c", "exec \"$0\" ollama run Hello --stream");
@@ -325,10 +359,10 @@ fn control_c_closes_the_connection_and_keeps_the_text() {
     assert!(terminal.finish().contains("Hello there"));
 }
 
-/// `mlx_lm.server` goes on with an answer for nobody unless it streams it, so it is asked for a stream even where the
-/// answer is printed whole.
+/// `mlx_lm.server` notices that its client is gone only while it streams, so it is asked for a stream even if the answer
+/// is printed whole.
 #[test]
-fn an_answer_that_is_printed_whole_can_be_interrupted_too() {
+fn an_answer_printed_whole_can_be_interrupted() {
     let sandbox = Sandbox::new();
     let models = json!({ "object": "list", "data": [{ "id": "org/name" }] }).to_string();
     let responses = [
@@ -348,7 +382,7 @@ fn an_answer_that_is_printed_whole_can_be_interrupted_too() {
     let mut command = run().into_command();
     command.env("TERM", "xterm").stdin(Stdio::null()).stdout(terminal.stream()).stderr(terminal.stream());
     let mut child = command.spawn().unwrap();
-    terminal.wait_for("writing the answer");
+    terminal.wait_for(WRITING);
     assert!(!terminal.text().contains("Hello"), "{}", terminal.text());
     processes::send(i32::try_from(child.id()).unwrap(), Signal::SIGINT);
     server.wait_until_client_is_gone();
@@ -359,13 +393,13 @@ fn an_answer_that_is_printed_whole_can_be_interrupted_too() {
 }
 
 #[test]
-fn an_interrupt_keeps_what_had_arrived_for_json_too() {
+fn an_interrupt_prints_the_partial_text_as_json() {
     let asked = StubbedOllama::with([Response::stream([text("Hello")]).end(End::Hang)]);
     let terminal = Terminal::open();
     let mut command = asked.command(["Hello", "--json", "--no-stream"]);
     command.env("TERM", "xterm").stderr(terminal.stream());
     let mut child = command.spawn().unwrap();
-    terminal.wait_for("writing the answer");
+    terminal.wait_for(WRITING);
     processes::send(i32::try_from(child.id()).unwrap(), Signal::SIGINT);
     asked.server.wait_until_client_is_gone();
     assert_eq!(wait_for_end(&mut child).signal(), Some(Signal::SIGINT as i32));
@@ -376,7 +410,7 @@ fn an_interrupt_keeps_what_had_arrived_for_json_too() {
 }
 
 #[test]
-fn a_reader_that_goes_while_nothing_comes_ends_it_quietly() {
+fn a_pipe_closed_during_silence_ends_it_quietly() {
     let asked = StubbedOllama::with([Response::stream([text("Hello")]).end(End::Hang)]);
     for stream in ["--stream", "--no-stream"] {
         let mut child = asked.command(["Hello", stream]).spawn().unwrap();
@@ -390,7 +424,7 @@ fn a_reader_that_goes_while_nothing_comes_ends_it_quietly() {
 }
 
 #[test]
-fn a_reader_that_goes_before_anything_is_printed_ends_it_quietly() {
+fn a_pipe_closed_before_any_output_ends_it_quietly() {
     for arguments in [&["Hello", "--no-stream"][..], &["Hello", "--stream", "--json"]] {
         let mut response = Response::stream([text("0123456789")]);
         response.times = 10_000_000;
@@ -403,14 +437,14 @@ fn a_reader_that_goes_before_anything_is_printed_ends_it_quietly() {
 }
 
 #[test]
-fn an_interrupt_keeps_the_reasoning_for_json_too() {
+fn an_interrupt_prints_the_partial_reasoning_as_json() {
     let thought = event(&json!({ "role": "assistant", "reasoning": "Hm" }), &Value::Null);
     let asked = StubbedOllama::with([Response::stream([thought]).end(End::Hang)]);
     let terminal = Terminal::open();
     let mut command = asked.command(["Hello", "--stream", "--json"]);
     command.env("TERM", "xterm").stderr(terminal.stream());
     let mut child = command.spawn().unwrap();
-    terminal.wait_for("thinking");
+    terminal.wait_for(THINKING);
     processes::send(i32::try_from(child.id()).unwrap(), Signal::SIGINT);
     assert_eq!(wait_for_end(&mut child).signal(), Some(Signal::SIGINT as i32));
     asked.server.wait_until_client_is_gone();
@@ -421,15 +455,15 @@ fn an_interrupt_keeps_the_reasoning_for_json_too() {
 }
 
 #[test]
-fn a_program_that_was_stopped_for_longer_than_the_limit_finds_what_came_meanwhile() {
+fn time_spent_stopped_is_no_silence() {
     let mut response = stream(&["He", "llo"]);
     response.drip = Some(Duration::from_millis(1));
     let asked = StubbedOllama::with([response]);
-    let mut child = asked.command(["Hello", "--stream", "--timeout", "1"]).spawn().unwrap();
+    let mut child = asked.command(["Hello", "--stream", "--timeout", "0.5"]).spawn().unwrap();
     let pid = i32::try_from(child.id()).unwrap();
     child.stdout.as_mut().unwrap().read_exact(&mut [0; 2]).unwrap();
     processes::send(pid, Signal::SIGSTOP);
-    std::thread::sleep(Duration::from_millis(1500));
+    std::thread::sleep(Duration::from_millis(800));
     processes::send(pid, Signal::SIGCONT);
     let output = child.wait_with_output().unwrap();
     assert_eq!(
@@ -439,7 +473,7 @@ fn a_program_that_was_stopped_for_longer_than_the_limit_finds_what_came_meanwhil
 }
 
 #[test]
-fn a_server_that_lingers_after_the_answer_is_left() {
+fn comments_after_the_finish_reason_do_not_delay_it() {
     let end = event(&json!({}), &json!("stop"));
     let comments = std::iter::repeat_n(": still here\n\n".to_owned(), 20_000);
     let mut response = Response::stream([text("Hi"), end].into_iter().chain(comments));
@@ -450,7 +484,7 @@ fn a_server_that_lingers_after_the_answer_is_left() {
 }
 
 #[test]
-fn json_holds_no_character_that_a_terminal_would_obey() {
+fn json_escapes_control_characters() {
     let sly = "a\u{9d}52;c;AA\u{9c}\u{9b}2J\u{7f}b";
     let asked = StubbedOllama::with([stream(&[sly])]);
     for arguments in [&["Hello", "--stream", "--json"][..], &[sly, "--dry-run"]] {
@@ -466,23 +500,23 @@ fn json_holds_no_character_that_a_terminal_would_obey() {
 }
 
 #[test]
-fn a_tool_cannot_forge_a_message() {
+fn a_tool_name_cannot_forge_a_message() {
     let call =
         json!({ "index": 0, "id": "1", "function": { "name": "x\nerror: disk full", "arguments": "{\n}" } });
     let asked = StubbedOllama::with([Response::stream([event(
         &json!({ "tool_calls": [call] }),
         &json!("tool_calls"),
     )])]);
-    asked.run(["Hello", "--stream"]).assert(
-        0,
-        "",
-        "warning: the model asks for the tool x error: disk full({ }), which is not called\n",
-    );
+    insta::assert_snapshot!(asked.run(["Hello", "--stream"]), @"
+    exit 0
+    [stderr]
+    warning: the model asks for the tool x error: disk full({ }), which is not called
+    ");
 }
 
 #[test]
-fn a_signal_ends_it_at_once_and_closes_the_connection() {
-    for (signal, code) in [(Signal::SIGINT, 130), (Signal::SIGTERM, 143), (Signal::SIGHUP, 129)] {
+fn a_signal_ends_it_and_closes_the_connection() {
+    for signal in [Signal::SIGINT, Signal::SIGTERM, Signal::SIGHUP] {
         let asked = StubbedOllama::with([Response::stream([text("Hello")]).end(End::Hang)]);
         let mut child = asked.command(["Hello", "--stream"]).spawn().unwrap();
         let mut stdout = child.stdout.take().unwrap();
@@ -490,7 +524,7 @@ fn a_signal_ends_it_at_once_and_closes_the_connection() {
         stdout.read_exact(&mut begun).unwrap();
         processes::send(i32::try_from(child.id()).unwrap(), signal);
         let status = wait_for_end(&mut child);
-        assert_eq!(status.signal(), Some(signal as i32), "{code}");
+        assert_eq!(status.signal(), Some(signal as i32), "{signal}");
         asked.server.wait_until_client_is_gone();
     }
 }

@@ -116,8 +116,8 @@ impl Invocation {
             // The program need not read it.
             std::thread::spawn(move || drop(input.write_all(&stdin)));
         }
-        let stdout = collect(child.stdout.take().expect("a pipe"));
-        let stderr = collect(child.stderr.take().expect("a pipe"));
+        let stdout = collect(child.stdout.take());
+        let stderr = collect(child.stderr.take());
         Running { child, stdout, stderr, described, timeout, masks }
     }
 
@@ -141,10 +141,13 @@ impl Invocation {
     }
 }
 
-fn collect(mut stream: impl Read + Send + 'static) -> JoinHandle<Vec<u8>> {
+/// Reads a stream to its end; nothing from one that is no pipe.
+fn collect(stream: Option<impl Read + Send + 'static>) -> JoinHandle<Vec<u8>> {
     std::thread::spawn(move || {
         let mut bytes = Vec::new();
-        stream.read_to_end(&mut bytes).expect("a pipe can be read");
+        if let Some(mut stream) = stream {
+            stream.read_to_end(&mut bytes).expect("a pipe can be read");
+        }
         bytes
     })
 }
