@@ -2,6 +2,7 @@
 
 use std::ffi::{OsStr, OsString};
 use std::io::{Read, Write};
+use std::mem::take;
 use std::os::unix::process::ExitStatusExt as _;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, ExitStatus, Stdio};
@@ -89,13 +90,14 @@ impl Invocation {
         self
     }
 
-    /// For streams and waits of the caller's own: the environment is set (and nothing else in it), the streams are not.
+    /// For streams and waits of the caller's own. The environment and the actions of signals are set, the streams are not.
     pub fn into_command(self) -> Command {
         let mut command = Command::new(&self.program);
         command.env_clear().envs(self.environment).args(&self.arguments);
         if let Some(directory) = &self.directory {
             command.current_dir(directory);
         }
+        processes::reset_signals(&mut command);
         command
     }
 
@@ -103,7 +105,7 @@ impl Invocation {
     pub fn start(mut self) -> Running {
         let (stdin, masks) = (self.stdin.clone(), self.masks.clone());
         let (timeout, change) = (self.timeout, self.change.take());
-        let described = format!("{} {:?}", Path::new(&self.program).display(), self.arguments);
+        let described = self.described();
         let mut command = self.into_command();
         command.stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::piped());
         if let Some(change) = change {
@@ -134,10 +136,28 @@ impl Invocation {
         (finished, memory.parse().expect("a number of bytes"))
     }
 
-    /// Runs it to its end.
+    /// Runs it to its end *and* to the end of its streams: a descendant that holds them would be a hang.
     #[track_caller]
-    pub fn run(self) -> Finished {
-        self.start().finish()
+    pub fn run(mut self) -> Finished {
+        if self.change.is_some() {
+            return self.start().finish();
+        }
+        let (stdin, masks, timeout) = (take(&mut self.stdin), take(&mut self.masks), self.timeout);
+        let described = self.described();
+        let mut command = assert_cmd::Command::from_std(self.into_command());
+        command.write_stdin(stdin);
+        // The crate's own timeout bounds the program, not its streams, and waits for SIGCHLD, whose action is reset by the
+        // driver that some tests use.
+        let (sender, receiver) = std::sync::mpsc::channel();
+        std::thread::spawn(move || sender.send(command.output()));
+        let output = receiver.recv_timeout(timeout);
+        let output = output.unwrap_or_else(|_| panic!("{described} did not end, or its streams stay open"));
+        let output = output.unwrap_or_else(|error| panic!("{described}: {error}"));
+        Finished { status: output.status, stdout: output.stdout, stderr: output.stderr, described, masks }
+    }
+
+    fn described(&self) -> String {
+        format!("{} {:?}", Path::new(&self.program).display(), self.arguments)
     }
 }
 
@@ -175,7 +195,7 @@ impl Running {
         self.child.try_wait().expect("a child can be waited for").is_some()
     }
 
-    /// Waits for its end *and* for the end of its streams: a descendant that holds them would be a hang.
+    /// Waits for its end and for the end of its streams, as [`Invocation::run`].
     #[track_caller]
     pub fn finish(mut self) -> Finished {
         let deadline = Instant::now() + self.timeout;

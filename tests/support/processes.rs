@@ -1,8 +1,9 @@
 //! The processes of the machine, as the tests see them.
 
+use std::os::unix::process::CommandExt as _;
 use std::process::Command;
 
-use nix::sys::signal::{self, Signal};
+use nix::sys::signal::{self, SigHandler, Signal};
 use nix::unistd::Pid;
 
 /// Every living process with this variable in its environment; a zombie is none. macOS does not show the environment of
@@ -73,4 +74,25 @@ pub fn kill(pid: i32) {
 /// Sends a signal; a process that is gone is no error.
 pub fn send(pid: i32, signal: Signal) {
     let _ = signal::kill(Pid::from_raw(pid), signal);
+}
+
+/// Has the program start with the default action for the signals that a test may have inherited as ignored: of
+/// `nohup`, or of a shell that started it in the background.
+pub fn reset_signals(command: &mut Command) {
+    let reset = || {
+        for ignored in [Signal::SIGINT, Signal::SIGQUIT, Signal::SIGHUP, Signal::SIGTERM] {
+            #[expect(unsafe_code, reason = "signal dispositions have no safe interface")]
+            // SAFETY: the default action installs no handler, and sigaction is async-signal-safe.
+            unsafe {
+                signal::signal(ignored, SigHandler::SigDfl)?;
+            }
+        }
+        Ok(())
+    };
+    #[expect(unsafe_code, reason = "the standard library has no safe way to run code between fork and exec")]
+    // SAFETY: after fork only async-signal-safe functions may be called: `reset` calls signal, which is one, and
+    // neither allocates nor locks.
+    unsafe {
+        command.pre_exec(reset);
+    }
 }
