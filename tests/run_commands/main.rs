@@ -1,4 +1,4 @@
-//! `fusion <runtime> run`: what is sent, how the answer is checked, and where the prompt goes.
+//! `fusion <service> run`: what is sent, how the answer is checked, and where the prompt goes.
 
 mod prompt;
 mod schema;
@@ -17,7 +17,7 @@ fn dry_run(sandbox: &Sandbox, arguments: &[&str], stdin: &str) -> Value {
     sandbox.fusion(arguments).stdin(stdin).run().assert_code(0).json()
 }
 
-/// What the user asks, as a dry run prints it.
+/// The content of the last message, as a dry run prints it.
 #[track_caller]
 fn asked(sandbox: &Sandbox, arguments: &[&str], stdin: &str) -> Value {
     dry_run(sandbox, arguments, stdin)["messages"].as_array().unwrap().last().unwrap()["content"].clone()

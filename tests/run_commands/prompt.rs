@@ -1,7 +1,7 @@
-//! Of what a prompt is made: words, standard input, files.
+//! Parts of a prompt: words, standard input, files.
 
 use std::fs::File;
-use std::io::{Read as _, Write as _};
+use std::io::{BufRead as _, BufReader, Read as _, Write as _};
 use std::os::unix::net::UnixStream;
 use std::process::Stdio;
 
@@ -9,11 +9,11 @@ use serde_json::{Value, json};
 
 use crate::support::stubbed_ollama::{StubbedOllama, stream};
 use crate::support::terminal::Terminal;
-use crate::support::{Sandbox, wait_for_end};
+use crate::support::{Sandbox, same_output, wait_for_end};
 use crate::{asked, dry_run};
 
 #[test]
-fn words_are_joined_and_standard_input_is_appended() {
+fn words_are_joined_and_stdin_is_appended() {
     let sandbox = Sandbox::new();
     assert_eq!(asked(&sandbox, &["Why", "is  the", "sky blue?"], ""), "Why is  the sky blue?");
     assert_eq!(asked(&sandbox, &["Explain:"], "one\ntwo\n"), "Explain:\n\none\ntwo");
@@ -26,85 +26,91 @@ fn words_are_joined_and_standard_input_is_appended() {
 #[test]
 fn an_empty_prompt_is_refused() {
     let sandbox = Sandbox::new();
-    for (arguments, stdin) in
-        [(vec![], ""), (vec![], " \n\n"), (vec!["-"], ""), (vec!["  "], ""), (vec!["--no-stdin"], "x")]
-    {
-        let arguments = ["ollama", "run"].into_iter().chain(arguments);
-        sandbox.fusion(arguments).stdin(stdin).run().assert(
-            2,
-            "",
-            "error: the prompt is empty\nhint: give it as an argument, on standard input, or with --file\n",
-        );
-    }
+    let empty = [(&[][..], ""), (&[], " \n\n"), (&["-"], ""), (&["  "], ""), (&["--no-stdin"], "x")];
+    let refused = empty.map(|(arguments, stdin)| {
+        let arguments = ["ollama", "run"].into_iter().chain(arguments.iter().copied());
+        sandbox.fusion(arguments).stdin(stdin).run()
+    });
+    insta::assert_snapshot!(same_output(refused), @"
+    exit 2
+    [stderr]
+    error: the prompt is empty
+    hint: give it as an argument, on standard input, or with --file
+    ");
 }
 
 #[test]
-fn a_terminal_a_socket_and_a_device_are_not_read_beside_a_prompt() {
+fn of_stdin_only_pipes_and_files_are_appended() {
     let sandbox = Sandbox::new();
-    let dry_run = || {
-        let mut command = sandbox.fusion(["ollama", "run", "--dry-run", "Hello"]).into_command();
-        command.stdout(Stdio::piped()).stderr(Stdio::piped());
-        command
+    let content = |stdin: Stdio| {
+        let run = sandbox.fusion(["ollama", "run", "--dry-run", "Hello"]);
+        let finished = run.change(|command| _ = command.stdin(stdin)).run().assert_code(0);
+        assert_eq!(finished.stderr(), "");
+        finished.json()["messages"][1]["content"].clone()
     };
     let terminal = Terminal::open();
-    // The other end of the socket stays open and silent: who reads from it waits for ever.
+    // The other end of the socket stays open and silent: to read from it would take forever.
     let (_other, socket) = UnixStream::pair().unwrap();
     let device = File::open("/dev/zero").unwrap();
     for stdin in [terminal.stream(), Stdio::from(std::os::fd::OwnedFd::from(socket)), Stdio::from(device)] {
-        let output = dry_run().stdin(stdin).output().unwrap();
-        let body: Value = serde_json::from_slice(&output.stdout).unwrap();
-        assert_eq!(body["messages"][1]["content"], "Hello");
-        assert_eq!(output.stderr, b"");
+        assert_eq!(content(stdin), "Hello");
     }
-    // A file is.
     std::fs::write(sandbox.project().join("input"), "from a file\n").unwrap();
-    let output = dry_run().stdin(File::open(sandbox.project().join("input")).unwrap()).output().unwrap();
-    let body: Value = serde_json::from_slice(&output.stdout).unwrap();
-    assert_eq!(body["messages"][1]["content"], "Hello\n\nfrom a file");
+    let file = File::open(sandbox.project().join("input")).unwrap();
+    assert_eq!(content(file.into()), "Hello\n\nfrom a file");
 }
 
 #[test]
 fn without_a_prompt_a_terminal_is_not_read() {
     let sandbox = Sandbox::new();
     let terminal = Terminal::open();
-    let mut command = sandbox.fusion(["ollama", "run"]).into_command();
-    let output = command.stdin(terminal.stream()).output().unwrap();
-    assert_eq!(output.status.code(), Some(2));
-    assert_eq!(
-        String::from_utf8_lossy(&output.stderr),
-        "error: no prompt was given\nhint: give it as an argument, or pipe it in; `-` reads it from the terminal\n"
-    );
+    let stdin = terminal.stream();
+    let run = sandbox.fusion(["ollama", "run"]).change(|command| _ = command.stdin(stdin));
+    insta::assert_snapshot!(run.run(), @"
+    exit 2
+    [stderr]
+    error: no prompt was given
+    hint: give it as an argument, or pipe it in; `-` reads it from the terminal
+    ");
 }
 
 #[test]
-fn an_image_is_a_prompt_on_a_terminal_too() {
+fn an_image_alone_is_a_prompt() {
     let sandbox = Sandbox::new();
     std::fs::write(sandbox.project().join("photo.png"), b"\x89PNG\r\n\x1a\n").unwrap();
     let terminal = Terminal::open();
-    let mut command = sandbox.fusion(["ollama", "run", "--dry-run", "-f", "photo.png"]).into_command();
-    let output = command.stdin(terminal.stream()).output().unwrap();
-    let body: Value = serde_json::from_slice(&output.stdout).unwrap();
-    assert_eq!(body["messages"][1]["content"][0]["type"], "image_url");
-    assert_eq!((output.status.code(), output.stderr.as_slice()), (Some(0), &b""[..]));
+    let stdin = terminal.stream();
+    let run = sandbox.fusion(["ollama", "run", "--dry-run", "-f", "photo.png"]);
+    let finished = run.change(|command| _ = command.stdin(stdin)).run().assert_code(0);
+    assert_eq!(finished.stderr(), "");
+    assert_eq!(finished.json()["messages"][1]["content"][0]["type"], "image_url");
 }
 
 #[test]
-fn a_pipe_that_falls_silent_is_named_once() {
+fn a_silent_pipe_is_named_once() {
     let asked = StubbedOllama::with([stream(&["Hi"])]);
-    let mut child = asked.command(["Hello"]).stdin(Stdio::piped()).spawn().unwrap();
-    let mut stdin = child.stdin.take().unwrap();
-    stdin.write_all(b"at ").unwrap();
-    let said = b"waiting for standard input to end; --no-stdin leaves it alone\n";
-    let mut message = vec![0; said.len()];
-    child.stderr.as_mut().unwrap().read_exact(&mut message).unwrap();
-    assert_eq!(message, said);
-    stdin.write_all(b"last").unwrap();
-    drop(stdin);
-    let mut rest = String::new();
-    child.stderr.take().unwrap().read_to_string(&mut rest).unwrap();
-    assert_eq!(rest, "");
-    assert!(wait_for_end(&mut child).success());
-    assert_eq!(asked.server.request().json()["messages"][1]["content"], "Hello\n\nat last");
+    // One is silent from the beginning, one falls silent.
+    let runs = ["", "at last "].map(|first| {
+        let mut child = asked.command(["Hello"]).stdin(Stdio::piped()).spawn().unwrap();
+        child.stdin.as_mut().unwrap().write_all(first.as_bytes()).unwrap();
+        (first, child)
+    });
+    let named = runs.map(|(first, mut child)| {
+        let mut stderr = BufReader::new(child.stderr.take().unwrap());
+        let (mut line, mut rest) = (String::new(), String::new());
+        stderr.read_line(&mut line).unwrap();
+        let mut stdin = child.stdin.take().unwrap();
+        stdin.write_all(b"the end").unwrap();
+        drop(stdin);
+        stderr.read_to_string(&mut rest).unwrap();
+        assert_eq!(rest, "");
+        assert!(wait_for_end(&mut child).success());
+        let content = &asked.server.request().json()["messages"][1]["content"];
+        assert_eq!(*content, format!("Hello\n\n{first}the end"));
+        line
+    });
+    assert_eq!(named[0], named[1]);
+    insta::assert_snapshot!(named[0], @"waiting for standard input to end; --no-stdin leaves it alone");
 }
 
 #[test]
@@ -124,9 +130,9 @@ fn the_last_of_several_options_counts() {
     assert_eq!(body["messages"], json!([{ "role": "user", "content": content }]));
 }
 
-/// Anything else kills the thread of `mlx_lm.server` that generates.
+/// Other types kill the generating thread of `mlx_lm.server`.
 #[test]
-fn what_stops_an_answer_is_sent_as_text() {
+fn stop_sequences_are_sent_as_text() {
     let sandbox = Sandbox::new();
     let stop = |value: &str| dry_run(&sandbox, &["Hi", "-o", &format!("stop={value}")], "")["stop"].clone();
     assert_eq!(stop("5"), "5");
@@ -138,50 +144,37 @@ fn what_stops_an_answer_is_sent_as_text() {
 }
 
 #[test]
-fn a_silent_pipe_is_named() {
-    let asked = StubbedOllama::with([stream(&["Hi"])]);
-    let mut child = asked.command(["Hello"]).stdin(Stdio::piped()).spawn().unwrap();
-    let mut stderr = child.stderr.take().unwrap();
-    let mut message = vec![0; 18];
-    stderr.read_exact(&mut message).unwrap();
-    assert_eq!(String::from_utf8_lossy(&message), "waiting for standa");
-    let mut stdin = child.stdin.take().unwrap();
-    stdin.write_all(b"at last").unwrap();
-    drop(stdin);
-    let mut rest = String::new();
-    stderr.read_to_string(&mut rest).unwrap();
-    assert_eq!(rest, "rd input to end; --no-stdin leaves it alone\n");
-    assert!(wait_for_end(&mut child).success());
-    assert_eq!(asked.server.request().json()["messages"][1]["content"], "Hello\n\nat last");
-}
-
-#[test]
-fn what_is_not_text_is_refused_by_name() {
+fn input_that_cannot_be_sent_is_refused() {
     let sandbox = Sandbox::new();
-    sandbox.fusion(["ollama", "run"]).stdin(b"ab\xff\xfe".to_vec()).run().assert(
-        1,
-        "",
-        "error: standard input is neither UTF-8 text (see byte 2) nor a known image\nhint: images may be PNG, JPEG, GIF or WebP\n",
-    );
-    sandbox.fusion(["ollama", "run", "Hi", "-f", "nowhere.txt"]).run().assert(
-        1,
-        "",
-        "error: cannot read nowhere.txt\n  caused by: No such file or directory (os error 2)\n",
-    );
+    let bytes = sandbox.fusion(["ollama", "run"]).stdin(b"ab\xff\xfe".to_vec());
+    insta::assert_snapshot!(bytes.run(), @"
+    exit 1
+    [stderr]
+    error: standard input is neither UTF-8 text (see byte 2) nor a known image
+    hint: images may be PNG, JPEG, GIF or WebP
+    ");
+    let missing = sandbox.fusion(["ollama", "run", "Hi", "-f", "nowhere.txt"]);
+    insta::assert_snapshot!(missing.run(), @"
+    exit 1
+    [stderr]
+    error: cannot read nowhere.txt
+      caused by: No such file or directory (os error [ERRNO])
+    ");
     std::fs::write(sandbox.project().join("large.txt"), vec![b'x'; (20 << 20) + 1]).unwrap();
-    sandbox.fusion(["ollama", "run", "Hi", "-f", "large.txt"]).run().assert(
-        1,
-        "",
-        "error: large.txt is larger than 20 MiB, which is the limit\n",
-    );
+    let large = sandbox.fusion(["ollama", "run", "Hi", "-f", "large.txt"]);
+    insta::assert_snapshot!(large.run(), @"
+    exit 1
+    [stderr]
+    error: large.txt is larger than 20 MiB, which is the limit
+    ");
 }
 
 #[test]
-fn files_are_quoted_with_their_names_and_images_become_parts() {
+fn files_are_quoted_and_images_become_parts() {
     let sandbox = Sandbox::new();
     std::fs::write(sandbox.project().join("notes.md"), "# Notes\n").unwrap();
     std::fs::write(sandbox.project().join("list.txt"), "a\nb").unwrap();
-    // The name says text, the content is what counts.
+    // The content counts, not the name.
     std::fs::write(sandbox.project().join("photo.txt"), b"\x89PNG\r\n\x1a\n").unwrap();
     let quoted = "notes.md:\n```\n# Notes\n```\n\nlist.txt:\n```\na\nb\n```\n\nSummarise";
     assert_eq!(asked(&sandbox, &["-f", "notes.md", "-f", "list.txt", "Summarise"], ""), quoted);
@@ -195,7 +188,7 @@ fn files_are_quoted_with_their_names_and_images_become_parts() {
 }
 
 #[test]
-fn files_are_a_part_of_what_a_kept_prompt_is_about() {
+fn a_saved_prompt_takes_files_as_input() {
     let sandbox = Sandbox::new();
     sandbox.write_config("[prompts.review]\ntemplate = \"Review this:\\n\\n{input}\\n\\nBe brief.\"\n");
     std::fs::write(sandbox.project().join("a.md"), "text").unwrap();

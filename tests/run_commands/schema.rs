@@ -14,7 +14,7 @@ const SCHEMA: &str = r#"{
 }"#;
 
 #[test]
-fn an_answer_is_checked_by_the_schema_whatever_the_server_did_with_it() {
+fn every_answer_is_checked_against_the_schema() {
     let answer = |text: &str| {
         let asked = StubbedOllama::with([stream(&[text])]);
         std::fs::write(asked.sandbox.project().join("person.json"), SCHEMA).unwrap();
@@ -29,58 +29,69 @@ fn an_answer_is_checked_by_the_schema_whatever_the_server_did_with_it() {
     };
     let good = r#"{"name": "Ada", "age": 36}"#;
     answer(good).assert_stdout(&format!("{good}\n"));
-    let bad = r#"{"name": "Ada", "age": -1}"#;
-    answer(bad).assert(
-        8,
-        &format!("{bad}\n"),
-        "error: the answer does not satisfy the schema: /age must be at least 0, not -1\n",
-    );
-    answer("I am Ada.").assert(
-        8,
-        "I am Ada.\n",
-        "error: the answer does not satisfy the schema: it is not JSON: expected value at line 1 column 1\n",
-    );
+    insta::assert_snapshot!(answer(r#"{"name": "Ada", "age": -1}"#), @r#"
+    exit 8
+    [stdout]
+    {"name": "Ada", "age": -1}
+    [stderr]
+    error: the answer does not satisfy the schema: /age must be at least 0, not -1
+    "#);
+    insta::assert_snapshot!(answer("I am Ada."), @"
+    exit 8
+    [stdout]
+    I am Ada.
+    [stderr]
+    error: the answer does not satisfy the schema: it is not JSON: expected value at line 1 column 1
+    ");
 }
 
 #[test]
-fn an_answer_that_was_cut_is_that_rather_than_a_violation() {
+fn a_cut_answer_is_not_a_violation() {
     let asked = StubbedOllama::with([Response::stream([text("{\"name\": \"A"), finish("length")])]);
     std::fs::write(asked.sandbox.project().join("person.json"), SCHEMA).unwrap();
-    let warning = "warning: the answer was cut at the token limit; --max-tokens raises it\n";
-    asked.run(["Who?", "--schema", "person.json", "--strict"]).assert(9, "{\"name\": \"A\n", warning);
+    insta::assert_snapshot!(asked.run(["Who?", "--schema", "person.json", "--strict"]), @r#"
+    exit 9
+    [stdout]
+    {"name": "A
+    [stderr]
+    warning: the answer was cut at the token limit; --max-tokens raises it
+    "#);
     asked.run(["Who?", "--schema", "person.json"]).assert_code(8);
 }
 
 #[test]
-fn a_name_in_an_answer_cannot_forge_a_message() {
+fn a_property_name_cannot_forge_a_message() {
     let asked = StubbedOllama::with([stream(&["{\"a\\nerror: disk full\\nhint: run this\": 1}"])]);
     std::fs::write(
         asked.sandbox.project().join("schema.json"),
         "{\"additionalProperties\": {\"type\": \"string\"}}",
     )
     .unwrap();
-    let finished = asked.run(["Who?", "--schema", "schema.json"]).assert_code(8);
-    assert_eq!(
-        finished.stderr(),
-        "error: the answer does not satisfy the schema: /a error: disk full hint: run this must be of type string, not number\n"
-    );
+    insta::assert_snapshot!(asked.run(["Who?", "--schema", "schema.json"]), @r#"
+    exit 8
+    [stdout]
+    {"a\nerror: disk full\nhint: run this": 1}
+    [stderr]
+    error: the answer does not satisfy the schema: /a error: disk full hint: run this must be of type string, not number
+    "#);
 }
 
 #[test]
-fn a_schema_that_cannot_be_checked_is_refused_before_anything_is_sent() {
+fn an_unsupported_schema_is_refused_before_sending() {
     let sandbox = Sandbox::new();
     let run = |schema: &str| {
         std::fs::write(sandbox.project().join("schema.json"), schema).unwrap();
         sandbox.fusion(["ollama", "run", "Who?", "--schema", "schema.json"]).run()
     };
-    run(r#"{"properties": {"a": {"pattern": "^x"}}}"#).assert(
-        2,
-        "",
-        "error: the schema schema.json cannot be used: the keyword at #/properties/a/pattern is not supported\n",
-    );
-    run("{").assert(
-        2,
-        "",
-        "error: the schema schema.json is not JSON\n  caused by: EOF while parsing an object at line 1 column 1\n",
-    );
+    insta::assert_snapshot!(run(r#"{"properties": {"a": {"pattern": "^x"}}}"#), @"
+    exit 2
+    [stderr]
+    error: the schema schema.json cannot be used: the keyword at #/properties/a/pattern is not supported
+    ");
+    insta::assert_snapshot!(run("{"), @"
+    exit 2
+    [stderr]
+    error: the schema schema.json is not JSON
+      caused by: EOF while parsing an object at line 1 column 1
+    ");
 }

@@ -1,26 +1,38 @@
-//! What a prompt sends, and what the command line, a kept prompt and the configuration put into it.
+//! The request: what the command line, a saved prompt and the configuration put into it.
 
 use serde_json::json;
 
-use crate::support::Sandbox;
 use crate::support::stub_server::Response;
 use crate::support::stubbed_ollama::StubbedOllama;
+use crate::support::{Sandbox, table};
 use crate::{asked, dry_run};
 
 #[test]
-fn the_request_is_made_of_the_configuration() {
+fn the_configuration_makes_the_request() {
     let sandbox = Sandbox::without_config();
-    sandbox.fusion(["ollama", "run", "--dry-run", "Hello"]).run().assert(
-        0,
-        "{\n  \"messages\": [\n    {\n      \"content\": \"You are a helpful assistant.\",\n      \"role\": \"system\"\n    },\n    {\n      \
-         \"content\": \"Hello\",\n      \"role\": \"user\"\n    }\n  ],\n  \"model\": \"llama3.2:3b\",\n  \"stream\": false,\n  \
-         \"temperature\": 0.8\n}\n",
-        "",
-    );
+    insta::assert_snapshot!(sandbox.fusion(["ollama", "run", "--dry-run", "Hello"]).run(), @r#"
+    exit 0
+    [stdout]
+    {
+      "messages": [
+        {
+          "content": "You are a helpful assistant.",
+          "role": "system"
+        },
+        {
+          "content": "Hello",
+          "role": "user"
+        }
+      ],
+      "model": "llama3.2:3b",
+      "stream": false,
+      "temperature": 0.8
+    }
+    "#);
 }
 
 #[test]
-fn what_is_sent_is_what_a_dry_run_prints() {
+fn a_dry_run_prints_what_is_sent() {
     let asked = StubbedOllama::with([Response::json(
         200,
         r#"{"choices":[{"message":{"content":"Hi"},"finish_reason":"stop"}]}"#,
@@ -35,7 +47,7 @@ fn what_is_sent_is_what_a_dry_run_prints() {
 }
 
 #[test]
-fn the_command_line_wins_over_a_kept_prompt_and_that_over_the_configuration() {
+fn flags_win_over_saved_prompts_over_configuration() {
     let sandbox = Sandbox::without_config();
     sandbox.write_config(
         "[ollama_run]\nmodel = \"a\"\nsystem_prompt = \"one\"\ntemperature = 0.1\nmax_tokens = 10\nstop = [\"x\"]\nstream = true\n\
@@ -94,49 +106,102 @@ fn the_command_line_wins_over_a_kept_prompt_and_that_over_the_configuration() {
 }
 
 #[test]
-fn a_short_name_stands_for_a_model() {
+fn an_alias_stands_for_a_model() {
     let sandbox = Sandbox::without_config();
     sandbox.write_config("[aliases]\nsmall = \"qwen3:0.6b\"\n");
     assert_eq!(dry_run(&sandbox, &["Hi", "-m", "small"], "")["model"], "qwen3:0.6b");
 }
 
 #[test]
-fn a_prompt_that_is_not_kept_is_named_with_those_that_are() {
+fn an_unknown_saved_prompt_lists_the_known_ones() {
     let sandbox = Sandbox::without_config();
     sandbox.write_config(
         "[prompts.short]\ntemplate = \"Shorten: {input}\"\n\n[prompts.joke]\ntemplate = \"Tell a joke.\"\n",
     );
-    sandbox.fusion(["ollama", "run", "--prompt", "shrot", "Hi"]).run().assert(
-        2,
-        "",
-        "error: there is no prompt `shrot` in the configuration\nhint: there are: joke, short\n",
-    );
-    // One that needs no input is complete; one that does is not.
+    insta::assert_snapshot!(sandbox.fusion(["ollama", "run", "--prompt", "shrot", "Hi"]).run(), @"
+    exit 2
+    [stderr]
+    error: there is no prompt `shrot` in the configuration
+    hint: there are: joke, short
+    ");
+    // A template without `{input}` is complete.
     assert_eq!(asked(&sandbox, &["--prompt", "joke"], ""), "Tell a joke.");
     assert_eq!(asked(&sandbox, &["--prompt", "joke", "About cats."], ""), "Tell a joke.\n\nAbout cats.");
-    sandbox.fusion(["ollama", "run", "--prompt", "short", "--dry-run"]).run().assert(
-        2,
-        "",
-        "error: the prompt is empty\nhint: give it as an argument, on standard input, or with --file\n",
-    );
+    let empty = sandbox.fusion(["ollama", "run", "--prompt", "short", "--dry-run"]).run();
+    insta::assert_snapshot!(empty, @"
+    exit 2
+    [stderr]
+    error: the prompt is empty
+    hint: give it as an argument, on standard input, or with --file
+    ");
 }
 
 #[test]
-fn values_that_mean_nothing_are_refused_by_name() {
+fn invalid_option_values_are_refused() {
     let sandbox = Sandbox::new();
-    for (arguments, complaint) in [
-        (["-t", "-1"], "expected a number from 0 to 2"),
-        (["-t", "nan"], "expected a number from 0 to 2"),
-        (["--top-p", "1.1"], "expected a number from 0 to 1"),
-        (["--max-tokens", "0"], "0 is not in 1.."),
-        (["--timeout", "0"], "expected a number of seconds from 0.001 to 31536000"),
-        (["--reasoning", "loud"], "[possible values: show, hide]"),
-        (["-o", "novalue"], "expected KEY=VALUE"),
-        (["-o", "model=other"], "the model is named with --model"),
-    ] {
-        let finished =
-            sandbox.fusion(["ollama", "run", "Hi", "--dry-run"].into_iter().chain(arguments)).run();
-        let finished = finished.assert_code(2);
-        assert!(finished.stderr().contains(complaint), "{finished:?}");
-    }
+    let options = [
+        ["-t", "-1"],
+        ["-t", "nan"],
+        ["--top-p", "1.1"],
+        ["--max-tokens", "0"],
+        ["--timeout", "0"],
+        ["--reasoning", "loud"],
+        ["-o", "novalue"],
+        ["-o", "model=other"],
+    ];
+    let refused = options.map(|option| {
+        let arguments = ["ollama", "run", "Hi", "--dry-run"].into_iter().chain(option);
+        (option.join(" "), sandbox.fusion(arguments).run())
+    });
+    insta::assert_snapshot!(table(refused), @"
+    # -t -1
+    exit 2
+    [stderr]
+    error: invalid value '-1' for '--temperature <NUMBER>': expected a number from 0 to 2
+
+    For more information, try '--help'.
+    # -t nan
+    exit 2
+    [stderr]
+    error: invalid value 'nan' for '--temperature <NUMBER>': expected a number from 0 to 2
+
+    For more information, try '--help'.
+    # --top-p 1.1
+    exit 2
+    [stderr]
+    error: invalid value '1.1' for '--top-p <NUMBER>': expected a number from 0 to 1
+
+    For more information, try '--help'.
+    # --max-tokens 0
+    exit 2
+    [stderr]
+    error: invalid value '0' for '--max-tokens <N>': 0 is not in 1..=4294967295
+
+    For more information, try '--help'.
+    # --timeout 0
+    exit 2
+    [stderr]
+    error: invalid value '0' for '--timeout <SECONDS>': expected a number of seconds from 0.001 to 31536000
+
+    For more information, try '--help'.
+    # --reasoning loud
+    exit 2
+    [stderr]
+    error: invalid value 'loud' for '--reasoning <WHAT>'
+      [possible values: show, hide]
+
+    For more information, try '--help'.
+    # -o novalue
+    exit 2
+    [stderr]
+    error: invalid value 'novalue' for '-o <KEY=VALUE>': expected KEY=VALUE
+
+    For more information, try '--help'.
+    # -o model=other
+    exit 2
+    [stderr]
+    error: invalid value 'model=other' for '-o <KEY=VALUE>': the model is named with --model
+
+    For more information, try '--help'.
+    ");
 }

@@ -1,13 +1,13 @@
-//! Where a prompt goes, and what is started for it.
+//! The server that gets the prompt, and how it is started.
 
 use serde_json::json;
 
-use crate::support::Sandbox;
 use crate::support::stub_server::{Response, StubServer};
 use crate::support::stubbed_ollama::{StubbedOllama, stream};
+use crate::support::{Sandbox, same_output};
 
 #[test]
-fn without_a_server_it_is_started_first_with_the_model_that_was_asked_for() {
+fn run_starts_the_server_with_the_model() {
     let sandbox = Sandbox::new();
     let model = sandbox.root().join("other");
     std::fs::create_dir(&model).unwrap();
@@ -18,34 +18,39 @@ fn without_a_server_it_is_started_first_with_the_model_that_was_asked_for() {
     let name = model.to_str().unwrap();
     let models = format!("models={name},{}", sandbox.model().display());
     sandbox.faults("mlx", &[&models]);
-    let finished = sandbox.fusion(["mlx", "run", "Hello", "-m", name]).run().assert_code(0);
-    assert_eq!(finished.stderr(), "mlx is not running, and is started first\n");
+    let run = |model: &str| sandbox.fusion(["mlx", "run", "Hello", "-m", model]).run();
+    insta::assert_snapshot!(run(name), @"
+    exit 0
+    [stdout]
+    Hello from the fake runtime.
+    [stderr]
+    mlx is not running, and is started first
+    ");
     assert_eq!(sandbox.record("mlx").unwrap()["model"], name);
-    // Now it runs, and nothing is said; another model is announced.
-    let finished = sandbox.fusion(["mlx", "run", "Hello", "-m", name]).run().assert_code(0);
-    assert_eq!(finished.stderr(), "");
-    let other = sandbox.model();
-    let finished =
-        sandbox.fusion(["mlx", "run", "Hello", "-m", other.to_str().unwrap()]).run().assert_code(0);
-    assert_eq!(
-        finished.stderr(),
-        format!("mlx has {name} loaded, and loads {} instead now\n", other.display())
-    );
-    // The record says where it is, whatever the configuration says.
+    run(name).assert_stdout("Hello from the fake runtime.\n");
+    insta::assert_snapshot!(run(sandbox.model().to_str().unwrap()), @"
+    exit 0
+    [stdout]
+    Hello from the fake runtime.
+    [stderr]
+    mlx has [ROOT]/other loaded, and loads [ROOT]/model instead now
+    ");
+    // The record says where it is, not the configuration.
     sandbox.write_config("[mlx_server]\nport = 9\n");
-    sandbox.fusion(["mlx", "run", "Hello", "-m", name]).run().assert_code(0);
+    run(name).assert_code(0);
     sandbox.fusion(["mlx", "down"]).run().assert_code(0);
     sandbox.assert_nothing_runs();
 }
 
 #[test]
-fn a_server_that_is_not_to_be_started_is_not() {
+fn no_server_is_started_against_the_users_will() {
     let sandbox = Sandbox::new();
-    sandbox.fusion(["ollama", "run", "Hello", "--no-up"]).run().assert(
-        3,
-        "",
-        "error: ollama is not running\nhint: start it: fusion ollama up\n",
-    );
+    insta::assert_snapshot!(sandbox.fusion(["ollama", "run", "Hello", "--no-up"]).run(), @"
+    exit 3
+    [stderr]
+    error: ollama is not running
+    hint: start it: fusion ollama up
+    ");
     sandbox.write_config(&format!(
         "[ollama_server]\nport = {}\n[ollama_run]\nstart_on_demand = false\n",
         sandbox.port("ollama")
@@ -55,45 +60,60 @@ fn a_server_that_is_not_to_be_started_is_not() {
 }
 
 #[test]
-fn a_command_that_is_named_can_be_given_to_a_shell() {
+fn a_command_in_a_hint_is_quoted_for_shells() {
     let asked =
         StubbedOllama::with([Response::json(404, r#"{"error": {"message": "model 'x' not found"}}"#)]);
-    let finished = asked.run(["Hello", "-m", "a b'c;$(x)"]).assert_code(7);
-    assert!(
-        finished.stderr().ends_with("hint: fetch it: fusion ollama pull 'a b'\\''c;$(x)'\n"),
-        "{}",
-        finished.stderr()
-    );
+    insta::assert_snapshot!(asked.run(["Hello", "-m", "a b'c;$(x)"]), @r"
+    exit 7
+    [stderr]
+    error: Ollama: model 'x' not found (HTTP 404)
+    hint: fetch it: fusion ollama pull 'a b'\''c;$(x)'
+    ");
 }
 
 #[test]
-fn a_model_that_is_not_there_is_neither_asked_for_nor_fetched() {
+fn a_missing_model_is_not_asked_for() {
     let sandbox = Sandbox::new();
-    let missing = "error: the model org/name is not there\nhint: fetch it: fusion mlx pull org/name\n";
+    let run = |model: &str| sandbox.fusion(["mlx", "run", "Hello", "-m", model, "--stream"]).run();
     // Nothing is started for it, ...
-    sandbox.fusion(["mlx", "run", "Hello", "-m", "org/name"]).run().assert_code(7);
+    insta::assert_snapshot!(run("org/name"), @"
+    exit 7
+    [stderr]
+    mlx is not running, and is started first
+    error: the model org/name is not on this machine
+    hint: download it: fusion mlx pull org/name
+    ");
     sandbox.assert_nothing_runs();
     // ... what fusion started is not asked, ...
     sandbox.fusion(["mlx", "up"]).run().assert_code(0);
-    sandbox.fusion(["mlx", "run", "Hello", "-m", "org/name"]).run().assert(7, "", missing);
-    sandbox.fusion(["mlx", "run", "Hello", "-m", "./nowhere"]).run().assert(
-        7,
-        "",
-        "error: the model [ROOT]/project/nowhere is not there\nhint: a path must lead to the directory of a model\n",
-    );
-    // (nor is a damaged one tried in place of the one that is loaded)
+    let ours = run("org/name");
+    insta::assert_snapshot!(run("./nowhere"), @"
+    exit 7
+    [stderr]
+    error: the model [ROOT]/project/nowhere is not there
+    hint: a path must lead to the directory of a model
+    ");
+    // (nor is a damaged one loaded in place of the one that is there)
     std::fs::create_dir(sandbox.project().join("damaged")).unwrap();
     std::fs::write(sandbox.project().join("damaged/config.json"), "{}").unwrap();
-    let finished = sandbox.fusion(["mlx", "run", "Hello", "-m", "./damaged"]).run().assert_code(7);
-    assert_eq!(finished.stdout(), "");
-    let told = finished.stderr();
-    assert!(told.contains("/damaged is incomplete: there is no tokenizer"), "{told}");
+    insta::assert_snapshot!(run("./damaged"), @"
+    exit 7
+    [stderr]
+    error: the model [ROOT]/project/damaged is incomplete: there is no tokenizer (tokenizer.json, tokenizer.model ...); there are no weights (model*.safetensors)
+    hint: copy or convert the model again; fusion does not repair a directory of yours
+    ");
     sandbox.fusion(["mlx", "down"]).run().assert_code(0);
-    // ... and what somebody else started only if it lists it.
+    // ... and a server that fusion did not start only if it lists the model.
     let list =
         |id: &str| Response::json(200, json!({ "object": "list", "data": [{ "id": id }] }).to_string());
     let server = StubServer::at(sandbox.port("mlx"), [list("other"), list("org/name"), stream(&["Hi"])]);
-    sandbox.fusion(["mlx", "run", "Hello", "-m", "org/name"]).run().assert(7, "", missing);
+    let external = run("org/name");
     assert_eq!(server.request().line, "GET /v1/models HTTP/1.1");
-    sandbox.fusion(["mlx", "run", "Hello", "-m", "org/name", "--stream"]).run().assert_stdout("Hi\n");
+    insta::assert_snapshot!(same_output([ours, external]), @"
+    exit 7
+    [stderr]
+    error: the model org/name is not there
+    hint: fetch it: fusion mlx pull org/name
+    ");
+    run("org/name").assert_stdout("Hi\n");
 }
