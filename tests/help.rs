@@ -5,6 +5,7 @@ mod support;
 use std::fmt::Write as _;
 
 use clap::Command;
+use fusion::core::runtimes::TABLE;
 use support::Sandbox;
 
 /// Calls `visit` with the words of every command that is not hidden, `fusion` itself first.
@@ -19,7 +20,7 @@ fn every_command(visit: &mut impl FnMut(&[&str], &Command)) {
             }
         }
     }
-    let mut command = fusion::cli::command(fusion::core::runtimes::TABLE);
+    let mut command = fusion::cli::command(TABLE);
     command.build();
     walk(&command, &mut Vec::new(), visit);
 }
@@ -30,22 +31,35 @@ fn help(sandbox: &Sandbox, words: &[&str], option: &str) -> String {
     finished.stdout()
 }
 
+/// One runtime's pages stand for those of every runtime.
 #[test]
 fn every_page_of_help() {
     let sandbox = Sandbox::new();
+    let [first, others @ ..] = TABLE else { panic!("no runtime") };
     let mut pages = String::new();
     every_command(&mut |words, _| {
         for option in ["-h", "--help"] {
-            let title =
-                ["fusion"].iter().chain(words).chain([&option]).copied().collect::<Vec<_>>().join(" ");
-            writeln!(pages, "$ {title}\n{}", help(&sandbox, words, option)).expect("a String takes all");
+            let page = help(&sandbox, words, option);
+            if let Some(other) = others.iter().find(|other| words.first() == Some(&other.name())) {
+                let like = [&[first.name()], &words[1..]].concat();
+                let expected = help(&sandbox, &like, option).replace(first.name(), other.name());
+                let expected = expected.replace(first.title(), other.title());
+                // The length of a name may decide where a line is wrapped.
+                assert!(
+                    page.split_whitespace().eq(expected.split_whitespace()),
+                    "{page}\n--- like {expected}"
+                );
+            } else {
+                let title = [&["fusion"], words, &[option]].concat().join(" ");
+                writeln!(pages, "$ {title}\n{page}").expect("a String takes all");
+            }
         }
     });
     insta::assert_snapshot!(pages);
 }
 
 #[test]
-fn every_command_and_argument_says_what_it_does() {
+fn every_command_and_argument_has_help() {
     let mut silent = Vec::new();
     every_command(&mut |words, command| {
         if command.get_about().is_none() {
@@ -115,9 +129,9 @@ fn variables_force_no_colour_on_a_pipe() {
         assert_eq!(finished.stderr(), "", "{page:?}");
         assert!(!finished.stdout().contains('\x1b'), "{page:?}: {}", finished.stdout());
     }
-    // It is there for whoever asks fusion for it.
-    let asked = forced(&["--color", "always", "--bogus"]).assert_code(2);
-    assert!(asked.stderr().starts_with("\x1b["), "{}", asked.stderr());
+    // The option of fusion asks for colour.
+    let coloured = forced(&["--color", "always", "--bogus"]).assert_code(2);
+    assert!(coloured.stderr().starts_with("\x1b["), "{coloured}");
     // The last one counts, as for every option.
     let taken_back = forced(&["--color", "always", "--color=never", "--bogus"]).assert_code(2);
     assert!(!taken_back.stderr().contains('\x1b'), "{}", taken_back.stderr());
