@@ -1,4 +1,4 @@
-//! Installing, upgrading and removing the program of a runtime, with stand-ins for uv, Python and Homebrew.
+//! Installing, upgrading and removing the program of a runtime, with scripts in place of uv, Python and Homebrew.
 
 mod support;
 
@@ -6,9 +6,9 @@ use std::path::{Path, PathBuf};
 
 use nix::sys::signal::Signal;
 use support::terminal::Terminal;
-use support::{Invocation, Sandbox, wait_for_end, wait_until, write_program};
+use support::{Invocation, Sandbox, same_output, wait_for_end, wait_until, write_program};
 
-/// What `uv` and Python's `venv` and `pip` do, as far as fusion can see: an environment with a program in it.
+/// Does what `uv` and Python's `venv` and `pip` do, as far as fusion can see: makes an environment with a program in it.
 /// `VERSION` is the version that the index has; `BREAK` is run instead of filling the environment.
 const INSTALLER: &str = r#"
 make() { mkdir -p "$1/bin" && cp "$0" "$1/bin/python" && echo "made $1"; }
@@ -38,14 +38,14 @@ case "$2 $3" in
 esac
 "#;
 
-/// A sandbox without any runtime, whose `PATH` holds only its own programs and those in `/usr/bin` and `/bin` that
-/// the stand-ins need.
+/// A sandbox without any runtime. Its `PATH` holds only its own programs and those of `/usr/bin` and `/bin` that the
+/// scripts need.
 struct Machine {
     sandbox: Sandbox,
 }
 
 impl Machine {
-    /// With these stand-ins on `PATH`.
+    /// With these scripts on `PATH`.
     fn with(programs: &[(&str, &str)]) -> Self {
         let machine = Self { sandbox: Sandbox::new() };
         for name in ["ollama", "mlx_lm.server"] {
@@ -71,6 +71,7 @@ impl Machine {
             .fusion(words.split(' '))
             .env("PATH", self.sandbox.bin())
             .env("FAKE", support::fake_runtime())
+            .mask(REQUIREMENT, "[REQUIREMENT]")
     }
 
     /// Fusion's own installation.
@@ -89,79 +90,77 @@ impl Machine {
 }
 
 /// What is asked of the package index on this platform.
-fn requirement() -> &'static str {
-    if cfg!(target_os = "macos") { "mlx-lm>=0.32.2,<0.33" } else { "mlx-lm[cpu]>=0.32.2,<0.33" }
-}
+const REQUIREMENT: &str =
+    if cfg!(target_os = "macos") { "mlx-lm>=0.32.2,<0.33" } else { "mlx-lm[cpu]>=0.32.2,<0.33" };
 
 #[test]
-fn uv_installs_into_fusions_own_directory_and_shows_its_progress() {
+fn uv_installs_into_its_own_directory_showing_progress() {
     let machine = Machine::with(&[("uv", UV), ("python3", "exit 9")]);
-    machine.fusion("mlx install").run().assert(
-        0,
-        "mlx 0.32.2 is installed in [ROOT]/config/mlx/runtime/1\n",
-        &format!(
-            "installing {0} with uv into [ROOT]/config/mlx/runtime/1\n\
-             made [ROOT]/config/mlx/runtime/1\n\
-             installed {0}\n\
-             starting it once to see that it works\n",
-            requirement()
-        ),
-    );
+    insta::assert_snapshot!(machine.fusion("mlx install").run(), @"
+    exit 0
+    [stdout]
+    mlx 0.32.2 is installed in [ROOT]/config/mlx/runtime/1
+    [stderr]
+    installing [REQUIREMENT] with uv into [ROOT]/config/mlx/runtime/1
+    made [ROOT]/config/mlx/runtime/1
+    installed [REQUIREMENT]
+    starting it once to see that it works
+    ");
     assert_eq!(machine.contents(), ["1", "installed.json"]);
     machine.sandbox.assert_nothing_runs();
 }
 
 #[test]
-fn without_uv_python_and_pip_install_it() {
+fn pip_installs_without_uv() {
     let machine = Machine::with(&[("python3", PYTHON)]);
-    machine.fusion("mlx install").run().assert(
-        0,
-        "mlx 0.32.2 is installed in [ROOT]/config/mlx/runtime/1\n",
-        &format!(
-            "installing {0} with pip into [ROOT]/config/mlx/runtime/1\n\
-             made [ROOT]/config/mlx/runtime/1\n\
-             installed {0}\n\
-             starting it once to see that it works\n",
-            requirement()
-        ),
-    );
+    insta::assert_snapshot!(machine.fusion("mlx install").run(), @"
+    exit 0
+    [stdout]
+    mlx 0.32.2 is installed in [ROOT]/config/mlx/runtime/1
+    [stderr]
+    installing [REQUIREMENT] with pip into [ROOT]/config/mlx/runtime/1
+    made [ROOT]/config/mlx/runtime/1
+    installed [REQUIREMENT]
+    starting it once to see that it works
+    ");
 }
 
 #[test]
-fn quiet_installing_says_only_the_result() {
+fn quiet_install_prints_only_the_result() {
     let machine = Machine::with(&[("uv", UV)]);
-    machine.fusion("mlx install --quiet").run().assert(
-        0,
-        "mlx 0.32.2 is installed in [ROOT]/config/mlx/runtime/1\n",
-        "",
-    );
+    insta::assert_snapshot!(machine.fusion("mlx install --quiet").run(), @"
+    exit 0
+    [stdout]
+    mlx 0.32.2 is installed in [ROOT]/config/mlx/runtime/1
+    ");
 }
 
 #[test]
 fn installing_twice_installs_once() {
     let machine = Machine::with(&[("uv", UV)]);
     machine.fusion("mlx install").run().assert_code(0);
-    machine.fusion("mlx install").env("BREAK", "exit 1").run().assert(
-        0,
-        "mlx 0.32.2 is installed in [ROOT]/config/mlx/runtime/1, as it was\n",
-        "",
-    );
+    insta::assert_snapshot!(machine.fusion("mlx install").env("BREAK", "exit 1").run(), @"
+    exit 0
+    [stdout]
+    mlx 0.32.2 is installed in [ROOT]/config/mlx/runtime/1, as it was
+    ");
 }
 
 #[test]
 fn an_upgrade_replaces_the_installation() {
     let machine = Machine::with(&[("uv", UV)]);
     machine.fusion("mlx install").run().assert_code(0);
-    machine.fusion("mlx install --upgrade -q").env("VERSION", "0.32.9").run().assert(
-        0,
-        "mlx 0.32.9 is installed in [ROOT]/config/mlx/runtime/2, in place of 0.32.2\n",
-        "",
-    );
+    let finished = machine.fusion("mlx install --upgrade -q").env("VERSION", "0.32.9").run();
+    insta::assert_snapshot!(finished, @"
+    exit 0
+    [stdout]
+    mlx 0.32.9 is installed in [ROOT]/config/mlx/runtime/2, in place of 0.32.2
+    ");
     assert_eq!(machine.contents(), ["2", "installed.json"]);
 }
 
 #[test]
-fn an_upgrade_that_fails_leaves_the_installation_as_it_was() {
+fn a_failed_upgrade_leaves_the_installation() {
     let machine = Machine::with(&[("uv", UV)]);
     machine.fusion("mlx install").run().assert_code(0);
     let before = std::fs::read(machine.home().join("installed.json")).expect("the manifest");
@@ -171,89 +170,66 @@ fn an_upgrade_that_fails_leaves_the_installation_as_it_was() {
 }
 
 #[test]
-fn no_network_is_told_in_the_words_of_the_installer_and_leaves_nothing() {
+fn an_offline_install_quotes_the_installer() {
     let machine = Machine::with(&[("uv", UV)]);
     let offline = "echo 'Resolving...'; echo 'error: Failed to fetch the index' >&2; exit 2";
-    machine.fusion("mlx install -q").env("BREAK", offline).run().assert(
-        1,
-        "",
-        &format!(
-            "  Resolving...\n  \
-             error: Failed to fetch the index\n\
-             error: `[ROOT]/bin/uv pip install --python [ROOT]/config/mlx/runtime/1/bin/python {}` failed with \
-             exit status: 2\n\
-             hint: is the network there? Once the cause is gone, run it again; what was downloaded is not lost\n",
-            requirement()
-        ),
-    );
+    insta::assert_snapshot!(machine.fusion("mlx install -q").env("BREAK", offline).run(), @"
+    exit 1
+    [stderr]
+      Resolving...
+      error: Failed to fetch the index
+    error: `[ROOT]/bin/uv pip install --python [ROOT]/config/mlx/runtime/1/bin/python [REQUIREMENT]` failed with exit status: 2
+    hint: is the network there? Once the cause is gone, run it again; what was downloaded is not lost
+    ");
     assert_eq!(machine.contents(), Vec::<String>::new());
 }
 
 #[test]
 fn a_program_that_does_not_start_is_no_installation() {
     let machine = Machine::with(&[("uv", UV)]);
-    machine.fusion("mlx install -q").env("FAKE_RUNTIME", "die=3 print=ImportError:mlx").run().assert(
-        1,
-        "",
-        "  ImportError:mlx\n\
-         error: [ROOT]/config/mlx/runtime/1/bin/mlx_lm.server was installed and does not start: it ended with exit \
-         status: 3\n",
-    );
+    let finished = machine.fusion("mlx install -q").env("FAKE_RUNTIME", "die=3 print=ImportError:mlx").run();
+    insta::assert_snapshot!(finished, @"
+    exit 1
+    [stderr]
+      ImportError:mlx
+    error: [ROOT]/config/mlx/runtime/1/bin/mlx_lm.server was installed and does not start: it ended with exit status: 3
+    ");
     assert_eq!(machine.contents(), Vec::<String>::new());
 }
 
 #[test]
-fn an_interrupted_installation_leaves_nothing_and_dies_by_the_signal() {
-    for signal in [Signal::SIGINT, Signal::SIGTERM, Signal::SIGHUP] {
+fn an_interrupted_install_leaves_nothing() {
+    let interrupted = [Signal::SIGINT, Signal::SIGTERM, Signal::SIGHUP].map(|signal| {
         let machine = Machine::with(&[("uv", UV)]);
         let waiting = machine.sandbox.root().join("waiting");
         let body = format!("echo > '{}'; exec \"$FAKE\" ollama never-bind", waiting.display());
         let running = machine.fusion("mlx install -q").env("BREAK", body).start();
         wait_until("uv works", || waiting.exists());
         running.signal(signal);
-        let finished = running.finish();
-        assert_eq!(finished.code(), 128 + signal as i32);
-        finished.assert(
-            128 + signal as i32,
-            "",
-            "error: interrupted\nhint: run it again; what was downloaded is not lost\n",
-        );
+        let finished = running.finish().assert_code(128 + signal as i32);
+        assert_eq!(finished.stdout(), "");
         assert_eq!(machine.contents(), Vec::<String>::new());
         machine.sandbox.assert_nothing_runs();
-    }
-}
-
-/// Only its own ends by SIGTERM: an installer may have programs of its own, which hold the runtime's lock.
-#[test]
-fn an_interrupted_installer_that_ignores_the_signal_is_killed_with_what_it_started() {
-    let machine = Machine::with(&[("uv", UV)]);
-    let waiting = machine.sandbox.root().join("waiting");
-    let body = format!(
-        "trap '' TERM; (exec \"$FAKE\" ollama never-bind) & echo > '{}'; \"$FAKE\" ollama never-bind",
-        waiting.display()
-    );
-    let running = machine.fusion("mlx install -q").env("BREAK", body).start();
-    wait_until("uv works", || waiting.exists());
-    running.signal(Signal::SIGINT);
-    running.finish().assert(
-        130,
-        "",
-        "error: interrupted\nhint: run it again; what was downloaded is not lost\n",
-    );
-    machine.sandbox.assert_nothing_runs();
-    let lock = std::fs::File::open(machine.sandbox.file("mlx", "lock")).expect("the lock's file");
-    lock.try_lock().expect("nobody holds the lock");
+        let lock = std::fs::File::open(machine.sandbox.file("mlx", "lock")).expect("the lock's file");
+        lock.try_lock().expect("nothing holds the lock");
+        finished.stderr()
+    });
+    assert!(interrupted.iter().all(|stderr| *stderr == interrupted[0]), "{interrupted:#?}");
+    insta::assert_snapshot!(interrupted[0], @"
+    error: interrupted
+    hint: run it again; what was downloaded is not lost
+    ");
 }
 
 #[test]
-fn a_killed_installation_never_looks_whole_and_holds_the_lock_until_its_installer_has_ended() {
+fn the_installer_of_a_killed_install_holds_the_lock() {
     let machine = Machine::with(&[("uv", UV)]);
     let waiting = machine.sandbox.root().join("waiting");
     let body = format!("echo > '{}'; exec \"$FAKE\" ollama never-bind", waiting.display());
     let running = machine.fusion("mlx install -q").env("BREAK", body).start();
     wait_until("uv works", || waiting.exists());
     running.signal(Signal::SIGKILL);
-    // The installer, which fusion could not end any more.
+    // The installer goes on without fusion.
     wait_until("only the installer is left", || machine.sandbox.processes().len() == 1);
     let lock = std::fs::File::open(machine.sandbox.file("mlx", "lock")).expect("the lock's file");
     assert!(matches!(lock.try_lock(), Err(std::fs::TryLockError::WouldBlock)));
@@ -263,11 +239,11 @@ fn a_killed_installation_never_looks_whole_and_holds_the_lock_until_its_installe
     running.finish().assert_code(137);
 
     assert_eq!(machine.contents(), ["1"]);
-    machine.fusion("mlx uninstall").run().assert(
-        0,
-        "mlx is uninstalled: removed [ROOT]/config/mlx/runtime\n",
-        "",
-    );
+    insta::assert_snapshot!(machine.fusion("mlx uninstall").run(), @"
+    exit 0
+    [stdout]
+    mlx is uninstalled: removed [ROOT]/config/mlx/runtime
+    ");
 }
 
 #[test]
@@ -279,7 +255,7 @@ fn the_next_installation_removes_what_a_killed_one_left() {
 }
 
 #[test]
-fn a_damaged_installation_is_made_anew() {
+fn a_damaged_installation_is_replaced() {
     let machine = Machine::with(&[("uv", UV)]);
     machine.fusion("mlx install").run().assert_code(0);
     std::fs::write(machine.home().join("installed.json"), "{").expect("the sandbox is writable");
@@ -296,79 +272,98 @@ fn a_damaged_installation_is_made_anew() {
 fn uninstalling_removes_only_what_fusion_installed() {
     let machine = Machine::with(&[("uv", UV)]);
     machine.fusion("mlx install").run().assert_code(0);
-    machine.fusion("mlx uninstall").run().assert(
-        0,
-        "mlx is uninstalled: removed [ROOT]/config/mlx/runtime\n",
-        "",
-    );
+    insta::assert_snapshot!(machine.fusion("mlx uninstall").run(), @"
+    exit 0
+    [stdout]
+    mlx is uninstalled: removed [ROOT]/config/mlx/runtime
+    ");
     assert!(!machine.home().exists());
     assert!(machine.sandbox.config_dir().join("config.toml").exists());
-    machine.fusion("mlx uninstall").run().assert(0, "mlx was not installed by fusion\n", "");
+    insta::assert_snapshot!(machine.fusion("mlx uninstall").run(), @"
+    exit 0
+    [stdout]
+    mlx was not installed by fusion
+    ");
 }
 
 #[test]
-fn an_installation_that_cannot_be_cleaned_up_after_is_one() {
+fn a_failed_cleanup_does_not_fail_the_install() {
     let machine = Machine::with(&[("uv", UV)]);
     // It looks like what is left of another attempt, and cannot be removed like one.
     let left = machine.home().join("9");
-    machine.fusion("mlx install -q").env("BREAK", format!("echo > '{}'", left.display())).run().assert(
-        0,
-        "mlx 0.32.2 is installed in [ROOT]/config/mlx/runtime/1\n",
-        "",
-    );
+    let finished =
+        machine.fusion("mlx install -q").env("BREAK", format!("echo > '{}'", left.display())).run();
+    insta::assert_snapshot!(finished, @"
+    exit 0
+    [stdout]
+    mlx 0.32.2 is installed in [ROOT]/config/mlx/runtime/1
+    ");
     assert_eq!(machine.contents(), ["1", "9", "installed.json"]);
 }
 
 #[test]
-fn what_runs_is_neither_replaced_nor_removed() {
+fn a_running_installation_is_neither_replaced_nor_removed() {
     let machine = Machine::with(&[("uv", UV)]);
     machine.fusion("mlx up --install -q").run().assert_code(0);
-    let refused = "error: mlx is running from this installation (process [PID])\n\
-                   hint: stop it first: fusion mlx down\n";
-    machine.fusion("mlx uninstall").run().assert(1, "", refused);
-    machine.fusion("mlx install --upgrade").run().assert(1, "", refused);
+    let refused = ["mlx uninstall", "mlx install --upgrade"].map(|command| machine.fusion(command).run());
+    insta::assert_snapshot!(same_output(refused), @"
+    exit 1
+    [stderr]
+    error: mlx is running from this installation (process [PID])
+    hint: stop it first: fusion mlx down
+    ");
     machine.fusion("mlx down").run().assert_code(0);
     machine.fusion("mlx uninstall").run().assert_code(0);
 }
 
 #[test]
-fn up_in_a_script_names_the_command_that_installs() {
+fn up_in_a_script_names_the_install_command() {
     let machine = Machine::with(&[("uv", UV)]);
-    machine.fusion("mlx up").run().assert(
-        4,
-        "",
-        "error: mlx is not installed: no mlx_lm.server on PATH\nhint: install it: fusion mlx install\n",
-    );
+    insta::assert_snapshot!(machine.fusion("mlx up").run(), @"
+    exit 4
+    [stderr]
+    error: mlx is not installed: no mlx_lm.server on PATH
+    hint: install it: fusion mlx install
+    ");
     assert_eq!(machine.contents(), Vec::<String>::new());
 }
 
 #[test]
-fn up_with_install_installs_and_starts_what_it_installed() {
+fn up_with_install_starts_what_it_installs() {
     let machine = Machine::with(&[("uv", UV)]);
-    let finished = machine.fusion("mlx up --install").run().assert_code(0);
-    assert!(finished.stdout().starts_with("mlx is up at http://127.0.0.1:"), "{finished:?}");
-    assert!(finished.stderr().contains("mlx 0.32.2 is installed in "), "{finished:?}");
+    insta::assert_snapshot!(machine.fusion("mlx up --install").run(), @"
+    exit 0
+    [stdout]
+    mlx is up at http://127.0.0.1:[MLX] (pid [PID])
+    [stderr]
+    installing [REQUIREMENT] with uv into [ROOT]/config/mlx/runtime/1
+    made [ROOT]/config/mlx/runtime/1
+    installed [REQUIREMENT]
+    starting it once to see that it works
+    mlx 0.32.2 is installed in [ROOT]/config/mlx/runtime/1
+    ");
     let record = machine.sandbox.record("mlx").expect("a record");
     let program = machine.home().join("1/bin/mlx_lm.server");
     assert_eq!(record["command"][0].as_str(), program.to_str());
     machine.fusion("mlx down").run().assert_code(0);
 }
 
-/// `fusion mlx up` on a terminal at which somebody types `answer`: the exit code, and what the terminal shows.
+/// Runs `fusion mlx up` on a terminal and types `answer`; returns the exit code and what the terminal shows.
 fn up_on_a_terminal(machine: &Machine, answer: &str) -> (Option<i32>, String) {
-    let mut terminal = Terminal::open();
+    let mut terminal = Terminal::without_echo();
     let mut child = machine
         .fusion("mlx up")
+        .env("NO_COLOR", "1")
         .into_command()
         .stdin(terminal.stream())
         .stdout(std::process::Stdio::null())
         .stderr(terminal.stream())
         .spawn()
         .expect("it starts");
-    terminal.wait_for("Install MLX now? [Y/n] ");
+    terminal.wait_for("[Y/n] ");
     terminal.send(answer.as_bytes());
     let code = wait_for_end(&mut child).code();
-    (code, terminal.finish())
+    (code, terminal.finish().replace("\r\n", "\n"))
 }
 
 #[test]
@@ -377,90 +372,102 @@ fn up_on_a_terminal_offers_to_install() {
         let machine = Machine::with(&[("uv", UV)]);
         let (code, shown) = up_on_a_terminal(&machine, answer);
         assert_eq!(code, Some(0), "{shown}");
-        assert!(shown.contains("mlx 0.32.2 is installed in "), "{shown}");
+        assert_eq!(machine.contents(), ["1", "installed.json"]);
         machine.fusion("mlx down").run().assert_code(0);
     }
 }
 
 #[test]
-fn whoever_declines_gets_the_command_and_nothing_else() {
+fn declining_to_install_prints_the_command() {
     // The last is the end of input.
-    for answer in ["n\n", "never\n", "\u{4}"] {
+    let declined = ["n\n", "never\n", "\u{4}"].map(|answer| {
         let machine = Machine::with(&[("uv", UV)]);
         let (code, shown) = up_on_a_terminal(&machine, answer);
         assert_eq!(code, Some(4), "{shown}");
-        assert!(shown.contains("install it: fusion mlx install"), "{shown}");
         assert_eq!(machine.contents(), Vec::<String>::new());
-    }
+        shown
+    });
+    assert!(declined.iter().all(|shown| *shown == declined[0]), "{declined:#?}");
+    insta::assert_snapshot!(declined[0], @"
+    warning: mlx is not installed: no mlx_lm.server on PATH
+    Install MLX now? [Y/n] error: mlx is not installed: no mlx_lm.server on PATH
+    hint: install it: fusion mlx install
+    ");
 }
 
-const GET_PYTHON: &str =
-    "hint: install uv, which brings its own Python (https://docs.astral.sh/uv/), or a newer Python\n";
-
 #[test]
-fn no_python_a_too_old_one_and_one_without_venv_are_told_apart() {
+fn missing_python_old_python_and_missing_venv_differ() {
     let machine = Machine::with(&[]);
-    machine.fusion("mlx install").run().assert(
-        1,
-        "",
-        &format!("error: neither uv nor Python 3.11 or newer is on PATH\n{GET_PYTHON}"),
-    );
+    insta::assert_snapshot!(machine.fusion("mlx install").run(), @"
+    exit 1
+    [stderr]
+    error: neither uv nor Python 3.11 or newer is on PATH
+    hint: install uv, which brings its own Python (https://docs.astral.sh/uv/), or a newer Python
+    ");
     let machine = Machine::with(&[("python3", PYTHON)]);
-    machine.fusion("mlx install").env("PYTHON_VERSION", "3 9").run().assert(
-        1,
-        "",
-        &format!("error: [ROOT]/bin/python3 is Python 3.9, and 3.11 or newer is needed\n{GET_PYTHON}"),
-    );
-    machine.fusion("mlx install").env("NO_VENV", "1").run().assert(
-        1,
-        "",
-        "error: [ROOT]/bin/python3 has no venv module\n\
-         hint: install that module (Debian and Ubuntu: apt install python3-venv), or uv (https://docs.astral.sh/uv/)\n",
-    );
+    insta::assert_snapshot!(machine.fusion("mlx install").env("PYTHON_VERSION", "3 9").run(), @"
+    exit 1
+    [stderr]
+    error: [ROOT]/bin/python3 is Python 3.9, and 3.11 or newer is needed
+    hint: install uv, which brings its own Python (https://docs.astral.sh/uv/), or a newer Python
+    ");
+    insta::assert_snapshot!(machine.fusion("mlx install").env("NO_VENV", "1").run(), @"
+    exit 1
+    [stderr]
+    error: [ROOT]/bin/python3 has no venv module
+    hint: install that module (Debian and Ubuntu: apt install python3-venv), or uv (https://docs.astral.sh/uv/)
+    ");
 }
 
 #[test]
-fn homebrew_installs_where_it_is() {
+fn homebrew_installs_ollama() {
     let machine = Machine::with(&[("brew", r#"ln -s "$FAKE" "${0%/brew}/ollama"; echo "brew $*""#)]);
-    machine.fusion("ollama install").run().assert(
-        0,
-        "ollama is installed: [ROOT]/bin/ollama\n",
-        "installing ollama with brew\nbrew install ollama\n",
-    );
-    machine.fusion("ollama install").run().assert(0, "ollama is installed: [ROOT]/bin/ollama\n", "");
-    machine.fusion("ollama uninstall").run().assert(
-        0,
-        "ollama was not installed by fusion\n",
-        "hint: if Homebrew has installed it: brew uninstall ollama\n",
-    );
+    insta::assert_snapshot!(machine.fusion("ollama install").run(), @"
+    exit 0
+    [stdout]
+    ollama is installed: [ROOT]/bin/ollama
+    [stderr]
+    installing ollama with brew
+    brew install ollama
+    ");
+    insta::assert_snapshot!(machine.fusion("ollama install").run(), @"
+    exit 0
+    [stdout]
+    ollama is installed: [ROOT]/bin/ollama
+    ");
+    insta::assert_snapshot!(machine.fusion("ollama uninstall").run(), @"
+    exit 0
+    [stdout]
+    ollama was not installed by fusion
+    [stderr]
+    hint: if Homebrew has installed it: brew uninstall ollama
+    ");
 }
 
 #[test]
-fn what_homebrew_installs_elsewhere_is_not_on_path() {
+fn a_homebrew_program_outside_path_is_reported() {
     let machine = Machine::with(&[("brew", "exit 0")]);
-    machine.fusion("ollama install -q").run().assert(
-        4,
-        "",
-        "error: brew has installed ollama, and it is not on PATH\n\
-         hint: add the directory that `echo \"$(brew --prefix)/bin\"` prints to PATH\n",
-    );
+    insta::assert_snapshot!(machine.fusion("ollama install -q").run(), @r#"
+    exit 4
+    [stderr]
+    error: brew has installed ollama, and it is not on PATH
+    hint: add the directory that `echo "$(brew --prefix)/bin"` prints to PATH
+    "#);
 }
 
 #[test]
-fn without_homebrew_the_makers_command_is_named_and_not_run() {
+fn without_homebrew_the_official_command_is_only_named() {
     let machine = Machine::with(&[("curl", "touch \"${0%/bin/curl}/ran\"")]);
-    let elsewhere = if cfg!(target_os = "macos") {
+    let official = if cfg!(target_os = "macos") {
         "https://ollama.com/download"
     } else {
         "curl -fsSL https://ollama.com/install.sh | sh"
     };
-    machine.fusion("ollama install").run().assert(
-        4,
-        "",
-        &format!(
-            "error: ollama is not installed, and there is no brew on PATH to install it with\n\
-             hint: install it as its makers say: {elsewhere}\n"
-        ),
-    );
+    insta::assert_snapshot!(machine.fusion("ollama install").mask(official, "[OFFICIAL]").run(), @"
+    exit 4
+    [stderr]
+    error: ollama is not installed, and there is no brew on PATH to install it with
+    hint: install it as its makers say: [OFFICIAL]
+    ");
     assert!(!machine.sandbox.root().join("ran").exists());
 }
