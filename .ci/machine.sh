@@ -1,0 +1,67 @@
+# What the checks need beside Rust and Python, installed once per machine, outside the clone. Sourced by .ci/run and by
+# the workflows; deleting $CACHE is safe.
+
+CACHE=${XDG_CACHE_HOME:-$HOME/.cache}/fusion-ci
+
+fail() { printf '%s: %s\n' "$0" "$*" >&2; exit 1; }
+
+# once_per_machine NAME KEY COMMAND [ARGUMENT]...
+# Sets DIRECTORY to the directory of NAME and KEY. Unless it is filled, runs COMMAND [ARGUMENT]... DIRECTORY to fill it.
+# KEY names everything on which the content depends.
+once_per_machine() {
+    local name=$1 key=$2 directory
+    shift 2
+    directory=$CACHE/$name/$(printf %s "$key" | tr -c 'A-Za-z0-9.=_-' _)
+    mkdir -p "$CACHE/$name"
+    # A second run on this machine waits for the first one. macOS has no flock(1).
+    exec 9>"$CACHE/$name/lock"
+    "$(find_python)" -c 'import fcntl; fcntl.flock(9, fcntl.LOCK_EX)'
+    if [ ! -e "$directory/.complete" ]; then
+        echo "installing $name $key into $directory, once for this machine"
+        rm -rf "$directory"
+        mkdir "$directory"
+        "$@" "$directory" 9>&-
+        touch "$directory/.complete"
+    fi
+    exec 9>&-
+    DIRECTORY=$directory
+}
+
+find_python() {
+    local python
+    for python in python3 python3.13 python3.12 python3.11; do
+        if "$python" -c 'import sys, venv, ensurepip; sys.exit(sys.version_info < (3, 11))' 2>/dev/null; then
+            echo "$python"
+            return
+        fi
+    done
+    fail 'no Python 3.11 or newer with its venv module (on Debian: apt-get install python3-venv)'
+}
+
+# Each of these puts a tool on PATH, in a version with which the checks are known to pass.
+use_cargo_deny() { use_crate cargo-deny 0.20.2; }
+use_typos() { use_crate typos-cli 1.52.0; }
+
+use_crate() {
+    once_per_machine "$1" "$2" install_crate "$1" "$2"
+    PATH=$DIRECTORY/bin:$PATH
+}
+
+# Unoptimized and without debug information: checking takes seconds either way, and compiling half the time.
+install_crate() {
+    CARGO_PROFILE_DEV_DEBUG=false cargo install --quiet --locked --debug --root "$3" --version "=$2" "$1"
+}
+
+# The real mlx_lm.server.
+use_mlx_lm() {
+    local python package='mlx-lm>=0.32.2,<0.33'
+    [ "$(uname)" = Darwin ] || package=${package/mlx-lm/mlx-lm[cpu]}
+    python=$(find_python)
+    once_per_machine mlx-lm "$package $("$python" --version)" install_packages "$python" "$package"
+    PATH=$DIRECTORY/bin:$PATH
+}
+
+install_packages() {
+    "$1" -m venv "$3"
+    "$3/bin/pip" --disable-pip-version-check install --quiet "$2"
+}
