@@ -1,16 +1,14 @@
 //! `fusion <service> log -f`, whatever happens to the log and its server.
 
 use std::fs::{self, OpenOptions};
-use std::io::{BufRead, BufReader, Write};
+use std::io::{BufRead, BufReader, Read, Write};
 use std::os::unix::process::ExitStatusExt;
 use std::process::{ExitStatus, Stdio};
 use std::sync::mpsc::Receiver;
 
-use fusion::core::logs::rotator;
-use fusion::core::process::unix::UnixDriver;
 use nix::sys::signal::Signal;
 
-use crate::support::{Sandbox, TEST_TIMEOUT, processes, same_output, wait_for_end, wait_until};
+use crate::support::{Sandbox, TEST_TIMEOUT, command_line, processes, same_output, wait_for_end, wait_until};
 use crate::{log_of, numbered_lines, print, running, stop};
 
 /// `fusion mlx log -f`, whose output is read while it runs.
@@ -124,7 +122,7 @@ fn follow_continues_across_truncation() {
     following.expect(&["after the truncation"]);
     stop(&sandbox);
     insta::assert_snapshot!(following.finish().2, @"
-    the log was truncated
+    the log was truncated: lines may be missing
     mlx has ended
     ");
 }
@@ -151,34 +149,56 @@ fn follow_ends_when_its_pipe_closes() {
 }
 
 #[test]
-fn the_log_deleted_while_running_is_put_back() {
-    let sandbox = running();
+fn follow_continues_across_rotations() {
+    let sandbox = Sandbox::new();
+    let command = command_line("mlx", &["quiet"]);
+    sandbox.configure("", &format!("{command}\nlog_max_size = \"1KB\""));
+    sandbox.fusion(["mlx", "up"]).run().assert_code(0);
     let following = Following::begun(&sandbox);
-    let mut writer = OpenOptions::new().append(true).open(log_of(&sandbox)).unwrap();
-    fs::remove_file(log_of(&sandbox)).unwrap();
-    writer.write_all(b"after the deletion\n").unwrap();
-    following.expect(&["after the deletion"]);
-    wait_until("the log is back", || log_of(&sandbox).exists());
-    sandbox.fusion(["mlx", "log", "-n", "2"]).run().assert_stdout("begun\nafter the deletion\n");
-    writer.write_all(b"after that\n").unwrap();
-    following.expect(&["after that"]);
+    for start in [0, 200, 400] {
+        print(&sandbox, &numbered_lines(start..start + 200));
+        wait_until("the log is rotated", || fs::metadata(log_of(&sandbox)).unwrap().len() == 0);
+    }
+    let expected = numbered_lines(0..600);
+    following.expect(&expected.lines().collect::<Vec<_>>());
     stop(&sandbox);
     insta::assert_snapshot!(following.finish().2, @"mlx has ended");
 }
 
 #[test]
+fn follow_reports_a_deleted_log() {
+    let sandbox = running();
+    let mut following = Following::begun(&sandbox);
+    let mut writer = OpenOptions::new().append(true).open(log_of(&sandbox)).unwrap();
+    fs::remove_file(log_of(&sandbox)).unwrap();
+    writer.write_all(b"after the deletion\n").unwrap();
+    following.expect(&["after the deletion"]);
+    let mut stderr = BufReader::new(following.child.stderr.take().unwrap());
+    let mut warning = String::new();
+    stderr.read_line(&mut warning).unwrap();
+    insta::assert_snapshot!(
+        sandbox.normalized(&warning).replace(&sandbox.pid("mlx").unwrap().to_string(), "[PID]"),
+        @"warning: [ROOT]/config/mlx/mlx.log was deleted while mlx (pid [PID]) writes to it"
+    );
+    writer.write_all(b"after that\n").unwrap();
+    following.expect(&["after that"]);
+    stop(&sandbox);
+    following.finish();
+    let mut rest = String::new();
+    stderr.read_to_string(&mut rest).unwrap();
+    insta::assert_snapshot!(rest, @"mlx has ended");
+}
+
+#[test]
 fn log_reports_a_deleted_log() {
     let sandbox = running();
-    let record = sandbox.record("mlx").unwrap();
-    let rotators = rotator::find(&UnixDriver::new(), record["instance"].as_str().unwrap()).unwrap();
-    rotator::stop(&UnixDriver::new(), &log_of(&sandbox), &rotators).unwrap();
     fs::remove_file(log_of(&sandbox)).unwrap();
     let logs = [&["mlx", "log"][..], &["mlx", "log", "-f"]].map(|words| sandbox.fusion(words.to_vec()).run());
     insta::assert_snapshot!(same_output(logs), @"
     exit 1
     [stderr]
     error: [ROOT]/config/mlx/mlx.log was deleted while mlx (pid [PID]) writes to it
-    hint: to begin a new log: fusion mlx restart
+    hint: begin a new log: fusion mlx restart
     ");
     stop(&sandbox);
 }

@@ -61,8 +61,8 @@ fn follow_refuses_an_external_server() {
     insta::assert_snapshot!(sandbox.fusion(["mlx", "log", "-f"]).run(), @"
     exit 1
     [stderr]
-    error: fusion did not start mlx at 127.0.0.1:[MLX], and does not have what it prints
-    hint: look where it was started
+    error: fusion did not start mlx at 127.0.0.1:[MLX] and has no log of it
+    hint: see the terminal or the program that started mlx
     ");
     server.kill().unwrap();
     server.wait().unwrap();

@@ -4,7 +4,7 @@ use std::io;
 use std::num::IntErrorKind;
 use std::os::fd::AsFd;
 use std::os::unix::ffi::OsStrExt;
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::time::{Duration, Instant};
 
 use nix::poll::{PollFd, PollFlags, PollTimeout};
@@ -13,7 +13,7 @@ use crate::cli::Context;
 use crate::cli::error::{Exit, Failure};
 use crate::cli::terminal_filter::TerminalFilter;
 use crate::cli::ui::Ui;
-use crate::core::logs::{Progress, Reader, Start};
+use crate::core::logs::{Progress, Reader};
 use crate::core::paths::RuntimePaths;
 use crate::core::process::unix::UnixDriver;
 use crate::core::process::{Liveness, Pid, ProcessDriver};
@@ -21,35 +21,35 @@ use crate::core::runtimes::Runtime;
 use crate::core::services::record::Record;
 use crate::core::services::{ServiceError, State, lock};
 
-/// How many lines are shown where all would be too many.
-const FEW: u64 = 20;
+/// On a terminal and with `--follow`.
+const DEFAULT_TAIL_LINES: u64 = 20;
 
-/// How long is slept while nothing is written: short at first, for what comes in bursts, then long enough to cost
-/// nothing.
-const SLEEP: (Duration, Duration) = (Duration::from_millis(5), Duration::from_millis(100));
+/// While nothing is written, the interval grows from the first to the second: output comes in bursts.
+const MIN_POLL_INTERVAL: Duration = Duration::from_millis(5);
+const MAX_POLL_INTERVAL: Duration = Duration::from_millis(100);
 
-/// How often it is looked whether the runtime still runs.
-const LIVENESS: Duration = Duration::from_millis(250);
+/// How often the process is checked while nothing is written.
+const LIVENESS_INTERVAL: Duration = Duration::from_millis(250);
 
 /// Show its log
 ///
-/// The log holds every byte that the runtime printed since it was started. A terminal shows it without escape
-/// sequences and other control characters; a pipe or file gets it byte for byte.
+/// The log holds the output of the server since its start. A terminal gets it without escape sequences and other control
+/// characters; a pipe or file gets every byte unchanged.
 #[derive(Debug, clap::Args)]
 #[command(after_long_help = "\
-A start puts the log of the last one aside as .1, that as .2, and so on (`log_keep` of them); while the runtime runs, \
-its log is kept below `log_max_size` by moving its head to .1. The command shows what was moved since the start, too.
+Every start renames the previous log to .1, that one to .2, and so on; `log_keep` of them remain. While the server \
+runs, a log larger than `log_max_size` is copied to .1 and truncated. The command also shows what was copied since the \
+start.
 
-Following ends when the runtime does (exit code 0), goes on across a restart, and needs a running runtime (exit code \
-3).")]
+--follow ends when the server does (exit code 0), goes on across a restart, and needs a running server (exit code 3).")]
 pub struct Args {
     /// Show the last LINES lines, or `all` [default: all; 20 on a terminal and with --follow]
     #[arg(short = 'n', long, value_name = "LINES", value_parser = lines)]
     lines: Option<Lines>,
-    /// Go on showing what it prints, until it ends
+    /// Continue with new output until the server ends
     #[arg(short, long)]
     follow: bool,
-    /// Print only where the log is
+    /// Print the path of the log
     #[arg(long, conflicts_with_all = ["lines", "follow"])]
     path: bool,
 }
@@ -67,11 +67,11 @@ fn lines(text: &str) -> Result<Lines, String> {
 }
 
 impl Args {
-    fn start(&self, to_terminal: bool) -> Start {
+    fn last_lines(&self, to_terminal: bool) -> u64 {
         match self.lines {
-            Some(Lines(lines)) => Start::LastLines(lines),
-            None if self.follow || to_terminal => Start::LastLines(FEW),
-            None => Start::Beginning,
+            Some(Lines(lines)) => lines,
+            None if self.follow || to_terminal => DEFAULT_TAIL_LINES,
+            None => u64::MAX,
         }
     }
 }
@@ -86,11 +86,11 @@ pub fn run(context: &Context, runtime: &'static dyn Runtime, args: &Args) -> Res
         context.ui.result_bytes(line.as_bytes())?;
         return Ok(Exit::Done);
     }
-    if args.follow && !target.is_running()? {
+    if args.follow && target.running()?.is_none() {
         return Err(target.not_running(context));
     }
-    let start = args.start(context.ui.stdout_is_terminal);
-    let reader = Reader::open(&log, start)?.ok_or_else(|| target.no_log(&log))?;
+    let lines = args.last_lines(context.ui.stdout_is_terminal);
+    let reader = Reader::open(&log, lines)?.ok_or_else(|| target.no_log())?;
     let mut output = Output::new(context);
     if args.follow {
         follow(context, &target, reader, &mut output)?;
@@ -101,7 +101,7 @@ pub fn run(context: &Context, runtime: &'static dyn Runtime, args: &Args) -> Res
     Ok(Exit::Done)
 }
 
-/// Shows what there is now, however much is added meanwhile.
+/// Shows what the log holds now. What is written meanwhile is left out, so this ends.
 fn show(context: &Context, mut reader: Reader, output: &mut Output<'_>) -> Result<(), Failure> {
     let mut remaining = reader.remaining();
     let mut block = Vec::new();
@@ -115,16 +115,15 @@ fn show(context: &Context, mut reader: Reader, output: &mut Output<'_>) -> Resul
             }
             Progress::UpToDate => break,
             Progress::Truncated => {
-                tell(context, Progress::Truncated);
+                tell_of_truncation(context);
                 break;
             }
-            Progress::Overtaken => tell(context, Progress::Overtaken),
         }
     }
     Ok(())
 }
 
-/// Shows what there is and what comes, until the runtime ends or nobody reads any more.
+/// Shows the log and what is added to it, until the server ends or the reader of the output does.
 fn follow(
     context: &Context,
     target: &Target,
@@ -132,45 +131,45 @@ fn follow(
     output: &mut Output<'_>,
 ) -> Result<(), Failure> {
     let mut block = Vec::new();
-    let mut sleep = SLEEP.0;
-    let mut looked = Instant::now();
-    let mut ending = false;
+    let mut interval = MIN_POLL_INTERVAL;
+    let mut checked = Instant::now();
+    let mut has_ended = false;
+    let mut warned = false;
     loop {
         block.clear();
         match reader.read(&mut block)? {
             Progress::Read => {
                 output.write(&block)?;
-                sleep = SLEEP.0;
+                interval = MIN_POLL_INTERVAL;
             }
-            Progress::UpToDate if ending => {
+            Progress::Truncated => tell_of_truncation(context),
+            Progress::UpToDate if has_ended => {
                 context.ui.note(&format!("{} has ended", target.runtime.name()));
                 return Ok(());
             }
             Progress::UpToDate => {
-                if looked.elapsed() >= LIVENESS {
-                    // What it printed last is read once more after its end.
-                    ending = !target.is_running()? && !target.is_changing();
-                    looked = Instant::now();
+                if checked.elapsed() >= LIVENESS_INTERVAL {
+                    let running = target.running()?;
+                    // A restart may have ended between the first two checks. The last output is read after this one.
+                    has_ended = running.is_none() && !target.is_changing() && target.running()?.is_none();
+                    if let Some(pid) = running.filter(|_| !warned && target.has_lost_log()) {
+                        context.ui.warning(&target.deleted(pid));
+                        warned = true;
+                    }
+                    checked = Instant::now();
                 }
-                wait(sleep)?;
-                sleep = (sleep * 2).min(SLEEP.1);
+                wait(interval)?;
+                interval = (interval * 2).min(MAX_POLL_INTERVAL);
             }
-            told => tell(context, told),
         }
     }
 }
 
-fn tell(context: &Context, progress: Progress) {
-    match progress {
-        Progress::Truncated => context.ui.note("the log was truncated"),
-        Progress::Overtaken => {
-            context.ui.warning("some lines are missing: the log was rotated faster than it was read");
-        }
-        Progress::Read | Progress::UpToDate => {}
-    }
+fn tell_of_truncation(context: &Context) {
+    context.ui.note("the log was truncated: lines may be missing");
 }
 
-/// Whose log it is. What was recorded at the start counts, whatever the configuration says now.
+/// The service whose log is shown: as it was recorded at its start, whatever the configuration says now.
 struct Target {
     runtime: &'static dyn Runtime,
     paths: RuntimePaths,
@@ -186,18 +185,14 @@ impl Target {
         recorded.unwrap_or_else(|| self.paths.log.clone())
     }
 
-    /// The process that was started, if it lives.
+    /// Returns the process that was started, if it lives.
     fn running(&self) -> Result<Option<Pid>, Failure> {
         let Some(process) = self.record()?.and_then(|record| record.process) else { return Ok(None) };
         let liveness = UnixDriver::new().liveness(&process).map_err(ServiceError::from)?;
         Ok((liveness == Liveness::Alive).then_some(process.pid))
     }
 
-    fn is_running(&self) -> Result<bool, Failure> {
-        Ok(self.running()?.is_some())
-    }
-
-    /// Whether another command is starting or stopping it: a restart is not its end.
+    /// Whether another command is starting or stopping the service, because a restart does not end it.
     fn is_changing(&self) -> bool {
         lock::is_held(&self.paths).unwrap_or(false)
     }
@@ -210,27 +205,31 @@ impl Target {
         match status.filter(|status| status.state == State::External) {
             Some(status) => Failure::new(
                 Exit::Failed,
-                format!(
-                    "fusion did not start {name} at {}, and does not have what it prints",
-                    status.address
-                ),
+                format!("fusion did not start {name} at {} and has no log of it", status.address),
             )
-            .hint("look where it was started"),
+            .hint(format!("see the terminal or the program that started {name}")),
             None => Failure::new(Exit::NotRunning, format!("{name} is not running")).hint(self.start_it()),
         }
     }
 
-    fn no_log(&self, log: &Path) -> Failure {
+    fn no_log(&self) -> Failure {
         let name = self.runtime.name();
         match self.running() {
-            Ok(Some(pid)) => Failure::new(
-                Exit::Failed,
-                format!("{} was deleted while {name} (pid {pid}) writes to it", log.display()),
-            )
-            .hint(format!("to begin a new log: fusion {name} restart")),
+            Ok(Some(pid)) => Failure::new(Exit::Failed, self.deleted(pid))
+                .hint(format!("begin a new log: fusion {name} restart")),
             _ => Failure::new(Exit::Failed, format!("{name} has no log yet: fusion has not started it"))
                 .hint(self.start_it()),
         }
+    }
+
+    /// Whether there is no log at its path. A start makes it under the lock.
+    fn has_lost_log(&self) -> bool {
+        !self.log().exists() && !self.is_changing()
+    }
+
+    fn deleted(&self, pid: Pid) -> String {
+        let (log, name) = (self.log(), self.runtime.name());
+        format!("{} was deleted while {name} (pid {pid}) writes to it", log.display())
     }
 
     fn start_it(&self) -> String {
@@ -238,7 +237,7 @@ impl Target {
     }
 }
 
-/// Standard output: filtered when it is a terminal.
+/// Standard output, filtered if it is a terminal.
 struct Output<'a> {
     ui: &'a Ui,
     filter: Option<TerminalFilter>,
@@ -273,12 +272,12 @@ impl<'a> Output<'a> {
     }
 }
 
-/// Sleeps; fails quietly as soon as nobody reads any more, even if nothing is written.
+/// Sleeps; fails quietly as soon as the reader of standard output is gone, even if nothing is written.
 fn wait(time: Duration) -> Result<(), Failure> {
     let stdout = io::stdout();
     let timeout = PollTimeout::try_from(time).unwrap_or(PollTimeout::MAX);
-    // That it can be written is asked only because macOS tells nothing of a closed pipe to who asks for nothing; the
-    // sleep below paces the answer.
+    // macOS reports a closed pipe only to a poll that asks for an event. A pipe is ready for writing at once, so the sleep
+    // below makes up for the rest of the time.
     let mut polled = [PollFd::new(stdout.as_fd(), PollFlags::POLLOUT)];
     let began = Instant::now();
     let found = nix::poll::poll(&mut polled, timeout);

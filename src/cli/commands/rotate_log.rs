@@ -1,4 +1,4 @@
-//! `fusion rotate-log`: what `up` starts beside a runtime to keep its log within bounds; not for users.
+//! `fusion rotate-log`: the helper process that `up` starts beside a server; hidden from users.
 
 use std::path::PathBuf;
 
@@ -9,7 +9,7 @@ use crate::core::logs::rotator::LogRotator;
 use crate::core::process::{Host, InvalidPid, Pid, ProcessDriver as _, ProcessId};
 use crate::core::services::ServiceError;
 
-/// Keep a log within bounds until its runtime ends
+/// Rotate a log above its limit until its server ends
 #[derive(Debug, clap::Args)]
 pub struct Args {
     #[arg(long)]

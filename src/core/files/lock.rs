@@ -100,30 +100,32 @@ pub enum ContentLockKind {
 
 /// A lock on what an open file holds, released when dropped.
 #[derive(Debug)]
-pub struct ContentLock<'a>(&'a File);
+pub struct ContentLock(File);
 
-impl<'a> ContentLock<'a> {
+impl ContentLock {
     /// Locks the file; `None` where that takes longer than `timeout`, or where the file system has no locks.
-    pub fn acquire(file: &'a File, kind: ContentLockKind, timeout: Duration) -> Option<Self> {
+    pub fn acquire(file: &File, kind: ContentLockKind, timeout: Duration) -> Option<Self> {
+        // Both handles have the same lock.
+        let lock = Self(file.try_clone().ok()?);
         let attempt = || {
             let attempted = match kind {
                 ContentLockKind::Shared => file.try_lock_shared(),
                 ContentLockKind::Exclusive => file.try_lock(),
             };
             match attempted {
-                Ok(()) => Ok(Some(Self(file))),
+                Ok(()) => Ok(Some(())),
                 Err(TryLockError::WouldBlock) => Ok(None),
                 Err(TryLockError::Error(error)) => Err(error),
             }
         };
         match wait(timeout, &|| false, attempt) {
-            Ok(Wait::Done(lock)) => Some(lock),
+            Ok(Wait::Done(())) => Some(lock),
             _ => None,
         }
     }
 }
 
-impl Drop for ContentLock<'_> {
+impl Drop for ContentLock {
     fn drop(&mut self) {
         // Where that fails, the lock ends when the file is closed.
         let _ = self.0.unlock();

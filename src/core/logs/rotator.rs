@@ -1,25 +1,18 @@
-//! The log rotator: a process beside the runtime that keeps its log within bounds and in its place, and ends with it.
+//! The log rotator: a process beside the server that rotates its log above a limit, and ends with it.
 //!
-//! The runtime writes to its log itself, so a rotator that dies, hangs or is killed takes only the bound with it. It
-//! is a hidden subcommand of fusion, in its own session, and belongs to no runtime's process tree.
-//!
-//! # For those who start and stop runtimes
-//!
-//! After the spawn of the runtime and its record, spawn [`LogRotator::process`] with the same driver and forget it;
-//! if that fails, warn and go on. It carries an instance id derived from the runtime's, not that id itself, so
-//! [`ProcessDriver::members`] of the runtime does not count it. Whoever stops a runtime calls [`stop`] once
-//! everything else of it is gone: a rotator that is left (also one whose start was interrupted) ends then, and
-//! never in the middle of a move. The lock under which a runtime is changed keeps others from starting one between
-//! [`find`] and [`stop`]. Without a `stop` it ends by itself soon after the runtime's last process.
+//! The server writes to its log itself, so a rotator that is killed costs only the limit, and the next `up` starts another
+//! one. It is a hidden subcommand of fusion with an instance id of its own, so it is no member of the server's instance.
 
 use std::ffi::OsString;
-use std::fs::OpenOptions;
+use std::fs::{self, File, OpenOptions};
+use std::io::{self, Write};
+use std::os::unix::fs::{FileExt, MetadataExt};
 use std::path::{Path, PathBuf};
+use std::thread;
 use std::time::{Duration, Instant};
 
-use super::kept::Kept;
-use super::{Limits, Lock, lock, open};
-use crate::core::files::FileError;
+use super::{Limits, beside, file_at, file_id, lock, numbered, open, shift_parts};
+use crate::core::files::{self, ContentLockKind, FileError};
 use crate::core::process::{
     Instance, Liveness, ProcessDriver, ProcessError, ProcessId, ProcessSpec, StopSignal,
 };
@@ -27,41 +20,44 @@ use crate::core::process::{
 /// The subcommand that [`LogRotator::process`] starts.
 pub const SUBCOMMAND: &str = "rotate-log";
 
-/// How long it sleeps while the log grows so fast that the limit is near, and while nothing happens.
-const SLEEP: (Duration, Duration) = (Duration::from_millis(10), Duration::from_millis(250));
+const BLOCK_BYTES: usize = 256 * 1024;
+const MIN_PAUSE: Duration = Duration::from_millis(10);
+const MAX_PAUSE: Duration = Duration::from_secs(30);
 
-/// How long it sleeps at most while what is written can be seen only when it has copied it: what was written after
-/// that when it is stopped is lost.
-const COPYING: Duration = Duration::from_millis(50);
+/// The flood that a rotator expects at any moment.
+const FLOOD_BYTES_PER_SECOND: u64 = 100_000_000;
 
-/// What a rotator is told.
+/// How many times its limit a log may have when the rotator notices such a flood.
+const FLOOD_FACTOR: u64 = 4;
+
+/// What a rotator is started with.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct LogRotator {
     /// The log.
     pub log: PathBuf,
-    /// How much of it is kept.
+    /// How much of it stays on the disk.
     pub limits: Limits,
-    /// The runtime's instance id.
+    /// The server's instance id.
     pub instance: String,
-    /// The process that was started.
+    /// The process that was started as the server.
     pub leader: ProcessId,
 }
 
 impl LogRotator {
-    /// How it is started; `fusion` is the path of this program, and `directory` one that will stay.
+    /// Returns how the rotator is started; `fusion` is the path of this program, and `directory` one that will stay.
     pub fn process(&self, fusion: &Path, directory: &Path) -> ProcessSpec {
-        let argument = |name: &str, value: OsString| [OsString::from(name), value];
-        let args = [
-            argument("--log", self.log.clone().into()),
-            argument("--max-bytes", self.limits.max_bytes.to_string().into()),
-            argument("--keep", self.limits.keep.to_string().into()),
-            argument("--instance", self.instance.clone().into()),
-            argument("--pid", self.leader.pid.to_string().into()),
-            argument("--start-time", self.leader.start_time.to_string().into()),
+        let arguments: [(&str, OsString); 6] = [
+            ("--log", self.log.clone().into()),
+            ("--max-bytes", self.limits.max_bytes.to_string().into()),
+            ("--keep", self.limits.keep.to_string().into()),
+            ("--instance", self.instance.clone().into()),
+            ("--pid", self.leader.pid.to_string().into()),
+            ("--start-time", self.leader.start_time.to_string().into()),
         ];
+        let arguments = arguments.into_iter().flat_map(|(name, value)| [name.into(), value]);
         ProcessSpec {
             program: fusion.to_owned(),
-            args: [SUBCOMMAND.into()].into_iter().chain(args.into_iter().flatten()).collect(),
+            args: [SUBCOMMAND.into()].into_iter().chain(arguments).collect(),
             env: Vec::new(),
             directory: directory.to_owned(),
             log: None,
@@ -69,69 +65,140 @@ impl LogRotator {
         }
     }
 
-    /// Keeps the log until the last process of the runtime is gone.
+    /// Rotates the log until the last process of the server has ended, or the log was renamed.
     pub fn run(&self, driver: &dyn ProcessDriver) -> Result<(), FileError> {
-        let Some(mut log) = Kept::open(&self.log, self.limits)? else { return Ok(()) };
+        let Some(log) = GrowingLog::open(&self.log, self.limits)? else { return Ok(()) };
+        let instance = Instance { id: &self.instance, leader: Some(&self.leader) };
+        let mut watched = self.leader.clone();
         let mut last = (Instant::now(), 0);
         loop {
-            let ended = self.has_ended(driver);
-            log.tend().map_err(FileError::io("shorten", &self.log))?;
-            if ended {
-                return Ok(());
-            }
-            let size = log.size().map_err(FileError::io("look at", &self.log))?;
-            let sleep = until_full(self.limits.max_bytes, last.1, size, last.0.elapsed());
-            std::thread::sleep(if log.is_copied() { sleep.min(COPYING) } else { sleep });
+            let rotated = log.rotate_if_full().map_err(FileError::io("rotate", &self.log))?;
+            let Some(size) = rotated else { return Ok(()) };
+            let pause = pause(self.limits.max_bytes, last.1, size, last.0.elapsed());
             last = (Instant::now(), size);
+            let survivors = driver.wait_for_exit(&watched, pause).and_then(|liveness| match liveness {
+                Liveness::Dead => driver.members(instance),
+                _ => Ok(vec![watched.clone()]),
+            });
+            match survivors.map(|survivors| survivors.into_iter().next()) {
+                Ok(Some(next)) => watched = next,
+                Ok(None) => return Ok(()),
+                // The log needs its limit even while the system does not report what lives.
+                Err(_) => thread::sleep(pause),
+            }
         }
-    }
-
-    /// Whether nobody is left who could write to the log.
-    fn has_ended(&self, driver: &dyn ProcessDriver) -> bool {
-        let instance = Instance { id: &self.instance, leader: Some(&self.leader) };
-        driver.liveness(&self.leader).is_ok_and(|liveness| liveness != Liveness::Alive)
-            && driver.members(instance).is_ok_and(|members| members.is_empty())
     }
 }
 
-/// The instance id of the rotator of an instance.
+/// Returns how long to wait before the next look at a log that grew from `before` to `size` in the time `elapsed`: until
+/// it is full at this rate, but no longer than a flood may go unnoticed.
+pub(super) fn pause(max_bytes: u64, before: u64, size: u64, elapsed: Duration) -> Duration {
+    let left = |limit: u64| u128::from(limit.saturating_sub(size));
+    let flooded = left(max_bytes.saturating_mul(FLOOD_FACTOR)) * 1000 / u128::from(FLOOD_BYTES_PER_SECOND);
+    let grown = u128::from(size.saturating_sub(before));
+    let full = (left(max_bytes).saturating_mul(elapsed.as_millis())).checked_div(grown).unwrap_or(u128::MAX);
+    let pause = Duration::from_millis(u64::try_from(flooded.min(full)).unwrap_or(u64::MAX));
+    pause.clamp(MIN_PAUSE, MAX_PAUSE)
+}
+
 fn rotator_instance(instance: &str) -> String {
     format!("{instance}-log")
 }
 
-/// Half the time in which a log that goes on growing as it did reaches its limit.
-fn until_full(max_bytes: u64, before: u64, now: u64, elapsed: Duration) -> Duration {
-    let grown = now.saturating_sub(before);
-    let left = max_bytes.saturating_sub(now);
-    if grown == 0 {
-        return SLEEP.1;
-    }
-    #[allow(clippy::cast_precision_loss)] // An estimate.
-    let half = elapsed.as_secs_f64() * left as f64 / grown as f64 / 2.0;
-    Duration::try_from_secs_f64(half).unwrap_or(SLEEP.1).clamp(SLEEP.0, SLEEP.1)
-}
-
-/// The rotator of an instance, wherever its start was interrupted. Looks at every process of the machine.
+/// Returns the rotators of an instance. Looks at every process of the machine.
 pub fn find(driver: &dyn ProcessDriver, instance: &str) -> Result<Vec<ProcessId>, ProcessError> {
     driver.members(Instance { id: &rotator_instance(instance), leader: None })
 }
 
-/// Ends what [`find`] found, and waits for its end.
+/// Stops what [`find`] found, but not in the middle of a rotation, and waits for its end.
 pub fn stop(driver: &dyn ProcessDriver, log: &Path, rotators: &[ProcessId]) -> Result<(), ProcessError> {
-    if rotators.is_empty() {
-        return Ok(());
-    }
-    // A log that cannot be opened is not being moved either.
-    let file = open(log, OpenOptions::new().read(true)).ok().flatten().map(|(file, _)| file);
-    let _locked = file.as_ref().map(|file| lock(file, Lock::Exclusive));
+    // A log that cannot be opened is not being rotated.
+    let file = open(log, OpenOptions::new().read(true)).ok().flatten();
+    let _lock = file.and_then(|(file, _)| lock(&file, ContentLockKind::Exclusive));
     for rotator in rotators {
         driver.signal(rotator, StopSignal::Kill)?;
-    }
-    let deadline = Instant::now() + Duration::from_secs(5);
-    for rotator in rotators {
-        while driver.liveness(rotator)? == Liveness::Alive && Instant::now() < deadline {
-            std::thread::sleep(Duration::from_millis(1));
-        }
+        driver.wait_for_exit(rotator, Duration::from_secs(5))?;
     }
     Ok(())
+}
+
+/// A log to which a server appends.
+pub(super) struct GrowingLog {
+    path: PathBuf,
+    file: File,
+    limits: Limits,
+}
+
+impl GrowingLog {
+    /// Opens the log; `None` if there is none.
+    pub(super) fn open(path: &Path, limits: Limits) -> Result<Option<Self>, FileError> {
+        let opened = open(path, OpenOptions::new().read(true).write(true))?;
+        Ok(opened.map(|(file, _)| Self { path: path.to_owned(), file, limits }))
+    }
+
+    fn size(&self) -> io::Result<u64> {
+        Ok(self.file.metadata()?.len())
+    }
+
+    /// Rotates the log if it is larger than its limit. Returns its size afterwards, or `None` if it has another name now:
+    /// then it must stay as it is, because a start may have put it aside.
+    pub(super) fn rotate_if_full(&self) -> io::Result<Option<u64>> {
+        if self.size()? > self.limits.max_bytes {
+            let _lock = lock(&self.file, ContentLockKind::Exclusive);
+            let metadata = self.file.metadata()?;
+            let is_in_place = file_at(&self.path) == Some(file_id(&metadata));
+            if is_in_place && self.limits.keep > 0 {
+                self.copy_and_truncate(metadata.len())?;
+            } else if is_in_place || metadata.nlink() == 0 {
+                self.file.set_len(0)?;
+            } else {
+                return Ok(None);
+            }
+        }
+        Ok(Some(self.size()?))
+    }
+
+    /// Copies the log, which has `size` bytes or more, to `.1` and truncates it. What the server writes between the last
+    /// read and the truncation is lost; only a process between the server and its log could prevent that.
+    pub(super) fn copy_and_truncate(&self, size: u64) -> io::Result<()> {
+        let new = beside(&self.path, "new");
+        let mut copied = self.copy_to(&new, size);
+        if matches!(&copied, Err(error) if error.kind() == io::ErrorKind::StorageFull) {
+            // The rotation removes this part anyway.
+            let _ = files::remove(&numbered(&self.path, self.limits.keep));
+            copied = self.copy_to(&new, size);
+        }
+        if self.size()? < size {
+            // Another process has truncated the log, and what the server wrote since is not in the copy.
+            return Ok(files::remove(&new)?);
+        }
+        let put_aside = copied.and_then(|()| {
+            shift_parts(&self.path, self.limits.keep)?;
+            fs::rename(&new, numbered(&self.path, 1))
+        });
+        if put_aside.is_err() {
+            // A log without a limit is worse than a part that is missing.
+            let _ = files::remove(&new);
+        }
+        self.file.set_len(0)
+    }
+
+    /// Copies as much of the log as all parts together may have, up to its end; but no more than twice its size, for a
+    /// server that writes faster than this copies.
+    fn copy_to(&self, new: &Path, size: u64) -> io::Result<()> {
+        files::remove(new)?;
+        let mut copy = files::open(new, OpenOptions::new().write(true).create_new(true))?;
+        let kept = self.limits.max_bytes.saturating_mul(self.limits.keep.saturating_add(1));
+        let mut block = vec![0; BLOCK_BYTES];
+        let mut offset = size.saturating_sub(kept);
+        while offset < size.saturating_mul(2) {
+            let length = self.file.read_at(&mut block, offset)?;
+            if length == 0 {
+                break;
+            }
+            copy.write_all(&block[..length])?;
+            offset += length as u64;
+        }
+        Ok(())
+    }
 }

@@ -1,30 +1,31 @@
-//! Logs that are read while they are written, moved, rotated, truncated and deleted.
-
-mod bounds;
-mod following;
+//! Logs that are read while they are written, rotated, truncated and deleted.
 
 use std::fs::{self, File, OpenOptions};
-use std::io::{self, Write};
+use std::io::Write;
 use std::os::unix::fs::{PermissionsExt, symlink};
 use std::path::{Path, PathBuf};
+use std::thread;
+use std::time::Duration;
 
 use proptest::prelude::*;
 use tempfile::TempDir;
 
-use super::bound::Bounded;
+use super::rotator::{GrowingLog, pause};
 use super::*;
 
-/// A directory with a log in it that is written as a runtime does.
+/// A directory with a log, written as a server writes it.
 struct Fixture {
     directory: TempDir,
     writer: File,
 }
 
 impl Fixture {
-    fn new() -> Self {
+    fn with(text: &str) -> Self {
         let directory = tempfile::tempdir().unwrap();
         let writer = append(&directory.path().join("x.log"));
-        Self { directory, writer }
+        let mut fixture = Self { directory, writer };
+        fixture.write(text);
+        fixture
     }
 
     fn log(&self) -> PathBuf {
@@ -35,34 +36,41 @@ impl Fixture {
         self.writer.write_all(text.as_bytes()).unwrap();
     }
 
-    /// As at the start of a runtime.
+    /// As a start does.
     fn restart(&mut self, keep: u64) {
         rotate(&self.log(), keep).unwrap();
         self.writer = append(&self.log());
     }
 
-    fn bounded(&self, max_bytes: u64, keep: u64, collapses: bool) -> Bounded {
-        let mut bounded = Bounded::open(&self.log(), Limits { max_bytes, keep }).unwrap().unwrap();
-        if !collapses {
-            bounded.never_collapse();
-        }
-        bounded
+    fn growing(&self, max_bytes: u64, keep: u64) -> GrowingLog {
+        GrowingLog::open(&self.log(), Limits { max_bytes, keep }).unwrap().unwrap()
     }
 
-    /// The parts and the log, oldest first, as they lie there.
+    fn rotate_if_full(&self, max_bytes: u64, keep: u64) -> Option<u64> {
+        self.growing(max_bytes, keep).rotate_if_full().unwrap()
+    }
+
+    /// Returns the contents of the parts and the log, oldest first.
     fn stored(&self) -> Vec<String> {
-        let numbers = (1..=last_part(&self.log())).rev();
-        let mut files: Vec<PathBuf> = numbers.map(|number| numbered(&self.log(), number)).collect();
-        files.push(self.log());
-        files.iter().map(|path| fs::read_to_string(path).unwrap()).collect()
+        let parts = (1..).map(|number| numbered(&self.log(), number)).take_while(|part| part.exists());
+        let files: Vec<PathBuf> = [self.log()].into_iter().chain(parts).collect();
+        files.iter().rev().map(|path| fs::read_to_string(path).unwrap()).collect()
     }
 
-    fn names(&self) -> Vec<String> {
-        let entries = fs::read_dir(self.directory.path()).unwrap();
-        let mut names: Vec<_> =
-            entries.map(|entry| entry.unwrap().file_name().into_string().unwrap()).collect();
-        names.sort();
-        names
+    fn file_count(&self) -> usize {
+        self.directory.path().read_dir().unwrap().count()
+    }
+
+    fn follow(&self) -> Reader {
+        Reader::open(&self.log(), u64::MAX).unwrap().unwrap()
+    }
+
+    fn last_lines(&self, lines: u64) -> String {
+        new_text(&mut Reader::open(&self.log(), lines).unwrap().unwrap())
+    }
+
+    fn tail_text(&self, lines: u64) -> String {
+        tail_text(&self.log(), lines).unwrap()
     }
 }
 
@@ -70,30 +78,23 @@ fn append(path: &Path) -> File {
     files::open(path, OpenOptions::new().append(true).create(true)).unwrap()
 }
 
-/// Reads until there is nothing new.
-fn drain(reader: &mut Reader) -> (String, Vec<Progress>) {
-    let (mut bytes, mut told) = (Vec::new(), Vec::new());
+/// Reads until there is nothing new; returns the text, and whether the log was truncated.
+fn drain(reader: &mut Reader) -> (String, bool) {
+    let (mut bytes, mut was_truncated) = (Vec::new(), false);
     loop {
         match reader.read(&mut bytes).unwrap() {
             Progress::Read => {}
-            Progress::UpToDate => return (String::from_utf8(bytes).unwrap(), told),
-            other => told.push(other),
+            Progress::Truncated => was_truncated = true,
+            Progress::UpToDate => return (String::from_utf8(bytes).unwrap(), was_truncated),
         }
     }
 }
 
+#[track_caller]
 fn new_text(reader: &mut Reader) -> String {
-    let (text, told) = drain(reader);
-    assert_eq!(told, []);
+    let (text, was_truncated) = drain(reader);
+    assert!(!was_truncated);
     text
-}
-
-fn follow(fixture: &Fixture) -> Reader {
-    Reader::open(&fixture.log(), Start::Beginning).unwrap().unwrap()
-}
-
-fn last_lines(fixture: &Fixture, lines: u64) -> String {
-    new_text(&mut Reader::open(&fixture.log(), Start::LastLines(lines)).unwrap().unwrap())
 }
 
 /// Numbered lines of 16 bytes.
@@ -102,173 +103,229 @@ fn numbered_lines(numbers: std::ops::Range<u64>) -> String {
 }
 
 #[test]
-fn rotation_shifts_the_parts_and_removes_those_beyond_the_limit() {
-    let mut fixture = Fixture::new();
-    for run in ["one\n", "two\n", "three\n", "four\n"] {
+fn a_start_shifts_the_parts() {
+    let mut fixture = Fixture::with("");
+    for run in ["one\n", "two\n", "three\n", "four\n", ""] {
         fixture.write(run);
         fixture.restart(2);
     }
-    assert_eq!(fixture.stored(), ["three\n", "four\n", ""]);
+    assert_eq!(fixture.stored(), ["three\n", "four\n", ""], "an empty log becomes no part");
     fixture.write("five\n");
     fixture.restart(1);
     assert_eq!(fixture.stored(), ["five\n", ""]);
-    fixture.write("six\n");
-    fixture.restart(0);
-    assert_eq!(fixture.stored(), [""]);
 }
 
 #[test]
-fn an_empty_log_takes_no_place_of_an_older_one() {
-    let mut fixture = Fixture::new();
-    fixture.write("one\n");
-    fixture.restart(1);
-    fixture.restart(1);
-    assert_eq!(fixture.stored(), ["one\n", ""]);
-}
-
-#[test]
-fn a_log_that_is_not_there_is_rotated_and_read_without_an_error() {
-    let directory = tempfile::tempdir().unwrap();
-    let log = directory.path().join("x.log");
-    rotate(&log, 3).unwrap();
-    assert!(Reader::open(&log, Start::Beginning).unwrap().is_none());
-    assert_eq!(last_line(&log).unwrap(), None);
-    assert_eq!(tail_text(&log, 3).unwrap(), "");
-}
-
-#[test]
-fn a_symlinked_log_is_neither_read_nor_moved() {
-    let fixture = Fixture::new();
-    let [link, victim] = ["link.log", "victim"].map(|name| fixture.directory.path().join(name));
+fn a_link_or_pipe_as_log_is_refused() {
+    let mut fixture = Fixture::with("one\n");
+    let [link, pipe, victim] = ["x.log.1", "pipe", "victim"].map(|name| fixture.directory.path().join(name));
     fs::write(&victim, "precious\n").unwrap();
     symlink(&victim, &link).unwrap();
-    assert!(matches!(rotate(&link, 3), Err(FileError::SymbolicLink { path }) if path == link));
-    assert!(matches!(Reader::open(&link, Start::Beginning), Err(FileError::SymbolicLink { .. })));
-    assert!(Bounded::open(&link, Limits { max_bytes: 1, keep: 1 }).is_err());
-    assert_eq!(fs::read_to_string(&victim).unwrap(), "precious\n");
-    assert_eq!(fixture.names(), ["link.log", "victim", "x.log"]);
-}
-
-#[test]
-fn a_pipe_in_the_place_of_the_log_does_not_hang() {
-    let directory = tempfile::tempdir().unwrap();
-    let log = directory.path().join("x.log");
-    nix::unistd::mkfifo(&log, nix::sys::stat::Mode::S_IRWXU).unwrap();
-    assert!(matches!(Reader::open(&log, Start::Beginning), Err(FileError::NotAFile { .. })));
-    assert!(rotate(&log, 3).is_err());
-}
-
-#[test]
-fn symlinked_parts_are_no_parts() {
-    let mut fixture = Fixture::new();
-    let victim = fixture.directory.path().join("victim");
-    fs::write(&victim, "precious\n").unwrap();
-    symlink(&victim, numbered(&fixture.log(), 1)).unwrap();
-    fixture.write("one\n");
-    assert_eq!(last_lines(&fixture, 5), "one\n");
-    fixture.restart(1);
-    assert_eq!(fs::read_to_string(&victim).unwrap(), "precious\n");
-    assert_eq!(fixture.stored(), ["one\n", ""]);
-}
-
-#[test]
-fn last_lines_are_found_whatever_the_log_looks_like() {
-    let long = "x".repeat(1_000_000);
-    for (text, lines, expected) in [
-        ("", 3, ""),
-        ("a\nb\nc\n", 0, ""),
-        ("a\nb\nc\n", 1, "c\n"),
-        ("a\nb\nc\n", 2, "b\nc\n"),
-        ("a\nb\nc\n", 3, "a\nb\nc\n"),
-        ("a\nb\nc\n", u64::MAX, "a\nb\nc\n"),
-        ("a\nb\nno newline", 1, "no newline"),
-        ("a\nb\nno newline", 2, "b\nno newline"),
-        ("\n\n\n", 2, "\n\n"),
-        (&format!("a\n{long}\nb\n"), 2, &format!("{long}\nb\n")),
-        (&format!("a\n{long}"), 1, &long),
-    ] {
-        let mut fixture = Fixture::new();
-        fixture.write(text);
-        assert_eq!(last_lines(&fixture, lines), expected, "{} bytes, {lines}", text.len());
+    nix::unistd::mkfifo(&pipe, nix::sys::stat::Mode::S_IRWXU).unwrap();
+    for log in [&link, &pipe] {
+        assert!(rotate(log, 3).is_err());
+        assert!(Reader::open(log, u64::MAX).is_err());
+        assert!(GrowingLog::open(log, Limits { max_bytes: 1, keep: 1 }).is_err());
     }
+    assert_eq!(fixture.last_lines(5), "one\n", "a link is no part");
+    fixture.restart(1);
+    assert_eq!(fixture.stored(), ["one\n", ""]);
+    assert_eq!(fs::read_to_string(&victim).unwrap(), "precious\n");
 }
 
 #[test]
-fn messages_quote_the_last_lines() {
-    let mut fixture = Fixture::new();
-    fixture.writer.write_all(b"one\ntwo \xff\n\n  \n").unwrap();
-    assert_eq!(last_line(&fixture.log()).unwrap().as_deref(), Some("two \u{fffd}"));
-    assert_eq!(tail_text(&fixture.log(), 3).unwrap(), "two \u{fffd}\n\n  \n");
-    fixture.write(&"x".repeat(1_000_000));
+fn long_lines_are_found_from_the_end() {
+    let long = "x".repeat(1_000_000);
+    let mut fixture = Fixture::with(&format!("a\n{long}"));
+    assert_eq!(fixture.last_lines(1), long);
+    assert_eq!(fixture.tail_text(1), long[..65_536]);
     assert_eq!(last_line(&fixture.log()).unwrap(), Some("x".repeat(1000)));
     fixture.write("\nlast");
-    assert_eq!(tail_text(&fixture.log(), 20).unwrap(), "last");
+    assert_eq!(fixture.tail_text(20), "last", "a line without its beginning is left out");
 }
 
 #[test]
-fn what_the_system_says_of_a_file_keeps_its_kind() {
-    for kind in [io::ErrorKind::StorageFull, io::ErrorKind::QuotaExceeded, io::ErrorKind::UnexpectedEof] {
-        let error = FileError::io("write", Path::new("x.log"))(kind.into());
-        assert_eq!(io::Error::from(error).kind(), kind);
+fn messages_quote_a_log_just_rotated() {
+    let mut fixture = Fixture::with("earlier run\n");
+    // The clock of file times ticks every few milliseconds.
+    thread::sleep(Duration::from_millis(20));
+    fixture.restart(5);
+    assert_eq!(fixture.tail_text(2), "");
+    fixture.writer.write_all(b"one\ntwo \xff\n\n  \n").unwrap();
+    assert_eq!(fixture.rotate_if_full(10, 5), Some(0));
+    assert_eq!(fixture.tail_text(3), "two \u{fffd}\n\n  \n");
+    assert_eq!(last_line(&fixture.log()).unwrap().as_deref(), Some("two \u{fffd}"));
+    fixture.write("three");
+    assert_eq!(fixture.tail_text(u64::MAX), "one\ntwo \u{fffd}\n\n  \nthree");
+}
+
+#[test]
+fn follow_across_truncation() {
+    let mut fixture = Fixture::with("one\n");
+    let mut reader = fixture.follow();
+    assert_eq!(new_text(&mut reader), "one\n");
+    // At the next look the log is shorter than before, and then longer.
+    for text in ["2\n", "three\nfour\n"] {
+        fixture.writer.set_len(0).unwrap();
+        fixture.write(text);
+        assert_eq!(drain(&mut reader), (text.to_owned(), true));
     }
 }
 
 #[test]
-fn messages_quote_what_was_just_moved_away() {
-    let mut fixture = Fixture::new();
-    fixture.write("earlier run\n");
-    // The clock of file times ticks a few milliseconds at once.
-    std::thread::sleep(Duration::from_millis(20));
+fn follow_reports_more_rotations_than_parts() {
+    let mut fixture = Fixture::with("");
+    let mut reader = fixture.follow();
+    for start in [0, 100] {
+        fixture.write(&numbered_lines(start..start + 100));
+        fixture.rotate_if_full(1000, 1);
+        fixture.write("more\n");
+        assert_eq!(new_text(&mut reader), numbered_lines(start..start + 100) + "more\n");
+    }
+    for start in [200, 300] {
+        fixture.write(&numbered_lines(start..start + 100));
+        fixture.rotate_if_full(1000, 1);
+    }
+    fixture.write("now\n");
+    assert_eq!(drain(&mut reader), ("now\n".to_owned(), true));
+}
+
+#[test]
+fn follow_across_deletion_and_a_new_log() {
+    let mut fixture = Fixture::with("one\n");
+    let mut reader = fixture.follow();
+    assert_eq!(new_text(&mut reader), "one\n");
+    fs::remove_file(fixture.log()).unwrap();
+    fixture.write("two\n");
+    assert_eq!(new_text(&mut reader), "two\n");
+    fixture.write("three\n");
+    fixture.writer = append(&fixture.log());
+    fixture.write("four\n");
+    assert_eq!(new_text(&mut reader), "three\nfour\n");
+}
+
+#[test]
+fn a_rotation_keeps_the_newest_parts() {
+    for keep in 0..3 {
+        let mut fixture = Fixture::with("");
+        for start in [0, 1000, 2000, 3000] {
+            fixture.write(&numbered_lines(start..start + 1000));
+            assert_eq!(fixture.rotate_if_full(16_000, keep), Some(16_000), "it is within its limit");
+            assert_eq!(fixture.rotate_if_full(15_999, keep), Some(0));
+        }
+        assert!(fixture.stored().concat() == numbered_lines(4000 - 1000 * keep..4000));
+        assert_eq!(fixture.file_count() as u64, keep + 1);
+        let is_private = |number| numbered(&fixture.log(), number).metadata().unwrap().permissions().mode();
+        assert!((1..=keep).map(is_private).all(|mode| mode & 0o777 == 0o600));
+    }
+    let fixture = Fixture::with(&numbered_lines(0..100_000));
+    fixture.rotate_if_full(16_000, 3);
+    assert!(fixture.stored().concat() == numbered_lines(96_000..100_000), "a huge log leaves its end");
+}
+
+#[test]
+fn a_log_put_aside_or_deleted_becomes_no_part() {
+    let mut fixture = Fixture::with(&numbered_lines(0..100));
+    let growing = fixture.growing(1000, 5);
     fixture.restart(5);
-    assert_eq!(tail_text(&fixture.log(), 2).unwrap(), "");
-    fixture.write(&numbered_lines(0..20_000));
-    fixture.bounded(200_000, 5, false).enforce().unwrap();
-    assert_eq!(fixture.log().metadata().unwrap().len(), 0);
-    assert_eq!(tail_text(&fixture.log(), 2).unwrap(), numbered_lines(19_998..20_000));
-    assert_eq!(last_line(&fixture.log()).unwrap().as_deref(), Some("line 0000019999"));
-    fixture.write("the last words\n");
-    assert_eq!(tail_text(&fixture.log(), 2).unwrap(), numbered_lines(19_999..20_000) + "the last words\n");
-    assert_eq!(tail_text(&fixture.log(), u64::MAX).unwrap().len(), 64 * 1024 / 16 * 16 - 16 + 15);
+    assert_eq!(growing.rotate_if_full().unwrap(), None);
+    assert_eq!(fixture.stored(), [numbered_lines(0..100), String::new()]);
+    fs::remove_file(numbered(&fixture.log(), 1)).unwrap();
+    assert_eq!(growing.rotate_if_full().unwrap(), Some(0));
+    assert_eq!(fixture.file_count(), 1);
+}
+
+#[test]
+fn a_log_that_cannot_be_copied_is_truncated() {
+    let fixture = Fixture::with(&numbered_lines(0..100));
+    // In the place of the copy, and not removable like a file.
+    fs::create_dir(beside(&fixture.log(), "new")).unwrap();
+    assert_eq!((fixture.rotate_if_full(1000, 2), fixture.file_count()), (Some(0), 2));
+}
+
+#[test]
+fn truncation_during_a_rotation_costs_no_part() {
+    let mut fixture = Fixture::with("one\n");
+    fixture.restart(1);
+    fixture.write("new\n");
+    // The size was read before another process truncated the log.
+    fixture.growing(200_000, 1).copy_and_truncate(800_000).unwrap();
+    assert_eq!((fixture.stored().concat().as_str(), fixture.file_count()), ("one\nnew\n", 2));
+}
+
+#[test]
+fn the_rotator_sleeps_until_the_limit_is_near() {
+    const MB: u64 = 1_000_000;
+    for (before, size, elapsed, expected) in [
+        // Without growth, a flood may fill four times the limit.
+        (0, 0, 2000, 2000),
+        (30 * MB, 30 * MB, 2000, 1700),
+        // At the same rate, the log is full after this time.
+        (0, 40 * MB, 2000, 500),
+        (40 * MB, 49 * MB, 1000, 111),
+        (0, 90 * MB, 1000, 10),
+        (0, 10 * MB, 0, 10),
+    ] {
+        let pause = pause(50 * MB, before, size, Duration::from_millis(elapsed));
+        assert_eq!(pause, Duration::from_millis(expected), "{before} {size} {elapsed}");
+    }
+    assert_eq!(pause(u64::MAX, 0, 0, Duration::MAX), Duration::from_secs(30));
+}
+
+#[test]
+fn a_reader_of_a_flood_gets_what_is_stored() {
+    let mut fixture = Fixture::with("");
+    let mut reader = fixture.follow();
+    let growing = fixture.growing(100_000, 1000);
+    let read = thread::scope(|scope| {
+        let server = scope.spawn(|| {
+            let flood = (0..200_000).step_by(100).map(|start| {
+                fixture.write(&numbered_lines(start..start + 100));
+                new_text(&mut reader)
+            });
+            flood.collect::<String>()
+        });
+        while !server.is_finished() {
+            growing.rotate_if_full().unwrap();
+        }
+        server.join().unwrap()
+    });
+    assert!(read + &new_text(&mut reader) == fixture.stored().concat());
+    assert!(fixture.file_count() > 4);
 }
 
 proptest! {
     #![proptest_config(ProptestConfig::with_cases(64))]
 
-    /// Whatever happens between two looks, the reader gets every line once.
+    /// Whatever happens between two looks; a start removes an empty log.
     #[test]
     fn every_line_is_read_once(
-        steps in prop::collection::vec((0_u64..3000, 0_u8..8), 1..20),
-        collapses: bool,
+        steps in prop::collection::vec((prop_oneof![Just(0_u64), 0_u64..2000], 0_u8..8), 1..20),
     ) {
-        let mut fixture = Fixture::new();
-        let mut reader = follow(&fixture);
+        let mut fixture = Fixture::with("");
+        let mut reader = fixture.follow();
         let (mut written, mut read) = (0, String::new());
-        let mut bounded = fixture.bounded(1 << 17, 1000, collapses);
         for (lines, action) in steps {
             fixture.write(&numbered_lines(written..written + lines));
             written += lines;
             match action {
-                0 | 1 => bounded.enforce().unwrap(),
-                2 => {
-                    fixture.restart(1000);
-                    bounded = fixture.bounded(1 << 17, 1000, collapses);
-                }
+                0 | 1 => drop(fixture.rotate_if_full(10_000, 1000)),
+                2 => fixture.restart(1000),
                 3 => {}
                 _ => read += &new_text(&mut reader),
             }
         }
         read += &new_text(&mut reader);
         prop_assert!(read == numbered_lines(0..written));
+        prop_assert!(fixture.stored().concat() == numbered_lines(0..written));
     }
 
-    /// The same as splitting the text into lines and taking the last.
     #[test]
     fn last_lines_are_the_last_lines(text in "[a\n]{0,200}", lines in 0_u64..250) {
-        let mut fixture = Fixture::new();
-        fixture.write(&text);
+        let fixture = Fixture::with(&text);
         let all: Vec<&str> = text.split_inclusive('\n').collect();
         let expected = all[all.len().saturating_sub(usize::try_from(lines).unwrap())..].concat();
-        prop_assert_eq!(last_lines(&fixture, lines), expected.clone());
-        prop_assert_eq!(tail_text(&fixture.log(), lines).unwrap(), expected);
+        prop_assert_eq!(fixture.last_lines(lines), expected.clone());
+        prop_assert_eq!(fixture.tail_text(lines), expected);
     }
 }
