@@ -78,8 +78,8 @@ fn snapshot(sandbox: &Sandbox) -> Vec<(String, u64, std::time::SystemTime)> {
 fn ps_distinguishes_starting_unhealthy_and_exited() {
     let sandbox = with_faults("ollama", &["hang"]);
     sandbox.fusion(["ollama", "up", "--no-wait"]).run().assert_code(0);
-    sandbox.fusion(["ollama", "ps"]).run().assert_code(1);
-    assert_eq!(state(&sandbox, "ollama"), "starting");
+    let ps = sandbox.fusion(["ollama", "ps", "--json"]).run().assert_code(1);
+    assert_eq!(ps.json()["state"], "starting");
     // The same server, after its startup timeout.
     set_startup_timeout(&sandbox, 1);
     wait_until("the startup timeout is over", || state(&sandbox, "ollama") == "unhealthy");
@@ -122,13 +122,14 @@ fn up_of_an_unhealthy_service_fails() {
     let sandbox = Sandbox::new();
     let pid = up(&sandbox, "ollama");
     processes::send(pid, Signal::SIGSTOP);
-    insta::assert_snapshot!(mask_silence(sandbox.fusion(["ollama", "up"])).run(), @"
+    let up = sandbox.fusion(["ollama", "up", "--timeout", "0.5"]);
+    insta::assert_snapshot!(mask_silence(up).run(), @"
     exit 6
     [stderr]
     error: ollama (process [PID]) runs at 127.0.0.1:[OLLAMA] and does not answer: [SILENCE]
     hint: its log: fusion ollama log; to start it anew: fusion ollama restart
     ");
-    sandbox.fusion(["ollama", "up", "--no-wait"]).run().assert_code(6);
+    sandbox.fusion(["ollama", "up", "--no-wait", "--timeout", "0.5"]).run().assert_code(6);
     assert!(processes::lives(pid), "it is left as it is");
     sandbox.fusion(["ollama", "restart"]).run().assert_code(0);
     assert!(!processes::lives(pid));
@@ -317,7 +318,7 @@ fn health_of_a_silent_model_times_out() {
     error: ollama did not generate with llama3.2:3b: it has not generated anything yet
     hint: its log: fusion ollama log
     ");
-    sandbox.fusion(["ollama", "run", "--timeout", "1", "Hello"]).run().assert_code(124);
+    sandbox.fusion(["ollama", "run", "--timeout", "0.3", "Hello"]).run().assert_code(124);
     down(&sandbox, "ollama");
 }
 

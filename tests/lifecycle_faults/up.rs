@@ -137,7 +137,7 @@ fn executable(sandbox: &Sandbox, content: &str) -> String {
 
 #[test]
 fn up_waits_for_a_late_bind() {
-    let sandbox = with_faults("ollama", &["bind-after=2000"]);
+    let sandbox = with_faults("ollama", &["bind-after=1200"]);
     up(&sandbox, "ollama");
     assert_eq!(state(&sandbox, "ollama"), "ready");
     down(&sandbox, "ollama");
