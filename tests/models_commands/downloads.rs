@@ -1,4 +1,4 @@
-//! Downloads by the hub's tool, which a script plays.
+//! Downloads with the hub's tool, played by a script.
 
 use std::fs;
 use std::path::PathBuf;
@@ -6,9 +6,9 @@ use std::path::PathBuf;
 use serde_json::json;
 
 use crate::cache_model;
-use crate::support::{Sandbox, write_program};
+use crate::support::{Sandbox, same_output, write_program};
 
-/// A tool in the hub's tool's place, which writes down what it was asked.
+/// Puts a script in the place of the hub's tool; returns the file in which it keeps its command lines.
 fn fake_tool(sandbox: &Sandbox, script: &str) -> PathBuf {
     let calls = sandbox.root().join("calls");
     let text = format!("#!/bin/sh\necho \"$*\" >> '{}'\n{script}\n", calls.display());
@@ -17,16 +17,21 @@ fn fake_tool(sandbox: &Sandbox, script: &str) -> PathBuf {
 }
 
 #[test]
-fn a_download_that_does_not_fit_is_not_begun() {
+fn a_download_that_does_not_fit_is_refused() {
     let sandbox = Sandbox::new();
     let calls = fake_tool(&sandbox, "echo '[dry-run] Will download 3 files (out of 3) totalling 900.0T.'");
-    let refused = sandbox.fusion(["-q", "mlx", "pull", "org/huge"]).run().assert_code(1);
+    let refused = sandbox.fusion(["-q", "mlx", "pull", "org/huge"]).run();
     let stderr = refused.stderr();
-    assert!(stderr.starts_with("error: org/huge needs 945 TB and "), "{stderr}");
-    assert!(
-        stderr.contains(" left\nhint: make room: `fusion mlx models` shows what the models take"),
-        "{stderr}"
-    );
+    let words: Vec<&str> = stderr.split_whitespace().collect();
+    // Needed and free, each a number and its unit.
+    let sizes = words.windows(2).filter(|pair| pair[0].parse::<f64>().is_ok() && pair[1].ends_with('B'));
+    let free = sizes.map(|pair| pair.join(" ")).nth(1).expect("the free space");
+    insta::assert_snapshot!(refused.to_string().replace(&free, "[FREE]"), @"
+    exit 1
+    [stderr]
+    error: org/huge needs 945 TB and [ROOT]/home has [FREE] left
+    hint: make room: `fusion mlx models` shows what the models take, `fusion mlx rm NAME` removes one
+    ");
     let calls = fs::read_to_string(calls).expect("it was called");
     assert_eq!(calls.lines().count(), 1, "{calls}");
     assert!(
@@ -35,9 +40,9 @@ fn a_download_that_does_not_fit_is_not_begun() {
     );
 }
 
-/// Versions before 1.0 know no `--dry-run`, and take several patterns after one `--include` only.
+/// Versions before 1.0 have no `--dry-run`, and take all patterns after one `--include`.
 #[test]
-fn an_older_tool_is_made_do_with() {
+fn an_old_tool_is_used_without_dry_run() {
     let sandbox = Sandbox::new();
     let source = cache_model(&sandbox, "org/source");
     let target = source.with_file_name("models--org--tiny");
@@ -48,7 +53,11 @@ fn an_older_tool_is_made_do_with() {
         source.display()
     );
     let calls = fake_tool(&sandbox, &script);
-    sandbox.fusion(["-q", "mlx", "pull", "org/tiny"]).run().assert(0, "org/tiny is here\n", "");
+    insta::assert_snapshot!(sandbox.fusion(["-q", "mlx", "pull", "org/tiny"]).run(), @"
+    exit 0
+    [stdout]
+    org/tiny is here
+    ");
     let calls = fs::read_to_string(calls).expect("it was called");
     let download = "download org/tiny --include *.json model*.safetensors *.py tokenizer.model *.tiktoken \
                     tiktoken.model *.txt *.jsonl *.jinja README.md";
@@ -56,7 +65,7 @@ fn an_older_tool_is_made_do_with() {
 }
 
 #[test]
-fn a_repository_for_other_programs_is_named_as_such_and_not_downloaded_whole() {
+fn a_repository_for_other_programs_is_not_downloaded() {
     let sandbox = Sandbox::new();
     let source = cache_model(&sandbox, "org/source");
     let files = source.join("snapshots/c0ffee");
@@ -66,17 +75,19 @@ fn a_repository_for_other_programs_is_named_as_such_and_not_downloaded_whole() {
     let target = source.with_file_name("models--org--gguf");
     let script = format!("mkdir -p '{0}'; cp -R '{1}/.' '{0}/'", target.display(), source.display());
     let calls = fake_tool(&sandbox, &script);
-    let stderr = "error: org/gguf is not a model for MLX: there are no weights (model*.safetensors)\n\
-                  hint: choose a model made for mlx; `fusion models` shows short names for some\n";
-    sandbox.fusion(["-q", "mlx", "pull", "org/gguf"]).run().assert(7, "", stderr);
+    insta::assert_snapshot!(sandbox.fusion(["-q", "mlx", "pull", "org/gguf"]).run(), @"
+    exit 7
+    [stderr]
+    error: org/gguf is not a model for MLX: there are no weights (model*.safetensors)
+    hint: choose a model made for mlx; `fusion models` shows short names for some
+    ");
     let calls = fs::read_to_string(calls).expect("it was called");
     assert_eq!(calls.lines().count(), 2, "{calls}");
     assert!(calls.lines().all(|call| call.contains(" --include model*.safetensors ")), "{calls}");
 }
 
-/// As `up` of one does.
 #[test]
-fn up_of_all_downloads_a_model_that_is_missing() {
+fn up_of_all_downloads_a_missing_model() {
     let sandbox = Sandbox::new();
     let source = cache_model(&sandbox, "org/source");
     let target = source.with_file_name("models--org--tiny");
@@ -95,16 +106,24 @@ fn up_of_all_downloads_a_model_that_is_missing() {
     assert_eq!((&up[0]["model"], &up[0]["state"]), (&json!("org/tiny"), &json!("ready")));
     let calls = fs::read_to_string(calls).expect("it was called");
     assert!(calls.contains("download org/tiny "), "{calls}");
-    sandbox.fusion(["down"]).run().assert(0, "mlx is down\n", "");
+    insta::assert_snapshot!(sandbox.fusion(["down"]).run(), @"
+    exit 0
+    [stdout]
+    mlx is down
+    ");
 }
 
 #[test]
-fn without_the_hubs_tool_up_says_how_to_get_it() {
+fn without_the_hubs_tool_nothing_is_downloaded() {
     let sandbox = Sandbox::new();
-    let stderr = "error: there is no program hf, which downloads models\n\
-                  hint: it comes with the installation: fusion mlx install\n";
-    sandbox.fusion(["mlx", "up", "-m", "org/tiny"]).run().assert(4, "", stderr);
-    sandbox.fusion(["mlx", "pull", "org/tiny"]).run().assert(4, "", stderr);
+    let up = sandbox.fusion(["mlx", "up", "-m", "org/tiny"]).run();
+    let pull = sandbox.fusion(["mlx", "pull", "org/tiny"]).run();
+    insta::assert_snapshot!(same_output([up, pull]), @"
+    exit 4
+    [stderr]
+    error: there is no program hf, which downloads models
+    hint: it comes with the installation: fusion mlx install
+    ");
     sandbox.assert_nothing_runs();
 }
 
@@ -112,8 +131,13 @@ fn without_the_hubs_tool_up_says_how_to_get_it() {
 fn run_downloads_nothing_unasked() {
     let sandbox = Sandbox::new();
     let calls = fake_tool(&sandbox, "exit 1");
-    let refused = sandbox.fusion(["mlx", "run", "-m", "org/tiny", "Hello"]).run().assert_code(7);
-    assert!(refused.stderr().contains("fusion mlx pull org/tiny"), "{}", refused.stderr());
+    insta::assert_snapshot!(sandbox.fusion(["mlx", "run", "-m", "org/tiny", "Hello"]).run(), @"
+    exit 7
+    [stderr]
+    mlx is not running, and is started first
+    error: the model org/tiny is not on this machine
+    hint: download it: fusion mlx pull org/tiny
+    ");
     assert!(!calls.exists());
     sandbox.assert_nothing_runs();
 }

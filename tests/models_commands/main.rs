@@ -13,9 +13,9 @@ use std::path::{Path, PathBuf};
 use serde_json::json;
 use support::ollama::Ollama;
 use support::terminal::Terminal;
-use support::{Sandbox, wait_for_end};
+use support::{Sandbox, same_output, wait_for_end};
 
-/// A sandbox in which Ollama runs, started by somebody else, with these models.
+/// A sandbox in which an Ollama with these models runs that fusion did not start.
 fn with_ollama(models: &[&str]) -> (Sandbox, Ollama) {
     let sandbox = Sandbox::new();
     let ollama = Ollama::start(sandbox.port("ollama"), models);
@@ -40,32 +40,42 @@ fn cache_model(sandbox: &Sandbox, name: &str) -> PathBuf {
 }
 
 #[test]
-fn a_runtime_that_does_not_run_is_not_started_unasked() {
+fn no_server_is_started_with_no_up() {
     let sandbox = Sandbox::new();
-    let not_running = "error: ollama is not running\nhint: start it: fusion ollama up\n";
-    for command in ["models", "pull", "show", "load", "rm"] {
+    let refused = ["models", "pull", "show", "load", "rm"].map(|command| {
         let name = (command != "models").then_some("llama3.2:3b");
-        let arguments = ["ollama", command, "--no-up"].into_iter().chain(name);
-        sandbox.fusion(arguments).run().assert(3, "", not_running);
-    }
-    let unload = "llama3.2:3b is not loaded: ollama is not running\n";
-    sandbox.fusion(["ollama", "unload", "llama3.2:3b"]).run().assert(0, unload, "");
+        sandbox.fusion(["ollama", command, "--no-up"].into_iter().chain(name)).run()
+    });
+    insta::assert_snapshot!(same_output(refused), @"
+    exit 3
+    [stderr]
+    error: ollama is not running
+    hint: start it: fusion ollama up
+    ");
+    insta::assert_snapshot!(sandbox.fusion(["ollama", "unload", "llama3.2:3b"]).run(), @"
+    exit 0
+    [stdout]
+    llama3.2:3b is not loaded: ollama is not running
+    ");
     let all = sandbox.fusion(["models", "--json"]).run().assert_code(0);
-    let note = "ollama is not running, so its models are not known; `fusion ollama up` starts it\n";
-    assert_eq!(all.stderr(), note);
+    insta::assert_snapshot!(all.stderr(), @"ollama is not running, so its models are not known; `fusion ollama up` starts it");
     assert_eq!(all.json()["models"], json!([]));
     assert_eq!(all.json()["aliases"]["llama3.2:3b"]["mlx"], "mlx-community/Llama-3.2-3B-Instruct-4bit");
     sandbox.assert_nothing_runs();
 }
 
 #[test]
-fn aliases_of_the_configuration_mean_what_it_says() {
+fn aliases_of_the_configuration_are_used() {
     let (sandbox, ollama) = with_ollama(&["llama3.2:3b"]);
     let config = fs::read_to_string(sandbox.config_dir().join("config.toml")).expect("a configuration");
     let aliases = "\n[aliases]\nsmall = { ollama = \"llama3.2:3b\", mlx = \"org/small\" }\n";
     sandbox.write_config(&(config + aliases));
     cache_model(&sandbox, "org/small");
-    sandbox.fusion(["ollama", "load", "small"]).run().assert(0, "llama3.2:3b is loaded\n", "");
+    insta::assert_snapshot!(sandbox.fusion(["ollama", "load", "small"]).run(), @"
+    exit 0
+    [stdout]
+    llama3.2:3b is loaded
+    ");
     assert_eq!(ollama.asked().pop().expect("a request").1["model"], "llama3.2:3b");
     let shown = sandbox.fusion(["mlx", "show", "--json", "small"]).run().assert_code(0).json();
     assert_eq!((&shown["name"], &shown["aliases"]), (&json!("org/small"), &json!(["small"])));
@@ -77,32 +87,29 @@ fn aliases_of_the_configuration_mean_what_it_says() {
 }
 
 #[test]
-fn what_one_runtime_cannot_tell_is_an_error_and_the_others_are_listed() {
+fn models_of_one_service_do_not_hide_others() {
     let sandbox = Sandbox::new();
     cache_model(&sandbox, "org/tiny");
     let state = sandbox.file("ollama", "state.json");
     fs::create_dir_all(state.parent().expect("a directory")).expect("the sandbox is writable");
     symlink("elsewhere", &state).expect("a link");
     let listed = sandbox.fusion(["models"]).run().assert_code(1);
-    assert_eq!(
-        listed.stderr(),
-        format!(
-            "error: the models of ollama are not known\n  caused by: {} is a symbolic link\n\
-             hint: remove the link: fusion follows none here, for it could lead anywhere\n",
-            state.display()
-        )
-    );
+    insta::assert_snapshot!(listed.normalized(&listed.stderr), @"
+    error: the models of ollama are not known
+      caused by: [ROOT]/config/ollama/state.json is a symbolic link
+    hint: remove the link: fusion follows none here, for it could lead anywhere
+    ");
     assert!(listed.stdout().contains("org/tiny"), "{}", listed.stdout());
 }
 
-/// Runs a command with all its streams on a terminal, and types `answer` when it asks.
+/// Runs a command with all its streams on a terminal, and types `answer` when it asks; returns what the terminal shows.
 fn on_a_terminal(
     sandbox: &Sandbox,
     arguments: &[&str],
     question: &str,
     answer: &[u8],
 ) -> (String, Option<i32>) {
-    let mut terminal = Terminal::open();
+    let mut terminal = Terminal::without_echo();
     let mut command = sandbox.fusion(arguments.iter().copied()).into_command();
     command.stdin(terminal.stream()).stdout(terminal.stream()).stderr(terminal.stream());
     let mut child = command.spawn().expect("fusion starts");

@@ -1,4 +1,4 @@
-//! MLX's models: in the hub's cache, and in directories of the user.
+//! Models of MLX: in the hub's cache, and in directories of the user.
 
 use std::fs;
 use std::os::unix::fs::symlink;
@@ -6,11 +6,12 @@ use std::path::Path;
 
 use serde_json::{Value, json};
 
-use crate::support::Sandbox;
+use crate::support::normalize::normalize;
+use crate::support::{Sandbox, same_output};
 use crate::{cache_model, on_a_terminal};
 
 #[test]
-fn the_models_of_the_cache_are_listed_whole_or_not() {
+fn models_of_the_cache_are_listed_with_defects() {
     let sandbox = Sandbox::new();
     cache_model(&sandbox, "org/whole");
     let broken = cache_model(&sandbox, "org/broken");
@@ -27,42 +28,46 @@ fn the_models_of_the_cache_are_listed_whole_or_not() {
         .map(|row| (row["name"].as_str().expect("a name"), &row["defects"]))
         .collect();
     assert_eq!(rows, [("org/broken", &json!(["model.safetensors is missing"])), ("org/whole", &json!([]))]);
-    let table = sandbox.fusion(["mlx", "models"]).run().assert_code(0).stdout();
-    assert!(table.contains("incomplete: model.safetensors is missing"), "{table}");
-    sandbox.fusion(["mlx", "load", "org/broken"]).run().assert(
-        7,
-        "",
-        "error: the model org/broken is incomplete: model.safetensors is missing\n\
-         hint: download the rest of it: fusion mlx pull org/broken\n",
-    );
+    insta::assert_snapshot!(sandbox.fusion(["mlx", "models"]).run(), @"
+    exit 0
+    [stdout]
+    NAME        SIZE    STORED AS  CHANGED   LAST USED  NOW
+    org/broken  355 kB  float16    just now  just now   incomplete: model.safetensors is missing
+    org/whole   355 kB  float16    just now  just now
+    ");
+    insta::assert_snapshot!(sandbox.fusion(["mlx", "load", "org/broken"]).run(), @"
+    exit 7
+    [stderr]
+    error: the model org/broken is incomplete: model.safetensors is missing
+    hint: download the rest of it: fusion mlx pull org/broken
+    ");
 }
 
 #[test]
-fn a_directory_that_is_no_model_is_named_with_what_it_lacks() {
+fn an_incomplete_directory_is_refused() {
     let sandbox = Sandbox::new();
     let empty = sandbox.project().join("empty");
     fs::create_dir(&empty).expect("the sandbox is writable");
-    sandbox.fusion(["mlx", "up", "--model", "./empty"]).run().assert(
-        7,
-        "",
-        "error: the model [ROOT]/project/empty is incomplete: config.json is missing; there is no tokenizer \
-         (tokenizer.json, tokenizer.model ...); there are no weights (model*.safetensors)\n\
-         hint: copy or convert the model again; fusion does not repair a directory of yours\n",
-    );
-    sandbox.fusion(["mlx", "pull", "./nowhere"]).run().assert(
-        7,
-        "",
-        "error: there is no directory [ROOT]/project/nowhere\n\
-         hint: a name that begins with /, ./, ../ or ~/ is a directory\n",
-    );
+    insta::assert_snapshot!(sandbox.fusion(["mlx", "up", "--model", "./empty"]).run(), @"
+    exit 7
+    [stderr]
+    error: the model [ROOT]/project/empty is incomplete: config.json is missing; there is no tokenizer (tokenizer.json, tokenizer.model ...); there are no weights (model*.safetensors)
+    hint: copy or convert the model again; fusion does not repair a directory of yours
+    ");
+    insta::assert_snapshot!(sandbox.fusion(["mlx", "pull", "./nowhere"]).run(), @"
+    exit 7
+    [stderr]
+    error: there is no directory [ROOT]/project/nowhere
+    hint: a name that begins with /, ./, ../ or ~/ is a directory
+    ");
     fs::write(sandbox.model().join("model.safetensors"), b"\x40\0\0\0\0\0\0\0{}")
         .expect("the sandbox is writable");
-    sandbox.fusion(["mlx", "up"]).run().assert(
-        7,
-        "",
-        "error: the model [ROOT]/model is incomplete: model.safetensors has 10 of 72 bytes\n\
-         hint: copy or convert the model again; fusion does not repair a directory of yours\n",
-    );
+    insta::assert_snapshot!(sandbox.fusion(["mlx", "up"]).run(), @"
+    exit 7
+    [stderr]
+    error: the model [ROOT]/model is incomplete: model.safetensors has 10 of 72 bytes
+    hint: copy or convert the model again; fusion does not repair a directory of yours
+    ");
     sandbox.assert_nothing_runs();
 }
 
@@ -79,14 +84,19 @@ fn a_directory_works_wherever_a_name_does() {
         assert_eq!(up["model"], tiny);
     }
     sandbox.fusion(["mlx", "down"]).run().assert_code(0);
-    let refused = sandbox.fusion(["mlx", "rm", "-y", "./tiny"]).run().assert_code(1);
-    assert!(refused.stderr().contains("is a directory of yours"), "{}", refused.stderr());
-    assert!(!refused.stderr().contains("rm -r"), "no advice to remove whatever it is: {}", refused.stderr());
+    // Without advice to remove it by another program.
+    let refused = sandbox.fusion(["mlx", "rm", "-y", "./tiny"]).mask(tiny, "[TINY]").run();
+    insta::assert_snapshot!(refused, @"
+    exit 1
+    [stderr]
+    error: [TINY] is a directory of yours; fusion only removes what it downloaded
+    hint: look at what is in it, and remove it yourself
+    ");
     assert!(Path::new(tiny).join("config.json").exists());
 }
 
 #[test]
-fn a_relative_model_in_the_configuration_is_the_same_wherever_fusion_is_started() {
+fn a_relative_model_does_not_depend_on_the_directory() {
     let sandbox = Sandbox::new();
     let tiny = concat!(env!("CARGO_MANIFEST_DIR"), "/tests/models/tiny");
     symlink(tiny, sandbox.config_dir().join("tiny")).expect("a link");
@@ -95,7 +105,7 @@ fn a_relative_model_in_the_configuration_is_the_same_wherever_fusion_is_started(
     assert!(configured.contains(&model), "{configured}");
     let aliases = "\n[aliases]\nmine = \"./tiny\"\n";
     sandbox.write_config(&(configured.replace(&model, "model = \"./tiny\"") + aliases));
-    // What is typed starts where it is typed.
+    // A name on the command line is relative to the working directory.
     std::fs::create_dir(sandbox.project().join("tiny")).expect("the sandbox is writable");
     let up = sandbox.fusion(["mlx", "up", "--json"]).run().assert_code(0).json();
     assert_eq!(up["model"], tiny);
@@ -120,6 +130,7 @@ fn a_name_that_would_leave_the_cache_is_refused() {
     let cached = cache_model(&sandbox, "org/tiny");
     let cache = cached.parent().expect("the cache");
     symlink(&outside, cache.join("models--org--link")).expect("a link");
+    let mut refused = Vec::new();
     for name in [
         "org/..",
         "x/../../../../precious",
@@ -129,37 +140,52 @@ fn a_name_that_would_leave_the_cache_is_refused() {
         "org/ti ny",
         "",
     ] {
-        let refused = sandbox.fusion(["mlx", "rm", "--yes", name]).run().assert_code(2);
-        let stderr = refused.stderr();
-        assert!(stderr.starts_with(&format!("error: {name:?} is not the name of a model\n")), "{stderr}");
+        refused.push(sandbox.fusion(["mlx", "rm", "--yes", name]).mask(format!("{name:?}"), "[NAME]").run());
         sandbox.fusion(["mlx", "pull", name]).run().assert_code(2);
     }
-    let link = sandbox.fusion(["mlx", "rm", "--yes", "org/link"]).run().assert_code(1);
-    assert!(link.stderr().contains("is a symbolic link"), "{}", link.stderr());
+    insta::assert_snapshot!(same_output(refused), @"
+    exit 2
+    [stderr]
+    error: [NAME] is not the name of a model
+    hint: `fusion models` shows names that mlx understands
+    ");
+    insta::assert_snapshot!(sandbox.fusion(["mlx", "rm", "--yes", "org/link"]).run(), @"
+    exit 1
+    [stderr]
+    error: [ROOT]/home/.cache/huggingface/hub/models--org--link is a symbolic link, and what it leads to is not part of the cache
+    ");
     assert!(outside.is_dir() && cached.join("refs/main").is_file());
 }
 
 #[test]
-fn a_model_that_is_loaded_is_not_removed() {
+fn a_loaded_model_is_not_removed() {
     let sandbox = Sandbox::new();
     let model = cache_model(&sandbox, "org/tiny");
     sandbox.fusion(["mlx", "up", "-m", "org/tiny"]).run().assert_code(0);
-    let in_use = "error: org/tiny is in use: mlx has loaded it\nhint: stop it first: fusion mlx down\n";
-    sandbox.fusion(["mlx", "rm", "-y", "org/tiny"]).run().assert(1, "", in_use);
+    insta::assert_snapshot!(sandbox.fusion(["mlx", "rm", "-y", "org/tiny"]).run(), @"
+    exit 1
+    [stderr]
+    error: org/tiny is in use: mlx has loaded it
+    hint: stop it first: fusion mlx down
+    ");
     assert!(model.join("refs/main").is_file());
-    sandbox.fusion(["mlx", "unload", "org/tiny"]).run().assert(
-        1,
-        "",
-        "error: the server cannot let go of its model while it runs\nhint: stop it: fusion mlx down\n",
-    );
+    insta::assert_snapshot!(sandbox.fusion(["mlx", "unload", "org/tiny"]).run(), @"
+    exit 1
+    [stderr]
+    error: the server cannot let go of its model while it runs
+    hint: stop it: fusion mlx down
+    ");
     sandbox.fusion(["mlx", "down"]).run().assert_code(0);
-    let removed = sandbox.fusion(["mlx", "rm", "-y", "org/tiny"]).run().assert_code(0);
-    assert!(removed.stdout().starts_with("org/tiny is removed, "), "{}", removed.stdout());
+    insta::assert_snapshot!(sandbox.fusion(["mlx", "rm", "-y", "org/tiny"]).run(), @"
+    exit 0
+    [stdout]
+    org/tiny is removed, 355 kB are free again
+    ");
     assert!(!model.exists());
 }
 
 #[test]
-fn loading_another_model_starts_the_server_with_it() {
+fn load_restarts_the_server_with_another_model() {
     let sandbox = Sandbox::new();
     cache_model(&sandbox, "org/one");
     cache_model(&sandbox, "org/two");
@@ -169,23 +195,35 @@ fn loading_another_model_starts_the_server_with_it() {
         let rows = rows.as_array().expect("an array").iter().filter(|row| row["loaded"] == true);
         rows.map(|row| row["name"].as_str().expect("a name").to_owned()).collect::<Vec<_>>()
     };
-    sandbox.fusion(["mlx", "load", "org/one"]).run().assert(0, "org/one is loaded\n", "");
+    insta::assert_snapshot!(sandbox.fusion(["mlx", "load", "org/one"]).run(), @"
+    exit 0
+    [stdout]
+    org/one is loaded
+    ");
     assert_eq!(loaded(), ["org/one"]);
-    sandbox.fusion(["mlx", "load", "org/two"]).run().assert(0, "org/two is loaded\n", "");
+    insta::assert_snapshot!(sandbox.fusion(["mlx", "load", "org/two"]).run(), @"
+    exit 0
+    [stdout]
+    org/two is loaded
+    ");
     assert_eq!(loaded(), ["org/two"]);
     let up = sandbox.fusion(["mlx", "up", "--json", "-m", "org/one"]).run().assert_code(0).json();
     assert_eq!((&up["model"], &up["started"]), (&json!("org/one"), &json!(true)), "it was started anew");
     assert_eq!(loaded(), ["org/one"]);
     let up = sandbox.fusion(["mlx", "up", "--json", "-m", "org/one"]).run().assert_code(0).json();
     assert_eq!((&up["model"], &up["started"]), (&json!("org/one"), &json!(false)));
-    let keep_alive = sandbox.fusion(["mlx", "load", "org/one", "--keep-alive", "1h"]).run().assert_code(1);
-    assert!(keep_alive.stderr().contains("hint: leave --keep-alive out"), "{}", keep_alive.stderr());
+    insta::assert_snapshot!(sandbox.fusion(["mlx", "load", "org/one", "--keep-alive", "1h"]).run(), @"
+    exit 1
+    [stderr]
+    error: the server keeps its model until another is loaded, so how long means nothing to it
+    hint: leave --keep-alive out
+    ");
     sandbox.fusion(["mlx", "down"]).run().assert_code(0);
 }
 
-/// So that no request can stall on, or download from, a hub.
+/// No request can then stall on the hub or download from it.
 #[test]
-fn a_server_whose_model_is_here_is_kept_from_the_hub() {
+fn a_server_with_its_model_is_offline() {
     let sandbox = Sandbox::new();
     cache_model(&sandbox, "org/tiny");
     let dump = sandbox.root().join("dump");
@@ -199,7 +237,7 @@ fn a_server_whose_model_is_here_is_kept_from_the_hub() {
 
 /// An index may hold a name of any length.
 #[test]
-fn an_index_with_an_endless_number_of_files_is_a_defect() {
+fn a_very_long_file_name_is_a_defect() {
     let sandbox = Sandbox::new();
     let files = cache_model(&sandbox, "org/tiny").join("snapshots/c0ffee");
     let file = format!("model-1-of-{}2.safetensors", "0".repeat(70_000));
@@ -211,18 +249,20 @@ fn an_index_with_an_endless_number_of_files_is_a_defect() {
 }
 
 #[test]
-fn rm_asks_on_a_terminal_and_takes_anything_but_yes_for_no() {
+fn rm_on_a_terminal_removes_only_after_yes() {
     let sandbox = Sandbox::new();
     let model = cache_model(&sandbox, "org/tiny");
     let question = ")? [y/N] ";
-    for answer in [&b"\n"[..], b"n\n", b"what?\n", b"\x04"] {
+    let declined = [&b"\n"[..], b"n\n", b"what?\n", b"\x04"].map(|answer| {
         let (shown, code) = on_a_terminal(&sandbox, &["mlx", "rm", "org/tiny"], question, answer);
-        assert!(shown.contains("Remove org/tiny (") && shown.contains("nothing was removed"), "{shown:?}");
         assert_eq!(code, Some(1));
         assert!(model.exists());
-    }
+        shown
+    });
+    assert!(declined.iter().all(|shown| *shown == declined[0]), "{declined:#?}");
+    insta::assert_snapshot!(normalize(&declined[0], &[]), @r"Remove org/tiny (355 kB)? [y/N] nothing was removed\r");
     let (shown, code) = on_a_terminal(&sandbox, &["mlx", "rm", "org/tiny"], question, b"y\n");
-    assert!(shown.contains("org/tiny is removed, "), "{shown:?}");
+    insta::assert_snapshot!(normalize(&shown, &[]), @r"Remove org/tiny (355 kB)? [y/N] org/tiny is removed, 355 kB are free again\r");
     assert_eq!(code, Some(0));
     assert!(!model.exists());
 }

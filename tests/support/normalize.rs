@@ -14,11 +14,12 @@ impl Mask {
 }
 
 /// What stands before and after a number, and what is shown instead of the number.
-const NUMBERS: [(&str, &str, &str); 7] = [
+const NUMBERS: [(&str, &str, &str); 8] = [
     ("pid ", "", "[PID]"),
     ("PID ", "", "[PID]"),
     ("process ", "", "[PID]"),
     ("", " s", "[TIME]"),
+    ("", " days ago", "[DAYS]"),
     ("", " ms", "[TIME]"),
     ("about ", "s", "[TIME]"),
     // Linux and macOS number errors differently.
