@@ -61,12 +61,8 @@ impl Fixture {
         self.directory.path().read_dir().unwrap().count()
     }
 
-    fn follow(&self) -> Reader {
-        Reader::open(&self.log(), u64::MAX).unwrap().unwrap()
-    }
-
-    fn last_lines(&self, lines: u64) -> String {
-        new_text(&mut Reader::open(&self.log(), lines).unwrap().unwrap())
+    fn reader(&self, lines: u64) -> Reader {
+        Reader::open(&self.log(), lines).unwrap().unwrap()
     }
 
     fn tail_text(&self, lines: u64) -> String {
@@ -127,7 +123,7 @@ fn a_link_or_pipe_as_log_is_refused() {
         assert!(Reader::open(log, u64::MAX).is_err());
         assert!(GrowingLog::open(log, Limits { max_bytes: 1, keep: 1 }).is_err());
     }
-    assert_eq!(fixture.last_lines(5), "one\n", "a link is no part");
+    assert_eq!(new_text(&mut fixture.reader(5)), "one\n", "a link is no part");
     fixture.restart(1);
     assert_eq!(fixture.stored(), ["one\n", ""]);
     assert_eq!(fs::read_to_string(&victim).unwrap(), "precious\n");
@@ -137,7 +133,7 @@ fn a_link_or_pipe_as_log_is_refused() {
 fn long_lines_are_found_from_the_end() {
     let long = "x".repeat(1_000_000);
     let mut fixture = Fixture::with(&format!("a\n{long}"));
-    assert_eq!(fixture.last_lines(1), long);
+    assert_eq!(new_text(&mut fixture.reader(1)), long);
     assert_eq!(fixture.tail_text(1), long[..65_536]);
     assert_eq!(last_line(&fixture.log()).unwrap(), Some("x".repeat(1000)));
     fixture.write("\nlast");
@@ -162,7 +158,7 @@ fn messages_quote_a_log_just_rotated() {
 #[test]
 fn follow_across_truncation() {
     let mut fixture = Fixture::with("one\n");
-    let mut reader = fixture.follow();
+    let mut reader = fixture.reader(u64::MAX);
     assert_eq!(new_text(&mut reader), "one\n");
     // At the next look the log is shorter than before, and then longer.
     for text in ["2\n", "three\nfour\n"] {
@@ -175,7 +171,7 @@ fn follow_across_truncation() {
 #[test]
 fn follow_reports_more_rotations_than_parts() {
     let mut fixture = Fixture::with("");
-    let mut reader = fixture.follow();
+    let mut reader = fixture.reader(u64::MAX);
     for start in [0, 100] {
         fixture.write(&numbered_lines(start..start + 100));
         fixture.rotate_if_full(1000, 1);
@@ -193,7 +189,7 @@ fn follow_reports_more_rotations_than_parts() {
 #[test]
 fn follow_across_deletion_and_a_new_log() {
     let mut fixture = Fixture::with("one\n");
-    let mut reader = fixture.follow();
+    let mut reader = fixture.reader(u64::MAX);
     assert_eq!(new_text(&mut reader), "one\n");
     fs::remove_file(fixture.log()).unwrap();
     fixture.write("two\n");
@@ -275,12 +271,15 @@ fn the_rotator_sleeps_until_the_limit_is_near() {
 #[test]
 fn a_reader_of_a_flood_gets_what_is_stored() {
     let mut fixture = Fixture::with("");
-    let mut reader = fixture.follow();
+    let mut reader = fixture.reader(u64::MAX);
     let growing = fixture.growing(100_000, 1000);
     let read = thread::scope(|scope| {
         let server = scope.spawn(|| {
             let flood = (0..200_000).step_by(100).map(|start| {
                 fixture.write(&numbered_lines(start..start + 100));
+                while fixture.writer.metadata().unwrap().len() > 300_000 {
+                    thread::yield_now();
+                }
                 new_text(&mut reader)
             });
             flood.collect::<String>()
@@ -303,7 +302,7 @@ proptest! {
         steps in prop::collection::vec((prop_oneof![Just(0_u64), 0_u64..2000], 0_u8..8), 1..20),
     ) {
         let mut fixture = Fixture::with("");
-        let mut reader = fixture.follow();
+        let mut reader = fixture.reader(u64::MAX);
         let (mut written, mut read) = (0, String::new());
         for (lines, action) in steps {
             fixture.write(&numbered_lines(written..written + lines));
@@ -325,7 +324,7 @@ proptest! {
         let fixture = Fixture::with(&text);
         let all: Vec<&str> = text.split_inclusive('\n').collect();
         let expected = all[all.len().saturating_sub(usize::try_from(lines).unwrap())..].concat();
-        prop_assert_eq!(fixture.last_lines(lines), expected.clone());
+        prop_assert_eq!(new_text(&mut fixture.reader(lines)), expected.clone());
         prop_assert_eq!(fixture.tail_text(lines), expected);
     }
 }
