@@ -151,7 +151,7 @@ impl Bash {
     }
 }
 
-/// Adds to a configuration that names free ports, because a server on this machine must not be asked.
+/// Adds to a configuration that names free ports, because completion would ask a server on this machine.
 fn append(sandbox: &Sandbox, text: &str) {
     let file = sandbox.config_dir().join("config.toml");
     let before = std::fs::read_to_string(file).expect("there is a configuration");

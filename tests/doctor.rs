@@ -242,7 +242,7 @@ fn an_unfinished_installation_is_a_warning() {
     insta::assert_snapshot!(sandbox.normalized(found[1]["summary"].as_str().expect("a text")), @"an installation was not finished: [ROOT]/config/mlx/runtime/3");
 }
 
-/// A sandbox in which `loginctl` says this of the manager and of the user.
+/// A sandbox in which `loginctl` prints this about the manager and about the user.
 fn with_logind(manager: &str, user: &str) -> Sandbox {
     let sandbox = Sandbox::new();
     let script = format!("#!/bin/sh\nif [ $# = 1 ]; then printf '{manager}'; else printf '{user}'; fi\n");

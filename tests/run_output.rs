@@ -222,7 +222,7 @@ fn a_prompt_that_the_server_cut_is_a_warning() {
 fn stop_ends_the_answer_if_the_server_does_not() {
     let asked = StubbedOllama::with([Response::stream([text("one EN"), text("D two")]).end(End::Hang)]);
     asked.run(["Hello", "--stream", "--stop", "END"]).assert_stdout("one \n");
-    asked.server.wait_until_client_is_gone();
+    asked.server.wait_for_disconnect();
 }
 
 #[test]
@@ -239,7 +239,7 @@ fn a_closed_pipe_ends_it_quietly() {
     let mut stderr = String::new();
     child.stderr.take().unwrap().read_to_string(&mut stderr).unwrap();
     assert_eq!((status.code(), stderr.as_str(), &head), (Some(0), "", b"0123456789"));
-    asked.server.wait_until_client_is_gone();
+    asked.server.wait_for_disconnect();
 }
 
 #[test]
@@ -354,7 +354,7 @@ fn ctrl_c_closes_the_connection_and_keeps_the_text() {
     let shell = terminal.script(&asked.sandbox, "-c", "exec \"$0\" ollama run Hello --stream");
     terminal.wait_for("Hello there");
     terminal.send(b"\x03");
-    asked.server.wait_until_client_is_gone();
+    asked.server.wait_for_disconnect();
     shell.finish().assert_code(130);
     assert!(terminal.finish().contains("Hello there"));
 }
@@ -385,7 +385,7 @@ fn an_answer_printed_whole_can_be_interrupted() {
     terminal.wait_for(WRITING);
     assert!(!terminal.text().contains("Hello"), "{}", terminal.text());
     processes::send(i32::try_from(child.id()).unwrap(), Signal::SIGINT);
-    server.wait_until_client_is_gone();
+    server.wait_for_disconnect();
     assert_eq!(wait_for_end(&mut child).signal(), Some(Signal::SIGINT as i32));
     drop(command);
     let shown = terminal.finish();
@@ -401,7 +401,7 @@ fn an_interrupt_prints_the_partial_text_as_json() {
     let mut child = command.spawn().unwrap();
     terminal.wait_for(WRITING);
     processes::send(i32::try_from(child.id()).unwrap(), Signal::SIGINT);
-    asked.server.wait_until_client_is_gone();
+    asked.server.wait_for_disconnect();
     assert_eq!(wait_for_end(&mut child).signal(), Some(Signal::SIGINT as i32));
     let mut stdout = String::new();
     child.stdout.take().unwrap().read_to_string(&mut stdout).unwrap();
@@ -416,7 +416,7 @@ fn a_pipe_closed_during_silence_ends_it_quietly() {
         let mut child = asked.command(["Hello", stream]).spawn().unwrap();
         drop(child.stdout.take());
         assert_eq!(wait_for_end(&mut child).code(), Some(0));
-        asked.server.wait_until_client_is_gone();
+        asked.server.wait_for_disconnect();
         let mut stderr = String::new();
         child.stderr.take().unwrap().read_to_string(&mut stderr).unwrap();
         assert_eq!(stderr, "");
@@ -432,7 +432,7 @@ fn a_pipe_closed_before_any_output_ends_it_quietly() {
         let mut child = asked.command(arguments.iter().copied()).spawn().unwrap();
         drop(child.stdout.take());
         assert_eq!(wait_for_end(&mut child).code(), Some(0));
-        asked.server.wait_until_client_is_gone();
+        asked.server.wait_for_disconnect();
     }
 }
 
@@ -447,7 +447,7 @@ fn an_interrupt_prints_the_partial_reasoning_as_json() {
     terminal.wait_for(THINKING);
     processes::send(i32::try_from(child.id()).unwrap(), Signal::SIGINT);
     assert_eq!(wait_for_end(&mut child).signal(), Some(Signal::SIGINT as i32));
-    asked.server.wait_until_client_is_gone();
+    asked.server.wait_for_disconnect();
     let mut stdout = String::new();
     child.stdout.take().unwrap().read_to_string(&mut stdout).unwrap();
     let answer: Value = serde_json::from_str(&stdout).unwrap();
@@ -480,7 +480,7 @@ fn comments_after_the_finish_reason_do_not_delay_it() {
     response.drip = Some(Duration::from_millis(1));
     let asked = StubbedOllama::with([response]);
     asked.run(["Hello", "--stream"]).assert_stdout("Hi\n");
-    asked.server.wait_until_client_is_gone();
+    asked.server.wait_for_disconnect();
 }
 
 #[test]
@@ -525,6 +525,6 @@ fn a_signal_ends_it_and_closes_the_connection() {
         processes::send(i32::try_from(child.id()).unwrap(), signal);
         let status = wait_for_end(&mut child);
         assert_eq!(status.signal(), Some(signal as i32), "{signal}");
-        asked.server.wait_until_client_is_gone();
+        asked.server.wait_for_disconnect();
     }
 }

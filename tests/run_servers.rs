@@ -110,7 +110,7 @@ fn silence_after_the_finish_reason_ends_the_answer() {
 fn done_ends_the_answer_at_once() {
     let asked = StubbedOllama::with([stream(&["Hi"]).end(End::Hang)]);
     asked.run(["Hello", "--stream"]).assert_stdout("Hi\n");
-    asked.server.wait_until_client_is_gone();
+    asked.server.wait_for_disconnect();
 }
 
 #[test]

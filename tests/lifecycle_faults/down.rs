@@ -176,7 +176,7 @@ fn two_downs_at_once_both_succeed() {
     let sandbox = with_faults("ollama", &["slow-end=400"]);
     up(&sandbox, "ollama");
     let downs = [(), ()].map(|()| sandbox.fusion(["ollama", "down"]).start());
-    // What one says on stderr depends on which of them is first.
+    // The stderr of each depends on which of them is first.
     let results = downs.map(|down| down.finish().assert_code(0).stdout());
     assert_eq!(results[0], results[1]);
     insta::assert_snapshot!(results[0], @"ollama is down");

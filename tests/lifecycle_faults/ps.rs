@@ -215,7 +215,7 @@ fn only_run_and_health_change_the_loaded_model() {
     let [own, other] = two_models(&sandbox);
     sandbox.faults("mlx", &[&format!("models={own},{other}")]);
     let loaded = || loaded(&sandbox);
-    let asked = |arguments: &[&str]| {
+    let health = |arguments: &[&str]| {
         let arguments = ["mlx", "health", "--json"].iter().chain(arguments);
         sandbox.fusion(arguments.copied()).run().assert_code(0).json()["model"].clone()
     };
@@ -228,10 +228,10 @@ fn only_run_and_health_change_the_loaded_model() {
     [stderr]
     mlx has [ROOT]/model loaded, and loads [ROOT]/other instead now
     ");
-    assert_eq!((loaded(), asked(&[])), (json!([other]), json!(other)));
+    assert_eq!((loaded(), health(&[])), (json!([other]), json!(other)));
     let again = sandbox.fusion(["mlx", "up", "--json"]).run().assert_code(0).json();
     assert_eq!((&again["model"], &again["started"]), (&json!(other), &json!(false)));
-    assert_eq!((asked(&["-m", &own]), loaded()), (json!(own), json!([own])));
+    assert_eq!((health(&["-m", &own]), loaded()), (json!(own), json!([own])));
     insta::assert_snapshot!(sandbox.fusion(["mlx", "run", "-m", &own, "Hello"]).run(), @"
     exit 0
     [stdout]

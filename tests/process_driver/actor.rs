@@ -19,7 +19,7 @@ use crate::support::wait_until;
 
 /// No test: what [`Stage::actor`] starts.
 #[test]
-#[expect(clippy::disallowed_methods, reason = "the actor is told its role by a variable")]
+#[expect(clippy::disallowed_methods, reason = "a variable names the actor's role")]
 fn actor() {
     let (Ok(role), Some(directory)) =
         (std::env::var("FUSION_TEST_ROLE"), std::env::var_os("FUSION_TEST_STAGE"))
@@ -57,13 +57,13 @@ fn actor() {
             wait_until("a signal came", || signals::pending().is_some());
             let signal = signals::pending().unwrap();
             tell(&stage, &json!(signal as i32));
-            wait_until("it is told to go on", || stage.path("go").exists());
+            wait_until("it may go on", || stage.path("go").exists());
             signals::raise_again(signal);
         }
         "forget" => {
             drop(signals::remember());
             tell(&stage, &json!("remembering"));
-            wait_until("it is told to go on", || stage.path("go").exists());
+            wait_until("it may go on", || stage.path("go").exists());
         }
         "clean" | "line" | "styled" => {
             signals::clean_terminal_on_death();
@@ -73,12 +73,12 @@ fn actor() {
                 _ => Terminal::Clean,
             });
             tell(&stage, &json!("showing"));
-            wait_until("it is told to go on", || stage.path("go").exists());
+            wait_until("it may go on", || stage.path("go").exists());
         }
         "hold the lock" => {
             let _lock = lock(&stage, Duration::ZERO).unwrap();
             tell(&stage, &json!("locked"));
-            wait_until("it is told to go on", || stage.path("go").exists());
+            wait_until("it may go on", || stage.path("go").exists());
         }
         "write a record" => {
             let new = Record { model: Some("new".to_owned()), ..record(&stage) };

@@ -22,7 +22,7 @@ fn exit_code_and_signal_are_distinguished() {
     assert_eq!(child.try_wait().unwrap(), None);
     stage.driver.signal(child.id(), StopSignal::Kill).unwrap();
     assert_eq!(ended(child.as_ref()), Ending::Signal(9));
-    assert_eq!(child.try_wait().unwrap(), Some(Ending::Signal(9)), "it can be asked again");
+    assert_eq!(child.try_wait().unwrap(), Some(Ending::Signal(9)), "it stays known");
 }
 
 #[test]
@@ -60,7 +60,7 @@ fn waiting_for_an_exit_ends_with_it() {
     assert_eq!(wait(Duration::from_secs(3600)), Liveness::Dead);
 }
 
-/// The command line may be the same, which says nothing.
+/// The command line may be the same.
 #[test]
 fn the_new_process_of_a_pid_is_spared() {
     let stage = Stage::new();

@@ -1,5 +1,5 @@
 //! A model hub on loopback, from which the real `hf` tool downloads: the model's facts, the list of its files, and
-//! the files, with ranges; and its faults. It keeps a list of what it was asked.
+//! the files, with ranges; and its faults. It lists its requests.
 
 use std::collections::{BTreeMap, HashMap};
 use std::io::{BufRead as _, BufReader, Write as _};
@@ -13,7 +13,7 @@ use serde_json::json;
 /// The only commit of every model.
 const COMMIT: &str = "0123456789abcdef0123456789abcdef01234567";
 
-/// A hub that runs as long as it lives.
+/// A hub that runs until the test ends.
 pub struct Hub {
     port: u16,
     shared: Arc<Shared>,
@@ -29,14 +29,14 @@ struct Shared {
 
 type Files = BTreeMap<String, Arc<Vec<u8>>>;
 
-/// What goes wrong with a file, each time anew or once.
+/// What goes wrong with a file: at each request, or once.
 #[derive(Debug, Clone, Copy)]
 pub enum Fault {
-    /// The connection is cut after so many bytes, once.
+    /// Closes the connection after this number of bytes, once.
     CutOnce(usize),
-    /// Nothing more comes after so many bytes, and the connection stays.
+    /// Sends nothing after this number of bytes, and keeps the connection.
     StallAfter(usize),
-    /// Its owner has to allow the download.
+    /// The owner of the model has to allow the download.
     Gated,
 }
 
@@ -58,7 +58,7 @@ impl Hub {
         std::thread::spawn(move || {
             for stream in listener.incoming().flatten() {
                 let shared = Arc::clone(&served);
-                // A client that goes away ends the conversation, and nothing else.
+                // The hub outlives a client that closes its connection.
                 std::thread::spawn(move || drop(serve(&stream, &shared)));
             }
         });
@@ -85,22 +85,22 @@ impl Hub {
         self.lock_models().entry(name.to_owned()).or_default().insert(file.to_owned(), Arc::new(bytes));
     }
 
-    /// Has a fault with every file of that name.
+    /// Gives every file of that name this fault.
     pub fn break_file(&self, file: &str, fault: Fault) {
         self.shared.faults.lock().expect("no panic").insert(file.to_owned(), fault);
     }
 
-    /// No faults any more.
+    /// Removes all faults.
     pub fn repair(&self) {
         self.shared.faults.lock().expect("no panic").clear();
     }
 
-    /// What was asked until now.
+    /// The requests so far.
     pub fn asked(&self) -> Vec<Request> {
         self.shared.asked.lock().expect("no panic").clone()
     }
 
-    /// The files that were downloaded, or begun to be, until now: name and range.
+    /// The downloads so far, complete or not: file name and range.
     pub fn downloads(&self) -> Vec<(String, Option<String>)> {
         let files =
             self.asked().into_iter().filter(|request| request.method == "GET").filter_map(|request| {
@@ -112,7 +112,7 @@ impl Hub {
         files
     }
 
-    /// Forgets what was asked.
+    /// Empties the list of requests.
     pub fn forget(&self) {
         self.shared.asked.lock().expect("no panic").clear();
     }
@@ -231,7 +231,7 @@ fn send_file(
         shared.faults.lock().expect("no panic").remove(file);
         return stream.shutdown(std::net::Shutdown::Both);
     }
-    // Until the client goes away.
+    // Until the client closes the connection.
     while stream.peek(&mut [0])? > 0 {
         std::thread::sleep(Duration::from_millis(20));
     }
@@ -259,7 +259,7 @@ fn head(status: &str, headers: &[&str], length: usize) -> String {
     )
 }
 
-/// As long as a SHA-256, and different for the files of a test, which is all that the tool asks of it.
+/// A text as long as a SHA-256, different for each file. The tool does not verify it.
 fn hash(bytes: &[u8]) -> String {
     let part = |seed: u64| {
         let mix = |hash: u64, byte: &u8| (hash ^ u64::from(*byte)).wrapping_mul(0x0100_0000_01b3);

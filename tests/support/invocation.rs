@@ -1,4 +1,4 @@
-//! A program run in a sandbox, and what became of it: stdout, stderr and exit status compared at once.
+//! A program run in a sandbox; its stdout, stderr and exit code are compared at once.
 
 use std::ffi::{OsStr, OsString};
 use std::io::{Read, Write};
@@ -16,7 +16,7 @@ use super::{TEST_TIMEOUT, processes};
 
 type Change = Box<dyn FnOnce(&mut Command)>;
 
-/// A command that is put together.
+/// A command being built.
 pub struct Invocation {
     program: OsString,
     arguments: Vec<OsString>,
@@ -57,7 +57,7 @@ impl Invocation {
         self
     }
 
-    /// What is piped into it; nothing by default.
+    /// Pipes these bytes into its standard input, which is empty by default.
     pub fn stdin(mut self, bytes: impl Into<Vec<u8>>) -> Self {
         self.stdin = bytes.into();
         self
@@ -78,13 +78,13 @@ impl Invocation {
         masked.mask(port, "[PORT]").mask(service, "[SERVICE]")
     }
 
-    /// How long it may take, where [`TEST_TIMEOUT`] is too short.
+    /// Bounds its run time, where [`TEST_TIMEOUT`] is too short.
     pub fn timeout(mut self, timeout: Duration) -> Self {
         self.timeout = timeout;
         self
     }
 
-    /// For what this builder cannot say: changes the command when it is started, after its streams are piped.
+    /// Changes the command when it is started, after its streams are piped. For what this builder cannot express.
     pub fn change(mut self, change: impl FnOnce(&mut Command) + 'static) -> Self {
         self.change = Some(Box::new(change));
         self
@@ -101,7 +101,7 @@ impl Invocation {
         command
     }
 
-    /// Starts it, its streams piped.
+    /// Starts it with piped streams.
     pub fn start(mut self) -> Running {
         let (stdin, masks) = (self.stdin.clone(), self.masks.clone());
         let (timeout, change) = (self.timeout, self.change.take());
@@ -123,8 +123,8 @@ impl Invocation {
         Running { child, stdout, stderr, described, timeout, masks }
     }
 
-    /// Runs it to its end, and gives the most memory that it held at once, in bytes, too. It is run by a process of its
-    /// own, because the kernel reports the largest of all children that a process ever had.
+    /// Runs it to its end and returns its peak memory in bytes, too. A separate process runs it, because the kernel reports
+    /// the largest of all children that a process ever had.
     #[track_caller]
     pub fn run_measured(self) -> (Finished, u64) {
         let directory = tempfile::tempdir().expect("a temporary directory");
@@ -136,7 +136,7 @@ impl Invocation {
         (finished, memory.parse().expect("a number of bytes"))
     }
 
-    /// Runs it to its end *and* to the end of its streams: a descendant that holds them would be a hang.
+    /// Runs it to its end *and* to the end of its streams. A descendant that holds them open fails the test.
     #[track_caller]
     pub fn run(mut self) -> Finished {
         if self.change.is_some() {
@@ -161,7 +161,7 @@ impl Invocation {
     }
 }
 
-/// Reads a stream to its end; nothing from one that is no pipe.
+/// Reads a stream to its end, if it is a pipe.
 fn collect(stream: Option<impl Read + Send + 'static>) -> JoinHandle<Vec<u8>> {
     std::thread::spawn(move || {
         let mut bytes = Vec::new();
@@ -172,7 +172,7 @@ fn collect(stream: Option<impl Read + Send + 'static>) -> JoinHandle<Vec<u8>> {
     })
 }
 
-/// A program that runs.
+/// A running program.
 pub struct Running {
     child: Child,
     stdout: JoinHandle<Vec<u8>>,
@@ -223,7 +223,7 @@ impl Running {
     }
 }
 
-/// A program that ended.
+/// A program that has ended, with its output.
 #[derive(Debug)]
 pub struct Finished {
     pub status: ExitStatus,
@@ -234,17 +234,17 @@ pub struct Finished {
 }
 
 impl Finished {
-    /// The exit code; 128 and the signal's number when a signal ended it, as in a shell.
+    /// The exit code, or 128 plus the number of the signal that ended it, as in a shell.
     pub fn code(&self) -> i32 {
         self.status.code().or_else(|| self.status.signal().map(|signal| 128 + signal)).expect("it ended")
     }
 
-    /// stdout as it was.
+    /// stdout, not normalized.
     pub fn stdout(&self) -> String {
         String::from_utf8_lossy(&self.stdout).into_owned()
     }
 
-    /// stderr as it was.
+    /// stderr, not normalized.
     pub fn stderr(&self) -> String {
         String::from_utf8_lossy(&self.stderr).into_owned()
     }
@@ -266,7 +266,7 @@ impl Finished {
         self
     }
 
-    /// Success, exactly this on stdout, and nothing on stderr: for output that is data.
+    /// Asserts success, exactly this on stdout, and nothing on stderr. For output that is data.
     #[track_caller]
     pub fn assert_stdout(self, expected: &str) -> Self {
         let described = &self.described;
@@ -275,7 +275,7 @@ impl Finished {
         self
     }
 
-    /// Compares the exit code, and shows the output when it differs.
+    /// Asserts the exit code.
     #[track_caller]
     pub fn assert_code(self, code: i32) -> Self {
         let actual = describe(self.code(), &self.stdout(), &self.stderr());
@@ -283,7 +283,7 @@ impl Finished {
         self
     }
 
-    /// This PID stands in the output. Snapshots show every PID as `[PID]`.
+    /// Asserts that the output has this PID. Snapshots show every PID as `[PID]`.
     #[track_caller]
     pub fn assert_names_pid(self, pid: i32) -> Self {
         let (output, pid) = (self.stdout() + &self.stderr(), pid.to_string());
@@ -292,7 +292,7 @@ impl Finished {
         self
     }
 
-    /// Output as snapshots show it.
+    /// Normalizes output as snapshots show it.
     pub fn normalized(&self, bytes: &[u8]) -> String {
         normalize(&String::from_utf8_lossy(bytes), &self.masks)
     }
@@ -313,7 +313,7 @@ impl std::fmt::Display for Finished {
     }
 }
 
-/// What several programs have in common, all of it: for one snapshot of what must be the same.
+/// Asserts that several programs have the same output and exit code. Returns it, for one snapshot.
 #[track_caller]
 pub fn same_output(all: impl IntoIterator<Item = Finished>) -> String {
     let mut shown: Vec<String> = all.into_iter().map(|finished| finished.to_string()).collect();
@@ -331,7 +331,7 @@ fn describe(code: i32, stdout: &str, stderr: &str) -> String {
     format!("exit {code}\n[stdout]\n{stdout}[stderr]\n{stderr}")
 }
 
-/// Waits for the end of a child, which is bounded.
+/// Waits for the end of a child, up to [`TEST_TIMEOUT`].
 #[track_caller]
 pub fn wait_for_end(child: &mut Child) -> ExitStatus {
     let deadline = Instant::now() + TEST_TIMEOUT;

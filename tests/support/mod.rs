@@ -1,4 +1,4 @@
-//! What the tests share: a sandbox of its own for each test, and the program under test run in it.
+//! What the tests share: each test has its own sandbox, in which it runs the program under test.
 
 #![allow(
     dead_code,
@@ -34,10 +34,10 @@ pub use programs::write_program;
 /// The variable that marks every process that a sandbox started, directly or not.
 pub const MARKER: &str = "FUSION_TEST_SANDBOX";
 
-/// How long anything may take before the test gives up: generous, for it is only ever waited for in vain.
+/// How long a test waits before it fails. Only a failing test waits that long.
 pub const TEST_TIMEOUT: Duration = Duration::from_secs(60);
 
-/// Waits until `condition` holds; fails the test when it never does.
+/// Waits until `condition` holds. Fails the test after [`TEST_TIMEOUT`].
 #[track_caller]
 pub fn wait_until(what: &str, mut condition: impl FnMut() -> bool) {
     let deadline = Instant::now() + TEST_TIMEOUT;
@@ -49,9 +49,9 @@ pub fn wait_until(what: &str, mut condition: impl FnMut() -> bool) {
 
 /// A home, a configuration directory, a working directory and two free ports, with fake runtimes on `PATH`.
 ///
-/// When it is dropped, no process that was started in it may be left: that fails the test.
+/// Dropping it fails the test if a process that was started in it still lives.
 pub struct Sandbox {
-    /// Without symbolic links, as programs see it: the temporary directory of macOS is behind one.
+    /// Without symbolic links, as programs see it. The temporary directory of macOS is behind one.
     root: PathBuf,
     _directory: TempDir,
     marker: String,
@@ -60,14 +60,14 @@ pub struct Sandbox {
 }
 
 impl Sandbox {
-    /// Both runtimes configured on free ports, each played by a fake on `PATH`.
+    /// Configures both services on free ports, each played by a fake on `PATH`.
     pub fn new() -> Self {
         let sandbox = Self::without_config();
         sandbox.configure("", "");
         sandbox
     }
 
-    /// Without a configuration file; so fusion would write one, with the default ports.
+    /// Makes no configuration file. Fusion writes one with the default ports when it needs one.
     pub fn without_config() -> Self {
         let directory =
             tempfile::Builder::new().prefix("fusion-test-").tempdir().expect("a temporary directory");
@@ -110,7 +110,7 @@ impl Sandbox {
         std::fs::write(self.config_dir().join("config.toml"), text).expect("the configuration is writable");
     }
 
-    /// Has `runtime` played by a fake with these faults (see `fake_runtime/faults.rs`).
+    /// Configures a fake with these faults as the server of `runtime` (see `fake_runtime/faults.rs`).
     pub fn faults(&self, runtime: &str, faults: &[&str]) {
         let line = command_line(runtime, faults);
         match runtime {
@@ -164,7 +164,7 @@ impl Sandbox {
         self.config_dir().join(runtime).join(name)
     }
 
-    /// The log; empty when there is none.
+    /// The text of the log, empty if there is none.
     pub fn log(&self, runtime: &str) -> String {
         let bytes = std::fs::read(self.file(runtime, &format!("{runtime}.log"))).unwrap_or_default();
         String::from_utf8_lossy(&bytes).into_owned()
@@ -208,15 +208,15 @@ impl Sandbox {
         processes::with_variable(MARKER, &self.marker)
     }
 
-    /// Fails when a process that was started in this sandbox still lives.
+    /// Fails the test if a process that was started in this sandbox still lives.
     #[track_caller]
     pub fn assert_nothing_runs(&self) {
         let left: Vec<String> = self.lingering().into_iter().map(processes::describe).collect();
         assert!(left.is_empty(), "still running: {left:#?}");
     }
 
-    /// Who still lives after the moment that the kernel needs to end what was killed, and that a log rotator needs to
-    /// notice that nobody is left who writes.
+    /// The processes that still live after the time that the kernel needs to end a killed process, and that a log rotator
+    /// needs to see the end of its writers.
     fn lingering(&self) -> Vec<i32> {
         let deadline = Instant::now() + Duration::from_secs(5);
         loop {
@@ -257,14 +257,14 @@ impl Drop for Sandbox {
     }
 }
 
-/// The line of the configuration that has `runtime` played by a fake with these faults.
+/// The line of the configuration that makes a fake with these faults the server of `runtime`.
 pub fn command_line(runtime: &str, faults: &[&str]) -> String {
     let words: Vec<String> =
         [fake_runtime(), runtime].iter().chain(faults).map(|word| format!("{word:?}")).collect();
     format!("command = [{}]", words.join(", "))
 }
 
-/// The program that plays runtimes.
+/// The path of the fake runtime.
 pub fn fake_runtime() -> &'static str {
     env!("CARGO_BIN_EXE_fake-runtime")
 }

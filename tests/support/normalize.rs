@@ -1,6 +1,6 @@
-//! Placeholders for what differs between runs and between systems, so that output can be compared as a whole.
+//! Placeholders for what differs between runs and between systems. With them, whole outputs can be compared.
 
-/// A text of one run, and what is shown instead of it.
+/// A text of one run, and the placeholder that snapshots show for it.
 #[derive(Debug, Clone)]
 pub struct Mask {
     pub real: String,
@@ -13,7 +13,7 @@ impl Mask {
     }
 }
 
-/// What stands before and after a number, and what is shown instead of the number.
+/// The text before and after a number, and the placeholder for the number.
 const NUMBERS: [(&str, &str, &str); 8] = [
     ("pid ", "", "[PID]"),
     ("PID ", "", "[PID]"),
@@ -26,7 +26,8 @@ const NUMBERS: [(&str, &str, &str); 8] = [
     ("os error ", "", "[ERRNO]"),
 ];
 
-/// Masks numbers, the version of fusion and the name of the test's own process, applies `masks` in their order, and shows control characters as escapes.
+/// Masks numbers, the version of fusion and the name of the test's own process. Then applies `masks` in their order, and
+/// shows control characters as escapes.
 pub fn normalize(text: &str, masks: &[Mask]) -> String {
     let version = concat!("fusion ", env!("CARGO_PKG_VERSION"));
     let mut text = text.replace(version, "fusion [VERSION]");
@@ -42,7 +43,7 @@ pub fn normalize(text: &str, masks: &[Mask]) -> String {
     show_controls(&text)
 }
 
-/// The file name of the test's program, whole and as systems cut the name of a process, the longest first.
+/// The file name of the test's program: whole, and cut as systems cut the name of a process. The longest comes first.
 fn own_names() -> Vec<String> {
     let program = std::env::current_exe().expect("the path of the test");
     let name = program.file_name().expect("a file").to_string_lossy().into_owned();
@@ -62,7 +63,7 @@ fn show_controls(text: &str) -> String {
     shown
 }
 
-/// Replaces every number (digits, perhaps with a point) between `before` and `after`.
+/// Replaces every number (digits, also with a point) between `before` and `after`.
 fn replace_number(text: &str, before: &str, after: &str, placeholder: &str) -> String {
     let is_number = |character: char| character.is_ascii_digit() || character == '.';
     let mut result = String::new();

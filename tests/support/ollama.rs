@@ -1,5 +1,5 @@
 //! An Ollama server on loopback: the part of its native API that manages models, with what it really sends (lines of
-//! JSON, an error on a later line of a 200, `null` for an empty list). It keeps a list of what it was asked.
+//! JSON, an error on a later line of a 200, `null` for an empty list). It lists its requests.
 
 use std::io::{BufRead as _, BufReader, Read as _, Write as _};
 use std::net::{TcpListener, TcpStream};
@@ -29,7 +29,7 @@ pub enum Line {
     Send(Value),
     /// Closes the connection in the middle of the response.
     Cut,
-    /// Sends nothing until the client goes away.
+    /// Sends nothing until the client closes the connection.
     Wait,
 }
 
@@ -43,19 +43,19 @@ impl Ollama {
         std::thread::spawn(move || {
             for stream in listener.incoming().flatten() {
                 let shared = Arc::clone(&served);
-                // A client that goes away ends the conversation, and nothing else.
+                // The server outlives a client that closes its connection.
                 std::thread::spawn(move || drop(serve(&stream, &shared)));
             }
         });
         Self { shared }
     }
 
-    /// What a pull is answered with.
+    /// Sets the response to a pull.
     pub fn script(&self, lines: &[Line]) {
         self.lock().pull = lines.to_vec();
     }
 
-    /// What was asked until now, versions and lists aside: method and path, and the body.
+    /// The requests so far, without those for versions and lists: method and path, and the body.
     pub fn asked(&self) -> Vec<(String, Value)> {
         self.lock().asked.clone()
     }
@@ -153,7 +153,7 @@ fn pull(mut stream: &TcpStream, shared: &Mutex<Shared>, name: &str, lines: &[Lin
             Line::Cut => return stream.shutdown(std::net::Shutdown::Both),
             Line::Wait => {
                 let mut byte = [0];
-                // The end of the stream, or a reset: the client is gone.
+                // The end of the stream, or a reset: the client has closed the connection.
                 while stream.peek(&mut byte).is_ok_and(|length| length > 0) {
                     std::thread::sleep(Duration::from_millis(5));
                 }

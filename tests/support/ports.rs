@@ -5,9 +5,9 @@ use std::io::ErrorKind;
 use std::net::TcpListener;
 use std::sync::atomic::{AtomicU16, Ordering};
 
-/// A port that nobody listened at when it was chosen, and that no other sandbox of any test process has.
+/// A port without a listener when it was chosen. No other sandbox of any test process has it.
 ///
-/// Not one the kernel would choose (`bind` to port 0): it may give that to somebody else the next moment.
+/// The kernel does not choose it (`bind` to port 0), because it may give such a port to another program a moment later.
 pub struct Port {
     number: u16,
     _reservation: File,
@@ -26,7 +26,7 @@ impl Port {
         static NEXT: AtomicU16 = AtomicU16::new(0);
         let directory = std::env::temp_dir().join("fusion-test-ports");
         std::fs::create_dir_all(&directory).expect("the temporary directory is writable");
-        // Test processes start at different places, so that they seldom meet.
+        // Test processes start at different numbers, because each collision costs a lock file.
         let start = u16::try_from(std::process::id() * 61 % u32::from(COUNT)).expect("below COUNT");
         for _ in 0..COUNT {
             let step = NEXT.fetch_add(1, Ordering::Relaxed);
@@ -35,7 +35,7 @@ impl Port {
             let reserved = reservation.try_lock().is_ok();
             if reserved
                 && TcpListener::bind(("127.0.0.1", number)).is_ok()
-                // Where there is no IPv6, nobody has the port there.
+                // Without IPv6, no listener has the port there.
                 && !is_in_use(("::", number))
             {
                 return Self { number, _reservation: reservation };

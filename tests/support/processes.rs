@@ -6,8 +6,8 @@ use std::process::Command;
 use nix::sys::signal::{self, SigHandler, Signal};
 use nix::unistd::Pid;
 
-/// Every living process with this variable in its environment; a zombie is none. macOS does not show the environment of
-/// its own programs (`sh`, `sleep`), so whoever is to be found must be one of ours, like the fake runtime.
+/// Returns every living process with this variable in its environment, without zombies. macOS does not show the
+/// environment of its own programs (`sh`, `sleep`), so only ours, like the fake runtime, can be found.
 pub fn with_variable(name: &str, value: &str) -> Vec<i32> {
     let wanted = format!("{name}={value}");
     if cfg!(target_os = "linux") { from_proc(&wanted) } else { from_ps(&wanted) }
@@ -28,7 +28,7 @@ fn is_zombie(pid: i32) -> bool {
     stat.rsplit_once(") ").is_none_or(|(_, rest)| rest.starts_with(['Z', 'X']))
 }
 
-/// `ps` shows the environment of one's own processes.
+/// `ps` shows the environment of the user's own processes.
 fn from_ps(wanted: &str) -> Vec<i32> {
     let output = Command::new("ps").args(["-axwwE", "-o", "pid=,stat=,command="]).output().expect("ps");
     let text = String::from_utf8_lossy(&output.stdout).into_owned();
@@ -47,7 +47,7 @@ pub fn own_pid() -> i32 {
     std::process::id().cast_signed()
 }
 
-/// Whether a process with this PID lives; a zombie does not.
+/// Whether a process with this PID lives. A zombie does not.
 pub fn lives(pid: i32) -> bool {
     if cfg!(target_os = "linux") {
         !is_zombie(pid)
@@ -66,18 +66,18 @@ pub fn describe(pid: i32) -> String {
         .map_or_else(|_| pid.to_string(), |output| String::from_utf8_lossy(&output.stdout).trim().to_owned())
 }
 
-/// SIGKILL; a process that is gone is no error.
+/// Sends SIGKILL. A process that has ended is no error.
 pub fn kill(pid: i32) {
     send(pid, Signal::SIGKILL);
 }
 
-/// Sends a signal; a process that is gone is no error.
+/// Sends a signal. A process that has ended is no error.
 pub fn send(pid: i32, signal: Signal) {
     let _ = signal::kill(Pid::from_raw(pid), signal);
 }
 
-/// Has the program start with the default action for the signals that a test may have inherited as ignored: of
-/// `nohup`, or of a shell that started it in the background.
+/// Has the program start with the default actions of signals. A test may have inherited them as ignored, from `nohup` or
+/// from a shell that started it in the background.
 pub fn reset_signals(command: &mut Command) {
     let reset = || {
         for ignored in [Signal::SIGINT, Signal::SIGQUIT, Signal::SIGHUP, Signal::SIGTERM] {

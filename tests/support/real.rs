@@ -1,6 +1,5 @@
-//! Tests that need a real runtime: run where its program is on `PATH`, and listed as ignored where it is not, with a
-//! line that says so. With the runtime's name in `FUSION_TEST_REQUIRE` (commas between several) its absence is a
-//! failure.
+//! Tests that need a real runtime. Without its program on `PATH` they are listed as ignored, and a line says so. If
+//! `FUSION_TEST_REQUIRE` names the runtime (commas between several), its absence is a failure.
 
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
@@ -15,7 +14,7 @@ const REQUIRE: &str = "FUSION_TEST_REQUIRE";
 pub type Test = fn(&Path);
 
 /// The `main` of a test file with `harness = false`.
-#[allow(clippy::print_stderr)] // Whoever runs the tests must see what was left out.
+#[allow(clippy::print_stderr)] // The user must see which tests did not run.
 pub fn main(runtime: &str, program: &str, tests: &[(&str, Test)]) -> ExitCode {
     let arguments = Arguments::from_args();
     let found = find(program);
@@ -47,20 +46,20 @@ fn find(program: &str) -> Option<PathBuf> {
     std::env::split_paths(&path).map(|directory| directory.join(program)).find(|path| path.is_file())
 }
 
-/// Has the sandbox's `PATH` lead to the real program instead of the one that plays it.
+/// Puts the real program on the sandbox's `PATH`, in place of the fake one.
 pub fn install(sandbox: &Sandbox, program: &Path) {
     let link = sandbox.bin().join(program.file_name().expect("a program"));
-    // It is there unless the sandbox plays no such runtime.
+    // The sandbox may have no fake of this runtime.
     let _ = std::fs::remove_file(&link);
     std::os::unix::fs::symlink(program, link).expect("a link");
 }
 
-/// A free port's number is not enough for a server that must not answer: somebody who holds it.
+/// Listens on a port and answers nothing. A free port is not enough for a server that must not answer.
 pub fn hold(port: u16) -> std::net::TcpListener {
     std::net::TcpListener::bind(("127.0.0.1", port)).expect("the sandbox's port is free")
 }
 
-/// Starts a command, and gives its standard output up to and with `text`, and the command that goes on.
+/// Starts a command and reads its standard output up to and with `text`. Returns the running command and the output.
 #[track_caller]
 pub fn start_and_read_until(
     mut command: std::process::Command,

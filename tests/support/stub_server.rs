@@ -1,5 +1,5 @@
-//! A server whose every byte is decided by the test: how a response is framed, in which pieces it is written, how it
-//! ends. Libraries that mock HTTP servers cannot stall within an event or cut a stream, and those are the cases.
+//! A server whose every byte the test decides: how a response is framed, in which pieces it is written, how it ends.
+//! Libraries that mock HTTP servers cannot stall within an event or cut a stream.
 
 use std::io::{Read, Write};
 use std::net::{Shutdown, TcpListener, TcpStream};
@@ -49,7 +49,7 @@ pub struct Response {
     pub end: End,
     /// One write each.
     pub pieces: Vec<Vec<u8>>,
-    /// One byte per write, and so long between them.
+    /// One byte per write, and this pause between them.
     pub drip: Option<Duration>,
     /// How often the pieces are sent.
     pub times: usize,
@@ -70,7 +70,7 @@ impl Response {
         }
     }
 
-    /// A whole answer as JSON.
+    /// One JSON body.
     pub fn json(status: u16, body: impl Into<Vec<u8>>) -> Self {
         let content_type = "application/json".to_owned();
         Self { status, content_type, framing: Framing::ContentLength, ..Self::stream([body]) }
@@ -105,20 +105,20 @@ impl Request {
     }
 }
 
-/// The server. When it is dropped without ever having been asked, the test fails.
+/// The server. Dropping it fails the test if it got no request.
 pub struct StubServer {
     port: u16,
     requests: Receiver<Request>,
     seen: Mutex<Vec<Request>>,
-    /// One message for each connection that the client closed while the response was still going on.
+    /// One message for each connection that the client closed before the response was complete.
     gone: Receiver<()>,
     stopping: Arc<AtomicBool>,
-    was_asked: Arc<AtomicBool>,
+    was_used: Arc<AtomicBool>,
     thread: Option<JoinHandle<()>>,
 }
 
 impl StubServer {
-    /// Answers every request with the next of `responses`, and the last of them for ever.
+    /// Answers every request with the next of `responses`, and repeats the last one.
     pub fn start(responses: impl IntoIterator<Item = Response>) -> Self {
         let listener = TcpListener::bind(("127.0.0.1", 0)).expect("a free port");
         let port = listener.local_addr().expect("an address").port();
@@ -134,11 +134,11 @@ impl StubServer {
     fn serve(listener: TcpListener, port: u16, responses: impl IntoIterator<Item = Response>) -> Self {
         let responses: Vec<Response> = responses.into_iter().collect();
         let stopping = Arc::new(AtomicBool::new(false));
-        let was_asked = Arc::new(AtomicBool::new(false));
+        let was_used = Arc::new(AtomicBool::new(false));
         let (request_sender, requests) = mpsc::channel();
         let (gone_sender, gone) = mpsc::channel();
         let thread = std::thread::spawn({
-            let (stopping, was_asked) = (Arc::clone(&stopping), Arc::clone(&was_asked));
+            let (stopping, was_used) = (Arc::clone(&stopping), Arc::clone(&was_used));
             move || {
                 let mut connections = Vec::new();
                 for (index, stream) in listener.incoming().enumerate() {
@@ -146,7 +146,7 @@ impl StubServer {
                     if stopping.load(Ordering::SeqCst) {
                         break;
                     }
-                    was_asked.store(true, Ordering::SeqCst);
+                    was_used.store(true, Ordering::SeqCst);
                     let response = responses[index.min(responses.len() - 1)].clone();
                     let (requests, gone) = (request_sender.clone(), gone_sender.clone());
                     let stopping = Arc::clone(&stopping);
@@ -159,14 +159,14 @@ impl StubServer {
                 }
             }
         });
-        Self { port, requests, seen: Mutex::default(), gone, stopping, was_asked, thread: Some(thread) }
+        Self { port, requests, seen: Mutex::default(), gone, stopping, was_used, thread: Some(thread) }
     }
 
     pub fn port(&self) -> u16 {
         self.port
     }
 
-    /// The next request that has not been taken yet.
+    /// Waits for the next request that no earlier call returned.
     #[track_caller]
     pub fn request(&self) -> Request {
         let request = self.requests.recv_timeout(TEST_TIMEOUT).expect("a request comes");
@@ -174,9 +174,9 @@ impl StubServer {
         request
     }
 
-    /// Waits until a client has closed its connection before the response was over.
+    /// Waits until a client has closed its connection before the response was complete.
     #[track_caller]
-    pub fn wait_until_client_is_gone(&self) {
+    pub fn wait_for_disconnect(&self) {
         self.gone.recv_timeout(TEST_TIMEOUT).expect("the client closes the connection");
     }
 }
@@ -189,8 +189,8 @@ impl Drop for StubServer {
         if let Some(thread) = self.thread.take() {
             let _ = thread.join();
         }
-        let was_asked = self.was_asked.load(Ordering::SeqCst);
-        assert!(was_asked || std::thread::panicking(), "nobody asked the stub server");
+        let was_used = self.was_used.load(Ordering::SeqCst);
+        assert!(was_used || std::thread::panicking(), "the stub server got no request");
     }
 }
 
@@ -204,7 +204,7 @@ fn serve_one(
     let _ = stream.set_nodelay(true);
     let Some(request) = read_request(&mut stream) else { return };
     let _ = requests.send(request);
-    if write_reply(&mut stream, response).is_err() {
+    if write_response(&mut stream, response).is_err() {
         let _ = gone.send(());
         return;
     }
@@ -260,7 +260,7 @@ fn read_request(stream: &mut TcpStream) -> Option<Request> {
     Some(Request { line, headers, body })
 }
 
-fn write_reply(stream: &mut TcpStream, response: &Response) -> std::io::Result<()> {
+fn write_response(stream: &mut TcpStream, response: &Response) -> std::io::Result<()> {
     if response.framing == Framing::None {
         return Ok(());
     }

@@ -7,7 +7,7 @@ use serde_json::{Value, json};
 use super::stub_server::{Response, StubServer};
 use super::{Finished, Invocation, Sandbox};
 
-/// One event with a piece of text.
+/// One event with this text as its delta.
 pub fn text(text: &str) -> String {
     event(&json!({ "content": text }), &Value::Null)
 }
@@ -39,10 +39,10 @@ impl StubbedOllama {
     }
 
     pub fn configured(config: &str, responses: impl IntoIterator<Item = Response>) -> Self {
-        let asked = Self { sandbox: Sandbox::new(), server: StubServer::start(responses) };
-        let port = asked.server.port();
-        asked.sandbox.write_config(&format!("[ollama_server]\nport = {port}\n{config}"));
-        asked
+        let stubbed = Self { sandbox: Sandbox::new(), server: StubServer::start(responses) };
+        let port = stubbed.server.port();
+        stubbed.sandbox.write_config(&format!("[ollama_server]\nport = {port}\n{config}"));
+        stubbed
     }
 
     pub fn invocation<'a>(&self, arguments: impl IntoIterator<Item = &'a str>) -> Invocation {
@@ -55,7 +55,7 @@ impl StubbedOllama {
         self.invocation(arguments).run()
     }
 
-    /// With the streams of the caller's choice.
+    /// For streams and waits of the caller's own.
     pub fn command<'a>(&self, arguments: impl IntoIterator<Item = &'a str>) -> Command {
         let mut command = self.invocation(arguments).into_command();
         command.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::piped());

@@ -1,4 +1,4 @@
-//! A pseudo-terminal, for what a program does on one.
+//! A pseudo-terminal for programs under test.
 
 use std::fs::File;
 use std::io::{Read, Write};
@@ -15,7 +15,7 @@ use nix::sys::termios::{LocalFlags, SetArg, tcgetattr, tcsetattr};
 
 use super::{Running, Sandbox, wait_until};
 
-/// Both ends of a pseudo-terminal. What is written to it is collected.
+/// Both ends of a pseudo-terminal. It collects the output of its programs.
 pub struct Terminal {
     master: File,
     slave: Option<OwnedFd>,
@@ -29,7 +29,7 @@ impl Terminal {
         Self::of_size(None)
     }
 
-    /// What is typed is not shown, so that the output has one order.
+    /// Shows nothing of what is typed, which would be mixed with the output.
     pub fn without_echo() -> Self {
         let terminal = Self::open();
         let slave = terminal.slave.as_ref().expect("the terminal is open");
@@ -47,7 +47,7 @@ impl Terminal {
     fn of_size(size: Option<Winsize>) -> Self {
         let pair = openpty(size.as_ref(), None).expect("a pseudo-terminal");
         for end in [&pair.master, &pair.slave] {
-            // Whoever inherited an end would keep it open.
+            // A process that inherited an end would keep it open.
             fcntl(end, FcntlArg::F_SETFD(FdFlag::FD_CLOEXEC)).expect("own descriptor");
         }
         let master = File::from(pair.master);
@@ -63,7 +63,7 @@ impl Terminal {
                     if poll(&mut readable, PollTimeout::from(20_u8)) == Ok(0) {
                         continue;
                     }
-                    // On Linux a terminal that nobody has open any more gives an error instead of an end.
+                    // On Linux, a terminal that no process has open gives an error instead of an end.
                     let Ok(length @ 1..) = source.read(&mut buffer) else { return };
                     output.lock().expect("no panic while it is held").extend_from_slice(&buffer[..length]);
                 }
@@ -78,8 +78,8 @@ impl Terminal {
         Stdio::from(slave.try_clone().expect("a descriptor"))
     }
 
-    /// A shell script in a session of its own, of which this is the controlling terminal: what is typed reaches it
-    /// as signals, too, and it is hung up when the terminal is closed. `$0` is the program under test.
+    /// Starts a shell script in its own session, of which this is the controlling terminal. Ctrl-C reaches it as a signal,
+    /// and closing the terminal hangs it up. `$0` is the program under test.
     pub fn script(&self, sandbox: &Sandbox, options: &str, script: &str) -> Running {
         let slave = self.slave.as_ref().expect("the terminal is open");
         let path = nix::unistd::ttyname(slave).expect("a terminal");
@@ -87,34 +87,34 @@ impl Terminal {
         invocation.arg("/bin/sh").arg(options).arg(script).arg(env!("CARGO_BIN_EXE_fusion")).start()
     }
 
-    /// Closes it, as a window is closed: whoever uses it is hung up.
+    /// Closes it like a window: its programs are hung up.
     pub fn close(mut self) {
         self.slave = None;
         self.closed.store(true, Ordering::Relaxed);
         self.reader.take().expect("it is closed once").join().expect("the reader ends");
     }
 
-    /// Types something.
+    /// Types these bytes.
     pub fn send(&mut self, bytes: &[u8]) {
         self.master.write_all(bytes).expect("the terminal takes it");
     }
 
-    /// What was written to it so far.
+    /// The output so far.
     pub fn text(&self) -> String {
         String::from_utf8_lossy(&self.output.lock().expect("no panic while it is held")).into_owned()
     }
 
-    /// Waits until something was written to it.
+    /// Waits until the output has this text.
     #[track_caller]
     pub fn wait_for(&self, text: &str) {
         wait_until(&format!("the terminal shows {text:?}"), || self.text().contains(text));
     }
 
-    /// All that was written to it, after the programs that use it have ended.
+    /// The whole output. Waits until every program that uses the terminal has ended.
     pub fn finish(mut self) -> String {
         self.slave = None;
         let reader = self.reader.take().expect("it is finished once");
-        wait_until("nobody has the terminal open", || reader.is_finished());
+        wait_until("no process has the terminal open", || reader.is_finished());
         reader.join().expect("the reader ends");
         self.text()
     }

@@ -210,7 +210,7 @@ fn an_interrupted_restart_starts_nothing() {
     sandbox.faults("ollama", &[&format!("end-when={}", end.display())]);
     let pid = up(&sandbox, "ollama");
     let restart = sandbox.fusion(["ollama", "restart"]).start();
-    wait_until("it was told to end", || sandbox.log("ollama").contains("told to end"));
+    wait_until("it got SIGTERM", || sandbox.log("ollama").contains("told to end"));
     restart.signal(Signal::SIGINT);
     insta::assert_snapshot!(restart.finish(), @"exit 130");
     assert_eq!(sandbox.record("ollama").map(|record| record["process"]["pid"].clone()), Some(json!(pid)));

@@ -1,15 +1,15 @@
-//! The faults that can be asked for.
+//! The faults of the fake runtime.
 
 use std::collections::BTreeMap;
 use std::time::Duration;
 
-/// Faults and behaviours, by name; each with its value, empty where it has none.
+/// Faults and behaviours by name, each with its value, which may be empty.
 ///
 /// | fault | what happens |
 /// |---|---|
 /// | `print=TEXT`, `print-hex=HEX` | writes that to stderr first |
 /// | `die=CODE` | exits at once |
-/// | `die-after=MS` | exits with code 1 after a while |
+/// | `die-after=MS` | exits with code 1 after this time |
 /// | `die-when=FILE` | exits with code 3 when that file exists, its children stay |
 /// | `signal=NUMBER` | ends itself by that signal at once |
 /// | `bind-after=MS` | binds late |
@@ -17,24 +17,24 @@ use std::time::Duration;
 /// | `never-bind` | lives without listening |
 /// | `hang` | binds, and answers nothing |
 /// | `hang-while=FILE` | answers nothing while that file exists |
-/// | `loading=MS` | answers 503 for so long |
+/// | `loading=MS` | answers 503 for this time |
 /// | `status=CODE` | answers everything with that status |
 /// | `chat-loading-while=FILE` | answers 503 to chats while that file exists |
 /// | `chat-status=CODE` | answers chats with that status |
-/// | `says=TEXT` | answers with these words where it was told to fail |
+/// | `says=TEXT` | has this text in its error responses |
 /// | `chat-hang` | answers everything but chats |
-/// | `die-on-chat` | ends when it is asked something |
+/// | `die-on-chat` | exits when it gets a chat |
 /// | `token-after=MS` | waits before each token |
 /// | `ignore-term` | does not end on SIGTERM |
-/// | `slow-end=MS` | takes so long to end on SIGTERM |
+/// | `slow-end=MS` | exits on SIGTERM after this time |
 /// | `end-when=FILE` | ends on SIGTERM when that file exists |
-/// | `children=N` | has so many children, |
-/// | `children-ignore-term` | who do not end on SIGTERM, |
-/// | `children-own-session` | who have sessions of their own |
+/// | `children=N` | has N children |
+/// | `children-ignore-term` | its children do not end on SIGTERM |
+/// | `children-own-session` | its children have their own sessions |
 /// | `fork-away` | starts itself in a new session, and exits with 0 |
-/// | `flood=BYTES` | writes so much to the log, in lines of 100 bytes |
+/// | `flood=BYTES` | writes this many bytes to the log, in lines of 100 bytes |
 /// | `quiet` | does not print the requests |
-/// | `dump=FILE` | writes what it was started with to that file |
+/// | `dump=FILE` | writes its arguments, environment and descriptors to that file |
 /// | `models=A,B` | the models it knows |
 pub(crate) struct Faults(pub(crate) BTreeMap<String, String>);
 

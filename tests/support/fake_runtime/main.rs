@@ -1,12 +1,12 @@
 //! A program that plays any runtime, and its faults.
 //!
-//! `fake-runtime ROLE [FAULT]... [ARGUMENT]...`: `ROLE` is `ollama` or `mlx`; without it the name under which the
-//! program was started decides. Faults are words like `bind-after=2000` (see [`faults`]); more of them may stand
-//! in the variable `FAKE_RUNTIME`. Other arguments are those of the real server: `--host`, `--port`, `--model`.
+//! `fake-runtime ROLE [FAULT]... [ARGUMENT]...`: `ROLE` is `ollama` or `mlx`. Without it, the name under which the
+//! program was started decides. Faults are words like `bind-after=2000` (see [`faults`]), also in the variable
+//! `FAKE_RUNTIME`. Other arguments are those of the real server: `--host`, `--port`, `--model`.
 //!
 //! `fake-runtime on-terminal TERMINAL PROGRAM [ARGUMENT]...` becomes a program on its own controlling terminal;
 //! `fake-runtime with-blocked-signals PROGRAM [ARGUMENT]...` one that starts with every signal blocked;
-//! `fake-runtime measured REPORT PROGRAM [ARGUMENT]...` runs one, and writes how much memory it held.
+//! `fake-runtime measured REPORT PROGRAM [ARGUMENT]...` runs one and writes its peak memory.
 
 #![allow(
     clippy::disallowed_methods,
@@ -37,7 +37,7 @@ use faults::{FAULTS, Faults};
 
 struct Fake {
     mlx: bool,
-    /// Who its models belong to, as llama.cpp tells.
+    /// The owner of its models in `/v1/models`.
     owner: &'static str,
     faults: Faults,
     host: String,
@@ -88,7 +88,7 @@ fn main() -> ExitCode {
     server::serve(&fake)
 }
 
-/// Runs the program, and writes the most memory that it held at once to `report`, in bytes.
+/// Runs the program and writes its peak memory in bytes to `report`.
 fn measured(report: &str, program: &str, arguments: &[String]) -> ExitCode {
     let status = Command::new(program).args(arguments).status().expect("the program starts");
     let largest = getrusage(UsageWho::RUSAGE_CHILDREN).expect("own usage").max_rss();
@@ -98,8 +98,8 @@ fn measured(report: &str, program: &str, arguments: &[String]) -> ExitCode {
     ExitCode::from(u8::try_from(status.code().expect("it exits")).expect("an exit code"))
 }
 
-/// Becomes `program` in a session of its own, which has the terminal as its controlling terminal: the first one that
-/// the leader of a session opens.
+/// Becomes `program` in its own session. The terminal becomes the controlling terminal, because it is the first that the
+/// leader of the session opens.
 fn on_terminal(terminal: &Path, program: &str, arguments: &[String]) -> ExitCode {
     unistd::setsid().expect("a session of its own");
     let stream = || {
@@ -145,7 +145,7 @@ fn parse(arguments: &[String]) -> Fake {
     }
 }
 
-/// What happens before anything is served.
+/// Everything before the server listens.
 fn prologue(fake: &Fake, arguments: &[String]) {
     let faults = &fake.faults;
     if let Some(path) = faults.text("dump") {
@@ -227,7 +227,7 @@ fn dump(path: &Path, arguments: &[String]) {
     std::fs::rename(&temporary, path).expect("the dump is writable");
 }
 
-/// SIGTERM is blocked in every thread of a process that is to decide for itself when it ends.
+/// Blocks SIGTERM in every thread of a process that decides itself when it ends.
 fn handle_term(faults: &Faults) {
     let term = SigSet::from(Signal::SIGTERM);
     if faults.has("ignore-term") {
@@ -263,7 +263,7 @@ fn spawn_children(fake: &Fake) {
             .stdin(Stdio::null())
             .stdout(Stdio::piped())
             .spawn();
-        // The child says when it is as it should be.
+        // The child reports when its faults are in force.
         let mut child = child.expect("the child starts");
         let mut line = String::new();
         let stdout = child.stdout.take().expect("a pipe");
@@ -272,7 +272,7 @@ fn spawn_children(fake: &Fake) {
     }
 }
 
-/// A helper process of the server: lives until it is ended.
+/// A helper process of the server, which lives until a signal ends it.
 fn child(faults: &Faults) -> ExitCode {
     if std::env::args().any(|word| word == "child-session-leader") {
         unistd::setsid().expect("a session of its own");

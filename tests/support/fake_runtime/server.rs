@@ -1,4 +1,4 @@
-//! What a fake serves: the paths of Ollama and of `mlx_lm.server`, as far as fusion asks for them.
+//! The server of the fake runtime: the paths of Ollama and of `mlx_lm.server` that fusion uses.
 
 use std::io::{BufRead, BufReader, Read, Write};
 use std::net::{TcpListener, TcpStream};
@@ -10,7 +10,7 @@ use serde_json::{Value, json};
 
 use crate::{Fake, forever, wait_until};
 
-/// Binds when it is to, and answers until it is ended.
+/// Binds as the faults say, and answers until a signal ends it.
 pub(crate) fn serve(fake: &Arc<Fake>) -> ExitCode {
     if let Some(delay) = fake.faults.millis("bind-after") {
         std::thread::sleep(delay);
@@ -30,14 +30,14 @@ pub(crate) fn serve(fake: &Arc<Fake>) -> ExitCode {
     for stream in listener.incoming().flatten() {
         let fake = Arc::clone(fake);
         std::thread::spawn(move || {
-            // A client that went away is no concern of the server.
+            // The server outlives a client that closes its connection.
             let _ = answer(&fake, stream);
         });
     }
     ExitCode::SUCCESS
 }
 
-/// As the real ones: Ollama says so and exits, `mlx_lm.server` prints a traceback and lives on without listening.
+/// The real Ollama reports that and exits, `mlx_lm.server` prints a traceback and runs on without listening.
 fn bind_failed(fake: &Fake, error: &std::io::Error) -> ExitCode {
     if fake.mlx {
         eprintln!("Traceback (most recent call last):\nOSError: [Errno 98] Address already in use");
