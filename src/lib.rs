@@ -1,9 +1,11 @@
 //! fusion starts, stops, watches and prompts the language model servers on your own machine.
 //!
-//! [`core`] does the work and is silent: it prints nothing, reads no argument and no environment variable,
-//! and never exits. [`cli`] is the thin front end: it parses, dispatches, prints, and turns every error into
-//! words, a hint and an exit code. [`env`](mod@env) is the only reader of process globals.
+//! [`core`] has the facts and mechanisms and is silent: it prints nothing, reads no argument and no environment
+//! variable, and never exits. [`app`] has the use cases, which return values and emit events. [`cli`] is the front end
+//! of the command line: it parses, dispatches, prints, and turns every error into words, a hint and an exit code.
+//! [`env`](mod@env) is the only reader of process globals.
 
+pub mod app;
 pub mod cli;
 pub mod core;
 pub mod env;
@@ -19,18 +21,26 @@ mod test_programs;
 
 use std::ffi::OsString;
 use std::process::ExitCode;
+use std::sync::Arc;
 
-/// Runs one command line (`arguments` include the program's own name) and returns its exit code: what [`cli::main`]
-/// makes of it. See [`cli::error::Exit`] for their meanings.
+/// Runs one command line (`arguments` include the program's own name) in the real world and returns its exit code.
+/// See [`cli::exit::Exit`] for their meanings.
 pub fn run(arguments: impl IntoIterator<Item = OsString>, environment: env::Environment) -> ExitCode {
     run_with(core::runtimes::TABLE, arguments, environment)
 }
 
-/// [`run`] with another table of runtimes.
+/// Runs [`run`] with another table of runtimes.
 pub fn run_with(
     table: core::runtimes::Table,
     arguments: impl IntoIterator<Item = OsString>,
     environment: env::Environment,
 ) -> ExitCode {
-    cli::main(table, arguments, environment).into()
+    let world = cli::dispatch::World {
+        table,
+        environment,
+        streams: cli::terminal::streams::Streams::standard(),
+        driver: Arc::new(core::process::unix::UnixDriver::new()),
+        cancel: cli::terminal::signals::token(),
+    };
+    cli::dispatch::main(world, arguments).into()
 }

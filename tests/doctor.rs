@@ -34,12 +34,12 @@ fn json_has_stable_fields_and_checks() {
     let Value::Array(reports) = finished.json() else { panic!("{finished:?}") };
     for report in &reports {
         let fields: Vec<&String> = report.as_object().expect("an object").keys().collect();
-        assert_eq!(fields, ["check", "level", "remedy", "runtime", "summary"]);
+        assert_eq!(fields, ["check", "level", "remedy", "runtime", "service", "summary"]);
         assert_eq!(report["remedy"].is_null(), report["level"] == "ok", "{report}");
     }
     let checks: Vec<(&str, Option<&str>)> = reports
         .iter()
-        .map(|report| (report["check"].as_str().expect("a check"), report["runtime"].as_str()))
+        .map(|report| (report["check"].as_str().expect("a check"), report["service"].as_str()))
         .collect();
     assert_eq!(
         checks,

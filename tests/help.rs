@@ -20,7 +20,7 @@ fn every_command(visit: &mut impl FnMut(&[&str], &Command)) {
             }
         }
     }
-    let mut command = fusion::cli::command(TABLE);
+    let mut command = fusion::cli::dispatch::command(TABLE);
     command.build();
     walk(&command, &mut Vec::new(), visit);
 }

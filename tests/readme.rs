@@ -154,7 +154,7 @@ fn every_configuration_key_is_described() {
 
 #[test]
 fn every_command_is_listed() {
-    let mut command = fusion::cli::command(fusion::core::runtimes::TABLE);
+    let mut command = fusion::cli::dispatch::command(fusion::core::runtimes::TABLE);
     command.build();
     let section = section("Commands");
     let words: BTreeSet<&str> =

@@ -91,8 +91,9 @@ fn json_is_one_object_with_the_promised_fields() {
     assert_eq!(
         object,
         json!({
-            "runtime": "ollama", "model": "a-model", "text": "Hi", "reasoning": "Hm", "finish_reason": "stop",
+            "service": "ollama", "runtime": "ollama", "model": "a-model", "text": "Hi", "reasoning": "Hm", "finish_reason": "stop",
             "usage": { "prompt_tokens": 3, "completion_tokens": 2, "total_tokens": 5 },
+            "tool_calls": [], "context": { "size": null, "left": null },
         })
     );
     let mut names: Vec<&String> = timing.as_object().unwrap().keys().collect();

@@ -88,6 +88,9 @@ fn ps_json_of_a_running_service() {
         one[measured] = json!("measured");
     }
     let expected = json!({
+        "name": "ollama",
+        "display_name": "Ollama",
+        "template": "ollama",
         "runtime": "ollama",
         "state": "ready",
         "pid": sandbox.pid("ollama"),
@@ -99,6 +102,10 @@ fn ps_json_of_a_running_service() {
         "log": sandbox.file("ollama", "ollama.log"),
         "started_by": "fusion",
         "version": "0.0.0-fake",
+        "context": null,
+        "git_branch": null,
+        "tags": [],
+        "restarts": null,
     });
     assert_eq!(one, expected);
     insta::assert_snapshot!(sandbox.fusion(["down"]).run(), @"
@@ -112,8 +119,11 @@ fn ps_json_of_a_running_service() {
 fn ps_json_of_stopped_services() {
     let sandbox = Sandbox::new();
     let all = sandbox.fusion(["ps", "--json"]).run().assert_code(0).json();
-    let stopped = |runtime: &str| {
+    let stopped = |runtime: &str, display_name: &str| {
         json!({
+            "name": runtime,
+            "display_name": display_name,
+            "template": runtime,
             "runtime": runtime,
             "state": "stopped",
             "pid": null,
@@ -125,11 +135,15 @@ fn ps_json_of_stopped_services() {
             "log": sandbox.file(runtime, &format!("{runtime}.log")),
             "started_by": null,
             "version": null,
+            "context": null,
+            "git_branch": null,
+            "tags": [],
+            "restarts": null,
         })
     };
-    assert_eq!(all, json!([stopped("ollama"), stopped("mlx")]));
+    assert_eq!(all, json!([stopped("ollama", "Ollama"), stopped("mlx", "MLX")]));
     let one = sandbox.fusion(["mlx", "ps", "--json"]).run().assert_code(3).json();
-    assert_eq!(one, stopped("mlx"));
+    assert_eq!(one, stopped("mlx", "MLX"));
 }
 
 #[test]
@@ -139,7 +153,7 @@ fn ps_prints_a_table() {
     insta::assert_snapshot!(sandbox.fusion(["ps"]).run(), @"
     exit 0
     [stdout]
-    RUNTIME  STATE    PID  ADDRESS                 UPTIME  MEMORY  CPU  MODELS
+    SERVICE  STATE    PID  ADDRESS                 UPTIME  MEMORY  CPU  MODELS
     ollama   stopped  -    http://127.0.0.1:[OLLAMA]  -       -       -    -
     mlx      stopped  -    http://127.0.0.1:[MLX]  -       -       -    -
     ");
@@ -166,6 +180,7 @@ fn up_and_down_print_json() {
     let up = |started: bool| {
         let json = sandbox.fusion(["mlx", "up", "--json"]).run().assert_code(0).json();
         let expected = json!({
+            "service": "mlx",
             "runtime": "mlx",
             "state": "ready",
             "pid": sandbox.pid("mlx"),
@@ -179,11 +194,11 @@ fn up_and_down_print_json() {
     up(true);
     up(false);
     let pid = sandbox.pid("mlx");
-    let down = |pid: Option<i32>, arguments: &[&str], forced: bool| {
+    let down = |pid: Option<i32>, arguments: &[&str], killed: bool| {
         let mut json = sandbox.fusion(arguments.iter().copied()).run().assert_code(0).json();
         assert!(json["seconds"].is_f64(), "{json}");
         json["seconds"] = json!("measured");
-        let expected = json!({"runtime": "mlx", "state": "stopped", "pid": pid, "forced": forced, "seconds": "measured"});
+        let expected = json!({"service": "mlx", "runtime": "mlx", "state": "stopped", "pid": pid, "killed": killed, "seconds": "measured"});
         assert_eq!(json, expected);
     };
     down(pid, &["mlx", "down", "--json"], false);

@@ -17,6 +17,7 @@ pub mod pull;
 pub mod restart;
 pub mod rm;
 pub mod rotate_log;
+pub mod run;
 pub mod show;
 pub mod uninstall;
 pub mod unload;

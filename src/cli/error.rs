@@ -1,65 +1,20 @@
-//! Every error's words, hint and exit code.
+//! Every error's words and hint. The exit codes are in `exit.rs`.
 
 mod chat;
 mod install;
 mod models;
 mod services;
 
-use std::io::{self, Write as _};
+use std::io;
 use std::path::Path;
-use std::process::ExitCode;
 
-use crate::cli::ui::ColorChoice;
+use crate::app::AppError;
+use crate::cli::exit::Exit;
 use crate::core::config::{ConfigError, EditError, Fault, Problem};
 use crate::core::files::FileError;
 use crate::core::paths::PathsError;
-use crate::env::Environment;
 
 pub use self::chat::Asked;
-
-/// What the exit code says.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-#[repr(u8)]
-pub enum Exit {
-    /// Done; also: already up, already down.
-    Done = 0,
-    /// Failed in a way not listed here.
-    Failed = 1,
-    /// A wrong command line, or a configuration that does not parse or validate.
-    Usage = 2,
-    /// The runtime is not running.
-    NotRunning = 3,
-    /// The runtime's program is not installed.
-    NotInstalled = 4,
-    /// The address belongs to somebody else.
-    AddressTaken = 5,
-    /// It did not come up: it died, or was not ready in time.
-    NotUp = 6,
-    /// The model is not there.
-    ModelMissing = 7,
-    /// The request failed, or the reply broke off.
-    RequestFailed = 8,
-    /// The answer was cut at the token limit (only with `--strict`).
-    Truncated = 9,
-    /// Timed out while answering.
-    TimedOut = 124,
-    /// Interrupted by SIGINT; where possible the signal is raised again instead.
-    Interrupted = 130,
-}
-
-impl Exit {
-    /// This one, unless it says that all is well.
-    #[must_use]
-    pub fn or(self, other: Self) -> Self {
-        if self == Self::Done { other } else { self }
-    }
-}
-
-impl From<Exit> for ExitCode {
-    fn from(exit: Exit) -> Self {
-        Self::from(exit as u8)
-    }
-}
 
 /// Why a command failed, ready to be printed as `error:`, `caused by:` and `hint:` lines.
 #[derive(Debug)]
@@ -112,23 +67,17 @@ impl Failure {
     }
 }
 
-/// Prints what clap says of a wrong command line, or the help that was asked for. Not left to clap, which obeys
-/// variables that fusion does not know, such as `CLICOLOR_FORCE`.
-pub fn usage(error: &clap::Error, color: ColorChoice, environment: &Environment) -> Exit {
-    let text = |is_terminal| match error.render() {
-        text if color.colors(is_terminal, environment) => text.ansi().to_string(),
-        text => text.to_string(),
-    };
-    if error.use_stderr() {
-        let _ = io::stderr().write_all(text(environment.stderr_is_terminal).as_bytes());
-        return Exit::Usage;
-    }
-    let mut stdout = io::stdout().lock();
-    let written = stdout.write_all(text(environment.stdout_is_terminal).as_bytes());
-    match written.and_then(|()| stdout.flush()) {
-        // A reader that has closed its end wants no more help.
-        Err(failure) if failure.kind() != io::ErrorKind::BrokenPipe => Exit::Failed,
-        _ => Exit::Done,
+impl From<AppError> for Failure {
+    fn from(error: AppError) -> Self {
+        match error {
+            AppError::Service(error) => Self::of_service(&error),
+            AppError::Install(error) => error.into(),
+            AppError::Model { service, asked, error } => Self::of_model(&service, &asked, &error),
+            AppError::ModelInUse { ref service, .. } => {
+                Self::of(Exit::Failed, &error).hint(format!("stop it first: fusion {service} down"))
+            }
+            AppError::NoModels { .. } => Self::of(Exit::Failed, &error),
+        }
     }
 }
 

@@ -73,6 +73,9 @@ pub enum ApiError {
         /// Who closed it.
         address: String,
     },
+    /// The caller did not wait any longer.
+    #[error("interrupted")]
+    Cancelled,
     /// What came is not HTTP.
     #[error("what answers at {address} is not an HTTP server")]
     Protocol {
@@ -153,6 +156,7 @@ impl Client {
             ureq::Error::HostNotFound => {
                 ApiError::Connect { address, source: io::Error::other("there is no such host") }
             }
+            ureq::Error::Io(source) if silence::was_cancelled(&source) => ApiError::Cancelled,
             ureq::Error::Io(source) if is_closing(&source) => ApiError::Closed { address },
             ureq::Error::Io(source) => ApiError::Connect { address, source },
             source => ApiError::Protocol { address, source },

@@ -1,4 +1,4 @@
-//! What may be wrong with this machine, this configuration and these runtimes: facts, without advice.
+//! What may be wrong with this machine, this configuration and these services: facts, without advice.
 
 use std::path::{Path, PathBuf};
 
@@ -9,7 +9,7 @@ use crate::core::login::{self, Manager, Places, Session};
 use crate::core::machine::{self, Memory};
 use crate::core::models::ModelPlaces;
 use crate::core::programs::{self, Program, ProgramError, Source};
-use crate::core::runtimes::{Recipe, Runtime, Table};
+use crate::core::runtimes::{Recipe, Runtime};
 use crate::core::services::{ManagedService, ServiceError, ServiceManager, Status};
 
 /// One thing that was looked at.
@@ -34,8 +34,7 @@ pub enum Finding {
     Logout(Option<Session>),
     /// The program of a runtime.
     Program {
-        /// The runtime.
-        runtime: &'static dyn Runtime,
+        service: ManagedService,
         /// Which it is.
         program: Program,
         /// Its version, where that can be told without running it.
@@ -45,8 +44,7 @@ pub enum Finding {
     },
     /// A runtime has no program.
     NoProgram {
-        /// The runtime.
-        runtime: &'static dyn Runtime,
+        service: ManagedService,
         /// Why.
         reason: ProgramError,
         /// Whether something needs it: it is to be started by itself, or there is no other runtime.
@@ -54,15 +52,13 @@ pub enum Finding {
     },
     /// An installation was begun and not finished.
     Unfinished {
-        /// The runtime.
-        runtime: &'static dyn Runtime,
+        service: ManagedService,
         /// What it left.
         directory: PathBuf,
     },
     /// What a runtime is doing, and who has its address.
     Service {
-        /// The runtime.
-        runtime: &'static dyn Runtime,
+        service: ManagedService,
         /// As `ps` shows it.
         status: Box<Result<Status, ServiceError>>,
         /// Whether it has a program, so that its address matters.
@@ -70,15 +66,13 @@ pub enum Finding {
     },
     /// A server without authentication is to be reachable from other machines.
     Exposed {
-        /// The runtime.
-        runtime: &'static dyn Runtime,
+        service: ManagedService,
         /// Where it listens.
         address: Address,
     },
     /// A runtime is started at login.
     AtLogin {
-        /// The runtime.
-        runtime: &'static dyn Runtime,
+        service: ManagedService,
         /// The file that says so.
         file: PathBuf,
         /// Whether what is started there survives the user's last logout; `None` when the system does not tell.
@@ -88,9 +82,9 @@ pub enum Finding {
 
 /// What is looked at.
 pub struct Examination<'a> {
-    /// Every runtime.
-    pub table: Table,
-    /// The services, with the sound part of the configuration.
+    /// Every service, with the valid part of the configuration.
+    pub services: &'a [ManagedService],
+    /// What observes them.
     pub manager: &'a ServiceManager<'a>,
     /// What is wrong with the configuration.
     pub broken: Option<ConfigError>,
@@ -101,17 +95,16 @@ pub struct Examination<'a> {
 }
 
 impl Examination<'_> {
-    /// Looks at everything, the machine first, then one runtime after the other.
+    /// Examines everything, the machine first, then one service after the other.
     pub fn findings(mut self) -> Vec<Finding> {
         let session = self.session();
         let mut findings = self.machine(session);
-        let services: Vec<ManagedService<'_>> =
-            self.table.iter().map(|runtime| self.manager.service(*runtime)).collect();
-        let statuses = self.manager.status_of_all(&services);
+        let services = self.services;
+        let statuses = self.manager.status_of_all(services);
         let programs: Vec<_> = services.iter().map(|service| self.manager.program(service)).collect();
         let any = programs.iter().any(Result::is_ok);
         for ((service, status), program) in services.iter().zip(statuses).zip(programs) {
-            findings.extend(self.runtime(service, status, program, any, session));
+            findings.extend(self.service(service, status, program, any, session));
         }
         findings
     }
@@ -140,8 +133,8 @@ impl Examination<'_> {
     fn disks(&self) -> Vec<PathBuf> {
         let manager = self.manager;
         let mut directories = vec![manager.paths.directory().to_owned()];
-        for runtime in self.table {
-            let env = &manager.config.runtime(*runtime).server.env;
+        for service in self.services {
+            let env = &service.server().env;
             let models = ModelPlaces::discover(manager.environment, manager.paths, env).hub_cache;
             let is_new = |models: &PathBuf| directories.iter().all(|known| device(known) != device(models));
             directories.extend(models.filter(is_new));
@@ -149,41 +142,45 @@ impl Examination<'_> {
         directories
     }
 
-    fn runtime(
+    fn service(
         &self,
-        service: &ManagedService<'_>,
+        service: &ManagedService,
         status: Result<Status, ServiceError>,
         program: Result<Program, ProgramError>,
         any: bool,
         session: Option<Session>,
     ) -> Vec<Finding> {
-        let runtime = service.runtime;
+        let owned = || service.clone();
         let at_login = self.places.as_ref().and_then(|places| {
             let manager = Manager::native();
-            login::is_enabled(manager, runtime.name(), places).then(|| manager.file(runtime.name(), places))
+            login::is_enabled(manager, &service.name, places).then(|| manager.file(&service.name, places))
         });
         let installed = program.is_ok();
         let mut findings = vec![match program {
             Ok(program) => {
-                let version = programs::version(runtime, &program);
-                let known = version.as_deref().and_then(|version| known(runtime, &program, version));
-                Finding::Program { runtime, program, version, known }
+                let runtime = service.runtime();
+                let version = runtime.and_then(|runtime| programs::version(runtime, &program));
+                let known = runtime.zip(version.as_deref());
+                let known = known.and_then(|(runtime, version)| known_version(runtime, &program, version));
+                Finding::Program { service: owned(), program, version, known }
             }
             Err(reason) => {
                 let configured = !matches!(reason, ProgramError::NotInstalled { .. });
-                let needed = configured || service.config.server.auto_start || at_login.is_some() || !any;
-                Finding::NoProgram { runtime, reason, needed }
+                let needed = configured || service.server().auto_start || at_login.is_some() || !any;
+                Finding::NoProgram { service: owned(), reason, needed }
             }
         }];
-        let unfinished = install::unfinished(&service.files.installation, runtime);
-        findings.extend(unfinished.map(|directory| Finding::Unfinished { runtime, directory }));
-        findings.push(Finding::Service { runtime, status: Box::new(status), installed });
-        let address = &service.config.server.address;
+        let runtime = service.runtime();
+        let unfinished =
+            runtime.and_then(|runtime| install::unfinished(&service.files.installation, runtime));
+        findings.extend(unfinished.map(|directory| Finding::Unfinished { service: owned(), directory }));
+        findings.push(Finding::Service { service: owned(), status: Box::new(status), installed });
+        let address = &service.server().address;
         if !address.is_loopback() {
-            findings.push(Finding::Exposed { runtime, address: address.clone() });
+            findings.push(Finding::Exposed { service: owned(), address: address.clone() });
         }
         findings.extend(at_login.map(|file| Finding::AtLogin {
-            runtime,
+            service: owned(),
             file,
             lingers: session.and_then(|session| session.lingers),
         }));
@@ -192,7 +189,7 @@ impl Examination<'_> {
 }
 
 /// What is in fusion's own installation was chosen among the known versions.
-fn known(runtime: &dyn Runtime, program: &Program, version: &str) -> Option<bool> {
+fn known_version(runtime: &dyn Runtime, program: &Program, version: &str) -> Option<bool> {
     match runtime.recipe() {
         Some(Recipe::Python(package)) if program.source != Source::Installation => {
             Some(package.knows(version))

@@ -3,7 +3,7 @@
 
 use std::fs::File;
 use std::io;
-use std::os::fd::OwnedFd;
+use std::os::fd::AsFd as _;
 use std::os::unix::fs::FileExt as _;
 use std::process::{Child, Command, ExitStatus};
 use std::time::{Duration, Instant};
@@ -21,10 +21,10 @@ const STOP_LIMIT: Duration = Duration::from_secs(5);
 const GLANCE: Duration = Duration::from_millis(10);
 
 /// Where what a helper prints goes.
-#[derive(Debug)]
+#[derive(Debug, Clone, Copy)]
 pub enum Output {
-    /// To this descriptor, as it comes: on a terminal it shows its own progress.
-    Show(OwnedFd),
+    /// To standard error, as it comes: on a terminal it shows its own progress.
+    Show,
     /// Into a file without a name.
     Keep,
 }
@@ -39,9 +39,12 @@ pub struct Helper {
 impl Helper {
     /// Starts `command`, whose standard input is the caller's choice. It has no terminal to ask on: one that tries
     /// fails at once, in its own words, where in the background of the caller's terminal it would wait for ever.
-    pub fn start(command: &mut Command, output: &Output) -> io::Result<Self> {
+    pub fn start(command: &mut Command, output: Output) -> io::Result<Self> {
         let (streams, kept) = match output {
-            Output::Show(descriptor) => ([descriptor.try_clone()?, descriptor.try_clone()?], None),
+            Output::Show => {
+                let error = io::stderr();
+                ([error.as_fd().try_clone_to_owned()?, error.as_fd().try_clone_to_owned()?], None)
+            }
             Output::Keep => {
                 let file = tempfile::tempfile()?;
                 ([file.try_clone()?.into(), file.try_clone()?.into()], Some(file))
@@ -140,7 +143,7 @@ mod tests {
     use super::*;
 
     fn shell(script: &str) -> Helper {
-        Helper::start(Command::new("sh").args(["-c", script]), &Output::Keep).unwrap()
+        Helper::start(Command::new("sh").args(["-c", script]), Output::Keep).unwrap()
     }
 
     /// What it prints, once it has printed it.

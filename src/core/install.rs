@@ -11,8 +11,11 @@ mod python;
 use std::ffi::OsStr;
 use std::path::{Path, PathBuf};
 use std::process::Command;
+use std::sync::Arc;
 use std::time::Duration;
 
+use crate::core::cancel::CancelToken;
+use crate::core::events::{EventBus, EventKind};
 use crate::core::executables::on_path;
 use crate::core::files;
 use crate::core::helper::{Helper, Output};
@@ -28,22 +31,6 @@ pub use self::error::InstallError;
 
 /// How long between two looks at a program that installs.
 const GLANCE: Duration = Duration::from_millis(20);
-
-/// What is done now.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Progress<'a> {
-    /// A package is being installed.
-    Installing {
-        /// What is asked of the package index, or of Homebrew.
-        what: &'a str,
-        /// The program that installs it.
-        with: &'static str,
-        /// Where to; `None` where that program decides.
-        directory: Option<&'a Path>,
-    },
-    /// The installed program is started once.
-    Checking,
-}
 
 /// What became of an installation.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -63,7 +50,9 @@ pub enum Outcome {
 
 /// What it takes to install and to remove the program of a runtime.
 pub struct Installer<'a> {
-    /// The runtime.
+    /// The service for which it is installed.
+    pub service: &'a Arc<str>,
+    /// Its runtime.
     pub runtime: &'static dyn Runtime,
     /// Its files.
     pub paths: &'a RuntimePaths,
@@ -73,10 +62,10 @@ pub struct Installer<'a> {
     pub search: Option<&'a OsStr>,
     /// Where what the installing programs print goes.
     pub output: Output,
-    /// Whether a signal asked fusion to end.
-    pub interrupted: &'a dyn Fn() -> bool,
-    /// Is told what is done, before it is done.
-    pub progress: Box<dyn Fn(Progress<'_>) + 'a>,
+    /// Asks the work to stop early.
+    pub cancel: &'a CancelToken,
+    /// Brings what is done to subscribers, before it is done.
+    pub events: &'a EventBus,
 }
 
 impl Installer<'_> {
@@ -86,7 +75,7 @@ impl Installer<'_> {
         match self.runtime.recipe() {
             Some(Recipe::Python(package)) => self.install_package(&package, upgrade, lock),
             Some(Recipe::Homebrew { formula, elsewhere }) => self.brew(formula, elsewhere, upgrade, lock),
-            None => Err(InstallError::NoRecipe { program: self.runtime.program() }),
+            None => Err(InstallError::NoRecipe { program: self.runtime.program().to_owned() }),
         }
     }
 
@@ -143,15 +132,11 @@ impl Installer<'_> {
         lock: &Lock,
     ) -> Result<Installation, InstallError> {
         let requirement = package.requirement();
-        (self.progress)(Progress::Installing {
-            what: &requirement,
-            with: tool.name(),
-            directory: Some(directory),
-        });
+        self.installing(&requirement, tool.name(), Some(directory));
         for command in tool.commands(package, directory) {
             self.run(command, &self.paths.installation, lock)?;
         }
-        (self.progress)(Progress::Checking);
+        self.events.emit(self.service, EventKind::CheckingInstallation);
         let manifest = Manifest {
             directory: directory.to_owned(),
             version: package_version(directory, package.name).unwrap_or_else(|| "unknown".to_owned()),
@@ -160,7 +145,7 @@ impl Installer<'_> {
         };
         let installation = manifest.installation(&self.paths.installation)?;
         let program = installation.program(self.runtime.program());
-        check::starts(self.runtime, &program, &self.paths.installation, self.interrupted)?;
+        check::starts(self.runtime, &program, &self.paths.installation, self.cancel)?;
         let mut text = serde_json::to_vec_pretty(&manifest).map_err(InstallError::Encode)?;
         text.push(b'\n');
         files::replace(&self.paths.installation.join(MANIFEST), &text)?;
@@ -179,12 +164,18 @@ impl Installer<'_> {
             return Ok(Outcome::Homebrew(found));
         }
         let brew = on_path("brew", self.search)
-            .ok_or(InstallError::ByHand { runtime: self.runtime.name(), elsewhere })?;
-        (self.progress)(Progress::Installing { what: formula, with: "brew", directory: None });
+            .ok_or(InstallError::ByHand { service: Arc::clone(self.service), elsewhere })?;
+        self.installing(formula, "brew", None);
         let mut command = Command::new(brew);
         command.args([if upgrade { "upgrade" } else { "install" }, formula]);
         self.run(command, &self.paths.directory, lock)?;
         on_path(program, self.search).map(Outcome::Homebrew).ok_or(InstallError::NotOnPath { program })
+    }
+
+    fn installing(&self, what: &str, with: &str, directory: Option<&Path>) {
+        let (what, with) = (what.to_owned(), with.to_owned());
+        let kind = EventKind::Installing { what, with, directory: directory.map(Path::to_owned) };
+        self.events.emit(self.service, kind);
     }
 
     /// The lock is the program's standard input: should fusion be killed, the lock is held until the program has
@@ -193,9 +184,9 @@ impl Installer<'_> {
         let program: PathBuf = command.get_program().into();
         let cannot_run = |source| InstallError::Run { program: PathBuf::clone(&program), source };
         command.current_dir(directory).stdin(lock.share().map_err(cannot_run)?);
-        let mut helper = Helper::start(&mut command, &self.output).map_err(cannot_run)?;
-        let status = helper.wait(GLANCE, &mut || !(self.interrupted)()).map_err(cannot_run)?;
-        match status.ok_or(InstallError::Interrupted)? {
+        let mut helper = Helper::start(&mut command, self.output).map_err(cannot_run)?;
+        let status = helper.wait(GLANCE, &mut || !self.cancel.is_cancelled()).map_err(cannot_run)?;
+        match status.ok_or(InstallError::Cancelled)? {
             status if status.success() => Ok(()),
             status => {
                 let words: Vec<_> = [command.get_program()].into_iter().chain(command.get_args()).collect();
@@ -216,7 +207,7 @@ impl Installer<'_> {
             return Ok(());
         }
         match self.driver.members(record.as_instance())?.first() {
-            Some(member) => Err(InstallError::InUse { runtime: self.runtime.name(), pid: member.pid }),
+            Some(member) => Err(InstallError::InUse { service: Arc::clone(self.service), pid: member.pid }),
             None => Ok(()),
         }
     }

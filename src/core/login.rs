@@ -27,10 +27,10 @@ pub enum Manager {
 /// What is to be started at login.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Job {
-    /// The runtime's name.
-    pub runtime: &'static str,
-    /// The runtime's name in sentences.
-    pub title: &'static str,
+    /// The name of the service.
+    pub service: String,
+    /// Its name in sentences.
+    pub display_name: String,
     /// The program that starts it: fusion itself.
     pub fusion: PathBuf,
     /// The environment variables it needs; a manager has an environment of its own.
@@ -193,14 +193,14 @@ pub fn enable(
     search: Option<&OsStr>,
 ) -> Result<Vec<Step>, LoginError> {
     let program = find_program(manager, search)?;
-    let path = manager.file(job.runtime, places);
+    let path = manager.file(&job.service, places);
     let text = manager.text(job)?;
     let file = path.to_str().ok_or_else(|| LoginError::NotText { path: path.clone() })?;
     own_file(&path)?;
     files::make_directory(path.parent().unwrap_or(Path::new("/")))?;
     files::replace(&path, text.as_bytes())?;
     let mut steps = vec![Step::Wrote(path.clone())];
-    let loaded = run_all(&program, &manager.load(job.runtime, file, places.user), &mut steps);
+    let loaded = run_all(&program, &manager.load(&job.service, file, places.user), &mut steps);
     if let Err(error) = loaded {
         // Whatever the manager did with the file, without it nothing starts at the next login.
         let _ = std::fs::remove_file(&path);
@@ -278,8 +278,8 @@ mod tests {
 
     pub(super) fn job() -> Job {
         Job {
-            runtime: "mlx",
-            title: "MLX",
+            service: "mlx".to_owned(),
+            display_name: "MLX".to_owned(),
             fusion: PathBuf::from("/usr/bin/fusion"),
             environment: vec![
                 ("PATH".to_owned(), "/usr/bin:/opt/100%".to_owned()),

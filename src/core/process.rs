@@ -8,7 +8,6 @@ mod id;
 mod inspect;
 #[cfg(feature = "test-fakes")]
 pub mod mock;
-pub mod signals;
 pub mod unix;
 
 pub use driver::{

@@ -37,43 +37,48 @@ pub enum Source {
 #[derive(Debug, thiserror::Error)]
 pub enum ProgramError {
     /// Nobody has it.
-    #[error("{runtime} is not installed: no {program} on PATH")]
+    #[error("{service} is not installed: no {program} on PATH")]
     NotInstalled {
-        /// The runtime.
-        runtime: &'static str,
+        service: String,
         /// The program that was looked for.
-        program: &'static str,
+        program: String,
     },
     /// The configuration names a program that is not there.
-    #[error("there is no program {program}, which {runtime}_server.command names")]
+    #[error("there is no program {program}, which {service}_server.command names")]
     CommandMissing {
-        /// The runtime.
-        runtime: &'static str,
+        service: String,
         /// What the configuration names.
         program: String,
     },
     /// Fusion's own installation cannot be used.
-    #[error("the installation of {runtime} cannot be used")]
+    #[error("the installation of {service} cannot be used")]
     Installation {
-        /// The runtime.
-        runtime: &'static str,
+        service: String,
         /// What is wrong with it.
         source: InstallationError,
     },
 }
 
-/// The program of `runtime`. `search` is the value of `PATH`.
+impl ProgramError {
+    /// Returns whether installing can help: what the configuration names is the user's to correct.
+    pub fn is_installable(&self) -> bool {
+        !matches!(self, Self::CommandMissing { .. })
+    }
+}
+
+/// Finds the program of `service`, whose runtime is `runtime`. `search` is the value of `PATH`.
 pub fn find(
+    service: &str,
     runtime: &dyn Runtime,
     server: &ServerSettings,
     paths: &Paths,
     search: Option<&OsStr>,
 ) -> Result<Program, ProgramError> {
     if let Some((program, args)) = server.command.as_ref().and_then(|command| command.split_first()) {
-        return configured(runtime, program, args, paths, search);
+        return configured(service, program, args, paths, search);
     }
     let installation = Installation::read(&paths.runtime(runtime.name()).installation, runtime)
-        .map_err(|source| ProgramError::Installation { runtime: runtime.name(), source })?;
+        .map_err(|source| ProgramError::Installation { service: service.to_owned(), source })?;
     let own = |path, source| {
         let args = runtime.program_args().iter().map(ToString::to_string).collect();
         Program { path, args, source }
@@ -81,14 +86,14 @@ pub fn find(
     if let Some(installation) = installation {
         return Ok(own(installation.program(runtime.program()), Source::Installation));
     }
-    on_path(runtime.program(), search)
-        .map(|path| own(path, Source::Path))
-        .ok_or(ProgramError::NotInstalled { runtime: runtime.name(), program: runtime.program() })
+    on_path(runtime.program(), search).map(|path| own(path, Source::Path)).ok_or_else(|| {
+        ProgramError::NotInstalled { service: service.to_owned(), program: runtime.program().to_owned() }
+    })
 }
 
 /// A name without a slash is looked for on `PATH`; a relative path starts at the configuration directory.
 fn configured(
-    runtime: &dyn Runtime,
+    service: &str,
     program: &str,
     args: &[String],
     paths: &Paths,
@@ -100,7 +105,7 @@ fn configured(
         on_path(program, search)
     };
     let path = path.ok_or_else(|| ProgramError::CommandMissing {
-        runtime: runtime.name(),
+        service: service.to_owned(),
         program: program.to_owned(),
     })?;
     Ok(Program { path, args: args.to_vec(), source: Source::Configuration })
@@ -170,7 +175,7 @@ mod tests {
         fn find(&self, command: Option<&[&str]>) -> Result<Program, ProgramError> {
             let mut server = ServiceSettings::default_for(self.runtime).server;
             server.command = command.map(|words| words.iter().map(ToString::to_string).collect());
-            find(self.runtime, &server, &self.paths, Some(self.bin.as_os_str()))
+            find("mlx", self.runtime, &server, &self.paths, Some(self.bin.as_os_str()))
         }
     }
 

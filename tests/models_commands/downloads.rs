@@ -3,8 +3,6 @@
 use std::fs;
 use std::path::PathBuf;
 
-use serde_json::json;
-
 use crate::cache_model;
 use crate::support::{Sandbox, same_output, write_program};
 
@@ -86,31 +84,26 @@ fn a_repository_for_other_programs_is_not_downloaded() {
     assert!(calls.lines().all(|call| call.contains(" --include model*.safetensors ")), "{calls}");
 }
 
+/// Only `up -m` asks for a model.
 #[test]
-fn up_of_all_downloads_a_missing_model() {
+fn up_without_a_model_downloads_nothing() {
     let sandbox = Sandbox::new();
-    let source = cache_model(&sandbox, "org/source");
-    let target = source.with_file_name("models--org--tiny");
-    let script = format!(
-        "case \"$*\" in *--dry-run*) ;; *) cp -R '{}' '{}';; esac",
-        source.display(),
-        target.display()
-    );
-    let calls = fake_tool(&sandbox, &script);
+    let calls = fake_tool(&sandbox, "exit 1");
     sandbox.write_config(&format!(
         "[ollama_server]\nport = {}\n[mlx_server]\nport = {}\nmodel = \"org/tiny\"\nauto_start = true\n",
         sandbox.port("ollama"),
         sandbox.port("mlx")
     ));
-    let up = sandbox.fusion(["-q", "up", "--json"]).run().assert_code(0).json();
-    assert_eq!((&up[0]["model"], &up[0]["state"]), (&json!("org/tiny"), &json!("ready")));
-    let calls = fs::read_to_string(calls).expect("it was called");
-    assert!(calls.contains("download org/tiny "), "{calls}");
-    insta::assert_snapshot!(sandbox.fusion(["down"]).run(), @"
-    exit 0
-    [stdout]
-    mlx is down
+    let one = sandbox.fusion(["mlx", "up"]).run();
+    let all = sandbox.fusion(["up"]).run();
+    insta::assert_snapshot!(same_output([one, all]), @"
+    exit 7
+    [stderr]
+    error: the model org/tiny is not on this machine
+    hint: download it: fusion mlx pull org/tiny
     ");
+    assert!(!calls.exists(), "the tool was called");
+    sandbox.assert_nothing_runs();
 }
 
 #[test]

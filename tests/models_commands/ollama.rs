@@ -19,7 +19,7 @@ fn models_of_ollama_are_listed() {
     let (sandbox, _ollama) = with_ollama(&["qwen3:4b", "llama3.2:3b"]);
     let list = sandbox.fusion(["ollama", "models", "--json"]).run().assert_code(0).json();
     let expected = json!({
-        "runtime": "ollama", "aliases": [], "name": "llama3.2:3b", "size_bytes": 2_019_393_189_u64, "format": "gguf",
+        "service": "ollama", "runtime": "ollama", "aliases": [], "name": "llama3.2:3b", "size_bytes": 2_019_393_189_u64, "format": "gguf",
         "quantization": "Q4_K_M", "modified": "2024-08-04T21:56:49Z", "last_used": null, "loaded": false, "defects": []
     });
     assert_eq!(list[0], expected);
@@ -279,7 +279,7 @@ fn a_terminal_shows_a_bar_and_erases_it() {
     let (sandbox, ollama) = with_ollama(&[]);
     let layer = |completed: u64| json!({ "status": "pulling", "digest": "sha256:aa", "total": 1000, "completed": completed });
     ollama.script(&send(&[layer(0), json!({ "status": "success" })]));
-    let bar = "\r\u{1b}[K[>                       ]   0%  0 B of 1.0 kB";
+    let bar = "\r\u{1b}[K\u{1b}[2m[>                       ]   0%  0 B of 1.0 kB";
     let (shown, code) = on_a_terminal(&sandbox, &["ollama", "pull", "x"], "x is here", b"");
     assert!(shown.contains(bar), "{shown:?}");
     assert!(shown.ends_with("\r\u{1b}[Kx is here\r\n"), "{shown:?}");

@@ -3,9 +3,9 @@
 use std::path::Path;
 use std::time::Duration;
 
+use fusion::cli::terminal::signals::{self, Terminal};
 use fusion::core::address::Address;
 use fusion::core::files::FileError;
-use fusion::core::process::signals::{self, Terminal};
 use fusion::core::process::{Listener, Liveness, Pid, ProcessDriver, ProcessError, ProcessSpec, StopSignal};
 use fusion::core::services::record::{Record, RecordError};
 use nix::sys::signal::{SigSet, Signal};
@@ -54,8 +54,9 @@ fn actor() {
             assert_eq!(blocked, role == "remember although blocked");
             let _remembering = signals::remember();
             tell(&stage, &json!("remembering"));
-            wait_until("a signal came", || signals::pending().is_some());
-            let signal = signals::pending().unwrap();
+            let token = signals::token();
+            wait_until("a signal came", || token.is_cancelled());
+            let signal = signals::cause(&token).unwrap();
             tell(&stage, &json!(signal as i32));
             wait_until("it may go on", || stage.path("go").exists());
             signals::raise_again(signal);

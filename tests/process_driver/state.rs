@@ -3,7 +3,8 @@
 use std::time::Duration;
 
 use fusion::core::address::Address;
-use fusion::core::events::Silent;
+use fusion::core::cancel::CancelToken;
+use fusion::core::events::EventBus;
 use fusion::core::paths::{Paths, RuntimePaths};
 use fusion::core::process::{Liveness, Pid, ProcessDriver};
 use fusion::core::services::lock::{Lock, LockError, is_held};
@@ -19,7 +20,7 @@ pub(crate) fn runtime_paths(stage: &Stage) -> RuntimePaths {
 }
 
 pub(crate) fn lock(stage: &Stage, limit: Duration) -> Result<Lock, LockError> {
-    Lock::acquire("some", &runtime_paths(stage), limit, &|| false, &Silent)
+    Lock::acquire(&"some".into(), &runtime_paths(stage), limit, &CancelToken::new(), &EventBus::new())
 }
 
 pub(crate) fn record(stage: &Stage) -> Record {

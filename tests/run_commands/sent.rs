@@ -25,7 +25,10 @@ fn the_configuration_makes_the_request() {
         }
       ],
       "model": "llama3.2:3b",
-      "stream": false,
+      "stream": true,
+      "stream_options": {
+        "include_usage": true
+      },
       "temperature": 0.8
     }
     "#);
@@ -98,7 +101,8 @@ fn flags_win_over_saved_prompts_over_configuration() {
     assert_eq!(
         dry_run(&sandbox, &flags, ""),
         json!({
-            "model": "c", "temperature": 0.0, "max_tokens": 5, "top_p": 0.5, "seed": 9, "stop": ["y", "z"], "stream": false,
+            "model": "c", "temperature": 0.0, "max_tokens": 5, "top_p": 0.5, "seed": 9, "stop": ["y", "z"], "stream": true,
+            "stream_options": { "include_usage": true },
             "keep_alive": "5m", "num": [1], "word": "two words",
             "messages": [{ "role": "user", "content": "Shorten: Hi!" }],
         })

@@ -14,9 +14,12 @@ use clap_complete::engine::{ArgValueCompleter, CompletionCandidate};
 use clap_complete::env::{Elvish, EnvCompleter, Fish, Powershell, Zsh};
 use serde_json::Value;
 
-use crate::cli::error::{Exit, Failure};
-use crate::cli::{self, Context};
+use crate::cli::context::Context;
+use crate::cli::dispatch;
+use crate::cli::error::Failure;
+use crate::cli::exit::Exit;
 use crate::core::aliases;
+use crate::core::cancel::CancelToken;
 use crate::core::config::Config;
 use crate::core::models::ModelPlaces;
 use crate::core::models::catalogue::Site;
@@ -70,7 +73,7 @@ pub fn candidates(
 ) -> Option<Vec<u8>> {
     let separator = arguments.iter().position(|argument| argument == "--")?;
     let words = arguments[separator + 1..].to_vec();
-    let mut command = with_values(cli::command(table), table, environment);
+    let mut command = with_values(dispatch::command(table), table, environment);
     let mut output = Vec::new();
     completer(shell)?
         .write_complete(&mut command, words, environment.current_dir.as_deref(), &mut output)
@@ -139,7 +142,7 @@ impl Known {
                 search: None,
                 env: &server.env,
                 load_timeout: LIMIT,
-                interrupted: &|| false,
+                cancel: &CancelToken::new(),
             };
             let names =
                 catalogue.list(&site).map(|models| models.into_iter().map(|model| model.name).collect());

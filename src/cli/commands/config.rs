@@ -6,8 +6,9 @@ use std::os::unix::ffi::OsStrExt as _;
 
 use clap::{ArgMatches, Command, FromArgMatches, Subcommand};
 
-use crate::cli::Context;
-use crate::cli::error::{Exit, Failure};
+use crate::cli::context::Context;
+use crate::cli::error::Failure;
+use crate::cli::exit::Exit;
 use crate::core::config::{Config, KeyPath, edit as change};
 use crate::core::runtimes::TABLE;
 

@@ -1,10 +1,11 @@
 //! `fusion <runtime> disable`: do not start it at login any more.
 
 use super::enable::{places, tell};
-use crate::cli::Context;
-use crate::cli::error::{Exit, Failure};
+use crate::cli::context::Context;
+use crate::cli::error::Failure;
+use crate::cli::exit::Exit;
 use crate::core::login::{self, Manager};
-use crate::core::runtimes::Runtime;
+use crate::core::services::ManagedService;
 
 /// Do not start it at login any more
 ///
@@ -13,11 +14,11 @@ use crate::core::runtimes::Runtime;
 pub struct Args {}
 
 /// Runs the command.
-pub fn run(context: &Context, runtime: &'static dyn Runtime, _args: &Args) -> Result<Exit, Failure> {
+pub fn run(context: &Context, service: &ManagedService, _args: &Args) -> Result<Exit, Failure> {
     let search = context.environment.path.as_deref();
-    let steps = login::disable(Manager::native(), runtime.name(), &places(context)?, search)?;
+    let steps = login::disable(Manager::native(), &service.name, &places(context)?, search)?;
     tell(context, &steps);
-    let name = runtime.name();
+    let name = &service.name;
     let any_more = if steps.is_empty() { "" } else { " any more" };
     context.ui.result(&format!("{name} does not start at login{any_more}\n"))?;
     Ok(Exit::Done)

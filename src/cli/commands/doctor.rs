@@ -5,18 +5,18 @@ use std::path::Path;
 use anstyle::{AnsiColor, Style};
 use serde::Serialize;
 
-use crate::cli::Context;
-use crate::cli::error::{Exit, Failure};
-use crate::cli::reporter::who;
-use crate::cli::ui::printable;
+use crate::cli::context::Context;
+use crate::cli::error::Failure;
+use crate::cli::exit::Exit;
+use crate::cli::terminal::ui::printable;
 use crate::cli::units::bytes;
+use crate::cli::words::who;
 use crate::core::config::Config;
 use crate::core::doctor::{Examination, Finding};
 use crate::core::login::Session;
 use crate::core::machine::Memory;
 use crate::core::programs::{Program, Source};
-use crate::core::runtimes::Runtime;
-use crate::core::services::{State, Status};
+use crate::core::services::{ManagedService, State, Status};
 
 /// Look for what may be wrong, and say what to do about it
 ///
@@ -27,7 +27,7 @@ use crate::core::services::{State, Status};
 pub struct Args {
     /// Print an array of objects, one for each finding
     ///
-    /// `check` (configuration, disk, memory, logout, program, service, address, login), `runtime` (null for what
+    /// `check` (configuration, disk, memory, logout, program, service, address, login), `service` and `runtime` (null for what
     /// concerns all of them), `level` (ok, warning, problem), `summary`, `remedy` (null where there is nothing to do).
     /// Names and types do not change between releases.
     #[arg(long)]
@@ -48,7 +48,8 @@ enum Level {
 struct Report {
     /// What was looked at: `configuration`, `disk`, `memory`, `logout`, `program`, `service`, `address`, `login`.
     check: &'static str,
-    /// The runtime; null for what concerns all of them.
+    /// The service; null for what concerns all of them.
+    service: Option<String>,
     runtime: Option<&'static str>,
     level: Level,
     /// What was found.
@@ -72,17 +73,16 @@ const INDENT: &str = "\n         ";
 /// Runs the command.
 pub fn run(context: &Context, args: &Args) -> Result<Exit, Failure> {
     let (config, broken) = Config::load_sound(&context.paths.config_file(), context.table);
+    let app = context.app_with(config);
     let user = nix::unistd::getuid();
-    let findings = context.with_services(&config, |manager| {
-        let examination = Examination {
-            table: context.table,
-            manager,
-            broken,
-            places: super::enable::places(context).ok(),
-            user: nix::unistd::User::from_uid(user).ok().flatten().map(|user| user.name),
-        };
-        Ok(examination.findings())
-    })?;
+    let examination = Examination {
+        services: app.services(),
+        manager: &app.manager(&context.cancel),
+        broken,
+        places: super::enable::places(context).ok(),
+        user: nix::unistd::User::from_uid(user).ok().flatten().map(|user| user.name),
+    };
+    let findings = examination.findings();
     let reports: Vec<Report> = findings.into_iter().map(report).collect();
     if args.json {
         context.ui.json(&reports)?;
@@ -101,11 +101,11 @@ fn page(reports: &[Report], color: bool) -> String {
             Level::Problem => ("problem", AnsiColor::Red.on_default().bold()),
         };
         let style = if color { style } else { Style::new() };
-        let runtime = report.runtime.map(|runtime| format!("{runtime}: ")).unwrap_or_default();
+        let service = report.service.as_ref().map(|service| format!("{service}: ")).unwrap_or_default();
         // Process names and log lines are whatever others made them.
         let summary = printable(&report.summary).replace('\n', INDENT);
         let remedy = report.remedy.as_ref().map(|remedy| format!("{INDENT}{}", printable(remedy)));
-        format!("{style}{word:8}{style:#} {runtime}{summary}{}\n", remedy.unwrap_or_default())
+        format!("{style}{word:8}{style:#} {service}{summary}{}\n", remedy.unwrap_or_default())
     });
     lines.collect::<Vec<_>>().concat()
 }
@@ -119,42 +119,41 @@ fn report(finding: Finding) -> Report {
         Finding::Disk { directory, free } => disk(&directory, free),
         Finding::Memory(memory) => self::memory(memory),
         Finding::Logout(session) => logout(session),
-        Finding::Program { runtime, program, version, known } => {
-            let summary = described(runtime, &program, version.as_deref());
+        Finding::Program { service, program, version, known } => {
+            let summary = described(&service, &program, version.as_deref());
             let report = if known == Some(false) {
-                let remedy =
-                    format!("fusion {} install, for a version that is known to work", runtime.name());
+                let remedy = format!("fusion {} install, for a version that is known to work", service.name);
                 warning("program", summary, remedy)
             } else {
                 ok("program", summary)
             };
-            report.of(runtime)
+            report.of(&service)
         }
-        Finding::NoProgram { runtime, reason, needed } => {
+        Finding::NoProgram { service, reason, needed } => {
             let level = if needed { Level::Problem } else { Level::Warning };
-            let install = format!("fusion {} install", runtime.name());
-            Report { level, ..failed("program", Failure::from(reason), install) }.of(runtime)
+            let install = format!("fusion {} install", service.name);
+            Report { level, ..failed("program", Failure::of_program(&reason), install) }.of(&service)
         }
-        Finding::Unfinished { runtime, directory } => warning(
+        Finding::Unfinished { service, directory } => warning(
             "program",
             format!("an installation was not finished: {}", directory.display()),
-            format!("fusion {0} install; or, to remove what it left: fusion {0} uninstall", runtime.name()),
+            format!("fusion {0} install; or, to remove what it left: fusion {0} uninstall", service.name),
         )
-        .of(runtime),
-        Finding::Service { runtime, status, installed } => match *status {
-            Ok(status) => service(runtime, &status, installed).of(runtime),
+        .of(&service),
+        Finding::Service { service, status, installed } => match *status {
+            Ok(status) => self::service(&service, &status, installed).of(&service),
             Err(error) => {
-                let log = format!("fusion {} log", runtime.name());
-                failed("service", Failure::from(error), log).of(runtime)
+                let log = format!("fusion {} log", service.name);
+                failed("service", Failure::from(error), log).of(&service)
             }
         },
-        Finding::Exposed { runtime, address } => warning(
+        Finding::Exposed { service, address } => warning(
             "address",
             format!("{address} can be reached from other machines, and asks nobody for a password"),
-            format!("fusion config set {}_server.host 127.0.0.1", runtime.name()),
+            format!("fusion config set {}_server.host 127.0.0.1", service.name),
         )
-        .of(runtime),
-        Finding::AtLogin { runtime, file, lingers } => {
+        .of(&service),
+        Finding::AtLogin { service, file, lingers } => {
             let summary = format!("starts at login ({})", file.display());
             match lingers {
                 Some(false) => warning(
@@ -164,7 +163,7 @@ fn report(finding: Finding) -> Report {
                 ),
                 _ => ok("login", summary),
             }
-            .of(runtime)
+            .of(&service)
         }
     }
 }
@@ -217,24 +216,26 @@ fn logout(session: Option<Session>) -> Report {
 }
 
 /// Which program it is, in words.
-pub(super) fn described(runtime: &dyn Runtime, program: &Program, version: Option<&str>) -> String {
+pub(super) fn described(service: &ManagedService, program: &Program, version: Option<&str>) -> String {
+    let name =
+        service.runtime().map_or_else(|| service.name.to_string(), |runtime| runtime.program().to_owned());
     let version = version.map(|version| format!(" {version}")).unwrap_or_default();
     let source = match program.source {
         Source::Configuration => "named by the configuration",
         Source::Installation => "installed by fusion",
         Source::Path => "on PATH",
     };
-    format!("{}{version}, {source}: {}", runtime.program(), program.path.display())
+    format!("{name}{version}, {source}: {}", program.path.display())
 }
 
-fn service(runtime: &dyn Runtime, status: &Status, installed: bool) -> Report {
-    let name = runtime.name();
+fn service(service: &ManagedService, status: &Status, installed: bool) -> Report {
+    let name = &service.name;
     let address = &status.address;
     let process = status.pid.map(|pid| format!(" (process {pid})")).unwrap_or_default();
     let state = status.state.word();
-    match (status.state, &status.intruder) {
-        (State::Stopped | State::Exited, Some(stranger)) => {
-            let summary = format!("{state}, and {address} belongs to {}", who(stranger));
+    match (status.state, &status.other_listener) {
+        (State::Stopped | State::Exited, Some(listener)) => {
+            let summary = format!("{state}, and {address} belongs to {}", who(listener));
             let remedy = format!("end that, or take another port: fusion config set {name}_server.port PORT");
             let level = if installed { Level::Problem } else { Level::Warning };
             Report { level, ..problem("address", summary, remedy) }
@@ -245,9 +246,9 @@ fn service(runtime: &dyn Runtime, status: &Status, installed: bool) -> Report {
             let last = last.map(|line| format!("; its last words: {line}")).unwrap_or_default();
             warning("service", format!("it has ended by itself{last}"), format!("fusion {name} log"))
         }
-        (State::Unhealthy, intruder) => {
-            let why = match intruder {
-                Some(stranger) => format!("{address} belongs to {}", who(stranger)),
+        (State::Unhealthy, other) => {
+            let why = match other {
+                Some(listener) => format!("{address} belongs to {}", who(listener)),
                 None => status.trouble.clone().unwrap_or_else(|| "it does not answer".to_owned()),
             };
             let remedy = format!("fusion {name} log tells more; fusion {name} restart");
@@ -266,7 +267,7 @@ fn service(runtime: &dyn Runtime, status: &Status, installed: bool) -> Report {
 }
 
 fn ok(check: &'static str, summary: String) -> Report {
-    Report { check, runtime: None, level: Level::Ok, summary, remedy: None }
+    Report { check, service: None, runtime: None, level: Level::Ok, summary, remedy: None }
 }
 
 fn warning(check: &'static str, summary: String, remedy: String) -> Report {
@@ -278,7 +279,8 @@ fn problem(check: &'static str, summary: String, remedy: String) -> Report {
 }
 
 impl Report {
-    fn of(self, runtime: &dyn Runtime) -> Self {
-        Self { runtime: Some(runtime.name()), ..self }
+    fn of(self, service: &ManagedService) -> Self {
+        let runtime = service.runtime().map(crate::core::runtimes::Runtime::name);
+        Self { service: Some(service.name.to_string()), runtime, ..self }
     }
 }

@@ -2,13 +2,13 @@
 
 use std::time::Duration;
 
-use serde::Serialize;
-
-use crate::cli::Context;
-use crate::cli::error::{Exit, Failure};
+use crate::app::App;
+use crate::app::views::DownView;
+use crate::cli::context::Context;
+use crate::cli::error::Failure;
+use crate::cli::exit::Exit;
 use crate::cli::units::seconds_from;
-use crate::core::runtimes::Runtime;
-use crate::core::services::{Down, DownOptions, ServiceError};
+use crate::core::services::{Down, DownOptions, ManagedService, ServiceError};
 
 /// Stop it and everything it started
 ///
@@ -40,49 +40,32 @@ struct How {
     json: bool,
 }
 
-/// What `--json` prints. Fields are added, never changed or removed.
-#[derive(Debug, Serialize)]
-struct Json {
-    runtime: &'static str,
-    /// As in `ps`: `stopped`.
-    state: &'static str,
-    /// The process that was ended; null when it was down already.
-    pid: Option<i64>,
-    /// Whether something had to be killed.
-    forced: bool,
-    seconds: f64,
-}
-
 /// Runs the command.
-pub fn run(context: &Context, runtime: &'static dyn Runtime, args: &Args) -> Result<Exit, Failure> {
+pub fn run(context: &Context, app: &App, service: &ManagedService, args: &Args) -> Result<Exit, Failure> {
     let options = DownOptions { force: args.how.force, timeout: args.timeout };
-    let config = context.sound_config();
-    let down = context.with_services(&config, |manager| manager.down(&manager.service(runtime), &options))?;
+    let down = app.manager(&context.cancel).down(service, &options)?;
     if args.how.json {
-        context.ui.json(&json(runtime, &down))?;
+        context.ui.json(&DownView::new(service, &down))?;
     } else {
-        context.ui.result(&line(runtime, &down))?;
+        context.ui.result(&line(service, &down))?;
     }
     Ok(Exit::Done)
 }
 
-/// Runs the command for every runtime. Neither one that fails nor a reader that goes away keeps the others up.
-pub fn run_all(context: &Context, args: &AllArgs) -> Result<Exit, Failure> {
+/// Runs the command for every service. Neither one that fails nor a reader that goes away keeps the others up.
+pub fn run_all(context: &Context, app: &App, args: &AllArgs) -> Result<Exit, Failure> {
     let options = DownOptions { force: args.how.force, timeout: None };
-    let config = context.sound_config();
     let (mut done, mut exit) = (Vec::new(), Exit::Done);
     let mut found = false;
-    for runtime in context.table {
-        let down =
-            context.with_services(&config, |manager| manager.down(&manager.service(*runtime), &options));
-        match down {
+    for service in app.services() {
+        match app.manager(&context.cancel).down(service, &options) {
             // Nothing of fusion's.
-            Err(ServiceError::NotOurs { .. }) | Ok(Down { pid: None, .. }) => {}
+            Err(ServiceError::External { .. }) | Ok(Down { pid: None, .. }) => {}
             Ok(down) => {
                 found = true;
                 if args.how.json {
-                    done.push(json(*runtime, &down));
-                } else if let Err(failure) = context.ui.result(&line(*runtime, &down)) {
+                    done.push(DownView::new(service, &down));
+                } else if let Err(failure) = context.ui.result(&line(service, &down)) {
                     exit = exit.or(context.ui.failure(&failure));
                 }
             }
@@ -97,16 +80,6 @@ pub fn run_all(context: &Context, args: &AllArgs) -> Result<Exit, Failure> {
     Ok(exit)
 }
 
-fn line(runtime: &dyn Runtime, down: &Down) -> String {
-    format!("{} is down{}\n", runtime.name(), if down.forced { " (killed)" } else { "" })
-}
-
-fn json(runtime: &dyn Runtime, down: &Down) -> Json {
-    Json {
-        runtime: runtime.name(),
-        state: "stopped",
-        pid: down.pid.map(i64::from),
-        forced: down.forced,
-        seconds: down.took.as_secs_f64(),
-    }
+fn line(service: &ManagedService, down: &Down) -> String {
+    format!("{} is down{}\n", service.name, if down.killed { " (killed)" } else { "" })
 }

@@ -3,11 +3,12 @@
 use std::ffi::OsString;
 use std::path::PathBuf;
 
-use crate::cli::Context;
-use crate::cli::error::{Exit, Failure};
+use crate::cli::context::Context;
+use crate::cli::error::Failure;
+use crate::cli::exit::Exit;
 use crate::core::executables::on_path;
 use crate::core::login::{self, Job, LoginError, Manager, Places, Step};
-use crate::core::runtimes::Runtime;
+use crate::core::services::ManagedService;
 
 /// Start it at every login, and now
 ///
@@ -16,12 +17,12 @@ use crate::core::runtimes::Runtime;
 pub struct Args {}
 
 /// Runs the command.
-pub fn run(context: &Context, runtime: &'static dyn Runtime, _args: &Args) -> Result<Exit, Failure> {
+pub fn run(context: &Context, service: &ManagedService, _args: &Args) -> Result<Exit, Failure> {
     let (manager, places) = (Manager::native(), places(context)?);
-    let job = job(context, runtime)?;
+    let job = job(context, service)?;
     let steps = login::enable(manager, &job, &places, context.environment.path.as_deref())?;
     tell(context, &steps);
-    let name = runtime.name();
+    let name = &service.name;
     context.ui.result(&format!("{name} starts at login, and is starting now\n"))?;
     context
         .ui
@@ -51,15 +52,15 @@ pub(super) fn places(context: &Context) -> Result<Places, Failure> {
     Ok(Places { home, config, user: nix::unistd::getuid().as_raw() })
 }
 
-fn job(context: &Context, runtime: &'static dyn Runtime) -> Result<Job, Failure> {
+fn job(context: &Context, service: &ManagedService) -> Result<Job, Failure> {
     let paths = &context.paths;
     let environment = context.environment.for_login(paths.directory()).into_iter().map(text);
     Ok(Job {
-        runtime: runtime.name(),
-        title: runtime.title(),
+        service: service.name.to_string(),
+        display_name: service.template.display_name().to_owned(),
         fusion: fusion(context)?,
         environment: environment.collect::<Result<_, _>>()?,
-        log: paths.runtime(runtime.name()).directory.join("login.log"),
+        log: service.files.directory.join("login.log"),
     })
 }
 

@@ -1,10 +1,12 @@
 //! `fusion <runtime> health`.
 
-use serde::Serialize;
-
-use crate::cli::Context;
-use crate::cli::error::{Exit, Failure};
-use crate::core::runtimes::Runtime;
+use crate::app::App;
+use crate::app::views::HealthView;
+use crate::cli::context::Context;
+use crate::cli::error::Failure;
+use crate::cli::exit::Exit;
+use crate::cli::terminal::ui::printable;
+use crate::core::services::ManagedService;
 
 /// Generate one token, and say how long that took
 ///
@@ -19,32 +21,15 @@ pub struct Args {
     json: bool,
 }
 
-/// What `--json` prints. Fields are added, never changed or removed.
-#[derive(Debug, Serialize)]
-struct Json<'a> {
-    runtime: &'static str,
-    address: String,
-    model: &'a str,
-    latency_ms: f64,
-}
-
 /// Runs the command.
-pub fn run(context: &Context, runtime: &'static dyn Runtime, args: &Args) -> Result<Exit, Failure> {
-    let config = context.config()?;
-    let model = args.model.as_ref().map(|model| context.model(&config, runtime, model).name);
-    let health = context
-        .with_services(&config, |manager| manager.health(&manager.service(runtime), model.as_deref()))?;
-    let name = runtime.name();
-    let milliseconds = health.latency.as_secs_f64() * 1000.0;
+pub fn run(context: &Context, app: &App, service: &ManagedService, args: &Args) -> Result<Exit, Failure> {
+    let model = args.model.as_ref().map(|model| app.model(service, model).name);
+    let health = app.manager(&context.cancel).health(service, model.as_deref())?;
     if args.json {
-        context.ui.json(&Json {
-            runtime: name,
-            address: health.endpoint.address.url(),
-            model: &health.model,
-            latency_ms: (milliseconds * 10.0).round() / 10.0,
-        })?;
+        context.ui.json(&HealthView::new(service, &health))?;
     } else {
-        let model = crate::cli::ui::printable(&health.model);
+        let (name, model) = (&service.name, printable(&health.model));
+        let milliseconds = health.latency.as_secs_f64() * 1000.0;
         context.ui.result(&format!("{name} is healthy: one token of {model} in {milliseconds:.0} ms\n"))?;
     }
     Ok(Exit::Done)

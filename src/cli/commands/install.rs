@@ -1,21 +1,12 @@
 //! `fusion <runtime> install`, and the offer to install that `up` and `run` make.
 
-use std::os::fd::AsFd as _;
-use std::time::Duration;
-
-use crate::cli::Context;
-use crate::cli::error::{Exit, Failure};
-use crate::cli::reporter::Reporter;
-use crate::core::helper::Output;
-use crate::core::install::{InstallError, Installer, Outcome, Progress};
-use crate::core::paths::RuntimePaths;
-use crate::core::process::signals;
+use crate::app::{App, AppError};
+use crate::cli::context::Context;
+use crate::cli::error::Failure;
+use crate::cli::exit::Exit;
+use crate::core::install::Outcome;
 use crate::core::programs::{Installation, ProgramError};
-use crate::core::runtimes::Runtime;
-use crate::core::services::lock::{Lock, LockError};
-
-/// How long another command that changes the runtime is waited for.
-const LOCK_LIMIT: Duration = Duration::from_secs(10);
+use crate::core::services::ManagedService;
 
 /// Install its program
 ///
@@ -33,107 +24,58 @@ pub struct Args {
 }
 
 /// Runs the command.
-pub fn run(context: &Context, runtime: &'static dyn Runtime, args: &Args) -> Result<Exit, Failure> {
-    let outcome = install(context, runtime, args.upgrade)?;
-    context.ui.result(&format!("{}\n", told(runtime, &outcome)))?;
+pub fn run(context: &Context, app: &App, service: &ManagedService, args: &Args) -> Result<Exit, Failure> {
+    let _cancelled = context.cancel_on_signal();
+    let outcome = app.install(service, args.upgrade, &context.cancel)?;
+    context.ui.result(&format!("{}\n", told(service, &outcome)))?;
     Ok(Exit::Done)
 }
 
-fn install(context: &Context, runtime: &'static dyn Runtime, upgrade: bool) -> Result<Outcome, Failure> {
-    let paths = context.paths.runtime(runtime.name());
-    let _remembering = signals::remember();
-    let lock = lock(context, runtime, &paths)?;
-    Ok(installer(context, runtime, &paths)?.install(upgrade, &lock)?)
-}
-
-/// The runtime's lock: nothing else changes it meanwhile.
-pub(super) fn lock(
-    context: &Context,
-    runtime: &dyn Runtime,
-    paths: &RuntimePaths,
-) -> Result<Lock, InstallError> {
-    let reporter = Reporter::new(&context.ui);
-    match Lock::acquire(runtime.name(), paths, LOCK_LIMIT, &interrupted, &reporter) {
-        Err(LockError::Interrupted) => Err(InstallError::Interrupted),
-        other => Ok(other?),
-    }
-}
-
-pub(super) fn installer<'a>(
-    context: &'a Context,
-    runtime: &'static dyn Runtime,
-    paths: &'a RuntimePaths,
-) -> Result<Installer<'a>, Failure> {
-    let output = if context.ui.quiet {
-        Output::Keep
-    } else {
-        let stderr = std::io::stderr().as_fd().try_clone_to_owned();
-        Output::Show(stderr.map_err(|error| {
-            Failure::new(Exit::Failed, format!("cannot write to standard error: {error}"))
-        })?)
-    };
-    Ok(Installer {
-        runtime,
-        paths,
-        driver: &context.driver,
-        search: context.environment.path.as_deref(),
-        output,
-        interrupted: &interrupted,
-        progress: Box::new(|progress| context.ui.note(&being_done(progress))),
-    })
-}
-
-fn interrupted() -> bool {
-    signals::pending().is_some()
-}
-
-fn being_done(progress: Progress<'_>) -> String {
-    match progress {
-        Progress::Installing { what, with, directory: Some(directory) } => {
-            format!("installing {what} with {with} into {}", directory.display())
-        }
-        Progress::Installing { what, with, directory: None } => format!("installing {what} with {with}"),
-        Progress::Checking => "starting it once to see that it works".to_owned(),
-    }
-}
-
-fn told(runtime: &dyn Runtime, outcome: &Outcome) -> String {
+fn told(service: &ManagedService, outcome: &Outcome) -> String {
+    let name = &service.name;
     let place = |installation: &Installation| {
-        format!("{} {} is installed", runtime.name(), installation.version)
-            + &format!(" in {}", installation.directory.display())
+        format!("{name} {} is installed in {}", installation.version, installation.directory.display())
     };
     match outcome {
         Outcome::Already(installation) => format!("{}, as it was", place(installation)),
         Outcome::Made { now, before: None } => place(now),
         Outcome::Made { now, before: Some(before) } => format!("{}, in place of {before}", place(now)),
-        Outcome::Homebrew(program) => format!("{} is installed: {}", runtime.name(), program.display()),
+        Outcome::Homebrew(program) => format!("{name} is installed: {}", program.display()),
     }
 }
 
-/// Installs a runtime whose program could not be found: at once when `yes` says so, after asking on a terminal, and
-/// otherwise not, with the command to run as the hint.
-pub fn offer(
+/// Does `work`, which starts a service. If its program is missing, offers on a terminal to install it, and then does
+/// `work` again; `work` is told whether to install.
+pub(super) fn installed<T>(
     context: &Context,
-    runtime: &'static dyn Runtime,
-    missing: ProgramError,
-    yes: bool,
-) -> Result<(), Failure> {
-    let can_install =
-        matches!(missing, ProgramError::NotInstalled { .. } | ProgramError::Installation { .. });
-    if !can_install || !(yes || asked(context, runtime, &missing)) {
-        return Err(missing.into());
+    app: &App,
+    service: &ManagedService,
+    work: impl Fn(bool) -> Result<T, AppError>,
+) -> Result<T, Failure> {
+    let error = {
+        let _cancelled = context.cancel_on_signal();
+        match work(false) {
+            Ok(done) => return Ok(done),
+            Err(error) => error,
+        }
+    };
+    match error.missing_program() {
+        Some(missing) if missing.is_installable() && is_wanted(context, service, missing) => {
+            let _cancelled = context.cancel_on_signal();
+            app.install_for_start(service, &context.cancel)?;
+            Ok(work(false)?)
+        }
+        _ => Err(error.into()),
     }
-    let outcome = install(context, runtime, false)?;
-    context.ui.note(&told(runtime, &outcome));
-    Ok(())
 }
 
 /// Asks on the terminal; without one the answer is no.
-fn asked(context: &Context, runtime: &dyn Runtime, missing: &ProgramError) -> bool {
+fn is_wanted(context: &Context, service: &ManagedService, missing: &ProgramError) -> bool {
     let environment = &context.environment;
-    if !(environment.stdin_is_terminal && environment.stderr_is_terminal) || runtime.recipe().is_none() {
+    let has_recipe = service.runtime().is_some_and(|runtime| runtime.recipe().is_some());
+    if !(environment.stdin_is_terminal && environment.stderr_is_terminal && has_recipe) {
         return false;
     }
     context.ui.warning(&missing.to_string());
-    context.ask(&format!("Install {} now?", runtime.title()), true) == Some(true)
+    context.ask(&format!("Install {} now?", service.template.display_name()), true) == Some(true)
 }

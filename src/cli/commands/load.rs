@@ -1,10 +1,11 @@
 //! `fusion <runtime> load`.
 
-use crate::cli::Context;
-use crate::cli::error::{Exit, Failure};
-use crate::cli::models::Models;
+use crate::app::App;
+use crate::cli::context::Context;
+use crate::cli::error::Failure;
+use crate::cli::exit::Exit;
 use crate::core::models::catalogue::KeepAlive;
-use crate::core::runtimes::Runtime;
+use crate::core::services::ManagedService;
 
 /// Have a model loaded, so that the first answer comes at once
 ///
@@ -28,16 +29,11 @@ fn keep_alive(text: &str) -> Result<KeepAlive, String> {
 }
 
 /// Runs the command.
-pub fn run(context: &Context, runtime: &'static dyn Runtime, args: &Args) -> Result<Exit, Failure> {
-    let config = context.config()?;
-    let models = Models::of(context, &config, runtime)?;
+pub fn run(context: &Context, app: &App, service: &ManagedService, args: &Args) -> Result<Exit, Failure> {
+    let models = app.models(service, &context.cancel)?;
     let model = models.named(&args.model);
-    if !models.needs_server() {
-        let checked = models.work(false, |catalogue, site| catalogue.check(site, &model.name))?;
-        checked.map_err(|error| models.failure(&model, &error))?;
-    }
-    let endpoint = models.endpoint(!args.no_up, Some(model.name.clone()))?;
-    models.load(&model, &endpoint, args.keep_alive.as_ref())?;
+    let _cancelled = context.cancel_on_signal();
+    models.load(&model, !args.no_up, args.keep_alive.as_ref())?;
     context.ui.result(&format!("{} is loaded\n", model.name))?;
     Ok(Exit::Done)
 }

@@ -2,24 +2,20 @@
 
 use std::io;
 use std::num::IntErrorKind;
-use std::os::fd::AsFd;
 use std::os::unix::ffi::OsStrExt;
-use std::path::PathBuf;
 use std::time::{Duration, Instant};
 
-use nix::poll::{PollFd, PollFlags, PollTimeout};
+use nix::poll::PollTimeout;
 
-use crate::cli::Context;
-use crate::cli::error::{Exit, Failure};
-use crate::cli::terminal_filter::TerminalFilter;
-use crate::cli::ui::Ui;
+use crate::app::{App, ServiceLog};
+use crate::cli::context::Context;
+use crate::cli::error::Failure;
+use crate::cli::exit::Exit;
+use crate::cli::terminal::filter::TerminalFilter;
+use crate::cli::terminal::ui::Ui;
 use crate::core::logs::{Progress, Reader};
-use crate::core::paths::RuntimePaths;
-use crate::core::process::unix::UnixDriver;
-use crate::core::process::{Liveness, Pid, ProcessDriver};
-use crate::core::runtimes::Runtime;
-use crate::core::services::record::Record;
-use crate::core::services::{ServiceError, State, lock};
+use crate::core::process::Pid;
+use crate::core::services::{ManagedService, State};
 
 /// On a terminal and with `--follow`.
 const DEFAULT_TAIL_LINES: u64 = 20;
@@ -77,16 +73,16 @@ impl Args {
 }
 
 /// Runs the command.
-pub fn run(context: &Context, runtime: &'static dyn Runtime, args: &Args) -> Result<Exit, Failure> {
-    let target = Target { runtime, paths: context.paths.runtime(runtime.name()) };
-    let log = target.log();
+pub fn run(context: &Context, app: &App, service: &ManagedService, args: &Args) -> Result<Exit, Failure> {
+    let target = Target { app, log: app.log(service) };
+    let log = target.log.path();
     if args.path {
         let mut line = log.into_os_string();
         line.push("\n");
         context.ui.result_bytes(line.as_bytes())?;
         return Ok(Exit::Done);
     }
-    if args.follow && target.running()?.is_none() {
+    if args.follow && target.log.running()?.is_none() {
         return Err(target.not_running(context));
     }
     let lines = args.last_lines(context.ui.stdout_is_terminal);
@@ -126,7 +122,7 @@ fn show(context: &Context, mut reader: Reader, output: &mut Output<'_>) -> Resul
 /// Shows the log and what is added to it, until the server ends or the reader of the output does.
 fn follow(
     context: &Context,
-    target: &Target,
+    target: &Target<'_>,
     mut reader: Reader,
     output: &mut Output<'_>,
 ) -> Result<(), Failure> {
@@ -144,21 +140,22 @@ fn follow(
             }
             Progress::Truncated => tell_of_truncation(context),
             Progress::UpToDate if has_ended => {
-                context.ui.note(&format!("{} has ended", target.runtime.name()));
+                context.ui.note(&format!("{} has ended", target.name()));
                 return Ok(());
             }
             Progress::UpToDate => {
                 if checked.elapsed() >= LIVENESS_INTERVAL {
-                    let running = target.running()?;
+                    let running = target.log.running()?;
                     // A restart may have ended between the first two checks. The last output is read after this one.
-                    has_ended = running.is_none() && !target.is_changing() && target.running()?.is_none();
+                    has_ended =
+                        running.is_none() && !target.log.is_changing() && target.log.running()?.is_none();
                     if let Some(pid) = running.filter(|_| !warned && target.has_lost_log()) {
                         context.ui.warning(&target.deleted(pid));
                         warned = true;
                     }
                     checked = Instant::now();
                 }
-                wait(interval)?;
+                wait(&context.ui, interval)?;
                 interval = (interval * 2).min(MAX_POLL_INTERVAL);
             }
         }
@@ -169,39 +166,20 @@ fn tell_of_truncation(context: &Context) {
     context.ui.note("the log was truncated: lines may be missing");
 }
 
-/// The service whose log is shown: as it was recorded at its start, whatever the configuration says now.
-struct Target {
-    runtime: &'static dyn Runtime,
-    paths: RuntimePaths,
+/// The log that is shown, and the words for what is missing.
+struct Target<'a> {
+    app: &'a App,
+    log: ServiceLog<'a>,
 }
 
-impl Target {
-    fn record(&self) -> Result<Option<Record>, Failure> {
-        Ok(Record::read(&self.paths.state).map_err(ServiceError::from)?)
-    }
-
-    fn log(&self) -> PathBuf {
-        let recorded = self.record().ok().flatten().and_then(|record| record.log);
-        recorded.unwrap_or_else(|| self.paths.log.clone())
-    }
-
-    /// Returns the process that was started, if it lives.
-    fn running(&self) -> Result<Option<Pid>, Failure> {
-        let Some(process) = self.record()?.and_then(|record| record.process) else { return Ok(None) };
-        let liveness = UnixDriver::new().liveness(&process).map_err(ServiceError::from)?;
-        Ok((liveness == Liveness::Alive).then_some(process.pid))
-    }
-
-    /// Whether another command is starting or stopping the service, because a restart does not end it.
-    fn is_changing(&self) -> bool {
-        lock::is_held(&self.paths).unwrap_or(false)
+impl Target<'_> {
+    fn name(&self) -> &str {
+        &self.log.service.name
     }
 
     fn not_running(&self, context: &Context) -> Failure {
-        let name = self.runtime.name();
-        let status = context.config().ok().and_then(|config| {
-            context.with_services(&config, |manager| manager.status(&manager.service(self.runtime))).ok()
-        });
+        let name = self.name();
+        let status = self.app.manager(&context.cancel).status(self.log.service).ok();
         match status.filter(|status| status.state == State::External) {
             Some(status) => Failure::new(
                 Exit::Failed,
@@ -213,8 +191,8 @@ impl Target {
     }
 
     fn no_log(&self) -> Failure {
-        let name = self.runtime.name();
-        match self.running() {
+        let name = self.name();
+        match self.log.running() {
             Ok(Some(pid)) => Failure::new(Exit::Failed, self.deleted(pid))
                 .hint(format!("begin a new log: fusion {name} restart")),
             _ => Failure::new(Exit::Failed, format!("{name} has no log yet: fusion has not started it"))
@@ -224,16 +202,16 @@ impl Target {
 
     /// Whether there is no log at its path. A start makes it under the lock.
     fn has_lost_log(&self) -> bool {
-        !self.log().exists() && !self.is_changing()
+        !self.log.path().exists() && !self.log.is_changing()
     }
 
     fn deleted(&self, pid: Pid) -> String {
-        let (log, name) = (self.log(), self.runtime.name());
+        let (log, name) = (self.log.path(), self.name());
         format!("{} was deleted while {name} (pid {pid}) writes to it", log.display())
     }
 
     fn start_it(&self) -> String {
-        format!("start it: fusion {} up", self.runtime.name())
+        format!("start it: fusion {} up", self.name())
     }
 }
 
@@ -272,20 +250,12 @@ impl<'a> Output<'a> {
     }
 }
 
-/// Sleeps; fails quietly as soon as the reader of standard output is gone, even if nothing is written.
-fn wait(time: Duration) -> Result<(), Failure> {
-    let stdout = io::stdout();
-    let timeout = PollTimeout::try_from(time).unwrap_or(PollTimeout::MAX);
-    // macOS reports a closed pipe only to a poll that asks for an event. A pipe is ready for writing at once, so the sleep
-    // below makes up for the rest of the time.
-    let mut polled = [PollFd::new(stdout.as_fd(), PollFlags::POLLOUT)];
-    let began = Instant::now();
-    let found = nix::poll::poll(&mut polled, timeout);
-    let events = polled[0].revents().unwrap_or(PollFlags::empty());
-    if found.is_ok() && events.intersects(PollFlags::POLLERR | PollFlags::POLLHUP) {
+/// Sleeps; fails quietly once the reader of standard output is gone, even if nothing is written.
+fn wait(ui: &Ui, time: Duration) -> Result<(), Failure> {
+    if ui.output().reader_is_gone(PollTimeout::ZERO) {
         return Err(Failure::output(&io::ErrorKind::BrokenPipe.into()));
     }
-    std::thread::sleep(time.saturating_sub(began.elapsed()));
+    std::thread::sleep(time);
     Ok(())
 }
 

@@ -6,8 +6,10 @@ use std::path::{Path, PathBuf};
 use clap::Command;
 use clap_mangen::Man;
 
-use crate::cli::error::{Exit, Failure};
-use crate::cli::{self, Context};
+use crate::cli::context::Context;
+use crate::cli::dispatch;
+use crate::cli::error::Failure;
+use crate::cli::exit::Exit;
 
 /// Print the manual page, or write one for each command
 ///
@@ -21,7 +23,7 @@ pub struct Args {
 
 /// Runs the command.
 pub fn run(context: &Context, args: &Args) -> Result<Exit, Failure> {
-    let mut command = cli::command(context.table).disable_help_subcommand(true);
+    let mut command = dispatch::command(context.table).disable_help_subcommand(true);
     command.build();
     match &args.out {
         None => context.ui.result(&String::from_utf8_lossy(&page(&command)))?,

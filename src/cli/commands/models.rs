@@ -2,18 +2,16 @@
 
 use std::collections::BTreeMap;
 
-use serde::Serialize;
-
-use crate::cli::Context;
-use crate::cli::error::{Exit, Failure};
-use crate::cli::models::Models;
-use crate::cli::ui::printable;
+use crate::app::App;
+use crate::app::views::{ModelRow, ModelsView};
+use crate::cli::context::Context;
+use crate::cli::error::Failure;
+use crate::cli::exit::Exit;
+use crate::cli::terminal::ui::printable;
 use crate::cli::units::{ago, bytes};
 use crate::core::aliases;
 use crate::core::config::Config;
-use crate::core::models::catalogue::Entry;
-use crate::core::runtimes::Runtime;
-use crate::core::services::{State, Status};
+use crate::core::services::ManagedService;
 
 /// List its models on this machine
 ///
@@ -39,41 +37,27 @@ pub struct AllArgs {
     json: bool,
 }
 
-/// One model, as `--json` prints it. Fields are added, never changed or removed; unknown is null.
-#[derive(Debug, Serialize)]
-struct Row {
-    /// The runtime.
-    runtime: &'static str,
-    /// Short names that mean this model.
-    aliases: Vec<String>,
-    #[serde(flatten)]
-    entry: Entry,
-}
-
-/// What `fusion models --json` prints. Fields are added, never changed or removed.
-#[derive(Debug, Serialize)]
-struct AllJson<'a> {
-    /// The models of every runtime that could be asked.
-    models: &'a [Row],
-    /// What each short name means, by runtime.
-    aliases: BTreeMap<String, BTreeMap<&'static str, String>>,
-}
-
 /// Runs the command.
-pub fn run(context: &Context, runtime: &'static dyn Runtime, args: &Args) -> Result<Exit, Failure> {
-    let config = context.config()?;
-    let models = Models::of(context, &config, runtime)?;
-    if models.needs_server() {
-        models.endpoint(!args.no_up, None)?;
-    }
-    let rows = rows(context, &models, &models.status()?)?;
+pub fn run(context: &Context, app: &App, service: &ManagedService, args: &Args) -> Result<Exit, Failure> {
+    let rows = {
+        let _cancelled = context.cancel_on_signal();
+        app.models(service, &context.cancel)?.list(!args.no_up)?
+    };
+    let Some(rows) = rows else {
+        return Err(app
+            .manager(&context.cancel)
+            .require_endpoint(service)
+            .map_or_else(Failure::from, |_| {
+                Failure::new(Exit::Failed, format!("{} has just started", service.name))
+            }));
+    };
     if args.json {
         context.ui.json(&rows)?;
     } else if rows.is_empty() {
         context.ui.note(&format!(
             "{} has no models; `fusion {} pull NAME` downloads one",
-            runtime.title(),
-            runtime.name()
+            service.template.display_name(),
+            service.name
         ));
     } else {
         context.ui.result(&table(&rows, false))?;
@@ -81,27 +65,27 @@ pub fn run(context: &Context, runtime: &'static dyn Runtime, args: &Args) -> Res
     Ok(Exit::Done)
 }
 
-/// Runs the command for every runtime.
-pub fn run_all(context: &Context, args: &AllArgs) -> Result<Exit, Failure> {
-    let config = context.config()?;
+/// Runs the command for every service.
+pub fn run_all(context: &Context, app: &App, args: &AllArgs) -> Result<Exit, Failure> {
     let (mut all, mut exit) = (Vec::new(), Exit::Done);
-    for runtime in context.table.iter().filter(|runtime| runtime.catalogue().is_some()) {
-        let models = Models::of(context, &config, *runtime)?;
-        let name = runtime.name();
-        match known_rows(context, &models) {
+    for service in app.services() {
+        // One that has no models of its own has nothing to list.
+        let Ok(models) = app.models(service, &context.cancel) else { continue };
+        let name = &service.name;
+        match models.list(false) {
             Ok(Some(rows)) => all.extend(rows),
             Ok(None) => context.ui.note(&format!(
                 "{name} is not running, so its models are not known; `fusion {name} up` starts it"
             )),
-            Err(failure) => {
-                let failure = failure.about(format!("the models of {name} are not known"));
+            Err(error) => {
+                let failure = Failure::from(error).about(format!("the models of {name} are not known"));
                 exit = exit.or(context.ui.failure(&failure));
             }
         }
     }
-    let meanings = meanings(context, &config);
+    let meanings = meanings(context, &app.config);
     if args.json {
-        context.ui.json(&AllJson { models: &all, aliases: meanings })?;
+        context.ui.json(&ModelsView { models: &all, aliases: &meanings })?;
         return Ok(exit);
     }
     let mut text = String::new();
@@ -110,35 +94,6 @@ pub fn run_all(context: &Context, args: &AllArgs) -> Result<Exit, Failure> {
     }
     context.ui.result(&(text + &alias_table(context, &meanings)))?;
     Ok(exit)
-}
-
-/// The models of one runtime; `None` when only its server knows them, which is not running.
-fn known_rows(context: &Context, models: &Models<'_>) -> Result<Option<Vec<Row>>, Failure> {
-    let status = models.status()?;
-    if models.needs_server() && matches!(status.state, State::Stopped | State::Exited) {
-        return Ok(None);
-    }
-    rows(context, models, &status).map(Some)
-}
-
-/// The models of one runtime, by name; it is running if that is needed.
-fn rows(context: &Context, models: &Models<'_>, status: &Status) -> Result<Vec<Row>, Failure> {
-    let listed = models.work_at(&status.address, |catalogue, site| catalogue.list(site));
-    let mut entries = listed.map_err(|error| Failure::of_model(models.runtime.name(), "", &error))?;
-    entries.sort_by(|one, other| one.name.cmp(&other.name));
-    let loaded = models.loaded(status);
-    // A directory of the user's is in no list, unless it is loaded.
-    for name in loaded.iter().flatten().filter(|name| name.starts_with('/')) {
-        if let Ok(details) = models.work_at(&status.address, |catalogue, site| catalogue.show(site, name)) {
-            entries.push(details.entry);
-        }
-    }
-    let row = |mut entry: Entry| {
-        entry.loaded = entry.loaded.or_else(|| loaded.as_ref().map(|loaded| loaded.contains(&entry.name)));
-        let aliases = aliases::of(context.table, models.runtime, models.config, &entry.name);
-        Row { runtime: models.runtime.name(), aliases, entry }
-    };
-    Ok(entries.into_iter().map(row).collect())
 }
 
 /// What each alias means, by runtime.
@@ -156,8 +111,8 @@ fn meanings(context: &Context, config: &Config) -> BTreeMap<String, BTreeMap<&'s
     all
 }
 
-fn table(rows: &[Row], with_runtime: bool) -> String {
-    let mut lines = vec![header(&["RUNTIME", "NAME", "SIZE", "STORED AS", "CHANGED", "LAST USED", "NOW"])];
+fn table(rows: &[ModelRow], with_service: bool) -> String {
+    let mut lines = vec![header(&["SERVICE", "NAME", "SIZE", "STORED AS", "CHANGED", "LAST USED", "NOW"])];
     lines.extend(rows.iter().map(|row| {
         let entry = &row.entry;
         let unknown = || "-".to_owned();
@@ -167,7 +122,7 @@ fn table(rows: &[Row], with_runtime: bool) -> String {
             ([], _) => String::new(),
         };
         vec![
-            row.runtime.to_owned(),
+            row.service.to_string(),
             entry.name.clone(),
             entry.size_bytes.map_or_else(unknown, bytes),
             entry.quantization.clone().or_else(|| entry.format.clone()).unwrap_or_else(unknown),
@@ -176,7 +131,7 @@ fn table(rows: &[Row], with_runtime: bool) -> String {
             now,
         ]
     }));
-    if !with_runtime {
+    if !with_service {
         for line in &mut lines {
             line.remove(0);
         }

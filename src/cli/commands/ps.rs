@@ -1,21 +1,19 @@
 //! `fusion <runtime> ps` and `fusion ps`.
 
 use std::fmt::Write as _;
-use std::io::{self, Write as _};
 use std::time::{Duration, SystemTime};
 
-use serde::Serialize;
-
-use crate::cli::Context;
+use crate::app::App;
+use crate::app::views::ServiceView;
 use crate::cli::commands::doctor::described;
-use crate::cli::error::{Exit, Failure};
-use crate::cli::reporter::who;
-use crate::cli::ui::printable;
+use crate::cli::context::Context;
+use crate::cli::error::Failure;
+use crate::cli::exit::{self, Exit};
+use crate::cli::terminal::ui::printable;
 use crate::cli::units::{bytes, duration};
-use crate::core::config::Config;
+use crate::cli::words::who;
 use crate::core::programs;
-use crate::core::runtimes::Runtime;
-use crate::core::services::{ServiceError, ServiceManager, StartedBy, State, Status};
+use crate::core::services::{ManagedService, StartedBy, State, Status};
 
 /// Show what it is doing
 ///
@@ -43,102 +41,81 @@ struct How {
     watch: bool,
 }
 
-/// What `--json` prints. Names and types do not change between releases.
-#[derive(Debug, Serialize)]
-struct Json<'a> {
-    runtime: &'static str,
-    state: State,
-    pid: Option<i64>,
-    address: String,
-    uptime_s: Option<u64>,
-    memory_bytes: Option<u64>,
-    cpu_percent: Option<f64>,
-    models: Option<&'a [String]>,
-    log: String,
-    started_by: Option<StartedBy>,
-    version: Option<&'a str>,
-}
-
 /// How often `--watch` looks.
 const WATCH_INTERVAL: Duration = Duration::from_secs(1);
 
 /// Runs the command.
-pub fn run(context: &Context, runtime: &'static dyn Runtime, args: &Args) -> Result<Exit, Failure> {
-    show(context, &[runtime], &args.how, |statuses| {
-        let Some(status) = statuses.first() else { return Ok(()) };
-        context.ui.json(&json(status))
-    })
-    .map(|statuses| statuses.first().map_or(Exit::Failed, |status| exit(status.state)))
+pub fn run(context: &Context, app: &App, service: &ManagedService, args: &Args) -> Result<Exit, Failure> {
+    let seen = show(context, app, std::slice::from_ref(service), &args.how, |views| {
+        views.first().map_or(Ok(()), |view| context.ui.json(view))
+    })?;
+    Ok(seen.first().map_or(Exit::Failed, |(_, status)| exit::of_state(status.state)))
 }
 
-/// Runs the command for every runtime.
-pub fn run_all(context: &Context, args: &AllArgs) -> Result<Exit, Failure> {
-    show(context, context.table, &args.how, |statuses| {
-        context.ui.json(&statuses.iter().map(json).collect::<Vec<_>>())
-    })?;
+/// Runs the command for every service.
+pub fn run_all(context: &Context, app: &App, args: &AllArgs) -> Result<Exit, Failure> {
+    show(context, app, app.services(), &args.how, |views| context.ui.json(&views))?;
     Ok(Exit::Done)
 }
 
-fn exit(state: State) -> Exit {
-    match state {
-        State::Ready | State::External => Exit::Done,
-        State::Stopped | State::Exited => Exit::NotRunning,
-        State::Starting | State::Unhealthy => Exit::Failed,
-    }
-}
+/// A service and what it is doing.
+type Seen<'a> = Vec<(&'a ManagedService, Status)>;
 
-/// Looks and prints, once or again and again; the last that was seen.
-fn show(
+/// Observes and prints, once or again and again; returns what was seen last.
+fn show<'a>(
     context: &Context,
-    runtimes: &[&'static dyn Runtime],
+    app: &App,
+    services: &'a [ManagedService],
     how: &How,
-    print_json: impl Fn(&[Status]) -> Result<(), Failure>,
-) -> Result<Vec<Status>, Failure> {
+    print_json: impl Fn(&[ServiceView]) -> Result<(), Failure>,
+) -> Result<Seen<'a>, Failure> {
     if how.watch && !context.ui.stdout_is_terminal {
         return Err(Failure::new(Exit::Usage, "--watch needs a terminal")
             .hint("without --watch, it prints what is going on now; --json is for programs"));
     }
-    let config = context.config()?;
-    let look = || {
-        context.with_services(&config, |manager: &ServiceManager<'_>| {
-            let services: Vec<_> = runtimes.iter().map(|runtime| manager.service(*runtime)).collect();
-            let (seen, failed): (Vec<_>, Vec<_>) =
-                manager.status_of_all(&services).into_iter().partition(Result::is_ok);
-            let seen: Vec<Status> = seen.into_iter().flatten().collect();
-            match failed.into_iter().find_map(Result::err) {
-                Some(error) if seen.is_empty() => Err(error),
-                Some(error) => {
-                    context.ui.failure(&error.into());
-                    Ok(seen)
-                }
-                None => Ok(seen),
-            }
-        })
-    };
     if how.watch {
-        return watch(look);
+        return watch(context, || observe(context, app, services));
     }
-    let statuses = look()?;
+    let seen = observe(context, app, services)?;
     if how.json {
-        print_json(&statuses)?;
+        let views: Vec<_> = seen.iter().map(|(service, status)| ServiceView::new(service, status)).collect();
+        print_json(&views)?;
     } else {
-        context.ui.result(&table(&statuses))?;
+        context.ui.result(&table(&seen))?;
     }
     if context.ui.verbose {
-        tell_programs(context, &config, runtimes);
+        tell_programs(context, app, services);
     }
-    Ok(statuses)
+    Ok(seen)
+}
+
+/// Observes all services; fails when none could be observed, and otherwise tells of those that could not.
+fn observe<'a>(context: &Context, app: &App, services: &'a [ManagedService]) -> Result<Seen<'a>, Failure> {
+    let statuses = app.manager(&context.cancel).status_of_all(services);
+    let (mut seen, mut failed) = (Vec::new(), None);
+    for (service, status) in services.iter().zip(statuses) {
+        match status {
+            Ok(status) => seen.push((service, status)),
+            Err(error) => failed = failed.or(Some(error)),
+        }
+    }
+    match failed {
+        Some(error) if seen.is_empty() => Err(error.into()),
+        Some(error) => {
+            context.ui.failure(&error.into());
+            Ok(seen)
+        }
+        None => Ok(seen),
+    }
 }
 
 /// Says which program `up` would start.
-fn tell_programs(context: &Context, config: &Config, runtimes: &[&'static dyn Runtime]) {
-    let search = context.environment.path.as_deref();
-    for runtime in runtimes {
-        let found = programs::find(*runtime, &config.runtime(*runtime).server, &context.paths, search);
-        context.ui.detail(&match found {
+fn tell_programs(context: &Context, app: &App, services: &[ManagedService]) {
+    for service in services {
+        context.ui.detail(&match app.manager(&context.cancel).program(service) {
             Ok(program) => {
-                let version = programs::version(*runtime, &program);
-                format!("{}: {}", runtime.name(), described(*runtime, &program, version.as_deref()))
+                let version = service.runtime().and_then(|runtime| programs::version(runtime, &program));
+                format!("{}: {}", service.name, described(service, &program, version.as_deref()))
             }
             Err(error) => error.to_string(),
         });
@@ -146,13 +123,14 @@ fn tell_programs(context: &Context, config: &Config, runtimes: &[&'static dyn Ru
 }
 
 /// Until a signal ends it, or the terminal is gone.
-fn watch(look: impl Fn() -> Result<Vec<Status>, ServiceError>) -> Result<Vec<Status>, Failure> {
+fn watch<'a>(
+    context: &Context,
+    observe: impl Fn() -> Result<Seen<'a>, Failure>,
+) -> Result<Seen<'a>, Failure> {
     loop {
-        let screen = in_place(&table(&look()?));
-        let mut stdout = io::stdout().lock();
-        let written = stdout.write_all(screen.as_bytes()).and_then(|()| stdout.flush());
+        let screen = in_place(&table(&observe()?));
+        let written = context.ui.output().write_all(screen.as_bytes());
         written.map_err(|error| Failure::output(&error))?;
-        drop(stdout);
         std::thread::sleep(WATCH_INTERVAL);
     }
 }
@@ -163,28 +141,11 @@ fn in_place(text: &str) -> String {
     format!("\x1b[H{lines}\x1b[J")
 }
 
-fn json(status: &Status) -> Json<'_> {
-    let usage = status.usage.as_ref();
-    Json {
-        runtime: status.runtime,
-        state: status.state,
-        pid: status.pid.map(i64::from),
-        address: status.address.url(),
-        uptime_s: usage.map(|usage| usage.uptime.as_secs()),
-        memory_bytes: usage.map(|usage| usage.memory_bytes),
-        cpu_percent: usage.map(|usage| (usage.cpu_percent * 10.0).round() / 10.0),
-        models: status.models.as_deref(),
-        log: status.log.display().to_string(),
-        started_by: status.started_by,
-        version: status.version.as_deref(),
-    }
-}
-
-const HEADER: [&str; 8] = ["RUNTIME", "STATE", "PID", "ADDRESS", "UPTIME", "MEMORY", "CPU", "MODELS"];
+const HEADER: [&str; 8] = ["SERVICE", "STATE", "PID", "ADDRESS", "UPTIME", "MEMORY", "CPU", "MODELS"];
 
 /// One row for each runtime, and under it what there is to say about it.
-fn table(statuses: &[Status]) -> String {
-    let rows: Vec<[String; 8]> = statuses.iter().map(row).collect();
+fn table(seen: &Seen<'_>) -> String {
+    let rows: Vec<[String; 8]> = seen.iter().map(|(_, status)| row(status)).collect();
     let width = |column: usize| {
         let cells = rows.iter().map(|row| row[column].chars().count());
         cells.chain([HEADER[column].len()]).max().unwrap_or_default()
@@ -192,7 +153,7 @@ fn table(statuses: &[Status]) -> String {
     let widths: [usize; 8] = std::array::from_fn(width);
     let mut text = String::new();
     push_row(&mut text, &HEADER.map(str::to_owned), &widths);
-    for (status, row) in statuses.iter().zip(&rows) {
+    for ((_, status), row) in seen.iter().zip(&rows) {
         push_row(&mut text, row, &widths);
         for note in notes(status) {
             // Writing to a string cannot fail.
@@ -216,7 +177,7 @@ fn row(status: &Status) -> [String; 8] {
     let usage = status.usage.as_ref();
     let models = status.models.as_ref().map(|models| printable(&models.join(", ")).replace('\n', " "));
     [
-        status.runtime.to_owned(),
+        status.service.to_string(),
         status.state.word().to_owned(),
         status.pid.map_or_else(unknown, |pid| pid.to_string()),
         status.address.url(),
@@ -230,7 +191,7 @@ fn row(status: &Status) -> [String; 8] {
 /// What there is to say about a runtime beyond its row.
 fn notes(status: &Status) -> Vec<String> {
     let mut notes = Vec::new();
-    let name = status.runtime;
+    let name = &status.service;
     if let Some(exited) = &status.exited {
         let ago = exited.last_sign.and_then(|then| SystemTime::now().duration_since(then).ok());
         let when = ago.map_or_else(String::new, |ago| format!(", about {} ago", duration(ago)));
@@ -238,8 +199,8 @@ fn notes(status: &Status) -> Vec<String> {
             exited.last_line.as_ref().map_or_else(String::new, |line| format!("; its last words: {line}"));
         notes.push(format!("it ended without `down`{when}{last}"));
     }
-    if let Some(intruder) = &status.intruder {
-        notes.push(format!("its address is taken by {}", who(intruder)));
+    if let Some(listener) = &status.other_listener {
+        notes.push(format!("its address is taken by {}", who(listener)));
     } else if let Some(trouble) = &status.trouble {
         notes.push(trouble.clone());
     }

@@ -1,9 +1,10 @@
 //! `fusion <runtime> pull`.
 
-use crate::cli::Context;
-use crate::cli::error::{Exit, Failure};
-use crate::cli::models::Models;
-use crate::core::runtimes::Runtime;
+use crate::app::App;
+use crate::cli::context::Context;
+use crate::cli::error::Failure;
+use crate::cli::exit::Exit;
+use crate::core::services::ManagedService;
 
 /// Download a model
 ///
@@ -19,11 +20,11 @@ pub struct Args {
 }
 
 /// Runs the command.
-pub fn run(context: &Context, runtime: &'static dyn Runtime, args: &Args) -> Result<Exit, Failure> {
-    let config = context.config()?;
-    let models = Models::of(context, &config, runtime)?;
+pub fn run(context: &Context, app: &App, service: &ManagedService, args: &Args) -> Result<Exit, Failure> {
+    let models = app.models(service, &context.cancel)?;
     let model = models.named(&args.model);
-    models.fetch(&model, !args.no_up)?;
+    let _cancelled = context.cancel_on_signal();
+    models.pull(&model, !args.no_up)?;
     context.ui.result(&format!("{} is here\n", model.name))?;
     Ok(Exit::Done)
 }

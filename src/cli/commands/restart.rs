@@ -2,12 +2,13 @@
 
 use std::time::Duration;
 
-use crate::cli::Context;
+use crate::app::App;
 use crate::cli::commands::up;
-use crate::cli::error::{Exit, Failure};
+use crate::cli::context::Context;
+use crate::cli::error::Failure;
+use crate::cli::exit::Exit;
 use crate::cli::units::seconds_from;
-use crate::core::runtimes::Runtime;
-use crate::core::services::UpOptions;
+use crate::core::services::{ManagedService, UpOptions};
 
 /// Stop it, then start it with the present configuration
 ///
@@ -23,10 +24,10 @@ pub struct Args {
 }
 
 /// Runs the command.
-pub fn run(context: &Context, runtime: &'static dyn Runtime, args: &Args) -> Result<Exit, Failure> {
+pub fn run(context: &Context, app: &App, service: &ManagedService, args: &Args) -> Result<Exit, Failure> {
     let options = UpOptions { timeout: args.timeout, ..UpOptions::default() };
-    let config = context.config()?;
-    let up = context.starting(&config, |manager| manager.restart(&manager.service(runtime), &options))?;
-    up::tell(context, runtime, &up, args.json)?;
+    let _cancelled = context.cancel_on_signal();
+    let up = app.restart(service, &options, &context.cancel)?;
+    up::tell(context, service, &up, args.json)?;
     Ok(Exit::Done)
 }

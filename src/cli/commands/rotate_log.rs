@@ -2,11 +2,12 @@
 
 use std::path::PathBuf;
 
-use crate::cli::Context;
-use crate::cli::error::{Exit, Failure};
+use crate::cli::context::Context;
+use crate::cli::error::Failure;
+use crate::cli::exit::Exit;
 use crate::core::logs::Limits;
 use crate::core::logs::rotator::LogRotator;
-use crate::core::process::{Host, InvalidPid, Pid, ProcessDriver as _, ProcessId};
+use crate::core::process::{Host, InvalidPid, Pid, ProcessId};
 use crate::core::services::ServiceError;
 
 /// Rotate a log above its limit until its server ends
@@ -45,7 +46,7 @@ impl Args {
 /// Runs the command.
 pub fn run(context: &Context, args: &Args) -> Result<Exit, Failure> {
     let host = context.driver.host().map_err(ServiceError::from)?;
-    args.rotator(host).run(&context.driver)?;
+    args.rotator(host).run(&*context.driver)?;
     Ok(Exit::Done)
 }
 
@@ -59,6 +60,7 @@ mod tests {
 
     use super::*;
     use crate::core::logs::rotator;
+    use crate::core::process::ProcessDriver as _;
     use crate::core::process::unix::UnixDriver;
 
     #[test]
@@ -74,7 +76,7 @@ mod tests {
         assert_eq!(process.args[0], rotator::SUBCOMMAND);
         let matches = Args::augment_args(clap::Command::new("rotate-log")).get_matches_from(&process.args);
         assert_eq!(Args::from_arg_matches(&matches).unwrap().rotator(host), spec);
-        let named = crate::cli::command(crate::core::runtimes::TABLE);
+        let named = crate::cli::dispatch::command(crate::core::runtimes::TABLE);
         assert!(named.find_subcommand(rotator::SUBCOMMAND).is_some_and(clap::Command::is_hide_set));
     }
 

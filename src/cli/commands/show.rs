@@ -2,17 +2,14 @@
 
 use std::fmt::Write as _;
 
-use serde::Serialize;
-
-use crate::cli::Context;
-use crate::cli::error::{Exit, Failure};
-use crate::cli::models::Models;
-use crate::cli::ui::printable;
+use crate::app::App;
+use crate::cli::context::Context;
+use crate::cli::error::Failure;
+use crate::cli::exit::Exit;
+use crate::cli::terminal::ui::printable;
 use crate::cli::units::{ago, bytes, count, grouped};
-use crate::core::aliases;
-use crate::core::machine;
 use crate::core::models::catalogue::{Details, Entry};
-use crate::core::runtimes::Runtime;
+use crate::core::services::ManagedService;
 
 /// Show what is known of a model
 ///
@@ -31,42 +28,17 @@ pub struct Args {
     no_up: bool,
 }
 
-/// What `--json` prints. Fields are added, never changed or removed; unknown is null.
-#[derive(Debug, Serialize)]
-struct Json<'a> {
-    /// The runtime.
-    runtime: &'static str,
-    /// Short names that mean this model.
-    aliases: &'a [String],
-    /// The bytes of memory that the machine has.
-    machine_memory_bytes: Option<u64>,
-    #[serde(flatten)]
-    details: &'a Details,
-}
-
 /// Runs the command.
-pub fn run(context: &Context, runtime: &'static dyn Runtime, args: &Args) -> Result<Exit, Failure> {
-    let config = context.config()?;
-    let models = Models::of(context, &config, runtime)?;
-    let model = models.named(&args.model);
-    let shown = models.work(!args.no_up, |catalogue, site| catalogue.show(site, &model.name))?;
-    let mut details = shown.map_err(|error| models.failure(&model, &error))?;
-    if details.entry.loaded.is_none() {
-        let loaded = models.loaded(&models.status()?);
-        details.entry.loaded = loaded.map(|loaded| loaded.contains(&model.name));
-    }
-    let aliases = aliases::of(context.table, runtime, &config, &model.name);
-    let machine = machine::memory().map(|memory| memory.total);
+pub fn run(context: &Context, app: &App, service: &ManagedService, args: &Args) -> Result<Exit, Failure> {
+    let models = app.models(service, &context.cancel)?;
+    let shown = {
+        let _cancelled = context.cancel_on_signal();
+        models.show(&models.named(&args.model), !args.no_up)?
+    };
     if args.json {
-        let json = Json {
-            runtime: runtime.name(),
-            aliases: &aliases,
-            machine_memory_bytes: machine,
-            details: &details,
-        };
-        context.ui.json(&json)?;
+        context.ui.json(&shown)?;
     } else {
-        context.ui.result(&text(&details, &aliases, machine))?;
+        context.ui.result(&text(&shown.details, &shown.aliases, shown.machine_memory_bytes))?;
     }
     Ok(Exit::Done)
 }

@@ -1,9 +1,10 @@
 //! `fusion <runtime> uninstall`.
 
-use super::install::{installer, lock};
-use crate::cli::Context;
-use crate::cli::error::{Exit, Failure};
-use crate::core::runtimes::{Recipe, Runtime};
+use crate::app::{App, homebrew_formula};
+use crate::cli::context::Context;
+use crate::cli::error::Failure;
+use crate::cli::exit::Exit;
+use crate::core::services::ManagedService;
 
 /// Remove fusion's own installation of it
 ///
@@ -12,15 +13,15 @@ use crate::core::runtimes::{Recipe, Runtime};
 pub struct Args {}
 
 /// Runs the command.
-pub fn run(context: &Context, runtime: &'static dyn Runtime, _args: &Args) -> Result<Exit, Failure> {
-    let (name, paths) = (runtime.name(), context.paths.runtime(runtime.name()));
-    let lock = lock(context, runtime, &paths)?;
-    if installer(context, runtime, &paths)?.uninstall(&lock)? {
-        context.ui.result(&format!("{name} is uninstalled: removed {}\n", paths.installation.display()))?;
+pub fn run(context: &Context, app: &App, service: &ManagedService, _args: &Args) -> Result<Exit, Failure> {
+    let name = &service.name;
+    if app.uninstall(service, &context.cancel)? {
+        let place = service.files.installation.display();
+        context.ui.result(&format!("{name} is uninstalled: removed {place}\n"))?;
         return Ok(Exit::Done);
     }
     context.ui.result(&format!("{name} was not installed by fusion\n"))?;
-    if let Some(Recipe::Homebrew { formula, .. }) = runtime.recipe() {
+    if let Some(formula) = homebrew_formula(service) {
         context.ui.hint(&format!("if Homebrew has installed it: brew uninstall {formula}"));
     }
     Ok(Exit::Done)

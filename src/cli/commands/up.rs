@@ -2,14 +2,14 @@
 
 use std::time::Duration;
 
-use serde::Serialize;
-
-use crate::cli::Context;
-use crate::cli::error::{Exit, Failure};
-use crate::cli::models::Models;
+use crate::app::views::UpView;
+use crate::app::{App, UpRequest};
+use crate::cli::commands::install::installed;
+use crate::cli::context::Context;
+use crate::cli::error::Failure;
+use crate::cli::exit::Exit;
 use crate::cli::units::seconds_from;
-use crate::core::runtimes::Runtime;
-use crate::core::services::{Endpoint, StartedBy, Up, UpKind, UpOptions};
+use crate::core::services::{Endpoint, ManagedService, StartedBy, Up, UpKind, UpOptions};
 
 /// Start it, and wait until it really answers
 ///
@@ -44,61 +44,48 @@ pub struct AllArgs {
     json: bool,
 }
 
-/// What `--json` prints. Fields are added, never changed or removed.
-#[derive(Debug, Serialize)]
-struct Json {
-    runtime: &'static str,
-    /// As in `ps`: `ready`, `external`, or with `--no-wait` `starting`.
-    state: &'static str,
-    pid: Option<i64>,
-    address: String,
-    model: Option<String>,
-    started_by: StartedBy,
-    /// Whether this command has started it.
-    started: bool,
-}
-
 /// Runs the command.
-pub fn run(context: &Context, runtime: &'static dyn Runtime, args: &Args) -> Result<Exit, Failure> {
-    let config = context.config()?;
-    let model = args.model.as_ref().map(|model| context.model(&config, runtime, model).name);
-    let options = UpOptions { timeout: args.timeout, no_wait: args.no_wait, model };
-    let mut up = context.up_with_model(&config, runtime, &options, args.install)?;
-    if let Some(model) = &args.model
-        && runtime.catalogue().is_some()
-    {
-        let models = Models::of(context, &config, runtime)?;
-        up = models.have_loaded(&models.named(model), up)?;
-    }
-    tell(context, runtime, &up, args.json)?;
+pub fn run(context: &Context, app: &App, service: &ManagedService, args: &Args) -> Result<Exit, Failure> {
+    let options = UpOptions { timeout: args.timeout, no_wait: args.no_wait, model: None };
+    let request = UpRequest { options, install: args.install, model: args.model.clone() };
+    let up = installed(context, app, service, |install| {
+        app.up(service, &UpRequest { install: install || args.install, ..request.clone() }, &context.cancel)
+    })?;
+    tell(context, service, &up, args.json)?;
     Ok(Exit::Done)
 }
 
 /// Prints what was done.
-pub(super) fn tell(context: &Context, runtime: &dyn Runtime, up: &Up, as_json: bool) -> Result<(), Failure> {
-    if as_json { context.ui.json(&json(runtime, up)) } else { context.ui.result(&line(runtime, up)) }
+pub(super) fn tell(
+    context: &Context,
+    service: &ManagedService,
+    up: &Up,
+    as_json: bool,
+) -> Result<(), Failure> {
+    if as_json { context.ui.json(&UpView::new(service, up)) } else { context.ui.result(&line(service, up)) }
 }
 
-/// Runs the command for every runtime that has `auto_start`. Neither one that fails nor a reader that goes away keeps
+/// Runs the command for every service that has `auto_start`. Neither one that fails nor a reader that goes away keeps
 /// the others down.
-pub fn run_all(context: &Context, args: &AllArgs) -> Result<Exit, Failure> {
-    let config = context.config()?;
-    let wanted = |runtime: &&&'static dyn Runtime| config.runtime(**runtime).server.auto_start;
-    let wanted: Vec<_> = context.table.iter().filter(wanted).copied().collect();
+pub fn run_all(context: &Context, app: &App, args: &AllArgs) -> Result<Exit, Failure> {
+    let wanted: Vec<_> = app.services().iter().filter(|service| service.server().auto_start).collect();
     if wanted.is_empty() {
-        let name = context.table.first().map_or("RUNTIME", |runtime| runtime.name());
+        let name = app.services().first().map_or("SERVICE", |service| &service.name);
         return Err(Failure::new(Exit::Usage, "no runtime has auto_start in the configuration").hint(format!(
             "`fusion {name} up` starts one; `fusion config set {name}_server.auto_start true` has `fusion up` start it"
         )));
     }
     let (mut done, mut exit) = (Vec::new(), Exit::Done);
-    for runtime in wanted {
-        let told = match context.up_with_model(&config, runtime, &UpOptions::default(), false) {
+    for service in wanted {
+        let up = installed(context, app, service, |install| {
+            app.up(service, &UpRequest { install, ..UpRequest::default() }, &context.cancel)
+        });
+        let told = match up {
             Ok(up) if args.json => {
-                done.push(json(runtime, &up));
+                done.push(UpView::new(service, &up));
                 Ok(())
             }
-            Ok(up) => tell(context, runtime, &up, false),
+            Ok(up) => tell(context, service, &up, false),
             Err(failure) if failure.exit == Exit::Interrupted => return Err(failure),
             Err(failure) => Err(failure),
         };
@@ -112,30 +99,13 @@ pub fn run_all(context: &Context, args: &AllArgs) -> Result<Exit, Failure> {
     Ok(exit)
 }
 
-/// The one line on stdout.
-fn line(runtime: &dyn Runtime, up: &Up) -> String {
+/// Returns the one line on stdout.
+fn line(service: &ManagedService, up: &Up) -> String {
     let Endpoint { address, pid, started_by, .. } = &up.endpoint;
     let pid = pid.map(|pid| format!("pid {pid}"));
-    let stranger = (*started_by == StartedBy::Other).then(|| "not started by fusion".to_owned());
-    let facts: Vec<String> = pid.into_iter().chain(stranger).collect();
+    let external = (*started_by == StartedBy::Other).then(|| "not started by fusion".to_owned());
+    let facts: Vec<String> = pid.into_iter().chain(external).collect();
     let facts = if facts.is_empty() { String::new() } else { format!(" ({})", facts.join(", ")) };
     let does = if up.kind == UpKind::Launched { "is starting" } else { "is up" };
-    format!("{} {does} at {}{facts}\n", runtime.name(), address.url())
-}
-
-fn json(runtime: &dyn Runtime, up: &Up) -> Json {
-    let Endpoint { address, pid, model, started_by } = &up.endpoint;
-    Json {
-        runtime: runtime.name(),
-        state: match up.kind {
-            UpKind::Launched => "starting",
-            UpKind::External => "external",
-            UpKind::Started | UpKind::AlreadyUp => "ready",
-        },
-        pid: pid.map(i64::from),
-        address: address.url(),
-        model: model.clone(),
-        started_by: *started_by,
-        started: matches!(up.kind, UpKind::Started | UpKind::Launched),
-    }
+    format!("{} {does} at {}{facts}\n", service.name, address.url())
 }

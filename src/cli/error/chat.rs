@@ -2,27 +2,28 @@
 
 use std::time::Duration;
 
-use super::{Exit, Failure, missing_model_hint};
+use super::{Failure, missing_model_hint};
+use crate::cli::exit::{self, Exit};
 use crate::core::api::ApiError;
 use crate::core::api::chat::ChatError;
 use crate::core::api::error::{Kind, ServerError};
-use crate::core::runtimes::Runtime;
+use crate::core::services::ManagedService;
 
 /// Who was asked, for the words of a failure.
 #[derive(Clone, Copy)]
 pub struct Asked<'a> {
-    /// The runtime.
-    pub runtime: &'a dyn Runtime,
+    /// The service.
+    pub service: &'a ManagedService,
     /// The model, as the server was told of it.
     pub model: &'a str,
-    /// How long it was waited for.
-    pub silence: Duration,
+    /// The idle timeout.
+    pub idle_timeout: Duration,
 }
 
 impl Failure {
     /// There is no answer, or no complete one.
     pub fn chat(error: &ChatError, asked: &Asked<'_>) -> Self {
-        let name = asked.runtime.name();
+        let name = &asked.service.name;
         let log = format!("its log may say why: fusion {name} log");
         match error {
             ChatError::Api(error) => Self::api(error, asked),
@@ -35,7 +36,7 @@ impl Failure {
 
     /// The exchange with a server failed.
     pub fn api(error: &ApiError, asked: &Asked<'_>) -> Self {
-        let name = asked.runtime.name();
+        let name = &asked.service.name;
         match error {
             ApiError::Connect { .. } => {
                 Self::of(Exit::NotRunning, error).hint(format!("start it: fusion {name} up"))
@@ -46,24 +47,25 @@ impl Failure {
             }
             ApiError::TimedOut { address, connecting: false } => Self::new(
                 Exit::TimedOut,
-                format!("timed out: nothing came from {address} for {} s", asked.silence.as_secs_f64()),
+                format!("timed out: nothing came from {address} for {} s", asked.idle_timeout.as_secs_f64()),
             )
             .hint("--timeout SECONDS waits longer"),
             ApiError::Closed { .. } => {
                 Self::of(Exit::RequestFailed, error).hint(format!("its log may say why: fusion {name} log"))
             }
+            ApiError::Cancelled => Self::new(Exit::Interrupted, ""),
             ApiError::Protocol { .. } => Self::of(Exit::RequestFailed, error),
         }
     }
 
     /// A server says what is wrong.
     fn server(error: &ServerError, asked: &Asked<'_>) -> Self {
-        let name = asked.runtime.name();
-        let title = asked.runtime.title();
+        let name = &asked.service.name;
+        let title = asked.service.template.display_name();
         let message = format!("{title}: {error}");
-        let exit = if error.kind == Kind::ModelMissing { Exit::ModelMissing } else { Exit::RequestFailed };
+        let exit = exit::of_server(error);
         let hint = match error.kind {
-            Kind::ModelMissing => missing_model_hint(asked.model, &asked.runtime.fetch_command(asked.model)),
+            Kind::ModelMissing => missing_model_hint(asked.model, &pull_command(asked)),
             Kind::Auth | Kind::Forbidden => {
                 "it wants to know who asks, which fusion cannot tell it".to_owned()
             }
@@ -80,4 +82,9 @@ impl Failure {
         };
         Self::new(exit, message).hint(hint)
     }
+}
+
+/// Returns the command that downloads the model.
+fn pull_command(asked: &Asked<'_>) -> String {
+    asked.service.runtime().map_or_else(String::new, |runtime| runtime.fetch_command(asked.model))
 }

@@ -1,27 +1,29 @@
 //! The words, hints and exit codes of what can go wrong with programs: finding, installing, starting them at login.
 
-use crate::cli::error::{Exit, Failure};
+use crate::cli::error::Failure;
+use crate::cli::exit::{self, Exit};
 use crate::core::install::InstallError;
 use crate::core::login::LoginError;
 use crate::core::programs::ProgramError;
 use crate::core::services::ServiceError;
 
-impl From<ProgramError> for Failure {
-    fn from(error: ProgramError) -> Self {
-        Self::of(Exit::NotInstalled, &error).hint(program_remedy(&error))
+impl Failure {
+    /// Returns the failure to find a program, in words.
+    pub fn of_program(error: &ProgramError) -> Self {
+        Self::of(Exit::NotInstalled, error).hint(program_remedy(error))
     }
 }
 
 /// What to do about a program that cannot be found.
 fn program_remedy(error: &ProgramError) -> String {
     match error {
-        ProgramError::NotInstalled { runtime, .. } => format!("install it: fusion {runtime} install"),
-        ProgramError::Installation { runtime, .. } => {
-            format!("make the installation anew: fusion {runtime} install")
+        ProgramError::NotInstalled { service, .. } => format!("install it: fusion {service} install"),
+        ProgramError::Installation { service, .. } => {
+            format!("make the installation anew: fusion {service} install")
         }
-        ProgramError::CommandMissing { runtime, .. } => {
+        ProgramError::CommandMissing { service, .. } => {
             format!(
-                "correct it: fusion config edit; or remove it: fusion config unset {runtime}_server.command"
+                "correct it: fusion config edit; or remove it: fusion config unset {service}_server.command"
             )
         }
     }
@@ -29,14 +31,7 @@ fn program_remedy(error: &ProgramError) -> String {
 
 impl From<InstallError> for Failure {
     fn from(error: InstallError) -> Self {
-        let exit = match &error {
-            InstallError::NoRecipe { .. } | InstallError::ByHand { .. } | InstallError::NotOnPath { .. } => {
-                Exit::NotInstalled
-            }
-            InstallError::Interrupted => Exit::Interrupted,
-            _ => Exit::Failed,
-        };
-        let failure = Self { hint: hint(&error), ..Self::of(exit, &error) };
+        let failure = Self { hint: hint(&error), ..Self::of(exit::of_install(&error), &error) };
         match error {
             InstallError::Failed { said, .. } | InstallError::DoesNotStart { said, .. } => {
                 Self { details: said.lines().map(|line| format!("  {line}")).collect(), ..failure }
@@ -68,8 +63,8 @@ fn hint(error: &InstallError) -> Option<String> {
         InstallError::Failed { .. } => {
             "is the network there? Once the cause is gone, run it again; what was downloaded is not lost".to_owned()
         }
-        InstallError::InUse { runtime, .. } => format!("stop it first: fusion {runtime} down"),
-        InstallError::Interrupted => "run it again; what was downloaded is not lost".to_owned(),
+        InstallError::InUse { service, .. } => format!("stop it first: fusion {service} down"),
+        InstallError::Cancelled => "run it again; what was downloaded is not lost".to_owned(),
         _ => return None,
     })
 }

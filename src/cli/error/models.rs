@@ -1,9 +1,8 @@
 //! The words, hints and exit codes of what goes wrong with models.
 
-use super::{Exit, Failure};
+use super::Failure;
+use crate::cli::exit::{self, Exit};
 use crate::cli::units::bytes;
-use crate::core::api::ApiError;
-use crate::core::api::error::Kind;
 use crate::core::models::catalogue::ModelError;
 use crate::core::models::quoted;
 
@@ -12,7 +11,7 @@ impl Failure {
     pub fn of_model(runtime: &str, asked: &str, error: &ModelError) -> Self {
         use ModelError as E;
         let name = runtime;
-        let failure = Self::of(exit(error), error);
+        let failure = Self::of(exit::of_model(error), error);
         match error {
             E::CannotUnload => failure.hint(format!("stop it: fusion {name} down")),
             E::CannotKeepAlive => failure.hint("leave --keep-alive out"),
@@ -53,33 +52,8 @@ impl Failure {
             E::Download { .. } => failure.hint("run the same command again; what is complete is kept"),
             E::Server(_) | E::Api(_) => failure.hint(format!("`fusion {name} log` shows its log")),
             // Who sent the signal knows of it.
-            E::Interrupted => Self::new(Exit::Interrupted, ""),
+            E::Cancelled => Self::new(Exit::Interrupted, ""),
             E::ToolBroken { .. } | E::Cache(_) => failure,
         }
-    }
-}
-
-fn exit(error: &ModelError) -> Exit {
-    use ModelError as E;
-    match error {
-        E::NotHere { .. }
-        | E::Incomplete { .. }
-        | E::Unusable { .. }
-        | E::NoDirectory { .. }
-        | E::Unknown { .. } => Exit::ModelMissing,
-        E::Server(error) if error.kind == Kind::ModelMissing => Exit::ModelMissing,
-        E::InvalidName { .. } => Exit::Usage,
-        E::ToolMissing { .. } => Exit::NotInstalled,
-        E::Api(ApiError::TimedOut { .. }) => Exit::TimedOut,
-        E::Network { .. } | E::Download { .. } | E::Server(_) | E::Api(_) => Exit::RequestFailed,
-        E::Interrupted => Exit::Interrupted,
-        E::CannotUnload
-        | E::CannotKeepAlive
-        | E::OwnDirectory { .. }
-        | E::Gated { .. }
-        | E::NoSpace { .. }
-        | E::Offline { .. }
-        | E::ToolBroken { .. }
-        | E::Cache(_) => Exit::Failed,
     }
 }

@@ -1,67 +1,52 @@
 //! The words, hints and exit codes of what can go wrong with services.
 
-use crate::cli::error::{Exit, Failure, file_hint, missing_model_hint};
-use crate::cli::reporter::who;
+use crate::cli::error::{Failure, file_hint, missing_model_hint};
+use crate::cli::exit::{self, Exit};
+use crate::cli::words::who;
 use crate::core::process::ProcessError;
 use crate::core::services::lock::LockError;
 use crate::core::services::record::RecordError;
-use crate::core::services::{Failed, ServiceError, StartedBy, State};
+use crate::core::services::{ServiceError, StartFailure, StartedBy, State};
 
 impl From<ServiceError> for Failure {
     fn from(error: ServiceError) -> Self {
-        let exit = exit(&error);
-        // Of these, the kind matters more than where they happened.
-        let error = match error {
-            ServiceError::Program(error) => return error.into(),
-            ServiceError::Process(error) => return process(&error),
-            ServiceError::Record(error) => return record(&error),
-            other => other,
-        };
-        let failure = match &error {
-            ServiceError::Model { runtime, model, error } => return Self::of_model(runtime, model, error),
-            ServiceError::AddressTaken { address, listener, said, .. } => Self {
+        Self::of_service(&error)
+    }
+}
+
+impl Failure {
+    /// Returns the failure of a service, in words.
+    pub fn of_service(error: &ServiceError) -> Self {
+        let exit = exit::of_service(error);
+        let failure = match error {
+            // Of these, the kind matters more than where they happened.
+            ServiceError::Program(error) => return Self::of_program(error),
+            ServiceError::Process(error) => return process(error),
+            ServiceError::Record(error) => return record(error),
+            ServiceError::Model { service, model, error } => return Self::of_model(service, model, error),
+            // The sender of the signal knows of it.
+            ServiceError::Cancelled(_) => return Self::new(exit, ""),
+            ServiceError::PortInUse { address, listener, said, .. } => Self {
                 causes: vec![said.clone()],
                 ..Self::new(exit, format!("{address} belongs to {}", who(listener)))
             },
             ServiceError::ModelMissing { said: Some(said), .. } => {
-                Self { causes: vec![said.clone()], ..Self::of(exit, &error) }
+                Self { causes: vec![said.clone()], ..Self::of(exit, error) }
             }
-            ServiceError::NotOurs { runtime, address, listener } => Self::new(
+            ServiceError::External { service, address, listener } => Self::new(
                 exit,
-                format!("{runtime} at {address} is {}, which fusion did not start", who(listener)),
+                format!("{service} at {address} is {}, which fusion did not start", who(listener)),
             ),
             ServiceError::Failed(failed) => {
                 let causes = failed.cause.iter().cloned().collect();
-                Self { details: tail(failed), causes, ..Self::of(exit, &error) }
+                Self { details: tail(failed), causes, ..Self::of(exit, error) }
             }
-            _ => Self::of(exit, &error),
+            _ => Self::of(exit, error),
         };
-        match hint(&error) {
+        match hint(error) {
             Some(hint) => failure.hint(hint),
             None => failure,
         }
-    }
-}
-
-fn exit(error: &ServiceError) -> Exit {
-    match error {
-        ServiceError::AddressTaken { .. } | ServiceError::NotOurs { .. } => Exit::AddressTaken,
-        ServiceError::ModelMissing { .. } | ServiceError::Model { .. } => Exit::ModelMissing,
-        ServiceError::Failed(_) | ServiceError::Unhealthy { .. } | ServiceError::StoppedMeanwhile { .. } => {
-            Exit::NotUp
-        }
-        ServiceError::CannotGenerate { timed_out: true, .. } => Exit::TimedOut,
-        ServiceError::CannotGenerate { .. } => Exit::RequestFailed,
-        ServiceError::Interrupted { .. } => Exit::Interrupted,
-        ServiceError::Program(_) => Exit::NotInstalled,
-        ServiceError::Lock(_)
-        | ServiceError::Record(_)
-        | ServiceError::Process(_)
-        | ServiceError::Log(_)
-        | ServiceError::AddressUnusable { .. }
-        | ServiceError::Undead { .. }
-        | ServiceError::NotRunning { state: State::Starting, .. } => Exit::Failed,
-        ServiceError::NotRunning { .. } => Exit::NotRunning,
     }
 }
 
@@ -69,31 +54,31 @@ fn hint(error: &ServiceError) -> Option<String> {
     Some(match error {
         ServiceError::Lock(LockError::File(error)) => return file_hint(error).map(str::to_owned),
         ServiceError::Lock(LockError::Held { .. }) => "wait for it to end, or end it".to_owned(),
-        ServiceError::AddressTaken { runtime, .. } => {
-            format!("end that program, or choose another port: fusion config set {runtime}_server.port PORT")
+        ServiceError::PortInUse { service, .. } => {
+            format!("end that program, or choose another port: fusion config set {service}_server.port PORT")
         }
-        ServiceError::AddressUnusable { runtime, source, .. } => match source.kind() {
+        ServiceError::CannotListen { service, source, .. } => match source.kind() {
             std::io::ErrorKind::PermissionDenied => {
-                format!("choose a port above 1023: fusion config set {runtime}_server.port PORT")
+                format!("choose a port above 1023: fusion config set {service}_server.port PORT")
             }
             _ => format!(
-                "choose an address of this machine: fusion config set {runtime}_server.host 127.0.0.1"
+                "choose an address of this machine: fusion config set {service}_server.host 127.0.0.1"
             ),
         },
-        ServiceError::ModelMissing { model, fetch, .. } => missing_model_hint(model, fetch),
-        ServiceError::Failed(failed) => format!("its whole log: fusion {} log", failed.runtime),
-        ServiceError::Unhealthy { runtime, .. } => {
-            format!("its log: fusion {runtime} log; to start it anew: fusion {runtime} restart")
+        ServiceError::ModelMissing { model, pull, .. } => missing_model_hint(model, pull),
+        ServiceError::Failed(failed) => format!("its whole log: fusion {} log", failed.service),
+        ServiceError::Unhealthy { service, .. } => {
+            format!("its log: fusion {service} log; to start it anew: fusion {service} restart")
         }
-        ServiceError::CannotGenerate { runtime, started_by: StartedBy::Fusion, .. } => {
-            format!("its log: fusion {runtime} log")
+        ServiceError::CannotGenerate { service, started_by: StartedBy::Fusion, .. } => {
+            format!("its log: fusion {service} log")
         }
-        ServiceError::NotOurs { .. } => "end it the way it was started".to_owned(),
-        ServiceError::NotRunning { runtime, state: State::Starting } => {
-            format!("wait until it is ready: fusion {runtime} up")
+        ServiceError::External { .. } => "end it the way it was started".to_owned(),
+        ServiceError::NotRunning { service, state: State::Starting } => {
+            format!("wait until it is ready: fusion {service} up")
         }
-        ServiceError::NotRunning { runtime, .. } => format!("start it: fusion {runtime} up"),
-        ServiceError::Undead { .. } => {
+        ServiceError::NotRunning { service, .. } => format!("start it: fusion {service} up"),
+        ServiceError::StillAlive { .. } => {
             "the kernel does not let go of them, most often because of a device or a network disk; try again later"
                 .to_owned()
         }
@@ -102,12 +87,6 @@ fn hint(error: &ServiceError) -> Option<String> {
 }
 
 fn process(error: &ProcessError) -> Failure {
-    let exit = match error {
-        ProcessError::ProgramMissing { .. }
-        | ProcessError::InterpreterMissing { .. }
-        | ProcessError::CannotRun { .. } => Exit::NotInstalled,
-        _ => Exit::Failed,
-    };
     let hint = match error {
         ProcessError::ProgramMissing { .. } | ProcessError::InterpreterMissing { .. } => {
             Some("install it again")
@@ -119,7 +98,7 @@ fn process(error: &ProcessError) -> Failure {
         ProcessError::Resolve { .. } => Some("is `host` in the configuration the name of this machine?"),
         ProcessError::DirectoryMissing { .. } | ProcessError::System { .. } => None,
     };
-    Failure { hint: hint.map(str::to_owned), ..Failure::of(exit, error) }
+    Failure { hint: hint.map(str::to_owned), ..Failure::of(exit::of_process(error), error) }
 }
 
 fn record(error: &RecordError) -> Failure {
@@ -135,7 +114,7 @@ fn record(error: &RecordError) -> Failure {
 }
 
 /// The end of the log, each line marked as such.
-fn tail(failed: &Failed) -> Vec<String> {
+fn tail(failed: &StartFailure) -> Vec<String> {
     if failed.tail.trim().is_empty() {
         return vec![format!("its log is empty: {}", failed.log.display())];
     }

@@ -35,6 +35,9 @@ const FAREWELL: Duration = Duration::from_secs(2);
 
 /// Takes an answer as it arrives. An error of a receiver ends the answer and closes the connection.
 pub trait Receiver {
+    /// The request is about to be sent; the time of the answer counts from now.
+    fn begin(&mut self) {}
+
     /// A piece of the text.
     fn text(&mut self, text: &str) -> io::Result<()>;
 
@@ -82,6 +85,13 @@ pub struct Outcome {
     pub result: Result<(), ChatError>,
     /// When the finish reason came: what came later is no part of the answer.
     pub finished: Option<Instant>,
+}
+
+impl Outcome {
+    /// Returns whether nothing was sent, because no connection could be made.
+    pub fn is_unsent(&self) -> bool {
+        matches!(self.result, Err(ChatError::Api(ApiError::Connect { .. })))
+    }
 }
 
 /// Why there is no answer, or no complete one.

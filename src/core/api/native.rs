@@ -2,12 +2,10 @@
 
 use std::io::{BufRead as _, BufReader, Read as _};
 use std::ops::ControlFlow;
-use std::time::Duration;
 
 use serde_json::Value;
 
-use super::{ApiError, CONNECT_LIMIT, Client, REPLY_LIMIT, Reply, configuration};
-use crate::core::address::Address;
+use super::{ApiError, Client, Reply};
 
 /// How much of a long reply is read: a list of thousands of models, or a licence of many pages.
 const LONG_REPLY_LIMIT: usize = 16 * 1024 * 1024;
@@ -16,13 +14,6 @@ const LONG_REPLY_LIMIT: usize = 16 * 1024 * 1024;
 const LINE_LIMIT: u64 = 1024 * 1024;
 
 impl Client {
-    /// A client for the server at `address` that waits for every further byte as long as `idle`.
-    pub fn with_idle_limit(address: &Address, idle: Duration) -> Self {
-        let limits = configuration().timeout_connect(Some(CONNECT_LIMIT)).timeout_per_read(Some(idle));
-        let agent = limits.build().new_agent();
-        Self { agent, base: address.url(), silence: None, reply_limit: REPLY_LIMIT }
-    }
-
     /// This client, reading replies of 16 MiB.
     #[must_use]
     pub fn with_long_replies(self) -> Self {

@@ -14,6 +14,23 @@ use std::time::Duration;
 use ureq::unversioned::transport::{Buffers, ConnectionDetails, Connector, NextTimeout, Transport};
 use ureq::{Error, Timeout};
 
+use crate::core::cancel::CancelToken;
+
+/// The observer ended the wait. Not of the kind `Interrupted`, which readers take for a reason to read again.
+#[derive(Debug, thiserror::Error)]
+#[error("the wait was cancelled")]
+struct WaitCancelled;
+
+/// Returns whether the observer of a [`Silence`] ended the wait.
+pub(super) fn was_cancelled(error: &io::Error) -> bool {
+    error.get_ref().is_some_and(
+        <dyn std::error::Error + std::marker::Send + std::marker::Sync + 'static>::is::<WaitCancelled>,
+    )
+}
+
+/// How soon a cancellation is noticed.
+const CANCEL_INTERVAL: Duration = Duration::from_millis(50);
+
 /// The rules for waiting; shared with the transport, so that they can change during a request.
 #[derive(Clone)]
 pub struct Silence(Arc<Rules>);
@@ -36,6 +53,14 @@ impl Silence {
         let silence = Self(Arc::new(rules));
         silence.set_limit(limit);
         silence
+    }
+
+    /// Gives up after `limit` without a byte, or soon after `cancel` says so.
+    pub fn until(limit: Duration, cancel: &CancelToken) -> Self {
+        let cancel = cancel.clone();
+        Self::new(limit, CANCEL_INTERVAL, move || {
+            if cancel.is_cancelled() { ControlFlow::Break(()) } else { ControlFlow::Continue(()) }
+        })
     }
 
     /// The limit in force.
@@ -98,7 +123,7 @@ impl<In: Transport> Transport for Patient<In> {
                 Err(Error::Timeout(_)) => {
                     elapsed += step;
                     if (self.silence.0.observer)().is_break() {
-                        return Err(io::Error::from(io::ErrorKind::Interrupted).into());
+                        return Err(io::Error::other(WaitCancelled).into());
                     }
                 }
                 other => return other,

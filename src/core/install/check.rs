@@ -8,6 +8,7 @@ use std::time::{Duration, Instant};
 use super::InstallError;
 use crate::core::address::Address;
 use crate::core::api::Client;
+use crate::core::cancel::CancelToken;
 use crate::core::helper::{Helper, Output};
 use crate::core::runtimes::{Answer, Runtime};
 
@@ -23,7 +24,7 @@ pub(super) fn starts(
     runtime: &dyn Runtime,
     program: &Path,
     directory: &Path,
-    interrupted: &dyn Fn() -> bool,
+    cancel: &CancelToken,
 ) -> Result<(), InstallError> {
     let cannot_run = |source| InstallError::Run { program: program.to_owned(), source };
     let address = Address { host: "127.0.0.1".to_owned(), port: free_port().map_err(cannot_run)? };
@@ -36,11 +37,11 @@ pub(super) fn starts(
         .envs(launch.env)
         .current_dir(directory)
         .stdin(Stdio::null());
-    let mut server = Helper::start(&mut command, &Output::Keep).map_err(cannot_run)?;
-    let answered = wait_for_answer(runtime, &address, &mut server, interrupted);
+    let mut server = Helper::start(&mut command, Output::Keep).map_err(cannot_run)?;
+    let answered = wait_for_answer(runtime, &address, &mut server, cancel);
     server.stop();
     answered.map_err(|silence| match silence {
-        Silence::Interrupted => InstallError::Interrupted,
+        Silence::Interrupted => InstallError::Cancelled,
         Silence::Reason(reason) => {
             InstallError::DoesNotStart { program: program.to_owned(), reason, said: server.last_lines() }
         }
@@ -57,7 +58,7 @@ fn wait_for_answer(
     runtime: &dyn Runtime,
     address: &Address,
     server: &mut Helper,
-    interrupted: &dyn Fn() -> bool,
+    cancel: &CancelToken,
 ) -> Result<(), Silence> {
     let deadline = Instant::now() + PATIENCE;
     let client = Client::with_limit(address, LIMIT);
@@ -72,7 +73,7 @@ fn wait_for_answer(
         if reply.is_ok_and(|reply| matches!((probe.read)(reply.status, &reply.body), Answer::Ready(_))) {
             return Ok(());
         }
-        if interrupted() {
+        if cancel.is_cancelled() {
             return Err(Silence::Interrupted);
         }
         if Instant::now() > deadline {

@@ -2,6 +2,7 @@
 
 use std::path::PathBuf;
 use std::process::ExitStatus;
+use std::sync::Arc;
 
 use crate::core::files::FileError;
 use crate::core::process::{Pid, ProcessError};
@@ -16,13 +17,13 @@ pub enum InstallError {
     #[error("fusion does not know how to install {program}")]
     NoRecipe {
         /// The program.
-        program: &'static str,
+        program: String,
     },
     /// Its makers' way is for the user to decide.
-    #[error("{runtime} is not installed, and there is no brew on PATH to install it with")]
+    #[error("{service} is not installed, and there is no brew on PATH to install it with")]
     ByHand {
-        /// The runtime.
-        runtime: &'static str,
+        /// The service.
+        service: Arc<str>,
         /// The command or page of its makers.
         elsewhere: &'static str,
     },
@@ -102,12 +103,12 @@ pub enum InstallError {
     },
     /// A signal asked fusion to end.
     #[error("interrupted")]
-    Interrupted,
+    Cancelled,
     /// What is to be replaced or removed runs.
-    #[error("{runtime} is running from this installation (process {pid})")]
+    #[error("{service} is running from this installation (process {pid})")]
     InUse {
-        /// The runtime.
-        runtime: &'static str,
+        /// The service.
+        service: Arc<str>,
         /// Its process.
         pid: Pid,
     },

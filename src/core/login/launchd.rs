@@ -12,7 +12,7 @@ pub(super) fn label(runtime: &str) -> String {
 /// `up` ends as soon as the runtime is ready; without `AbandonProcessGroup` launchd might then end the runtime.
 /// Without `ProcessType`, launchd holds back CPU and I/O.
 pub(super) fn agent(job: &Job, fusion: &str, log: &str) -> String {
-    let runtime = job.runtime;
+    let runtime = &job.service;
     let environment: Vec<String> = job
         .environment
         .iter()

@@ -14,7 +14,7 @@ pub(super) fn unit_name(runtime: &str) -> String {
 /// the runtime up already. There is no `ExecStop=`: systemd would run it after `fusion restart` ended the runtime,
 /// and so stop the new one; systemd's own SIGTERM is what `down` sends too. `up` has a time limit of its own.
 pub(super) fn unit(job: &Job, fusion: &str) -> String {
-    let Job { runtime, title, .. } = job;
+    let Job { service: runtime, display_name: title, .. } = job;
     let environment: Vec<String> = job
         .environment
         .iter()

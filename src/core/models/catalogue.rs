@@ -12,6 +12,7 @@ use serde_json::Value;
 use crate::core::address::Address;
 use crate::core::api::ApiError;
 use crate::core::api::error::ServerError;
+use crate::core::cancel::CancelToken;
 use crate::core::models::ModelPlaces;
 use crate::core::models::directory::Defect;
 use crate::core::models::hub_cache::HubCacheError;
@@ -31,8 +32,8 @@ pub struct Site<'a> {
     pub env: &'a BTreeMap<String, String>,
     /// How long loading a model may take.
     pub load_timeout: Duration,
-    /// Whether the user wants to stop.
-    pub interrupted: &'a dyn Fn() -> bool,
+    /// Asks the work to stop early.
+    pub cancel: &'a CancelToken,
 }
 
 /// The models of one runtime. Every operation may wait for a disk, a server, or the network.
@@ -298,13 +299,22 @@ pub enum ModelError {
     Server(ServerError),
     /// The server did not answer.
     #[error(transparent)]
-    Api(#[from] ApiError),
+    Api(ApiError),
     /// The cache of models cannot be used.
     #[error(transparent)]
     Cache(#[from] HubCacheError),
-    /// The user wanted to stop.
+    /// The work was cancelled.
     #[error("interrupted")]
-    Interrupted,
+    Cancelled,
+}
+
+impl From<ApiError> for ModelError {
+    fn from(error: ApiError) -> Self {
+        match error {
+            ApiError::Cancelled => Self::Cancelled,
+            error => Self::Api(error),
+        }
+    }
 }
 
 fn list(defects: &[Defect]) -> String {

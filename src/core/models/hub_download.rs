@@ -12,6 +12,7 @@ use std::path::{Path, PathBuf};
 use std::process::{Command, ExitStatus, Stdio};
 use std::time::Duration;
 
+use crate::core::cancel::CancelToken;
 use crate::core::executables::{is_executable, on_path};
 use crate::core::helper::{Helper, Output};
 use crate::core::machine;
@@ -33,7 +34,7 @@ pub struct Download<'a> {
     env: Vec<(OsString, OsString)>,
     cache: &'a HubCache,
     model: &'a CachedModel,
-    interrupted: &'a dyn Fn() -> bool,
+    cancel: &'a CancelToken,
 }
 
 /// What the tool says that it would do.
@@ -81,7 +82,7 @@ impl<'a> Download<'a> {
         for name in ["HF_HUB_DISABLE_PROGRESS_BARS", "HF_HUB_DISABLE_UPDATE_CHECK", "NO_COLOR"] {
             env.push((name.into(), "1".into()));
         }
-        Ok(Self { tool, env, cache, model, interrupted: site.interrupted })
+        Ok(Self { tool, env, cache, model, cancel: site.cancel })
     }
 
     /// Downloads what is missing of the files that match one of `patterns`.
@@ -168,12 +169,12 @@ impl<'a> Download<'a> {
         let broken = |source: io::Error| ModelError::ToolBroken { tool: self.tool.clone(), source };
         let mut command = Command::new(&self.tool);
         command.args(arguments).envs(self.env.iter().map(|(name, value)| (name, value))).stdin(Stdio::null());
-        let mut helper = Helper::start(&mut command, &Output::Keep).map_err(broken)?;
+        let mut helper = Helper::start(&mut command, Output::Keep).map_err(broken)?;
         let mut goes_on = || {
             glance();
-            !(self.interrupted)()
+            !self.cancel.is_cancelled()
         };
-        let status = helper.wait(GLANCE, &mut goes_on).map_err(broken)?.ok_or(ModelError::Interrupted)?;
+        let status = helper.wait(GLANCE, &mut goes_on).map_err(broken)?.ok_or(ModelError::Cancelled)?;
         Ok(Ended { status, output: without_escapes(&helper.printed(OUTPUT_LIMIT)) })
     }
 }

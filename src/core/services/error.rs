@@ -1,18 +1,21 @@
-//! Why a service could not be started, stopped or looked at.
+//! Why a service could not be started, stopped or observed.
 
 use std::path::PathBuf;
+use std::sync::Arc;
 use std::time::Duration;
 
 use super::lock::LockError;
 use super::record::RecordError;
-use super::{StartedBy, State};
+use super::service::{ManagedService, StartedBy};
+use super::state::State;
 use crate::core::address::Address;
+use crate::core::cancel::Cancelled;
 use crate::core::files::FileError;
 use crate::core::models::catalogue::ModelError;
 use crate::core::process::{Ending, Listener, Pid, ProcessError};
 use crate::core::programs::ProgramError;
 
-/// Why a service could not be started, stopped or looked at.
+/// Why a service could not be started, stopped or observed.
 #[derive(Debug, thiserror::Error)]
 pub enum ServiceError {
     /// No lock.
@@ -30,128 +33,91 @@ pub enum ServiceError {
     /// There is no program to start.
     #[error(transparent)]
     Program(#[from] ProgramError),
-    /// Somebody else has the address.
+    /// Another process listens on the port.
     #[error("{address} is taken")]
-    AddressTaken {
-        /// The runtime that wanted it.
-        runtime: &'static str,
-        /// The address.
+    PortInUse {
+        service: Arc<str>,
         address: Address,
-        /// Who has it.
         listener: Listener,
-        /// What they answered, in words.
+        /// What it responded, in words.
         said: String,
     },
-    /// The address cannot be listened at, although nobody has it.
+    /// The address cannot be listened on, although no process has it.
     #[error("nobody can listen at {address}")]
-    AddressUnusable {
-        /// The runtime that wanted it.
-        runtime: &'static str,
-        /// The address.
-        address: Address,
-        /// What the system said.
-        source: std::io::Error,
-    },
+    CannotListen { service: Arc<str>, address: Address, source: std::io::Error },
     /// The model's files are not on this machine, or the server does not know it.
     #[error("the model {model} is not there")]
     ModelMissing {
-        /// The runtime.
-        runtime: &'static str,
-        /// The model.
+        service: Arc<str>,
         model: String,
-        /// The command that fetches it.
-        fetch: String,
+        /// The command that downloads it.
+        pull: String,
         /// What the server said, if it was asked.
         said: Option<String>,
     },
     /// The model it would be started with is not here, or not whole.
     #[error("{error}")]
-    Model {
-        /// The runtime.
-        runtime: &'static str,
-        /// The model.
-        model: String,
-        /// What is wrong with it.
-        error: Box<ModelError>,
-    },
-    /// It was started, did not become ready, and was ended again.
+    Model { service: Arc<str>, model: String, error: Box<ModelError> },
+    /// It was started, did not become ready, and was stopped again.
     #[error("{0}")]
-    Failed(Box<Failed>),
+    Failed(Box<StartFailure>),
     /// It runs already, and does not answer.
-    #[error("{runtime} (process {pid}) runs at {address} and does not answer: {why}")]
+    #[error("{service} (process {pid}) runs at {address} and does not answer: {why}")]
     Unhealthy {
-        /// The runtime.
-        runtime: &'static str,
-        /// Its leader.
+        service: Arc<str>,
         pid: Pid,
-        /// Where it should answer.
         address: Address,
-        /// What the last look found, in words.
+        /// What the last probe found, in words.
         why: String,
     },
     /// It runs, and did not generate.
-    #[error("{runtime} did not generate with {model}: {why}")]
+    #[error("{service} did not generate with {model}: {why}")]
     CannotGenerate {
-        /// The runtime.
-        runtime: &'static str,
-        /// The model.
+        service: Arc<str>,
         model: String,
         /// What it said, in words.
         why: String,
         /// It said nothing in time.
         timed_out: bool,
-        /// Who has what it prints.
         started_by: StartedBy,
     },
-    /// Another command stopped it meanwhile, or had started it and gave it up.
-    #[error("{runtime} was stopped, or given up, by another command while it started")]
-    StoppedMeanwhile {
-        /// The runtime.
-        runtime: &'static str,
-    },
-    /// It runs, but not by fusion's doing.
-    #[error("{runtime} at {address} was not started by fusion")]
-    NotOurs {
-        /// The runtime.
-        runtime: &'static str,
-        /// Where it answers.
-        address: Address,
-        /// Who it is.
-        listener: Listener,
-    },
+    /// Another command stopped it during the start, or had started it and gave up.
+    #[error("{service} was stopped, or given up, by another command while it started")]
+    StoppedMeanwhile { service: Arc<str> },
+    /// fusion did not start what runs.
+    #[error("{service} at {address} was not started by fusion")]
+    External { service: Arc<str>, address: Address, listener: Listener },
     /// It does not run, and was not to be started.
-    #[error("{runtime} is {}", if *state == State::Starting { "still starting" } else { "not running" })]
-    NotRunning {
-        /// The runtime.
-        runtime: &'static str,
-        /// What it is doing instead.
-        state: State,
-    },
-    /// Not even killing ended it.
-    #[error("{runtime} was killed and {} of its processes still live: {}", pids.len(), list(pids))]
-    Undead {
-        /// The runtime.
-        runtime: &'static str,
-        /// Who still lives.
-        pids: Vec<Pid>,
-    },
-    /// The command was interrupted, and has ended what it had started.
+    #[error("{service} is {}", if *state == State::Starting { "still starting" } else { "not running" })]
+    NotRunning { service: Arc<str>, state: State },
+    /// Processes live on after SIGKILL.
+    #[error("{service} was killed and {} of its processes still live: {}", pids.len(), list(pids))]
+    StillAlive { service: Arc<str>, pids: Vec<Pid> },
+    /// The work was cancelled, and what it had started is stopped.
     #[error("interrupted")]
-    Interrupted {
-        /// The number of the signal.
-        signal: i32,
-    },
+    Cancelled(Cancelled),
 }
 
-/// A start that failed. Nothing of it is left but its log.
+impl ServiceError {
+    /// Returns the error that `service` does not have `model`; `said` is what the server said, if it was asked.
+    pub fn missing_model(service: &ManagedService, model: &str, said: Option<String>) -> Self {
+        let pull = service.runtime().map_or_else(String::new, |runtime| runtime.fetch_command(model));
+        Self::ModelMissing { service: service.name.clone(), model: model.to_owned(), pull, said }
+    }
+}
+
+impl From<Cancelled> for ServiceError {
+    fn from(reason: Cancelled) -> Self {
+        Self::Cancelled(reason)
+    }
+}
+
+/// A start that failed. Its log is all that is left of it.
 #[derive(Debug)]
-pub struct Failed {
-    /// The runtime.
-    pub runtime: &'static str,
-    /// The process.
+pub struct StartFailure {
+    pub service: Arc<str>,
     pub pid: Pid,
-    /// How it failed.
-    pub why: Why,
+    pub kind: StartFailureKind,
     /// Why, as its log tells.
     pub cause: Option<String>,
     /// The end of its log.
@@ -162,44 +128,40 @@ pub struct Failed {
 
 /// How a start failed.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub enum Why {
+pub enum StartFailureKind {
     /// The process ended.
     Died {
-        /// How, if it was a child of this command.
+        /// How, if it was a child of this process.
         ending: Option<Ending>,
-        /// How long it lived, if this command started it.
+        /// How long it lived, if this process started it.
         after: Option<Duration>,
     },
     /// It was not ready in time.
     TimedOut {
-        /// How long it had.
-        limit: Duration,
-        /// What the last look found, in words.
+        timeout: Duration,
+        /// What the last probe found, in words.
         last: String,
     },
-    /// It answers, and said that it will never be able to generate.
-    Broken {
-        /// What it said.
-        said: String,
-    },
+    /// It responds, and said that it will never be able to generate.
+    Broken { said: String },
 }
 
-impl std::fmt::Display for Failed {
+impl std::fmt::Display for StartFailure {
     fn fmt(&self, formatter: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        let Self { runtime, pid, .. } = self;
-        match &self.why {
-            Why::Died { ending, after } => {
-                write!(formatter, "{runtime} (process {pid}) {}", ended(*ending))?;
+        let Self { service, pid, .. } = self;
+        match &self.kind {
+            StartFailureKind::Died { ending, after } => {
+                write!(formatter, "{service} (process {pid}) {}", ended(*ending))?;
                 after.map_or(Ok(()), |after| {
                     write!(formatter, " {:.1} s after its start", after.as_secs_f64())
                 })
             }
-            Why::TimedOut { limit, last } => {
-                let seconds = limit.as_secs_f64();
-                write!(formatter, "{runtime} (process {pid}) was not ready within {seconds} s: {last}")
+            StartFailureKind::TimedOut { timeout, last } => {
+                let seconds = timeout.as_secs_f64();
+                write!(formatter, "{service} (process {pid}) was not ready within {seconds} s: {last}")
             }
-            Why::Broken { said } => {
-                write!(formatter, "{runtime} (process {pid}) started and cannot generate: {said}")
+            StartFailureKind::Broken { said } => {
+                write!(formatter, "{service} (process {pid}) started and cannot generate: {said}")
             }
         }
     }

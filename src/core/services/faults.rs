@@ -3,15 +3,15 @@
 use std::io::{Read as _, Write as _};
 use std::net::TcpListener;
 use std::path::Path;
-use std::sync::Mutex;
-use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use super::record::{InstanceId, Record};
 use super::{DownOptions, ManagedService, ServiceError, ServiceManager, State, Up, UpKind, UpOptions};
 use crate::core::address::Address;
+use crate::core::cancel::{CancelToken, Cancelled};
 use crate::core::config::Config;
-use crate::core::events::{Event, EventSink};
+use crate::core::events::{Event, EventBus, Subscriber};
 use crate::core::logs::rotator;
 use crate::core::paths::Paths;
 use crate::core::process::mock::{MockDriver, Plan};
@@ -20,6 +20,7 @@ use crate::core::process::{
     StopSignal, Usage,
 };
 use crate::core::runtimes::{self, TABLE};
+use crate::core::templates::Template;
 use crate::env::Environment;
 use crate::test_ports::Port;
 
@@ -35,10 +36,9 @@ struct Machine {
     on_spawn: Hook,
     /// What happens after the first look at an instance.
     on_look: Hook,
-    events: Events,
-    /// At which question for an interruption there is one.
-    interrupted_at: Option<usize>,
-    questions: AtomicUsize,
+    events: Arc<Events>,
+    bus: EventBus,
+    cancel: CancelToken,
 }
 
 type Hook = Mutex<Option<Box<dyn FnOnce() + Send>>>;
@@ -46,9 +46,9 @@ type Hook = Mutex<Option<Box<dyn FnOnce() + Send>>>;
 #[derive(Default)]
 struct Events(Mutex<Vec<String>>);
 
-impl EventSink for Events {
-    fn event(&self, event: &Event<'_>) {
-        self.0.lock().unwrap().push(format!("{event:?}"));
+impl Subscriber for Events {
+    fn event(&self, event: &Event) {
+        self.0.lock().unwrap().push(format!("{:?}", event.kind));
     }
 }
 
@@ -117,6 +117,8 @@ impl Machine {
             program: Some("/nowhere/fusion".into()),
             ..Environment::default()
         };
+        let (events, bus) = (Arc::new(Events::default()), EventBus::new());
+        bus.subscribe(&events);
         Self {
             driver: MockDriver::new(),
             config,
@@ -126,9 +128,9 @@ impl Machine {
             _reserved: reserved,
             on_spawn: Mutex::new(None),
             on_look: Mutex::new(None),
-            events: Events::default(),
-            interrupted_at: None,
-            questions: AtomicUsize::new(0),
+            events,
+            bus,
+            cancel: CancelToken::new(),
             root,
         }
     }
@@ -154,20 +156,21 @@ impl Machine {
         }));
     }
 
-    fn with<T>(&self, work: impl FnOnce(&ServiceManager<'_>, &ManagedService<'_>) -> T) -> T {
-        let interrupted = || {
-            let question = self.questions.fetch_add(1, Ordering::Relaxed);
-            self.interrupted_at.filter(|at| question >= *at).map(|_| 2)
-        };
+    fn with<T>(&self, work: impl FnOnce(&ServiceManager<'_>, &ManagedService) -> T) -> T {
         let manager = ServiceManager {
             driver: &Staged(self),
-            events: &self.events,
-            interrupted: &interrupted,
+            events: &self.bus,
+            cancel: &self.cancel,
             config: &self.config,
             paths: &self.paths,
             environment: &self.environment,
         };
-        let service = manager.service(runtimes::find(TABLE, "ollama").unwrap());
+        let service = ManagedService {
+            name: "ollama".into(),
+            template: Template::Runtime(runtimes::find(TABLE, "ollama").unwrap()),
+            settings: self.config.service("ollama").unwrap(),
+            files: self.paths.runtime("ollama"),
+        };
         work(&manager, &service)
     }
 
@@ -239,7 +242,7 @@ fn the_socket_of_a_process_that_is_just_ending_is_no_stranger() {
     machine.down().unwrap();
     released.join().unwrap();
     let events = machine.events.0.lock().unwrap();
-    assert!(!events.iter().any(|event| event.starts_with("AddressTakenOver")), "{events:?}");
+    assert!(!events.iter().any(|event| event.starts_with("PortInUse")), "{events:?}");
 }
 
 #[test]
@@ -304,7 +307,7 @@ fn the_log_rotator_cannot_be_started() {
     machine.driver.plan_failure(ProcessError::ProgramMissing { program: "/gone".into() });
     machine.up().unwrap();
     let events = machine.events.0.lock().unwrap().join("\n");
-    assert!(events.contains("LogUnbounded"), "{events}");
+    assert!(events.contains("LogNotRotated"), "{events}");
     machine.down().unwrap();
     machine.assert_nothing_left();
 }
@@ -338,9 +341,9 @@ fn it_is_interrupted_at_every_moment() {
     let mut failed = 0;
     for at in 0..12 {
         let mut machine = Machine::new();
-        machine.interrupted_at = Some(at);
+        machine.cancel = CancelToken::after_checks(at);
         let error = machine.up().unwrap_err();
-        assert!(matches!(error, ServiceError::Interrupted { signal: 2 }), "question {at}: {error}");
+        assert!(matches!(error, ServiceError::Cancelled(Cancelled::Signal(2))), "check {at}: {error}");
         failed += machine.driver.spawned().len();
         machine.assert_nothing_left();
     }
@@ -372,7 +375,7 @@ fn what_ignores_termination_is_killed_and_what_is_elsewhere_too() {
     machine.driver.member(record.instance.as_str(), leader, Plan::runs().own_session());
     let stranger = machine.driver.stranger(Plan::runs());
     let down = machine.down().unwrap();
-    assert!(down.forced);
+    assert!(down.killed);
     assert_eq!(machine.driver.living(), [stranger]);
     assert_eq!(machine.record(), None);
 }

@@ -1,15 +1,17 @@
-//! One change at a time for each runtime: a lock file that the kernel releases when its holder dies.
+//! One change at a time for each service: a lock file that the kernel releases when its holder dies.
 
 use std::io;
 use std::process::Stdio;
+use std::sync::Arc;
 use std::time::Duration;
 
-use crate::core::events::{Event, EventSink};
+use crate::core::cancel::{CancelToken, Cancelled};
+use crate::core::events::{EventBus, EventKind};
 use crate::core::files::{self, FileError};
 use crate::core::paths::RuntimePaths;
 use crate::core::process::Pid;
 
-/// How long another command may hold the lock before the observer is told: a look by `ps` is shorter.
+/// How long another command may hold the lock before an event says so: a check by `ps` is shorter.
 const NOTICE_AFTER: Duration = Duration::from_millis(200);
 
 /// The right to change a runtime, held until dropped.
@@ -20,16 +22,16 @@ pub struct Lock(files::Lock);
 #[derive(Debug, thiserror::Error)]
 pub enum LockError {
     /// Another command has held it all the time.
-    #[error("another fusion command{} is changing {runtime}", with_pid(*holder))]
+    #[error("another fusion command{} is changing {service}", with_pid(*holder))]
     Held {
-        /// The runtime.
-        runtime: String,
+        /// The service.
+        service: Arc<str>,
         /// The command's process, where it is known.
         holder: Option<Pid>,
     },
     /// The wait was cancelled.
     #[error("interrupted while waiting for another fusion command")]
-    Interrupted,
+    Cancelled(Cancelled),
     /// The file cannot be used.
     #[error(transparent)]
     File(#[from] FileError),
@@ -40,27 +42,29 @@ fn with_pid(holder: Option<Pid>) -> String {
 }
 
 impl Lock {
-    /// Waits for the lock of a runtime, for at most `limit`, or until `interrupted` says so.
+    /// Waits for the lock of a service, for at most `timeout`, or until `cancel` says so.
     pub fn acquire(
-        runtime: &str,
+        service: &Arc<str>,
         paths: &RuntimePaths,
-        limit: Duration,
-        interrupted: &dyn Fn() -> bool,
-        events: &dyn EventSink,
+        timeout: Duration,
+        cancel: &CancelToken,
+        events: &EventBus,
     ) -> Result<Self, LockError> {
         files::make_directory(&paths.directory)?;
-        let acquire = |limit| files::Lock::acquire(&paths.lock, limit, interrupted);
-        let quiet = limit.min(NOTICE_AFTER);
+        let acquire = |timeout| files::Lock::acquire(&paths.lock, timeout, &|| cancel.is_cancelled());
+        let quiet = timeout.min(NOTICE_AFTER);
         let acquired = match acquire(quiet) {
-            Err(files::LockError::Held { holder, .. }) if limit > quiet => {
-                events.event(&Event::WaitingForLock { runtime, holder });
-                acquire(limit.saturating_sub(quiet))
+            Err(files::LockError::Held { holder, .. }) if timeout > quiet => {
+                events.emit(service, EventKind::WaitingForLock { holder });
+                acquire(timeout.saturating_sub(quiet))
             }
             acquired => acquired,
         };
         acquired.map(Self).map_err(|error| match error {
-            files::LockError::Held { holder, .. } => LockError::Held { runtime: runtime.to_owned(), holder },
-            files::LockError::Cancelled { .. } => LockError::Interrupted,
+            files::LockError::Held { holder, .. } => LockError::Held { service: Arc::clone(service), holder },
+            files::LockError::Cancelled { .. } => {
+                LockError::Cancelled(cancel.reason().unwrap_or(Cancelled::Abandoned))
+            }
             files::LockError::File(error) => LockError::File(error),
         })
     }
@@ -85,7 +89,7 @@ mod tests {
     use tempfile::TempDir;
 
     use super::*;
-    use crate::core::events::Silent;
+    use crate::core::events::{Event, Subscriber};
     use crate::core::paths::Paths;
     use crate::env::Environment;
 
@@ -97,7 +101,7 @@ mod tests {
     }
 
     fn acquire(paths: &RuntimePaths, limit: Duration) -> Result<Lock, LockError> {
-        Lock::acquire("some", paths, limit, &|| false, &Silent)
+        Lock::acquire(&"some".into(), paths, limit, &CancelToken::new(), &EventBus::new())
     }
 
     fn own_pid() -> Option<Pid> {
@@ -117,9 +121,10 @@ mod tests {
 
     struct Told(Mutex<Vec<Option<Pid>>>);
 
-    impl EventSink for Told {
-        fn event(&self, event: &Event<'_>) {
-            let Event::WaitingForLock { runtime: "some", holder } = event else { panic!("{event:?}") };
+    impl Subscriber for Told {
+        fn event(&self, event: &Event) {
+            let EventKind::WaitingForLock { holder } = &event.kind else { panic!("{event:?}") };
+            assert_eq!(&*event.service, "some");
             self.0.lock().unwrap().push(*holder);
         }
     }
@@ -129,10 +134,13 @@ mod tests {
         let directory = TempDir::new().unwrap();
         let paths = paths(directory.path());
         let _held = acquire(&paths, SHORT).unwrap();
-        let told = Told(Mutex::default());
-        Lock::acquire("some", &paths, Duration::ZERO, &|| false, &told).unwrap_err();
+        let told = Arc::new(Told(Mutex::default()));
+        let events = EventBus::new();
+        events.subscribe(&told);
+        let acquire = |timeout| Lock::acquire(&"some".into(), &paths, timeout, &CancelToken::new(), &events);
+        acquire(Duration::ZERO).unwrap_err();
         assert_eq!(*told.0.lock().unwrap(), []);
-        Lock::acquire("some", &paths, NOTICE_AFTER * 2, &|| false, &told).unwrap_err();
+        acquire(NOTICE_AFTER * 2).unwrap_err();
         assert_eq!(*told.0.lock().unwrap(), [own_pid()]);
     }
 
@@ -141,8 +149,11 @@ mod tests {
         let directory = TempDir::new().unwrap();
         let paths = paths(directory.path());
         let _held = acquire(&paths, SHORT).unwrap();
-        let error = Lock::acquire("some", &paths, Duration::MAX, &|| true, &Silent).unwrap_err();
-        assert!(matches!(error, LockError::Interrupted), "{error:?}");
+        let cancel = CancelToken::new();
+        cancel.cancel(Cancelled::Signal(2));
+        let error =
+            Lock::acquire(&"some".into(), &paths, Duration::MAX, &cancel, &EventBus::new()).unwrap_err();
+        assert!(matches!(error, LockError::Cancelled(Cancelled::Signal(2))), "{error:?}");
     }
 
     #[test]

@@ -40,9 +40,9 @@ pub struct Record {
     pub version: Option<String>,
     /// When it was started, in seconds since 1970 by the clock on the wall: for people, never for decisions.
     pub started_at: u64,
-    /// How many milliseconds it may take to be ready, if whoever started it said so; otherwise the configuration does.
+    /// Milliseconds that it may take to be ready, if the start said so; otherwise the configuration does.
     #[serde(default)]
-    pub patience_ms: Option<u64>,
+    pub startup_timeout_ms: Option<u64>,
     /// Whether it has been ready since it was started.
     pub ready: bool,
     /// The command line with which it was started; what is not UTF-8 is replaced.
@@ -142,7 +142,7 @@ impl Record {
             model: None,
             version: None,
             started_at,
-            patience_ms: None,
+            startup_timeout_ms: None,
             ready: false,
             command: words.map(|word| word.to_string_lossy().into_owned()).collect(),
             fingerprint: fingerprint(spec, address),
@@ -155,9 +155,9 @@ impl Record {
         Instance { id: self.instance.as_str(), leader: self.process.as_ref() }
     }
 
-    /// How long it may take to be ready, where the configuration says `otherwise`.
-    pub fn patience(&self, otherwise: Duration) -> Duration {
-        self.patience_ms.map_or(otherwise, Duration::from_millis)
+    /// Returns how long it may take to be ready, where the configuration says `configured`.
+    pub fn startup_timeout(&self, configured: Duration) -> Duration {
+        self.startup_timeout_ms.map_or(configured, Duration::from_millis)
     }
 
     /// The record in a file; `None` when there is no file.

@@ -1,11 +1,15 @@
 //! `ps`: what a service is doing, in full. Writes nothing and takes no lock.
 
 use std::path::PathBuf;
+use std::sync::Arc;
 use std::time::{Duration, SystemTime};
 
+use super::error::ServiceError;
+use super::manager::ServiceManager;
 use super::observe::Observed;
-use super::ready::Sight;
-use super::{ManagedService, ServiceError, ServiceManager, StartedBy, State};
+use super::probe::ProbeResult;
+use super::service::{ManagedService, StartedBy};
+use super::state::State;
 use crate::core::address::Address;
 use crate::core::api::Client;
 use crate::core::logs;
@@ -15,8 +19,8 @@ use crate::core::runtimes::{Answer, ServerFacts};
 /// What a service is doing.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Status {
-    /// The runtime.
-    pub runtime: &'static str,
+    /// Its name.
+    pub service: Arc<str>,
     /// The verdict.
     pub state: State,
     /// Its process, where the system tells.
@@ -33,17 +37,17 @@ pub struct Status {
     pub log: PathBuf,
     /// Who started it, if it runs.
     pub started_by: Option<StartedBy>,
-    /// What the last look found, in words, when it does not answer as it should.
+    /// What the last probe found, in words, when it does not answer as it should.
     pub trouble: Option<String>,
-    /// Somebody else who has its address.
-    pub intruder: Option<Listener>,
+    /// Another process that listens on its port.
+    pub other_listener: Option<Listener>,
     /// It would be started differently now.
     pub configuration_changed: bool,
     /// What is known of its end.
     pub exited: Option<Exited>,
 }
 
-/// What is known of the end of a process that nobody was waiting for.
+/// What is known of the end of a process that no command was waiting for.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Exited {
     /// When it last wrote to its log: it ended then or later.
@@ -52,14 +56,14 @@ pub struct Exited {
     pub last_line: Option<String>,
 }
 
-/// How long a request of `ps` may take.
-const LIMIT: Duration = Duration::from_secs(1);
+/// Timeout of a request of `ps`.
+const TIMEOUT: Duration = Duration::from_secs(1);
 
 impl ServiceManager<'_> {
-    /// Looks at every one of the services at once, so that one that hangs delays none of the others.
-    pub fn status_of_all(&self, services: &[ManagedService<'_>]) -> Vec<Result<Status, ServiceError>> {
+    /// Observes all of the services at once, so that one that hangs does not delay the others.
+    pub fn status_of_all(&self, services: &[ManagedService]) -> Vec<Result<Status, ServiceError>> {
         std::thread::scope(|scope| {
-            // The first is looked at here: most often there is no more than one other.
+            // The first is observed on this thread: most often there is at most one other.
             let others = services.get(1..).unwrap_or_default();
             let handles: Vec<_> =
                 others.iter().map(|service| scope.spawn(move || self.status(service))).collect();
@@ -72,23 +76,24 @@ impl ServiceManager<'_> {
         })
     }
 
-    /// Looks at one service.
-    pub fn status(&self, service: &ManagedService<'_>) -> Result<Status, ServiceError> {
-        let observed = self.observe(service, LIMIT)?;
+    /// Observes one service.
+    pub fn status(&self, service: &ManagedService) -> Result<Status, ServiceError> {
+        let observed = self.observe(service, TIMEOUT)?;
         let facts = facts(service, &observed);
-        let Observed { past, address, sight, listener, state } = observed;
-        let runs = !matches!(state, State::Stopped | State::Exited);
-        let ours = runs && past.process.is_some();
-        let record = past.record.as_ref();
-        let pid = match (&past.process, &listener) {
+        let Observed { recorded, address, probe, listener, state } = observed;
+        let runs = state.is_running();
+        let ours = runs && recorded.process.is_some();
+        let record = recorded.record.as_ref();
+        let pid = match (&recorded.process, &listener) {
             (Some(process), _) => Some(process.pid),
             (None, Listener::Other { pid, .. }) if runs => Some(*pid),
             (None, _) => None,
         };
-        let process = past.process.clone().or_else(|| pid.and_then(|pid| self.driver.identify(pid).ok()?));
+        let process =
+            recorded.process.clone().or_else(|| pid.and_then(|pid| self.driver.identify(pid).ok()?));
         let log = record.and_then(|record| record.log.clone()).unwrap_or(service.files.log.clone());
         Ok(Status {
-            runtime: service.runtime.name(),
+            service: service.name.clone(),
             state,
             pid,
             usage: process.and_then(|process| self.driver.usage(&process)),
@@ -96,13 +101,13 @@ impl ServiceManager<'_> {
             version: facts
                 .version
                 .or_else(|| record.filter(|_| ours).and_then(|record| record.version.clone())),
-            started_by: runs.then_some(if ours || past.in_the_making {
+            started_by: runs.then_some(if ours || recorded.is_spawning {
                 StartedBy::Fusion
             } else {
                 StartedBy::Other
             }),
-            trouble: matches!(state, State::Starting | State::Unhealthy).then(|| sight.words()),
-            intruder: (listener.is_other() && state != State::External).then_some(listener),
+            trouble: matches!(state, State::Starting | State::Unhealthy).then(|| probe.words()),
+            other_listener: (listener.is_other() && state != State::External).then_some(listener),
             configuration_changed: ours
                 && record.is_some_and(|record| self.has_changed(service, record) == Some(true)),
             exited: (state == State::Exited).then(|| Exited {
@@ -115,19 +120,19 @@ impl ServiceManager<'_> {
     }
 }
 
-/// What a server that answers tells of itself. Where it does not tell, one of fusion's own has the model loaded that
-/// fusion last had it load.
-fn facts(service: &ManagedService<'_>, observed: &Observed) -> ServerFacts {
-    let Sight::Ready(facts) = &observed.sight else { return ServerFacts::default() };
+/// Returns what a server that answers tells of itself. A server of fusion's own that does not tell has the model loaded
+/// that fusion last had it load.
+fn facts(service: &ManagedService, observed: &Observed) -> ServerFacts {
+    let ProbeResult::Ready(facts) = &observed.probe else { return ServerFacts::default() };
     let mut facts = facts.clone();
-    if let Some(probe) = service.runtime.detail_probe()
-        && let Ok(reply) = Client::with_limit(&observed.address, LIMIT).get(probe.path)
-        && let Answer::Ready(more) = (probe.read)(reply.status, &reply.body)
+    if let Some(request) = service.template.detail_probe()
+        && let Ok(response) = Client::with_limit(&observed.address, TIMEOUT).get(request.path)
+        && let Answer::Ready(more) = (request.read)(response.status, &response.body)
     {
         facts.models = more.models.or(facts.models);
         facts.version = more.version.or(facts.version);
     }
-    let model = observed.past.record.as_ref().filter(|_| observed.state == State::Ready);
+    let model = observed.recorded.record.as_ref().filter(|_| observed.state == State::Ready);
     facts.models = facts.models.or_else(|| Some(vec![model?.model.clone()?]));
     facts
 }

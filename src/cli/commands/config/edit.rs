@@ -7,11 +7,12 @@ use std::process::Command;
 
 use nix::sys::signal::Signal;
 
-use crate::cli::Context;
-use crate::cli::error::{Exit, Failure};
+use crate::cli::context::Context;
+use crate::cli::error::Failure;
+use crate::cli::exit::Exit;
+use crate::cli::terminal::signals;
 use crate::core::config::{Config, ConfigError, edit as change};
 use crate::core::files;
-use crate::core::process::signals;
 
 /// The link that is made in the project.
 const LINK: &str = "fusion.toml";
@@ -107,7 +108,7 @@ fn in_editor(context: &Context, editor: &OsStr) -> Result<(), Failure> {
 /// Has the copy edited until it is valid; `None` when nothing was changed.
 fn edit(context: &Context, editor: &OsStr, copy: &Path, before: &[u8]) -> Result<Option<String>, Failure> {
     loop {
-        open(editor, copy)?;
+        open(context, editor, copy)?;
         let after = std::fs::read(copy).map_err(|error| failed("read", copy, &error))?;
         if after == before {
             return Ok(None);
@@ -136,14 +137,14 @@ fn copy_for_editor(file: &Path, bytes: &[u8]) -> Result<PathBuf, Failure> {
 }
 
 /// Through a shell, as git does it: the variable may hold arguments and quotes.
-fn open(editor: &OsStr, copy: &Path) -> Result<(), Failure> {
+fn open(context: &Context, editor: &OsStr, copy: &Path) -> Result<(), Failure> {
     let mut script = editor.to_owned();
     script.push(" \"$@\"");
     // Ctrl-C belongs to the editor while it runs.
     let signals = signals::remember();
     let status = Command::new("/bin/sh").arg("-c").arg(script).arg(editor).arg(copy).status();
     drop(signals);
-    if matches!(signals::pending(), Some(Signal::SIGTERM | Signal::SIGHUP)) {
+    if matches!(signals::cause(&context.cancel), Some(Signal::SIGTERM | Signal::SIGHUP)) {
         return Err(Failure::new(Exit::Interrupted, ""));
     }
     match status {

@@ -6,6 +6,7 @@ use std::path::{Path, PathBuf};
 use super::Mlx;
 use crate::core::api::Client;
 use crate::core::api::error::ServerError;
+use crate::core::api::silence::Silence;
 use crate::core::models::catalogue::{Catalogue, Details, Entry, KeepAlive, Memory, ModelError, Site, Step};
 use crate::core::models::directory::{self, Defect};
 use crate::core::models::hub_cache::{CachedModel, DiskUse, HubCache, HubCacheError};
@@ -121,7 +122,8 @@ impl Catalogue for Models {
             return Err(ModelError::CannotKeepAlive);
         }
         self.check(site, name)?;
-        let reply = Client::with_limit(site.address, site.load_timeout).one_token(name)?;
+        let reply = Client::with_silence(site.address, &Silence::until(site.load_timeout, site.cancel))
+            .one_token(name)?;
         match reply.status {
             200 => Ok(()),
             status => Err(ModelError::Server(ServerError::from_reply(status, &reply.body))),

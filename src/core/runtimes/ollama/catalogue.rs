@@ -7,6 +7,7 @@ use std::time::Duration;
 use serde_json::{Value, json};
 
 use crate::core::api::error::{Kind, ServerError};
+use crate::core::api::silence::Silence;
 use crate::core::api::{ApiError, Client, Reply};
 use crate::core::models::catalogue::{Catalogue, Details, Entry, KeepAlive, Memory, ModelError, Site, Step};
 use crate::core::timestamp::Timestamp;
@@ -52,12 +53,12 @@ impl Catalogue for Models {
         name: &str,
         observer: &mut dyn FnMut(Step<'_>),
     ) -> Result<(), ModelError> {
-        let client = Client::with_idle_limit(site.address, PULL_IDLE_LIMIT);
+        let client = Client::with_silence(site.address, &Silence::until(PULL_IDLE_LIMIT, site.cancel));
         let mut pull = Pull::default();
         let refused =
             client.post_for_lines("/api/pull", &json!({ "model": name, "stream": true }), &mut |line| {
                 pull.line(line, observer);
-                if pull.error.is_some() || (site.interrupted)() {
+                if pull.error.is_some() || site.cancel.is_cancelled() {
                     ControlFlow::Break(())
                 } else {
                     ControlFlow::Continue(())
@@ -65,7 +66,7 @@ impl Catalogue for Models {
             });
         let said = match refused {
             Ok(Some(reply)) => ServerError::from_reply(reply.status, &reply.body).message,
-            Ok(None) if (site.interrupted)() && !pull.succeeded => return Err(ModelError::Interrupted),
+            Ok(None) if site.cancel.is_cancelled() && !pull.succeeded => return Err(ModelError::Cancelled),
             Ok(None) if pull.succeeded => return Ok(()),
             Ok(None) => pull.error.unwrap_or_else(|| "the server ended its reply too early".to_owned()),
             Err(ApiError::TimedOut { .. }) => {
@@ -88,7 +89,7 @@ impl Catalogue for Models {
         if let Some(keep_alive) = keep_alive {
             body["keep_alive"] = keep_alive.json();
         }
-        let client = Client::with_limit(site.address, site.load_timeout);
+        let client = Client::with_silence(site.address, &Silence::until(site.load_timeout, site.cancel));
         named(name, client.post("/api/generate", &body)?).map(|_| ())
     }
 
@@ -144,7 +145,7 @@ impl Pull {
 
 /// Thousands of models make a long list, and a licence has many pages.
 fn client(site: &Site<'_>) -> Client {
-    Client::with_limit(site.address, ANSWER_LIMIT).with_long_replies()
+    Client::with_silence(site.address, &Silence::until(ANSWER_LIMIT, site.cancel)).with_long_replies()
 }
 
 /// The models of a list; `null` when there are none.

@@ -1,0 +1,23 @@
+//! What fusion can do, for every front end: use cases that return values and emit events, and never print.
+
+#[expect(clippy::module_inception, reason = "the type gives the layer its name")]
+mod app;
+mod ensure;
+mod error;
+mod flight;
+mod install;
+mod logs;
+mod models;
+mod prompt;
+mod request;
+mod up;
+pub mod views;
+
+pub use self::app::App;
+pub use self::error::AppError;
+pub use self::install::homebrew_formula;
+pub use self::logs::ServiceLog;
+pub use self::models::{Models, Named};
+pub use self::prompt::Permissions;
+pub use self::request::{Overrides, Question, RESERVED_FIELDS, Request};
+pub use self::up::UpRequest;

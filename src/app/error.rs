@@ -1,0 +1,52 @@
+//! Why a use case failed: facts, without advice.
+
+use std::sync::Arc;
+
+use crate::core::install::InstallError;
+use crate::core::models::catalogue::ModelError;
+use crate::core::programs::ProgramError;
+use crate::core::services::ServiceError;
+
+/// Why a use case failed.
+#[derive(Debug, thiserror::Error)]
+pub enum AppError {
+    /// A service could not be started, stopped or observed. Shared, for several may wait for one start.
+    #[error(transparent)]
+    Service(#[from] Arc<ServiceError>),
+    /// The program of a service could not be installed.
+    #[error(transparent)]
+    Install(#[from] InstallError),
+    /// Something could not be done with a model.
+    #[error("{error}")]
+    Model {
+        service: Arc<str>,
+        /// The model as the user named it.
+        asked: String,
+        error: ModelError,
+    },
+    /// fusion does not manage the models of the service.
+    #[error("fusion does not manage the models of {display_name}")]
+    NoModels { display_name: String },
+    /// The model is loaded, and its server would not know that it was removed.
+    #[error("{model} is in use: {service} has loaded it")]
+    ModelInUse { service: Arc<str>, model: String },
+}
+
+impl From<ServiceError> for AppError {
+    fn from(error: ServiceError) -> Self {
+        Self::Service(Arc::new(error))
+    }
+}
+
+impl AppError {
+    /// Returns why the program of the service could not be found, if that is the error.
+    pub fn missing_program(&self) -> Option<&ProgramError> {
+        match self {
+            Self::Service(error) => match &**error {
+                ServiceError::Program(missing) => Some(missing),
+                _ => None,
+            },
+            _ => None,
+        }
+    }
+}

@@ -1,0 +1,295 @@
+//! The models of a service: names resolved, the server started where it is needed, downloads told as events.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use super::app::App;
+use super::error::AppError;
+use super::views::{ModelRow, ModelView};
+use crate::core::address::Address;
+use crate::core::aliases;
+use crate::core::cancel::CancelToken;
+use crate::core::events::EventKind;
+use crate::core::machine;
+use crate::core::models::ModelPlaces;
+use crate::core::models::catalogue::{Catalogue, Entry, KeepAlive, ModelError, Site, Step};
+use crate::core::runtimes::Runtime;
+use crate::core::services::{Endpoint, ManagedService, StartedBy, State, Status, Up, UpOptions};
+
+/// The shortest time that loading a model may take.
+const MIN_LOAD_TIMEOUT: Duration = Duration::from_secs(60);
+
+/// The models of one service, and what work with them needs.
+pub struct Models<'a> {
+    app: &'a App,
+    service: &'a ManagedService,
+    cancel: &'a CancelToken,
+    runtime: &'static dyn Runtime,
+    catalogue: &'static dyn Catalogue,
+    places: ModelPlaces,
+}
+
+/// A model as the user named it, and as the server knows it.
+#[derive(Debug, Clone)]
+pub struct Named<'a> {
+    /// As the user wrote it.
+    pub asked: &'a str,
+    /// As the server knows it.
+    pub name: String,
+}
+
+impl<'a> Named<'a> {
+    /// Returns a name that was resolved already.
+    pub fn resolved(name: &'a str) -> Self {
+        Self { asked: name, name: name.to_owned() }
+    }
+}
+
+impl App {
+    /// Returns the models of `service`, whose runtime must be able to manage any.
+    pub fn models<'a>(
+        &'a self,
+        service: &'a ManagedService,
+        cancel: &'a CancelToken,
+    ) -> Result<Models<'a>, AppError> {
+        let managed = service.runtime().and_then(|runtime| Some((runtime, runtime.catalogue()?)));
+        let (runtime, catalogue) = managed
+            .ok_or_else(|| AppError::NoModels { display_name: service.template.display_name().to_owned() })?;
+        Ok(Models { app: self, service, cancel, runtime, catalogue, places: self.places(service) })
+    }
+}
+
+impl Models<'_> {
+    /// Returns what the name means here.
+    pub fn named<'n>(&self, asked: &'n str) -> Named<'n> {
+        Named { asked, name: self.app.model(self.service, asked).name }
+    }
+
+    /// Returns whether only the running server knows the models.
+    pub fn needs_server(&self) -> bool {
+        self.catalogue.needs_server()
+    }
+
+    /// Lists the models by name; `None` when only the server knows them and it does not run and is not to be started.
+    pub fn list(&self, start_on_demand: bool) -> Result<Option<Vec<ModelRow>>, AppError> {
+        if self.needs_server() && start_on_demand {
+            self.endpoint(true, None)?;
+        }
+        let status = self.status()?;
+        if self.needs_server() && !status.state.is_running() {
+            return Ok(None);
+        }
+        self.rows(&status).map(Some)
+    }
+
+    fn rows(&self, status: &Status) -> Result<Vec<ModelRow>, AppError> {
+        let listed = self.work_at(&status.address, |site| self.catalogue.list(site));
+        let mut entries = listed.map_err(|error| self.failed("", error))?;
+        entries.sort_by(|one, other| one.name.cmp(&other.name));
+        let loaded = loaded(status);
+        // A directory of the user's is in no list, unless it is loaded.
+        for name in loaded.iter().flatten().filter(|name| name.starts_with('/')) {
+            if let Ok(details) = self.work_at(&status.address, |site| self.catalogue.show(site, name)) {
+                entries.push(details.entry);
+            }
+        }
+        let row = |mut entry: Entry| {
+            entry.loaded =
+                entry.loaded.or_else(|| loaded.as_ref().map(|loaded| loaded.contains(&entry.name)));
+            let aliases = self.aliases(&entry.name);
+            ModelRow { service: Arc::clone(&self.service.name), runtime: self.runtime.name(), aliases, entry }
+        };
+        Ok(entries.into_iter().map(row).collect())
+    }
+
+    /// Returns all that is known of a model.
+    pub fn show(&self, model: &Named<'_>, start_on_demand: bool) -> Result<ModelView, AppError> {
+        let mut details = self.work(start_on_demand, model, |site| self.catalogue.show(site, &model.name))?;
+        if details.entry.loaded.is_none() {
+            details.entry.loaded = loaded(&self.status()?).map(|loaded| loaded.contains(&model.name));
+        }
+        Ok(ModelView {
+            service: Arc::clone(&self.service.name),
+            runtime: self.runtime.name(),
+            aliases: self.aliases(&model.name),
+            machine_memory_bytes: machine::memory().map(|memory| memory.total),
+            details,
+        })
+    }
+
+    /// Downloads the model, or what is missing of it.
+    pub fn pull(&self, model: &Named<'_>, start_on_demand: bool) -> Result<(), AppError> {
+        let pulled = self.work(start_on_demand, model, |site| {
+            self.catalogue.pull(site, &model.name, &mut |step| self.downloading(model, step))
+        });
+        self.emit(EventKind::DownloadEnded { model: model.name.clone() });
+        pulled
+    }
+
+    fn downloading(&self, model: &Named<'_>, step: Step<'_>) {
+        let model = model.name.clone();
+        self.emit(match step {
+            Step::Stage(stage) => EventKind::DownloadStage { model, stage: stage.to_owned() },
+            Step::Bytes { done, total } => EventKind::Downloaded { model, bytes: done, total },
+        });
+    }
+
+    /// Checks that the model can be removed; returns its size in bytes, where that is known.
+    pub fn check_removal(&self, model: &Named<'_>, start_on_demand: bool) -> Result<Option<u64>, AppError> {
+        let size = self.work(start_on_demand, model, |site| match site.places.directory(&model.name) {
+            // Fails: it is a directory of the user's.
+            Some(_) => self.catalogue.remove(site, &model.name).map(|_| None),
+            None => self.catalogue.show(site, &model.name).map(|details| details.entry.size_bytes),
+        })?;
+        self.refuse_if_in_use(model)?;
+        Ok(size)
+    }
+
+    /// Removes the model from this machine; returns the bytes that became free, where that is known.
+    pub fn remove(&self, model: &Named<'_>, start_on_demand: bool) -> Result<Option<u64>, AppError> {
+        self.work(start_on_demand, model, |site| self.catalogue.remove(site, &model.name))
+    }
+
+    /// A server that reads its model's files while it runs does not know that they are gone.
+    fn refuse_if_in_use(&self, model: &Named<'_>) -> Result<(), AppError> {
+        if self.needs_server() {
+            return Ok(());
+        }
+        match loaded(&self.status()?) {
+            Some(loaded) if loaded.contains(&model.name) => Err(AppError::ModelInUse {
+                service: Arc::clone(&self.service.name),
+                model: model.name.clone(),
+            }),
+            _ => Ok(()),
+        }
+    }
+
+    /// Loads the model; the server is started if need be and `start_on_demand`.
+    pub fn load(
+        &self,
+        model: &Named<'_>,
+        start_on_demand: bool,
+        keep_alive: Option<&KeepAlive>,
+    ) -> Result<(), AppError> {
+        if !self.needs_server() {
+            self.work(false, model, |site| self.catalogue.check(site, &model.name))?;
+        }
+        let endpoint = self.endpoint(start_on_demand, Some(model.name.clone()))?;
+        self.load_at(model, &endpoint, keep_alive).map(drop)
+    }
+
+    /// Loads the model into a server that is up; the model is downloaded first if it is missing.
+    pub(super) fn ensure_loaded(&self, model: &Named<'_>, up: Up) -> Result<Up, AppError> {
+        match self.work_at(&up.endpoint.address, |site| self.catalogue.check(site, &model.name)) {
+            Ok(()) => {}
+            Err(error) if is_pullable(&error) => self.pull(model, false)?,
+            Err(error) => return Err(self.failed(model.asked, error)),
+        }
+        Ok(self.load_at(model, &up.endpoint, None)?.unwrap_or(up))
+    }
+
+    /// Loads the model into the server at `endpoint`. One of fusion's own that has another model is restarted with
+    /// this one, so that it keeps it when a request names no model; then that start is returned.
+    fn load_at(
+        &self,
+        model: &Named<'_>,
+        endpoint: &Endpoint,
+        keep_alive: Option<&KeepAlive>,
+    ) -> Result<Option<Up>, AppError> {
+        let is_other = endpoint.model.as_ref().is_some_and(|loaded| *loaded != model.name);
+        if is_other && endpoint.started_by == StartedBy::Fusion && keep_alive.is_none() {
+            let options = UpOptions { model: Some(model.name.clone()), ..UpOptions::default() };
+            return self.app.restart(self.service, &options, self.cancel).map(Some);
+        }
+        let load = |site: &Site<'_>| self.catalogue.load(site, &model.name, keep_alive);
+        self.work_at(&endpoint.address, load).map_err(|error| self.failed(model.asked, error))?;
+        Ok(None)
+    }
+
+    /// Unloads the model; returns whether the service runs, for otherwise nothing is loaded.
+    pub fn unload(&self, model: &Named<'_>) -> Result<bool, AppError> {
+        let status = self.status()?;
+        if !status.state.is_running() {
+            return Ok(false);
+        }
+        let unload = |site: &Site<'_>| self.catalogue.unload(site, &model.name);
+        self.work_at(&status.address, unload).map_err(|error| self.failed(model.asked, error))?;
+        Ok(true)
+    }
+
+    /// Fails when the model is here and not whole: a server that is told to load such a model unloads the one it has,
+    /// and then says that it cannot.
+    pub(super) fn check_at(&self, address: &Address, model: &Named<'_>) -> Result<(), AppError> {
+        self.work_at(address, |site| self.catalogue.check(site, &model.name))
+            .map_err(|error| self.failed(model.asked, error))
+    }
+
+    /// Does something that needs the server only where only the server knows the models; it is started if need be.
+    fn work<T>(
+        &self,
+        start_on_demand: bool,
+        model: &Named<'_>,
+        work: impl FnOnce(&Site<'_>) -> Result<T, ModelError>,
+    ) -> Result<T, AppError> {
+        let address = if self.needs_server() {
+            self.endpoint(start_on_demand, None)?.address
+        } else {
+            self.service.server().address.clone()
+        };
+        self.work_at(&address, work).map_err(|error| self.failed(model.asked, error))
+    }
+
+    fn work_at<T>(
+        &self,
+        address: &Address,
+        work: impl FnOnce(&Site<'_>) -> Result<T, ModelError>,
+    ) -> Result<T, ModelError> {
+        let server = self.service.server();
+        let program = self.app.manager(self.cancel).program(self.service);
+        let site = Site {
+            address,
+            places: &self.places.of_resolved(),
+            program: program.as_ref().ok().map(|program| program.path.as_path()),
+            search: self.app.environment.path.as_deref(),
+            env: &server.env,
+            load_timeout: server.startup_timeout.max(MIN_LOAD_TIMEOUT),
+            cancel: self.cancel,
+        };
+        work(&site)
+    }
+
+    /// Returns where the server answers; it is started first with `model` (as the server knows it) if need be.
+    fn endpoint(&self, start_on_demand: bool, model: Option<String>) -> Result<Endpoint, AppError> {
+        let options = UpOptions { model, ..UpOptions::default() };
+        self.app.ensure_ready(self.service, start_on_demand, &options, self.cancel)
+    }
+
+    fn status(&self) -> Result<Status, AppError> {
+        Ok(self.app.manager(self.cancel).status(self.service)?)
+    }
+
+    fn aliases(&self, model: &str) -> Vec<String> {
+        aliases::of(self.app.table, self.runtime, &self.app.config, model)
+    }
+
+    fn failed(&self, asked: &str, error: ModelError) -> AppError {
+        AppError::Model { service: Arc::clone(&self.service.name), asked: asked.to_owned(), error }
+    }
+
+    fn emit(&self, kind: EventKind) {
+        self.app.events.emit(&self.service.name, kind);
+    }
+}
+
+/// Returns the models that are loaded now; `None` when that is not known.
+fn loaded(status: &Status) -> Option<Vec<String>> {
+    match status.state {
+        State::Stopped | State::Exited => Some(Vec::new()),
+        _ => status.models.clone(),
+    }
+}
+
+/// Returns whether a download can help.
+pub(super) fn is_pullable(error: &ModelError) -> bool {
+    matches!(error, ModelError::NotHere { .. } | ModelError::Incomplete { .. })
+}

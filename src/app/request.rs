@@ -1,0 +1,155 @@
+//! The body of a chat completion: the configuration, a saved prompt over it, the command line over both.
+
+use serde_json::{Map, Value, json};
+
+use super::app::App;
+use crate::core::config::{Prompt, RunSettings};
+use crate::core::models::Model;
+use crate::core::services::ManagedService;
+
+/// What is set for one request, over the configuration and a saved prompt.
+#[derive(Debug, Default)]
+pub struct Overrides<'a> {
+    /// The model, as the user names it.
+    pub model: Option<&'a str>,
+    /// The system message; empty sends none.
+    pub system: Option<&'a str>,
+    pub temperature: Option<f64>,
+    pub max_tokens: Option<u32>,
+    pub top_p: Option<f64>,
+    pub seed: Option<u64>,
+    /// Stop sequences.
+    pub stop: &'a [String],
+    /// The JSON Schema that the answer is to satisfy.
+    pub schema: Option<&'a Value>,
+    /// Any other fields of the body; null takes a field out.
+    pub fields: &'a [(String, Value)],
+}
+
+/// What the user asks.
+#[derive(Debug, Default, PartialEq, Eq)]
+pub struct Question {
+    /// The text.
+    pub text: String,
+    /// Images as `data:` URLs.
+    pub images: Vec<String>,
+}
+
+/// A request that can be sent.
+#[derive(Debug)]
+pub struct Request {
+    /// The model, as the server knows it; its name is empty when none was given.
+    pub model: Model,
+    /// The body of `POST /v1/chat/completions`: the same for every runtime, and without a field that is null, over
+    /// which some servers stumble. Always streamed, for only then does every server stop when its client goes away.
+    pub body: Value,
+}
+
+/// Fields that are decided elsewhere and cannot be set as any other field.
+pub const RESERVED_FIELDS: [&str; 3] = ["model", "messages", "stream"];
+
+impl App {
+    /// Makes the request for a question to `service`.
+    pub fn request(
+        &self,
+        service: &ManagedService,
+        question: &Question,
+        saved: Option<&Prompt>,
+        overrides: &Overrides<'_>,
+    ) -> Request {
+        let settings = &service.settings.run;
+        let configured = || {
+            let saved = saved.and_then(|prompt| prompt.model.as_ref());
+            self.configured_model(service, saved.unwrap_or(&settings.model))
+        };
+        let model = overrides.model.map_or_else(configured, |name| self.model(service, name));
+        let saved_system = || saved.and_then(|prompt| prompt.system.as_deref());
+        let system = overrides.system.or_else(saved_system).unwrap_or(&settings.system_prompt);
+        let messages = question.messages(system);
+        let body = body(settings, saved, overrides, &model.name, messages);
+        Request { model, body }
+    }
+}
+
+impl Question {
+    /// Returns the messages of the request: the system's if there is one, then the user's.
+    pub fn messages(&self, system: &str) -> Value {
+        let text = || json!({ "type": "text", "text": self.text });
+        let image = |url: &String| json!({ "type": "image_url", "image_url": { "url": url } });
+        let content = match self.images.as_slice() {
+            [] => json!(self.text),
+            images if self.text.is_empty() => images.iter().map(image).collect(),
+            images => images.iter().map(image).chain([text()]).collect(),
+        };
+        let user = json!({ "role": "user", "content": content });
+        if system.is_empty() {
+            return json!([user]);
+        }
+        json!([{ "role": "system", "content": system }, user])
+    }
+}
+
+fn body(
+    settings: &RunSettings,
+    saved: Option<&Prompt>,
+    overrides: &Overrides<'_>,
+    model: &str,
+    messages: Value,
+) -> Value {
+    let mut body = Map::new();
+    let stop = |texts: &[String]| (!texts.is_empty()).then(|| json!(texts));
+    put(
+        &mut body,
+        [
+            ("temperature", Some(json!(settings.temperature))),
+            ("stream_options", Some(json!({ "include_usage": true }))),
+            ("max_tokens", settings.max_tokens.map(Value::from)),
+            ("top_p", settings.top_p.map(Value::from)),
+            ("seed", settings.seed.map(Value::from)),
+            ("stop", stop(&settings.stop)),
+        ],
+    );
+    body.extend(settings.extra_body.clone());
+    let temperature = overrides.temperature.or(saved.and_then(|prompt| prompt.temperature));
+    put(
+        &mut body,
+        [
+            ("temperature", temperature.map(Value::from)),
+            ("max_tokens", overrides.max_tokens.map(Value::from)),
+            ("top_p", overrides.top_p.map(Value::from)),
+            ("seed", overrides.seed.map(Value::from)),
+            ("stop", stop(overrides.stop)),
+            ("response_format", overrides.schema.map(response_format)),
+        ],
+    );
+    body.extend(overrides.fields.iter().cloned());
+    if let Some(stop) = body.get_mut("stop") {
+        *stop = stop_texts(stop);
+    }
+    put(
+        &mut body,
+        [("model", Some(json!(model))), ("messages", Some(messages)), ("stream", Some(json!(true)))],
+    );
+    body.retain(|_, value| !value.is_null());
+    Value::Object(body)
+}
+
+/// Returns stop sequences that are texts: anything else ends the thread of `mlx_lm.server` that generates, for every
+/// client.
+fn stop_texts(stop: &Value) -> Value {
+    match stop {
+        Value::Null | Value::String(_) => stop.clone(),
+        Value::Array(texts) => texts.iter().filter(|text| !text.is_null()).map(stop_texts).collect(),
+        other => json!(other.to_string()),
+    }
+}
+
+/// Sets the fields that have a value.
+fn put<const N: usize>(body: &mut Map<String, Value>, fields: [(&str, Option<Value>); N]) {
+    body.extend(fields.into_iter().filter_map(|(key, value)| Some((key.to_owned(), value?))));
+}
+
+/// <https://platform.openai.com/docs/guides/structured-outputs>
+fn response_format(schema: &Value) -> Value {
+    json!({ "type": "json_schema", "json_schema": { "name": "answer", "strict": true, "schema": schema } })
+}

@@ -1,0 +1,196 @@
+//! The JSON shapes, once, for `--json` and every other front end. Names and types do not change between releases; fields
+//! are added; unknown is null.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+use std::time::Duration;
+
+use serde::Serialize;
+
+use crate::core::models::catalogue::{Details, Entry};
+use crate::core::services::{Down, Endpoint, Health, ManagedService, StartedBy, State, Status, Up, UpKind};
+
+/// One service, as `ps` shows it.
+#[derive(Debug, Serialize)]
+pub struct ServiceView {
+    pub name: Arc<str>,
+    pub display_name: String,
+    pub template: String,
+    /// Null for a program that is no runtime.
+    pub runtime: Option<&'static str>,
+    pub state: State,
+    pub pid: Option<i64>,
+    pub address: String,
+    pub uptime_s: Option<u64>,
+    /// Of the whole process tree.
+    pub memory_bytes: Option<u64>,
+    /// Of the whole process tree since its start.
+    pub cpu_percent: Option<f64>,
+    /// Loaded now.
+    pub models: Option<Vec<String>>,
+    /// Tokens of context of what is loaded.
+    pub context: Option<u64>,
+    pub log: String,
+    pub started_by: Option<StartedBy>,
+    pub version: Option<String>,
+    pub git_branch: Option<String>,
+    pub tags: Vec<String>,
+    pub restarts: Option<u64>,
+}
+
+impl ServiceView {
+    pub fn new(service: &ManagedService, status: &Status) -> Self {
+        let usage = status.usage.as_ref();
+        Self {
+            name: Arc::clone(&service.name),
+            display_name: service.template.display_name().to_owned(),
+            template: service.template.name().to_owned(),
+            runtime: runtime(service),
+            state: status.state,
+            pid: status.pid.map(i64::from),
+            address: status.address.url(),
+            uptime_s: usage.map(|usage| usage.uptime.as_secs()),
+            memory_bytes: usage.map(|usage| usage.memory_bytes),
+            cpu_percent: usage.map(|usage| tenths(usage.cpu_percent)),
+            models: status.models.clone(),
+            context: None,
+            log: status.log.display().to_string(),
+            started_by: status.started_by,
+            version: status.version.clone(),
+            git_branch: None,
+            tags: Vec::new(),
+            restarts: None,
+        }
+    }
+}
+
+/// What `up` and `restart` did.
+#[derive(Debug, Serialize)]
+pub struct UpView {
+    pub service: Arc<str>,
+    pub runtime: Option<&'static str>,
+    /// As in `ps`: `ready`, `external`, or without waiting `starting`.
+    pub state: State,
+    pub pid: Option<i64>,
+    pub address: String,
+    pub model: Option<String>,
+    pub started_by: StartedBy,
+    /// Whether this command has started it.
+    pub started: bool,
+}
+
+impl UpView {
+    pub fn new(service: &ManagedService, up: &Up) -> Self {
+        let Endpoint { address, pid, model, started_by } = &up.endpoint;
+        Self {
+            service: Arc::clone(&service.name),
+            runtime: runtime(service),
+            state: match up.kind {
+                UpKind::Launched => State::Starting,
+                UpKind::External => State::External,
+                UpKind::Started | UpKind::AlreadyUp => State::Ready,
+            },
+            pid: pid.map(i64::from),
+            address: address.url(),
+            model: model.clone(),
+            started_by: *started_by,
+            started: matches!(up.kind, UpKind::Started | UpKind::Launched),
+        }
+    }
+}
+
+/// What `down` did.
+#[derive(Debug, Serialize)]
+pub struct DownView {
+    pub service: Arc<str>,
+    pub runtime: Option<&'static str>,
+    /// As in `ps`: `stopped`.
+    pub state: State,
+    /// The process that was stopped; null when it was down already.
+    pub pid: Option<i64>,
+    /// Whether something had to be killed.
+    pub killed: bool,
+    pub seconds: f64,
+}
+
+impl DownView {
+    pub fn new(service: &ManagedService, down: &Down) -> Self {
+        Self {
+            service: Arc::clone(&service.name),
+            runtime: runtime(service),
+            state: State::Stopped,
+            pid: down.pid.map(i64::from),
+            killed: down.killed,
+            seconds: down.took.as_secs_f64(),
+        }
+    }
+}
+
+/// What `health` measured.
+#[derive(Debug, Serialize)]
+pub struct HealthView {
+    pub service: Arc<str>,
+    pub runtime: Option<&'static str>,
+    pub address: String,
+    pub model: String,
+    pub latency_ms: f64,
+}
+
+impl HealthView {
+    pub fn new(service: &ManagedService, health: &Health) -> Self {
+        Self {
+            service: Arc::clone(&service.name),
+            runtime: runtime(service),
+            address: health.endpoint.address.url(),
+            model: health.model.clone(),
+            latency_ms: milliseconds(health.latency),
+        }
+    }
+}
+
+/// One model of a service in a list.
+#[derive(Debug, Serialize)]
+pub struct ModelRow {
+    pub service: Arc<str>,
+    pub runtime: &'static str,
+    /// Short names that mean this model.
+    pub aliases: Vec<String>,
+    #[serde(flatten)]
+    pub entry: Entry,
+}
+
+/// The models of all services, and what every short name means.
+#[derive(Debug, Serialize)]
+pub struct ModelsView<'a> {
+    /// Of every service that could be asked.
+    pub models: &'a [ModelRow],
+    /// By short name, then by runtime.
+    pub aliases: &'a BTreeMap<String, BTreeMap<&'static str, String>>,
+}
+
+/// All that is known of one model.
+#[derive(Debug, Serialize)]
+pub struct ModelView {
+    pub service: Arc<str>,
+    pub runtime: &'static str,
+    /// Short names that mean this model.
+    pub aliases: Vec<String>,
+    /// The memory of the machine.
+    pub machine_memory_bytes: Option<u64>,
+    #[serde(flatten)]
+    pub details: Details,
+}
+
+fn runtime(service: &ManagedService) -> Option<&'static str> {
+    service.runtime().map(super::super::core::runtimes::Runtime::name)
+}
+
+/// Rounds to one digit after the point.
+pub fn tenths(number: f64) -> f64 {
+    (number * 10.0).round() / 10.0
+}
+
+/// Returns milliseconds with one digit after the point.
+pub fn milliseconds(duration: Duration) -> f64 {
+    tenths(duration.as_secs_f64() * 1000.0)
+}

@@ -1,0 +1,148 @@
+//! What is put beside the words of a prompt: text, and images, told apart by their content.
+
+use std::fs::File;
+use std::io::{self, ErrorKind, Read};
+use std::os::fd::AsFd;
+use std::path::Path;
+
+use base64::prelude::{BASE64_STANDARD, Engine};
+use nix::poll::{PollFd, PollFlags, PollTimeout};
+
+use crate::cli::error::Failure;
+use crate::cli::exit::Exit;
+use crate::cli::terminal::ui::Ui;
+
+/// How large a file, or standard input, may be: more than the context of any model holds, and a photo fits.
+pub(super) const LIMIT: u64 = 20 << 20;
+
+/// How much is read at once.
+const PART: usize = 64 * 1024;
+
+/// How long a pipe may be silent before stderr says what is waited for, in milliseconds.
+const PATIENCE_MS: u16 = 1000;
+
+/// The content of one file.
+#[derive(Debug, PartialEq, Eq)]
+pub(super) enum Attachment {
+    /// Text.
+    Text(String),
+    /// An image, as a `data:` URL.
+    Image(String),
+}
+
+/// Reads a file, which may be a pipe.
+pub(super) fn read(ui: &Ui, path: &Path) -> Result<Attachment, Failure> {
+    let name = path.display().to_string();
+    let file = File::open(path).map_err(|error| cannot_read(&name, &error))?;
+    read_all(file, &name, || ui.note(&format!("waiting for {name} to end")))
+}
+
+/// Reads what is called `name` to its end; tells `waiting` once when it is silent.
+pub(super) fn read_all(mut file: File, name: &str, waiting: impl FnOnce()) -> Result<Attachment, Failure> {
+    let mut bytes = Vec::new();
+    let mut part = vec![0; PART];
+    let mut waiting = Some(waiting);
+    while bytes.len() as u64 <= LIMIT {
+        if let Some(tell) = waiting.take_if(|_| is_silent(&file)) {
+            tell();
+        }
+        match file.read(&mut part) {
+            Ok(0) => break,
+            Ok(length) => bytes.extend_from_slice(&part[..length]),
+            Err(error) if error.kind() == ErrorKind::Interrupted => {}
+            Err(error) => return Err(cannot_read(name, &error)),
+        }
+    }
+    attachment(name, bytes)
+}
+
+fn is_silent(file: &File) -> bool {
+    let mut polled = [PollFd::new(file.as_fd(), PollFlags::POLLIN)];
+    nix::poll::poll(&mut polled, PollTimeout::from(PATIENCE_MS)) == Ok(0)
+}
+
+fn cannot_read(name: &str, error: &io::Error) -> Failure {
+    Failure::of(Exit::Failed, error).about(format!("cannot read {name}"))
+}
+
+/// What `bytes`, which come from `name`, are.
+pub(super) fn attachment(name: &str, bytes: Vec<u8>) -> Result<Attachment, Failure> {
+    if bytes.len() as u64 > LIMIT {
+        let message = format!("{name} is larger than {} MiB, which is the limit", LIMIT >> 20);
+        return Err(Failure::new(Exit::Failed, message));
+    }
+    if let Some(kind) = image_type(&bytes) {
+        return Ok(Attachment::Image(format!("data:{kind};base64,{}", BASE64_STANDARD.encode(&bytes))));
+    }
+    // A NUL is valid UTF-8, and in no text.
+    let text = match memchr::memchr(0, &bytes) {
+        Some(place) => Err(place),
+        None => String::from_utf8(bytes).map_err(|error| error.utf8_error().valid_up_to()),
+    };
+    text.map(Attachment::Text).map_err(|place| {
+        let message = format!("{name} is neither UTF-8 text (see byte {place}) nor a known image");
+        Failure::new(Exit::Failed, message).hint("images may be PNG, JPEG, GIF or WebP")
+    })
+}
+
+/// The media type of an image, by the bytes with which its format begins: those that models are given.
+fn image_type(bytes: &[u8]) -> Option<&'static str> {
+    match bytes {
+        [0x89, b'P', b'N', b'G', b'\r', b'\n', 0x1a, b'\n', ..] => Some("image/png"),
+        [0xff, 0xd8, 0xff, ..] => Some("image/jpeg"),
+        [b'G', b'I', b'F', b'8', b'7' | b'9', b'a', ..] => Some("image/gif"),
+        [b'R', b'I', b'F', b'F', _, _, _, _, b'W', b'E', b'B', b'P', ..] => Some("image/webp"),
+        _ => None,
+    }
+}
+
+/// Text with its name, in a fence longer than any in it.
+pub(super) fn quote(name: &str, text: &str) -> String {
+    let longest = text.split(|character| character != '`').map(str::len).max().unwrap_or_default();
+    let fence = "`".repeat(longest.max(2) + 1);
+    let end = if text.is_empty() || text.ends_with('\n') { "" } else { "\n" };
+    format!("{name}:\n{fence}\n{text}{end}{fence}")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_image_is_known_by_its_content() {
+        let image = |bytes: &[u8]| attachment("notes.txt", bytes.to_vec()).unwrap();
+        assert_eq!(
+            image(b"\x89PNG\r\n\x1a\n"),
+            Attachment::Image("data:image/png;base64,iVBORw0KGgo=".to_owned())
+        );
+        for (bytes, kind) in [
+            (&b"\xff\xd8\xff\xe0"[..], "image/jpeg"),
+            (b"GIF89a", "image/gif"),
+            (b"RIFF\x01\x00\x00\x00WEBPVP8 ", "image/webp"),
+        ] {
+            assert!(
+                matches!(image(bytes), Attachment::Image(url) if url.starts_with(&format!("data:{kind};")))
+            );
+        }
+        assert_eq!(image(b"RIFFed"), Attachment::Text("RIFFed".to_owned()));
+    }
+
+    #[test]
+    fn a_fence_is_longer_than_any_in_the_text() {
+        assert_eq!(quote("a.md", "one\n"), "a.md:\n```\none\n```");
+        assert_eq!(quote("a.md", "````rust\n````"), "a.md:\n`````\n````rust\n````\n`````");
+    }
+
+    #[test]
+    fn binary_data_and_huge_files_are_refused_by_name() {
+        for binary in [b"ab\xff", b"ab\0"] {
+            let failure = attachment("a.bin", binary.to_vec()).unwrap_err();
+            assert_eq!(failure.message, "a.bin is neither UTF-8 text (see byte 2) nor a known image");
+        }
+        let huge = vec![b' '; usize::try_from(LIMIT).unwrap() + 1];
+        assert_eq!(
+            attachment("a.txt", huge).unwrap_err().message,
+            "a.txt is larger than 20 MiB, which is the limit"
+        );
+    }
+}

@@ -1,0 +1,73 @@
+//! The prompt: words, standard input, files and the template of a saved prompt become the question.
+
+use super::files::{self, Attachment};
+use super::{Args, stdin};
+use crate::app::Question;
+use crate::cli::context::Context;
+use crate::cli::error::Failure;
+use crate::cli::exit::Exit;
+use crate::core::config::Prompt;
+
+/// What stands for the input in a template.
+const INPUT: &str = "{input}";
+
+/// Gathers the question from the command line, standard input and files; `saved` is the prompt of `--prompt`.
+pub(super) fn gather(context: &Context, args: &Args, saved: Option<&Prompt>) -> Result<Question, Failure> {
+    let mut question = Question::default();
+    let mut input = Vec::new();
+    for path in &args.files {
+        match files::read(&context.ui, path)? {
+            Attachment::Text(text) => input.push(files::quote(&path.display().to_string(), &text)),
+            Attachment::Image(url) => question.images.push(url),
+        }
+    }
+    let dash = args.prompt == ["-"];
+    if !dash && !args.prompt.is_empty() {
+        input.push(args.prompt.join(" "));
+    }
+    let template = saved.and_then(|prompt| prompt.template.as_deref());
+    let needs_input = template.is_none_or(|template| template.contains(INPUT));
+    let has_own_words = !input.is_empty() || !question.images.is_empty() || !needs_input;
+    if wants_stdin(context, args, dash, has_own_words)? {
+        match stdin::read(&context.ui)? {
+            Attachment::Text(text) => input.push(text.trim_end_matches(['\n', '\r']).to_owned()),
+            Attachment::Image(url) => question.images.push(url),
+        }
+    }
+    let input = join(input);
+    if needs_input && input.trim().is_empty() && question.images.is_empty() {
+        return Err(Failure::new(Exit::Usage, "the prompt is empty")
+            .hint("give it as an argument, on standard input, or with --file"));
+    }
+    question.text = match template {
+        Some(template) if needs_input => template.replace(INPUT, &input),
+        Some(template) => join(vec![template.to_owned(), input]),
+        None => input,
+    };
+    Ok(question)
+}
+
+/// Whether standard input is to be read: always when it is asked for or there is nothing else, and beside other
+/// words when it is a pipe or a file.
+fn wants_stdin(context: &Context, args: &Args, dash: bool, has_own_words: bool) -> Result<bool, Failure> {
+    if args.no_stdin {
+        return Ok(false);
+    }
+    if dash {
+        return Ok(true);
+    }
+    if has_own_words {
+        return Ok(stdin::is_meant(context.ui.input()));
+    }
+    if context.environment.stdin_is_terminal {
+        return Err(Failure::new(Exit::Usage, "no prompt was given")
+            .hint("give it as an argument, or pipe it in; `-` reads it from the terminal"));
+    }
+    Ok(true)
+}
+
+/// Parts that are not empty, with a blank line between them.
+fn join(parts: Vec<String>) -> String {
+    let parts: Vec<String> = parts.into_iter().filter(|part| !part.is_empty()).collect();
+    parts.join("\n\n")
+}

@@ -1,0 +1,43 @@
+//! Standard input as a part of the prompt: when it is read, and what is said while it is silent.
+
+use std::fs::File;
+use std::io;
+use std::os::fd::AsFd;
+use std::os::unix::fs::FileTypeExt;
+
+use super::files::{self, Attachment};
+use crate::cli::error::Failure;
+use crate::cli::exit::Exit;
+use crate::cli::terminal::streams::Input;
+use crate::cli::terminal::ui::Ui;
+
+const NAME: &str = "standard input";
+
+/// Reads standard input to its end, whatever it is.
+pub(super) fn read(ui: &Ui) -> Result<Attachment, Failure> {
+    match ui.input() {
+        Input::Standard => files::read_all(duplicate()?, NAME, || {
+            ui.note("waiting for standard input to end; --no-stdin leaves it alone");
+        }),
+        Input::Memory(bytes) => files::attachment(NAME, bytes.to_vec()),
+    }
+}
+
+/// Returns whether standard input is a pipe or a file, so that it was meant for this program. A terminal, a socket or
+/// a device is what the caller happens to have.
+pub(super) fn is_meant(input: &Input) -> bool {
+    match input {
+        Input::Standard => {
+            let kind = duplicate().ok().and_then(|file| file.metadata().ok());
+            kind.is_some_and(|metadata| metadata.file_type().is_fifo() || metadata.is_file())
+        }
+        Input::Memory(bytes) => !bytes.is_empty(),
+    }
+}
+
+fn duplicate() -> Result<File, Failure> {
+    let descriptor = io::stdin().as_fd().try_clone_to_owned();
+    let descriptor =
+        descriptor.map_err(|error| Failure::of(Exit::Failed, &error).about("cannot use standard input"))?;
+    Ok(File::from(descriptor))
+}

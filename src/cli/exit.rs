@@ -1,0 +1,160 @@
+//! Every exit code, and which error ends with which.
+
+use std::process::ExitCode;
+
+use crate::core::api::ApiError;
+use crate::core::api::chat::ChatError;
+use crate::core::api::error::{Kind, ServerError};
+use crate::core::install::InstallError;
+use crate::core::models::catalogue::ModelError;
+use crate::core::process::ProcessError;
+use crate::core::services::{ServiceError, State};
+
+/// What the exit code says.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[repr(u8)]
+pub enum Exit {
+    /// Done; also: already up, already down.
+    Done = 0,
+    /// Failed in a way not listed here.
+    Failed = 1,
+    /// A wrong command line, or a configuration that does not parse or validate.
+    Usage = 2,
+    /// The service is not running.
+    NotRunning = 3,
+    /// The program is not installed.
+    NotInstalled = 4,
+    /// The port is in use by another process.
+    PortInUse = 5,
+    /// It did not come up: it died, was not ready in time, or was refused.
+    NotUp = 6,
+    /// The model is not there.
+    ModelMissing = 7,
+    /// The request failed, or the response broke off.
+    RequestFailed = 8,
+    /// The answer was cut at the token limit (only with `--strict`).
+    Truncated = 9,
+    /// Timed out while answering.
+    TimedOut = 124,
+    /// Interrupted by SIGINT; where possible the signal is raised again instead.
+    Interrupted = 130,
+}
+
+impl Exit {
+    /// This one, unless it says that all is well.
+    #[must_use]
+    pub fn or(self, other: Self) -> Self {
+        if self == Self::Done { other } else { self }
+    }
+}
+
+impl From<Exit> for ExitCode {
+    fn from(exit: Exit) -> Self {
+        Self::from(exit as u8)
+    }
+}
+
+/// Returns the exit code of what `ps` shows of one service.
+pub fn of_state(state: State) -> Exit {
+    match state {
+        State::Ready | State::External => Exit::Done,
+        State::Stopped | State::Exited => Exit::NotRunning,
+        State::Starting | State::Unhealthy => Exit::Failed,
+    }
+}
+
+/// Returns the exit code of a service that could not be started, stopped or observed.
+pub fn of_service(error: &ServiceError) -> Exit {
+    match error {
+        ServiceError::PortInUse { .. } | ServiceError::External { .. } => Exit::PortInUse,
+        ServiceError::ModelMissing { .. } => Exit::ModelMissing,
+        ServiceError::Model { error, .. } => of_model(error),
+        ServiceError::Failed(_) | ServiceError::Unhealthy { .. } | ServiceError::StoppedMeanwhile { .. } => {
+            Exit::NotUp
+        }
+        ServiceError::CannotGenerate { timed_out: true, .. } => Exit::TimedOut,
+        ServiceError::CannotGenerate { .. } => Exit::RequestFailed,
+        ServiceError::Cancelled(_) => Exit::Interrupted,
+        ServiceError::Program(_) => Exit::NotInstalled,
+        ServiceError::Process(error) => of_process(error),
+        ServiceError::Lock(_)
+        | ServiceError::Record(_)
+        | ServiceError::Log(_)
+        | ServiceError::CannotListen { .. }
+        | ServiceError::StillAlive { .. }
+        | ServiceError::NotRunning { state: State::Starting, .. } => Exit::Failed,
+        ServiceError::NotRunning { .. } => Exit::NotRunning,
+    }
+}
+
+/// Returns the exit code of what went wrong with a process.
+pub fn of_process(error: &ProcessError) -> Exit {
+    match error {
+        ProcessError::ProgramMissing { .. }
+        | ProcessError::InterpreterMissing { .. }
+        | ProcessError::CannotRun { .. } => Exit::NotInstalled,
+        _ => Exit::Failed,
+    }
+}
+
+/// Returns the exit code of an installation that failed.
+pub fn of_install(error: &InstallError) -> Exit {
+    match error {
+        InstallError::NoRecipe { .. } | InstallError::ByHand { .. } | InstallError::NotOnPath { .. } => {
+            Exit::NotInstalled
+        }
+        InstallError::Cancelled => Exit::Interrupted,
+        _ => Exit::Failed,
+    }
+}
+
+/// Returns the exit code of what a server says is wrong.
+pub fn of_server(error: &ServerError) -> Exit {
+    if error.kind == Kind::ModelMissing { Exit::ModelMissing } else { Exit::RequestFailed }
+}
+
+/// Returns the exit code of something that could not be done with a model.
+pub fn of_model(error: &ModelError) -> Exit {
+    use ModelError as E;
+    match error {
+        E::NotHere { .. }
+        | E::Incomplete { .. }
+        | E::Unusable { .. }
+        | E::NoDirectory { .. }
+        | E::Unknown { .. } => Exit::ModelMissing,
+        E::Server(error) => of_server(error),
+        E::InvalidName { .. } => Exit::Usage,
+        E::ToolMissing { .. } => Exit::NotInstalled,
+        E::Api(ApiError::TimedOut { .. }) => Exit::TimedOut,
+        E::Network { .. } | E::Download { .. } | E::Api(_) => Exit::RequestFailed,
+        E::Cancelled => Exit::Interrupted,
+        E::CannotUnload
+        | E::CannotKeepAlive
+        | E::OwnDirectory { .. }
+        | E::Gated { .. }
+        | E::NoSpace { .. }
+        | E::Offline { .. }
+        | E::ToolBroken { .. }
+        | E::Cache(_) => Exit::Failed,
+    }
+}
+
+/// Returns the exit code of a prompt without a complete answer.
+pub fn of_chat(error: &ChatError) -> Exit {
+    match error {
+        ChatError::Api(error) => of_api(error),
+        ChatError::Server(error) => of_server(error),
+        ChatError::Receiver(_) => Exit::Failed,
+        _ => Exit::RequestFailed,
+    }
+}
+
+/// Returns the exit code of an exchange with a server that failed.
+pub fn of_api(error: &ApiError) -> Exit {
+    match error {
+        ApiError::Connect { .. } => Exit::NotRunning,
+        ApiError::TimedOut { .. } => Exit::TimedOut,
+        ApiError::Cancelled => Exit::Interrupted,
+        ApiError::Closed { .. } | ApiError::Protocol { .. } => Exit::RequestFailed,
+    }
+}

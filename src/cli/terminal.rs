@@ -1,0 +1,10 @@
+//! The terminal and the standard streams: the only place with escape codes.
+
+pub mod filter;
+pub mod progress;
+pub mod reporter;
+pub mod signals;
+pub mod status_line;
+pub mod streams;
+pub mod ui;
+pub mod waiting;

@@ -1,0 +1,170 @@
+//! The progress of a download on stderr: a bar with bytes, rate and time left on a terminal; elsewhere a line now and
+//! then.
+
+use std::collections::VecDeque;
+use std::time::{Duration, Instant};
+
+use super::status_line::line_width;
+use super::ui::Ui;
+use crate::cli::units;
+
+/// How often the bar is drawn.
+const DRAW_INTERVAL: Duration = Duration::from_millis(100);
+
+/// How often a line is written where lines stay.
+const LINE_INTERVAL: Duration = Duration::from_secs(10);
+
+/// Over how long the rate is taken.
+const WINDOW: Duration = Duration::from_secs(5);
+
+/// The width of the bar itself, in characters, where there is room.
+const BAR_WIDTH: usize = 24;
+
+/// With fewer characters the bar would show nothing.
+const MIN_BAR_WIDTH: usize = 6;
+
+/// Shows one download.
+pub struct Progress {
+    ui: Ui,
+    name: String,
+    shown: Option<Instant>,
+    stage: String,
+    samples: VecDeque<(Instant, u64)>,
+}
+
+/// How far a download is.
+#[derive(Debug, Clone, Copy, PartialEq)]
+struct Measure {
+    done: u64,
+    total: Option<u64>,
+    /// Bytes in a second.
+    rate: Option<u64>,
+}
+
+impl Progress {
+    /// Returns the progress of the download of `name`.
+    pub fn new(ui: &Ui, name: &str) -> Self {
+        let (ui, name) = (ui.clone(), name.to_owned());
+        Self { ui, name, shown: None, stage: String::new(), samples: VecDeque::new() }
+    }
+
+    /// Shows what is done now, where that has no measure.
+    pub fn stage(&mut self, stage: &str) {
+        if stage != self.stage {
+            stage.clone_into(&mut self.stage);
+            self.draw(stage);
+        }
+    }
+
+    /// Shows how many bytes have arrived, unless that was shown a moment ago.
+    pub fn bytes(&mut self, done: u64, total: Option<u64>) {
+        let now = Instant::now();
+        let measure = Measure { done, total, rate: self.rate(now, done) };
+        let redraws = self.ui.redraws();
+        let interval = if redraws { DRAW_INTERVAL } else { LINE_INTERVAL };
+        let is_first_measure = self.samples.len() == 1;
+        if is_first_measure || self.shown.is_none_or(|shown| now.duration_since(shown) >= interval) {
+            self.draw(&if redraws { bar(measure, line_width()) } else { sentence(measure) });
+        }
+    }
+
+    fn draw(&mut self, line: &str) {
+        if self.shown.is_none() {
+            self.ui.note(&format!("downloading {}", self.name));
+        }
+        self.shown = Some(Instant::now());
+        if self.ui.redraws() { self.ui.status(line) } else { self.ui.note(line) }
+    }
+
+    /// Bytes in a second, over the last few seconds; none before it means something.
+    fn rate(&mut self, now: Instant, done: u64) -> Option<u64> {
+        self.samples.push_back((now, done));
+        while self.samples.len() > 2 && self.samples.front().is_some_and(|(then, _)| now - *then > WINDOW) {
+            self.samples.pop_front();
+        }
+        let (then, before) = *self.samples.front()?;
+        let millis = u64::try_from((now - then).as_millis()).ok().filter(|millis| *millis >= 1000)?;
+        done.saturating_sub(before).saturating_mul(1000).checked_div(millis)
+    }
+}
+
+/// `[=====>     ]  42%  1.2 GB of 2.9 GB  23 MB/s  1m 14s left`, the bar as long as there is room.
+fn bar(measure: Measure, width: usize) -> String {
+    let Some((percent, total)) = percent(measure) else { return sentence(measure) };
+    let mut facts =
+        vec![format!("{percent:3}%"), format!("{} of {}", units::bytes(measure.done), units::bytes(total))];
+    facts.extend(rate_and_rest(measure));
+    let facts = facts.join("  ");
+    let length = width.saturating_sub(facts.chars().count() + 3).min(BAR_WIDTH);
+    if length < MIN_BAR_WIDTH {
+        return facts;
+    }
+    let filled = usize::try_from(percent).unwrap_or_default() * length / 100;
+    let bar: String = (0..length)
+        .map(|place| match place {
+            place if place < filled => '=',
+            place if place == filled => '>',
+            _ => ' ',
+        })
+        .collect();
+    format!("[{bar}] {facts}")
+}
+
+/// `1.2 GB of 2.9 GB (42%), 23 MB/s, 1m 14s left`
+fn sentence(measure: Measure) -> String {
+    let amount = match percent(measure) {
+        Some((percent, total)) => {
+            format!("{} of {} ({percent}%)", units::bytes(measure.done), units::bytes(total))
+        }
+        None => units::bytes(measure.done),
+    };
+    std::iter::once(amount).chain(rate_and_rest(measure)).collect::<Vec<_>>().join(", ")
+}
+
+fn percent(measure: Measure) -> Option<(u64, u64)> {
+    let total = measure.total.filter(|total| *total > 0)?;
+    Some((u64::try_from(u128::from(measure.done.min(total)) * 100 / u128::from(total)).ok()?, total))
+}
+
+fn rate_and_rest(measure: Measure) -> Vec<String> {
+    // What arrives first are the small files, and says nothing of the large ones.
+    let has_begun = measure.total.is_none_or(|total| measure.done >= total / 100);
+    let Some(rate) = measure.rate.filter(|rate| *rate > 0 && has_begun) else { return Vec::new() };
+    let mut facts = vec![format!("{}/s", units::bytes(rate))];
+    if let Some(rest) = measure.total.map(|total| total.saturating_sub(measure.done)).filter(|rest| *rest > 0)
+    {
+        facts.push(format!("{} left", units::duration(Duration::from_secs(rest.div_ceil(rate)))));
+    }
+    facts
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_measure_is_told_with_what_is_known_of_it() {
+        let tell = |done, total, rate| sentence(Measure { done, total, rate });
+        assert_eq!(
+            tell(1_200_000_000, Some(2_900_000_000), Some(23_000_000)),
+            "1.2 GB of 2.9 GB (41%), 23 MB/s, 1m 14s left"
+        );
+        assert_eq!(tell(500, None, Some(100)), "500 B, 100 B/s");
+        assert_eq!(tell(500, Some(500), Some(100)), "500 B of 500 B (100%), 100 B/s");
+        assert_eq!(tell(0, Some(500), Some(0)), "0 B of 500 B (0%)");
+        assert_eq!(tell(0, Some(0), None), "0 B");
+        assert_eq!(tell(9, Some(1000), Some(1)), "9 B of 1.0 kB (0%)");
+    }
+
+    #[test]
+    fn the_bar_grows_with_the_download() {
+        let draw = |done| bar(Measure { done, total: Some(100_000), rate: None }, 79);
+        assert_eq!(draw(0), "[>                       ]   0%  0 B of 100 kB");
+        assert_eq!(draw(50_000), "[============>           ]  50%  50 kB of 100 kB");
+        assert_eq!(draw(100_000), "[========================] 100%  100 kB of 100 kB");
+        let narrow = |width| bar(Measure { done: 50_000, total: Some(100_000), rate: Some(1000) }, width);
+        assert_eq!(narrow(50), "[===>  ]  50%  50 kB of 100 kB  1.0 kB/s  50s left");
+        assert_eq!(narrow(30), " 50%  50 kB of 100 kB  1.0 kB/s  50s left");
+        assert_eq!(draw(200_000), "[========================] 100%  200 kB of 100 kB");
+    }
+}

@@ -1,0 +1,150 @@
+//! Events in words on stderr: the terminal's subscriber.
+
+use std::path::Path;
+use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
+
+use super::progress::Progress;
+use super::ui::Ui;
+use crate::cli::words::who;
+use crate::core::events::{Event, EventKind, Subscriber};
+
+/// Tells the user: on a terminal on the status line, elsewhere now and then in lines that stay.
+pub struct Reporter {
+    ui: Ui,
+    state: Mutex<State>,
+}
+
+#[derive(Default)]
+struct State {
+    /// The time of the wait that was last told in a line that stays.
+    told: Duration,
+    /// The downloads that are under way, by model.
+    downloads: Vec<(String, Progress)>,
+}
+
+/// How often a wait is told where lines stay.
+const LINE_INTERVAL: Duration = Duration::from_secs(30);
+
+impl Reporter {
+    /// Returns a reporter that tells by way of `ui`.
+    pub fn new(ui: &Ui) -> Self {
+        Self { ui: ui.clone(), state: Mutex::default() }
+    }
+
+    fn state(&self) -> MutexGuard<'_, State> {
+        // What a panic elsewhere left behind is still a fact about the terminal.
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Shows something that passes; nothing where lines stay, except with `--verbose`.
+    fn passing(&self, text: &str) {
+        if self.ui.redraws() { self.ui.status(text) } else { self.ui.detail(text) }
+    }
+
+    fn waiting(&self, service: &str, elapsed: Duration, last: &str) {
+        let text = format!("{service} is starting, {} s: {last}", elapsed.as_secs());
+        if self.ui.redraws() {
+            return self.ui.status(&text);
+        }
+        let mut state = self.state();
+        // A new wait begins anew.
+        if elapsed < state.told {
+            state.told = Duration::ZERO;
+        }
+        if elapsed >= state.told + LINE_INTERVAL {
+            state.told = elapsed;
+            self.ui.note(&text);
+        }
+    }
+
+    fn downloading(&self, model: &str, work: impl FnOnce(&mut Progress)) {
+        let mut state = self.state();
+        let known = state.downloads.iter().position(|(name, _)| name == model);
+        let place = known.unwrap_or_else(|| {
+            state.downloads.push((model.to_owned(), Progress::new(&self.ui, model)));
+            state.downloads.len() - 1
+        });
+        work(&mut state.downloads[place].1);
+    }
+
+    fn download_ended(&self, model: &str) {
+        self.state().downloads.retain(|(name, _)| name != model);
+        self.ui.clear_status();
+    }
+}
+
+impl Subscriber for Reporter {
+    fn event(&self, event: &Event) {
+        let (ui, name) = (&self.ui, &event.service);
+        match &event.kind {
+            EventKind::WaitingForLock { holder } => {
+                let holder = holder.map(|pid| format!(" (process {pid})")).unwrap_or_default();
+                ui.note(&format!("waiting for another fusion command{holder}, which is changing {name}"));
+            }
+            EventKind::Started { pid } => self.passing(&format!("{name} is starting (process {pid})")),
+            EventKind::Waiting { elapsed, last } => self.waiting(name, *elapsed, last),
+            EventKind::Stopping { pid } => self.passing(&format!("stopping {name} (process {pid})")),
+            EventKind::Killing { pid } => {
+                ui.warning(&format!("{name} (process {pid}) did not end in time and is killed"));
+            }
+            EventKind::Exposed { address } => {
+                let danger = "others on the network can reach it, and it asks nobody for a password";
+                ui.warning(&format!("{name} listens at {address}: {danger}"));
+            }
+            EventKind::ConfigurationChanged => ui.warning(&format!(
+                "the configuration of {name} has changed since it was started; `fusion {name} restart` applies it"
+            )),
+            EventKind::PortInUse { address, listener } => {
+                ui.warning(&format!("{name} is down, and {} listens at {address} now", who(listener)));
+            }
+            EventKind::Orphaned => {
+                ui.warning(&format!("{name} had died and left processes behind; they are ended first"));
+            }
+            EventKind::ExternalWithoutModel { said } => {
+                ui.warning(&format!("{name} did not generate with its own model: {said}"));
+            }
+            EventKind::ModelNotRecorded { model, error } => {
+                ui.warning(&format!("`fusion ps` will not know of {model}: {error}"));
+            }
+            EventKind::RecordIgnored { error } => ui.warning(&format!("{error}; it is ignored")),
+            EventKind::Installing { what, with, directory } => {
+                ui.note(&installing(what, with, directory.as_deref()));
+            }
+            EventKind::CheckingInstallation => ui.note("starting it once to see that it works"),
+            EventKind::Installed { version: Some(version), path } => {
+                ui.note(&format!("{name} {version} is installed in {}", path.display()));
+            }
+            EventKind::Installed { version: None, path } => {
+                ui.note(&format!("{name} is installed: {}", path.display()));
+            }
+            EventKind::DownloadStage { model, stage } => {
+                self.downloading(model, |progress| progress.stage(stage));
+            }
+            EventKind::Downloaded { model, bytes, total } => {
+                self.downloading(model, |progress| progress.bytes(*bytes, *total));
+            }
+            EventKind::DownloadEnded { model } => self.download_ended(model),
+            EventKind::ModelReplaced { loaded, model } => {
+                ui.note(&format!("{name} has {loaded} loaded, and loads {model} instead now"));
+            }
+            EventKind::StartedOnDemand { is_starting: true } => {
+                ui.note(&format!("{name} is starting, and is waited for"));
+            }
+            EventKind::StartedOnDemand { is_starting: false } => {
+                ui.note(&format!("{name} is not running, and is started first"));
+            }
+            EventKind::LogNotRotated { error } => {
+                ui.warning(&format!("the log of {name} will grow without bounds: {error}"));
+            }
+            EventKind::ListenerUnknown { address, error } => {
+                ui.warning(&format!("it cannot be told who answers at {address}: {error}"));
+            }
+        }
+    }
+}
+
+fn installing(what: &str, with: &str, directory: Option<&Path>) -> String {
+    let place = directory.map(|directory| format!(" into {}", directory.display())).unwrap_or_default();
+    format!("installing {what} with {with}{place}")
+}

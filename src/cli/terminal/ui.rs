@@ -1,0 +1,232 @@
+//! The streams: stdout is the result and nothing else, stderr is the rest; colour, and text made safe for terminals.
+
+use std::ffi::OsString;
+use std::sync::Arc;
+
+use anstyle::{AnsiColor, Style};
+use clap::ArgMatches;
+
+use crate::cli::error::Failure;
+use crate::cli::exit::Exit;
+pub use crate::cli::terminal::filter::printable;
+use crate::cli::terminal::status_line::StatusLine;
+use crate::cli::terminal::streams::{Input, Output, Streams};
+use crate::env::Environment;
+
+/// When to use colour.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, clap::ValueEnum)]
+pub enum ColorChoice {
+    /// On terminals.
+    Auto,
+    /// Everywhere.
+    Always,
+    /// Nowhere.
+    Never,
+}
+
+impl ColorChoice {
+    /// What `--color` says, found without parsing: for what the parser itself has to say.
+    pub fn find(arguments: &[OsString]) -> Self {
+        let options = arguments.split(|argument| argument == "--").next().unwrap_or_default();
+        let given =
+            options.iter().enumerate().rev().find_map(|(index, argument)| match argument.to_str()? {
+                "--color" => options.get(index + 1)?.to_str(),
+                other => other.strip_prefix("--color="),
+            });
+        match given {
+            Some("always") => Self::Always,
+            Some("never") => Self::Never,
+            _ => Self::Auto,
+        }
+    }
+
+    /// Whether a stream gets colour.
+    pub fn colors(self, is_terminal: bool, environment: &Environment) -> bool {
+        match self {
+            Self::Auto => is_terminal && !environment.no_color,
+            Self::Always => true,
+            Self::Never => false,
+        }
+    }
+}
+
+/// How a command talks to the user. Cloning it gives another handle to the same streams.
+#[derive(Debug, Clone)]
+#[allow(clippy::struct_excessive_bools)] // Independent switches.
+pub struct Ui {
+    /// `--quiet`: only results and errors.
+    pub quiet: bool,
+    /// `--verbose`.
+    pub verbose: bool,
+    /// Whether stdout is a terminal.
+    pub stdout_is_terminal: bool,
+    /// Whether stderr is a terminal.
+    pub stderr_is_terminal: bool,
+    /// Whether stdout gets colour.
+    pub stdout_color: bool,
+    /// Whether stderr gets colour.
+    pub stderr_color: bool,
+    streams: Streams,
+    /// A terminal without colour may not understand how a line is erased, so it has none.
+    status: Option<Arc<StatusLine>>,
+}
+
+impl Ui {
+    /// Returns how to talk according to the global options and the terminals.
+    pub fn new(environment: &Environment, streams: Streams, matches: &ArgMatches) -> Self {
+        let choice = matches.get_one::<ColorChoice>("color").copied().unwrap_or(ColorChoice::Auto);
+        let quiet = matches.get_flag("quiet");
+        let stderr_color = choice.colors(environment.stderr_is_terminal, environment);
+        let redraws = environment.stderr_is_terminal && stderr_color && !quiet;
+        Self {
+            quiet,
+            verbose: matches.get_flag("verbose"),
+            stdout_is_terminal: environment.stdout_is_terminal,
+            stderr_is_terminal: environment.stderr_is_terminal,
+            stdout_color: choice.colors(environment.stdout_is_terminal, environment),
+            stderr_color,
+            status: redraws.then(|| Arc::new(StatusLine::new(streams.error.clone()))),
+            streams,
+        }
+    }
+
+    /// Returns where the command reads.
+    pub fn input(&self) -> &Input {
+        &self.streams.input
+    }
+
+    /// Returns stdout as it is, for what is not written by a method below.
+    pub fn output(&self) -> &Output {
+        &self.streams.output
+    }
+
+    /// Returns stderr as it is, for what is not written by a method below.
+    pub fn error(&self) -> &Output {
+        &self.streams.error
+    }
+
+    /// Returns whether stderr can show a line that changes.
+    pub fn redraws(&self) -> bool {
+        self.status.is_some()
+    }
+
+    /// Shows `text` on the status line, where there is one.
+    pub fn status(&self, text: &str) {
+        if let Some(status) = &self.status {
+            status.show(&printable(text).replace('\n', " "));
+        }
+    }
+
+    /// Erases the status line.
+    pub fn clear_status(&self) {
+        if let Some(status) = &self.status {
+            status.clear();
+        }
+    }
+
+    /// Writes a result to stdout. Fails quietly when its reader has gone.
+    pub fn result(&self, text: &str) -> Result<(), Failure> {
+        self.write_result(text.as_bytes())
+    }
+
+    /// Writes a result that is not fusion's own text: in a pipe byte for byte, on a terminal without what it obeys.
+    pub fn result_bytes(&self, bytes: &[u8]) -> Result<(), Failure> {
+        if self.stdout_is_terminal {
+            return self.result(&printable(&String::from_utf8_lossy(bytes)));
+        }
+        self.write_result(bytes)
+    }
+
+    fn write_result(&self, bytes: &[u8]) -> Result<(), Failure> {
+        self.clear_status();
+        self.streams.output.write_all(bytes).map_err(|error| Failure::output(&error))
+    }
+
+    /// Writes a result as JSON that people can read too.
+    pub fn json(&self, value: &impl serde::Serialize) -> Result<(), Failure> {
+        self.json_text(serde_json::to_string_pretty(value))
+    }
+
+    /// Writes a result as JSON on one line.
+    pub fn json_line(&self, value: &impl serde::Serialize) -> Result<(), Failure> {
+        self.json_text(serde_json::to_string(value))
+    }
+
+    fn json_text(&self, text: serde_json::Result<String>) -> Result<(), Failure> {
+        let text = text.map_err(|error| Failure::of(Exit::Failed, &error))?;
+        self.result(&(without_controls(text) + "\n"))
+    }
+
+    /// Says something on stderr, unless `--quiet`.
+    pub fn note(&self, text: &str) {
+        if !self.quiet {
+            self.line("", Style::new(), text);
+        }
+    }
+
+    /// Says something on stderr, with `--verbose` only.
+    pub fn detail(&self, text: &str) {
+        if self.verbose {
+            self.line("", Style::new().dimmed(), text);
+        }
+    }
+
+    /// Warns on stderr.
+    pub fn warning(&self, text: &str) {
+        self.line("warning: ", AnsiColor::Yellow.on_default().bold(), text);
+    }
+
+    /// Says what to do next on stderr, unless `--quiet`.
+    pub fn hint(&self, text: &str) {
+        if !self.quiet {
+            self.hint_line(text);
+        }
+    }
+
+    fn hint_line(&self, text: &str) {
+        self.line("hint: ", AnsiColor::Cyan.on_default().bold(), text);
+    }
+
+    /// Prints a failure and returns its exit code.
+    pub fn failure(&self, failure: &Failure) -> Exit {
+        for line in &failure.details {
+            self.line("", Style::new(), line);
+        }
+        if !failure.message.is_empty() {
+            self.line("error: ", AnsiColor::Red.on_default().bold(), &failure.message);
+        }
+        for cause in &failure.causes {
+            self.line("  caused by: ", Style::new().dimmed(), cause);
+        }
+        if let Some(hint) = &failure.hint {
+            self.hint_line(hint);
+        }
+        failure.exit
+    }
+
+    /// Writes a message at once, so that messages of several processes do not mix.
+    fn line(&self, prefix: &str, style: Style, text: &str) {
+        self.clear_status();
+        let text = printable(text);
+        let line = match (self.stderr_color, prefix.is_empty()) {
+            (false, _) => format!("{prefix}{text}\n"),
+            (true, true) => format!("{style}{text}{style:#}\n"),
+            (true, false) => format!("{style}{prefix}{style:#}{text}\n"),
+        };
+        // A closed stderr is no reason to fail.
+        let _ = self.streams.error.write_all(line.as_bytes());
+    }
+}
+
+/// JSON with an escape for each control character that it may hold as it is, and that a terminal would obey: those
+/// from U+007F to U+009F.
+fn without_controls(json: String) -> String {
+    let is_obeyed = |character: char| ('\u{7f}'..='\u{9f}').contains(&character);
+    if !json.contains(is_obeyed) {
+        return json;
+    }
+    let escaped = |character: char| {
+        if is_obeyed(character) { format!("\\u{:04x}", u32::from(character)) } else { character.to_string() }
+    };
+    json.chars().map(escaped).collect()
+}

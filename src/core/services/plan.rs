@@ -1,0 +1,144 @@
+//! The plan of a start: program, arguments, environment, model; and the check of the model before the start.
+
+use std::ffi::OsString;
+
+use super::error::ServiceError;
+use super::manager::ServiceManager;
+use super::record::{self, InstanceId, Record};
+use super::service::ManagedService;
+use crate::core::aliases;
+use crate::core::models::catalogue::Site;
+use crate::core::models::{Model, ModelPlaces};
+use crate::core::process::ProcessSpec;
+use crate::core::programs::{self, Program, ProgramError};
+use crate::core::runtimes::Runtime;
+use crate::core::templates::Template;
+
+/// A start that can be made.
+pub(super) struct StartPlan {
+    pub(super) spec: ProcessSpec,
+    /// What will be recorded, without the process.
+    pub(super) record: Record,
+}
+
+impl ServiceManager<'_> {
+    /// Plans a start, with `model` instead of the configured one if given. Fails when the program or the model is
+    /// missing.
+    pub(super) fn plan(
+        &self,
+        service: &ManagedService,
+        model: Option<&str>,
+        started_at: u64,
+    ) -> Result<StartPlan, ServiceError> {
+        let instance = InstanceId::random()?;
+        let configured = self.server_model(service, None);
+        let model = self.server_model(service, model);
+        let program = self.program(service)?;
+        let spec = process_spec(service, &program, model.as_ref(), &instance);
+        if let Some(model) = &model {
+            self.check_model(service, model)?;
+        }
+        let address = &service.server().address;
+        let mut record = Record::intent(&spec, instance.clone(), address, started_at);
+        if configured != model {
+            // What is compared with the configuration is what the configuration said.
+            let spec = process_spec(service, &program, configured.as_ref(), &instance);
+            record.fingerprint = record::fingerprint(&spec, address);
+        }
+        record.model = model.map(|model| model.name);
+        record.version = service.runtime().and_then(|runtime| programs::version(runtime, &program));
+        Ok(StartPlan { spec, record })
+    }
+
+    /// Returns whether the service would be started differently now; `None` when that cannot be told.
+    pub(super) fn has_changed(&self, service: &ManagedService, record: &Record) -> Option<bool> {
+        let model = self.server_model(service, None);
+        let program = self.program(service).ok()?;
+        let spec = process_spec(service, &program, model.as_ref(), &record.instance);
+        Some(record::fingerprint(&spec, &service.server().address) != record.fingerprint)
+    }
+
+    /// Returns the model a server is started with: `asked`, else the configured one; `None` for servers that take none.
+    fn server_model(&self, service: &ManagedService, asked: Option<&str>) -> Option<Model> {
+        let configured = service.server().model.as_deref()?;
+        let runtime = service.runtime()?;
+        Some(match asked {
+            Some(name) => runtime.resolve_model(name, &self.places(service).of_resolved()),
+            None => self.configured_model(service, runtime, configured),
+        })
+    }
+
+    /// Returns what the name of a model in the configuration means.
+    pub(super) fn configured_model(
+        &self,
+        service: &ManagedService,
+        runtime: &dyn Runtime,
+        name: &str,
+    ) -> Model {
+        let places = self.places(service).of_configuration();
+        aliases::resolve(runtime, self.config, name, &places)
+    }
+
+    fn places(&self, service: &ManagedService) -> ModelPlaces {
+        ModelPlaces::discover(self.environment, self.paths, &service.server().env)
+    }
+
+    /// Checks the model before the start: a server with a model that is not whole takes long to say so, and says it badly.
+    fn check_model(&self, service: &ManagedService, model: &Model) -> Result<(), ServiceError> {
+        let catalogue = service.runtime().and_then(super::super::runtimes::Runtime::catalogue);
+        let Some(catalogue) = catalogue.filter(|catalogue| !catalogue.needs_server()) else {
+            let is_missing = model.present == Some(false);
+            return if is_missing {
+                Err(ServiceError::missing_model(service, &model.name, None))
+            } else {
+                Ok(())
+            };
+        };
+        let server = service.server();
+        let site = Site {
+            address: &server.address,
+            places: &self.places(service).of_resolved(),
+            program: None,
+            search: self.environment.path.as_deref(),
+            env: &server.env,
+            load_timeout: server.startup_timeout,
+            cancel: self.cancel,
+        };
+        catalogue.check(&site, &model.name).map_err(|error| ServiceError::Model {
+            service: service.name.clone(),
+            model: model.name.clone(),
+            error: Box::new(error),
+        })
+    }
+
+    /// Returns the program that would be started now.
+    pub fn program(&self, service: &ManagedService) -> Result<Program, ProgramError> {
+        let search = self.environment.path.as_deref();
+        match &service.template {
+            Template::Runtime(runtime) => {
+                programs::find(&service.name, *runtime, service.server(), self.paths, search)
+            }
+        }
+    }
+}
+
+fn process_spec(
+    service: &ManagedService,
+    program: &Program,
+    model: Option<&Model>,
+    instance: &InstanceId,
+) -> ProcessSpec {
+    let server = service.server();
+    let launch = service.template.launch(&server.address, model);
+    let words = program.args.iter().cloned().chain(launch.args).chain(server.args.iter().cloned());
+    let configured = server.env.iter().map(|(name, value)| (name.clone(), value.clone()));
+    let env = launch.env.into_iter().chain(configured);
+    ProcessSpec {
+        program: program.path.clone(),
+        args: words.map(OsString::from).collect(),
+        env: env.map(|(name, value)| (name.into(), value.into())).collect(),
+        directory: service.files.directory.clone(),
+        log: Some(service.files.log.clone()),
+        instance: instance.as_str().to_owned(),
+    }
+}

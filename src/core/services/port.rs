@@ -1,0 +1,132 @@
+//! The port of a service: whether it is free, ours, or in use by another process. Every port conflict is detected here.
+
+use std::io;
+use std::net::{TcpListener, ToSocketAddrs as _};
+use std::time::{Duration, Instant};
+
+use super::error::ServiceError;
+use super::manager::ServiceManager;
+use super::observe::Observed;
+use super::record::Record;
+use super::service::ManagedService;
+use crate::core::address::Address;
+use crate::core::events::{EventKind, chain};
+use crate::core::process::{Listener, ProcessError};
+
+/// How long the kernel may take to end a process that has begun to end.
+const PROCESS_END_TIME: Duration = Duration::from_millis(50);
+
+/// How long a port may stay in use after its last process has gone.
+const RELEASE_TIMEOUT: Duration = Duration::from_secs(2);
+
+const POLL_INTERVAL: Duration = Duration::from_millis(10);
+
+/// Who responds on the port of an instance.
+pub(super) enum Responder {
+    /// The instance, or it cannot be told.
+    Ours,
+    /// No process any more.
+    None,
+    /// Another process.
+    Other(Listener),
+}
+
+/// Returns the error that another process has the port of the service.
+pub(super) fn in_use(service: &ManagedService, observed: Observed) -> ServiceError {
+    ServiceError::PortInUse {
+        service: service.name.clone(),
+        address: observed.address,
+        listener: observed.listener,
+        said: observed.probe.words(),
+    }
+}
+
+impl ServiceManager<'_> {
+    /// Fails when the port cannot be listened on although it does not respond: another process may be bound and not
+    /// listening yet, or the host may not be this machine's.
+    pub(super) fn check_port_is_free(&self, service: &ManagedService) -> Result<(), ServiceError> {
+        let (name, address) = (service.name.clone(), service.server().address.clone());
+        let attempts = match attempts_to_listen(&address) {
+            Ok(attempts) => attempts,
+            Err(source) => return Err(ServiceError::CannotListen { service: name, address, source }),
+        };
+        let is_possible = attempts.iter().any(Result::is_ok);
+        for error in attempts.into_iter().filter_map(Result::err) {
+            if error.kind() == io::ErrorKind::AddrInUse {
+                let listener = self.driver.listener(&address, None).unwrap_or(Listener::Nobody);
+                let said = error.to_string();
+                return Err(ServiceError::PortInUse { service: name, address, listener, said });
+            }
+            // `localhost` is often two addresses, one of which the machine does not have.
+            if !is_possible {
+                return Err(ServiceError::CannotListen { service: name, address, source: error });
+            }
+        }
+        Ok(())
+    }
+
+    /// Returns who responds on the port of what was started.
+    pub(super) fn responder(&self, service: &ManagedService, record: &Record) -> Responder {
+        let address = &record.address;
+        let listener = match self.listener_of(record) {
+            // The sockets of a process that is just ending belong to no process that can be seen.
+            Ok(Listener::Hidden) => {
+                std::thread::sleep(PROCESS_END_TIME);
+                self.listener_of(record)
+            }
+            other => other,
+        };
+        match listener {
+            Ok(Listener::Ours { .. }) => Responder::Ours,
+            // It has just stopped listening: the next probe will tell.
+            Ok(Listener::Nobody) => Responder::None,
+            Ok(listener) => Responder::Other(listener),
+            // Where the system does not tell, nothing speaks against what responds.
+            Err(error) => {
+                let (address, error) = (address.clone(), chain(&error));
+                self.emit(service, EventKind::ListenerUnknown { address, error });
+                Responder::Ours
+            }
+        }
+    }
+
+    /// Returns the process that has taken the port of what was started and has died, if there is one.
+    pub(super) fn successor_on_port(&self, record: &Record) -> Option<Listener> {
+        self.listener_of(record).ok().filter(|listener| matches!(listener, Listener::Other { .. }))
+    }
+
+    /// Waits until the port is free again after a stop. Another process may have been waiting for it, too.
+    pub(super) fn await_release(&self, service: &ManagedService, address: &Address) {
+        let begin = Instant::now();
+        while !is_free(address) {
+            let is_late = begin.elapsed() >= RELEASE_TIMEOUT;
+            match self.driver.listener(address, None) {
+                // The sockets of a process that is just ending belong to no process that can be seen.
+                Ok(Listener::Hidden) if !is_late => {}
+                Ok(listener @ (Listener::Other { .. } | Listener::Hidden)) => {
+                    let address = address.clone();
+                    return self.emit(service, EventKind::PortInUse { address, listener });
+                }
+                _ if is_late => return,
+                _ => {}
+            }
+            std::thread::sleep(POLL_INTERVAL);
+        }
+    }
+
+    fn listener_of(&self, record: &Record) -> Result<Listener, ProcessError> {
+        self.driver.listener(&record.address, Some(record.as_instance()))
+    }
+}
+
+/// Tries to listen on each of the addresses that the host of `address` has.
+fn attempts_to_listen(address: &Address) -> io::Result<Vec<io::Result<()>>> {
+    let candidates = (address.host.as_str(), address.port).to_socket_addrs()?;
+    Ok(candidates.map(|candidate| TcpListener::bind(candidate).map(drop)).collect())
+}
+
+fn is_free(address: &Address) -> bool {
+    let is_taken = |error: &io::Error| error.kind() == io::ErrorKind::AddrInUse;
+    attempts_to_listen(address)
+        .is_ok_and(|attempts| !attempts.iter().filter_map(|attempt| attempt.as_ref().err()).any(is_taken))
+}

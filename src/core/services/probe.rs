@@ -1,0 +1,252 @@
+//! Probes: what one request to an address finds, and probing again and again beside a wait.
+
+use std::sync::mpsc::{self, Receiver, RecvTimeoutError, Sender};
+use std::time::{Duration, Instant};
+
+use super::state::ResponseKind;
+use crate::core::address::Address;
+use crate::core::api::{ApiError, Client};
+use crate::core::runtimes::{Answer, Generation, ServerFacts};
+use crate::core::templates::Template;
+
+/// What one probe of an address found.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum ProbeResult {
+    /// No connection could be made; why, in words.
+    NoConnection(String),
+    /// The connection was accepted, and no response came in time.
+    NoResponse,
+    /// A server of this template that can answer requests.
+    Ready(ServerFacts),
+    /// A server of this template that cannot answer requests now; why, in words.
+    NotReady(String),
+    /// A server of this template that did not generate in the time it had.
+    NotGenerated,
+    /// A server of this template that cannot answer requests until it is started again; why, in words.
+    Broken(String),
+    /// A server of this template without the model that was asked for; what it said.
+    ModelMissing(String),
+    /// Another program; what it responded, in words.
+    OtherProgram(String),
+}
+
+impl ProbeResult {
+    /// Returns it as far as the verdict depends on it.
+    pub fn response(&self) -> ResponseKind {
+        match self {
+            Self::NoConnection(_) | Self::NoResponse => ResponseKind::None,
+            Self::Ready(_) => ResponseKind::Ready,
+            Self::NotReady(_) | Self::NotGenerated | Self::Broken(_) | Self::ModelMissing(_) => {
+                ResponseKind::NotReady
+            }
+            Self::OtherProgram(_) => ResponseKind::OtherProgram,
+        }
+    }
+
+    /// Returns it in words, for a person who waits.
+    pub fn words(&self) -> String {
+        match self {
+            Self::NoConnection(why)
+            | Self::NotReady(why)
+            | Self::Broken(why)
+            | Self::ModelMissing(why)
+            | Self::OtherProgram(why) => why.clone(),
+            Self::NoResponse => "it accepts connections and does not answer".to_owned(),
+            Self::NotGenerated => "it has not generated anything yet".to_owned(),
+            // Shown only for a server that fusion did not start.
+            Self::Ready(_) => "another server of this kind answers there".to_owned(),
+        }
+    }
+}
+
+/// How thorough a probe is.
+#[derive(Debug, Clone, Copy)]
+pub enum Depth<'a> {
+    /// The cheap request.
+    Status,
+    /// That, and a chat of one token with this model.
+    Generation(&'a str),
+}
+
+/// Probes once. Each request may take as long as `timeout`.
+pub fn probe(template: &Template, address: &Address, depth: Depth<'_>, timeout: Duration) -> ProbeResult {
+    let client = Client::with_limit(address, timeout);
+    let request = template.status_probe();
+    let result = match client.get(request.path) {
+        Ok(response) => from_answer((request.read)(response.status, &response.body)),
+        Err(error) => from_error(&error),
+    };
+    match depth {
+        Depth::Generation(model) => with_generation(result, address, model, timeout),
+        Depth::Status => result,
+    }
+}
+
+/// Has a server that says it is ready generate a token. What it told of itself stays.
+fn with_generation(result: ProbeResult, address: &Address, model: &str, timeout: Duration) -> ProbeResult {
+    match result {
+        ProbeResult::Ready(facts) => match generate(address, model, timeout) {
+            ProbeResult::Ready(_) => ProbeResult::Ready(facts),
+            other => other,
+        },
+        other => other,
+    }
+}
+
+/// Has a server generate one token, within `timeout`.
+pub fn generate(address: &Address, model: &str, timeout: Duration) -> ProbeResult {
+    match Client::with_limit(address, timeout).one_token(model) {
+        Ok(response) => match Generation::from_reply(&response) {
+            Generation::Works => ProbeResult::Ready(ServerFacts::default()),
+            Generation::NotYet(words) => ProbeResult::NotReady(words),
+            Generation::ModelMissing(words) => ProbeResult::ModelMissing(words),
+            Generation::Refused(words) => ProbeResult::Broken(words),
+        },
+        Err(ApiError::TimedOut { connecting: false, .. }) => ProbeResult::NotGenerated,
+        Err(error) => from_error(&error),
+    }
+}
+
+fn from_answer(answer: Answer) -> ProbeResult {
+    match answer {
+        Answer::Ready(facts) => ProbeResult::Ready(facts),
+        Answer::NotReady(why) => ProbeResult::NotReady(why),
+        Answer::Broken(why) => ProbeResult::Broken(why),
+        Answer::SomethingElse(what) => ProbeResult::OtherProgram(what),
+    }
+}
+
+fn from_error(error: &ApiError) -> ProbeResult {
+    match error {
+        ApiError::Connect { source, .. } => ProbeResult::NoConnection(source.to_string()),
+        ApiError::TimedOut { connecting: false, .. } | ApiError::Cancelled => ProbeResult::NoResponse,
+        ApiError::TimedOut { connecting: true, .. } => {
+            ProbeResult::NoConnection("no connection could be made in time".to_owned())
+        }
+        ApiError::Closed { .. } => {
+            ProbeResult::OtherProgram("it closed the connection without an answer".to_owned())
+        }
+        ApiError::Protocol { source, .. } => ProbeResult::OtherProgram(source.to_string()),
+    }
+}
+
+/// Returns how soon to probe again: attempts to connect leave no trace, requests may each leave a line in the log.
+fn pause_after(result: &ProbeResult) -> Duration {
+    match result {
+        ProbeResult::NoConnection(_) => Duration::from_millis(10),
+        _ => FIRST_PAUSE,
+    }
+}
+
+const FIRST_PAUSE: Duration = Duration::from_millis(25);
+
+/// The longest pause after generations that failed, each of which may have cost the server much: twice the one before.
+const LONGEST_PAUSE: Duration = Duration::from_secs(1);
+
+/// Timeout of a status request during a wait; a server that loads may need long for its first response.
+pub const STATUS_TIMEOUT: Duration = Duration::from_secs(5);
+
+/// Probes again and again on a thread of its own, while the caller watches other things, too.
+///
+/// The thread probes only when the next result is asked for: a probe that nobody needs any more would be cut off when
+/// fusion ends, and servers log that as an error. The thread ends soon after the watch is dropped or the deadline has
+/// passed.
+pub struct Watch {
+    asks: Sender<()>,
+    results: Receiver<ProbeResult>,
+    /// A result was asked for and has not come yet.
+    is_awaited: bool,
+}
+
+impl Watch {
+    /// Begins to probe, until `deadline`; with a one-token chat if a `model` is given.
+    pub fn begin(template: Template, address: Address, model: Option<String>, deadline: Instant) -> Self {
+        let (asks, asked) = mpsc::channel();
+        let (sender, results) = mpsc::channel();
+        std::thread::spawn(move || {
+            let mut pause_after_generation = FIRST_PAUSE;
+            while asked.recv().is_ok() {
+                let left = deadline.saturating_duration_since(Instant::now());
+                if left.is_zero() {
+                    return;
+                }
+                let mut result = probe(&template, &address, Depth::Status, left.min(STATUS_TIMEOUT));
+                let mut pause = pause_after(&result);
+                if let (Some(model), ProbeResult::Ready(_)) = (&model, &result) {
+                    result = with_generation(result, &address, model, left);
+                    pause = pause_after_generation;
+                    pause_after_generation = LONGEST_PAUSE.min(pause * 2);
+                }
+                if sender.send(result).is_err() {
+                    return;
+                }
+                std::thread::sleep(pause);
+            }
+        });
+        Self { asks, results, is_awaited: false }
+    }
+
+    /// Returns the next result, if there is one within `timeout`; none after the deadline.
+    pub fn next(&mut self, timeout: Duration) -> Option<ProbeResult> {
+        if !self.is_awaited {
+            // After the deadline nobody is left to be asked, and no result comes.
+            self.is_awaited = self.asks.send(()).is_ok();
+        }
+        match self.results.recv_timeout(timeout) {
+            Ok(result) => {
+                self.is_awaited = false;
+                Some(result)
+            }
+            Err(RecvTimeoutError::Timeout) => None,
+            Err(RecvTimeoutError::Disconnected) => {
+                std::thread::sleep(timeout);
+                None
+            }
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::io::{Read as _, Write as _};
+    use std::net::TcpListener;
+
+    use super::*;
+    use crate::core::runtimes::{self, TABLE};
+
+    /// A host that answers nothing is not one with a listener.
+    #[test]
+    fn a_connect_timeout_is_no_connection() {
+        let result = |connecting| from_error(&ApiError::TimedOut { address: "there".to_owned(), connecting });
+        assert_eq!(result(true), ProbeResult::NoConnection("no connection could be made in time".to_owned()));
+        assert_eq!(result(false), ProbeResult::NoResponse);
+    }
+
+    /// fusion ends soon after a result is good enough, and would cut off a probe that nobody needs any more.
+    #[test]
+    fn watch_probes_only_when_asked() {
+        let server = TcpListener::bind("127.0.0.1:0").unwrap();
+        let port = server.local_addr().unwrap().port();
+        let ever = Duration::from_secs(60);
+        let answer = || {
+            let (mut stream, _) = server.accept().unwrap();
+            let _ = stream.read(&mut [0; 4096]).unwrap();
+            stream.write_all(b"HTTP/1.1 200 OK\r\nContent-Length: 15\r\n\r\n{\"version\":\"1\"}").unwrap();
+        };
+        let template = Template::Runtime(runtimes::find(TABLE, "ollama").unwrap());
+        let address = Address { host: "127.0.0.1".to_owned(), port };
+        let mut watch = Watch::begin(template, address, None, Instant::now() + ever);
+        for _ in 0..2 {
+            assert_eq!(watch.next(Duration::ZERO), None);
+            answer();
+            assert!(matches!(watch.next(ever), Some(ProbeResult::Ready(_))));
+            server.set_nonblocking(true).unwrap();
+            let begin = Instant::now();
+            while begin.elapsed() < Duration::from_millis(300) {
+                assert!(server.accept().is_err(), "it was asked again");
+                std::thread::sleep(Duration::from_millis(5));
+            }
+            server.set_nonblocking(false).unwrap();
+        }
+    }
+}

@@ -1,0 +1,311 @@
+//! `up`: observe, decide, act; then wait until the service is ready.
+
+use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
+
+use super::error::ServiceError;
+use super::manager::ServiceManager;
+use super::observe::{Observed, PROBE_TIMEOUT, Recorded, recorded_endpoint};
+use super::plan::StartPlan;
+use super::port::in_use;
+use super::probe::{ProbeResult, Watch};
+use super::record::Record;
+use super::service::{ManagedService, Up, UpKind, UpOptions};
+use super::state::State;
+use super::wait::{PendingStart, deadline};
+use crate::core::address::Address;
+use crate::core::events::EventKind;
+use crate::core::events::chain;
+use crate::core::logs::rotator::{self, LogRotator};
+use crate::core::logs::{self, Limits};
+use crate::core::process::ProcessId;
+
+/// How long a server that fusion did not start may take to generate one token.
+const EXTERNAL_TIMEOUT: Duration = Duration::from_secs(30);
+
+/// How long a service that was ready once may fail to answer before `up` says so.
+const UNHEALTHY_TIMEOUT: Duration = Duration::from_secs(5);
+
+/// How soon a cancellation is noticed while an external server generates.
+const POLL_INTERVAL: Duration = Duration::from_millis(10);
+
+/// What `up` does about what it observed.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Action {
+    /// Start it.
+    Start,
+    /// It is ready or starting: wait for it.
+    WaitForReady,
+    /// It was ready once and does not answer: give it a moment.
+    WaitForRecovery,
+    /// The process died and left others behind: stop those, then decide again.
+    StopOrphans,
+    /// fusion did not start it: check that it works.
+    VerifyExternal,
+    /// Another process has its port.
+    RefusePort,
+}
+
+/// What lives of the recorded instance.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Living {
+    Nothing,
+    /// The process that was started.
+    Process,
+    /// Only others that the process left behind.
+    Orphans,
+}
+
+/// What was seen of the port.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Port {
+    /// No connection could be made.
+    Closed,
+    /// The instance listens, or it cannot be told who does.
+    Open,
+    /// Another process listens.
+    InUse,
+}
+
+/// Decides what `up` does.
+fn decide(state: State, living: Living, port: Port) -> Action {
+    match (state, living, port) {
+        (State::Ready | State::Starting, Living::Process | Living::Orphans, _) => Action::WaitForReady,
+        (State::Unhealthy, Living::Orphans, _) => Action::StopOrphans,
+        (State::Unhealthy, Living::Process, Port::Closed | Port::Open) => Action::WaitForRecovery,
+        (State::External, ..) => Action::VerifyExternal,
+        (_, _, Port::Closed) => Action::Start,
+        (_, _, Port::Open | Port::InUse) => Action::RefusePort,
+    }
+}
+
+fn living(recorded: &Recorded) -> Living {
+    match (&recorded.record, &recorded.process) {
+        (Some(_), Some(_)) if recorded.orphaned => Living::Orphans,
+        (Some(_), Some(_)) => Living::Process,
+        _ => Living::Nothing,
+    }
+}
+
+fn port(observed: &Observed) -> Port {
+    match &observed.probe {
+        ProbeResult::NoConnection(_) => Port::Closed,
+        _ if observed.listener.is_other() => Port::InUse,
+        _ => Port::Open,
+    }
+}
+
+/// What a command goes on with after it has released the lock.
+pub(super) enum Next {
+    /// Wait until it is ready.
+    Wait(Box<PendingStart>),
+    /// fusion did not start it: check that it works.
+    Verify(Box<Observed>),
+}
+
+impl ServiceManager<'_> {
+    /// Has the service up: returns only when a request would now succeed (except with `no_wait`).
+    pub fn up(&self, service: &ManagedService, options: &UpOptions) -> Result<Up, ServiceError> {
+        let lock = self.lock(service)?;
+        let next = self.begin_up(service, options)?;
+        drop(lock);
+        self.finish_up(service, options, next)
+    }
+
+    /// Decides, and starts what is to be started. The caller holds the lock.
+    pub(super) fn begin_up(
+        &self,
+        service: &ManagedService,
+        options: &UpOptions,
+    ) -> Result<Next, ServiceError> {
+        loop {
+            let timeout = options.timeout.map_or(PROBE_TIMEOUT, |timeout| timeout.min(PROBE_TIMEOUT));
+            let observed = self.observe_recorded(service, self.settled_record(service)?, timeout);
+            self.warn_of_exposure(service, &observed.address);
+            let action = decide(observed.state, living(&observed.recorded), port(&observed));
+            let Recorded { record, process, .. } = observed.recorded.clone();
+            let pending = match (action, record, process) {
+                (Action::StopOrphans, Some(record), _) => {
+                    self.stop_orphans(service, &record)?;
+                    continue;
+                }
+                (Action::WaitForReady, Some(record), Some(process)) => {
+                    self.found_running(service, &record, &process)?;
+                    let configured = record.startup_timeout(service.server().startup_timeout);
+                    let timeout = options.timeout.unwrap_or(configured);
+                    PendingStart::found(record, process, observed.state, timeout)
+                }
+                (Action::WaitForRecovery, Some(record), Some(process)) => {
+                    let timeout = options.timeout.unwrap_or(UNHEALTHY_TIMEOUT);
+                    PendingStart::found(record, process, observed.state, timeout)
+                }
+                (Action::VerifyExternal, ..) => return Ok(Next::Verify(Box::new(observed))),
+                (Action::RefusePort, ..) => return Err(in_use(service, observed)),
+                _ => self.start(service, options)?,
+            };
+            return Ok(Next::Wait(Box::new(pending)));
+        }
+    }
+
+    /// After the lock was released: waits until the service is ready, unless that is not wanted.
+    pub(super) fn finish_up(
+        &self,
+        service: &ManagedService,
+        options: &UpOptions,
+        next: Next,
+    ) -> Result<Up, ServiceError> {
+        match next {
+            // Only a wait tells whether a service that does not answer will do so again.
+            Next::Wait(pending) if options.no_wait && !pending.is_unhealthy() => {
+                let endpoint = recorded_endpoint(&pending.record, pending.pid());
+                Ok(Up { endpoint, kind: pending.kind_without_waiting() })
+            }
+            Next::Wait(pending) => self.wait(service, *pending),
+            Next::Verify(observed) => {
+                if !options.no_wait {
+                    self.verify_external(service, &observed, options.timeout.unwrap_or(EXTERNAL_TIMEOUT))?;
+                }
+                Ok(Up { endpoint: observed.external_endpoint(), kind: UpKind::External })
+            }
+        }
+    }
+
+    /// The servers have no authentication.
+    fn warn_of_exposure(&self, service: &ManagedService, address: &Address) {
+        if !address.is_loopback() {
+            self.emit(service, EventKind::Exposed { address: address.clone() });
+        }
+    }
+
+    /// Tells of a changed configuration, and replaces a log rotator that is gone.
+    fn found_running(
+        &self,
+        service: &ManagedService,
+        record: &Record,
+        process: &ProcessId,
+    ) -> Result<(), ServiceError> {
+        if self.has_changed(service, record) == Some(true) {
+            self.emit(service, EventKind::ConfigurationChanged);
+        }
+        if rotator::find(self.driver, record.instance.as_str())?.is_empty() {
+            self.rotate_log(service, record, process);
+        }
+        Ok(())
+    }
+
+    /// Checks that a server of the same kind that fusion did not start works.
+    fn verify_external(
+        &self,
+        service: &ManagedService,
+        observed: &Observed,
+        timeout: Duration,
+    ) -> Result<(), ServiceError> {
+        let resident_model = service.runtime().and_then(super::super::runtimes::Runtime::resident_model);
+        let Some(model) = resident_model.filter(|_| service.template.ready_needs_generation()) else {
+            return Ok(());
+        };
+        let deadline = deadline(timeout);
+        let (template, address) = (service.template.clone(), observed.address.clone());
+        let mut watch = Watch::begin(template, address, Some(model.to_owned()), deadline);
+        let mut probe = ProbeResult::NotGenerated;
+        // Its model may still be loading.
+        while matches!(probe, ProbeResult::NotGenerated | ProbeResult::NotReady(_) | ProbeResult::NoResponse)
+            && Instant::now() < deadline
+        {
+            self.cancel.check()?;
+            probe = watch.next(POLL_INTERVAL).unwrap_or(probe);
+        }
+        match probe {
+            ProbeResult::Ready(_) => Ok(()),
+            // It may have been started without a model, and load the one that a request names.
+            ProbeResult::ModelMissing(said) | ProbeResult::Broken(said) => {
+                self.emit(service, EventKind::ExternalWithoutModel { said });
+                Ok(())
+            }
+            probe => Err(in_use(service, Observed { probe, ..observed.clone() })),
+        }
+    }
+
+    fn stop_orphans(&self, service: &ManagedService, record: &Record) -> Result<(), ServiceError> {
+        self.emit(service, EventKind::Orphaned);
+        self.stop_processes(service, record, service.server().stop_timeout, false)?;
+        Ok(Record::remove(&service.files)?)
+    }
+
+    fn start(&self, service: &ManagedService, options: &UpOptions) -> Result<PendingStart, ServiceError> {
+        self.check_port_is_free(service)?;
+        let started_at = SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |since| since.as_secs());
+        let StartPlan { spec, mut record } = self.plan(service, options.model.as_deref(), started_at)?;
+        let milliseconds = |timeout: Duration| u64::try_from(timeout.as_millis()).unwrap_or(u64::MAX);
+        record.startup_timeout_ms = options.timeout.map(milliseconds);
+        // From here on a crash leaves a record, by whose instance id the process is found.
+        record.write(&service.files)?;
+        let spawned = logs::rotate(&service.files.log, service.server().log_keep)
+            .map_err(ServiceError::from)
+            .and_then(|()| Ok(self.driver.spawn(&spec)?));
+        let child = match spawned {
+            Ok(child) => child,
+            Err(error) => {
+                Record::remove(&service.files)?;
+                return Err(error);
+            }
+        };
+        let process = child.id().clone();
+        record.process = Some(process.clone());
+        let timeout = options.timeout.unwrap_or(service.server().startup_timeout);
+        let pending = PendingStart::started(record, child, timeout);
+        if let Err(error) = pending.record.write(&service.files) {
+            // Without a record no command would find it again.
+            self.abandon_locked(service, &pending.record)?;
+            return Err(error.into());
+        }
+        self.emit(service, EventKind::Started { pid: process.pid });
+        self.rotate_log(service, &pending.record, &process);
+        Ok(pending)
+    }
+
+    /// Starts the log rotator; without it only the bound of the log is lost.
+    fn rotate_log(&self, service: &ManagedService, record: &Record, process: &ProcessId) {
+        let Some(fusion) = &self.environment.program else { return };
+        let rotator = LogRotator {
+            log: service.files.log.clone(),
+            limits: Limits::from(service.server()),
+            instance: record.instance.as_str().to_owned(),
+            leader: process.clone(),
+        };
+        if let Err(error) = self.driver.spawn(&rotator.process(fusion, &service.files.directory)) {
+            self.emit(service, EventKind::LogNotRotated { error: chain(&error) });
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn up_decides_over_every_observation() {
+        use Action::{RefusePort, Start, StopOrphans, VerifyExternal, WaitForReady, WaitForRecovery};
+        for living in [Living::Nothing, Living::Process, Living::Orphans] {
+            for port in [Port::Closed, Port::Open, Port::InUse] {
+                let without_process = if port == Port::Closed { Start } else { RefusePort };
+                let lives = living != Living::Nothing;
+                let unhealthy = match (living, port) {
+                    (Living::Nothing, _) => without_process,
+                    (Living::Orphans, _) => StopOrphans,
+                    (Living::Process, Port::InUse) => RefusePort,
+                    (Living::Process, _) => WaitForRecovery,
+                };
+                for (state, expected) in [
+                    (State::Stopped, without_process),
+                    (State::Exited, without_process),
+                    (State::Ready, if lives { WaitForReady } else { without_process }),
+                    (State::Starting, if lives { WaitForReady } else { without_process }),
+                    (State::Unhealthy, unhealthy),
+                    (State::External, VerifyExternal),
+                ] {
+                    assert_eq!(decide(state, living, port), expected, "{state:?} {living:?} {port:?}");
+                }
+            }
+        }
+    }
+}

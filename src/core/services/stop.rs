@@ -1,0 +1,172 @@
+//! `down`: stops every process of an instance, and says so only when that is true.
+
+use std::time::{Duration, Instant};
+
+use super::error::ServiceError;
+use super::manager::ServiceManager;
+use super::observe::{PROBE_TIMEOUT, Recorded};
+use super::record::Record;
+use super::service::{Down, DownOptions, ManagedService};
+use super::state::State;
+use crate::core::events::EventKind;
+use crate::core::logs::rotator;
+use crate::core::process::{Instance, Liveness, ProcessId, StopSignal};
+
+/// How often the processes are checked after a signal: at first more often, as most end soon.
+const FIRST_POLL_INTERVAL: Duration = Duration::from_millis(2);
+const POLL_INTERVAL: Duration = Duration::from_millis(10);
+
+/// How long the first interval holds.
+const FIRST_PHASE: Duration = Duration::from_millis(200);
+
+/// How long the kernel may take to end what was killed.
+const KILL_TIMEOUT: Duration = Duration::from_secs(10);
+
+impl ServiceManager<'_> {
+    /// Stops the service and everything it started; never a process that fusion did not start.
+    pub fn down(&self, service: &ManagedService, options: &DownOptions) -> Result<Down, ServiceError> {
+        let configured = service.server().stop_timeout;
+        let stop_timeout = options.timeout.unwrap_or(configured);
+        // Another `down` may have been given as long.
+        let _lock = self.lock_within(service, stop_timeout.max(configured))?;
+        self.down_locked(service, stop_timeout, options.force)
+    }
+
+    /// Like [`Self::down`], for a caller that holds the lock.
+    pub(super) fn down_locked(
+        &self,
+        service: &ManagedService,
+        stop_timeout: Duration,
+        force: bool,
+    ) -> Result<Down, ServiceError> {
+        let begin = Instant::now();
+        let recorded = self.settled_record(service)?;
+        let Some(record) = &recorded.record else {
+            self.refuse_external(service)?;
+            return Ok(Down { pid: None, killed: false, took: begin.elapsed() });
+        };
+        let pid = recorded.process.as_ref().map(|process| process.pid);
+        let killed = self.stop_processes(service, record, stop_timeout, force)?;
+        Record::remove(&service.files)?;
+        if pid.is_some() {
+            self.await_release(service, &record.address);
+        } else {
+            self.refuse_external(service)?;
+        }
+        Ok(Down { pid, killed, took: begin.elapsed() })
+    }
+
+    /// There is nothing of fusion's to stop; but if a server answers that fusion did not start, "down" would be false.
+    fn refuse_external(&self, service: &ManagedService) -> Result<(), ServiceError> {
+        let observed = self.observe_recorded(service, Recorded::none(), PROBE_TIMEOUT);
+        match observed.state {
+            State::External | State::Unhealthy => Err(ServiceError::External {
+                service: service.name.clone(),
+                address: observed.address,
+                listener: observed.listener,
+            }),
+            _ => Ok(()),
+        }
+    }
+
+    /// Stops every process of what was recorded, and returns when all are gone; whether something had to be killed.
+    pub(super) fn stop_processes(
+        &self,
+        service: &ManagedService,
+        record: &Record,
+        stop_timeout: Duration,
+        force: bool,
+    ) -> Result<bool, ServiceError> {
+        // Found first, because a scan of all processes takes a while, and the end shall be told at once.
+        let rotators = rotator::find(self.driver, record.instance.as_str())?;
+        let killed = self.stop_instance(service, record.as_instance(), stop_timeout, force)?;
+        // The rotator has nothing left to do.
+        let log = record.log.as_ref().unwrap_or(&service.files.log);
+        rotator::stop(self.driver, log, &rotators)?;
+        Ok(killed)
+    }
+
+    fn stop_instance(
+        &self,
+        service: &ManagedService,
+        instance: Instance<'_>,
+        stop_timeout: Duration,
+        force: bool,
+    ) -> Result<bool, ServiceError> {
+        let mut living = self.driver.members(instance)?;
+        let first = instance.leader.or(living.first()).map(|process| process.pid);
+        let Some(pid) = first.filter(|_| !living.is_empty()) else { return Ok(false) };
+        self.emit(service, EventKind::Stopping { pid });
+        if !force {
+            if self.signal_and_wait(instance, &mut living, StopSignal::Terminate, stop_timeout)? {
+                return Ok(false);
+            }
+            self.emit(service, EventKind::Killing { pid });
+        }
+        if self.signal_and_wait(instance, &mut living, StopSignal::Kill, KILL_TIMEOUT)? {
+            return Ok(true);
+        }
+        let pids = living.iter().map(|process| process.pid).collect();
+        Err(ServiceError::StillAlive { service: service.name.clone(), pids })
+    }
+
+    /// Signals all of `living` and those that they start meanwhile; whether all were gone in time.
+    fn signal_and_wait(
+        &self,
+        instance: Instance<'_>,
+        living: &mut Vec<ProcessId>,
+        signal: StopSignal,
+        timeout: Duration,
+    ) -> Result<bool, ServiceError> {
+        let begin = Instant::now();
+        self.signal_once(instance, living, signal)?;
+        loop {
+            let mut alive = Vec::new();
+            for process in living.drain(..) {
+                if self.driver.liveness(&process)? == Liveness::Alive {
+                    alive.push(process);
+                }
+            }
+            *living = alive;
+            if living.is_empty() {
+                // Those that were started since the last scan.
+                *living = self.driver.members(instance)?;
+                if living.is_empty() {
+                    return Ok(true);
+                }
+                self.signal_each(living, signal)?;
+            }
+            let waited = begin.elapsed();
+            if waited >= timeout {
+                *living = self.driver.members(instance)?;
+                return Ok(living.is_empty());
+            }
+            self.cancel.check()?;
+            std::thread::sleep(if waited < FIRST_PHASE { FIRST_POLL_INTERVAL } else { POLL_INTERVAL });
+        }
+    }
+
+    /// Signals the leader's group as a whole, and each of `living` that is outside of it: some servers take a second
+    /// SIGTERM for a demand to end at once.
+    fn signal_once(
+        &self,
+        instance: Instance<'_>,
+        living: &[ProcessId],
+        signal: StopSignal,
+    ) -> Result<(), ServiceError> {
+        let group = match instance.leader {
+            Some(leader) if self.driver.signal_group(leader, signal)? => Some(leader),
+            _ => None,
+        };
+        let is_outside =
+            |process: &&ProcessId| !group.is_some_and(|leader| self.driver.is_in_group(process, leader));
+        let outside: Vec<ProcessId> = living.iter().filter(is_outside).cloned().collect();
+        self.signal_each(&outside, signal)
+    }
+
+    /// Signals each; one that may not be signalled does not keep the others from it.
+    fn signal_each(&self, processes: &[ProcessId], signal: StopSignal) -> Result<(), ServiceError> {
+        let results: Vec<_> = processes.iter().map(|process| self.driver.signal(process, signal)).collect();
+        Ok(results.into_iter().collect::<Result<(), _>>()?)
+    }
+}
