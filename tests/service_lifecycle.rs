@@ -291,7 +291,7 @@ fn verbose_up_and_down_say_what_they_do() {
 }
 
 #[test]
-fn each_start_begins_a_log_and_keeps_earlier_ones() {
+fn each_start_begins_a_new_log() {
     let sandbox = Sandbox::new();
     for number in 1..=5 {
         sandbox.faults("ollama", &[&format!("print=start {number}")]);

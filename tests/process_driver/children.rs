@@ -39,7 +39,7 @@ fn a_thousand_spawns_leave_no_zombie() {
 }
 
 #[test]
-fn a_handle_knows_the_end_of_a_reaped_child() {
+fn a_handle_knows_how_a_reaped_child_ended() {
     let stage = Stage::new();
     let child = stage.shell("exit 3");
     wait_until("it is reaped", || {
