@@ -1,5 +1,5 @@
-//! Random and damaged responses for the parsers of event streams, chunks and errors. Nothing may panic, the answer may
-//! not depend on the pieces in which the response arrives, and it must be the one that a plain reading gives.
+//! Random and damaged responses for the parsers of event streams, chunks and errors. No parser may panic, the answer may
+//! not depend on the pieces in which the response arrives, and it must be the answer of a simple parser.
 //!
 //! `cargo test` makes some thousand rounds; this makes them for two minutes:
 //! `cargo test --release --test fuzz_streams -- --ignored`. A failure names the number that its round is made of.
@@ -15,7 +15,7 @@ use serde::de::IgnoredAny;
 use serde_json::{Value, json};
 
 #[test]
-fn thousands_of_damaged_replies() {
+fn damaged_responses_never_panic() {
     let responses = responses();
     for number in 0..4_000 {
         round(number, &responses);
@@ -24,7 +24,7 @@ fn thousands_of_damaged_replies() {
 
 #[test]
 #[ignore = "takes two minutes: for changes of the parsers"]
-fn damaged_replies_for_two_minutes() {
+fn damaged_responses_for_two_minutes() {
     let responses = responses();
     let deadline = Instant::now() + Duration::from_secs(120);
     let numbers = 1_000_000..;
@@ -51,7 +51,7 @@ impl Random {
     }
 }
 
-/// What real servers send, from the cases and the recordings.
+/// Responses of real servers, from the cases and the recordings.
 fn responses() -> Vec<Vec<u8>> {
     let cases: Value = serde_json::from_str(include_str!("cases/sse_cases.json")).unwrap();
     let errors: Value = serde_json::from_str(include_str!("cases/error_bodies.json")).unwrap();
@@ -179,7 +179,7 @@ impl Receiver for Taken {
     }
 }
 
-/// Everything that comes of a response, as text that can be compared.
+/// All results of a response, as text that can be compared.
 fn taken(response: &[u8], longest: usize, seed: u64) -> (Taken, String) {
     let mut taken = Taken::default();
     let pieces = Pieces { rest: response, random: Random(seed), longest };
@@ -191,19 +191,19 @@ fn round(number: u64, responses: &[Vec<u8>]) {
     let mut random = Random(number);
     let response = damaged(&mut random, responses);
     let whole = taken(&response, usize::MAX, number);
-    let told = || format!("round {number}: {:?}", String::from_utf8_lossy(&response));
+    let described = || format!("round {number}: {:?}", String::from_utf8_lossy(&response));
     for longest in [1, 1 + random.below(64)] {
-        assert_eq!(whole, taken(&response, longest, number), "{} in pieces of up to {longest}", told());
+        assert_eq!(whole, taken(&response, longest, number), "{} in pieces of up to {longest}", described());
     }
-    if let Some(text) = plain_reading(&response).filter(|_| whole.1.ends_with("Ok(())")) {
-        assert_eq!(whole.0.text, text, "{}", told());
+    if let Some(text) = simple_parser(&response).filter(|_| whole.1.ends_with("Ok(())")) {
+        assert_eq!(whole.0.text, text, "{}", described());
     }
     let error = ServerError::from_reply(500, &response);
-    assert!(!error.message.is_empty() && error.message.chars().count() <= 300, "{}", told());
-    assert!(!error.message.contains(char::is_control), "{}", told());
+    assert!(!error.message.is_empty() && error.message.chars().count() <= 300, "{}", described());
+    assert!(!error.message.contains(char::is_control), "{}", described());
 }
 
-/// A chunk in which nothing is said twice.
+/// A chunk without duplicate keys.
 #[derive(Deserialize)]
 struct Once {
     #[serde(default, rename = "choices")]
@@ -240,8 +240,8 @@ struct OnceDelta {
     _tool_calls: IgnoredAny,
 }
 
-/// The text of a stream without any shortcut: every event as a JSON value. `None` where the rules are more than that.
-fn plain_reading(response: &[u8]) -> Option<String> {
+/// The text of a stream, with every event parsed into a `Value`. `None` if other rules apply.
+fn simple_parser(response: &[u8]) -> Option<String> {
     let mut parser = Parser::default();
     let mut text = String::new();
     let mut input = response;
@@ -253,9 +253,9 @@ fn plain_reading(response: &[u8]) -> Option<String> {
         if event.data == "[DONE]" {
             break;
         }
-        // What is said twice is no chunk, and a value would take the last.
+        // The parser refuses a duplicate key; a `Value` takes the last.
         serde_json::from_str::<Once>(&event.data).ok()?;
-        // Lone surrogates in a field of no interest are passed over, and a value cannot hold them.
+        // The parser skips a lone surrogate in other fields; a `Value` cannot hold it.
         let chunk: Value = serde_json::from_str(&event.data).ok()?;
         for choice in chunk["choices"].as_array().into_iter().flatten() {
             if choice["index"].as_u64().unwrap_or_default() == 0 {

@@ -34,10 +34,10 @@ SENTENCES = [
     "My memory is short but my answer comes quickly.",
 ]
 # No word of it occurs in a sentence.
-THOUGHT = "Somebody wrote something here; let us think about it"
+REASONING = "Someone wrote something here; let us think about it"
 
 END_OF_TEXT, TURN_STARTS, TURN_ENDS = "<|endoftext|>", "<|im_start|>", "<|im_end|>"
-THINK, THOUGHT_ENDS = "<think>", "</think>"
+THINK, THINK_ENDS = "<think>", "</think>"
 
 # After a sentence, the answer is over with this probability; else another sentence follows.
 ENDS = 0.6
@@ -95,7 +95,7 @@ def successors(thinking, endless):
     for rank, (first, later) in enumerate(answers):
         # The earlier a sentence, the likelier, so that the greedy answer is the first one.
         weight = 1 + 1 / (1 + rank)
-        count(THOUGHT_ENDS if thinking else start, first[0], weight)
+        count(THINK_ENDS if thinking else start, first[0], weight)
         for words in (first, later):
             for token, then in zip(words, words[1:]):
                 count(token, then, weight)
@@ -105,7 +105,7 @@ def successors(thinking, endless):
         for end in ends:
             count(end, TURN_ENDS, ENDS)
     if thinking:
-        chain = [start, THINK, *tokens_of(THOUGHT), THOUGHT_ENDS]
+        chain = [start, THINK, *tokens_of(REASONING), THINK_ENDS]
         for token, then in zip(chain, chain[1:]):
             assert token not in follow
             follow[token] = {then: 1.0}
@@ -115,7 +115,7 @@ def successors(thinking, endless):
 def vocabulary(follow):
     special = [END_OF_TEXT, TURN_STARTS, TURN_ENDS]
     spoken = {token for weights in follow.values() for token in weights} - set(special)
-    marks = sorted(spoken & {THINK, THOUGHT_ENDS})
+    marks = sorted(spoken & {THINK, THINK_ENDS})
     words = sorted(spoken - set(marks) - set(LETTERS.values()))
     return special, marks, [*special, *LETTERS.values(), *words, *marks]
 

@@ -1,7 +1,7 @@
-//! README.md tells the truth: its sessions are run, its configurations are read, its tables are complete.
+//! README.md is correct: its sessions are run, its configurations are read, its tables are complete.
 //!
-//! The sessions run with programs that play the runtimes. In what they print, every number may differ, and any run of
-//! spaces equals any other; a line of `...` stands for any lines.
+//! The sessions run with programs that play the runtimes. In their output every number may differ, and so may the number
+//! of spaces between words; a line of `...` stands for any lines.
 
 mod support;
 
@@ -12,7 +12,7 @@ use support::{Finished, Sandbox};
 
 const README: &str = include_str!("../README.md");
 
-/// What the page shows where the sandbox has something else.
+/// Texts of the page that differ in the sandbox.
 const MODEL: &str = "/home/me/fusion/tests/models/tiny";
 const SENTENCE: &str = "Hello! This is a tiny model on your own machine.";
 const FAKE_SENTENCE: &str = "Hello from the fake runtime.";
@@ -50,7 +50,7 @@ fn session(block: &str) -> Vec<(&str, String)> {
     steps
 }
 
-/// The text with every number alike, and spaces too.
+/// The lines, with every number as `N`, and words joined by one space.
 fn normalized(text: &str) -> Vec<String> {
     let line = |line: &str| {
         let mut result = String::new();
@@ -74,7 +74,7 @@ fn normalized(text: &str) -> Vec<String> {
     text.lines().map(line).collect()
 }
 
-/// Whether the lines are what the page says, where a line of `...` stands for any lines.
+/// Whether the lines are those of the page, where a line of `...` stands for any lines.
 fn agrees(page: &[String], actual: &[String]) -> bool {
     match page.split_first() {
         None => actual.is_empty(),
@@ -92,7 +92,7 @@ fn shell(sandbox: &Sandbox, command: &str) -> Finished {
 }
 
 #[test]
-fn every_session_goes_as_it_is_shown() {
+fn every_session_prints_what_is_shown() {
     let sandbox = Sandbox::new();
     let model = sandbox.model().display().to_string();
     let mut compared = 0;
@@ -110,9 +110,9 @@ fn every_session_goes_as_it_is_shown() {
     sandbox.assert_nothing_runs();
 }
 
-/// They install things, so `.ci/run` runs the first as it stands, and this is run by the second.
+/// They install things, so `.ci/run` runs the first, and the second runs this.
 #[test]
-fn the_commands_for_a_fresh_machine_are_those_that_the_checks_run() {
+fn the_checks_run_the_first_commands() {
     let commands: Vec<&str> = blocks("sh").into_iter().flat_map(str::lines).collect();
     let [first, second] = commands[..] else { panic!("not two commands: {commands:?}") };
     assert!(first.starts_with("cargo run --release -- mlx run --install "), "{first}");
@@ -129,7 +129,7 @@ fn every_configuration_is_valid() {
 }
 
 #[test]
-fn the_fresh_configuration_is_the_one_that_is_shown() {
+fn the_fresh_configuration_is_shown() {
     let sandbox = Sandbox::without_config();
     let fresh = sandbox.fusion(["config", "show"]).run().assert_code(0).stdout();
     let set = |text: &str| -> Vec<String> {
@@ -216,7 +216,7 @@ fn collect_missing(json: &serde_json::Value, described: &BTreeSet<&str>, missing
 }
 
 #[test]
-fn every_file_that_is_named_is_there() {
+fn every_named_file_exists() {
     let root = Path::new(env!("CARGO_MANIFEST_DIR"));
     let named = code_in(README).into_iter().filter(|code| {
         ["src/", "tests/", ".ci/"].iter().any(|directory| code.starts_with(directory)) && !code.contains(' ')

@@ -10,18 +10,20 @@ use std::process::{Command, ExitCode};
 use libtest_mimic::{Arguments, Trial};
 use support::{Invocation, Sandbox, real};
 
-/// What the tiny model says at temperature 0.
+/// The answer of the tiny model at temperature 0.
 const SENTENCE: &str = "Hello! This is a tiny model on your own machine.\n";
 
-#[allow(clippy::print_stderr)] // Whoever runs the tests must see what was left out.
+#[allow(clippy::print_stderr)] // The user must see which tests were left out.
 fn main() -> ExitCode {
     let arguments = Arguments::from_args();
     let is_ignored = !real::is_required("install");
     if is_ignored && !arguments.list {
         eprintln!("\nNOT RUN: the tests that install for real; FUSION_TEST_REQUIRE=install runs them");
     }
-    let tests: [(&str, fn()); 2] =
-        [("with_nothing_but_python", with_nothing_but_python), ("with_uv", with_uv)];
+    let tests: [(&str, fn()); 2] = [
+        ("pip_installs_on_a_bare_machine", pip_installs_on_a_bare_machine),
+        ("uv_installs_on_a_bare_machine", uv_installs_on_a_bare_machine),
+    ];
     let trials = tests.into_iter().map(|(name, test)| {
         let run = move || {
             test();
@@ -64,7 +66,7 @@ impl Machine {
         invocation
     }
 
-    /// The README's first command, and everything after it until nothing is left.
+    /// The README's first command, until everything is uninstalled.
     fn whole_way(&self, installed_with: &str) {
         let port = self.sandbox.port("mlx").to_string();
         self.fusion(["config", "set", "mlx_server.port", &port]).run().assert_code(0);
@@ -119,11 +121,11 @@ fn python() -> PathBuf {
     PathBuf::from(String::from_utf8(output.stdout).expect("a path of text").trim())
 }
 
-fn with_nothing_but_python() {
+fn pip_installs_on_a_bare_machine() {
     Machine::new(&[("python3", &python())]).whole_way("pip");
 }
 
-fn with_uv() {
+fn uv_installs_on_a_bare_machine() {
     let uv = kept("uv").join("bin/uv");
     if !uv.exists() {
         let make = |program: &Path, arguments: &[&str]| {

@@ -13,25 +13,28 @@ use support::processes::{kill, lives, send};
 use support::terminal::Terminal;
 use support::{Finished, Invocation, Sandbox, real, wait_until};
 
-/// What the tiny model says at temperature 0.
+/// The answer of the tiny model at temperature 0.
 const SENTENCE: &str = "Hello! This is a tiny model on your own machine.\n";
+
+/// The reasoning of its variant with `--thinking`.
+const REASONING: &str = "Someone wrote something here";
 
 fn main() -> ExitCode {
     real::main(
         "mlx",
         "mlx_lm.server",
-        &[
-            ("a_whole_life", a_whole_life),
-            ("prompts_of_every_kind", prompts_of_every_kind),
-            ("reasoning_stays_off_stdout", reasoning_stays_off_stdout),
-            ("a_model_that_does_not_exist", a_model_that_does_not_exist),
-            ("a_model_that_cannot_be_loaded", a_model_that_cannot_be_loaded),
-            ("a_taken_port", a_taken_port),
-            ("a_server_that_lives_without_listening", a_server_that_lives_without_listening),
-            ("a_server_started_by_somebody_else", a_server_started_by_somebody_else),
-            ("an_interrupt_stops_the_generation", an_interrupt_stops_the_generation),
-            ("a_long_prompt_is_seen_to_be_read", a_long_prompt_is_seen_to_be_read),
-            ("a_server_killed_in_mid_stream", a_server_killed_in_mid_stream),
+        real::tests![
+            a_server_starts_restarts_and_stops,
+            every_kind_of_prompt_is_answered,
+            reasoning_stays_off_stdout,
+            a_missing_model_is_exit_7,
+            an_unloadable_model_is_exit_6,
+            a_port_in_use_is_exit_5,
+            a_server_that_never_listens_is_exit_6,
+            an_external_server_is_never_stopped,
+            an_interrupt_stops_the_generation,
+            prefill_progress_of_a_long_prompt_is_shown,
+            a_killed_server_is_exit_8,
         ],
     )
 }
@@ -97,26 +100,28 @@ fn pid_of(ps: &Value) -> i32 {
     ps["pid"].as_i64().and_then(|pid| i32::try_from(pid).ok()).expect("a PID")
 }
 
-fn a_whole_life(program: &Path) {
+fn a_server_starts_restarts_and_stops(program: &Path) {
     let real = Real::new(program, &tiny());
-    let url = real.sandbox.url("mlx");
-
-    let up = real.up().stdout();
+    let up = real.up();
     let ready = real.ps(0);
     let pid = pid_of(&ready);
-    assert_eq!(up, format!("mlx is up at {url} (pid {pid})\n"));
+    insta::assert_snapshot!(up, @"
+    exit 0
+    [stdout]
+    mlx is up at http://127.0.0.1:[MLX] (pid [PID])
+    ");
+    up.assert_names_pid(pid);
     assert_eq!(ready["state"], "ready");
     assert_eq!(ready["started_by"], "fusion");
     assert_eq!(ready["models"], serde_json::json!([tiny()]));
     assert!(ready["memory_bytes"].as_u64().is_some_and(|bytes| bytes > 50_000_000), "{ready}");
     assert!(lives(pid));
 
-    let again = real.up().stdout();
-    assert!(again.contains(&format!("pid {pid}")), "{again}");
+    real.up().assert_names_pid(pid);
 
     let health = real.mlx(["health", "--json"]).run().assert_code(0).json();
     assert!(health.is_object(), "{health}");
-    real.mlx(["run", "Hello"]).run().assert(0, SENTENCE, "");
+    real.mlx(["run", "Hello"]).run().assert_stdout(SENTENCE);
 
     let log = real.mlx(["log"]).run().assert_code(0).stdout();
     assert!(log.contains("POST /v1/chat/completions"), "{log}");
@@ -133,15 +138,15 @@ fn a_whole_life(program: &Path) {
     drop(real::hold(real.sandbox.port("mlx")));
 }
 
-fn prompts_of_every_kind(program: &Path) {
+fn every_kind_of_prompt_is_answered(program: &Path) {
     let real = Real::new(program, &tiny());
-    // The runtime is not up yet: `run` starts it first, and says so on stderr only.
+    // The server is stopped: `run` starts it, and says so on stderr only.
     let first = real.mlx(["run", "--stream", "Hello"]).run().assert_code(0);
     assert_eq!(first.stdout(), SENTENCE);
     for stream in ["--stream", "--no-stream"] {
-        real.mlx(["run", stream, "Hello", "there"]).run().assert(0, SENTENCE, "");
-        real.mlx(["run", stream]).stdin("Hello").run().assert(0, SENTENCE, "");
-        real.mlx(["run", stream, "Hello"]).stdin("more").run().assert(0, SENTENCE, "");
+        real.mlx(["run", stream, "Hello", "there"]).run().assert_stdout(SENTENCE);
+        real.mlx(["run", stream]).stdin("Hello").run().assert_stdout(SENTENCE);
+        real.mlx(["run", stream, "Hello"]).stdin("more").run().assert_stdout(SENTENCE);
 
         let answer = real.mlx(["run", stream, "--json", "Hello"]).run().assert_code(0).json();
         assert_eq!(answer["text"], SENTENCE.trim_end());
@@ -166,22 +171,22 @@ fn reasoning_stays_off_stdout(program: &Path) {
     let real = Real::with_variant(program, &["--thinking"]);
     real.up();
     for stream in ["--stream", "--no-stream"] {
-        real.mlx(["run", stream, "--reasoning", "hide", "Hello"]).run().assert(0, SENTENCE, "");
+        real.mlx(["run", stream, "--reasoning", "hide", "Hello"]).run().assert_stdout(SENTENCE);
         let shown = real.mlx(["run", stream, "--reasoning", "show", "Hello"]).run().assert_code(0);
         assert_eq!(shown.stdout(), SENTENCE);
-        assert!(shown.stderr().contains("Somebody wrote something here"), "{}", shown.stderr());
+        assert!(shown.stderr().contains(REASONING), "{}", shown.stderr());
     }
     real.down();
 }
 
-fn a_model_that_does_not_exist(program: &Path) {
+fn a_missing_model_is_exit_7(program: &Path) {
     let real = Real::new(program, &tiny());
     real.up();
     let missing = real.mlx(["run", "-m", "no-such/model", "Hello"]).run().assert_code(7);
     assert_eq!(missing.stdout(), "");
     assert!(missing.stderr().contains("no-such/model"), "{}", missing.stderr());
     // The server drops its model when it is asked for one that it cannot load, so it must not have been asked.
-    real.mlx(["run", "--no-up", "Hello"]).run().assert(0, SENTENCE, "");
+    real.mlx(["run", "--no-up", "Hello"]).run().assert_stdout(SENTENCE);
     real.down();
 
     real.configure("/nowhere/at/all", "");
@@ -190,8 +195,8 @@ fn a_model_that_does_not_exist(program: &Path) {
     real.sandbox.assert_nothing_runs();
 }
 
-/// `/health` answers, or says that a thread died, and the process lives on: neither is up.
-fn a_model_that_cannot_be_loaded(program: &Path) {
+/// `/health` answers, or reports that a thread died, and the process lives on: neither is ready.
+fn an_unloadable_model_is_exit_6(program: &Path) {
     let real = Real::with_variant(program, &[]);
     let config = real.sandbox.root().join("variant/config.json");
     let text = std::fs::read_to_string(&config).expect("the model's configuration");
@@ -204,7 +209,7 @@ fn a_model_that_cannot_be_loaded(program: &Path) {
     real.sandbox.assert_nothing_runs();
 }
 
-fn a_taken_port(program: &Path) {
+fn a_port_in_use_is_exit_5(program: &Path) {
     let real = Real::new(program, &tiny());
     let port = real.sandbox.port("mlx");
     let holder = real::hold(port);
@@ -217,8 +222,8 @@ fn a_taken_port(program: &Path) {
     real.down();
 }
 
-/// What the server does when its port is taken between fusion's look and its own `bind`.
-fn a_server_that_lives_without_listening(program: &Path) {
+/// As when another process takes the port between fusion's check and the server's own `bind`.
+fn a_server_that_never_listens_is_exit_6(program: &Path) {
     let real = Real::new(program, &tiny());
     let taken = support::ports::Port::free();
     let _holder = real::hold(taken.number());
@@ -228,7 +233,7 @@ fn a_server_that_lives_without_listening(program: &Path) {
     real.sandbox.assert_nothing_runs();
 }
 
-fn a_server_started_by_somebody_else(program: &Path) {
+fn an_external_server_is_never_stopped(program: &Path) {
     let real = Real::new(program, &tiny());
     let port = real.sandbox.port("mlx").to_string();
     let mut command =
@@ -244,11 +249,11 @@ fn a_server_started_by_somebody_else(program: &Path) {
     real.up();
     let ps = real.ps(0);
     assert_eq!((&ps["state"], &ps["started_by"]), (&"external".into(), &"other".into()));
-    real.mlx(["run", "Hello"]).run().assert(0, SENTENCE, "");
-    let down = real.mlx(["down"]).run();
-    assert_ne!(down.code(), 0);
-    assert!(down.stderr().contains(&server.id().to_string()), "{}", down.stderr());
-    assert!(server.try_wait().expect("a child").is_none(), "a stranger was stopped");
+    real.mlx(["run", "Hello"]).run().assert_stdout(SENTENCE);
+    // The system decides how the program is named.
+    let down = real.mlx(["down"]).run().assert_code(5);
+    down.assert_names_pid(i32::try_from(server.id()).expect("a PID"));
+    assert!(server.try_wait().expect("a child").is_none(), "an external server was stopped");
     server.kill().expect("a child can be killed");
     server.wait().expect("a child ends");
 }
@@ -257,7 +262,7 @@ fn an_interrupt_stops_the_generation(program: &Path) {
     let real = Real::with_variant(program, &["--no-eos", "--slow", "50"]);
     real.up();
     let server = pid_of(&real.ps(0));
-    // Also when the answer is printed whole, of which only the spinner tells that it has begun.
+    // If the answer is printed whole, only the spinner shows that it has begun.
     for (stream, begun) in [("--stream", "machine."), ("--no-stream", "writing the answer")] {
         let terminal = Terminal::open();
         let mut command = real.mlx(["run", stream, "--max-tokens", "1000000", "Hello"]).into_command();
@@ -270,7 +275,7 @@ fn an_interrupt_stops_the_generation(program: &Path) {
         drop(command);
         let shown = terminal.finish();
         assert!(shown.contains("Hello! This is a tiny"), "{stream}: what had arrived is kept: {shown:?}");
-        wait_until("the server rests", || {
+        wait_until("the server is idle", || {
             let before = processor_time(server);
             std::thread::sleep(Duration::from_secs(2));
             processor_time(server) == before
@@ -279,8 +284,8 @@ fn an_interrupt_stops_the_generation(program: &Path) {
     real.down();
 }
 
-/// Read in parts of 2,048 tokens (`prefill_step_size`), with a comment after each.
-fn a_long_prompt_is_seen_to_be_read(program: &Path) {
+/// The server reads 2,048 tokens at a time (`prefill_step_size`), and sends a comment after each part.
+fn prefill_progress_of_a_long_prompt_is_shown(program: &Path) {
     let real = Real::new(program, &tiny());
     real.up();
     let terminal = Terminal::open();
@@ -291,8 +296,8 @@ fn a_long_prompt_is_seen_to_be_read(program: &Path) {
     drop(command);
     let shown = terminal.finish();
     assert!(status.success(), "{shown:?}");
-    let (_, told) = shown.split_once("reading the prompt, ").expect(&shown);
-    let numbers: Vec<u64> = told.split(' ').filter_map(|word| word.parse().ok()).take(2).collect();
+    let (_, progress) = shown.split_once("reading the prompt, ").expect(&shown);
+    let numbers: Vec<u64> = progress.split(' ').filter_map(|word| word.parse().ok()).take(2).collect();
     assert!(numbers[0] < numbers[1] && numbers[1] > 2048, "{shown:?}");
     assert!(shown.ends_with("\r\n") && shown.contains("\r\u{1b}[K"), "{shown:?}");
     real.down();
@@ -304,7 +309,7 @@ fn processor_time(pid: i32) -> String {
     String::from_utf8_lossy(&output.stdout).trim().to_owned()
 }
 
-fn a_server_killed_in_mid_stream(program: &Path) {
+fn a_killed_server_is_exit_8(program: &Path) {
     let real = Real::with_variant(program, &["--no-eos", "--slow", "50"]);
     real.up();
     let server = pid_of(&real.ps(0));

@@ -14,11 +14,11 @@ fn main() -> ExitCode {
     real::main(
         "ollama",
         "ollama",
-        &[
-            ("a_whole_life", a_whole_life),
-            ("a_taken_port", a_taken_port),
-            ("a_model_that_does_not_exist", a_model_that_does_not_exist),
-            ("prompts", prompts),
+        real::tests![
+            a_server_starts_restarts_and_stops,
+            a_port_in_use_is_exit_5,
+            a_missing_model_is_exit_7,
+            prompts_are_answered,
         ],
     )
 }
@@ -35,11 +35,16 @@ fn ollama<'a>(sandbox: &Sandbox, arguments: impl IntoIterator<Item = &'a str>) -
     sandbox.fusion(["ollama"].into_iter().chain(arguments))
 }
 
-fn a_whole_life(program: &Path) {
+fn a_server_starts_restarts_and_stops(program: &Path) {
     let sandbox = sandbox(program);
-    let up = ollama(&sandbox, ["up"]).run().assert_code(0).stdout();
+    let up = ollama(&sandbox, ["up"]).run();
     let ps = ollama(&sandbox, ["ps", "--json"]).run().assert_code(0).json();
-    assert_eq!(up, format!("ollama is up at {} (pid {})\n", sandbox.url("ollama"), ps["pid"]));
+    insta::assert_snapshot!(up, @"
+    exit 0
+    [stdout]
+    ollama is up at http://127.0.0.1:[OLLAMA] (pid [PID])
+    ");
+    up.assert_names_pid(i32::try_from(ps["pid"].as_i64().expect("a PID")).expect("a PID"));
     assert_eq!(ps["state"], "ready");
     assert_eq!(ps["models"], serde_json::json!([]));
     assert!(ps["version"].is_string(), "{ps}");
@@ -53,7 +58,7 @@ fn a_whole_life(program: &Path) {
     sandbox.assert_nothing_runs();
 }
 
-fn a_taken_port(program: &Path) {
+fn a_port_in_use_is_exit_5(program: &Path) {
     let sandbox = sandbox(program);
     let holder = real::hold(sandbox.port("ollama"));
     let up = ollama(&sandbox, ["up"]).run().assert_code(5);
@@ -62,7 +67,7 @@ fn a_taken_port(program: &Path) {
     drop(holder);
 }
 
-fn a_model_that_does_not_exist(program: &Path) {
+fn a_missing_model_is_exit_7(program: &Path) {
     let sandbox = sandbox(program);
     ollama(&sandbox, ["up"]).run().assert_code(0);
     let missing = ollama(&sandbox, ["run", "-m", "no-such-model:1b", "Hello"]).run().assert_code(7);
@@ -71,7 +76,7 @@ fn a_model_that_does_not_exist(program: &Path) {
     sandbox.assert_nothing_runs();
 }
 
-fn prompts(program: &Path) {
+fn prompts_are_answered(program: &Path) {
     let sandbox = sandbox(program);
     ollama(&sandbox, ["up"]).run().assert_code(0);
     ollama(&sandbox, ["pull", MODEL]).run().assert_code(0);

@@ -2,6 +2,7 @@
 
 #![allow(
     dead_code,
+    unused_macros,
     unreachable_pub,
     unused_imports,
     clippy::must_use_candidate,

@@ -13,6 +13,12 @@ const REQUIRE: &str = "FUSION_TEST_REQUIRE";
 /// A test, which gets the path of the real program.
 pub type Test = fn(&Path);
 
+/// The functions with their names, for [`main`].
+macro_rules! tests {
+    ($($test:ident),* $(,)?) => { &[$((stringify!($test), $test as $crate::support::real::Test)),*] };
+}
+pub(crate) use tests;
+
 /// The `main` of a test file with `harness = false`.
 #[allow(clippy::print_stderr)] // The user must see which tests did not run.
 pub fn main(runtime: &str, program: &str, tests: &[(&str, Test)]) -> ExitCode {
