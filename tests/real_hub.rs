@@ -257,7 +257,7 @@ fn the_offline_variable_is_named(tool: &Path) {
     error: HF_HUB_OFFLINE is set, so nothing is downloaded
     hint: unset HF_HUB_OFFLINE
     ");
-    assert_eq!(real.hub.asked(), []);
+    assert_eq!(real.hub.requests(), []);
 }
 
 fn token_and_cache_of_the_environment_are_used(tool: &Path) {
@@ -266,7 +266,7 @@ fn token_and_cache_of_the_environment_are_used(tool: &Path) {
     real.mlx(["pull", MODEL]).env("HF_TOKEN", "hf_secret").env("HF_HUB_CACHE", &cache).run().assert_code(0);
     assert!(cache.join("models--test-org--tiny/refs/main").is_file());
     assert!(!real.cache().exists());
-    let asked = real.hub.asked();
+    let asked = real.hub.requests();
     assert!(
         asked.iter().any(|request| request.authorization.as_deref() == Some("Bearer hf_secret")),
         "{asked:?}"

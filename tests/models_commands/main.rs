@@ -76,7 +76,7 @@ fn aliases_of_the_configuration_are_used() {
     [stdout]
     llama3.2:3b is loaded
     ");
-    assert_eq!(ollama.asked().pop().expect("a request").1["model"], "llama3.2:3b");
+    assert_eq!(ollama.requests().pop().expect("a request").1["model"], "llama3.2:3b");
     let shown = sandbox.fusion(["mlx", "show", "--json", "small"]).run().assert_code(0).json();
     assert_eq!((&shown["name"], &shown["aliases"]), (&json!("org/small"), &json!(["small"])));
     let all = sandbox.fusion(["models"]).run().assert_code(0).stdout();

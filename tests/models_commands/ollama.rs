@@ -83,7 +83,7 @@ fn a_pull_shows_its_progress() {
     writing manifest
     ");
     let request = json!({ "model": "llama3.2:1b", "stream": true });
-    assert_eq!(ollama.asked(), [("POST /api/pull".to_owned(), request)]);
+    assert_eq!(ollama.requests(), [("POST /api/pull".to_owned(), request)]);
     insta::assert_snapshot!(sandbox.fusion(["-q", "ollama", "pull", "llama3.2:1b"]).run(), @"
     exit 0
     [stdout]
@@ -146,7 +146,7 @@ fn an_interrupted_pull_closes_the_connection() {
         let (sandbox, ollama) = with_ollama(&[]);
         ollama.script(&[Line::Send(json!({ "status": "pulling manifest" })), Line::Wait]);
         let running = sandbox.fusion(["ollama", "pull", "llama3.2:1b"]).start();
-        wait_until("the pull was asked for", || !ollama.asked().is_empty());
+        wait_until("the pull was asked for", || !ollama.requests().is_empty());
         running.signal(signal);
         assert_eq!(running.finish().code(), 128 + signal as i32);
         wait_until("the server noticed", || ollama.was_cut_off());
@@ -162,13 +162,13 @@ fn rm_in_a_script_wants_yes() {
     error: llama3.2:3b is not removed unasked, and there is no terminal to ask at
     hint: say --yes
     ");
-    assert_eq!(ollama.asked().iter().filter(|(request, _)| request.starts_with("DELETE")).count(), 0);
+    assert_eq!(ollama.requests().iter().filter(|(request, _)| request.starts_with("DELETE")).count(), 0);
     insta::assert_snapshot!(sandbox.fusion(["ollama", "rm", "--yes", "llama3.2:3b"]).run(), @"
     exit 0
     [stdout]
     llama3.2:3b is removed, 2.0 GB are free again
     ");
-    let last = ollama.asked().pop();
+    let last = ollama.requests().pop();
     assert_eq!(last, Some(("DELETE /api/delete".to_owned(), json!({ "model": "llama3.2:3b" }))));
     // The hint of `rm` does not offer a download.
     insta::assert_snapshot!(sandbox.fusion(["ollama", "rm", "-y", "llama3.2:3b"]).run(), @"
@@ -238,7 +238,7 @@ fn load_passes_keep_alive_and_unload_zero() {
     let loaded = keep_alives.map(|(keep_alive, seconds)| {
         let options = keep_alive.into_iter().flat_map(|time| ["--keep-alive", time]);
         let finished = sandbox.fusion(load.into_iter().chain(options)).run();
-        let (request, body) = ollama.asked().pop().expect("a request");
+        let (request, body) = ollama.requests().pop().expect("a request");
         assert_eq!((request.as_str(), &body["keep_alive"]), ("POST /api/generate", &seconds));
         finished
     });
@@ -254,7 +254,7 @@ fn load_passes_keep_alive_and_unload_zero() {
     [stdout]
     llama3.2:3b is not loaded any more
     ");
-    let (_, body) = ollama.asked().pop().expect("a request");
+    let (_, body) = ollama.requests().pop().expect("a request");
     assert_eq!(body["keep_alive"], 0);
     insta::assert_snapshot!(sandbox.fusion(load.into_iter().chain(["--keep-alive", "soon"])).run(), @"
     exit 2
@@ -270,7 +270,7 @@ fn up_pulls_and_loads_a_model() {
     let (sandbox, ollama) = with_ollama(&[]);
     ollama.script(&send(&[json!({ "status": "success" })]));
     sandbox.fusion(["ollama", "up", "--model", "llama3.2:1b"]).run().assert_code(0);
-    let asked: Vec<String> = ollama.asked().into_iter().map(|(request, _)| request).collect();
+    let asked: Vec<String> = ollama.requests().into_iter().map(|(request, _)| request).collect();
     assert_eq!(asked, ["POST /api/show", "POST /api/pull", "POST /api/generate"]);
 }
 

@@ -24,7 +24,7 @@ struct Shared {
     /// The files of each model.
     models: Mutex<BTreeMap<String, Files>>,
     faults: Mutex<HashMap<String, Fault>>,
-    asked: Mutex<Vec<Request>>,
+    requests: Mutex<Vec<Request>>,
 }
 
 type Files = BTreeMap<String, Arc<Vec<u8>>>;
@@ -96,14 +96,14 @@ impl Hub {
     }
 
     /// The requests so far.
-    pub fn asked(&self) -> Vec<Request> {
-        self.shared.asked.lock().expect("no panic").clone()
+    pub fn requests(&self) -> Vec<Request> {
+        self.shared.requests.lock().expect("no panic").clone()
     }
 
     /// The downloads so far, complete or not: file name and range.
     pub fn downloads(&self) -> Vec<(String, Option<String>)> {
         let files =
-            self.asked().into_iter().filter(|request| request.method == "GET").filter_map(|request| {
+            self.requests().into_iter().filter(|request| request.method == "GET").filter_map(|request| {
                 let file = request.path.split_once(&format!("/resolve/{COMMIT}/"))?.1.to_owned();
                 Some((file, request.range))
             });
@@ -114,7 +114,7 @@ impl Hub {
 
     /// Empties the list of requests.
     pub fn forget(&self) {
-        self.shared.asked.lock().expect("no panic").clear();
+        self.shared.requests.lock().expect("no panic").clear();
     }
 
     fn lock_models(&self) -> std::sync::MutexGuard<'_, BTreeMap<String, Files>> {
@@ -125,7 +125,7 @@ impl Hub {
 fn serve(stream: &TcpStream, shared: &Shared) -> std::io::Result<()> {
     let mut reader = BufReader::new(stream);
     while let Some(request) = read_request(&mut reader)? {
-        shared.asked.lock().expect("no panic").push(request.clone());
+        shared.requests.lock().expect("no panic").push(request.clone());
         answer(stream, shared, &request)?;
     }
     Ok(())

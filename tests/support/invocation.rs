@@ -255,17 +255,6 @@ impl Finished {
         serde_json::from_slice(&self.stdout).unwrap_or_else(|error| panic!("{error} in {self:?}"))
     }
 
-    /// Compares all three at once. `[ROOT]`, `[OLLAMA]`, `[MLX]` stand for the sandbox's directory and ports, `[PID]` for
-    /// any PID, `[TIME]` for any duration like `1.2 s`.
-    #[track_caller]
-    pub fn assert(self, code: i32, stdout: &str, stderr: &str) -> Self {
-        let actual = describe(self.code(), &self.normalized(&self.stdout), &self.normalized(&self.stderr));
-        let [stdout, stderr] = [stdout, stderr].map(|text| self.normalized(text.as_bytes()));
-        let expected = describe(code, &stdout, &stderr);
-        assert!(actual == expected, "{}\n--- expected: {expected}--- actual: {actual}", self.described);
-        self
-    }
-
     /// Asserts success, exactly this on stdout, and nothing on stderr. For output that is data.
     #[track_caller]
     pub fn assert_stdout(self, expected: &str) -> Self {
@@ -278,8 +267,7 @@ impl Finished {
     /// Asserts the exit code.
     #[track_caller]
     pub fn assert_code(self, code: i32) -> Self {
-        let actual = describe(self.code(), &self.stdout(), &self.stderr());
-        assert!(self.code() == code, "{}\n--- expected: exit {code}\n--- actual: {actual}", self.described);
+        assert!(self.code() == code, "{}\n--- expected: exit {code}\n--- actual: {self}", self.described);
         self
     }
 
@@ -325,10 +313,6 @@ pub fn same_output(all: impl IntoIterator<Item = Finished>) -> String {
 /// The outputs of several programs in one text, each below the name of its case: for one snapshot.
 pub fn table<C: std::fmt::Display>(cases: impl IntoIterator<Item = (C, impl std::fmt::Display)>) -> String {
     cases.into_iter().fold(String::new(), |table, (case, output)| table + &format!("# {case}\n{output}"))
-}
-
-fn describe(code: i32, stdout: &str, stderr: &str) -> String {
-    format!("exit {code}\n[stdout]\n{stdout}[stderr]\n{stderr}")
 }
 
 /// Waits for the end of a child, up to [`TEST_TIMEOUT`].

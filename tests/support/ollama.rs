@@ -18,7 +18,7 @@ struct Shared {
     models: Vec<String>,
     loaded: Vec<String>,
     pull: Vec<Line>,
-    asked: Vec<(String, Value)>,
+    requests: Vec<(String, Value)>,
     cut_off: bool,
 }
 
@@ -56,8 +56,8 @@ impl Ollama {
     }
 
     /// The requests so far, without those for versions and lists: method and path, and the body.
-    pub fn asked(&self) -> Vec<(String, Value)> {
-        self.lock().asked.clone()
+    pub fn requests(&self) -> Vec<(String, Value)> {
+        self.lock().requests.clone()
     }
 
     /// Whether a client has closed its connection in the middle of a response.
@@ -97,7 +97,7 @@ fn serve(stream: &TcpStream, shared: &Mutex<Shared>) -> std::io::Result<()> {
 fn answer(stream: &TcpStream, shared: &Mutex<Shared>, request: &str, body: &Value) -> std::io::Result<()> {
     let mut state = shared.lock().expect("no panic");
     if !request.starts_with("GET ") {
-        state.asked.push((request.to_owned(), body.clone()));
+        state.requests.push((request.to_owned(), body.clone()));
     }
     let name = body["model"].as_str().unwrap_or_default().to_owned();
     let known = state.models.contains(&name);
