@@ -79,7 +79,7 @@ impl Machine {
         self.sandbox.file("mlx", "runtime")
     }
 
-    /// What lies in it.
+    /// The names of its entries.
     fn contents(&self) -> Vec<String> {
         let entries = std::fs::read_dir(self.home()).into_iter().flatten().flatten();
         let mut names: Vec<String> =
@@ -185,7 +185,7 @@ fn an_offline_install_quotes_the_installer() {
 }
 
 #[test]
-fn a_program_that_does_not_start_is_no_installation() {
+fn programs_that_do_not_start_are_no_installation() {
     let machine = Machine::with(&[("uv", UV)]);
     let finished = machine.fusion("mlx install -q").env("FAKE_RUNTIME", "die=3 print=ImportError:mlx").run();
     insta::assert_snapshot!(finished, @"
@@ -222,7 +222,7 @@ fn an_interrupted_install_leaves_nothing() {
 }
 
 #[test]
-fn the_installer_of_a_killed_install_holds_the_lock() {
+fn the_lock_of_a_killed_install_is_held() {
     let machine = Machine::with(&[("uv", UV)]);
     let waiting = machine.sandbox.root().join("waiting");
     let body = format!("echo > '{}'; exec \"$FAKE\" ollama never-bind", waiting.display());
@@ -247,7 +247,7 @@ fn the_installer_of_a_killed_install_holds_the_lock() {
 }
 
 #[test]
-fn the_next_installation_removes_what_a_killed_one_left() {
+fn the_next_installation_removes_the_remains() {
     let machine = Machine::with(&[("uv", UV)]);
     std::fs::create_dir_all(machine.home().join("7/bin")).expect("the sandbox is writable");
     machine.fusion("mlx install -q").run().assert_code(0);
@@ -289,7 +289,7 @@ fn uninstalling_removes_only_what_fusion_installed() {
 #[test]
 fn a_failed_cleanup_does_not_fail_the_install() {
     let machine = Machine::with(&[("uv", UV)]);
-    // It looks like what is left of another attempt, and cannot be removed like one.
+    // A file where another attempt would have left a directory: it cannot be removed as one.
     let left = machine.home().join("9");
     let finished =
         machine.fusion("mlx install -q").env("BREAK", format!("echo > '{}'", left.display())).run();

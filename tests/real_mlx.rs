@@ -84,7 +84,7 @@ impl Real {
         self.mlx(["ps", "--json"]).run().assert_code(code).json()
     }
 
-    /// Ends it, and fails when anything is left.
+    /// Stops it, and fails if a process is left.
     fn down(&self) {
         self.mlx(["down"]).run().assert_code(0);
         self.sandbox.assert_nothing_runs();

@@ -22,7 +22,7 @@ fn cases(level: &str) -> Vec<Value> {
     all["cases"].as_array().unwrap().iter().filter(|case| case["level"] == level).cloned().collect()
 }
 
-/// Bytes as the cases write them.
+/// Decodes the bytes of a case.
 fn decode(base64: &Value) -> Vec<u8> {
     BASE64_STANDARD.decode(base64.as_str().unwrap()).unwrap()
 }
@@ -42,7 +42,7 @@ fn check_all(cases: &[Value], check: impl Fn(&Value) + Sync) {
     });
 }
 
-/// An event as the cases write it.
+/// An event of a case.
 #[derive(Debug, Clone, PartialEq, Eq)]
 struct Event {
     name: String,
@@ -98,7 +98,7 @@ fn every_stream_gives_the_expected_events() {
     });
 }
 
-/// The bytes of a large stream, of which the case says only how to make them.
+/// Makes the bytes of a large stream: the case has only the parts to repeat.
 fn generated(case: &Value) -> Vec<Vec<u8>> {
     fn bytes(part: &Value) -> Vec<u8> {
         if let Some(parts) = part["concat"].as_array() {
@@ -126,7 +126,7 @@ fn large_streams_are_read_or_refused() {
     assert_eq!(cases.len(), 3);
     for case in &cases {
         let result = events(generated(case));
-        // The one beyond the limit is refused, which `policy` allows.
+        // `policy` allows to refuse an event beyond the limit.
         if case["policy"] == true {
             insta::assert_snapshot!(result.unwrap_err(), @"an event longer than 16 MiB");
             continue;
@@ -225,7 +225,7 @@ fn response(case: &Value) -> Response {
     }
 }
 
-/// `fusion ollama run` against a stub, in a sandbox whose configuration leads there.
+/// Runs `fusion ollama run` in a sandbox whose configuration names the stub server.
 fn run_against(server: &StubServer, arguments: &[&str]) -> support::Finished {
     let sandbox = Sandbox::new();
     sandbox.write_config(&format!("[ollama_server]\nhost = \"127.0.0.1\"\nport = {}\n", server.port()));
@@ -344,7 +344,7 @@ fn a_long_error_message_is_cut() {
     assert_eq!(error.message, "x".repeat(299) + "…");
 }
 
-/// A stream of the real `mlx_lm.server`, recorded with a tiny model, and what its answer was.
+/// Streams of the real `mlx_lm.server`, recorded with a tiny model.
 #[test]
 fn recorded_streams_of_mlx_are_read() {
     let record = |body: &[u8], text: &str, finish_reason: &str, tokens: (u64, u64)| {

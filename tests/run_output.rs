@@ -15,7 +15,7 @@ use support::stubbed_ollama::{StubbedOllama, event, finish, stream, text};
 use support::terminal::Terminal;
 use support::{Sandbox, processes, same_output, wait_for_end};
 
-/// What the spinner says.
+/// Texts of the spinner.
 const WAITING: &str = "waiting for Ollama";
 const READING: &str = "reading the prompt, 5 of 10 tokens";
 const THINKING: &str = "thinking";
@@ -107,7 +107,7 @@ fn a_whole_response_has_no_first_token_time() {
     let usage = json!({ "prompt_tokens": 3, "completion_tokens": 2, "total_tokens": 5 });
     let choice = json!({ "message": { "content": "Hi" }, "finish_reason": "stop" });
     let response = json!({ "choices": [choice], "usage": usage }).to_string();
-    // Whichever was asked for.
+    // The response counts, not the flag.
     for stream in ["--stream", "--no-stream"] {
         let asked = StubbedOllama::with([Response::json(200, response.clone())]);
         let timing = &asked.run(["Hello", "--json", stream]).assert_code(0).json()["timing"];
@@ -190,7 +190,7 @@ fn a_cut_answer_is_a_failure_with_strict() {
 }
 
 #[test]
-fn a_prompt_that_the_server_cut_is_a_warning() {
+fn a_prompt_cut_by_the_server_is_reported() {
     let response = |tokens: u64| {
         let usage = json!({ "prompt_tokens": tokens, "completion_tokens": 1, "total_tokens": tokens + 1 });
         let choice = json!({ "message": { "content": "Hi" }, "finish_reason": "stop" });
@@ -220,7 +220,7 @@ fn a_prompt_that_the_server_cut_is_a_warning() {
 }
 
 #[test]
-fn stop_ends_the_answer_if_the_server_does_not() {
+fn stop_ends_the_answer_without_the_servers_help() {
     let asked = StubbedOllama::with([Response::stream([text("one EN"), text("D two")]).end(End::Hang)]);
     asked.run(["Hello", "--stream", "--stop", "END"]).assert_stdout("one \n");
     asked.server.wait_for_disconnect();
@@ -261,7 +261,7 @@ fn a_full_disk_is_an_error() {
 }
 
 #[test]
-fn a_slow_reader_of_a_nonblocking_pipe_loses_nothing() {
+fn slow_readers_of_nonblocking_pipes_lose_nothing() {
     // Longer than any pipe holds.
     let asked = StubbedOllama::with([Response::stream(
         std::iter::repeat_n(text(&"x".repeat(1000)), 500).chain([finish("stop")]),
@@ -301,7 +301,7 @@ fn an_interrupted_spinner_leaves_a_clean_line() {
 }
 
 #[test]
-fn a_spinner_does_not_wrap_in_a_narrow_window() {
+fn a_spinner_fits_into_a_narrow_window() {
     let asked = StubbedOllama::with([stream(&[]).framing(Framing::None).end(End::Hang)]);
     let terminal = Terminal::of_columns(12);
     let mut child = interactive(&asked, &terminal);
@@ -349,7 +349,7 @@ fn a_dumb_terminal_gets_no_spinner() {
 }
 
 #[test]
-fn ctrl_c_closes_the_connection_and_keeps_the_text() {
+fn ctrl_c_keeps_the_text_that_had_arrived() {
     let asked = StubbedOllama::with([Response::stream([text("Hello"), text(" there")]).end(End::Hang)]);
     let mut terminal = Terminal::open();
     let shell = terminal.script(&asked.sandbox, "-c", "exec \"$0\" ollama run Hello --stream");
@@ -425,7 +425,7 @@ fn a_pipe_closed_during_silence_ends_it_quietly() {
 }
 
 #[test]
-fn a_pipe_closed_before_any_output_ends_it_quietly() {
+fn a_pipe_closed_early_ends_it_quietly() {
     for arguments in [&["Hello", "--no-stream"][..], &["Hello", "--stream", "--json"]] {
         let mut response = Response::stream([text("0123456789")]);
         response.times = 10_000_000;
@@ -474,7 +474,7 @@ fn time_spent_stopped_is_no_silence() {
 }
 
 #[test]
-fn comments_after_the_finish_reason_do_not_delay_it() {
+fn comments_after_the_finish_reason_are_not_awaited() {
     let end = event(&json!({}), &json!("stop"));
     let comments = std::iter::repeat_n(": still here\n\n".to_owned(), 20_000);
     let mut response = Response::stream([text("Hi"), end].into_iter().chain(comments));

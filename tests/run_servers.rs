@@ -47,14 +47,14 @@ fn a_server_that_never_reads_times_out() {
 }
 
 #[test]
-fn a_text_cut_by_stop_was_not_cut_by_tokens() {
+fn text_cut_by_stop_is_not_incomplete() {
     let choice = json!({ "message": { "content": "one END two" }, "finish_reason": "length" });
     let asked = StubbedOllama::with([Response::json(200, json!({ "choices": [choice] }).to_string())]);
     asked.run(["Hello", "--stop", "END", "--strict"]).assert_stdout("one \n");
 }
 
 #[test]
-fn a_404_with_a_message_is_no_wrong_address() {
+fn a_404_shows_the_servers_message() {
     let asked = StubbedOllama::with([Response::json(404, r#"{"error": "No safetensors found in /tmp/x"}"#)]);
     insta::assert_snapshot!(asked.run(["Hello"]), @"
     exit 8

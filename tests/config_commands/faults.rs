@@ -87,7 +87,7 @@ fn unknown_names_suggest_near_ones() {
 }
 
 #[test]
-fn keys_of_version_2_0_name_the_new_one() {
+fn old_keys_name_the_new_ones() {
     let problems = problems(&[
         "[mlx_run]\nauto_up = false\n",
         "[mlx_run]\nextra = {}\n",

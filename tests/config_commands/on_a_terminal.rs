@@ -51,7 +51,7 @@ fn hide_random(text: &str) -> String {
     result
 }
 
-/// An editor that saves these texts one after the other, and notes how it was called.
+/// An editor that saves these texts one after the other, and keeps its arguments in a file.
 fn editor(sandbox: &Sandbox, texts: &[&str]) -> String {
     let directory = sandbox.root().join("the editor's");
     fs::create_dir(&directory).expect("writable");

@@ -2,7 +2,7 @@
 
 use super::*;
 
-/// Without `FUSION_CONFIG_DIR`, and with the other variables as given.
+/// Makes a command without `FUSION_CONFIG_DIR`, and with these variables.
 fn fusion_with(sandbox: &Sandbox, arguments: &[&str], variables: &[(&str, &Path)]) -> std::process::Command {
     let mut command = sandbox.fusion(arguments.iter().copied()).into_command();
     command.env_remove("FUSION_CONFIG_DIR").env_remove("HOME").envs(variables.iter().copied());
@@ -37,7 +37,7 @@ fn a_relative_directory_is_below_the_current_one() {
     path.assert_stdout(&format!("{}\n", expected.display()));
 }
 
-/// The system's list of users.
+/// The home directory then comes from the list of users of the system.
 #[test]
 fn without_home_the_user_list_names_it() {
     let sandbox = Sandbox::without_config();
@@ -47,7 +47,7 @@ fn without_home_the_user_list_names_it() {
     assert!(shown.ends_with("/fusion/config.toml\n"), "{shown}");
 }
 
-/// Gives the directory and those in it this mode.
+/// Sets the mode of the directory and of those in it.
 fn set_modes(directory: &Path, mode: u32) {
     fs::set_permissions(directory, fs::Permissions::from_mode(mode)).expect("ours");
     for entry in fs::read_dir(directory).expect("readable") {

@@ -199,7 +199,7 @@ fn writes_through_a_symlink_and_keeps_the_mode() {
 }
 
 #[test]
-fn kill_9_at_any_moment_leaves_a_whole_file() {
+fn sigkill_at_any_moment_leaves_a_whole_file() {
     let sandbox = Sandbox::without_config();
     let fresh = config(&sandbox, ["show"]).stdout();
     let duration = {
@@ -263,7 +263,7 @@ fn waits_for_the_lock() {
     let lock = fs::File::options().write(true).open(sandbox.config_dir().join("config.lock")).expect("there");
     lock.lock().expect("free");
     let mut running = sandbox.fusion(["config", "set", "mlx_server.port", "5"]).start();
-    // Long enough for it to have ended if it did not wait.
+    // Without the wait it would end within this time.
     let moment = Instant::now() + Duration::from_millis(100);
     while Instant::now() < moment {
         assert!(!running.has_ended());

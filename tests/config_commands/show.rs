@@ -3,7 +3,7 @@
 use super::*;
 
 #[test]
-fn effective_has_every_key_and_can_be_read_back() {
+fn effective_has_every_key_and_is_valid() {
     let sandbox = Sandbox::without_config();
     sandbox.write_config(
         "[mlx_run]\nseed = 5\ntimeout = 2.5\n[prompts.'a b']\nmodel = 'x'\n[aliases]\ns = 'y'\n",
@@ -30,7 +30,7 @@ fn effective_has_every_key_and_can_be_read_back() {
 }
 
 #[test]
-fn json_keeps_types_and_has_null_for_what_is_not_set() {
+fn json_keeps_types_and_shows_unset_as_null() {
     let sandbox = Sandbox::without_config();
     sandbox.write_config(
             "[ollama_server]\nenv.A = 'x'\nstop_timeout = 1\n[ollama_run]\nstop = 'x'\nextra_body = { a = [1, 2.5, { b = true }] }\n\

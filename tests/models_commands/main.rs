@@ -22,7 +22,7 @@ fn with_ollama(models: &[&str]) -> (Sandbox, Ollama) {
     (sandbox, ollama)
 }
 
-/// The tiny model in a hub cache of the sandbox, laid out as the hub's tool does; gives its directory.
+/// The tiny model in a hub cache of the sandbox, laid out as the hub's tool does; returns its directory.
 fn cache_model(sandbox: &Sandbox, name: &str) -> PathBuf {
     let model =
         sandbox.home().join(".cache/huggingface/hub").join(format!("models--{}", name.replace('/', "--")));

@@ -96,7 +96,7 @@ fn a_directory_works_wherever_a_name_does() {
 }
 
 #[test]
-fn a_relative_model_does_not_depend_on_the_directory() {
+fn relative_models_do_not_depend_on_the_directory() {
     let sandbox = Sandbox::new();
     let tiny = concat!(env!("CARGO_MANIFEST_DIR"), "/tests/models/tiny");
     symlink(tiny, sandbox.config_dir().join("tiny")).expect("a link");
@@ -123,7 +123,7 @@ fn a_relative_model_does_not_depend_on_the_directory() {
 }
 
 #[test]
-fn a_name_that_would_leave_the_cache_is_refused() {
+fn names_that_would_leave_the_cache_are_refused() {
     let sandbox = Sandbox::new();
     let outside = sandbox.home().join("precious");
     fs::create_dir_all(&outside).expect("the sandbox is writable");

@@ -92,7 +92,7 @@ fn a_pull_shows_its_progress() {
 }
 
 #[test]
-fn an_error_line_in_a_200_is_an_error() {
+fn error_lines_in_a_200_are_errors() {
     let (sandbox, ollama) = with_ollama(&[]);
     ollama.script(&send(&[
         json!({ "status": "pulling manifest" }),

@@ -60,7 +60,7 @@ fn no_server_is_started_against_the_users_will() {
 }
 
 #[test]
-fn a_command_in_a_hint_is_quoted_for_shells() {
+fn commands_in_hints_are_quoted_for_shells() {
     let asked =
         StubbedOllama::with([Response::json(404, r#"{"error": {"message": "model 'x' not found"}}"#)]);
     insta::assert_snapshot!(asked.run(["Hello", "-m", "a b'c;$(x)"]), @r"
