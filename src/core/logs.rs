@@ -50,11 +50,7 @@ pub fn rotate(log: &Path, keep: u64) -> Result<(), FileError> {
 
 /// Frees the name `.1`: each older part gets the next number, and those above `keep` are removed.
 fn shift_parts(log: &Path, keep: u64) -> Result<(), FileError> {
-    let mut count = 0;
-    while numbered(log, count + 1).symlink_metadata().is_ok() {
-        count += 1;
-    }
-    for number in (1..=count).rev() {
+    for number in (1..=part_count(log)).rev() {
         let part = numbered(log, number);
         if number >= keep {
             files::remove(&part)?;
@@ -63,6 +59,14 @@ fn shift_parts(log: &Path, keep: u64) -> Result<(), FileError> {
         }
     }
     Ok(())
+}
+
+fn part_count(log: &Path) -> u64 {
+    let mut count = 0;
+    while numbered(log, count + 1).symlink_metadata().is_ok() {
+        count += 1;
+    }
+    count
 }
 
 /// Opens the log or an older part; `None` if it does not exist.

@@ -5,13 +5,13 @@
 
 use std::ffi::OsString;
 use std::fs::{self, File, OpenOptions};
-use std::io::{self, Write};
-use std::os::unix::fs::{FileExt, MetadataExt};
+use std::io::{self, Read, Seek, SeekFrom};
+use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 use std::thread;
 use std::time::{Duration, Instant};
 
-use super::{Limits, beside, file_at, file_id, lock, numbered, open, shift_parts};
+use super::{Limits, beside, file_at, file_id, lock, numbered, open, part_count, shift_parts};
 use crate::core::files::{self, ContentLockKind, FileError};
 use crate::core::process::{
     Instance, Liveness, ProcessDriver, ProcessError, ProcessId, ProcessSpec, StopSignal,
@@ -20,7 +20,6 @@ use crate::core::process::{
 /// The subcommand that [`LogRotator::process`] starts.
 pub const SUBCOMMAND: &str = "rotate-log";
 
-const BLOCK_BYTES: usize = 256 * 1024;
 const MIN_PAUSE: Duration = Duration::from_millis(10);
 const MAX_PAUSE: Duration = Duration::from_secs(30);
 
@@ -28,7 +27,7 @@ const MAX_PAUSE: Duration = Duration::from_secs(30);
 const FLOOD_BYTES_PER_SECOND: u64 = 100_000_000;
 
 /// How many times its limit a log may have when the rotator notices such a flood.
-const FLOOD_FACTOR: u64 = 4;
+const FLOOD_FACTOR: u64 = 2;
 
 /// What a rotator is started with.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -72,10 +71,11 @@ impl LogRotator {
         let mut watched = self.leader.clone();
         let mut last = (Instant::now(), 0);
         loop {
-            let rotated = log.rotate_if_full().map_err(FileError::io("rotate", &self.log))?;
-            let Some(size) = rotated else { return Ok(()) };
-            let pause = pause(self.limits.max_bytes, last.1, size, last.0.elapsed());
+            let failed = FileError::io("rotate", &self.log);
+            let growth = (log.size().map_err(&failed)?.saturating_sub(last.1), last.0.elapsed());
+            let Some(size) = log.rotate_if_full().map_err(&failed)? else { return Ok(()) };
             last = (Instant::now(), size);
+            let pause = pause(self.limits.max_bytes, size, growth);
             let survivors = driver.wait_for_exit(&watched, pause).and_then(|liveness| match liveness {
                 Liveness::Dead => driver.members(instance),
                 _ => Ok(vec![watched.clone()]),
@@ -90,15 +90,14 @@ impl LogRotator {
     }
 }
 
-/// Returns how long to wait before the next look at a log that grew from `before` to `size` in the time `elapsed`: until
-/// it is full at this rate, but no longer than a flood may go unnoticed.
-pub(super) fn pause(max_bytes: u64, before: u64, size: u64, elapsed: Duration) -> Duration {
+/// Returns how long to wait before the next look at a log of `size` bytes: until it is full if it goes on growing by as
+/// many bytes in that time, but no longer than a flood may go unnoticed.
+pub(super) fn pause(max_bytes: u64, size: u64, growth: (u64, Duration)) -> Duration {
     let left = |limit: u64| u128::from(limit.saturating_sub(size));
     let flooded = left(max_bytes.saturating_mul(FLOOD_FACTOR)) * 1000 / u128::from(FLOOD_BYTES_PER_SECOND);
-    let grown = u128::from(size.saturating_sub(before));
-    let full = (left(max_bytes).saturating_mul(elapsed.as_millis())).checked_div(grown).unwrap_or(u128::MAX);
-    let pause = Duration::from_millis(u64::try_from(flooded.min(full)).unwrap_or(u64::MAX));
-    pause.clamp(MIN_PAUSE, MAX_PAUSE)
+    let full = left(max_bytes).saturating_mul(growth.1.as_millis()).checked_div(u128::from(growth.0));
+    let pause = full.map_or(flooded, |full| full.min(flooded));
+    Duration::from_millis(u64::try_from(pause).unwrap_or(u64::MAX)).clamp(MIN_PAUSE, MAX_PAUSE)
 }
 
 fn rotator_instance(instance: &str) -> String {
@@ -164,17 +163,19 @@ impl GrowingLog {
         let new = beside(&self.path, "new");
         let mut copied = self.copy_to(&new, size);
         if matches!(&copied, Err(error) if error.kind() == io::ErrorKind::StorageFull) {
-            // The rotation removes this part anyway.
-            let _ = files::remove(&numbered(&self.path, self.limits.keep));
+            // The newest lines are worth more than the oldest.
+            let _ = files::remove(&numbered(&self.path, part_count(&self.path)));
             copied = self.copy_to(&new, size);
         }
         if self.size()? < size {
             // Another process has truncated the log, and what the server wrote since is not in the copy.
             return Ok(files::remove(&new)?);
         }
-        let put_aside = copied.and_then(|()| {
+        let put_aside = copied.and_then(|mut copy| {
             shift_parts(&self.path, self.limits.keep)?;
-            fs::rename(&new, numbered(&self.path, 1))
+            fs::rename(&new, numbered(&self.path, 1))?;
+            // Last, because the steps before take milliseconds.
+            self.copy_on(&mut copy, self.limits.max_bytes)
         });
         if put_aside.is_err() {
             // A log without a limit is worse than a part that is missing.
@@ -183,22 +184,18 @@ impl GrowingLog {
         self.file.set_len(0)
     }
 
-    /// Copies as much of the log as all parts together may have, up to its end; but no more than twice its size, for a
-    /// server that writes faster than this copies.
-    fn copy_to(&self, new: &Path, size: u64) -> io::Result<()> {
+    /// Copies as much of the log as all parts together may have.
+    fn copy_to(&self, new: &Path, size: u64) -> io::Result<File> {
         files::remove(new)?;
         let mut copy = files::open(new, OpenOptions::new().write(true).create_new(true))?;
-        let kept = self.limits.max_bytes.saturating_mul(self.limits.keep.saturating_add(1));
-        let mut block = vec![0; BLOCK_BYTES];
-        let mut offset = size.saturating_sub(kept);
-        while offset < size.saturating_mul(2) {
-            let length = self.file.read_at(&mut block, offset)?;
-            if length == 0 {
-                break;
-            }
-            copy.write_all(&block[..length])?;
-            offset += length as u64;
-        }
-        Ok(())
+        let kept = self.limits.max_bytes.saturating_mul(self.limits.keep.saturating_add(1)).min(size);
+        (&self.file).seek(SeekFrom::Start(size - kept))?;
+        self.copy_on(&mut copy, kept)?;
+        Ok(copy)
+    }
+
+    /// Copies the next bytes of the log, up to its end; but no more than `limit`, because the server may be faster.
+    fn copy_on(&self, copy: &mut File, limit: u64) -> io::Result<()> {
+        io::copy(&mut (&self.file).take(limit), copy).map(drop)
     }
 }

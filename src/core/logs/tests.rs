@@ -252,20 +252,20 @@ fn truncation_during_a_rotation_costs_no_part() {
 #[test]
 fn the_rotator_sleeps_until_the_limit_is_near() {
     const MB: u64 = 1_000_000;
-    for (before, size, elapsed, expected) in [
-        // Without growth, a flood may fill four times the limit.
-        (0, 0, 2000, 2000),
-        (30 * MB, 30 * MB, 2000, 1700),
+    for (size, grown, elapsed, expected) in [
+        // Without growth, a flood may fill twice the limit.
+        (0, 0, 2000, 1000),
+        (30 * MB, 0, 2000, 700),
         // At the same rate, the log is full after this time.
-        (0, 40 * MB, 2000, 500),
-        (40 * MB, 49 * MB, 1000, 111),
-        (0, 90 * MB, 1000, 10),
-        (0, 10 * MB, 0, 10),
+        (40 * MB, 40 * MB, 2000, 500),
+        (49 * MB, 9 * MB, 1000, 111),
+        (90 * MB, 90 * MB, 1000, 10),
+        (10 * MB, 10 * MB, 0, 10),
     ] {
-        let pause = pause(50 * MB, before, size, Duration::from_millis(elapsed));
-        assert_eq!(pause, Duration::from_millis(expected), "{before} {size} {elapsed}");
+        let pause = pause(50 * MB, size, (grown, Duration::from_millis(elapsed)));
+        assert_eq!(pause, Duration::from_millis(expected), "{size} {grown} {elapsed}");
     }
-    assert_eq!(pause(u64::MAX, 0, 0, Duration::MAX), Duration::from_secs(30));
+    assert_eq!(pause(u64::MAX, 0, (0, Duration::MAX)), Duration::from_secs(30));
 }
 
 #[test]
