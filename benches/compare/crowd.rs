@@ -1,34 +1,34 @@
-//! Strangers on the machine: many processes, or one process of many threads.
+//! Load from other programs: many processes, or one process of many threads.
 
 use std::io::{BufRead, BufReader};
 use std::process::{Child, Command, Stdio};
 use std::thread;
 
+use anyhow::{Context, Result, ensure};
+
 /// Processes that end when this is dropped.
 pub(crate) struct Crowd(Vec<Child>);
 
 impl Crowd {
-    pub(crate) fn of_processes(count: usize) -> Self {
+    pub(crate) fn of_processes(count: usize) -> Result<Self> {
         let mut crowd = Self(Vec::new());
         for _ in 0..count {
-            let child = Command::new("sleep").arg("600").stdin(Stdio::null()).spawn().expect("a process");
-            crowd.0.push(child);
+            crowd.0.push(Command::new("sleep").arg("600").stdin(Stdio::null()).spawn()?);
         }
-        crowd
+        Ok(crowd)
     }
 
-    pub(crate) fn of_threads(count: usize) -> Self {
-        let mut child = Command::new(std::env::current_exe().expect("own path"))
+    pub(crate) fn of_threads(count: usize) -> Result<Self> {
+        let mut child = Command::new(std::env::current_exe()?)
             .args(["--threads", &count.to_string()])
             .stdout(Stdio::piped())
-            .spawn()
-            .expect("own program runs");
-        let mut output = BufReader::new(child.stdout.take().expect("a pipe"));
+            .spawn()?;
+        let output = child.stdout.take();
         let crowd = Self(vec![child]);
         let mut line = String::new();
-        output.read_line(&mut line).expect("a line");
-        assert_eq!(line, "ready\n", "the system allows no {count} threads");
-        crowd
+        BufReader::new(output.context("no pipe")?).read_line(&mut line)?;
+        ensure!(line == "ready\n", "the system does not allow {count} threads");
+        Ok(crowd)
     }
 }
 
@@ -42,19 +42,16 @@ impl Drop for Crowd {
     }
 }
 
-/// The process of [`Crowd::of_threads`].
-pub(crate) fn play_threads(count: usize) {
+/// Plays the process of [`Crowd::of_threads`]: prints `ready` and waits to be killed.
+pub(crate) fn play_threads(count: usize) -> Result<()> {
     for _ in 1..count {
-        thread::Builder::new()
-            .stack_size(16 * 1024)
-            .spawn(|| {
-                loop {
-                    thread::park();
-                }
-            })
-            .expect("a thread");
+        thread::Builder::new().stack_size(16 * 1024).spawn(park::<()>)?;
     }
     println!("ready");
+    park()
+}
+
+fn park<T>() -> T {
     loop {
         thread::park();
     }

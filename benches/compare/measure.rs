@@ -1,10 +1,12 @@
-//! Running programs in turn, and what they cost.
+//! Runs programs and measures what they cost.
 
 use std::io::Read;
 use std::process::{Command, Stdio};
 use std::time::{Duration, Instant};
 
-use nix::sys::resource::{UsageWho, getrusage};
+use anyhow::{Context, Result, ensure};
+use nix::sys::resource::{Usage, UsageWho, getrusage};
+use nix::sys::time::{TimeVal, TimeValLike};
 
 /// What one run of a program cost.
 #[derive(Clone, Copy)]
@@ -15,99 +17,90 @@ pub(crate) struct Cost {
     pub(crate) cpu: Duration,
 }
 
-/// Runs the program to its end, its output thrown away.
-pub(crate) fn cost(command: &mut Command) -> Cost {
+/// Runs the program to its end without input; its output is discarded.
+pub(crate) fn cost(command: &mut Command) -> Result<Cost> {
     command.stdin(Stdio::null()).stdout(Stdio::null());
-    let (before, start) = (children_cpu(), Instant::now());
-    let status = command.status().unwrap_or_else(|error| panic!("cannot run {command:?}: {error}"));
+    let (before, start) = (children()?, Instant::now());
+    let status = command.status().with_context(|| format!("cannot run {command:?}"))?;
     let wall = start.elapsed();
-    assert!(status.success(), "{command:?} ended with {status}");
-    Cost { wall, cpu: children_cpu().saturating_sub(before) }
+    ensure!(status.success(), "{command:?} ended with {status}");
+    Ok(Cost { wall, cpu: cpu(&children()?).saturating_sub(cpu(&before)) })
 }
 
-fn children_cpu() -> Duration {
-    let usage = getrusage(UsageWho::RUSAGE_CHILDREN).expect("own usage");
-    let duration = |time: nix::sys::time::TimeVal| {
-        Duration::new(time.tv_sec().unsigned_abs(), 0)
-            + Duration::from_micros(u64::try_from(time.tv_usec()).unwrap_or_default())
-    };
+/// What all children that were waited for have used.
+fn children() -> Result<Usage> {
+    Ok(getrusage(UsageWho::RUSAGE_CHILDREN)?)
+}
+
+fn cpu(usage: &Usage) -> Duration {
+    let duration = |time: TimeVal| Duration::from_micros(time.num_microseconds().unsigned_abs());
     duration(usage.user_time()) + duration(usage.system_time())
 }
 
-/// Runs the programs in turn, `rounds` times, after one unmeasured round; gives the costs of each.
-pub(crate) fn in_turn(rounds: usize, commands: &mut [Command]) -> Vec<Vec<Cost>> {
+/// Runs the programs in turn, `rounds` times after one unmeasured round; returns the costs of each.
+pub(crate) fn in_turn(rounds: usize, commands: &mut [Command]) -> Result<Vec<Vec<Cost>>> {
     let mut costs = vec![Vec::with_capacity(rounds); commands.len()];
     for round in 0..=rounds {
         for (command, costs) in commands.iter_mut().zip(&mut costs) {
-            let cost = cost(command);
+            let cost = cost(command)?;
             if round > 0 {
                 costs.push(cost);
             }
         }
     }
-    costs
+    Ok(costs)
 }
 
-/// For each piece of the program's output that arrives, when it did and how long it was.
-pub(crate) fn arrivals(command: &mut Command) -> Vec<(Instant, Vec<u8>)> {
-    let mut child = command.stdin(Stdio::null()).stdout(Stdio::piped()).spawn().expect("a program");
-    let mut output = child.stdout.take().expect("a pipe");
+/// The pieces in which the program's output arrives, each with the moment of its arrival.
+pub(crate) fn arrivals(command: &mut Command) -> Result<Vec<(Instant, Vec<u8>)>> {
+    let mut child = command.stdin(Stdio::null()).stdout(Stdio::piped()).spawn()?;
+    let mut output = child.stdout.take().context("no pipe")?;
     let (mut pieces, mut buffer) = (Vec::new(), vec![0; 64 * 1024]);
     loop {
-        let length = output.read(&mut buffer).expect("a pipe");
+        let length = output.read(&mut buffer)?;
         if length == 0 {
             break;
         }
         pieces.push((Instant::now(), buffer[..length].to_vec()));
     }
-    assert!(child.wait().expect("a child").success(), "{command:?} failed");
-    pieces
+    let status = child.wait()?;
+    ensure!(status.success(), "{command:?} ended with {status}");
+    Ok(pieces)
 }
 
-/// The most memory that the program held at once, in bytes. Measured by a process of its own (`compare --memory`),
-/// because the kernel reports the largest of all children that a process ever had.
-pub(crate) fn memory(command: &Command) -> u64 {
-    let mut measuring = Command::new(std::env::current_exe().expect("own path"));
+/// The largest resident set of the program, in megabytes. The kernel reports the largest of all children that a process
+/// ever had, so a process of its own (`compare --memory`) measures it.
+pub(crate) fn memory(command: &Command) -> Result<f64> {
+    let mut measuring = Command::new(std::env::current_exe()?);
     measuring.arg("--memory").arg(command.get_program()).args(command.get_args());
     for (name, value) in command.get_envs() {
         measuring.env(name, value.unwrap_or_default());
     }
-    let output = measuring.stderr(Stdio::inherit()).output().expect("own program runs");
-    assert!(output.status.success(), "{measuring:?} failed");
-    String::from_utf8_lossy(&output.stdout).trim().parse().expect("a number of bytes")
+    let output = measuring.stderr(Stdio::inherit()).output()?;
+    ensure!(output.status.success(), "{measuring:?} ended with {}", output.status);
+    Ok(String::from_utf8(output.stdout)?.trim().parse::<f64>()? / 1e6)
 }
 
-/// The measuring process of [`memory`].
-pub(crate) fn print_memory(program: &str, arguments: impl Iterator<Item = String>) {
-    cost(Command::new(program).args(arguments));
-    let largest = getrusage(UsageWho::RUSAGE_CHILDREN).expect("own usage").max_rss();
+/// Plays the measuring process of [`memory`]: prints the bytes.
+pub(crate) fn print_memory(program: &str, arguments: impl Iterator<Item = String>) -> Result<()> {
+    cost(Command::new(program).args(arguments))?;
     // Bytes on macOS, kilobytes elsewhere (getrusage(2)).
     let unit = if cfg!(target_os = "macos") { 1 } else { 1024 };
-    println!("{}", largest.unsigned_abs() * unit);
+    println!("{}", children()?.max_rss().unsigned_abs() * unit);
+    Ok(())
 }
 
-/// The middle value.
-pub(crate) fn median(values: impl IntoIterator<Item = f64>) -> f64 {
+/// The middle value; an error without values.
+pub(crate) fn median(values: impl IntoIterator<Item = f64>) -> Result<f64> {
     quantile(values, 0.5)
 }
 
-/// The value below which `share` of all values lie.
-pub(crate) fn quantile(values: impl IntoIterator<Item = f64>, share: f64) -> f64 {
+/// The value below which `share` of all values lie; an error without values.
+pub(crate) fn quantile(values: impl IntoIterator<Item = f64>, share: f64) -> Result<f64> {
     let mut sorted: Vec<f64> = values.into_iter().collect();
-    assert!(!sorted.is_empty(), "nothing was measured");
     sorted.sort_by(f64::total_cmp);
-    // An index into measurements, of which there are few.
+    // An index into few values.
     #[allow(clippy::cast_possible_truncation, clippy::cast_sign_loss, clippy::cast_precision_loss)]
-    let index = (share * (sorted.len() - 1) as f64).round() as usize;
-    sorted[index]
-}
-
-/// The median of the ratios of what was measured in the same round.
-pub(crate) fn ratio(of: &[Cost], to: &[Cost], what: fn(&Cost) -> Duration) -> f64 {
-    median(of.iter().zip(to).map(|(of, to)| what(of).as_secs_f64() / what(to).as_secs_f64()))
-}
-
-/// The median in milliseconds.
-pub(crate) fn milliseconds(costs: &[Cost]) -> f64 {
-    median(costs.iter().map(|cost| cost.wall.as_secs_f64() * 1000.0))
+    let index = (share * sorted.len().saturating_sub(1) as f64).round() as usize;
+    sorted.get(index).copied().context("nothing was measured")
 }

@@ -1,5 +1,5 @@
-//! The servers that are measured against: an OpenAI-compatible stub with Ollama's status paths, in this process for
-//! prompts, in a process of its own where fusion must start it.
+//! The stub server: OpenAI-compatible, with the status paths of Ollama and MLX. In this process for prompts, in a process
+//! of its own as a service that fusion starts.
 
 use std::io::{BufRead, BufReader, Write};
 use std::net::{SocketAddr, TcpListener, TcpStream};
@@ -8,71 +8,70 @@ use std::sync::mpsc::{Receiver, Sender, channel};
 use std::thread;
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
+use anyhow::Result;
+
 /// The text of every token, with the space before it.
 pub(crate) const TOKEN: &str = " token";
 
-/// A server in this process; it tells when it sent each token of a paced answer.
+/// A server in this process, which reports when it sent each token of a paced answer.
 pub(crate) struct Server {
     pub(crate) address: SocketAddr,
     pub(crate) sent: Receiver<Instant>,
 }
 
-/// How an answer is asked for, by the name of the model.
+/// What the server sends; the name of the model asks for it.
 #[derive(Clone, Copy)]
 pub(crate) enum Answer {
-    /// A whole answer of one token.
-    One,
-    /// A stream of so many tokens, as fast as they can be taken.
+    /// So many tokens, as fast as they are taken.
     Flood(usize),
-    /// A stream of so many tokens, one every 5 ms.
+    /// So many tokens, one every 5 ms.
     Paced(usize),
 }
 
 impl Answer {
     pub(crate) fn model(self) -> String {
         match self {
-            Self::One => "one".to_owned(),
             Self::Flood(tokens) => format!("flood-{tokens}"),
             Self::Paced(tokens) => format!("paced-{tokens}"),
         }
     }
 
-    fn of(body: &[u8]) -> Self {
-        let request: serde_json::Value = serde_json::from_slice(body).expect("a JSON body");
-        let model = request["model"].as_str().expect("a model");
-        let number = |text: &str| text.parse().expect("a number of tokens");
-        match model.split_once('-') {
-            Some(("flood", tokens)) => Self::Flood(number(tokens)),
-            Some(("paced", tokens)) => Self::Paced(number(tokens)),
-            _ => Self::One,
+    fn of_model(model: &str) -> Option<Self> {
+        let (kind, tokens) = model.split_once('-')?;
+        let tokens = tokens.parse().ok()?;
+        match kind {
+            "flood" => Some(Self::Flood(tokens)),
+            "paced" => Some(Self::Paced(tokens)),
+            _ => None,
         }
     }
 }
 
 impl Server {
-    pub(crate) fn start() -> Self {
-        let listener = TcpListener::bind("127.0.0.1:0").expect("a free port");
-        let address = listener.local_addr().expect("an address");
+    pub(crate) fn start() -> Result<Self> {
+        let listener = TcpListener::bind("127.0.0.1:0")?;
+        let address = listener.local_addr()?;
         let (sender, sent) = channel();
         thread::spawn(move || serve(&listener, &sender));
-        Self { address, sent }
+        Ok(Self { address, sent })
     }
 }
 
-/// Plays a runtime in this process for ever: binds after `delay`, writes the time at which it did to `stamp`
+/// Plays a service in this process until it is killed: binds after `delay`, writes the time at which it did to `stamp`
 /// (nanoseconds since 1970), and serves.
-pub(crate) fn play_runtime(address: &str, delay: Duration, stamp: &Path) {
+pub(crate) fn play_service(address: &str, delay: Duration, stamp: &Path) -> Result<()> {
     thread::sleep(delay);
-    let listener = TcpListener::bind(address).expect("the address is free");
-    let now = SystemTime::now().duration_since(UNIX_EPOCH).expect("a clock").as_nanos();
-    std::fs::write(stamp, now.to_string()).expect("a writable directory");
+    let listener = TcpListener::bind(address)?;
+    let now = SystemTime::now().duration_since(UNIX_EPOCH)?.as_nanos();
+    std::fs::write(stamp, now.to_string())?;
     serve(&listener, &channel().0);
+    Ok(())
 }
 
 fn serve(listener: &TcpListener, sent: &Sender<Instant>) {
     for stream in listener.incoming().flatten() {
         let sent = sent.clone();
-        // A client that goes away ends its own connection only.
+        // A client that disconnects ends its own connection only.
         thread::spawn(move || drop(converse(stream, &sent)));
     }
 }
@@ -85,8 +84,9 @@ fn converse(stream: TcpStream, sent: &Sender<Instant>) -> std::io::Result<()> {
         match request.path.as_str() {
             "/api/version" => json(&mut output, r#"{"version":"1.0.0"}"#)?,
             "/api/ps" => json(&mut output, r#"{"models":[{"name":"one","size":1,"size_vram":1}]}"#)?,
+            "/" => text(&mut output, "text/plain", "Ollama is running")?,
             "/health" => json(&mut output, r#"{"status":"ok"}"#)?,
-            "/v1/chat/completions" => answer(&mut output, Answer::of(&request.body), sent)?,
+            "/v1/chat/completions" => complete(&mut output, &request.body, sent)?,
             _ => output.write_all(b"HTTP/1.1 404 Not Found\r\nContent-Length: 0\r\n\r\n")?,
         }
         if request.is_last {
@@ -99,7 +99,7 @@ fn converse(stream: TcpStream, sent: &Sender<Instant>) -> std::io::Result<()> {
 struct Request {
     path: String,
     body: Vec<u8>,
-    /// The client wants the connection closed.
+    /// The client asks for the connection to be closed.
     is_last: bool,
 }
 
@@ -127,22 +127,36 @@ fn read_request(input: &mut impl BufRead) -> std::io::Result<Option<Request>> {
 }
 
 fn json(output: &mut TcpStream, body: &str) -> std::io::Result<()> {
-    let length = body.len();
-    let head = "HTTP/1.1 200 OK\r\nContent-Type: application/json\r\nContent-Length: ";
-    output.write_all(format!("{head}{length}\r\n\r\n{body}").as_bytes())
+    text(output, "application/json", body)
 }
 
-fn answer(output: &mut TcpStream, answer: Answer, sent: &Sender<Instant>) -> std::io::Result<()> {
-    match answer {
-        Answer::One => json(
+fn text(output: &mut TcpStream, kind: &str, body: &str) -> std::io::Result<()> {
+    let length = body.len();
+    let response =
+        format!("HTTP/1.1 200 OK\r\nContent-Type: {kind}\r\nContent-Length: {length}\r\n\r\n{body}");
+    output.write_all(response.as_bytes())
+}
+
+/// Sends what the model's name asks for; one token for any other name. A probe for readiness may want it whole.
+fn complete(output: &mut TcpStream, body: &[u8], sent: &Sender<Instant>) -> std::io::Result<()> {
+    let request: serde_json::Value = serde_json::from_slice(body)?;
+    if request["stream"] != true {
+        return json(
             output,
             &format!(
                 r#"{{"id":"chatcmpl-1","object":"chat.completion","created":1700000000,"model":"one","choices":[{{"index":0,"message":{{"role":"assistant","content":"{TOKEN}"}},"finish_reason":"stop"}}],"usage":{{"prompt_tokens":9,"completion_tokens":1,"total_tokens":10}}}}"#
             ),
-        ),
+        );
+    }
+    let model = request["model"].as_str().unwrap_or_default();
+    stream(output, Answer::of_model(model).unwrap_or(Answer::Flood(1)), sent)
+}
+
+fn stream(output: &mut TcpStream, answer: Answer, sent: &Sender<Instant>) -> std::io::Result<()> {
+    let token = chunk(&event(TOKEN, "null"));
+    match answer {
         Answer::Flood(tokens) => {
             let mut stream = Vec::from(STREAM_HEAD);
-            let token = chunk(&event(TOKEN, "null"));
             for _ in 0..tokens {
                 stream.extend_from_slice(token.as_bytes());
             }
@@ -151,12 +165,11 @@ fn answer(output: &mut TcpStream, answer: Answer, sent: &Sender<Instant>) -> std
         }
         Answer::Paced(tokens) => {
             output.write_all(STREAM_HEAD)?;
-            let token = chunk(&event(TOKEN, "null"));
             for _ in 0..tokens {
                 thread::sleep(Duration::from_millis(5));
                 let now = Instant::now();
                 output.write_all(token.as_bytes())?;
-                // Nobody listens to a server that is a process of its own.
+                // Nothing receives it from a server in a process of its own.
                 let _ = sent.send(now);
             }
             output.write_all(end_of_stream().as_bytes())
@@ -176,7 +189,7 @@ fn event(text: &str, finish_reason: &str) -> String {
     )
 }
 
-/// One chunk of HTTP's chunked encoding, as a server writes that flushes after every event.
+/// One chunk of HTTP's chunked encoding: a server that flushes after every event writes one for each.
 fn chunk(data: &str) -> String {
     format!("{:x}\r\n{data}\r\n", data.len())
 }

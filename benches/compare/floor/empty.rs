@@ -1,3 +1,3 @@
-//! What a Rust program costs that does nothing.
+//! Does nothing: what starting a Rust program costs.
 
 fn main() {}

@@ -1,0 +1,147 @@
+//! The figures: printed as they come, then written into `docs/` as a table and a chart.
+
+use std::path::Path;
+
+use anyhow::{Context, Result};
+
+use crate::chart;
+use crate::measure::{Cost, median};
+use crate::programs::Programs;
+
+const BEGIN: &str = "<!-- `cargo bench` writes from here -->\n";
+const END: &str = "<!-- to here -->\n";
+
+#[derive(Clone, Copy)]
+pub(crate) enum Unit {
+    Milliseconds,
+    Microseconds,
+    Megabytes,
+}
+
+/// One measurement.
+pub(crate) struct Row {
+    pub(crate) label: &'static str,
+    unit: Unit,
+    fusion: f64,
+    pub(crate) other: Option<Other>,
+    aim: &'static str,
+}
+
+/// What fusion is compared with.
+pub(crate) struct Other {
+    pub(crate) name: &'static str,
+    value: f64,
+    /// What fusion costs, divided by what the other costs.
+    pub(crate) ratio: f64,
+}
+
+pub(crate) struct Report(Vec<Row>);
+
+impl Report {
+    pub(crate) fn new() -> Self {
+        println!("\n{:<46} {:>8} {:>8} {:>6}  {:<22}  aim", "", "fusion", "other", "ratio", "to");
+        Self(Vec::new())
+    }
+
+    /// Adds the median times from start to end; the ratio is the median over the rounds.
+    pub(crate) fn times(
+        &mut self,
+        label: &'static str,
+        fusion: &[Cost],
+        name: &'static str,
+        other: &[Cost],
+        aim: &'static str,
+    ) {
+        let time = |cost: &Cost| cost.wall.as_secs_f64() * 1e3;
+        let ratios = fusion.iter().zip(other).map(|(fusion, other)| time(fusion) / time(other));
+        let medians = (median(fusion.iter().map(time)), median(other.iter().map(time)), median(ratios));
+        if let (Ok(fusion), Ok(value), Ok(ratio)) = medians {
+            let other = Some(Other { name, value, ratio });
+            self.add(Row { label, unit: Unit::Milliseconds, fusion, other, aim });
+        }
+    }
+
+    /// Adds two figures and their ratio.
+    pub(crate) fn values(
+        &mut self,
+        label: &'static str,
+        unit: Unit,
+        fusion: f64,
+        name: &'static str,
+        value: f64,
+        aim: &'static str,
+    ) {
+        let other = Some(Other { name, value, ratio: fusion / value });
+        self.add(Row { label, unit, fusion, other, aim });
+    }
+
+    /// Adds a figure that is compared with nothing.
+    pub(crate) fn alone(&mut self, label: &'static str, unit: Unit, fusion: f64, aim: &'static str) {
+        self.add(Row { label, unit, fusion, other: None, aim });
+    }
+
+    fn add(&mut self, row: Row) {
+        let Row { label, unit, fusion, ref other, aim } = row;
+        let fusion = unit.show(fusion);
+        match other {
+            Some(Other { name, value, ratio }) => {
+                println!("{label:<46} {fusion:>8} {:>8} {ratio:>6.2}  {name:<22}  {aim}", unit.show(*value));
+            }
+            None => println!("{label:<46} {fusion:>8} {:>8} {:>6}  {:<22}  {aim}", "", "", ""),
+        }
+        self.0.push(row);
+    }
+
+    /// Writes the table into `docs/performance.md` and the chart beside it.
+    pub(crate) fn publish(&self, root: &Path, programs: &Programs) -> Result<()> {
+        let docs = root.join("docs");
+        let path = docs.join("performance.md");
+        let page =
+            std::fs::read_to_string(&path).with_context(|| format!("cannot read {}", path.display()))?;
+        let part = format!("{}\n\n{}", programs.conditions()?, self.table());
+        let page = replace_marked(&page, &part)
+            .with_context(|| format!("{} has no marks for the table", path.display()))?;
+        std::fs::write(&path, page)?;
+        std::fs::write(docs.join("performance.svg"), chart::draw(&self.0))?;
+        println!("\nwritten to {} and performance.svg", path.display());
+        Ok(())
+    }
+
+    fn table(&self) -> String {
+        let head = "| | fusion | compared with | ratio | aim |\n|---|---|---|---|---|\n".to_owned();
+        self.0.iter().fold(head, |table, row| {
+            let Row { label, unit, fusion, other, aim } = row;
+            let (other, ratio) = match other {
+                Some(Other { name, value, ratio }) => {
+                    (format!("{name}: {}", unit.show(*value)), format!("{ratio:.2}"))
+                }
+                None => (String::new(), String::new()),
+            };
+            format!("{table}| {label} | {} | {other} | {ratio} | {aim} |\n", unit.show(*fusion))
+        })
+    }
+}
+
+impl Unit {
+    /// Two digits that count, or the whole number.
+    fn show(self, value: f64) -> String {
+        let unit = match self {
+            Self::Milliseconds => "ms",
+            Self::Microseconds => "µs",
+            Self::Megabytes => "MB",
+        };
+        let decimals = match value {
+            ..1.0 => 2,
+            ..10.0 => 1,
+            _ => 0,
+        };
+        format!("{value:.decimals$} {unit}")
+    }
+}
+
+/// The page with `part` between its two marks; `None` without them.
+fn replace_marked(page: &str, part: &str) -> Option<String> {
+    let (before, rest) = page.split_once(BEGIN)?;
+    let (_, after) = rest.split_once(END)?;
+    Some(format!("{before}{BEGIN}\n{part}\n{END}{after}"))
+}
