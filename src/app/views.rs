@@ -53,7 +53,7 @@ impl ServiceView {
             memory_bytes: usage.map(|usage| usage.memory_bytes),
             cpu_percent: usage.map(|usage| tenths(usage.cpu_percent)),
             models: status.models.clone(),
-            context: None,
+            context: status.context,
             log: status.log.display().to_string(),
             started_by: status.started_by,
             version: status.version.clone(),

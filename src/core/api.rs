@@ -44,8 +44,17 @@ pub struct Client {
 pub struct Reply {
     /// The HTTP status code.
     pub status: u16,
+    /// Its header `Server`; empty without one.
+    pub server: String,
     /// The body.
     pub body: Vec<u8>,
+}
+
+impl Reply {
+    /// Returns the body as JSON; null when it is something else.
+    pub fn json(&self) -> Value {
+        serde_json::from_slice(&self.body).unwrap_or_default()
+    }
 }
 
 /// Why a request got no usable answer.
@@ -140,10 +149,12 @@ impl Client {
 
     fn reply(&self, response: Response<ureq::Body>) -> Result<Reply, ApiError> {
         let status = response.status().as_u16();
+        let server = response.headers().get("server").map(|value| String::from_utf8_lossy(value.as_bytes()));
+        let server = server.unwrap_or_default().into_owned();
         let mut body = Vec::new();
         let read = response.into_body().into_reader().take(self.reply_limit as u64).read_to_end(&mut body);
         read.map_err(|error| self.error(error.into()))?;
-        Ok(Reply { status, body })
+        Ok(Reply { status, server, body })
     }
 
     fn error(&self, error: ureq::Error) -> ApiError {

@@ -64,9 +64,10 @@ pub trait Runtime: Sync {
     /// The cheap request by which a running server is recognised and looked at.
     fn status_probe(&self) -> Probe;
 
-    /// A request that reports more about a server that answered [`Runtime::status_probe`] (loaded models, version).
-    fn detail_probe(&self) -> Option<Probe> {
-        None
+    /// Returns requests that tell more about a server that the status probe has recognised: its loaded models, its
+    /// version.
+    fn detail_probes(&self) -> &'static [Probe] {
+        &[]
     }
 
     /// Whether a server that answers [`Runtime::status_probe`] may still be unable to generate, so that `up` must
@@ -135,8 +136,8 @@ pub struct Launch {
 pub struct Probe {
     /// The path, with its leading slash.
     pub path: &'static str,
-    /// What the status code and the body (cut at 64 KiB) mean.
-    pub read: fn(status: u16, body: &[u8]) -> Answer,
+    /// What the response means; a status probe gets at most 64 KiB of its body.
+    pub read: fn(&Reply) -> Answer,
 }
 
 /// What a server's answer to a [`Probe`] means.
@@ -168,7 +169,7 @@ pub enum Generation {
 impl Generation {
     /// From the reply to it.
     pub fn from_reply(reply: &Reply) -> Self {
-        let json = serde_json::from_slice::<serde_json::Value>(&reply.body).unwrap_or_default();
+        let json = reply.json();
         if reply.status == 200 && json["choices"].is_array() {
             return Self::Works;
         }
@@ -189,6 +190,8 @@ pub struct ServerFacts {
     pub version: Option<String>,
     /// The models loaded now, where it tells.
     pub models: Option<Vec<String>>,
+    /// The context of the model that is loaded, in tokens, where it tells. `None` when several are loaded.
+    pub context: Option<u64>,
 }
 
 #[cfg(test)]
@@ -196,7 +199,7 @@ mod tests {
     use super::*;
 
     fn generation(status: u16, body: &str) -> Generation {
-        Generation::from_reply(&Reply { status, body: body.into() })
+        Generation::from_reply(&Reply { status, server: String::new(), body: body.into() })
     }
 
     /// Any failure to load a model is a 404 of `mlx_lm.server` (server.py: `handle_completion`).

@@ -46,10 +46,10 @@ impl Template {
         }
     }
 
-    /// Returns a request that tells more about a server that the status probe has recognised.
-    pub fn detail_probe(&self) -> Option<Probe> {
+    /// Returns requests that tell more about a server that the status probe has recognised.
+    pub fn detail_probes(&self) -> &'static [Probe] {
         match self {
-            Self::Runtime(runtime) => runtime.detail_probe(),
+            Self::Runtime(runtime) => runtime.detail_probes(),
         }
     }
 

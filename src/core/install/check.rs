@@ -70,7 +70,7 @@ fn wait_for_answer(
             Err(error) => return Err(Silence::Reason(error.to_string())),
         }
         let reply = client.get(probe.path);
-        if reply.is_ok_and(|reply| matches!((probe.read)(reply.status, &reply.body), Answer::Ready(_))) {
+        if reply.is_ok_and(|reply| matches!((probe.read)(&reply), Answer::Ready(_))) {
             return Ok(());
         }
         if cancel.is_cancelled() {

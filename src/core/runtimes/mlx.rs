@@ -10,6 +10,7 @@ use super::{
     ServerFacts,
 };
 use crate::core::address::Address;
+use crate::core::api::Reply;
 use crate::core::models::catalogue::Catalogue;
 use crate::core::models::hub_cache::HubCache;
 
@@ -115,13 +116,12 @@ fn cached(name: &str, places: &ModelPlaces) -> Option<PathBuf> {
     HubCache::new(places.hub_cache.as_ref()?).model(name).ok()?.snapshot()
 }
 
-fn read_health(status: u16, body: &[u8]) -> Answer {
-    let json = serde_json::from_slice::<serde_json::Value>(body).unwrap_or_default();
-    match (status, json["status"].as_str()) {
+fn read_health(reply: &Reply) -> Answer {
+    match (reply.status, reply.json()["status"].as_str()) {
         (200, Some("ok")) => Answer::Ready(ServerFacts::default()),
         // Since version 0.32: the thread that loads the model and generates has died (server.py: is_healthy).
         (503, Some("unavailable")) => Answer::Broken("its generation thread died".to_owned()),
         (503, Some(reason)) => Answer::NotReady(reason.to_owned()),
-        _ => Answer::SomethingElse(format!("HTTP {status} to /health")),
+        _ => Answer::SomethingElse(format!("HTTP {} to /health", reply.status)),
     }
 }

@@ -7,6 +7,7 @@ use super::{
     Answer, BuiltInAlias, Defaults, Launch, Model, ModelPlaces, Probe, Recipe, Runtime, ServerFacts,
 };
 use crate::core::address::Address;
+use crate::core::api::Reply;
 use crate::core::models::catalogue::Catalogue;
 
 /// <https://ollama.com>: `ollama serve`.
@@ -57,8 +58,8 @@ impl Runtime for Ollama {
         Probe { path: "/api/version", read: read_version }
     }
 
-    fn detail_probe(&self) -> Option<Probe> {
-        Some(Probe { path: "/api/ps", read: read_loaded })
+    fn detail_probes(&self) -> &'static [Probe] {
+        &[Probe { path: "/api/ps", read: read_loaded }]
     }
 
     fn ready_needs_generation(&self) -> bool {
@@ -82,23 +83,21 @@ impl Runtime for Ollama {
     }
 }
 
-fn read_version(status: u16, body: &[u8]) -> Answer {
-    let json = serde_json::from_slice::<serde_json::Value>(body).unwrap_or_default();
-    match json["version"].as_str() {
-        Some(version) if status == 200 => {
-            Answer::Ready(ServerFacts { version: Some(version.to_owned()), models: None })
+fn read_version(reply: &Reply) -> Answer {
+    match reply.json()["version"].as_str() {
+        Some(version) if reply.status == 200 => {
+            Answer::Ready(ServerFacts { version: Some(version.to_owned()), ..ServerFacts::default() })
         }
-        _ => Answer::SomethingElse(format!("HTTP {status} without an Ollama version")),
+        _ => Answer::SomethingElse(format!("HTTP {} without an Ollama version", reply.status)),
     }
 }
 
-fn read_loaded(status: u16, body: &[u8]) -> Answer {
-    let json = serde_json::from_slice::<serde_json::Value>(body).unwrap_or_default();
-    match json["models"].as_array() {
-        Some(models) if status == 200 => {
+fn read_loaded(reply: &Reply) -> Answer {
+    match reply.json()["models"].as_array() {
+        Some(models) if reply.status == 200 => {
             let names = models.iter().filter_map(|model| model["name"].as_str()).map(str::to_owned);
-            Answer::Ready(ServerFacts { version: None, models: Some(names.collect()) })
+            Answer::Ready(ServerFacts { models: Some(names.collect()), ..ServerFacts::default() })
         }
-        _ => Answer::NotReady(format!("HTTP {status} to /api/ps")),
+        _ => Answer::NotReady(format!("HTTP {} to /api/ps", reply.status)),
     }
 }

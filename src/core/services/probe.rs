@@ -73,7 +73,7 @@ pub fn probe(template: &Template, address: &Address, depth: Depth<'_>, timeout: 
     let client = Client::with_limit(address, timeout);
     let request = template.status_probe();
     let result = match client.get(request.path) {
-        Ok(response) => from_answer((request.read)(response.status, &response.body)),
+        Ok(response) => from_answer((request.read)(&response)),
         Err(error) => from_error(&error),
     };
     match depth {

@@ -31,6 +31,8 @@ pub struct Status {
     pub usage: Option<Usage>,
     /// The models that are loaded now, where it tells.
     pub models: Option<Vec<String>>,
+    /// The context of what is loaded, in tokens, where it tells.
+    pub context: Option<u64>,
     /// Its version, where it tells.
     pub version: Option<String>,
     /// Where its log is.
@@ -98,6 +100,7 @@ impl ServiceManager<'_> {
             pid,
             usage: process.and_then(|process| self.driver.usage(&process)),
             models: facts.models,
+            context: facts.context,
             version: facts
                 .version
                 .or_else(|| record.filter(|_| ours).and_then(|record| record.version.clone())),
@@ -125,12 +128,15 @@ impl ServiceManager<'_> {
 fn facts(service: &ManagedService, observed: &Observed) -> ServerFacts {
     let ProbeResult::Ready(facts) = &observed.probe else { return ServerFacts::default() };
     let mut facts = facts.clone();
-    if let Some(request) = service.template.detail_probe()
-        && let Ok(response) = Client::with_limit(&observed.address, TIMEOUT).get(request.path)
-        && let Answer::Ready(more) = (request.read)(response.status, &response.body)
-    {
-        facts.models = more.models.or(facts.models);
-        facts.version = more.version.or(facts.version);
+    for request in service.template.detail_probes() {
+        let client = Client::with_limit(&observed.address, TIMEOUT).with_long_replies();
+        if let Ok(response) = client.get(request.path)
+            && let Answer::Ready(more) = (request.read)(&response)
+        {
+            facts.models = more.models.or(facts.models);
+            facts.version = more.version.or(facts.version);
+            facts.context = more.context.or(facts.context);
+        }
     }
     let model = observed.recorded.record.as_ref().filter(|_| observed.state == State::Ready);
     facts.models = facts.models.or_else(|| Some(vec![model?.model.clone()?]));

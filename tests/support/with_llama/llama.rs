@@ -1,6 +1,7 @@
 //! The one file: all that is particular to llama.cpp's `llama-server`.
 
 use fusion::core::address::Address;
+use fusion::core::api::Reply;
 use fusion::core::runtimes::{
     Answer, Defaults, Launch, Model, ModelPlaces, Probe, Recipe, Runtime, ServerFacts,
 };
@@ -72,8 +73,8 @@ impl Runtime for Llama {
     }
 }
 
-fn read_models(status: u16, body: &[u8]) -> Answer {
-    let json = serde_json::from_slice::<serde_json::Value>(body).unwrap_or_default();
+fn read_models(reply: &Reply) -> Answer {
+    let (status, json) = (reply.status, reply.json());
     let models = json["data"].as_array().map_or(&[][..], Vec::as_slice);
     if status == 503 {
         return Answer::NotReady("the model is loading".to_owned());
@@ -82,5 +83,5 @@ fn read_models(status: u16, body: &[u8]) -> Answer {
         return Answer::SomethingElse(format!("HTTP {status} to /v1/models, and not by llama.cpp"));
     }
     let names = models.iter().filter_map(|model| model["id"].as_str()).map(str::to_owned);
-    Answer::Ready(ServerFacts { version: None, models: Some(names.collect()) })
+    Answer::Ready(ServerFacts { models: Some(names.collect()), ..ServerFacts::default() })
 }
