@@ -142,6 +142,11 @@ pub enum EventKind {
         /// Another command has begun to start it already.
         is_starting: bool,
     },
+    /// The log was deleted, and the server writes to it still.
+    LogDeleted {
+        /// Where it was.
+        log: PathBuf,
+    },
     /// Nothing rotates the log.
     LogNotRotated {
         /// Why.

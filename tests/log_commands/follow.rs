@@ -190,9 +190,16 @@ fn follow_reports_a_deleted_log() {
 }
 
 #[test]
-fn log_reports_a_deleted_log() {
+fn log_and_up_report_a_deleted_log() {
     let sandbox = running();
     fs::remove_file(log_of(&sandbox)).unwrap();
+    insta::assert_snapshot!(sandbox.fusion(["mlx", "up"]).run(), @"
+    exit 0
+    [stdout]
+    mlx is up at http://127.0.0.1:[MLX] (pid [PID])
+    [stderr]
+    warning: [ROOT]/config/mlx/mlx.log was deleted while mlx writes to it; `fusion mlx restart` begins a new log
+    ");
     let logs = [&["mlx", "log"][..], &["mlx", "log", "-f"]].map(|words| sandbox.fusion(words.to_vec()).run());
     insta::assert_snapshot!(same_output(logs), @"
     exit 1

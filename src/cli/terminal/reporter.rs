@@ -134,8 +134,12 @@ impl Subscriber for Reporter {
             EventKind::StartedOnDemand { is_starting: false } => {
                 ui.note(&format!("{name} is not running, and is started first"));
             }
+            EventKind::LogDeleted { log } => ui.warning(&format!(
+                "{} was deleted while {name} writes to it; `fusion {name} restart` begins a new log",
+                log.display()
+            )),
             EventKind::LogNotRotated { error } => {
-                ui.warning(&format!("the log of {name} will grow without bounds: {error}"));
+                ui.warning(&format!("the log of {name} will grow without limit: {error}"));
             }
             EventKind::ListenerUnknown { address, error } => {
                 ui.warning(&format!("it cannot be told who answers at {address}: {error}"));

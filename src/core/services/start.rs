@@ -176,7 +176,7 @@ impl ServiceManager<'_> {
         }
     }
 
-    /// Tells of a changed configuration, and replaces a log rotator that is gone.
+    /// Tells of a changed configuration and a deleted log, and replaces a log rotator that is gone.
     fn found_running(
         &self,
         service: &ManagedService,
@@ -186,7 +186,9 @@ impl ServiceManager<'_> {
         if self.has_changed(service, record) == Some(true) {
             self.emit(service, EventKind::ConfigurationChanged);
         }
-        if rotator::find(self.driver, record.instance.as_str())?.is_empty() {
+        if let Some(log) = record.log.as_ref().filter(|log| !log.exists()) {
+            self.emit(service, EventKind::LogDeleted { log: log.clone() });
+        } else if rotator::find(self.driver, record.instance.as_str())?.is_empty() {
             self.rotate_log(service, record, process);
         }
         Ok(())
@@ -263,7 +265,7 @@ impl ServiceManager<'_> {
         Ok(pending)
     }
 
-    /// Starts the log rotator; without it only the bound of the log is lost.
+    /// Starts the log rotator; without it the log has no limit.
     fn rotate_log(&self, service: &ManagedService, record: &Record, process: &ProcessId) {
         let Some(fusion) = &self.environment.program else { return };
         let rotator = LogRotator {
