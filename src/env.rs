@@ -25,6 +25,8 @@ pub struct Environment {
     pub program: Option<PathBuf>,
     /// `PATH`: where programs are looked for.
     pub path: Option<OsString>,
+    /// The names of all variables.
+    pub variables: Vec<OsString>,
     /// `VISUAL`, else `EDITOR`, when not empty.
     pub editor: Option<OsString>,
     /// `NO_COLOR` is set and not empty, or `TERM` is `dumb`.
@@ -68,6 +70,7 @@ impl Environment {
             current_dir: std::env::current_dir().ok(),
             program: std::env::current_exe().ok(),
             path: variable("PATH"),
+            variables: std::env::vars_os().map(|(name, _)| name).collect(),
             editor: variable("VISUAL").or_else(|| variable("EDITOR")),
             no_color: variable("NO_COLOR").is_some() || variable("TERM").is_some_and(|term| term == "dumb"),
             stdin_is_terminal: std::io::stdin().is_terminal(),

@@ -9,6 +9,9 @@ mod ollama;
 mod recipe;
 
 pub use self::recipe::{PythonPackage, Recipe};
+use std::ffi::OsStr;
+use std::time::Duration;
+
 use crate::core::address::Address;
 use crate::core::api::Reply;
 use crate::core::api::error::{Kind, ServerError};
@@ -28,6 +31,16 @@ pub const TABLE: Table = &[&ollama::Ollama, &mlx::Mlx];
 /// The runtime of `table` called `name`.
 pub fn find(table: Table, name: &str) -> Option<&'static dyn Runtime> {
     table.iter().copied().find(|runtime| runtime.name() == name)
+}
+
+/// Returns whether no server inherits this variable of the caller's environment: it would be another server's address,
+/// or a setting that the configuration does not know of.
+pub fn is_withheld(variable: &OsStr) -> bool {
+    let is_meant = |pattern: &&str| match pattern.strip_suffix('*') {
+        Some(start) => variable.as_encoded_bytes().starts_with(start.as_bytes()),
+        None => variable == *pattern,
+    };
+    TABLE.iter().any(|runtime| runtime.withheld_variables().iter().any(is_meant))
 }
 
 /// All that is particular to one runtime: facts and pure functions over bytes; others do the I/O.
@@ -60,6 +73,16 @@ pub trait Runtime: Sync {
     /// The arguments and environment with which a server that listens at `address` is started, `command`, `args` and
     /// `env` of the configuration not yet applied. `model` is resolved already.
     fn launch(&self, address: &Address, model: Option<&Model>) -> Launch;
+
+    /// Returns the variables that no server inherits from the caller; a `*` at the end stands for anything.
+    fn withheld_variables(&self) -> &'static [&'static str] {
+        &[]
+    }
+
+    /// Returns how long after SIGTERM a server gets SIGINT, if it may not end by the first.
+    fn interrupt_after(&self) -> Option<Duration> {
+        None
+    }
 
     /// The cheap request by which a running server is recognised and looked at.
     fn status_probe(&self) -> Probe;

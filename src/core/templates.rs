@@ -1,5 +1,7 @@
 //! Templates: blueprints that say how a service is started, probed and explained. Every runtime is a built-in one.
 
+use std::time::Duration;
+
 use crate::core::address::Address;
 use crate::core::runtimes::{Launch, Model, Probe, Runtime};
 
@@ -57,6 +59,13 @@ impl Template {
     pub fn ready_needs_generation(&self) -> bool {
         match self {
             Self::Runtime(runtime) => runtime.ready_needs_generation(),
+        }
+    }
+
+    /// Returns how long after SIGTERM a server gets SIGINT, if it may not end by the first.
+    pub fn interrupt_after(&self) -> Option<Duration> {
+        match self {
+            Self::Runtime(runtime) => runtime.interrupt_after(),
         }
     }
 

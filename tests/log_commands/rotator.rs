@@ -72,6 +72,7 @@ impl<'a> Server<'a> {
             ProcessSpec {
                 program: program.into(),
                 args: args.iter().map(Into::into).collect(),
+                without: Vec::new(),
                 env: Vec::new(),
                 directory: sandbox.root().to_owned(),
                 log: Some(log.clone()),

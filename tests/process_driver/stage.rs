@@ -55,6 +55,7 @@ impl Stage {
         ProcessSpec {
             program: PathBuf::from(program),
             args: args.iter().map(OsString::from).collect(),
+            without: Vec::new(),
             env: Vec::new(),
             directory: self.directory.clone(),
             log: Some(self.path("log")),

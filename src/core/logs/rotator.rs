@@ -57,6 +57,7 @@ impl LogRotator {
         ProcessSpec {
             program: fusion.to_owned(),
             args: [SUBCOMMAND.into()].into_iter().chain(arguments).collect(),
+            without: Vec::new(),
             env: Vec::new(),
             directory: directory.to_owned(),
             log: None,

@@ -25,6 +25,8 @@ pub struct ProcessSpec {
     pub program: PathBuf,
     /// Passed byte for byte, never through a shell.
     pub args: Vec<OsString>,
+    /// Variables of the caller's environment that it does not inherit.
+    pub without: Vec<OsString>,
     /// Set on top of the caller's environment.
     pub env: Vec<(OsString, OsString)>,
     /// The working directory: one that will stay.
@@ -40,6 +42,8 @@ pub struct ProcessSpec {
 pub enum StopSignal {
     /// SIGTERM, then SIGCONT so that a stopped process receives it.
     Terminate,
+    /// SIGINT.
+    Interrupt,
     /// SIGKILL.
     Kill,
 }

@@ -258,6 +258,7 @@ impl World {
                 StopSignal::Kill => Some(Ending::Signal(9)),
                 StopSignal::Terminate if process.plan.ignores_terminate => None,
                 StopSignal::Terminate => Some(Ending::Signal(15)),
+                StopSignal::Interrupt => Some(Ending::Signal(2)),
             };
         }
         Ok(())

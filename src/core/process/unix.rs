@@ -54,8 +54,11 @@ impl ProcessDriver for UnixDriver {
     fn spawn(&self, spec: &ProcessSpec) -> Result<Box<dyn Child>, ProcessError> {
         let (stdout, stderr) = output(spec.log.as_deref())?;
         let mut command = Command::new(&spec.program);
+        command.args(&spec.args);
+        for variable in &spec.without {
+            command.env_remove(variable);
+        }
         command
-            .args(&spec.args)
             .envs(spec.env.iter().map(|(name, value)| (name, value)))
             .env(INSTANCE_VARIABLE, &spec.instance)
             .current_dir(&spec.directory)
@@ -279,6 +282,7 @@ fn send(pid: Pid, target: i32, signal: StopSignal) -> Result<(), ProcessError> {
     let target = unistd::Pid::from_raw(target);
     let first = match signal {
         StopSignal::Terminate => Signal::SIGTERM,
+        StopSignal::Interrupt => Signal::SIGINT,
         StopSignal::Kill => Signal::SIGKILL,
     };
     match nix::sys::signal::kill(target, first) {

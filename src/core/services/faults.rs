@@ -430,6 +430,7 @@ fn record_an_intent(machine: &Machine) -> InstanceId {
     let spec = ProcessSpec {
         program: "/bin/sh".into(),
         args: Vec::new(),
+        without: Vec::new(),
         env: Vec::new(),
         directory: machine.file(""),
         log: None,

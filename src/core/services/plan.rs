@@ -11,7 +11,7 @@ use crate::core::models::catalogue::Site;
 use crate::core::models::{Model, ModelPlaces};
 use crate::core::process::ProcessSpec;
 use crate::core::programs::{self, Program, ProgramError};
-use crate::core::runtimes::Runtime;
+use crate::core::runtimes::{self, Runtime};
 use crate::core::templates::Template;
 
 /// A start that can be made.
@@ -34,7 +34,7 @@ impl ServiceManager<'_> {
         let configured = self.server_model(service, None);
         let model = self.server_model(service, model);
         let program = self.program(service)?;
-        let spec = process_spec(service, &program, model.as_ref(), &instance);
+        let spec = self.process_spec(service, &program, model.as_ref(), &instance);
         if let Some(model) = &model {
             self.check_model(service, model)?;
         }
@@ -42,7 +42,7 @@ impl ServiceManager<'_> {
         let mut record = Record::intent(&spec, instance.clone(), address, started_at);
         if configured != model {
             // What is compared with the configuration is what the configuration said.
-            let spec = process_spec(service, &program, configured.as_ref(), &instance);
+            let spec = self.process_spec(service, &program, configured.as_ref(), &instance);
             record.fingerprint = record::fingerprint(&spec, address);
         }
         record.model = model.map(|model| model.name);
@@ -54,7 +54,7 @@ impl ServiceManager<'_> {
     pub(super) fn has_changed(&self, service: &ManagedService, record: &Record) -> Option<bool> {
         let model = self.server_model(service, None);
         let program = self.program(service).ok()?;
-        let spec = process_spec(service, &program, model.as_ref(), &record.instance);
+        let spec = self.process_spec(service, &program, model.as_ref(), &record.instance);
         Some(record::fingerprint(&spec, &service.server().address) != record.fingerprint)
     }
 
@@ -120,25 +120,29 @@ impl ServiceManager<'_> {
             }
         }
     }
-}
 
-fn process_spec(
-    service: &ManagedService,
-    program: &Program,
-    model: Option<&Model>,
-    instance: &InstanceId,
-) -> ProcessSpec {
-    let server = service.server();
-    let launch = service.template.launch(&server.address, model);
-    let words = program.args.iter().cloned().chain(launch.args).chain(server.args.iter().cloned());
-    let configured = server.env.iter().map(|(name, value)| (name.clone(), value.clone()));
-    let env = launch.env.into_iter().chain(configured);
-    ProcessSpec {
-        program: program.path.clone(),
-        args: words.map(OsString::from).collect(),
-        env: env.map(|(name, value)| (name.into(), value.into())).collect(),
-        directory: service.files.directory.clone(),
-        log: Some(service.files.log.clone()),
-        instance: instance.as_str().to_owned(),
+    fn process_spec(
+        &self,
+        service: &ManagedService,
+        program: &Program,
+        model: Option<&Model>,
+        instance: &InstanceId,
+    ) -> ProcessSpec {
+        let server = service.server();
+        let without =
+            self.environment.variables.iter().filter(|name| runtimes::is_withheld(name)).cloned().collect();
+        let launch = service.template.launch(&server.address, model);
+        let words = program.args.iter().cloned().chain(launch.args).chain(server.args.iter().cloned());
+        let configured = server.env.iter().map(|(name, value)| (name.clone(), value.clone()));
+        let env = launch.env.into_iter().chain(configured);
+        ProcessSpec {
+            program: program.path.clone(),
+            args: words.map(OsString::from).collect(),
+            without,
+            env: env.map(|(name, value)| (name.into(), value.into())).collect(),
+            directory: service.files.directory.clone(),
+            log: Some(service.files.log.clone()),
+            instance: instance.as_str().to_owned(),
+        }
     }
 }

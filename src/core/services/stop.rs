@@ -98,7 +98,7 @@ impl ServiceManager<'_> {
         let Some(pid) = first.filter(|_| !living.is_empty()) else { return Ok(false) };
         self.emit(service, EventKind::Stopping { pid });
         if !force {
-            if self.signal_and_wait(instance, &mut living, StopSignal::Terminate, stop_timeout)? {
+            if self.end(service, instance, &mut living, stop_timeout)? {
                 return Ok(false);
             }
             self.emit(service, EventKind::Killing { pid });
@@ -108,6 +108,22 @@ impl ServiceManager<'_> {
         }
         let pids = living.iter().map(|process| process.pid).collect();
         Err(ServiceError::StillAlive { service: service.name.clone(), pids })
+    }
+
+    /// Sends SIGTERM, and later SIGINT where a server may need it; returns whether all were gone in time.
+    fn end(
+        &self,
+        service: &ManagedService,
+        instance: Instance<'_>,
+        living: &mut Vec<ProcessId>,
+        stop_timeout: Duration,
+    ) -> Result<bool, ServiceError> {
+        let interrupt_after = service.template.interrupt_after().unwrap_or(stop_timeout);
+        let Some(left) = stop_timeout.checked_sub(interrupt_after).filter(|left| !left.is_zero()) else {
+            return self.signal_and_wait(instance, living, StopSignal::Terminate, stop_timeout);
+        };
+        Ok(self.signal_and_wait(instance, living, StopSignal::Terminate, interrupt_after)?
+            || self.signal_and_wait(instance, living, StopSignal::Interrupt, left)?)
     }
 
     /// Signals all of `living` and those that they start meanwhile; whether all were gone in time.

@@ -29,6 +29,7 @@ impl Shell {
         let spec = ProcessSpec {
             program: PathBuf::from("/bin/sh"),
             args: vec![OsString::from("-c"), OsString::from(script)],
+            without: Vec::new(),
             env: Vec::new(),
             directory: PathBuf::from("/"),
             log: None,

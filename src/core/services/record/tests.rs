@@ -21,6 +21,7 @@ fn spec() -> ProcessSpec {
     ProcessSpec {
         program: "/usr/bin/server".into(),
         args: vec!["--model".into(), "a \"b\" $(c)\n".into()],
+        without: Vec::new(),
         env: vec![("TOKEN".into(), "secret".into())],
         directory: "/".into(),
         log: Some("/tmp/some.log".into()),
