@@ -22,7 +22,7 @@ pub enum AppError {
         service: Arc<str>,
         /// The model as the user named it.
         asked: String,
-        error: ModelError,
+        error: Box<ModelError>,
     },
     /// fusion does not manage the models of the service.
     #[error("fusion does not manage the models of {display_name}")]

@@ -273,7 +273,11 @@ impl Models<'_> {
     }
 
     fn failed(&self, asked: &str, error: ModelError) -> AppError {
-        AppError::Model { service: Arc::clone(&self.service.name), asked: asked.to_owned(), error }
+        AppError::Model {
+            service: Arc::clone(&self.service.name),
+            asked: asked.to_owned(),
+            error: Box::new(error),
+        }
     }
 
     fn emit(&self, kind: EventKind) {

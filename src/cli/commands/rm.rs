@@ -46,7 +46,8 @@ pub fn run(context: &Context, app: &App, service: &ManagedService, args: &Args) 
 
 /// A model that is to be removed is not to be downloaded.
 fn failure(service: &ManagedService, error: AppError) -> Failure {
-    let is_missing = matches!(error, AppError::Model { error: ModelError::NotHere { .. }, .. });
+    let is_missing =
+        matches!(&error, AppError::Model { error, .. } if matches!(**error, ModelError::NotHere { .. }));
     let failure = Failure::from(error);
     if is_missing {
         return failure.hint(format!("those that are here: fusion {} models", service.name));
