@@ -61,7 +61,7 @@ fn a_working_machine_has_no_problem() {
     let sandbox = Sandbox::new();
     sandbox.fusion(["mlx", "up"]).run().assert_code(0);
     let finished = doctor(&sandbox).assert_code(0);
-    insta::assert_snapshot!(finding(&finished, "service", Some("mlx")), @"ok: ready at 127.0.0.1:[MLX] (process [PID])");
+    insta::assert_snapshot!(finding(&finished, "service", Some("mlx")), @"ok: ready at 127.0.0.1:[MLX] (pid [PID])");
     insta::assert_snapshot!(finding(&finished, "service", Some("ollama")), @"ok: stopped; 127.0.0.1:[OLLAMA] is free");
     insta::assert_snapshot!(finding(&finished, "program", Some("ollama")), @"ok: ollama, on PATH: [ROOT]/bin/ollama");
     sandbox.fusion(["mlx", "down"]).run().assert_code(0);
@@ -138,7 +138,7 @@ fn a_port_in_use_is_a_problem() {
     let own = std::process::id().to_string();
     assert!(one["summary"].as_str().is_some_and(|summary| summary.contains(&own)), "{one}");
     insta::assert_snapshot!(finding(&finished, "address", Some("mlx")), @"
-    problem: stopped, and 127.0.0.1:[MLX] belongs to [TEST] (process [PID])
+    problem: stopped, and 127.0.0.1:[MLX] belongs to [TEST] (pid [PID])
     end that, or take another port: fusion config set mlx_server.port PORT
     ");
 }

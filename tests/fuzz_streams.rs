@@ -198,7 +198,7 @@ fn round(number: u64, responses: &[Vec<u8>]) {
     if let Some(text) = simple_parser(&response).filter(|_| whole.1.ends_with("Ok(())")) {
         assert_eq!(whole.0.text, text, "{}", described());
     }
-    let error = ServerError::from_reply(500, &response);
+    let error = ServerError::from_response(500, &response);
     assert!(!error.message.is_empty() && error.message.chars().count() <= 300, "{}", described());
     assert!(!error.message.contains(char::is_control), "{}", described());
 }

@@ -44,7 +44,7 @@ fn every_page_of_help() {
             if let Some(other) = others.iter().find(|other| words.first() == Some(&other.name())) {
                 let like = [&[first.name()], &words[1..]].concat();
                 let expected = help(&sandbox, &like, option).replace(first.name(), other.name());
-                let expected = expected.replace(first.title(), other.title());
+                let expected = expected.replace(first.display_name(), other.display_name());
                 // The length of a name may decide where a line is wrapped.
                 assert!(
                     page.split_whitespace().eq(expected.split_whitespace()),

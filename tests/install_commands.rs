@@ -104,7 +104,7 @@ fn uv_installs_into_its_own_directory_showing_progress() {
     installing [REQUIREMENT] with uv into [ROOT]/config/mlx/runtime/1
     made [ROOT]/config/mlx/runtime/1
     installed [REQUIREMENT]
-    starting it once to see that it works
+    starting it once to check that it works
     ");
     assert_eq!(machine.contents(), ["1", "installed.json"]);
     machine.sandbox.assert_nothing_runs();
@@ -121,7 +121,7 @@ fn pip_installs_without_uv() {
     installing [REQUIREMENT] with pip into [ROOT]/config/mlx/runtime/1
     made [ROOT]/config/mlx/runtime/1
     installed [REQUIREMENT]
-    starting it once to see that it works
+    starting it once to check that it works
     ");
 }
 
@@ -179,7 +179,7 @@ fn an_offline_install_quotes_the_installer() {
       Resolving...
       error: Failed to fetch the index
     error: `[ROOT]/bin/uv pip install --python [ROOT]/config/mlx/runtime/1/bin/python [REQUIREMENT]` failed with exit status: 2
-    hint: is the network there? Once the cause is gone, run it again; what was downloaded is not lost
+    hint: check the network, then run the command again; finished downloads are kept
     ");
     assert_eq!(machine.contents(), Vec::<String>::new());
 }
@@ -217,7 +217,7 @@ fn an_interrupted_install_leaves_nothing() {
     assert!(interrupted.iter().all(|stderr| *stderr == interrupted[0]), "{interrupted:#?}");
     insta::assert_snapshot!(interrupted[0], @"
     error: interrupted
-    hint: run it again; what was downloaded is not lost
+    hint: run the command again; finished downloads are kept
     ");
 }
 
@@ -309,7 +309,7 @@ fn a_running_installation_is_neither_replaced_nor_removed() {
     insta::assert_snapshot!(same_output(refused), @"
     exit 1
     [stderr]
-    error: mlx is running from this installation (process [PID])
+    error: mlx is running from this installation (pid [PID])
     hint: stop it first: fusion mlx down
     ");
     machine.fusion("mlx down").run().assert_code(0);
@@ -339,7 +339,7 @@ fn up_with_install_starts_what_it_installs() {
     installing [REQUIREMENT] with uv into [ROOT]/config/mlx/runtime/1
     made [ROOT]/config/mlx/runtime/1
     installed [REQUIREMENT]
-    starting it once to see that it works
+    starting it once to check that it works
     mlx 0.32.2 is installed in [ROOT]/config/mlx/runtime/1
     ");
     let record = machine.sandbox.record("mlx").expect("a record");
@@ -402,14 +402,14 @@ fn missing_python_old_python_and_missing_venv_differ() {
     exit 1
     [stderr]
     error: neither uv nor Python 3.11 or newer is on PATH
-    hint: install uv, which brings its own Python (https://docs.astral.sh/uv/), or a newer Python
+    hint: install uv (https://docs.astral.sh/uv/), which brings its own Python, or a newer Python
     ");
     let machine = Machine::with(&[("python3", PYTHON)]);
     insta::assert_snapshot!(machine.fusion("mlx install").env("PYTHON_VERSION", "3 9").run(), @"
     exit 1
     [stderr]
     error: [ROOT]/bin/python3 is Python 3.9, and 3.11 or newer is needed
-    hint: install uv, which brings its own Python (https://docs.astral.sh/uv/), or a newer Python
+    hint: install uv (https://docs.astral.sh/uv/), which brings its own Python, or a newer Python
     ");
     insta::assert_snapshot!(machine.fusion("mlx install").env("NO_VENV", "1").run(), @"
     exit 1
@@ -451,7 +451,7 @@ fn a_homebrew_program_outside_path_is_reported() {
     exit 4
     [stderr]
     error: brew has installed ollama, and it is not on PATH
-    hint: add the directory that `echo "$(brew --prefix)/bin"` prints to PATH
+    hint: add this directory to PATH: `echo "$(brew --prefix)/bin"`
     "#);
 }
 
@@ -467,7 +467,7 @@ fn without_homebrew_the_official_command_is_only_named() {
     exit 4
     [stderr]
     error: ollama is not installed, and there is no brew on PATH to install it with
-    hint: install it as its makers say: [OFFICIAL]
+    hint: install it as its makers describe: [OFFICIAL]
     ");
     assert!(!machine.sandbox.root().join("ran").exists());
 }

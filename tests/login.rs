@@ -153,7 +153,7 @@ fn without_a_manager_nothing_is_written() {
     exit 1
     [stderr]
     error: there is no [MANAGER] on PATH
-    hint: without a service manager of your own, have whatever starts your programs run `fusion up`
+    hint: without a service manager, run `fusion up` from the program that starts your session
     ");
     assert!(!login.file().exists());
 }

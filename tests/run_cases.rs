@@ -330,7 +330,7 @@ fn every_error_is_of_the_expected_kind() {
         let event = body.lines().find_map(|line| line.strip_prefix("data: "));
         let error = match event {
             Some(data) => ServerError::from_event(data),
-            None => ServerError::from_reply(status, body.as_bytes()),
+            None => ServerError::from_response(status, body.as_bytes()),
         };
         let written = format!("{:?}", error.kind);
         assert_eq!(written.to_lowercase(), kind.replace('_', ""), "{}: {}", case["server"], case["when"]);
@@ -340,7 +340,7 @@ fn every_error_is_of_the_expected_kind() {
 #[test]
 fn a_long_error_message_is_cut() {
     let body = format!("{{\"error\": {{\"message\": \"{}\"}}}}", "x".repeat(1 << 20));
-    let error = ServerError::from_reply(500, &body.as_bytes()[..64 * 1024]);
+    let error = ServerError::from_response(500, &body.as_bytes()[..64 * 1024]);
     assert_eq!(error.message, "x".repeat(299) + "…");
 }
 

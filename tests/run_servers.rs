@@ -23,8 +23,8 @@ fn any_byte_restarts_the_idle_timeout() {
     [stdout]
     Hi
     [stderr]
-    error: timed out: nothing came from 127.0.0.1:[STUB] for [TIME] s
-    hint: --timeout SECONDS waits longer
+    error: timed out: no data from 127.0.0.1:[STUB] for [TIME] s
+    hint: wait longer with --timeout SECONDS
     ");
 }
 
@@ -41,8 +41,8 @@ fn a_server_that_never_reads_times_out() {
     insta::assert_snapshot!(run.mask(format!(":{port}"), ":[PORT]").run(), @"
     exit 124
     [stderr]
-    error: timed out: nothing came from 127.0.0.1:[PORT] for [TIME] s
-    hint: --timeout SECONDS waits longer
+    error: timed out: no data from 127.0.0.1:[PORT] for [TIME] s
+    hint: wait longer with --timeout SECONDS
     ");
 }
 
@@ -60,7 +60,7 @@ fn a_404_shows_the_servers_message() {
     exit 8
     [stderr]
     error: Ollama: No safetensors found in /tmp/x (HTTP 404)
-    hint: its log may say why: fusion ollama log
+    hint: see its log: fusion ollama log
     ");
 }
 
@@ -75,15 +75,15 @@ fn long_silence_is_explained_once() {
     exit 124
     [stderr]
     still waiting for Ollama; it may be loading the model or reading the prompt
-    error: timed out: nothing came from 127.0.0.1:[STUB] for [TIME] s
-    hint: --timeout SECONDS waits longer
+    error: timed out: no data from 127.0.0.1:[STUB] for [TIME] s
+    hint: wait longer with --timeout SECONDS
     ");
     insta::assert_snapshot!(reading_run.finish(), @"
     exit 124
     [stderr]
     still reading the prompt, 5 of 10 tokens
-    error: timed out: nothing came from 127.0.0.1:[STUB] for [TIME] s
-    hint: --timeout SECONDS waits longer
+    error: timed out: no data from 127.0.0.1:[STUB] for [TIME] s
+    hint: wait longer with --timeout SECONDS
     ");
 }
 
@@ -130,7 +130,7 @@ fn a_broken_stream_keeps_what_had_arrived() {
             Hello
             [stderr]
             error: the answer ended before it was finished: no finish reason was sent
-            hint: its log may say why: fusion ollama log
+            hint: see its log: fusion ollama log
             ");
         }
     }
@@ -148,15 +148,15 @@ fn a_broken_whole_response_is_no_answer() {
             exit 8
             [stderr]
             error: the answer ended before it was finished: no finish reason was sent
-            hint: its log may say why: fusion ollama log
+            hint: see its log: fusion ollama log
             ");
         }
     }
     insta::assert_snapshot!(StubbedOllama::with([Response::json(200, "")]).run(["Hello"]), @"
     exit 8
     [stderr]
-    error: the reply is empty
-    hint: its log may say why: fusion ollama log
+    error: the response is empty
+    hint: see its log: fusion ollama log
     ");
 }
 
@@ -203,7 +203,7 @@ fn an_html_page_is_named_not_printed() {
     insta::assert_snapshot!(StubbedOllama::with([response]).run(["Hello"]), @"
     exit 8
     [stderr]
-    error: the reply is not an answer: an HTML page: Router login
+    error: the response is not an answer: an HTML page: Router login
     ");
 }
 

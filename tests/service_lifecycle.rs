@@ -279,14 +279,14 @@ fn verbose_up_and_down_say_what_they_do() {
     [stdout]
     ollama is up at http://127.0.0.1:[OLLAMA] (pid [PID])
     [stderr]
-    ollama is starting (process [PID])
+    ollama is starting (pid [PID])
     ");
     insta::assert_snapshot!(sandbox.fusion(["ollama", "down", "-v"]).run(), @"
     exit 0
     [stdout]
     ollama is down
     [stderr]
-    stopping ollama (process [PID])
+    stopping ollama (pid [PID])
     ");
 }
 
@@ -364,7 +364,7 @@ fn run_starts_a_service_that_up_then_finds() {
     [stdout]
     Hello from the fake runtime.
     [stderr]
-    mlx is not running, and is started first
+    starting mlx, which is not running
     ");
     let pid = sandbox.pid("mlx").expect("a PID file");
     sandbox.fusion(["mlx", "up"]).run().assert_code(0).assert_names_pid(pid);

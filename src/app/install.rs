@@ -7,7 +7,7 @@ use super::error::AppError;
 use crate::core::cancel::CancelToken;
 use crate::core::events::EventKind;
 use crate::core::install::{InstallError, Installer, Outcome};
-use crate::core::runtimes::{Recipe, Runtime};
+use crate::core::runtimes::{InstallMethod, Runtime};
 use crate::core::services::ManagedService;
 use crate::core::services::lock::{Lock, LockError};
 
@@ -74,13 +74,13 @@ impl App {
 }
 
 fn runtime(service: &ManagedService) -> Result<&'static dyn Runtime, InstallError> {
-    service.runtime().ok_or_else(|| InstallError::NoRecipe { program: service.name.to_string() })
+    service.runtime().ok_or_else(|| InstallError::NoMethod { program: service.name.to_string() })
 }
 
 /// Returns the Homebrew formula that may have installed the program of the service.
 pub fn homebrew_formula(service: &ManagedService) -> Option<&'static str> {
-    match service.runtime()?.recipe()? {
-        Recipe::Homebrew { formula, .. } => Some(formula),
-        Recipe::Python(_) => None,
+    match service.runtime()?.install_method()? {
+        InstallMethod::Homebrew { formula, .. } => Some(formula),
+        InstallMethod::Python(_) => None,
     }
 }

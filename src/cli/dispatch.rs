@@ -126,7 +126,7 @@ pub fn command(table: Table) -> Command {
         command = command.subcommand(
             Command::new(runtime.name())
                 .visible_alias(runtime.alias())
-                .about(format!("Start, stop, watch and prompt {}", runtime.title()))
+                .about(format!("Start, stop, watch and prompt {}", runtime.display_name()))
                 .defer(runtime_commands),
         );
     }

@@ -100,7 +100,7 @@ pub fn of_process(error: &ProcessError) -> Exit {
 /// Returns the exit code of an installation that failed.
 pub fn of_install(error: &InstallError) -> Exit {
     match error {
-        InstallError::NoRecipe { .. } | InstallError::ByHand { .. } | InstallError::NotOnPath { .. } => {
+        InstallError::NoMethod { .. } | InstallError::ByHand { .. } | InstallError::NotOnPath { .. } => {
             Exit::NotInstalled
         }
         InstallError::Cancelled => Exit::Interrupted,

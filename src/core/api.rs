@@ -11,7 +11,7 @@ use std::time::Duration;
 
 use serde_json::{Value, json};
 use ureq::config::ConfigBuilder;
-use ureq::http::Response;
+use ureq::http;
 use ureq::typestate::AgentScope;
 use ureq::unversioned::resolver::DefaultResolver;
 use ureq::unversioned::transport::{Connector as _, DefaultConnector};
@@ -20,8 +20,8 @@ use ureq::{Agent, Timeout};
 use self::silence::Silence;
 use crate::core::address::Address;
 
-/// How much of a reply is read, unless its client wants more: enough for any error, little enough for any server.
-const REPLY_LIMIT: usize = 64 * 1024;
+/// How much of a response is read, unless its client wants more: enough for any error, little enough for any server.
+const MAX_RESPONSE_BYTES: usize = 64 * 1024;
 
 /// Where chats are asked for.
 const CHAT_PATH: &str = "/v1/chat/completions";
@@ -36,12 +36,12 @@ pub struct Client {
     base: String,
     silence: Option<Silence>,
     /// How many bytes of a body are read.
-    reply_limit: usize,
+    max_response_bytes: usize,
 }
 
-/// A reply, cut at what its client reads: 64 KiB, unless it was made to read more.
+/// A response, cut at what its client reads: 64 KiB, unless it was made to read more.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Reply {
+pub struct Response {
     /// The HTTP status code.
     pub status: u16,
     /// Its header `Server`; empty without one.
@@ -50,7 +50,7 @@ pub struct Reply {
     pub body: Vec<u8>,
 }
 
-impl Reply {
+impl Response {
     /// Returns the body as JSON; null when it is something else.
     pub fn json(&self) -> Value {
         serde_json::from_slice(&self.body).unwrap_or_default()
@@ -96,7 +96,7 @@ pub enum ApiError {
 }
 
 impl Client {
-    /// A client for the server at `address` that gives connecting, the reply's head, and its body `limit` each.
+    /// A client for the server at `address` that gives connecting, the response's head, and its body `limit` each.
     pub fn with_limit(address: &Address, limit: Duration) -> Self {
         // No global limit: ureq starts a thread to resolve a name within it.
         let agent = configuration()
@@ -105,7 +105,7 @@ impl Client {
             .timeout_recv_body(Some(limit))
             .build()
             .new_agent();
-        Self { agent, base: address.url(), silence: None, reply_limit: REPLY_LIMIT }
+        Self { agent, base: address.url(), silence: None, max_response_bytes: MAX_RESPONSE_BYTES }
     }
 
     /// A client for the server at `address` that waits for every byte as long as `silence` allows.
@@ -114,22 +114,27 @@ impl Client {
         let configuration = configuration().timeout_connect(Some(limit)).build();
         let connector = DefaultConnector::default().chain(silence.clone());
         let agent = Agent::with_parts(configuration, connector, DefaultResolver::default());
-        Self { agent, base: address.url(), silence: Some(silence.clone()), reply_limit: REPLY_LIMIT }
+        Self {
+            agent,
+            base: address.url(),
+            silence: Some(silence.clone()),
+            max_response_bytes: MAX_RESPONSE_BYTES,
+        }
     }
 
     /// `GET path`.
-    pub fn get(&self, path: &str) -> Result<Reply, ApiError> {
+    pub fn get(&self, path: &str) -> Result<Response, ApiError> {
         let response = self.agent.get(self.url(path)).call();
-        self.reply(response.map_err(|error| self.error(error))?)
+        self.whole(response.map_err(|error| self.error(error))?)
     }
 
     /// `POST path` with a JSON body and a `Content-Length`.
-    pub fn post(&self, path: &str, body: &Value) -> Result<Reply, ApiError> {
-        self.reply(self.send(path, body)?)
+    pub fn post(&self, path: &str, body: &Value) -> Result<Response, ApiError> {
+        self.whole(self.send(path, body)?)
     }
 
     /// The smallest chat there is: one token of an answer by `model`.
-    pub fn one_token(&self, model: &str) -> Result<Reply, ApiError> {
+    pub fn one_token(&self, model: &str) -> Result<Response, ApiError> {
         let messages = [json!({ "role": "user", "content": "Hi" })];
         self.post(
             CHAT_PATH,
@@ -138,7 +143,7 @@ impl Client {
     }
 
     /// A body of known length, because `mlx_lm.server` refuses a chunked one.
-    fn send(&self, path: &str, body: &Value) -> Result<Response<ureq::Body>, ApiError> {
+    fn send(&self, path: &str, body: &Value) -> Result<http::Response<ureq::Body>, ApiError> {
         let request = self.agent.post(self.url(path)).content_type("application/json");
         request.send(body.to_string()).map_err(|error| self.error(error))
     }
@@ -147,14 +152,15 @@ impl Client {
         format!("{}{path}", self.base)
     }
 
-    fn reply(&self, response: Response<ureq::Body>) -> Result<Reply, ApiError> {
+    fn whole(&self, response: http::Response<ureq::Body>) -> Result<Response, ApiError> {
         let status = response.status().as_u16();
         let server = response.headers().get("server").map(|value| String::from_utf8_lossy(value.as_bytes()));
         let server = server.unwrap_or_default().into_owned();
         let mut body = Vec::new();
-        let read = response.into_body().into_reader().take(self.reply_limit as u64).read_to_end(&mut body);
+        let read =
+            response.into_body().into_reader().take(self.max_response_bytes as u64).read_to_end(&mut body);
         read.map_err(|error| self.error(error.into()))?;
-        Ok(Reply { status, server, body })
+        Ok(Response { status, server, body })
     }
 
     fn error(&self, error: ureq::Error) -> ApiError {

@@ -9,7 +9,7 @@ use crate::core::login::{self, Manager, Places, Session};
 use crate::core::machine::{self, Memory};
 use crate::core::models::ModelPlaces;
 use crate::core::programs::{self, Program, ProgramError, Source};
-use crate::core::runtimes::{Recipe, Runtime};
+use crate::core::runtimes::{InstallMethod, Runtime};
 use crate::core::services::{ManagedService, ServiceError, ServiceManager, Status};
 
 /// One thing that was looked at.
@@ -190,8 +190,8 @@ impl Examination<'_> {
 
 /// What is in fusion's own installation was chosen among the known versions.
 fn known_version(runtime: &dyn Runtime, program: &Program, version: &str) -> Option<bool> {
-    match runtime.recipe() {
-        Some(Recipe::Python(package)) if program.source != Source::Installation => {
+    match runtime.install_method() {
+        Some(InstallMethod::Python(package)) if program.source != Source::Installation => {
             Some(package.knows(version))
         }
         _ => None,

@@ -23,7 +23,7 @@ use crate::core::machine;
 use crate::core::paths::RuntimePaths;
 use crate::core::process::ProcessDriver;
 use crate::core::programs::installed::{Installation, MANIFEST, Manifest, package_version};
-use crate::core::runtimes::{PythonPackage, Recipe, Runtime};
+use crate::core::runtimes::{InstallMethod, PythonPackage, Runtime};
 use crate::core::services::lock::Lock;
 use crate::core::services::record::Record;
 
@@ -72,10 +72,12 @@ impl Installer<'_> {
     /// Installs what is missing; with `upgrade`, also the newest version in place of an older one. `lock` is the
     /// runtime's.
     pub fn install(&self, upgrade: bool, lock: &Lock) -> Result<Outcome, InstallError> {
-        match self.runtime.recipe() {
-            Some(Recipe::Python(package)) => self.install_package(&package, upgrade, lock),
-            Some(Recipe::Homebrew { formula, elsewhere }) => self.brew(formula, elsewhere, upgrade, lock),
-            None => Err(InstallError::NoRecipe { program: self.runtime.program().to_owned() }),
+        match self.runtime.install_method() {
+            Some(InstallMethod::Python(package)) => self.install_package(&package, upgrade, lock),
+            Some(InstallMethod::Homebrew { formula, elsewhere }) => {
+                self.brew(formula, elsewhere, upgrade, lock)
+            }
+            None => Err(InstallError::NoMethod { program: self.runtime.program().to_owned() }),
         }
     }
 

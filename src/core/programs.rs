@@ -9,7 +9,7 @@ pub use self::installed::{Installation, InstallationError};
 use crate::core::config::ServerSettings;
 use crate::core::executables::on_path;
 use crate::core::paths::Paths;
-use crate::core::runtimes::{Recipe, Runtime};
+use crate::core::runtimes::{InstallMethod, Runtime};
 
 /// The program with which a runtime is started.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -114,7 +114,7 @@ fn configured(
 /// The version of a program that came as a Python package, from the environment in which it lies; `None` where the
 /// version cannot be told without running the program.
 pub fn version(runtime: &dyn Runtime, program: &Program) -> Option<String> {
-    let Some(Recipe::Python(package)) = runtime.recipe() else { return None };
+    let Some(InstallMethod::Python(package)) = runtime.install_method() else { return None };
     let program = program.path.canonicalize().ok()?;
     installed::package_version(program.parent()?.parent()?, package.name)
 }

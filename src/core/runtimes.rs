@@ -1,19 +1,19 @@
-//! The table of all runtimes, and the trait by which each says what is particular to it.
+//! The table of all runtimes, and the trait that has everything particular to one.
 //!
 //! Adding a runtime is one file beside `ollama.rs` and one entry in [`TABLE`]: its subcommand, help, configuration
 //! tables, `ps` row, completions and lifecycle follow from the table. The table is handed down from
 //! [`crate::run`], so that a test can run the whole program with another one.
 
+mod install_method;
 mod mlx;
 mod ollama;
-mod recipe;
 
-pub use self::recipe::{PythonPackage, Recipe};
+pub use self::install_method::{InstallMethod, PythonPackage};
 use std::ffi::OsStr;
 use std::time::Duration;
 
 use crate::core::address::Address;
-use crate::core::api::Reply;
+use crate::core::api::Response;
 use crate::core::api::error::{Kind, ServerError};
 use crate::core::models::catalogue::Catalogue;
 use crate::core::models::quoted;
@@ -28,7 +28,7 @@ pub type Table = &'static [&'static dyn Runtime];
 /// Every runtime that fusion knows.
 pub const TABLE: Table = &[&ollama::Ollama, &mlx::Mlx];
 
-/// The runtime of `table` called `name`.
+/// Returns the runtime of `table` called `name`.
 pub fn find(table: Table, name: &str) -> Option<&'static dyn Runtime> {
     table.iter().copied().find(|runtime| runtime.name() == name)
 }
@@ -45,33 +45,33 @@ pub fn is_withheld(variable: &OsStr) -> bool {
 
 /// All that is particular to one runtime: facts and pure functions over bytes; others do the I/O.
 pub trait Runtime: Sync {
-    /// Its subcommand, directory, and the prefix of its configuration tables.
+    /// Returns the name of its built-in service: subcommand, directory, and prefix of its configuration tables.
     fn name(&self) -> &'static str;
 
-    /// The short form of its subcommand.
+    /// Returns the short form of its subcommand.
     fn alias(&self) -> &'static str;
 
-    /// Its name in sentences.
-    fn title(&self) -> &'static str;
+    /// Returns its name in sentences.
+    fn display_name(&self) -> &'static str;
 
-    /// What the configuration says on first use.
+    /// Returns what the configuration says on first use.
     fn defaults(&self) -> Defaults;
 
-    /// The program that is started when the configuration has no `command`; see [`crate::core::programs`].
+    /// Returns the program that is started when the configuration has no `command`; see [`crate::core::programs`].
     fn program(&self) -> &'static str;
 
-    /// The arguments that come with that program; `command` in the configuration stands for both.
+    /// Returns the arguments that come with that program; `command` in the configuration replaces both.
     fn program_args(&self) -> &'static [&'static str] {
         &[]
     }
 
-    /// How fusion installs that program; `None` when the user must.
-    fn recipe(&self) -> Option<Recipe> {
+    /// Returns how fusion installs that program; `None` when the user must install it.
+    fn install_method(&self) -> Option<InstallMethod> {
         None
     }
 
-    /// The arguments and environment with which a server that listens at `address` is started, `command`, `args` and
-    /// `env` of the configuration not yet applied. `model` is resolved already.
+    /// Returns the arguments and environment that start a server listening on `address`, without `command`, `args` and
+    /// `env` of the configuration. `model` is resolved already.
     fn launch(&self, address: &Address, model: Option<&Model>) -> Launch;
 
     /// Returns the variables that no server inherits from the caller; a `*` at the end stands for anything.
@@ -93,49 +93,41 @@ pub trait Runtime: Sync {
         &[]
     }
 
-    /// Whether a server that answers [`Runtime::status_probe`] may still be unable to generate, so that `up` must
-    /// see a one-token chat succeed.
+    /// Returns whether a recognised server may still be unable to generate: then `up` requires a one-token chat.
     fn ready_needs_generation(&self) -> bool;
 
-    /// A model name that means whichever model the server was started with, so that asking a server that somebody
-    /// else started does not make it load another one; `None` when there is no such name.
+    /// Returns a model name that means the model the server was started with, which keeps an external server from
+    /// loading another one; `None` when there is no such name.
     fn resident_model(&self) -> Option<&'static str> {
         None
     }
 
-    /// How a model name is turned into exactly what the server must be told, and whether its files are on this
-    /// machine; `None` when only the server knows.
+    /// Returns exactly what the server must be told for a model name, and whether its files are on this machine.
     fn resolve_model(&self, name: &str, places: &ModelPlaces) -> Model;
 
-    /// The short names of models that are built in, each with the model that it stands for here.
+    /// Returns the built-in short names of models, each with the model that it means here.
     fn model_aliases(&self) -> &'static [BuiltInAlias] {
         &[]
     }
 
-    /// What can be done with its models.
+    /// Returns what can be done with its models.
     fn catalogue(&self) -> Option<&'static dyn Catalogue> {
         None
     }
 
-    /// The command that fetches a model which is not there.
-    fn fetch_command(&self, model: &str) -> String {
+    /// Returns the command that downloads a missing model.
+    fn pull_command(&self, model: &str) -> String {
         format!("fusion {} pull {}", self.name(), quoted(model))
     }
 
-    /// Why the process died, in words, read from the end of its log; `None` when the log has no known words.
+    /// Returns why the process died, read from the end of its log; `None` when the log has no known words.
     fn explain_exit(&self, log_tail: &str) -> Option<String>;
-
-    /// Whether the server goes on with an answer that was asked for as a whole when its client goes away, so that
-    /// the answer must be streamed for an interruption to end it.
-    fn whole_answers_outlive_their_client(&self) -> bool {
-        false
-    }
 }
 
 /// What the configuration says about a runtime on first use.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub struct Defaults {
-    /// The port its makers chose.
+    /// The port that its makers chose.
     pub port: u16,
     /// The model the server is started with, for runtimes whose server serves one model.
     pub server_model: Option<&'static str>,
@@ -154,29 +146,29 @@ pub struct Launch {
     pub env: Vec<(String, String)>,
 }
 
-/// One `GET` request and how its answer is read.
+/// One `GET` request and how its response is read.
 #[derive(Clone, Copy)]
 pub struct Probe {
     /// The path, with its leading slash.
     pub path: &'static str,
     /// What the response means; a status probe gets at most 64 KiB of its body.
-    pub read: fn(&Reply) -> Answer,
+    pub read: fn(&Response) -> Recognition,
 }
 
-/// What a server's answer to a [`Probe`] means.
+/// What a server's response to a [`Probe`] means.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub enum Answer {
-    /// This kind of runtime, answering requests.
+pub enum Recognition {
+    /// This kind of server, able to answer requests.
     Ready(ServerFacts),
-    /// This kind of runtime, but not able to answer requests now; why, in words.
+    /// This kind of server, not able to answer requests now; why, in words.
     NotReady(String),
-    /// This kind of runtime, and it will not be able to answer until it is started anew; why, in words.
+    /// This kind of server, not able to answer requests until it is restarted; why, in words.
     Broken(String),
-    /// Something else; what it said, in words.
-    SomethingElse(String),
+    /// Another program; what it responded, in words.
+    OtherProgram(String),
 }
 
-/// What the answer to a one-token chat means.
+/// What the response to a one-token chat means.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Generation {
     /// It generates.
@@ -190,14 +182,14 @@ pub enum Generation {
 }
 
 impl Generation {
-    /// From the reply to it.
-    pub fn from_reply(reply: &Reply) -> Self {
-        let json = reply.json();
-        if reply.status == 200 && json["choices"].is_array() {
+    /// From the response to it.
+    pub fn from_response(response: &Response) -> Self {
+        let json = response.json();
+        if response.status == 200 && json["choices"].is_array() {
             return Self::Works;
         }
-        let error = ServerError::from_reply(reply.status, &reply.body);
-        match (error.kind, reply.status) {
+        let error = ServerError::from_response(response.status, &response.body);
+        match (error.kind, response.status) {
             (Kind::ModelMissing, _) => Self::ModelMissing(error.message),
             (Kind::OutOfMemory | Kind::ContextLength, _) => Self::Refused(error.message),
             (_, 429 | 500..) => Self::NotYet(error.message),
@@ -206,7 +198,7 @@ impl Generation {
     }
 }
 
-/// What an answer tells about the server.
+/// What a response tells about the server.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
 pub struct ServerFacts {
     /// Its version, where it tells.
@@ -222,7 +214,7 @@ mod tests {
     use super::*;
 
     fn generation(status: u16, body: &str) -> Generation {
-        Generation::from_reply(&Reply { status, server: String::new(), body: body.into() })
+        Generation::from_response(&Response { status, server: String::new(), body: body.into() })
     }
 
     /// Any failure to load a model is a 404 of `mlx_lm.server` (server.py: `handle_completion`).

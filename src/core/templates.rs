@@ -30,7 +30,7 @@ impl Template {
     /// Returns its name in sentences.
     pub fn display_name(&self) -> &str {
         match self {
-            Self::Runtime(runtime) => runtime.title(),
+            Self::Runtime(runtime) => runtime.display_name(),
         }
     }
 

@@ -14,7 +14,7 @@ fn a_server_that_ignores_sigterm_is_killed() {
     [stdout]
     ollama is down (killed)
     [stderr]
-    warning: ollama (process [PID]) did not end in time and is killed
+    warning: ollama (pid [PID]) did not stop in time and is killed
     ");
     assert_nothing_left(&sandbox, "ollama");
 }
@@ -63,7 +63,7 @@ fn children_that_ignore_sigterm_are_killed() {
     [stdout]
     ollama is down (killed)
     [stderr]
-    warning: ollama (process [PID]) did not end in time and is killed
+    warning: ollama (pid [PID]) did not stop in time and is killed
     ");
     assert_nothing_left(&sandbox, "ollama");
 }
@@ -88,7 +88,7 @@ fn a_child_in_another_session_is_killed() {
     [stdout]
     ollama is down (killed)
     [stderr]
-    warning: ollama (process [PID]) did not end in time and is killed
+    warning: ollama (pid [PID]) did not stop in time and is killed
     ");
     assert_nothing_left(&sandbox, "ollama");
 }
@@ -149,7 +149,7 @@ fn up_stops_children_of_a_dead_server() {
     [stdout]
     ollama is up at http://127.0.0.1:[OLLAMA] (pid [PID])
     [stderr]
-    warning: ollama had died and left processes behind; they are ended first
+    warning: ollama died and left processes behind; they are stopped first
     ");
     assert_eq!(servers(&sandbox).len(), 1);
     down(&sandbox, "ollama");
@@ -289,7 +289,7 @@ fn commands_follow_the_recorded_address() {
     [stdout]
     ollama is up at http://127.0.0.1:[OLLAMA] (pid [PID])
     [stderr]
-    warning: the configuration of ollama has changed since it was started; `fusion ollama restart` applies it
+    warning: the configuration of ollama has changed since it was started; apply it: fusion ollama restart
     ");
     down(&sandbox, "ollama");
 }
@@ -308,7 +308,7 @@ fn down_of_all_goes_on_after_a_failure() {
     mlx is down
     [stderr]
     error: [ROOT]/config/ollama/state.json has format 99; this version reads up to 1
-    hint: use the newer fusion that wrote it
+    hint: use the newer version of fusion that wrote it
     ");
     sandbox.assert_nothing_runs();
 }

@@ -52,8 +52,8 @@ fn assert_nothing_left(sandbox: &Sandbox, runtime: &str) {
 /// Shows both accounts of a server that hangs as `[SILENCE]`: the last probe ends with the wait for it, or a moment before.
 fn mask_silence(invocation: Invocation) -> Invocation {
     let accounts = [
-        "it has not answered yet",
-        "it accepts connections and does not answer",
+        "it has not responded yet",
+        "it accepts connections and does not respond",
         "it has not generated anything yet",
     ];
     accounts.iter().fold(invocation, |invocation, account| invocation.mask(*account, "[SILENCE]"))

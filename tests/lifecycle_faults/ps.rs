@@ -109,8 +109,8 @@ fn a_new_listener_on_the_port_is_external() {
     insta::assert_snapshot!(down.assert_names_pid(other.pid()), @"
     exit 5
     [stderr]
-    error: ollama at 127.0.0.1:[OLLAMA] is fake-runtime (process [PID]), which fusion did not start
-    hint: end it the way it was started
+    error: ollama at 127.0.0.1:[OLLAMA] is fake-runtime (pid [PID]), a process that fusion did not start
+    hint: stop it with the program that started it
     ");
     assert!(processes::lives(other.pid()), "an external server was stopped");
     processes::kill(other.pid());
@@ -126,8 +126,8 @@ fn up_of_an_unhealthy_service_fails() {
     insta::assert_snapshot!(mask_silence(up).run(), @"
     exit 6
     [stderr]
-    error: ollama (process [PID]) runs at 127.0.0.1:[OLLAMA] and does not answer: [SILENCE]
-    hint: its log: fusion ollama log; to start it anew: fusion ollama restart
+    error: ollama (pid [PID]) runs at 127.0.0.1:[OLLAMA] and does not answer: [SILENCE]
+    hint: see its log: fusion ollama log; restart it: fusion ollama restart
     ");
     sandbox.fusion(["ollama", "up", "--no-wait", "--timeout", "0.5"]).run().assert_code(6);
     assert!(processes::lives(pid), "it is left as it is");
@@ -189,8 +189,8 @@ fn run_waits_for_a_starting_server() {
     std::fs::write(go, "").expect("the sandbox is writable");
     assert!(run.wait().expect("a child").success(), "{}", stderr());
     insta::assert_snapshot!(sandbox.normalized(&stderr()), @"
-    mlx is starting, and is waited for
-    mlx has [ROOT]/model loaded, and loads [ROOT]/other instead now
+    waiting for mlx, which is starting
+    mlx loads [ROOT]/other in place of [ROOT]/model
     ");
     assert_eq!(loaded(&sandbox), json!([other]));
     down(&sandbox, "mlx");
@@ -226,7 +226,7 @@ fn only_run_and_health_change_the_loaded_model() {
     [stdout]
     Hello from the fake runtime.
     [stderr]
-    mlx has [ROOT]/model loaded, and loads [ROOT]/other instead now
+    mlx loads [ROOT]/other in place of [ROOT]/model
     ");
     assert_eq!((loaded(), health(&[])), (json!([other]), json!(other)));
     let again = sandbox.fusion(["mlx", "up", "--json"]).run().assert_code(0).json();
@@ -265,7 +265,7 @@ fn health_fails_if_stopped_or_not_generating() {
     exit 8
     [stderr]
     error: ollama did not generate with llama3.2:3b: the fake runtime was told to fail
-    hint: its log: fusion ollama log
+    hint: see its log: fusion ollama log
     ");
     down(&sandbox, "ollama");
 }
@@ -300,8 +300,8 @@ fn health_of_a_hanging_server_times_out() {
     insta::assert_snapshot!(sandbox.fusion(["ollama", "health"]).run(), @"
     exit 124
     [stderr]
-    error: ollama did not generate with llama3.2:3b: it accepts connections and does not answer
-    hint: its log: fusion ollama log
+    error: ollama did not generate with llama3.2:3b: it accepts connections and does not respond
+    hint: see its log: fusion ollama log
     ");
     down(&sandbox, "ollama");
 }
@@ -316,7 +316,7 @@ fn health_of_a_silent_model_times_out() {
     exit 124
     [stderr]
     error: ollama did not generate with llama3.2:3b: it has not generated anything yet
-    hint: its log: fusion ollama log
+    hint: see its log: fusion ollama log
     ");
     sandbox.fusion(["ollama", "run", "--timeout", "0.3", "Hello"]).run().assert_code(124);
     down(&sandbox, "ollama");
@@ -329,7 +329,7 @@ fn health_of_a_missing_model_fails() {
     insta::assert_snapshot!(sandbox.fusion(["ollama", "health", "--model", "absent"]).run(), @"
     exit 7
     [stderr]
-    error: the model absent is not there
+    error: the model absent is not on this machine
       caused by: model 'absent' not found
     hint: fetch it: fusion ollama pull absent
     ");

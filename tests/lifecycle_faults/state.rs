@@ -173,7 +173,7 @@ fn a_damaged_record_is_described() {
     [stdout]
     ollama is down
     [stderr]
-    warning: [ROOT]/config/ollama/state.json is not a record of a started runtime: expected value at line 1 column 1; it is ignored
+    warning: [ROOT]/config/ollama/state.json is not a record of a started service: expected value at line 1 column 1; it is ignored
     ");
 }
 

@@ -20,8 +20,8 @@ fn up_reports_a_server_that_dies_at_once() {
     [stderr]
     the end of [ROOT]/config/ollama/ollama.log:
       | no luck today
-    error: ollama (process [PID]) exited with status 3 [TIME] s after its start
-    hint: its whole log: fusion ollama log
+    error: ollama (pid [PID]) exited with status 3 [TIME] s after its start
+    hint: see the whole log: fusion ollama log
     ");
     assert_eq!(sandbox.log("ollama"), "no luck today\n", "the log stays");
 }
@@ -34,8 +34,8 @@ fn up_reports_a_server_that_dies_later() {
     [stderr]
     the end of [ROOT]/config/mlx/mlx.log:
       | fatal: the fake runtime was told to die
-    error: mlx (process [PID]) exited with status 1 [TIME] s after its start
-    hint: its whole log: fusion mlx log
+    error: mlx (pid [PID]) exited with status 1 [TIME] s after its start
+    hint: see the whole log: fusion mlx log
     ");
 }
 
@@ -46,8 +46,8 @@ fn up_names_the_signal_that_ended_a_server() {
     exit 6
     [stderr]
     its log is empty: [ROOT]/config/ollama/ollama.log
-    error: ollama (process [PID]) was ended by signal 9, SIGKILL [TIME] s after its start
-    hint: its whole log: fusion ollama log
+    error: ollama (pid [PID]) was killed by signal 9, SIGKILL [TIME] s after its start
+    hint: see the whole log: fusion ollama log
     ");
 }
 
@@ -62,8 +62,8 @@ fn up_reports_a_server_that_dies_answering() {
       | GET /health
       | POST /v1/chat/completions
       | fatal: the fake runtime died of a question
-    error: mlx (process [PID]) exited with status 1 [TIME] s after its start
-    hint: its whole log: fusion mlx log
+    error: mlx (pid [PID]) exited with status 1 [TIME] s after its start
+    hint: see the whole log: fusion mlx log
     ");
 }
 
@@ -112,7 +112,7 @@ fn up_reports_a_program_without_execute_permission() {
     [stderr]
     error: cannot run [ROOT]/program
       caused by: Permission denied (os error [ERRNO])
-    hint: is it a program for this machine, and executable?
+    hint: check that it is executable and made for this machine
     ");
 }
 
@@ -159,8 +159,8 @@ fn up_fails_if_the_server_never_binds() {
     exit 6
     [stderr]
     its log is empty: [ROOT]/config/ollama/ollama.log
-    error: ollama (process [PID]) was not ready within [TIME] s: Connection refused (os error [ERRNO])
-    hint: its whole log: fusion ollama log
+    error: ollama (pid [PID]) was not ready within [TIME] s: Connection refused (os error [ERRNO])
+    hint: see the whole log: fusion ollama log
     ");
     assert_nothing_left(&sandbox, "ollama");
 }
@@ -172,8 +172,8 @@ fn up_fails_if_the_server_hangs() {
     exit 6
     [stderr]
     the end of [ROOT]/config/ollama/ollama.log:
-    error: ollama (process [PID]) was not ready within [TIME] s: [SILENCE]
-    hint: its whole log: fusion ollama log
+    error: ollama (pid [PID]) was not ready within [TIME] s: [SILENCE]
+    hint: see the whole log: fusion ollama log
     ");
     assert_nothing_left(&sandbox, "ollama");
 }
@@ -185,8 +185,8 @@ fn up_fails_if_every_status_is_500() {
     exit 6
     [stderr]
     the end of [ROOT]/config/ollama/ollama.log:
-    error: ollama (process [PID]) was not ready within [TIME] s: HTTP 500 without an Ollama version
-    hint: its whole log: fusion ollama log
+    error: ollama (pid [PID]) was not ready within [TIME] s: HTTP 500 without an Ollama version
+    hint: see the whole log: fusion ollama log
     ");
     assert_nothing_left(&sandbox, "ollama");
 }
@@ -199,8 +199,8 @@ fn up_fails_if_the_model_never_answers() {
     exit 6
     [stderr]
     the end of [ROOT]/config/mlx/mlx.log:
-    error: mlx (process [PID]) was not ready within [TIME] s: [SILENCE]
-    hint: its whole log: fusion mlx log
+    error: mlx (pid [PID]) was not ready within [TIME] s: [SILENCE]
+    hint: see the whole log: fusion mlx log
     ");
     assert_nothing_left(&sandbox, "mlx");
 }
@@ -215,8 +215,8 @@ fn up_fails_at_once_if_chat_is_refused() {
       | listening on 127.0.0.1:[MLX]
       | GET /health
       | POST /v1/chat/completions
-    error: mlx (process [PID]) started and cannot generate: the fake runtime was told to fail
-    hint: its whole log: fusion mlx log
+    error: mlx (pid [PID]) started and cannot generate: the fake runtime was told to fail
+    hint: see the whole log: fusion mlx log
     ");
 }
 
@@ -239,7 +239,7 @@ fn up_fails_if_the_server_lacks_the_model() {
     insta::assert_snapshot!(assert_up_fails(&sandbox, "mlx", 7), @"
     exit 7
     [stderr]
-    error: the model [ROOT]/model is not there
+    error: the model [ROOT]/model is not on this machine
       caused by: model '[ROOT]/model' not found
     hint: a path must lead to the directory of a model
     ");

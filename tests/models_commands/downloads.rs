@@ -127,7 +127,7 @@ fn run_downloads_nothing_unasked() {
     insta::assert_snapshot!(sandbox.fusion(["mlx", "run", "-m", "org/tiny", "Hello"]).run(), @"
     exit 7
     [stderr]
-    mlx is not running, and is started first
+    starting mlx, which is not running
     error: the model org/tiny is not on this machine
     hint: download it: fusion mlx pull org/tiny
     ");

@@ -135,7 +135,7 @@ fn a_broken_pull_is_a_failure() {
     insta::assert_snapshot!(sandbox.fusion(["-q", "ollama", "pull", "llama3.2:1b"]).run(), @"
     exit 8
     [stderr]
-    error: the download failed: the server ended its reply too early
+    error: the download failed: the server ended its response too early
     hint: run the same command again; what is complete is kept
     ");
 }

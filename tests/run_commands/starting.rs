@@ -24,7 +24,7 @@ fn run_starts_the_server_with_the_model() {
     [stdout]
     Hello from the fake runtime.
     [stderr]
-    mlx is not running, and is started first
+    starting mlx, which is not running
     ");
     assert_eq!(sandbox.record("mlx").unwrap()["model"], name);
     run(name).assert_stdout("Hello from the fake runtime.\n");
@@ -33,7 +33,7 @@ fn run_starts_the_server_with_the_model() {
     [stdout]
     Hello from the fake runtime.
     [stderr]
-    mlx has [ROOT]/other loaded, and loads [ROOT]/model instead now
+    mlx loads [ROOT]/model in place of [ROOT]/other
     ");
     // The record says where it is, not the configuration.
     sandbox.write_config("[mlx_server]\nport = 9\n");
@@ -79,7 +79,7 @@ fn a_missing_model_is_not_asked_for() {
     insta::assert_snapshot!(run("org/name"), @"
     exit 7
     [stderr]
-    mlx is not running, and is started first
+    starting mlx, which is not running
     error: the model org/name is not on this machine
     hint: download it: fusion mlx pull org/name
     ");
@@ -90,7 +90,7 @@ fn a_missing_model_is_not_asked_for() {
     insta::assert_snapshot!(run("./nowhere"), @"
     exit 7
     [stderr]
-    error: the model [ROOT]/project/nowhere is not there
+    error: the model [ROOT]/project/nowhere is not on this machine
     hint: a path must lead to the directory of a model
     ");
     // (nor is a damaged one loaded in place of the one that is there)

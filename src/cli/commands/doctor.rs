@@ -231,7 +231,7 @@ pub(super) fn described(service: &ManagedService, program: &Program, version: Op
 fn service(service: &ManagedService, status: &Status, installed: bool) -> Report {
     let name = &service.name;
     let address = &status.address;
-    let process = status.pid.map(|pid| format!(" (process {pid})")).unwrap_or_default();
+    let process = status.pid.map(|pid| format!(" (pid {pid})")).unwrap_or_default();
     let state = status.state.word();
     match (status.state, &status.other_listener) {
         (State::Stopped | State::Exited, Some(listener)) => {

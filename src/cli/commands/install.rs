@@ -72,8 +72,8 @@ pub(super) fn installed<T>(
 /// Asks on the terminal; without one the answer is no.
 fn is_wanted(context: &Context, service: &ManagedService, missing: &ProgramError) -> bool {
     let environment = &context.environment;
-    let has_recipe = service.runtime().is_some_and(|runtime| runtime.recipe().is_some());
-    if !(environment.stdin_is_terminal && environment.stderr_is_terminal && has_recipe) {
+    let is_installable = service.runtime().is_some_and(|runtime| runtime.install_method().is_some());
+    if !(environment.stdin_is_terminal && environment.stderr_is_terminal && is_installable) {
         return false;
     }
     context.ui.warning(&missing.to_string());

@@ -24,7 +24,7 @@ impl Failure {
     /// There is no answer, or no complete one.
     pub fn chat(error: &ChatError, asked: &Asked<'_>) -> Self {
         let name = &asked.service.name;
-        let log = format!("its log may say why: fusion {name} log");
+        let log = format!("see its log: fusion {name} log");
         match error {
             ChatError::Api(error) => Self::api(error, asked),
             ChatError::Server(error) => Self::server(error, asked),
@@ -43,15 +43,15 @@ impl Failure {
             }
             ApiError::TimedOut { address, connecting: true } => {
                 Self::new(Exit::TimedOut, format!("timed out: {address} does not accept the connection"))
-                    .hint("it may have too much to do; try again")
+                    .hint("the server may be overloaded; try again")
             }
             ApiError::TimedOut { address, connecting: false } => Self::new(
                 Exit::TimedOut,
-                format!("timed out: nothing came from {address} for {} s", asked.idle_timeout.as_secs_f64()),
+                format!("timed out: no data from {address} for {} s", asked.idle_timeout.as_secs_f64()),
             )
-            .hint("--timeout SECONDS waits longer"),
+            .hint("wait longer with --timeout SECONDS"),
             ApiError::Closed { .. } => {
-                Self::of(Exit::RequestFailed, error).hint(format!("its log may say why: fusion {name} log"))
+                Self::of(Exit::RequestFailed, error).hint(format!("see its log: fusion {name} log"))
             }
             ApiError::Cancelled => Self::new(Exit::Interrupted, ""),
             ApiError::Protocol { .. } => Self::of(Exit::RequestFailed, error),
@@ -66,17 +66,15 @@ impl Failure {
         let exit = exit::of_server(error);
         let hint = match error.kind {
             Kind::ModelMissing => missing_model_hint(asked.model, &pull_command(asked)),
-            Kind::Auth | Kind::Forbidden => {
-                "it wants to know who asks, which fusion cannot tell it".to_owned()
-            }
-            Kind::Busy => "it has too much to do; try again".to_owned(),
-            Kind::Loading => "it is loading the model; try again in a while".to_owned(),
-            Kind::ContextLength => "shorten the prompt, or give the server a longer context".to_owned(),
-            Kind::OutOfMemory => "choose a smaller model, or a shorter context".to_owned(),
-            Kind::Proxy => "something other than the model server may have answered".to_owned(),
-            Kind::ServerCrash => format!("its log may say why: fusion {name} log"),
+            Kind::Auth | Kind::Forbidden => "the server requires an API key".to_owned(),
+            Kind::Busy => "the server is overloaded; try again later".to_owned(),
+            Kind::Loading => "the server is loading the model; try again in a moment".to_owned(),
+            Kind::ContextLength => "shorten the prompt, or start the server with a longer context".to_owned(),
+            Kind::OutOfMemory => "choose a smaller model or a shorter context".to_owned(),
+            Kind::Proxy => "another program than the model server may have responded".to_owned(),
+            Kind::ServerCrash => format!("see its log: fusion {name} log"),
             Kind::WrongUrl | Kind::Redirect => {
-                format!("is it {title} that listens there? See: fusion config show")
+                format!("check that {title} listens there: fusion config show")
             }
             Kind::BadRequest | Kind::Canceled => return Self::new(exit, message),
         };
@@ -86,5 +84,5 @@ impl Failure {
 
 /// Returns the command that downloads the model.
 fn pull_command(asked: &Asked<'_>) -> String {
-    asked.service.runtime().map_or_else(String::new, |runtime| runtime.fetch_command(asked.model))
+    asked.service.runtime().map_or_else(String::new, |runtime| runtime.pull_command(asked.model))
 }

@@ -19,7 +19,7 @@ fn program_remedy(error: &ProgramError) -> String {
     match error {
         ProgramError::NotInstalled { service, .. } => format!("install it: fusion {service} install"),
         ProgramError::Installation { service, .. } => {
-            format!("make the installation anew: fusion {service} install")
+            format!("install it again: fusion {service} install")
         }
         ProgramError::CommandMissing { service, .. } => {
             format!(
@@ -47,24 +47,24 @@ impl From<InstallError> for Failure {
 
 fn hint(error: &InstallError) -> Option<String> {
     Some(match error {
-        InstallError::NoRecipe { program } => format!("install {program}, and have it on PATH"),
+        InstallError::NoMethod { program } => format!("install {program} in a directory of PATH"),
         InstallError::NotOnPath { .. } => {
-            "add the directory that `echo \"$(brew --prefix)/bin\"` prints to PATH".to_owned()
+            "add this directory to PATH: `echo \"$(brew --prefix)/bin\"`".to_owned()
         }
-        InstallError::ByHand { elsewhere, .. } => format!("install it as its makers say: {elsewhere}"),
+        InstallError::ByHand { elsewhere, .. } => format!("install it as its makers describe: {elsewhere}"),
         InstallError::NoPython { .. } | InstallError::PythonTooOld { .. } => {
-            "install uv, which brings its own Python (https://docs.astral.sh/uv/), or a newer Python".to_owned()
+            "install uv (https://docs.astral.sh/uv/), which brings its own Python, or a newer Python".to_owned()
         }
         InstallError::NoVenv { .. } => {
             "install that module (Debian and Ubuntu: apt install python3-venv), or uv (https://docs.astral.sh/uv/)"
                 .to_owned()
         }
-        InstallError::NoSpace { .. } => "make room, or set FUSION_CONFIG_DIR to another disk".to_owned(),
+        InstallError::NoSpace { .. } => "free some space, or set FUSION_CONFIG_DIR to a directory on another disk".to_owned(),
         InstallError::Failed { .. } => {
-            "is the network there? Once the cause is gone, run it again; what was downloaded is not lost".to_owned()
+            "check the network, then run the command again; finished downloads are kept".to_owned()
         }
         InstallError::InUse { service, .. } => format!("stop it first: fusion {service} down"),
-        InstallError::Cancelled => "run it again; what was downloaded is not lost".to_owned(),
+        InstallError::Cancelled => "run the command again; finished downloads are kept".to_owned(),
         _ => return None,
     })
 }
@@ -74,9 +74,8 @@ impl From<LoginError> for Failure {
         let failure = Self::of(Exit::Failed, &error);
         match error {
             LoginError::File(error) => error.into(),
-            LoginError::NoManager { .. } | LoginError::Refused { .. } => failure.hint(
-                "without a service manager of your own, have whatever starts your programs run `fusion up`",
-            ),
+            LoginError::NoManager { .. } | LoginError::Refused { .. } => failure
+                .hint("without a service manager, run `fusion up` from the program that starts your session"),
             LoginError::Foreign { path } => {
                 failure.hint(format!("move {} away, then run this again", path.display()))
             }

@@ -28,14 +28,14 @@ impl Failure {
             ServiceError::Cancelled(_) => return Self::new(exit, ""),
             ServiceError::PortInUse { address, listener, said, .. } => Self {
                 causes: vec![said.clone()],
-                ..Self::new(exit, format!("{address} belongs to {}", who(listener)))
+                ..Self::new(exit, format!("port {} is in use by {}", address.port, who(listener)))
             },
             ServiceError::ModelMissing { said: Some(said), .. } => {
                 Self { causes: vec![said.clone()], ..Self::of(exit, error) }
             }
             ServiceError::External { service, address, listener } => Self::new(
                 exit,
-                format!("{service} at {address} is {}, which fusion did not start", who(listener)),
+                format!("{service} at {address} is {}, a process that fusion did not start", who(listener)),
             ),
             ServiceError::Failed(failed) => {
                 let causes = failed.cause.iter().cloned().collect();
@@ -53,9 +53,11 @@ impl Failure {
 fn hint(error: &ServiceError) -> Option<String> {
     Some(match error {
         ServiceError::Lock(LockError::File(error)) => return file_hint(error).map(str::to_owned),
-        ServiceError::Lock(LockError::Held { .. }) => "wait for it to end, or end it".to_owned(),
+        ServiceError::Lock(LockError::Held { .. }) => {
+            "wait until that command has ended, or stop it".to_owned()
+        }
         ServiceError::PortInUse { service, .. } => {
-            format!("end that program, or choose another port: fusion config set {service}_server.port PORT")
+            format!("stop that program, or choose another port: fusion config set {service}_server.port PORT")
         }
         ServiceError::CannotListen { service, source, .. } => match source.kind() {
             std::io::ErrorKind::PermissionDenied => {
@@ -66,20 +68,20 @@ fn hint(error: &ServiceError) -> Option<String> {
             ),
         },
         ServiceError::ModelMissing { model, pull, .. } => missing_model_hint(model, pull),
-        ServiceError::Failed(failed) => format!("its whole log: fusion {} log", failed.service),
+        ServiceError::Failed(failed) => format!("see the whole log: fusion {} log", failed.service),
         ServiceError::Unhealthy { service, .. } => {
-            format!("its log: fusion {service} log; to start it anew: fusion {service} restart")
+            format!("see its log: fusion {service} log; restart it: fusion {service} restart")
         }
         ServiceError::CannotGenerate { service, started_by: StartedBy::Fusion, .. } => {
-            format!("its log: fusion {service} log")
+            format!("see its log: fusion {service} log")
         }
-        ServiceError::External { .. } => "end it the way it was started".to_owned(),
+        ServiceError::External { .. } => "stop it with the program that started it".to_owned(),
         ServiceError::NotRunning { service, state: State::Starting } => {
             format!("wait until it is ready: fusion {service} up")
         }
         ServiceError::NotRunning { service, .. } => format!("start it: fusion {service} up"),
         ServiceError::StillAlive { .. } => {
-            "the kernel does not let go of them, most often because of a device or a network disk; try again later"
+            "the kernel cannot end them, most often because of a device or a network disk; try again later"
                 .to_owned()
         }
         _ => return None,
@@ -91,11 +93,17 @@ fn process(error: &ProcessError) -> Failure {
         ProcessError::ProgramMissing { .. } | ProcessError::InterpreterMissing { .. } => {
             Some("install it again")
         }
-        ProcessError::CannotRun { .. } => Some("is it a program for this machine, and executable?"),
+        ProcessError::CannotRun { .. } => Some("check that it is executable and made for this machine"),
         ProcessError::Log(file) => file_hint(file),
-        ProcessError::Signal { .. } => Some("it belongs to another user: end it as that user, or as root"),
-        ProcessError::Ourselves { .. } => Some("run the command where the runtime did not start it"),
-        ProcessError::Resolve { .. } => Some("is `host` in the configuration the name of this machine?"),
+        ProcessError::Signal { .. } => {
+            Some("it is a process of another user: stop it as that user, or as root")
+        }
+        ProcessError::Ourselves { .. } => {
+            Some("run the command from a terminal or program that the service did not start")
+        }
+        ProcessError::Resolve { .. } => {
+            Some("check that `host` in the configuration is a name of this machine")
+        }
         ProcessError::DirectoryMissing { .. } | ProcessError::System { .. } => None,
     };
     Failure { hint: hint.map(str::to_owned), ..Failure::of(exit::of_process(error), error) }
@@ -103,9 +111,9 @@ fn process(error: &ProcessError) -> Failure {
 
 fn record(error: &RecordError) -> Failure {
     let hint = match error {
-        RecordError::Newer { .. } => Some("use the newer fusion that wrote it"),
+        RecordError::Newer { .. } => Some("use the newer version of fusion that wrote it"),
         RecordError::Damaged { .. } => {
-            Some("remove the file; what of it still runs will be shown as external, and is yours to end")
+            Some("remove the file; a server that still runs is then shown as external, and is yours to stop")
         }
         RecordError::File(file) => file_hint(file),
         RecordError::Random(_) | RecordError::Encode(_) => None,

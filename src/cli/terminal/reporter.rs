@@ -79,39 +79,39 @@ impl Subscriber for Reporter {
         let (ui, name) = (&self.ui, &event.service);
         match &event.kind {
             EventKind::WaitingForLock { holder } => {
-                let holder = holder.map(|pid| format!(" (process {pid})")).unwrap_or_default();
-                ui.note(&format!("waiting for another fusion command{holder}, which is changing {name}"));
+                let holder = holder.map(|pid| format!(" (pid {pid})")).unwrap_or_default();
+                ui.note(&format!("waiting for another fusion command{holder} that is changing {name}"));
             }
-            EventKind::Started { pid } => self.passing(&format!("{name} is starting (process {pid})")),
+            EventKind::Started { pid } => self.passing(&format!("{name} is starting (pid {pid})")),
             EventKind::Waiting { elapsed, last } => self.waiting(name, *elapsed, last),
-            EventKind::Stopping { pid } => self.passing(&format!("stopping {name} (process {pid})")),
+            EventKind::Stopping { pid } => self.passing(&format!("stopping {name} (pid {pid})")),
             EventKind::Killing { pid } => {
-                ui.warning(&format!("{name} (process {pid}) did not end in time and is killed"));
+                ui.warning(&format!("{name} (pid {pid}) did not stop in time and is killed"));
             }
             EventKind::Exposed { address } => {
-                let danger = "others on the network can reach it, and it asks nobody for a password";
-                ui.warning(&format!("{name} listens at {address}: {danger}"));
+                let danger = "the server has no authentication: anyone who can reach this address can use it";
+                ui.warning(&format!("{name} listens on {address}: {danger}"));
             }
             EventKind::ConfigurationChanged => ui.warning(&format!(
-                "the configuration of {name} has changed since it was started; `fusion {name} restart` applies it"
+                "the configuration of {name} has changed since it was started; apply it: fusion {name} restart"
             )),
             EventKind::PortInUse { address, listener } => {
-                ui.warning(&format!("{name} is down, and {} listens at {address} now", who(listener)));
+                ui.warning(&format!("{name} is down, and port {} is now in use by {}", address.port, who(listener)));
             }
             EventKind::Orphaned => {
-                ui.warning(&format!("{name} had died and left processes behind; they are ended first"));
+                ui.warning(&format!("{name} died and left processes behind; they are stopped first"));
             }
             EventKind::ExternalWithoutModel { said } => {
                 ui.warning(&format!("{name} did not generate with its own model: {said}"));
             }
             EventKind::ModelNotRecorded { model, error } => {
-                ui.warning(&format!("`fusion ps` will not know of {model}: {error}"));
+                ui.warning(&format!("`fusion ps` will not show that {model} is loaded: {error}"));
             }
             EventKind::RecordIgnored { error } => ui.warning(&format!("{error}; it is ignored")),
             EventKind::Installing { what, with, directory } => {
                 ui.note(&installing(what, with, directory.as_deref()));
             }
-            EventKind::CheckingInstallation => ui.note("starting it once to see that it works"),
+            EventKind::CheckingInstallation => ui.note("starting it once to check that it works"),
             EventKind::Installed { version: Some(version), path } => {
                 ui.note(&format!("{name} {version} is installed in {}", path.display()));
             }
@@ -126,23 +126,23 @@ impl Subscriber for Reporter {
             }
             EventKind::DownloadEnded { model } => self.download_ended(model),
             EventKind::ModelReplaced { loaded, model } => {
-                ui.note(&format!("{name} has {loaded} loaded, and loads {model} instead now"));
+                ui.note(&format!("{name} loads {model} in place of {loaded}"));
             }
             EventKind::StartedOnDemand { is_starting: true } => {
-                ui.note(&format!("{name} is starting, and is waited for"));
+                ui.note(&format!("waiting for {name}, which is starting"));
             }
             EventKind::StartedOnDemand { is_starting: false } => {
-                ui.note(&format!("{name} is not running, and is started first"));
+                ui.note(&format!("starting {name}, which is not running"));
             }
             EventKind::LogDeleted { log } => ui.warning(&format!(
                 "{} was deleted while {name} writes to it; `fusion {name} restart` begins a new log",
                 log.display()
             )),
             EventKind::LogNotRotated { error } => {
-                ui.warning(&format!("the log of {name} will grow without limit: {error}"));
+                ui.warning(&format!("the log of {name} is not rotated: {error}"));
             }
             EventKind::ListenerUnknown { address, error } => {
-                ui.warning(&format!("it cannot be told who answers at {address}: {error}"));
+                ui.warning(&format!("the system does not tell which process listens on {address}: {error}"));
             }
         }
     }

@@ -15,7 +15,7 @@ use std::time::{Duration, Instant};
 use serde::Serialize;
 use serde::de::IgnoredAny;
 use serde_json::Value;
-use ureq::http::{Response, header};
+use ureq::http::{self, header};
 
 use self::chunk::{Chunk, Delta, ToolCallDelta};
 use self::split::{Piece, Stop, Think};
@@ -23,7 +23,7 @@ use self::template::Template;
 use super::error::{self, ServerError};
 use super::silence::Silence;
 use super::sse::{BYTE_ORDER_MARK, EVENT_LIMIT, Item, Parser, TooLong};
-use super::{ApiError, CHAT_PATH, Client, REPLY_LIMIT};
+use super::{ApiError, CHAT_PATH, Client, MAX_RESPONSE_BYTES};
 
 pub use self::chunk::Usage;
 
@@ -106,28 +106,28 @@ pub enum ChatError {
     /// The answer ended without a finish reason.
     #[error("the answer ended before it was finished: no finish reason was sent")]
     Cut,
-    /// The reply has no body.
-    #[error("the reply is empty")]
+    /// The response has no body.
+    #[error("the response is empty")]
     Empty,
-    /// The reply is something else than a chat completion.
-    #[error("the reply is not an answer: {words}")]
+    /// The response is something else than a chat completion.
+    #[error("the response is not an answer: {words}")]
     NotAnAnswer {
         /// What it is, or how it begins.
         words: String,
     },
-    /// An event or a reply that no rule covers.
-    #[error("malformed reply: {words}")]
+    /// An event or a response that no rule covers.
+    #[error("malformed response: {words}")]
     Malformed {
         /// How it begins.
         words: String,
     },
-    /// The server compressed the reply, although it was asked not to.
-    #[error("the reply is compressed ({encoding}), which was not asked for")]
+    /// The server compressed the response, although it was asked not to.
+    #[error("the response is compressed ({encoding}), which was not asked for")]
     Compressed {
         /// The content encoding.
         encoding: String,
     },
-    /// An event or a reply is too long to be an answer.
+    /// An event or a response is too long to be an answer.
     #[error(transparent)]
     TooLong(#[from] TooLong),
     /// The receiver could not take it.
@@ -140,11 +140,11 @@ impl Client {
     pub fn chat(&self, body: &Value, receiver: &mut dyn Receiver) -> Outcome {
         let mut reading = Reading::new(body, self.silence.as_ref(), receiver);
         let result = self.open(body);
-        let result = result.and_then(|reply| read(reply, &mut reading, &|error| self.broken(error)));
+        let result = result.and_then(|response| read(response, &mut reading, &|error| self.broken(error)));
         reading.outcome(result)
     }
 
-    /// What an error of the connection means after a reply has begun.
+    /// What an error of the connection means after a response has begun.
     fn broken(&self, error: io::Error) -> ChatError {
         match self.error(error.into()) {
             ApiError::Protocol { source, .. } => {
@@ -156,7 +156,7 @@ impl Client {
         }
     }
 
-    /// The reply, when it is the beginning of an answer.
+    /// The response, when it is the beginning of an answer.
     fn open(&self, body: &Value) -> Result<impl Read + use<>, ChatError> {
         let response = self.send(CHAT_PATH, body)?;
         let status = response.status();
@@ -167,10 +167,10 @@ impl Client {
         let encoding = header_text(&response, header::CONTENT_ENCODING);
         let body = response.into_body().into_reader();
         if !status.is_success() {
-            let mut reply = Vec::new();
+            let mut response = Vec::new();
             // What can be read of an error is better than why the rest cannot.
-            let _ = body.take(REPLY_LIMIT as u64).read_to_end(&mut reply);
-            return Err(ServerError::from_reply(status.as_u16(), &reply).into());
+            let _ = body.take(MAX_RESPONSE_BYTES as u64).read_to_end(&mut response);
+            return Err(ServerError::from_response(status.as_u16(), &response).into());
         }
         match encoding.filter(|encoding| !encoding.is_empty() && encoding != "identity") {
             Some(encoding) => Err(ChatError::Compressed { encoding: error::clean(&encoding) }),
@@ -179,15 +179,15 @@ impl Client {
     }
 }
 
-/// What [`Client::chat`] makes of a reply whose body is read from a recording.
-pub fn replay(reply: impl Read, request: &Value, receiver: &mut dyn Receiver) -> Outcome {
+/// What [`Client::chat`] makes of a response whose body is read from a recording.
+pub fn replay(response: impl Read, request: &Value, receiver: &mut dyn Receiver) -> Outcome {
     let mut reading = Reading::new(request, None, receiver);
     let closed = |_| ApiError::Closed { address: "a recording".to_owned() }.into();
-    let result = read(reply, &mut reading, &closed);
+    let result = read(response, &mut reading, &closed);
     reading.outcome(result)
 }
 
-/// Reads the body of a reply to the end of the answer; `explain` says what an error of the connection means.
+/// Reads the body of a response to the end of the answer; `explain` says what an error of the connection means.
 fn read(
     mut body: impl Read,
     reading: &mut Reading<'_>,
@@ -213,11 +213,11 @@ fn read(
     }
 }
 
-fn header_text(response: &Response<ureq::Body>, name: header::HeaderName) -> Option<String> {
+fn header_text(response: &http::Response<ureq::Body>, name: header::HeaderName) -> Option<String> {
     Some(String::from_utf8_lossy(response.headers().get(name)?.as_bytes()).into_owned())
 }
 
-/// How a reply is written. Its first character tells; the content type often does not.
+/// How a response is written. Its first character tells; the content type often does not.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Shape {
     /// Nothing but white space so far.
@@ -246,7 +246,7 @@ struct Reading<'r> {
     parser: Parser,
     /// The stream has had an event or a comment.
     understood: bool,
-    /// The reply if it is a whole one; of a stream that is not `understood`, its first 64 KiB.
+    /// The response if it is a whole one; of a stream that is not `understood`, its first 64 KiB.
     whole: Vec<u8>,
     /// Number of leading bytes of `whole` known to be white space. To check 16 MiB of it again and again took 4 s.
     blank: usize,
@@ -277,7 +277,7 @@ impl<'r> Reading<'r> {
         }
     }
 
-    /// Takes the next bytes of the reply.
+    /// Takes the next bytes of the response.
     fn push(&mut self, bytes: &[u8]) -> Result<(), ChatError> {
         match self.shape {
             Shape::Events => return self.push_events(bytes),
@@ -300,7 +300,7 @@ impl<'r> Reading<'r> {
 
     fn push_events(&mut self, mut bytes: &[u8]) -> Result<(), ChatError> {
         if !self.understood {
-            let room = REPLY_LIMIT - self.whole.len();
+            let room = MAX_RESPONSE_BYTES - self.whole.len();
             self.whole.extend_from_slice(&bytes[..bytes.len().min(room)]);
         }
         let mut parser = mem::take(&mut self.parser);
@@ -434,7 +434,7 @@ impl<'r> Reading<'r> {
         call.arguments.push_str(&delta.function.arguments.unwrap_or_default());
     }
 
-    /// Understands the end of a reply without a finish reason so far: only a whole one may be an answer.
+    /// Understands the end of a response without a finish reason so far: only a whole one may be an answer.
     fn end(&mut self) -> Result<(), ChatError> {
         let whole = mem::take(&mut self.whole);
         let text = String::from_utf8_lossy(&whole);
@@ -445,19 +445,19 @@ impl<'r> Reading<'r> {
                 let title = error::title(text).map(|title| format!(": {title}")).unwrap_or_default();
                 Err(ChatError::NotAnAnswer { words: error::clean(&format!("an HTML page{title}")) })
             }
-            Shape::Whole => self.whole_reply(text),
+            Shape::Whole => self.whole_response(text),
             Shape::Events if self.understood || text.lines().any(is_event_line) => Err(ChatError::Cut),
             Shape::Events => Err(ChatError::NotAnAnswer { words: error::clean(text) }),
         }
     }
 
-    fn whole_reply(&mut self, text: &str) -> Result<(), ChatError> {
+    fn whole_response(&mut self, text: &str) -> Result<(), ChatError> {
         match serde_json::from_str::<Chunk<'_>>(text) {
             Err(error) if error.is_eof() => Err(ChatError::Cut),
             Ok(chunk) if chunk.choices.is_empty() && !chunk.error.0 => {
-                let reply = ServerError::from_reply(200, text.as_bytes());
+                let response = ServerError::from_response(200, text.as_bytes());
                 if chunk.object.0 == "error" {
-                    return Err(reply.into());
+                    return Err(response.into());
                 }
                 Err(ChatError::NotAnAnswer { words: error::clean(text) })
             }
@@ -500,7 +500,7 @@ fn give(
     Ok(())
 }
 
-/// Returns the shape of a reply that begins so; its first `blank` bytes are known to be white space.
+/// Returns the shape of a response that begins so; its first `blank` bytes are known to be white space.
 fn shape_of(beginning: &[u8], blank: usize) -> Shape {
     if BYTE_ORDER_MARK.starts_with(beginning) {
         return Shape::Unknown;

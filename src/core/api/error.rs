@@ -1,4 +1,4 @@
-//! Any server's error reply, turned into one line of words and a kind.
+//! Any server's error response, turned into one line of words and a kind.
 //!
 //! The shapes are those of Ollama, `mlx_lm.server`, llama.cpp, LM Studio, vLLM, its framework, and the proxies in
 //! front of them; `tests/cases/error_bodies.json` has one of each, with its source.
@@ -6,7 +6,7 @@
 use serde_json::Value;
 use ureq::http::StatusCode;
 
-use super::REPLY_LIMIT;
+use super::MAX_RESPONSE_BYTES;
 
 /// How long a message may be, in characters; a longer one is cut and ends in an ellipsis.
 const MESSAGE_LIMIT: usize = 300;
@@ -18,7 +18,7 @@ const UNWRAP_LIMIT: usize = 2;
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 #[error("{message}{}", self.status_beside_message())]
 pub struct ServerError {
-    /// The HTTP status code; 200 when the error came inside a reply that began well.
+    /// The HTTP status code; 200 when the error came inside a response that began well.
     pub status: u16,
     /// The server's own words on one line, or `HTTP 502 Bad Gateway` when it had none.
     pub message: String,
@@ -49,7 +49,7 @@ pub enum Kind {
     OutOfMemory,
     /// A proxy answered, not the model server.
     Proxy,
-    /// The reply leads to another address, which is not followed.
+    /// The response leads to another address, which is not followed.
     Redirect,
     /// The server failed.
     ServerCrash,
@@ -58,11 +58,11 @@ pub enum Kind {
 }
 
 impl ServerError {
-    /// From a reply's status and its body (of which 64 KiB are enough). The content type is not asked: JSON is
+    /// From a response's status and its body (of which 64 KiB are enough). The content type is not asked: JSON is
     /// often labelled as something else, and other things as JSON.
-    pub fn from_reply(status: u16, body: &[u8]) -> Self {
-        let text = String::from_utf8_lossy(&body[..body.len().min(REPLY_LIMIT)]);
-        let is_cut = body.len() >= REPLY_LIMIT;
+    pub fn from_response(status: u16, body: &[u8]) -> Self {
+        let text = String::from_utf8_lossy(&body[..body.len().min(MAX_RESPONSE_BYTES)]);
+        let is_cut = body.len() >= MAX_RESPONSE_BYTES;
         let json = parse(&text).or_else(|| is_cut.then(|| parse_cut(&text)).flatten());
         let words = match json {
             Some(json) => message_of(&json),
@@ -71,7 +71,7 @@ impl ServerError {
         Self::new(status, words, &text)
     }
 
-    /// From an event or object that reports an error inside a reply which began well. Text that is not JSON is
+    /// From an event or object that reports an error inside a response which began well. Text that is not JSON is
     /// taken as it is.
     pub fn from_event(data: &str) -> Self {
         let words = match parse(data) {
@@ -96,7 +96,7 @@ impl ServerError {
         format!(" (HTTP {})", self.status)
     }
 
-    /// `text` is the whole reply, from which the kind is read where there are no `words`.
+    /// `text` is the whole response, from which the kind is read where there are no `words`.
     fn new(status: u16, words: Option<String>, text: &str) -> Self {
         let words = words.map(|words| clean(&words)).filter(|words| !words.is_empty());
         let kind = classify(status, words.as_deref().unwrap_or(text));

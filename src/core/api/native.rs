@@ -1,42 +1,42 @@
-//! Requests beyond chat completions: long replies, `DELETE`, and replies that are lines of JSON.
+//! Requests beyond chat completions: long responses, `DELETE`, and responses that are lines of JSON.
 
 use std::io::{BufRead as _, BufReader, Read as _};
 use std::ops::ControlFlow;
 
 use serde_json::Value;
 
-use super::{ApiError, Client, Reply};
+use super::{ApiError, Client, Response};
 
-/// How much of a long reply is read: a list of thousands of models, or a licence of many pages.
-const LONG_REPLY_LIMIT: usize = 16 * 1024 * 1024;
+/// How much of a long response is read: a list of thousands of models, or a licence of many pages.
+const MAX_LONG_RESPONSE_BYTES: usize = 16 * 1024 * 1024;
 
 /// How long one line may be.
 const LINE_LIMIT: u64 = 1024 * 1024;
 
 impl Client {
-    /// This client, reading replies of 16 MiB.
+    /// This client, reading responses of 16 MiB.
     #[must_use]
-    pub fn with_long_replies(self) -> Self {
-        Self { reply_limit: LONG_REPLY_LIMIT, ..self }
+    pub fn with_long_responses(self) -> Self {
+        Self { max_response_bytes: MAX_LONG_RESPONSE_BYTES, ..self }
     }
 
     /// `DELETE path` with a JSON body.
-    pub fn delete(&self, path: &str, body: &Value) -> Result<Reply, ApiError> {
+    pub fn delete(&self, path: &str, body: &Value) -> Result<Response, ApiError> {
         let request = self.agent.delete(self.url(path)).force_send_body().content_type("application/json");
-        self.reply(request.send(body.to_string()).map_err(|error| self.error(error))?)
+        self.whole(request.send(body.to_string()).map_err(|error| self.error(error))?)
     }
 
-    /// `POST path` with a JSON body; hands over every line of the reply as soon as it is there, until `receive` breaks
-    /// off, which closes the connection. A reply that is an error (by its status) is given back instead.
+    /// `POST path` with a JSON body; hands over every line of the response as soon as it is there, until `receive` breaks
+    /// off, which closes the connection. A response that is an error (by its status) is given back instead.
     pub fn post_for_lines(
         &self,
         path: &str,
         body: &Value,
         receive: &mut dyn FnMut(&[u8]) -> ControlFlow<()>,
-    ) -> Result<Option<Reply>, ApiError> {
+    ) -> Result<Option<Response>, ApiError> {
         let response = self.send(path, body)?;
         if !response.status().is_success() {
-            return self.reply(response).map(Some);
+            return self.whole(response).map(Some);
         }
         let mut reader = BufReader::new(response.into_body().into_reader());
         loop {

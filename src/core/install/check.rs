@@ -10,7 +10,7 @@ use crate::core::address::Address;
 use crate::core::api::Client;
 use crate::core::cancel::CancelToken;
 use crate::core::helper::{Helper, Output};
-use crate::core::runtimes::{Answer, Runtime};
+use crate::core::runtimes::{Recognition, Runtime};
 
 /// How long it may take: the first start compiles every module that it imports.
 const PATIENCE: Duration = Duration::from_secs(180);
@@ -69,8 +69,8 @@ fn wait_for_answer(
             Ok(Some(status)) => return Err(Silence::Reason(format!("it ended with {status}"))),
             Err(error) => return Err(Silence::Reason(error.to_string())),
         }
-        let reply = client.get(probe.path);
-        if reply.is_ok_and(|reply| matches!((probe.read)(&reply), Answer::Ready(_))) {
+        let response = client.get(probe.path);
+        if response.is_ok_and(|response| matches!((probe.read)(&response), Recognition::Ready(_))) {
             return Ok(());
         }
         if cancel.is_cancelled() {

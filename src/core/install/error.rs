@@ -15,7 +15,7 @@ use crate::core::services::record::RecordError;
 pub enum InstallError {
     /// Nobody told fusion how.
     #[error("fusion does not know how to install {program}")]
-    NoRecipe {
+    NoMethod {
         /// The program.
         program: String,
     },
@@ -105,7 +105,7 @@ pub enum InstallError {
     #[error("interrupted")]
     Cancelled,
     /// What is to be replaced or removed runs.
-    #[error("{service} is running from this installation (process {pid})")]
+    #[error("{service} is running from this installation (pid {pid})")]
     InUse {
         /// The service.
         service: Arc<str>,

@@ -6,11 +6,11 @@ mod catalogue;
 use std::path::PathBuf;
 
 use super::{
-    Answer, BuiltInAlias, Defaults, Launch, Model, ModelPlaces, Probe, PythonPackage, Recipe, Runtime,
-    ServerFacts,
+    BuiltInAlias, Defaults, InstallMethod, Launch, Model, ModelPlaces, Probe, PythonPackage, Recognition,
+    Runtime, ServerFacts,
 };
 use crate::core::address::Address;
-use crate::core::api::Reply;
+use crate::core::api::Response;
 use crate::core::models::catalogue::Catalogue;
 use crate::core::models::hub_cache::HubCache;
 
@@ -28,7 +28,7 @@ impl Runtime for Mlx {
         "mx"
     }
 
-    fn title(&self) -> &'static str {
+    fn display_name(&self) -> &'static str {
         "MLX"
     }
 
@@ -42,8 +42,8 @@ impl Runtime for Mlx {
 
     /// Without the extra there is no `mlx` on Linux. The newest version, its requirements and 352 MB on disk were
     /// seen in November 2026; while it is made, the downloaded archives are there too.
-    fn recipe(&self) -> Option<Recipe> {
-        Some(Recipe::Python(PythonPackage {
+    fn install_method(&self) -> Option<InstallMethod> {
+        Some(InstallMethod::Python(PythonPackage {
             name: "mlx-lm",
             extra: if cfg!(target_os = "macos") { None } else { Some("cpu") },
             versions: ("0.32.2", "0.33"),
@@ -99,12 +99,6 @@ impl Runtime for Mlx {
         Some(&catalogue::Models)
     }
 
-    /// It notices that the client is gone when it writes a piece, and never looks otherwise (server.py:
-    /// `handle_completion`; seen with version 0.32.2).
-    fn whole_answers_outlive_their_client(&self) -> bool {
-        true
-    }
-
     fn explain_exit(&self, log_tail: &str) -> Option<String> {
         let last = log_tail.lines().rev().find(|line| line.contains("Error"))?;
         Some(last.trim().to_owned())
@@ -116,12 +110,12 @@ fn cached(name: &str, places: &ModelPlaces) -> Option<PathBuf> {
     HubCache::new(places.hub_cache.as_ref()?).model(name).ok()?.snapshot()
 }
 
-fn read_health(reply: &Reply) -> Answer {
-    match (reply.status, reply.json()["status"].as_str()) {
-        (200, Some("ok")) => Answer::Ready(ServerFacts::default()),
+fn read_health(response: &Response) -> Recognition {
+    match (response.status, response.json()["status"].as_str()) {
+        (200, Some("ok")) => Recognition::Ready(ServerFacts::default()),
         // Since version 0.32: the thread that loads the model and generates has died (server.py: is_healthy).
-        (503, Some("unavailable")) => Answer::Broken("its generation thread died".to_owned()),
-        (503, Some(reason)) => Answer::NotReady(reason.to_owned()),
-        _ => Answer::SomethingElse(format!("HTTP {} to /health", reply.status)),
+        (503, Some("unavailable")) => Recognition::Broken("its generation thread died".to_owned()),
+        (503, Some(reason)) => Recognition::NotReady(reason.to_owned()),
+        _ => Recognition::OtherProgram(format!("HTTP {} to /health", response.status)),
     }
 }

@@ -4,10 +4,11 @@ mod aliases;
 mod catalogue;
 
 use super::{
-    Answer, BuiltInAlias, Defaults, Launch, Model, ModelPlaces, Probe, Recipe, Runtime, ServerFacts,
+    BuiltInAlias, Defaults, InstallMethod, Launch, Model, ModelPlaces, Probe, Recognition, Runtime,
+    ServerFacts,
 };
 use crate::core::address::Address;
-use crate::core::api::Reply;
+use crate::core::api::Response;
 use crate::core::models::catalogue::Catalogue;
 
 /// <https://ollama.com>: `ollama serve`.
@@ -22,7 +23,7 @@ impl Runtime for Ollama {
         "ol"
     }
 
-    fn title(&self) -> &'static str {
+    fn display_name(&self) -> &'static str {
         "Ollama"
     }
 
@@ -35,13 +36,13 @@ impl Runtime for Ollama {
     }
 
     /// <https://ollama.com/download>.
-    fn recipe(&self) -> Option<Recipe> {
+    fn install_method(&self) -> Option<InstallMethod> {
         let elsewhere = if cfg!(target_os = "macos") {
             "https://ollama.com/download"
         } else {
             "curl -fsSL https://ollama.com/install.sh | sh"
         };
-        Some(Recipe::Homebrew { formula: "ollama", elsewhere })
+        Some(InstallMethod::Homebrew { formula: "ollama", elsewhere })
     }
 
     fn program_args(&self) -> &'static [&'static str] {
@@ -88,21 +89,21 @@ impl Runtime for Ollama {
     }
 }
 
-fn read_version(reply: &Reply) -> Answer {
-    match reply.json()["version"].as_str() {
-        Some(version) if reply.status == 200 => {
-            Answer::Ready(ServerFacts { version: Some(version.to_owned()), ..ServerFacts::default() })
+fn read_version(response: &Response) -> Recognition {
+    match response.json()["version"].as_str() {
+        Some(version) if response.status == 200 => {
+            Recognition::Ready(ServerFacts { version: Some(version.to_owned()), ..ServerFacts::default() })
         }
-        _ => Answer::SomethingElse(format!("HTTP {} without an Ollama version", reply.status)),
+        _ => Recognition::OtherProgram(format!("HTTP {} without an Ollama version", response.status)),
     }
 }
 
-fn read_loaded(reply: &Reply) -> Answer {
-    match reply.json()["models"].as_array() {
-        Some(models) if reply.status == 200 => {
+fn read_loaded(response: &Response) -> Recognition {
+    match response.json()["models"].as_array() {
+        Some(models) if response.status == 200 => {
             let names = models.iter().filter_map(|model| model["name"].as_str()).map(str::to_owned);
-            Answer::Ready(ServerFacts { models: Some(names.collect()), ..ServerFacts::default() })
+            Recognition::Ready(ServerFacts { models: Some(names.collect()), ..ServerFacts::default() })
         }
-        _ => Answer::NotReady(format!("HTTP {} to /api/ps", reply.status)),
+        _ => Recognition::NotReady(format!("HTTP {} to /api/ps", response.status)),
     }
 }

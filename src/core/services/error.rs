@@ -34,7 +34,7 @@ pub enum ServiceError {
     #[error(transparent)]
     Program(#[from] ProgramError),
     /// Another process listens on the port.
-    #[error("{address} is taken")]
+    #[error("port {} is in use", address.port)]
     PortInUse {
         service: Arc<str>,
         address: Address,
@@ -43,10 +43,10 @@ pub enum ServiceError {
         said: String,
     },
     /// The address cannot be listened on, although no process has it.
-    #[error("nobody can listen at {address}")]
+    #[error("cannot listen on {address}")]
     CannotListen { service: Arc<str>, address: Address, source: std::io::Error },
     /// The model's files are not on this machine, or the server does not know it.
-    #[error("the model {model} is not there")]
+    #[error("the model {model} is not on this machine")]
     ModelMissing {
         service: Arc<str>,
         model: String,
@@ -62,7 +62,7 @@ pub enum ServiceError {
     #[error("{0}")]
     Failed(Box<StartFailure>),
     /// It runs already, and does not answer.
-    #[error("{service} (process {pid}) runs at {address} and does not answer: {why}")]
+    #[error("{service} (pid {pid}) runs at {address} and does not answer: {why}")]
     Unhealthy {
         service: Arc<str>,
         pid: Pid,
@@ -82,16 +82,16 @@ pub enum ServiceError {
         started_by: StartedBy,
     },
     /// Another command stopped it during the start, or had started it and gave up.
-    #[error("{service} was stopped, or given up, by another command while it started")]
+    #[error("{service} was stopped by another command while it started")]
     StoppedMeanwhile { service: Arc<str> },
     /// fusion did not start what runs.
-    #[error("{service} at {address} was not started by fusion")]
+    #[error("{service} at {address} is a process that fusion did not start")]
     External { service: Arc<str>, address: Address, listener: Listener },
     /// It does not run, and was not to be started.
     #[error("{service} is {}", if *state == State::Starting { "still starting" } else { "not running" })]
     NotRunning { service: Arc<str>, state: State },
     /// Processes live on after SIGKILL.
-    #[error("{service} was killed and {} of its processes still live: {}", pids.len(), list(pids))]
+    #[error("{service} was killed and {} of its processes are still alive: {}", pids.len(), list(pids))]
     StillAlive { service: Arc<str>, pids: Vec<Pid> },
     /// The work was cancelled, and what it had started is stopped.
     #[error("interrupted")]
@@ -101,7 +101,7 @@ pub enum ServiceError {
 impl ServiceError {
     /// Returns the error that `service` does not have `model`; `said` is what the server said, if it was asked.
     pub fn missing_model(service: &ManagedService, model: &str, said: Option<String>) -> Self {
-        let pull = service.runtime().map_or_else(String::new, |runtime| runtime.fetch_command(model));
+        let pull = service.runtime().map_or_else(String::new, |runtime| runtime.pull_command(model));
         Self::ModelMissing { service: service.name.clone(), model: model.to_owned(), pull, said }
     }
 }
@@ -151,17 +151,17 @@ impl std::fmt::Display for StartFailure {
         let Self { service, pid, .. } = self;
         match &self.kind {
             StartFailureKind::Died { ending, after } => {
-                write!(formatter, "{service} (process {pid}) {}", ended(*ending))?;
+                write!(formatter, "{service} (pid {pid}) {}", ended(*ending))?;
                 after.map_or(Ok(()), |after| {
                     write!(formatter, " {:.1} s after its start", after.as_secs_f64())
                 })
             }
             StartFailureKind::TimedOut { timeout, last } => {
                 let seconds = timeout.as_secs_f64();
-                write!(formatter, "{service} (process {pid}) was not ready within {seconds} s: {last}")
+                write!(formatter, "{service} (pid {pid}) was not ready within {seconds} s: {last}")
             }
             StartFailureKind::Broken { said } => {
-                write!(formatter, "{service} (process {pid}) started and cannot generate: {said}")
+                write!(formatter, "{service} (pid {pid}) started and cannot generate: {said}")
             }
         }
     }
@@ -173,7 +173,7 @@ fn ended(ending: Option<Ending>) -> String {
         Some(Ending::Signal(signal)) => {
             let name =
                 nix::sys::signal::Signal::try_from(signal).map_or("", nix::sys::signal::Signal::as_str);
-            format!("was ended by signal {signal}{}{name}", if name.is_empty() { "" } else { ", " })
+            format!("was killed by signal {signal}{}{name}", if name.is_empty() { "" } else { ", " })
         }
         None => "ended".to_owned(),
     }

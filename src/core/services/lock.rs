@@ -38,7 +38,7 @@ pub enum LockError {
 }
 
 fn with_pid(holder: Option<Pid>) -> String {
-    holder.map(|pid| format!(" (process {pid})")).unwrap_or_default()
+    holder.map(|pid| format!(" (pid {pid})")).unwrap_or_default()
 }
 
 impl Lock {
@@ -116,7 +116,7 @@ mod tests {
         let error = acquire(&paths, SHORT).unwrap_err();
         assert!(matches!(&error, LockError::Held { holder, .. } if *holder == own_pid()), "{error:?}");
         let pid = std::process::id();
-        assert_eq!(error.to_string(), format!("another fusion command (process {pid}) is changing some"));
+        assert_eq!(error.to_string(), format!("another fusion command (pid {pid}) is changing some"));
     }
 
     struct Told(Mutex<Vec<Option<Pid>>>);

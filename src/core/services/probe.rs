@@ -6,7 +6,7 @@ use std::time::{Duration, Instant};
 use super::state::ResponseKind;
 use crate::core::address::Address;
 use crate::core::api::{ApiError, Client};
-use crate::core::runtimes::{Answer, Generation, ServerFacts};
+use crate::core::runtimes::{Generation, Recognition, ServerFacts};
 use crate::core::templates::Template;
 
 /// What one probe of an address found.
@@ -51,10 +51,10 @@ impl ProbeResult {
             | Self::Broken(why)
             | Self::ModelMissing(why)
             | Self::OtherProgram(why) => why.clone(),
-            Self::NoResponse => "it accepts connections and does not answer".to_owned(),
+            Self::NoResponse => "it accepts connections and does not respond".to_owned(),
             Self::NotGenerated => "it has not generated anything yet".to_owned(),
             // Shown only for a server that fusion did not start.
-            Self::Ready(_) => "another server of this kind answers there".to_owned(),
+            Self::Ready(_) => "another server of this kind responds there".to_owned(),
         }
     }
 }
@@ -73,7 +73,7 @@ pub fn probe(template: &Template, address: &Address, depth: Depth<'_>, timeout: 
     let client = Client::with_limit(address, timeout);
     let request = template.status_probe();
     let result = match client.get(request.path) {
-        Ok(response) => from_answer((request.read)(&response)),
+        Ok(response) => from_recognition((request.read)(&response)),
         Err(error) => from_error(&error),
     };
     match depth {
@@ -96,7 +96,7 @@ fn with_generation(result: ProbeResult, address: &Address, model: &str, timeout:
 /// Has a server generate one token, within `timeout`.
 pub fn generate(address: &Address, model: &str, timeout: Duration) -> ProbeResult {
     match Client::with_limit(address, timeout).one_token(model) {
-        Ok(response) => match Generation::from_reply(&response) {
+        Ok(response) => match Generation::from_response(&response) {
             Generation::Works => ProbeResult::Ready(ServerFacts::default()),
             Generation::NotYet(words) => ProbeResult::NotReady(words),
             Generation::ModelMissing(words) => ProbeResult::ModelMissing(words),
@@ -107,12 +107,12 @@ pub fn generate(address: &Address, model: &str, timeout: Duration) -> ProbeResul
     }
 }
 
-fn from_answer(answer: Answer) -> ProbeResult {
-    match answer {
-        Answer::Ready(facts) => ProbeResult::Ready(facts),
-        Answer::NotReady(why) => ProbeResult::NotReady(why),
-        Answer::Broken(why) => ProbeResult::Broken(why),
-        Answer::SomethingElse(what) => ProbeResult::OtherProgram(what),
+fn from_recognition(recognition: Recognition) -> ProbeResult {
+    match recognition {
+        Recognition::Ready(facts) => ProbeResult::Ready(facts),
+        Recognition::NotReady(why) => ProbeResult::NotReady(why),
+        Recognition::Broken(why) => ProbeResult::Broken(why),
+        Recognition::OtherProgram(what) => ProbeResult::OtherProgram(what),
     }
 }
 
@@ -121,10 +121,10 @@ fn from_error(error: &ApiError) -> ProbeResult {
         ApiError::Connect { source, .. } => ProbeResult::NoConnection(source.to_string()),
         ApiError::TimedOut { connecting: false, .. } | ApiError::Cancelled => ProbeResult::NoResponse,
         ApiError::TimedOut { connecting: true, .. } => {
-            ProbeResult::NoConnection("no connection could be made in time".to_owned())
+            ProbeResult::NoConnection("the connection timed out".to_owned())
         }
         ApiError::Closed { .. } => {
-            ProbeResult::OtherProgram("it closed the connection without an answer".to_owned())
+            ProbeResult::OtherProgram("it closed the connection without a response".to_owned())
         }
         ApiError::Protocol { source, .. } => ProbeResult::OtherProgram(source.to_string()),
     }
@@ -218,7 +218,7 @@ mod tests {
     #[test]
     fn a_connect_timeout_is_no_connection() {
         let result = |connecting| from_error(&ApiError::TimedOut { address: "there".to_owned(), connecting });
-        assert_eq!(result(true), ProbeResult::NoConnection("no connection could be made in time".to_owned()));
+        assert_eq!(result(true), ProbeResult::NoConnection("the connection timed out".to_owned()));
         assert_eq!(result(false), ProbeResult::NoResponse);
     }
 

@@ -70,7 +70,7 @@ pub enum RecordError {
     #[error(transparent)]
     File(#[from] FileError),
     /// The file holds no record.
-    #[error("{path} is not a record of a started runtime")]
+    #[error("{path} is not a record of a started service")]
     Damaged {
         /// The file.
         path: PathBuf,

@@ -14,7 +14,7 @@ use crate::core::address::Address;
 use crate::core::api::Client;
 use crate::core::logs;
 use crate::core::process::{Listener, Pid, Usage};
-use crate::core::runtimes::{Answer, ServerFacts};
+use crate::core::runtimes::{Recognition, ServerFacts};
 
 /// What a service is doing.
 #[derive(Debug, Clone, PartialEq)]
@@ -129,9 +129,9 @@ fn facts(service: &ManagedService, observed: &Observed) -> ServerFacts {
     let ProbeResult::Ready(facts) = &observed.probe else { return ServerFacts::default() };
     let mut facts = facts.clone();
     for request in service.template.detail_probes() {
-        let client = Client::with_limit(&observed.address, TIMEOUT).with_long_replies();
+        let client = Client::with_limit(&observed.address, TIMEOUT).with_long_responses();
         if let Ok(response) = client.get(request.path)
-            && let Answer::Ready(more) = (request.read)(&response)
+            && let Recognition::Ready(more) = (request.read)(&response)
         {
             facts.models = more.models.or(facts.models);
             facts.version = more.version.or(facts.version);

@@ -34,7 +34,7 @@ const REPORT_INTERVAL: Duration = Duration::from_secs(1);
 const STALE_AFTER: Duration = Duration::from_secs(1);
 
 /// What is known of a server while a probe goes on.
-const UNANSWERED: &str = "it has not answered yet";
+const UNANSWERED: &str = "it has not responded yet";
 
 /// How often the system is asked who listens while the wrong responses come.
 const LISTENER_INTERVAL: Duration = Duration::from_millis(500);
@@ -297,7 +297,7 @@ impl ServiceManager<'_> {
             Unready::Died(ending) => {
                 // The port was free before the start: another process was quicker.
                 if let Some(listener) = self.successor_on_port(&pending.record) {
-                    let said = cause.unwrap_or_else(|| "somebody else listens there now".to_owned());
+                    let said = cause.unwrap_or_else(|| "another process listens there now".to_owned());
                     return ServiceError::PortInUse { service: name, address, listener, said };
                 }
                 StartFailureKind::Died { ending, after: pending.found.is_none().then_some(after) }

@@ -19,9 +19,9 @@ fn up_reports_a_port_of_a_web_server() {
     insta::assert_snapshot!(up.assert_names_pid(processes::own_pid()), @"
     exit 5
     [stderr]
-    error: 127.0.0.1:[OLLAMA] belongs to [TEST] (process [PID])
+    error: port [OLLAMA] is in use by [TEST] (pid [PID])
       caused by: HTTP 200 without an Ollama version
-    hint: end that program, or choose another port: fusion config set ollama_server.port PORT
+    hint: stop that program, or choose another port: fusion config set ollama_server.port PORT
     ");
     assert_eq!(sandbox.log("ollama"), "", "nothing was started");
 }
@@ -35,9 +35,9 @@ fn up_reports_a_port_of_a_silent_listener() {
     insta::assert_snapshot!(up.assert_names_pid(processes::own_pid()), @"
     exit 5
     [stderr]
-    error: 127.0.0.1:[OLLAMA] belongs to [TEST] (process [PID])
+    error: port [OLLAMA] is in use by [TEST] (pid [PID])
       caused by: [SILENCE]
-    hint: end that program, or choose another port: fusion config set ollama_server.port PORT
+    hint: stop that program, or choose another port: fusion config set ollama_server.port PORT
     ");
     assert_nothing_left(&sandbox, "ollama");
 }
@@ -56,9 +56,9 @@ fn up_reports_a_port_with_a_full_queue() {
     insta::assert_snapshot!(up.assert_names_pid(processes::own_pid()), @"
     exit 5
     [stderr]
-    error: 127.0.0.1:[OLLAMA] belongs to [TEST] (process [PID])
+    error: port [OLLAMA] is in use by [TEST] (pid [PID])
       caused by: Address already in use (os error [ERRNO])
-    hint: end that program, or choose another port: fusion config set ollama_server.port PORT
+    hint: stop that program, or choose another port: fusion config set ollama_server.port PORT
     ");
 }
 
@@ -69,9 +69,9 @@ fn up_reports_a_port_taken_at_every_address() {
     insta::assert_snapshot!(assert_up_fails(&sandbox, "ollama", 5), @"
     exit 5
     [stderr]
-    error: 127.0.0.1:[OLLAMA] belongs to [TEST] (process [PID])
+    error: port [OLLAMA] is in use by [TEST] (pid [PID])
       caused by: HTTP 200 without an Ollama version
-    hint: end that program, or choose another port: fusion config set ollama_server.port PORT
+    hint: stop that program, or choose another port: fusion config set ollama_server.port PORT
     ");
 }
 
@@ -85,12 +85,12 @@ fn an_external_server_is_used_and_never_stopped() {
     [SERVICE] is up at http://127.0.0.1:[PORT] (pid [PID], not started by fusion)
     exit 5
     [stderr]
-    error: [SERVICE] at 127.0.0.1:[PORT] is fake-runtime (process [PID]), which fusion did not start
-    hint: end it the way it was started
+    error: [SERVICE] at 127.0.0.1:[PORT] is fake-runtime (pid [PID]), a process that fusion did not start
+    hint: stop it with the program that started it
     exit 5
     [stderr]
-    error: [SERVICE] at 127.0.0.1:[PORT] is fake-runtime (process [PID]), which fusion did not start
-    hint: end it the way it was started
+    error: [SERVICE] at 127.0.0.1:[PORT] is fake-runtime (pid [PID]), a process that fusion did not start
+    hint: stop it with the program that started it
     exit 0
     [stderr]
     nothing is running that fusion started
@@ -142,9 +142,9 @@ fn up_reports_an_external_server_that_loads() {
     insta::assert_snapshot!(up.assert_names_pid(server.pid()), @"
     exit 5
     [stderr]
-    error: 127.0.0.1:[MLX] belongs to fake-runtime (process [PID])
+    error: port [MLX] is in use by fake-runtime (pid [PID])
       caused by: loading
-    hint: end that program, or choose another port: fusion config set mlx_server.port PORT
+    hint: stop that program, or choose another port: fusion config set mlx_server.port PORT
     ");
     processes::kill(server.pid());
     server.finish();
@@ -164,9 +164,9 @@ fn up_reports_a_port_taken_before_the_bind() {
     insta::assert_snapshot!(up.assert_names_pid(processes::own_pid()), @"
     exit 5
     [stderr]
-    error: 127.0.0.1:[OLLAMA] belongs to [TEST] (process [PID])
+    error: port [OLLAMA] is in use by [TEST] (pid [PID])
       caused by: the address is already in use
-    hint: end that program, or choose another port: fusion config set ollama_server.port PORT
+    hint: stop that program, or choose another port: fusion config set ollama_server.port PORT
     ");
     assert_nothing_left(&sandbox, "ollama");
 }
@@ -182,9 +182,9 @@ fn up_stops_a_server_that_lost_its_port() {
     insta::assert_snapshot!(up.assert_names_pid(processes::own_pid()), @"
     exit 5
     [stderr]
-    error: 127.0.0.1:[MLX] belongs to [TEST] (process [PID])
+    error: port [MLX] is in use by [TEST] (pid [PID])
       caused by: HTTP 200 to /health
-    hint: end that program, or choose another port: fusion config set mlx_server.port PORT
+    hint: stop that program, or choose another port: fusion config set mlx_server.port PORT
     ");
     std::fs::write(&go, "").expect("the sandbox is writable");
     assert_nothing_left(&sandbox, "mlx");
@@ -201,9 +201,9 @@ fn up_reports_another_server_on_its_port() {
     insta::assert_snapshot!(up.assert_names_pid(server.pid()), @"
     exit 5
     [stderr]
-    error: 127.0.0.1:[MLX] belongs to fake-runtime (process [PID])
-      caused by: another server of this kind answers there
-    hint: end that program, or choose another port: fusion config set mlx_server.port PORT
+    error: port [MLX] is in use by fake-runtime (pid [PID])
+      caused by: another server of this kind responds there
+    hint: stop that program, or choose another port: fusion config set mlx_server.port PORT
     ");
     std::fs::write(&go, "").expect("the sandbox is writable");
     assert!(processes::lives(server.pid()), "an external server was stopped");
@@ -242,9 +242,9 @@ fn localhost_is_checked_at_both_addresses() {
     insta::assert_snapshot!(up.assert_names_pid(processes::own_pid()), @"
     exit 5
     [stderr]
-    error: localhost:[OLLAMA] belongs to [TEST] (process [PID])
-      caused by: another server of this kind answers there
-    hint: end that program, or choose another port: fusion config set ollama_server.port PORT
+    error: port [OLLAMA] is in use by [TEST] (pid [PID])
+      caused by: another server of this kind responds there
+    hint: stop that program, or choose another port: fusion config set ollama_server.port PORT
     ");
 }
 
@@ -263,8 +263,8 @@ fn up_reports_a_host_of_another_machine() {
     insta::assert_snapshot!(up, @"
     exit 1
     [stderr]
-    warning: ollama listens at 192.0.2.1:[OLLAMA]: others on the network can reach it, and it asks nobody for a password
-    error: nobody can listen at 192.0.2.1:[OLLAMA]
+    warning: ollama listens on 192.0.2.1:[OLLAMA]: the server has no authentication: anyone who can reach this address can use it
+    error: cannot listen on 192.0.2.1:[OLLAMA]
       caused by: [UNAVAILABLE]
     hint: choose an address of this machine: fusion config set ollama_server.host 127.0.0.1
     ");
@@ -281,7 +281,7 @@ fn every_up_warns_about_a_public_host() {
     [stdout]
     ollama is up at http://127.0.0.1:[OLLAMA] (pid [PID])
     [stderr]
-    warning: ollama listens at 0.0.0.0:[OLLAMA]: others on the network can reach it, and it asks nobody for a password
+    warning: ollama listens on 0.0.0.0:[OLLAMA]: the server has no authentication: anyone who can reach this address can use it
     ");
     down(&sandbox, "ollama");
 }

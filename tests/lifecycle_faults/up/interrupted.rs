@@ -97,7 +97,7 @@ fn a_waiting_up_reports_an_interrupted_start() {
     second.finish().assert_code(6);
     let shown = terminal.finish();
     let (_, error) = shown.rsplit_once("\r\u{1b}[K").expect("the progress line is erased");
-    insta::assert_snapshot!(sandbox.normalized(error), @r"\u{1b}[1m\u{1b}[31merror: \u{1b}[0mollama was stopped, or given up, by another command while it started\r");
+    insta::assert_snapshot!(sandbox.normalized(error), @r"\u{1b}[1m\u{1b}[31merror: \u{1b}[0mollama was stopped by another command while it started\r");
     assert_nothing_left(&sandbox, "ollama");
 }
 

@@ -36,8 +36,8 @@ fn waiting_for_an_external_server_blocks_no_command() {
     insta::assert_snapshot!(sandbox.fusion(["mlx", "down"]).run(), @"
     exit 5
     [stderr]
-    error: mlx at 127.0.0.1:[MLX] is fake-runtime (process [PID]), which fusion did not start
-    hint: end it the way it was started
+    error: mlx at 127.0.0.1:[MLX] is fake-runtime (pid [PID]), a process that fusion did not start
+    hint: stop it with the program that started it
     ");
     up.signal(Signal::SIGINT);
     insta::assert_snapshot!(up.finish(), @"exit 130");
@@ -52,9 +52,9 @@ fn the_timeout_bounds_waiting_for_an_external_server() {
     insta::assert_snapshot!(up.assert_names_pid(server.pid()), @"
     exit 5
     [stderr]
-    error: 127.0.0.1:[MLX] belongs to fake-runtime (process [PID])
+    error: port [MLX] is in use by fake-runtime (pid [PID])
       caused by: it has not generated anything yet
-    hint: end that program, or choose another port: fusion config set mlx_server.port PORT
+    hint: stop that program, or choose another port: fusion config set mlx_server.port PORT
     ");
     insta::assert_snapshot!(sandbox.fusion(["mlx", "up", "--no-wait"]).run(), @"
     exit 0
@@ -152,8 +152,8 @@ fn up_fails_at_once_on_insufficient_memory() {
     [stderr]
     the end of [ROOT]/config/mlx/mlx.log:
       | listening on 127.0.0.1:[MLX]
-    error: mlx (process [PID]) started and cannot generate: [METAL] Insufficient Memory
-    hint: its whole log: fusion mlx log
+    error: mlx (pid [PID]) started and cannot generate: [METAL] Insufficient Memory
+    hint: see the whole log: fusion mlx log
     ");
 }
 
@@ -165,8 +165,8 @@ fn failed_completions_are_retried_at_growing_intervals() {
     exit 6
     [stderr]
     the end of [ROOT]/config/mlx/mlx.log:
-    error: mlx (process [PID]) was not ready within [TIME] s: the fake runtime was told to fail
-    hint: its whole log: fusion mlx log
+    error: mlx (pid [PID]) was not ready within [TIME] s: the fake runtime was told to fail
+    hint: see the whole log: fusion mlx log
     ");
     let attempts = sandbox.log("mlx").matches("POST ").count();
     // One at once, the others after 25, 50, 100, 200, 400 and 800 ms.
@@ -187,16 +187,16 @@ fn commands_name_another_server_on_the_port() {
     insta::assert_snapshot!(up.assert_names_pid(other.pid()), @"
     exit 5
     [stderr]
-    error: 127.0.0.1:[MLX] belongs to fake-runtime (process [PID])
-      caused by: another server of this kind answers there
-    hint: end that program, or choose another port: fusion config set mlx_server.port PORT
+    error: port [MLX] is in use by fake-runtime (pid [PID])
+      caused by: another server of this kind responds there
+    hint: stop that program, or choose another port: fusion config set mlx_server.port PORT
     ");
     insta::assert_snapshot!(health.assert_names_pid(other.pid()), @"
     exit 5
     [stderr]
-    error: 127.0.0.1:[MLX] belongs to fake-runtime (process [PID])
-      caused by: another server of this kind answers there
-    hint: end that program, or choose another port: fusion config set mlx_server.port PORT
+    error: port [MLX] is in use by fake-runtime (pid [PID])
+      caused by: another server of this kind responds there
+    hint: stop that program, or choose another port: fusion config set mlx_server.port PORT
     ");
     end(other);
     down(&sandbox, "mlx");

@@ -1,9 +1,9 @@
 //! The one file: all that is particular to llama.cpp's `llama-server`.
 
 use fusion::core::address::Address;
-use fusion::core::api::Reply;
+use fusion::core::api::Response;
 use fusion::core::runtimes::{
-    Answer, Defaults, Launch, Model, ModelPlaces, Probe, Recipe, Runtime, ServerFacts,
+    Defaults, InstallMethod, Launch, Model, ModelPlaces, Probe, Recognition, Runtime, ServerFacts,
 };
 
 /// <https://github.com/ggml-org/llama.cpp>: `llama-server`.
@@ -20,7 +20,7 @@ impl Runtime for Llama {
         "ll"
     }
 
-    fn title(&self) -> &'static str {
+    fn display_name(&self) -> &'static str {
         "llama.cpp"
     }
 
@@ -32,8 +32,11 @@ impl Runtime for Llama {
         "llama-server"
     }
 
-    fn recipe(&self) -> Option<Recipe> {
-        Some(Recipe::Homebrew { formula: "llama.cpp", elsewhere: "https://github.com/ggml-org/llama.cpp" })
+    fn install_method(&self) -> Option<InstallMethod> {
+        Some(InstallMethod::Homebrew {
+            formula: "llama.cpp",
+            elsewhere: "https://github.com/ggml-org/llama.cpp",
+        })
     }
 
     /// A file is named with `--model`, anything else is a repository of the Hugging Face hub.
@@ -64,7 +67,7 @@ impl Runtime for Llama {
         }
     }
 
-    fn fetch_command(&self, model: &str) -> String {
+    fn pull_command(&self, model: &str) -> String {
         format!("llama-server --hf-repo {model}")
     }
 
@@ -73,15 +76,15 @@ impl Runtime for Llama {
     }
 }
 
-fn read_models(reply: &Reply) -> Answer {
-    let (status, json) = (reply.status, reply.json());
+fn read_models(response: &Response) -> Recognition {
+    let (status, json) = (response.status, response.json());
     let models = json["data"].as_array().map_or(&[][..], Vec::as_slice);
     if status == 503 {
-        return Answer::NotReady("the model is loading".to_owned());
+        return Recognition::NotReady("the model is loading".to_owned());
     }
     if models.is_empty() || models.iter().any(|model| model["owned_by"] != "llamacpp") {
-        return Answer::SomethingElse(format!("HTTP {status} to /v1/models, and not by llama.cpp"));
+        return Recognition::OtherProgram(format!("HTTP {status} to /v1/models, and not by llama.cpp"));
     }
     let names = models.iter().filter_map(|model| model["id"].as_str()).map(str::to_owned);
-    Answer::Ready(ServerFacts { models: Some(names.collect()), ..ServerFacts::default() })
+    Recognition::Ready(ServerFacts { models: Some(names.collect()), ..ServerFacts::default() })
 }

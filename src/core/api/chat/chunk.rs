@@ -1,4 +1,4 @@
-//! What a server sends of an answer: the chunks of a stream, and the whole reply, which has the same shape with
+//! What a server sends of an answer: the chunks of a stream, and the whole response, which has the same shape with
 //! `message` in place of `delta`.
 //!
 //! Texts are borrowed from the JSON unless they contain escapes. Fields that may be null or missing are both: real
@@ -11,7 +11,7 @@ use serde::de::{DeserializeOwned, Deserializer, IgnoredAny, MapAccess, SeqAccess
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
-/// One chunk, or a whole reply.
+/// One chunk, or a whole response.
 #[derive(Debug, Default, Deserialize)]
 #[serde(default)]
 pub(super) struct Chunk<'a> {

@@ -103,7 +103,7 @@ impl Catalogue for Models {
         if defects.is_empty() {
             return Ok(());
         }
-        Err(ModelError::Unusable { name: name.to_owned(), title: Mlx.title(), defects })
+        Err(ModelError::Unusable { name: name.to_owned(), title: Mlx.display_name(), defects })
     }
 
     fn remove(&self, site: &Site<'_>, name: &str) -> Result<Option<u64>, ModelError> {
@@ -122,11 +122,11 @@ impl Catalogue for Models {
             return Err(ModelError::CannotKeepAlive);
         }
         self.check(site, name)?;
-        let reply = Client::with_silence(site.address, &Silence::until(site.load_timeout, site.cancel))
+        let response = Client::with_silence(site.address, &Silence::until(site.load_timeout, site.cancel))
             .one_token(name)?;
-        match reply.status {
+        match response.status {
             200 => Ok(()),
-            status => Err(ModelError::Server(ServerError::from_reply(status, &reply.body))),
+            status => Err(ModelError::Server(ServerError::from_response(status, &response.body))),
         }
     }
 

@@ -8,7 +8,7 @@ use serde_json::{Value, json};
 
 use crate::core::api::error::{Kind, ServerError};
 use crate::core::api::silence::Silence;
-use crate::core::api::{ApiError, Client, Reply};
+use crate::core::api::{ApiError, Client, Response};
 use crate::core::models::catalogue::{Catalogue, Details, Entry, KeepAlive, Memory, ModelError, Site, Step};
 use crate::core::timestamp::Timestamp;
 
@@ -35,16 +35,16 @@ impl Catalogue for Models {
     }
 
     fn show(&self, site: &Site<'_>, name: &str) -> Result<Details, ModelError> {
-        let reply = client(site).post("/api/show", &json!({ "model": name }))?;
-        let shown = json_of(&named(name, reply)?)?;
+        let response = client(site).post("/api/show", &json!({ "model": name }))?;
+        let shown = json_of(&named(name, response)?)?;
         let wanted = full_name(name);
         let entry = self.list(site)?.into_iter().find(|entry| full_name(&entry.name) == wanted);
         Ok(read_details(&shown, entry.ok_or_else(|| ModelError::NotHere { name: name.to_owned() })?))
     }
 
     fn check(&self, site: &Site<'_>, name: &str) -> Result<(), ModelError> {
-        let reply = client(site).post("/api/show", &json!({ "model": name }))?;
-        named(name, reply).map(|_| ())
+        let response = client(site).post("/api/show", &json!({ "model": name }))?;
+        named(name, response).map(|_| ())
     }
 
     fn pull(
@@ -65,10 +65,10 @@ impl Catalogue for Models {
                 }
             });
         let said = match refused {
-            Ok(Some(reply)) => ServerError::from_reply(reply.status, &reply.body).message,
+            Ok(Some(response)) => ServerError::from_response(response.status, &response.body).message,
             Ok(None) if site.cancel.is_cancelled() && !pull.succeeded => return Err(ModelError::Cancelled),
             Ok(None) if pull.succeeded => return Ok(()),
-            Ok(None) => pull.error.unwrap_or_else(|| "the server ended its reply too early".to_owned()),
+            Ok(None) => pull.error.unwrap_or_else(|| "the server ended its response too early".to_owned()),
             Err(ApiError::TimedOut { .. }) => {
                 return Err(ModelError::Network {
                     said: "the server has received nothing for ten minutes".to_owned(),
@@ -80,8 +80,8 @@ impl Catalogue for Models {
     }
 
     fn remove(&self, site: &Site<'_>, name: &str) -> Result<Option<u64>, ModelError> {
-        let reply = client(site).delete("/api/delete", &json!({ "model": name }))?;
-        named(name, reply).map(|_| None)
+        let response = client(site).delete("/api/delete", &json!({ "model": name }))?;
+        named(name, response).map(|_| None)
     }
 
     fn load(&self, site: &Site<'_>, name: &str, keep_alive: Option<&KeepAlive>) -> Result<(), ModelError> {
@@ -99,7 +99,7 @@ impl Catalogue for Models {
     }
 }
 
-/// What has been read of the reply to a pull: one JSON object a line. An error may come on any line of a 200.
+/// What has been read of the response to a pull: one JSON object a line. An error may come on any line of a 200.
 #[derive(Default)]
 struct Pull {
     /// The layers, in the order in which they were named: digest, bytes that are there, bytes in all.
@@ -145,7 +145,7 @@ impl Pull {
 
 /// Thousands of models make a long list, and a licence has many pages.
 fn client(site: &Site<'_>) -> Client {
-    Client::with_silence(site.address, &Silence::until(ANSWER_LIMIT, site.cancel)).with_long_replies()
+    Client::with_silence(site.address, &Silence::until(ANSWER_LIMIT, site.cancel)).with_long_responses()
 }
 
 /// The models of a list; `null` when there are none.
@@ -215,12 +215,12 @@ fn full_name(name: &str) -> String {
     if has_tag { name.to_lowercase() } else { format!("{}:latest", name.to_lowercase()) }
 }
 
-/// The reply to a request about one model.
-fn named(name: &str, reply: Reply) -> Result<Reply, ModelError> {
-    if (200..300).contains(&reply.status) {
-        return Ok(reply);
+/// The response to a request about one model.
+fn named(name: &str, response: Response) -> Result<Response, ModelError> {
+    if (200..300).contains(&response.status) {
+        return Ok(response);
     }
-    let error = ServerError::from_reply(reply.status, &reply.body);
+    let error = ServerError::from_response(response.status, &response.body);
     let name = || name.to_owned();
     Err(match error.kind {
         Kind::ModelMissing => ModelError::NotHere { name: name() },
@@ -229,9 +229,9 @@ fn named(name: &str, reply: Reply) -> Result<Reply, ModelError> {
     })
 }
 
-fn json_of(reply: &Reply) -> Result<Value, ModelError> {
-    let refused = || ModelError::Server(ServerError::from_reply(reply.status, &reply.body));
-    let json = serde_json::from_slice(&reply.body).ok().filter(|_| reply.status == 200);
+fn json_of(response: &Response) -> Result<Value, ModelError> {
+    let refused = || ModelError::Server(ServerError::from_response(response.status, &response.body));
+    let json = serde_json::from_slice(&response.body).ok().filter(|_| response.status == 200);
     json.ok_or_else(refused)
 }
 

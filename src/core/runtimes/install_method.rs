@@ -2,7 +2,7 @@
 
 /// How fusion installs a runtime's program.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Recipe {
+pub enum InstallMethod {
     /// From the Python package index, into an environment of fusion's own.
     Python(PythonPackage),
     /// With Homebrew where that is. Elsewhere its makers' own way is named, and never run.
