@@ -124,14 +124,14 @@ fn every_configuration_is_valid() {
     for block in blocks("toml") {
         let sandbox = Sandbox::new();
         sandbox.write_config(block);
-        sandbox.fusion(["config", "check"]).run().assert_code(0);
+        sandbox.fusion(["config", "check"]).run_in_process().assert_code(0);
     }
 }
 
 #[test]
 fn the_fresh_configuration_is_shown() {
     let sandbox = Sandbox::without_config();
-    let fresh = sandbox.fusion(["config", "show"]).run().assert_code(0).stdout();
+    let fresh = sandbox.fusion(["config", "show"]).run_in_process().assert_code(0).stdout();
     let set = |text: &str| -> Vec<String> {
         let lines = text.lines().map(str::trim).filter(|line| !line.is_empty() && !line.starts_with('#'));
         lines.map(str::to_owned).collect()
@@ -142,7 +142,7 @@ fn the_fresh_configuration_is_shown() {
 #[test]
 fn every_configuration_key_is_described() {
     let sandbox = Sandbox::without_config();
-    let fresh = sandbox.fusion(["config", "show"]).run().assert_code(0).stdout();
+    let fresh = sandbox.fusion(["config", "show"]).run_in_process().assert_code(0).stdout();
     let optional =
         fresh.lines().filter_map(|line| line.strip_prefix('#')?.split_once(" = ")).map(|(key, _)| key);
     let described = code_in(section("Configuration"));
@@ -172,7 +172,7 @@ fn every_command_is_listed() {
 #[test]
 fn the_exit_codes_are_those_of_the_help() {
     let sandbox = Sandbox::new();
-    let help = sandbox.fusion(["--help"]).run().assert_code(0).stdout();
+    let help = sandbox.fusion(["--help"]).run_in_process().assert_code(0).stdout();
     let of_help = help.split_once("Exit codes:").expect("they are in the help").1;
     let of_help: BTreeSet<u8> = of_help.split_whitespace().filter_map(|word| word.parse().ok()).collect();
     let rows = section("Exit codes").lines().filter_map(|line| line.strip_prefix("| ")?.split(' ').next());

@@ -288,7 +288,7 @@ fn commands_refuse_a_broken_file() {
         &["config", "set", "mlx_server.port", "5"],
         &["config", "unset", "mlx_server.port"],
     ];
-    let refused = commands.map(|arguments| sandbox.fusion(arguments.iter().copied()).run());
+    let refused = commands.map(|arguments| sandbox.fusion(arguments.iter().copied()).run_in_process());
     insta::assert_snapshot!(same_output(refused), @"
     exit 2
     [stderr]
@@ -331,7 +331,7 @@ fn a_broken_file_does_not_block_its_repair() {
     let sandbox = Sandbox::without_config();
     sandbox.write_config(broken);
     config(&sandbox, ["show"]).assert_stdout(broken);
-    sandbox.fusion(["ollama", "down"]).run().assert_code(0);
+    sandbox.fusion(["ollama", "down"]).run_in_process().assert_code(0);
     let commands = [&["path"][..], &["edit", "--link"], &["reset", "--yes"]].map(|arguments| {
         assert_eq!(text(&sandbox), broken);
         (arguments.join(" "), config(&sandbox, arguments.iter().copied()))

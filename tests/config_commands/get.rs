@@ -46,7 +46,7 @@ fn names_the_key_that_is_not_set() {
         "aliases.small",
         "mlx_run.extra_body.a.b",
     ];
-    let missing = keys.map(|key| sandbox.fusion(["config", "get", key]).mask(key, "[KEY]").run());
+    let missing = keys.map(|key| sandbox.fusion(["config", "get", key]).mask(key, "[KEY]").run_in_process());
     insta::assert_snapshot!(same_output(missing), @"
     exit 1
     [stderr]

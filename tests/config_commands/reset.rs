@@ -10,7 +10,7 @@ fn keeps_every_old_file() {
         let old = format!("# {number}\n");
         sandbox.write_config(&old);
         let name = format!("config.toml.{number}.bak");
-        let finished = reset().mask(&name, "config.toml.[NUMBER].bak").run();
+        let finished = reset().mask(&name, "config.toml.[NUMBER].bak").run_in_process();
         let backup = sandbox.config_dir().join(name);
         assert_eq!(fs::read_to_string(&backup).expect("it is there"), old);
         assert_eq!(mode(&backup), 0o600);
@@ -21,10 +21,10 @@ fn keeps_every_old_file() {
     [stdout]
     [ROOT]/config/config.toml is fresh; the old one is [ROOT]/config/config.toml.[NUMBER].bak
     ");
-    let unchanged = reset().run();
+    let unchanged = reset().run_in_process();
     let fresh = text(&sandbox);
     fs::remove_file(config_file(&sandbox)).expect("it is there");
-    insta::assert_snapshot!(same_output([unchanged, reset().run()]), @"
+    insta::assert_snapshot!(same_output([unchanged, reset().run_in_process()]), @"
     exit 0
     [stdout]
     [ROOT]/config/config.toml is fresh
