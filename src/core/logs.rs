@@ -1,8 +1,8 @@
 //! The log of a service: the file to which the server appends, and the older parts beside it (`.1`, `.2` ...).
 //!
 //! The server itself holds the log open, with `O_APPEND`, so nothing that fusion does can stop it or slow it down.
-//! [`rotate`] puts the log of the last run aside before a start. While the server runs, a [`rotator::LogRotator`] bounds
-//! its log by copy-and-truncate. A [`Reader`] reads the parts of the run and the log as one text.
+//! [`rotate`] puts the log of the last run aside before a start. While the server runs, a [`rotator::LogRotator`] copies
+//! and truncates a log above its limit. A [`Reader`] reads the parts of the run and the log as one text.
 
 mod reader;
 pub mod rotator;

@@ -1,4 +1,4 @@
-//! `fusion <service> log`, and the rotator that holds logs within their bounds, through the real program.
+//! `fusion <service> log`, and the log rotator, through the real program.
 
 mod follow;
 mod rotator;

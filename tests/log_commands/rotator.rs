@@ -143,7 +143,7 @@ fn the_rotator_outlives_the_leader_while_children_write() {
     let server = Server::shell(&sandbox, &format!("({child}) & echo leader ended"));
     wait_until("the leader has ended", || server.process.try_wait().unwrap().is_some());
     File::create(sandbox.root().join("go")).unwrap();
-    wait_until("the log is bounded", || part(&server.rotator.log, 1).exists());
+    wait_until("the log is rotated", || part(&server.rotator.log, 1).exists());
     wait_until("the child has written", || sandbox.root().join("done").exists());
     File::create(sandbox.root().join("stop")).unwrap();
     server.wait_for_the_rotators_end();

@@ -97,8 +97,8 @@ impl Part {
 }
 
 impl Reader {
-    /// Opens the log at its last `lines` lines: 0 for what is written from now on, `u64::MAX` for everything since the
-    /// start of the server. `None` if there is no log.
+    /// Opens the log at its last `lines` lines: 0 for new output only, `u64::MAX` for all output since the start of the
+    /// server. `None` if there is no log.
     pub fn open(log: &Path, lines: u64) -> Result<Option<Self>, FileError> {
         let failed = FileError::io("read", log);
         let Some(mut current) = Part::open(log)? else { return Ok(None) };
