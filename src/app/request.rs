@@ -3,7 +3,7 @@
 use serde_json::{Map, Value, json};
 
 use super::app::App;
-use crate::core::config::{Prompt, RunSettings};
+use crate::core::config::{RunSettings, SavedPrompt};
 use crate::core::models::Model;
 use crate::core::services::ManagedService;
 
@@ -54,7 +54,7 @@ impl App {
         &self,
         service: &ManagedService,
         question: &Question,
-        saved: Option<&Prompt>,
+        saved: Option<&SavedPrompt>,
         overrides: &Overrides<'_>,
     ) -> Request {
         let settings = &service.settings.run;
@@ -91,7 +91,7 @@ impl Question {
 
 fn body(
     settings: &RunSettings,
-    saved: Option<&Prompt>,
+    saved: Option<&SavedPrompt>,
     overrides: &Overrides<'_>,
     model: &str,
     messages: Value,

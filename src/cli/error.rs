@@ -12,6 +12,7 @@ use crate::app::AppError;
 use crate::cli::exit::Exit;
 use crate::core::config::{ConfigError, EditError, Fault, Problem};
 use crate::core::files::FileError;
+use crate::core::models::quoted;
 use crate::core::paths::PathsError;
 
 pub use self::chat::Asked;
@@ -111,6 +112,10 @@ impl Failure {
     pub fn of_config(error: &ConfigError, most: usize) -> Self {
         let (exit, hint) = match error {
             ConfigError::Invalid { path, problems } => return Self::of_problems(path, problems, most),
+            ConfigError::WritableByOthers { path } => {
+                let command = format!("chmod go-w {}", quoted(&path.to_string_lossy()));
+                return Self::of(Exit::Usage, error).hint(command);
+            }
             ConfigError::NotAFile { .. } | ConfigError::TooLarge { .. } => {
                 (Exit::Usage, "move it away; fusion makes a new one on its next use")
             }

@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use crate::core::config::LONGEST_SECONDS;
+use crate::core::config::MAX_SECONDS;
 
 /// In units of a thousand, with three digits at most.
 pub fn bytes(bytes: u64) -> String {
@@ -32,9 +32,9 @@ pub fn duration(duration: Duration) -> String {
 /// A number of seconds, as options take it, and at least so many milliseconds.
 pub fn seconds_from<const MILLISECONDS: u16>(text: &str) -> Result<Duration, String> {
     let shortest = f64::from(MILLISECONDS) / 1000.0;
-    let seconds = text.parse().ok().filter(|seconds| (shortest..=LONGEST_SECONDS).contains(seconds));
+    let seconds = text.parse().ok().filter(|seconds| (shortest..=MAX_SECONDS).contains(seconds));
     let duration = seconds.and_then(|seconds| Duration::try_from_secs_f64(seconds).ok());
-    duration.ok_or_else(|| format!("expected a number of seconds from {shortest} to {LONGEST_SECONDS}"))
+    duration.ok_or_else(|| format!("expected a number of seconds from {shortest} to {MAX_SECONDS}"))
 }
 
 /// The largest unit, as in `3 days ago`.

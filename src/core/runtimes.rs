@@ -57,6 +57,12 @@ pub trait Runtime: Sync {
     /// Returns what the configuration says on first use.
     fn defaults(&self) -> Defaults;
 
+    /// Returns whether its configuration tables are in the file that is made on first use. Others are written when
+    /// first set.
+    fn in_fresh_config(&self) -> bool {
+        true
+    }
+
     /// Returns the program that is started when the configuration has no `command`; see [`crate::core::programs`].
     fn program(&self) -> &'static str;
 

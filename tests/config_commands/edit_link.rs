@@ -29,8 +29,7 @@ fn is_made_in_the_project_root() {
     let sandbox = Sandbox::without_config();
     let root = sandbox.root().join("elsewhere");
     fs::create_dir(&root).expect("writable");
-    let edit =
-        |root: &Path| sandbox.fusion(["config", "edit"]).env("FUSION_PROJECT_ROOT", root).run_in_process();
+    let edit = |root: &Path| sandbox.fusion(["config", "edit"]).env("FUSION_PROJECT_ROOT", root).run();
     for value in [root.as_path(), Path::new("../elsewhere")] {
         edit(value).assert_code(0);
         assert_eq!(root.join("fusion.toml").read_link().expect("a link"), config_file(&sandbox));
@@ -61,7 +60,7 @@ fn replaces_nothing_but_its_own_link() {
     insta::assert_snapshot!(same_output([file, other_link, directory]), @"
     exit 1
     [stderr]
-    error: [ROOT]/project/fusion.toml is there already, and is not a link to [ROOT]/config/config.toml
+    error: [ROOT]/project/fusion.toml exists and is not a link to [ROOT]/config/config.toml
     hint: move it away, or set FUSION_PROJECT_ROOT to another directory
     ");
 }

@@ -87,6 +87,24 @@ fn unknown_names_suggest_near_ones() {
 }
 
 #[test]
+fn what_fusion_sets_itself_is_refused() {
+    let problems = problems(&[
+        "[mlx_run.extra_body]\nmessages = []\n",
+        "[ollama_server]\nenv.OLLAMA_HOST = '0.0.0.0:5'\n",
+    ]);
+    insta::assert_snapshot!(problems, @r#"
+    "[mlx_run.extra_body]\nmessages = []\n"
+      2:12: `mlx_run.extra_body.messages` cannot be set: fusion sets `stream`, `model`, `messages` itself
+    "[ollama_server]\nenv.OLLAMA_HOST = '0.0.0.0:5'\n"
+      2:5: `ollama_server.env.OLLAMA_HOST` cannot be set: `ollama_server.host` and `ollama_server.port` say where the server listens
+    "#);
+    let sandbox = Sandbox::without_config();
+    sandbox.write_config("[mlx_server]\nenv.OLLAMA_HOST = 'x'\n[mlx_run]\nextra_body.a.model = 'x'\n");
+    config(&sandbox, ["check"]).assert_code(0);
+    config(&sandbox, ["set", "ollama_server.env.OLLAMA_HOST", "x"]).assert_code(2);
+}
+
+#[test]
 fn old_keys_name_the_new_ones() {
     let problems = problems(&[
         "[mlx_run]\nauto_up = false\n",
@@ -135,9 +153,9 @@ fn values_of_the_wrong_type() {
     "ollama_server = 5\n"
       1:17: `ollama_server`: expected a table, found a whole number
     "[[ollama_server]]\n"
-      1:1: `ollama_server`: expected a table, found an array of tables
+      1:1: `ollama_server`: expected a table, found an array
     "prompts = 'x'\n"
-      1:11: `prompts`: expected a table of prompts, found a string
+      1:11: `prompts`: expected a table of saved prompts, found a string
     "[prompts]\nx = 1\n"
       2:5: `prompts.x`: expected a table, found a whole number
     "aliases = []\n"
@@ -209,7 +227,7 @@ fn values_out_of_range() {
     "[ollama_server]\nport = -1\n"
       2:8: `ollama_server.port`: expected a whole number from 1 to 65535, found the number -1
     "[ollama_server]\nport = 99999999999999999999\n"
-      2:8: integer number overflowed
+      2:8: `ollama_server.port`: expected a whole number from 1 to 65535, found the number 99999999999999999999
     "[mlx_server]\nstop_timeout = -1\n"
       2:16: `mlx_server.stop_timeout`: expected a number of seconds from 0.001 to 31536000, found the number -1
     "[mlx_server]\nstartup_timeout = 0\n"
@@ -217,7 +235,7 @@ fn values_out_of_range() {
     "[mlx_run]\ntimeout = inf\n"
       2:11: `mlx_run.timeout`: expected a number of seconds from 0.001 to 31536000, found the number inf
     "[mlx_run]\ntemperature = nan\n"
-      2:15: `mlx_run.temperature`: expected a number from 0 to 2, found the number NaN
+      2:15: `mlx_run.temperature`: expected a number from 0 to 2, found the number nan
     "[mlx_run]\ntemperature = 2.1\n"
       2:15: `mlx_run.temperature`: expected a number from 0 to 2, found the number 2.1
     "[mlx_run]\ntop_p = -0.1\n"
@@ -288,7 +306,7 @@ fn commands_refuse_a_broken_file() {
         &["config", "set", "mlx_server.port", "5"],
         &["config", "unset", "mlx_server.port"],
     ];
-    let refused = commands.map(|arguments| sandbox.fusion(arguments.iter().copied()).run_in_process());
+    let refused = commands.map(|arguments| sandbox.fusion(arguments.iter().copied()).run());
     insta::assert_snapshot!(same_output(refused), @"
     exit 2
     [stderr]
@@ -331,7 +349,7 @@ fn a_broken_file_does_not_block_its_repair() {
     let sandbox = Sandbox::without_config();
     sandbox.write_config(broken);
     config(&sandbox, ["show"]).assert_stdout(broken);
-    sandbox.fusion(["ollama", "down"]).run_in_process().assert_code(0);
+    sandbox.fusion(["ollama", "down"]).run().assert_code(0);
     let commands = [&["path"][..], &["edit", "--link"], &["reset", "--yes"]].map(|arguments| {
         assert_eq!(text(&sandbox), broken);
         (arguments.join(" "), config(&sandbox, arguments.iter().copied()))
@@ -348,9 +366,9 @@ fn a_broken_file_does_not_block_its_repair() {
     # reset --yes
     exit 0
     [stdout]
-    [ROOT]/config/config.toml is fresh; the old one is [ROOT]/config/config.toml.1.bak
+    [ROOT]/config/config.toml is reset; the old file is [ROOT]/config/config.toml.bak
     ");
-    let backup = sandbox.config_dir().join("config.toml.1.bak");
+    let backup = sandbox.config_dir().join("config.toml.bak");
     assert_eq!(fs::read_to_string(backup).ok().as_deref(), Some(broken));
 }
 
@@ -371,6 +389,98 @@ fn bytes_that_are_not_utf_8() {
 }
 
 #[test]
+fn every_mistake_of_syntax_is_reported() {
+    let sandbox = Sandbox::without_config();
+    sandbox.write_config(
+        "[ollama_server]\nport = 0\nport = 1\nhost = local host\nargs = 5\n[ollama_server]\n\
+         [mlx_run]\nseed = 99999999999999999999\nstop = \"a\\q\"\nmodel = \n[zzz\nport = x\nnone = 1\n[prompts.x]\ny = 1\n",
+    );
+    insta::assert_snapshot!(config(&sandbox, ["check"]), @r#"
+    exit 2
+    [stderr]
+    error: [ROOT]/config/config.toml has 10 problems
+      caused by: [ROOT]/config/config.toml:2:8: `ollama_server.port`: expected a whole number from 1 to 65535, found the number 0
+      caused by: [ROOT]/config/config.toml:3:1: duplicate key
+      caused by: [ROOT]/config/config.toml:4:8: string values must be quoted, expected literal string
+      caused by: [ROOT]/config/config.toml:5:8: `ollama_server.args`: expected an array of strings, found the number 5
+      caused by: [ROOT]/config/config.toml:6:2: duplicate key
+      caused by: [ROOT]/config/config.toml:8:8: `mlx_run.seed`: expected a whole number from 0 to 9223372036854775807, found the number 99999999999999999999
+      caused by: [ROOT]/config/config.toml:9:11: missing escaped value, expected `b`, `e`, `f`, `n`, `r`, `\`, `"`, `x`, `u`, `U`
+      caused by: [ROOT]/config/config.toml:10:9: string values must be quoted, expected literal string
+      caused by: [ROOT]/config/config.toml:11:5: unclosed table, expected `]`
+      caused by: [ROOT]/config/config.toml:15:1: unknown key `prompts.x.y`; valid here: `system`, `model`, `temperature`, `template`
+    hint: `fusion config edit` opens the file
+    "#);
+}
+
+#[test]
+fn files_that_others_may_write_are_refused() {
+    let sandbox = Sandbox::without_config();
+    let others_may = |path: &Path, mode: u32| {
+        fs::set_permissions(path, fs::Permissions::from_mode(mode)).expect("ours");
+    };
+    let commands = [
+        &["ollama", "up"][..],
+        &["config", "check"],
+        &["config", "show"],
+        &["config", "set", "mlx_server.port", "5"],
+        &["config", "reset", "--yes"],
+    ];
+    let refused = || {
+        let refused = commands.map(|arguments| sandbox.fusion(arguments.iter().copied()).run());
+        same_output(refused)
+    };
+    // Also where there is no file yet.
+    others_may(&sandbox.config_dir(), 0o770);
+    insta::assert_snapshot!(refused(), @"
+    exit 2
+    [stderr]
+    error: other users may write [ROOT]/config
+    hint: chmod go-w [ROOT]/config
+    ");
+    sandbox.write_config("");
+    assert_eq!(refused(), refused());
+    others_may(&sandbox.config_dir(), 0o755);
+    others_may(&config_file(&sandbox), 0o606);
+    insta::assert_snapshot!(refused(), @"
+    exit 2
+    [stderr]
+    error: other users may write [ROOT]/config/config.toml
+    hint: chmod go-w [ROOT]/config/config.toml
+    ");
+    others_may(&config_file(&sandbox), 0o644);
+    config(&sandbox, ["check"]).assert_code(0);
+}
+
+#[test]
+fn a_link_is_judged_by_its_target() {
+    let sandbox = Sandbox::without_config();
+    let dotfiles = sandbox.root().join("dot files");
+    fs::create_dir(&dotfiles).expect("writable");
+    let real = dotfiles.join("fusion.toml");
+    fs::write(&real, "").expect("writable");
+    symlink(&real, config_file(&sandbox)).expect("a link");
+    let with_modes = |directory: u32, file: u32| {
+        fs::set_permissions(&dotfiles, fs::Permissions::from_mode(directory)).expect("ours");
+        fs::set_permissions(&real, fs::Permissions::from_mode(file)).expect("ours");
+        config(&sandbox, ["check"])
+    };
+    with_modes(0o755, 0o644).assert_code(0);
+    insta::assert_snapshot!(with_modes(0o755, 0o664), @"
+    exit 2
+    [stderr]
+    error: other users may write [ROOT]/dot files/fusion.toml
+    hint: chmod go-w '[ROOT]/dot files/fusion.toml'
+    ");
+    insta::assert_snapshot!(with_modes(0o775, 0o644), @"
+    exit 2
+    [stderr]
+    error: other users may write [ROOT]/dot files
+    hint: chmod go-w '[ROOT]/dot files'
+    ");
+}
+
+#[test]
 fn a_file_of_ten_megabytes() {
     let sandbox = Sandbox::without_config();
     let large = "# 123456789012345678901234567890\n".repeat(10_000_000 / 33);
@@ -383,7 +493,7 @@ fn a_file_of_ten_megabytes() {
     ");
     assert_eq!(config(&sandbox, ["show"]).assert_code(0).stdout(), large);
     config(&sandbox, ["reset", "--yes"]).assert_code(0);
-    assert_eq!(fs::read_to_string(sandbox.config_dir().join("config.toml.1.bak")).ok(), Some(large));
+    assert_eq!(fs::read_to_string(sandbox.config_dir().join("config.toml.bak")).ok(), Some(large));
 }
 
 #[test]

@@ -46,12 +46,33 @@ fn names_the_key_that_is_not_set() {
         "aliases.small",
         "mlx_run.extra_body.a.b",
     ];
-    let missing = keys.map(|key| sandbox.fusion(["config", "get", key]).mask(key, "[KEY]").run_in_process());
-    insta::assert_snapshot!(same_output(missing), @"
+    let missing = keys.map(|key| (key, config(&sandbox, ["get", key])));
+    insta::assert_snapshot!(table(missing), @"
+    # ollama_run.seed
     exit 1
     [stderr]
-    error: `[KEY]` is not set, and has no default
-    hint: set it: fusion config set [KEY] VALUE
+    error: `ollama_run.seed` is not set, and has no default
+    hint: set it: fusion config set ollama_run.seed 42
+    # ollama_server.env.A
+    exit 1
+    [stderr]
+    error: `ollama_server.env.A` is not set, and has no default
+    hint: set it: fusion config set ollama_server.env.A VALUE
+    # prompts.x.model
+    exit 1
+    [stderr]
+    error: `prompts.x.model` is not set, and has no default
+    hint: set it: fusion config set prompts.x.model qwen2.5-coder:7b
+    # aliases.small
+    exit 1
+    [stderr]
+    error: `aliases.small` is not set, and has no default
+    hint: set it: fusion config set aliases.small VALUE
+    # mlx_run.extra_body.a.b
+    exit 1
+    [stderr]
+    error: `mlx_run.extra_body.a.b` is not set, and has no default
+    hint: set it: fusion config set mlx_run.extra_body.a.b VALUE
     ");
 }
 

@@ -5,6 +5,7 @@ mod faults;
 mod first_use;
 mod get;
 mod on_a_terminal;
+mod page;
 mod places;
 mod reset;
 mod set;
@@ -64,7 +65,7 @@ fn names(sandbox: &Sandbox) -> Vec<String> {
 
 #[track_caller]
 fn config<'a>(sandbox: &Sandbox, arguments: impl IntoIterator<Item = &'a str>) -> Finished {
-    sandbox.fusion(["config"].into_iter().chain(arguments)).run_in_process()
+    sandbox.fusion(["config"].into_iter().chain(arguments)).run()
 }
 
 /// `fusion` under a shell's umask.

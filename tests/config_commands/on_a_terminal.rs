@@ -86,7 +86,7 @@ fn edit_replaces_the_file_with_the_edited_copy() {
     let editor = editor(&sandbox, &["[mlx_server]\nport = 5\n"]);
     insta::assert_snapshot!(edit(&sandbox, &editor, ""), @"
     exit 0
-    [ROOT]/config/config.toml is changed
+    [ROOT]/config/config.toml was changed
     ");
     assert_eq!(text(&sandbox), "[mlx_server]\nport = 5\n");
     assert_eq!(called(&sandbox), "2 --wait\n");
@@ -102,7 +102,7 @@ fn visual_comes_before_editor() {
     let shown = Session::start(&sandbox, &["config", "edit"], &variables).finish(&sandbox);
     insta::assert_snapshot!(shown, @"
     exit 0
-    [ROOT]/config/config.toml is changed
+    [ROOT]/config/config.toml was changed
     ");
 }
 
@@ -113,7 +113,7 @@ fn a_mistake_can_be_corrected() {
     insta::assert_snapshot!(edit(&sandbox, &editor, "\n"), @"
     exit 0
     error: [ROOT]/config/config.edit.[RANDOM].toml:2:1: unknown key `mlx_server.prt`; did you mean `mlx_server.port`?
-    Edit it again? [Y/n] [ROOT]/config/config.toml is changed
+    Edit it again? [Y/n] [ROOT]/config/config.toml was changed
     ");
     assert_eq!(text(&sandbox), "[mlx_server]\nport = 6\n");
     assert_eq!(called(&sandbox), "2 --wait\n2 --wait\n");
@@ -139,7 +139,7 @@ fn an_invalid_copy_is_kept_beside_the_file() {
     exit 2
     error: [ROOT]/config/config.edit.[RANDOM].toml:2:8: `mlx_server.port`: expected a whole number from 1 to 65535, found the number 0
     Edit it again? [Y/n] error: [ROOT]/config/config.toml was not changed
-    hint: what you wrote is in [ROOT]/config/config.edit.[RANDOM].toml
+    hint: your changes are in [ROOT]/config/config.edit.[RANDOM].toml
     ");
 }
 
@@ -149,7 +149,7 @@ fn a_broken_file_can_be_repaired() {
     let editor = editor(&sandbox, &["[mlx_server]\n"]);
     insta::assert_snapshot!(edit(&sandbox, &editor, ""), @"
     exit 0
-    [ROOT]/config/config.toml is changed
+    [ROOT]/config/config.toml was changed
     ");
     assert_eq!(text(&sandbox), "[mlx_server]\n");
 }
@@ -184,8 +184,8 @@ fn edit_does_not_overwrite_a_change_made_meanwhile() {
     );
     insta::assert_snapshot!(edit(&sandbox, &editor, ""), @"
     exit 1
-    error: [ROOT]/config/config.toml was changed by somebody else meanwhile
-    hint: what you wrote is in [ROOT]/config/config.edit.[RANDOM].toml
+    error: [ROOT]/config/config.toml has been changed by another program
+    hint: your changes are in [ROOT]/config/config.edit.[RANDOM].toml
     ");
     assert_eq!(text(&sandbox), "# theirs\n");
 }
@@ -205,7 +205,7 @@ fn ctrl_c_goes_to_the_editor() {
     fs::write(goes_on, "").expect("writable");
     insta::assert_snapshot!(session.finish(&sandbox), @"
     exit 0
-    [ROOT]/config/config.toml is changed
+    [ROOT]/config/config.toml was changed
     ");
     assert_eq!(text(&sandbox), "# new\n");
 }
@@ -216,7 +216,7 @@ fn edit_without_an_editor_makes_the_link() {
     let without = Session::start(&sandbox, &["config", "edit"], &[]).finish(&sandbox);
     insta::assert_snapshot!(without, @"
     exit 0
-    neither VISUAL nor EDITOR names an editor, so this makes a link
+    neither VISUAL nor EDITOR is set: making a link instead of opening an editor
     [ROOT]/project/fusion.toml -> [ROOT]/config/config.toml
     ");
     let link = Session::start(&sandbox, &["config", "edit", "--link"], &[("EDITOR", "false")]);
@@ -244,7 +244,7 @@ fn reset_asks_first() {
     ");
     insta::assert_snapshot!(reset(&with_file("# old\n"), "y\n"), @"
     exit 0
-    Replace [ROOT]/config/config.toml with a fresh file, and keep a copy? [y/N] [ROOT]/config/config.toml is fresh; the old one is [ROOT]/config/config.toml.1.bak
+    Replace [ROOT]/config/config.toml with a fresh file, and keep a copy? [y/N] [ROOT]/config/config.toml is reset; the old file is [ROOT]/config/config.toml.bak
     ");
 }
 

@@ -6,11 +6,10 @@ use super::*;
 fn keeps_every_old_file() {
     let sandbox = Sandbox::without_config();
     let reset = || sandbox.fusion(["config", "reset", "--yes"]);
-    let kept = [1, 2, 3].map(|number| {
-        let old = format!("# {number}\n");
+    let kept = ["config.toml.bak", "config.toml.bak.1", "config.toml.bak.2"].map(|name| {
+        let old = format!("# {name}\n");
         sandbox.write_config(&old);
-        let name = format!("config.toml.{number}.bak");
-        let finished = reset().mask(&name, "config.toml.[NUMBER].bak").run_in_process();
+        let finished = reset().mask(format!("{name}\n"), "[BACKUP]\n").run();
         let backup = sandbox.config_dir().join(name);
         assert_eq!(fs::read_to_string(&backup).expect("it is there"), old);
         assert_eq!(mode(&backup), 0o600);
@@ -19,15 +18,15 @@ fn keeps_every_old_file() {
     insta::assert_snapshot!(same_output(kept), @"
     exit 0
     [stdout]
-    [ROOT]/config/config.toml is fresh; the old one is [ROOT]/config/config.toml.[NUMBER].bak
+    [ROOT]/config/config.toml is reset; the old file is [ROOT]/config/[BACKUP]
     ");
-    let unchanged = reset().run_in_process();
+    let unchanged = reset().run();
     let fresh = text(&sandbox);
     fs::remove_file(config_file(&sandbox)).expect("it is there");
-    insta::assert_snapshot!(same_output([unchanged, reset().run_in_process()]), @"
+    insta::assert_snapshot!(same_output([unchanged, reset().run()]), @"
     exit 0
     [stdout]
-    [ROOT]/config/config.toml is fresh
+    [ROOT]/config/config.toml is reset
     ");
     assert_eq!(text(&sandbox), fresh);
 }
@@ -40,7 +39,7 @@ fn does_nothing_without_a_terminal_to_ask_on() {
     exit 2
     [stderr]
     error: not reset: there is no terminal to ask on
-    hint: say yes in advance: fusion config reset --yes
+    hint: confirm it: fusion config reset --yes
     ");
     assert_eq!(text(&sandbox), "# mine\n");
     assert_eq!(names(&sandbox), ["config.toml"]);

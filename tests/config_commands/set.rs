@@ -20,15 +20,15 @@ fn takes_strings_unquoted_and_other_values_as_toml() {
         ("ollama_run.stop", "END", "stop = \"END\""),
         ("ollama_run.seed", "7", "seed = 7"),
         ("ollama_run.reasoning", "show", "reasoning = \"show\""),
-        ("ollama_run.extra_body.a", "5", "extra_body = { a = 5 }"),
-        ("ollama_run.extra_body.b", "x y", "extra_body = { a = 5, b = \"x y\" }"),
+        ("ollama_run.extra_body.a", "5", "extra_body.a = 5"),
+        ("ollama_run.extra_body.b", "x y", "extra_body.b = \"x y\""),
         ("mlx_run.stop", "[\"a\"]", "stop = [\"a\"]"),
         ("mlx_run.system_prompt", "--\"quoted\" \\ 'both'", r#"system_prompt = '''--"quoted" \ 'both''''"#),
         ("prompts.review.model", "m", "model = \"m\""),
         ("prompts.mine.temperature", "1", "temperature = 1"),
         ("aliases.small", "m", "small = \"m\""),
         ("aliases.small", "{ mlx = 'x' }", "small = { mlx = 'x' }"),
-        ("aliases.'a.b:c'.ollama", "y", "\"a.b:c\" = { ollama = \"y\" }"),
+        ("aliases.'a.b:c'.ollama", "y", "\"a.b:c\".ollama = \"y\""),
     ] {
         let before = if config_file(&sandbox).exists() { text(&sandbox) } else { String::new() };
         config(&sandbox, ["set", key, value]).assert_stdout("");
@@ -45,8 +45,13 @@ fn changes_one_line_of_the_fresh_file() {
     let sandbox = Sandbox::without_config();
     let fresh = config(&sandbox, ["show"]).stdout();
     config(&sandbox, ["set", "ollama_run.seed", "7"]).assert_stdout("");
-    assert_eq!(text(&sandbox), fresh.replacen("\n#seed = 42\n", "\nseed = 7\n", 1));
+    assert_eq!(text(&sandbox), fresh.replacen("stream = false\n", "stream = false\nseed = 7\n", 1));
     config(&sandbox, ["unset", "ollama_run.seed"]).assert_stdout("");
+    assert_eq!(text(&sandbox), fresh);
+    config(&sandbox, ["set", "ollama_server.port", "5"]).assert_stdout("");
+    assert_eq!(text(&sandbox), fresh.replacen("port = 11434\n", "port = 5\n", 1));
+    config(&sandbox, ["unset", "ollama_server.port"]).assert_stdout("");
+    config(&sandbox, ["set", "ollama_server.port", "11434"]).assert_stdout("");
     assert_eq!(text(&sandbox), fresh);
     insta::assert_snapshot!(config(&sandbox, ["unset", "ollama_run.seed"]), @"
     exit 0
@@ -59,14 +64,14 @@ fn changes_one_line_of_the_fresh_file() {
 fn keeps_comments_order_and_spacing() {
     let sandbox = Sandbox::without_config();
     sandbox.write_config(
-        "# top\n[mlx_run]   # run\r\n\tseed   =  1# one\n\n# why\nmodel = 'm'\n[ollama_server]#x",
+        "\u{feff}# top\n[mlx_run]   # run\r\n\tseed   =  1# one\n\n# why\nmodel = 'm'\n[ollama_server]#x",
     );
     config(&sandbox, ["set", "mlx_run.seed", "2"]).assert_stdout("");
     config(&sandbox, ["set", "ollama_server.port", "3"]).assert_stdout("");
     config(&sandbox, ["unset", "mlx_run.model"]).assert_stdout("");
     assert_eq!(
         text(&sandbox),
-        "# top\n[mlx_run]   # run\r\n\tseed   =  2# one\n\n# why\n[ollama_server]#x\r\nport = 3\r\n"
+        "\u{feff}# top\n[mlx_run]   # run\r\n\tseed   =  2# one\n\n# why\n[ollama_server]#x\r\nport = 3\r\n"
     );
 }
 
@@ -152,6 +157,33 @@ fn refuses_an_invalid_value_and_leaves_the_file() {
 }
 
 #[test]
+fn stores_a_relative_directory_as_absolute_path() {
+    let sandbox = Sandbox::without_config();
+    let project = sandbox.project();
+    fs::create_dir_all(project.join("models/tiny")).expect("writable");
+    let absolute = format!("{}\n", project.join("models/tiny").display());
+    for (key, value) in [
+        ("mlx_server.model", "models/tiny"),
+        ("mlx_run.model", "./models/tiny/"),
+        ("prompts.review.model", "../project/models/tiny"),
+    ] {
+        config(&sandbox, ["set", key, value]).assert_stdout("");
+        config(&sandbox, ["get", key]).assert_stdout(&absolute);
+    }
+    // Names of models, and what is no model.
+    for (key, value) in [
+        ("mlx_run.model", "mlx-community/none"),
+        ("mlx_run.system_prompt", "models/tiny"),
+        ("ollama_run.model", "models"),
+        ("mlx_server.env.model", "models"),
+    ] {
+        config(&sandbox, ["set", key, value]).assert_stdout("");
+        config(&sandbox, ["get", key]).assert_stdout(&format!("{value}\n"));
+    }
+    config(&sandbox, ["set", "mlx_run.model", ""]).assert_code(2);
+}
+
+#[test]
 fn repairs_a_wrong_value() {
     let sandbox = Sandbox::without_config();
     sandbox.write_config("[ollama_server]\nport = 0 # typo\n");
@@ -207,7 +239,8 @@ fn sigkill_at_any_moment_leaves_a_whole_file() {
         config(&sandbox, ["set", "ollama_run.seed", "1"]).assert_code(0);
         start.elapsed()
     };
-    let whole = |seed: u32| fresh.replacen("\n#seed = 42\n", &format!("\nseed = {seed}\n"), 1);
+    let whole =
+        |seed: u32| fresh.replacen("stream = false\n", &format!("stream = false\nseed = {seed}\n"), 1);
     let mut old = 1;
     let (mut kept, mut changed, mut round) = (0, 0, 0);
     // Each round later, until the kill comes after the change.

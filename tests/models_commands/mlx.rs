@@ -20,7 +20,7 @@ fn models_of_the_cache_are_listed_with_defects() {
     for file in ["model.safetensors", "model.safetensors.index.json"] {
         fs::remove_file(foreign.join("snapshots/c0ffee").join(file)).expect("it was there");
     }
-    let list = sandbox.fusion(["mlx", "models", "--json"]).run_in_process().assert_code(0).json();
+    let list = sandbox.fusion(["mlx", "models", "--json"]).run().assert_code(0).json();
     let rows: Vec<(&str, &Value)> = list
         .as_array()
         .expect("an array")
@@ -28,14 +28,14 @@ fn models_of_the_cache_are_listed_with_defects() {
         .map(|row| (row["name"].as_str().expect("a name"), &row["defects"]))
         .collect();
     assert_eq!(rows, [("org/broken", &json!(["model.safetensors is missing"])), ("org/whole", &json!([]))]);
-    insta::assert_snapshot!(sandbox.fusion(["mlx", "models"]).run_in_process(), @"
+    insta::assert_snapshot!(sandbox.fusion(["mlx", "models"]).run(), @"
     exit 0
     [stdout]
     NAME        SIZE    STORED AS  CHANGED   LAST USED  NOW
     org/broken  355 kB  float16    just now  just now   incomplete: model.safetensors is missing
     org/whole   355 kB  float16    just now  just now
     ");
-    insta::assert_snapshot!(sandbox.fusion(["mlx", "load", "org/broken"]).run_in_process(), @"
+    insta::assert_snapshot!(sandbox.fusion(["mlx", "load", "org/broken"]).run(), @"
     exit 7
     [stderr]
     error: the model org/broken is incomplete: model.safetensors is missing
@@ -48,13 +48,13 @@ fn an_incomplete_directory_is_refused() {
     let sandbox = Sandbox::new();
     let empty = sandbox.project().join("empty");
     fs::create_dir(&empty).expect("the sandbox is writable");
-    insta::assert_snapshot!(sandbox.fusion(["mlx", "up", "--model", "./empty"]).run_in_process(), @"
+    insta::assert_snapshot!(sandbox.fusion(["mlx", "up", "--model", "./empty"]).run(), @"
     exit 7
     [stderr]
     error: the model [ROOT]/project/empty is incomplete: config.json is missing; there is no tokenizer (tokenizer.json, tokenizer.model ...); there are no weights (model*.safetensors)
     hint: copy or convert the model again; fusion does not repair a directory of yours
     ");
-    insta::assert_snapshot!(sandbox.fusion(["mlx", "pull", "./nowhere"]).run_in_process(), @"
+    insta::assert_snapshot!(sandbox.fusion(["mlx", "pull", "./nowhere"]).run(), @"
     exit 7
     [stderr]
     error: there is no directory [ROOT]/project/nowhere
@@ -62,7 +62,7 @@ fn an_incomplete_directory_is_refused() {
     ");
     fs::write(sandbox.model().join("model.safetensors"), b"\x40\0\0\0\0\0\0\0{}")
         .expect("the sandbox is writable");
-    insta::assert_snapshot!(sandbox.fusion(["mlx", "up"]).run_in_process(), @"
+    insta::assert_snapshot!(sandbox.fusion(["mlx", "up"]).run(), @"
     exit 7
     [stderr]
     error: the model [ROOT]/model is incomplete: model.safetensors has 10 of 72 bytes
@@ -140,10 +140,8 @@ fn names_that_would_leave_the_cache_are_refused() {
         "org/ti ny",
         "",
     ] {
-        refused.push(
-            sandbox.fusion(["mlx", "rm", "--yes", name]).mask(format!("{name:?}"), "[NAME]").run_in_process(),
-        );
-        sandbox.fusion(["mlx", "pull", name]).run_in_process().assert_code(2);
+        refused.push(sandbox.fusion(["mlx", "rm", "--yes", name]).mask(format!("{name:?}"), "[NAME]").run());
+        sandbox.fusion(["mlx", "pull", name]).run().assert_code(2);
     }
     insta::assert_snapshot!(same_output(refused), @"
     exit 2
@@ -151,7 +149,7 @@ fn names_that_would_leave_the_cache_are_refused() {
     error: [NAME] is not the name of a model
     hint: `fusion models` shows names that mlx understands
     ");
-    insta::assert_snapshot!(sandbox.fusion(["mlx", "rm", "--yes", "org/link"]).run_in_process(), @"
+    insta::assert_snapshot!(sandbox.fusion(["mlx", "rm", "--yes", "org/link"]).run(), @"
     exit 1
     [stderr]
     error: [ROOT]/home/.cache/huggingface/hub/models--org--link is a symbolic link, and what it leads to is not part of the cache

@@ -112,7 +112,7 @@ fn a_missing_model_is_not_asked_for() {
     insta::assert_snapshot!(same_output([ours, external]), @"
     exit 7
     [stderr]
-    error: the model org/name is not on this machine
+    error: the model org/name is not there
     hint: fetch it: fusion mlx pull org/name
     ");
     run("org/name").assert_stdout("Hi\n");

@@ -22,6 +22,8 @@ pub mod stub_server;
 pub mod stubbed_ollama;
 pub mod terminal;
 
+use std::fs::Permissions;
+use std::os::unix::fs::PermissionsExt as _;
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
@@ -60,6 +62,11 @@ pub struct Sandbox {
     mlx: Port,
 }
 
+/// Whatever the umask: what others may write is refused.
+fn make_private(path: &Path, mode: u32) {
+    std::fs::set_permissions(path, Permissions::from_mode(mode)).expect("the sandbox is ours");
+}
+
 impl Sandbox {
     /// Configures both services on free ports, each played by a fake on `PATH`.
     pub fn new() -> Self {
@@ -80,6 +87,7 @@ impl Sandbox {
         {
             std::fs::create_dir_all(directory).expect("the sandbox is writable");
         }
+        make_private(&sandbox.config_dir(), 0o700);
         for program in ["ollama", "mlx_lm.server"] {
             std::os::unix::fs::symlink(fake_runtime(), sandbox.bin().join(program)).expect("a link");
         }
@@ -108,7 +116,9 @@ impl Sandbox {
 
     /// Writes exactly this configuration.
     pub fn write_config(&self, text: &str) {
-        std::fs::write(self.config_dir().join("config.toml"), text).expect("the configuration is writable");
+        let file = self.config_dir().join("config.toml");
+        std::fs::write(&file, text).expect("the configuration is writable");
+        make_private(&file, 0o600);
     }
 
     /// Configures a fake with these faults as the server of `runtime` (see `fake_runtime/faults.rs`).

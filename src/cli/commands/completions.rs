@@ -12,7 +12,6 @@ use clap::Command;
 use clap_complete::Shell;
 use clap_complete::engine::{ArgValueCompleter, CompletionCandidate};
 use clap_complete::env::{Elvish, EnvCompleter, Fish, Powershell, Zsh};
-use serde_json::Value;
 
 use crate::cli::context::Context;
 use crate::cli::dispatch;
@@ -158,21 +157,7 @@ impl Known {
 
     /// The dotted keys that a configuration like this one may have.
     fn keys(&self) -> Vec<String> {
-        let mut keys = Vec::new();
-        collect_keys("", &self.config.effective_json(self.table), &mut keys);
-        keys
-    }
-}
-
-fn collect_keys(path: &str, value: &Value, keys: &mut Vec<String>) {
-    match value {
-        Value::Object(members) if !members.is_empty() => {
-            for (name, value) in members {
-                let path = if path.is_empty() { name.clone() } else { format!("{path}.{name}") };
-                collect_keys(&path, value, keys);
-            }
-        }
-        _ => keys.push(path.to_owned()),
+        self.config.keys(self.table)
     }
 }
 

@@ -2,7 +2,9 @@
 
 mod edit;
 
+use std::collections::BTreeMap;
 use std::os::unix::ffi::OsStrExt as _;
+use std::path::{Component, Path, PathBuf};
 
 use clap::{ArgMatches, Command, FromArgMatches, Subcommand};
 
@@ -10,7 +12,8 @@ use crate::cli::context::Context;
 use crate::cli::error::Failure;
 use crate::cli::exit::Exit;
 use crate::core::config::{Config, KeyPath, edit as change};
-use crate::core::runtimes::TABLE;
+use crate::core::models::{ModelPlaces, quoted};
+use crate::core::runtimes::{Runtime, TABLE};
 
 /// What to do with the configuration.
 #[derive(Debug)]
@@ -43,33 +46,33 @@ impl FromArgMatches for Args {
 #[derive(Debug, Subcommand)]
 enum ConfigCommand {
     Show(ShowArgs),
-    /// Print where the file is
+    /// Print the path of the file
     Path,
     Edit(edit::Args),
     Get(GetArgs),
     Set(SetArgs),
     Unset(UnsetArgs),
-    /// Say whether the file is valid, or everything that is wrong with it
+    /// Check the file and report every problem
     Check,
     Reset(ResetArgs),
 }
 
 /// Print the file as it is
 ///
-/// Nothing is left out: look for secrets (in `env`) before you show it to others.
+/// Nothing is left out: check it for secrets (in `env`) before you share it.
 #[derive(Debug, clap::Args)]
 struct ShowArgs {
-    /// Print every key with the value that holds, defaults filled in
+    /// Print every key with its current value, defaults included
     #[arg(long)]
     effective: bool,
-    /// Print it as JSON; what is not set is null
+    /// Print JSON; keys that are not set are null
     #[arg(long)]
     json: bool,
 }
 
-/// Print the value that holds for a key
+/// Print the current value of a key
 ///
-/// A string is printed without quotes, anything else as in the file. A key that is not set and has no default is an
+/// Strings are printed without quotes, other values as in the file. A key that is not set and has no default is an
 /// error (exit code 1).
 #[derive(Debug, clap::Args)]
 struct GetArgs {
@@ -79,18 +82,20 @@ struct GetArgs {
 
 /// Set a key
 ///
-/// Comments and order stay as they are. A value that would not be valid is refused.
+/// Keeps comments and order. Refuses a value that is not valid.
+///
+/// A relative directory for a `model` is stored as an absolute path, if it exists in the current directory.
 #[derive(Debug, clap::Args)]
 #[command(after_long_help = set_examples())]
 struct SetArgs {
     /// A dotted key, such as `prompts.review.temperature`
     key: String,
-    /// A string as it is, anything else as in the file
+    /// A string as it is, any other value as in the file
     #[arg(allow_hyphen_values = true)]
     value: String,
 }
 
-/// With names that can be pasted: of fusion's own table, for what is deferred cannot be handed another.
+/// Examples that can be pasted. They name a runtime of fusion's own table: a deferred tree cannot be handed another.
 fn set_examples() -> String {
     let name = TABLE.first().map_or("RUNTIME", |runtime| runtime.name());
     format!(
@@ -103,17 +108,17 @@ fn set_examples() -> String {
     )
 }
 
-/// Take a key out of the file, so that its default holds
+/// Remove a key from the file, which restores its default
 #[derive(Debug, clap::Args)]
 struct UnsetArgs {
-    /// A dotted key, or a prompt as a whole, such as `prompts.review`
+    /// A dotted key, or a whole saved prompt, such as `prompts.review`
     key: String,
 }
 
-/// Start again with a fresh file, and keep a copy of the old one
+/// Replace the file with a fresh one and keep a copy of the old one
 #[derive(Debug, clap::Args)]
 struct ResetArgs {
-    /// Do not ask
+    /// Do not ask for confirmation
     #[arg(long, short)]
     yes: bool,
 }
@@ -157,16 +162,38 @@ fn path(context: &Context) -> Result<(), Failure> {
 
 fn get(context: &Context, args: &GetArgs) -> Result<(), Failure> {
     let key: KeyPath = args.key.parse()?;
-    match context.config()?.value(context.table, &key)? {
-        Some(value) => context.ui.result(&format!("{value}\n")),
-        None => Err(Failure::new(Exit::Failed, format!("`{key}` is not set, and has no default"))
-            .hint(format!("set it: fusion config set {} VALUE", args.key))),
-    }
+    let Some(value) = context.config()?.value(context.table, &key)? else {
+        let example = key.example(context.table).map_or("VALUE".to_owned(), |value| quoted(&value));
+        return Err(Failure::new(Exit::Failed, format!("`{key}` is not set, and has no default"))
+            .hint(format!("set it: fusion config set {} {example}", quoted(&args.key))));
+    };
+    context.ui.result(&format!("{value}\n"))
 }
 
 fn set(context: &Context, args: &SetArgs) -> Result<(), Failure> {
     let key: KeyPath = args.key.parse()?;
-    Ok(change::set(&context.paths.config_file(), context.table, &key, &args.value)?)
+    let directory = directory_of_model(context, &key, &args.value);
+    let value = directory.as_deref().and_then(Path::to_str).unwrap_or(&args.value);
+    Ok(change::set(&context.paths.config_file(), context.table, &key, value)?)
+}
+
+/// Returns the absolute path of a relative directory that is to be a model. Relative to the configuration, as it would
+/// be read, it is another one.
+fn directory_of_model(context: &Context, key: &KeyPath, value: &str) -> Option<PathBuf> {
+    let directory = context.environment.current_dir.as_ref()?.join(value);
+    if !key.is_model() || value.is_empty() || Path::new(value).is_absolute() || !directory.is_dir() {
+        return None;
+    }
+    let places = ModelPlaces::discover(&context.environment, &context.paths, &BTreeMap::new());
+    let takes_directories = |runtime: &&dyn Runtime| runtime.resolve_model(".", &places).name != ".";
+    let mut runtimes = context.table.iter().copied();
+    let is_directory = match key.runtime(context.table) {
+        Some(runtime) => takes_directories(&runtime),
+        None => runtimes.any(|runtime| takes_directories(&runtime)),
+    };
+    let is_plain = directory.components().all(|component| component != Component::ParentDir);
+    let path = if is_plain { directory.components().collect() } else { directory.canonicalize().ok()? };
+    is_directory.then_some(path)
 }
 
 fn unset(context: &Context, args: &UnsetArgs) -> Result<(), Failure> {
@@ -194,10 +221,10 @@ fn reset(context: &Context, args: &ResetArgs) -> Result<(), Failure> {
         Some(false) => return Err(Failure::new(Exit::Failed, "not reset")),
         None => {
             return Err(Failure::new(Exit::Usage, "not reset: there is no terminal to ask on")
-                .hint("say yes in advance: fusion config reset --yes"));
+                .hint("confirm it: fusion config reset --yes"));
         }
     }
     let backup = change::reset(&file, context.table)?;
-    let kept = backup.map(|backup| format!("; the old one is {}", backup.display())).unwrap_or_default();
-    context.ui.result(&format!("{} is fresh{kept}\n", file.display()))
+    let kept = backup.map(|backup| format!("; the old file is {}", backup.display())).unwrap_or_default();
+    context.ui.result(&format!("{} is reset{kept}\n", file.display()))
 }

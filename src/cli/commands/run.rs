@@ -31,7 +31,7 @@ use crate::cli::units::seconds_from;
 use crate::core::api::chat::{Answer, ChatError, Outcome};
 use crate::core::api::error::clean;
 use crate::core::api::silence::Silence;
-use crate::core::config::{Config, Prompt, Reasoning};
+use crate::core::config::{Config, Reasoning, SavedPrompt};
 use crate::core::services::ManagedService;
 
 /// Ask a model, and print its answer
@@ -178,7 +178,7 @@ impl<'a> Task<'a> {
     ) -> Result<Self, Failure> {
         let settings = &service.settings.run;
         let saved = args.saved.as_deref().map(|name| saved_prompt(&app.config, name)).transpose()?;
-        let schema = args.schema.as_deref().map(|path| Schema::read(context, path)).transpose()?;
+        let schema = args.schema.as_deref().map(|path| Schema::read(&context.ui, path)).transpose()?;
         let question = prompt::gather(context, args, saved)?;
         let overrides = Overrides {
             model: args.model.as_deref(),
@@ -299,7 +299,7 @@ struct Answered {
     total: Duration,
 }
 
-fn saved_prompt<'a>(config: &'a Config, name: &str) -> Result<&'a Prompt, Failure> {
+fn saved_prompt<'a>(config: &'a Config, name: &str) -> Result<&'a SavedPrompt, Failure> {
     config.prompts.get(name).ok_or_else(|| {
         let names: Vec<&str> = config.prompts.keys().map(String::as_str).collect();
         let failure = Failure::new(Exit::Usage, format!("there is no prompt `{name}` in the configuration"));

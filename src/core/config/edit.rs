@@ -1,85 +1,30 @@
 //! Changes of the file: one key or the whole of it, checked before the file is replaced, one command at a time.
 
-mod layout;
-mod splice;
-#[cfg(test)]
-mod tests;
-
 use std::fs;
 use std::path::{Path, PathBuf};
 
-use toml_edit::Value;
+use toml::de::DeValue;
 
-use self::layout::Layout;
-use super::key::KeyPath;
-use super::parse;
+use super::error::{ConfigError, EditError};
+use super::key::{KeyPath, ValueFacts};
 use super::problem::{Fault, Problem};
 use super::schema::Spelling;
-use super::{ConfigError, file, template};
-use crate::core::files::{self, FileError};
+use super::{file, parse, render, splice};
+use crate::core::files;
 use crate::core::runtimes::Table;
-
-/// Why the file was not changed. It is as it was.
-#[derive(Debug, thiserror::Error)]
-pub enum EditError {
-    /// The file cannot be used as it is.
-    #[error(transparent)]
-    Config(#[from] ConfigError),
-    /// The text is no dotted key.
-    #[error("{text:?} is not a key of the configuration")]
-    NotAKey {
-        /// The text.
-        text: String,
-    },
-    /// There is no such key, or the file would not be valid with the value.
-    #[error("{}", fault.told_of(key))]
-    Rejected {
-        /// The key that is meant.
-        key: String,
-        /// What is wrong, or would be.
-        fault: Fault,
-    },
-    /// The key leads to a whole table.
-    #[error("`{key}` is a table, not a key")]
-    IsATable {
-        /// The key.
-        key: String,
-    },
-    /// The key leads through something that is not a table.
-    #[error("`{key}` is within something that is not a table")]
-    NotInATable {
-        /// The key.
-        key: String,
-    },
-    /// Somebody else has changed the file meanwhile.
-    #[error("{path} was changed by somebody else meanwhile")]
-    Changed {
-        /// The file.
-        path: PathBuf,
-    },
-    /// The file could not be replaced.
-    #[error("cannot write {path}")]
-    Write {
-        /// The file.
-        path: PathBuf,
-        /// Why not.
-        source: FileError,
-    },
-}
 
 /// Sets a key to a value that is written as on the command line: a text without quotes, anything else as in the file.
 pub fn set(path: &Path, table: Table, key: &KeyPath, value: &str) -> Result<(), EditError> {
-    let (spelling, expected) = key.value(table)?;
+    let ValueFacts { spelling, expected, comment, .. } = key.value(table)?;
     let found = || Fault::Value { expected, found: format!("{value:?}") };
     let value = to_toml(spelling, value).ok_or_else(found).map_err(|fault| key.rejected(fault))?;
-    let documented = |path: &[String]| template::documented(table, path);
-    change(path, table, key, |text| splice::set(text, key.parts(), &value, key.table_length(), &documented))
+    change(path, table, key, |text| splice::set(text, key.parts(), &value, &comment, key.table_length()))
 }
 
-/// Takes a key, a prompt or an alias out of the file, so that its default holds; false when it is not there.
+/// Takes a key, a saved prompt or an alias out of the file, which makes its default hold; false when it is not there.
 pub fn unset(path: &Path, table: Table, key: &KeyPath) -> Result<bool, EditError> {
     let text = file::read_or_create(path, table)?;
-    let is_there = Layout::of(&text).is_some_and(|layout| layout.has(key.parts()));
+    let is_there = splice::has(&text, key.parts());
     match key.value(table) {
         Err(error @ EditError::IsATable { .. }) if key.parts().len() == 1 => return Err(error),
         Err(EditError::IsATable { .. }) | Ok(_) => {}
@@ -87,15 +32,13 @@ pub fn unset(path: &Path, table: Table, key: &KeyPath) -> Result<bool, EditError
         Err(error) if !is_there => return Err(error),
         Err(_) => {}
     }
-    if !is_there {
-        // A file that does not parse holds nothing; that is worth being told.
-        return change(path, table, key, |text| Some(text.to_owned())).map(|()| false);
-    }
-    let documented = |path: &[String]| template::documented(table, path);
-    change(path, table, key, |text| splice::unset(text, key.parts(), &documented)).map(|()| true)
+    // A file that does not parse holds nothing, which is an error here.
+    let without =
+        |text: &str| if is_there { splice::unset(text, key.parts()) } else { Some(text.to_owned()) };
+    change(path, table, key, without).map(|()| is_there)
 }
 
-/// Replaces the file's text, if it still is `before`. The new text is valid: the caller has seen to that.
+/// Replaces the file's text, if it still is `before`. The caller has checked the new text.
 pub fn replace(path: &Path, before: &[u8], after: &str) -> Result<(), EditError> {
     let _lock = file::lock(path)?;
     if fs::read(path).ok().as_deref() != Some(before) {
@@ -104,26 +47,31 @@ pub fn replace(path: &Path, before: &[u8], after: &str) -> Result<(), EditError>
     write(path, after)
 }
 
-/// Puts the fresh file in place of whatever is there, of which a copy is kept; says where. `None` when there was
+/// Puts the fresh file in place of whatever is there, of which a copy is kept; returns where. `None` when there was
 /// nothing, or the fresh file already.
 pub fn reset(path: &Path, table: Table) -> Result<Option<PathBuf>, EditError> {
-    let fresh = template::fresh(table);
+    let fresh = render::fresh(table);
     let old = file::source(path, table, u64::MAX)?;
     if old == fresh.as_bytes() {
         return Ok(None);
     }
     let _lock = file::lock(path)?;
     let old = file::read_bytes(path, u64::MAX)?;
-    let mut number = 1;
-    let backup = loop {
-        let backup = path.with_extension(format!("toml.{number}.bak"));
-        let made = files::create(&backup, &old);
-        if made.map_err(|source| EditError::Write { path: backup.clone(), source })? {
-            break backup;
-        }
-        number += 1;
-    };
+    let backup = back_up(path, &old)?;
     write(path, &fresh).map(|()| Some(backup))
+}
+
+/// Writes `config.toml.bak`, or the first of `config.toml.bak.1`, ... that is free: no older copy is lost.
+fn back_up(path: &Path, bytes: &[u8]) -> Result<PathBuf, EditError> {
+    let mut backup = path.with_extension("toml.bak");
+    for number in 1_u64.. {
+        let made = files::create(&backup, bytes);
+        if made.map_err(|source| EditError::Write { path: backup.clone(), source })? {
+            break;
+        }
+        backup = path.with_extension(format!("toml.bak.{number}"));
+    }
+    Ok(backup)
 }
 
 /// Changes the text under the lock, if the result is valid.
@@ -157,7 +105,7 @@ fn change(
     if after == before { Ok(()) } else { write(path, &after) }
 }
 
-/// Replaces the file, or that to which it links.
+/// Replaces the file, or the one to which it links.
 fn write(path: &Path, text: &str) -> Result<(), EditError> {
     let failed = |source| EditError::Write { path: path.to_owned(), source };
     let target =
@@ -165,10 +113,10 @@ fn write(path: &Path, text: &str) -> Result<(), EditError> {
     files::replace_contents(&target, text.as_bytes()).map_err(failed)
 }
 
-/// The value as TOML; `None` when it is none.
-fn to_toml(spelling: Spelling, value: &str) -> Option<String> {
-    let as_text = || Some(Value::from(value).to_string());
-    let as_toml = || value.trim().parse::<Value>().ok().map(|_| value.trim().to_owned());
+/// Returns the value as TOML; `None` when it is none.
+pub(super) fn to_toml(spelling: Spelling, value: &str) -> Option<String> {
+    let as_text = || Some(toml_edit::Value::from(value).to_string());
+    let as_toml = || DeValue::parse(value.trim()).ok().map(|_| value.trim().to_owned());
     match spelling {
         Spelling::Toml => as_toml(),
         Spelling::TomlOrText => as_toml().or_else(as_text),

@@ -1,53 +1,58 @@
 //! The file itself: read with limits, made on first use, and changed by one command at a time.
 
-use std::fs::{self, File};
+use std::fs::{self, File, Metadata};
 use std::io::{self, Read};
+use std::os::unix::fs::MetadataExt as _;
 use std::path::Path;
 use std::time::Duration;
 
-use super::{ConfigError, parse, template};
+use super::error::ConfigError;
+use super::{parse, render};
 use crate::core::files::{self, Lock, LockError};
 use crate::core::runtimes::Table;
 
 /// Far more than any configuration, little enough to read at every start.
-pub(super) const SIZE_LIMIT: u64 = 1024 * 1024;
+pub(super) const MAX_BYTES: u64 = 1024 * 1024;
 
 /// How long another command is waited for: such a change takes milliseconds.
-const LOCK_PATIENCE: Duration = Duration::from_secs(10);
+const LOCK_TIMEOUT: Duration = Duration::from_secs(10);
 
-/// The text of the file, which is made with its defaults when there is none.
+/// The bits of a mode that let other users write.
+const WRITABLE_BY_OTHERS: u32 = 0o022;
+
+/// Returns the text of the file, which is made with its defaults when there is none.
 pub(super) fn read_or_create(path: &Path, table: Table) -> Result<String, ConfigError> {
-    source(path, table, SIZE_LIMIT).and_then(|bytes| into_text(path, bytes))
+    source(path, table, MAX_BYTES).and_then(|bytes| into_text(path, bytes))
 }
 
-/// The bytes of the file, at most `limit`; it is made with its defaults when there is none.
+/// Returns the bytes of the file, at most `limit`; it is made with its defaults when there is none.
 pub(super) fn source(path: &Path, table: Table, limit: u64) -> Result<Vec<u8>, ConfigError> {
-    if let Some(bytes) = look(path, limit)? {
+    if let Some(bytes) = read_if_there(path, limit)? {
         return Ok(bytes);
     }
-    let text = template::fresh(table);
+    let text = render::fresh(table);
     if create(path, &text)? {
         return Ok(text.into_bytes());
     }
-    // Somebody else was faster.
+    // Another command was faster.
     read_bytes(path, limit)
 }
 
-/// The text of the file, which is there.
+/// Returns the text of the file, which is there.
 pub(super) fn read(path: &Path) -> Result<String, ConfigError> {
-    read_bytes(path, SIZE_LIMIT).and_then(|bytes| into_text(path, bytes))
+    read_bytes(path, MAX_BYTES).and_then(|bytes| into_text(path, bytes))
 }
 
-/// The bytes of the file, at most `limit`, which is there.
+/// Returns the bytes of the file, at most `limit`, which is there.
 pub(super) fn read_bytes(path: &Path, limit: u64) -> Result<Vec<u8>, ConfigError> {
     let missing = || ConfigError::Read { path: path.to_owned(), source: io::ErrorKind::NotFound.into() };
-    look(path, limit)?.ok_or_else(missing)
+    read_if_there(path, limit)?.ok_or_else(missing)
 }
 
-/// The bytes of the file, at most `limit`; `None` when there is none.
-pub(super) fn look(path: &Path, limit: u64) -> Result<Option<Vec<u8>>, ConfigError> {
+fn read_if_there(path: &Path, limit: u64) -> Result<Option<Vec<u8>>, ConfigError> {
     let failed = |source| ConfigError::Read { path: path.to_owned(), source };
-    // Looked at before it is opened: opening a pipe would wait for its writer.
+    refuse_directory_of(path)?;
+    // Before it is opened: opening a pipe would wait for its writer.
     let metadata = match fs::metadata(path) {
         Ok(metadata) => metadata,
         Err(error) if error.kind() == io::ErrorKind::NotFound => {
@@ -61,6 +66,13 @@ pub(super) fn look(path: &Path, limit: u64) -> Result<Option<Vec<u8>>, ConfigErr
     if !metadata.is_file() {
         return Err(ConfigError::NotAFile { path: path.to_owned() });
     }
+    match path.is_symlink().then(|| path.canonicalize()) {
+        Some(Ok(target)) => {
+            refuse_directory_of(&target)?;
+            refuse_writable_by_others(&target, &metadata)?;
+        }
+        _ => refuse_writable_by_others(path, &metadata)?,
+    }
     if metadata.len() > limit {
         return Err(ConfigError::TooLarge { path: path.to_owned(), size: metadata.len(), limit });
     }
@@ -69,7 +81,21 @@ pub(super) fn look(path: &Path, limit: u64) -> Result<Option<Vec<u8>>, ConfigErr
     Ok(Some(bytes))
 }
 
-/// The bytes as text.
+/// The file decides which programs are started: a user who may write it, or replace it, can run anything as this one.
+fn refuse_writable_by_others(path: &Path, metadata: &Metadata) -> Result<(), ConfigError> {
+    if metadata.mode() & WRITABLE_BY_OTHERS == 0 {
+        return Ok(());
+    }
+    Err(ConfigError::WritableByOthers { path: path.to_owned() })
+}
+
+/// The same for the directory of the file, which need not be there.
+fn refuse_directory_of(path: &Path) -> Result<(), ConfigError> {
+    let Some(directory) = path.parent() else { return Ok(()) };
+    fs::metadata(directory).map_or(Ok(()), |metadata| refuse_writable_by_others(directory, &metadata))
+}
+
+/// Returns the bytes as text.
 pub(super) fn into_text(path: &Path, bytes: Vec<u8>) -> Result<String, ConfigError> {
     String::from_utf8(bytes).map_err(|error| {
         let valid = error.utf8_error().valid_up_to();
@@ -79,7 +105,7 @@ pub(super) fn into_text(path: &Path, bytes: Vec<u8>) -> Result<String, ConfigErr
 }
 
 /// Makes the file and its directory; false when the file is there.
-pub(super) fn create(path: &Path, text: &str) -> Result<bool, ConfigError> {
+fn create(path: &Path, text: &str) -> Result<bool, ConfigError> {
     let failed = |source| ConfigError::Create { path: path.to_owned(), source };
     if let Some(directory) = path.parent() {
         files::make_directory(directory).map_err(failed)?;
@@ -93,7 +119,7 @@ pub(super) fn create(path: &Path, text: &str) -> Result<bool, ConfigError> {
 
 /// Keeps every other fusion from changing the file until the result is dropped.
 pub(super) fn lock(path: &Path) -> Result<Lock, ConfigError> {
-    Lock::acquire(&path.with_extension("lock"), LOCK_PATIENCE, &|| false).map_err(|error| match error {
+    Lock::acquire(&path.with_extension("lock"), LOCK_TIMEOUT, &|| false).map_err(|error| match error {
         LockError::File(source) => ConfigError::Lock { path: path.to_owned(), source },
         LockError::Held { .. } | LockError::Cancelled { .. } => ConfigError::Locked { path: path.to_owned() },
     })

@@ -1,12 +1,13 @@
 //! Dotted keys: how they are written, and which value belongs to each.
 
+use toml::de::DeValue;
 use toml_edit::Key;
 
-use super::EditError;
-use super::parse::{section, table_names, unknown, unknown_key, unknown_table};
+use super::error::EditError;
+use super::parse::{unknown_key, unknown_runtime, unknown_table};
 use super::problem::Fault;
-use super::schema::{self, PROMPT, Spelling};
-use crate::core::runtimes::{self, Table};
+use super::schema::{self, ALIASES, PROMPT, PROMPTS, Spelling};
+use crate::core::runtimes::{self, Runtime, Table};
 
 /// A dotted key, of which parts may be quoted: `prompts."code review".model`.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -28,46 +29,61 @@ impl std::fmt::Display for KeyPath {
 }
 
 impl KeyPath {
-    /// The parts, unquoted.
+    /// Returns the parts, unquoted.
     pub(super) fn parts(&self) -> &[String] {
         &self.0
     }
 
-    /// How many parts name the table.
+    /// Returns how many parts name the table.
     pub(super) fn table_length(&self) -> usize {
-        if self.0[0] == "prompts" { 2 } else { 1 }
+        if self.0[0] == PROMPTS { 2 } else { 1 }
+    }
+
+    /// Whether its value is the name of a model.
+    pub fn is_model(&self) -> bool {
+        self.0.len() == self.table_length() + 1 && self.0.last().is_some_and(|name| name == "model")
+    }
+
+    /// Returns the runtime in whose tables it is.
+    pub fn runtime(&self, table: Table) -> Option<&'static dyn Runtime> {
+        schema::section(table, &self.0[0]).map(|(runtime, _)| runtime)
+    }
+
+    /// Returns a valid value as on the command line; `None` where none is known.
+    pub fn example(&self, table: Table) -> Option<String> {
+        let ValueFacts { spelling, example, .. } = self.value(table).ok()?;
+        let text = DeValue::parse(example).ok()?.get_ref().as_str().map(str::to_owned);
+        text.filter(|_| spelling != Spelling::Toml).or_else(|| Some(example.to_owned()))
     }
 
     pub(super) fn rejected(&self, fault: Fault) -> EditError {
         EditError::Rejected { key: self.to_string(), fault }
     }
 
-    fn is_a_table(&self) -> EditError {
-        EditError::IsATable { key: self.to_string() }
-    }
-
-    /// How the value is written on the command line, and what it must be.
-    pub(super) fn value(&self, table: Table) -> Result<(Spelling, String), EditError> {
+    /// Returns what is known of its value; an error when there is no such key.
+    pub(super) fn value(&self, table: Table) -> Result<ValueFacts, EditError> {
+        let is_a_table = || EditError::IsATable { key: self.to_string() };
         let parts: Vec<&str> = self.0.iter().map(String::as_str).collect();
         match parts.as_slice() {
-            [name] if table_names(table).iter().any(|known| known == name) => Err(self.is_a_table()),
-            ["prompts", _] => Err(self.is_a_table()),
-            ["aliases", _] => Ok((Spelling::TextUnless('{'), "a model name".to_owned())),
-            ["aliases", _, runtime] if runtimes::find(table, runtime).is_some() => {
-                Ok((Spelling::Text, "a model name".to_owned()))
+            [name] if schema::table_names(table).iter().any(|known| known == name) => Err(is_a_table()),
+            [PROMPTS, _] => Err(is_a_table()),
+            [ALIASES, _] => Ok(ValueFacts::unnamed(Spelling::TextUnless('{'), "a model name")),
+            [ALIASES, _, runtime] if runtimes::find(table, runtime).is_some() => {
+                Ok(ValueFacts::unnamed(Spelling::Text, "a model name"))
             }
-            ["aliases", _, runtime] => {
-                let names = table.iter().map(|runtime| runtime.name().to_owned()).collect::<Vec<_>>();
-                Err(self.rejected(unknown("runtime", &dotted(&self.0[..2]), runtime, &names)))
+            [ALIASES, _, runtime] => {
+                Err(self.rejected(unknown_runtime(table, &dotted(&self.0[..2]), runtime)))
             }
-            ["prompts", _, name, members @ ..] => self.value_of(table, PROMPT.iter(), name, members),
-            [name, rest @ ..] => match (section(table, name), rest) {
-                (Some((_, keys)), [key, members @ ..]) => self.value_of(table, keys, key, members),
-                _ => Err(EditError::Rejected {
-                    key: dotted(&self.0[..1]),
-                    fault: unknown_table(table, name, !rest.is_empty()),
-                }),
-            },
+            [PROMPTS, _, name, members @ ..] => {
+                self.value_of(table, &PROMPT.iter().collect::<Vec<_>>(), name, members)
+            }
+            [name, rest @ ..] => {
+                if let (Some((runtime, part)), [key, members @ ..]) = (schema::section(table, name), rest) {
+                    return self.value_of(table, &part.keys(runtime), key, members);
+                }
+                let fault = unknown_table(table, name, !rest.is_empty());
+                Err(EditError::Rejected { key: dotted(&self.0[..1]), fault })
+            }
             [] => Err(EditError::NotAKey { text: String::new() }),
         }
     }
@@ -75,25 +91,44 @@ impl KeyPath {
     fn value_of<T: 'static>(
         &self,
         table: Table,
-        keys: impl IntoIterator<Item = &'static schema::Key<T>>,
+        keys: &[&'static schema::Key<T>],
         name: &str,
         members: &[&str],
-    ) -> Result<(Spelling, String), EditError> {
-        let keys: Vec<_> = keys.into_iter().collect();
+    ) -> Result<ValueFacts, EditError> {
         let Some(key) = keys.iter().find(|key| key.name == name) else {
             let path = dotted(&self.0[..self.table_length()]);
-            return Err(self.rejected(unknown_key(table, &path, name, &keys)));
+            return Err(self.rejected(unknown_key(table, &path, name, keys)));
         };
         if members.is_empty() {
-            return Ok((key.kind.spelling(), key.kind.expected()));
+            let (spelling, expected) = (key.kind.spelling(), key.kind.expected());
+            return Ok(ValueFacts { spelling, expected, example: key.example, comment: key.comment() });
         }
         let not_in_a_table = || EditError::NotInATable { key: self.to_string() };
         let spelling = key.kind.member_spelling().ok_or_else(not_in_a_table)?;
-        Ok((spelling, "a value".to_owned()))
+        Ok(ValueFacts::unnamed(spelling, "a value"))
     }
 }
 
-/// The dotted key, each part quoted where TOML needs it.
+/// What is known of the value of a key.
+pub(super) struct ValueFacts {
+    /// How it is written on the command line.
+    pub(super) spelling: Spelling,
+    /// What it must be.
+    pub(super) expected: String,
+    /// A valid value, as in the file; empty where none is known.
+    example: &'static str,
+    /// The line above it in the fresh file.
+    pub(super) comment: String,
+}
+
+impl ValueFacts {
+    /// Of a value whose name the user has chosen.
+    fn unnamed(spelling: Spelling, expected: &str) -> Self {
+        Self { spelling, expected: expected.to_owned(), example: "", comment: String::new() }
+    }
+}
+
+/// Returns the dotted key, each part quoted where TOML needs it.
 pub(super) fn dotted(path: &[String]) -> String {
     path.iter().map(|name| Key::new(name).display_repr().into_owned()).collect::<Vec<_>>().join(".")
 }

@@ -1,60 +1,47 @@
 //! Strict reading of the file: every problem with its line and column, and whatever is sound all the same.
+//!
+//! `toml`'s parser reads on after an error, so that every mistake of syntax is told, too. serde would stop at the first
+//! wrong value, so each value is checked by its key of the schema.
 
 use std::collections::BTreeMap;
 use std::ops::Range;
 use std::sync::Arc;
 
-use toml_edit::{Document, Item, TableLike};
+use toml::Spanned;
+use toml::de::{DeString, DeTable, DeValue};
 
-use super::problem::{Fault, Problem};
-use super::schema::{self, Key, PROMPT, Wrong};
-use super::values::{article, found, span, to_json};
-use super::{Alias, Config, Prompt};
+use super::problem::{Fault, Problem, nearest, position};
+use super::schema::{self, ALIASES, Key, PROMPT, PROMPTS, Part, Wrong};
+use super::settings::{Alias, Config, SavedPrompt, ServiceSettings};
+use super::values::{self, article, found};
 use crate::core::runtimes::{self, Runtime, Table};
 
-/// What the text says, and what is wrong with it: keys with problems keep their defaults.
+/// Returns what the text says, and what is wrong with it: keys with problems keep their defaults.
 pub(super) fn parse(text: &str, table: Table) -> (Config, Vec<Problem>) {
+    let (root, errors) = DeTable::parse_recoverable(text);
     let mut config = Config::default_for(table);
-    let document = match Document::parse(text) {
-        Ok(document) => document,
-        Err(error) => return (config, vec![syntax(text, &error)]),
-    };
     let mut reader = Reader { table, text, problems: Vec::new() };
-    reader.root(document.as_table(), &mut config);
-    reader.addresses(document.as_table(), &config);
+    reader.root(root.get_ref(), &mut config);
+    reader.addresses(root.get_ref(), &config);
+    if !errors.is_empty() {
+        reader.syntax(&errors);
+    }
     (config, reader.problems)
 }
 
-/// What the text says, without defaults, as JSON; its problems when it is not valid.
+/// Returns what the text says, without defaults, as JSON; its problems when it is not valid.
 pub(super) fn into_json(text: &str, table: Table) -> Result<serde_json::Value, Vec<Problem>> {
     let (_, problems) = parse(text, table);
     // A valid configuration holds nothing that JSON lacks.
-    let json = Document::parse(text).ok().and_then(|document| to_json(document.as_item()));
+    let json = values::table_to_json(DeTable::parse_recoverable(text).0.get_ref());
     json.filter(|_| problems.is_empty()).ok_or(problems)
 }
 
-/// The problem that the bytes are no UTF-8 after `valid` of them.
+/// Returns the problem that the bytes are no UTF-8 after `valid` of them.
 pub(super) fn not_utf8(bytes: &[u8], valid: usize) -> Problem {
     let before = String::from_utf8_lossy(&bytes[..valid]);
     let (line, column) = position(&before, before.len());
     Problem { line, column, key: String::new(), fault: Fault::NotUtf8 }
-}
-
-fn syntax(text: &str, error: &toml_edit::TomlError) -> Problem {
-    let (line, column) = position(text, error.span().map_or(text.len(), |span| span.start));
-    Problem { line, column, key: String::new(), fault: Fault::Syntax(error.message().replace('\n', "; ")) }
-}
-
-/// Line and column of a byte offset, both from 1, the column in characters.
-fn position(text: &str, offset: usize) -> (usize, usize) {
-    let text = text.strip_prefix('\u{feff}').map_or((text, offset), |rest| (rest, offset.saturating_sub(3)));
-    let (text, mut offset) = (text.0, text.1.min(text.0.len()));
-    while !text.is_char_boundary(offset) {
-        offset -= 1;
-    }
-    let before = &text[..offset];
-    let line_start = before.rfind('\n').map_or(0, |newline| newline + 1);
-    (before.matches('\n').count() + 1, before[line_start..].chars().count() + 1)
 }
 
 struct Reader<'a> {
@@ -65,107 +52,139 @@ struct Reader<'a> {
 }
 
 impl Reader<'_> {
-    fn root(&mut self, root: &toml_edit::Table, config: &mut Config) {
-        for (name, item) in root {
-            match name {
-                "prompts" => self.prompts(item, config),
-                "aliases" => self.aliases(item, config),
-                _ => match section(self.table, name) {
-                    Some((runtime, keys)) => {
-                        if let Some(owner) = config.services.get_mut(runtime.name()) {
-                            self.table(name, item, &keys, Arc::make_mut(owner));
-                        }
-                    }
-                    None => self.unknown_table(root, name, item),
-                },
+    fn root(&mut self, root: &DeTable<'_>, config: &mut Config) {
+        for (name, value) in root {
+            match &**name.get_ref() {
+                PROMPTS => self.prompts(value, config),
+                ALIASES => self.aliases(value, config),
+                _ => self.service(name, value, config),
             }
         }
     }
 
-    fn unknown_table(&mut self, root: &toml_edit::Table, name: &str, item: &Item) {
-        let fault = unknown_table(self.table, name, item.is_table_like());
-        self.report(key_span(root, name), name.to_owned(), fault);
+    /// Reads a table of a service.
+    fn service(&mut self, name: &Spanned<DeString<'_>>, value: &Spanned<DeValue<'_>>, config: &mut Config) {
+        let path = &**name.get_ref();
+        let section = schema::section(self.table, path);
+        let of_service = section.and_then(|(runtime, part)| {
+            config.services.get_mut(runtime.name()).map(|settings| (runtime, part, Arc::make_mut(settings)))
+        });
+        let Some((runtime, part, settings)) = of_service else {
+            let fault = unknown_table(self.table, path, value.get_ref().is_table());
+            return self.report(name.span(), path.to_owned(), fault);
+        };
+        self.keys(path, value, &part.keys(runtime), settings);
+        if part == Part::Server {
+            self.variables_of_address(path, value, runtime, settings);
+        }
     }
 
-    fn table<T>(&mut self, path: &str, item: &Item, keys: &[&'static Key<T>], owner: &mut T) {
-        let Some(members) = self.members(path, item, "a table") else { return };
-        for (name, item) in members.iter() {
-            let Some(key) = keys.iter().find(|key| key.name == name) else {
-                let fault = unknown_key(self.table, path, name, keys);
-                self.report(key_span(members, name), dotted(path, name), fault);
+    /// A variable that says where the server listens would contradict `host` and `port`.
+    fn variables_of_address(
+        &mut self,
+        path: &str,
+        section: &Spanned<DeValue<'_>>,
+        runtime: &dyn Runtime,
+        settings: &mut ServiceSettings,
+    ) {
+        let Some(env) = section.get_ref().get("env").and_then(|env| env.get_ref().as_table()) else { return };
+        for (variable, _) in runtime.launch(&settings.server.address, None).env {
+            let Some((name, _)) = env.get_key_value(&*variable) else { continue };
+            let reason = format!("`{path}.host` and `{path}.port` say where the server listens");
+            self.report(name.span(), dotted(&dotted(path, "env"), &variable), Fault::Reserved { reason });
+            settings.server.env.remove(&variable);
+        }
+    }
+
+    fn keys<T>(&mut self, path: &str, value: &Spanned<DeValue<'_>>, keys: &[&'static Key<T>], owner: &mut T) {
+        let Some(members) = self.members(path, value, "a table") else { return };
+        for (name, value) in members {
+            let Some(key) = keys.iter().find(|key| key.name == name.get_ref()) else {
+                let fault = unknown_key(self.table, path, name.get_ref(), keys);
+                self.report(name.span(), dotted(path, name.get_ref()), fault);
                 continue;
             };
-            if let Err(wrongs) = key.kind.read(item, owner) {
-                self.wrong(&dotted(path, name), wrongs);
+            for Wrong { member, span, fault } in key.kind.read(value, owner).err().into_iter().flatten() {
+                let path = dotted(path, key.name);
+                self.report(
+                    span,
+                    member.map_or_else(|| path.clone(), |member| dotted(&path, &member)),
+                    fault,
+                );
             }
         }
     }
 
-    fn prompts(&mut self, item: &Item, config: &mut Config) {
-        let Some(prompts) = self.members("prompts", item, "a table of prompts") else { return };
-        let keys: Vec<&Key<Prompt>> = PROMPT.iter().collect();
-        for (name, item) in prompts.iter() {
-            let mut prompt = Prompt::default();
-            self.table(&dotted("prompts", name), item, &keys, &mut prompt);
-            config.prompts.insert(name.to_owned(), prompt);
+    fn prompts(&mut self, value: &Spanned<DeValue<'_>>, config: &mut Config) {
+        let Some(prompts) = self.members(PROMPTS, value, "a table of saved prompts") else { return };
+        let keys: Vec<&Key<SavedPrompt>> = PROMPT.iter().collect();
+        for (name, value) in prompts {
+            let mut prompt = SavedPrompt::default();
+            self.keys(&dotted(PROMPTS, name.get_ref()), value, &keys, &mut prompt);
+            config.prompts.insert(name.get_ref().to_string(), prompt);
         }
     }
 
-    fn aliases(&mut self, item: &Item, config: &mut Config) {
-        let Some(aliases) = self.members("aliases", item, "a table of model names") else { return };
-        for (name, item) in aliases.iter() {
-            if let Some(alias) = self.alias(&dotted("aliases", name), item) {
-                config.aliases.insert(name.to_owned(), alias);
+    fn aliases(&mut self, value: &Spanned<DeValue<'_>>, config: &mut Config) {
+        let Some(aliases) = self.members(ALIASES, value, "a table of model names") else { return };
+        for (name, value) in aliases {
+            if let Some(alias) = self.alias(&dotted(ALIASES, name.get_ref()), value) {
+                config.aliases.insert(name.get_ref().to_string(), alias);
             }
         }
     }
 
-    fn alias(&mut self, path: &str, item: &Item) -> Option<Alias> {
-        let Some(members) = item.as_table_like() else {
+    fn alias(&mut self, path: &str, value: &Spanned<DeValue<'_>>) -> Option<Alias> {
+        let Some(members) = value.get_ref().as_table() else {
             let expected = "a model name, or a table with a model name for each runtime";
-            return self.model_name(path, item, expected).map(Alias::Everywhere);
+            return self.model_name(path, value, expected).map(Alias::Everywhere);
         };
         let mut models = BTreeMap::new();
-        for (name, item) in members.iter() {
-            if runtimes::find(self.table, name).is_none() {
-                let names: Vec<String> = self.table.iter().map(|runtime| runtime.name().to_owned()).collect();
-                let fault = unknown("runtime", path, name, &names);
-                self.report(key_span(members, name), dotted(path, name), fault);
-            } else if let Some(model) = self.model_name(&dotted(path, name), item, "a model name") {
-                models.insert(name.to_owned(), model);
+        for (name, value) in members {
+            if runtimes::find(self.table, name.get_ref()).is_none() {
+                let fault = unknown_runtime(self.table, path, name.get_ref());
+                self.report(name.span(), dotted(path, name.get_ref()), fault);
+            } else if let Some(model) = self.model_name(&dotted(path, name.get_ref()), value, "a model name")
+            {
+                models.insert(name.get_ref().to_string(), model);
             }
         }
         Some(Alias::ForRuntimes(models))
     }
 
-    fn model_name(&mut self, path: &str, item: &Item, expected: &str) -> Option<String> {
-        let name = item.as_str().filter(|name| !name.is_empty() && !name.contains('\0'));
+    fn model_name(&mut self, path: &str, value: &Spanned<DeValue<'_>>, expected: &str) -> Option<String> {
+        let name = values::name(value.get_ref());
         if name.is_none() {
-            let fault = Fault::Value { expected: expected.to_owned(), found: found(item) };
-            self.report(span(item), path.to_owned(), fault);
+            let fault = Fault::Value { expected: expected.to_owned(), found: found(value.get_ref()) };
+            self.report(value.span(), path.to_owned(), fault);
         }
-        name.map(str::to_owned)
+        name
     }
 
-    fn members<'i>(&mut self, path: &str, item: &'i Item, expected: &str) -> Option<&'i dyn TableLike> {
-        let members = item.as_table_like();
+    fn members<'v, 'i>(
+        &mut self,
+        path: &str,
+        value: &'v Spanned<DeValue<'i>>,
+        expected: &str,
+    ) -> Option<&'v DeTable<'i>> {
+        let members = value.get_ref().as_table();
         if members.is_none() {
-            let fault = Fault::Value { expected: expected.to_owned(), found: article(item).to_owned() };
-            self.report(span(item), path.to_owned(), fault);
+            let found = article(value.get_ref()).to_owned();
+            self.report(value.span(), path.to_owned(), Fault::Value { expected: expected.to_owned(), found });
         }
         members
     }
 
     /// Two servers on one address: the one that comes later in the file is at fault.
-    fn addresses(&mut self, root: &toml_edit::Table, config: &Config) {
+    fn addresses(&mut self, root: &DeTable<'_>, config: &Config) {
         let servers: Vec<_> = self
             .table
             .iter()
             .enumerate()
             .map(|(index, runtime)| {
-                let name = server_table(*runtime);
-                let section = root.get(&name).and_then(Item::as_table_like);
-                let place = |key| section.and_then(|section| section.get(key)).map(span);
+                let name = Part::Server.table_of(runtime.name());
+                let section = root.get(&*name).map(Spanned::get_ref);
+                let place = |key| section.and_then(|section| section.get(key)).map(Spanned::span);
                 let place = place("port").or_else(|| place("host")).unwrap_or_default();
                 let order = (place.start, index);
                 (name, place, order, &config.runtime(*runtime).server.address)
@@ -181,93 +200,86 @@ impl Reader<'_> {
         }
     }
 
-    fn wrong(&mut self, path: &str, wrongs: Vec<Wrong>) {
-        for Wrong { member, span, fault } in wrongs {
-            let key = member.map_or_else(|| path.to_owned(), |member| dotted(path, &member));
-            self.report(span, key, fault);
+    /// Reports errors of syntax, one a line. Other problems near them may follow from them.
+    fn syntax(&mut self, errors: &[toml::de::Error]) {
+        let text = self.text;
+        let place =
+            |error: &toml::de::Error| position(text, error.span().map_or(text.len(), |span| span.start));
+        let mut places: Vec<_> = errors.iter().map(|error| (place(error), error.message())).collect();
+        places.sort_by_key(|(place, _)| *place);
+        places.dedup_by_key(|(place, _)| place.0);
+        for ((line, column), message) in places {
+            let misread = misread_lines(text, line);
+            self.problems.retain(|problem| {
+                matches!(problem.fault, Fault::Syntax(_)) || !misread.contains(&problem.line)
+            });
+            let fault = Fault::Syntax(message.replace('\n', "; "));
+            self.insert(Problem { line, column, key: String::new(), fault });
         }
     }
 
     fn report(&mut self, span: Range<usize>, key: String, fault: Fault) {
         let (line, column) = position(self.text, span.start);
-        let at = self.problems.partition_point(|other| (other.line, other.column) <= (line, column));
-        self.problems.insert(at, Problem { line, column, key, fault });
+        self.insert(Problem { line, column, key, fault });
+    }
+
+    fn insert(&mut self, problem: Problem) {
+        let place = (problem.line, problem.column);
+        let at = self.problems.partition_point(|other| (other.line, other.column) <= place);
+        self.problems.insert(at, problem);
     }
 }
 
-/// The runtime whose table is called `name`, and the keys of that table.
-pub(super) fn section(
-    table: Table,
-    name: &str,
-) -> Option<(&'static dyn Runtime, Vec<&'static Key<super::ServiceSettings>>)> {
-    if let Some(runtime) = name.strip_suffix("_server").and_then(|stem| runtimes::find(table, stem)) {
-        return Some((runtime, schema::server_keys(runtime)));
-    }
-    let runtime = name.strip_suffix("_run").and_then(|stem| runtimes::find(table, stem))?;
-    Some((runtime, schema::run_keys(runtime)))
-}
-
-pub(super) fn server_table(runtime: &dyn Runtime) -> String {
-    format!("{}_server", runtime.name())
-}
-
-pub(super) fn run_table(runtime: &dyn Runtime) -> String {
-    format!("{}_run", runtime.name())
-}
-
-/// The tables of the runtimes, in the order of the file.
-pub(super) fn runtime_tables(table: Table) -> impl Iterator<Item = String> {
-    table.iter().flat_map(|runtime| [server_table(*runtime), run_table(*runtime)])
-}
-
-/// All tables.
-pub(super) fn table_names(table: Table) -> Vec<String> {
-    runtime_tables(table).chain(["prompts".to_owned(), "aliases".to_owned()]).collect()
-}
-
-fn tables_with_key(table: Table, key: &str) -> Vec<String> {
-    let has_key = |name: &String| {
-        section(table, name).is_some_and(|(_, keys)| keys.iter().any(|candidate| candidate.name == key))
+/// Returns the lines that an error in `line` makes the parser misread: the keys below a broken header, too.
+fn misread_lines(text: &str, line: usize) -> Range<usize> {
+    let is_header = |line: &str| line.trim_start().starts_with('[');
+    let mut rest = text.lines().skip(line - 1);
+    let is_broken_header = |line: &str| is_header(line) && DeTable::parse(line).is_err();
+    let below = if rest.next().is_some_and(is_broken_header) {
+        rest.take_while(|line| !is_header(line)).count()
+    } else {
+        0
     };
-    runtime_tables(table).filter(has_key).collect()
+    line..line + 1 + below
 }
 
-fn key_span(table: &dyn TableLike, name: &str) -> Range<usize> {
-    table.get_key_value(name).and_then(|(key, _)| key.span()).unwrap_or_default()
-}
-
-/// `path.name`, the name quoted where TOML needs it.
+/// Returns `path.name`, the name quoted where TOML needs it.
 fn dotted(path: &str, name: &str) -> String {
     format!("{path}.{}", toml_edit::Key::new(name).display_repr())
 }
 
-/// The fault of a key that is none of `keys`. One that is near, or one that another table of the same runtime has.
+/// Returns the fault of a key that is none of `keys`: it was renamed, another table of the service has it, or one is
+/// near.
 pub(super) fn unknown_key<T>(table: Table, path: &str, name: &str, keys: &[&'static Key<T>]) -> Fault {
     if let Some(key) = keys.iter().find(|key| key.formerly == Some(name)) {
         return Fault::Renamed { new: dotted(path, key.name) };
     }
-    let names: Vec<String> = keys.iter().map(|key| key.name.to_owned()).collect();
-    let stem = path.rsplit_once('_').map(|(stem, _)| format!("{stem}_"));
-    let elsewhere =
-        stem.and_then(|stem| tables_with_key(table, name).into_iter().find(|owner| owner.starts_with(&stem)));
-    match elsewhere {
+    let of_service = path.rsplit_once('_').map(|(service, _)| format!("{service}_"));
+    let owners = tables_with_key(table, name);
+    match of_service.and_then(|start| owners.into_iter().find(|owner| owner.starts_with(&start))) {
         Some(owner) => Fault::Unknown { what: "key", valid: vec![dotted(&owner, name)], near: true },
-        None => unknown("key", path, name, &names),
+        None => unknown("key", path, name, &keys.iter().map(|key| key.name.to_owned()).collect::<Vec<_>>()),
     }
 }
 
-/// The fault of a name that is none of the tables. What is not a table may be the key of one.
+/// Returns the fault of a name that is none of the tables. What is not a table may be the key of one.
 pub(super) fn unknown_table(table: Table, name: &str, is_table: bool) -> Fault {
     let owners = if is_table { Vec::new() } else { tables_with_key(table, name) };
     if owners.is_empty() {
-        return unknown("table", "", name, &table_names(table));
+        return unknown("table", "", name, &schema::table_names(table));
     }
     let valid = owners.iter().map(|owner| dotted(owner, name)).collect();
     Fault::Unknown { what: "key", valid, near: true }
 }
 
-/// The fault of a name that is none of `names`, all of which are at `path`.
-pub(super) fn unknown(what: &'static str, path: &str, name: &str, names: &[String]) -> Fault {
+/// Returns the fault of a name that is none of the runtimes.
+pub(super) fn unknown_runtime(table: Table, path: &str, name: &str) -> Fault {
+    let names: Vec<String> = table.iter().map(|runtime| runtime.name().to_owned()).collect();
+    unknown("runtime", path, name, &names)
+}
+
+/// Returns the fault of a name that is none of `names`, all of which are at `path`.
+fn unknown(what: &'static str, path: &str, name: &str, names: &[String]) -> Fault {
     match nearest(name, names) {
         Some(nearest) if path.is_empty() => {
             Fault::Unknown { what, valid: vec![nearest.to_owned()], near: true }
@@ -277,13 +289,10 @@ pub(super) fn unknown(what: &'static str, path: &str, name: &str, names: &[Strin
     }
 }
 
-/// The name that `name` was most likely meant to be: at most a third of its letters are other ones.
-fn nearest<'n>(name: &str, names: &'n [String]) -> Option<&'n str> {
-    let name: String = name.chars().take(64).flat_map(char::to_lowercase).collect();
-    let distance = |candidate: &str| strsim::damerau_levenshtein(&name, candidate);
-    let (distance, candidate) = names
-        .iter()
-        .map(|candidate| (distance(candidate), candidate.as_str()))
-        .min_by_key(|(distance, _)| *distance)?;
-    (distance <= candidate.chars().count().div_ceil(3)).then_some(candidate)
+fn tables_with_key(table: Table, key: &str) -> Vec<String> {
+    let has_key = |name: &String| {
+        schema::section(table, name)
+            .is_some_and(|(runtime, part)| part.keys(runtime).iter().any(|candidate| candidate.name == key))
+    };
+    schema::service_tables(table).filter(has_key).collect()
 }

@@ -1,4 +1,4 @@
-//! What can be wrong in the file, and how it is told.
+//! What can be wrong in the file, where, and how it is told.
 
 use std::fmt;
 
@@ -8,13 +8,12 @@ pub const RESERVED_FIELDS: [&str; 3] = ["stream", "model", "messages"];
 /// Something in the file that does not parse or validate.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Problem {
-    /// The line, from 1.
+    /// From 1.
     pub line: usize,
-    /// The column in characters, from 1.
+    /// In characters, from 1.
     pub column: usize,
     /// The dotted key that is meant; empty when the text is no TOML.
     pub key: String,
-    /// What is wrong.
     pub fault: Fault,
 }
 
@@ -23,11 +22,10 @@ pub struct Problem {
 pub enum Fault {
     /// It is no TOML; why, in the parser's words.
     Syntax(String),
-    /// It is no UTF-8.
     NotUtf8,
     /// There is no such table or key.
     Unknown {
-        /// `table` or `key`.
+        /// `table`, `key` or `runtime`.
         what: &'static str,
         /// The valid names that are nearest; all of them when none is near.
         valid: Vec<String>,
@@ -36,21 +34,20 @@ pub enum Fault {
     },
     /// The value has the wrong type or is out of range.
     Value {
-        /// What it must be.
         expected: String,
-        /// What is there.
         found: String,
     },
-    /// The key has another name since version 2.0.
+    /// The key has had another name since version 2.0.
     Renamed {
-        /// The key that has taken its place.
         new: String,
     },
-    /// fusion sets this field of a request itself.
-    Reserved,
+    /// fusion sets this itself.
+    Reserved {
+        /// Why, or what to set instead.
+        reason: String,
+    },
     /// Two servers cannot be at one address.
     SameAddress {
-        /// The address.
         address: String,
         /// The table that has it too.
         other: String,
@@ -64,7 +61,7 @@ impl fmt::Display for Problem {
 }
 
 impl Fault {
-    /// The fault in words, as that of `key`.
+    /// Returns the fault in words, as that of `key`.
     pub(super) fn told_of(&self, key: &str) -> String {
         match self {
             Self::Syntax(message) => message.clone(),
@@ -77,12 +74,36 @@ impl Fault {
             }
             Self::Value { expected, found } => format!("`{key}`: expected {expected}, found {found}"),
             Self::Renamed { new } => format!("`{key}` is now called `{new}`"),
-            Self::Reserved => {
-                format!("`{key}` cannot be set: fusion sets `{}` itself", RESERVED_FIELDS.join("`, `"))
-            }
+            Self::Reserved { reason } => format!("`{key}` cannot be set: {reason}"),
             Self::SameAddress { address, other } => {
                 format!("`{key}`: {address} is the address of `[{other}]` too")
             }
         }
     }
+}
+
+/// Returns line and column of a byte offset, both from 1, the column in characters.
+pub(super) fn position(text: &str, offset: usize) -> (usize, usize) {
+    let (text, offset) = match text.strip_prefix('\u{feff}') {
+        Some(rest) => (rest, offset.saturating_sub('\u{feff}'.len_utf8())),
+        None => (text, offset),
+    };
+    let mut end = offset.min(text.len());
+    while !text.is_char_boundary(end) {
+        end -= 1;
+    }
+    let before = &text[..end];
+    let line_start = before.rfind('\n').map_or(0, |newline| newline + 1);
+    (before.matches('\n').count() + 1, before[line_start..].chars().count() + 1)
+}
+
+/// Returns the name that `name` was most likely meant to be: at most a third of its letters differ.
+pub(super) fn nearest<'n>(name: &str, names: &'n [String]) -> Option<&'n str> {
+    let name: String = name.chars().take(64).flat_map(char::to_lowercase).collect();
+    let distance = |candidate: &str| strsim::damerau_levenshtein(&name, candidate);
+    let (distance, candidate) = names
+        .iter()
+        .map(|candidate| (distance(candidate), candidate.as_str()))
+        .min_by_key(|(distance, _)| *distance)?;
+    (distance <= candidate.chars().count().div_ceil(3)).then_some(candidate)
 }

@@ -1,40 +1,38 @@
-//! The one table of what the file may say: every key with its type, limits, comment and default.
+//! The one table of what the file may say: every key with its type, limits, meaning and place.
 //!
-//! The fresh file, validation, suggestions, `config get` and `set`, and completions all follow from it.
+//! The fresh file, validation, suggestions, `config get` and `set`, completion and the reference in `docs/` follow
+//! from it.
 
 use std::collections::BTreeMap;
 use std::ops::{Range, RangeInclusive};
 use std::time::Duration;
 
-use serde_json::Map;
-use toml_edit::{Array, InlineTable, Item, Value};
+use serde_json::{Map, Value};
+use toml::Spanned;
+use toml::de::DeValue;
 
 use super::problem::{Fault, RESERVED_FIELDS};
-use super::{Prompt, Reasoning, ServiceSettings, values};
+use super::settings::{Reasoning, SavedPrompt, ServiceSettings};
+use super::values;
 use crate::core::address::is_host;
-use crate::core::runtimes::Runtime;
+use crate::core::runtimes::{self, Runtime, Table};
 
 /// One key of a table that is kept in a `T`.
 pub(super) struct Key<T: 'static> {
     pub(super) name: &'static str,
+    pub(super) kind: Kind<T>,
+    /// What it means, in one line.
+    pub(super) meaning: &'static str,
+    /// A valid value.
+    pub(super) example: &'static str,
+    /// Whether it is in the fresh file. Such a key exists only where it has a default.
+    pub(super) is_fresh: bool,
     /// Its name in version 2.0, if that was another one.
     pub(super) formerly: Option<&'static str>,
-    /// One line for the fresh file.
-    pub(super) comment: &'static str,
-    pub(super) written: Written,
-    pub(super) kind: Kind<T>,
 }
 
-/// How a key appears in the fresh file.
-#[derive(Clone, Copy, PartialEq, Eq)]
-pub(super) enum Written {
-    /// With its default. Where there is no default, the key does not exist.
-    Active,
-    /// As a comment, with its default.
-    Default,
-    /// As a comment, with this example.
-    Example(&'static str),
-}
+type ServiceKey = Key<ServiceSettings>;
+type PromptKey = Key<SavedPrompt>;
 
 /// The type of a key's value, its limits, and where it is kept.
 pub(super) enum Kind<T: 'static> {
@@ -42,19 +40,14 @@ pub(super) enum Kind<T: 'static> {
     Host(Field<T, String>),
     /// 1 to 65535.
     Port(Field<T, u16>),
-    /// Any text.
     Text(Field<T, String>),
     /// A text that is not empty.
     Name(Field<T, String>),
-    /// `true` or `false`.
     Switch(Field<T, bool>),
-    /// A number within limits.
     Number(RangeInclusive<f64>, Field<T, f64>),
-    /// A whole number within limits.
     Whole(RangeInclusive<u64>, Field<T, u64>),
-    /// A number of bytes within limits: `"50MB"`, or a whole number.
+    /// A number of bytes: `"50MB"`, or a whole number.
     Size(RangeInclusive<u64>, Field<T, u64>),
-    /// A duration in seconds.
     Seconds(Field<T, Duration>),
     /// Arguments of a program.
     Arguments(Field<T, Vec<String>>),
@@ -64,10 +57,9 @@ pub(super) enum Kind<T: 'static> {
     Texts(Field<T, Vec<String>>),
     /// Environment variables.
     Variables(Field<T, BTreeMap<String, String>>),
-    /// `"show"` or `"hide"`.
     Reasoning(Field<T, Reasoning>),
     /// Fields of a request body, but for those of [`RESERVED_FIELDS`].
-    Body(Field<T, Map<String, serde_json::Value>>),
+    Body(Field<T, Map<String, Value>>),
 }
 
 /// A place in a `T` for a `V`, or for an `Option<V>`.
@@ -83,222 +75,150 @@ macro_rules! field {
 }
 
 /// `[NAME_server]`.
-static SERVER: &[Key<ServiceSettings>] = &[
-    Key {
-        name: "host",
-        formerly: None,
-        comment: "Where it listens: a host name or an IP address. Whoever reaches it may use it.",
-        written: Written::Active,
-        kind: Kind::Host(field!(server.address.host)),
-    },
-    Key {
-        name: "port",
-        formerly: None,
-        comment: "The port it listens on.",
-        written: Written::Active,
-        kind: Kind::Port(field!(server.address.port)),
-    },
-    Key {
-        name: "model",
-        formerly: None,
-        comment: "The model it is started with. A relative directory starts at this file's.",
-        written: Written::Active,
-        kind: Kind::Name(field!(server.model)),
-    },
-    Key {
-        name: "command",
-        formerly: None,
-        comment: "The program that is started and its arguments, instead of those that fusion finds.",
-        written: Written::Example(r#"["/path/to/program", "--option"]"#),
-        kind: Kind::Command(field!(server.command)),
-    },
-    Key {
-        name: "args",
-        formerly: None,
-        comment: "Arguments appended to the command.",
-        written: Written::Example(r#"["--option", "value"]"#),
-        kind: Kind::Arguments(field!(server.args)),
-    },
-    Key {
-        name: "env",
-        formerly: None,
-        comment: "Environment variables set for the process.",
-        written: Written::Example(r#"{ NAME = "value" }"#),
-        kind: Kind::Variables(field!(server.env)),
-    },
-    Key {
-        name: "startup_timeout",
-        formerly: None,
-        comment: "Seconds that `up` waits for it to be ready.",
-        written: Written::Default,
-        kind: Kind::Seconds(field!(server.startup_timeout)),
-    },
-    Key {
-        name: "stop_timeout",
-        formerly: None,
-        comment: "Seconds that `down` waits for it to end before it is killed.",
-        written: Written::Default,
-        kind: Kind::Seconds(field!(server.stop_timeout)),
-    },
-    Key {
-        name: "auto_start",
-        formerly: None,
-        comment: "Whether `fusion up` starts it.",
-        written: Written::Default,
-        kind: Kind::Switch(field!(server.auto_start)),
-    },
-    Key {
-        name: "log_max_size",
-        formerly: Some("log_max_mb"),
-        comment: "Size above which the log is rotated.",
-        written: Written::Default,
-        kind: Kind::Size(1_000..=1_000_000_000_000_000, field!(server.log_max_size)),
-    },
-    Key {
-        name: "log_keep",
-        formerly: None,
-        comment: "How many rotated logs are kept.",
-        written: Written::Default,
-        kind: Kind::Whole(0..=1000, field!(server.log_keep)),
-    },
+static SERVER: &[ServiceKey] = &[
+    ServiceKey::fresh("host", Kind::Host(field!(server.address.host)), r#""0.0.0.0""#)
+        .means("Host name or IP address to listen on; anyone who can reach it can use the server"),
+    ServiceKey::fresh("port", Kind::Port(field!(server.address.port)), "11500").means("Port to listen on"),
+    ServiceKey::fresh("model", Kind::Name(field!(server.model)), r#""/data/models/qwen3-4b""#)
+        .means("Model that the server is started with: a name or a directory"),
+    ServiceKey::optional(
+        "command",
+        Kind::Command(field!(server.command)),
+        r#"["/opt/bin/server", "--verbose"]"#,
+    )
+    .means("Program and arguments to start, instead of the program that fusion finds"),
+    ServiceKey::optional("args", Kind::Arguments(field!(server.args)), r#"["--log-level", "debug"]"#)
+        .means("Arguments appended to the command"),
+    ServiceKey::optional("env", Kind::Variables(field!(server.env)), r#"{ HF_HOME = "/data/models" }"#)
+        .means("Environment variables of the server"),
+    ServiceKey::optional("startup_timeout", Kind::Seconds(field!(server.startup_timeout)), "600")
+        .means("Seconds that `up` waits for the server to become ready"),
+    ServiceKey::optional("stop_timeout", Kind::Seconds(field!(server.stop_timeout)), "30")
+        .means("Seconds that `down` waits for the server to stop before it is killed"),
+    ServiceKey::optional("auto_start", Kind::Switch(field!(server.auto_start)), "true")
+        .means("Whether `fusion up` without a name starts the server"),
+    ServiceKey::optional(
+        "log_max_size",
+        Kind::Size(1_000..=1_000_000_000_000_000, field!(server.log_max_size)),
+        r#""20MB""#,
+    )
+    .means("Size above which the log is rotated")
+    .formerly("log_max_mb"),
+    ServiceKey::optional("log_keep", Kind::Whole(0..=1000, field!(server.log_keep)), "5")
+        .means("Number of rotated logs to keep"),
 ];
 
 /// `[NAME_run]`.
-static RUN: &[Key<ServiceSettings>] = &[
-    Key {
-        name: "model",
-        formerly: None,
-        comment: "The model that is asked. A relative directory starts at this file's.",
-        written: Written::Active,
-        kind: Kind::Name(field!(run.model)),
-    },
-    Key {
-        name: "system_prompt",
-        formerly: None,
-        comment: "The system message; an empty one is not sent.",
-        written: Written::Active,
-        kind: Kind::Text(field!(run.system_prompt)),
-    },
-    Key {
-        name: "temperature",
-        formerly: None,
-        comment: "How freely words are chosen: 0 takes the likeliest, 2 nearly any.",
-        written: Written::Active,
-        kind: Kind::Number(0.0..=2.0, field!(run.temperature)),
-    },
-    Key {
-        name: "stream",
-        formerly: None,
-        comment: "Whether the answer is printed while it is generated.",
-        written: Written::Active,
-        kind: Kind::Switch(field!(run.stream)),
-    },
-    Key {
-        name: "max_tokens",
-        formerly: None,
-        comment: "The most tokens of an answer.",
-        written: Written::Example("1024"),
-        kind: Kind::Whole(1..=4_294_967_295, field!(run.max_tokens)),
-    },
-    Key {
-        name: "top_p",
-        formerly: None,
-        comment: "Words are chosen among the likeliest that add up to this share.",
-        written: Written::Example("0.9"),
-        kind: Kind::Number(0.0..=1.0, field!(run.top_p)),
-    },
-    Key {
-        name: "seed",
-        formerly: None,
-        comment: "Makes the choice of words repeatable.",
-        written: Written::Example("42"),
-        kind: Kind::Whole(0..=9_223_372_036_854_775_807, field!(run.seed)),
-    },
-    Key {
-        name: "stop",
-        formerly: None,
-        comment: "Texts that end the answer.",
-        written: Written::Example(r#"["END"]"#),
-        kind: Kind::Texts(field!(run.stop)),
-    },
-    Key {
-        name: "timeout",
-        formerly: None,
-        comment: "Seconds without a byte after which an answer is given up.",
-        written: Written::Default,
-        kind: Kind::Seconds(field!(run.timeout)),
-    },
-    Key {
-        name: "start_on_demand",
-        formerly: Some("auto_up"),
-        comment: "Whether `run` starts the server if it is not running.",
-        written: Written::Default,
-        kind: Kind::Switch(field!(run.start_on_demand)),
-    },
-    Key {
-        name: "reasoning",
-        formerly: None,
-        comment: "Whether a model's reasoning is shown on stderr.",
-        written: Written::Default,
-        kind: Kind::Reasoning(field!(run.reasoning)),
-    },
-    Key {
-        name: "extra_body",
-        formerly: Some("extra"),
-        comment: "Further fields of the body of every request.",
-        written: Written::Example("{ repeat_penalty = 1.1 }"),
-        kind: Kind::Body(field!(run.extra_body)),
-    },
+static RUN: &[ServiceKey] = &[
+    ServiceKey::fresh("model", Kind::Name(field!(run.model)), r#""qwen3:4b""#)
+        .means("Model to ask: a name or a directory"),
+    ServiceKey::fresh("system_prompt", Kind::Text(field!(run.system_prompt)), r#""Answer in one sentence.""#)
+        .means("System message; an empty one is not sent"),
+    ServiceKey::fresh("temperature", Kind::Number(0.0..=2.0, field!(run.temperature)), "0.2")
+        .means("Sampling temperature, 0 to 2; 0 is greedy"),
+    ServiceKey::fresh("stream", Kind::Switch(field!(run.stream)), "true")
+        .means("Whether the answer is printed while it is generated"),
+    ServiceKey::optional("max_tokens", Kind::Whole(1..=4_294_967_295, field!(run.max_tokens)), "1024")
+        .means("Maximum number of tokens to generate"),
+    ServiceKey::optional("top_p", Kind::Number(0.0..=1.0, field!(run.top_p)), "0.9")
+        .means("Nucleus sampling: the share of probability to sample from"),
+    ServiceKey::optional("seed", Kind::Whole(0..=9_223_372_036_854_775_807, field!(run.seed)), "42")
+        .means("Sampling seed, for answers that can be repeated"),
+    ServiceKey::optional("stop", Kind::Texts(field!(run.stop)), r#"["END"]"#)
+        .means("Stop sequences: texts that end the answer"),
+    ServiceKey::optional("timeout", Kind::Seconds(field!(run.timeout)), "120")
+        .means("Idle timeout: seconds without data before the request fails"),
+    ServiceKey::optional("start_on_demand", Kind::Switch(field!(run.start_on_demand)), "false")
+        .means("Whether `run` starts the server if it is not running")
+        .formerly("auto_up"),
+    ServiceKey::optional("reasoning", Kind::Reasoning(field!(run.reasoning)), r#""show""#)
+        .means("Whether the model's reasoning is printed on stderr"),
+    ServiceKey::optional("extra_body", Kind::Body(field!(run.extra_body)), "{ repeat_penalty = 1.1 }")
+        .means("Further fields of the request body")
+        .formerly("extra"),
 ];
 
 /// `[prompts.NAME]`.
-pub(super) static PROMPT: &[Key<Prompt>] = &[
-    Key {
-        name: "system",
-        formerly: None,
-        comment: "The system message, instead of `system_prompt`.",
-        written: Written::Example(r#""You are a careful reviewer.""#),
-        kind: Kind::Text(field!(system)),
-    },
-    Key {
-        name: "model",
-        formerly: None,
-        comment: "The model that is asked.",
-        written: Written::Example(r#""qwen2.5-coder:7b""#),
-        kind: Kind::Name(field!(model)),
-    },
-    Key {
-        name: "temperature",
-        formerly: None,
-        comment: "How freely words are chosen.",
-        written: Written::Example("0.2"),
-        kind: Kind::Number(0.0..=2.0, field!(temperature)),
-    },
-    Key {
-        name: "template",
-        formerly: None,
-        comment: "The message; `{input}` stands for the files, the words of the command line and standard input.",
-        written: Written::Example(r#""Review this change:\n\n{input}""#),
-        kind: Kind::Text(field!(template)),
-    },
+pub(super) static PROMPT: &[PromptKey] = &[
+    PromptKey::optional("system", Kind::Text(field!(system)), r#""You are a careful reviewer.""#)
+        .means("System message, instead of `system_prompt`"),
+    PromptKey::optional("model", Kind::Name(field!(model)), r#""qwen2.5-coder:7b""#).means("Model to ask"),
+    PromptKey::optional("temperature", Kind::Number(0.0..=2.0, field!(temperature)), "0.2")
+        .means("Sampling temperature, 0 to 2; 0 is greedy"),
+    PromptKey::optional("template", Kind::Text(field!(template)), r#""Review this change:\n\n{input}""#)
+        .means("User message; `{input}` stands for files, the words of the command line and standard input"),
 ];
 
-/// The keys of `[NAME_server]` that exist for this runtime.
-pub(super) fn server_keys(runtime: &dyn Runtime) -> Vec<&'static Key<ServiceSettings>> {
-    existing(SERVER, runtime)
+/// The tables that hold names chosen by the user.
+pub(super) const PROMPTS: &str = "prompts";
+pub(super) const ALIASES: &str = "aliases";
+
+/// The two tables of a service.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Part {
+    Server,
+    Run,
 }
 
-/// The keys of `[NAME_run]` that exist for this runtime.
-pub(super) fn run_keys(runtime: &dyn Runtime) -> Vec<&'static Key<ServiceSettings>> {
-    existing(RUN, runtime)
+impl Part {
+    pub(super) const ALL: [Self; 2] = [Self::Server, Self::Run];
+
+    /// Returns the name of the table of `service`.
+    pub(super) fn table_of(self, service: &str) -> String {
+        match self {
+            Self::Server => format!("{service}_server"),
+            Self::Run => format!("{service}_run"),
+        }
+    }
+
+    /// Returns the keys that exist in this table for a service of `runtime`.
+    pub(super) fn keys(self, runtime: &dyn Runtime) -> Vec<&'static Key<ServiceSettings>> {
+        let defaults = ServiceSettings::default_for(runtime);
+        let keys = match self {
+            Self::Server => SERVER,
+            Self::Run => RUN,
+        };
+        keys.iter().filter(|key| !key.is_fresh || key.kind.write(&defaults).is_some()).collect()
+    }
 }
 
-fn existing(
-    keys: &'static [Key<ServiceSettings>],
-    runtime: &dyn Runtime,
-) -> Vec<&'static Key<ServiceSettings>> {
-    let defaults = ServiceSettings::default_for(runtime);
-    keys.iter().filter(|key| key.written != Written::Active || key.kind.write(&defaults).is_some()).collect()
+/// Returns the runtime whose table is called `name`, and which of its tables that is.
+pub(super) fn section(table: Table, name: &str) -> Option<(&'static dyn Runtime, Part)> {
+    let of = |part: Part, end: &str| Some((runtimes::find(table, name.strip_suffix(end)?)?, part));
+    of(Part::Server, "_server").or_else(|| of(Part::Run, "_run"))
+}
+
+/// Returns the tables of the runtimes, in the order of the file.
+pub(super) fn service_tables(table: Table) -> impl Iterator<Item = String> {
+    table.iter().flat_map(|runtime| Part::ALL.map(|part| part.table_of(runtime.name())))
+}
+
+/// Returns the names of all tables.
+pub(super) fn table_names(table: Table) -> Vec<String> {
+    service_tables(table).chain([PROMPTS, ALIASES].map(str::to_owned)).collect()
+}
+
+impl<T> Key<T> {
+    const fn fresh(name: &'static str, kind: Kind<T>, example: &'static str) -> Self {
+        Self { name, kind, example, meaning: "", is_fresh: true, formerly: None }
+    }
+
+    const fn optional(name: &'static str, kind: Kind<T>, example: &'static str) -> Self {
+        Self { is_fresh: false, ..Self::fresh(name, kind, example) }
+    }
+
+    /// Returns the line above it in the fresh file.
+    pub(super) fn comment(&self) -> String {
+        format!("# {}", self.meaning)
+    }
+
+    const fn means(self, meaning: &'static str) -> Self {
+        Self { meaning, ..self }
+    }
+
+    const fn formerly(self, name: &'static str) -> Self {
+        Self { formerly: Some(name), ..self }
+    }
 }
 
 /// What is wrong with a value.
@@ -313,67 +233,55 @@ pub(super) struct Wrong {
 
 impl<T> Kind<T> {
     /// Keeps the value in its place, if there is nothing wrong with it.
-    pub(super) fn read(&self, item: &Item, owner: &mut T) -> Result<(), Vec<Wrong>> {
+    pub(super) fn read(&self, value: &Spanned<DeValue<'_>>, owner: &mut T) -> Result<(), Vec<Wrong>> {
+        let inner = value.get_ref();
         match self {
             Self::Host(field) => {
-                field.keep(owner, self.must(item, values::text(item).filter(|text| is_host(text)))?);
+                field.keep(owner, self.must(value, values::text(inner).filter(|text| is_host(text)))?);
             }
-            Self::Port(field) => field.keep(owner, self.must(item, values::whole(item, &(1..=65_535)))?),
-            Self::Text(field) => field.keep(owner, self.must(item, values::text(item))?),
-            Self::Name(field) => {
-                field.keep(owner, self.must(item, values::text(item).filter(|text| values::is_name(text)))?);
+            Self::Port(field) => field.keep(owner, self.must(value, values::whole(inner, &(1..=65_535)))?),
+            Self::Text(field) => field.keep(owner, self.must(value, values::text(inner))?),
+            Self::Name(field) => field.keep(owner, self.must(value, values::name(inner))?),
+            Self::Switch(field) => field.keep(owner, self.must(value, inner.as_bool())?),
+            Self::Number(limits, field) => {
+                field.keep(owner, self.must(value, values::number(inner, limits))?);
             }
-            Self::Switch(field) => field.keep(owner, self.must(item, item.as_bool())?),
-            Self::Number(limits, field) => field.keep(owner, self.must(item, values::number(item, limits))?),
-            Self::Whole(limits, field) => field.keep(owner, self.must(item, values::whole(item, limits))?),
-            Self::Size(limits, field) => field.keep(owner, self.must(item, values::size(item, limits))?),
-            Self::Seconds(field) => field.keep(owner, self.must(item, values::seconds(item))?),
-            Self::Arguments(field) => field.keep(owner, self.must(item, values::arguments(item))?),
-            Self::Command(field) => {
-                let command = values::arguments(item)
-                    .filter(|words| words.first().is_some_and(|word| values::is_name(word)));
-                field.keep(owner, self.must(item, command)?);
-            }
-            Self::Texts(field) => {
-                let one = values::text(item).map(|text| vec![text]);
-                field.keep(owner, self.must(item, one.or_else(|| values::texts(item)))?);
-            }
+            Self::Whole(limits, field) => field.keep(owner, self.must(value, values::whole(inner, limits))?),
+            Self::Size(limits, field) => field.keep(owner, self.must(value, values::size(inner, limits))?),
+            Self::Seconds(field) => field.keep(owner, self.must(value, values::seconds(inner))?),
+            Self::Arguments(field) => field.keep(owner, self.must(value, values::arguments(inner))?),
+            Self::Command(field) => field.keep(owner, self.must(value, values::command(inner))?),
+            Self::Texts(field) => field.keep(owner, self.must(value, values::text_or_texts(inner))?),
             Self::Reasoning(field) => {
-                let value = item
-                    .as_str()
-                    .and_then(|text| Reasoning::ALL.into_iter().find(|value| value.name() == text));
-                field.keep(owner, self.must(item, value)?);
+                let named = |word: &str| Reasoning::ALL.into_iter().find(|value| value.name() == word);
+                field.keep(owner, self.must(value, inner.as_str().and_then(named))?);
             }
-            Self::Variables(field) => field.keep(owner, self.members(item, variable)?),
-            Self::Body(field) => field.keep(owner, self.members(item, body_field)?),
+            Self::Variables(field) => field.keep(owner, self.members(value, variable)?),
+            Self::Body(field) => field.keep(owner, self.members(value, body_field)?),
         }
         Ok(())
     }
 
-    /// The value that is kept in its place; `None` when it is not set.
+    /// Returns the value that is kept in its place; `None` when it is not set.
     pub(super) fn write(&self, owner: &T) -> Option<Value> {
         match self {
             Self::Host(field) | Self::Text(field) | Self::Name(field) => field.value(owner).map(Value::from),
-            Self::Port(field) => field.value(owner).map(|port| i64::from(port).into()),
+            Self::Port(field) => field.value(owner).map(Value::from),
             Self::Switch(field) => field.value(owner).map(Value::from),
             Self::Number(_, field) => field.value(owner).map(Value::from),
-            Self::Whole(_, field) => {
-                field.value(owner).map(|number| i64::try_from(number).unwrap_or(i64::MAX).into())
-            }
-            Self::Size(_, field) => field.value(owner).map(values::size_value),
-            Self::Seconds(field) => field.value(owner).map(values::seconds_value),
+            Self::Whole(_, field) => field.value(owner).map(Value::from),
+            Self::Size(_, field) => field.value(owner).map(|size| values::size_text(size).into()),
+            Self::Seconds(field) => field.value(owner).map(values::from_seconds),
             Self::Arguments(field) | Self::Command(field) | Self::Texts(field) => {
-                field.value(owner).map(|texts| texts.into_iter().collect::<Array>().into())
+                field.value(owner).map(Value::from)
             }
             Self::Reasoning(field) => field.value(owner).map(|reasoning| reasoning.name().into()),
-            Self::Variables(field) => {
-                field.value(owner).map(|variables| variables.into_iter().collect::<InlineTable>().into())
-            }
-            Self::Body(field) => field.value(owner).and_then(|members| values::from_json(&members.into())),
+            Self::Variables(field) => field.value(owner).map(|variables| variables.into_iter().collect()),
+            Self::Body(field) => field.value(owner).map(Value::from),
         }
     }
 
-    /// What the value must be, in words that follow "expected".
+    /// Returns what the value must be, in words that follow "expected".
     pub(super) fn expected(&self) -> String {
         match self {
             Self::Host(_) => "a host name or an IP address, without scheme, port or path".to_owned(),
@@ -388,18 +296,18 @@ impl<T> Kind<T> {
                 format!("a size from {least} to {most}, such as \"50MB\" or \"64MiB\"")
             }
             Self::Seconds(_) => {
-                format!("a number of seconds from {} to {}", values::SHORTEST, values::LONGEST)
+                format!("a number of seconds from {} to {}", values::MIN_SECONDS, values::MAX_SECONDS)
             }
             Self::Arguments(_) => "an array of strings".to_owned(),
             Self::Command(_) => "an array of strings that begins with a program".to_owned(),
             Self::Texts(_) => "a string or an array of strings".to_owned(),
             Self::Variables(_) => "a table of strings".to_owned(),
-            Self::Reasoning(_) => "\"show\" or \"hide\"".to_owned(),
+            Self::Reasoning(_) => Reasoning::ALL.map(|value| format!("\"{}\"", value.name())).join(" or "),
             Self::Body(_) => "a table of values that JSON has".to_owned(),
         }
     }
 
-    /// How a value is written on the command line.
+    /// Returns how a value is written on the command line.
     pub(super) fn spelling(&self) -> Spelling {
         match self {
             Self::Host(_) | Self::Text(_) | Self::Name(_) | Self::Reasoning(_) => Spelling::Text,
@@ -409,7 +317,7 @@ impl<T> Kind<T> {
         }
     }
 
-    /// How a member of this value is written on the command line, if it has members.
+    /// Returns how a member of this value is written on the command line, if it has members.
     pub(super) fn member_spelling(&self) -> Option<Spelling> {
         match self {
             Self::Variables(_) => Some(Spelling::Text),
@@ -418,55 +326,52 @@ impl<T> Kind<T> {
         }
     }
 
-    fn must<V>(&self, item: &Item, value: Option<V>) -> Result<V, Vec<Wrong>> {
-        value.ok_or_else(|| {
-            vec![Wrong {
-                member: None,
-                span: values::span(item),
-                fault: Fault::Value { expected: self.expected(), found: values::found(item) },
-            }]
+    fn must<V>(&self, value: &Spanned<DeValue<'_>>, read: Option<V>) -> Result<V, Vec<Wrong>> {
+        read.ok_or_else(|| {
+            let fault = Fault::Value { expected: self.expected(), found: values::found(value.get_ref()) };
+            vec![Wrong { member: None, span: value.span(), fault }]
         })
     }
 
-    /// Reads a table's members by `read`. Their values may be secrets: no message quotes them.
+    /// Reads a table's members by `read`.
     fn members<V, C: Default + Extend<(String, V)>>(
         &self,
-        item: &Item,
-        read: fn(&str, &Item) -> Result<V, Fault>,
+        value: &Spanned<DeValue<'_>>,
+        read: fn(&str, &DeValue<'_>) -> Result<V, Fault>,
     ) -> Result<C, Vec<Wrong>> {
-        let table = self.must(item, item.as_table_like())?;
+        let table = self.must(value, value.get_ref().as_table())?;
         let mut wrong = Vec::new();
-        let mut values = C::default();
-        values.extend(table.iter().filter_map(|(name, item)| {
-            let problem = |fault| Wrong { member: Some(name.to_owned()), span: values::span(item), fault };
-            read(name, item)
-                .map_err(|fault| wrong.push(problem(fault)))
-                .ok()
-                .map(|value| (name.to_owned(), value))
-        }));
-        if wrong.is_empty() { Ok(values) } else { Err(wrong) }
+        let mut members = C::default();
+        for (name, value) in table {
+            let name = name.get_ref().to_string();
+            match read(&name, value.get_ref()) {
+                Ok(member) => members.extend([(name, member)]),
+                Err(fault) => wrong.push(Wrong { member: Some(name), span: value.span(), fault }),
+            }
+        }
+        if wrong.is_empty() { Ok(members) } else { Err(wrong) }
     }
 }
 
-fn variable(name: &str, item: &Item) -> Result<String, Fault> {
-    let wrong = |expected: &str| Fault::Value {
-        expected: expected.to_owned(),
-        found: values::article(item).to_owned(),
-    };
+fn variable(name: &str, value: &DeValue<'_>) -> Result<String, Fault> {
     if name.is_empty() || name.contains(['=', '\0']) {
-        return Err(wrong("a name of an environment variable, without `=`, before a string"));
+        return Err(member_fault("a name of an environment variable, without `=`, before a string", value));
     }
-    values::text(item).filter(|text| !text.contains('\0')).ok_or_else(|| wrong("a string"))
+    let text = values::text(value).filter(|text| !text.contains('\0'));
+    text.ok_or_else(|| member_fault("a string", value))
 }
 
-fn body_field(name: &str, item: &Item) -> Result<serde_json::Value, Fault> {
+fn body_field(name: &str, value: &DeValue<'_>) -> Result<Value, Fault> {
     if RESERVED_FIELDS.contains(&name) {
-        return Err(Fault::Reserved);
+        let fields = RESERVED_FIELDS.join("`, `");
+        return Err(Fault::Reserved { reason: format!("fusion sets `{fields}` itself") });
     }
-    values::to_json(item).ok_or_else(|| Fault::Value {
-        expected: "a value that JSON has: no date, no infinity".to_owned(),
-        found: values::article(item).to_owned(),
-    })
+    values::to_json(value).ok_or_else(|| member_fault("a value that JSON has: no date, no infinity", value))
+}
+
+/// The value of a member may be a secret: no message quotes it.
+fn member_fault(expected: &str, value: &DeValue<'_>) -> Fault {
+    Fault::Value { expected: expected.to_owned(), found: values::article(value).to_owned() }
 }
 
 /// How a value is written on the command line.

@@ -1,56 +1,18 @@
 //! Values: read from TOML within limits, turned into JSON and back, and described in words.
 
-use std::ops::{Range, RangeInclusive};
+use std::ops::RangeInclusive;
 use std::time::Duration;
 
-use serde_json::Map;
-use toml_edit::{Array, InlineTable, Item, Value};
+use serde_json::{Map, Value};
+use toml::Spanned;
+use toml::de::{DeArray, DeFloat, DeInteger, DeTable, DeValue};
+use toml_edit::{Array, InlineTable};
 
 /// The longest time that can be asked for, in seconds: a year. More would overflow the system's clocks.
-pub const LONGEST: f64 = 31_536_000.0;
+pub const MAX_SECONDS: f64 = 31_536_000.0;
 
 /// The shortest time that can be asked for, in seconds.
-pub(super) const SHORTEST: f64 = 0.001;
-
-pub(super) fn text(item: &Item) -> Option<String> {
-    item.as_str().map(str::to_owned)
-}
-
-/// Neither a program nor its arguments can hold a NUL.
-pub(super) fn is_name(text: &str) -> bool {
-    !text.is_empty() && !text.contains('\0')
-}
-
-pub(super) fn texts(item: &Item) -> Option<Vec<String>> {
-    item.as_array()?.iter().map(|value| value.as_str().map(str::to_owned)).collect()
-}
-
-pub(super) fn arguments(item: &Item) -> Option<Vec<String>> {
-    texts(item).filter(|texts| texts.iter().all(|text| !text.contains('\0')))
-}
-
-pub(super) fn whole<N: TryFrom<u64>>(item: &Item, limits: &RangeInclusive<u64>) -> Option<N> {
-    let number = u64::try_from(item.as_integer()?).ok()?;
-    limits.contains(&number).then(|| N::try_from(number).ok())?
-}
-
-pub(super) fn number(item: &Item, limits: &RangeInclusive<f64>) -> Option<f64> {
-    #[expect(clippy::cast_precision_loss, reason = "every whole number within any limits here is exact")]
-    let number = item.as_float().or_else(|| item.as_integer().map(|whole| whole as f64))?;
-    limits.contains(&number).then_some(number)
-}
-
-pub(super) fn seconds(item: &Item) -> Option<Duration> {
-    Duration::try_from_secs_f64(number(item, &(SHORTEST..=LONGEST))?).ok()
-}
-
-/// Whole seconds as an integer, as people write them.
-pub(super) fn seconds_value(duration: Duration) -> Value {
-    match (duration.subsec_nanos(), i64::try_from(duration.as_secs())) {
-        (0, Ok(seconds)) => seconds.into(),
-        _ => duration.as_secs_f64().into(),
-    }
-}
+pub(super) const MIN_SECONDS: f64 = 0.001;
 
 /// The units of a size. A unit that ends with another one comes before it.
 const UNITS: [(&str, u64); 9] = [
@@ -65,13 +27,52 @@ const UNITS: [(&str, u64); 9] = [
     ("B", 1),
 ];
 
-/// Returns a number of bytes: `50_000_000` or `"50MB"`.
-pub(super) fn size(item: &Item, limits: &RangeInclusive<u64>) -> Option<u64> {
-    let size = match item.as_str() {
-        Some(text) => parse_size(text)?,
-        None => u64::try_from(item.as_integer()?).ok()?,
+pub(super) fn text(value: &DeValue<'_>) -> Option<String> {
+    value.as_str().map(str::to_owned)
+}
+
+/// Returns a text that is not empty. Neither a program nor its arguments can hold a NUL.
+pub(super) fn name(value: &DeValue<'_>) -> Option<String> {
+    text(value).filter(|text| !text.is_empty() && !text.contains('\0'))
+}
+
+pub(super) fn texts(value: &DeValue<'_>) -> Option<Vec<String>> {
+    elements(value.as_array()?).map(text).collect()
+}
+
+pub(super) fn arguments(value: &DeValue<'_>) -> Option<Vec<String>> {
+    texts(value).filter(|texts| texts.iter().all(|text| !text.contains('\0')))
+}
+
+pub(super) fn command(value: &DeValue<'_>) -> Option<Vec<String>> {
+    arguments(value).filter(|words| words.first().is_some_and(|program| !program.is_empty()))
+}
+
+/// Returns the texts of an array, or a text that stands alone.
+pub(super) fn text_or_texts(value: &DeValue<'_>) -> Option<Vec<String>> {
+    text(value).map(|text| vec![text]).or_else(|| texts(value))
+}
+
+pub(super) fn whole<N: TryFrom<u64>>(value: &DeValue<'_>, limits: &RangeInclusive<u64>) -> Option<N> {
+    let number = u64::try_from(integer(value.as_integer()?)?).ok()?;
+    limits.contains(&number).then(|| N::try_from(number).ok())?
+}
+
+pub(super) fn number(value: &DeValue<'_>, limits: &RangeInclusive<f64>) -> Option<f64> {
+    #[expect(clippy::cast_precision_loss, reason = "every whole number within any limits here is exact")]
+    let number = match value {
+        DeValue::Float(number) => float(number)?,
+        other => integer(other.as_integer()?)? as f64,
     };
-    limits.contains(&size).then_some(size)
+    limits.contains(&number).then_some(number)
+}
+
+/// Returns a number of bytes: `50_000_000` or `"50MB"`.
+pub(super) fn size(value: &DeValue<'_>, limits: &RangeInclusive<u64>) -> Option<u64> {
+    match value.as_str() {
+        Some(text) => parse_size(text).filter(|size| limits.contains(size)),
+        None => whole(value, limits),
+    }
 }
 
 fn parse_size(text: &str) -> Option<u64> {
@@ -89,100 +90,100 @@ pub(super) fn size_text(size: u64) -> String {
     unit.map_or_else(|| format!("{size}B"), |(name, unit)| format!("{}{name}", size / unit))
 }
 
-pub(super) fn size_value(size: u64) -> Value {
-    size_text(size).into()
+pub(super) fn seconds(value: &DeValue<'_>) -> Option<Duration> {
+    Duration::try_from_secs_f64(number(value, &(MIN_SECONDS..=MAX_SECONDS))?).ok()
 }
 
-/// The same in JSON; `None` when it holds a date, an infinity, or something that is not a number.
-pub(super) fn to_json(item: &Item) -> Option<serde_json::Value> {
-    match item {
-        Item::None => None,
-        Item::Value(value) => value_to_json(value),
-        Item::Table(table) => table_to_json(table.iter()),
-        Item::ArrayOfTables(tables) => tables.iter().map(|table| table_to_json(table.iter())).collect(),
+/// Writes whole seconds as an integer, as people write them.
+pub(super) fn from_seconds(duration: Duration) -> Value {
+    match duration.subsec_nanos() {
+        0 => duration.as_secs().into(),
+        _ => duration.as_secs_f64().into(),
     }
 }
 
-pub(super) fn value_to_json(value: &Value) -> Option<serde_json::Value> {
+/// Returns `None` where it does not fit.
+fn integer(number: &DeInteger<'_>) -> Option<i64> {
+    i64::from_str_radix(number.as_str(), number.radix()).ok()
+}
+
+/// Returns `None` where it does not fit.
+fn float(number: &DeFloat<'_>) -> Option<f64> {
+    let text = number.as_str();
+    text.parse::<f64>()
+        .ok()
+        .filter(|number| number.is_finite() || text.contains("inf") || text.contains("nan"))
+}
+
+fn elements<'a, 'i>(array: &'a DeArray<'i>) -> impl Iterator<Item = &'a DeValue<'i>> {
+    array.iter().map(Spanned::get_ref)
+}
+
+/// Returns the value in JSON; `None` when it holds what JSON lacks: a date, an infinity, a number that does not fit.
+pub(super) fn to_json(value: &DeValue<'_>) -> Option<Value> {
     match value {
-        Value::String(text) => Some(text.value().as_str().into()),
-        Value::Integer(number) => Some((*number.value()).into()),
-        Value::Float(number) => serde_json::Number::from_f64(*number.value()).map(Into::into),
-        Value::Boolean(switch) => Some((*switch.value()).into()),
-        Value::Datetime(_) => None,
-        Value::Array(array) => array.iter().map(value_to_json).collect(),
-        Value::InlineTable(table) => object(table.iter().map(|(name, value)| (name, value_to_json(value)))),
+        DeValue::String(text) => Some((&**text).into()),
+        DeValue::Integer(number) => integer(number).map(Into::into),
+        DeValue::Float(number) => float(number).and_then(serde_json::Number::from_f64).map(Into::into),
+        DeValue::Boolean(switch) => Some((*switch).into()),
+        DeValue::Datetime(_) => None,
+        DeValue::Array(array) => elements(array).map(to_json).collect(),
+        DeValue::Table(table) => table_to_json(table),
     }
 }
 
-pub(super) fn table_to_json<'a>(
-    members: impl Iterator<Item = (&'a str, &'a Item)>,
-) -> Option<serde_json::Value> {
-    object(members.map(|(name, item)| (name, to_json(item))))
-}
-
-/// An object of these members; `None` when JSON lacks one of them.
-fn object<'a>(
-    members: impl Iterator<Item = (&'a str, Option<serde_json::Value>)>,
-) -> Option<serde_json::Value> {
-    let mut object = Map::new();
-    for (name, value) in members {
-        object.insert(name.to_owned(), value?);
+pub(super) fn table_to_json(table: &DeTable<'_>) -> Option<Value> {
+    let mut members = Map::new();
+    for (name, value) in table {
+        members.insert(name.get_ref().to_string(), to_json(value.get_ref())?);
     }
-    Some(object.into())
+    Some(members.into())
 }
 
-/// The same in TOML; `None` for null, which TOML lacks.
-pub(super) fn from_json(value: &serde_json::Value) -> Option<Value> {
+/// Returns the value in TOML; `None` for null, which TOML lacks.
+pub(super) fn to_toml(value: &Value) -> Option<toml_edit::Value> {
     Some(match value {
-        serde_json::Value::Null => return None,
-        serde_json::Value::Bool(switch) => (*switch).into(),
-        serde_json::Value::Number(number) => match number.as_i64() {
+        Value::Null => return None,
+        Value::Bool(switch) => (*switch).into(),
+        Value::Number(number) => match number.as_i64() {
             Some(whole) => whole.into(),
             None => number.as_f64()?.into(),
         },
-        serde_json::Value::String(text) => text.into(),
-        serde_json::Value::Array(values) => values.iter().filter_map(from_json).collect::<Array>().into(),
-        serde_json::Value::Object(members) => {
-            let members = members.iter().filter_map(|(name, value)| Some((name, from_json(value)?)));
+        Value::String(text) => text.into(),
+        Value::Array(values) => values.iter().filter_map(to_toml).collect::<Array>().into(),
+        Value::Object(members) => {
+            let members = members.iter().filter_map(|(name, value)| Some((name, to_toml(value)?)));
             members.collect::<InlineTable>().into()
         }
     })
 }
 
-/// Where the item is in the text; a table without a header is where its name is.
-pub(super) fn span(item: &Item) -> Range<usize> {
-    item.span().unwrap_or_default()
-}
-
-/// What is there instead, in words that follow "found".
-pub(super) fn found(item: &Item) -> String {
-    const LONGEST: usize = 60;
-    let quoted = match item {
-        Item::Value(Value::String(text)) => format!("the string {:?}", text.value()),
-        Item::Value(Value::Integer(number)) => format!("the number {}", number.value()),
-        Item::Value(Value::Float(number)) => format!("the number {:?}", number.value()),
-        Item::Value(Value::Boolean(switch)) => switch.value().to_string(),
+/// Describes what is there instead, in words that follow "found".
+pub(super) fn found(value: &DeValue<'_>) -> String {
+    const MAX_LENGTH: usize = 60;
+    let quoted = match value {
+        DeValue::String(text) => format!("the string {text:?}"),
+        DeValue::Integer(number) => format!("the number {number}"),
+        DeValue::Float(number) => format!("the number {number}"),
+        DeValue::Boolean(switch) => switch.to_string(),
         other => article(other).to_owned(),
     };
-    if quoted.chars().count() <= LONGEST {
+    if quoted.chars().count() <= MAX_LENGTH {
         return quoted;
     }
-    quoted.chars().take(LONGEST).chain("...".chars()).collect()
+    quoted.chars().take(MAX_LENGTH).chain("...".chars()).collect()
 }
 
-/// What kind of thing is there instead, without its value.
-pub(super) fn article(item: &Item) -> &'static str {
-    match item {
-        Item::None => "nothing",
-        Item::Table(_) | Item::Value(Value::InlineTable(_)) => "a table",
-        Item::ArrayOfTables(_) => "an array of tables",
-        Item::Value(Value::String(_)) => "a string",
-        Item::Value(Value::Integer(_)) => "a whole number",
-        Item::Value(Value::Float(_)) => "a number",
-        Item::Value(Value::Boolean(_)) => "true or false",
-        Item::Value(Value::Datetime(_)) => "a date",
-        Item::Value(Value::Array(_)) => "an array",
+/// Describes what kind of thing is there instead, without its value.
+pub(super) fn article(value: &DeValue<'_>) -> &'static str {
+    match value {
+        DeValue::String(_) => "a string",
+        DeValue::Integer(_) => "a whole number",
+        DeValue::Float(_) => "a number",
+        DeValue::Boolean(_) => "true or false",
+        DeValue::Datetime(_) => "a date",
+        DeValue::Array(_) => "an array",
+        DeValue::Table(_) => "a table",
     }
 }
 
@@ -192,7 +193,7 @@ mod tests {
 
     #[test]
     fn sizes_are_read_exactly() {
-        let read = |text: &str| size(&toml_edit::value(text), &(0..=u64::MAX));
+        let read = |text: &str| size(&DeValue::String(text.into()), &(0..=u64::MAX));
         for (text, bytes) in [
             ("0B", 0),
             ("50MB", 50_000_000),
@@ -212,9 +213,7 @@ mod tests {
         {
             assert_eq!(read(text), None, "{text}");
         }
-        assert_eq!(size(&toml_edit::value(5), &(1..=5)), Some(5));
-        assert_eq!(size(&toml_edit::value(-5), &(0..=5)), None);
-        assert_eq!(size(&toml_edit::value("1KB"), &(1..=999)), None);
+        assert_eq!(size(&DeValue::String("1KB".into()), &(1..=999)), None);
     }
 
     #[test]

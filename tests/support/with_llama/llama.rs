@@ -28,6 +28,10 @@ impl Runtime for Llama {
         Defaults { port: 8081, server_model: Some(DEFAULT_MODEL), run_model: DEFAULT_MODEL, temperature: 0.8 }
     }
 
+    fn in_fresh_config(&self) -> bool {
+        false
+    }
+
     fn program(&self) -> &'static str {
         "llama-server"
     }

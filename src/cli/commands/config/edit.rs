@@ -19,12 +19,12 @@ const LINK: &str = "fusion.toml";
 
 /// Open the file in your editor, or link to it from your project
 ///
-/// On a terminal, `$VISUAL` or `$EDITOR` opens a copy, which takes the file's place when it is valid. Without a
-/// terminal or an editor, or with `--link`, a symbolic link `fusion.toml` to the file is made in
-/// `$FUSION_PROJECT_ROOT`, or in the current directory.
+/// On a terminal, opens a copy with `$VISUAL` or `$EDITOR`, and replaces the file when the copy is valid. Without a
+/// terminal or an editor, or with `--link`, makes a symbolic link `fusion.toml` to the file in `$FUSION_PROJECT_ROOT`
+/// or the current directory.
 #[derive(Debug, clap::Args)]
 pub(super) struct Args {
-    /// Make the link, even where there is an editor
+    /// Make the link even if there is an editor
     #[arg(long)]
     link: bool,
 }
@@ -38,7 +38,7 @@ pub(super) fn run(context: &Context, args: &Args) -> Result<(), Failure> {
     if let Some(editor) = &environment.editor {
         return in_editor(context, editor);
     }
-    context.ui.note("neither VISUAL nor EDITOR names an editor, so this makes a link");
+    context.ui.note("neither VISUAL nor EDITOR is set: making a link instead of opening an editor");
     link(context)
 }
 
@@ -58,7 +58,7 @@ fn link(context: &Context) -> Result<(), Failure> {
         Err(_) if leads_to(&link, &file) => context.ui.result(&said),
         Err(_) => Err(Failure::new(
             Exit::Failed,
-            format!("{} is there already, and is not a link to {}", link.display(), file.display()),
+            format!("{} exists and is not a link to {}", link.display(), file.display()),
         )
         .hint("move it away, or set FUSION_PROJECT_ROOT to another directory")),
     }
@@ -71,8 +71,8 @@ fn project_root(context: &Context) -> Result<PathBuf, Failure> {
         (Some(root), _) if root.is_absolute() => Ok(root.clone()),
         (Some(root), Some(current)) => Ok(current.join(root)),
         (None, Some(current)) => Ok(current.to_owned()),
-        (_, None) => Err(Failure::new(Exit::Failed, "the current directory does not exist any more")
-            .hint("change to another one, or set FUSION_PROJECT_ROOT to an absolute directory")),
+        (_, None) => Err(Failure::new(Exit::Failed, "the current directory no longer exists")
+            .hint("change to another directory, or set FUSION_PROJECT_ROOT to an absolute path")),
     }
 }
 
@@ -95,17 +95,17 @@ fn in_editor(context: &Context, editor: &OsStr) -> Result<(), Failure> {
             return Ok(());
         };
         change::replace(&file, &before, &after)?;
-        context.ui.result(&format!("{} is changed\n", file.display()))
+        context.ui.result(&format!("{} was changed\n", file.display()))
     });
-    // What was written is not lost when it did not come into the file.
+    // What was written is kept when it was not taken over.
     if result.is_err() && std::fs::read(&copy).is_ok_and(|written| written != before) {
-        return result.map_err(|failure| failure.hint(format!("what you wrote is in {}", copy.display())));
+        return result.map_err(|failure| failure.hint(format!("your changes are in {}", copy.display())));
     }
     files::remove(&copy)?;
     result
 }
 
-/// Has the copy edited until it is valid; `None` when nothing was changed.
+/// Has the copy edited until it is valid; returns `None` when nothing was changed.
 fn edit(context: &Context, editor: &OsStr, copy: &Path, before: &[u8]) -> Result<Option<String>, Failure> {
     loop {
         open(context, editor, copy)?;

@@ -6,17 +6,21 @@ use crate::app::Question;
 use crate::cli::context::Context;
 use crate::cli::error::Failure;
 use crate::cli::exit::Exit;
-use crate::core::config::Prompt;
+use crate::core::config::SavedPrompt;
 
 /// What stands for the input in a template.
 const INPUT: &str = "{input}";
 
 /// Gathers the question from the command line, standard input and files; `saved` is the prompt of `--prompt`.
-pub(super) fn gather(context: &Context, args: &Args, saved: Option<&Prompt>) -> Result<Question, Failure> {
+pub(super) fn gather(
+    context: &Context,
+    args: &Args,
+    saved: Option<&SavedPrompt>,
+) -> Result<Question, Failure> {
     let mut question = Question::default();
     let mut input = Vec::new();
     for path in &args.files {
-        match files::read(context, path)? {
+        match files::read(&context.ui, path)? {
             Attachment::Text(text) => input.push(files::quote(&path.display().to_string(), &text)),
             Attachment::Image(url) => question.images.push(url),
         }

@@ -1,0 +1,66 @@
+//! Why the configuration cannot be used, and why it was not changed.
+
+use std::path::PathBuf;
+
+use super::problem::{Fault, Problem};
+use crate::core::files::FileError;
+
+/// Why the configuration cannot be used.
+#[derive(Debug, thiserror::Error)]
+pub enum ConfigError {
+    /// The file does not parse or validate.
+    #[error("{} problems in {path}", problems.len())]
+    Invalid {
+        path: PathBuf,
+        /// Never empty, in the order of the file.
+        problems: Vec<Problem>,
+    },
+    /// There is a directory or a device in the file's place.
+    #[error("{path} is not a file")]
+    NotAFile { path: PathBuf },
+    /// The file is too large to be a configuration.
+    #[error("{path} has {size} bytes; a configuration has at most {limit}")]
+    TooLarge { path: PathBuf, size: u64, limit: u64 },
+    /// The file is a symbolic link to nothing.
+    #[error("{path} is a link to {target}, which does not exist")]
+    Dangling { path: PathBuf, target: PathBuf },
+    /// The file, or a directory in which it could be replaced, may be written by other users.
+    #[error("other users may write {path}")]
+    WritableByOthers { path: PathBuf },
+    #[error("cannot read {path}")]
+    Read { path: PathBuf, source: std::io::Error },
+    /// There is no file, and none can be made.
+    #[error("cannot make {path}")]
+    Create { path: PathBuf, source: FileError },
+    /// Other commands cannot be kept from changing the file.
+    #[error("cannot lock {path}")]
+    Lock { path: PathBuf, source: FileError },
+    /// Another command has been changing the file all the time.
+    #[error("another fusion command is changing {path}")]
+    Locked { path: PathBuf },
+}
+
+/// Why the file was not changed. It is as it was.
+#[derive(Debug, thiserror::Error)]
+pub enum EditError {
+    /// The file cannot be used as it is.
+    #[error(transparent)]
+    Config(#[from] ConfigError),
+    /// The text is no dotted key.
+    #[error("{text:?} is not a key of the configuration")]
+    NotAKey { text: String },
+    /// There is no such key, or the file would not be valid with the value.
+    #[error("{}", fault.told_of(key))]
+    Rejected { key: String, fault: Fault },
+    /// The key leads to a whole table.
+    #[error("`{key}` is a table, not a key")]
+    IsATable { key: String },
+    /// The key leads through something that is not a table.
+    #[error("`{key}` is within something that is not a table")]
+    NotInATable { key: String },
+    /// Another program has changed the file since it was read.
+    #[error("{path} has been changed by another program")]
+    Changed { path: PathBuf },
+    #[error("cannot write {path}")]
+    Write { path: PathBuf, source: FileError },
+}

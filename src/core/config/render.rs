@@ -1,0 +1,134 @@
+//! The configuration as text: the fresh file, and every key with the value that holds.
+
+use std::fmt::Write as _;
+
+use serde_json::{Map, Value};
+
+use super::key::{KeyPath, dotted};
+use super::schema::{ALIASES, Key, PROMPT, PROMPTS, Part};
+use super::settings::{Alias, Config, ServiceSettings};
+use super::values::to_toml;
+use crate::core::runtimes::Table;
+
+/// One table with all its keys.
+struct Section {
+    /// The parts of its name.
+    path: Vec<String>,
+    /// Each key with its value; `None` when it is not set and has no default.
+    rows: Vec<(String, Option<Value>)>,
+}
+
+/// Returns every table and key, with the values that hold.
+fn sections(config: &Config, table: Table) -> Vec<Section> {
+    let of_services = table.iter().flat_map(|runtime| {
+        let settings = config.runtime(*runtime);
+        Part::ALL.map(|part| Section {
+            path: vec![part.table_of(runtime.name())],
+            rows: rows(part.keys(*runtime), settings),
+        })
+    });
+    let prompts = config.prompts.iter().map(|(name, prompt)| Section {
+        path: vec![PROMPTS.to_owned(), name.clone()],
+        rows: rows(PROMPT, prompt),
+    });
+    let aliases = (!config.aliases.is_empty()).then(|| aliases(config));
+    of_services.chain(prompts).chain(aliases).collect()
+}
+
+fn rows<T: 'static>(
+    keys: impl IntoIterator<Item = &'static Key<T>>,
+    owner: &T,
+) -> Vec<(String, Option<Value>)> {
+    keys.into_iter().map(|key| (key.name.to_owned(), key.kind.write(owner))).collect()
+}
+
+fn aliases(config: &Config) -> Section {
+    let value = |alias: &Alias| match alias {
+        Alias::Everywhere(model) => Value::from(model.as_str()),
+        Alias::ForRuntimes(models) => {
+            models.iter().map(|(name, model)| (name.clone(), model.as_str())).collect()
+        }
+    };
+    let rows = config.aliases.iter().map(|(name, alias)| (name.clone(), Some(value(alias)))).collect();
+    Section { path: vec![ALIASES.to_owned()], rows }
+}
+
+/// Returns the file that is made on first use.
+pub(super) fn fresh(table: Table) -> String {
+    let mut sections = Vec::new();
+    for runtime in table.iter().filter(|runtime| runtime.in_fresh_config()) {
+        let defaults = ServiceSettings::default_for(*runtime);
+        for part in Part::ALL {
+            let mut text = format!("[{}]\n", part.table_of(runtime.name()));
+            for key in part.keys(*runtime).into_iter().filter(|key| key.is_fresh) {
+                let value = key.kind.write(&defaults);
+                let _ = writeln!(text, "{}\n{}", key.comment(), line(key.name, value.as_ref()));
+            }
+            sections.push(text);
+        }
+    }
+    sections.join("\n")
+}
+
+/// Returns the value that holds for a key; `None` when it is not set and has no default.
+pub(super) fn value_at(config: &Config, table: Table, key: &KeyPath) -> Option<Value> {
+    let (name, rest) = key.parts().split_at_checked(key.table_length())?;
+    let (first, members) = rest.split_first()?;
+    let section = sections(config, table).into_iter().find(|section| section.path == name)?;
+    let value = section.rows.into_iter().find(|(name, _)| name == first)?.1?;
+    members.iter().try_fold(value, |value, member| value.get(member).cloned())
+}
+
+/// Returns every key that a file with these saved prompts and aliases may have, dotted, and the members there are.
+pub(super) fn keys(config: &Config, table: Table) -> Vec<String> {
+    let mut keys = Vec::new();
+    for Section { mut path, rows } in sections(config, table) {
+        for (name, value) in rows {
+            path.push(name);
+            push_keys(&mut path, value.as_ref(), &mut keys);
+            path.pop();
+        }
+    }
+    keys
+}
+
+fn push_keys(path: &mut Vec<String>, value: Option<&Value>, keys: &mut Vec<String>) {
+    keys.push(dotted(path));
+    for (name, value) in value.and_then(Value::as_object).into_iter().flatten() {
+        path.push(name.clone());
+        push_keys(path, Some(value), keys);
+        path.pop();
+    }
+}
+
+/// Returns `name = value`, or a comment where there is none.
+fn line(name: &str, value: Option<&Value>) -> String {
+    let name = dotted(&[name.to_owned()]);
+    match value.and_then(to_toml) {
+        Some(value) => format!("{name} = {value}"),
+        None => format!("# {name} is not set"),
+    }
+}
+
+/// Returns every key with the value that holds, as TOML.
+pub(super) fn effective_toml(config: &Config, table: Table) -> String {
+    let tables = sections(config, table).into_iter().map(|section| {
+        let mut text = format!("[{}]\n", dotted(&section.path));
+        for (name, value) in section.rows {
+            let _ = writeln!(text, "{}", line(&name, value.as_ref()));
+        }
+        text
+    });
+    tables.collect::<Vec<_>>().join("\n")
+}
+
+/// Returns every key with the value that holds, as JSON; null where a key is not set and has no default.
+pub(super) fn effective_json(config: &Config, table: Table) -> serde_json::Value {
+    let mut root = serde_json::json!({ PROMPTS: {}, ALIASES: {} });
+    for section in sections(config, table) {
+        let place = section.path.iter().fold(&mut root, |place, name| &mut place[name.as_str()]);
+        let rows = section.rows.into_iter().map(|(name, value)| (name, value.unwrap_or_default()));
+        *place = rows.collect::<Map<_, _>>().into();
+    }
+    root
+}
