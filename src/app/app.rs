@@ -7,7 +7,7 @@ use crate::core::aliases;
 use crate::core::cancel::CancelToken;
 use crate::core::config::Config;
 use crate::core::events::EventBus;
-use crate::core::helper::Output;
+use crate::core::helper::HelperOutput;
 use crate::core::models::{Model, ModelPlaces};
 use crate::core::paths::Paths;
 use crate::core::process::ProcessDriver;
@@ -31,7 +31,7 @@ pub struct App {
     /// Brings what happens to subscribers.
     pub events: EventBus,
     /// Where the output of installing programs goes.
-    pub helper_output: Output,
+    pub helper_output: HelperOutput,
     services: Vec<ManagedService>,
     pub(super) starts: Flights<Result<Up, Arc<ServiceError>>>,
 }
@@ -45,7 +45,7 @@ impl App {
         environment: Environment,
         driver: Arc<dyn ProcessDriver>,
         events: EventBus,
-        helper_output: Output,
+        helper_output: HelperOutput,
     ) -> Self {
         let service = |runtime: &'static dyn Runtime| {
             Some(ManagedService {

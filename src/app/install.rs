@@ -6,10 +6,10 @@ use super::app::App;
 use super::error::AppError;
 use crate::core::cancel::CancelToken;
 use crate::core::events::EventKind;
-use crate::core::install::{InstallError, Installer, Outcome};
+use crate::core::install::{InstallError, InstallOutcome, Installer};
 use crate::core::runtimes::{InstallMethod, Runtime};
 use crate::core::services::ManagedService;
-use crate::core::services::lock::{Lock, LockError};
+use crate::core::services::lock::{LockError, ServiceLock};
 
 /// How long to wait for another command that changes the service.
 const LOCK_TIMEOUT: Duration = Duration::from_secs(10);
@@ -22,7 +22,7 @@ impl App {
         service: &ManagedService,
         upgrade: bool,
         cancel: &CancelToken,
-    ) -> Result<Outcome, AppError> {
+    ) -> Result<InstallOutcome, AppError> {
         let lock = self.lock_installation(service, cancel)?;
         Ok(self.installer(service, cancel)?.install(upgrade, &lock)?)
     }
@@ -30,8 +30,10 @@ impl App {
     /// Installs the program of the service for a start, and tells of it.
     pub fn install_for_start(&self, service: &ManagedService, cancel: &CancelToken) -> Result<(), AppError> {
         let (version, path) = match self.install(service, false, cancel)? {
-            Outcome::Already(now) | Outcome::Made { now, .. } => (Some(now.version), now.directory),
-            Outcome::Homebrew(program) => (None, program),
+            InstallOutcome::Already(now) | InstallOutcome::Made { now, .. } => {
+                (Some(now.version), now.directory)
+            }
+            InstallOutcome::Homebrew(program) => (None, program),
         };
         self.events.emit(&service.name, EventKind::Installed { version, path });
         Ok(())
@@ -48,8 +50,8 @@ impl App {
         &self,
         service: &ManagedService,
         cancel: &CancelToken,
-    ) -> Result<Lock, InstallError> {
-        match Lock::acquire(&service.name, &service.files, LOCK_TIMEOUT, cancel, &self.events) {
+    ) -> Result<ServiceLock, InstallError> {
+        match ServiceLock::acquire(&service.name, &service.files, LOCK_TIMEOUT, cancel, &self.events) {
             Err(LockError::Cancelled(_)) => Err(InstallError::Cancelled),
             other => Ok(other?),
         }

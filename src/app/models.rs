@@ -12,7 +12,7 @@ use crate::core::cancel::CancelToken;
 use crate::core::events::EventKind;
 use crate::core::machine;
 use crate::core::models::ModelPlaces;
-use crate::core::models::catalogue::{Catalogue, Entry, KeepAlive, ModelError, Site, Step};
+use crate::core::models::catalogue::{Catalogue, Entry, KeepAlive, ModelError, PullStep, Site};
 use crate::core::runtimes::Runtime;
 use crate::core::services::{Endpoint, ManagedService, StartedBy, State, Status, Up, UpOptions};
 
@@ -126,11 +126,11 @@ impl Models<'_> {
         pulled
     }
 
-    fn downloading(&self, model: &Named<'_>, step: Step<'_>) {
+    fn downloading(&self, model: &Named<'_>, step: PullStep<'_>) {
         let model = model.name.clone();
         self.emit(match step {
-            Step::Stage(stage) => EventKind::DownloadStage { model, stage: stage.to_owned() },
-            Step::Bytes { done, total } => EventKind::Downloaded { model, bytes: done, total },
+            PullStep::Stage(stage) => EventKind::DownloadStage { model, stage: stage.to_owned() },
+            PullStep::Bytes { done, total } => EventKind::Downloaded { model, bytes: done, total },
         });
     }
 

@@ -11,8 +11,8 @@ use super::models::Named;
 use super::request::Request;
 use crate::core::address::Address;
 use crate::core::api::Client;
-use crate::core::api::chat::{Outcome, Receiver};
-use crate::core::api::silence::Silence;
+use crate::core::api::chat::{ChatOutcome, Receiver};
+use crate::core::api::idle_timeout::IdleTimeout;
 use crate::core::cancel::CancelToken;
 use crate::core::events::EventKind;
 use crate::core::models::Model;
@@ -47,21 +47,22 @@ impl Server {
 
 impl App {
     /// Sends the request and hands the answer to `receiver` as it arrives. Nothing is started, so a server that runs
-    /// costs no request but this one: when the outcome [`is_unsent`](Outcome::is_unsent), start the service with
+    /// costs no request but this one: when the outcome [`is_unsent`](ChatOutcome::is_unsent), start the service with
     /// [`start_for_prompt`](Self::start_for_prompt), and send again. Never downloads a model.
     pub fn prompt(
         &self,
         service: &ManagedService,
         request: &Request,
-        silence: &Silence,
+        idle_timeout: &IdleTimeout,
         receiver: &mut dyn Receiver,
         cancel: &CancelToken,
-    ) -> Result<Outcome, AppError> {
+    ) -> Result<ChatOutcome, AppError> {
         let server = self.find_server(service, cancel)?;
         let replaces_model = self.check_model(service, &server, &request.model, cancel)?;
         receiver.begin();
         let mut receiver = Noting { receiver, has_begun: false };
-        let outcome = Client::with_silence(&server.address, silence).chat(&request.body, &mut receiver);
+        let outcome =
+            Client::with_idle_timeout(&server.address, idle_timeout).chat(&request.body, &mut receiver);
         if replaces_model && outcome.result.is_err() && !receiver.has_begun {
             // The other model could not be loaded: the server is known by the one that it had.
             self.record_loaded(service, &server, server.loaded(), cancel);
@@ -168,7 +169,7 @@ impl Receiver for Noting<'_> {
 
 /// Returns whether an external server lists its models, and not this one.
 fn lists_other_models(address: &Address, model: &str) -> bool {
-    let response = Client::with_limit(address, LIST_TIMEOUT).get("/v1/models");
+    let response = Client::with_timeout(address, LIST_TIMEOUT).get("/v1/models");
     let list = response.ok().and_then(|response| serde_json::from_slice::<Value>(&response.body).ok());
     let models = list.as_ref().and_then(|list| list["data"].as_array());
     models.is_some_and(|models| models.iter().all(|listed| listed["id"] != model))

@@ -10,7 +10,7 @@ use crate::cli::terminal::ui::{Ui, printable};
 use crate::core::cancel::CancelToken;
 use crate::core::config::{Config, ConfigError};
 use crate::core::events::EventBus;
-use crate::core::helper::Output;
+use crate::core::helper::HelperOutput;
 use crate::core::paths::Paths;
 use crate::core::process::ProcessDriver;
 use crate::core::runtimes::Table;
@@ -80,7 +80,7 @@ impl Context {
     pub fn app_with(&self, config: Config) -> App {
         let events = EventBus::new();
         events.subscribe(&self.reporter);
-        let helper_output = if self.ui.quiet { Output::Keep } else { Output::Show };
+        let helper_output = if self.ui.quiet { HelperOutput::Keep } else { HelperOutput::Show };
         let (paths, environment) = (self.paths.clone(), self.environment.clone());
         let driver = Arc::clone(&self.driver);
         App::new(self.table, config, paths, environment, driver, events, helper_output)

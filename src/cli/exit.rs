@@ -4,7 +4,7 @@ use std::process::ExitCode;
 
 use crate::core::api::ApiError;
 use crate::core::api::chat::ChatError;
-use crate::core::api::error::{Kind, ServerError};
+use crate::core::api::error::{ServerError, ServerErrorKind};
 use crate::core::install::InstallError;
 use crate::core::models::catalogue::ModelError;
 use crate::core::process::ProcessError;
@@ -110,7 +110,7 @@ pub fn of_install(error: &InstallError) -> Exit {
 
 /// Returns the exit code of what a server says is wrong.
 pub fn of_server(error: &ServerError) -> Exit {
-    if error.kind == Kind::ModelMissing { Exit::ModelMissing } else { Exit::RequestFailed }
+    if error.kind == ServerErrorKind::ModelMissing { Exit::ModelMissing } else { Exit::RequestFailed }
 }
 
 /// Returns the exit code of something that could not be done with a model.

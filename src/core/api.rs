@@ -2,8 +2,8 @@
 
 pub mod chat;
 pub mod error;
+pub mod idle_timeout;
 pub mod native;
-pub mod silence;
 pub mod sse;
 
 use std::io::{self, Read};
@@ -17,7 +17,7 @@ use ureq::unversioned::resolver::DefaultResolver;
 use ureq::unversioned::transport::{Connector as _, DefaultConnector};
 use ureq::{Agent, Timeout};
 
-use self::silence::Silence;
+use self::idle_timeout::IdleTimeout;
 use crate::core::address::Address;
 
 /// How much of a response is read, unless its client wants more: enough for any error, little enough for any server.
@@ -27,14 +27,14 @@ const MAX_RESPONSE_BYTES: usize = 64 * 1024;
 const CHAT_PATH: &str = "/v1/chat/completions";
 
 /// How long a connection may take; a local one that is not refused at once waits in the server's queue.
-const CONNECT_LIMIT: Duration = Duration::from_secs(10);
+const CONNECT_TIMEOUT: Duration = Duration::from_secs(10);
 
 /// A client of one server. Never through a proxy, never following a redirect.
 #[derive(Debug, Clone)]
 pub struct Client {
     agent: Agent,
     base: String,
-    silence: Option<Silence>,
+    idle_timeout: Option<IdleTimeout>,
     /// How many bytes of a body are read.
     max_response_bytes: usize,
 }
@@ -97,7 +97,7 @@ pub enum ApiError {
 
 impl Client {
     /// A client for the server at `address` that gives connecting, the response's head, and its body `limit` each.
-    pub fn with_limit(address: &Address, limit: Duration) -> Self {
+    pub fn with_timeout(address: &Address, limit: Duration) -> Self {
         // No global limit: ureq starts a thread to resolve a name within it.
         let agent = configuration()
             .timeout_connect(Some(limit))
@@ -105,19 +105,19 @@ impl Client {
             .timeout_recv_body(Some(limit))
             .build()
             .new_agent();
-        Self { agent, base: address.url(), silence: None, max_response_bytes: MAX_RESPONSE_BYTES }
+        Self { agent, base: address.url(), idle_timeout: None, max_response_bytes: MAX_RESPONSE_BYTES }
     }
 
-    /// A client for the server at `address` that waits for every byte as long as `silence` allows.
-    pub fn with_silence(address: &Address, silence: &Silence) -> Self {
-        let limit = CONNECT_LIMIT.min(silence.limit());
+    /// A client for the server at `address` that waits for every byte as long as `idle_timeout` allows.
+    pub fn with_idle_timeout(address: &Address, idle_timeout: &IdleTimeout) -> Self {
+        let limit = CONNECT_TIMEOUT.min(idle_timeout.timeout());
         let configuration = configuration().timeout_connect(Some(limit)).build();
-        let connector = DefaultConnector::default().chain(silence.clone());
+        let connector = DefaultConnector::default().chain(idle_timeout.clone());
         let agent = Agent::with_parts(configuration, connector, DefaultResolver::default());
         Self {
             agent,
             base: address.url(),
-            silence: Some(silence.clone()),
+            idle_timeout: Some(idle_timeout.clone()),
             max_response_bytes: MAX_RESPONSE_BYTES,
         }
     }
@@ -173,7 +173,7 @@ impl Client {
             ureq::Error::HostNotFound => {
                 ApiError::Connect { address, source: io::Error::other("there is no such host") }
             }
-            ureq::Error::Io(source) if silence::was_cancelled(&source) => ApiError::Cancelled,
+            ureq::Error::Io(source) if idle_timeout::was_cancelled(&source) => ApiError::Cancelled,
             ureq::Error::Io(source) if is_closing(&source) => ApiError::Closed { address },
             ureq::Error::Io(source) => ApiError::Connect { address, source },
             source => ApiError::Protocol { address, source },

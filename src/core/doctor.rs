@@ -5,7 +5,7 @@ use std::path::{Path, PathBuf};
 use crate::core::address::Address;
 use crate::core::config::ConfigError;
 use crate::core::install;
-use crate::core::login::{self, Manager, Places, Session};
+use crate::core::login::{self, LoginManager, Places, Session};
 use crate::core::machine::{self, Memory};
 use crate::core::models::ModelPlaces;
 use crate::core::programs::{self, Program, ProgramError, Source};
@@ -152,7 +152,7 @@ impl Examination<'_> {
     ) -> Vec<Finding> {
         let owned = || service.clone();
         let at_login = self.places.as_ref().and_then(|places| {
-            let manager = Manager::native();
+            let manager = LoginManager::native();
             login::is_enabled(manager, &service.name, places).then(|| manager.file(&service.name, places))
         });
         let installed = program.is_ok();

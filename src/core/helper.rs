@@ -18,11 +18,11 @@ use crate::core::process::unix::isolate;
 const STOP_LIMIT: Duration = Duration::from_secs(5);
 
 /// How long between two looks at a helper that is to end.
-const GLANCE: Duration = Duration::from_millis(10);
+const POLL_INTERVAL: Duration = Duration::from_millis(10);
 
 /// Where what a helper prints goes.
 #[derive(Debug, Clone, Copy)]
-pub enum Output {
+pub enum HelperOutput {
     /// To standard error, as it comes: on a terminal it shows its own progress.
     Show,
     /// Into a file without a name.
@@ -39,13 +39,13 @@ pub struct Helper {
 impl Helper {
     /// Starts `command`, whose standard input is the caller's choice. It has no terminal to ask on: one that tries
     /// fails at once, in its own words, where in the background of the caller's terminal it would wait for ever.
-    pub fn start(command: &mut Command, output: Output) -> io::Result<Self> {
+    pub fn start(command: &mut Command, output: HelperOutput) -> io::Result<Self> {
         let (streams, kept) = match output {
-            Output::Show => {
+            HelperOutput::Show => {
                 let error = io::stderr();
                 ([error.as_fd().try_clone_to_owned()?, error.as_fd().try_clone_to_owned()?], None)
             }
-            Output::Keep => {
+            HelperOutput::Keep => {
                 let file = tempfile::tempfile()?;
                 ([file.try_clone()?.into(), file.try_clone()?.into()], Some(file))
             }
@@ -103,7 +103,7 @@ impl Helper {
                 if !matches!(self.ended(), Ok(None)) && killpg(group, None) == Err(Errno::ESRCH) {
                     return;
                 }
-                std::thread::sleep(GLANCE);
+                std::thread::sleep(POLL_INTERVAL);
             }
         }
     }
@@ -143,20 +143,20 @@ mod tests {
     use super::*;
 
     fn shell(script: &str) -> Helper {
-        Helper::start(Command::new("sh").args(["-c", script]), Output::Keep).unwrap()
+        Helper::start(Command::new("sh").args(["-c", script]), HelperOutput::Keep).unwrap()
     }
 
     /// What it prints, once it has printed it.
     fn wait_for(helper: &Helper, text: &str) {
         while !helper.printed(1000).contains(text) {
-            std::thread::sleep(GLANCE);
+            std::thread::sleep(POLL_INTERVAL);
         }
     }
 
     #[test]
     fn a_helper_that_ends_by_itself_leaves_its_last_lines() {
         let mut helper = shell("seq 7; echo; echo wrong >&2; exit 3");
-        let status = helper.wait(GLANCE, &mut || true).unwrap().unwrap();
+        let status = helper.wait(POLL_INTERVAL, &mut || true).unwrap().unwrap();
         assert_eq!(status.code(), Some(3));
         assert_eq!(helper.last_lines(), "4\n5\n6\n7\nwrong");
     }
@@ -166,7 +166,7 @@ mod tests {
         let mut helper = shell("sleep 600 & echo begun; wait");
         wait_for(&helper, "begun");
         let group = Pid::from_raw(i32::try_from(helper.child.id()).unwrap());
-        assert_eq!(helper.wait(GLANCE, &mut || false).unwrap(), None);
+        assert_eq!(helper.wait(POLL_INTERVAL, &mut || false).unwrap(), None);
         assert_eq!(killpg(group, None), Err(Errno::ESRCH));
     }
 
@@ -195,7 +195,7 @@ mod tests {
         // Too short for SIGTERM, and long enough for SIGKILL if it is asked again.
         helper.stop_within(Duration::from_millis(50));
         while helper.ended().unwrap().is_none() || killpg(group, None).is_ok() {
-            std::thread::sleep(GLANCE);
+            std::thread::sleep(POLL_INTERVAL);
         }
     }
 

@@ -18,23 +18,23 @@ use crate::core::cancel::CancelToken;
 use crate::core::events::{EventBus, EventKind};
 use crate::core::executables::on_path;
 use crate::core::files;
-use crate::core::helper::{Helper, Output};
+use crate::core::helper::{Helper, HelperOutput};
 use crate::core::machine;
 use crate::core::paths::RuntimePaths;
 use crate::core::process::ProcessDriver;
 use crate::core::programs::installed::{Installation, MANIFEST, Manifest, package_version};
 use crate::core::runtimes::{InstallMethod, PythonPackage, Runtime};
-use crate::core::services::lock::Lock;
+use crate::core::services::lock::ServiceLock;
 use crate::core::services::record::Record;
 
 pub use self::error::InstallError;
 
 /// How long between two looks at a program that installs.
-const GLANCE: Duration = Duration::from_millis(20);
+const POLL_INTERVAL: Duration = Duration::from_millis(20);
 
 /// What became of an installation.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub enum Outcome {
+pub enum InstallOutcome {
     /// It was there already.
     Already(Installation),
     /// Made now; `before` is the version that it replaces.
@@ -61,7 +61,7 @@ pub struct Installer<'a> {
     /// The value of `PATH`.
     pub search: Option<&'a OsStr>,
     /// Where what the installing programs print goes.
-    pub output: Output,
+    pub output: HelperOutput,
     /// Asks the work to stop early.
     pub cancel: &'a CancelToken,
     /// Brings what is done to subscribers, before it is done.
@@ -71,7 +71,7 @@ pub struct Installer<'a> {
 impl Installer<'_> {
     /// Installs what is missing; with `upgrade`, also the newest version in place of an older one. `lock` is the
     /// runtime's.
-    pub fn install(&self, upgrade: bool, lock: &Lock) -> Result<Outcome, InstallError> {
+    pub fn install(&self, upgrade: bool, lock: &ServiceLock) -> Result<InstallOutcome, InstallError> {
         match self.runtime.install_method() {
             Some(InstallMethod::Python(package)) => self.install_package(&package, upgrade, lock),
             Some(InstallMethod::Homebrew { formula, elsewhere }) => {
@@ -82,7 +82,7 @@ impl Installer<'_> {
     }
 
     /// Removes fusion's own installation, whole or not; whether there was one.
-    pub fn uninstall(&self, _lock: &Lock) -> Result<bool, InstallError> {
+    pub fn uninstall(&self, _lock: &ServiceLock) -> Result<bool, InstallError> {
         let directory = &self.paths.installation;
         if !directory.exists() {
             return Ok(false);
@@ -98,13 +98,13 @@ impl Installer<'_> {
         &self,
         package: &PythonPackage,
         upgrade: bool,
-        lock: &Lock,
-    ) -> Result<Outcome, InstallError> {
+        lock: &ServiceLock,
+    ) -> Result<InstallOutcome, InstallError> {
         let home = &self.paths.installation;
         // One that cannot be used any more is replaced.
         let before = Installation::read(home, self.runtime).ok().flatten();
         if let Some(installation) = before.clone().filter(|_| !upgrade) {
-            return Ok(Outcome::Already(installation));
+            return Ok(InstallOutcome::Already(installation));
         }
         self.refuse_while_in_use()?;
         files::make_directory(home)?;
@@ -122,7 +122,7 @@ impl Installer<'_> {
         let now = made?;
         // What was replaced and cannot be removed now is removed by the next attempt, too.
         let _ = remove_attempts(home, Some(&now.directory));
-        Ok(Outcome::Made { now, before: before.map(|before| before.version) })
+        Ok(InstallOutcome::Made { now, before: before.map(|before| before.version) })
     }
 
     /// Makes an environment in `directory`, proves that it works, and only then declares it the installation.
@@ -131,7 +131,7 @@ impl Installer<'_> {
         package: &PythonPackage,
         tool: &python::Tool,
         directory: &Path,
-        lock: &Lock,
+        lock: &ServiceLock,
     ) -> Result<Installation, InstallError> {
         let requirement = package.requirement();
         self.installing(&requirement, tool.name(), Some(directory));
@@ -159,11 +159,11 @@ impl Installer<'_> {
         formula: &'static str,
         elsewhere: &'static str,
         upgrade: bool,
-        lock: &Lock,
-    ) -> Result<Outcome, InstallError> {
+        lock: &ServiceLock,
+    ) -> Result<InstallOutcome, InstallError> {
         let program = self.runtime.program();
         if let Some(found) = on_path(program, self.search).filter(|_| !upgrade) {
-            return Ok(Outcome::Homebrew(found));
+            return Ok(InstallOutcome::Homebrew(found));
         }
         let brew = on_path("brew", self.search)
             .ok_or(InstallError::ByHand { service: Arc::clone(self.service), elsewhere })?;
@@ -171,7 +171,7 @@ impl Installer<'_> {
         let mut command = Command::new(brew);
         command.args([if upgrade { "upgrade" } else { "install" }, formula]);
         self.run(command, &self.paths.directory, lock)?;
-        on_path(program, self.search).map(Outcome::Homebrew).ok_or(InstallError::NotOnPath { program })
+        on_path(program, self.search).map(InstallOutcome::Homebrew).ok_or(InstallError::NotOnPath { program })
     }
 
     fn installing(&self, what: &str, with: &str, directory: Option<&Path>) {
@@ -182,12 +182,12 @@ impl Installer<'_> {
 
     /// The lock is the program's standard input: should fusion be killed, the lock is held until the program has
     /// ended too, and nobody else changes what it is still writing.
-    fn run(&self, mut command: Command, directory: &Path, lock: &Lock) -> Result<(), InstallError> {
+    fn run(&self, mut command: Command, directory: &Path, lock: &ServiceLock) -> Result<(), InstallError> {
         let program: PathBuf = command.get_program().into();
         let cannot_run = |source| InstallError::Run { program: PathBuf::clone(&program), source };
         command.current_dir(directory).stdin(lock.share().map_err(cannot_run)?);
         let mut helper = Helper::start(&mut command, self.output).map_err(cannot_run)?;
-        let status = helper.wait(GLANCE, &mut || !self.cancel.is_cancelled()).map_err(cannot_run)?;
+        let status = helper.wait(POLL_INTERVAL, &mut || !self.cancel.is_cancelled()).map_err(cannot_run)?;
         match status.ok_or(InstallError::Cancelled)? {
             status if status.success() => Ok(()),
             status => {

@@ -17,7 +17,7 @@ use crate::core::files::{self, FileError};
 
 /// What starts things at login.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Manager {
+pub enum LoginManager {
     /// The user's own systemd.
     Systemd,
     /// The user's launchd.
@@ -52,7 +52,7 @@ pub struct Places {
 
 /// What was done, in the order in which it was done.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub enum Step {
+pub enum LoginStep {
     /// A file was written.
     Wrote(PathBuf),
     /// A file was removed.
@@ -109,7 +109,7 @@ const MARK: &str = "Written by `fusion";
 /// How much of a file is searched for that, in bytes.
 const HEAD: u64 = 4096;
 
-impl Manager {
+impl LoginManager {
     /// The one of this platform.
     pub fn native() -> Self {
         if cfg!(target_os = "macos") { Self::Launchd } else { Self::Systemd }
@@ -180,18 +180,18 @@ impl Order {
 }
 
 /// Whether fusion handed over the job of `runtime`.
-pub fn is_enabled(manager: Manager, runtime: &str, places: &Places) -> bool {
+pub fn is_enabled(manager: LoginManager, runtime: &str, places: &Places) -> bool {
     own_file(&manager.file(runtime, places)).unwrap_or(false)
 }
 
 /// Writes the job's file, replacing an older one of fusion's own, and has the manager load it, which starts it now
 /// too. A manager that refuses leaves no file behind. `search` is the value of `PATH`.
 pub fn enable(
-    manager: Manager,
+    manager: LoginManager,
     job: &Job,
     places: &Places,
     search: Option<&OsStr>,
-) -> Result<Vec<Step>, LoginError> {
+) -> Result<Vec<LoginStep>, LoginError> {
     let program = find_program(manager, search)?;
     let path = manager.file(&job.service, places);
     let text = manager.text(job)?;
@@ -199,7 +199,7 @@ pub fn enable(
     own_file(&path)?;
     files::make_directory(path.parent().unwrap_or(Path::new("/")))?;
     files::replace(&path, text.as_bytes())?;
-    let mut steps = vec![Step::Wrote(path.clone())];
+    let mut steps = vec![LoginStep::Wrote(path.clone())];
     let loaded = run_all(&program, &manager.load(&job.service, file, places.user), &mut steps);
     if let Err(error) = loaded {
         // Whatever the manager did with the file, without it nothing starts at the next login.
@@ -211,11 +211,11 @@ pub fn enable(
 
 /// Has the manager forget the job and removes its file; what it started runs on. Nothing to do is no error.
 pub fn disable(
-    manager: Manager,
+    manager: LoginManager,
     runtime: &str,
     places: &Places,
     search: Option<&OsStr>,
-) -> Result<Vec<Step>, LoginError> {
+) -> Result<Vec<LoginStep>, LoginError> {
     let path = manager.file(runtime, places);
     let mut steps = Vec::new();
     if own_file(&path)? {
@@ -223,13 +223,13 @@ pub fn disable(
         let (before, after) = manager.unload(runtime, places.user);
         run_all(&program, &before, &mut steps)?;
         files::remove(&path)?;
-        steps.push(Step::Removed(path));
+        steps.push(LoginStep::Removed(path));
         run_all(&program, &after, &mut steps)?;
     }
     Ok(steps)
 }
 
-fn find_program(manager: Manager, search: Option<&OsStr>) -> Result<PathBuf, LoginError> {
+fn find_program(manager: LoginManager, search: Option<&OsStr>) -> Result<PathBuf, LoginError> {
     on_path(manager.program(), search).ok_or(LoginError::NoManager { program: manager.program() })
 }
 
@@ -248,11 +248,11 @@ fn own_file(path: &Path) -> Result<bool, LoginError> {
     }
 }
 
-fn run_all(program: &Path, orders: &[Order], steps: &mut Vec<Step>) -> Result<(), LoginError> {
+fn run_all(program: &Path, orders: &[Order], steps: &mut Vec<LoginStep>) -> Result<(), LoginError> {
     orders.iter().try_for_each(|order| run(program, order, steps))
 }
 
-fn run(program: &Path, order: &Order, steps: &mut Vec<Step>) -> Result<(), LoginError> {
+fn run(program: &Path, order: &Order, steps: &mut Vec<LoginStep>) -> Result<(), LoginError> {
     let output = Command::new(program)
         .args(&order.arguments)
         .stdin(Stdio::null())
@@ -261,7 +261,7 @@ fn run(program: &Path, order: &Order, steps: &mut Vec<Step>) -> Result<(), Login
     let name = program.file_name().unwrap_or_default().to_string_lossy();
     let command = format!("{name} {}", order.arguments.join(" "));
     if output.status.success() {
-        steps.push(Step::Ran(command));
+        steps.push(LoginStep::Ran(command));
     } else if !order.may_fail {
         let printed = [output.stdout, output.stderr].concat();
         let printed = String::from_utf8_lossy(&printed);
@@ -296,7 +296,7 @@ mod tests {
     }
 
     impl Desk {
-        fn new(manager: Manager, script: &str) -> Self {
+        fn new(manager: LoginManager, script: &str) -> Self {
             let root = tempfile::tempdir().unwrap();
             let home = root.path().join("home");
             let program = root.path().join(manager.program());
@@ -307,11 +307,11 @@ mod tests {
             Self { root, places }
         }
 
-        fn enable(&self, manager: Manager) -> Result<Vec<Step>, LoginError> {
+        fn enable(&self, manager: LoginManager) -> Result<Vec<LoginStep>, LoginError> {
             enable(manager, &job(), &self.places, Some(self.root.path().as_os_str()))
         }
 
-        fn disable(&self, manager: Manager) -> Result<Vec<Step>, LoginError> {
+        fn disable(&self, manager: LoginManager) -> Result<Vec<LoginStep>, LoginError> {
             disable(manager, "mlx", &self.places, Some(self.root.path().as_os_str()))
         }
 
@@ -322,13 +322,13 @@ mod tests {
 
     #[test]
     fn enabling_writes_and_loads_and_disabling_unloads_and_removes() {
-        for manager in [Manager::Systemd, Manager::Launchd] {
+        for manager in [LoginManager::Systemd, LoginManager::Launchd] {
             let desk = Desk::new(manager, "");
             let file = manager.file("mlx", &desk.places);
             assert!(!is_enabled(manager, "mlx", &desk.places));
 
             let steps = desk.enable(manager).unwrap();
-            assert_eq!(steps[0], Step::Wrote(file.clone()));
+            assert_eq!(steps[0], LoginStep::Wrote(file.clone()));
             assert_eq!(std::fs::read_to_string(&file).unwrap(), manager.text(&job()).unwrap());
             assert!(is_enabled(manager, "mlx", &desk.places));
 
@@ -336,7 +336,7 @@ mod tests {
             desk.enable(manager).unwrap();
 
             let steps = desk.disable(manager).unwrap();
-            assert!(steps.contains(&Step::Removed(file.clone())));
+            assert!(steps.contains(&LoginStep::Removed(file.clone())));
             assert!(!file.exists());
             assert_eq!(desk.disable(manager).unwrap(), []);
         }
@@ -344,9 +344,9 @@ mod tests {
 
     #[test]
     fn systemd_is_told_in_this_order() {
-        let desk = Desk::new(Manager::Systemd, "");
-        desk.enable(Manager::Systemd).unwrap();
-        desk.disable(Manager::Systemd).unwrap();
+        let desk = Desk::new(LoginManager::Systemd, "");
+        desk.enable(LoginManager::Systemd).unwrap();
+        desk.disable(LoginManager::Systemd).unwrap();
         assert_eq!(
             desk.calls(),
             "--user daemon-reload\n\
@@ -359,29 +359,29 @@ mod tests {
     #[test]
     fn a_manager_that_refuses_leaves_no_file_and_is_quoted() {
         let desk =
-            Desk::new(Manager::Systemd, "echo 'Failed to connect to bus: No medium found' >&2; exit 1");
-        let error = desk.enable(Manager::Systemd).unwrap_err();
+            Desk::new(LoginManager::Systemd, "echo 'Failed to connect to bus: No medium found' >&2; exit 1");
+        let error = desk.enable(LoginManager::Systemd).unwrap_err();
         assert_eq!(
             error.to_string(),
             "`systemctl --user daemon-reload` failed: Failed to connect to bus: No medium found"
         );
-        assert!(!Manager::Systemd.file("mlx", &desk.places).exists());
+        assert!(!LoginManager::Systemd.file("mlx", &desk.places).exists());
     }
 
     #[test]
     fn an_agent_that_was_not_loaded_is_no_reason_to_fail() {
-        let desk = Desk::new(Manager::Launchd, "case $1 in bootout) exit 3 ;; esac");
-        desk.enable(Manager::Launchd).unwrap();
-        desk.disable(Manager::Launchd).unwrap();
+        let desk = Desk::new(LoginManager::Launchd, "case $1 in bootout) exit 3 ;; esac");
+        desk.enable(LoginManager::Launchd).unwrap();
+        desk.disable(LoginManager::Launchd).unwrap();
     }
 
     #[test]
     fn a_file_of_somebody_else_is_neither_replaced_nor_removed() {
-        let desk = Desk::new(Manager::Systemd, "");
-        let file = Manager::Systemd.file("mlx", &desk.places);
+        let desk = Desk::new(LoginManager::Systemd, "");
+        let file = LoginManager::Systemd.file("mlx", &desk.places);
         std::fs::create_dir_all(file.parent().unwrap()).unwrap();
         std::fs::write(&file, "[Unit]\n").unwrap();
-        for result in [desk.enable(Manager::Systemd), desk.disable(Manager::Systemd)] {
+        for result in [desk.enable(LoginManager::Systemd), desk.disable(LoginManager::Systemd)] {
             assert!(matches!(result, Err(LoginError::Foreign { path }) if path == file));
         }
         assert_eq!(std::fs::read_to_string(&file).unwrap(), "[Unit]\n");
@@ -390,9 +390,9 @@ mod tests {
 
     #[test]
     fn without_a_manager_nothing_is_written() {
-        let desk = Desk::new(Manager::Launchd, "");
-        let error = desk.enable(Manager::Systemd).unwrap_err();
+        let desk = Desk::new(LoginManager::Launchd, "");
+        let error = desk.enable(LoginManager::Systemd).unwrap_err();
         assert_eq!(error.to_string(), "there is no systemctl on PATH");
-        assert!(!Manager::Systemd.file("mlx", &desk.places).exists());
+        assert!(!LoginManager::Systemd.file("mlx", &desk.places).exists());
     }
 }

@@ -14,7 +14,7 @@ use std::time::Duration;
 
 use crate::core::address::Address;
 use crate::core::api::Response;
-use crate::core::api::error::{Kind, ServerError};
+use crate::core::api::error::{ServerError, ServerErrorKind};
 use crate::core::models::catalogue::Catalogue;
 use crate::core::models::quoted;
 pub use crate::core::models::{Model, ModelPlaces};
@@ -196,8 +196,10 @@ impl Generation {
         }
         let error = ServerError::from_response(response.status, &response.body);
         match (error.kind, response.status) {
-            (Kind::ModelMissing, _) => Self::ModelMissing(error.message),
-            (Kind::OutOfMemory | Kind::ContextLength, _) => Self::Refused(error.message),
+            (ServerErrorKind::ModelMissing, _) => Self::ModelMissing(error.message),
+            (ServerErrorKind::OutOfMemory | ServerErrorKind::ContextLength, _) => {
+                Self::Refused(error.message)
+            }
             (_, 429 | 500..) => Self::NotYet(error.message),
             _ => Self::Refused(error.message),
         }

@@ -7,7 +7,7 @@ use fusion::core::cancel::CancelToken;
 use fusion::core::events::EventBus;
 use fusion::core::paths::{Paths, RuntimePaths};
 use fusion::core::process::{Liveness, Pid, ProcessDriver};
-use fusion::core::services::lock::{Lock, LockError, is_held};
+use fusion::core::services::lock::{LockError, ServiceLock, is_held};
 use fusion::core::services::record::{InstanceId, Record};
 use fusion::env::Environment;
 
@@ -19,8 +19,8 @@ pub(crate) fn runtime_paths(stage: &Stage) -> RuntimePaths {
     Paths::discover(&environment).unwrap().runtime("some")
 }
 
-pub(crate) fn lock(stage: &Stage, limit: Duration) -> Result<Lock, LockError> {
-    Lock::acquire(&"some".into(), &runtime_paths(stage), limit, &CancelToken::new(), &EventBus::new())
+pub(crate) fn lock(stage: &Stage, limit: Duration) -> Result<ServiceLock, LockError> {
+    ServiceLock::acquire(&"some".into(), &runtime_paths(stage), limit, &CancelToken::new(), &EventBus::new())
 }
 
 pub(crate) fn record(stage: &Stage) -> Record {

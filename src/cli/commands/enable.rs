@@ -7,7 +7,7 @@ use crate::cli::context::Context;
 use crate::cli::error::Failure;
 use crate::cli::exit::Exit;
 use crate::core::executables::on_path;
-use crate::core::login::{self, Job, LoginError, Manager, Places, Step};
+use crate::core::login::{self, Job, LoginError, LoginManager, LoginStep, Places};
 use crate::core::services::ManagedService;
 
 /// Start it at every login, and now
@@ -18,7 +18,7 @@ pub struct Args {}
 
 /// Runs the command.
 pub fn run(context: &Context, service: &ManagedService, _args: &Args) -> Result<Exit, Failure> {
-    let (manager, places) = (Manager::native(), places(context)?);
+    let (manager, places) = (LoginManager::native(), places(context)?);
     let job = job(context, service)?;
     let steps = login::enable(manager, &job, &places, context.environment.path.as_deref())?;
     tell(context, &steps);
@@ -31,12 +31,12 @@ pub fn run(context: &Context, service: &ManagedService, _args: &Args) -> Result<
 }
 
 /// Says what was done.
-pub(super) fn tell(context: &Context, steps: &[Step]) {
+pub(super) fn tell(context: &Context, steps: &[LoginStep]) {
     for step in steps {
         context.ui.note(&match step {
-            Step::Wrote(path) => format!("wrote {}", path.display()),
-            Step::Removed(path) => format!("removed {}", path.display()),
-            Step::Ran(command) => format!("ran {command}"),
+            LoginStep::Wrote(path) => format!("wrote {}", path.display()),
+            LoginStep::Removed(path) => format!("removed {}", path.display()),
+            LoginStep::Ran(command) => format!("ran {command}"),
         });
     }
 }

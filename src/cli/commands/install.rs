@@ -4,7 +4,7 @@ use crate::app::{App, AppError};
 use crate::cli::context::Context;
 use crate::cli::error::Failure;
 use crate::cli::exit::Exit;
-use crate::core::install::Outcome;
+use crate::core::install::InstallOutcome;
 use crate::core::programs::{Installation, ProgramError};
 use crate::core::services::ManagedService;
 
@@ -31,16 +31,16 @@ pub fn run(context: &Context, app: &App, service: &ManagedService, args: &Args) 
     Ok(Exit::Done)
 }
 
-fn told(service: &ManagedService, outcome: &Outcome) -> String {
+fn told(service: &ManagedService, outcome: &InstallOutcome) -> String {
     let name = &service.name;
     let place = |installation: &Installation| {
         format!("{name} {} is installed in {}", installation.version, installation.directory.display())
     };
     match outcome {
-        Outcome::Already(installation) => format!("{}, as it was", place(installation)),
-        Outcome::Made { now, before: None } => place(now),
-        Outcome::Made { now, before: Some(before) } => format!("{}, in place of {before}", place(now)),
-        Outcome::Homebrew(program) => format!("{name} is installed: {}", program.display()),
+        InstallOutcome::Already(installation) => format!("{}, as it was", place(installation)),
+        InstallOutcome::Made { now, before: None } => place(now),
+        InstallOutcome::Made { now, before: Some(before) } => format!("{}, in place of {before}", place(now)),
+        InstallOutcome::Homebrew(program) => format!("{name} is installed: {}", program.display()),
     }
 }
 

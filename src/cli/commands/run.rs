@@ -28,9 +28,9 @@ use crate::cli::exit::Exit;
 use crate::cli::terminal::signals;
 use crate::cli::terminal::waiting::{FRAME_INTERVAL, Waiting};
 use crate::cli::units::seconds_from;
-use crate::core::api::chat::{Answer, ChatError, Outcome};
+use crate::core::api::chat::{Answer, ChatError, ChatOutcome};
 use crate::core::api::error::clean;
-use crate::core::api::silence::Silence;
+use crate::core::api::idle_timeout::IdleTimeout;
 use crate::core::config::{Config, Reasoning, SavedPrompt};
 use crate::core::services::ManagedService;
 
@@ -205,7 +205,7 @@ impl<'a> Task<'a> {
         let (context, args) = (self.context, self.args);
         let ui = &context.ui;
         let waiting = Waiting::new(ui, self.service.template.display_name());
-        let silence = Silence::new(self.idle_timeout, FRAME_INTERVAL, {
+        let silence = IdleTimeout::new(self.idle_timeout, FRAME_INTERVAL, {
             let (waiting, cancel, output) = (waiting.clone(), context.cancel.clone(), ui.output().clone());
             move || {
                 waiting.tick();
@@ -227,7 +227,7 @@ impl<'a> Task<'a> {
         if outcome.is_unsent() && self.start()? {
             outcome = self.send(&silence, &mut sink)?;
         }
-        let Outcome { answer, result, finished } = outcome;
+        let ChatOutcome { answer, result, finished } = outcome;
         let total = finished.map_or_else(|| sink.elapsed(), |then| then.duration_since(sink.begun));
         let written = sink.finish();
         if let Err(ChatError::Receiver(error)) = &result
@@ -242,7 +242,7 @@ impl<'a> Task<'a> {
         Ok(Answered { answer, result, sink, total })
     }
 
-    fn send(&self, silence: &Silence, sink: &mut Sink) -> Result<Outcome, Failure> {
+    fn send(&self, silence: &IdleTimeout, sink: &mut Sink) -> Result<ChatOutcome, Failure> {
         Ok(self.app.prompt(self.service, &self.request, silence, sink, &self.context.cancel)?)
     }
 

@@ -6,7 +6,7 @@ use super::{Failure, missing_model_hint};
 use crate::cli::exit::{self, Exit};
 use crate::core::api::ApiError;
 use crate::core::api::chat::ChatError;
-use crate::core::api::error::{Kind, ServerError};
+use crate::core::api::error::{ServerError, ServerErrorKind};
 use crate::core::services::ManagedService;
 
 /// Who was asked, for the words of a failure.
@@ -65,18 +65,20 @@ impl Failure {
         let message = format!("{title}: {error}");
         let exit = exit::of_server(error);
         let hint = match error.kind {
-            Kind::ModelMissing => missing_model_hint(asked.model, &pull_command(asked)),
-            Kind::Auth | Kind::Forbidden => "the server requires an API key".to_owned(),
-            Kind::Busy => "the server is overloaded; try again later".to_owned(),
-            Kind::Loading => "the server is loading the model; try again in a moment".to_owned(),
-            Kind::ContextLength => "shorten the prompt, or start the server with a longer context".to_owned(),
-            Kind::OutOfMemory => "choose a smaller model or a shorter context".to_owned(),
-            Kind::Proxy => "another program than the model server may have responded".to_owned(),
-            Kind::ServerCrash => format!("see its log: fusion {name} log"),
-            Kind::WrongUrl | Kind::Redirect => {
+            ServerErrorKind::ModelMissing => missing_model_hint(asked.model, &pull_command(asked)),
+            ServerErrorKind::Auth | ServerErrorKind::Forbidden => "the server requires an API key".to_owned(),
+            ServerErrorKind::Busy => "the server is overloaded; try again later".to_owned(),
+            ServerErrorKind::Loading => "the server is loading the model; try again in a moment".to_owned(),
+            ServerErrorKind::ContextLength => {
+                "shorten the prompt, or start the server with a longer context".to_owned()
+            }
+            ServerErrorKind::OutOfMemory => "choose a smaller model or a shorter context".to_owned(),
+            ServerErrorKind::Proxy => "another program than the model server may have responded".to_owned(),
+            ServerErrorKind::ServerCrash => format!("see its log: fusion {name} log"),
+            ServerErrorKind::WrongUrl | ServerErrorKind::Redirect => {
                 format!("check that {title} listens there: fusion config show")
             }
-            Kind::BadRequest | Kind::Canceled => return Self::new(exit, message),
+            ServerErrorKind::BadRequest | ServerErrorKind::Canceled => return Self::new(exit, message),
         };
         Self::new(exit, message).hint(hint)
     }

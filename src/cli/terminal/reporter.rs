@@ -12,11 +12,11 @@ use crate::core::events::{Event, EventKind, Subscriber};
 /// Tells the user: on a terminal on the status line, elsewhere now and then in lines that stay.
 pub struct Reporter {
     ui: Ui,
-    state: Mutex<State>,
+    state: Mutex<ReporterState>,
 }
 
 #[derive(Default)]
-struct State {
+struct ReporterState {
     /// The time of the wait that was last told in a line that stays.
     told: Duration,
     /// The downloads that are under way, by model.
@@ -32,7 +32,7 @@ impl Reporter {
         Self { ui: ui.clone(), state: Mutex::default() }
     }
 
-    fn state(&self) -> MutexGuard<'_, State> {
+    fn state(&self) -> MutexGuard<'_, ReporterState> {
         // What a panic elsewhere left behind is still a fact about the terminal.
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }

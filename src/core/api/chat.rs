@@ -5,8 +5,8 @@
 //! ends it at once, and so does the end of the stream; without a finish reason both mean that it broke off.
 
 mod chunk;
+mod shape;
 mod split;
-mod template;
 
 use std::io::{self, Read};
 use std::mem;
@@ -18,20 +18,20 @@ use serde_json::Value;
 use ureq::http::{self, header};
 
 use self::chunk::{Chunk, Delta, ToolCallDelta};
+use self::shape::ChunkShape;
 use self::split::{Piece, Stop, Think};
-use self::template::Template;
 use super::error::{self, ServerError};
-use super::silence::Silence;
+use super::idle_timeout::IdleTimeout;
 use super::sse::{BYTE_ORDER_MARK, EVENT_LIMIT, Item, Parser, TooLong};
 use super::{ApiError, CHAT_PATH, Client, MAX_RESPONSE_BYTES};
 
-pub use self::chunk::Usage;
+pub use self::chunk::TokenUsage;
 
 /// How much is read at once.
 const READ_SIZE: usize = 32 * 1024;
 
 /// How long a server that has finished its answer is given to report the usage and to close.
-const FAREWELL: Duration = Duration::from_secs(2);
+const CLOSE_TIMEOUT: Duration = Duration::from_secs(2);
 
 /// Takes an answer as it arrives. An error of a receiver ends the answer and closes the connection.
 pub trait Receiver {
@@ -58,7 +58,7 @@ pub struct Answer {
     /// Why it ended, in the server's words: `stop`, `length`, `tool_calls`, `content_filter` ...
     pub finish_reason: Option<String>,
     /// What it took.
-    pub usage: Option<Usage>,
+    pub usage: Option<TokenUsage>,
     /// Tools that the model wants called.
     pub tool_calls: Vec<ToolCall>,
     /// Whether it came in pieces, as it was made.
@@ -78,7 +78,7 @@ pub struct ToolCall {
 
 /// What came of a prompt.
 #[derive(Debug)]
-pub struct Outcome {
+pub struct ChatOutcome {
     /// What is known of the answer.
     pub answer: Answer,
     /// Whether it is complete.
@@ -87,7 +87,7 @@ pub struct Outcome {
     pub finished: Option<Instant>,
 }
 
-impl Outcome {
+impl ChatOutcome {
     /// Returns whether nothing was sent, because no connection could be made.
     pub fn is_unsent(&self) -> bool {
         matches!(self.result, Err(ChatError::Api(ApiError::Connect { .. })))
@@ -137,8 +137,8 @@ pub enum ChatError {
 
 impl Client {
     /// Sends the body of a chat completion, and hands the answer to `receiver` as it arrives.
-    pub fn chat(&self, body: &Value, receiver: &mut dyn Receiver) -> Outcome {
-        let mut reading = Reading::new(body, self.silence.as_ref(), receiver);
+    pub fn chat(&self, body: &Value, receiver: &mut dyn Receiver) -> ChatOutcome {
+        let mut reading = Reading::new(body, self.idle_timeout.as_ref(), receiver);
         let result = self.open(body);
         let result = result.and_then(|response| read(response, &mut reading, &|error| self.broken(error)));
         reading.outcome(result)
@@ -180,7 +180,7 @@ impl Client {
 }
 
 /// What [`Client::chat`] makes of a response whose body is read from a recording.
-pub fn replay(response: impl Read, request: &Value, receiver: &mut dyn Receiver) -> Outcome {
+pub fn replay(response: impl Read, request: &Value, receiver: &mut dyn Receiver) -> ChatOutcome {
     let mut reading = Reading::new(request, None, receiver);
     let closed = |_| ApiError::Closed { address: "a recording".to_owned() }.into();
     let result = read(response, &mut reading, &closed);
@@ -200,7 +200,7 @@ fn read(
             Ok(length) => reading.push(&buffer[..length])?,
             Err(error) => break Err(error),
         }
-        if reading.done || reading.finished.is_some_and(|then| then.elapsed() > FAREWELL) {
+        if reading.done || reading.finished.is_some_and(|then| then.elapsed() > CLOSE_TIMEOUT) {
             return Ok(());
         }
         reading.receiver.flush().map_err(ChatError::Receiver)?;
@@ -231,11 +231,11 @@ enum Shape {
 /// An answer in the course of being read.
 struct Reading<'r> {
     receiver: &'r mut dyn Receiver,
-    silence: Option<&'r Silence>,
+    idle_timeout: Option<&'r IdleTimeout>,
     answer: Answer,
     /// When the finish reason came.
     finished: Option<Instant>,
-    template: Template,
+    template: ChunkShape,
     think: Think,
     stop: Stop,
     /// Nothing that comes now belongs to the answer.
@@ -253,7 +253,7 @@ struct Reading<'r> {
 }
 
 impl<'r> Reading<'r> {
-    fn new(request: &Value, silence: Option<&'r Silence>, receiver: &'r mut dyn Receiver) -> Self {
+    fn new(request: &Value, idle_timeout: Option<&'r IdleTimeout>, receiver: &'r mut dyn Receiver) -> Self {
         let stop = match &request["stop"] {
             Value::String(text) => vec![text.clone()],
             Value::Array(texts) => texts.iter().filter_map(Value::as_str).map(str::to_owned).collect(),
@@ -261,10 +261,10 @@ impl<'r> Reading<'r> {
         };
         Self {
             receiver,
-            silence,
+            idle_timeout,
             answer: Answer::default(),
             finished: None,
-            template: Template::default(),
+            template: ChunkShape::default(),
             think: Think::default(),
             stop: Stop::new(stop),
             done: false,
@@ -365,7 +365,7 @@ impl<'r> Reading<'r> {
 
     fn apply(&mut self, chunk: Chunk<'_>) -> Result<(), ChatError> {
         if chunk.usage.is_some() {
-            self.answer.usage = chunk.usage.map(Usage::summed);
+            self.answer.usage = chunk.usage.map(TokenUsage::summed);
         }
         for choice in chunk.choices.into_iter().filter(|choice| choice.index == 0) {
             if let Some(delta) = choice.delta.or(choice.message) {
@@ -380,8 +380,8 @@ impl<'r> Reading<'r> {
                     let words = "the server ended the answer with the finish reason `error`";
                     return Err(ServerError::from_event(words).into());
                 }
-                if let Some(silence) = self.silence {
-                    silence.set_limit(FAREWELL.min(silence.limit()));
+                if let Some(idle_timeout) = self.idle_timeout {
+                    idle_timeout.set_timeout(CLOSE_TIMEOUT.min(idle_timeout.timeout()));
                 }
             }
         }
@@ -467,12 +467,12 @@ impl<'r> Reading<'r> {
     }
 
     /// What came of it. What was held back belongs to an answer that broke off as well.
-    fn outcome(mut self, result: Result<(), ChatError>) -> Outcome {
+    fn outcome(mut self, result: Result<(), ChatError>) -> ChatOutcome {
         let result = match result {
             Err(ChatError::Receiver(error)) => Err(ChatError::Receiver(error)),
             result => self.finish().map_err(ChatError::Receiver).and(result),
         };
-        Outcome { answer: self.answer, result, finished: self.finished }
+        ChatOutcome { answer: self.answer, result, finished: self.finished }
     }
 
     fn finish(&mut self) -> io::Result<()> {

@@ -23,12 +23,12 @@ pub struct ServerError {
     /// The server's own words on one line, or `HTTP 502 Bad Gateway` when it had none.
     pub message: String,
     /// What kind of trouble it is.
-    pub kind: Kind,
+    pub kind: ServerErrorKind,
 }
 
 /// What kind of trouble a server reports.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Kind {
+pub enum ServerErrorKind {
     /// An API key is missing or wrong.
     Auth,
     /// The request is malformed.
@@ -85,7 +85,7 @@ impl ServerError {
     pub(super) fn redirect(status: u16, location: Option<&str>) -> Self {
         let to = location.map(|location| format!(" to {location}")).unwrap_or_default();
         let message = clean(&format!("{}: a redirect{to}, which is not followed", status_line(status)));
-        Self { status, message, kind: Kind::Redirect }
+        Self { status, message, kind: ServerErrorKind::Redirect }
     }
 
     /// ` (HTTP 404)`.
@@ -196,7 +196,7 @@ pub fn clean(text: &str) -> String {
 }
 
 /// The kind, from the words first: servers answer 404 or 500 to nearly everything.
-fn classify(status: u16, words: &str) -> Kind {
+fn classify(status: u16, words: &str) -> ServerErrorKind {
     let words = words.to_lowercase();
     let says = |any: &[&str]| any.iter().any(|part| words.contains(part));
     let about_model = says(&["model", "repository", "snapshot", "hub"]);
@@ -210,28 +210,28 @@ fn classify(status: u16, words: &str) -> Kind {
         "cannot find the requested files in the disk cache",
     ]) || (about_model && says(&["not found", "does not exist", "model_not_found", "no such file"]))
     {
-        return Kind::ModelMissing;
+        return ServerErrorKind::ModelMissing;
     }
     if says(&["requires more system memory", "out of memory", "insufficient memory"]) {
-        return Kind::OutOfMemory;
+        return ServerErrorKind::OutOfMemory;
     }
     if says(&["context size", "context length", "context window", "maximum context"]) {
-        return Kind::ContextLength;
+        return ServerErrorKind::ContextLength;
     }
     if says(&["unexpected endpoint"]) {
-        return Kind::WrongUrl;
+        return ServerErrorKind::WrongUrl;
     }
     match status {
-        401 => Kind::Auth,
-        403 => Kind::Forbidden,
+        401 => ServerErrorKind::Auth,
+        403 => ServerErrorKind::Forbidden,
         // Who answers 404 in words of its own knows the path.
-        404 if !(words.trim().is_empty() || says(&["not found", "404"])) => Kind::ServerCrash,
-        404 | 405 | 501 => Kind::WrongUrl,
-        499 => Kind::Canceled,
-        503 if words.contains("loading") => Kind::Loading,
-        429 | 503 => Kind::Busy,
-        502 | 504 => Kind::Proxy,
-        400..=498 => Kind::BadRequest,
-        _ => Kind::ServerCrash,
+        404 if !(words.trim().is_empty() || says(&["not found", "404"])) => ServerErrorKind::ServerCrash,
+        404 | 405 | 501 => ServerErrorKind::WrongUrl,
+        499 => ServerErrorKind::Canceled,
+        503 if words.contains("loading") => ServerErrorKind::Loading,
+        429 | 503 => ServerErrorKind::Busy,
+        502 | 504 => ServerErrorKind::Proxy,
+        400..=498 => ServerErrorKind::BadRequest,
+        _ => ServerErrorKind::ServerCrash,
     }
 }

@@ -9,15 +9,15 @@ use super::InstallError;
 use crate::core::address::Address;
 use crate::core::api::Client;
 use crate::core::cancel::CancelToken;
-use crate::core::helper::{Helper, Output};
+use crate::core::helper::{Helper, HelperOutput};
 use crate::core::runtimes::{Recognition, Runtime};
 
 /// How long it may take: the first start compiles every module that it imports.
-const PATIENCE: Duration = Duration::from_secs(180);
+const START_TIMEOUT: Duration = Duration::from_secs(180);
 
 /// How long between two probes, and how long one may take.
-const PAUSE: Duration = Duration::from_millis(50);
-const LIMIT: Duration = Duration::from_secs(2);
+const PROBE_INTERVAL: Duration = Duration::from_millis(50);
+const PROBE_TIMEOUT: Duration = Duration::from_secs(2);
 
 /// Starts `program` as the server of `runtime` on a free port, waits for its first answer, and ends it.
 pub(super) fn starts(
@@ -37,19 +37,19 @@ pub(super) fn starts(
         .envs(launch.env)
         .current_dir(directory)
         .stdin(Stdio::null());
-    let mut server = Helper::start(&mut command, Output::Keep).map_err(cannot_run)?;
+    let mut server = Helper::start(&mut command, HelperOutput::Keep).map_err(cannot_run)?;
     let answered = wait_for_answer(runtime, &address, &mut server, cancel);
     server.stop();
     answered.map_err(|silence| match silence {
-        Silence::Interrupted => InstallError::Cancelled,
-        Silence::Reason(reason) => {
+        NoResponse::Interrupted => InstallError::Cancelled,
+        NoResponse::Reason(reason) => {
             InstallError::DoesNotStart { program: program.to_owned(), reason, said: server.last_lines() }
         }
     })
 }
 
 /// Why there was no answer.
-enum Silence {
+enum NoResponse {
     Interrupted,
     Reason(String),
 }
@@ -59,27 +59,27 @@ fn wait_for_answer(
     address: &Address,
     server: &mut Helper,
     cancel: &CancelToken,
-) -> Result<(), Silence> {
-    let deadline = Instant::now() + PATIENCE;
-    let client = Client::with_limit(address, LIMIT);
+) -> Result<(), NoResponse> {
+    let deadline = Instant::now() + START_TIMEOUT;
+    let client = Client::with_timeout(address, PROBE_TIMEOUT);
     let probe = runtime.status_probe();
     loop {
         match server.ended() {
             Ok(None) => {}
-            Ok(Some(status)) => return Err(Silence::Reason(format!("it ended with {status}"))),
-            Err(error) => return Err(Silence::Reason(error.to_string())),
+            Ok(Some(status)) => return Err(NoResponse::Reason(format!("it ended with {status}"))),
+            Err(error) => return Err(NoResponse::Reason(error.to_string())),
         }
         let response = client.get(probe.path);
         if response.is_ok_and(|response| matches!((probe.read)(&response), Recognition::Ready(_))) {
             return Ok(());
         }
         if cancel.is_cancelled() {
-            return Err(Silence::Interrupted);
+            return Err(NoResponse::Interrupted);
         }
         if Instant::now() > deadline {
-            return Err(Silence::Reason(format!("no answer within {} seconds", PATIENCE.as_secs())));
+            return Err(NoResponse::Reason(format!("no answer within {} seconds", START_TIMEOUT.as_secs())));
         }
-        std::thread::sleep(PAUSE);
+        std::thread::sleep(PROBE_INTERVAL);
     }
 }
 

@@ -53,8 +53,12 @@ pub trait Catalogue: Sync {
     fn check(&self, site: &Site<'_>, name: &str) -> Result<(), ModelError>;
 
     /// Downloads the model, or what is missing of it.
-    fn pull(&self, site: &Site<'_>, name: &str, observer: &mut dyn FnMut(Step<'_>))
-    -> Result<(), ModelError>;
+    fn pull(
+        &self,
+        site: &Site<'_>,
+        name: &str,
+        observer: &mut dyn FnMut(PullStep<'_>),
+    ) -> Result<(), ModelError>;
 
     /// Removes the model from this machine; gives the bytes that became free, where that is known.
     fn remove(&self, site: &Site<'_>, name: &str) -> Result<Option<u64>, ModelError>;
@@ -109,12 +113,12 @@ pub struct Details {
     /// What it is made for, such as `completion`, `vision`, `tools`.
     pub capabilities: Vec<String>,
     /// The memory that it needs.
-    pub memory: Option<Memory>,
+    pub memory: Option<MemoryEstimate>,
 }
 
 /// An estimate of the memory that a model needs.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
-pub struct Memory {
+pub struct MemoryEstimate {
     /// In all.
     pub bytes: u64,
     /// Of which the weights.
@@ -123,7 +127,7 @@ pub struct Memory {
     pub context_tokens: u64,
 }
 
-impl Memory {
+impl MemoryEstimate {
     /// The conversation that an estimate assumes, unless the model cannot hold so long a one.
     const CONTEXT_TOKENS: u64 = 4096;
 
@@ -137,7 +141,7 @@ impl Memory {
 
 /// What happens during a download.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Step<'a> {
+pub enum PullStep<'a> {
     /// Something without a measure, in the words of who does it.
     Stage(&'a str),
     /// Bytes have arrived.
@@ -339,8 +343,8 @@ mod tests {
 
     #[test]
     fn the_memory_of_a_conversation_is_counted_up_to_what_the_model_holds() {
-        assert_eq!(Memory::estimate(1000, 2, None).bytes, 1000 + 2 * 4096);
-        assert_eq!(Memory::estimate(1000, 2, Some(100)).bytes, 1200);
-        assert_eq!(Memory::estimate(u64::MAX, u64::MAX, None).bytes, u64::MAX);
+        assert_eq!(MemoryEstimate::estimate(1000, 2, None).bytes, 1000 + 2 * 4096);
+        assert_eq!(MemoryEstimate::estimate(1000, 2, Some(100)).bytes, 1200);
+        assert_eq!(MemoryEstimate::estimate(u64::MAX, u64::MAX, None).bytes, u64::MAX);
     }
 }

@@ -14,16 +14,16 @@ use std::time::Duration;
 
 use crate::core::cancel::CancelToken;
 use crate::core::executables::{is_executable, on_path};
-use crate::core::helper::{Helper, Output};
+use crate::core::helper::{Helper, HelperOutput};
 use crate::core::machine;
-use crate::core::models::catalogue::{ModelError, Site, Step};
+use crate::core::models::catalogue::{ModelError, PullStep, Site};
 use crate::core::models::hub_cache::{CachedModel, HubCache};
 
 /// The tool's name.
 const TOOL: &str = "hf";
 
 /// How long between two looks at the growth of the cache.
-const GLANCE: Duration = Duration::from_millis(100);
+const POLL_INTERVAL: Duration = Duration::from_millis(100);
 
 /// How much of the end of the tool's output is read.
 const OUTPUT_LIMIT: usize = 256 * 1024;
@@ -86,8 +86,8 @@ impl<'a> Download<'a> {
     }
 
     /// Downloads what is missing of the files that match one of `patterns`.
-    pub fn run(&self, patterns: &[&str], observer: &mut dyn FnMut(Step<'_>)) -> Result<(), ModelError> {
-        observer(Step::Stage("asking for the list of files"));
+    pub fn run(&self, patterns: &[&str], observer: &mut dyn FnMut(PullStep<'_>)) -> Result<(), ModelError> {
+        observer(PullStep::Stage("asking for the list of files"));
         let outlook = self.ask(patterns)?;
         if outlook.plan.is_some_and(|plan| plan.files == 0) {
             return Ok(());
@@ -135,7 +135,7 @@ impl<'a> Download<'a> {
         arguments: &[&str],
         patterns: &[&str],
         expected: Option<u64>,
-        observer: &mut dyn FnMut(Step<'_>),
+        observer: &mut dyn FnMut(PullStep<'_>),
     ) -> Result<(), ModelError> {
         let before = self.model.disk_use().bytes;
         let missing = || exact_size(self.model, patterns);
@@ -143,7 +143,7 @@ impl<'a> Download<'a> {
         let ended = self.command(arguments, &mut || {
             let done = self.model.disk_use().bytes.saturating_sub(before);
             total = total.or_else(|| closest(expected, missing().map(|bytes| bytes.saturating_add(done))));
-            observer(Step::Bytes { done: total.map_or(done, |total| done.min(total)), total });
+            observer(PullStep::Bytes { done: total.map_or(done, |total| done.min(total)), total });
         })?;
         if ended.status.success() { Ok(()) } else { Err(failure(&self.model.name, &ended.output)) }
     }
@@ -169,12 +169,13 @@ impl<'a> Download<'a> {
         let broken = |source: io::Error| ModelError::ToolBroken { tool: self.tool.clone(), source };
         let mut command = Command::new(&self.tool);
         command.args(arguments).envs(self.env.iter().map(|(name, value)| (name, value))).stdin(Stdio::null());
-        let mut helper = Helper::start(&mut command, Output::Keep).map_err(broken)?;
+        let mut helper = Helper::start(&mut command, HelperOutput::Keep).map_err(broken)?;
         let mut goes_on = || {
             glance();
             !self.cancel.is_cancelled()
         };
-        let status = helper.wait(GLANCE, &mut goes_on).map_err(broken)?.ok_or(ModelError::Cancelled)?;
+        let status =
+            helper.wait(POLL_INTERVAL, &mut goes_on).map_err(broken)?.ok_or(ModelError::Cancelled)?;
         Ok(Ended { status, output: without_escapes(&helper.printed(OUTPUT_LIMIT)) })
     }
 }

@@ -16,7 +16,7 @@ const NOTICE_AFTER: Duration = Duration::from_millis(200);
 
 /// The right to change a runtime, held until dropped.
 #[derive(Debug)]
-pub struct Lock(files::Lock);
+pub struct ServiceLock(files::Lock);
 
 /// Why there is no lock. Nothing may be changed without one.
 #[derive(Debug, thiserror::Error)]
@@ -41,7 +41,7 @@ fn with_pid(holder: Option<Pid>) -> String {
     holder.map(|pid| format!(" (pid {pid})")).unwrap_or_default()
 }
 
-impl Lock {
+impl ServiceLock {
     /// Waits for the lock of a service, for at most `timeout`, or until `cancel` says so.
     pub fn acquire(
         service: &Arc<str>,
@@ -100,8 +100,8 @@ mod tests {
         Paths::discover(&environment).unwrap().runtime("some")
     }
 
-    fn acquire(paths: &RuntimePaths, limit: Duration) -> Result<Lock, LockError> {
-        Lock::acquire(&"some".into(), paths, limit, &CancelToken::new(), &EventBus::new())
+    fn acquire(paths: &RuntimePaths, limit: Duration) -> Result<ServiceLock, LockError> {
+        ServiceLock::acquire(&"some".into(), paths, limit, &CancelToken::new(), &EventBus::new())
     }
 
     fn own_pid() -> Option<Pid> {
@@ -137,7 +137,8 @@ mod tests {
         let told = Arc::new(Told(Mutex::default()));
         let events = EventBus::new();
         events.subscribe(&told);
-        let acquire = |timeout| Lock::acquire(&"some".into(), &paths, timeout, &CancelToken::new(), &events);
+        let acquire =
+            |timeout| ServiceLock::acquire(&"some".into(), &paths, timeout, &CancelToken::new(), &events);
         acquire(Duration::ZERO).unwrap_err();
         assert_eq!(*told.0.lock().unwrap(), []);
         acquire(NOTICE_AFTER * 2).unwrap_err();
@@ -151,8 +152,8 @@ mod tests {
         let _held = acquire(&paths, SHORT).unwrap();
         let cancel = CancelToken::new();
         cancel.cancel(Cancelled::Signal(2));
-        let error =
-            Lock::acquire(&"some".into(), &paths, Duration::MAX, &cancel, &EventBus::new()).unwrap_err();
+        let error = ServiceLock::acquire(&"some".into(), &paths, Duration::MAX, &cancel, &EventBus::new())
+            .unwrap_err();
         assert!(matches!(error, LockError::Cancelled(Cancelled::Signal(2))), "{error:?}");
     }
 

@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use super::error::ServiceError;
-use super::lock::{Lock, LockError};
+use super::lock::{LockError, ServiceLock};
 use super::service::ManagedService;
 use crate::core::cancel::CancelToken;
 use crate::core::config::Config;
@@ -36,7 +36,7 @@ const LOCK_TIMEOUT: Duration = Duration::from_secs(15);
 impl ServiceManager<'_> {
     /// Waits for the right to change a service. An installation keeps it for minutes; in all other commands nothing
     /// takes long but stopping the service.
-    pub(super) fn lock(&self, service: &ManagedService) -> Result<Lock, ServiceError> {
+    pub(super) fn lock(&self, service: &ManagedService) -> Result<ServiceLock, ServiceError> {
         self.lock_within(service, service.server().stop_timeout)
     }
 
@@ -45,9 +45,9 @@ impl ServiceManager<'_> {
         &self,
         service: &ManagedService,
         stop_timeout: Duration,
-    ) -> Result<Lock, ServiceError> {
+    ) -> Result<ServiceLock, ServiceError> {
         let timeout = stop_timeout.saturating_add(LOCK_TIMEOUT);
-        match Lock::acquire(&service.name, &service.files, timeout, self.cancel, self.events) {
+        match ServiceLock::acquire(&service.name, &service.files, timeout, self.cancel, self.events) {
             Err(LockError::Cancelled(reason)) => Err(ServiceError::Cancelled(reason)),
             other => Ok(other?),
         }

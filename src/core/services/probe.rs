@@ -70,7 +70,7 @@ pub enum Depth<'a> {
 
 /// Probes once. Each request may take as long as `timeout`.
 pub fn probe(template: &Template, address: &Address, depth: Depth<'_>, timeout: Duration) -> ProbeResult {
-    let client = Client::with_limit(address, timeout);
+    let client = Client::with_timeout(address, timeout);
     let request = template.status_probe();
     let result = match client.get(request.path) {
         Ok(response) => from_recognition((request.read)(&response)),
@@ -95,7 +95,7 @@ fn with_generation(result: ProbeResult, address: &Address, model: &str, timeout:
 
 /// Has a server generate one token, within `timeout`.
 pub fn generate(address: &Address, model: &str, timeout: Duration) -> ProbeResult {
-    match Client::with_limit(address, timeout).one_token(model) {
+    match Client::with_timeout(address, timeout).one_token(model) {
         Ok(response) => match Generation::from_response(&response) {
             Generation::Works => ProbeResult::Ready(ServerFacts::default()),
             Generation::NotYet(words) => ProbeResult::NotReady(words),

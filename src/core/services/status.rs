@@ -129,7 +129,7 @@ fn facts(service: &ManagedService, observed: &Observed) -> ServerFacts {
     let ProbeResult::Ready(facts) = &observed.probe else { return ServerFacts::default() };
     let mut facts = facts.clone();
     for request in service.template.detail_probes() {
-        let client = Client::with_limit(&observed.address, TIMEOUT).with_long_responses();
+        let client = Client::with_timeout(&observed.address, TIMEOUT).with_long_responses();
         if let Ok(response) = client.get(request.path)
             && let Recognition::Ready(more) = (request.read)(&response)
         {

@@ -6,7 +6,7 @@ use serde::Serialize;
 
 use super::sink::Sink;
 use crate::cli::terminal::ui::Ui;
-use crate::core::api::chat::{Answer, ToolCall, Usage};
+use crate::core::api::chat::{Answer, TokenUsage, ToolCall};
 use crate::core::api::error::clean;
 use crate::core::services::ManagedService;
 
@@ -28,7 +28,7 @@ pub(super) struct Report<'a> {
     text: &'a str,
     reasoning: &'a str,
     finish_reason: Option<&'a str>,
-    usage: Option<Usage>,
+    usage: Option<TokenUsage>,
     timing: Timing,
     tool_calls: &'a [ToolCall],
     context: Context,
@@ -97,7 +97,7 @@ impl Timing {
     }
 
     /// For people: `first token after 0.21 s, 63.4 tokens/s, 24 + 180 tokens, 3.0 s in all`.
-    pub(super) fn in_words(&self, usage: Option<Usage>) -> String {
+    pub(super) fn in_words(&self, usage: Option<TokenUsage>) -> String {
         let mut parts = Vec::new();
         if let Some(first) = self.first_token_ms {
             parts.push(format!("first token after {:.2} s", first / 1000.0));

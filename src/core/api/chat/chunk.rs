@@ -18,7 +18,7 @@ pub(super) struct Chunk<'a> {
     #[serde(borrow, deserialize_with = "nullable")]
     pub choices: Vec<Choice<'a>>,
     #[serde(deserialize_with = "if_understood")]
-    pub usage: Option<Usage>,
+    pub usage: Option<TokenUsage>,
     /// Whether it is an error object: a field `error` that says something, or `"object": "error"`.
     pub error: Said,
     #[serde(borrow)]
@@ -95,7 +95,7 @@ pub(super) struct FunctionDelta {
 /// How many tokens a request took, as the server counts them.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
 #[serde(default)]
-pub struct Usage {
+pub struct TokenUsage {
     /// Tokens of the prompt.
     pub prompt_tokens: u64,
     /// Tokens of the answer, reasoning included.
@@ -104,7 +104,7 @@ pub struct Usage {
     pub total_tokens: u64,
 }
 
-impl Usage {
+impl TokenUsage {
     /// With the total that some servers leave out.
     pub(super) fn summed(self) -> Self {
         match self.total_tokens {

@@ -16,13 +16,13 @@ pub(super) enum Piece<'a> {
 /// Tells a `<think>` block with which the text begins from the text.
 #[derive(Debug, Default)]
 pub(super) struct Think {
-    state: State,
+    state: ThinkState,
     /// What cannot be told apart yet.
     held: String,
 }
 
 #[derive(Debug, Default, PartialEq, Eq)]
-enum State {
+enum ThinkState {
     /// Nothing but white space and the beginning of `<think>` so far.
     #[default]
     Start,
@@ -41,40 +41,40 @@ impl Think {
         text: &str,
         mut give: impl FnMut(Piece<'_>) -> Result<(), E>,
     ) -> Result<(), E> {
-        if self.state == State::Text {
+        if self.state == ThinkState::Text {
             return give(Piece::Text(text));
         }
         self.held.push_str(text);
         let held = mem::take(&mut self.held);
         let mut rest = held.as_str();
-        if self.state == State::Start {
+        if self.state == ThinkState::Start {
             let visible = rest.trim_start();
             if let Some(thought) = visible.strip_prefix(OPEN) {
-                self.state = State::Thinking;
+                self.state = ThinkState::Thinking;
                 rest = thought;
             } else if OPEN.starts_with(visible) {
                 self.held = held;
                 return Ok(());
             } else {
-                self.state = State::Text;
+                self.state = ThinkState::Text;
             }
         }
-        if self.state == State::Thinking {
+        if self.state == ThinkState::Thinking {
             let Some((thought, after)) = rest.split_once(CLOSE) else {
                 let (certain, held) = rest.split_at(rest.len() - overlap(rest, CLOSE));
                 self.held = held.to_owned();
                 return if certain.is_empty() { Ok(()) } else { give(Piece::Reasoning(certain)) };
             };
             give(Piece::Reasoning(thought))?;
-            self.state = State::Between;
+            self.state = ThinkState::Between;
             rest = after;
         }
-        if self.state == State::Between {
+        if self.state == ThinkState::Between {
             rest = rest.trim_start();
             if rest.is_empty() {
                 return Ok(());
             }
-            self.state = State::Text;
+            self.state = ThinkState::Text;
         }
         give(Piece::Text(rest))
     }
@@ -82,9 +82,9 @@ impl Think {
     /// Gives what was held back, at the end of the answer.
     pub(super) fn finish<E>(&mut self, mut give: impl FnMut(Piece<'_>) -> Result<(), E>) -> Result<(), E> {
         let held = mem::take(&mut self.held);
-        match mem::replace(&mut self.state, State::Text) {
+        match mem::replace(&mut self.state, ThinkState::Text) {
             _ if held.is_empty() => Ok(()),
-            State::Thinking => give(Piece::Reasoning(&held)),
+            ThinkState::Thinking => give(Piece::Reasoning(&held)),
             _ => give(Piece::Text(&held)),
         }
     }

@@ -6,8 +6,10 @@ use std::path::{Path, PathBuf};
 use super::Mlx;
 use crate::core::api::Client;
 use crate::core::api::error::ServerError;
-use crate::core::api::silence::Silence;
-use crate::core::models::catalogue::{Catalogue, Details, Entry, KeepAlive, Memory, ModelError, Site, Step};
+use crate::core::api::idle_timeout::IdleTimeout;
+use crate::core::models::catalogue::{
+    Catalogue, Details, Entry, KeepAlive, MemoryEstimate, ModelError, PullStep, Site,
+};
 use crate::core::models::directory::{self, Defect};
 use crate::core::models::hub_cache::{CachedModel, DiskUse, HubCache, HubCacheError};
 use crate::core::models::hub_download::{self, Download};
@@ -51,8 +53,9 @@ impl Catalogue for Models {
         let facts = found.files().map(directory::facts).unwrap_or_default();
         let per_token = facts.bytes_per_token.filter(|_| facts.weight_bytes > 0);
         Ok(Details {
-            memory: per_token
-                .map(|per_token| Memory::estimate(facts.weight_bytes, per_token, facts.context_length)),
+            memory: per_token.map(|per_token| {
+                MemoryEstimate::estimate(facts.weight_bytes, per_token, facts.context_length)
+            }),
             path: Some(found.files().unwrap_or(found.directory()).to_owned()),
             architecture: facts.architecture,
             parameters: facts.parameters,
@@ -82,7 +85,7 @@ impl Catalogue for Models {
         &self,
         site: &Site<'_>,
         name: &str,
-        observer: &mut dyn FnMut(Step<'_>),
+        observer: &mut dyn FnMut(PullStep<'_>),
     ) -> Result<(), ModelError> {
         if let Some(path) = site.places.directory(name) {
             let here = path.is_dir();
@@ -122,8 +125,11 @@ impl Catalogue for Models {
             return Err(ModelError::CannotKeepAlive);
         }
         self.check(site, name)?;
-        let response = Client::with_silence(site.address, &Silence::until(site.load_timeout, site.cancel))
-            .one_token(name)?;
+        let response = Client::with_idle_timeout(
+            site.address,
+            &IdleTimeout::cancellable(site.load_timeout, site.cancel),
+        )
+        .one_token(name)?;
         match response.status {
             200 => Ok(()),
             status => Err(ModelError::Server(ServerError::from_response(status, &response.body))),

@@ -6,10 +6,12 @@ use std::time::Duration;
 
 use serde_json::{Value, json};
 
-use crate::core::api::error::{Kind, ServerError};
-use crate::core::api::silence::Silence;
+use crate::core::api::error::{ServerError, ServerErrorKind};
+use crate::core::api::idle_timeout::IdleTimeout;
 use crate::core::api::{ApiError, Client, Response};
-use crate::core::models::catalogue::{Catalogue, Details, Entry, KeepAlive, Memory, ModelError, Site, Step};
+use crate::core::models::catalogue::{
+    Catalogue, Details, Entry, KeepAlive, MemoryEstimate, ModelError, PullStep, Site,
+};
 use crate::core::timestamp::Timestamp;
 
 /// The models of an Ollama server.
@@ -51,9 +53,10 @@ impl Catalogue for Models {
         &self,
         site: &Site<'_>,
         name: &str,
-        observer: &mut dyn FnMut(Step<'_>),
+        observer: &mut dyn FnMut(PullStep<'_>),
     ) -> Result<(), ModelError> {
-        let client = Client::with_silence(site.address, &Silence::until(PULL_IDLE_LIMIT, site.cancel));
+        let client =
+            Client::with_idle_timeout(site.address, &IdleTimeout::cancellable(PULL_IDLE_LIMIT, site.cancel));
         let mut pull = Pull::default();
         let refused =
             client.post_for_lines("/api/pull", &json!({ "model": name, "stream": true }), &mut |line| {
@@ -89,7 +92,10 @@ impl Catalogue for Models {
         if let Some(keep_alive) = keep_alive {
             body["keep_alive"] = keep_alive.json();
         }
-        let client = Client::with_silence(site.address, &Silence::until(site.load_timeout, site.cancel));
+        let client = Client::with_idle_timeout(
+            site.address,
+            &IdleTimeout::cancellable(site.load_timeout, site.cancel),
+        );
         named(name, client.post("/api/generate", &body)?).map(|_| ())
     }
 
@@ -109,7 +115,7 @@ struct Pull {
 }
 
 impl Pull {
-    fn line(&mut self, line: &[u8], observer: &mut dyn FnMut(Step<'_>)) {
+    fn line(&mut self, line: &[u8], observer: &mut dyn FnMut(PullStep<'_>)) {
         let text = String::from_utf8_lossy(line);
         let Ok(json) = serde_json::from_str::<Value>(&text) else {
             self.error = Some(format!("this is no answer of Ollama: {text}"));
@@ -127,9 +133,9 @@ impl Pull {
                 let sum = |part: fn(&(String, u64, u64)) -> u64| {
                     self.layers.iter().map(part).fold(0, u64::saturating_add)
                 };
-                observer(Step::Bytes { done: sum(|layer| layer.1), total: Some(sum(|layer| layer.2)) });
+                observer(PullStep::Bytes { done: sum(|layer| layer.1), total: Some(sum(|layer| layer.2)) });
             }
-            _ if !status.is_empty() && !self.succeeded => observer(Step::Stage(status)),
+            _ if !status.is_empty() && !self.succeeded => observer(PullStep::Stage(status)),
             _ => {}
         }
     }
@@ -145,7 +151,8 @@ impl Pull {
 
 /// Thousands of models make a long list, and a licence has many pages.
 fn client(site: &Site<'_>) -> Client {
-    Client::with_silence(site.address, &Silence::until(ANSWER_LIMIT, site.cancel)).with_long_responses()
+    Client::with_idle_timeout(site.address, &IdleTimeout::cancellable(ANSWER_LIMIT, site.cancel))
+        .with_long_responses()
 }
 
 /// The models of a list; `null` when there are none.
@@ -188,7 +195,8 @@ fn read_details(shown: &Value, entry: Entry) -> Details {
     let memory = entry.size_bytes.zip(bytes_per_token());
     let capabilities = shown["capabilities"].as_array().into_iter().flatten();
     Details {
-        memory: memory.map(|(weights, per_token)| Memory::estimate(weights, per_token, context_length)),
+        memory: memory
+            .map(|(weights, per_token)| MemoryEstimate::estimate(weights, per_token, context_length)),
         path: None,
         parameters: info["general.parameter_count"].as_u64(),
         context_length,
@@ -223,7 +231,7 @@ fn named(name: &str, response: Response) -> Result<Response, ModelError> {
     let error = ServerError::from_response(response.status, &response.body);
     let name = || name.to_owned();
     Err(match error.kind {
-        Kind::ModelMissing => ModelError::NotHere { name: name() },
+        ServerErrorKind::ModelMissing => ModelError::NotHere { name: name() },
         _ if error.message.contains("invalid model name") => ModelError::InvalidName { name: name() },
         _ => ModelError::Server(error),
     })
@@ -346,7 +354,7 @@ mod tests {
         assert_eq!((details.parameters, details.context_length), (Some(3_212_749_888), Some(131_072)));
         assert_eq!(details.capabilities, ["completion", "tools"]);
         let per_token = 2 * 28 * 8 * 256;
-        assert_eq!(details.memory, Some(Memory::estimate(2_000_000_000, per_token, Some(131_072))));
+        assert_eq!(details.memory, Some(MemoryEstimate::estimate(2_000_000_000, per_token, Some(131_072))));
     }
 
     #[test]

@@ -2,12 +2,12 @@
 
 /// A chunk that carries nothing but text, and where in it the text lies.
 #[derive(Debug, Default)]
-pub(super) struct Template {
+pub(super) struct ChunkShape {
     before: Vec<u8>,
     after: Vec<u8>,
 }
 
-impl Template {
+impl ChunkShape {
     /// Learns from a chunk in which `text` was found as the only thing of interest. `text` must be borrowed from
     /// `data`, where it then stands between quotes and without escapes.
     pub(super) fn learn(&mut self, data: &str, text: &str) {
@@ -36,8 +36,8 @@ impl Template {
 mod tests {
     use super::*;
 
-    fn learned(data: &str, text: &str) -> Template {
-        let mut template = Template::default();
+    fn learned(data: &str, text: &str) -> ChunkShape {
+        let mut template = ChunkShape::default();
         let start = data.find(text).unwrap();
         template.learn(data, &data[start..start + text.len()]);
         template
@@ -71,7 +71,7 @@ mod tests {
 
     #[test]
     fn nothing_is_recognised_before_anything_was_learned() {
-        assert_eq!(Template::default().text(""), None);
-        assert_eq!(Template::default().text("text"), None);
+        assert_eq!(ChunkShape::default().text(""), None);
+        assert_eq!(ChunkShape::default().text("text"), None);
     }
 }
