@@ -230,7 +230,7 @@ fn run_against(server: &StubServer, arguments: &[&str]) -> support::Finished {
     let sandbox = Sandbox::new();
     sandbox.write_config(&format!("[ollama_server]\nhost = \"127.0.0.1\"\nport = {}\n", server.port()));
     let arguments = ["ollama", "run", "Hello", "--no-up"].iter().chain(arguments).copied();
-    sandbox.fusion(arguments).run()
+    sandbox.fusion(arguments).run_in_process()
 }
 
 #[test]

@@ -199,18 +199,18 @@ fn a_prompt_cut_by_the_server_is_reported() {
     // Ollama reads 4096 tokens by default; the prompt is somewhat longer.
     let cut = StubbedOllama::with([response(4096)]);
     let prose = "It was a bright cold day in April. ".repeat(850);
-    insta::assert_snapshot!(cut.invocation([]).stdin(prose.clone()).run(), @"
+    insta::assert_snapshot!(cut.invocation([]).stdin(prose.clone()).run_in_process(), @"
     exit 0
     [stdout]
     Hi
     [stderr]
     warning: the server counted 4096 tokens in a prompt of 29750 characters: it has probably cut the prompt to its context length
     ");
-    StubbedOllama::with([response(5000)]).invocation([]).stdin(prose).run().assert_stdout("Hi\n");
+    StubbedOllama::with([response(5000)]).invocation([]).stdin(prose).run_in_process().assert_stdout("Hi\n");
     let prompt = "words ".repeat(6000);
     let asked = StubbedOllama::with([response(6000), response(4096)]);
-    asked.invocation([]).stdin(prompt.clone()).run().assert_stdout("Hi\n");
-    insta::assert_snapshot!(asked.invocation([]).stdin(prompt).run(), @"
+    asked.invocation([]).stdin(prompt.clone()).run_in_process().assert_stdout("Hi\n");
+    insta::assert_snapshot!(asked.invocation([]).stdin(prompt).run_in_process(), @"
     exit 0
     [stdout]
     Hi

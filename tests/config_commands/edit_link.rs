@@ -29,7 +29,8 @@ fn is_made_in_the_project_root() {
     let sandbox = Sandbox::without_config();
     let root = sandbox.root().join("elsewhere");
     fs::create_dir(&root).expect("writable");
-    let edit = |root: &Path| sandbox.fusion(["config", "edit"]).env("FUSION_PROJECT_ROOT", root).run();
+    let edit =
+        |root: &Path| sandbox.fusion(["config", "edit"]).env("FUSION_PROJECT_ROOT", root).run_in_process();
     for value in [root.as_path(), Path::new("../elsewhere")] {
         edit(value).assert_code(0);
         assert_eq!(root.join("fusion.toml").read_link().expect("a link"), config_file(&sandbox));

@@ -94,7 +94,7 @@ fn what_fusion_sets_itself_is_refused() {
     ]);
     insta::assert_snapshot!(problems, @r#"
     "[mlx_run.extra_body]\nmessages = []\n"
-      2:12: `mlx_run.extra_body.messages` cannot be set: fusion sets `model`, `messages`, `stream` itself
+      2:12: `mlx_run.extra_body.messages` cannot be set: fusion sets `stream`, `model`, `messages` itself
     "[ollama_server]\nenv.OLLAMA_HOST = '0.0.0.0:5'\n"
       2:5: `ollama_server.env.OLLAMA_HOST` cannot be set: `ollama_server.host` and `ollama_server.port` say where the server listens
     "#);
@@ -249,7 +249,7 @@ fn values_out_of_range() {
     "[mlx_server]\nlog_max_size = 50\n"
       2:16: `mlx_server.log_max_size`: expected a size from 1KB to 1000TB, such as "50MB" or "64MiB", found the number 50
     "[mlx_run]\nextra_body = { stream = true }\n"
-      2:25: `mlx_run.extra_body.stream` cannot be set: fusion sets `model`, `messages`, `stream` itself
+      2:25: `mlx_run.extra_body.stream` cannot be set: fusion sets `stream`, `model`, `messages` itself
     "#);
 }
 
@@ -306,7 +306,7 @@ fn commands_refuse_a_broken_file() {
         &["config", "set", "mlx_server.port", "5"],
         &["config", "unset", "mlx_server.port"],
     ];
-    let refused = commands.map(|arguments| sandbox.fusion(arguments.iter().copied()).run());
+    let refused = commands.map(|arguments| sandbox.fusion(arguments.iter().copied()).run_in_process());
     insta::assert_snapshot!(same_output(refused), @"
     exit 2
     [stderr]
@@ -349,7 +349,7 @@ fn a_broken_file_does_not_block_its_repair() {
     let sandbox = Sandbox::without_config();
     sandbox.write_config(broken);
     config(&sandbox, ["show"]).assert_stdout(broken);
-    sandbox.fusion(["ollama", "down"]).run().assert_code(0);
+    sandbox.fusion(["ollama", "down"]).run_in_process().assert_code(0);
     let commands = [&["path"][..], &["edit", "--link"], &["reset", "--yes"]].map(|arguments| {
         assert_eq!(text(&sandbox), broken);
         (arguments.join(" "), config(&sandbox, arguments.iter().copied()))

@@ -65,7 +65,7 @@ fn names(sandbox: &Sandbox) -> Vec<String> {
 
 #[track_caller]
 fn config<'a>(sandbox: &Sandbox, arguments: impl IntoIterator<Item = &'a str>) -> Finished {
-    sandbox.fusion(["config"].into_iter().chain(arguments)).run()
+    sandbox.fusion(["config"].into_iter().chain(arguments)).run_in_process()
 }
 
 /// `fusion` under a shell's umask.

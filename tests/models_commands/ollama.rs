@@ -17,7 +17,7 @@ fn send(lines: &[Value]) -> Vec<Line> {
 #[test]
 fn models_of_ollama_are_listed() {
     let (sandbox, _ollama) = with_ollama(&["qwen3:4b", "llama3.2:3b"]);
-    let list = sandbox.fusion(["ollama", "models", "--json"]).run().assert_code(0).json();
+    let list = sandbox.fusion(["ollama", "models", "--json"]).run_in_process().assert_code(0).json();
     let expected = json!({
         "service": "ollama", "runtime": "ollama", "aliases": [], "name": "llama3.2:3b", "size_bytes": 2_019_393_189_u64, "format": "gguf",
         "quantization": "Q4_K_M", "modified": "2024-08-04T21:56:49Z", "last_used": null, "loaded": false, "defects": []
@@ -25,12 +25,12 @@ fn models_of_ollama_are_listed() {
     assert_eq!(list[0], expected);
     assert_eq!(list[1]["name"], "qwen3:4b");
     // The age makes a column wider as time passes: the columns are joined by one space.
-    let table = sandbox.fusion(["ollama", "models"]).run().assert_code(0);
+    let table = sandbox.fusion(["ollama", "models"]).run_in_process().assert_code(0);
     let rows = table.normalized(&table.stdout);
     let rows: Vec<String> =
         rows.lines().map(|row| row.split_whitespace().collect::<Vec<_>>().join(" ")).collect();
     insta::assert_snapshot!(rows.join("\n"), @"
-    NAME SIZE FORMAT CHANGED LAST USED NOW
+    NAME SIZE STORED AS CHANGED LAST USED NOW
     llama3.2:3b 2.0 GB Q4_K_M [DAYS] days ago -
     qwen3:4b 2.0 GB Q4_K_M [DAYS] days ago -
     ");
@@ -39,12 +39,15 @@ fn models_of_ollama_are_listed() {
 #[test]
 fn a_null_list_of_models_is_empty() {
     let (sandbox, _ollama) = with_ollama(&[]);
-    insta::assert_snapshot!(sandbox.fusion(["ollama", "models"]).run(), @"
+    insta::assert_snapshot!(sandbox.fusion(["ollama", "models"]).run_in_process(), @"
     exit 0
     [stderr]
     Ollama has no models; `fusion ollama pull NAME` downloads one
     ");
-    assert_eq!(sandbox.fusion(["ollama", "models", "--json"]).run().assert_code(0).json(), json!([]));
+    assert_eq!(
+        sandbox.fusion(["ollama", "models", "--json"]).run_in_process().assert_code(0).json(),
+        json!([])
+    );
 }
 
 #[test]
@@ -71,7 +74,7 @@ fn a_pull_shows_its_progress() {
         json!({ "status": "writing manifest" }),
         json!({ "status": "success" }),
     ]));
-    insta::assert_snapshot!(sandbox.fusion(["ollama", "pull", "llama3.2:1b"]).run(), @"
+    insta::assert_snapshot!(sandbox.fusion(["ollama", "pull", "llama3.2:1b"]).run_in_process(), @"
     exit 0
     [stdout]
     llama3.2:1b is here
@@ -84,7 +87,7 @@ fn a_pull_shows_its_progress() {
     ");
     let request = json!({ "model": "llama3.2:1b", "stream": true });
     assert_eq!(ollama.requests(), [("POST /api/pull".to_owned(), request)]);
-    insta::assert_snapshot!(sandbox.fusion(["-q", "ollama", "pull", "llama3.2:1b"]).run(), @"
+    insta::assert_snapshot!(sandbox.fusion(["-q", "ollama", "pull", "llama3.2:1b"]).run_in_process(), @"
     exit 0
     [stdout]
     llama3.2:1b is here
@@ -98,7 +101,7 @@ fn error_lines_in_a_200_are_errors() {
         json!({ "status": "pulling manifest" }),
         json!({ "error": "pull model manifest: file does not exist" }),
     ]));
-    insta::assert_snapshot!(sandbox.fusion(["-q", "ollama", "pull", "nix"]).run(), @"
+    insta::assert_snapshot!(sandbox.fusion(["-q", "ollama", "pull", "nix"]).run_in_process(), @"
     exit 7
     [stderr]
     error: there is no model nix to download
@@ -108,20 +111,20 @@ fn error_lines_in_a_200_are_errors() {
         json!({ "status": "pulling manifest" }),
         json!({ "error": "write: no space left on device" }),
     ]));
-    insta::assert_snapshot!(sandbox.fusion(["-q", "ollama", "pull", "llama3.2:1b"]).run(), @"
+    insta::assert_snapshot!(sandbox.fusion(["-q", "ollama", "pull", "llama3.2:1b"]).run_in_process(), @"
     exit 8
     [stderr]
     error: the download failed: write: no space left on device
-    hint: run the same command again; complete files are kept
+    hint: run the same command again; what is complete is kept
     ");
     let unreachable =
         "max retries exceeded: Get \"https://registry\": dial tcp: lookup registry: no such host";
     ollama.script(&send(&[json!({ "error": unreachable })]));
-    insta::assert_snapshot!(sandbox.fusion(["-q", "ollama", "pull", "llama3.2:1b"]).run(), @r#"
+    insta::assert_snapshot!(sandbox.fusion(["-q", "ollama", "pull", "llama3.2:1b"]).run_in_process(), @r#"
     exit 8
     [stderr]
-    error: cannot reach the server that models are downloaded from: max retries exceeded: Get "https://registry": dial tcp: lookup registry: no such host
-    hint: check the connection, then run the same command again; complete files are kept
+    error: cannot reach the place where models are downloaded from: max retries exceeded: Get "https://registry": dial tcp: lookup registry: no such host
+    hint: check the connection, then run the same command again; what is complete is kept
     "#);
 }
 
@@ -130,13 +133,13 @@ fn a_broken_pull_is_a_failure() {
     let (sandbox, ollama) = with_ollama(&[]);
     let begin = json!({ "status": "pulling dde5", "digest": "sha256:dde5", "total": 100, "completed": 50 });
     ollama.script(&[Line::Send(begin.clone()), Line::Cut]);
-    sandbox.fusion(["ollama", "pull", "llama3.2:1b"]).run().assert_code(8);
+    sandbox.fusion(["ollama", "pull", "llama3.2:1b"]).run_in_process().assert_code(8);
     ollama.script(&send(&[begin]));
-    insta::assert_snapshot!(sandbox.fusion(["-q", "ollama", "pull", "llama3.2:1b"]).run(), @"
+    insta::assert_snapshot!(sandbox.fusion(["-q", "ollama", "pull", "llama3.2:1b"]).run_in_process(), @"
     exit 8
     [stderr]
     error: the download failed: the server ended its response too early
-    hint: run the same command again; complete files are kept
+    hint: run the same command again; what is complete is kept
     ");
 }
 
@@ -156,29 +159,29 @@ fn an_interrupted_pull_closes_the_connection() {
 #[test]
 fn rm_in_a_script_wants_yes() {
     let (sandbox, ollama) = with_ollama(&["llama3.2:3b"]);
-    insta::assert_snapshot!(sandbox.fusion(["ollama", "rm", "llama3.2:3b"]).run(), @"
+    insta::assert_snapshot!(sandbox.fusion(["ollama", "rm", "llama3.2:3b"]).run_in_process(), @"
     exit 2
     [stderr]
-    error: cannot ask whether to remove llama3.2:3b: there is no terminal
-    hint: pass --yes to remove it without confirmation
+    error: llama3.2:3b is not removed unasked, and there is no terminal to ask at
+    hint: say --yes
     ");
     assert_eq!(ollama.requests().iter().filter(|(request, _)| request.starts_with("DELETE")).count(), 0);
-    insta::assert_snapshot!(sandbox.fusion(["ollama", "rm", "--yes", "llama3.2:3b"]).run(), @"
+    insta::assert_snapshot!(sandbox.fusion(["ollama", "rm", "--yes", "llama3.2:3b"]).run_in_process(), @"
     exit 0
     [stdout]
-    removed llama3.2:3b, 2.0 GB freed
+    llama3.2:3b is removed, 2.0 GB are free again
     ");
     let last = ollama.requests().pop();
     assert_eq!(last, Some(("DELETE /api/delete".to_owned(), json!({ "model": "llama3.2:3b" }))));
     // The hint of `rm` does not offer a download.
-    insta::assert_snapshot!(sandbox.fusion(["ollama", "rm", "-y", "llama3.2:3b"]).run(), @"
+    insta::assert_snapshot!(sandbox.fusion(["ollama", "rm", "-y", "llama3.2:3b"]).run_in_process(), @"
     exit 7
     [stderr]
     error: the model llama3.2:3b is not on this machine
-    hint: list the models on this machine: fusion ollama models
+    hint: those that are here: fusion ollama models
     ");
-    let missing =
-        ["show", "load", "unload"].map(|command| sandbox.fusion(["ollama", command, "llama3.2:3b"]).run());
+    let missing = ["show", "load", "unload"]
+        .map(|command| sandbox.fusion(["ollama", command, "llama3.2:3b"]).run_in_process());
     insta::assert_snapshot!(same_output(missing), @"
     exit 7
     [stderr]
@@ -190,7 +193,8 @@ fn rm_in_a_script_wants_yes() {
 #[test]
 fn show_describes_a_model() {
     let (sandbox, _ollama) = with_ollama(&["llama3.2:3b"]);
-    let shown = sandbox.fusion(["ollama", "show", "--json", "llama3.2:3b"]).run().assert_code(0).json();
+    let shown =
+        sandbox.fusion(["ollama", "show", "--json", "llama3.2:3b"]).run_in_process().assert_code(0).json();
     for (field, value) in [
         ("runtime", json!("ollama")),
         ("parameters", json!(3_212_749_888_u64)),
@@ -209,7 +213,7 @@ fn show_describes_a_model() {
         assert_eq!(shown[field], value, "{field}");
     }
     assert!(shown["machine_memory_bytes"].as_u64().is_some_and(|bytes| bytes > 0));
-    let text = sandbox.fusion(["ollama", "show", "llama3.2:3b"]).run();
+    let text = sandbox.fusion(["ollama", "show", "llama3.2:3b"]).run_in_process();
     let memory = text.stdout().lines().find(|line| line.starts_with("memory")).expect("a line").to_owned();
     // The memory of the machine is the last number.
     let machine = memory.split(' ').rev().find(|word| word.parse::<f64>().is_ok()).expect("a number");
@@ -219,11 +223,11 @@ fn show_describes_a_model() {
     name           llama3.2:3b
     architecture   llama
     parameters     3.2B
-    format         gguf, Q4_K_M
+    stored as      gguf, Q4_K_M
     context        131,072 tokens
     size           2.0 GB
-    memory         about 2.5 GB (2.0 GB of weights, 4,096 tokens of context) of the [MACHINE] of this machine
-    license        LLAMA 3.2 COMMUNITY LICENSE AGREEMENT
+    memory         about 2.5 GB (2.0 GB of weights, and a conversation of 4,096 tokens), of the [MACHINE] of this machine
+    licence        LLAMA 3.2 COMMUNITY LICENSE AGREEMENT
     chat template  yes
     capabilities   completion, tools
     changed        [DAYS] days ago
@@ -237,7 +241,7 @@ fn load_passes_keep_alive_and_unload_zero() {
     let keep_alives = [(None, Value::Null), (Some("30m"), json!(1800)), (Some("-1"), json!(-1))];
     let loaded = keep_alives.map(|(keep_alive, seconds)| {
         let options = keep_alive.into_iter().flat_map(|time| ["--keep-alive", time]);
-        let finished = sandbox.fusion(load.into_iter().chain(options)).run();
+        let finished = sandbox.fusion(load.into_iter().chain(options)).run_in_process();
         let (request, body) = ollama.requests().pop().expect("a request");
         assert_eq!((request.as_str(), &body["keep_alive"]), ("POST /api/generate", &seconds));
         finished
@@ -247,16 +251,16 @@ fn load_passes_keep_alive_and_unload_zero() {
     [stdout]
     llama3.2:3b is loaded
     ");
-    let list = sandbox.fusion(["ollama", "models", "--json"]).run().assert_code(0).json();
+    let list = sandbox.fusion(["ollama", "models", "--json"]).run_in_process().assert_code(0).json();
     assert_eq!(list[0]["loaded"], true);
-    insta::assert_snapshot!(sandbox.fusion(["ollama", "unload", "llama3.2:3b"]).run(), @"
+    insta::assert_snapshot!(sandbox.fusion(["ollama", "unload", "llama3.2:3b"]).run_in_process(), @"
     exit 0
     [stdout]
-    llama3.2:3b is unloaded
+    llama3.2:3b is not loaded any more
     ");
     let (_, body) = ollama.requests().pop().expect("a request");
     assert_eq!(body["keep_alive"], 0);
-    insta::assert_snapshot!(sandbox.fusion(load.into_iter().chain(["--keep-alive", "soon"])).run(), @"
+    insta::assert_snapshot!(sandbox.fusion(load.into_iter().chain(["--keep-alive", "soon"])).run_in_process(), @"
     exit 2
     [stderr]
     error: invalid value 'soon' for '--keep-alive <TIME>': expected seconds (300), a number with a unit (90s, 30m, 2h, 1d), or forever
@@ -269,7 +273,7 @@ fn load_passes_keep_alive_and_unload_zero() {
 fn up_pulls_and_loads_a_model() {
     let (sandbox, ollama) = with_ollama(&[]);
     ollama.script(&send(&[json!({ "status": "success" })]));
-    sandbox.fusion(["ollama", "up", "--model", "llama3.2:1b"]).run().assert_code(0);
+    sandbox.fusion(["ollama", "up", "--model", "llama3.2:1b"]).run_in_process().assert_code(0);
     let asked: Vec<String> = ollama.requests().into_iter().map(|(request, _)| request).collect();
     assert_eq!(asked, ["POST /api/show", "POST /api/pull", "POST /api/generate"]);
 }

@@ -14,7 +14,7 @@ use support::Sandbox;
 #[track_caller]
 fn dry_run(sandbox: &Sandbox, arguments: &[&str], stdin: &str) -> Value {
     let arguments = ["ollama", "run", "--dry-run"].iter().chain(arguments).copied();
-    sandbox.fusion(arguments).stdin(stdin).run().assert_code(0).json()
+    sandbox.fusion(arguments).stdin(stdin).run_in_process().assert_code(0).json()
 }
 
 /// The content of the last message, as a dry run prints it.

@@ -29,7 +29,7 @@ fn an_empty_prompt_is_refused() {
     let empty = [(&[][..], ""), (&[], " \n\n"), (&["-"], ""), (&["  "], ""), (&["--no-stdin"], "x")];
     let refused = empty.map(|(arguments, stdin)| {
         let arguments = ["ollama", "run"].into_iter().chain(arguments.iter().copied());
-        sandbox.fusion(arguments).stdin(stdin).run()
+        sandbox.fusion(arguments).stdin(stdin).run_in_process()
     });
     insta::assert_snapshot!(same_output(refused), @"
     exit 2
@@ -147,14 +147,14 @@ fn stop_sequences_are_sent_as_text() {
 fn input_that_cannot_be_sent_is_refused() {
     let sandbox = Sandbox::new();
     let bytes = sandbox.fusion(["ollama", "run"]).stdin(b"ab\xff\xfe".to_vec());
-    insta::assert_snapshot!(bytes.run(), @"
+    insta::assert_snapshot!(bytes.run_in_process(), @"
     exit 1
     [stderr]
     error: standard input is neither UTF-8 text (see byte 2) nor a known image
     hint: images may be PNG, JPEG, GIF or WebP
     ");
     let missing = sandbox.fusion(["ollama", "run", "Hi", "-f", "nowhere.txt"]);
-    insta::assert_snapshot!(missing.run(), @"
+    insta::assert_snapshot!(missing.run_in_process(), @"
     exit 1
     [stderr]
     error: cannot read nowhere.txt
@@ -162,7 +162,7 @@ fn input_that_cannot_be_sent_is_refused() {
     ");
     std::fs::write(sandbox.project().join("large.txt"), vec![b'x'; (20 << 20) + 1]).unwrap();
     let large = sandbox.fusion(["ollama", "run", "Hi", "-f", "large.txt"]);
-    insta::assert_snapshot!(large.run(), @"
+    insta::assert_snapshot!(large.run_in_process(), @"
     exit 1
     [stderr]
     error: large.txt is larger than 20 MiB, which is the limit

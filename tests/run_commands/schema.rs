@@ -81,7 +81,7 @@ fn an_unsupported_schema_is_refused_before_sending() {
     let sandbox = Sandbox::new();
     let run = |schema: &str| {
         std::fs::write(sandbox.project().join("schema.json"), schema).unwrap();
-        sandbox.fusion(["ollama", "run", "Who?", "--schema", "schema.json"]).run()
+        sandbox.fusion(["ollama", "run", "Who?", "--schema", "schema.json"]).run_in_process()
     };
     insta::assert_snapshot!(run(r#"{"properties": {"a": {"pattern": "^x"}}}"#), @"
     exit 2

@@ -10,7 +10,7 @@ use crate::{asked, dry_run};
 #[test]
 fn the_configuration_makes_the_request() {
     let sandbox = Sandbox::without_config();
-    insta::assert_snapshot!(sandbox.fusion(["ollama", "run", "--dry-run", "Hello"]).run(), @r#"
+    insta::assert_snapshot!(sandbox.fusion(["ollama", "run", "--dry-run", "Hello"]).run_in_process(), @r#"
     exit 0
     [stdout]
     {
@@ -122,7 +122,7 @@ fn an_unknown_saved_prompt_lists_the_known_ones() {
     sandbox.write_config(
         "[prompts.short]\ntemplate = \"Shorten: {input}\"\n\n[prompts.joke]\ntemplate = \"Tell a joke.\"\n",
     );
-    insta::assert_snapshot!(sandbox.fusion(["ollama", "run", "--prompt", "shrot", "Hi"]).run(), @"
+    insta::assert_snapshot!(sandbox.fusion(["ollama", "run", "--prompt", "shrot", "Hi"]).run_in_process(), @"
     exit 2
     [stderr]
     error: there is no prompt `shrot` in the configuration
@@ -131,7 +131,7 @@ fn an_unknown_saved_prompt_lists_the_known_ones() {
     // A template without `{input}` is complete.
     assert_eq!(asked(&sandbox, &["--prompt", "joke"], ""), "Tell a joke.");
     assert_eq!(asked(&sandbox, &["--prompt", "joke", "About cats."], ""), "Tell a joke.\n\nAbout cats.");
-    let empty = sandbox.fusion(["ollama", "run", "--prompt", "short", "--dry-run"]).run();
+    let empty = sandbox.fusion(["ollama", "run", "--prompt", "short", "--dry-run"]).run_in_process();
     insta::assert_snapshot!(empty, @"
     exit 2
     [stderr]
@@ -155,7 +155,7 @@ fn invalid_option_values_are_refused() {
     ];
     let refused = options.map(|option| {
         let arguments = ["ollama", "run", "Hi", "--dry-run"].into_iter().chain(option);
-        (option.join(" "), sandbox.fusion(arguments).run())
+        (option.join(" "), sandbox.fusion(arguments).run_in_process())
     });
     insta::assert_snapshot!(table(refused), @"
     # -t -1

@@ -100,7 +100,7 @@ fn a_missing_model_is_not_asked_for() {
     exit 7
     [stderr]
     error: the model [ROOT]/project/damaged is incomplete: there is no tokenizer (tokenizer.json, tokenizer.model ...); there are no weights (model*.safetensors)
-    hint: copy or convert the model again; fusion does not repair your own directories
+    hint: copy or convert the model again; fusion does not repair a directory of yours
     ");
     sandbox.fusion(["mlx", "down"]).run().assert_code(0);
     // ... and a server that fusion did not start only if it lists the model.
@@ -112,7 +112,7 @@ fn a_missing_model_is_not_asked_for() {
     insta::assert_snapshot!(same_output([ours, external]), @"
     exit 7
     [stderr]
-    error: the model org/name is not there
+    error: the model org/name is not on this machine
     hint: fetch it: fusion mlx pull org/name
     ");
     run("org/name").assert_stdout("Hi\n");

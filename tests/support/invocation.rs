@@ -1,5 +1,7 @@
 //! A program run in a sandbox; its stdout, stderr and exit code are compared at once.
 
+mod in_process;
+
 use std::ffi::{OsStr, OsString};
 use std::io::{Read, Write};
 use std::mem::take;

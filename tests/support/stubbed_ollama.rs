@@ -50,9 +50,10 @@ impl StubbedOllama {
         invocation.mask(format!(":{}", self.server.port()), ":[STUB]")
     }
 
+    /// Runs the command in this process.
     #[track_caller]
     pub fn run<'a>(&self, arguments: impl IntoIterator<Item = &'a str>) -> Finished {
-        self.invocation(arguments).run()
+        self.invocation(arguments).run_in_process()
     }
 
     /// For streams and waits of the caller's own.

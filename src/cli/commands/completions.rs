@@ -118,10 +118,9 @@ struct Known {
 impl Known {
     /// Short names, what the configuration calls models, and what is on this machine.
     fn models(&self, runtime: &'static dyn Runtime) -> Vec<String> {
+        let own = self.config.runtime(runtime);
         let prompts = self.config.prompts.values().filter_map(|prompt| prompt.model.clone());
-        let own = self.config.service(runtime.name());
-        let configured =
-            own.into_iter().flat_map(|own| [Some(own.run.model.clone()), own.server.model.clone()]).flatten();
+        let configured = [Some(own.run.model.clone()), own.server.model.clone()].into_iter().flatten();
         let short = aliases::all(self.table, &self.config);
         short.into_iter().chain(prompts).chain(configured).chain(self.installed_models(runtime)).collect()
     }
@@ -130,17 +129,17 @@ impl Known {
     fn installed_models(&self, runtime: &'static dyn Runtime) -> Vec<String> {
         const LIMIT: Duration = Duration::from_millis(300);
         let Some(catalogue) = runtime.catalogue() else { return Vec::new() };
-        let Some(settings) = self.config.service(runtime.name()) else { return Vec::new() };
+        let server = self.config.runtime(runtime).server.clone();
         let Ok(paths) = Paths::discover(&self.environment) else { return Vec::new() };
-        let places = ModelPlaces::discover(&self.environment, &paths, &settings.server.env);
+        let places = ModelPlaces::discover(&self.environment, &paths, &server.env);
         let (sender, receiver) = mpsc::channel();
         thread::spawn(move || {
             let site = Site {
-                address: &settings.server.address,
+                address: &server.address,
                 places: &places,
                 program: None,
                 search: None,
-                env: &settings.server.env,
+                env: &server.env,
                 load_timeout: LIMIT,
                 cancel: &CancelToken::new(),
             };

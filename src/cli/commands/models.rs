@@ -13,25 +13,26 @@ use crate::core::aliases;
 use crate::core::config::Config;
 use crate::core::services::ManagedService;
 
-/// List the models on this machine
+/// List its models on this machine
 ///
-/// Shows size, format, when they were last used, and which are loaded.
+/// What they take on the disk, how they are stored, when they were used last, and which is loaded now.
 #[derive(Debug, clap::Args)]
 pub struct Args {
-    /// Print JSON
+    /// Print them as JSON
     #[arg(long)]
     json: bool,
-    /// Do not start the server
+    /// Do not start the server, where only the server knows the models
     #[arg(long)]
     no_up: bool,
 }
 
-/// List the models of every service, and the aliases of models
+/// List the models of every runtime, and the short names for models
 ///
-/// Starts no server. A service whose models only its server knows is skipped if it is not running.
+/// Nothing is started: a runtime whose models only its server knows is asked only if it runs. One that cannot tell is
+/// an error, and the others are listed all the same.
 #[derive(Debug, clap::Args)]
 pub struct AllArgs {
-    /// Print JSON
+    /// Print them as JSON
     #[arg(long)]
     json: bool,
 }
@@ -68,15 +69,16 @@ pub fn run(context: &Context, app: &App, service: &ManagedService, args: &Args) 
 pub fn run_all(context: &Context, app: &App, args: &AllArgs) -> Result<Exit, Failure> {
     let (mut all, mut exit) = (Vec::new(), Exit::Done);
     for service in app.services() {
+        // One that has no models of its own has nothing to list.
         let Ok(models) = app.models(service, &context.cancel) else { continue };
         let name = &service.name;
         match models.list(false) {
             Ok(Some(rows)) => all.extend(rows),
             Ok(None) => context.ui.note(&format!(
-                "{name} is not running, so its models are unknown; `fusion {name} up` starts it"
+                "{name} is not running, so its models are not known; `fusion {name} up` starts it"
             )),
             Err(error) => {
-                let failure = Failure::from(error).about(format!("cannot list the models of {name}"));
+                let failure = Failure::from(error).about(format!("the models of {name} are not known"));
                 exit = exit.or(context.ui.failure(&failure));
             }
         }
@@ -94,7 +96,7 @@ pub fn run_all(context: &Context, app: &App, args: &AllArgs) -> Result<Exit, Fai
     Ok(exit)
 }
 
-/// Returns the model of each alias, by runtime.
+/// What each alias means, by runtime.
 fn meanings(context: &Context, config: &Config) -> BTreeMap<String, BTreeMap<&'static str, String>> {
     let mut all = BTreeMap::new();
     for alias in aliases::all(context.table, config) {
@@ -110,7 +112,7 @@ fn meanings(context: &Context, config: &Config) -> BTreeMap<String, BTreeMap<&'s
 }
 
 fn table(rows: &[ModelRow], with_service: bool) -> String {
-    let mut lines = vec![header(&["SERVICE", "NAME", "SIZE", "FORMAT", "CHANGED", "LAST USED", "NOW"])];
+    let mut lines = vec![header(&["SERVICE", "NAME", "SIZE", "STORED AS", "CHANGED", "LAST USED", "NOW"])];
     lines.extend(rows.iter().map(|row| {
         let entry = &row.entry;
         let unknown = || "-".to_owned();
@@ -153,7 +155,7 @@ fn header(names: &[&str]) -> Vec<String> {
     names.iter().map(|name| (*name).to_owned()).collect()
 }
 
-/// Pads every column to its widest cell, with two spaces in between.
+/// Columns as wide as their widest cell, two spaces between them.
 fn aligned(lines: &[Vec<String>]) -> String {
     let lines: Vec<Vec<String>> = lines
         .iter()

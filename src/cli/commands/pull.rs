@@ -8,13 +8,13 @@ use crate::core::services::ManagedService;
 
 /// Download a model
 ///
-/// Files that are already there are not downloaded again, so an interrupted download resumes.
+/// What is there already is not downloaded again, so an interrupted download goes on with the files that are missing.
 #[derive(Debug, clap::Args)]
 pub struct Args {
-    /// Name or alias of the model (`fusion models` lists both)
+    /// Its name, or an alias (`fusion models` shows them)
     #[arg(value_name = "NAME")]
     model: String,
-    /// Do not start the server, even if only the server can download
+    /// Do not start the server, where it is the server that downloads
     #[arg(long)]
     no_up: bool,
 }

@@ -178,7 +178,7 @@ impl<'a> Task<'a> {
     ) -> Result<Self, Failure> {
         let settings = &service.settings.run;
         let saved = args.saved.as_deref().map(|name| saved_prompt(&app.config, name)).transpose()?;
-        let schema = args.schema.as_deref().map(|path| Schema::read(&context.ui, path)).transpose()?;
+        let schema = args.schema.as_deref().map(|path| Schema::read(context, path)).transpose()?;
         let question = prompt::gather(context, args, saved)?;
         let overrides = Overrides {
             model: args.model.as_deref(),
@@ -205,7 +205,7 @@ impl<'a> Task<'a> {
         let (context, args) = (self.context, self.args);
         let ui = &context.ui;
         let waiting = Waiting::new(ui, self.service.template.display_name());
-        let silence = IdleTimeout::new(self.idle_timeout, FRAME_INTERVAL, {
+        let idle_timeout = IdleTimeout::new(self.idle_timeout, FRAME_INTERVAL, {
             let (waiting, cancel, output) = (waiting.clone(), context.cancel.clone(), ui.output().clone());
             move || {
                 waiting.tick();
@@ -222,10 +222,10 @@ impl<'a> Task<'a> {
             keep_reasoning: args.json,
         };
         let mut sink = Sink::new(ui, waiting, context.cancel.clone(), wishes);
-        let mut outcome = self.send(&silence, &mut sink)?;
+        let mut outcome = self.send(&idle_timeout, &mut sink)?;
         // Nothing listens, so nothing was sent: now, and only now, it is worth a closer look.
         if outcome.is_unsent() && self.start()? {
-            outcome = self.send(&silence, &mut sink)?;
+            outcome = self.send(&idle_timeout, &mut sink)?;
         }
         let ChatOutcome { answer, result, finished } = outcome;
         let total = finished.map_or_else(|| sink.elapsed(), |then| then.duration_since(sink.begun));
@@ -242,8 +242,8 @@ impl<'a> Task<'a> {
         Ok(Answered { answer, result, sink, total })
     }
 
-    fn send(&self, silence: &IdleTimeout, sink: &mut Sink) -> Result<ChatOutcome, Failure> {
-        Ok(self.app.prompt(self.service, &self.request, silence, sink, &self.context.cancel)?)
+    fn send(&self, idle_timeout: &IdleTimeout, sink: &mut Sink) -> Result<ChatOutcome, Failure> {
+        Ok(self.app.prompt(self.service, &self.request, idle_timeout, sink, &self.context.cancel)?)
     }
 
     /// Starts the service, if it may be; returns whether it was not running.

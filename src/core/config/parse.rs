@@ -181,14 +181,13 @@ impl Reader<'_> {
             .table
             .iter()
             .enumerate()
-            .filter_map(|(index, runtime)| {
-                let settings = config.services.get(runtime.name())?;
+            .map(|(index, runtime)| {
                 let name = Part::Server.table_of(runtime.name());
                 let section = root.get(&*name).map(Spanned::get_ref);
                 let place = |key| section.and_then(|section| section.get(key)).map(Spanned::span);
                 let place = place("port").or_else(|| place("host")).unwrap_or_default();
                 let order = (place.start, index);
-                Some((name, place, order, &settings.server.address))
+                (name, place, order, &config.runtime(*runtime).server.address)
             })
             .collect();
         for (name, place, order, address) in &servers {

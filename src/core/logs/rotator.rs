@@ -29,6 +29,9 @@ const FLOOD_BYTES_PER_SECOND: u64 = 100_000_000;
 /// How many times its limit a log may have when the rotator notices such a flood.
 const FLOOD_FACTOR: u64 = 2;
 
+/// How much of what is written during a copy is copied, too: all, unless the server is as fast as the copy.
+const MIN_CATCH_UP_BYTES: u64 = 10_000_000;
+
 /// What a rotator is started with.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct LogRotator {
@@ -176,7 +179,8 @@ impl GrowingLog {
             shift_parts(&self.path, self.limits.keep)?;
             fs::rename(&new, numbered(&self.path, 1))?;
             // Last, because the steps before take milliseconds.
-            self.copy_on(&mut copy, self.limits.max_bytes)
+            let limit = self.limits.max_bytes.max(MIN_CATCH_UP_BYTES);
+            io::copy(&mut (&self.file).take(limit), &mut copy)
         });
         if put_aside.is_err() {
             // A log without a limit is worse than a part that is missing.
@@ -191,12 +195,7 @@ impl GrowingLog {
         let mut copy = files::open(new, OpenOptions::new().write(true).create_new(true))?;
         let kept = self.limits.max_bytes.saturating_mul(self.limits.keep.saturating_add(1)).min(size);
         (&self.file).seek(SeekFrom::Start(size - kept))?;
-        self.copy_on(&mut copy, kept)?;
+        io::copy(&mut (&self.file).take(kept), &mut copy)?;
         Ok(copy)
-    }
-
-    /// Copies the next bytes of the log, up to its end; but no more than `limit`, because the server may be faster.
-    fn copy_on(&self, copy: &mut File, limit: u64) -> io::Result<()> {
-        io::copy(&mut (&self.file).take(limit), copy).map(drop)
     }
 }

@@ -8,9 +8,9 @@ use std::path::Path;
 use base64::prelude::{BASE64_STANDARD, Engine};
 use nix::poll::{PollFd, PollFlags, PollTimeout};
 
+use crate::cli::context::Context;
 use crate::cli::error::Failure;
 use crate::cli::exit::Exit;
-use crate::cli::terminal::ui::Ui;
 
 /// How large a file, or standard input, may be: more than the context of any model holds, and a photo fits.
 pub(super) const LIMIT: u64 = 20 << 20;
@@ -30,10 +30,11 @@ pub(super) enum Attachment {
     Image(String),
 }
 
-/// Reads a file, which may be a pipe.
-pub(super) fn read(ui: &Ui, path: &Path) -> Result<Attachment, Failure> {
-    let name = path.display().to_string();
-    let file = File::open(path).map_err(|error| cannot_read(&name, &error))?;
+/// Reads a file, which may be a pipe. A relative path starts in the current directory.
+pub(super) fn read(context: &Context, path: &Path) -> Result<Attachment, Failure> {
+    let (ui, name) = (&context.ui, path.display().to_string());
+    let current = context.environment.current_dir.as_deref().unwrap_or(Path::new(""));
+    let file = File::open(current.join(path)).map_err(|error| cannot_read(&name, &error))?;
     read_all(file, &name, || ui.note(&format!("waiting for {name} to end")))
 }
 

@@ -20,7 +20,7 @@ pub(super) fn gather(
     let mut question = Question::default();
     let mut input = Vec::new();
     for path in &args.files {
-        match files::read(&context.ui, path)? {
+        match files::read(context, path)? {
             Attachment::Text(text) => input.push(files::quote(&path.display().to_string(), &text)),
             Attachment::Image(url) => question.images.push(url),
         }

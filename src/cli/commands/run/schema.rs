@@ -14,9 +14,9 @@ use std::path::Path;
 use serde_json::{Map, Value};
 
 use super::files::{self, Attachment};
+use crate::cli::context::Context;
 use crate::cli::error::Failure;
 use crate::cli::exit::Exit;
-use crate::cli::terminal::ui::Ui;
 
 /// How deep a schema may be nested.
 const DEPTH_LIMIT: usize = 64;
@@ -55,9 +55,9 @@ pub(super) struct Schema(Value);
 
 impl Schema {
     /// Reads and checks a schema.
-    pub(super) fn read(ui: &Ui, path: &Path) -> Result<Self, Failure> {
+    pub(super) fn read(context: &Context, path: &Path) -> Result<Self, Failure> {
         let name = path.display();
-        let Attachment::Text(text) = files::read(ui, path)? else {
+        let Attachment::Text(text) = files::read(context, path)? else {
             return Err(Failure::new(Exit::Usage, format!("the schema {name} is an image")));
         };
         let value = serde_json::from_str(text.trim_start_matches('\u{feff}')).map_err(|error| {

@@ -11,7 +11,7 @@ use crate::core::process::host::Host;
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(in crate::core::process) struct Process {
     pub(in crate::core::process) pid: i32,
-    /// See [`ProcessId::start_time`].
+    /// See [`ProcessId::start_time`](crate::core::process::ProcessId::start_time).
     pub(in crate::core::process) start_time: u64,
     pub(in crate::core::process) parent: i32,
     /// The PID of the process that leads its session.

@@ -69,7 +69,7 @@ impl<'a> Known<'a> {
     }
 }
 
-/// See [`ProcessDriver::members`](super::ProcessDriver::members).
+/// See [`ProcessDriver::members`](crate::core::process::ProcessDriver::members).
 pub(in crate::core::process) fn members(
     inspect: &dyn Inspect,
     instance: Instance<'_>,

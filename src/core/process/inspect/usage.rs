@@ -7,7 +7,7 @@ use super::identity::is_same;
 use crate::core::process::driver::Usage;
 use crate::core::process::id::ProcessId;
 
-/// See [`ProcessDriver::usage`](super::ProcessDriver::usage).
+/// See [`ProcessDriver::usage`](crate::core::process::ProcessDriver::usage).
 pub(in crate::core::process) fn usage(inspect: &dyn Inspect, process: &ProcessId) -> Option<Usage> {
     let now = inspect.process(process.pid.as_raw()).ok()??;
     let same = !now.zombie && is_same(inspect, process).ok()?;

@@ -1,4 +1,5 @@
-//! The built-in short names, each with its model of the MLX community (<https://huggingface.co/mlx-community>).
+//! The short names that fusion knows, and the model of the MLX community (<https://huggingface.co/mlx-community>)
+//! that each stands for.
 
 use crate::core::runtimes::BuiltInAlias;
 

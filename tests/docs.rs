@@ -1,4 +1,4 @@
-//! README.md is correct: its sessions are run, its configurations are read, its tables are complete.
+//! The pages are correct: their sessions are run, their configurations are read, their tables are complete.
 //!
 //! The sessions run with programs that play the runtimes. In their output every number may differ, and so may the number
 //! of spaces between words; a line of `...` stands for any lines.
@@ -11,20 +11,34 @@ use std::path::Path;
 use support::{Finished, Sandbox};
 
 const README: &str = include_str!("../README.md");
+const CONFIGURATION: &str = include_str!("../docs/configuration.md");
+const JSON: &str = include_str!("../docs/json.md");
 
-/// Texts of the page that differ in the sandbox.
+/// Every page, with its path.
+const PAGES: [(&str, &str); 8] = [
+    ("README.md", README),
+    ("docs/configuration.md", CONFIGURATION),
+    ("docs/json.md", JSON),
+    ("docs/architecture.md", include_str!("../docs/architecture.md")),
+    ("docs/adding-a-runtime.md", include_str!("../docs/adding-a-runtime.md")),
+    ("docs/performance.md", include_str!("../docs/performance.md")),
+    ("docs/troubleshooting.md", include_str!("../docs/troubleshooting.md")),
+    (".github/CONTRIBUTING.md", include_str!("../.github/CONTRIBUTING.md")),
+];
+
+/// Texts of the pages that differ in the sandbox.
 const MODEL: &str = "/home/me/fusion/tests/models/tiny";
 const SENTENCE: &str = "Hello! This is a tiny model on your own machine.";
 const FAKE_SENTENCE: &str = "Hello from the fake runtime.";
 
 /// The blocks of code in this language.
-fn blocks(language: &str) -> Vec<&'static str> {
+fn blocks<'a>(page: &'a str, language: &str) -> Vec<&'a str> {
     let opening = format!("```{language}\n");
-    let blocks = README.split(opening.as_str()).skip(1);
+    let blocks = page.split(opening.as_str()).skip(1);
     blocks.map(|rest| rest.split("```").next().unwrap_or_default()).collect()
 }
 
-/// The part of the page under this heading.
+/// The part of the README under this heading.
 fn section(heading: &str) -> &'static str {
     let rest = README.split_once(&format!("\n## {heading}\n")).expect("the section is there").1;
     rest.split("\n## ").next().unwrap_or_default()
@@ -96,7 +110,8 @@ fn every_session_prints_what_is_shown() {
     let sandbox = Sandbox::new();
     let model = sandbox.model().display().to_string();
     let mut compared = 0;
-    for (command, expected) in blocks("console").into_iter().flat_map(session) {
+    let sessions = PAGES.iter().flat_map(|(_, page)| blocks(page, "console"));
+    for (command, expected) in sessions.flat_map(session) {
         let actual = shell(&sandbox, command).assert_code(0).stdout();
         let actual = actual.replace(&model, MODEL).replace(FAKE_SENTENCE, SENTENCE);
         assert!(
@@ -113,7 +128,7 @@ fn every_session_prints_what_is_shown() {
 /// They install things, so `.ci/run` runs the first, and the second runs this.
 #[test]
 fn the_checks_run_the_first_commands() {
-    let commands: Vec<&str> = blocks("sh").into_iter().flat_map(str::lines).collect();
+    let commands: Vec<&str> = blocks(README, "sh").into_iter().flat_map(str::lines).collect();
     let [first, second] = commands[..] else { panic!("not two commands: {commands:?}") };
     assert!(first.starts_with("cargo run --release -- mlx run --install "), "{first}");
     assert_eq!(second, "cargo test");
@@ -121,22 +136,22 @@ fn the_checks_run_the_first_commands() {
 
 #[test]
 fn every_configuration_is_valid() {
-    for block in blocks("toml") {
+    for block in PAGES.iter().flat_map(|(_, page)| blocks(page, "toml")) {
         let sandbox = Sandbox::new();
         sandbox.write_config(block);
-        sandbox.fusion(["config", "check"]).run().assert_code(0);
+        sandbox.fusion(["config", "check"]).run_in_process().assert_code(0);
     }
 }
 
 #[test]
 fn the_fresh_configuration_is_shown() {
     let sandbox = Sandbox::without_config();
-    let fresh = sandbox.fusion(["config", "show"]).run().assert_code(0).stdout();
+    let fresh = sandbox.fusion(["config", "show"]).run_in_process().assert_code(0).stdout();
     let set = |text: &str| -> Vec<String> {
         let lines = text.lines().map(str::trim).filter(|line| !line.is_empty() && !line.starts_with('#'));
         lines.map(str::to_owned).collect()
     };
-    assert_eq!(set(blocks("toml")[0]), set(&fresh));
+    assert_eq!(set(blocks(README, "toml")[0]), set(&fresh));
 }
 
 #[test]
@@ -159,7 +174,7 @@ fn every_command_is_listed() {
 #[test]
 fn the_exit_codes_are_those_of_the_help() {
     let sandbox = Sandbox::new();
-    let help = sandbox.fusion(["--help"]).run().assert_code(0).stdout();
+    let help = sandbox.fusion(["--help"]).run_in_process().assert_code(0).stdout();
     let of_help = help.split_once("Exit codes:").expect("they are in the help").1;
     let of_help: BTreeSet<u8> = of_help.split_whitespace().filter_map(|word| word.parse().ok()).collect();
     let rows = section("Exit codes").lines().filter_map(|line| line.strip_prefix("| ")?.split(' ').next());
@@ -170,7 +185,7 @@ fn the_exit_codes_are_those_of_the_help() {
 #[test]
 fn every_json_field_is_described() {
     let sandbox = Sandbox::new();
-    let described = code_in(section("JSON"));
+    let described = code_in(JSON);
     let mut missing = BTreeSet::new();
     let tiny = concat!(env!("CARGO_MANIFEST_DIR"), "/tests/models/tiny");
     let commands: [&[&str]; 8] = [
@@ -205,9 +220,35 @@ fn collect_missing(json: &serde_json::Value, described: &BTreeSet<&str>, missing
 #[test]
 fn every_named_file_exists() {
     let root = Path::new(env!("CARGO_MANIFEST_DIR"));
-    let named = code_in(README).into_iter().filter(|code| {
-        ["src/", "tests/", ".ci/"].iter().any(|directory| code.starts_with(directory)) && !code.contains(' ')
-    });
-    let missing: Vec<&str> = named.filter(|path| !root.join(path).exists()).collect();
-    assert!(missing.is_empty(), "the page names {missing:?}");
+    let is_path = |code: &&str| {
+        let starts = ["src/", "tests/", "benches/", "packaging/", ".ci/", ".config/"];
+        starts.iter().any(|start| code.starts_with(start))
+            && !code.contains([' ', '*'])
+            && !code.contains("NAME")
+    };
+    let named = |page: &'static str| code_in(page).into_iter().filter(is_path);
+    let named = PAGES.iter().flat_map(|(path, page)| named(page).map(move |name| (path, name)));
+    let missing: Vec<_> = named.filter(|(_, name)| !root.join(name).exists()).collect();
+    assert!(missing.is_empty(), "named, and not there: {missing:?}");
+}
+
+#[test]
+fn every_link_leads_to_a_file() {
+    let root = Path::new(env!("CARGO_MANIFEST_DIR"));
+    let mut links = 0;
+    for (path, page) in PAGES {
+        let directory = root.join(path).parent().expect("a directory").to_owned();
+        for target in page.split("](").skip(1).filter_map(|rest| rest.split([')', '#']).next()) {
+            if !target.contains("://") && !target.is_empty() {
+                assert!(directory.join(target).exists(), "{path} links to {target}");
+                links += 1;
+            }
+        }
+    }
+    assert!(links > 5, "only {links} links were found");
+}
+
+#[test]
+fn the_readme_has_at_most_180_lines() {
+    assert!(README.lines().count() <= 180);
 }
