@@ -229,8 +229,8 @@ fn a_gated_model_is_named_with_its_page(tool: &Path) {
     insta::assert_snapshot!(real.mlx(["-q", "pull", MODEL]).run(), @"
     exit 1
     [stderr]
-    error: the model test-org/tiny may only be downloaded by whom its owner allows to
-    hint: ask for access at https://huggingface.co/test-org/tiny, then give your token (HF_TOKEN, or `hf auth login`)
+    error: the model test-org/tiny requires its owner's permission to download
+    hint: request access at https://huggingface.co/test-org/tiny, then set your token (HF_TOKEN, or `hf auth login`)
     ");
 }
 
@@ -244,8 +244,8 @@ fn no_network_is_exit_8(tool: &Path) {
     insta::assert_snapshot!(refused.to_string().replace(words, "[WORDS]"), @"
     exit 8
     [stderr]
-    error: cannot reach the place where models are downloaded from: [WORDS]
-    hint: check the connection, then run the same command again; what is complete is kept
+    error: cannot reach the server that models are downloaded from: [WORDS]
+    hint: check the connection, then run the same command again; complete files are kept
     ");
 }
 
@@ -325,7 +325,7 @@ fn a_repository_for_other_programs_is_not_downloaded(tool: &Path) {
     exit 7
     [stderr]
     error: test-org/gguf is not a model for MLX: config.json is missing; there is no tokenizer (tokenizer.json, tokenizer.model ...); there are no weights (model*.safetensors)
-    hint: choose a model made for mlx; `fusion models` shows short names for some
+    hint: choose a model for mlx; `fusion models` lists aliases of some
     ");
     let files: Vec<String> = real.hub.downloads().into_iter().map(|(file, _)| file).collect();
     assert_eq!(files, ["README.md"]);

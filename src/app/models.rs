@@ -1,4 +1,4 @@
-//! The models of a service: names resolved, the server started where it is needed, downloads told as events.
+//! The models of a service: resolves names, starts the server where it is needed, reports downloads as events.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -16,10 +16,10 @@ use crate::core::models::catalogue::{Catalogue, Entry, KeepAlive, ModelError, Pu
 use crate::core::runtimes::Runtime;
 use crate::core::services::{Endpoint, ManagedService, StartedBy, State, Status, Up, UpOptions};
 
-/// The shortest time that loading a model may take.
+/// The shortest timeout for loading a model.
 const MIN_LOAD_TIMEOUT: Duration = Duration::from_secs(60);
 
-/// The models of one service, and what work with them needs.
+/// The models of one service.
 pub struct Models<'a> {
     app: &'a App,
     service: &'a ManagedService,
@@ -32,9 +32,7 @@ pub struct Models<'a> {
 /// A model as the user named it, and as the server knows it.
 #[derive(Debug, Clone)]
 pub struct Named<'a> {
-    /// As the user wrote it.
     pub asked: &'a str,
-    /// As the server knows it.
     pub name: String,
 }
 
@@ -60,7 +58,7 @@ impl App {
 }
 
 impl Models<'_> {
-    /// Returns what the name means here.
+    /// Resolves the name.
     pub fn named<'n>(&self, asked: &'n str) -> Named<'n> {
         Named { asked, name: self.app.model(self.service, asked).name }
     }
@@ -70,7 +68,7 @@ impl Models<'_> {
         self.catalogue.needs_server()
     }
 
-    /// Lists the models by name; `None` when only the server knows them and it does not run and is not to be started.
+    /// Lists the models by name; `None` if only the server knows them and it neither runs nor may be started.
     pub fn list(&self, start_on_demand: bool) -> Result<Option<Vec<ModelRow>>, AppError> {
         if self.needs_server() && start_on_demand {
             self.endpoint(true, None)?;
@@ -87,7 +85,7 @@ impl Models<'_> {
         let mut entries = listed.map_err(|error| self.failed("", error))?;
         entries.sort_by(|one, other| one.name.cmp(&other.name));
         let loaded = loaded(status);
-        // A directory of the user's is in no list, unless it is loaded.
+        // A directory of the user is listed only while it is loaded.
         for name in loaded.iter().flatten().filter(|name| name.starts_with('/')) {
             if let Ok(details) = self.work_at(&status.address, |site| self.catalogue.show(site, name)) {
                 entries.push(details.entry);
@@ -102,7 +100,7 @@ impl Models<'_> {
         Ok(entries.into_iter().map(row).collect())
     }
 
-    /// Returns all that is known of a model.
+    /// Returns what is known about a model.
     pub fn show(&self, model: &Named<'_>, start_on_demand: bool) -> Result<ModelView, AppError> {
         let mut details = self.work(start_on_demand, model, |site| self.catalogue.show(site, &model.name))?;
         if details.entry.loaded.is_none() {
@@ -117,7 +115,7 @@ impl Models<'_> {
         })
     }
 
-    /// Downloads the model, or what is missing of it.
+    /// Downloads the model, or the missing part of it.
     pub fn pull(&self, model: &Named<'_>, start_on_demand: bool) -> Result<(), AppError> {
         let pulled = self.work(start_on_demand, model, |site| {
             self.catalogue.pull(site, &model.name, &mut |step| self.downloading(model, step))
@@ -137,7 +135,7 @@ impl Models<'_> {
     /// Checks that the model can be removed; returns its size in bytes, where that is known.
     pub fn check_removal(&self, model: &Named<'_>, start_on_demand: bool) -> Result<Option<u64>, AppError> {
         let size = self.work(start_on_demand, model, |site| match site.places.directory(&model.name) {
-            // Fails: it is a directory of the user's.
+            // Fails: it is a directory of the user.
             Some(_) => self.catalogue.remove(site, &model.name).map(|_| None),
             None => self.catalogue.show(site, &model.name).map(|details| details.entry.size_bytes),
         })?;
@@ -150,7 +148,7 @@ impl Models<'_> {
         self.work(start_on_demand, model, |site| self.catalogue.remove(site, &model.name))
     }
 
-    /// A server that reads its model's files while it runs does not know that they are gone.
+    /// A server that reads its model's files while it runs does not notice that they are gone.
     fn refuse_if_in_use(&self, model: &Named<'_>) -> Result<(), AppError> {
         if self.needs_server() {
             return Ok(());
@@ -164,7 +162,7 @@ impl Models<'_> {
         }
     }
 
-    /// Loads the model; the server is started if need be and `start_on_demand`.
+    /// Loads the model; starts the server if it is not running and `start_on_demand`.
     pub fn load(
         &self,
         model: &Named<'_>,
@@ -178,7 +176,7 @@ impl Models<'_> {
         self.load_at(model, &endpoint, keep_alive).map(drop)
     }
 
-    /// Loads the model into a server that is up; the model is downloaded first if it is missing.
+    /// Loads the model into a running server; downloads the model first if it is missing.
     pub(super) fn ensure_loaded(&self, model: &Named<'_>, up: Up) -> Result<Up, AppError> {
         match self.work_at(&up.endpoint.address, |site| self.catalogue.check(site, &model.name)) {
             Ok(()) => {}
@@ -188,8 +186,8 @@ impl Models<'_> {
         Ok(self.load_at(model, &up.endpoint, None)?.unwrap_or(up))
     }
 
-    /// Loads the model into the server at `endpoint`. One of fusion's own that has another model is restarted with
-    /// this one, so that it keeps it when a request names no model; then that start is returned.
+    /// Loads the model into the server at `endpoint`. A server that fusion started with another model is restarted with
+    /// this one, because a request without a model gets the model of the start; then returns that start.
     fn load_at(
         &self,
         model: &Named<'_>,
@@ -206,7 +204,7 @@ impl Models<'_> {
         Ok(None)
     }
 
-    /// Unloads the model; returns whether the service runs, for otherwise nothing is loaded.
+    /// Unloads the model; returns whether the service runs: otherwise nothing is loaded.
     pub fn unload(&self, model: &Named<'_>) -> Result<bool, AppError> {
         let status = self.status()?;
         if !status.state.is_running() {
@@ -217,14 +215,13 @@ impl Models<'_> {
         Ok(true)
     }
 
-    /// Fails when the model is here and not whole: a server that is told to load such a model unloads the one it has,
-    /// and then says that it cannot.
+    /// Fails if the model is incomplete: a server that is told to load such a model unloads its own one before it fails.
     pub(super) fn check_at(&self, address: &Address, model: &Named<'_>) -> Result<(), AppError> {
         self.work_at(address, |site| self.catalogue.check(site, &model.name))
             .map_err(|error| self.failed(model.asked, error))
     }
 
-    /// Does something that needs the server only where only the server knows the models; it is started if need be.
+    /// Does `work`; starts the server first if only the server knows the models.
     fn work<T>(
         &self,
         start_on_demand: bool,
@@ -258,7 +255,7 @@ impl Models<'_> {
         work(&site)
     }
 
-    /// Returns where the server answers; it is started first with `model` (as the server knows it) if need be.
+    /// Returns where the server listens; starts it first with `model` if it is not running.
     fn endpoint(&self, start_on_demand: bool, model: Option<String>) -> Result<Endpoint, AppError> {
         let options = UpOptions { model, ..UpOptions::default() };
         self.app.ensure_ready(self.service, start_on_demand, &options, self.cancel)
@@ -285,7 +282,7 @@ impl Models<'_> {
     }
 }
 
-/// Returns the models that are loaded now; `None` when that is not known.
+/// Returns the models that are loaded now; `None` if that is not known.
 fn loaded(status: &Status) -> Option<Vec<String>> {
     match status.state {
         State::Stopped | State::Exited => Some(Vec::new()),

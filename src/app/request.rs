@@ -3,6 +3,7 @@
 use serde_json::{Map, Value, json};
 
 use super::app::App;
+pub use crate::core::config::RESERVED_FIELDS;
 use crate::core::config::{RunSettings, SavedPrompt};
 use crate::core::models::Model;
 use crate::core::services::ManagedService;
@@ -44,9 +45,6 @@ pub struct Request {
     /// which some servers stumble. Always streamed, for only then does every server stop when its client goes away.
     pub body: Value,
 }
-
-/// Fields that are decided elsewhere and cannot be set as any other field.
-pub const RESERVED_FIELDS: [&str; 3] = ["model", "messages", "stream"];
 
 impl App {
     /// Makes the request for a question to `service`.

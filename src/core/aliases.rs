@@ -6,8 +6,8 @@ use crate::core::config::Config;
 use crate::core::models::{Model, ModelPlaces};
 use crate::core::runtimes::{Runtime, Table};
 
-/// What `name` means on `runtime`: a directory, else an alias of the configuration, else one that is built in, else
-/// the name itself. An alias is looked up once: one that leads to another alias does not go on.
+/// Returns what `name` means on `runtime`: a directory, else an alias of the configuration, else a built-in one, else
+/// the name itself. An alias of an alias is not followed.
 pub fn resolve(runtime: &dyn Runtime, config: &Config, name: &str, places: &ModelPlaces) -> Model {
     if places.directory(name).is_some() {
         return runtime.resolve_model(name, places);
@@ -18,7 +18,7 @@ pub fn resolve(runtime: &dyn Runtime, config: &Config, name: &str, places: &Mode
     }
 }
 
-/// Every alias, by name: those of the configuration and those built into any runtime of the table.
+/// Returns the names of all aliases: of the configuration, and built into any runtime of the table.
 pub fn all(table: Table, config: &Config) -> BTreeSet<String> {
     let built_in = table.iter().flat_map(|runtime| runtime.model_aliases());
     let mut all = BTreeSet::new();
@@ -27,15 +27,15 @@ pub fn all(table: Table, config: &Config) -> BTreeSet<String> {
     all
 }
 
-/// What the alias stands for on `runtime`; `None` when it does not know the alias.
+/// Returns the model of the alias on `runtime`.
 pub fn meaning<'a>(runtime: &dyn Runtime, config: &'a Config, alias: &str) -> Option<&'a str> {
     configured(runtime, config, alias).or_else(|| built_in(runtime, alias))
 }
 
-/// The aliases of a model on `runtime`.
+/// Returns the aliases of a model on `runtime`.
 pub fn of(table: Table, runtime: &dyn Runtime, config: &Config, model: &str) -> Vec<String> {
-    let stands_for_it = |alias: &String| alias != model && meaning(runtime, config, alias) == Some(model);
-    all(table, config).into_iter().filter(stands_for_it).collect()
+    let means_it = |alias: &String| alias != model && meaning(runtime, config, alias) == Some(model);
+    all(table, config).into_iter().filter(means_it).collect()
 }
 
 fn configured<'a>(runtime: &dyn Runtime, config: &'a Config, alias: &str) -> Option<&'a str> {
@@ -57,7 +57,7 @@ mod tests {
     }
 
     #[test]
-    fn a_short_name_means_the_right_model_on_either_runtime() {
+    fn an_alias_means_each_runtimes_model() {
         let config = Config::default_for(TABLE);
         let places = ModelPlaces::default();
         let name = |name: &str, alias: &str| resolve(runtime(name), &config, alias, &places).name;
@@ -67,7 +67,7 @@ mod tests {
     }
 
     #[test]
-    fn every_alias_is_known_to_every_runtime_that_knows_any() {
+    fn runtimes_with_aliases_know_all_of_them() {
         let config = Config::default_for(TABLE);
         for runtime in TABLE.iter().filter(|runtime| !runtime.model_aliases().is_empty()) {
             for alias in all(TABLE, &config) {
@@ -82,7 +82,7 @@ mod tests {
     }
 
     #[test]
-    fn the_configuration_wins_over_what_is_built_in_and_a_directory_over_both() -> std::io::Result<()> {
+    fn directories_and_configured_aliases_win() -> std::io::Result<()> {
         let mut config = Config::default_for(TABLE);
         let mine = Alias::Everywhere("org/mine".to_owned());
         config.aliases.insert("qwen3:4b".to_owned(), mine);
@@ -96,7 +96,7 @@ mod tests {
         std::fs::write(directory.join("config.json"), "{}")?;
         let model = resolve(runtime("mlx"), &config, "qwen3:4b", &places);
         assert_eq!(Some(model.name.as_str()), directory.to_str());
-        // A path in the configuration starts there, wherever the alias is used.
+        // A relative path in the configuration starts in the configuration's directory.
         config.aliases.insert("mine".to_owned(), Alias::Everywhere("./mine".to_owned()));
         let places = ModelPlaces { config_dir: "/config".into(), ..places };
         assert_eq!(resolve(runtime("mlx"), &config, "mine", &places).name, "/config/mine");

@@ -1,9 +1,8 @@
-//! Models: where they lie, what the user's names for them mean, and what a runtime can do with them.
+//! Models: where their files are, what a user's names for them mean, and what a runtime can do with them.
 
 pub mod catalogue;
 pub mod directory;
-pub mod hub_cache;
-pub mod hub_download;
+pub mod hub;
 
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
@@ -11,32 +10,31 @@ use std::path::{Path, PathBuf};
 use crate::core::paths::Paths;
 use crate::env::Environment;
 
-/// Where model files may lie on this machine.
+/// The places on this machine where model files can be.
 #[derive(Debug, Clone, Default)]
 pub struct ModelPlaces {
-    /// Where a relative directory starts; without it, none is meant.
+    /// Where a relative directory starts; without it, no name is a relative directory.
     pub base: Option<PathBuf>,
-    /// Where one in the configuration starts: the configuration's own directory.
+    /// Where a relative directory of the configuration starts: the configuration's own directory.
     pub config_dir: PathBuf,
-    /// What `~` stands for.
+    /// What `~` means.
     pub home: Option<PathBuf>,
-    /// The Hugging Face hub cache.
     pub hub_cache: Option<PathBuf>,
 }
 
 /// A model as the server must be told of it.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Model {
-    /// The exact string for the command line and for every request.
+    /// The exact string for the server's command line and for every request.
     pub name: String,
     /// Whether its files are on this machine; `None` when only the server knows.
     pub present: Option<bool>,
 }
 
 impl ModelPlaces {
-    /// The places of a server that gets `server_env` (from its configuration) on top of this environment: it looks
-    /// for the hub cache as the hub's own tool does (`huggingface_hub/constants.py`). Names are those that the user
-    /// types where fusion was started.
+    /// Returns the places of a server that gets `server_env` (from its configuration) on top of this environment. The
+    /// hub cache is found as the hub's own tool finds it (`huggingface_hub/constants.py`). Relative names start in the
+    /// working directory.
     pub fn discover(environment: &Environment, paths: &Paths, server_env: &BTreeMap<String, String>) -> Self {
         let home = environment.home.clone();
         let variables = &environment.hugging_face;
@@ -53,27 +51,27 @@ impl ModelPlaces {
         Self { base: environment.current_dir.clone(), config_dir, home, hub_cache }
     }
 
-    /// The same places for names in the configuration, which mean the same wherever fusion is started.
+    /// Returns the places for names in the configuration, which do not depend on the working directory.
     #[must_use]
     pub fn of_configuration(&self) -> Self {
         Self { base: Some(self.config_dir.clone()), ..self.clone() }
     }
 
-    /// The same places for names that [`crate::core::aliases::resolve`] has given.
+    /// Returns the places for names that [`crate::core::aliases::resolve`] returned.
     #[must_use]
     pub fn of_resolved(&self) -> Self {
         Self { base: None, ..self.clone() }
     }
 
-    /// The absolute path that `name` is as a path; `None` where no relative one is meant.
+    /// Returns `name` as an absolute path; `None` for a relative one without a base.
     pub fn path(&self, name: &str) -> Option<PathBuf> {
         let path = expand_home(Path::new(name), self.home.as_deref());
         if path.is_absolute() { Some(path) } else { Some(self.base.as_ref()?.join(path)) }
     }
 
-    /// The directory that a user means by `name`, absolute and without symbolic links; `None` when it is the name of
-    /// a model. A path (`/x`, `./x`, `../x`, `~/x`) is always a directory, whether it exists or not; other names only
-    /// where a directory of that name holds a model.
+    /// Returns the directory that a user means by `name`, absolute and without symbolic links; `None` for the name of a
+    /// model. A path (`/x`, `./x`, `../x`, `~/x`) is always a directory, even if it does not exist; another name is one
+    /// only if a directory of that name contains a model.
     pub fn directory(&self, name: &str) -> Option<PathBuf> {
         let path = self.path(name)?;
         let path = path.canonicalize().unwrap_or_else(|_| path.components().collect());
@@ -81,7 +79,7 @@ impl ModelPlaces {
     }
 }
 
-/// Whether a name can only be a path.
+/// Returns whether a name can only be a path.
 fn is_path(name: &str) -> bool {
     matches!(name, "." | ".." | "~") || ["/", "./", "../", "~/"].iter().any(|start| name.starts_with(start))
 }
@@ -93,7 +91,7 @@ fn expand_home(path: &Path, home: Option<&Path>) -> PathBuf {
     }
 }
 
-/// A model's name as a shell takes it: as it is, where that means the same.
+/// Returns a model's name as a word of a shell, in quotes only if it needs them.
 pub fn quoted(name: &str) -> String {
     let is_plain = |byte: u8| byte.is_ascii_alphanumeric() || b"-_./:~".contains(&byte);
     if !name.is_empty() && name.bytes().all(is_plain) {
@@ -129,7 +127,7 @@ mod tests {
     }
 
     #[test]
-    fn the_hub_cache_is_where_the_hubs_tool_looks() {
+    fn hub_cache_is_where_the_hubs_tool_looks() {
         let is = |expected: &str, variables: &[(&str, &str)]| {
             assert_eq!(hub_cache(variables, &[]), Some(PathBuf::from(expected)), "{variables:?}");
         };
@@ -142,14 +140,14 @@ mod tests {
     }
 
     #[test]
-    fn the_servers_own_environment_wins() {
+    fn environment_of_the_server_wins() {
         let found = hub_cache(&[("HF_HOME", "/hf")], &[("HF_HOME", "/disk")]);
         assert_eq!(found, Some(PathBuf::from("/disk/hub")));
         assert_eq!(hub_cache(&[("HF_HOME", "/hf")], &[("HF_HOME", "")]), Some(PathBuf::from("/hf/hub")));
     }
 
     #[test]
-    fn a_path_is_a_directory_and_a_name_is_one_only_if_it_holds_a_model() -> std::io::Result<()> {
+    fn a_name_is_a_directory_only_with_a_model() -> std::io::Result<()> {
         let root = tempfile::tempdir()?;
         let root = root.path().canonicalize()?;
         std::fs::create_dir_all(root.join("org/model"))?;

@@ -94,7 +94,7 @@ fn what_fusion_sets_itself_is_refused() {
     ]);
     insta::assert_snapshot!(problems, @r#"
     "[mlx_run.extra_body]\nmessages = []\n"
-      2:12: `mlx_run.extra_body.messages` cannot be set: fusion sets `stream`, `model`, `messages` itself
+      2:12: `mlx_run.extra_body.messages` cannot be set: fusion sets `model`, `messages`, `stream` itself
     "[ollama_server]\nenv.OLLAMA_HOST = '0.0.0.0:5'\n"
       2:5: `ollama_server.env.OLLAMA_HOST` cannot be set: `ollama_server.host` and `ollama_server.port` say where the server listens
     "#);
@@ -249,7 +249,7 @@ fn values_out_of_range() {
     "[mlx_server]\nlog_max_size = 50\n"
       2:16: `mlx_server.log_max_size`: expected a size from 1KB to 1000TB, such as "50MB" or "64MiB", found the number 50
     "[mlx_run]\nextra_body = { stream = true }\n"
-      2:25: `mlx_run.extra_body.stream` cannot be set: fusion sets `stream`, `model`, `messages` itself
+      2:25: `mlx_run.extra_body.stream` cannot be set: fusion sets `model`, `messages`, `stream` itself
     "#);
 }
 

@@ -143,7 +143,7 @@ fn refuses_an_invalid_value_and_leaves_the_file() {
     # mlx_run.extra_body.model "x"
     exit 2
     [stderr]
-    error: `mlx_run.extra_body.model` cannot be set: fusion sets `stream`, `model`, `messages` itself
+    error: `mlx_run.extra_body.model` cannot be set: fusion sets `model`, `messages`, `stream` itself
     # mlx_run.auto_up "true"
     exit 2
     [stderr]

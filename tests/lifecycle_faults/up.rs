@@ -228,7 +228,7 @@ fn up_starts_nothing_without_the_model() {
     exit 7
     [stderr]
     error: there is no directory [ROOT]/model
-    hint: a name that begins with /, ./, ../ or ~/ is a directory
+    hint: a name that starts with /, ./, ../ or ~/ is a directory
     ");
     assert_eq!(sandbox.log("mlx"), "", "it was started");
 }

@@ -28,7 +28,7 @@ fn a_download_that_does_not_fit_is_refused() {
     exit 1
     [stderr]
     error: org/huge needs 945 TB and [ROOT]/home has [FREE] left
-    hint: make room: `fusion mlx models` shows what the models take, `fusion mlx rm NAME` removes one
+    hint: free space: `fusion mlx models` lists the sizes, `fusion mlx rm NAME` removes a model
     ");
     let calls = fs::read_to_string(calls).expect("it was called");
     assert_eq!(calls.lines().count(), 1, "{calls}");
@@ -77,7 +77,7 @@ fn a_repository_for_other_programs_is_not_downloaded() {
     exit 7
     [stderr]
     error: org/gguf is not a model for MLX: there are no weights (model*.safetensors)
-    hint: choose a model made for mlx; `fusion models` shows short names for some
+    hint: choose a model for mlx; `fusion models` lists aliases of some
     ");
     let calls = fs::read_to_string(calls).expect("it was called");
     assert_eq!(calls.lines().count(), 2, "{calls}");
@@ -114,8 +114,8 @@ fn without_the_hubs_tool_nothing_is_downloaded() {
     insta::assert_snapshot!(same_output([up, pull]), @"
     exit 4
     [stderr]
-    error: there is no program hf, which downloads models
-    hint: it comes with the installation: fusion mlx install
+    error: cannot find the program hf, which downloads models
+    hint: install it together with the server: fusion mlx install
     ");
     sandbox.assert_nothing_runs();
 }

@@ -58,7 +58,7 @@ fn no_server_is_started_with_no_up() {
     llama3.2:3b is not loaded: ollama is not running
     ");
     let all = sandbox.fusion(["models", "--json"]).run_in_process().assert_code(0);
-    insta::assert_snapshot!(all.stderr(), @"ollama is not running, so its models are not known; `fusion ollama up` starts it");
+    insta::assert_snapshot!(all.stderr(), @"ollama is not running, so its models are unknown; `fusion ollama up` starts it");
     assert_eq!(all.json()["models"], json!([]));
     assert_eq!(all.json()["aliases"]["llama3.2:3b"]["mlx"], "mlx-community/Llama-3.2-3B-Instruct-4bit");
     sandbox.assert_nothing_runs();
@@ -95,7 +95,7 @@ fn models_of_one_service_do_not_hide_others() {
     symlink("elsewhere", &state).expect("a link");
     let listed = sandbox.fusion(["models"]).run_in_process().assert_code(1);
     insta::assert_snapshot!(listed.normalized(&listed.stderr), @"
-    error: the models of ollama are not known
+    error: cannot list the models of ollama
       caused by: [ROOT]/config/ollama/state.json is a symbolic link
     hint: remove the link: fusion follows none here, for it could lead anywhere
     ");

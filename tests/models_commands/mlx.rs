@@ -31,15 +31,15 @@ fn models_of_the_cache_are_listed_with_defects() {
     insta::assert_snapshot!(sandbox.fusion(["mlx", "models"]).run_in_process(), @"
     exit 0
     [stdout]
-    NAME        SIZE    STORED AS  CHANGED   LAST USED  NOW
-    org/broken  355 kB  float16    just now  just now   incomplete: model.safetensors is missing
-    org/whole   355 kB  float16    just now  just now
+    NAME        SIZE    FORMAT   CHANGED   LAST USED  NOW
+    org/broken  355 kB  float16  just now  just now   incomplete: model.safetensors is missing
+    org/whole   355 kB  float16  just now  just now
     ");
     insta::assert_snapshot!(sandbox.fusion(["mlx", "load", "org/broken"]).run_in_process(), @"
     exit 7
     [stderr]
     error: the model org/broken is incomplete: model.safetensors is missing
-    hint: download the rest of it: fusion mlx pull org/broken
+    hint: download the missing files: fusion mlx pull org/broken
     ");
 }
 
@@ -52,13 +52,13 @@ fn an_incomplete_directory_is_refused() {
     exit 7
     [stderr]
     error: the model [ROOT]/project/empty is incomplete: config.json is missing; there is no tokenizer (tokenizer.json, tokenizer.model ...); there are no weights (model*.safetensors)
-    hint: copy or convert the model again; fusion does not repair a directory of yours
+    hint: copy or convert the model again; fusion does not repair your own directories
     ");
     insta::assert_snapshot!(sandbox.fusion(["mlx", "pull", "./nowhere"]).run_in_process(), @"
     exit 7
     [stderr]
     error: there is no directory [ROOT]/project/nowhere
-    hint: a name that begins with /, ./, ../ or ~/ is a directory
+    hint: a name that starts with /, ./, ../ or ~/ is a directory
     ");
     fs::write(sandbox.model().join("model.safetensors"), b"\x40\0\0\0\0\0\0\0{}")
         .expect("the sandbox is writable");
@@ -66,7 +66,7 @@ fn an_incomplete_directory_is_refused() {
     exit 7
     [stderr]
     error: the model [ROOT]/model is incomplete: model.safetensors has 10 of 72 bytes
-    hint: copy or convert the model again; fusion does not repair a directory of yours
+    hint: copy or convert the model again; fusion does not repair your own directories
     ");
     sandbox.assert_nothing_runs();
 }
@@ -89,8 +89,8 @@ fn a_directory_works_wherever_a_name_does() {
     insta::assert_snapshot!(refused, @"
     exit 1
     [stderr]
-    error: [TINY] is a directory of yours; fusion only removes what it downloaded
-    hint: look at what is in it, and remove it yourself
+    error: [TINY] is your own directory; fusion removes only what it downloaded
+    hint: check its content and remove it yourself
     ");
     assert!(Path::new(tiny).join("config.json").exists());
 }
@@ -149,12 +149,12 @@ fn names_that_would_leave_the_cache_are_refused() {
     exit 2
     [stderr]
     error: [NAME] is not the name of a model
-    hint: `fusion models` shows names that mlx understands
+    hint: `fusion models` lists names that mlx accepts
     ");
     insta::assert_snapshot!(sandbox.fusion(["mlx", "rm", "--yes", "org/link"]).run_in_process(), @"
     exit 1
     [stderr]
-    error: [ROOT]/home/.cache/huggingface/hub/models--org--link is a symbolic link, and what it leads to is not part of the cache
+    error: [ROOT]/home/.cache/huggingface/hub/models--org--link is a symbolic link, and its target is not part of the cache
     ");
     assert!(outside.is_dir() && cached.join("refs/main").is_file());
 }
@@ -174,14 +174,14 @@ fn a_loaded_model_is_not_removed() {
     insta::assert_snapshot!(sandbox.fusion(["mlx", "unload", "org/tiny"]).run(), @"
     exit 1
     [stderr]
-    error: the server cannot let go of its model while it runs
+    error: the server cannot unload its model while it runs
     hint: stop it: fusion mlx down
     ");
     sandbox.fusion(["mlx", "down"]).run().assert_code(0);
     insta::assert_snapshot!(sandbox.fusion(["mlx", "rm", "-y", "org/tiny"]).run(), @"
     exit 0
     [stdout]
-    org/tiny is removed, 355 kB are free again
+    removed org/tiny, 355 kB freed
     ");
     assert!(!model.exists());
 }
@@ -217,8 +217,8 @@ fn load_restarts_the_server_with_another_model() {
     insta::assert_snapshot!(sandbox.fusion(["mlx", "load", "org/one", "--keep-alive", "1h"]).run(), @"
     exit 1
     [stderr]
-    error: the server keeps its model until another is loaded, so how long means nothing to it
-    hint: leave --keep-alive out
+    error: the server keeps its model loaded until another one is loaded, so it has no time limit
+    hint: omit --keep-alive
     ");
     sandbox.fusion(["mlx", "down"]).run().assert_code(0);
 }
@@ -264,7 +264,7 @@ fn rm_on_a_terminal_removes_only_after_yes() {
     assert!(declined.iter().all(|shown| *shown == declined[0]), "{declined:#?}");
     insta::assert_snapshot!(normalize(&declined[0], &[]), @r"Remove org/tiny (355 kB)? [y/N] nothing was removed\r");
     let (shown, code) = on_a_terminal(&sandbox, &["mlx", "rm", "org/tiny"], question, b"y\n");
-    insta::assert_snapshot!(normalize(&shown, &[]), @r"Remove org/tiny (355 kB)? [y/N] org/tiny is removed, 355 kB are free again\r");
+    insta::assert_snapshot!(normalize(&shown, &[]), @r"Remove org/tiny (355 kB)? [y/N] removed org/tiny, 355 kB freed\r");
     assert_eq!(code, Some(0));
     assert!(!model.exists());
 }

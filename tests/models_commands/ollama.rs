@@ -30,7 +30,7 @@ fn models_of_ollama_are_listed() {
     let rows: Vec<String> =
         rows.lines().map(|row| row.split_whitespace().collect::<Vec<_>>().join(" ")).collect();
     insta::assert_snapshot!(rows.join("\n"), @"
-    NAME SIZE STORED AS CHANGED LAST USED NOW
+    NAME SIZE FORMAT CHANGED LAST USED NOW
     llama3.2:3b 2.0 GB Q4_K_M [DAYS] days ago -
     qwen3:4b 2.0 GB Q4_K_M [DAYS] days ago -
     ");
@@ -115,7 +115,7 @@ fn error_lines_in_a_200_are_errors() {
     exit 8
     [stderr]
     error: the download failed: write: no space left on device
-    hint: run the same command again; what is complete is kept
+    hint: run the same command again; complete files are kept
     ");
     let unreachable =
         "max retries exceeded: Get \"https://registry\": dial tcp: lookup registry: no such host";
@@ -123,8 +123,8 @@ fn error_lines_in_a_200_are_errors() {
     insta::assert_snapshot!(sandbox.fusion(["-q", "ollama", "pull", "llama3.2:1b"]).run_in_process(), @r#"
     exit 8
     [stderr]
-    error: cannot reach the place where models are downloaded from: max retries exceeded: Get "https://registry": dial tcp: lookup registry: no such host
-    hint: check the connection, then run the same command again; what is complete is kept
+    error: cannot reach the server that models are downloaded from: max retries exceeded: Get "https://registry": dial tcp: lookup registry: no such host
+    hint: check the connection, then run the same command again; complete files are kept
     "#);
 }
 
@@ -139,7 +139,7 @@ fn a_broken_pull_is_a_failure() {
     exit 8
     [stderr]
     error: the download failed: the server ended its response too early
-    hint: run the same command again; what is complete is kept
+    hint: run the same command again; complete files are kept
     ");
 }
 
@@ -162,14 +162,14 @@ fn rm_in_a_script_wants_yes() {
     insta::assert_snapshot!(sandbox.fusion(["ollama", "rm", "llama3.2:3b"]).run_in_process(), @"
     exit 2
     [stderr]
-    error: llama3.2:3b is not removed unasked, and there is no terminal to ask at
-    hint: say --yes
+    error: cannot ask whether to remove llama3.2:3b: there is no terminal
+    hint: pass --yes to remove it without confirmation
     ");
     assert_eq!(ollama.requests().iter().filter(|(request, _)| request.starts_with("DELETE")).count(), 0);
     insta::assert_snapshot!(sandbox.fusion(["ollama", "rm", "--yes", "llama3.2:3b"]).run_in_process(), @"
     exit 0
     [stdout]
-    llama3.2:3b is removed, 2.0 GB are free again
+    removed llama3.2:3b, 2.0 GB freed
     ");
     let last = ollama.requests().pop();
     assert_eq!(last, Some(("DELETE /api/delete".to_owned(), json!({ "model": "llama3.2:3b" }))));
@@ -178,7 +178,7 @@ fn rm_in_a_script_wants_yes() {
     exit 7
     [stderr]
     error: the model llama3.2:3b is not on this machine
-    hint: those that are here: fusion ollama models
+    hint: list the models on this machine: fusion ollama models
     ");
     let missing = ["show", "load", "unload"]
         .map(|command| sandbox.fusion(["ollama", command, "llama3.2:3b"]).run_in_process());
@@ -223,11 +223,11 @@ fn show_describes_a_model() {
     name           llama3.2:3b
     architecture   llama
     parameters     3.2B
-    stored as      gguf, Q4_K_M
+    format         gguf, Q4_K_M
     context        131,072 tokens
     size           2.0 GB
-    memory         about 2.5 GB (2.0 GB of weights, and a conversation of 4,096 tokens), of the [MACHINE] of this machine
-    licence        LLAMA 3.2 COMMUNITY LICENSE AGREEMENT
+    memory         about 2.5 GB (2.0 GB of weights, 4,096 tokens of context) of the [MACHINE] of this machine
+    license        LLAMA 3.2 COMMUNITY LICENSE AGREEMENT
     chat template  yes
     capabilities   completion, tools
     changed        [DAYS] days ago
@@ -256,7 +256,7 @@ fn load_passes_keep_alive_and_unload_zero() {
     insta::assert_snapshot!(sandbox.fusion(["ollama", "unload", "llama3.2:3b"]).run_in_process(), @"
     exit 0
     [stdout]
-    llama3.2:3b is not loaded any more
+    llama3.2:3b is unloaded
     ");
     let (_, body) = ollama.requests().pop().expect("a request");
     assert_eq!(body["keep_alive"], 0);

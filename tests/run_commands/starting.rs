@@ -100,7 +100,7 @@ fn a_missing_model_is_not_asked_for() {
     exit 7
     [stderr]
     error: the model [ROOT]/project/damaged is incomplete: there is no tokenizer (tokenizer.json, tokenizer.model ...); there are no weights (model*.safetensors)
-    hint: copy or convert the model again; fusion does not repair a directory of yours
+    hint: copy or convert the model again; fusion does not repair your own directories
     ");
     sandbox.fusion(["mlx", "down"]).run().assert_code(0);
     // ... and a server that fusion did not start only if it lists the model.

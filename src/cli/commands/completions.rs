@@ -118,9 +118,10 @@ struct Known {
 impl Known {
     /// Short names, what the configuration calls models, and what is on this machine.
     fn models(&self, runtime: &'static dyn Runtime) -> Vec<String> {
-        let own = self.config.runtime(runtime);
         let prompts = self.config.prompts.values().filter_map(|prompt| prompt.model.clone());
-        let configured = [Some(own.run.model.clone()), own.server.model.clone()].into_iter().flatten();
+        let own = self.config.service(runtime.name());
+        let configured =
+            own.into_iter().flat_map(|own| [Some(own.run.model.clone()), own.server.model.clone()]).flatten();
         let short = aliases::all(self.table, &self.config);
         short.into_iter().chain(prompts).chain(configured).chain(self.installed_models(runtime)).collect()
     }
@@ -129,17 +130,17 @@ impl Known {
     fn installed_models(&self, runtime: &'static dyn Runtime) -> Vec<String> {
         const LIMIT: Duration = Duration::from_millis(300);
         let Some(catalogue) = runtime.catalogue() else { return Vec::new() };
-        let server = self.config.runtime(runtime).server.clone();
+        let Some(settings) = self.config.service(runtime.name()) else { return Vec::new() };
         let Ok(paths) = Paths::discover(&self.environment) else { return Vec::new() };
-        let places = ModelPlaces::discover(&self.environment, &paths, &server.env);
+        let places = ModelPlaces::discover(&self.environment, &paths, &settings.server.env);
         let (sender, receiver) = mpsc::channel();
         thread::spawn(move || {
             let site = Site {
-                address: &server.address,
+                address: &settings.server.address,
                 places: &places,
                 program: None,
                 search: None,
-                env: &server.env,
+                env: &settings.server.env,
                 load_timeout: LIMIT,
                 cancel: &CancelToken::new(),
             };

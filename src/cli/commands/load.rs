@@ -7,18 +7,18 @@ use crate::cli::exit::Exit;
 use crate::core::models::catalogue::KeepAlive;
 use crate::core::services::ManagedService;
 
-/// Have a model loaded, so that the first answer comes at once
+/// Load a model into memory
 ///
-/// The runtime is started if it is not running.
+/// Starts the server if it is not running.
 #[derive(Debug, clap::Args)]
 pub struct Args {
-    /// Its name, an alias, or a directory
+    /// Name or alias of the model, or a directory
     #[arg(value_name = "NAME")]
     model: String,
-    /// How long it stays loaded after its last use: seconds, 90s, 30m, 2h, 1d, or forever
+    /// How long the model stays loaded after its last use: seconds, 90s, 30m, 2h, 1d, or forever
     #[arg(long, value_name = "TIME", value_parser = keep_alive, allow_hyphen_values = true)]
     keep_alive: Option<KeepAlive>,
-    /// Do not start the runtime
+    /// Do not start the server
     #[arg(long)]
     no_up: bool,
 }

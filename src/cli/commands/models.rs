@@ -13,26 +13,25 @@ use crate::core::aliases;
 use crate::core::config::Config;
 use crate::core::services::ManagedService;
 
-/// List its models on this machine
+/// List the models on this machine
 ///
-/// What they take on the disk, how they are stored, when they were used last, and which is loaded now.
+/// Shows size, format, when they were last used, and which are loaded.
 #[derive(Debug, clap::Args)]
 pub struct Args {
-    /// Print them as JSON
+    /// Print JSON
     #[arg(long)]
     json: bool,
-    /// Do not start the server, where only the server knows the models
+    /// Do not start the server
     #[arg(long)]
     no_up: bool,
 }
 
-/// List the models of every runtime, and the short names for models
+/// List the models of every service, and the aliases of models
 ///
-/// Nothing is started: a runtime whose models only its server knows is asked only if it runs. One that cannot tell is
-/// an error, and the others are listed all the same.
+/// Starts no server. A service whose models only its server knows is skipped if it is not running.
 #[derive(Debug, clap::Args)]
 pub struct AllArgs {
-    /// Print them as JSON
+    /// Print JSON
     #[arg(long)]
     json: bool,
 }
@@ -69,16 +68,15 @@ pub fn run(context: &Context, app: &App, service: &ManagedService, args: &Args) 
 pub fn run_all(context: &Context, app: &App, args: &AllArgs) -> Result<Exit, Failure> {
     let (mut all, mut exit) = (Vec::new(), Exit::Done);
     for service in app.services() {
-        // One that has no models of its own has nothing to list.
         let Ok(models) = app.models(service, &context.cancel) else { continue };
         let name = &service.name;
         match models.list(false) {
             Ok(Some(rows)) => all.extend(rows),
             Ok(None) => context.ui.note(&format!(
-                "{name} is not running, so its models are not known; `fusion {name} up` starts it"
+                "{name} is not running, so its models are unknown; `fusion {name} up` starts it"
             )),
             Err(error) => {
-                let failure = Failure::from(error).about(format!("the models of {name} are not known"));
+                let failure = Failure::from(error).about(format!("cannot list the models of {name}"));
                 exit = exit.or(context.ui.failure(&failure));
             }
         }
@@ -96,7 +94,7 @@ pub fn run_all(context: &Context, app: &App, args: &AllArgs) -> Result<Exit, Fai
     Ok(exit)
 }
 
-/// What each alias means, by runtime.
+/// Returns the model of each alias, by runtime.
 fn meanings(context: &Context, config: &Config) -> BTreeMap<String, BTreeMap<&'static str, String>> {
     let mut all = BTreeMap::new();
     for alias in aliases::all(context.table, config) {
@@ -112,7 +110,7 @@ fn meanings(context: &Context, config: &Config) -> BTreeMap<String, BTreeMap<&'s
 }
 
 fn table(rows: &[ModelRow], with_service: bool) -> String {
-    let mut lines = vec![header(&["SERVICE", "NAME", "SIZE", "STORED AS", "CHANGED", "LAST USED", "NOW"])];
+    let mut lines = vec![header(&["SERVICE", "NAME", "SIZE", "FORMAT", "CHANGED", "LAST USED", "NOW"])];
     lines.extend(rows.iter().map(|row| {
         let entry = &row.entry;
         let unknown = || "-".to_owned();
@@ -155,7 +153,7 @@ fn header(names: &[&str]) -> Vec<String> {
     names.iter().map(|name| (*name).to_owned()).collect()
 }
 
-/// Columns as wide as their widest cell, two spaces between them.
+/// Pads every column to its widest cell, with two spaces in between.
 fn aligned(lines: &[Vec<String>]) -> String {
     let lines: Vec<Vec<String>> = lines
         .iter()

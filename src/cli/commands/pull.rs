@@ -8,13 +8,13 @@ use crate::core::services::ManagedService;
 
 /// Download a model
 ///
-/// What is there already is not downloaded again, so an interrupted download goes on with the files that are missing.
+/// Files that are already there are not downloaded again, so an interrupted download resumes.
 #[derive(Debug, clap::Args)]
 pub struct Args {
-    /// Its name, or an alias (`fusion models` shows them)
+    /// Name or alias of the model (`fusion models` lists both)
     #[arg(value_name = "NAME")]
     model: String,
-    /// Do not start the server, where it is the server that downloads
+    /// Do not start the server, even if only the server can download
     #[arg(long)]
     no_up: bool,
 }

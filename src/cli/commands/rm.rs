@@ -10,16 +10,16 @@ use crate::core::services::ManagedService;
 
 /// Remove a model from this machine
 ///
-/// Asks first, on a terminal; a script says --yes.
+/// Asks for confirmation on a terminal; a script must pass --yes.
 #[derive(Debug, clap::Args)]
 pub struct Args {
-    /// Its name, or an alias (`fusion models` shows them)
+    /// Name or alias of the model (`fusion models` lists both)
     #[arg(value_name = "NAME")]
     model: String,
-    /// Do not ask
+    /// Do not ask for confirmation
     #[arg(short, long)]
     yes: bool,
-    /// Do not start the server, where only the server knows the models
+    /// Do not start the server
     #[arg(long)]
     no_up: bool,
 }
@@ -39,27 +39,27 @@ pub fn run(context: &Context, app: &App, service: &ManagedService, args: &Args) 
     }
     let _cancelled = context.cancel_on_signal();
     let freed = models.remove(&model, start_on_demand)?.or(size);
-    let freed = freed.map(|bytes| format!(", {} are free again", units::bytes(bytes))).unwrap_or_default();
-    context.ui.result(&format!("{} is removed{freed}\n", model.name))?;
+    let freed = freed.map(|bytes| format!(", {} freed", units::bytes(bytes))).unwrap_or_default();
+    context.ui.result(&format!("removed {}{freed}\n", model.name))?;
     Ok(Exit::Done)
 }
 
-/// A model that is to be removed is not to be downloaded.
+/// A hint to download a model that is to be removed would not help.
 fn failure(service: &ManagedService, error: AppError) -> Failure {
     let is_missing =
         matches!(&error, AppError::Model { error, .. } if matches!(**error, ModelError::NotHere { .. }));
     let failure = Failure::from(error);
     if is_missing {
-        return failure.hint(format!("those that are here: fusion {} models", service.name));
+        return failure.hint(format!("list the models on this machine: fusion {} models", service.name));
     }
     failure
 }
 
-/// Asks on the terminal; without one, nothing is removed unless the command line says so.
+/// Asks on the terminal; without a terminal, only `--yes` confirms.
 fn confirmed(context: &Context, model: &str, size: Option<u64>) -> Result<bool, Failure> {
     let size = size.map(|bytes| format!(" ({})", units::bytes(bytes))).unwrap_or_default();
     context.ask(&format!("Remove {model}{size}?"), false).ok_or_else(|| {
-        let message = format!("{model} is not removed unasked, and there is no terminal to ask at");
-        Failure::new(Exit::Usage, message).hint("say --yes")
+        let message = format!("cannot ask whether to remove {model}: there is no terminal");
+        Failure::new(Exit::Usage, message).hint("pass --yes to remove it without confirmation")
     })
 }

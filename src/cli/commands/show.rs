@@ -11,19 +11,18 @@ use crate::cli::units::{ago, bytes, count, grouped};
 use crate::core::models::catalogue::{Details, Entry};
 use crate::core::services::ManagedService;
 
-/// Show what is known of a model
+/// Show details of a model
 ///
-/// Its size, how it is stored, its licence, the longest conversation it can hold, and the memory it needs beside what
-/// this machine has.
+/// Shows size, format, license, context length, and an estimate of the memory it needs.
 #[derive(Debug, clap::Args)]
 pub struct Args {
-    /// Its name, an alias, or a directory
+    /// Name or alias of the model, or a directory
     #[arg(value_name = "NAME")]
     model: String,
-    /// Print it as JSON
+    /// Print JSON
     #[arg(long)]
     json: bool,
-    /// Do not start the server, where only the server knows the models
+    /// Do not start the server
     #[arg(long)]
     no_up: bool,
 }
@@ -43,11 +42,11 @@ pub fn run(context: &Context, app: &App, service: &ManagedService, args: &Args) 
     Ok(Exit::Done)
 }
 
-/// One fact a line; what is not known is left out.
+/// Writes one fact per line; leaves out what is unknown.
 fn text(details: &Details, aliases: &[String], machine: Option<u64>) -> String {
     let entry = &details.entry;
-    let kind = [entry.format.clone(), entry.quantization.clone()];
-    let kind: Vec<String> = kind.into_iter().flatten().collect();
+    let format = [entry.format.clone(), entry.quantization.clone()];
+    let format: Vec<String> = format.into_iter().flatten().collect();
     let list = |items: &[String]| (!items.is_empty()).then(|| items.join(", "));
     let facts = [
         ("name", Some(entry.name.clone())),
@@ -55,11 +54,11 @@ fn text(details: &Details, aliases: &[String], machine: Option<u64>) -> String {
         ("state", state(entry)),
         ("architecture", details.architecture.clone()),
         ("parameters", details.parameters.map(count)),
-        ("stored as", list(&kind)),
+        ("format", list(&format)),
         ("context", details.context_length.map(|tokens| format!("{} tokens", grouped(tokens)))),
         ("size", entry.size_bytes.map(bytes)),
         ("memory", memory(details, machine)),
-        ("licence", details.license.clone()),
+        ("license", details.license.clone()),
         ("chat template", details.chat_template.map(|has| if has { "yes" } else { "none" }.to_owned())),
         ("capabilities", list(&details.capabilities)),
         ("changed", entry.modified.map(|moment| ago(moment.age()))),
@@ -84,18 +83,18 @@ fn state(entry: &Entry) -> Option<String> {
     }
 }
 
-/// `about 2.3 GB (1.8 GB of weights, and 4,096 tokens); this machine has 16 GB`
+/// Returns `about 2.3 GB (1.8 GB of weights, 4,096 tokens of context) of the 16 GB of this machine`.
 fn memory(details: &Details, machine: Option<u64>) -> Option<String> {
     let memory = details.memory?;
     let mut text = format!(
-        "about {} ({} of weights, and a conversation of {} tokens)",
+        "about {} ({} of weights, {} tokens of context)",
         bytes(memory.bytes),
         bytes(memory.weight_bytes),
         grouped(memory.context_tokens)
     );
     if let Some(machine) = machine {
-        let but = if memory.bytes > machine { "which is more than" } else { "of" };
-        let _ = write!(text, ", {but} the {} of this machine", bytes(machine));
+        let relation = if memory.bytes > machine { ", more than" } else { " of" };
+        let _ = write!(text, "{relation} the {} of this machine", bytes(machine));
     }
     Some(text)
 }

@@ -6,20 +6,20 @@ use crate::cli::error::Failure;
 use crate::cli::exit::Exit;
 use crate::core::services::ManagedService;
 
-/// Have a model let go of, so that its memory is free
+/// Unload a model and free its memory
 #[derive(Debug, clap::Args)]
 pub struct Args {
-    /// Its name, an alias, or a directory
+    /// Name or alias of the model, or a directory
     #[arg(value_name = "NAME")]
     model: String,
 }
 
-/// Runs the command. A runtime that does not run has nothing loaded.
+/// Runs the command. Nothing is loaded in a service that is not running.
 pub fn run(context: &Context, app: &App, service: &ManagedService, args: &Args) -> Result<Exit, Failure> {
     let models = app.models(service, &context.cancel)?;
     let model = models.named(&args.model);
     if models.unload(&model)? {
-        context.ui.result(&format!("{} is not loaded any more\n", model.name))?;
+        context.ui.result(&format!("{} is unloaded\n", model.name))?;
     } else {
         context.ui.result(&format!("{} is not loaded: {} is not running\n", model.name, service.name))?;
     }

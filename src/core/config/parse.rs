@@ -181,13 +181,14 @@ impl Reader<'_> {
             .table
             .iter()
             .enumerate()
-            .map(|(index, runtime)| {
+            .filter_map(|(index, runtime)| {
+                let settings = config.services.get(runtime.name())?;
                 let name = Part::Server.table_of(runtime.name());
                 let section = root.get(&*name).map(Spanned::get_ref);
                 let place = |key| section.and_then(|section| section.get(key)).map(Spanned::span);
                 let place = place("port").or_else(|| place("host")).unwrap_or_default();
                 let order = (place.start, index);
-                (name, place, order, &config.runtime(*runtime).server.address)
+                Some((name, place, order, &settings.server.address))
             })
             .collect();
         for (name, place, order, address) in &servers {

@@ -3,7 +3,7 @@
 use std::fmt;
 
 /// The fields of a request body that fusion sets itself.
-pub const RESERVED_FIELDS: [&str; 3] = ["stream", "model", "messages"];
+pub const RESERVED_FIELDS: [&str; 3] = ["model", "messages", "stream"];
 
 /// Something in the file that does not parse or validate.
 #[derive(Debug, Clone, PartialEq, Eq)]

@@ -20,19 +20,19 @@ struct Section {
 
 /// Returns every table and key, with the values that hold.
 fn sections(config: &Config, table: Table) -> Vec<Section> {
-    let of_services = table.iter().flat_map(|runtime| {
-        let settings = config.runtime(*runtime);
-        Part::ALL.map(|part| Section {
+    let of_services = table.iter().filter_map(|runtime| {
+        let settings = config.services.get(runtime.name())?;
+        Some(Part::ALL.map(|part| Section {
             path: vec![part.table_of(runtime.name())],
-            rows: rows(part.keys(*runtime), settings),
-        })
+            rows: rows(part.keys(*runtime), settings.as_ref()),
+        }))
     });
     let prompts = config.prompts.iter().map(|(name, prompt)| Section {
         path: vec![PROMPTS.to_owned(), name.clone()],
         rows: rows(PROMPT, prompt),
     });
     let aliases = (!config.aliases.is_empty()).then(|| aliases(config));
-    of_services.chain(prompts).chain(aliases).collect()
+    of_services.flatten().chain(prompts).chain(aliases).collect()
 }
 
 fn rows<T: 'static>(

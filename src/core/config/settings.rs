@@ -174,13 +174,4 @@ impl Config {
     pub fn service(&self, name: &str) -> Option<Arc<ServiceSettings>> {
         self.services.get(name).cloned()
     }
-
-    /// Returns the settings of the built-in service of `runtime`.
-    ///
-    /// # Panics
-    ///
-    /// Never for a runtime of the table with which the file was read.
-    pub fn runtime(&self, runtime: &dyn Runtime) -> &ServiceSettings {
-        &self.services[runtime.name()]
-    }
 }

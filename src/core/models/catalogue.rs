@@ -1,4 +1,4 @@
-//! What a runtime can do with models: list, show, download, remove, load, unload.
+//! What a runtime can do with models: list, show, pull, remove, load, unload.
 
 use std::collections::BTreeMap;
 use std::ffi::OsStr;
@@ -15,44 +15,42 @@ use crate::core::api::error::ServerError;
 use crate::core::cancel::CancelToken;
 use crate::core::models::ModelPlaces;
 use crate::core::models::directory::Defect;
-use crate::core::models::hub_cache::HubCacheError;
+use crate::core::models::hub::HubCacheError;
 use crate::core::timestamp::Timestamp;
 
-/// Where a catalogue works: the facts that it cannot find out for itself.
+/// What a catalogue must be told to do its work.
 pub struct Site<'a> {
-    /// Where the runtime's server answers, or would.
+    /// Where the service listens, or would.
     pub address: &'a Address,
-    /// Where model files may lie.
     pub places: &'a ModelPlaces,
-    /// The program with which the server is started, where one is found; other tools lie beside it.
+    /// The program that starts the server, if it is installed; other tools are beside it.
     pub program: Option<&'a Path>,
     /// The value of `PATH`.
     pub search: Option<&'a OsStr>,
     /// The variables that the configuration sets for the server.
     pub env: &'a BTreeMap<String, String>,
-    /// How long loading a model may take.
+    /// The timeout for loading a model.
     pub load_timeout: Duration,
-    /// Asks the work to stop early.
     pub cancel: &'a CancelToken,
 }
 
 /// The models of one runtime. Every operation may wait for a disk, a server, or the network.
 ///
-/// Names are those that [`crate::core::aliases::resolve`] gives.
+/// Names are those that [`crate::core::aliases::resolve`] returns.
 pub trait Catalogue: Sync {
-    /// Whether only the running server knows the models.
+    /// Returns whether only the running server knows the models.
     fn needs_server(&self) -> bool;
 
-    /// The models on this machine, in no order; incomplete ones too.
+    /// Returns the models on this machine, incomplete ones too, in no order.
     fn list(&self, site: &Site<'_>) -> Result<Vec<Entry>, ModelError>;
 
-    /// All that is known of one model.
+    /// Returns what is known about one model.
     fn show(&self, site: &Site<'_>, name: &str) -> Result<Details, ModelError>;
 
-    /// Fails when the model is not here, or not whole; a glance for a runtime whose server checks for itself.
+    /// Fails if the model is not on this machine or incomplete; cheap for a runtime whose server checks by itself.
     fn check(&self, site: &Site<'_>, name: &str) -> Result<(), ModelError>;
 
-    /// Downloads the model, or what is missing of it.
+    /// Downloads the model, or the missing part of it.
     fn pull(
         &self,
         site: &Site<'_>,
@@ -60,78 +58,73 @@ pub trait Catalogue: Sync {
         observer: &mut dyn FnMut(PullStep<'_>),
     ) -> Result<(), ModelError>;
 
-    /// Removes the model from this machine; gives the bytes that became free, where that is known.
+    /// Removes the model from this machine; returns how many bytes became free, where that is known.
     fn remove(&self, site: &Site<'_>, name: &str) -> Result<Option<u64>, ModelError>;
 
-    /// Has the server load the model, and keep it for so long after its last use.
+    /// Loads the model into the server, which keeps it for `keep_alive` after its last use.
     fn load(&self, site: &Site<'_>, name: &str, keep_alive: Option<&KeepAlive>) -> Result<(), ModelError>;
 
-    /// Has the server let go of the model.
+    /// Unloads the model.
     fn unload(&self, site: &Site<'_>, name: &str) -> Result<(), ModelError>;
 }
 
-/// One model in a list. The names and types of its fields in JSON do not change between releases; unknown is null.
+/// One model of a list. The names and types of its fields in JSON do not change between releases; unknown is null.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 pub struct Entry {
-    /// Its name: what `--model` takes.
+    /// What `--model` takes.
     pub name: String,
-    /// The bytes it takes on the disk.
+    /// Bytes on the disk.
     pub size_bytes: Option<u64>,
-    /// The kind of its files, such as `gguf` or `safetensors`.
+    /// The format of its files, such as `gguf` or `safetensors`.
     pub format: Option<String>,
-    /// How its numbers are stored, such as `Q4_K_M` or `4-bit`.
+    /// Such as `Q4_K_M` or `4-bit`.
     pub quantization: Option<String>,
-    /// When it was downloaded or changed last.
+    /// When one of its files was last written.
     pub modified: Option<Timestamp>,
-    /// When it was read last, as far as the file system tells.
+    /// When its weights were last read, if the file system records that.
     pub last_used: Option<Timestamp>,
     /// Whether it is in memory now.
     pub loaded: Option<bool>,
-    /// What keeps it from being used; empty when it is whole.
+    /// Why it cannot be used; empty if it is complete.
     pub defects: Vec<String>,
 }
 
-/// All that is known of one model. The names and types of its fields in JSON do not change between releases; unknown
-/// is null.
+/// What is known about one model. The names and types of its fields in JSON do not change between releases; unknown is
+/// null.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 pub struct Details {
-    /// The facts that a list shows, too.
     #[serde(flatten)]
     pub entry: Entry,
-    /// Where its files lie.
     pub path: Option<PathBuf>,
-    /// The kind of network, such as `llama`.
+    /// The network's name, such as `llama`.
     pub architecture: Option<String>,
-    /// How many numbers it has learnt.
     pub parameters: Option<u64>,
-    /// The longest conversation, in tokens.
+    /// Tokens.
     pub context_length: Option<u64>,
-    /// Its licence, by name or in its first words.
+    /// The name of its license, or the license's first words.
     pub license: Option<String>,
-    /// Whether it says how a conversation is put to it.
+    /// Whether it has a chat template that the server reads.
     pub chat_template: Option<bool>,
-    /// What it is made for, such as `completion`, `vision`, `tools`.
+    /// Such as `completion`, `vision`, `tools`.
     pub capabilities: Vec<String>,
-    /// The memory that it needs.
     pub memory: Option<MemoryEstimate>,
 }
 
-/// An estimate of the memory that a model needs.
+/// An estimate of the memory that a model needs, in bytes.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
 pub struct MemoryEstimate {
-    /// In all.
+    /// The sum of weights and context.
     pub bytes: u64,
-    /// Of which the weights.
     pub weight_bytes: u64,
-    /// For a conversation of so many tokens.
+    /// The context that the estimate assumes, in tokens.
     pub context_tokens: u64,
 }
 
 impl MemoryEstimate {
-    /// The conversation that an estimate assumes, unless the model cannot hold so long a one.
+    /// The context that an estimate assumes if the model allows it.
     const CONTEXT_TOKENS: u64 = 4096;
 
-    /// From the bytes of the weights, those of a token, and the longest conversation.
+    /// Adds the cache of up to 4,096 tokens to the weights.
     pub fn estimate(weight_bytes: u64, bytes_per_token: u64, context_length: Option<u64>) -> Self {
         let context_tokens = context_length.unwrap_or(u64::MAX).min(Self::CONTEXT_TOKENS);
         let bytes = weight_bytes.saturating_add(bytes_per_token.saturating_mul(context_tokens));
@@ -142,13 +135,11 @@ impl MemoryEstimate {
 /// What happens during a download.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum PullStep<'a> {
-    /// Something without a measure, in the words of who does it.
+    /// A stage without a measure, in the tool's or server's words.
     Stage(&'a str),
-    /// Bytes have arrived.
     Bytes {
-        /// So many until now.
         done: u64,
-        /// Of so many, where that is known. May grow.
+        /// Can grow.
         total: Option<u64>,
     },
 }
@@ -158,12 +149,11 @@ pub enum PullStep<'a> {
 pub enum KeepAlive {
     /// Until it is unloaded.
     Forever,
-    /// So many seconds.
     Seconds(u64),
 }
 
 impl KeepAlive {
-    /// Reads `300`, `90s`, `30m`, `2h`, `1d`, or `forever` (also `-1`); `None` for anything else.
+    /// Parses `300`, `90s`, `30m`, `2h`, `1d`, or `forever` (also `-1`); `None` for anything else.
     pub fn parse(text: &str) -> Option<Self> {
         if matches!(text, "forever" | "-1") {
             return Some(Self::Forever);
@@ -180,7 +170,7 @@ impl KeepAlive {
         Some(Self::Seconds(u64::from(number) * unit))
     }
 
-    /// As a JSON number of seconds; negative means for ever.
+    /// Returns a JSON number of seconds; negative means no limit.
     pub fn json(&self) -> Value {
         match self {
             Self::Forever => Value::from(-1),
@@ -192,122 +182,61 @@ impl KeepAlive {
 /// Why something could not be done with a model.
 #[derive(Debug, thiserror::Error)]
 pub enum ModelError {
-    /// The runtime has one model, for as long as it runs.
-    #[error("the server cannot let go of its model while it runs")]
+    /// The runtime keeps one model loaded for as long as it runs.
+    #[error("the server cannot unload its model while it runs")]
     CannotUnload,
-    /// The runtime keeps its model until another is loaded.
-    #[error("the server keeps its model until another is loaded, so how long means nothing to it")]
+    #[error("the server keeps its model loaded until another one is loaded, so it has no time limit")]
     CannotKeepAlive,
-    /// It is not on this machine.
     #[error("the model {name} is not on this machine")]
-    NotHere {
-        /// Its name.
-        name: String,
-    },
-    /// Its files are not all here, or not what they should be.
+    NotHere { name: String },
+    /// Files are missing or damaged.
     #[error("the model {name} is incomplete: {}", list(defects))]
     Incomplete {
-        /// Its name.
         name: String,
-        /// What is missing.
         defects: Vec<Defect>,
-        /// Whether it is a directory of the user's, which no download repairs.
+        /// Whether it is a user's own directory, which no download repairs.
         is_directory: bool,
     },
-    /// All of it that is of use is here, and that is no model for this runtime.
+    /// Everything that the runtime could use was downloaded, and it is not a model for this runtime.
     #[error("{name} is not a model for {title}: {}", list(defects))]
     Unusable {
-        /// Its name.
         name: String,
-        /// The runtime's name in sentences.
+        /// The runtime's display name.
         title: &'static str,
-        /// What it lacks.
         defects: Vec<Defect>,
     },
-    /// A path leads nowhere.
     #[error("there is no directory {path}")]
-    NoDirectory {
-        /// The path.
-        path: PathBuf,
-    },
-    /// A directory of the user's, with which fusion does nothing of the kind.
-    #[error("{path} is a directory of yours; fusion only removes what it downloaded")]
-    OwnDirectory {
-        /// The directory.
-        path: PathBuf,
-    },
-    /// No model has such a name.
+    NoDirectory { path: PathBuf },
+    #[error("{path} is your own directory; fusion removes only what it downloaded")]
+    OwnDirectory { path: PathBuf },
     #[error("{name:?} is not the name of a model")]
-    InvalidName {
-        /// The name.
-        name: String,
-    },
-    /// Where models are downloaded from, there is none of that name.
+    InvalidName { name: String },
+    /// The place to download from does not have the model.
     #[error("there is no model {name} to download")]
-    Unknown {
-        /// Its name.
-        name: String,
-    },
-    /// The model's owner has to allow its download.
-    #[error("the model {name} may only be downloaded by whom its owner allows to")]
-    Gated {
-        /// Its name.
-        name: String,
-    },
-    /// The program that downloads is not there.
-    #[error("there is no program {tool}, which downloads models")]
-    ToolMissing {
-        /// The program.
-        tool: &'static str,
-    },
-    /// A program that fusion runs could not be run.
+    Unknown { name: String },
+    #[error("the model {name} requires its owner's permission to download")]
+    Gated { name: String },
+    /// The program that downloads is not installed.
+    #[error("cannot find the program {tool}, which downloads models")]
+    ToolMissing { tool: &'static str },
     #[error("cannot run {tool}")]
-    ToolBroken {
-        /// The program.
-        tool: PathBuf,
-        /// What the system said.
-        source: io::Error,
-    },
-    /// It would not fit on the disk.
+    ToolBroken { tool: PathBuf, source: io::Error },
+    /// The download would not fit on the disk.
     #[error("{name} needs {needed} bytes, and {path} has {free} bytes free")]
-    NoSpace {
-        /// Its name.
-        name: String,
-        /// The bytes that are to be downloaded.
-        needed: u64,
-        /// The bytes that are free.
-        free: u64,
-        /// Where.
-        path: PathBuf,
-    },
-    /// The environment forbids the network.
+    NoSpace { name: String, needed: u64, free: u64, path: PathBuf },
+    /// A variable of the environment forbids downloads.
     #[error("{variable} is set, so nothing is downloaded")]
-    Offline {
-        /// The variable that says so.
-        variable: &'static str,
-    },
-    /// Where models are downloaded from cannot be reached.
-    #[error("cannot reach the place where models are downloaded from: {said}")]
-    Network {
-        /// What the tool or server said.
-        said: String,
-    },
-    /// The download failed for another reason.
+    Offline { variable: &'static str },
+    #[error("cannot reach the server that models are downloaded from: {said}")]
+    Network { said: String },
     #[error("the download failed: {said}")]
-    Download {
-        /// What the tool or server said.
-        said: String,
-    },
-    /// The server refused.
+    Download { said: String },
     #[error("the server answered: {0}")]
     Server(ServerError),
-    /// The server did not answer.
     #[error(transparent)]
     Api(ApiError),
-    /// The cache of models cannot be used.
     #[error(transparent)]
     Cache(#[from] HubCacheError),
-    /// The work was cancelled.
     #[error("interrupted")]
     Cancelled,
 }
@@ -330,7 +259,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn times_are_read_and_anything_else_is_refused() {
+    fn keep_alive_times_are_parsed() {
         for (text, seconds) in [("300", 300), ("90s", 90), ("30m", 1800), ("2h", 7200), ("1d", 86_400)] {
             assert_eq!(KeepAlive::parse(text), Some(KeepAlive::Seconds(seconds)));
         }
@@ -342,7 +271,7 @@ mod tests {
     }
 
     #[test]
-    fn the_memory_of_a_conversation_is_counted_up_to_what_the_model_holds() {
+    fn memory_counts_up_to_the_context_length() {
         assert_eq!(MemoryEstimate::estimate(1000, 2, None).bytes, 1000 + 2 * 4096);
         assert_eq!(MemoryEstimate::estimate(1000, 2, Some(100)).bytes, 1200);
         assert_eq!(MemoryEstimate::estimate(u64::MAX, u64::MAX, None).bytes, u64::MAX);

@@ -1,4 +1,4 @@
-//! A model as a directory of files, in the layout of Hugging Face: whether it is whole, and what it says of itself.
+//! A model as a directory of files in the layout of Hugging Face: whether it is complete, and what it says about itself.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fs::{self, File};
@@ -8,72 +8,51 @@ use std::path::{Component, Path};
 use serde::Deserialize;
 use serde_json::{Map, Value};
 
-/// The longest header of a weights file that is believed (the hub's own limit is 25 MB).
-const HEADER_LIMIT: u64 = 100_000_000;
+/// The longest accepted header of a weights file (the hub's own limit is 25 MB).
+const MAX_HEADER_BYTES: u64 = 100_000_000;
 
-/// Files any of which is a tokenizer; so is any `*.tiktoken`.
+/// Names of tokenizers; any `*.tiktoken` is one too.
 const TOKENIZERS: [&str; 4] = ["tokenizer.json", "tokenizer.model", "tiktoken.model", "vocab.json"];
 
-/// What keeps a directory from being a model that can be loaded.
+/// Why the model in a directory cannot be loaded.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum Defect {
-    /// A file that must be there is not, or is a link to nothing.
+    /// A file is not there, or is a link without a target.
     #[error("{file} is missing")]
-    Missing {
-        /// Its name.
-        file: String,
-    },
-    /// There are no weights at all.
+    Missing { file: String },
     #[error("there are no weights (model*.safetensors)")]
     NoWeights,
-    /// There is no tokenizer.
     #[error("there is no tokenizer (tokenizer.json, tokenizer.model ...)")]
     NoTokenizer,
-    /// A file is shorter than it says, or than the hub says.
+    /// A file is shorter than its header or the hub says.
     #[error("{file} has {found} of {expected} bytes")]
-    Truncated {
-        /// Its name.
-        file: String,
-        /// Its length.
-        found: u64,
-        /// What its length must be.
-        expected: u64,
-    },
-    /// A file is not what its name says.
+    Truncated { file: String, found: u64, expected: u64 },
     #[error("{file} cannot be read: {reason}")]
-    Unreadable {
-        /// Its name.
-        file: String,
-        /// Why, in words.
-        reason: String,
-    },
+    Unreadable { file: String, reason: String },
 }
 
-/// What a model says of itself.
+/// What a model says about itself.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
 pub struct Facts {
-    /// The kind of network, such as `llama`.
+    /// The network's name, such as `llama`.
     pub architecture: Option<String>,
-    /// How many numbers it has learnt.
     pub parameters: Option<u64>,
-    /// How they are stored, such as `4-bit` or `bfloat16`.
+    /// Such as `4-bit` or `bfloat16`.
     pub quantization: Option<String>,
-    /// The longest conversation, in tokens.
+    /// Tokens.
     pub context_length: Option<u64>,
-    /// The bytes of its weights.
     pub weight_bytes: u64,
-    /// The bytes that every token of a conversation takes in memory.
+    /// How much memory every token of the context takes.
     pub bytes_per_token: Option<u64>,
-    /// Its licence, as its card names it.
+    /// As its card names it.
     pub license: Option<String>,
-    /// Whether it says how a conversation is put to it.
     pub chat_template: bool,
 }
 
-/// What keeps the directory from being a model, as far as the names and sizes of its files tell.
+/// Returns the defects that the names and sizes of the files show.
 ///
-/// `expected` are the names and sizes that the hub lists, where they are known; of these only such as a model
-/// needs (by `is_needed`) count.
+/// `expected` has the names and sizes that the hub lists, if they are known; only those for which `is_needed` is true
+/// count.
 pub fn defects(directory: &Path, expected: &[(String, u64)], is_needed: fn(&str) -> bool) -> Vec<Defect> {
     let mut defects = Vec::new();
     if let Err(defect) = read_json(directory, "config.json") {
@@ -100,13 +79,12 @@ pub fn defects(directory: &Path, expected: &[(String, u64)], is_needed: fn(&str)
     defects
 }
 
-/// What is wrong with the weights that are there, by their own headers. Reading them counts as using the model, so this
-/// is not for lists.
+/// Returns the defects that the headers of the weights show. Reading them counts as using the model, hence not in lists.
 pub fn damaged_weights(directory: &Path) -> Vec<Defect> {
     weight_files(directory).present.iter().filter_map(|file| read_tensors(directory, file).err()).collect()
 }
 
-/// What the model in the directory says of itself; what it does not say is left out.
+/// Returns what the model in the directory says about itself.
 pub fn facts(directory: &Path) -> Facts {
     let config = read_json(directory, "config.json").unwrap_or_default();
     let network = config.get("text_config").filter(|text| text.is_object()).unwrap_or(&config);
@@ -132,7 +110,7 @@ pub fn facts(directory: &Path) -> Facts {
     }
 }
 
-/// How the weights are stored, without reading them: `4-bit`, or the type of the numbers.
+/// Returns the quantization without reading the weights: `4-bit`, or the type of the numbers.
 pub fn quantization(directory: &Path) -> Option<String> {
     let config = read_json(directory, "config.json").ok()?;
     let dtype = || config["torch_dtype"].as_str().or_else(|| config["dtype"].as_str()).map(str::to_owned);
@@ -140,12 +118,11 @@ pub fn quantization(directory: &Path) -> Option<String> {
 }
 
 impl Defect {
-    /// The file that is there and is not what it should be.
+    /// Returns the file that is there and damaged.
     pub fn damaged_file(&self) -> Option<&str> {
         self.file().filter(|_| !matches!(self, Self::Missing { .. }))
     }
 
-    /// The file at fault.
     fn file(&self) -> Option<&str> {
         match self {
             Self::Missing { file } | Self::Truncated { file, .. } | Self::Unreadable { file, .. } => {
@@ -156,14 +133,14 @@ impl Defect {
     }
 }
 
-/// The weights in a directory: those that are there, and those that are said to be and are not.
+/// The files of the weights: those that are there, and those that are only named.
 #[derive(Default)]
 struct WeightFiles {
     present: BTreeSet<String>,
     missing: BTreeSet<String>,
 }
 
-/// The files that `mlx_lm` and others load (`model*.safetensors`), against the index and against the `of-00003` in
+/// Compares the files that `mlx_lm` and others load (`model*.safetensors`) with the index and with the `of-00003` in
 /// their names.
 fn weight_files(directory: &Path) -> WeightFiles {
     let names = fs::read_dir(directory).into_iter().flatten().flatten();
@@ -175,7 +152,7 @@ fn weight_files(directory: &Path) -> WeightFiles {
     if let Ok(index) = read_json(directory, "model.safetensors.index.json")
         && let Some(map) = index["weight_map"].as_object()
     {
-        // A name that leads elsewhere is no name of a file of this model.
+        // A path out of the directory is not a file of this model.
         let names = map.values().filter_map(Value::as_str).filter(|name| is_inside(name));
         wanted.extend(names.map(str::to_owned));
     }
@@ -185,24 +162,24 @@ fn weight_files(directory: &Path) -> WeightFiles {
     WeightFiles { present, missing }
 }
 
-/// Whether a relative path stays in its directory.
+/// Returns whether a relative path stays in its directory.
 pub fn is_inside(path: &str) -> bool {
     Path::new(path).components().all(|part| matches!(part, Component::Normal(_)))
 }
 
-/// All the names of a set of weights of which `name` is one: `model-00001-of-00002.safetensors` and its sibling.
+/// Returns all names of the set of weights that `name` belongs to, such as `model-00001-of-00002.safetensors`.
 fn shards(name: &str) -> Vec<String> {
     let parts = name.strip_suffix(".safetensors").and_then(|stem| stem.rsplit_once("-of-"));
     let Some((front, count)) = parts else { return Vec::new() };
     let Some((front, _number)) = front.rsplit_once('-') else { return Vec::new() };
-    // An index may hold a name of any length.
+    // An index can contain a name of any length.
     let width = count.len();
     let total = count.parse::<u32>().ok().filter(|total| width <= 10 && *total <= 1000);
     let Some(total) = total else { return Vec::new() };
     (1..=total).map(|number| format!("{front}-{number:0width$}-of-{count}.safetensors")).collect()
 }
 
-/// One entry of a weights file's header (<https://huggingface.co/docs/safetensors>).
+/// One entry of the header of a weights file (<https://huggingface.co/docs/safetensors>).
 #[derive(Deserialize)]
 struct Tensor {
     dtype: String,
@@ -210,7 +187,7 @@ struct Tensor {
     data_offsets: [u64; 2],
 }
 
-/// Reads the header of a weights file, and checks that the file is as long as the header says.
+/// Reads the header of a weights file and checks the length of the file.
 fn read_tensors(directory: &Path, name: &str) -> Result<BTreeMap<String, Tensor>, Defect> {
     let unreadable = |reason: String| Defect::Unreadable { file: name.to_owned(), reason };
     let io = |error: io::Error| unreadable(error.to_string());
@@ -224,8 +201,8 @@ fn read_tensors(directory: &Path, name: &str) -> Result<BTreeMap<String, Tensor>
     let mut length = [0; 8];
     reader.read_exact(&mut length).map_err(io)?;
     let length = u64::from_le_bytes(length);
-    if length > HEADER_LIMIT {
-        return Err(unreadable("it does not begin like a safetensors file".to_owned()));
+    if length > MAX_HEADER_BYTES {
+        return Err(unreadable("it does not start like a safetensors file".to_owned()));
     }
     if found < 8 + length {
         return Err(truncated(8 + length));
@@ -244,8 +221,8 @@ fn read_tensors(directory: &Path, name: &str) -> Result<BTreeMap<String, Tensor>
     if found < expected { Err(truncated(expected)) } else { Ok(tensors) }
 }
 
-/// How many numbers the tensors stand for. A packed tensor has fewer numbers than it stands for, but its `scales`
-/// have one for each group.
+/// Returns the number of parameters. A packed tensor has fewer numbers than parameters, but its `scales` have one for
+/// each group.
 fn count_parameters(tensors: &BTreeMap<String, Tensor>, quantization: Option<&Value>) -> u64 {
     let count =
         |tensor: &Tensor| tensor.shape.iter().fold(1, |product: u64, size| product.saturating_mul(*size));
@@ -263,7 +240,7 @@ fn count_parameters(tensors: &BTreeMap<String, Tensor>, quantization: Option<&Va
     parameters.fold(0, u64::saturating_add)
 }
 
-/// The type of most bytes of the tensors, in the words of configuration files.
+/// Returns the type of most bytes of the tensors, as configuration files name it.
 fn most_used_type(tensors: &BTreeMap<String, Tensor>) -> Option<String> {
     let mut bytes: BTreeMap<&str, u64> = BTreeMap::new();
     for tensor in tensors.values() {
@@ -280,7 +257,7 @@ fn most_used_type(tensors: &BTreeMap<String, Tensor>) -> Option<String> {
     Some(words.to_owned())
 }
 
-/// The table that says how the weights were packed; files written by `mlx_lm` have it twice.
+/// Returns the table of the quantization, which `mlx_lm` writes twice.
 fn quantization_of(config: &Value) -> Option<&Value> {
     config.get("quantization").or_else(|| config.get("quantization_config")).filter(|table| table.is_object())
 }
@@ -293,7 +270,7 @@ fn first_number(table: &Value, keys: &[&str]) -> Option<u64> {
     keys.iter().find_map(|key| table[*key].as_u64())
 }
 
-/// Two vectors (key and value) of 16-bit numbers for each head that keeps them, in each layer.
+/// Returns the size of two vectors (key and value) of 16-bit numbers for each key-value head in each layer.
 fn bytes_per_token(network: &Value) -> Option<u64> {
     let layers = first_number(network, &["num_hidden_layers", "n_layer"])?;
     let heads = first_number(network, &["num_attention_heads", "n_head"])?;
@@ -303,7 +280,7 @@ fn bytes_per_token(network: &Value) -> Option<u64> {
     Some([2, 2, layers, kept, size].iter().fold(1, |product: u64, factor| product.saturating_mul(*factor)))
 }
 
-/// The `license` of the model card: a line of the block between `---` at the head of `README.md`.
+/// Returns the `license` of the model card, a line of the block between `---` at the start of `README.md`.
 fn license(directory: &Path) -> Option<String> {
     let card = fs::read_to_string(directory.join("README.md")).ok()?;
     let block = card.strip_prefix("---")?.split("\n---").next()?;
@@ -363,7 +340,7 @@ mod tests {
         file
     }
 
-    fn whole_model() -> io::Result<tempfile::TempDir> {
+    fn complete_model() -> io::Result<tempfile::TempDir> {
         let model = tempfile::tempdir()?;
         let config = r#"{"model_type":"llama","num_hidden_layers":2,"num_attention_heads":4,"num_key_value_heads":2,
             "hidden_size":256,"max_position_embeddings":8192}"#;
@@ -379,13 +356,13 @@ mod tests {
     }
 
     #[test]
-    fn a_whole_model_has_no_defects() -> Outcome {
-        assert_eq!(found(whole_model()?.path()), [""; 0]);
+    fn a_complete_model_has_no_defects() -> Outcome {
+        assert_eq!(found(complete_model()?.path()), [""; 0]);
         Ok(())
     }
 
     #[test]
-    fn a_directory_without_weights_or_tokenizer_says_so() -> Outcome {
+    fn missing_weights_and_tokenizer_are_named() -> Outcome {
         let model = tempfile::tempdir()?;
         let expected = [
             "config.json is missing",
@@ -397,8 +374,8 @@ mod tests {
     }
 
     #[test]
-    fn a_truncated_weights_file_is_found_out() -> Outcome {
-        let model = whole_model()?;
+    fn truncated_weights_are_a_defect() -> Outcome {
+        let model = complete_model()?;
         let whole = weights(10);
         for length in [0, 7, 8, 20, whole.len() - 1] {
             fs::write(model.path().join("model.safetensors"), &whole[..length])?;
@@ -409,14 +386,14 @@ mod tests {
         fs::write(model.path().join("model.safetensors"), "this is not a safetensors file")?;
         assert_eq!(
             found(model.path()),
-            ["model.safetensors cannot be read: it does not begin like a safetensors file"]
+            ["model.safetensors cannot be read: it does not start like a safetensors file"]
         );
         Ok(())
     }
 
     #[test]
-    fn a_shard_that_is_missing_is_named_with_and_without_an_index() -> Outcome {
-        let model = whole_model()?;
+    fn missing_shards_are_named() -> Outcome {
+        let model = complete_model()?;
         fs::remove_file(model.path().join("model.safetensors"))?;
         fs::write(model.path().join("model-00001-of-00002.safetensors"), weights(10))?;
         assert_eq!(found(model.path()), ["model-00002-of-00002.safetensors is missing"]);
@@ -431,8 +408,8 @@ mod tests {
     }
 
     #[test]
-    fn a_link_to_nothing_is_a_missing_file() -> Outcome {
-        let model = whole_model()?;
+    fn a_dangling_link_is_a_missing_file() -> Outcome {
+        let model = complete_model()?;
         fs::remove_file(model.path().join("model.safetensors"))?;
         std::os::unix::fs::symlink("../../blobs/gone", model.path().join("model.safetensors"))?;
         assert_eq!(found(model.path()), ["model.safetensors is missing"]);
@@ -440,8 +417,8 @@ mod tests {
     }
 
     #[test]
-    fn what_the_hub_lists_must_be_there_if_it_is_needed() -> Outcome {
-        let model = whole_model()?;
+    fn needed_files_of_the_hub_must_be_there() -> Outcome {
+        let model = complete_model()?;
         let listed =
             [("config.json".to_owned(), 5), ("merges.txt".to_owned(), 9), ("image.png".to_owned(), 9)];
         let size = fs::metadata(model.path().join("config.json"))?.len();
@@ -456,7 +433,7 @@ mod tests {
 
     #[test]
     fn a_model_describes_itself() -> Outcome {
-        let model = whole_model()?;
+        let model = complete_model()?;
         fs::write(
             model.path().join("README.md"),
             "---\nlicense: other\nlicense_name: \"llama3.2\"\n---\n# Card\n",
@@ -477,7 +454,7 @@ mod tests {
     }
 
     #[test]
-    fn packed_weights_count_as_what_they_stand_for() -> Outcome {
+    fn packed_weights_count_their_parameters() -> Outcome {
         let header = r#"{"__metadata__":{"format":"mlx"},
             "a.weight":{"dtype":"U32","shape":[4,16],"data_offsets":[0,256]},
             "a.scales":{"dtype":"F16","shape":[4,2],"data_offsets":[256,272]},
@@ -486,7 +463,7 @@ mod tests {
         let mut file = (header.len() as u64).to_le_bytes().to_vec();
         file.extend(header.bytes());
         file.extend([0; 304]);
-        let model = whole_model()?;
+        let model = complete_model()?;
         fs::write(model.path().join("model.safetensors"), file)?;
         fs::write(model.path().join("config.json"), r#"{"quantization":{"bits":4,"group_size":64}}"#)?;
         let facts = facts(model.path());

@@ -12,7 +12,7 @@ use super::{
 use crate::core::address::Address;
 use crate::core::api::Response;
 use crate::core::models::catalogue::Catalogue;
-use crate::core::models::hub_cache::HubCache;
+use crate::core::models::hub::HubCache;
 
 /// <https://github.com/ml-explore/mlx-lm>: `mlx_lm.server`.
 pub(super) struct Mlx;
@@ -40,8 +40,8 @@ impl Runtime for Mlx {
         "mlx_lm.server"
     }
 
-    /// Without the extra there is no `mlx` on Linux. The newest version, its requirements and 352 MB on disk were
-    /// seen in November 2026; while it is made, the downloaded archives are there too.
+    /// Without the extra, `mlx` is missing on Linux. An installation takes 352 MB and, meanwhile, the downloaded
+    /// archives (version 0.32.2).
     fn install_method(&self) -> Option<InstallMethod> {
         Some(InstallMethod::Python(PythonPackage {
             name: "mlx-lm",
@@ -52,7 +52,7 @@ impl Runtime for Mlx {
         }))
     }
 
-    /// `HF_HUB_OFFLINE`: with a model that is here, no request may stall on or download from a hub.
+    /// With `HF_HUB_OFFLINE`, no request for a local model waits for a hub or downloads from it.
     fn launch(&self, address: &Address, model: Option<&Model>) -> Launch {
         let mut args =
             vec!["--host".to_owned(), address.host.clone(), "--port".to_owned(), address.port.to_string()];
@@ -75,8 +75,8 @@ impl Runtime for Mlx {
         true
     }
 
-    /// Another spelling of the same directory is another model to the server, hence the absolute path. Called before
-    /// every prompt, so a glance must do: whether the model is whole is looked at when it is to be loaded.
+    /// The server takes another spelling of the same directory for another model, hence the absolute path. Called before
+    /// every prompt, so it is cheap: `load` and `up` check the model's files.
     fn resolve_model(&self, name: &str, places: &ModelPlaces) -> Model {
         let (name, directory) = match places.directory(name) {
             Some(directory) => (directory.to_string_lossy().into_owned(), Some(directory)),
@@ -105,7 +105,7 @@ impl Runtime for Mlx {
     }
 }
 
-/// The directory of a model in the hub's cache.
+/// Returns the directory of a model in the hub's cache.
 fn cached(name: &str, places: &ModelPlaces) -> Option<PathBuf> {
     HubCache::new(places.hub_cache.as_ref()?).model(name).ok()?.snapshot()
 }

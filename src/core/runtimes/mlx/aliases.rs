@@ -1,5 +1,4 @@
-//! The short names that fusion knows, and the model of the MLX community (<https://huggingface.co/mlx-community>)
-//! that each stands for.
+//! The built-in short names, each with its model of the MLX community (<https://huggingface.co/mlx-community>).
 
 use crate::core::runtimes::BuiltInAlias;
 

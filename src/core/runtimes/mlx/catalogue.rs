@@ -1,5 +1,5 @@
-//! MLX's models: the hub's cache on the disk, the hub's own tool to fill it, and chats to have one loaded. The
-//! server's `/v1/models` is of no use: it lists incomplete models, too, and does not tell what is loaded.
+//! MLX's models: the hub's cache on the disk, the hub's own tool that downloads, and chats that load a model. The
+//! server's `/v1/models` does not help: it lists incomplete models too, and does not tell which is loaded.
 
 use std::path::{Path, PathBuf};
 
@@ -11,15 +11,15 @@ use crate::core::models::catalogue::{
     Catalogue, Details, Entry, KeepAlive, MemoryEstimate, ModelError, PullStep, Site,
 };
 use crate::core::models::directory::{self, Defect};
-use crate::core::models::hub_cache::{CachedModel, DiskUse, HubCache, HubCacheError};
-use crate::core::models::hub_download::{self, Download};
+use crate::core::models::hub::download::{self, Download};
+use crate::core::models::hub::{CachedModel, DiskUse, HubCache, HubCacheError};
 use crate::core::runtimes::Runtime as _;
 
 /// The models in the hub's cache.
 pub(super) struct Models;
 
-/// What a download fetches: what the server loads (`mlx_lm/utils.py`, `DEFAULT_ALLOW_PATTERNS`), and the card with the
-/// licence. Repositories may hold the same weights in other formats, too.
+/// The files to download: those that the server loads (`mlx_lm/utils.py`, `DEFAULT_ALLOW_PATTERNS`), and the card with
+/// the license. Repositories can have the same weights in other formats too.
 const FILES: [&str; 10] = [
     "*.json",
     "model*.safetensors",
@@ -38,8 +38,7 @@ impl Catalogue for Models {
         false
     }
 
-    /// A cache holds models for other programs, too; of those that are whole, only such as the server could load are
-    /// listed.
+    /// The cache has models for other programs too; a complete one that the server cannot load is not listed.
     fn list(&self, site: &Site<'_>) -> Result<Vec<Entry>, ModelError> {
         let models = cache(site)?.models()?.into_iter().map(Found::cached);
         Ok(models.filter(|found| !found.is_foreign()).map(|found| found.entry(found.name())).collect())
@@ -47,7 +46,7 @@ impl Catalogue for Models {
 
     fn show(&self, site: &Site<'_>, name: &str) -> Result<Details, ModelError> {
         let found = Found::find(site, name)?;
-        // Before the weights are read, which counts as using them.
+        // Before the weights are read, which changes when they were last used.
         let entry = found.entry(name);
         let defects = found.defects();
         let facts = found.files().map(directory::facts).unwrap_or_default();
@@ -94,14 +93,14 @@ impl Catalogue for Models {
         let cache = cache(site)?;
         let model = cache.model(name).map_err(name_error)?;
         let download = Download::prepare(site, &cache, &model)?;
-        // The hub's tool takes a file that is there for whole.
+        // The hub's tool takes a file that is there for complete.
         for defect in Found::cached(model.clone()).defects() {
             if let Some(file) = defect.damaged_file() {
                 cache.remove_file(&model, file)?;
             }
         }
         download.run(&FILES, observer)?;
-        // What is missing now is not to be had: a repository may hold a model for other programs.
+        // The hub does not have what is still missing: a repository can have a model for other programs.
         let defects = Found::cached(model.clone()).defects();
         if defects.is_empty() {
             return Ok(());
@@ -119,7 +118,7 @@ impl Catalogue for Models {
         Ok(Some(cache(site)?.remove(&model)?))
     }
 
-    /// The server loads what a chat asks for, and lets go of what it had.
+    /// The server loads the model of a chat request, and unloads the one it had.
     fn load(&self, site: &Site<'_>, name: &str, keep_alive: Option<&KeepAlive>) -> Result<(), ModelError> {
         if keep_alive.is_some() {
             return Err(ModelError::CannotKeepAlive);
@@ -146,7 +145,7 @@ fn cache(site: &Site<'_>) -> Result<HubCache, ModelError> {
     Ok(HubCache::new(root.ok_or(HubCacheError::NoHome)?))
 }
 
-/// The model in the cache, which must be there.
+/// Returns the model in the cache, which must be there.
 fn cached(site: &Site<'_>, name: &str) -> Result<CachedModel, ModelError> {
     let model = cache(site)?.model(name).map_err(name_error)?;
     if model.directory.symlink_metadata().is_ok() {
@@ -164,14 +163,14 @@ fn name_error(error: HubCacheError) -> ModelError {
 }
 
 fn is_needed(file: &str) -> bool {
-    file != "README.md" && FILES.iter().any(|pattern| hub_download::matches(pattern, file))
+    file != "README.md" && FILES.iter().any(|pattern| download::matches(pattern, file))
 }
 
 /// A model on the disk.
 enum Found {
-    /// A directory of the user's.
+    /// A directory of the user.
     Own(PathBuf),
-    /// In the hub's cache: the model, and the directory of its files once there is one.
+    /// A model in the hub's cache, and the directory of its files if there is one.
     Cached(CachedModel, Option<PathBuf>),
 }
 
@@ -189,7 +188,7 @@ impl Found {
         Self::Cached(model, snapshot)
     }
 
-    /// Of a directory, its path.
+    /// Returns the model's name, or the path of a directory.
     fn name(&self) -> &str {
         match self {
             Self::Own(path) => path.to_str().unwrap_or_default(),
@@ -204,7 +203,7 @@ impl Found {
         }
     }
 
-    /// Where the files are that a server would load.
+    /// Returns the directory of the files that the server would load.
     fn files(&self) -> Option<&Path> {
         match self {
             Self::Own(path) => Some(path),
@@ -212,19 +211,19 @@ impl Found {
         }
     }
 
-    /// What keeps it from being loaded, as far as names and sizes tell.
+    /// Returns the defects that names and sizes of files show.
     fn outward_defects(&self) -> Vec<Defect> {
         match self {
             Self::Own(path) => directory::defects(path, &[], is_needed),
             Self::Cached(model, Some(snapshot)) => {
                 directory::defects(snapshot, &model.expected_files().unwrap_or_default(), is_needed)
             }
-            // Not even the list of files has come.
+            // Not even the list of files was downloaded.
             Self::Cached(_, None) => vec![Defect::NoWeights],
         }
     }
 
-    /// What keeps it from being loaded.
+    /// Returns everything that prevents loading it.
     fn defects(&self) -> Vec<Defect> {
         let defects = self.outward_defects();
         match self.files() {
@@ -233,18 +232,18 @@ impl Found {
         }
     }
 
-    /// Whether it is in the cache for another kind of program: neither are there weights that the server loads, nor
-    /// does anything say that they are still to come.
+    /// Returns whether it is in the cache for other programs: it has no weights that the server loads, and none are
+    /// expected.
     fn is_foreign(&self) -> bool {
         let Self::Cached(model, Some(snapshot)) = self else { return false };
         let is_weights = |name: &str| name.starts_with("model") && name.contains(".safetensors");
         let files = std::fs::read_dir(snapshot).into_iter().flatten().flatten();
         let mut names = files.filter_map(|file| file.file_name().into_string().ok());
-        let is_to_come = match model.expected_files() {
+        let is_expected = match model.expected_files() {
             Some(files) => files.iter().any(|(name, _)| is_weights(name)),
             None => model.has_unfinished_files(),
         };
-        !is_to_come && !names.any(|name| is_weights(&name))
+        !is_expected && !names.any(|name| is_weights(&name))
     }
 
     fn entry(&self, name: &str) -> Entry {

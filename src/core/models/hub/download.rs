@@ -1,10 +1,9 @@
 //! Downloading a model into the hub's cache with the hub's own tool, `hf download`, watched from outside.
 //!
-//! The tool (<https://huggingface.co/docs/huggingface_hub/guides/cli>) shows its progress to people and in a form that
-//! changes between versions; how the cache grows does not. Files that are complete are kept when a download is cut
-//! off, and not downloaded again. Within a file the tool resumes by itself after a broken connection; a file that was
-//! cut off together with the tool is begun again (since version 1.18 of `huggingface_hub`), so what is left of it is
-//! removed.
+//! The form of the tool's progress (<https://huggingface.co/docs/huggingface_hub/guides/cli>) changes between versions;
+//! the growth of the cache does not. Complete files stay when a download is interrupted. The tool resumes a file after
+//! a broken connection, but starts it again after its own death (since version 1.18 of `huggingface_hub`); then the
+//! remains of that file are removed.
 
 use std::ffi::{OsStr, OsString};
 use std::io;
@@ -12,23 +11,22 @@ use std::path::{Path, PathBuf};
 use std::process::{Command, ExitStatus, Stdio};
 use std::time::Duration;
 
+use super::{CachedModel, HubCache};
 use crate::core::cancel::CancelToken;
 use crate::core::executables::{is_executable, on_path};
 use crate::core::helper::{Helper, HelperOutput};
 use crate::core::machine;
 use crate::core::models::catalogue::{ModelError, PullStep, Site};
-use crate::core::models::hub_cache::{CachedModel, HubCache};
 
-/// The tool's name.
 const TOOL: &str = "hf";
 
-/// How long between two looks at the growth of the cache.
+/// How often the growth of the cache is measured.
 const POLL_INTERVAL: Duration = Duration::from_millis(100);
 
 /// How much of the end of the tool's output is read.
-const OUTPUT_LIMIT: usize = 256 * 1024;
+const MAX_OUTPUT_BYTES: usize = 256 * 1024;
 
-/// A download that can be begun.
+/// A download that has its tool.
 pub struct Download<'a> {
     tool: PathBuf,
     env: Vec<(OsString, OsString)>,
@@ -37,38 +35,37 @@ pub struct Download<'a> {
     cancel: &'a CancelToken,
 }
 
-/// What the tool says that it would do.
+/// What the tool would download.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 struct Plan {
     files: u64,
-    /// About; the tool rounds.
+    /// Rounded by the tool.
     bytes: Option<u64>,
 }
 
-/// What was learnt by asking for the plan.
 #[derive(Debug, Clone, Copy)]
 struct Outlook {
     plan: Option<Plan>,
     patterns: Patterns,
 }
 
-/// How the tool takes several patterns.
+/// How the tool accepts several patterns.
 #[derive(Debug, Clone, Copy)]
 enum Patterns {
-    /// Each after an option of its own.
+    /// Each after its own `--include`.
     OneByOne,
-    /// All after one option, until version 1.0; of several options it took the last one only.
+    /// All after one `--include`, before version 1.0, which uses only the last of several.
     Together,
 }
 
-/// How the tool ended, and the last of what it printed.
+/// How the tool ended, and the end of its output.
 struct Ended {
     status: ExitStatus,
     output: String,
 }
 
 impl<'a> Download<'a> {
-    /// A download that has its tool.
+    /// Finds the tool.
     pub fn prepare(
         site: &'a Site<'_>,
         cache: &'a HubCache,
@@ -78,16 +75,16 @@ impl<'a> Download<'a> {
         let mut env: Vec<(OsString, OsString)> =
             site.env.iter().map(|(name, value)| (name.into(), value.into())).collect();
         env.push(("HF_HUB_CACHE".into(), cache.root().into()));
-        // Its own bar, its look for a newer version, and colours would only be in the way.
+        // Its progress bar, its check for a newer version, and colours would disturb its output.
         for name in ["HF_HUB_DISABLE_PROGRESS_BARS", "HF_HUB_DISABLE_UPDATE_CHECK", "NO_COLOR"] {
             env.push((name.into(), "1".into()));
         }
         Ok(Self { tool, env, cache, model, cancel: site.cancel })
     }
 
-    /// Downloads what is missing of the files that match one of `patterns`.
+    /// Downloads the missing files that match one of `patterns`.
     pub fn run(&self, patterns: &[&str], observer: &mut dyn FnMut(PullStep<'_>)) -> Result<(), ModelError> {
-        observer(PullStep::Stage("asking for the list of files"));
+        observer(PullStep::Stage("requesting the list of files"));
         let outlook = self.ask(patterns)?;
         if outlook.plan.is_some_and(|plan| plan.files == 0) {
             return Ok(());
@@ -95,12 +92,12 @@ impl<'a> Download<'a> {
         let bytes = outlook.plan.and_then(|plan| plan.bytes);
         self.check_space(bytes)?;
         let result = self.fetch(&self.arguments(patterns, outlook.patterns), patterns, bytes, observer);
-        // Whatever happened; a leftover that cannot be removed now is removed by the next download.
+        // In any case; the next download removes what cannot be removed now.
         let _ = self.cache.remove_leftovers(self.model);
         result
     }
 
-    /// Asks the tool what it would do, which it can say since version 1.0.
+    /// Asks the tool what it would download; versions before 1.0 cannot tell.
     fn ask(&self, patterns: &[&str]) -> Result<Outlook, ModelError> {
         let mut arguments = self.arguments(patterns, Patterns::OneByOne);
         arguments.push("--dry-run");
@@ -148,10 +145,10 @@ impl<'a> Download<'a> {
         if ended.status.success() { Ok(()) } else { Err(failure(&self.model.name, &ended.output)) }
     }
 
-    /// Fails when it will not fit; where the cache does not exist yet, the directory in which it will be made counts.
+    /// Fails if the download does not fit on the disk of the cache or of its nearest existing parent.
     fn check_space(&self, bytes: Option<u64>) -> Result<(), ModelError> {
         let Some(bytes) = bytes else { return Ok(()) };
-        // The tool's figure is rounded to two digits or more.
+        // The tool rounds to two digits or more.
         let needed = bytes.saturating_add(bytes / 20);
         let path = machine::nearest_existing(self.cache.root());
         match machine::free_space(path) {
@@ -159,37 +156,37 @@ impl<'a> Download<'a> {
                 let (name, path) = (self.model.name.clone(), path.to_owned());
                 Err(ModelError::NoSpace { name, needed, free, path })
             }
-            // What cannot be found out is no reason not to try.
+            // An unknown free space does not prevent a download.
             _ => Ok(()),
         }
     }
 
-    /// Runs the tool to its end; calls `glance` again and again meanwhile.
-    fn command(&self, arguments: &[&str], glance: &mut dyn FnMut()) -> Result<Ended, ModelError> {
+    /// Runs the tool to its end; calls `observe` at every poll.
+    fn command(&self, arguments: &[&str], observe: &mut dyn FnMut()) -> Result<Ended, ModelError> {
         let broken = |source: io::Error| ModelError::ToolBroken { tool: self.tool.clone(), source };
         let mut command = Command::new(&self.tool);
         command.args(arguments).envs(self.env.iter().map(|(name, value)| (name, value))).stdin(Stdio::null());
         let mut helper = Helper::start(&mut command, HelperOutput::Keep).map_err(broken)?;
         let mut goes_on = || {
-            glance();
+            observe();
             !self.cancel.is_cancelled()
         };
         let status =
             helper.wait(POLL_INTERVAL, &mut goes_on).map_err(broken)?.ok_or(ModelError::Cancelled)?;
-        Ok(Ended { status, output: without_escapes(&helper.printed(OUTPUT_LIMIT)) })
+        Ok(Ended { status, output: without_escapes(&helper.printed(MAX_OUTPUT_BYTES)) })
     }
 }
 
-/// The tool: beside the runtime's program, with which it was installed, else on `PATH`.
+/// Finds the tool beside the runtime's program, with which it was installed, or on `PATH`.
 fn find_tool(program: Option<&Path>, search: Option<&OsStr>) -> Option<PathBuf> {
-    // The program may be a link into the environment in which it lies, or a Python that is a link out of it.
+    // The program can be a link into its environment, or a Python that is a link out of it.
     let places =
         program.into_iter().flat_map(|program| [Some(program.to_owned()), program.canonicalize().ok()]);
     let mut beside = places.flatten().map(|program| program.with_file_name(TOOL));
     beside.find(|tool| is_executable(tool)).or_else(|| on_path(TOOL, search))
 }
 
-/// Whether a file name matches a pattern with at most one `*`.
+/// Returns whether a file name matches a pattern with at most one `*`.
 pub fn matches(pattern: &str, name: &str) -> bool {
     match pattern.split_once('*') {
         Some((front, back)) => {
@@ -199,7 +196,7 @@ pub fn matches(pattern: &str, name: &str) -> bool {
     }
 }
 
-/// The bytes that are missing by the list which the tool keeps in the cache.
+/// Returns how many bytes are missing according to the list that the tool stores in the cache.
 fn exact_size(model: &CachedModel, patterns: &[&str]) -> Option<u64> {
     let snapshot = model.snapshot();
     let is_wanted = |file: &str| patterns.iter().any(|pattern| matches(pattern, file));
@@ -209,7 +206,7 @@ fn exact_size(model: &CachedModel, patterns: &[&str]) -> Option<u64> {
     Some(missing.map(|(_, size)| *size).fold(0, u64::saturating_add))
 }
 
-/// The exact figure, unless it is far from what the tool announced: then it is that of an earlier version.
+/// Returns the exact size unless it is far from the announced one: then it belongs to an earlier version.
 fn closest(announced: Option<u64>, exact: Option<u64>) -> Option<u64> {
     match (announced, exact) {
         (Some(announced), Some(exact)) if exact.abs_diff(announced) > announced / 10 => Some(announced),
@@ -217,7 +214,7 @@ fn closest(announced: Option<u64>, exact: Option<u64>) -> Option<u64> {
     }
 }
 
-/// Reads `[dry-run] Will download 6 files (out of 7) totalling 1.3M.`
+/// Parses `[dry-run] Will download 6 files (out of 7) totalling 1.3M.`
 fn read_plan(output: &str) -> Option<Plan> {
     let line = output.lines().find_map(|line| line.trim().strip_prefix("[dry-run] Will download "))?;
     let files = line.split(' ').next()?.parse().ok()?;
@@ -225,7 +222,7 @@ fn read_plan(output: &str) -> Option<Plan> {
     Some(Plan { files, bytes })
 }
 
-/// Reads a size such as `1.3M`: the tool counts in thousands.
+/// Parses a size such as `1.3M`, in powers of 1,000.
 fn read_size(text: &str) -> Option<u64> {
     let (number, factor) = match text.char_indices().next_back()? {
         (at, 'K') => (&text[..at], 1e3),
@@ -239,7 +236,7 @@ fn read_size(text: &str) -> Option<u64> {
     Some(bytes.min(1e18) as u64)
 }
 
-/// What was printed, without the escape sequences that some versions print to files, too.
+/// Removes escape sequences, which some versions print to files too.
 fn without_escapes(text: &str) -> String {
     let mut parts = text.split("\u{1b}[");
     let mut plain = parts.next().unwrap_or_default().to_owned();
@@ -249,8 +246,7 @@ fn without_escapes(text: &str) -> String {
     plain
 }
 
-/// What the tool's last words mean. They are those of `huggingface_hub/errors.py`, of its HTTP library, and of the
-/// system.
+/// Returns what the tool's output means, in the words of `huggingface_hub/errors.py`, its HTTP library and the system.
 fn failure(name: &str, output: &str) -> ModelError {
     let name = name.to_owned();
     let lower = output.to_lowercase();
@@ -271,7 +267,7 @@ fn failure(name: &str, output: &str) -> ModelError {
     }
 }
 
-/// Words by which a fault of the network is known.
+/// Words of a network error.
 const NETWORK_WORDS: &[&str] = &[
     "connecterror",
     "connection refused",
@@ -288,7 +284,7 @@ const NETWORK_WORDS: &[&str] = &[
     "certificate_verify_failed",
 ];
 
-/// The line that says most: the last that names a fault of the network, else an error, else the last.
+/// Returns the most telling line: the last with a network error, else the last with an error, else the last.
 fn said(output: &str) -> String {
     let lines = || output.lines().map(str::trim).filter(|line| !line.is_empty());
     let has = |line: &str, words: &[&str]| words.iter().any(|word| line.to_lowercase().contains(word));
@@ -304,7 +300,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn the_tool_is_found_beside_the_program_through_links_in_either_direction() -> io::Result<()> {
+    fn the_tool_is_found_through_links() -> io::Result<()> {
         use std::os::unix::fs::{PermissionsExt as _, symlink};
         let root = tempfile::tempdir()?;
         let root = root.path().canonicalize()?;
@@ -328,7 +324,7 @@ mod tests {
     }
 
     #[test]
-    fn the_plan_of_the_tool_is_read() {
+    fn the_plan_of_the_tool_is_parsed() {
         let read = |text: &str| read_plan(text).map(|plan| (plan.files, plan.bytes));
         let output = "Fetching\n[dry-run] Will download 6 files (out of 7) totalling 1.3M.\nFILE SIZE\n";
         assert_eq!(read(output), Some((6, Some(1_300_000))));
@@ -345,7 +341,7 @@ mod tests {
     }
 
     #[test]
-    fn patterns_match_as_the_tool_has_it() {
+    fn patterns_match_as_in_the_tool() {
         assert!(matches("*.json", "config.json"));
         assert!(matches("model*.safetensors", "model-00001-of-00002.safetensors"));
         assert!(!matches("model*.safetensors", "consolidated.safetensors"));
@@ -355,7 +351,7 @@ mod tests {
     }
 
     #[test]
-    fn what_the_tool_says_is_understood() {
+    fn output_of_the_tool_is_understood() {
         let understood = |output: &str| failure("org/x", output).to_string();
         let traceback = "Traceback:\nhuggingface_hub.errors.RepositoryNotFoundError: 404 Client Error.\n\
                          huggingface_hub.errors.DryRunError: Dry run cannot be performed.\n";
@@ -374,7 +370,7 @@ mod tests {
     }
 
     #[test]
-    fn the_exact_size_gives_way_when_it_is_of_another_version() {
+    fn an_exact_size_of_another_version_is_ignored() {
         assert_eq!(closest(Some(1000), Some(1049)), Some(1049));
         assert_eq!(closest(Some(1000), Some(5000)), Some(1000));
         assert_eq!(closest(Some(1000), None), Some(1000));

@@ -22,7 +22,7 @@ fn cache_with(name: &str) -> io::Result<(tempfile::TempDir, HubCache)> {
 }
 
 #[test]
-fn names_that_would_leave_the_cache_are_no_names() {
+fn names_outside_the_cache_are_refused() {
     for name in ["org/model", "gpt2", "mlx-community/Llama-3.2-3B-Instruct-4bit", "a_b/c.d"] {
         assert!(is_model_name(name), "{name}");
     }
@@ -66,7 +66,7 @@ fn a_model_is_found_and_measured() -> Outcome {
 }
 
 #[test]
-fn a_cache_that_does_not_exist_is_empty() -> Outcome {
+fn a_missing_cache_is_empty() -> Outcome {
     assert_eq!(HubCache::new("/nonexistent/hub").models()?, []);
     Ok(())
 }
@@ -84,7 +84,7 @@ fn a_removed_model_leaves_nothing() -> Outcome {
 }
 
 #[test]
-fn a_model_directory_that_is_a_link_is_not_removed() -> Outcome {
+fn a_linked_model_directory_is_not_removed() -> Outcome {
     let (_elsewhere, other) = cache_with("org/tiny")?;
     let root = tempfile::tempdir()?;
     let cache = HubCache::new(root.path());
@@ -97,7 +97,7 @@ fn a_model_directory_that_is_a_link_is_not_removed() -> Outcome {
 }
 
 #[test]
-fn links_out_of_a_model_are_removed_and_not_followed() -> Outcome {
+fn links_out_of_a_model_are_not_followed() -> Outcome {
     let (_root, cache) = cache_with("org/tiny")?;
     let outside = tempfile::tempdir()?;
     fs::write(outside.path().join("precious"), "precious")?;
@@ -109,7 +109,7 @@ fn links_out_of_a_model_are_removed_and_not_followed() -> Outcome {
 }
 
 #[test]
-fn a_model_that_is_being_downloaded_is_not_removed() -> Outcome {
+fn a_model_in_download_is_not_removed() -> Outcome {
     let (_root, cache) = cache_with("org/tiny")?;
     let model = cache.model("org/tiny")?;
     fs::create_dir_all(cache.locks(&model))?;
@@ -122,7 +122,7 @@ fn a_model_that_is_being_downloaded_is_not_removed() -> Outcome {
 }
 
 #[test]
-fn leftovers_go_unless_they_are_being_written_or_can_be_resumed() -> Outcome {
+fn only_useless_leftovers_are_removed() -> Outcome {
     let (_root, cache) = cache_with("org/tiny")?;
     let model = cache.model("org/tiny")?;
     fs::create_dir_all(cache.locks(&model))?;
@@ -161,7 +161,7 @@ fn a_shared_file_goes_with_its_last_model() -> Outcome {
 }
 
 #[test]
-fn a_shared_file_without_a_readable_list_stays() -> Outcome {
+fn a_shared_file_without_references_list_stays() -> Outcome {
     let (root, cache) = cache_with("org/one")?;
     let store = root.path().join("blobs");
     fs::create_dir_all(store.join("ab"))?;
@@ -174,7 +174,7 @@ fn a_shared_file_without_a_readable_list_stays() -> Outcome {
 }
 
 #[test]
-fn one_file_is_removed_with_its_blob_and_nothing_else() -> Outcome {
+fn one_file_is_removed_with_its_blob() -> Outcome {
     let (_root, cache) = cache_with("org/tiny")?;
     let model = cache.model("org/tiny")?;
     cache.remove_file(&model, "../../refs/main")?;
@@ -187,7 +187,7 @@ fn one_file_is_removed_with_its_blob_and_nothing_else() -> Outcome {
 }
 
 #[test]
-fn a_commit_that_is_no_hash_is_not_followed() -> Outcome {
+fn a_commit_must_be_a_hash() -> Outcome {
     let (_root, cache) = cache_with("org/tiny")?;
     let model = cache.model("org/tiny")?;
     for commit in ["../../..", "", "/etc", "c0ffee/.."] {

@@ -1,10 +1,12 @@
-//! The Hugging Face hub's cache on disk: which models it holds, what they use, and removing them.
+//! The Hugging Face hub's cache on disk: which models it contains, how much space they use, and removing them.
 //!
 //! Layout (<https://huggingface.co/docs/huggingface_hub/guides/manage-cache>): `models--ORG--NAME/` with
 //! `refs/main` (a commit), `snapshots/<commit>/` (links into `blobs/`), and `blobs/` (the files, named by their
 //! hash; `*.incomplete` while they are downloaded). `.locks/models--ORG--NAME/<hash>.lock` is held during the
-//! download of a file. Newer hub tools keep files of several models once, in `blobs/` beside the models, with a list
-//! of who refers to them.
+//! download of a file. Newer hub tools store a file of several models once, in `blobs/` beside the models, with a
+//! list of its references.
+
+pub mod download;
 
 use std::fs::{self, File, Metadata, TryLockError};
 use std::io;
@@ -14,7 +16,7 @@ use std::time::SystemTime;
 
 use crate::core::models::directory::is_inside;
 
-/// The marker by which the hub's tool recognises its store of shared files, and the layout that is known here.
+/// The file by which the hub's tool recognises its store of shared files, and its content for the layout known here.
 const SHARED_STORE_MARKER: (&str, &str) = (".huggingface-shared-blobs", "1\n");
 
 /// A hub cache; it need not exist.
@@ -28,70 +30,50 @@ pub struct HubCache {
 pub struct CachedModel {
     /// `ORG/NAME`.
     pub name: String,
-    /// Its directory in the cache.
     pub directory: PathBuf,
 }
 
-/// What a cached model takes on the disk, and when.
+/// How much space files use on the disk, and when they were used.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct DiskUse {
-    /// The bytes of its files, each counted once.
+    /// Each file counts once.
     pub bytes: u64,
-    /// When one of them was written last.
+    /// When one of them was last written.
     pub modified: Option<SystemTime>,
-    /// When the largest of them, the weights, was read last, as far as the file system keeps that. The small ones are
-    /// read by whoever only looks at the model.
+    /// When the largest of them, the weights, was last read, if the file system records that. Small files are read by
+    /// programs that only list models.
     pub accessed: Option<SystemTime>,
 }
 
-/// Why the cache could not be used.
 #[derive(Debug, thiserror::Error)]
 pub enum HubCacheError {
-    /// Neither a variable nor a home directory says where the cache is.
-    #[error("no home directory, so no place for models")]
+    #[error("there is no home directory, so there is no place for models")]
     NoHome,
-    /// The name is not one that the hub gives.
     #[error("{name:?} is not the name of a model on the hub (ORG/NAME)")]
-    InvalidName {
-        /// The name.
-        name: String,
-    },
-    /// The model's directory leads out of the cache.
-    #[error("{path} is a symbolic link, and what it leads to is not part of the cache")]
-    Escapes {
-        /// The directory.
-        path: PathBuf,
-    },
-    /// A file of the model is being downloaded.
+    InvalidName { name: String },
+    #[error("{path} is a symbolic link, and its target is not part of the cache")]
+    Escapes { path: PathBuf },
     #[error("{name} is being downloaded by another program")]
-    Busy {
-        /// The model.
-        name: String,
-    },
-    /// The disk would not let us.
+    Busy { name: String },
     #[error("cannot {what} {path}")]
     Io {
-        /// What was tried, as a verb.
+        /// A verb.
         what: &'static str,
-        /// On which file or directory.
         path: PathBuf,
-        /// What the system said.
         source: io::Error,
     },
 }
 
 impl HubCache {
-    /// The cache in the directory `root`.
     pub fn new(root: impl Into<PathBuf>) -> Self {
         Self { root: root.into() }
     }
 
-    /// The directory.
     pub fn root(&self) -> &Path {
         &self.root
     }
 
-    /// Every model in it, in no order.
+    /// Returns every model, complete or not, in no order.
     pub fn models(&self) -> Result<Vec<CachedModel>, HubCacheError> {
         let entries = match fs::read_dir(&self.root) {
             Ok(entries) => entries,
@@ -101,7 +83,7 @@ impl HubCache {
         Ok(entries.filter_map(|entry| cached_model(&entry.ok()?)).collect())
     }
 
-    /// The model called `name`, which may not be there.
+    /// Returns the model called `name`, which need not be there.
     pub fn model(&self, name: &str) -> Result<CachedModel, HubCacheError> {
         if !is_model_name(name) {
             return Err(HubCacheError::InvalidName { name: name.to_owned() });
@@ -109,9 +91,9 @@ impl HubCache {
         Ok(CachedModel { name: name.to_owned(), directory: self.root.join(folder_name(name)) })
     }
 
-    /// Removes the model and everything that only it uses; gives the bytes that became free.
+    /// Removes the model and everything that only it uses; returns how many bytes became free.
     ///
-    /// First what makes it look whole, then the files: interrupted half-way, it is incomplete and can be removed again.
+    /// The references go first: if it is interrupted, the model is incomplete and can be removed again.
     pub fn remove(&self, model: &CachedModel) -> Result<u64, HubCacheError> {
         let metadata =
             fs::symlink_metadata(&model.directory).map_err(io_error("remove", &model.directory))?;
@@ -132,8 +114,8 @@ impl HubCache {
         Ok(freed)
     }
 
-    /// Removes what downloads that were cut off left behind and no later download can use: the hub's tool names such
-    /// a file `<hash>.<random>.incomplete`. (Older tools name it `<hash>.incomplete`, and resume it.)
+    /// Removes the remains of interrupted downloads that no later download can use: the hub's tool names such a file
+    /// `<hash>.<random>.incomplete`. (Older tools name it `<hash>.incomplete`, and resume it.)
     pub fn remove_leftovers(&self, model: &CachedModel) -> Result<(), HubCacheError> {
         for path in files_of(&model.directory.join("blobs")) {
             let name = path.file_name().unwrap_or_default().to_string_lossy().into_owned();
@@ -149,7 +131,7 @@ impl HubCache {
         Ok(())
     }
 
-    /// Removes one file of the model, so that it is downloaded again. What several models share is left.
+    /// Removes one file of the model, which is then downloaded again. Shared files stay.
     pub fn remove_file(&self, model: &CachedModel, file: &str) -> Result<(), HubCacheError> {
         let Some(snapshot) = model.snapshot().filter(|_| is_inside(file)) else { return Ok(()) };
         let entry = snapshot.join(file);
@@ -161,7 +143,7 @@ impl HubCache {
         Ok(())
     }
 
-    /// Whether some program is downloading a file of the model now.
+    /// Returns whether a program is downloading a file of the model.
     pub fn is_downloading(&self, model: &CachedModel) -> bool {
         files_of(&self.locks(model)).iter().any(|lock| is_locked(lock))
     }
@@ -170,7 +152,7 @@ impl HubCache {
         self.root.join(".locks").join(folder_name(&model.name))
     }
 
-    /// The files in the shared store to which the model's blobs are links.
+    /// Returns the files in the shared store that the model's blobs link to.
     fn shared_files(&self, model: &CachedModel) -> Vec<PathBuf> {
         let store = self.root.join("blobs");
         let (marker, layout) = SHARED_STORE_MARKER;
@@ -186,7 +168,7 @@ impl HubCache {
             .collect()
     }
 
-    /// Removes a shared file that nothing refers to any more; doubt leaves it.
+    /// Removes a shared file without references and returns its size; in doubt, it stays.
     fn sweep_shared_file(&self, file: &Path) -> u64 {
         let beside = |suffix: &str| {
             let mut name = file.file_name().unwrap_or_default().to_owned();
@@ -203,33 +185,33 @@ impl HubCache {
         if still_used || is_locked(&lock) || fs::remove_file(file).is_err() {
             return 0;
         }
-        let _ = fs::remove_file(references); // The list of nothing; the hub's tool tolerates it.
+        let _ = fs::remove_file(references); // The hub's tool tolerates a list without its file.
         metadata.len()
     }
 }
 
 impl CachedModel {
-    /// The directory with the files of the newest `main`, if one was ever downloaded.
+    /// Returns the directory of the newest downloaded files of `main`.
     pub fn snapshot(&self) -> Option<PathBuf> {
         let commit = self.commit()?;
         let snapshot = self.directory.join("snapshots").join(commit);
         snapshot.is_dir().then_some(snapshot)
     }
 
-    /// The list of its files with their sizes, where the hub's tool has kept it (`trees/<commit>.json`).
+    /// Returns the names and sizes of its files, if the hub's tool has stored them (`trees/<commit>.json`).
     pub fn expected_files(&self) -> Option<Vec<(String, u64)>> {
         let tree = self.directory.join("trees").join(format!("{}.json", self.commit()?));
         read_tree(&fs::read(tree).ok()?)
     }
 
-    /// What it takes on the disk now, unfinished downloads included.
+    /// Returns its use of the disk, unfinished downloads included.
     pub fn disk_use(&self) -> DiskUse {
         let blobs = files_of(&self.directory.join("blobs"));
         let loose = walk(&self.directory.join("snapshots")).into_iter().filter(|path| !path.is_symlink());
         DiskUse::of(blobs.into_iter().chain(loose))
     }
 
-    /// Whether a file of it was begun and is not finished.
+    /// Returns whether one of its files is only partly downloaded.
     pub fn has_unfinished_files(&self) -> bool {
         files_of(&self.directory.join("blobs"))
             .iter()
@@ -245,7 +227,7 @@ impl CachedModel {
 }
 
 impl DiskUse {
-    /// What the files right in a directory take, links followed.
+    /// Returns the use of the files directly in `directory`; links are followed.
     pub fn of_files_in(directory: &Path) -> Self {
         Self::of(files_of(directory))
     }
@@ -262,7 +244,7 @@ impl DiskUse {
     }
 }
 
-/// Whether the hub would give a model this name: `NAME` or `ORG/NAME` of ASCII letters, digits, `-`, `_`, `.`; no
+/// Returns whether the hub allows this name for a model: `NAME` or `ORG/NAME` of ASCII letters, digits, `-`, `_`, `.`; no
 /// part begins or ends with `-` or `.`; never `--` or `..`
 /// (<https://github.com/huggingface/huggingface_hub>, `validate_repo_id`). Such a name cannot leave the cache.
 pub fn is_model_name(name: &str) -> bool {
@@ -280,7 +262,7 @@ pub fn is_model_name(name: &str) -> bool {
         && !name.contains("..")
 }
 
-/// Reads a list of files as the hub's tool keeps it.
+/// Parses a list of files as the hub's tool stores it.
 fn read_tree(json: &[u8]) -> Option<Vec<(String, u64)>> {
     let json: serde_json::Value = serde_json::from_slice(json).ok()?;
     let files = json["files"].as_object()?;
@@ -291,7 +273,7 @@ fn folder_name(name: &str) -> String {
     format!("models--{}", name.replace('/', "--"))
 }
 
-/// A directory that is a model; links and other kinds of entries are none.
+/// Returns the model of an entry; links and files are not models.
 fn cached_model(entry: &fs::DirEntry) -> Option<CachedModel> {
     let folder = entry.file_name().into_string().ok()?;
     let name = folder.strip_prefix("models--")?.replacen("--", "/", 1);
@@ -299,17 +281,17 @@ fn cached_model(entry: &fs::DirEntry) -> Option<CachedModel> {
     (is_directory && is_model_name(&name)).then(|| CachedModel { name, directory: entry.path() })
 }
 
-/// The bytes that a file really occupies, at most its length: a file that is being written may have holes.
+/// Returns how many bytes a file occupies, at most its length: a file that is being written can have holes.
 fn on_disk(file: &Metadata) -> u64 {
     file.len().min(file.blocks().saturating_mul(512))
 }
 
-/// The bytes of everything in a directory, links not followed.
+/// Returns the size of everything in a directory; links are not followed.
 fn own_bytes(directory: &Path) -> u64 {
     walk(directory).iter().filter_map(|path| fs::symlink_metadata(path).ok()).map(|file| file.len()).sum()
 }
 
-/// Everything in a directory that is no directory; nothing where it does not exist.
+/// Returns all files directly in a directory, which need not exist.
 fn files_of(directory: &Path) -> Vec<PathBuf> {
     let entries = fs::read_dir(directory).into_iter().flatten().flatten();
     entries
@@ -318,7 +300,7 @@ fn files_of(directory: &Path) -> Vec<PathBuf> {
         .collect()
 }
 
-/// As [`files_of`], of all directories below, too; links to directories are not followed.
+/// Returns all files below a directory; links to directories are not followed.
 fn walk(directory: &Path) -> Vec<PathBuf> {
     let mut files = files_of(directory);
     let entries = fs::read_dir(directory).into_iter().flatten().flatten();
@@ -328,7 +310,7 @@ fn walk(directory: &Path) -> Vec<PathBuf> {
     files
 }
 
-/// Whether somebody holds the lock; the hub's tool locks with `flock`, as [`File::try_lock`] does.
+/// Returns whether a process holds the lock; the hub's tool locks with `flock`, as [`File::try_lock`] does.
 fn is_locked(lock: &Path) -> bool {
     let Ok(file) = File::open(lock) else { return false };
     matches!(file.try_lock(), Err(TryLockError::WouldBlock))
