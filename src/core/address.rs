@@ -1,9 +1,9 @@
-//! Where a server listens: what counts as a host, and when two addresses are one.
+//! Addresses of servers: valid hosts, and conflicts between addresses.
 
 use std::fmt;
 use std::net::IpAddr;
 
-/// Where a server listens: a host name or IP address, and a port.
+/// The address of a server: a host and a port.
 #[derive(Debug, Clone, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
 pub struct Address {
     /// A host name or an IP address, IPv6 without brackets.
@@ -13,7 +13,7 @@ pub struct Address {
 }
 
 impl Address {
-    /// The address to connect to: a server bound to every interface is reached by loopback.
+    /// Returns the address to which clients connect: loopback for a server that listens on all interfaces.
     #[must_use]
     pub fn dial(&self) -> Self {
         let host = match self.host.as_str() {
@@ -24,20 +24,20 @@ impl Address {
         Self { host: host.to_owned(), port: self.port }
     }
 
-    /// The base of every URL, without a trailing slash.
+    /// Returns the base of every URL, without a trailing slash.
     pub fn url(&self) -> String {
         format!("http://{}", self.dial())
     }
 
-    /// Whether only this machine can reach it.
+    /// Returns whether only this machine can reach it.
     pub fn is_loopback(&self) -> bool {
         is_localhost(&self.host) || self.host.parse::<IpAddr>().is_ok_and(|address| address.is_loopback())
     }
 
-    /// Whether two servers cannot both listen there, or a client would not know whom it reaches: the same port, and
-    /// hosts that are the same, or of which one stands for the other (`localhost`, every interface).
-    pub fn collides_with(&self, other: &Self) -> bool {
-        self.port == other.port && hosts_collide(&self.host, &other.host)
+    /// Returns whether two servers on these addresses would conflict: the port is the same, and so are the hosts, or
+    /// one host includes the other (`localhost`, all interfaces).
+    pub fn conflicts_with(&self, other: &Self) -> bool {
+        self.port == other.port && hosts_conflict(&self.host, &other.host)
     }
 }
 
@@ -51,7 +51,7 @@ impl fmt::Display for Address {
     }
 }
 
-/// Whether the text is a host alone: an IP address (IPv6 without brackets) or a host name, without scheme, port or
+/// Returns whether the text is a host: an IP address (IPv6 without brackets) or a host name, without scheme, port or
 /// path.
 pub fn is_host(text: &str) -> bool {
     if text.parse::<IpAddr>().is_ok() {
@@ -63,7 +63,7 @@ pub fn is_host(text: &str) -> bool {
             && !label.ends_with('-')
             && label.bytes().all(|byte| byte.is_ascii_alphanumeric() || byte == b'-' || byte == b'_')
     };
-    // A name whose last label is a number is a mistyped IP address, and resolvers guess what it means.
+    // A name whose last label is a number is a mistyped IP address, which resolvers interpret in different ways.
     let last_is_number =
         text.rsplit('.').next().is_some_and(|label| label.bytes().all(|byte| byte.is_ascii_digit()));
     text.len() <= 253 && !last_is_number && text.split('.').all(is_label)
@@ -73,26 +73,26 @@ fn is_localhost(host: &str) -> bool {
     host.eq_ignore_ascii_case("localhost")
 }
 
-fn hosts_collide(one: &str, other: &str) -> bool {
+fn hosts_conflict(one: &str, other: &str) -> bool {
     let (Some(one_ip), Some(other_ip)) = (ip(one), ip(other)) else {
         return one.eq_ignore_ascii_case(other)
             || (is_localhost(one) && is_local_for(other))
             || (is_localhost(other) && is_local_for(one));
     };
     let covers = |wide: IpAddr, narrow: IpAddr| {
-        wide.is_unspecified() && (wide.is_ipv6() || narrow.is_ipv4()) // `::` takes IPv4 connections too.
+        wide.is_unspecified() && (wide.is_ipv6() || narrow.is_ipv4()) // `::` accepts IPv4 connections, too.
     };
     one_ip == other_ip || covers(one_ip, other_ip) || covers(other_ip, one_ip)
 }
 
-/// Whether a server at `host` is (also) where `localhost` leads.
+/// Returns whether `localhost` leads to a server at `host`.
 fn is_local_for(host: &str) -> bool {
     let first_of_loopback =
         |ip: IpAddr| ip.is_unspecified() || matches!(ip.to_string().as_str(), "127.0.0.1" | "::1");
     ip(host).is_some_and(first_of_loopback)
 }
 
-/// The IP address that the host is written as, IPv4 also in its IPv6 form.
+/// Returns the host as an IP address, with IPv4 in IPv6 form as IPv4.
 fn ip(host: &str) -> Option<IpAddr> {
     host.parse::<IpAddr>().ok().map(|ip| ip.to_canonical())
 }
@@ -102,7 +102,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_host_is_a_name_or_an_ip_address_alone() {
+    fn a_host_is_a_name_or_an_ip_address() {
         for good in ["127.0.0.1", "::1", "::", "localhost", "gpu-box.local", "my_host", "a.b.c", "LOCALHOST"]
         {
             assert!(is_host(good), "{good}");
@@ -137,11 +137,11 @@ mod tests {
     }
 
     #[test]
-    fn addresses_collide_when_a_client_could_not_tell_them_apart() {
-        let collide = |one: &str, other: &str| {
+    fn same_and_including_hosts_conflict() {
+        let conflict = |one: &str, other: &str| {
             let address = |host: &str| Address { host: host.to_owned(), port: 1 };
-            let result = address(one).collides_with(&address(other));
-            assert_eq!(result, address(other).collides_with(&address(one)), "{one} {other}");
+            let result = address(one).conflicts_with(&address(other));
+            assert_eq!(result, address(other).conflicts_with(&address(one)), "{one} {other}");
             result
         };
         for (one, other) in [
@@ -158,7 +158,7 @@ mod tests {
             ("::ffff:127.0.0.1", "127.0.0.1"),
             ("gpu.local", "GPU.local"),
         ] {
-            assert!(collide(one, other), "{one} {other}");
+            assert!(conflict(one, other), "{one} {other}");
         }
         for (one, other) in [
             ("127.0.0.1", "::1"),
@@ -168,14 +168,14 @@ mod tests {
             ("localhost", "gpu.local"),
             ("gpu.local", "0.0.0.0"),
         ] {
-            assert!(!collide(one, other), "{one} {other}");
+            assert!(!conflict(one, other), "{one} {other}");
         }
     }
 
     #[test]
-    fn different_ports_never_collide() {
+    fn different_ports_do_not_conflict() {
         let one = Address { host: "127.0.0.1".to_owned(), port: 1 };
         let other = Address { host: "127.0.0.1".to_owned(), port: 2 };
-        assert!(!one.collides_with(&other));
+        assert!(!one.conflicts_with(&other));
     }
 }

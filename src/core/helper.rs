@@ -1,5 +1,5 @@
-//! Helper programs (installers, downloaders): each runs in a session of its own, what it prints is kept or shown, and
-//! it is ended together with everything that it started.
+//! Helper programs (installers, downloaders). Each runs in a session of its own and is stopped together with everything
+//! that it started; its output is kept or shown.
 
 use std::fs::File;
 use std::io;
@@ -14,22 +14,22 @@ use nix::unistd::Pid;
 
 use crate::core::process::unix::isolate;
 
-/// How long a helper and what it started get to end by themselves, and how long their death is waited for then.
-const STOP_LIMIT: Duration = Duration::from_secs(5);
+/// How long a stop waits for the end of a helper and all its processes: after SIGTERM, and again after SIGKILL.
+const STOP_TIMEOUT: Duration = Duration::from_secs(5);
 
-/// How long between two looks at a helper that is to end.
+/// How often a stop checks whether a helper has ended.
 const POLL_INTERVAL: Duration = Duration::from_millis(10);
 
-/// Where what a helper prints goes.
+/// Where the output of a helper goes.
 #[derive(Debug, Clone, Copy)]
 pub enum HelperOutput {
-    /// To standard error, as it comes: on a terminal it shows its own progress.
+    /// To standard error, at once: on a terminal the helper shows its own progress.
     Show,
-    /// Into a file without a name.
+    /// To an unnamed file.
     Keep,
 }
 
-/// A helper that was started. It is ended when it is dropped.
+/// A running helper. Dropping it stops it.
 #[derive(Debug)]
 pub struct Helper {
     child: Child,
@@ -37,8 +37,8 @@ pub struct Helper {
 }
 
 impl Helper {
-    /// Starts `command`, whose standard input is the caller's choice. It has no terminal to ask on: one that tries
-    /// fails at once, in its own words, where in the background of the caller's terminal it would wait for ever.
+    /// Starts `command`; the caller chooses its standard input. The helper has no terminal. If it asks a question, it
+    /// fails at once with its own message; in the background of the caller's terminal it would hang.
     pub fn start(command: &mut Command, output: HelperOutput) -> io::Result<Self> {
         let (streams, kept) = match output {
             HelperOutput::Show => {
@@ -57,50 +57,50 @@ impl Helper {
         Ok(Self { child, kept })
     }
 
-    /// How it has ended; `None` while it runs.
-    pub fn ended(&mut self) -> io::Result<Option<ExitStatus>> {
+    /// Returns how it has ended; `None` while it runs.
+    pub fn try_wait(&mut self) -> io::Result<Option<ExitStatus>> {
         self.child.try_wait()
     }
 
-    /// Waits for its end, asking `goes_on` every `pause`; `None` when that said no, and then it has been ended.
+    /// Waits for its end. Calls `goes_on` every `interval`; once that returns false, stops it and returns `None`.
     pub fn wait(
         &mut self,
-        pause: Duration,
+        interval: Duration,
         goes_on: &mut dyn FnMut() -> bool,
     ) -> io::Result<Option<ExitStatus>> {
         loop {
-            if let Some(status) = self.ended()? {
+            if let Some(status) = self.try_wait()? {
                 return Ok(Some(status));
             }
             if !goes_on() {
                 self.stop();
                 return Ok(None);
             }
-            std::thread::sleep(pause);
+            std::thread::sleep(interval);
         }
     }
 
-    /// Ends it and everything that it started, unless it has ended by itself. SIGTERM first, so that temporary files
-    /// can be removed.
+    /// Stops it and everything that it started, unless it has ended by itself: with SIGTERM, which lets it remove its
+    /// temporary files, then with SIGKILL.
     pub fn stop(&mut self) {
-        self.stop_within(STOP_LIMIT);
+        self.stop_within(STOP_TIMEOUT);
     }
 
-    fn stop_within(&mut self, limit: Duration) {
-        // Once it has been waited for, its number may be another's.
-        if !matches!(self.ended(), Ok(None)) {
+    fn stop_within(&mut self, timeout: Duration) {
+        // Another process may have its number once it is reaped.
+        if !matches!(self.try_wait(), Ok(None)) {
             return;
         }
         let Ok(group) = i32::try_from(self.child.id()).map(Pid::from_raw) else { return };
         for signal in [Signal::SIGTERM, Signal::SIGKILL] {
-            // What has ended meanwhile needs no signal.
+            // This fails if all have ended meanwhile.
             let _ = killpg(group, signal);
-            // One that was stopped would not see it.
+            // A stopped process would not receive SIGTERM.
             let _ = killpg(group, Signal::SIGCONT);
             let begin = Instant::now();
-            while begin.elapsed() < limit {
-                // The number is taken as long as anybody is left in the group, also without its leader.
-                if !matches!(self.ended(), Ok(None)) && killpg(group, None) == Err(Errno::ESRCH) {
+            while begin.elapsed() < timeout {
+                // The number stays in use while the group has members, even without its leader.
+                if !matches!(self.try_wait(), Ok(None)) && killpg(group, None) == Err(Errno::ESRCH) {
                     return;
                 }
                 std::thread::sleep(POLL_INTERVAL);
@@ -108,16 +108,16 @@ impl Helper {
         }
     }
 
-    /// At most the last `most` bytes of what it has printed; nothing if that was shown.
-    pub fn printed(&self, most: usize) -> String {
-        // What cannot be read cannot be quoted; that the helper failed is told in any case.
-        let bytes = self.kept.as_ref().and_then(|file| end_of(file, most).ok()).unwrap_or_default();
+    /// Returns at most the last `max_bytes` of its output; nothing if that was shown.
+    pub fn output(&self, max_bytes: usize) -> String {
+        // If the output cannot be read, the error of the helper is reported without it.
+        let bytes = self.kept.as_ref().and_then(|file| end_of(file, max_bytes).ok()).unwrap_or_default();
         String::from_utf8_lossy(&bytes).into_owned()
     }
 
-    /// The last lines of what it has printed, for a message.
+    /// Returns the last five lines of its output, for a message.
     pub fn last_lines(&self) -> String {
-        let text = self.printed(2048);
+        let text = self.output(2048);
         let lines: Vec<&str> = text.lines().map(str::trim_end).filter(|line| !line.is_empty()).collect();
         lines[lines.len().saturating_sub(5)..].join("\n")
     }
@@ -129,10 +129,10 @@ impl Drop for Helper {
     }
 }
 
-/// The helper may still write at the file's own offset, which stays as it is.
-fn end_of(file: &File, most: usize) -> io::Result<Vec<u8>> {
+/// Reads without moving the file's offset, at which the helper may still write.
+fn end_of(file: &File, max_bytes: usize) -> io::Result<Vec<u8>> {
     let size = file.metadata()?.len();
-    let length = usize::try_from(size).map_or(most, |size| size.min(most));
+    let length = usize::try_from(size).map_or(max_bytes, |size| size.min(max_bytes));
     let mut bytes = vec![0; length];
     file.read_exact_at(&mut bytes, size - length as u64)?;
     Ok(bytes)
@@ -146,15 +146,15 @@ mod tests {
         Helper::start(Command::new("sh").args(["-c", script]), HelperOutput::Keep).unwrap()
     }
 
-    /// What it prints, once it has printed it.
+    /// Waits until it has printed the text.
     fn wait_for(helper: &Helper, text: &str) {
-        while !helper.printed(1000).contains(text) {
+        while !helper.output(1000).contains(text) {
             std::thread::sleep(POLL_INTERVAL);
         }
     }
 
     #[test]
-    fn a_helper_that_ends_by_itself_leaves_its_last_lines() {
+    fn the_last_lines_of_a_helper_are_kept() {
         let mut helper = shell("seq 7; echo; echo wrong >&2; exit 3");
         let status = helper.wait(POLL_INTERVAL, &mut || true).unwrap().unwrap();
         assert_eq!(status.code(), Some(3));
@@ -162,47 +162,47 @@ mod tests {
     }
 
     #[test]
-    fn what_a_helper_started_ends_with_it() {
-        let mut helper = shell("sleep 600 & echo begun; wait");
-        wait_for(&helper, "begun");
+    fn the_processes_of_a_helper_end_with_it() {
+        let mut helper = shell("sleep 600 & echo started; wait");
+        wait_for(&helper, "started");
         let group = Pid::from_raw(i32::try_from(helper.child.id()).unwrap());
         assert_eq!(helper.wait(POLL_INTERVAL, &mut || false).unwrap(), None);
         assert_eq!(killpg(group, None), Err(Errno::ESRCH));
     }
 
-    /// Where it would be in the background of the caller's terminal, a question there would stop it for ever.
+    /// In the background of the caller's terminal, a question would hang.
     #[test]
-    fn a_helper_has_no_terminal_to_ask_on() {
-        let helper = shell("echo begun; exec sleep 600");
-        wait_for(&helper, "begun");
+    fn a_helper_has_no_terminal() {
+        let helper = shell("echo started; exec sleep 600");
+        wait_for(&helper, "started");
         let pid = Pid::from_raw(i32::try_from(helper.child.id()).unwrap());
         assert_eq!(nix::unistd::getsid(Some(pid)), Ok(pid));
     }
 
     #[test]
-    fn a_helper_that_is_stopped_is_ended_all_the_same() {
-        let mut helper = shell("trap 'echo ended; exit' TERM; echo begun; kill -STOP $$; sleep 600");
-        wait_for(&helper, "begun");
+    fn a_suspended_helper_can_be_stopped() {
+        let mut helper = shell("trap 'echo ended; exit' TERM; echo started; kill -STOP $$; sleep 600");
+        wait_for(&helper, "started");
         helper.stop();
-        assert!(helper.printed(1000).contains("ended"));
+        assert!(helper.output(1000).contains("ended"));
     }
 
     #[test]
-    fn a_helper_that_ignores_sigterm_is_killed_with_what_it_started() {
-        let mut helper = shell("trap '' TERM; sleep 600 & echo begun; wait; wait");
-        wait_for(&helper, "begun");
+    fn a_helper_that_ignores_sigterm_is_killed() {
+        let mut helper = shell("trap '' TERM; sleep 600 & echo started; wait; wait");
+        wait_for(&helper, "started");
         let group = Pid::from_raw(i32::try_from(helper.child.id()).unwrap());
-        // Too short for SIGTERM, and long enough for SIGKILL if it is asked again.
+        // The helper does not end within this time after SIGTERM, but soon after SIGKILL.
         helper.stop_within(Duration::from_millis(50));
-        while helper.ended().unwrap().is_none() || killpg(group, None).is_ok() {
+        while helper.try_wait().unwrap().is_none() || killpg(group, None).is_ok() {
             std::thread::sleep(POLL_INTERVAL);
         }
     }
 
     #[test]
-    fn a_helper_that_is_not_waited_for_does_not_stay() {
-        let helper = shell("echo begun; exec sleep 600");
-        wait_for(&helper, "begun");
+    fn a_dropped_helper_is_stopped() {
+        let helper = shell("echo started; exec sleep 600");
+        wait_for(&helper, "started");
         let group = Pid::from_raw(i32::try_from(helper.child.id()).unwrap());
         drop(helper);
         assert_eq!(killpg(group, None), Err(Errno::ESRCH));

@@ -1,4 +1,4 @@
-//! What the machine has: memory and disk space.
+//! Memory and disk space of the machine.
 
 #[cfg(target_os = "linux")]
 mod linux;

@@ -1,17 +1,17 @@
-//! Every file and directory that fusion touches.
+//! The paths of all files and directories that fusion uses.
 
 use std::path::{Path, PathBuf};
 
 use crate::env::Environment;
 
-/// Why the configuration directory could not be found.
+/// Why there is no configuration directory.
 #[derive(Debug, thiserror::Error)]
 pub enum PathsError {
-    /// Neither `FUSION_CONFIG_DIR` nor a home directory says where to look.
+    /// Neither `FUSION_CONFIG_DIR` nor a home directory is set.
     #[error("no home directory, so no place for the configuration")]
     NoHome,
-    /// The directory, which `FUSION_CONFIG_DIR` or `HOME` says, is relative, and the current directory is gone.
-    #[error("the configuration is in {path}, and the current directory does not exist any more")]
+    /// `FUSION_CONFIG_DIR` or `HOME` is relative, and the current directory was deleted.
+    #[error("the configuration is in {path}, and the current directory was deleted")]
     NoCurrentDirectory {
         /// The directory.
         path: PathBuf,
@@ -20,39 +20,39 @@ pub enum PathsError {
 
 const CONFIG_FILE: &str = "config.toml";
 
-/// The configuration directory and what lies in it.
+/// The configuration directory and its files.
 #[derive(Debug, Clone)]
 pub struct Paths {
     directory: PathBuf,
 }
 
-/// The files of one runtime, all under `<config dir>/<runtime>/`.
+/// The files of one service, all in `<config dir>/<service>/`.
 #[derive(Debug, Clone)]
 pub struct RuntimePaths {
-    /// The directory that holds the rest.
+    /// The directory of all the others.
     pub directory: PathBuf,
-    /// The record of what was started: the only thing that is trusted, and then only against the kernel.
+    /// The record of the started process. It counts only if the kernel confirms it.
     pub state: PathBuf,
-    /// A copy of the PID for scripts; fusion never reads it.
+    /// A copy of the PID for scripts; fusion does not use it.
     pub pid: PathBuf,
-    /// What the runtime prints; older logs have `.1`, `.2` ... appended.
+    /// The output of the server; older logs have `.1`, `.2` ... appended.
     pub log: PathBuf,
-    /// Locked by every command that changes the runtime.
+    /// The lock of every command that changes the service.
     pub lock: PathBuf,
     /// Fusion's own installation of the runtime's program.
     pub installation: PathBuf,
 }
 
 impl Paths {
-    /// `FUSION_CONFIG_DIR`, else an existing `~/.config/fusion/config.toml` on macOS, else the platform's
-    /// configuration directory. Always absolute.
+    /// Returns the paths below `FUSION_CONFIG_DIR`, else below `~/.config/fusion` if it has a `config.toml` on macOS,
+    /// else below the platform's configuration directory. They are absolute.
     pub fn discover(environment: &Environment) -> Result<Self, PathsError> {
         Self::discover_on(cfg!(target_os = "macos"), environment)
     }
 
     fn discover_on(macos: bool, environment: &Environment) -> Result<Self, PathsError> {
         let dotted = environment.home.as_ref().map(|home| home.join(".config/fusion"));
-        // A link counts, also one that leads nowhere: that is worth an error, not another place.
+        // A dangling link counts, too: it deserves an error rather than another directory.
         let in_use = |directory: &PathBuf| directory.join(CONFIG_FILE).symlink_metadata().is_ok();
         let directory = environment
             .config_dir
@@ -67,18 +67,18 @@ impl Paths {
         }
     }
 
-    /// The directory that holds everything.
+    /// Returns the configuration directory.
     pub fn directory(&self) -> &Path {
         &self.directory
     }
 
-    /// The configuration file. Beside it lie `config.lock`, held by whoever changes it, `config.toml.new` during a
-    /// change, a `config.edit.*.toml` for each editor, and `config.toml.1.bak`, `.2.bak` ... from each reset.
+    /// Returns the configuration file. Beside it are `config.lock`, the lock of those who change it, `config.toml.new`
+    /// during a change, a `config.edit.*.toml` for each editor, and `config.toml.1.bak`, `.2.bak` ... from each reset.
     pub fn config_file(&self) -> PathBuf {
         self.directory.join(CONFIG_FILE)
     }
 
-    /// The files of the runtime called `name`.
+    /// Returns the files of the service called `name`.
     pub fn runtime(&self, name: &str) -> RuntimePaths {
         let directory = self.directory.join(name);
         RuntimePaths {
@@ -110,7 +110,7 @@ mod tests {
     }
 
     #[test]
-    fn an_existing_file_below_dot_config_is_used_on_macos_only() {
+    fn dot_config_is_used_on_macos_only() {
         let home = tempfile::tempdir().unwrap();
         let environment = environment(home.path());
         let platform = home.path().join("platform/fusion");
@@ -126,7 +126,7 @@ mod tests {
     }
 
     #[test]
-    fn no_home_at_all_is_an_error() {
+    fn a_missing_home_is_an_error() {
         let nowhere = Environment { current_dir: Some("/project".into()), ..Environment::default() };
         assert!(matches!(Paths::discover(&nowhere), Err(PathsError::NoHome)));
     }

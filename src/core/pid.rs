@@ -4,18 +4,18 @@ use std::fmt;
 
 use serde::{Deserialize, Serialize};
 
-/// The PID of a process that may be looked at and signalled: never 0, 1 or negative.
+/// The PID of a process that fusion may inspect and signal: never 0, 1 or negative.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 #[serde(try_from = "i64", into = "i64")]
 pub struct Pid(i32);
 
-/// A number that is no PID fusion may touch.
+/// A number that is not the PID of a process fusion may touch.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 #[error("{0} is not the PID of a process that fusion may touch")]
 pub struct InvalidPid(pub i64);
 
 impl Pid {
-    /// The number, always above 1.
+    /// Returns the number, which is above 1.
     pub fn as_raw(self) -> i32 {
         self.0
     }
@@ -51,7 +51,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_forbidden_pid_is_none() {
+    fn a_forbidden_pid_is_refused() {
         for number in [0, 1, -1, i64::MIN, i64::from(i32::MAX) + 1, 4_294_967_295, 4_294_967_298, i64::MAX] {
             assert_eq!(Pid::try_from(number), Err(InvalidPid(number)));
         }
@@ -61,7 +61,7 @@ mod tests {
 
     proptest! {
         #[test]
-        fn a_pid_stays_the_number_that_it_was(number: i64) {
+        fn a_pid_keeps_its_number(number: i64) {
             if let Ok(pid) = Pid::try_from(number) {
                 assert!(pid.as_raw() > 1);
                 assert_eq!(i64::from(pid), number);
@@ -69,7 +69,7 @@ mod tests {
         }
 
         #[test]
-        fn no_text_is_fatal_as_a_pid(text in ".{0,30}") {
+        fn any_text_is_parsed_without_panic(text in ".{0,30}") {
             if let Ok(pid) = serde_json::from_str::<Pid>(&text) {
                 assert!(pid.as_raw() > 1);
             }

@@ -1,5 +1,5 @@
-//! What the core needs of the operating system's processes: a checked PID, an identity that PID reuse cannot fool, and
-//! the [`ProcessDriver`] trait behind which everything else lies.
+//! The operating system's processes: a checked PID, an identity that PID reuse cannot fool, and the [`ProcessDriver`]
+//! trait, behind which everything else lies.
 
 mod children;
 mod driver;

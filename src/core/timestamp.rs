@@ -1,4 +1,4 @@
-//! Moments of the calendar, as RFC 3339 writes them.
+//! Dates and times in the format of RFC 3339.
 
 use std::fmt;
 use std::str::FromStr;
@@ -6,22 +6,22 @@ use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use serde::{Serialize, Serializer};
 
-/// A moment, written in UTC to the second: `2026-11-24T05:48:00Z`.
+/// A date and time, formatted in UTC to the second: `2026-11-24T05:48:00Z`.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub struct Timestamp(SystemTime);
 
-/// A text that is no moment as RFC 3339 writes it.
+/// A text that is no date and time of RFC 3339.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 #[error("{0:?} is not a date and time")]
 pub struct InvalidTimestamp(pub String);
 
 impl Timestamp {
-    /// How long ago it was; nothing for the future.
+    /// Returns how long ago it was; zero for the future.
     pub fn age(self) -> Duration {
         self.0.elapsed().unwrap_or_default()
     }
 
-    /// Seconds since 1970, negative before.
+    /// Returns the seconds since 1970, negative before.
     fn seconds(self) -> i64 {
         let seconds = |duration: Duration| i64::try_from(duration.as_secs()).unwrap_or(i64::MAX);
         match self.0.duration_since(UNIX_EPOCH) {
@@ -56,7 +56,7 @@ impl fmt::Display for Timestamp {
 impl FromStr for Timestamp {
     type Err = InvalidTimestamp;
 
-    /// Fractions of a second are dropped; the offset is applied.
+    /// Drops fractions of a second, and applies the offset.
     fn from_str(text: &str) -> Result<Self, InvalidTimestamp> {
         parse(text).ok_or_else(|| InvalidTimestamp(text.to_owned()))
     }
@@ -88,7 +88,7 @@ fn parse(text: &str) -> Option<Timestamp> {
     time.filter(|_| well_formed).map(Timestamp)
 }
 
-/// `Z`, `+01:00` or `-07:00`, in seconds east of Greenwich.
+/// Parses `Z`, `+01:00` or `-07:00` to seconds east of Greenwich.
 fn offset(zone: &str) -> Option<i64> {
     if matches!(zone, "Z" | "z") {
         return Some(0);
@@ -103,8 +103,8 @@ fn offset(zone: &str) -> Option<i64> {
     Some(sign * (number(hours)? * 3600 + number(minutes)? * 60))
 }
 
-/// Days from 1970-01-01 to a date of the Gregorian calendar. Years are counted from March, so that the leap day is
-/// the last of the year, in eras of 400 years, after which the calendar repeats (146,097 days).
+/// Returns the days from 1970-01-01 to a date of the Gregorian calendar. Years begin in March, which makes the leap
+/// day the last of the year, and are grouped in eras of 400 years (146,097 days), after which the calendar repeats.
 fn days(year: i64, month: i64, day: i64) -> i64 {
     let year = if month <= 2 { year - 1 } else { year };
     let (era, year_of_era) = (year.div_euclid(400), year.rem_euclid(400));
@@ -112,7 +112,7 @@ fn days(year: i64, month: i64, day: i64) -> i64 {
     era * 146_097 + year_of_era * 365 + year_of_era / 4 - year_of_era / 100 + day_of_year - 719_468
 }
 
-/// The date that is so many days after 1970-01-01: the inverse of [`days`].
+/// Returns the date that is so many days after 1970-01-01: the inverse of [`days`].
 fn date(days: i64) -> (i64, i64, i64) {
     let days = days + 719_468;
     let (era, day_of_era) = (days.div_euclid(146_097), days.rem_euclid(146_097));
@@ -130,7 +130,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn moments_are_read_and_written() {
+    fn timestamps_are_parsed_and_formatted() {
         for (text, written) in [
             ("1970-01-01T00:00:00Z", "1970-01-01T00:00:00Z"),
             ("2024-02-29T23:59:59Z", "2024-02-29T23:59:59Z"),
@@ -139,12 +139,15 @@ mod tests {
             ("1969-12-31T23:59:59Z", "1969-12-31T23:59:59Z"),
             ("0001-01-01T00:00:00Z", "0001-01-01T00:00:00Z"),
         ] {
-            assert_eq!(text.parse::<Timestamp>().map(|moment| moment.to_string()), Ok(written.to_owned()));
+            assert_eq!(
+                text.parse::<Timestamp>().map(|timestamp| timestamp.to_string()),
+                Ok(written.to_owned())
+            );
         }
     }
 
     #[test]
-    fn every_day_of_four_centuries_is_its_own_inverse() {
+    fn days_and_dates_are_inverse() {
         for number in -150_000..150_000 {
             let (year, month, day) = date(number);
             assert_eq!(days(year, month, day), number);
@@ -152,7 +155,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_no_moment_is_refused() {
+    fn other_texts_are_refused() {
         for text in [
             "",
             "now",

@@ -1,4 +1,4 @@
-//! What a process that lives for days must not collect: zombies.
+//! A process that lives for days collects no zombies.
 
 use std::process::Command;
 
@@ -10,7 +10,7 @@ use nix::sys::signal::kill;
 use crate::stage::{Stage, ended};
 use crate::support::wait_until;
 
-/// A zombie can still be signalled.
+/// Returns whether the process is neither alive nor a zombie: both can be signalled.
 fn is_reaped(pid: Pid) -> bool {
     kill(nix::unistd::Pid::from_raw(pid.as_raw()), None) == Err(Errno::ESRCH)
 }
@@ -20,7 +20,7 @@ fn a_dropped_handle_leaves_no_zombie() {
     let stage = Stage::new();
     let process = stage.shell("exit 0").id().clone();
     wait_until("it is dead", || stage.driver.liveness(&process).unwrap() == Liveness::Dead);
-    // It may have ended in the middle of the call above.
+    // It may have ended during the call above, after the driver reaped its children.
     assert_eq!(stage.driver.identify(process.pid).unwrap(), None);
     assert!(is_reaped(process.pid));
 }
@@ -52,7 +52,7 @@ fn a_handle_knows_how_a_reaped_child_ended() {
 }
 
 #[test]
-fn a_handle_serves_another_thread() {
+fn a_handle_works_on_another_thread() {
     let stage = Stage::new();
     let child = stage.shell("exit 3");
     let waiting = std::thread::spawn(move || ended(child.as_ref()));
@@ -60,7 +60,7 @@ fn a_handle_serves_another_thread() {
 }
 
 #[test]
-fn children_of_others_are_not_reaped() {
+fn only_own_children_are_reaped() {
     let (stage, other) = (Stage::new(), UnixDriver::new());
     let child = stage.shell("exit 3");
     let mut plain = Command::new("/bin/sh").args(["-c", "exit 4"]).spawn().unwrap();

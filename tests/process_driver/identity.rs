@@ -10,7 +10,7 @@ use fusion::core::process::{
 };
 use nix::unistd::{self, Uid};
 
-use crate::stage::{Stage, ended, not_run};
+use crate::stage::{Stage, ended, skipped};
 use crate::support::wait_until;
 
 #[test]
@@ -94,7 +94,7 @@ fn a_similar_command_line_makes_no_member() {
 #[test]
 fn a_process_of_another_user_is_spared() {
     if !Uid::effective().is_root() {
-        return not_run("another user's process", "only root can become another user");
+        return skipped("another user's process", "only root can become another user");
     }
     let stage = Stage::new();
     let victim = stage.shell("sleep 1000");
@@ -128,7 +128,7 @@ fn a_process_of_another_container_is_not_judged() {
         |script: &str| format!("unshare -m --pid --fork --mount-proc /bin/sh -c '{script}' \"$0\"");
     let may_unshare = Command::new("/bin/sh").args(["-c", &unshared(":")]).output();
     if !may_unshare.is_ok_and(|output| output.status.success()) {
-        return not_run("another container", "only root on Linux can make a PID namespace");
+        return skipped("another container", "only root on Linux can make a PID namespace");
     }
     let stage = Stage::new();
     let child = stage.shell("sleep 1000");
@@ -158,7 +158,7 @@ fn processes_hidden_by_the_system_are_no_members() {
     let unshared = |script: &str| format!("unshare -m --propagation private /bin/sh -c '{script}' \"$0\"");
     let may_mount = Command::new("/bin/sh").args(["-c", &unshared(MOUNT)]).output();
     if !may_mount.is_ok_and(|output| output.status.success()) {
-        return not_run("hidden processes", "only root on Linux can hide them");
+        return skipped("hidden processes", "only root on Linux can hide them");
     }
     let script = format!("{MOUNT} && exec \"$0\" actor::actor --exact --nocapture");
     assert!(Stage::new().act(&format!("exec {}", unshared(&script)), "hidden processes"));

@@ -11,7 +11,7 @@ use nix::sys::signal::{SigSet, Signal};
 use nix::unistd::{self, Uid};
 use serde_json::json;
 
-use crate::stage::{Stage, ended, not_run};
+use crate::stage::{Stage, ended, skipped};
 use crate::support::{wait_until, write_program};
 
 #[test]
@@ -139,7 +139,7 @@ fn a_log_must_be_a_regular_file() {
 #[test]
 fn a_log_of_another_user_is_refused() {
     if !Uid::effective().is_root() {
-        return not_run("a log of another user", "only root can give files away");
+        return skipped("a log of another user", "only root can give files away");
     }
     let stage = Stage::new();
     std::fs::write(stage.path("log"), "theirs").unwrap();

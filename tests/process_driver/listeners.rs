@@ -6,7 +6,7 @@ use fusion::core::address::Address;
 use fusion::core::process::unix::UnixDriver;
 use fusion::core::process::{Listener, Pid, ProcessDriver, ProcessError};
 
-use crate::stage::{Stage, not_run};
+use crate::stage::{Stage, skipped};
 use crate::support::ports::Port;
 use crate::support::{fake_runtime, wait_until};
 
@@ -14,7 +14,7 @@ use crate::support::{fake_runtime, wait_until};
 fn the_child_and_its_descendants_are_ours() {
     let stage = Stage::new();
     let port = Port::free();
-    assert_eq!(stage.listener("127.0.0.1", &port, None), Listener::Nobody);
+    assert_eq!(stage.listener("127.0.0.1", &port, None), Listener::None);
     let child = stage.fake(&[], &port);
     let pid = child.id().pid;
     assert_eq!(stage.listener("127.0.0.1", &port, Some(child.id())), Listener::Ours { pid });
@@ -39,7 +39,7 @@ fn listeners_on_both_loopbacks_are_distinguished() {
     let stage = Stage::new();
     let port = Port::free();
     let Ok(_listener) = TcpListener::bind(("::1", port.number())) else {
-        return not_run("two programs at one port", "there is no IPv6 here");
+        return skipped("two programs at one port", "there is no IPv6 here");
     };
     let child = stage.fake(&[], &port);
     let ours = Listener::Ours { pid: child.id().pid };

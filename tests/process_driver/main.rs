@@ -1,4 +1,4 @@
-//! The real process driver against real processes: isolation of what is started, identities, signals, listeners.
+//! The real process driver against real processes: isolation, identities, signals, listeners, reaping.
 
 mod actor;
 mod children;

@@ -6,7 +6,7 @@ use fusion::core::process::unix::UnixDriver;
 use fusion::core::process::{Ending, Listener, Liveness, ProcessDriver, StopSignal};
 use nix::sys::signal::Signal;
 
-use crate::stage::{Stage, ended, kill_all, not_run};
+use crate::stage::{Stage, ended, kill_all, skipped};
 use crate::support::ports::Port;
 use crate::support::{fake_runtime, processes, wait_until};
 
@@ -50,7 +50,7 @@ fn children_are_killed_after_their_leader_died() {
 #[test]
 fn the_group_of_a_zombie_can_be_killed() {
     if cfg!(target_os = "macos") {
-        return not_run("the group of a zombie", "macOS hides zombies, and members are killed one by one");
+        return skipped("the group of a zombie", "macOS hides zombies, and members are killed one by one");
     }
     let stage = Stage::new();
     let port = Port::free();

@@ -179,6 +179,6 @@ pub(crate) fn kill_all(stage: &Stage, leader: Option<&ProcessId>) {
 }
 
 #[expect(clippy::print_stderr, reason = "a check that does not run is reported")]
-pub(crate) fn not_run(what: &str, why: &str) {
-    eprintln!("not run: {what}, because {why}");
+pub(crate) fn skipped(what: &str, why: &str) {
+    eprintln!("skipped: {what}, because {why}");
 }

@@ -193,7 +193,7 @@ impl Reader<'_> {
             .collect();
         for (name, place, order, address) in &servers {
             let other =
-                servers.iter().find(|(.., other, theirs)| other < order && theirs.collides_with(address));
+                servers.iter().find(|(.., other, theirs)| other < order && theirs.conflicts_with(address));
             if let Some((other, ..)) = other {
                 let fault = Fault::SameAddress { address: address.to_string(), other: other.clone() };
                 self.report(place.clone(), dotted(name, "port"), fault);

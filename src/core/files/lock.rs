@@ -1,4 +1,4 @@
-//! Locks between processes. The kernel releases them when their holder dies, so none is ever left behind.
+//! Locks between processes. The kernel releases them when their holder dies.
 
 use std::fs::{File, OpenOptions, TryLockError};
 use std::io::{self, Read, Seek, Write};
@@ -11,25 +11,25 @@ use std::time::{Duration, Instant};
 use super::private::{FileError, open};
 use crate::core::pid::Pid;
 
-/// How long the first pause between two attempts is; each further one is twice as long, up to [`MAX_PAUSE`].
+/// The first pause between two attempts; each later one is twice as long, up to [`MAX_PAUSE`].
 const FIRST_PAUSE: Duration = Duration::from_millis(1);
 const MAX_PAUSE: Duration = Duration::from_millis(20);
 
-/// An exclusive lock on a file that has no other purpose, held until dropped.
+/// An exclusive lock on a file that serves only as a lock, held until dropped.
 #[derive(Debug)]
 pub struct Lock {
     file: File,
 }
 
-/// Why there is no lock. Nothing may be changed without it.
+/// Why a lock was not acquired. Without it, nothing may be changed.
 #[derive(Debug, thiserror::Error)]
 pub enum LockError {
-    /// Another process has held it all the time.
+    /// Another process held it until the timeout.
     #[error("{path} is locked{}", by(*holder))]
     Held {
         /// The file.
         path: PathBuf,
-        /// The process, if the file names one.
+        /// The process that the file names.
         holder: Option<Pid>,
     },
     /// The wait was cancelled.
@@ -48,8 +48,8 @@ fn by(holder: Option<Pid>) -> String {
 }
 
 impl Lock {
-    /// Locks the file at `path`, which is made if it is missing, and writes the PID of this process into it. Tries
-    /// for at most `timeout`, at least once, and as long as not `cancelled`.
+    /// Locks the file at `path`, which is created if it is missing, and writes the PID of this process to it.
+    /// Attempts it at least once, until the `timeout` or until `cancelled` returns true.
     pub fn acquire(path: &Path, timeout: Duration, cancelled: &dyn Fn() -> bool) -> Result<Self, LockError> {
         match wait(timeout, cancelled, || Self::attempt(path))? {
             Wait::Done(lock) => Ok(lock),
@@ -58,7 +58,7 @@ impl Lock {
         }
     }
 
-    /// Returns whether a process holds the lock now. Writes and creates nothing.
+    /// Returns whether a process holds the lock now. Creates nothing.
     pub fn is_held(path: &Path) -> Result<bool, FileError> {
         match open(path, OpenOptions::new().read(true)) {
             Err(error) if error.is_missing() => Ok(false),
@@ -76,7 +76,7 @@ impl Lock {
     fn attempt(path: &Path) -> Result<Option<Self>, FileError> {
         let options = &mut OpenOptions::new();
         let mut file = open(path, options.read(true).write(true).create(true).truncate(false))?;
-        // A file that was removed or replaced meanwhile locks nothing: others open another one.
+        // If the file was removed or replaced, other processes lock another file.
         if is_locked(path, file.try_lock())? || !is_at(path, &file).map_err(FileError::io("lock", path))? {
             return Ok(None);
         }
@@ -89,21 +89,21 @@ impl Lock {
     }
 }
 
-/// How a [`ContentLock`] excludes others.
+/// Which other locks a [`ContentLock`] excludes.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum ContentLockKind {
-    /// Admits others of this kind: for reading.
+    /// Excludes exclusive locks: for reading.
     Shared,
-    /// Admits no other: for moving what the file holds.
+    /// Excludes every other lock: for moving the content.
     Exclusive,
 }
 
-/// A lock on what an open file holds, released when dropped.
+/// A lock on the content of an open file, released when dropped.
 #[derive(Debug)]
 pub struct ContentLock(File);
 
 impl ContentLock {
-    /// Locks the file; `None` where that takes longer than `timeout`, or where the file system has no locks.
+    /// Locks the file; `None` after the `timeout`, or if the file system does not support locks.
     pub fn acquire(file: &File, kind: ContentLockKind, timeout: Duration) -> Option<Self> {
         // Both handles have the same lock.
         let lock = Self(file.try_clone().ok()?);
@@ -127,7 +127,7 @@ impl ContentLock {
 
 impl Drop for ContentLock {
     fn drop(&mut self) {
-        // Where that fails, the lock ends when the file is closed.
+        // If this fails, closing the file releases the lock.
         let _ = self.0.unlock();
     }
 }
@@ -139,7 +139,7 @@ enum Wait<T> {
     Cancelled,
 }
 
-/// Attempts until there is a result, an error, or no time left.
+/// Repeats the attempt until it returns a result or an error, until the timeout, or until cancelled.
 fn wait<T, E>(
     timeout: Duration,
     cancelled: &dyn Fn() -> bool,
@@ -171,7 +171,7 @@ fn is_locked(path: &Path, attempted: Result<(), TryLockError>) -> Result<bool, F
     }
 }
 
-/// Returns whether the open file is the one that lies at the path.
+/// Returns whether the path still names the open file.
 fn is_at(path: &Path, file: &File) -> io::Result<bool> {
     let ours = file.metadata()?;
     match path.symlink_metadata() {
@@ -181,7 +181,7 @@ fn is_at(path: &Path, file: &File) -> io::Result<bool> {
     }
 }
 
-/// Returns the process that the file names: for messages only.
+/// Returns the process that the file names. For messages only: the file may be out of date.
 fn holder(path: &Path) -> Option<Pid> {
     let mut text = String::new();
     let file = open(path, OpenOptions::new().read(true)).ok()?;
@@ -199,8 +199,8 @@ mod tests {
     use super::*;
 
     const SHORT: Duration = Duration::from_millis(50);
-    /// What other tests start meanwhile has the descriptors of this process until it is executed, so a lock may be
-    /// free a moment later than it was released.
+    /// A process that another test forks holds the descriptors of this one until it executes its program. So a lock may
+    /// stay held for a moment after its release.
     const LONG: Duration = Duration::from_secs(60);
 
     fn acquire(path: &Path, timeout: Duration) -> Result<Lock, LockError> {
@@ -235,7 +235,7 @@ mod tests {
     }
 
     #[test]
-    fn eight_waiting_at_once_get_it_in_turn() {
+    fn eight_waiting_threads_get_it_in_turn() {
         let (_directory, path) = lock_file();
         let inside = AtomicU32::new(0);
         std::thread::scope(|scope| {
@@ -326,7 +326,7 @@ mod tests {
     }
 
     #[test]
-    fn readers_of_content_exclude_only_those_who_move_it() {
+    fn shared_content_locks_exclude_only_exclusive_ones() {
         let (_directory, path) = lock_file();
         std::fs::write(&path, "content").unwrap();
         let [one, other, mover] = [(); 3].map(|()| File::open(&path).unwrap());

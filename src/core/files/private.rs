@@ -1,4 +1,4 @@
-//! Private files: never through a symbolic link, never another user's, never readable by others.
+//! Private files: not symbolic links, not another user's, not readable by other users.
 
 use std::fs::{DirBuilder, File, OpenOptions, Permissions};
 use std::io::{self, Read, Write};
@@ -13,63 +13,63 @@ use nix::unistd::geteuid;
 const PRIVATE_FILE: u32 = 0o600;
 const PRIVATE_DIRECTORY: u32 = 0o700;
 
-/// Why a file is not used.
+/// Why a file cannot be used.
 #[derive(Debug, thiserror::Error)]
 pub enum FileError {
-    /// Writing through it would write to a place of somebody else's choosing.
+    /// It is a symbolic link, through which a write could reach any file.
     #[error("{path} is a symbolic link")]
     SymbolicLink {
         /// The file.
         path: PathBuf,
     },
-    /// A directory, device, socket or pipe.
+    /// It is a directory, device, socket or pipe.
     #[error("{path} is not a regular file")]
     NotAFile {
         /// The file.
         path: PathBuf,
     },
-    /// It belongs to another user, who could have put anything into it.
+    /// It belongs to another user, who may have written anything to it.
     #[error("{path} belongs to user {owner}")]
     AnotherOwner {
         /// The file.
         path: PathBuf,
-        /// The user's number.
+        /// The user's id.
         owner: u32,
     },
-    /// It is larger than anything that fusion writes there.
+    /// It is larger than fusion expects.
     #[error("{path} is larger than {limit} bytes")]
     TooLarge {
         /// The file.
         path: PathBuf,
-        /// How large it may be.
+        /// The maximum size in bytes.
         limit: u64,
     },
-    /// The system refused.
+    /// A system call failed.
     #[error("cannot {action} {path}")]
     Io {
-        /// What was tried, as a verb.
+        /// The action, as a verb.
         action: &'static str,
         /// The file.
         path: PathBuf,
-        /// What the system said.
+        /// The error of the system.
         source: io::Error,
     },
 }
 
 impl FileError {
-    /// What the system said when `action`, a verb, was tried on the file.
+    /// Returns a function that adds the action (a verb) and the path to the error of the system.
     pub(in crate::core) fn io(action: &'static str, path: &Path) -> impl Fn(io::Error) -> Self + use<> {
         let path = path.to_owned();
         move |source| Self::Io { action, path: path.clone(), source }
     }
 
-    /// Whether the file is simply not there.
+    /// Returns whether the file does not exist.
     pub fn is_missing(&self) -> bool {
         matches!(self, Self::Io { source, .. } if source.kind() == io::ErrorKind::NotFound)
     }
 }
 
-/// What the system said, with its kind.
+/// Keeps the kind of the system's error.
 impl From<FileError> for io::Error {
     fn from(error: FileError) -> Self {
         match error {
@@ -79,19 +79,19 @@ impl From<FileError> for io::Error {
     }
 }
 
-/// Opens a regular file of this user, without following a symbolic link; made with mode 0600 if `options` make it,
-/// and tightened to 0600 if they write it, whatever the umask.
+/// Opens a regular file of this user, without following a symbolic link. If `options` create or write it, its mode
+/// becomes 0600 regardless of the umask.
 pub fn open(path: &Path, options: &mut OpenOptions) -> Result<File, FileError> {
-    // O_NONBLOCK: opening a named pipe must not wait for its other end. It means nothing for a regular file.
+    // O_NONBLOCK: opening a named pipe must not wait for its other end. It has no effect on a regular file.
     options.mode(PRIVATE_FILE).custom_flags(O_NOFOLLOW | O_NONBLOCK);
     let file = options.open(path).map_err(|source| {
-        // BSD says EMLINK (FreeBSD) or EFTYPE (NetBSD) where POSIX, Linux and macOS say ELOOP.
+        // ELOOP is the error of POSIX, Linux and macOS; FreeBSD returns EMLINK, NetBSD EFTYPE.
         if source.raw_os_error() == Some(Errno::ELOOP as i32) && path.is_symlink() {
             return FileError::SymbolicLink { path: path.to_owned() };
         }
         FileError::io("open", path)(source)
     })?;
-    let metadata = file.metadata().map_err(FileError::io("look at", path))?;
+    let metadata = file.metadata().map_err(FileError::io("inspect", path))?;
     if !metadata.is_file() {
         return Err(FileError::NotAFile { path: path.to_owned() });
     }
@@ -111,7 +111,7 @@ fn is_writable(file: &File) -> bool {
         .is_ok_and(|flags| OFlag::from_bits_truncate(flags).intersects(OFlag::O_WRONLY | OFlag::O_RDWR))
 }
 
-/// The whole file; `None` when there is none.
+/// Returns the whole file, at most `limit` bytes; `None` if it does not exist.
 pub fn read(path: &Path, limit: u64) -> Result<Option<Vec<u8>>, FileError> {
     let file = match open(path, OpenOptions::new().read(true)) {
         Err(error) if error.is_missing() => return Ok(None),
@@ -125,8 +125,7 @@ pub fn read(path: &Path, limit: u64) -> Result<Option<Vec<u8>>, FileError> {
     Ok(Some(bytes))
 }
 
-/// Makes a directory and those above it, each with mode 0700 whatever the umask; those that are there stay as they
-/// are.
+/// Creates a directory and its missing parents, each with mode 0700 regardless of the umask. Existing ones keep theirs.
 pub fn make_directory(path: &Path) -> Result<(), FileError> {
     if path.is_dir() {
         return Ok(());
@@ -142,25 +141,25 @@ pub fn make_directory(path: &Path) -> Result<(), FileError> {
     std::fs::set_permissions(path, private).map_err(FileError::io("make private", path))
 }
 
-/// Puts `bytes` in place of the file in one step, with mode 0600: a reader, and a machine that loses power, sees the
-/// old content or the new, never a part.
+/// Replaces the file by `bytes` in one step, with mode 0600. A reader sees either the old or the new content, never a
+/// part, and so does the disk after a power failure.
 ///
-/// The new content is first written beside it under one fixed name, so that a writer that is killed leaves at most
+/// The new content is first written to a file beside it, which has a fixed name: a writer that is killed leaves at most
 /// that one file, which the next writer removes. Writers must exclude each other.
 pub fn replace(path: &Path, bytes: &[u8]) -> Result<(), FileError> {
     replace_from(path, &write_beside(path, bytes, |_| Ok(()))?)
 }
 
-/// Like [`replace`], for a file that is the user's own: its mode, owner and group stay.
+/// Like [`replace`], but keeps the mode, owner and group of the file.
 pub fn replace_contents(path: &Path, bytes: &[u8]) -> Result<(), FileError> {
-    let old = path.metadata().map_err(FileError::io("look at", path))?;
+    let old = path.metadata().map_err(FileError::io("inspect", path))?;
     let new = write_beside(path, bytes, |file| {
         let new = file.metadata()?;
         if new.uid() != old.uid() {
             fchown(file, Some(old.uid()), None)?;
         }
         if new.gid() != old.gid() {
-            // A group that this user is not in cannot be given; the owner is what matters.
+            // This fails for a group of which the user is not a member. The owner matters more.
             let _ = fchown(file, None, Some(old.gid()));
         }
         file.set_permissions(old.permissions())
@@ -170,18 +169,18 @@ pub fn replace_contents(path: &Path, bytes: &[u8]) -> Result<(), FileError> {
 
 fn replace_from(path: &Path, new: &Path) -> Result<(), FileError> {
     if let Err(error) = std::fs::rename(new, path) {
-        // What failed is told; what is left of the attempt is removed by the next one, too.
+        // The first error is reported. The next attempt removes the new file, too.
         let _ = remove(new);
         return Err(FileError::io("replace", path)(error));
     }
     sync_directory(path)
 }
 
-/// Makes the file in one step, with mode 0600, unless something is in its place already: then false. Writers must
+/// Creates the file in one step, with mode 0600, and returns true; returns false if the path exists. Writers must
 /// exclude each other.
 pub fn create(path: &Path, bytes: &[u8]) -> Result<bool, FileError> {
     let new = write_beside(path, bytes, |_| Ok(()))?;
-    // Unlike a rename, a hard link never takes the place of another file. Where there are none, the lock must do.
+    // Unlike a rename, a hard link never replaces another file. Without hard links, the lock of the writers must do.
     let created = match std::fs::hard_link(&new, path) {
         Ok(()) => Ok(true),
         Err(_) if path.symlink_metadata().is_ok() => Ok(false),
@@ -212,7 +211,7 @@ fn write_beside(
     written.map(|()| new)
 }
 
-/// Removes a file; one that is not there is no error.
+/// Removes a file; succeeds if it does not exist.
 pub fn remove(path: &Path) -> Result<(), FileError> {
     match std::fs::remove_file(path) {
         Err(error) if error.kind() != io::ErrorKind::NotFound => Err(FileError::io("remove", path)(error)),
@@ -220,7 +219,8 @@ pub fn remove(path: &Path) -> Result<(), FileError> {
     }
 }
 
-/// A rename lasts once its directory is written. Some file systems cannot do that: they have their own ways.
+/// Writes the directory of a renamed file to the disk, without which the rename may be lost. Some file systems do not
+/// support that.
 fn sync_directory(path: &Path) -> Result<(), FileError> {
     let parent = path.parent().filter(|parent| !parent.as_os_str().as_bytes().is_empty());
     let directory = parent.unwrap_or(Path::new("."));
@@ -252,7 +252,7 @@ mod tests {
     }
 
     #[test]
-    fn a_file_in_the_place_of_a_directory_is_an_error() {
+    fn a_file_is_refused_as_a_directory() {
         let home = tempfile::tempdir().unwrap();
         let file = home.path().join("file");
         std::fs::write(&file, "").unwrap();
@@ -261,7 +261,7 @@ mod tests {
     }
 
     #[test]
-    fn create_never_overwrites_and_leaves_nothing_else() {
+    fn create_never_overwrites() {
         let home = tempfile::tempdir().unwrap();
         let file = home.path().join("file");
         assert!(create(&file, b"one").unwrap());
@@ -281,7 +281,7 @@ mod tests {
     }
 
     #[test]
-    fn replace_removes_what_a_killed_writer_left() {
+    fn replace_removes_the_rest_of_a_killed_writer() {
         let home = tempfile::tempdir().unwrap();
         let [file, victim] = ["file", "victim"].map(|name| home.path().join(name));
         std::fs::write(&victim, "precious").unwrap();

@@ -64,7 +64,7 @@ fn wait_for_answer(
     let client = Client::with_timeout(address, PROBE_TIMEOUT);
     let probe = runtime.status_probe();
     loop {
-        match server.ended() {
+        match server.try_wait() {
             Ok(None) => {}
             Ok(Some(status)) => return Err(NoResponse::Reason(format!("it ended with {status}"))),
             Err(error) => return Err(NoResponse::Reason(error.to_string())),

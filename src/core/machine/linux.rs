@@ -20,7 +20,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn the_kernels_table_is_read() {
+    fn meminfo_is_parsed() {
         let text = "MemTotal:       24687616 kB\nMemFree:        100 kB\nMemAvailable:   2000 kB\n";
         assert_eq!(parse(text), Some(Memory { total: 24_687_616 * 1024, available: 2000 * 1024 }));
         assert_eq!(parse("MemTotal: many kB\nMemAvailable: 1 kB\n"), None);

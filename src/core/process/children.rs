@@ -1,5 +1,5 @@
-//! The children of this process, which somebody must reap: one whose handle was dropped would stay a zombie for as long
-//! as this process lives.
+//! The children of this process. They are reaped here, because one whose handle was dropped would stay a zombie until
+//! this process ends.
 
 use std::os::unix::process::ExitStatusExt;
 use std::process::ExitStatus;
@@ -8,13 +8,13 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use super::driver::{Child, Ending, ProcessError};
 use super::id::ProcessId;
 
-/// The children that have not been reaped. Only these are ever waited for: other code of this process has children, too.
+/// The children that are not reaped yet. No other child of this process is waited for: other code may own it.
 #[derive(Debug, Default)]
 pub(super) struct Children {
     unreaped: Mutex<Vec<Arc<Spawned>>>,
 }
 
-/// A child, shared by its handle and by [`Children`]. The standard library remembers how it ended once it was reaped.
+/// A child, shared by its handle and by [`Children`]. The standard library remembers how a reaped child ended.
 #[derive(Debug)]
 struct Spawned {
     id: ProcessId,
@@ -28,16 +28,16 @@ impl Children {
         Self { unreaped: Mutex::new(Vec::new()) }
     }
 
-    /// Takes over a child; the handle tells how it ended, whoever reaps it.
+    /// Takes over a child. The handle returns how it ended even if it was reaped here.
     pub(super) fn adopt(&self, id: ProcessId, process: std::process::Child) -> Box<dyn Child> {
         let child = Arc::new(Spawned { id, process: Mutex::new(process) });
         locked(&self.unreaped).push(Arc::clone(&child));
         Box::new(Handle(child))
     }
 
-    /// Reaps those that have ended. One system call for each child that lives.
+    /// Reaps the children that have ended, with one system call for each child.
     pub(super) fn reap(&self) {
-        // One that cannot be waited for is not this process's child, so there is nothing to reap.
+        // An error means that it is not a child of this process any longer, and leaves nothing to reap.
         locked(&self.unreaped).retain(|child| matches!(child.try_wait(), Ok(None)));
     }
 }
@@ -65,7 +65,7 @@ fn ending(status: ExitStatus) -> Ending {
     }
 }
 
-/// A panic elsewhere leaves a list or a child that is as good as before.
+/// Locks the mutex even if a thread panicked: its content is sound at every moment.
 fn locked<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
     mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }

@@ -1,4 +1,5 @@
-//! The trait [`ProcessDriver`] and its types: everything that the lifecycle needs of the operating system.
+//! The trait [`ProcessDriver`] and its types: everything that the lifecycle of a service needs from the operating
+//! system.
 
 use std::ffi::OsString;
 use std::path::PathBuf;
@@ -11,27 +12,27 @@ use crate::core::address::Address;
 use crate::core::files::FileError;
 use crate::core::pid::Pid;
 
-/// The environment variable of every started process that holds its instance id, by which a process is found
-/// again when fusion died between the spawn and the record.
+/// The environment variable that holds the instance id in every started process. It finds the process again if fusion
+/// died between the spawn and the record.
 pub const INSTANCE_VARIABLE: &str = "FUSION_INSTANCE";
 
-/// How often the end of a process is looked for where the system cannot report it.
+/// How often the driver checks whether a process has ended, where the system cannot report it.
 pub(super) const EXIT_POLL_INTERVAL: Duration = Duration::from_secs(1);
 
-/// What is started, and how.
+/// What to start, and how.
 #[derive(Debug, Clone)]
 pub struct ProcessSpec {
-    /// The program's path; it is not looked up on `PATH` again.
+    /// The program's path; `PATH` is not searched.
     pub program: PathBuf,
-    /// Passed byte for byte, never through a shell.
+    /// The arguments, passed byte for byte, never through a shell.
     pub args: Vec<OsString>,
     /// Variables of the caller's environment that it does not inherit.
     pub without: Vec<OsString>,
-    /// Set on top of the caller's environment.
+    /// Variables that are added to the caller's environment.
     pub env: Vec<(OsString, OsString)>,
-    /// The working directory: one that will stay.
+    /// The working directory: one that is not removed while the process runs.
     pub directory: PathBuf,
-    /// Standard output and error are appended here; `None` discards them.
+    /// The file to which standard output and error are appended; `None` discards them.
     pub log: Option<PathBuf>,
     /// The value of [`INSTANCE_VARIABLE`].
     pub instance: String,
@@ -40,7 +41,7 @@ pub struct ProcessSpec {
 /// A signal that ends processes.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum StopSignal {
-    /// SIGTERM, then SIGCONT so that a stopped process receives it.
+    /// SIGTERM, then SIGCONT, because a stopped process does not receive SIGTERM.
     Terminate,
     /// SIGINT.
     Interrupt,
@@ -48,14 +49,14 @@ pub enum StopSignal {
     Kill,
 }
 
-/// What the kernel says of a [`ProcessId`].
+/// Whether the process of a [`ProcessId`] is alive.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Liveness {
-    /// That very process runs.
+    /// It runs.
     Alive,
-    /// It ended: no process has the PID, or a zombie, or another process.
+    /// It ended: no process has the PID, or a zombie has it, or another process.
     Dead,
-    /// It runs, or ran, on another host or in another container: nothing can be told from here.
+    /// It was started on another host or in another container, about which this host knows nothing.
     Elsewhere,
 }
 
@@ -64,14 +65,14 @@ pub enum Liveness {
 pub enum Ending {
     /// It exited with this status.
     Code(i32),
-    /// It was ended by this signal.
+    /// This signal ended it.
     Signal(i32),
 }
 
 /// What a process and its descendants use.
 #[derive(Debug, Clone, Copy, PartialEq, Default)]
 pub struct Usage {
-    /// How long the leader has run.
+    /// The time since the leader started.
     pub uptime: Duration,
     /// Resident memory of the whole tree, in bytes.
     pub memory_bytes: u64,
@@ -79,40 +80,40 @@ pub struct Usage {
     pub cpu_percent: f64,
 }
 
-/// Something that fusion started, as its record knows it.
+/// The processes that one start of a service made, as its record identifies them.
 #[derive(Debug, Clone, Copy)]
 pub struct Instance<'a> {
     /// The value of [`INSTANCE_VARIABLE`] in its environment.
     pub id: &'a str,
-    /// The process that was started; `None` when fusion died before it could be recorded.
+    /// The process that was started; `None` if fusion died before it recorded the process.
     pub leader: Option<&'a ProcessId>,
 }
 
-/// Who listens at an address.
+/// The listener on an address.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Listener {
-    /// Nobody.
-    Nobody,
-    /// The instance that was asked about: its leader, or a process that belongs to it.
+    /// No process listens.
+    None,
+    /// A process of the given instance.
     Ours {
         /// Its PID.
         pid: Pid,
     },
-    /// Another process; `program` is its name where the system tells.
+    /// Another process.
     Other {
         /// Its PID.
         pid: Pid,
-        /// Its program's name; it may hold any character.
+        /// Its program's name, if the system tells it. May hold any character.
         program: Option<String>,
     },
-    /// Somebody whom the system does not let us see (another user).
-    Hidden,
+    /// A process that the system does not let this user see.
+    Unknown,
 }
 
 impl Listener {
-    /// Whether it is somebody else than the instance that was asked about.
+    /// Returns whether a process listens that is not known to belong to the given instance.
     pub fn is_other(&self) -> bool {
-        matches!(self, Self::Other { .. } | Self::Hidden)
+        matches!(self, Self::Other { .. } | Self::Unknown)
     }
 }
 
@@ -133,13 +134,13 @@ pub trait ProcessDriver: Send + Sync {
     /// Starts a process in its own session, isolated from the caller (see `unix`).
     fn spawn(&self, spec: &ProcessSpec) -> Result<Box<dyn Child>, ProcessError>;
 
-    /// Returns where this process runs.
+    /// Returns the host on which this process runs.
     fn host(&self) -> Result<Host, ProcessError>;
 
-    /// Who has this PID now; `None` when nobody or a zombie.
+    /// Returns the process that has this PID now; `None` if there is none, or only a zombie.
     fn identify(&self, pid: Pid) -> Result<Option<ProcessId>, ProcessError>;
 
-    /// Whether that very process lives.
+    /// Returns whether the process is alive.
     fn liveness(&self, process: &ProcessId) -> Result<Liveness, ProcessError> {
         Ok(match self.host()?.place_of(&process.host) {
             Place::Here if self.identify(process.pid)?.as_ref() == Some(process) => Liveness::Alive,
@@ -148,7 +149,7 @@ pub trait ProcessDriver: Send + Sync {
         })
     }
 
-    /// Waits until that very process has ended, but at most `timeout`; returns whether it lives then.
+    /// Waits until the process has ended, for at most `timeout`; returns whether it is alive then.
     fn wait_for_exit(&self, process: &ProcessId, timeout: Duration) -> Result<Liveness, ProcessError> {
         let start = Instant::now();
         loop {
@@ -166,56 +167,56 @@ pub trait ProcessDriver: Send + Sync {
         thread::sleep(limit.min(EXIT_POLL_INTERVAL));
     }
 
-    /// Every living process of an instance: those with its id in their environment, in the leader's session, or
-    /// descended from one of these. Zombies are not among them, nor is the caller. Looks at every process of the
-    /// machine, so it is for `down` and for healing, not for `ps`.
+    /// Returns the living processes of an instance: those with its id in their environment, in the leader's session, or
+    /// descended from one of these; neither zombies nor the caller. Inspects every process of the machine, so it is
+    /// for `down` and for recovery, not for `ps`.
     fn members(&self, instance: Instance<'_>) -> Result<Vec<ProcessId>, ProcessError>;
 
-    /// Signals one process, if it is still that very process; a process that is gone is no error.
+    /// Signals the process; does nothing if it has ended.
     fn signal(&self, process: &ProcessId, signal: StopSignal) -> Result<(), ProcessError>;
 
-    /// Signals the process group of a leader, if the leader is still that very process or its unreaped zombie;
-    /// otherwise the number may be another group's, and nothing is done. Whether the group was signalled.
+    /// Signals the process group of a leader that is alive or a zombie, and returns whether it did. Once the leader is
+    /// reaped, its PID may be the number of another group.
     fn signal_group(&self, leader: &ProcessId, signal: StopSignal) -> Result<bool, ProcessError>;
 
-    /// Whether the process is in the group of that leader.
+    /// Returns whether the process is in the group of that leader.
     fn is_in_group(&self, process: &ProcessId, leader: &ProcessId) -> bool;
 
-    /// What the process and its descendants use; looks at no other process. `None` when it is gone.
+    /// Returns what the process and its descendants use; `None` if it has ended. Inspects no other process.
     fn usage(&self, process: &ProcessId) -> Option<Usage>;
 
-    /// Who answers at the address (also through a wildcard address). Looks at `ours` first, which is cheap, and
-    /// then at every process of the machine. When several do (`localhost` is two addresses), one that is not ours
-    /// is reported, for it may get the requests.
+    /// Returns the listener on the address, which may be bound to a wildcard address. Inspects `ours` first, which is
+    /// cheap, and then every process of the machine. Where several listen (`localhost` is two addresses), one that is
+    /// not ours is returned, because it may get the requests.
     fn listener(&self, address: &Address, ours: Option<Instance<'_>>) -> Result<Listener, ProcessError>;
 }
 
-/// What went wrong with a process.
+/// Why the operating system did not do what was asked.
 #[derive(Debug, thiserror::Error)]
 pub enum ProcessError {
-    /// There is no such program.
+    /// The program does not exist.
     #[error("there is no program {program}")]
     ProgramMissing {
         /// Its path.
         program: PathBuf,
     },
-    /// The program is there and cannot be run (not executable, the wrong architecture).
+    /// The program exists and cannot be run (not executable, the wrong architecture).
     #[error("cannot run {program}")]
     CannotRun {
         /// Its path.
         program: PathBuf,
-        /// What the system said.
+        /// The error of the system.
         source: std::io::Error,
     },
-    /// The program is there, but the interpreter (or loader) that it names is not.
+    /// The program exists, but its interpreter or loader does not.
     #[error("cannot run {program}: its interpreter {interpreter} is missing")]
     InterpreterMissing {
         /// Its path.
         program: PathBuf,
-        /// What its first line names.
+        /// The path in its first line.
         interpreter: String,
     },
-    /// The directory in which it was to run is not there.
+    /// The working directory does not exist.
     #[error("there is no directory {directory}")]
     DirectoryMissing {
         /// Its path.
@@ -224,16 +225,16 @@ pub enum ProcessError {
     /// The log cannot be opened or is not safe to write (a symbolic link, another owner).
     #[error("cannot write the log")]
     Log(#[from] FileError),
-    /// A process may not be signalled: it belongs to another user.
-    #[error("cannot signal process {pid}")]
+    /// The process belongs to another user.
+    #[error("cannot signal pid {pid}")]
     Signal {
         /// Its PID.
         pid: Pid,
-        /// What the system said.
+        /// The error of the system.
         source: std::io::Error,
     },
-    /// Signalling that process would end this one: it is this one, or one that this one was started from.
-    #[error("process {pid} is the one from which this command was started")]
+    /// The process is this one or an ancestor of it, and a signal to it would end this one.
+    #[error("pid {pid} is the process from which this command was started")]
     Ourselves {
         /// Its PID.
         pid: Pid,
@@ -243,15 +244,15 @@ pub enum ProcessError {
     Resolve {
         /// Its name.
         host: String,
-        /// What the system said.
+        /// The error of the system.
         source: std::io::Error,
     },
-    /// The system would not tell.
+    /// A system call failed.
     #[error("cannot {what}")]
     System {
-        /// What was tried, as a verb.
+        /// The action, as a verb.
         what: &'static str,
-        /// What the system said.
+        /// The error of the system.
         source: std::io::Error,
     },
 }

@@ -1,32 +1,32 @@
-//! Where PIDs and start times mean something: on one machine, from one boot to the next, in one PID namespace.
+//! The host: within it, PIDs and start times mean something.
 
 use serde::{Deserialize, Serialize};
 
-/// The machine as a process sees it. Two are equal if a PID means the same process in both.
+/// One boot of one machine, and one PID namespace in it. Two hosts are equal if a PID means the same process on both.
 #[derive(Debug, Clone, Eq, Serialize, Deserialize)]
 pub struct Host {
     /// The id of the boot, which no other boot of any machine has.
     pub boot_id: String,
-    /// The PID namespace, where there are such: each container has one.
+    /// The PID namespace, on systems that have them: each container has its own.
     pub pid_namespace: Option<u64>,
-    /// What stays the same from boot to boot, where the system knows such an id: never the name.
+    /// An id that stays the same from boot to boot and does not depend on the name, where the system has one.
     pub machine_id: Option<String>,
-    /// The machine's name: for people, and in place of a missing id.
+    /// The machine's name: for messages, and in place of a missing id.
     pub name: String,
 }
 
-/// Where something recorded was, as seen from a [`Host`].
+/// Where a recorded process was, compared with this host.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Place {
-    /// Here, so the kernel can tell what became of it.
+    /// On this host: the kernel knows whether it is alive.
     Here,
-    /// On this machine, before its last boot: whatever ran there has ended.
+    /// On this machine, before its last boot: all its processes have ended.
     EarlierBoot,
-    /// On another host or in another container: nothing can be told from here.
+    /// On another machine or in another container: this host knows nothing about it.
     Elsewhere,
 }
 
-/// The boot names the machine, which may have got another name or id since.
+/// The boot id already identifies the machine, whose name and id may have changed since.
 impl PartialEq for Host {
     fn eq(&self, other: &Self) -> bool {
         (&self.boot_id, self.pid_namespace) == (&other.boot_id, other.pid_namespace)
@@ -34,7 +34,7 @@ impl PartialEq for Host {
 }
 
 impl Host {
-    /// Returns where `recorded` is, seen from here.
+    /// Returns where `recorded` is, compared with this host.
     pub fn place_of(&self, recorded: &Self) -> Place {
         if self == recorded {
             Place::Here
@@ -78,7 +78,7 @@ mod tests {
             ("boot", 2, Some("machine"), "name", Elsewhere),
             ("other", 1, Some("machine"), "name", EarlierBoot),
             ("other", 1, Some("machine"), "new name", EarlierBoot),
-            // A container of that machine ended with its boot, too.
+            // The containers of a boot end with it.
             ("other", 2, Some("machine"), "name", EarlierBoot),
             ("other", 1, Some("other"), "name", Elsewhere),
             ("other", 1, Some("other"), "other", Elsewhere),

@@ -1,8 +1,10 @@
-//! What the kernel says of processes: who they are, who belongs together, what they use, who listens.
+//! The kernel's view of processes: identities, instances, usage, listeners.
 //!
 //! [`Inspect`] is the seam between platforms: `linux` reads `/proc`, `portable` asks the sysinfo crate and `lsof`.
-//! What follows from the facts is decided once for all platforms: `identity`, `members`, `usage`, `listener`.
+//! All conclusions from the facts are platform-independent: `identity`, `members`, `usage`, `listener`.
 
+#[cfg(test)]
+mod cost_of_ps;
 mod facts;
 mod identity;
 #[cfg(target_os = "linux")]
@@ -14,8 +16,6 @@ mod portable;
 #[cfg(all(test, target_os = "linux"))]
 mod tests;
 mod usage;
-#[cfg(test)]
-mod work_of_ps;
 
 pub(super) use facts::Inspect;
 pub(super) use identity::{identify, is_same, ourselves};
@@ -23,7 +23,7 @@ pub(super) use listener::listener;
 pub(super) use members::members;
 pub(super) use usage::usage;
 
-/// Returns the platform's own.
+/// Returns the implementation for this platform.
 pub(super) fn native() -> &'static dyn Inspect {
     #[cfg(target_os = "linux")]
     return &linux::Linux;

@@ -1,4 +1,4 @@
-//! A driver without processes: what a test says happens, happens, and what was done is written down.
+//! A driver without processes: a test plans what they do, and reads what was done to them.
 
 use std::collections::VecDeque;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -11,7 +11,7 @@ use super::id::ProcessId;
 use crate::core::address::Address;
 use crate::core::pid::Pid;
 
-/// The PID of the first process; each one after it has the next.
+/// The PID of the first process; the next one has the next PID.
 const FIRST_PID: i64 = 1000;
 
 /// The driver. Clones are the same driver.
@@ -20,7 +20,7 @@ pub struct MockDriver {
     world: Arc<Mutex<World>>,
 }
 
-/// What a process will do.
+/// What a process does.
 #[derive(Debug, Clone, Default)]
 pub struct Plan {
     listens: Vec<Address>,
@@ -63,7 +63,7 @@ impl Default for World {
 #[derive(Debug)]
 struct Mock {
     id: ProcessId,
-    /// Of the process that was spawned, and of its descendants.
+    /// The instance of the spawned process and its descendants.
     instance: Option<String>,
     /// The leader of the process group.
     group: Pid,
@@ -72,7 +72,7 @@ struct Mock {
 }
 
 impl Plan {
-    /// Runs until it is told to end, and listens nowhere.
+    /// Returns a plan of a process that runs until a signal ends it, and listens nowhere.
     pub fn runs() -> Self {
         Self::default()
     }
@@ -84,10 +84,10 @@ impl Plan {
         self
     }
 
-    /// Is alive for the next `looks` at it, by whatever method, and dead at the one after.
+    /// Is alive for the next `probes` by any method, and dead at the one after.
     #[must_use]
-    pub fn dies_after(mut self, looks: u32, ending: Ending) -> Self {
-        self.dies_after = Some((looks, ending));
+    pub fn dies_after(mut self, probes: u32, ending: Ending) -> Self {
+        self.dies_after = Some((probes, ending));
         self
     }
 
@@ -98,28 +98,28 @@ impl Plan {
         self
     }
 
-    /// Is not reached by signals to the leader's group.
+    /// Does not receive signals to the leader's group.
     #[must_use]
     pub fn own_session(mut self) -> Self {
         self.own_session = true;
         self
     }
 
-    /// Belongs to another user: may not be signalled, and listens hidden.
+    /// Belongs to another user: signals are refused, and its listener is unknown.
     #[must_use]
     pub fn of_another_user(mut self) -> Self {
         self.forbidden = true;
         self
     }
 
-    /// Uses that much.
+    /// Uses these resources.
     #[must_use]
     pub fn uses(mut self, usage: Usage) -> Self {
         self.usage = usage;
         self
     }
 
-    /// Has a program of that name.
+    /// Runs a program of this name.
     #[must_use]
     pub fn program(mut self, name: &str) -> Self {
         self.program = Some(name.to_owned());
@@ -128,33 +128,33 @@ impl Plan {
 }
 
 impl MockDriver {
-    /// An empty machine, on which every spawn makes a process that runs.
+    /// Returns a driver without processes, whose spawns make processes that run.
     pub fn new() -> Self {
         Self::default()
     }
 
-    /// What the next spawn that has no plan yet will make.
+    /// Plans the next spawn that has no plan yet.
     pub fn plan_spawn(&self, plan: Plan) {
         self.world().spawns.push_back(Ok(plan));
     }
 
-    /// Why the next spawn that has no plan yet will fail.
+    /// Plans the failure of the next spawn that has no plan yet.
     pub fn plan_failure(&self, error: ProcessError) {
         self.world().spawns.push_back(Err(error));
     }
 
-    /// A process that has nothing to do with fusion.
-    pub fn stranger(&self, plan: Plan) -> ProcessId {
+    /// Adds a process that fusion did not start.
+    pub fn unrelated(&self, plan: Plan) -> ProcessId {
         self.world().add(None, None, plan)
     }
 
-    /// A process that belongs to an instance; `leader` is whose group it is in.
+    /// Adds a process of an instance, in the group of `leader` if given.
     pub fn member(&self, instance: &str, leader: Option<&ProcessId>, plan: Plan) -> ProcessId {
         let group = leader.filter(|_| !plan.own_session).map(|leader| leader.pid);
         self.world().add(Some(instance.to_owned()), group, plan)
     }
 
-    /// A stranger gets the PID of a process that ended.
+    /// Gives the PID of a process that ended to one that fusion did not start.
     pub fn reuse(&self, ended: &ProcessId) -> ProcessId {
         let mut world = self.world();
         let id = ProcessId { pid: ended.pid, start_time: ended.start_time + 1, host: world.host.clone() };
@@ -170,14 +170,14 @@ impl MockDriver {
         id
     }
 
-    /// A process ends by itself.
+    /// Ends a process, as if by itself.
     pub fn end(&self, process: &ProcessId, ending: Ending) {
         if let Some(found) = self.world().find(process) {
             found.ending = found.ending.or(Some(ending));
         }
     }
 
-    /// Every process is gone, and what starts from now on is of another boot.
+    /// Ends every process, and begins another boot.
     pub fn reboot(&self) {
         let mut world = self.world();
         world.processes.clear();
@@ -185,7 +185,7 @@ impl MockDriver {
         world.host.boot_id = format!("boot {number}");
     }
 
-    /// From now on the driver is in another container of this machine, where it sees no process that there was.
+    /// Moves the driver into another container of this machine, where it sees none of the processes.
     pub fn enter_container(&self) {
         let mut world = self.world();
         world.processes.clear();
@@ -193,7 +193,7 @@ impl MockDriver {
         world.host.pid_namespace = Some(number.into());
     }
 
-    /// From now on the driver is on another machine, where it sees no process that there was.
+    /// Moves the driver to another machine, where it sees none of the processes.
     pub fn move_to_another_machine(&self) {
         self.reboot();
         let mut world = self.world();
@@ -201,17 +201,17 @@ impl MockDriver {
         world.host.machine_id = Some(format!("machine {number}"));
     }
 
-    /// What was spawned, in order.
+    /// Returns what was spawned, in order.
     pub fn spawned(&self) -> Vec<ProcessSpec> {
         self.world().spawned.clone()
     }
 
-    /// Which process was sent what, in order.
+    /// Returns the signals that were sent, in order.
     pub fn signals(&self) -> Vec<(Pid, StopSignal)> {
         self.world().signals.clone()
     }
 
-    /// Who lives.
+    /// Returns the living processes.
     pub fn living(&self) -> Vec<ProcessId> {
         let world = self.world();
         let living = world.processes.iter().filter(|process| process.ending.is_none());
@@ -219,7 +219,7 @@ impl MockDriver {
     }
 
     fn world(&self) -> MutexGuard<'_, World> {
-        // A test that panicked elsewhere has failed already.
+        // A test that panicked has failed already.
         self.world.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
@@ -233,7 +233,7 @@ impl World {
     fn add(&mut self, instance: Option<String>, group: Option<Pid>, plan: Plan) -> ProcessId {
         let used = self.processes.iter().map(|process| i64::from(process.id.pid)).max();
         let number = used.map_or(FIRST_PID, |pid| pid + 1);
-        let pid = Pid::try_from(number).expect("tests do not make two thousand million processes");
+        let pid = Pid::try_from(number).expect("tests make fewer than 2^31 processes");
         let id = ProcessId { pid, start_time: number.unsigned_abs() * 10, host: self.host.clone() };
         let group = group.unwrap_or(pid);
         self.processes.push(Mock { id: id.clone(), instance, group, plan, ending: None });
@@ -266,13 +266,13 @@ impl World {
 }
 
 impl Mock {
-    /// Looks at it once.
-    fn look(&mut self) -> Option<Ending> {
+    /// Counts one probe, and returns how the process has ended.
+    fn probe(&mut self) -> Option<Ending> {
         if self.ending.is_none()
-            && let Some((looks, ending)) = &mut self.plan.dies_after
+            && let Some((probes, ending)) = &mut self.plan.dies_after
         {
-            match looks.checked_sub(1) {
-                Some(fewer) => *looks = fewer,
+            match probes.checked_sub(1) {
+                Some(fewer) => *probes = fewer,
                 None => self.ending = Some(*ending),
             }
         }
@@ -291,7 +291,7 @@ impl Child for MockChild {
     }
 
     fn try_wait(&self) -> Result<Option<Ending>, ProcessError> {
-        Ok(self.driver.world().find(&self.id).and_then(Mock::look))
+        Ok(self.driver.world().find(&self.id).and_then(Mock::probe))
     }
 }
 
@@ -311,7 +311,7 @@ impl ProcessDriver for MockDriver {
     fn identify(&self, pid: Pid) -> Result<Option<ProcessId>, ProcessError> {
         let mut world = self.world();
         let found = world.processes.iter_mut().find(|process| process.id.pid == pid);
-        Ok(found.and_then(|process| process.look().is_none().then(|| process.id.clone())))
+        Ok(found.and_then(|process| process.probe().is_none().then(|| process.id.clone())))
     }
 
     fn members(&self, instance: Instance<'_>) -> Result<Vec<ProcessId>, ProcessError> {
@@ -319,7 +319,7 @@ impl ProcessDriver for MockDriver {
         let members = world.processes.iter_mut().filter(|process| {
             process.instance.as_deref() == Some(instance.id) || Some(&process.id) == instance.leader
         });
-        Ok(members.filter_map(|process| process.look().is_none().then(|| process.id.clone())).collect())
+        Ok(members.filter_map(|process| process.probe().is_none().then(|| process.id.clone())).collect())
     }
 
     fn signal(&self, process: &ProcessId, signal: StopSignal) -> Result<(), ProcessError> {
@@ -341,7 +341,7 @@ impl ProcessDriver for MockDriver {
     fn usage(&self, process: &ProcessId) -> Option<Usage> {
         let mut world = self.world();
         let found = world.find(process)?;
-        found.look().is_none().then_some(found.plan.usage)
+        found.probe().is_none().then_some(found.plan.usage)
     }
 
     fn listener(&self, address: &Address, ours: Option<Instance<'_>>) -> Result<Listener, ProcessError> {
@@ -349,16 +349,16 @@ impl ProcessDriver for MockDriver {
         let is_ours = |process: &Mock| ours.is_some_and(|ours| process.instance.as_deref() == Some(ours.id));
         let mut listening: Vec<&mut Mock> =
             world.processes.iter_mut().filter(|process| process.plan.listens.contains(address)).collect();
-        listening.retain_mut(|process| process.look().is_none());
-        // A stranger is reported before one of ours.
+        listening.retain_mut(|process| process.probe().is_none());
+        // One that is not ours is reported first.
         let Some(process) = listening.into_iter().min_by_key(|process| is_ours(process)) else {
-            return Ok(Listener::Nobody);
+            return Ok(Listener::None);
         };
         let pid = process.id.pid;
         Ok(if is_ours(process) {
             Listener::Ours { pid }
         } else if process.plan.forbidden {
-            Listener::Hidden
+            Listener::Unknown
         } else {
             Listener::Other { pid, program: process.plan.program.clone() }
         })

@@ -1,4 +1,4 @@
-//! The real driver: own session, append log, signals.
+//! The driver of the real operating system: spawns processes in sessions of their own, and signals them.
 
 use std::fs::OpenOptions;
 use std::io::{self, Read};
@@ -26,8 +26,8 @@ use crate::core::address::Address;
 use crate::core::files;
 use crate::core::pid::Pid;
 
-/// The operating system that this runs on. A driver owns what it spawned: each of its methods that looks at processes
-/// first reaps those that have ended. So one driver serves for the whole life of a process.
+/// The operating system. A driver owns the processes that it spawned: each method that inspects processes first reaps
+/// those that have ended. One driver serves for the whole life of a process.
 #[derive(Debug, Default)]
 pub struct UnixDriver {
     children: Children,
@@ -39,7 +39,7 @@ impl UnixDriver {
         Self { children: Children::new() }
     }
 
-    /// Returns the kernel's view, in which none of the driver's own children is a zombie from before.
+    /// Returns the kernel's view, after reaping the driver's own children.
     fn inspect(&self) -> &'static dyn Inspect {
         self.children.reap();
         inspect::native()
@@ -71,7 +71,8 @@ impl ProcessDriver for UnixDriver {
         match identity(self.inspect(), &mut child) {
             Ok(id) => Ok(self.children.adopt(id, child)),
             Err(error) => {
-                // What cannot be identified cannot be stopped later either. It is a child, so the PID is still its.
+                // A process without an identity cannot be stopped later. It is an unreaped child, so it still has its
+                // PID.
                 let _ = child.kill();
                 let _ = child.wait();
                 Err(error)
@@ -109,13 +110,13 @@ impl ProcessDriver for UnixDriver {
         refuse_ourselves(leader.pid)?;
         let native = self.inspect();
         let now = native.process(leader.pid.as_raw())?;
-        // Somebody who leads no session has no group of that number, or one that was not made by `spawn`.
+        // `spawn` makes each process the leader of a session, and so of a group. Others may have no group of their own.
         let leads = now.is_some_and(|now| now.session == now.pid);
         if !leads || !inspect::is_same(native, leader)? {
             return Ok(false);
         }
         match send(leader.pid, -leader.pid.as_raw(), signal) {
-            // What macOS says of a group in which all have ended.
+            // The answer of macOS for a group in which all processes have ended.
             Err(ProcessError::Signal { .. }) if self.identify(leader.pid)?.is_none() => Ok(false),
             result => result.map(|()| true),
         }
@@ -135,7 +136,7 @@ impl ProcessDriver for UnixDriver {
     }
 }
 
-/// Standard output and error: appended to the log, in the order in which they are written.
+/// Opens standard output and error, which append to one log in the order in which they are written.
 fn output(log: Option<&Path>) -> Result<(Stdio, Stdio), ProcessError> {
     let Some(log) = log else { return Ok((Stdio::null(), Stdio::null())) };
     let file = files::open(log, OpenOptions::new().append(true).create(true))?;
@@ -143,8 +144,8 @@ fn output(log: Option<&Path>) -> Result<(Stdio, Stdio), ProcessError> {
     Ok((OwnedFd::from(file).into(), OwnedFd::from(second).into()))
 }
 
-/// A caller that ignores SIGCHLD, which is inherited, would have its children reaped by the kernel: nobody would know
-/// how they ended, and their PIDs would be free at once.
+/// Resets SIGCHLD. While it is ignored, which is inherited, the kernel reaps all children itself: how they ended is
+/// lost, and their PIDs are free at once.
 fn keep_children_for_waiting() -> Result<(), ProcessError> {
     #[expect(unsafe_code, reason = "signal dispositions have no safe interface")]
     // SAFETY: the default action installs no handler, so there is no code that a signal could run.
@@ -156,22 +157,22 @@ fn default_action() -> SigAction {
     SigAction::new(SigHandler::SigDfl, SaFlags::empty(), SigSet::empty())
 }
 
-/// Reads who a child is: not reaped yet, so nobody else can have its PID.
+/// Returns the identity of a child that is not reaped yet, so that no other process can have its PID.
 fn identity(inspect: &dyn Inspect, child: &mut std::process::Child) -> Result<ProcessId, ProcessError> {
     let number = i64::from(child.id());
     let pid = Pid::try_from(number).map_err(|error| system("start a process")(io::Error::other(error)))?;
     let host = inspect.host()?;
     let start_time = match inspect.process(pid.as_raw())? {
         Some(process) => process.start_time,
-        // It ended at once, and this system hides zombies. No process that lives has started at 0.
+        // It ended at once, and this system hides zombies. No living process has the start time 0.
         None if child.try_wait().map_err(system("wait for the process"))?.is_some() => 0,
-        None => return Err(system("look at the process that was started")(io::ErrorKind::NotFound.into())),
+        None => return Err(system("inspect the process that was started")(io::ErrorKind::NotFound.into())),
     };
     Ok(ProcessId { pid, start_time, host })
 }
 
-/// Has the child cut what ties it to this process between fork and exec: a session of its own, signals as they are by
-/// default, and no descriptor beyond the standard streams.
+/// Isolates the child from this process between fork and exec: a session of its own, default signal dispositions, and
+/// no descriptor beyond the standard streams.
 pub fn isolate(command: &mut Command) {
     let last_descriptor = last_descriptor();
     let prepare = move || {
@@ -188,13 +189,13 @@ pub fn isolate(command: &mut Command) {
     }
 }
 
-/// Default dispositions for all signals, and none blocked: both are inherited, and `nohup` or a careless parent has
-/// made servers deaf to SIGHUP, SIGTERM or SIGPIPE before.
+/// Resets all signals to their default dispositions, and unblocks them. Both are inherited: `nohup` or a careless
+/// parent would make servers ignore SIGHUP, SIGTERM or SIGPIPE.
 fn reset_signals() -> io::Result<()> {
     for number in 1..=LAST_SIGNAL {
         #[expect(unsafe_code, reason = "nix does not know the real-time signals")]
-        // SAFETY: SIG_DFL is a valid disposition and runs no code of ours. Numbers that are no signal, SIGKILL and
-        // SIGSTOP are refused, and so are two that the C library has for its threads, which is as it should be.
+        // SAFETY: SIG_DFL is a valid disposition and runs no code of ours. The call refuses numbers that are no signal,
+        // SIGKILL, SIGSTOP, and the two signals that the C library uses for its threads; all of that is intended.
         unsafe {
             libc::signal(number, libc::SIG_DFL);
         }
@@ -203,10 +204,11 @@ fn reset_signals() -> io::Result<()> {
     Ok(())
 }
 
-/// Real-time signals included; BSD and macOS end at 31.
+/// The last real-time signal of Linux; BSD and macOS end at 31.
 const LAST_SIGNAL: i32 = 64;
 
-/// Marks every descriptor from 3 up, so that exec closes it but a failed exec can still be reported.
+/// Marks every descriptor from 3 up for closing on exec. To close them here would cut the pipe that reports a failed
+/// exec.
 fn close_on_exec(last: i32) {
     #[cfg(target_os = "linux")]
     {
@@ -231,16 +233,15 @@ fn close_on_exec(last: i32) {
     }
 }
 
-/// The highest open descriptor, looked up before the fork, because reading a directory is not allowed after it.
+/// Returns the highest open descriptor. Runs before the fork, because reading a directory is not allowed after it.
 fn last_descriptor() -> i32 {
     let entries = std::fs::read_dir("/dev/fd").into_iter().flatten().flatten();
     let open = entries.filter_map(|entry| entry.file_name().to_str()?.parse().ok());
-    // Without /dev/fd: as many as macOS gives a process unless it asks for more.
+    // Without /dev/fd: the default limit of macOS.
     open.max().unwrap_or(10_240)
 }
 
-/// Says why a spawn failed, in the caller's terms: ENOENT alone may mean the directory, the program or its
-/// interpreter.
+/// Returns why a spawn failed: ENOENT alone may mean the directory, the program or its interpreter.
 fn spawn_error(spec: &ProcessSpec, source: io::Error) -> ProcessError {
     let program = spec.program.clone();
     if !spec.directory.is_dir() {
@@ -258,7 +259,7 @@ fn spawn_error(spec: &ProcessSpec, source: io::Error) -> ProcessError {
     }
 }
 
-/// What the first line of a script names after `#!`.
+/// Returns the path that follows `#!` in the first line of a script.
 fn interpreter(program: &Path) -> Option<String> {
     let mut start = Vec::new();
     std::fs::File::open(program).ok()?.take(256).read_to_end(&mut start).ok()?;
@@ -274,10 +275,10 @@ fn refuse_ourselves(pid: Pid) -> Result<(), ProcessError> {
     Ok(())
 }
 
-/// Sends to `target`, a PID or the negative number of a group; one that is gone is no error.
+/// Sends the signal to `target`, a PID or the negative number of a group; succeeds if that has ended.
 ///
-/// The caller has just seen who has the number. Between that and the signal, the kernel would have to give out all
-/// other PIDs before it gives out this one again.
+/// The caller has just checked which process has the number. For another process to get it before the signal, the
+/// kernel would have to give out all other PIDs first.
 fn send(pid: Pid, target: i32, signal: StopSignal) -> Result<(), ProcessError> {
     let target = unistd::Pid::from_raw(target);
     let first = match signal {
@@ -290,7 +291,7 @@ fn send(pid: Pid, target: i32, signal: StopSignal) -> Result<(), ProcessError> {
         Err(error) => return Err(ProcessError::Signal { pid, source: error.into() }),
     }
     if signal == StopSignal::Terminate {
-        // Afterwards, so that a stopped process ends instead of running on. Whoever got the first may have ended.
+        // After SIGTERM, so that a stopped process ends instead of running on. It fails if the process has ended.
         let _ = nix::sys::signal::kill(target, Signal::SIGCONT);
     }
     Ok(())

@@ -234,7 +234,7 @@ fn the_socket_of_a_process_that_is_just_ending_is_no_stranger() {
     machine.will_answer(|| {});
     machine.up().unwrap();
     let socket = TcpListener::bind((machine.address.host.as_str(), machine.address.port)).unwrap();
-    machine.driver.stranger(Plan::runs().listens(&machine.address).of_another_user());
+    machine.driver.unrelated(Plan::runs().listens(&machine.address).of_another_user());
     let released = std::thread::spawn(move || {
         std::thread::sleep(Duration::from_millis(100));
         drop(socket);
@@ -373,7 +373,7 @@ fn what_ignores_termination_is_killed_and_what_is_elsewhere_too() {
     let leader = record.process.as_ref();
     machine.driver.member(record.instance.as_str(), leader, Plan::runs().ignores_terminate());
     machine.driver.member(record.instance.as_str(), leader, Plan::runs().own_session());
-    let stranger = machine.driver.stranger(Plan::runs());
+    let stranger = machine.driver.unrelated(Plan::runs());
     let down = machine.down().unwrap();
     assert!(down.killed);
     assert_eq!(machine.driver.living(), [stranger]);

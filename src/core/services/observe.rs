@@ -66,7 +66,7 @@ impl Observed {
     pub(super) fn external_endpoint(&self) -> Endpoint {
         let pid = match self.listener {
             Listener::Ours { pid } | Listener::Other { pid, .. } => Some(pid),
-            Listener::Nobody | Listener::Hidden => None,
+            Listener::None | Listener::Unknown => None,
         };
         Endpoint { address: self.address.clone(), pid, model: None, started_by: StartedBy::Other }
     }
@@ -126,9 +126,9 @@ impl ServiceManager<'_> {
         };
         let probe = probe::probe(&service.template, &address, depth, timeout);
         let listener = match &probe {
-            ProbeResult::NoConnection(_) => Listener::Nobody,
+            ProbeResult::NoConnection(_) => Listener::None,
             // Where the system does not tell, nothing speaks against what responds.
-            _ => self.driver.listener(&address, recorded.instance()).unwrap_or(Listener::Nobody),
+            _ => self.driver.listener(&address, recorded.instance()).unwrap_or(Listener::None),
         };
         let state = classify(Observation {
             process,
@@ -201,7 +201,7 @@ impl ServiceManager<'_> {
 fn listener_kind(listener: &Listener) -> ListenerKind {
     match listener {
         Listener::Ours { .. } => ListenerKind::Ours,
-        Listener::Nobody => ListenerKind::Unknown,
-        Listener::Other { .. } | Listener::Hidden => ListenerKind::Other,
+        Listener::None => ListenerKind::Unknown,
+        Listener::Other { .. } | Listener::Unknown => ListenerKind::Other,
     }
 }

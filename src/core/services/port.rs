@@ -53,7 +53,7 @@ impl ServiceManager<'_> {
         let is_possible = attempts.iter().any(Result::is_ok);
         for error in attempts.into_iter().filter_map(Result::err) {
             if error.kind() == io::ErrorKind::AddrInUse {
-                let listener = self.driver.listener(&address, None).unwrap_or(Listener::Nobody);
+                let listener = self.driver.listener(&address, None).unwrap_or(Listener::None);
                 let said = error.to_string();
                 return Err(ServiceError::PortInUse { service: name, address, listener, said });
             }
@@ -70,7 +70,7 @@ impl ServiceManager<'_> {
         let address = &record.address;
         let listener = match self.listener_of(record) {
             // The sockets of a process that is just ending belong to no process that can be seen.
-            Ok(Listener::Hidden) => {
+            Ok(Listener::Unknown) => {
                 std::thread::sleep(PROCESS_END_TIME);
                 self.listener_of(record)
             }
@@ -79,7 +79,7 @@ impl ServiceManager<'_> {
         match listener {
             Ok(Listener::Ours { .. }) => Responder::Ours,
             // It has just stopped listening: the next probe will tell.
-            Ok(Listener::Nobody) => Responder::None,
+            Ok(Listener::None) => Responder::None,
             Ok(listener) => Responder::Other(listener),
             // Where the system does not tell, nothing speaks against what responds.
             Err(error) => {
@@ -102,8 +102,8 @@ impl ServiceManager<'_> {
             let is_late = begin.elapsed() >= RELEASE_TIMEOUT;
             match self.driver.listener(address, None) {
                 // The sockets of a process that is just ending belong to no process that can be seen.
-                Ok(Listener::Hidden) if !is_late => {}
-                Ok(listener @ (Listener::Other { .. } | Listener::Hidden)) => {
+                Ok(Listener::Unknown) if !is_late => {}
+                Ok(listener @ (Listener::Other { .. } | Listener::Unknown)) => {
                     let address = address.clone();
                     return self.emit(service, EventKind::PortInUse { address, listener });
                 }

@@ -173,7 +173,7 @@ impl<'a> Download<'a> {
         };
         let status =
             helper.wait(POLL_INTERVAL, &mut goes_on).map_err(broken)?.ok_or(ModelError::Cancelled)?;
-        Ok(Ended { status, output: without_escapes(&helper.printed(MAX_OUTPUT_BYTES)) })
+        Ok(Ended { status, output: without_escapes(&helper.output(MAX_OUTPUT_BYTES)) })
     }
 }
 

@@ -1,11 +1,11 @@
-//! Who a process is, and which are this one and those from which it was started.
+//! Identities of processes.
 
 use super::facts::Inspect;
 use crate::core::pid::Pid;
 use crate::core::process::driver::ProcessError;
 use crate::core::process::id::ProcessId;
 
-/// Who has this PID now; `None` when nobody or a zombie.
+/// See [`ProcessDriver::identify`](crate::core::process::ProcessDriver::identify).
 pub(in crate::core::process) fn identify(
     inspect: &dyn Inspect,
     pid: Pid,
@@ -15,7 +15,7 @@ pub(in crate::core::process) fn identify(
     Ok(process.map(|process| ProcessId { pid, start_time: process.start_time, host }))
 }
 
-/// Whether the process has not been replaced by another: it runs, or is a zombie.
+/// Returns whether the process is alive or a zombie.
 pub(in crate::core::process) fn is_same(
     inspect: &dyn Inspect,
     process: &ProcessId,
@@ -25,7 +25,7 @@ pub(in crate::core::process) fn is_same(
     Ok(same && inspect.host()? == process.host)
 }
 
-/// This process and those from which it was started: to signal one of them is to end this one.
+/// Returns this process and its ancestors. A signal to one of them would end this one.
 pub(in crate::core::process) fn ourselves(inspect: &dyn Inspect) -> Vec<i32> {
     let mut found = vec![std::process::id().cast_signed()];
     while let Some(Ok(Some(process))) = found.last().map(|pid| inspect.process(*pid)) {

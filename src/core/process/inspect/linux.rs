@@ -1,4 +1,4 @@
-//! Linux: plain reading of `/proc` (proc(5)); listening sockets come from `diag`.
+//! Linux: reads `/proc` (proc(5)); listening sockets come from `diag`.
 
 mod diag;
 mod pidfd;
@@ -18,10 +18,10 @@ use super::facts::{Inspect, Process, Resources, Socket, children_among, descenda
 use crate::core::process::driver::{INSTANCE_VARIABLE, ProcessError};
 use crate::core::process::host::Host;
 
-/// The kernel that this runs on.
+/// The Linux kernel.
 pub(in crate::core::process) struct Linux;
 
-/// What fusion uses of `/proc/PID/stat`; the numbers of the fields are those of proc(5).
+/// The fields of `/proc/PID/stat` that fusion uses, with their numbers in proc(5).
 #[derive(Debug, Clone, PartialEq, Eq)]
 struct Stat {
     /// Field 3.
@@ -32,7 +32,7 @@ struct Stat {
     session: i32,
     /// Fields 14 and 15: CPU time in clock ticks, in user and in kernel mode.
     ticks: u64,
-    /// Field 20: threads that have not ended, and the first one even when it has.
+    /// Field 20: the number of threads that have not ended. The first one counts even after its end.
     threads: u64,
     /// Field 22: clock ticks from boot to start.
     start_time: u64,
@@ -41,7 +41,8 @@ struct Stat {
 }
 
 impl Stat {
-    /// The program's name, field 2, is in parentheses and may hold spaces, parentheses and newlines.
+    /// Parses the fields after the program's name (field 2), which is in parentheses and may hold spaces, parentheses
+    /// and newlines.
     fn parse(bytes: &[u8]) -> Option<Self> {
         let after_name = bytes.iter().rposition(|byte| *byte == b')')? + 1;
         let text = std::str::from_utf8(&bytes[after_name..]).ok()?;
@@ -69,8 +70,9 @@ impl Stat {
         Self::parse(&bytes).map(Some).ok_or_else(malformed)
     }
 
-    /// `X` is what is left of a process for a moment after it was reaped. `Z` is the state of the first thread only: as
-    /// long as there are others, the process may go on for ever, and when it was killed, its sockets are still open.
+    /// Returns whether the process has ended. A process that was just reaped has the state `X` for a moment. `Z` is the
+    /// state of the first thread only: while there are others, the process may go on without limit, and even if it was
+    /// killed, its sockets are still open.
     fn has_ended(&self) -> bool {
         matches!(self.state, 'X' | 'x') || (self.state == 'Z' && self.threads <= 1)
     }
@@ -81,7 +83,7 @@ impl Stat {
     }
 }
 
-/// The process ended before the file was opened, or between opening and reading.
+/// Returns whether the process ended before the file was opened, or between opening and reading.
 fn is_gone(error: &io::Error) -> bool {
     error.kind() == ErrorKind::NotFound || error.raw_os_error() == Some(nix::libc::ESRCH)
 }
@@ -92,7 +94,7 @@ fn unreadable(source: io::Error) -> ProcessError {
 
 impl Inspect for Linux {
     fn host(&self) -> Result<Host, ProcessError> {
-        /// None of it changes as long as this process lives, but for the name.
+        /// Only the name can change while this process lives.
         static HOST: OnceLock<Host> = OnceLock::new();
         if let Some(host) = HOST.get() {
             return Ok(host.clone());
@@ -115,7 +117,7 @@ impl Inspect for Linux {
             let name = entry.map_err(unreadable)?.file_name();
             let Some(pid) = name.to_str().and_then(|name| name.parse::<i32>().ok()) else { continue };
             match self.process(pid) {
-                // Mounted with hidepid=1, /proc refuses what belongs to other users.
+                // Mounted with hidepid=1, /proc refuses to show processes of other users.
                 Err(ProcessError::System { source, .. }) if source.kind() == ErrorKind::PermissionDenied => {}
                 found => processes.extend(found?),
             }
@@ -147,7 +149,7 @@ impl Inspect for Linux {
     }
 
     fn age(&self, process: &Process) -> Option<Duration> {
-        // The clock by which the kernel counts starts: it also runs while the machine sleeps.
+        // The kernel counts start times by this clock, which also runs while the machine sleeps.
         let now = Duration::from(clock_gettime(ClockId::CLOCK_BOOTTIME).ok()?);
         Some(now.saturating_sub(ticks_to_time(process.start_time)?))
     }
@@ -180,7 +182,7 @@ fn read_host() -> io::Result<Host> {
         Err(error) if error.kind() == ErrorKind::NotFound => None,
         Err(error) => return Err(error),
     };
-    // Absent or empty in many containers, and a word instead of an id while the system is installed.
+    // Absent or empty in many containers, and a word instead of an id during the installation of the system.
     let machine_id = read("/etc/machine-id").ok().filter(|id| !matches!(id.as_str(), "" | "uninitialized"));
     Ok(Host {
         boot_id: read("/proc/sys/kernel/random/boot_id")?,
@@ -190,7 +192,7 @@ fn read_host() -> io::Result<Host> {
     })
 }
 
-/// A child belongs to the thread that made it. No other process is looked at.
+/// Returns the children of all threads of the process: a child belongs to the thread that made it.
 fn children_of_threads(pid: i32) -> Vec<i32> {
     let threads = fs::read_dir(format!("/proc/{pid}/task")).into_iter().flatten().flatten();
     let lists = threads.filter_map(|thread| fs::read_to_string(thread.path().join("children")).ok());
@@ -199,7 +201,7 @@ fn children_of_threads(pid: i32) -> Vec<i32> {
         .collect()
 }
 
-/// The links in `/proc/PID/fd` read `socket:[INODE]`.
+/// Returns the inode of a socket. The links in `/proc/PID/fd` read `socket:[INODE]`.
 fn socket_inode(link: &Path) -> Option<u64> {
     let target = fs::read_link(link).ok()?;
     let digits = target.as_os_str().as_bytes().strip_prefix(b"socket:[")?.strip_suffix(b"]")?;
@@ -226,7 +228,7 @@ mod tests {
         "S 7 8 9 0 -1 4194560 1 0 0 0 11 22 0 0 20 0 1 0 987654 8192 321 18446744073709551615 1 1 0 0 0";
 
     #[test]
-    fn a_name_may_look_like_the_rest() {
+    fn a_name_may_hold_any_character() {
         for name in ["sleep", "a b", ") S 1 1 1", "(((", "x) Z 1 (y", "\n) R 2 2 2 2", "\u{ff}"] {
             let line = format!("42 ({name}) {AFTER_NAME}");
             let expected = Stat {
@@ -243,7 +245,7 @@ mod tests {
     }
 
     #[test]
-    fn a_process_whose_first_thread_has_ended_lives_as_long_as_the_others() {
+    fn a_process_lives_while_any_thread_does() {
         for (state, threads, has_ended) in [('Z', 2, false), ('Z', 1, true), ('X', 0, true), ('S', 1, false)]
         {
             let fields = AFTER_NAME.replacen('S', &state.to_string(), 1);
@@ -253,19 +255,19 @@ mod tests {
     }
 
     #[test]
-    fn half_a_line_is_no_fact() {
+    fn half_a_line_is_refused() {
         let whole = format!("42 (sleep) {AFTER_NAME}");
         let needed = whole.find(" 18446744073709551615").unwrap();
         for length in 0..needed {
             let half = Stat::parse(&whole.as_bytes()[..length]);
-            // Cut inside its last number, a line cannot be told from one that is whole; the kernel never cuts it.
+            // A line that is cut inside its last number reads like a whole one. The kernel never cuts it.
             assert!(half.is_none() || length > needed - 3, "{length}");
         }
     }
 
     proptest! {
         #[test]
-        fn no_line_is_fatal(bytes in proptest::collection::vec(any::<u8>(), 0..300)) {
+        fn any_line_is_parsed_without_panic(bytes in proptest::collection::vec(any::<u8>(), 0..300)) {
             let _ = Stat::parse(&bytes);
         }
     }

@@ -1,4 +1,4 @@
-//! Who answers at an address: which sockets get its connections, and whose they are.
+//! The listener on an address: which sockets get its connections, and which processes hold them.
 
 use std::collections::HashSet;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr, ToSocketAddrs};
@@ -9,7 +9,7 @@ use crate::core::address::Address;
 use crate::core::pid::Pid;
 use crate::core::process::driver::{Instance, Listener, ProcessError};
 
-/// How often the sockets are listed again when they changed while their owner was looked for.
+/// How often the sockets are listed, if they change during the search for their holder.
 const ATTEMPTS: usize = 3;
 
 /// See [`ProcessDriver::listener`](crate::core::process::ProcessDriver::listener).
@@ -19,17 +19,17 @@ pub(in crate::core::process) fn listener(
     ours: Option<Instance<'_>>,
 ) -> Result<Listener, ProcessError> {
     let targets = resolve(address)?;
-    let sockets = || inspect.listening(address.port).map(|sockets| answering(&sockets, &targets));
+    let sockets = || inspect.listening(address.port).map(|sockets| reached(&sockets, &targets));
     let mut open = sockets()?;
     for _ in 0..ATTEMPTS {
         if open.is_empty() {
             break;
         }
-        let found = owner(inspect, &open, ours)?;
-        if found != Listener::Hidden {
+        let found = holder(inspect, &open, ours)?;
+        if found != Listener::Unknown {
             return Ok(found);
         }
-        // A process that ends while it is looked for seems to be hidden.
+        // The holder may have ended during the search.
         let now = sockets()?;
         if now == open {
             break;
@@ -37,18 +37,18 @@ pub(in crate::core::process) fn listener(
         open = now;
     }
     let accepts = |target: &IpAddr| inspect.accepts(SocketAddr::new(*target, address.port));
-    Ok(if open.is_empty() && !targets.iter().any(accepts) { Listener::Nobody } else { Listener::Hidden })
+    Ok(if open.is_empty() && !targets.iter().any(accepts) { Listener::None } else { Listener::Unknown })
 }
 
-/// `Hidden` also when nobody is found.
-fn owner(
+/// Returns the process that holds one of the sockets; `Unknown` if none is found.
+fn holder(
     inspect: &dyn Inspect,
     sockets: &HashSet<u64>,
     ours: Option<Instance<'_>>,
 ) -> Result<Listener, ProcessError> {
     let mut left: Vec<u64> = sockets.iter().copied().collect();
-    // A socket is shared by all who inherited it: whoever has it as well as ours does not take it from ours.
-    let has_one_of = |pid: i32, left: &mut Vec<u64>| {
+    // A socket is shared by all processes that inherited it. One that ours holds is ours, even if others hold it too.
+    let holds_one_of = |pid: i32, left: &mut Vec<u64>| {
         let held = if left.is_empty() { Vec::new() } else { inspect.sockets_of(pid, left) };
         left.retain(|id| !held.contains(id));
         !held.is_empty()
@@ -58,13 +58,13 @@ fn owner(
     let near = leader.map(|leader| inspect.descendants(leader)).unwrap_or_default();
     let mut our_pid = None;
     for pid in near {
-        if has_one_of(pid, &mut left) {
+        if holds_one_of(pid, &mut left) {
             our_pid = our_pid.or(Some(pid));
         }
     }
     let everyone = if left.is_empty() { Vec::new() } else { inspect.processes()? };
     for process in &everyone {
-        if !has_one_of(process.pid, &mut left) {
+        if !holds_one_of(process.pid, &mut left) {
             continue;
         }
         if known.as_ref().is_some_and(|known| known.has(inspect, process.pid, &everyone)) {
@@ -72,21 +72,21 @@ fn owner(
         } else if let Some(pid) = checked(process.pid) {
             return Ok(Listener::Other { pid, program: inspect.program(process.pid) });
         } else {
-            return Ok(Listener::Hidden);
+            return Ok(Listener::Unknown);
         }
     }
     Ok(match our_pid.and_then(checked) {
         Some(pid) if left.is_empty() => Listener::Ours { pid },
-        _ => Listener::Hidden,
+        _ => Listener::Unknown,
     })
 }
 
-/// The first process (PID 1 of a container) is a stranger whom fusion leaves unnamed.
+/// The first process (PID 1, as in a container) has no checked PID, so it stays unnamed.
 fn checked(pid: i32) -> Option<Pid> {
     Pid::try_from(i64::from(pid)).ok()
 }
 
-/// The IP addresses that a client of `address` may connect to.
+/// Returns the IP addresses to which a client of `address` may connect.
 fn resolve(address: &Address) -> Result<Vec<IpAddr>, ProcessError> {
     if let Ok(ip) = address.host.parse::<IpAddr>() {
         return Ok(vec![ip]);
@@ -99,21 +99,21 @@ fn resolve(address: &Address) -> Result<Vec<IpAddr>, ProcessError> {
     Ok(found.map(|socket| socket.ip()).collect())
 }
 
-/// The sockets that get the connections to the targets, or that keep a server from being bound to one of them.
-fn answering(sockets: &[Socket], targets: &[IpAddr]) -> HashSet<u64> {
-    targets.iter().flat_map(|target| answering_at(sockets, *target)).map(|socket| socket.id).collect()
+/// Returns the sockets that get the connections to the targets, or that keep a server from binding one of them.
+fn reached(sockets: &[Socket], targets: &[IpAddr]) -> HashSet<u64> {
+    targets.iter().flat_map(|target| reached_at(sockets, *target)).map(|socket| socket.id).collect()
 }
 
-fn answering_at(sockets: &[Socket], target: IpAddr) -> Vec<&Socket> {
+fn reached_at(sockets: &[Socket], target: IpAddr) -> Vec<&Socket> {
     let chosen = |choose: &dyn Fn(&Socket) -> bool| -> Vec<&Socket> {
         sockets.iter().filter(|socket| choose(socket)).collect()
     };
     let target = target.to_canonical();
     if target.is_unspecified() {
-        // A wildcard address collides with every address of its family.
+        // A wildcard address conflicts with every address of its family.
         return chosen(&|socket| target.is_ipv6() || serves_v4(socket));
     }
-    // The kernel prefers the socket that is bound to the very address.
+    // The kernel prefers a socket that is bound to the exact address.
     let exact = chosen(&|socket| socket.address.to_canonical() == target);
     if !exact.is_empty() {
         return exact;
@@ -136,7 +136,7 @@ mod tests {
 
     const NONE: [u64; 0] = [];
 
-    /// The numbers of the sockets that answer at `target`, where those of `sockets` listen.
+    /// Returns the numbers of the `sockets` that a connection to `target` reaches.
     fn at(sockets: &[&str], target: &str) -> Vec<u64> {
         let read = |(index, text): (usize, &&str)| {
             let (address, only_v6) =
@@ -144,13 +144,13 @@ mod tests {
             Socket { address: address.parse().unwrap(), only_v6, id: index as u64 }
         };
         let sockets: Vec<Socket> = sockets.iter().enumerate().map(read).collect();
-        let mut found: Vec<u64> = answering(&sockets, &[target.parse().unwrap()]).into_iter().collect();
+        let mut found: Vec<u64> = reached(&sockets, &[target.parse().unwrap()]).into_iter().collect();
         found.sort_unstable();
         found
     }
 
     #[test]
-    fn the_very_address_wins_over_a_wildcard() {
+    fn an_exact_address_wins_over_a_wildcard() {
         assert_eq!(at(&["0.0.0.0", "127.0.0.1", "::"], "127.0.0.1"), [1]);
         assert_eq!(at(&["0.0.0.0", "127.0.0.1", "::"], "127.0.0.2"), [0]);
         assert_eq!(at(&["0.0.0.0", "::", "::1"], "::1"), [2]);
@@ -158,7 +158,7 @@ mod tests {
     }
 
     #[test]
-    fn a_wildcard_of_ipv6_serves_ipv4_unless_it_says_otherwise() {
+    fn an_ipv6_wildcard_serves_ipv4_unless_told_otherwise() {
         assert_eq!(at(&["::"], "127.0.0.1"), [0]);
         assert_eq!(at(&[":: only"], "127.0.0.1"), NONE);
         assert_eq!(at(&[":: only"], "::1"), [0]);
@@ -167,25 +167,25 @@ mod tests {
     }
 
     #[test]
-    fn an_ipv4_address_may_be_written_as_ipv6() {
+    fn an_ipv4_address_matches_its_ipv6_form() {
         assert_eq!(at(&["::ffff:127.0.0.1"], "127.0.0.1"), [0]);
         assert_eq!(at(&["127.0.0.1"], "::ffff:127.0.0.1"), [0]);
     }
 
     #[test]
-    fn another_address_does_not_answer() {
+    fn another_address_is_not_reached() {
         assert_eq!(at(&["127.0.0.1", "::1"], "127.0.0.2"), NONE);
         assert_eq!(at(&[], "127.0.0.1"), NONE);
     }
 
     #[test]
-    fn a_wildcard_collides_with_every_address_of_its_family() {
+    fn a_wildcard_conflicts_with_its_whole_family() {
         assert_eq!(at(&["127.0.0.1", "::1", ":: only", "::"], "0.0.0.0"), [0, 3]);
         assert_eq!(at(&["127.0.0.1", "::1", ":: only", "::"], "::"), [0, 1, 2, 3]);
     }
 
     #[test]
-    fn several_sockets_may_share_an_address() {
+    fn all_sockets_of_an_address_are_reached() {
         assert_eq!(at(&["127.0.0.1", "127.0.0.1"], "127.0.0.1"), [0, 1]);
     }
 }

@@ -1,4 +1,4 @@
-//! Which processes belong to an instance.
+//! The processes of an instance.
 
 use std::collections::HashSet;
 
@@ -8,13 +8,13 @@ use crate::core::pid::Pid;
 use crate::core::process::driver::{Instance, ProcessError};
 use crate::core::process::id::ProcessId;
 
-/// What of an instance can be told without looking at every process.
+/// What is known of an instance without inspecting every process.
 pub(super) struct Known<'a> {
     instance: Instance<'a>,
-    /// The leader is still that very process, or its zombie.
+    /// The leader is alive or a zombie.
     leads: bool,
-    /// No member has started before the leader; `None` when none can be here: the machine was booted since, or the
-    /// leader is on another host.
+    /// The earliest start time of a member. `None` if there can be no member on this host, because the leader was
+    /// started on another one, or before its last boot.
     since: Option<u64>,
 }
 
@@ -29,18 +29,18 @@ impl<'a> Known<'a> {
         Ok(Self { instance, leads, since })
     }
 
-    /// The leader's PID, while it is that very process or its zombie.
+    /// Returns the leader's PID, if the leader is alive or a zombie.
     pub(super) fn leader(&self) -> Option<i32> {
         self.instance.leader.filter(|_| self.leads).map(|leader| leader.pid.as_raw())
     }
 
-    /// Whether a process belongs to the instance.
+    /// Returns whether a process belongs to the instance.
     pub(super) fn has(&self, inspect: &dyn Inspect, pid: i32, everyone: &[Process]) -> bool {
         self.members(inspect, everyone).iter().any(|member| member.pid == pid)
     }
 
-    /// The processes of the instance among `everyone`, zombies included: those with its id in their environment,
-    /// the leader, and whatever descends from a member or is in a session that a member leads.
+    /// Returns the processes of the instance among `everyone`, zombies included: those with its id in their
+    /// environment, the leader, and those that descend from a member or are in a session that a member leads.
     pub(super) fn members<'p>(&self, inspect: &dyn Inspect, everyone: &'p [Process]) -> Vec<&'p Process> {
         let Some(since) = self.since else { return Vec::new() };
         let own = std::process::id().cast_signed();
@@ -49,9 +49,9 @@ impl<'a> Known<'a> {
             |process: &&Process| !process.zombie && inspect.has_instance(process.pid, self.instance.id);
         let named: Vec<&Process> = others().filter(has_id).collect();
         let mut members: HashSet<i32> = named.iter().map(|process| process.pid).collect();
-        // The number of a session is the PID of its leader, and the kernel gives that PID to nobody while somebody
-        // is in the session. So when the leader is gone, one that has the id proves that its session is ours still;
-        // without one, it may be the session of a stranger who had the same PID.
+        // The number of a session is the PID of its leader, and the kernel does not reuse that PID while the session
+        // has members. So if the leader is gone, a process that has the id proves that its session is ours. Without
+        // one, the session may be that of another process that got the same PID.
         let is_ours = |number: &i32| self.leads || named.iter().any(|process| process.session == *number);
         members.extend(self.instance.leader.map(|leader| leader.pid.as_raw()).filter(is_ours));
         loop {

@@ -1,6 +1,5 @@
-//! Every platform but Linux, which means macOS: the sysinfo crate, and `lsof` for listening sockets.
-//!
-//! The tests compile and run this file on Linux, too.
+//! Every platform but Linux (that is, macOS): the sysinfo crate, and `lsof` for listening sockets. The tests compile
+//! and run this file on Linux, too.
 
 #[cfg(target_os = "macos")]
 mod macos;
@@ -17,31 +16,31 @@ use super::facts::{Inspect, Process, Resources, Socket, descendants};
 use crate::core::process::driver::{INSTANCE_VARIABLE, ProcessError};
 use crate::core::process::host::Host;
 
-/// Whatever sysinfo runs on.
+/// Any system that sysinfo supports.
 ///
-/// A zombie is not seen at all where the system hides it (macOS), which is as good as dead. Start times are the
-/// kernel's, in seconds since 1970, fixed when the process starts.
+/// macOS hides zombies, which count as dead anyway. Start times are the kernel's, in seconds since 1970, fixed when the
+/// process starts.
 pub(in crate::core::process) struct Portable;
 
-/// Part of macOS, and not on everybody's `PATH`.
+/// Part of macOS, but not in every `PATH`.
 const LSOF: &str = if cfg!(target_os = "macos") { "/usr/sbin/lsof" } else { "lsof" };
 
-/// lsof has been seen to hang on dead network file systems.
-const LSOF_LIMIT: Duration = Duration::from_secs(5);
+/// lsof can hang on dead network file systems.
+const LSOF_TIMEOUT: Duration = Duration::from_secs(5);
 
 /// A local connection is accepted or refused at once.
-const CONNECT_LIMIT: Duration = Duration::from_millis(250);
+const CONNECT_TIMEOUT: Duration = Duration::from_millis(250);
 
-/// Asks about the given processes only: looking at all of them takes a hundred times as long.
-fn look(pids: ProcessesToUpdate<'_>, what: ProcessRefreshKind) -> System {
+/// Inspects the given processes only: inspecting all of them takes a hundred times as long.
+fn refreshed(pids: ProcessesToUpdate<'_>, what: ProcessRefreshKind) -> System {
     let mut system = System::new();
     system.refresh_processes_specifics(pids, true, what.without_tasks());
     system
 }
 
-fn look_at<T>(pid: i32, what: ProcessRefreshKind, read: impl FnOnce(&sysinfo::Process) -> T) -> Option<T> {
+fn read<T>(pid: i32, what: ProcessRefreshKind, read: impl FnOnce(&sysinfo::Process) -> T) -> Option<T> {
     let pid = sysinfo::Pid::from_u32(u32::try_from(pid).ok()?);
-    look(ProcessesToUpdate::Some(&[pid]), what).process(pid).map(read)
+    refreshed(ProcessesToUpdate::Some(&[pid]), what).process(pid).map(read)
 }
 
 fn number(pid: sysinfo::Pid) -> i32 {
@@ -67,7 +66,7 @@ impl Inspect for Portable {
     }
 
     fn process(&self, pid: i32) -> Result<Option<Process>, ProcessError> {
-        Ok(look_at(pid, ProcessRefreshKind::nothing(), describe))
+        Ok(read(pid, ProcessRefreshKind::nothing(), describe))
     }
 
     #[cfg(target_os = "macos")]
@@ -76,7 +75,7 @@ impl Inspect for Portable {
     }
 
     fn processes(&self) -> Result<Vec<Process>, ProcessError> {
-        let system = look(ProcessesToUpdate::All, ProcessRefreshKind::nothing());
+        let system = refreshed(ProcessesToUpdate::All, ProcessRefreshKind::nothing());
         let processes = system.processes().values().filter(|process| process.thread_kind().is_none());
         Ok(processes.map(describe).collect())
     }
@@ -95,12 +94,12 @@ impl Inspect for Portable {
     fn has_instance(&self, pid: i32, instance: &str) -> bool {
         let environment = ProcessRefreshKind::nothing().with_environ(UpdateKind::Always);
         let wanted = format!("{INSTANCE_VARIABLE}={instance}");
-        look_at(pid, environment, |process| process.environ().iter().any(|variable| *variable == *wanted))
+        read(pid, environment, |process| process.environ().iter().any(|variable| *variable == *wanted))
             .unwrap_or(false)
     }
 
     fn resources(&self, pid: i32) -> Option<Resources> {
-        look_at(pid, ProcessRefreshKind::nothing().with_memory().with_cpu(), |process| Resources {
+        read(pid, ProcessRefreshKind::nothing().with_memory().with_cpu(), |process| Resources {
             memory_bytes: process.memory(),
             cpu_time: Duration::from_millis(process.accumulated_cpu_time()),
         })
@@ -108,13 +107,13 @@ impl Inspect for Portable {
 
     fn age(&self, process: &Process) -> Option<Duration> {
         let started = UNIX_EPOCH.checked_add(Duration::from_secs(process.start_time))?;
-        // The clock may have been set back meanwhile.
+        // The clock may have been set back since.
         Some(SystemTime::now().duration_since(started).unwrap_or_default())
     }
 
     fn program(&self, pid: i32) -> Option<String> {
         let name = |process: &sysinfo::Process| process.name().to_string_lossy().into_owned();
-        look_at(pid, ProcessRefreshKind::nothing(), name).filter(|name| !name.is_empty())
+        read(pid, ProcessRefreshKind::nothing(), name).filter(|name| !name.is_empty())
     }
 
     fn listening(&self, port: u16) -> Result<Vec<Socket>, ProcessError> {
@@ -123,13 +122,13 @@ impl Inspect for Portable {
     }
 
     fn sockets_of(&self, pid: i32, sockets: &[u64]) -> Vec<u64> {
-        // lsof told the owner, so that is what a socket is known by.
+        // The id of a socket is the PID that lsof reported.
         sockets.iter().copied().filter(|socket| i64::try_from(*socket) == Ok(i64::from(pid))).collect()
     }
 
-    /// Unless it is run by root, lsof tells of the user's own processes only; a connection tells of the others.
+    /// For users other than root, lsof reports their own processes only. A connection detects the others.
     fn accepts(&self, target: SocketAddr) -> bool {
-        TcpStream::connect_timeout(&target, CONNECT_LIMIT).is_ok()
+        TcpStream::connect_timeout(&target, CONNECT_TIMEOUT).is_ok()
     }
 }
 
@@ -148,7 +147,7 @@ fn machine_id() -> Option<String> {
     None
 }
 
-/// The time of the boot, which moves when the clock is set: the best there is elsewhere.
+/// Returns the time of the boot, the best id on other systems. It moves when the clock is set.
 #[cfg(not(target_os = "macos"))]
 fn boot_id() -> io::Result<String> {
     match System::boot_time() {
@@ -157,7 +156,7 @@ fn boot_id() -> io::Result<String> {
     }
 }
 
-/// What lsof reports of the sockets that listen at a port, in the form of its option `-F`.
+/// Returns what lsof reports of the sockets that listen on a port, in the format of its option `-F`.
 fn lsof(port: u16) -> io::Result<Vec<u8>> {
     let mut child = Command::new(LSOF)
         .args(["-nP", &format!("-iTCP:{port}"), "-sTCP:LISTEN", "-Fptn"])
@@ -166,11 +165,12 @@ fn lsof(port: u16) -> io::Result<Vec<u8>> {
         .stderr(Stdio::null())
         .spawn()?;
     let begin = Instant::now();
-    // It fails when it finds nothing, so its exit code says nothing. What it finds at one port fits into the pipe.
+    // Its exit code has no meaning here: it fails if it finds nothing. Its report on one port fits into the pipe.
     while child.try_wait()?.is_none() {
-        if begin.elapsed() > LSOF_LIMIT {
+        if begin.elapsed() > LSOF_TIMEOUT {
             child.kill()?;
-            // What hangs in the kernel dies only when the call returns: a thread waits for that, and leaves no zombie.
+            // A process that hangs in the kernel dies only when its system call returns. A thread waits for that, so
+            // that no zombie is left.
             thread::Builder::new().spawn(move || child.wait())?;
             return Err(io::ErrorKind::TimedOut.into());
         }
@@ -183,8 +183,8 @@ fn lsof(port: u16) -> io::Result<Vec<u8>> {
     Ok(report)
 }
 
-/// One field on a line, its letter first: `p` PID, then for each descriptor `f` number, `t` IPv4 or IPv6, `n` name,
-/// such as `127.0.0.1:8080`, `[::1]:8080` or `*:8080`.
+/// Parses a report. Each line is a field that begins with a letter: `p` PID, then for each descriptor `f` number, `t`
+/// IPv4 or IPv6, `n` name, such as `127.0.0.1:8080`, `[::1]:8080` or `*:8080`.
 fn read_lsof(report: &str) -> Vec<Socket> {
     let (mut id, mut v6) = (None, false);
     let mut sockets = Vec::new();
@@ -207,7 +207,7 @@ fn read_name(name: &str, v6: bool) -> Option<IpAddr> {
     match host {
         "*" if v6 => Some(Ipv6Addr::UNSPECIFIED.into()),
         "*" => Some(Ipv4Addr::UNSPECIFIED.into()),
-        // A link-local address names its interface.
+        // A link-local address is followed by its interface.
         host => host.trim_matches(['[', ']']).split('%').next()?.parse().ok(),
     }
 }
@@ -218,9 +218,9 @@ mod tests {
 
     use super::*;
 
-    /// In the form that lsof(8) describes, for a port with several listeners.
+    /// The format is that of lsof(8), for a port with several listeners.
     #[test]
-    fn the_report_of_lsof_is_read() {
+    fn a_report_of_lsof_is_parsed() {
         let report = "p501\nf3\ntIPv4\nn127.0.0.1:8080\nf4\ntIPv6\nn[::1]:8080\np777\nf9\ntIPv6\nn*:8080\n\
                       p778\nf9\ntIPv4\nn*:8080\nf10\ntIPv6\nn[fe80::1%lo0]:8080\n";
         let found: Vec<(u64, String)> =
@@ -230,14 +230,14 @@ mod tests {
     }
 
     #[test]
-    fn nothing_found_is_an_empty_report() {
+    fn an_empty_report_has_no_sockets() {
         assert_eq!(read_lsof(""), []);
         assert_eq!(read_lsof("n127.0.0.1:8080\n"), []);
     }
 
     proptest! {
         #[test]
-        fn no_report_is_fatal(report in "([ptn]?[^\n]{0,40}\n){0,8}") {
+        fn any_report_is_parsed_without_panic(report in "([ptn]?[^\n]{0,40}\n){0,8}") {
             let _ = read_lsof(&report);
         }
     }

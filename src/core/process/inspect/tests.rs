@@ -1,4 +1,4 @@
-//! The same table of facts for both back ends, against real processes.
+//! Both implementations of [`Inspect`] against real processes.
 
 use std::ffi::OsString;
 use std::net::{Ipv6Addr, TcpListener};
@@ -14,9 +14,9 @@ use crate::core::process::host::Host;
 use crate::core::process::id::ProcessId;
 use crate::core::process::unix::UnixDriver;
 
-const BACK_ENDS: [(&str, &dyn Inspect); 2] = [("linux", &Linux), ("portable", &Portable)];
+const IMPLEMENTATIONS: [(&str, &dyn Inspect); 2] = [("linux", &Linux), ("portable", &Portable)];
 
-/// A shell that was started by the driver; it and all of its instance are killed at the end.
+/// A shell that the driver started. It and all of its instance are killed at the end.
 struct Shell {
     driver: UnixDriver,
     child: Box<dyn Child>,
@@ -65,7 +65,7 @@ fn until(what: &str, condition: impl FnMut() -> bool) {
     let begin = Instant::now();
     let mut condition = condition;
     while !condition() {
-        assert!(begin.elapsed() < Duration::from_secs(20), "waited in vain until {what}");
+        assert!(begin.elapsed() < Duration::from_secs(20), "timeout: {what}");
         std::thread::sleep(Duration::from_millis(5));
     }
 }
@@ -76,7 +76,7 @@ fn own_pid() -> i32 {
 
 #[test]
 fn this_process_is_described() {
-    for (name, inspect) in BACK_ENDS {
+    for (name, inspect) in IMPLEMENTATIONS {
         let own = inspect.process(own_pid()).unwrap().expect(name);
         assert_eq!(own.pid, own_pid(), "{name}");
         assert_eq!(own.parent, nix::unistd::getppid().as_raw(), "{name}");
@@ -87,9 +87,9 @@ fn this_process_is_described() {
 }
 
 #[test]
-fn the_identity_of_a_process_stays_the_same() {
+fn an_identity_stays_the_same() {
     let shell = Shell::run("sleep 1000; :");
-    for (name, inspect) in BACK_ENDS {
+    for (name, inspect) in IMPLEMENTATIONS {
         let pid = shell.child.id().pid;
         let first = identify(inspect, pid).unwrap().expect(name);
         until("a second has passed", || {
@@ -103,9 +103,9 @@ fn the_identity_of_a_process_stays_the_same() {
 
 #[test]
 fn a_zombie_has_ended() {
-    // Not waited for, so that it stays a zombie.
+    // Its driver is not asked anything, so it stays a zombie.
     let shell = Shell::run("exit 0");
-    for (name, inspect) in BACK_ENDS {
+    for (name, inspect) in IMPLEMENTATIONS {
         until("it has ended", || identify(inspect, shell.child.id().pid).unwrap().is_none());
         assert!(inspect.process(shell.pid()).unwrap().is_none_or(|process| process.zombie), "{name}");
     }
@@ -113,8 +113,8 @@ fn a_zombie_has_ended() {
 }
 
 #[test]
-fn nobody_has_a_pid_beyond_the_largest() {
-    for (name, inspect) in BACK_ENDS {
+fn the_largest_number_is_no_process() {
+    for (name, inspect) in IMPLEMENTATIONS {
         assert_eq!(inspect.process(i32::MAX).unwrap(), None, "{name}");
         assert_eq!(inspect.resources(i32::MAX), None, "{name}");
         assert_eq!(inspect.program(i32::MAX), None, "{name}");
@@ -126,7 +126,7 @@ fn nobody_has_a_pid_beyond_the_largest() {
 fn an_instance_id_is_compared_as_a_whole() {
     let shell = Shell::run("sleep 1000; :");
     let id = shell.instance.clone();
-    for (name, inspect) in BACK_ENDS {
+    for (name, inspect) in IMPLEMENTATIONS {
         until("the environment is there", || inspect.has_instance(shell.pid(), &id));
         assert!(!inspect.has_instance(shell.pid(), &id[..id.len() - 1]), "{name}");
         assert!(!inspect.has_instance(shell.pid(), &format!("{id}x")), "{name}");
@@ -137,7 +137,7 @@ fn an_instance_id_is_compared_as_a_whole() {
 #[test]
 fn descendants_are_found_down_to_the_last() {
     let shell = Shell::run("sh -c 'sleep 1000 & sleep 1000 & wait' & wait");
-    for (name, inspect) in BACK_ENDS {
+    for (name, inspect) in IMPLEMENTATIONS {
         until("all have been started", || inspect.descendants(shell.pid()).len() == 4);
         let found = inspect.descendants(shell.pid());
         assert_eq!(found[0], shell.pid(), "{name}");
@@ -151,7 +151,7 @@ fn descendants_are_found_down_to_the_last() {
 #[test]
 fn usage_counts_the_whole_tree() {
     let shell = Shell::run("while :; do :; done & while :; do :; done & wait");
-    for (name, inspect) in BACK_ENDS {
+    for (name, inspect) in IMPLEMENTATIONS {
         let identity = identify(inspect, shell.child.id().pid).unwrap().expect(name);
         let leader = || inspect.resources(shell.pid()).expect(name);
         // The leader sleeps; what grows is the children's.
@@ -167,9 +167,9 @@ fn usage_counts_the_whole_tree() {
 }
 
 #[test]
-fn usage_of_a_replaced_process_is_not_told() {
+fn a_replaced_process_has_no_usage() {
     let shell = Shell::run("sleep 1000; :");
-    for (name, inspect) in BACK_ENDS {
+    for (name, inspect) in IMPLEMENTATIONS {
         let now = identify(inspect, shell.child.id().pid).unwrap().expect(name);
         assert!(usage(inspect, &now).is_some(), "{name}");
         let older = ProcessId { start_time: now.start_time - 1, ..now.clone() };
@@ -182,54 +182,54 @@ fn usage_of_a_replaced_process_is_not_told() {
 #[test]
 fn a_program_has_its_name() {
     let shell = Shell::run("exec sleep 1000");
-    for (name, inspect) in BACK_ENDS {
+    for (name, inspect) in IMPLEMENTATIONS {
         until(&format!("{name} sees sleep"), || inspect.program(shell.pid()).as_deref() == Some("sleep"));
     }
 }
 
 #[test]
-fn members_are_found_also_without_a_leader() {
+fn members_are_found_without_a_leader() {
     let shell = Shell::run("sleep 1000 & sleep 1000 & wait");
-    for (name, inspect) in BACK_ENDS {
+    for (name, inspect) in IMPLEMENTATIONS {
         let leader = identify(inspect, shell.child.id().pid).unwrap();
         for leader in [leader.as_ref(), None] {
             let instance = Instance { id: &shell.instance, leader };
             until(&format!("{name} finds three"), || members(inspect, instance).unwrap().len() == 3);
         }
-        let stranger = Instance { id: "nobody's", leader: None };
-        assert_eq!(members(inspect, stranger).unwrap(), [], "{name}");
+        let other = Instance { id: "another", leader: None };
+        assert_eq!(members(inspect, other).unwrap(), [], "{name}");
     }
 }
 
 #[test]
-fn members_that_have_no_environment_are_found_by_session_and_by_descent() {
+fn members_without_environment_are_found() {
     let shell = Shell::run("env -i sleep 1000 & wait");
-    for (name, inspect) in BACK_ENDS {
+    for (name, inspect) in IMPLEMENTATIONS {
         let leader = identify(inspect, shell.child.id().pid).unwrap();
         let instance = Instance { id: &shell.instance, leader: leader.as_ref() };
         until(&format!("{name} finds two"), || members(inspect, instance).unwrap().len() == 2);
     }
 }
 
-/// The portable back end needs lsof, which every Mac has and not every Linux.
-#[expect(clippy::print_stderr, reason = "a check that is left out is said to be")]
-fn those_that_list_sockets() -> Vec<(&'static str, &'static dyn Inspect)> {
+/// Returns the implementations that can list sockets: the portable one needs lsof, which not every Linux has.
+#[expect(clippy::print_stderr, reason = "a skipped check is reported")]
+fn able_to_list_sockets() -> Vec<(&'static str, &'static dyn Inspect)> {
     let (able, unable): (Vec<_>, Vec<_>) =
-        BACK_ENDS.into_iter().partition(|(_, inspect)| inspect.listening(1).is_ok());
+        IMPLEMENTATIONS.into_iter().partition(|(_, inspect)| inspect.listening(1).is_ok());
     for (name, _) in unable {
-        eprintln!("not run: the listeners of back end {name}, because there is no lsof");
+        eprintln!("skipped: the listeners of {name}, because there is no lsof");
     }
     able
 }
 
-/// The sockets are this process's: a stranger's, to the instance that asks.
+/// The sockets belong to this process, which is not part of the instance.
 #[test]
-fn listeners_are_told_by_address() {
+fn each_address_has_its_listener() {
     let loopback = TcpListener::bind("127.0.0.1:0").unwrap();
     let port = loopback.local_addr().unwrap().port();
     let wildcard = TcpListener::bind("0.0.0.0:0").unwrap();
     let wildcard_port = wildcard.local_addr().unwrap().port();
-    for (name, inspect) in those_that_list_sockets() {
+    for (name, inspect) in able_to_list_sockets() {
         let found = |host: &str, port| {
             let address = Address { host: host.to_owned(), port };
             match listener(inspect, &address, None).unwrap() {
@@ -238,7 +238,7 @@ fn listeners_are_told_by_address() {
                     assert!(program.is_some(), "{name}");
                     true
                 }
-                Listener::Nobody => false,
+                Listener::None => false,
                 other => panic!("{name}: {other:?}"),
             }
         };
@@ -255,13 +255,13 @@ fn listeners_are_told_by_address() {
 }
 
 #[test]
-#[expect(clippy::print_stderr, reason = "a check that is left out is said to be")]
-fn a_wildcard_of_ipv6_serves_ipv4() {
+#[expect(clippy::print_stderr, reason = "a skipped check is reported")]
+fn an_ipv6_wildcard_serves_ipv4() {
     let Ok(listening) = TcpListener::bind((Ipv6Addr::UNSPECIFIED, 0)) else {
-        return eprintln!("not run: a wildcard of IPv6, because there is no IPv6 here");
+        return eprintln!("skipped: an IPv6 wildcard, because there is no IPv6 here");
     };
     let port = listening.local_addr().unwrap().port();
-    for (name, inspect) in those_that_list_sockets() {
+    for (name, inspect) in able_to_list_sockets() {
         for host in ["::1", "127.0.0.1", "::", "0.0.0.0"] {
             let found = listener(inspect, &Address { host: host.to_owned(), port }, None).unwrap();
             assert!(matches!(found, Listener::Other { .. }), "{name} {host}: {found:?}");

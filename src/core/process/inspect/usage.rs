@@ -1,4 +1,4 @@
-//! What a process and its descendants use.
+//! Memory and CPU of a process and its descendants.
 
 use std::time::Duration;
 

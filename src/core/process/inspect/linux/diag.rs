@@ -1,8 +1,8 @@
 //! The listening TCP sockets of this network namespace.
 //!
-//! Asked of the kernel through `NETLINK_SOCK_DIAG` (`sock_diag(7)`, `linux/inet_diag.h`), which walks the few listening
-//! sockets only: reading `/proc/net/tcp` walks the table of all connections, which takes 10 ms even when it is
-//! empty. That file is read where netlink is not allowed.
+//! They come from `NETLINK_SOCK_DIAG` (`sock_diag(7)`, `linux/inet_diag.h`), which walks only the few listening
+//! sockets. `/proc/net/tcp` walks the table of all connections, which takes 10 ms even if it is empty; it is read
+//! only where netlink is not allowed.
 
 use std::fs::{self, File};
 use std::io::{self, ErrorKind, Read, Write};
@@ -29,13 +29,13 @@ const REQUEST: usize = 56;
 const MESSAGE: usize = 72;
 
 pub(super) fn listening(port: u16) -> Result<Vec<Socket>, ProcessError> {
-    let asked =
-        [AF_INET, AF_INET6].into_iter().map(|family| ask(family, port)).collect::<io::Result<Vec<_>>>();
-    let found = asked.map(|lists| lists.concat()).or_else(|_| read_tables(port));
+    let found =
+        [AF_INET, AF_INET6].into_iter().map(|family| query(family, port)).collect::<io::Result<Vec<_>>>();
+    let found = found.map(|lists| lists.concat()).or_else(|_| read_tables(port));
     found.map_err(|source| ProcessError::System { what: "list the listening sockets", source })
 }
 
-fn ask(family: i32, port: u16) -> io::Result<Vec<Socket>> {
+fn query(family: i32, port: u16) -> io::Result<Vec<Socket>> {
     let mut kernel = File::from(socket(
         AddressFamily::Netlink,
         SockType::Raw,
@@ -44,12 +44,12 @@ fn ask(family: i32, port: u16) -> io::Result<Vec<Socket>> {
     )?);
     kernel.write_all(&request(family, port))?;
     let mut sockets = Vec::new();
-    // Twice of what netlink(7) asks for: the kernel sends no more at once than the buffer of the reader holds.
+    // Twice the size that netlink(7) recommends. The kernel sends no more at once than the buffer holds.
     let mut buffer = [0; 16 * 1024];
     loop {
         let length = kernel.read(&mut buffer)?;
         if read_messages(&buffer[..length], &mut sockets)? {
-            // The filter is a request, not a promise: kernels before 3.3 ignore it.
+            // Kernels before 3.3 ignore the filter.
             sockets.retain(|(found, _)| *found == port);
             return Ok(sockets.into_iter().map(|(_, socket)| socket).collect());
         }
@@ -72,7 +72,7 @@ fn request(family: i32, port: u16) -> Vec<u8> {
     bytes
 }
 
-/// Adds the sockets of one reply with their ports, and says whether it was the last.
+/// Adds the sockets of one message from the kernel with their ports, and returns whether it was the last.
 fn read_messages(mut bytes: &[u8], sockets: &mut Vec<(u16, Socket)>) -> io::Result<bool> {
     while let Some(header) = bytes.first_chunk::<HEADER>() {
         let length = u32_at(header, 0).and_then(|length| usize::try_from(length).ok());
@@ -106,7 +106,8 @@ fn read_socket(message: &[u8]) -> Option<(u16, Socket)> {
     Some((port, Socket { address, only_v6, id }))
 }
 
-/// The value of a netlink attribute: length (with its own four bytes), type, value, padding to four bytes.
+/// Returns the value of a netlink attribute, which is: length (with its own four bytes), type, value, padding to four
+/// bytes.
 fn attribute(mut bytes: &[u8], wanted: u16) -> Option<&[u8]> {
     loop {
         let length = usize::from(u16_at(bytes, 0)?);
@@ -130,7 +131,7 @@ fn u32_at(bytes: &[u8], offset: usize) -> Option<u32> {
     Some(u32::from_ne_bytes(*bytes.get(offset..)?.first_chunk()?))
 }
 
-/// From `/proc/net/tcp` and `tcp6`, which do not tell whether an IPv6 socket refuses IPv4.
+/// Reads `/proc/net/tcp` and `tcp6`, which do not tell whether an IPv6 socket refuses IPv4.
 fn read_tables(port: u16) -> io::Result<Vec<Socket>> {
     let v4 = fs::read_to_string("/proc/net/tcp")?;
     // Absent where IPv6 is switched off.
@@ -138,8 +139,8 @@ fn read_tables(port: u16) -> io::Result<Vec<Socket>> {
     Ok(v4.lines().chain(v6.lines()).filter_map(|line| read_line(line, port)).collect())
 }
 
-/// `sl local_address rem_address st tx:rx tr:tm retrnsmt uid timeout inode ...`, numbers hexadecimal, the address in
-/// words of four bytes, each in the machine's order.
+/// Parses `sl local_address rem_address st tx:rx tr:tm retrnsmt uid timeout inode ...`. Numbers are hexadecimal, the
+/// address is in words of four bytes, each in the machine's order.
 fn read_line(line: &str, port: u16) -> Option<Socket> {
     let mut fields = line.split_ascii_whitespace();
     let (address, local_port) = fields.nth(1)?.split_once(':')?;
@@ -180,14 +181,14 @@ mod tests {
         let first = TcpListener::bind("127.0.0.1:0").unwrap();
         let port = first.local_addr().unwrap().port();
         let _second = TcpListener::bind(("127.0.0.2", port)).unwrap();
-        let found = sorted(ask(AF_INET, port).unwrap());
+        let found = sorted(query(AF_INET, port).unwrap());
         let addresses: Vec<IpAddr> = found.iter().map(|socket| socket.address).collect();
         assert_eq!(addresses, [IpAddr::from([127, 0, 0, 1]), IpAddr::from([127, 0, 0, 2])]);
         assert_eq!(found, sorted(read_tables(port).unwrap()));
     }
 
     #[test]
-    fn a_line_of_the_tables_is_read_when_it_listens_at_the_port() {
+    fn only_listeners_on_the_port_are_read_from_tables() {
         let listens =
             "0: 0100007F:1F90 00000000:0000 0A 00000000:00000000 00:00000000 00000000 0 0 4242 1 0 100 0";
         let socket = Socket { address: IpAddr::from([127, 0, 0, 1]), only_v6: false, id: 4242 };
@@ -201,7 +202,7 @@ mod tests {
     }
 
     #[test]
-    fn what_the_kernel_refuses_is_an_error() {
+    fn a_refusal_of_the_kernel_is_an_error() {
         let mut reply = Vec::new();
         reply.extend(36_u32.to_ne_bytes());
         reply.extend(u16::try_from(NLMSG_ERROR).unwrap().to_ne_bytes());
@@ -214,12 +215,12 @@ mod tests {
 
     proptest! {
         #[test]
-        fn no_reply_is_fatal(reply in proptest::collection::vec(any::<u8>(), 0..400)) {
+        fn any_reply_is_read_without_panic(reply in proptest::collection::vec(any::<u8>(), 0..400)) {
             let _ = read_messages(&reply, &mut Vec::new());
         }
 
         #[test]
-        fn no_message_is_fatal(mut reply in proptest::collection::vec(any::<u8>(), 16..400)) {
+        fn any_message_is_read_without_panic(mut reply in proptest::collection::vec(any::<u8>(), 16..400)) {
             let length = u32::try_from(reply.len()).unwrap();
             reply[..4].copy_from_slice(&length.to_ne_bytes());
             reply[4..6].copy_from_slice(&SOCK_DIAG_BY_FAMILY.to_ne_bytes());
@@ -227,7 +228,7 @@ mod tests {
         }
 
         #[test]
-        fn no_line_is_fatal(line in ".{0,200}", port: u16) {
+        fn any_line_is_read_without_panic(line in ".{0,200}", port: u16) {
             let _ = read_line(&line, port);
         }
     }

@@ -1,4 +1,4 @@
-//! The facts about processes that sysinfo does not tell on macOS.
+//! The facts that sysinfo does not provide on macOS.
 
 use std::io;
 use std::thread;
@@ -9,7 +9,7 @@ use nix::libc;
 use nix::sys::event::{EvFlags, EventFilter, FilterFlag, KEvent, Kqueue};
 use nix::sys::time::TimeSpec;
 
-/// `kern.bootsessionuuid` is a UUID as text; xnu gives every boot another (`bsd/kern/kern_sysctl.c`).
+/// Returns `kern.bootsessionuuid`, a UUID as text; xnu makes one for each boot (`bsd/kern/kern_sysctl.c`).
 pub(super) fn boot_id() -> io::Result<String> {
     let mut text = [0_u8; 64];
     let mut length = text.len();
@@ -31,7 +31,7 @@ pub(super) fn boot_id() -> io::Result<String> {
     if id.is_empty() { Err(io::ErrorKind::InvalidData.into()) } else { Ok(id) }
 }
 
-/// Returns the UUID of the hardware (gethostuuid(3)), which no boot and no new name changes.
+/// Returns the UUID of the hardware (gethostuuid(3)), which stays the same across boots and new names.
 pub(super) fn machine_id() -> Option<String> {
     let mut uuid = [0_u8; 16];
     let no_wait = libc::timespec { tv_sec: 0, tv_nsec: 0 };
@@ -41,14 +41,14 @@ pub(super) fn machine_id() -> Option<String> {
     (result == 0).then(|| format!("{:032x}", u128::from_be_bytes(uuid)))
 }
 
-/// The children of a process, found without looking at strangers.
+/// Returns the children of a process, without inspecting any other process.
 pub(super) fn children(pid: i32) -> Vec<i32> {
-    // Whether the function returns a number of PIDs or of bytes has differed between versions, so the buffer is
-    // filled with what is no PID.
+    // Some versions of the function return the number of PIDs, others that of bytes. So the result is not used, and the
+    // buffer is filled with zeros, which are no PIDs.
     let mut pids = [0 as libc::pid_t; 2048];
     let size = libc::c_int::try_from(size_of_val(&pids)).unwrap_or_default();
     #[expect(unsafe_code, reason = "neither nix nor sysinfo has it")]
-    // SAFETY: the kernel writes at most as many bytes as it is told to an array of its own type.
+    // SAFETY: the kernel writes at most `size` bytes to an array of its own type.
     unsafe {
         libc::proc_listchildpids(pid, pids.as_mut_ptr().cast(), size);
     }

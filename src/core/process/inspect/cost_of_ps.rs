@@ -1,4 +1,4 @@
-//! What `ps` asks about a service that runs: however many strangers there are, none of them is looked at.
+//! What `ps` asks about a running service must not cost more on a machine with many other processes.
 
 use std::net::Ipv4Addr;
 use std::sync::atomic::{AtomicUsize, Ordering};
@@ -12,27 +12,27 @@ use crate::core::process::driver::{Instance, Listener, ProcessError};
 use crate::core::process::host::Host;
 
 const LEADER: i32 = 100;
-/// It has the socket.
+/// The process that holds the socket.
 const CHILD: i32 = 101;
 const PORT: u16 = 8080;
 
-/// A machine that counts how many processes it was asked about.
+/// A machine that counts the processes that are inspected.
 struct Counting {
     processes: Vec<Process>,
-    looked_at: AtomicUsize,
+    inspected: AtomicUsize,
 }
 
 impl Counting {
-    fn with_strangers(count: i32) -> Self {
+    fn with_others(count: i32) -> Self {
         let process = |pid, parent, session| Process { pid, start_time: 5, parent, session, zombie: false };
         let ours = [process(LEADER, 1, LEADER), process(CHILD, LEADER, LEADER)];
-        // As it happens, those come first.
-        let strangers = (0..count).map(|number| process(1000 + number, 1, 1000 + number));
-        Self { processes: strangers.chain(ours).collect(), looked_at: AtomicUsize::new(0) }
+        // A search through all processes meets the others first.
+        let others = (0..count).map(|number| process(1000 + number, 1, 1000 + number));
+        Self { processes: others.chain(ours).collect(), inspected: AtomicUsize::new(0) }
     }
 
     fn count(&self, processes: usize) {
-        self.looked_at.fetch_add(processes, Ordering::Relaxed);
+        self.inspected.fetch_add(processes, Ordering::Relaxed);
     }
 }
 
@@ -92,21 +92,21 @@ impl Inspect for Counting {
     }
 }
 
-/// How many processes were looked at for all that `ps` wants to know.
-fn looked_at(strangers: i32) -> usize {
-    let machine = Counting::with_strangers(strangers);
+/// Returns how many processes were inspected for all that `ps` reports.
+fn inspected(others: i32) -> usize {
+    let machine = Counting::with_others(others);
     let pid = Pid::try_from(i64::from(LEADER)).unwrap();
     let leader = identify(&machine, pid).unwrap().unwrap();
     let instance = Instance { id: "ours", leader: Some(&leader) };
     let at =
         |port| listener(&machine, &Address { host: "127.0.0.1".to_owned(), port }, Some(instance)).unwrap();
     assert_eq!(at(PORT), Listener::Ours { pid: Pid::try_from(i64::from(CHILD)).unwrap() });
-    assert_eq!(at(PORT + 1), Listener::Nobody);
+    assert_eq!(at(PORT + 1), Listener::None);
     assert!(usage(&machine, &leader).is_some());
-    machine.looked_at.into_inner()
+    machine.inspected.into_inner()
 }
 
 #[test]
-fn a_thousand_strangers_are_not_looked_at() {
-    assert_eq!(looked_at(1000), looked_at(0));
+fn ps_inspects_no_other_process() {
+    assert_eq!(inspected(1000), inspected(0));
 }
