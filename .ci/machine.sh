@@ -65,3 +65,10 @@ install_packages() {
     "$1" -m venv "$3"
     "$3/bin/pip" --disable-pip-version-check install --quiet "$2"
 }
+
+# The real Ollama, for the CPU. Its key has the script, too: a change of the script builds it again.
+use_ollama() {
+    local version=0.17.4
+    once_per_machine ollama "$version $(cksum <.ci/build-ollama)" .ci/build-ollama "$version"
+    PATH=$DIRECTORY/bin:$PATH
+}
