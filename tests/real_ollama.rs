@@ -201,7 +201,9 @@ fn a_killed_server_leaves_no_runner_after_down(program: &Path) {
     let (server, runners) = (pid_of(&real.ps(0)), real.runners());
     for command in ["up", "down"] {
         kill(pid_of(&real.ollama(["ps", "--json"]).run().json()));
-        wait_until("ps sees that it is gone", || real.ollama(["ps", "--json"]).run().json()["state"] != "ready");
+        wait_until("ps sees that it is gone", || {
+            real.ollama(["ps", "--json"]).run().json()["state"] != "ready"
+        });
         real.ollama([command]).run().assert_code(0);
     }
     assert!(!lives(server) && !runners.iter().any(|runner| lives(*runner)));
@@ -244,7 +246,8 @@ fn answers_satisfy_a_schema(program: &Path) {
     let file = real.sandbox.project().join("schema.json");
     fs::write(&file, schema.to_string()).expect("the project is writable");
     for stream in ["--stream", "--no-stream"] {
-        let answer = real.ollama(["run", stream, "--schema", "schema.json", "--max-tokens", "200", "Hello"]).run();
+        let answer =
+            real.ollama(["run", stream, "--schema", "schema.json", "--max-tokens", "200", "Hello"]).run();
         let answer: Value = serde_json::from_slice(&answer.assert_code(0).stdout).expect("JSON");
         assert!(answer["ok"].is_boolean() && answer["n"].is_number(), "{answer}");
     }
