@@ -1,4 +1,4 @@
-//! What happens while the core works: owned, timestamped events, and the bus that brings them to subscribers.
+//! Events: owned, timestamped facts about what the core does, and the bus that delivers them to subscribers.
 
 use std::error::Error;
 use std::path::PathBuf;
@@ -11,30 +11,26 @@ use crate::core::address::Address;
 use crate::core::process::{Listener, Pid};
 use crate::core::timestamp::Timestamp;
 
-/// One thing that happened.
+/// One event of a service.
 #[derive(Debug, Clone, PartialEq, Serialize)]
 pub struct Event {
-    /// When.
     pub at: Timestamp,
-    /// The name of the service that it concerns.
     pub service: Arc<str>,
-    /// What.
     #[serde(flatten)]
     pub kind: EventKind,
 }
 
-/// What can happen.
 #[derive(Debug, Clone, PartialEq, Serialize)]
 #[serde(tag = "type", rename_all = "snake_case")]
 pub enum EventKind {
     /// Another command holds the service's lock.
     WaitingForLock {
-        /// The holder, where it is known.
+        /// The pid of the holder, if known.
         holder: Option<Pid>,
     },
     /// The process was started and recorded.
     Started {
-        /// The first process.
+        /// The pid of its first process.
         pid: Pid,
     },
     /// The service is not ready yet; emitted about once a second.
@@ -45,119 +41,97 @@ pub enum EventKind {
         /// What the last probe found, in words.
         last: String,
     },
-    /// A signal to end was sent.
+    /// SIGTERM was sent.
     Stopping {
-        /// The first process.
+        /// The pid of its first process.
         pid: Pid,
     },
     /// The service did not end in time and is killed.
     Killing {
-        /// The first process.
+        /// The pid of its first process.
         pid: Pid,
     },
     /// Other machines can reach the server, which has no authentication.
     Exposed {
-        /// Where it listens.
         #[serde(serialize_with = "host_and_port")]
         address: Address,
     },
-    /// The service runs as it was started; the configuration has changed since.
+    /// The configuration has changed since the start of the running service.
     ConfigurationChanged,
-    /// The service is down, and another process listens on its port already.
+    /// The service was stopped, and another process already listens on its port.
     PortInUse {
-        /// Where it listened.
         #[serde(serialize_with = "host_and_port")]
         address: Address,
-        /// Who listens now.
         #[serde(skip)]
         listener: Listener,
     },
-    /// A process died and left others behind, which are stopped before the service is started again.
+    /// A process died and left others running, which fusion stops before it starts the service again.
     Orphaned,
-    /// A server that fusion did not start answers, and did not generate with its own model.
+    /// A server that fusion did not start responds, and did not generate with its own model.
     ExternalWithoutModel {
-        /// What it said.
-        said: String,
+        /// The message of the server.
+        message: String,
     },
-    /// The server has loaded another model, and the record does not say so.
+    /// The server has loaded another model, and the record could not be updated.
     ModelNotRecorded {
-        /// The model that it has now.
+        /// The model that is loaded now.
         model: String,
-        /// Why.
         error: String,
     },
-    /// The file of the record holds none and is ignored.
-    RecordIgnored {
-        /// What is wrong with it.
-        error: String,
-    },
-    /// The program is being installed.
+    /// The record is damaged, and fusion ignores it.
+    RecordIgnored { error: String },
     Installing {
-        /// What is asked of the package index, or of Homebrew.
+        /// The requirement for the package index, or the Homebrew formula.
         what: String,
-        /// The program that installs it.
+        /// The installing program.
         with: String,
-        /// Where to; `None` where that program decides.
+        /// The directory; `None` if the installing program chooses it.
         directory: Option<PathBuf>,
     },
-    /// The installed program is started once, to see that it works.
+    /// fusion starts the installed program once to check that it works.
     CheckingInstallation,
     /// The program was installed for a start.
     Installed {
-        /// Its version, where fusion has installed it itself.
+        /// Its version, if fusion installed it itself.
         version: Option<String>,
         /// Its directory, or the program.
         path: PathBuf,
     },
-    /// A model is being downloaded: a stage without a measure, in the words of the tool or server.
-    DownloadStage {
-        /// The model.
-        model: String,
-        /// What is done now.
-        stage: String,
-    },
-    /// A model is being downloaded: bytes have arrived.
+    /// The stage of a model's download that has no measure, in the words of the tool or server.
+    DownloadStage { model: String, stage: String },
+    /// Bytes of a model's download have arrived.
     Downloaded {
-        /// The model.
         model: String,
-        /// Bytes until now.
+        /// Bytes so far.
         bytes: u64,
-        /// Bytes in all, where that is known. May grow.
+        /// Bytes in all, if known. May grow.
         total: Option<u64>,
     },
-    /// The download of a model has ended, with success or without.
-    DownloadEnded {
-        /// The model.
-        model: String,
-    },
-    /// A request makes the server load another model in place of the one it has.
+    /// The download of a model has ended, successfully or not.
+    DownloadEnded { model: String },
+    /// A request makes the server replace its loaded model.
     ModelReplaced {
-        /// The model that it had.
+        /// The model that was loaded.
         loaded: String,
-        /// The model that it loads.
+        /// The model that the server loads.
         model: String,
     },
-    /// The service is not running, and is started for a request.
+    /// The service is not running, and fusion starts it for a request.
     StartedOnDemand {
-        /// Another command has begun to start it already.
+        /// Whether another command is already starting it.
         is_starting: bool,
     },
-    /// The log was deleted, and the server writes to it still.
+    /// The log was deleted while the server writes to it.
     LogDeleted {
-        /// Where it was.
+        /// The path of the deleted log.
         log: PathBuf,
     },
-    /// Nothing rotates the log.
-    LogNotRotated {
-        /// Why.
-        error: String,
-    },
-    /// The system does not tell who listens on the port.
+    /// No rotator limits the size of the log.
+    LogNotRotated { error: String },
+    /// The system does not report the listener on the port.
     ListenerUnknown {
-        /// Where.
         #[serde(serialize_with = "host_and_port")]
         address: Address,
-        /// Why.
         error: String,
     },
 }
@@ -170,7 +144,7 @@ fn host_and_port<S: Serializer>(address: &Address, serializer: S) -> Result<S::O
     serializer.collect_str(address)
 }
 
-/// Returns an error and everything that caused it, in one line.
+/// Returns an error and its causes in one line.
 pub fn chain(error: &dyn Error) -> String {
     match error.source() {
         Some(cause) => format!("{error}: {}", chain(cause)),
@@ -178,23 +152,22 @@ pub fn chain(error: &dyn Error) -> String {
     }
 }
 
-/// Learns of every event. Called on the thread where it happened, so it returns soon.
+/// Receives every event, on the thread that emits it. It must return soon.
 pub trait Subscriber: Send + Sync {
-    /// Called for each event, in the order in which they are emitted.
+    /// Takes one event. Events arrive in the order in which they are emitted.
     fn event(&self, event: &Event);
 }
 
-/// Brings events to all subscribers. Cloning it gives another handle to the same bus.
+/// Delivers events to all subscribers. A clone is another handle to the same bus.
 #[derive(Clone, Default)]
 pub struct EventBus(Arc<Mutex<Vec<Weak<dyn Subscriber>>>>);
 
 impl EventBus {
-    /// Returns a bus without subscribers.
     pub fn new() -> Self {
         Self::default()
     }
 
-    /// Has `subscriber` learn of every event from now on, for as long as somewhere a strong reference to it is kept.
+    /// Delivers every event from now on to `subscriber`, until its last strong reference is dropped.
     pub fn subscribe(&self, subscriber: &Arc<impl Subscriber + 'static>) {
         let subscriber = Arc::downgrade(subscriber);
         self.0.lock().unwrap_or_else(PoisonError::into_inner).push(subscriber);
@@ -203,7 +176,7 @@ impl EventBus {
     /// Emits an event of the service called `service`.
     pub fn emit(&self, service: &Arc<str>, kind: EventKind) {
         let event = Event { at: Timestamp::from(SystemTime::now()), service: Arc::clone(service), kind };
-        // Called without the lock, for a subscriber may emit, subscribe, or take its time.
+        // The lock is released, because a subscriber may emit, subscribe, or take long.
         for subscriber in self.subscribers() {
             subscriber.event(&event);
         }
@@ -243,7 +216,7 @@ mod tests {
     }
 
     #[test]
-    fn every_subscriber_learns_of_every_event() {
+    fn subscribers_receive_every_event() {
         let bus = EventBus::new();
         let (one, other) = (Arc::new(Seen::default()), Arc::new(Seen::default()));
         let name: Arc<str> = "some".into();
@@ -256,7 +229,7 @@ mod tests {
     }
 
     #[test]
-    fn a_dropped_subscriber_is_forgotten() {
+    fn dropped_subscriber_is_removed() {
         let bus = EventBus::new();
         let seen = Arc::new(Seen::default());
         bus.subscribe(&seen);
@@ -266,7 +239,7 @@ mod tests {
     }
 
     #[test]
-    fn an_event_is_json_with_time_service_and_type() {
+    fn event_json_has_time_service_type() {
         let at: Timestamp = "2026-11-24T05:48:00Z".parse().unwrap();
         let json = |kind| serde_json::to_string(&Event { at, service: "coder".into(), kind }).unwrap();
         let head = r#"{"at":"2026-11-24T05:48:00Z","service":"coder","type":"#;

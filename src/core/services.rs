@@ -1,7 +1,7 @@
 //! Services: managed servers, their states, and the use cases that change them.
 //!
-//! Every use case reads the record, asks the kernel and probes the address, and lets [`classify`](state::classify)
-//! decide what that means. `up`, `down` and `restart` do so under the service's lock; `ps` takes no lock and writes
+//! Every use case reads the record, asks the kernel and probes the address; [`classify`](state::classify) derives the
+//! state from that. `up`, `down` and `restart` hold the service's lock meanwhile; `ps` takes no lock and writes
 //! nothing.
 
 mod endpoint;

@@ -127,7 +127,7 @@ fn up_of_an_unhealthy_service_fails() {
     insta::assert_snapshot!(mask_silence(up).run(), @"
     exit 6
     [stderr]
-    error: ollama (pid [PID]) runs at 127.0.0.1:[OLLAMA] and does not answer: [SILENCE]
+    error: ollama (pid [PID]) is running at 127.0.0.1:[OLLAMA] and does not respond: [SILENCE]
     hint: see its log: fusion ollama log; restart it: fusion ollama restart
     ");
     sandbox.fusion(["ollama", "up", "--no-wait", "--timeout", "0.5"]).run().assert_code(6);

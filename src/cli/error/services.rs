@@ -26,12 +26,12 @@ impl Failure {
             ServiceError::Model { service, model, error } => return Self::of_model(service, model, error),
             // The sender of the signal knows of it.
             ServiceError::Cancelled(_) => return Self::new(exit, ""),
-            ServiceError::PortInUse { address, listener, said, .. } => Self {
-                causes: vec![said.clone()],
+            ServiceError::PortInUse { address, listener, message, .. } => Self {
+                causes: vec![message.clone()],
                 ..Self::new(exit, format!("port {} is in use by {}", address.port, who(listener)))
             },
-            ServiceError::ModelMissing { said: Some(said), .. } => {
-                Self { causes: vec![said.clone()], ..Self::of(exit, error) }
+            ServiceError::ModelMissing { message: Some(message), .. } => {
+                Self { causes: vec![message.clone()], ..Self::of(exit, error) }
             }
             ServiceError::External { service, address, listener } => Self::new(
                 exit,

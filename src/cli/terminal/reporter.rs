@@ -101,8 +101,8 @@ impl Subscriber for Reporter {
             EventKind::Orphaned => {
                 ui.warning(&format!("{name} died and left processes behind; they are stopped first"));
             }
-            EventKind::ExternalWithoutModel { said } => {
-                ui.warning(&format!("{name} did not generate with its own model: {said}"));
+            EventKind::ExternalWithoutModel { message } => {
+                ui.warning(&format!("{name} did not generate with its own model: {message}"));
             }
             EventKind::ModelNotRecorded { model, error } => {
                 ui.warning(&format!("`fusion ps` will not show that {model} is loaded: {error}"));

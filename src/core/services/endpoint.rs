@@ -1,4 +1,4 @@
-//! Where a service answers, for commands that want to use it.
+//! Finds the endpoint of a service, for commands that send requests to it.
 
 use super::error::ServiceError;
 use super::manager::ServiceManager;
@@ -12,17 +12,17 @@ use crate::core::events::{EventKind, chain};
 use crate::core::process::Liveness;
 
 impl ServiceManager<'_> {
-    /// Returns where the service answers; `None` when it does not run as far as one request tells.
+    /// Returns the endpoint of the service; `None` if one request shows that it is not running.
     ///
-    /// One that was ready once and lives costs reading the record and asking the kernel: no HTTP request is made, so
-    /// the caller's own request shows whether it still answers. Follow the address that is returned, not the
-    /// configuration, and send [`Endpoint::model`]'s name where the same model is meant.
+    /// For a service that was ready before and is alive, reads only the record and asks the kernel: the caller's own
+    /// request shows whether it responds. Callers use the returned address rather than the configured one, and send
+    /// the name in [`Endpoint::model`].
     pub fn find_endpoint(&self, service: &ManagedService) -> Result<Option<Endpoint>, ServiceError> {
         Ok(self.running(service)?.or_else(|| Self::running_externally(service)))
     }
 
-    /// Returns where the service answers, for a command that starts nothing. Fails when it does not answer, with
-    /// [`ServiceError::NotRunning`] when it does not run.
+    /// Returns the endpoint, for a command that starts nothing. Fails when the service does not respond, with
+    /// [`ServiceError::NotRunning`] when it is not running.
     pub fn require_endpoint(&self, service: &ManagedService) -> Result<Endpoint, ServiceError> {
         if let Some(endpoint) = self.running(service)? {
             return Ok(endpoint);
@@ -44,8 +44,8 @@ impl ServiceManager<'_> {
         }
     }
 
-    /// Returns where the service answers, if fusion started it, it was ready once, and it lives. Reads the record and
-    /// asks the kernel; makes no request.
+    /// Returns the endpoint if fusion started the service, it was ready before, and it is alive. Reads the record and
+    /// asks the kernel; sends no request.
     pub fn running(&self, service: &ManagedService) -> Result<Option<Endpoint>, ServiceError> {
         let Ok(Some(record)) = Record::read(&service.files.state) else { return Ok(None) };
         match &record.process {
@@ -56,7 +56,7 @@ impl ServiceManager<'_> {
         }
     }
 
-    /// Returns whether fusion has started it, it lives, and it was not ready yet. Reads the record and asks the kernel.
+    /// Returns whether fusion has started the service and it is not ready yet. Reads the record and asks the kernel.
     pub fn is_starting(&self, service: &ManagedService) -> Result<bool, ServiceError> {
         match Record::read(&service.files.state) {
             Ok(Some(Record { process: Some(process), ready: false, .. })) => {
@@ -66,8 +66,8 @@ impl ServiceManager<'_> {
         }
     }
 
-    /// Returns where the service answers, if fusion has started nothing and a server of its kind runs. Makes one
-    /// request, and does not search for the process.
+    /// Returns the endpoint if fusion has started nothing and a server of this template responds. Sends one request,
+    /// and does not search for the process.
     fn running_externally(service: &ManagedService) -> Option<Endpoint> {
         if !matches!(Record::read(&service.files.state), Ok(None)) {
             return None;
@@ -85,8 +85,8 @@ impl ServiceManager<'_> {
         (state == State::External).then(endpoint)
     }
 
-    /// Records that the server at `endpoint`, if fusion started it, loads `model` in place of the one it had: some
-    /// do so when a request names another one. When that fails, only what `ps` says is wrong, and an event tells.
+    /// Records `model` as the loaded model of the server at `endpoint`, if fusion started it. An event reports a
+    /// failure, which affects only the output of `ps`.
     pub fn record_model(&self, service: &ManagedService, endpoint: &Endpoint, model: &str) {
         if let Err(error) = self.try_to_record_model(service, endpoint, model) {
             let (model, error) = (model.to_owned(), chain(&error));

@@ -15,54 +15,47 @@ use crate::core::models::catalogue::ModelError;
 use crate::core::process::{Ending, Listener, Pid, ProcessError};
 use crate::core::programs::ProgramError;
 
-/// Why a service could not be started, stopped or observed.
 #[derive(Debug, thiserror::Error)]
 pub enum ServiceError {
-    /// No lock.
     #[error(transparent)]
     Lock(#[from] LockError),
-    /// The record cannot be read or written.
     #[error(transparent)]
     Record(#[from] RecordError),
-    /// The operating system refused.
     #[error(transparent)]
     Process(#[from] ProcessError),
-    /// The log cannot be used.
     #[error(transparent)]
     Log(#[from] FileError),
-    /// There is no program to start.
     #[error(transparent)]
     Program(#[from] ProgramError),
-    /// Another process listens on the port.
     #[error("port {} is in use", address.port)]
     PortInUse {
         service: Arc<str>,
         address: Address,
         listener: Listener,
-        /// What it responded, in words.
-        said: String,
+        /// The response of that process, in words.
+        message: String,
     },
-    /// The address cannot be listened on, although no process has it.
+    /// Listening on the address failed, although no process uses it.
     #[error("cannot listen on {address}")]
     CannotListen { service: Arc<str>, address: Address, source: std::io::Error },
-    /// The model's files are not on this machine, or the server does not know it.
+    /// The model's files are not on this machine, or the server does not know the model.
     #[error("the model {model} is not on this machine")]
     ModelMissing {
         service: Arc<str>,
         model: String,
         /// The command that downloads it.
         pull: String,
-        /// What the server said, if it was asked.
-        said: Option<String>,
+        /// The message of the server, if a request was sent.
+        message: Option<String>,
     },
-    /// The model it would be started with is not here, or not whole.
+    /// The model for the start is missing or incomplete.
     #[error("{error}")]
     Model { service: Arc<str>, model: String, error: Box<ModelError> },
-    /// It was started, did not become ready, and was stopped again.
+    /// The service was started, did not become ready, and was stopped.
     #[error("{0}")]
     Failed(Box<StartFailure>),
-    /// It runs already, and does not answer.
-    #[error("{service} (pid {pid}) runs at {address} and does not answer: {why}")]
+    /// The service is running and does not respond.
+    #[error("{service} (pid {pid}) is running at {address} and does not respond: {why}")]
     Unhealthy {
         service: Arc<str>,
         pid: Pid,
@@ -70,39 +63,39 @@ pub enum ServiceError {
         /// What the last probe found, in words.
         why: String,
     },
-    /// It runs, and did not generate.
+    /// The server is running and did not generate.
     #[error("{service} did not generate with {model}: {why}")]
     CannotGenerate {
         service: Arc<str>,
         model: String,
-        /// What it said, in words.
+        /// The message of the server.
         why: String,
-        /// It said nothing in time.
+        /// Whether the server sent no response in time.
         timed_out: bool,
         started_by: StartedBy,
     },
-    /// Another command stopped it during the start, or had started it and gave up.
+    /// Another command stopped the service during its start, or started it and gave up.
     #[error("{service} was stopped by another command while it started")]
     StoppedMeanwhile { service: Arc<str> },
-    /// fusion did not start what runs.
     #[error("{service} at {address} is a process that fusion did not start")]
     External { service: Arc<str>, address: Address, listener: Listener },
-    /// It does not run, and was not to be started.
+    /// The service is not running, and the command does not start it.
     #[error("{service} is {}", if *state == State::Starting { "still starting" } else { "not running" })]
     NotRunning { service: Arc<str>, state: State },
-    /// Processes live on after SIGKILL.
+    /// Processes are alive after SIGKILL.
     #[error("{service} was killed and {} of its processes are still alive: {}", pids.len(), list(pids))]
     StillAlive { service: Arc<str>, pids: Vec<Pid> },
-    /// The work was cancelled, and what it had started is stopped.
+    /// The work was cancelled, and what it had started was stopped.
     #[error("interrupted")]
     Cancelled(Cancelled),
 }
 
 impl ServiceError {
-    /// Returns the error that `service` does not have `model`; `said` is what the server said, if it was asked.
-    pub fn missing_model(service: &ManagedService, model: &str, said: Option<String>) -> Self {
+    /// Returns the error for a model that `service` does not have; `message` is the message of the server, if there is
+    /// one.
+    pub fn missing_model(service: &ManagedService, model: &str, message: Option<String>) -> Self {
         let pull = service.runtime().map_or_else(String::new, |runtime| runtime.pull_command(model));
-        Self::ModelMissing { service: service.name.clone(), model: model.to_owned(), pull, said }
+        Self::ModelMissing { service: service.name.clone(), model: model.to_owned(), pull, message }
     }
 }
 
@@ -112,38 +105,34 @@ impl From<Cancelled> for ServiceError {
     }
 }
 
-/// A start that failed. Its log is all that is left of it.
+/// A failed start. Only its log remains.
 #[derive(Debug)]
 pub struct StartFailure {
     pub service: Arc<str>,
     pub pid: Pid,
     pub kind: StartFailureKind,
-    /// Why, as its log tells.
+    /// The cause, as the log shows it.
     pub cause: Option<String>,
-    /// The end of its log.
+    /// The last lines of the log.
     pub tail: String,
-    /// Where the log is.
     pub log: PathBuf,
 }
 
-/// How a start failed.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum StartFailureKind {
-    /// The process ended.
     Died {
-        /// How, if it was a child of this process.
+        /// The ending, if the process was a child of this one.
         ending: Option<Ending>,
-        /// How long it lived, if this process started it.
+        /// Its life time, if this process started it.
         after: Option<Duration>,
     },
-    /// It was not ready in time.
     TimedOut {
         timeout: Duration,
         /// What the last probe found, in words.
         last: String,
     },
-    /// It responds, and said that it will never be able to generate.
-    Broken { said: String },
+    /// It responds, and its message says that it can never generate.
+    Broken { message: String },
 }
 
 impl std::fmt::Display for StartFailure {
@@ -160,8 +149,8 @@ impl std::fmt::Display for StartFailure {
                 let seconds = timeout.as_secs_f64();
                 write!(formatter, "{service} (pid {pid}) was not ready within {seconds} s: {last}")
             }
-            StartFailureKind::Broken { said } => {
-                write!(formatter, "{service} (pid {pid}) started and cannot generate: {said}")
+            StartFailureKind::Broken { message } => {
+                write!(formatter, "{service} (pid {pid}) started and cannot generate: {message}")
             }
         }
     }

@@ -34,8 +34,8 @@ struct Machine {
     address: Address,
     _reserved: Port,
     on_spawn: Hook,
-    /// What happens after the first look at an instance.
-    on_look: Hook,
+    /// Called after the first scan for members of an instance.
+    on_scan: Hook,
     events: Arc<Events>,
     bus: EventBus,
     cancel: CancelToken,
@@ -52,7 +52,7 @@ impl Subscriber for Events {
     }
 }
 
-/// The mock driver, with the hook.
+/// The mock driver, with the hooks.
 struct Staged<'a>(&'a Machine);
 
 impl ProcessDriver for Staged<'_> {
@@ -75,7 +75,7 @@ impl ProcessDriver for Staged<'_> {
 
     fn members(&self, instance: Instance<'_>) -> Result<Vec<ProcessId>, ProcessError> {
         let members = self.0.driver.members(instance);
-        if let Some(hook) = self.0.on_look.lock().unwrap().take() {
+        if let Some(hook) = self.0.on_scan.lock().unwrap().take() {
             hook();
         }
         members
@@ -127,7 +127,7 @@ impl Machine {
             address: Address { host: "127.0.0.1".to_owned(), port },
             _reserved: reserved,
             on_spawn: Mutex::new(None),
-            on_look: Mutex::new(None),
+            on_scan: Mutex::new(None),
             events,
             bus,
             cancel: CancelToken::new(),
@@ -135,14 +135,14 @@ impl Machine {
         }
     }
 
-    /// The next process listens, and answers as soon as it is spawned; the hook is called at the first request.
-    fn will_answer(&self, at_first_request: impl FnOnce() + Send + 'static) {
+    /// Makes the next process listen and respond from its spawn on. Calls the hook at the first request.
+    fn will_respond(&self, at_first_request: impl FnOnce() + Send + 'static) {
         self.driver.plan_spawn(Plan::runs().listens(&self.address));
         let address = (self.address.host.clone(), self.address.port);
         self.on_spawn.lock().unwrap().replace(Box::new(move || {
             let listener = TcpListener::bind(address).unwrap();
             std::thread::spawn(move || {
-                // `up` asks once; then the port is free again.
+                // `up` sends one request; then the port is free again.
                 if let Ok((mut stream, _)) = listener.accept() {
                     let _ = stream.read(&mut [0; 4096]);
                     at_first_request();
@@ -200,14 +200,14 @@ impl Machine {
     }
 
     #[track_caller]
-    fn assert_nothing_left(&self) {
-        assert_eq!(self.driver.living(), [], "a process is left");
-        assert_eq!(self.record(), None, "a record is left");
-        assert!(!self.file("ollama.pid").exists(), "a PID file is left");
+    fn assert_nothing_remains(&self) {
+        assert_eq!(self.driver.living(), [], "a process remains");
+        assert_eq!(self.record(), None, "a record remains");
+        assert!(!self.file("ollama.pid").exists(), "a pid file remains");
     }
 }
 
-/// Has every write of this file fail.
+/// Makes every write of this file fail.
 fn obstruct(path: &Path) {
     std::fs::create_dir_all(path.join("in the way")).unwrap();
 }
@@ -217,21 +217,21 @@ fn clear(path: &Path) {
 }
 
 #[test]
-fn nothing_fails() {
+fn up_and_down_leave_nothing() {
     let machine = Machine::new();
-    machine.will_answer(|| {});
+    machine.will_respond(|| {});
     let up = machine.up().unwrap();
     assert_eq!(up.kind, UpKind::Started);
     assert_eq!(machine.record().unwrap().process.map(|process| process.pid), up.endpoint.pid);
     assert!(machine.record().unwrap().ready);
     machine.down().unwrap();
-    machine.assert_nothing_left();
+    machine.assert_nothing_remains();
 }
 
 #[test]
-fn the_socket_of_a_process_that_is_just_ending_is_no_stranger() {
+fn down_ignores_sockets_of_ending_process() {
     let machine = Machine::new();
-    machine.will_answer(|| {});
+    machine.will_respond(|| {});
     machine.up().unwrap();
     let socket = TcpListener::bind((machine.address.host.as_str(), machine.address.port)).unwrap();
     machine.driver.unrelated(Plan::runs().listens(&machine.address).of_another_user());
@@ -246,98 +246,98 @@ fn the_socket_of_a_process_that_is_just_ending_is_no_stranger() {
 }
 
 #[test]
-fn the_lock_cannot_be_had() {
+fn nothing_changes_without_lock() {
     let machine = Machine::new();
     obstruct(&machine.file("lock"));
     assert!(matches!(machine.up().unwrap_err(), ServiceError::Lock(_)));
     assert!(machine.driver.spawned().is_empty(), "never without the lock");
     assert!(matches!(machine.down().unwrap_err(), ServiceError::Lock(_)));
-    machine.assert_nothing_left();
+    machine.assert_nothing_remains();
 }
 
 #[test]
-fn the_intent_cannot_be_written() {
+fn nothing_starts_without_intent() {
     let machine = Machine::new();
     obstruct(&machine.file("state.json.new"));
     assert!(matches!(machine.up().unwrap_err(), ServiceError::Record(_)));
     assert!(machine.driver.spawned().is_empty(), "never without a record");
-    machine.assert_nothing_left();
+    machine.assert_nothing_remains();
 }
 
 #[test]
-fn the_log_cannot_be_rotated() {
+fn nothing_starts_without_log() {
     let machine = Machine::new();
     obstruct(&machine.file("ollama.log"));
     assert!(matches!(machine.up().unwrap_err(), ServiceError::Log(_)));
     assert!(machine.driver.spawned().is_empty());
-    machine.assert_nothing_left();
+    machine.assert_nothing_remains();
 }
 
 #[test]
-fn the_spawn_fails() {
+fn failed_spawn_leaves_nothing() {
     let machine = Machine::new();
     machine.driver.plan_failure(ProcessError::ProgramMissing { program: "/gone".into() });
     assert!(matches!(machine.up().unwrap_err(), ServiceError::Process(ProcessError::ProgramMissing { .. })));
-    machine.assert_nothing_left();
+    machine.assert_nothing_remains();
 }
 
 #[test]
-fn the_process_cannot_be_recorded() {
+fn unrecorded_process_is_stopped() {
     let machine = Machine::new();
     let new = machine.file("state.json.new");
     *machine.on_spawn.lock().unwrap() = Some(Box::new(move || obstruct(&new)));
     assert!(matches!(machine.up().unwrap_err(), ServiceError::Record(_)));
     assert_eq!(machine.driver.spawned().len(), 1);
-    machine.assert_nothing_left();
+    machine.assert_nothing_remains();
 }
 
 #[test]
-fn the_pid_file_cannot_be_written() {
+fn process_without_pid_file_is_stopped() {
     let machine = Machine::new();
     let new = machine.file("ollama.pid.new");
     *machine.on_spawn.lock().unwrap() = Some(Box::new(move || obstruct(&new)));
     assert!(matches!(machine.up().unwrap_err(), ServiceError::Record(_)));
-    machine.assert_nothing_left();
+    machine.assert_nothing_remains();
 }
 
 #[test]
-fn the_log_rotator_cannot_be_started() {
+fn failed_log_rotator_is_reported() {
     let machine = Machine::new();
-    machine.will_answer(|| {});
+    machine.will_respond(|| {});
     machine.driver.plan_failure(ProcessError::ProgramMissing { program: "/gone".into() });
     machine.up().unwrap();
     let events = machine.events.0.lock().unwrap().join("\n");
     assert!(events.contains("LogNotRotated"), "{events}");
     machine.down().unwrap();
-    machine.assert_nothing_left();
+    machine.assert_nothing_remains();
 }
 
 #[test]
-fn readiness_cannot_be_recorded() {
+fn process_with_unrecorded_readiness_is_stopped() {
     let machine = Machine::new();
     let new = machine.file("state.json.new");
     let obstacle = new.clone();
-    machine.will_answer(move || obstruct(&obstacle));
+    machine.will_respond(move || obstruct(&obstacle));
     assert!(matches!(machine.up().unwrap_err(), ServiceError::Record(_)));
     clear(&new);
-    machine.assert_nothing_left();
+    machine.assert_nothing_remains();
 }
 
 #[test]
-fn it_dies_at_every_moment() {
-    for looks in 0..12 {
+fn death_at_any_moment_leaves_nothing() {
+    for scans in 0..12 {
         for ending in [Ending::Code(0), Ending::Code(1), Ending::Signal(11)] {
             let machine = Machine::new();
-            machine.driver.plan_spawn(Plan::runs().dies_after(looks, ending));
+            machine.driver.plan_spawn(Plan::runs().dies_after(scans, ending));
             let error = machine.up().unwrap_err();
-            assert!(matches!(error, ServiceError::Failed(_)), "{looks} looks: {error}");
-            machine.assert_nothing_left();
+            assert!(matches!(error, ServiceError::Failed(_)), "{scans} scans: {error}");
+            machine.assert_nothing_remains();
         }
     }
 }
 
 #[test]
-fn it_is_interrupted_at_every_moment() {
+fn cancellation_at_any_moment_leaves_nothing() {
     let mut failed = 0;
     for at in 0..12 {
         let mut machine = Machine::new();
@@ -345,19 +345,19 @@ fn it_is_interrupted_at_every_moment() {
         let error = machine.up().unwrap_err();
         assert!(matches!(error, ServiceError::Cancelled(Cancelled::Signal(2))), "check {at}: {error}");
         failed += machine.driver.spawned().len();
-        machine.assert_nothing_left();
+        machine.assert_nothing_remains();
     }
-    assert!(failed > 0, "it was never interrupted after the spawn");
+    assert!(failed > 0, "no cancellation came after the spawn");
 }
 
 #[test]
-fn it_belongs_to_another_user() {
+fn record_of_another_users_process_stays() {
     let machine = Machine::new();
     machine.driver.plan_spawn(Plan::runs().listens(&machine.address).of_another_user());
-    // As after `sudo`: the record is there, and the process may not be touched.
+    // As after `sudo`: the record exists, and this user may not signal the process.
     let error = machine.up_within(Duration::from_millis(50)).unwrap_err();
     assert!(matches!(error, ServiceError::Process(ProcessError::Signal { .. })), "{error}");
-    assert!(machine.record().is_some(), "only what was seen to be dead is forgotten");
+    assert!(machine.record().is_some(), "the process may be alive");
     let error = machine.down().unwrap_err();
     assert!(matches!(error, ServiceError::Process(ProcessError::Signal { .. })), "{error}");
     assert!(machine.record().is_some());
@@ -365,26 +365,26 @@ fn it_belongs_to_another_user() {
 }
 
 #[test]
-fn what_ignores_termination_is_killed_and_what_is_elsewhere_too() {
+fn down_kills_processes_that_ignore_sigterm() {
     let machine = Machine::new();
-    machine.will_answer(|| {});
+    machine.will_respond(|| {});
     machine.up().unwrap();
     let record = machine.record().unwrap();
     let leader = record.process.as_ref();
     machine.driver.member(record.instance.as_str(), leader, Plan::runs().ignores_terminate());
     machine.driver.member(record.instance.as_str(), leader, Plan::runs().own_session());
-    let stranger = machine.driver.unrelated(Plan::runs());
+    let external = machine.driver.unrelated(Plan::runs());
     let down = machine.down().unwrap();
     assert!(down.killed);
-    assert_eq!(machine.driver.living(), [stranger]);
+    assert_eq!(machine.driver.living(), [external]);
     assert_eq!(machine.record(), None);
 }
 
-/// Some servers take a second SIGTERM for impatience, and end without finishing what they do.
+/// Some servers abort their requests at a second SIGTERM.
 #[test]
-fn nobody_is_told_twice_to_end() {
+fn down_sends_one_sigterm_per_process() {
     let machine = Machine::new();
-    machine.will_answer(|| {});
+    machine.will_respond(|| {});
     machine.up().unwrap();
     let record = machine.record().unwrap();
     let leader = record.process.unwrap();
@@ -393,38 +393,38 @@ fn nobody_is_told_twice_to_end() {
     let children = [member(Plan::runs()), member(Plan::runs().own_session())];
     machine.down().unwrap();
     for process in children.iter().chain([&leader]) {
-        let told = machine.driver.signals();
-        let told = told.iter().filter(|signal| **signal == (process.pid, StopSignal::Terminate));
-        assert_eq!(told.count(), 1, "{process:?}");
+        let signals = machine.driver.signals();
+        let terminations = signals.iter().filter(|signal| **signal == (process.pid, StopSignal::Terminate));
+        assert_eq!(terminations.count(), 1, "{process:?}");
     }
 }
 
 #[test]
-fn a_record_of_every_kind_of_dead_process_signals_nobody() {
+fn down_signals_no_process_of_dead_record() {
     let machine = Machine::new();
-    machine.will_answer(|| {});
+    machine.will_respond(|| {});
     machine.up().unwrap();
     let process = machine.record().unwrap().process.unwrap();
     machine.driver.end(&process, Ending::Code(0));
-    let stranger = machine.driver.reuse(&process);
+    let reuser = machine.driver.reuse(&process);
     let before = machine.driver.signals().len();
     assert_eq!(machine.state(), State::Exited);
     machine.down().unwrap();
-    assert_eq!(machine.driver.living(), [stranger]);
+    assert_eq!(machine.driver.living(), [reuser]);
     let after: Vec<_> = machine.driver.signals().split_off(before);
     assert!(after.iter().all(|(pid, _)| *pid != process.pid), "{after:?}");
 
     let machine = Machine::new();
-    machine.will_answer(|| {});
+    machine.will_respond(|| {});
     machine.up().unwrap();
     machine.driver.reboot();
     assert_eq!(machine.state(), State::Exited);
     machine.down().unwrap();
-    machine.assert_nothing_left();
+    machine.assert_nothing_remains();
 }
 
-/// The intent of a start that was broken off before its process was recorded.
-fn record_an_intent(machine: &Machine) -> InstanceId {
+/// Records the intent of a start that stopped before its process was recorded.
+fn record_intent(machine: &Machine) -> InstanceId {
     std::fs::create_dir_all(machine.file("")).unwrap();
     let instance = InstanceId::random().unwrap();
     let spec = ProcessSpec {
@@ -441,31 +441,31 @@ fn record_an_intent(machine: &Machine) -> InstanceId {
     instance
 }
 
-/// A crash between the spawn and the record: the instance id finds the process.
+/// After a crash between the spawn and the record, the instance id identifies the process.
 #[test]
-fn an_intent_is_healed_by_every_command() {
-    type Heal = fn(&Machine);
-    let heals: [Heal; 2] = [
+fn every_command_finds_process_of_intent() {
+    type Command = fn(&Machine);
+    let commands: [Command; 2] = [
         |machine| assert_eq!(machine.down().unwrap().pid.map(|_| ()), Some(())),
         |machine| assert_eq!(machine.state(), State::Starting),
     ];
-    for heal in heals {
+    for command in commands {
         let machine = Machine::new();
-        let instance = record_an_intent(&machine);
+        let instance = record_intent(&machine);
         machine.driver.member(instance.as_str(), None, Plan::runs());
-        heal(&machine);
+        command(&machine);
         machine.down().unwrap();
-        machine.assert_nothing_left();
+        machine.assert_nothing_remains();
     }
 }
 
-/// Right after a crash at the spawn, the environment of what was spawned does not show its instance id yet.
+/// Right after a spawn, the environment of the process does not show its instance id yet.
 #[test]
-fn a_process_that_shows_its_instance_late_is_not_started_twice() {
+fn late_instance_id_causes_no_second_start() {
     let machine = Machine::new();
-    let instance = record_an_intent(&machine);
+    let instance = record_intent(&machine);
     let driver = machine.driver.clone();
-    *machine.on_look.lock().unwrap() = Some(Box::new(move || {
+    *machine.on_scan.lock().unwrap() = Some(Box::new(move || {
         driver.member(instance.as_str(), None, Plan::runs());
     }));
     let error = machine.up_within(Duration::from_millis(50)).unwrap_err();
@@ -474,13 +474,13 @@ fn a_process_that_shows_its_instance_late_is_not_started_twice() {
     let is_rotator = |spec: &ProcessSpec| spec.args.first().is_some_and(|word| word == rotator::SUBCOMMAND);
     assert!(spawned.iter().all(is_rotator), "{spawned:?}");
     machine.down().unwrap();
-    machine.assert_nothing_left();
+    machine.assert_nothing_remains();
 }
 
 #[test]
-fn the_deadline_is_kept() {
+fn start_past_deadline_leaves_nothing() {
     let machine = Machine::new();
     let error = machine.up_within(Duration::from_millis(50)).unwrap_err();
     assert!(matches!(error, ServiceError::Failed(_)), "{error}");
-    machine.assert_nothing_left();
+    machine.assert_nothing_remains();
 }

@@ -1,4 +1,4 @@
-//! `health`: one real generation of one token, and how long it took.
+//! `health`: generates one token and measures how long that takes.
 
 use std::time::Instant;
 
@@ -8,8 +8,8 @@ use super::probe::{self, Depth, ProbeResult};
 use super::service::{Endpoint, Health, ManagedService, StartedBy};
 
 impl ServiceManager<'_> {
-    /// Has the service generate one token with `model`; by default the one that it has loaded, else the one that
-    /// `run` uses. Also with a server that fusion did not start.
+    /// Generates one token with `model`; by default with the loaded model, else with the one that `run` uses. Also
+    /// checks a server that fusion did not start.
     pub fn health(&self, service: &ManagedService, model: Option<&str>) -> Result<Health, ServiceError> {
         let endpoint = self.require_endpoint(service)?;
         let model = model.map_or_else(|| self.own_model(service, &endpoint), str::to_owned);
@@ -17,20 +17,22 @@ impl ServiceManager<'_> {
         let probe = probe::probe(&service.template, address, Depth::Status, probe::STATUS_TIMEOUT);
         let begin = Instant::now();
         let probe = match probe {
-            // A server may have to load the model first; one that hangs ends the probe before that.
+            // The server may have to load the model first, so only the status probe finds a server that hangs.
             ProbeResult::Ready(_) => probe::generate(address, &model, service.server().startup_timeout),
             other => other,
         };
         let latency = begin.elapsed();
         match probe {
             ProbeResult::Ready(_) => {
-                // Some servers now have this model in place of the one they had.
+                // Some servers replace their loaded model with the one of the request.
                 if endpoint.model.as_ref().is_some_and(|loaded| *loaded != model) {
                     self.record_model(service, &endpoint, &model);
                 }
                 Ok(Health { endpoint, model, latency })
             }
-            ProbeResult::ModelMissing(said) => Err(ServiceError::missing_model(service, &model, Some(said))),
+            ProbeResult::ModelMissing(message) => {
+                Err(ServiceError::missing_model(service, &model, Some(message)))
+            }
             probe => Err(ServiceError::CannotGenerate {
                 service: service.name.clone(),
                 model,
@@ -41,7 +43,7 @@ impl ServiceManager<'_> {
         }
     }
 
-    /// Returns the model to ask; a server that fusion did not start must not load another one for it.
+    /// Returns the model for the request; one that does not make an external server load another model.
     fn own_model(&self, service: &ManagedService, endpoint: &Endpoint) -> String {
         let runtime = service.runtime();
         let resident = match endpoint.started_by {

@@ -1,4 +1,4 @@
-//! One change at a time for each service: a lock file that the kernel releases when its holder dies.
+//! Allows one change of a service at a time: a lock file that the kernel releases when its holder dies.
 
 use std::io;
 use std::process::Stdio;
@@ -11,28 +11,25 @@ use crate::core::files::{self, FileError};
 use crate::core::paths::RuntimePaths;
 use crate::core::process::Pid;
 
-/// How long another command may hold the lock before an event says so: a check by `ps` is shorter.
-const NOTICE_AFTER: Duration = Duration::from_millis(200);
+/// How long another command may hold the lock before an event reports it: longer than `ps` holds it for a check.
+const NOTICE_DELAY: Duration = Duration::from_millis(200);
 
-/// The right to change a runtime, held until dropped.
+/// The exclusive right to change a service, held until dropped.
 #[derive(Debug)]
 pub struct ServiceLock(files::Lock);
 
-/// Why there is no lock. Nothing may be changed without one.
+/// Why a command does not get the lock. Without the lock it must not change anything.
 #[derive(Debug, thiserror::Error)]
 pub enum LockError {
-    /// Another command has held it all the time.
+    /// Another command held the lock until the timeout.
     #[error("another fusion command{} is changing {service}", with_pid(*holder))]
     Held {
-        /// The service.
         service: Arc<str>,
-        /// The command's process, where it is known.
+        /// The pid of that command, if known.
         holder: Option<Pid>,
     },
-    /// The wait was cancelled.
     #[error("interrupted while waiting for another fusion command")]
     Cancelled(Cancelled),
-    /// The file cannot be used.
     #[error(transparent)]
     File(#[from] FileError),
 }
@@ -42,7 +39,7 @@ fn with_pid(holder: Option<Pid>) -> String {
 }
 
 impl ServiceLock {
-    /// Waits for the lock of a service, for at most `timeout`, or until `cancel` says so.
+    /// Waits for the lock of a service until `timeout` has passed or `cancel` is cancelled.
     pub fn acquire(
         service: &Arc<str>,
         paths: &RuntimePaths,
@@ -52,7 +49,7 @@ impl ServiceLock {
     ) -> Result<Self, LockError> {
         files::make_directory(&paths.directory)?;
         let acquire = |timeout| files::Lock::acquire(&paths.lock, timeout, &|| cancel.is_cancelled());
-        let quiet = timeout.min(NOTICE_AFTER);
+        let quiet = timeout.min(NOTICE_DELAY);
         let acquired = match acquire(quiet) {
             Err(files::LockError::Held { holder, .. }) if timeout > quiet => {
                 events.emit(service, EventKind::WaitingForLock { holder });
@@ -69,14 +66,14 @@ impl ServiceLock {
         })
     }
 
-    /// Returns the lock as the standard input of a child, which then holds it until the child has ended too, even if
-    /// this process is killed. A child that reads finds the end of the file.
+    /// Returns the lock as the standard input of a child, which holds it until it ends, even if this process is
+    /// killed. The child reads an empty file.
     pub fn share(&self) -> io::Result<Stdio> {
         self.0.share()
     }
 }
 
-/// Returns whether a command is changing the runtime now. Writes and creates nothing.
+/// Returns whether a command is changing the service now. Writes and creates nothing.
 pub fn is_held(paths: &RuntimePaths) -> Result<bool, LockError> {
     Ok(files::Lock::is_held(&paths.lock)?)
 }
@@ -109,7 +106,7 @@ mod tests {
     }
 
     #[test]
-    fn a_held_lock_names_the_other_command() {
+    fn held_lock_names_holder() {
         let directory = TempDir::new().unwrap();
         let paths = paths(&directory.path().join("not").join("there"));
         let _held = acquire(&paths, SHORT).unwrap();
@@ -130,7 +127,7 @@ mod tests {
     }
 
     #[test]
-    fn the_observer_is_told_once_after_some_time() {
+    fn slow_lock_emits_one_event() {
         let directory = TempDir::new().unwrap();
         let paths = paths(directory.path());
         let _held = acquire(&paths, SHORT).unwrap();
@@ -141,12 +138,12 @@ mod tests {
             |timeout| ServiceLock::acquire(&"some".into(), &paths, timeout, &CancelToken::new(), &events);
         acquire(Duration::ZERO).unwrap_err();
         assert_eq!(*told.0.lock().unwrap(), []);
-        acquire(NOTICE_AFTER * 2).unwrap_err();
+        acquire(NOTICE_DELAY * 2).unwrap_err();
         assert_eq!(*told.0.lock().unwrap(), [own_pid()]);
     }
 
     #[test]
-    fn waiting_can_be_interrupted() {
+    fn waiting_for_lock_can_be_interrupted() {
         let directory = TempDir::new().unwrap();
         let paths = paths(directory.path());
         let _held = acquire(&paths, SHORT).unwrap();
@@ -158,7 +155,7 @@ mod tests {
     }
 
     #[test]
-    fn asking_whether_it_is_held_makes_nothing() {
+    fn lock_check_creates_no_file() {
         let directory = TempDir::new().unwrap();
         let paths = paths(directory.path());
         assert!(!is_held(&paths).unwrap());

@@ -1,4 +1,4 @@
-//! What every use case of a service works with, and the right to change one.
+//! What every use case of a service needs, and the lock that permits changes.
 
 use std::time::Duration;
 
@@ -12,35 +12,29 @@ use crate::core::paths::Paths;
 use crate::core::process::ProcessDriver;
 use crate::env::Environment;
 
-/// Starts, stops and watches services. The use cases are in the files beside this one.
+/// Starts, stops and watches services. The use cases are in the other files of this directory.
 #[derive(Clone, Copy)]
 pub struct ServiceManager<'a> {
-    /// The operating system.
     pub driver: &'a dyn ProcessDriver,
-    /// Learns of what happens.
     pub events: &'a EventBus,
-    /// Asks the work to stop early. What was started is stopped first; then the result is
-    /// [`ServiceError::Cancelled`].
+    /// Cancels the work. fusion first stops what it started, then returns [`ServiceError::Cancelled`].
     pub cancel: &'a CancelToken,
-    /// The whole configuration.
     pub config: &'a Config,
-    /// Where everything lies.
     pub paths: &'a Paths,
-    /// `PATH`, and where models may lie.
+    /// Source of `PATH` and of the directories that may hold models.
     pub environment: &'a Environment,
 }
 
-/// How long a command waits for the lock beyond the time that stopping the service may take.
+/// How long a command waits for the lock, in addition to the service's stop timeout.
 const LOCK_TIMEOUT: Duration = Duration::from_secs(15);
 
 impl ServiceManager<'_> {
-    /// Waits for the right to change a service. An installation keeps it for minutes; in all other commands nothing
-    /// takes long but stopping the service.
+    /// Waits for the lock of a service. Only an installation and a stop hold it for long.
     pub(super) fn lock(&self, service: &ManagedService) -> Result<ServiceLock, ServiceError> {
         self.lock_within(service, service.server().stop_timeout)
     }
 
-    /// Like [`Self::lock`], where stopping the service may take `stop_timeout`.
+    /// Like [`Self::lock`], for a service whose stop may take `stop_timeout`.
     pub(super) fn lock_within(
         &self,
         service: &ManagedService,
@@ -53,8 +47,7 @@ impl ServiceManager<'_> {
         }
     }
 
-    /// Returns the same manager for what must be done because of a cancellation. `never` is a token that nobody else
-    /// has.
+    /// Returns this manager with a token that is never cancelled, for the cleanup after a cancellation.
     pub(super) fn uncancellable<'b>(&'b self, never: &'b CancelToken) -> ServiceManager<'b> {
         ServiceManager { cancel: never, ..*self }
     }

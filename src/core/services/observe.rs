@@ -1,4 +1,4 @@
-//! Observing a service: its record, the kernel, its address; and the verdict over what was seen. Writes nothing.
+//! Observes a service: reads its record, asks the kernel, probes its address, and derives its state. Writes nothing.
 
 use std::time::{Duration, Instant};
 
@@ -14,30 +14,29 @@ use crate::core::events::{EventKind, chain};
 use crate::core::files::FileError;
 use crate::core::process::{Instance, Listener, Liveness, Pid, ProcessId};
 
-/// The record of a service, and what became of what it records.
+/// The record of a service, and which of its processes are alive.
 #[derive(Debug, Clone)]
 pub(super) struct Recorded {
-    /// The record, if there is a readable one.
+    /// The record, if it exists and is readable.
     pub(super) record: Option<Record>,
-    /// The process that stands for the service: the recorded one, or another of its instance that outlived it.
+    /// The process that represents the service: the recorded one, or another of its instance that outlived it.
     pub(super) process: Option<ProcessId>,
-    /// The recorded process is gone, and others of its instance live.
+    /// Whether the recorded process has ended while other processes of its instance are alive.
     pub(super) orphaned: bool,
-    /// Between the intent and the spawn: another command is starting it now.
+    /// Whether another command is starting the service: it has written the intent and not yet the process.
     pub(super) is_spawning: bool,
 }
 
-/// All that one observation of a service showed.
+/// The result of one observation of a service.
 #[derive(Debug, Clone)]
 pub(super) struct Observed {
     pub(super) recorded: Recorded,
-    /// The recorded address of what lives, else the configured one.
+    /// The recorded address if the service is alive, else the configured one.
     pub(super) address: Address,
-    /// What responds there.
+    /// The result of the probe of that address.
     pub(super) probe: ProbeResult,
-    /// Who listens there, as far as the system tells.
+    /// The listener on that address, as far as the system reports it.
     pub(super) listener: Listener,
-    /// What all that means.
     pub(super) state: State,
 }
 
@@ -54,7 +53,7 @@ impl Recorded {
         match &self.record {
             None => RecordedProcess::None,
             Some(_) if self.process.is_some() || self.is_spawning => RecordedProcess::Alive,
-            // An intent that nothing came of.
+            // The start failed after the intent was written.
             Some(record) if record.process.is_none() => RecordedProcess::None,
             Some(_) => RecordedProcess::Gone,
         }
@@ -62,7 +61,7 @@ impl Recorded {
 }
 
 impl Observed {
-    /// Returns where an external server answers.
+    /// Returns the endpoint of an external server.
     pub(super) fn external_endpoint(&self) -> Endpoint {
         let pid = match self.listener {
             Listener::Ours { pid } | Listener::Other { pid, .. } => Some(pid),
@@ -72,7 +71,7 @@ impl Observed {
     }
 }
 
-/// Returns where the server of a record answers, whose process is `pid`.
+/// Returns the endpoint of a recorded server whose process is `pid`.
 pub(super) fn recorded_endpoint(record: &Record, pid: Pid) -> Endpoint {
     Endpoint {
         address: record.address.clone(),
@@ -85,10 +84,10 @@ pub(super) fn recorded_endpoint(record: &Record, pid: Pid) -> Endpoint {
 /// Timeout of each request of an observation, except for `ps`.
 pub(super) const PROBE_TIMEOUT: Duration = Duration::from_secs(2);
 
-/// A process that was spawned the moment before fusion was killed shows its instance id this much later at most.
+/// How late the system may show the instance id of a process that was spawned just before fusion was killed.
 const SETTLE_TIME: Duration = Duration::from_millis(100);
 
-/// Whether the caller holds the service's lock: then no other command changes anything.
+/// Whether the caller holds the service's lock, so no other command changes the service.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Locked {
     Yes,
@@ -96,7 +95,7 @@ enum Locked {
 }
 
 impl ServiceManager<'_> {
-    /// Observes a service without its lock. Each request may take as long as `timeout`.
+    /// Observes a service without its lock. Each request has `timeout`.
     pub(super) fn observe(
         &self,
         service: &ManagedService,
@@ -106,7 +105,7 @@ impl ServiceManager<'_> {
         Ok(self.observe_recorded(service, recorded, timeout))
     }
 
-    /// Observes the address of a service whose record was read already.
+    /// Observes the address of a service whose record is known.
     pub(super) fn observe_recorded(
         &self,
         service: &ManagedService,
@@ -127,7 +126,7 @@ impl ServiceManager<'_> {
         let probe = probe::probe(&service.template, &address, depth, timeout);
         let listener = match &probe {
             ProbeResult::NoConnection(_) => Listener::None,
-            // Where the system does not tell, nothing speaks against what responds.
+            // An unknown listener does not contradict the response.
             _ => self.driver.listener(&address, recorded.instance()).unwrap_or(Listener::None),
         };
         let state = classify(Observation {
@@ -139,8 +138,8 @@ impl ServiceManager<'_> {
         Observed { recorded, address, probe, listener, state }
     }
 
-    /// Reads the record of a service whose lock the caller holds. Waits until a process that was spawned for an
-    /// intent would be seen.
+    /// Reads the record while the caller holds the lock. Waits for a process of an unfinished intent to become
+    /// visible.
     pub(super) fn settled_record(&self, service: &ManagedService) -> Result<Recorded, ServiceError> {
         let begin = Instant::now();
         loop {
@@ -153,7 +152,7 @@ impl ServiceManager<'_> {
         }
     }
 
-    /// Reads the record, and asks the kernel what became of the process.
+    /// Reads the record, and looks up its processes.
     fn recorded(&self, service: &ManagedService, locked: Locked) -> Result<Recorded, ServiceError> {
         let record = match Record::read(&service.files.state) {
             Ok(Some(record)) => record,

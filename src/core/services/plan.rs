@@ -1,4 +1,4 @@
-//! The plan of a start: program, arguments, environment, model; and the check of the model before the start.
+//! Plans a start: program, arguments, environment, model; and checks the model before the start.
 
 use std::ffi::OsString;
 
@@ -14,15 +14,15 @@ use crate::core::programs::{self, Program, ProgramError};
 use crate::core::runtimes::{self, Runtime};
 use crate::core::templates::Template;
 
-/// A start that can be made.
+/// A start with everything it needs.
 pub(super) struct StartPlan {
     pub(super) spec: ProcessSpec,
-    /// What will be recorded, without the process.
+    /// The record of the start, without the process.
     pub(super) record: Record,
 }
 
 impl ServiceManager<'_> {
-    /// Plans a start, with `model` instead of the configured one if given. Fails when the program or the model is
+    /// Plans a start with `model`, or with the configured model if `None`. Fails when the program or the model is
     /// missing.
     pub(super) fn plan(
         &self,
@@ -41,7 +41,7 @@ impl ServiceManager<'_> {
         let address = &service.server().address;
         let mut record = Record::intent(&spec, instance.clone(), address, started_at);
         if configured != model {
-            // What is compared with the configuration is what the configuration said.
+            // The fingerprint covers the configuration, so it uses the configured model.
             let spec = self.process_spec(service, &program, configured.as_ref(), &instance);
             record.fingerprint = record::fingerprint(&spec, address);
         }
@@ -50,7 +50,7 @@ impl ServiceManager<'_> {
         Ok(StartPlan { spec, record })
     }
 
-    /// Returns whether the service would be started differently now; `None` when that cannot be told.
+    /// Returns whether a start now would differ from `record`; `None` if the program cannot be found.
     pub(super) fn has_changed(&self, service: &ManagedService, record: &Record) -> Option<bool> {
         let model = self.server_model(service, None);
         let program = self.program(service).ok()?;
@@ -58,17 +58,17 @@ impl ServiceManager<'_> {
         Some(record::fingerprint(&spec, &service.server().address) != record.fingerprint)
     }
 
-    /// Returns the model a server is started with: `asked`, else the configured one; `None` for servers that take none.
-    fn server_model(&self, service: &ManagedService, asked: Option<&str>) -> Option<Model> {
+    /// Returns the model for the server: `requested`, else the configured one; `None` for servers that take none.
+    fn server_model(&self, service: &ManagedService, requested: Option<&str>) -> Option<Model> {
         let configured = service.server().model.as_deref()?;
         let runtime = service.runtime()?;
-        Some(match asked {
+        Some(match requested {
             Some(name) => runtime.resolve_model(name, &self.places(service).of_resolved()),
             None => self.configured_model(service, runtime, configured),
         })
     }
 
-    /// Returns what the name of a model in the configuration means.
+    /// Resolves a model name of the configuration.
     pub(super) fn configured_model(
         &self,
         service: &ManagedService,
@@ -83,7 +83,8 @@ impl ServiceManager<'_> {
         ModelPlaces::discover(self.environment, self.paths, &service.server().env)
     }
 
-    /// Checks the model before the start: a server with a model that is not whole takes long to say so, and says it badly.
+    /// Checks the model before the start: a server takes long to fail on an incomplete model, with an unclear
+    /// message.
     fn check_model(&self, service: &ManagedService, model: &Model) -> Result<(), ServiceError> {
         let catalogue = service.runtime().and_then(super::super::runtimes::Runtime::catalogue);
         let Some(catalogue) = catalogue.filter(|catalogue| !catalogue.needs_server()) else {
@@ -111,7 +112,7 @@ impl ServiceManager<'_> {
         })
     }
 
-    /// Returns the program that would be started now.
+    /// Returns the program that a start would run now.
     pub fn program(&self, service: &ManagedService) -> Result<Program, ProgramError> {
         let search = self.environment.path.as_deref();
         match &service.template {

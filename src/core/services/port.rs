@@ -1,4 +1,5 @@
-//! The port of a service: whether it is free, ours, or in use by another process. Every port conflict is detected here.
+//! The port of a service: whether it is free, used by the service, or in use by another process. Every port conflict
+//! is detected here.
 
 use std::io;
 use std::net::{TcpListener, ToSocketAddrs as _};
@@ -13,37 +14,36 @@ use crate::core::address::Address;
 use crate::core::events::{EventKind, chain};
 use crate::core::process::{Listener, ProcessError};
 
-/// How long the kernel may take to end a process that has begun to end.
+/// How long the kernel may take to close the sockets of an ending process.
 const PROCESS_END_TIME: Duration = Duration::from_millis(50);
 
-/// How long a port may stay in use after its last process has gone.
+/// How long a port may stay in use after its last process has ended.
 const RELEASE_TIMEOUT: Duration = Duration::from_secs(2);
 
 const POLL_INTERVAL: Duration = Duration::from_millis(10);
 
-/// Who responds on the port of an instance.
+/// What responds on the port of an instance.
 pub(super) enum Responder {
-    /// The instance, or it cannot be told.
+    /// The instance, or a listener that the system hides.
     Ours,
-    /// No process any more.
+    /// No process listens any more.
     None,
-    /// Another process.
     Other(Listener),
 }
 
-/// Returns the error that another process has the port of the service.
+/// Returns the error for a port that another process uses.
 pub(super) fn in_use(service: &ManagedService, observed: Observed) -> ServiceError {
     ServiceError::PortInUse {
         service: service.name.clone(),
         address: observed.address,
         listener: observed.listener,
-        said: observed.probe.words(),
+        message: observed.probe.words(),
     }
 }
 
 impl ServiceManager<'_> {
-    /// Fails when the port cannot be listened on although it does not respond: another process may be bound and not
-    /// listening yet, or the host may not be this machine's.
+    /// Fails when the port cannot be listened on although nothing responds there. Another process may have bound it
+    /// without listening yet, or the host may not be an address of this machine.
     pub(super) fn check_port_is_free(&self, service: &ManagedService) -> Result<(), ServiceError> {
         let (name, address) = (service.name.clone(), service.server().address.clone());
         let attempts = match attempts_to_listen(&address) {
@@ -54,10 +54,10 @@ impl ServiceManager<'_> {
         for error in attempts.into_iter().filter_map(Result::err) {
             if error.kind() == io::ErrorKind::AddrInUse {
                 let listener = self.driver.listener(&address, None).unwrap_or(Listener::None);
-                let said = error.to_string();
-                return Err(ServiceError::PortInUse { service: name, address, listener, said });
+                let message = error.to_string();
+                return Err(ServiceError::PortInUse { service: name, address, listener, message });
             }
-            // `localhost` is often two addresses, one of which the machine does not have.
+            // `localhost` often has two addresses, and the machine may lack one of them.
             if !is_possible {
                 return Err(ServiceError::CannotListen { service: name, address, source: error });
             }
@@ -65,11 +65,11 @@ impl ServiceManager<'_> {
         Ok(())
     }
 
-    /// Returns who responds on the port of what was started.
+    /// Returns what responds on the port of a recorded instance.
     pub(super) fn responder(&self, service: &ManagedService, record: &Record) -> Responder {
         let address = &record.address;
         let listener = match self.listener_of(record) {
-            // The sockets of a process that is just ending belong to no process that can be seen.
+            // No visible process owns the sockets of an ending process.
             Ok(Listener::Unknown) => {
                 std::thread::sleep(PROCESS_END_TIME);
                 self.listener_of(record)
@@ -78,10 +78,10 @@ impl ServiceManager<'_> {
         };
         match listener {
             Ok(Listener::Ours { .. }) => Responder::Ours,
-            // It has just stopped listening: the next probe will tell.
+            // It has just stopped listening; the next probe shows the change.
             Ok(Listener::None) => Responder::None,
             Ok(listener) => Responder::Other(listener),
-            // Where the system does not tell, nothing speaks against what responds.
+            // An unknown listener does not contradict the response.
             Err(error) => {
                 let (address, error) = (address.clone(), chain(&error));
                 self.emit(service, EventKind::ListenerUnknown { address, error });
@@ -90,18 +90,18 @@ impl ServiceManager<'_> {
         }
     }
 
-    /// Returns the process that has taken the port of what was started and has died, if there is one.
+    /// Returns the process that took the port after the recorded instance died, if there is one.
     pub(super) fn successor_on_port(&self, record: &Record) -> Option<Listener> {
         self.listener_of(record).ok().filter(|listener| matches!(listener, Listener::Other { .. }))
     }
 
-    /// Waits until the port is free again after a stop. Another process may have been waiting for it, too.
+    /// Waits after a stop until the port is free. Reports another process that takes the port first.
     pub(super) fn await_release(&self, service: &ManagedService, address: &Address) {
         let begin = Instant::now();
         while !is_free(address) {
             let is_late = begin.elapsed() >= RELEASE_TIMEOUT;
             match self.driver.listener(address, None) {
-                // The sockets of a process that is just ending belong to no process that can be seen.
+                // No visible process owns the sockets of an ending process.
                 Ok(Listener::Unknown) if !is_late => {}
                 Ok(listener @ (Listener::Other { .. } | Listener::Unknown)) => {
                     let address = address.clone();
@@ -119,7 +119,7 @@ impl ServiceManager<'_> {
     }
 }
 
-/// Tries to listen on each of the addresses that the host of `address` has.
+/// Tries to listen on each address of the host.
 fn attempts_to_listen(address: &Address) -> io::Result<Vec<io::Result<()>>> {
     let candidates = (address.host.as_str(), address.port).to_socket_addrs()?;
     Ok(candidates.map(|candidate| TcpListener::bind(candidate).map(drop)).collect())

@@ -1,4 +1,4 @@
-//! Probes: what one request to an address finds, and probing again and again beside a wait.
+//! Probes: what one request to an address finds, and repeated probes on a thread beside a wait.
 
 use std::sync::mpsc::{self, Receiver, RecvTimeoutError, Sender};
 use std::time::{Duration, Instant};
@@ -9,29 +9,29 @@ use crate::core::api::{ApiError, Client};
 use crate::core::runtimes::{Generation, Recognition, ServerFacts};
 use crate::core::templates::Template;
 
-/// What one probe of an address found.
+/// The result of one probe of an address.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum ProbeResult {
-    /// No connection could be made; why, in words.
+    /// No connection could be made; the reason in words.
     NoConnection(String),
     /// The connection was accepted, and no response came in time.
     NoResponse,
-    /// A server of this template that can answer requests.
+    /// A server of this template that is ready.
     Ready(ServerFacts),
-    /// A server of this template that cannot answer requests now; why, in words.
+    /// A server of this template that is not ready yet; the reason in words.
     NotReady(String),
-    /// A server of this template that did not generate in the time it had.
+    /// A server of this template that did not generate in time.
     NotGenerated,
-    /// A server of this template that cannot answer requests until it is started again; why, in words.
+    /// A server of this template that cannot generate until it is restarted; the reason in words.
     Broken(String),
-    /// A server of this template without the model that was asked for; what it said.
+    /// A server of this template that does not have the model; its message.
     ModelMissing(String),
-    /// Another program; what it responded, in words.
+    /// Another program; its response in words.
     OtherProgram(String),
 }
 
 impl ProbeResult {
-    /// Returns it as far as the verdict depends on it.
+    /// Returns the part that decides the state.
     pub fn response(&self) -> ResponseKind {
         match self {
             Self::NoConnection(_) | Self::NoResponse => ResponseKind::None,
@@ -43,7 +43,7 @@ impl ProbeResult {
         }
     }
 
-    /// Returns it in words, for a person who waits.
+    /// Returns a description for a user who waits.
     pub fn words(&self) -> String {
         match self {
             Self::NoConnection(why)
@@ -62,13 +62,13 @@ impl ProbeResult {
 /// How thorough a probe is.
 #[derive(Debug, Clone, Copy)]
 pub enum Depth<'a> {
-    /// The cheap request.
+    /// The cheap status request.
     Status,
-    /// That, and a chat of one token with this model.
+    /// The status request, and a chat of one token with this model.
     Generation(&'a str),
 }
 
-/// Probes once. Each request may take as long as `timeout`.
+/// Probes once. Each request has `timeout`.
 pub fn probe(template: &Template, address: &Address, depth: Depth<'_>, timeout: Duration) -> ProbeResult {
     let client = Client::with_timeout(address, timeout);
     let request = template.status_probe();
@@ -82,7 +82,7 @@ pub fn probe(template: &Template, address: &Address, depth: Depth<'_>, timeout: 
     }
 }
 
-/// Has a server that says it is ready generate a token. What it told of itself stays.
+/// Makes a ready server generate a token. Keeps the facts that it reported.
 fn with_generation(result: ProbeResult, address: &Address, model: &str, timeout: Duration) -> ProbeResult {
     match result {
         ProbeResult::Ready(facts) => match generate(address, model, timeout) {
@@ -93,7 +93,7 @@ fn with_generation(result: ProbeResult, address: &Address, model: &str, timeout:
     }
 }
 
-/// Has a server generate one token, within `timeout`.
+/// Makes a server generate one token within `timeout`.
 pub fn generate(address: &Address, model: &str, timeout: Duration) -> ProbeResult {
     match Client::with_timeout(address, timeout).one_token(model) {
         Ok(response) => match Generation::from_response(&response) {
@@ -130,42 +130,42 @@ fn from_error(error: &ApiError) -> ProbeResult {
     }
 }
 
-/// Returns how soon to probe again: attempts to connect leave no trace, requests may each leave a line in the log.
+/// Returns the pause before the next probe: short after a failed connection, longer after a request, which may add a
+/// line to the server's log.
 fn pause_after(result: &ProbeResult) -> Duration {
     match result {
         ProbeResult::NoConnection(_) => Duration::from_millis(10),
-        _ => FIRST_PAUSE,
+        _ => MIN_PAUSE,
     }
 }
 
-const FIRST_PAUSE: Duration = Duration::from_millis(25);
+const MIN_PAUSE: Duration = Duration::from_millis(25);
 
-/// The longest pause after generations that failed, each of which may have cost the server much: twice the one before.
-const LONGEST_PAUSE: Duration = Duration::from_secs(1);
+/// Maximum pause after failed generations. Each pause is twice the one before, because a generation may be costly.
+const MAX_PAUSE: Duration = Duration::from_secs(1);
 
-/// Timeout of a status request during a wait; a server that loads may need long for its first response.
+/// Timeout of a status request during a wait. A server that loads a model may need long for its first response.
 pub const STATUS_TIMEOUT: Duration = Duration::from_secs(5);
 
-/// Probes again and again on a thread of its own, while the caller watches other things, too.
+/// Probes repeatedly on its own thread, while the caller watches other things.
 ///
-/// The thread probes only when the next result is asked for: a probe that nobody needs any more would be cut off when
-/// fusion ends, and servers log that as an error. The thread ends soon after the watch is dropped or the deadline has
-/// passed.
+/// The thread probes only on request: fusion would cut an unused probe off when it ends, and servers log that as an
+/// error. The thread ends soon after the watch is dropped or the deadline has passed.
 pub struct Watch {
-    asks: Sender<()>,
+    requests: Sender<()>,
     results: Receiver<ProbeResult>,
-    /// A result was asked for and has not come yet.
+    /// Whether a result was requested and has not arrived.
     is_awaited: bool,
 }
 
 impl Watch {
-    /// Begins to probe, until `deadline`; with a one-token chat if a `model` is given.
+    /// Starts the thread. It probes until `deadline`, and sends a one-token chat if `model` is given.
     pub fn begin(template: Template, address: Address, model: Option<String>, deadline: Instant) -> Self {
-        let (asks, asked) = mpsc::channel();
+        let (requests, requested) = mpsc::channel();
         let (sender, results) = mpsc::channel();
         std::thread::spawn(move || {
-            let mut pause_after_generation = FIRST_PAUSE;
-            while asked.recv().is_ok() {
+            let mut pause_after_generation = MIN_PAUSE;
+            while requested.recv().is_ok() {
                 let left = deadline.saturating_duration_since(Instant::now());
                 if left.is_zero() {
                     return;
@@ -175,7 +175,7 @@ impl Watch {
                 if let (Some(model), ProbeResult::Ready(_)) = (&model, &result) {
                     result = with_generation(result, &address, model, left);
                     pause = pause_after_generation;
-                    pause_after_generation = LONGEST_PAUSE.min(pause * 2);
+                    pause_after_generation = MAX_PAUSE.min(pause * 2);
                 }
                 if sender.send(result).is_err() {
                     return;
@@ -183,14 +183,14 @@ impl Watch {
                 std::thread::sleep(pause);
             }
         });
-        Self { asks, results, is_awaited: false }
+        Self { requests, results, is_awaited: false }
     }
 
-    /// Returns the next result, if there is one within `timeout`; none after the deadline.
+    /// Returns the next result if it arrives within `timeout`; `None` after the deadline.
     pub fn next(&mut self, timeout: Duration) -> Option<ProbeResult> {
         if !self.is_awaited {
-            // After the deadline nobody is left to be asked, and no result comes.
-            self.is_awaited = self.asks.send(()).is_ok();
+            // The thread has ended after the deadline, so no result comes.
+            self.is_awaited = self.requests.send(()).is_ok();
         }
         match self.results.recv_timeout(timeout) {
             Ok(result) => {
@@ -214,36 +214,36 @@ mod tests {
     use super::*;
     use crate::core::runtimes::{self, TABLE};
 
-    /// A host that answers nothing is not one with a listener.
+    /// A host that does not accept the connection has no listener.
     #[test]
-    fn a_connect_timeout_is_no_connection() {
+    fn connect_timeout_is_no_connection() {
         let result = |connecting| from_error(&ApiError::TimedOut { address: "there".to_owned(), connecting });
         assert_eq!(result(true), ProbeResult::NoConnection("the connection timed out".to_owned()));
         assert_eq!(result(false), ProbeResult::NoResponse);
     }
 
-    /// fusion ends soon after a result is good enough, and would cut off a probe that nobody needs any more.
+    /// An unused probe would be cut off when fusion ends.
     #[test]
-    fn watch_probes_only_when_asked() {
+    fn watch_probes_only_on_request() {
         let server = TcpListener::bind("127.0.0.1:0").unwrap();
         let port = server.local_addr().unwrap().port();
-        let ever = Duration::from_secs(60);
-        let answer = || {
+        let timeout = Duration::from_secs(60);
+        let respond = || {
             let (mut stream, _) = server.accept().unwrap();
             let _ = stream.read(&mut [0; 4096]).unwrap();
             stream.write_all(b"HTTP/1.1 200 OK\r\nContent-Length: 15\r\n\r\n{\"version\":\"1\"}").unwrap();
         };
         let template = Template::Runtime(runtimes::find(TABLE, "ollama").unwrap());
         let address = Address { host: "127.0.0.1".to_owned(), port };
-        let mut watch = Watch::begin(template, address, None, Instant::now() + ever);
+        let mut watch = Watch::begin(template, address, None, Instant::now() + timeout);
         for _ in 0..2 {
             assert_eq!(watch.next(Duration::ZERO), None);
-            answer();
-            assert!(matches!(watch.next(ever), Some(ProbeResult::Ready(_))));
+            respond();
+            assert!(matches!(watch.next(timeout), Some(ProbeResult::Ready(_))));
             server.set_nonblocking(true).unwrap();
             let begin = Instant::now();
             while begin.elapsed() < Duration::from_millis(300) {
-                assert!(server.accept().is_err(), "it was asked again");
+                assert!(server.accept().is_err(), "it was requested again");
                 std::thread::sleep(Duration::from_millis(5));
             }
             server.set_nonblocking(false).unwrap();

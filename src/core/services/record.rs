@@ -1,7 +1,7 @@
-//! What is remembered of a started process, read and written atomically.
+//! The record of a started process, read and written atomically.
 //!
-//! A record is written twice: as an intent, without a process, before the spawn; and with the process right after.
-//! Whenever fusion dies in between, the instance id in the child's environment finds what was started.
+//! `up` writes the record twice: as an intent, without a process, before the spawn, and with the process after it. If
+//! fusion dies in between, the instance id in the child's environment identifies the process.
 
 use std::ffi::{OsStr, OsString};
 use std::fmt::Write as _;
@@ -17,39 +17,39 @@ use crate::core::files::{self, FileError};
 use crate::core::paths::RuntimePaths;
 use crate::core::process::{Instance, ProcessId, ProcessSpec};
 
-/// The format that this version writes, and the newest that it reads.
+/// The format that this version writes, and the newest it can read.
 const FORMAT: u32 = 1;
 
-/// No record comes near this size.
-const SIZE_LIMIT: u64 = 64 * 1024;
+/// Maximum size of a record in bytes.
+const MAX_RECORD_BYTES: u64 = 64 * 1024;
 
-/// What was started, and what was known when it was.
+/// How a service was started, and the facts known at that time.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Record {
-    /// The format of the record, from 1.
+    /// The number of the format, from 1.
     pub format: u32,
     /// The value of [`INSTANCE_VARIABLE`](crate::core::process::INSTANCE_VARIABLE) in the environment of the process.
     pub instance: InstanceId,
     /// The process; `None` between the intent and the spawn.
     pub process: Option<ProcessId>,
-    /// Where it listens.
+    /// The address on which it listens.
     pub address: Address,
-    /// The model that it was started with, or that fusion had it load since.
+    /// The model that it was started with, or that it loaded later for fusion.
     pub model: Option<String>,
-    /// Its version, once it told.
+    /// Its version, once the server has reported it.
     pub version: Option<String>,
-    /// When it was started, in seconds since 1970 by the clock on the wall: for people, never for decisions.
+    /// Time of the start in seconds since 1970, by the wall clock. For display only, never for decisions.
     pub started_at: u64,
-    /// Milliseconds that it may take to be ready, if the start said so; otherwise the configuration does.
+    /// The startup timeout in milliseconds, if it differs from the configuration.
     #[serde(default)]
     pub startup_timeout_ms: Option<u64>,
     /// Whether it has been ready since it was started.
     pub ready: bool,
-    /// The command line with which it was started; what is not UTF-8 is replaced.
+    /// The command line of the start. Bytes that are not UTF-8 are replaced.
     pub command: Vec<String>,
-    /// [`fingerprint`] of how it was started.
+    /// The [`fingerprint`] of the start.
     pub fingerprint: String,
-    /// Where its output goes; `None` for the usual place, when the path is not UTF-8 as JSON must be.
+    /// The path of its log; `None` if the path is not UTF-8, which JSON requires: then the default path holds.
     pub log: Option<PathBuf>,
 }
 
@@ -58,43 +58,28 @@ pub struct Record {
 #[serde(try_from = "String", into = "String")]
 pub struct InstanceId(String);
 
-/// A text that is no instance id.
+/// A text that is not an instance id.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 #[error("{0:?} is not an instance id")]
 pub struct InvalidInstanceId(String);
 
-/// Why a record cannot be read or written.
 #[derive(Debug, thiserror::Error)]
 pub enum RecordError {
-    /// The file cannot be used.
     #[error(transparent)]
     File(#[from] FileError),
-    /// The file holds no record.
+    /// The file is not a valid record.
     #[error("{path} is not a record of a started service")]
-    Damaged {
-        /// The file.
-        path: PathBuf,
-        /// Where and why.
-        source: serde_json::Error,
-    },
-    /// A newer fusion wrote it.
+    Damaged { path: PathBuf, source: serde_json::Error },
     #[error("{path} has format {found}; this version reads up to {FORMAT}")]
-    Newer {
-        /// The file.
-        path: PathBuf,
-        /// Its format.
-        found: u32,
-    },
-    /// No random number for the instance.
+    Newer { path: PathBuf, found: u32 },
     #[error("cannot get a random number")]
     Random(#[source] io::Error),
-    /// The record cannot be written as JSON.
     #[error("cannot encode the record")]
     Encode(#[source] serde_json::Error),
 }
 
 impl InstanceId {
-    /// A new one.
+    /// Returns a new random id.
     pub fn random() -> Result<Self, RecordError> {
         let mut bytes = [0; 16];
         getrandom::fill(&mut bytes).map_err(|error| RecordError::Random(error.into()))?;
@@ -105,7 +90,6 @@ impl InstanceId {
         })))
     }
 
-    /// Its text.
     pub fn as_str(&self) -> &str {
         &self.0
     }
@@ -130,7 +114,7 @@ impl From<InstanceId> for String {
 }
 
 impl Record {
-    /// The record of a start that is about to be made, not written yet.
+    /// Returns the record of a start before its spawn.
     pub fn intent(spec: &ProcessSpec, instance: InstanceId, address: &Address, started_at: u64) -> Self {
         let words =
             std::iter::once(spec.program.as_os_str()).chain(spec.args.iter().map(OsString::as_os_str));
@@ -150,26 +134,26 @@ impl Record {
         }
     }
 
-    /// The instance, as the process driver wants it.
+    /// Returns the instance in the form that the process driver takes.
     pub fn as_instance(&self) -> Instance<'_> {
         Instance { id: self.instance.as_str(), leader: self.process.as_ref() }
     }
 
-    /// Returns how long it may take to be ready, where the configuration says `configured`.
+    /// Returns the startup timeout of this start; `configured` is the one of the configuration.
     pub fn startup_timeout(&self, configured: Duration) -> Duration {
         self.startup_timeout_ms.map_or(configured, Duration::from_millis)
     }
 
-    /// The record in a file; `None` when there is no file.
+    /// Reads the record of a file; `None` if there is no file.
     pub fn read(path: &Path) -> Result<Option<Self>, RecordError> {
-        match files::read(path, SIZE_LIMIT)? {
+        match files::read(path, MAX_RECORD_BYTES)? {
             None => Ok(None),
             Some(bytes) => Self::parse(path, &bytes).map(Some),
         }
     }
 
     fn parse(path: &Path, bytes: &[u8]) -> Result<Self, RecordError> {
-        /// What every format has, so that a newer one is not called damaged.
+        /// The part that all formats share: it tells a newer format from a damaged file.
         #[derive(Deserialize)]
         struct Head {
             format: u32,
@@ -182,7 +166,7 @@ impl Record {
         serde_json::from_slice(bytes).map_err(damaged)
     }
 
-    /// Writes the record, and the PID beside it. The caller holds the runtime's lock.
+    /// Writes the record, and the pid beside it. The caller holds the service's lock.
     pub fn write(&self, paths: &RuntimePaths) -> Result<(), RecordError> {
         files::make_directory(&paths.directory)?;
         let mut text = serde_json::to_vec_pretty(self).map_err(RecordError::Encode)?;
@@ -190,7 +174,7 @@ impl Record {
         files::replace(&paths.state, &text)?;
         let Some(process) = &self.process else { return Ok(files::remove(&paths.pid)?) };
         let pid = format!("{}\n", process.pid);
-        // A write waits for the disk, and `up` writes the record again when all that changed is that it is ready.
+        // Each write waits for the disk, so the second write of a start skips an unchanged pid.
         let is_there =
             files::read(&paths.pid, 64).is_ok_and(|found| found.as_deref() == Some(pid.as_bytes()));
         if !is_there {
@@ -199,22 +183,22 @@ impl Record {
         Ok(())
     }
 
-    /// Removes the record and the PID beside it. The caller holds the runtime's lock.
+    /// Removes the record, and the pid beside it. The caller holds the service's lock.
     pub fn remove(paths: &RuntimePaths) -> Result<(), RecordError> {
-        // The copy goes first: it must never outlive what it is a copy of.
+        // The pid file goes first: it must never outlive the record.
         files::remove(&paths.pid)?;
         Ok(files::remove(&paths.state)?)
     }
 }
 
-/// A number that changes when the program, an argument, the environment or the address changes, and is the same for
-/// every build of fusion: 64 bits of FNV-1a, as 16 hexadecimal digits. The directory is the record's own, and may be
-/// known by several names.
+/// Returns a hash that changes with the program, an argument, the environment or the address, and is equal in every
+/// build of fusion: 64 bits of FNV-1a, as 16 hexadecimal digits. It leaves out the directory, which may have several
+/// names.
 ///
-/// The configuration itself is not kept: it may hold secrets.
+/// A hash rather than the configuration itself, because the configuration may hold secrets.
 pub fn fingerprint(spec: &ProcessSpec, address: &Address) -> String {
     let address = address.to_string();
-    // So that an argument is never taken for a variable.
+    // The count separates arguments from variables.
     let arguments = spec.args.len().to_string();
     let mut parts: Vec<&OsStr> = vec![spec.program.as_os_str(), address.as_ref()];
     parts.push(arguments.as_ref());

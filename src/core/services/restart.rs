@@ -1,14 +1,14 @@
-//! `restart`: a stop and a start under one lock, so that never two processes of a service live.
+//! `restart`: stops and starts a service under one lock, so two processes of a service never run at once.
 
 use super::error::ServiceError;
 use super::manager::ServiceManager;
 use super::service::{ManagedService, Up, UpOptions};
 
 impl ServiceManager<'_> {
-    /// Stops the service and starts it again. Once cancelled, it starts nothing.
+    /// Stops the service and starts it again. Starts nothing once it is cancelled.
     pub fn restart(&self, service: &ManagedService, options: &UpOptions) -> Result<Up, ServiceError> {
         let lock = self.lock(service)?;
-        // A service that could not be started again is not stopped.
+        // Fails before the stop if the service cannot start again.
         self.plan(service, options.model.as_deref(), 0)?;
         self.down_locked(service, service.server().stop_timeout, false)?;
         self.cancel.check()?;

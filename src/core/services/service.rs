@@ -1,4 +1,4 @@
-//! A managed server, and what the use cases take and give: plain data.
+//! A managed service, and the arguments and results of the use cases: plain data.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -15,113 +15,106 @@ use crate::core::templates::Template;
 /// One managed server: an address, a process, a log, a state.
 #[derive(Debug, Clone)]
 pub struct ManagedService {
-    /// Its name in the configuration, on the command line and in every record.
+    /// Its name in the configuration, on the command line and in its record.
     pub name: Arc<str>,
-    /// How it is started, probed and stopped.
     pub template: Template,
-    /// What the configuration says of it.
+    /// Its part of the configuration.
     pub settings: Arc<ServiceSettings>,
-    /// Where its files lie.
     pub files: RuntimePaths,
 }
 
 impl ManagedService {
-    /// Returns the runtime whose API it speaks, if it speaks one.
+    /// Returns the runtime whose API the service speaks, if there is one.
     pub fn runtime(&self) -> Option<&'static dyn Runtime> {
         self.template.runtime()
     }
 
-    /// Returns how its server is started and reached.
+    /// Returns the settings of its server.
     pub fn server(&self) -> &ServerSettings {
         &self.settings.server
     }
 }
 
-/// Who started what runs.
+/// What started a running service.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "lowercase")]
 pub enum StartedBy {
     /// fusion, in this configuration directory.
     Fusion,
-    /// Something else.
+    /// Another program.
     Other,
 }
 
-/// Where a service answers.
+/// The place where a service responds.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Endpoint {
-    /// The address: the recorded one, whatever the configuration says now.
+    /// The recorded address, which may differ from the configured one.
     pub address: Address,
-    /// Its process, where the system tells.
+    /// The pid of its process, if the system reports it.
     pub pid: Option<Pid>,
-    /// The model that fusion last had the server load, exactly as requests must name it; `None` for servers that are
-    /// started without one, and for those that fusion did not start.
+    /// The model that fusion last made the server load, exactly as requests must name it. `None` for servers that are
+    /// started without a model, and for those that fusion did not start.
     pub model: Option<String>,
-    /// Who started it.
     pub started_by: StartedBy,
 }
 
-/// How to start.
+/// Options of a start.
 #[derive(Debug, Clone, Default)]
 pub struct UpOptions {
-    /// How long it may take to be ready; by default `startup_timeout` of the configuration.
+    /// The startup timeout; by default that of the configuration.
     pub timeout: Option<Duration>,
-    /// Return as soon as the process is started.
+    /// Whether to return as soon as the process is started.
     pub no_wait: bool,
-    /// The model to start with instead of the configured one, for runtimes whose server serves one model: its name as
-    /// [`aliases::resolve`](crate::core::aliases::resolve) gives it. Means nothing for a service that runs already.
+    /// The model to start with instead of the configured one, for runtimes whose server has one model. The name is
+    /// resolved by [`aliases::resolve`](crate::core::aliases::resolve). A service that is already running ignores it.
     pub model: Option<String>,
 }
 
-/// What `up` did.
+/// The result of `up`.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Up {
-    /// Where the service answers.
     pub endpoint: Endpoint,
-    /// What it took.
     pub kind: UpKind,
 }
 
-/// What it took to have a service up.
+/// How `up` reached its result.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum UpKind {
-    /// It was started, and is ready.
+    /// fusion started it, and it is ready.
     Started,
-    /// It was started, and was not waited for.
+    /// fusion started it, and did not wait.
     Launched,
-    /// It ran already, and is ready.
+    /// It was already running, and is ready.
     AlreadyUp,
     /// fusion did not start it, and it is ready.
     External,
 }
 
-/// How to stop.
+/// Options of a stop.
 #[derive(Debug, Clone, Copy, Default)]
 pub struct DownOptions {
-    /// Kill at once.
+    /// Whether to kill at once.
     pub force: bool,
-    /// How long it may take to end before it is killed; by default `stop_timeout` of the configuration.
+    /// The time until a service that does not end is killed; by default the `stop_timeout` of the configuration.
     pub timeout: Option<Duration>,
 }
 
-/// What `down` did.
+/// The result of `down`.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Down {
-    /// The process that was stopped; `None` when there was nothing to stop.
+    /// The pid of the stopped service; `None` if it was not running.
     pub pid: Option<Pid>,
-    /// Whether something had to be killed.
+    /// Whether a process was killed.
     pub killed: bool,
-    /// How long it took.
     pub took: Duration,
 }
 
-/// A generation that succeeded.
+/// The result of a successful `health`.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Health {
-    /// Where.
     pub endpoint: Endpoint,
     /// The model that generated.
     pub model: String,
-    /// From the request to the whole response.
+    /// Time from the request to the end of the response.
     pub latency: Duration,
 }

@@ -22,51 +22,48 @@ use crate::core::process::ProcessId;
 /// How long a server that fusion did not start may take to generate one token.
 const EXTERNAL_TIMEOUT: Duration = Duration::from_secs(30);
 
-/// How long a service that was ready once may fail to answer before `up` says so.
+/// How long a service that was ready before may not respond before `up` fails.
 const UNHEALTHY_TIMEOUT: Duration = Duration::from_secs(5);
 
-/// How soon a cancellation is noticed while an external server generates.
+/// How often cancellation is checked while an external server generates.
 const POLL_INTERVAL: Duration = Duration::from_millis(10);
 
-/// What `up` does about what it observed.
+/// What `up` does.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Action {
-    /// Start it.
     Start,
-    /// It is ready or starting: wait for it.
+    /// Wait until a service that is ready or starting is ready.
     WaitForReady,
-    /// It was ready once and does not answer: give it a moment.
+    /// Wait briefly for a service that was ready before and does not respond.
     WaitForRecovery,
-    /// The process died and left others behind: stop those, then decide again.
+    /// Stop the processes that outlive the recorded one, then decide again.
     StopOrphans,
-    /// fusion did not start it: check that it works.
+    /// Check that a server that fusion did not start works.
     VerifyExternal,
-    /// Another process has its port.
+    /// Report that another process listens on the port.
     RefusePort,
 }
 
-/// What lives of the recorded instance.
+/// Which processes of the recorded instance are alive.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Living {
     Nothing,
-    /// The process that was started.
+    /// The recorded process.
     Process,
-    /// Only others that the process left behind.
+    /// Only processes that the recorded one started.
     Orphans,
 }
 
-/// What was seen of the port.
+/// What listens on the port.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Port {
-    /// No connection could be made.
     Closed,
-    /// The instance listens, or it cannot be told who does.
+    /// The instance listens, or the system hides the listener.
     Open,
     /// Another process listens.
     InUse,
 }
 
-/// Decides what `up` does.
 fn decide(state: State, living: Living, port: Port) -> Action {
     match (state, living, port) {
         (State::Ready | State::Starting, Living::Process | Living::Orphans, _) => Action::WaitForReady,
@@ -94,16 +91,15 @@ fn port(observed: &Observed) -> Port {
     }
 }
 
-/// What a command goes on with after it has released the lock.
+/// What a command does after it has released the lock.
 pub(super) enum Next {
-    /// Wait until it is ready.
     Wait(Box<PendingStart>),
-    /// fusion did not start it: check that it works.
+    /// Check that a server that fusion did not start works.
     Verify(Box<Observed>),
 }
 
 impl ServiceManager<'_> {
-    /// Has the service up: returns only when a request would now succeed (except with `no_wait`).
+    /// Starts the service if it is not running, and waits until it is ready (except with `no_wait`).
     pub fn up(&self, service: &ManagedService, options: &UpOptions) -> Result<Up, ServiceError> {
         let lock = self.lock(service)?;
         let next = self.begin_up(service, options)?;
@@ -111,7 +107,7 @@ impl ServiceManager<'_> {
         self.finish_up(service, options, next)
     }
 
-    /// Decides, and starts what is to be started. The caller holds the lock.
+    /// Decides what to do, and starts the service if it must. The caller holds the lock.
     pub(super) fn begin_up(
         &self,
         service: &ManagedService,
@@ -146,7 +142,7 @@ impl ServiceManager<'_> {
         }
     }
 
-    /// After the lock was released: waits until the service is ready, unless that is not wanted.
+    /// Waits until the service is ready, unless `no_wait` is set. The caller has released the lock.
     pub(super) fn finish_up(
         &self,
         service: &ManagedService,
@@ -154,7 +150,7 @@ impl ServiceManager<'_> {
         next: Next,
     ) -> Result<Up, ServiceError> {
         match next {
-            // Only a wait tells whether a service that does not answer will do so again.
+            // Only a wait shows whether an unhealthy service recovers.
             Next::Wait(pending) if options.no_wait && !pending.is_unhealthy() => {
                 let endpoint = recorded_endpoint(&pending.record, pending.pid());
                 Ok(Up { endpoint, kind: pending.kind_without_waiting() })
@@ -169,14 +165,14 @@ impl ServiceManager<'_> {
         }
     }
 
-    /// The servers have no authentication.
+    /// Warns that other machines can reach the server: it has no authentication.
     fn warn_of_exposure(&self, service: &ManagedService, address: &Address) {
         if !address.is_loopback() {
             self.emit(service, EventKind::Exposed { address: address.clone() });
         }
     }
 
-    /// Tells of a changed configuration and a deleted log, and replaces a log rotator that is gone.
+    /// Reports a changed configuration or a deleted log, and starts a log rotator if none runs.
     fn found_running(
         &self,
         service: &ManagedService,
@@ -194,7 +190,7 @@ impl ServiceManager<'_> {
         Ok(())
     }
 
-    /// Checks that a server of the same kind that fusion did not start works.
+    /// Checks that a ready server that fusion did not start can generate.
     fn verify_external(
         &self,
         service: &ManagedService,
@@ -218,9 +214,9 @@ impl ServiceManager<'_> {
         }
         match probe {
             ProbeResult::Ready(_) => Ok(()),
-            // It may have been started without a model, and load the one that a request names.
-            ProbeResult::ModelMissing(said) | ProbeResult::Broken(said) => {
-                self.emit(service, EventKind::ExternalWithoutModel { said });
+            // A server started without a model loads the one that a request names.
+            ProbeResult::ModelMissing(message) | ProbeResult::Broken(message) => {
+                self.emit(service, EventKind::ExternalWithoutModel { message });
                 Ok(())
             }
             probe => Err(in_use(service, Observed { probe, ..observed.clone() })),
@@ -239,7 +235,7 @@ impl ServiceManager<'_> {
         let StartPlan { spec, mut record } = self.plan(service, options.model.as_deref(), started_at)?;
         let milliseconds = |timeout: Duration| u64::try_from(timeout.as_millis()).unwrap_or(u64::MAX);
         record.startup_timeout_ms = options.timeout.map(milliseconds);
-        // From here on a crash leaves a record, by whose instance id the process is found.
+        // If fusion crashes after this write, the instance id in the record finds the process.
         record.write(&service.files)?;
         let spawned = logs::rotate(&service.files.log, service.server().log_keep)
             .map_err(ServiceError::from)
@@ -256,7 +252,7 @@ impl ServiceManager<'_> {
         let timeout = options.timeout.unwrap_or(service.server().startup_timeout);
         let pending = PendingStart::started(record, child, timeout);
         if let Err(error) = pending.record.write(&service.files) {
-            // Without a record no command would find it again.
+            // Without a record no command finds the process.
             self.abandon_locked(service, &pending.record)?;
             return Err(error.into());
         }
@@ -265,7 +261,7 @@ impl ServiceManager<'_> {
         Ok(pending)
     }
 
-    /// Starts the log rotator; without it the log has no limit.
+    /// Starts the log rotator, which limits the size of the log.
     fn rotate_log(&self, service: &ManagedService, record: &Record, process: &ProcessId) {
         let Some(fusion) = &self.environment.program else { return };
         let rotator = LogRotator {
@@ -285,7 +281,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn up_decides_over_every_observation() {
+    fn up_decides_for_every_observation() {
         use Action::{RefusePort, Start, StopOrphans, VerifyExternal, WaitForReady, WaitForRecovery};
         for living in [Living::Nothing, Living::Process, Living::Orphans] {
             for port in [Port::Closed, Port::Open, Port::InUse] {

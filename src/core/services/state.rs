@@ -1,8 +1,8 @@
-//! The states of a service, and the one verdict over what was observed.
+//! The states of a service, and the only function that derives a state from an observation.
 
 use serde::Serialize;
 
-/// What a service is doing. [`classify`] alone decides it.
+/// The state of a service. Only [`classify`] derives it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "lowercase")]
 pub enum State {
@@ -10,18 +10,18 @@ pub enum State {
     Stopped,
     /// Started and not ready yet.
     Starting,
-    /// Started by fusion and answering.
+    /// Started by fusion and ready.
     Ready,
-    /// Alive and not answering.
+    /// Alive and not able to respond to requests.
     Unhealthy,
-    /// Answering, and not started by fusion.
+    /// Ready, and not started by fusion.
     External,
-    /// Started by fusion, and gone.
+    /// Started by fusion and ended.
     Exited,
 }
 
 impl State {
-    /// Returns the word for it in `ps`.
+    /// Returns its name in `ps`.
     pub fn word(self) -> &'static str {
         match self {
             Self::Stopped => "stopped",
@@ -33,72 +33,63 @@ impl State {
         }
     }
 
-    /// Returns whether a process runs.
     pub fn is_running(self) -> bool {
         !matches!(self, Self::Stopped | Self::Exited)
     }
 }
 
-/// What was observed of a service, as far as the verdict depends on it.
+/// The facts from which a state is derived.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) struct Observation {
-    /// What became of the recorded process.
     pub process: RecordedProcess,
-    /// How far its start has come, if it lives.
     pub start: StartPhase,
-    /// What responds at the address.
     pub response: ResponseKind,
-    /// Who listens on the port.
     pub listener: ListenerKind,
 }
 
-/// What became of the process that was recorded.
+/// Which processes of the record are alive.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum RecordedProcess {
-    /// There is no record.
     None,
-    /// The process, or another of its instance, lives.
+    /// The recorded process, or another of its instance, is alive.
     Alive,
-    /// No process of its instance lives.
+    /// No process of its instance is alive.
     Gone,
 }
 
-/// How far a start has come.
+/// The phase of a start.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum StartPhase {
-    /// It was ready once.
+    /// It was ready before.
     Finished,
-    /// Not ready yet, and within its startup timeout.
+    /// It is not ready yet, within its startup timeout.
     Underway,
-    /// Not ready yet, and past its startup timeout.
+    /// It is not ready yet, past its startup timeout.
     Overdue,
 }
 
 /// What responds at an address.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum ResponseKind {
-    /// A server of this template that can answer requests.
+    /// A server of this template that is ready.
     Ready,
-    /// A server of this template that cannot answer requests.
+    /// A server of this template that is not ready.
     NotReady,
-    /// Another program.
     OtherProgram,
-    /// No response, or none in time.
+    /// No response within the timeout.
     None,
 }
 
-/// Who listens on a port, as far as the system tells.
+/// What listens on a port, as far as the system reports it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum ListenerKind {
-    /// The recorded instance.
     Ours,
-    /// Another process.
     Other,
-    /// No process, or it cannot be told.
+    /// No process, or one that the system hides.
     Unknown,
 }
 
-/// Decides what a service is doing, given what was observed. Nothing else decides that.
+/// Derives the state of a service from what was observed.
 pub(super) fn classify(seen: Observation) -> State {
     match (seen.process, seen.response) {
         (RecordedProcess::Alive, ResponseKind::Ready) if seen.listener != ListenerKind::Other => State::Ready,
@@ -118,9 +109,9 @@ pub(super) fn classify(seen: Observation) -> State {
 mod tests {
     use super::*;
 
-    /// Every combination of observations, with what the states mean put as conditions of their own.
+    /// Compares every combination of observations with a second, independent definition of the states.
     #[test]
-    fn every_combination_of_observations_has_its_verdict() {
+    fn every_observation_has_one_state() {
         use State::{Exited, External, Ready, Starting, Stopped, Unhealthy};
         let mut seen = 0;
         for process in [RecordedProcess::None, RecordedProcess::Alive, RecordedProcess::Gone] {
@@ -137,17 +128,17 @@ mod tests {
                         let alive = process == RecordedProcess::Alive;
                         let underway = start == StartPhase::Underway;
                         let is_other = listener == ListenerKind::Other;
-                        let answers = response == ResponseKind::Ready;
-                        let recognised = answers || response == ResponseKind::NotReady;
+                        let responds = response == ResponseKind::Ready;
+                        let recognised = responds || response == ResponseKind::NotReady;
                         let expected = [
-                            (Ready, alive && answers && !is_other),
-                            (Starting, alive && !answers && !is_other && underway),
+                            (Ready, alive && responds && !is_other),
+                            (Starting, alive && !responds && !is_other && underway),
                             (
                                 Unhealthy,
-                                (alive && (is_other || (!answers && !underway)))
-                                    || (!alive && recognised && !answers),
+                                (alive && (is_other || (!responds && !underway)))
+                                    || (!alive && recognised && !responds),
                             ),
-                            (External, !alive && answers),
+                            (External, !alive && responds),
                             (Stopped, process == RecordedProcess::None && !recognised),
                             (Exited, process == RecordedProcess::Gone && !recognised),
                         ];

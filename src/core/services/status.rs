@@ -1,4 +1,4 @@
-//! `ps`: what a service is doing, in full. Writes nothing and takes no lock.
+//! `ps`: the full status of services. Writes nothing and takes no lock.
 
 use std::path::PathBuf;
 use std::sync::Arc;
@@ -16,56 +16,53 @@ use crate::core::logs;
 use crate::core::process::{Listener, Pid, Usage};
 use crate::core::runtimes::{Recognition, ServerFacts};
 
-/// What a service is doing.
+/// The status of one service.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Status {
-    /// Its name.
     pub service: Arc<str>,
-    /// The verdict.
     pub state: State,
-    /// Its process, where the system tells.
+    /// The pid of its process, if the system reports it.
     pub pid: Option<Pid>,
-    /// Where it answers, or would.
+    /// The address where it responds, or would respond.
     pub address: Address,
-    /// What it uses, where the system tells.
+    /// Its CPU and memory use, if the system reports it.
     pub usage: Option<Usage>,
-    /// The models that are loaded now, where it tells.
+    /// The loaded models, if the server reports them.
     pub models: Option<Vec<String>>,
-    /// The context of what is loaded, in tokens, where it tells.
+    /// The context length of the loaded model in tokens, if the server reports it.
     pub context: Option<u64>,
-    /// Its version, where it tells.
+    /// Its version, if the server reports it.
     pub version: Option<String>,
-    /// Where its log is.
     pub log: PathBuf,
-    /// Who started it, if it runs.
+    /// What started it, if it is running.
     pub started_by: Option<StartedBy>,
-    /// What the last probe found, in words, when it does not answer as it should.
+    /// What the last probe found, if it does not respond as it should.
     pub trouble: Option<String>,
     /// Another process that listens on its port.
     pub other_listener: Option<Listener>,
-    /// It would be started differently now.
+    /// Whether a start now would differ from the recorded one.
     pub configuration_changed: bool,
-    /// What is known of its end.
+    /// How it ended, as far as its log shows.
     pub exited: Option<Exited>,
 }
 
-/// What is known of the end of a process that no command was waiting for.
+/// The end of a process that no command was waiting for.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Exited {
-    /// When it last wrote to its log: it ended then or later.
+    /// Time of its last log line. It ended then or later.
     pub last_sign: Option<SystemTime>,
-    /// The last line of its log that is not blank.
+    /// The last log line that is not blank.
     pub last_line: Option<String>,
 }
 
-/// Timeout of a request of `ps`.
-const TIMEOUT: Duration = Duration::from_secs(1);
+/// Timeout of each request of `ps`.
+const REQUEST_TIMEOUT: Duration = Duration::from_secs(1);
 
 impl ServiceManager<'_> {
-    /// Observes all of the services at once, so that one that hangs does not delay the others.
+    /// Returns the status of all services. Observes them at once, so one that hangs does not delay the others.
     pub fn status_of_all(&self, services: &[ManagedService]) -> Vec<Result<Status, ServiceError>> {
         std::thread::scope(|scope| {
-            // The first is observed on this thread: most often there is at most one other.
+            // This thread observes the first one, which spares a thread: there is often only one more.
             let others = services.get(1..).unwrap_or_default();
             let handles: Vec<_> =
                 others.iter().map(|service| scope.spawn(move || self.status(service))).collect();
@@ -78,9 +75,8 @@ impl ServiceManager<'_> {
         })
     }
 
-    /// Observes one service.
     pub fn status(&self, service: &ManagedService) -> Result<Status, ServiceError> {
-        let observed = self.observe(service, TIMEOUT)?;
+        let observed = self.observe(service, REQUEST_TIMEOUT)?;
         let facts = facts(service, &observed);
         let Observed { recorded, address, probe, listener, state } = observed;
         let runs = state.is_running();
@@ -123,13 +119,12 @@ impl ServiceManager<'_> {
     }
 }
 
-/// Returns what a server that answers tells of itself. A server of fusion's own that does not tell has the model loaded
-/// that fusion last had it load.
+/// Returns the facts that a ready server reports. For a server that reports no models, the recorded one stands in.
 fn facts(service: &ManagedService, observed: &Observed) -> ServerFacts {
     let ProbeResult::Ready(facts) = &observed.probe else { return ServerFacts::default() };
     let mut facts = facts.clone();
     for request in service.template.detail_probes() {
-        let client = Client::with_timeout(&observed.address, TIMEOUT).with_long_responses();
+        let client = Client::with_timeout(&observed.address, REQUEST_TIMEOUT).with_long_responses();
         if let Ok(response) = client.get(request.path)
             && let Recognition::Ready(more) = (request.read)(&response)
         {

@@ -1,4 +1,4 @@
-//! `down`: stops every process of an instance, and says so only when that is true.
+//! `down`: stops every process of an instance, and succeeds only when all have ended.
 
 use std::time::{Duration, Instant};
 
@@ -12,22 +12,22 @@ use crate::core::events::EventKind;
 use crate::core::logs::rotator;
 use crate::core::process::{Instance, Liveness, ProcessId, StopSignal};
 
-/// How often the processes are checked after a signal: at first more often, as most end soon.
+/// How often the processes are checked after a signal: more often at first, because most end soon.
 const FIRST_POLL_INTERVAL: Duration = Duration::from_millis(2);
 const POLL_INTERVAL: Duration = Duration::from_millis(10);
 
-/// How long the first interval holds.
-const FIRST_PHASE: Duration = Duration::from_millis(200);
+/// How long `FIRST_POLL_INTERVAL` applies.
+const EARLY_PHASE: Duration = Duration::from_millis(200);
 
-/// How long the kernel may take to end what was killed.
+/// How long the kernel may take to end a killed process.
 const KILL_TIMEOUT: Duration = Duration::from_secs(10);
 
 impl ServiceManager<'_> {
-    /// Stops the service and everything it started; never a process that fusion did not start.
+    /// Stops the service and every process it started; never a process that fusion did not start.
     pub fn down(&self, service: &ManagedService, options: &DownOptions) -> Result<Down, ServiceError> {
         let configured = service.server().stop_timeout;
         let stop_timeout = options.timeout.unwrap_or(configured);
-        // Another `down` may have been given as long.
+        // Another `down` may use the same timeout.
         let _lock = self.lock_within(service, stop_timeout.max(configured))?;
         self.down_locked(service, stop_timeout, options.force)
     }
@@ -56,7 +56,7 @@ impl ServiceManager<'_> {
         Ok(Down { pid, killed, took: begin.elapsed() })
     }
 
-    /// There is nothing of fusion's to stop; but if a server answers that fusion did not start, "down" would be false.
+    /// Fails if a server that fusion did not start responds on the address: then the service is not down.
     fn refuse_external(&self, service: &ManagedService) -> Result<(), ServiceError> {
         let observed = self.observe_recorded(service, Recorded::none(), PROBE_TIMEOUT);
         match observed.state {
@@ -69,7 +69,7 @@ impl ServiceManager<'_> {
         }
     }
 
-    /// Stops every process of what was recorded, and returns when all are gone; whether something had to be killed.
+    /// Stops every process of the recorded instance. Returns whether one was killed.
     pub(super) fn stop_processes(
         &self,
         service: &ManagedService,
@@ -77,10 +77,10 @@ impl ServiceManager<'_> {
         stop_timeout: Duration,
         force: bool,
     ) -> Result<bool, ServiceError> {
-        // Found first, because a scan of all processes takes a while, and the end shall be told at once.
+        // Found before the stop, because the scan of all processes would delay the report.
         let rotators = rotator::find(self.driver, record.instance.as_str())?;
         let killed = self.stop_instance(service, record.as_instance(), stop_timeout, force)?;
-        // The rotator has nothing left to do.
+        // After the server has ended, the rotator has no work.
         let log = record.log.as_ref().unwrap_or(&service.files.log);
         rotator::stop(self.driver, log, &rotators)?;
         Ok(killed)
@@ -110,7 +110,7 @@ impl ServiceManager<'_> {
         Err(ServiceError::StillAlive { service: service.name.clone(), pids })
     }
 
-    /// Sends SIGTERM, and later SIGINT where a server may need it; returns whether all were gone in time.
+    /// Sends SIGTERM, and later SIGINT if the template asks for it. Returns whether all processes ended in time.
     fn end(
         &self,
         service: &ManagedService,
@@ -126,7 +126,7 @@ impl ServiceManager<'_> {
             || self.signal_and_wait(instance, living, StopSignal::Interrupt, left)?)
     }
 
-    /// Signals all of `living` and those that they start meanwhile; whether all were gone in time.
+    /// Signals `living` and the processes they start. Returns whether all ended in time.
     fn signal_and_wait(
         &self,
         instance: Instance<'_>,
@@ -145,7 +145,7 @@ impl ServiceManager<'_> {
             }
             *living = alive;
             if living.is_empty() {
-                // Those that were started since the last scan.
+                // Processes that were started after the last scan.
                 *living = self.driver.members(instance)?;
                 if living.is_empty() {
                     return Ok(true);
@@ -158,12 +158,12 @@ impl ServiceManager<'_> {
                 return Ok(living.is_empty());
             }
             self.cancel.check()?;
-            std::thread::sleep(if waited < FIRST_PHASE { FIRST_POLL_INTERVAL } else { POLL_INTERVAL });
+            std::thread::sleep(if waited < EARLY_PHASE { FIRST_POLL_INTERVAL } else { POLL_INTERVAL });
         }
     }
 
-    /// Signals the leader's group as a whole, and each of `living` that is outside of it: some servers take a second
-    /// SIGTERM for a demand to end at once.
+    /// Signals the leader's group, and each of `living` outside that group. Each process gets one signal, because
+    /// some servers abort at a second SIGTERM.
     fn signal_once(
         &self,
         instance: Instance<'_>,
@@ -180,7 +180,7 @@ impl ServiceManager<'_> {
         self.signal_each(&outside, signal)
     }
 
-    /// Signals each; one that may not be signalled does not keep the others from it.
+    /// Signals each process, even if the signal to one of them fails.
     fn signal_each(&self, processes: &[ProcessId], signal: StopSignal) -> Result<(), ServiceError> {
         let results: Vec<_> = processes.iter().map(|process| self.driver.signal(process, signal)).collect();
         Ok(results.into_iter().collect::<Result<(), _>>()?)

@@ -1,4 +1,4 @@
-//! The wait for a service to be ready: its death, its responses, the deadline and a cancellation are watched at once.
+//! Waits until a service is ready, and watches its processes, its responses, the deadline and cancellation.
 
 use std::time::{Duration, Instant};
 
@@ -17,53 +17,51 @@ use crate::core::logs;
 use crate::core::process::{Child, Ending, Listener, Liveness, Pid, ProcessId};
 use crate::core::runtimes::ServerFacts;
 
-/// How many lines of the log a failure shows.
+/// Number of log lines in a failure.
 const TAIL_LINES: u64 = 20;
 
-/// How often the process is checked while nothing else happens: at first more often, as most failures are early.
+/// How often the processes are checked: more often at first, because most failures are early.
 const FIRST_POLL_INTERVAL: Duration = Duration::from_millis(2);
 const POLL_INTERVAL: Duration = Duration::from_millis(10);
 
-/// How long the first interval holds.
-const FIRST_PHASE: Duration = Duration::from_millis(500);
+/// How long `FIRST_POLL_INTERVAL` applies.
+const EARLY_PHASE: Duration = Duration::from_millis(500);
 
-/// How often an event tells that the wait goes on.
+/// How often an event reports that the wait continues.
 const REPORT_INTERVAL: Duration = Duration::from_secs(1);
 
-/// After how long without a response the last one is out of date.
-const STALE_AFTER: Duration = Duration::from_secs(1);
+/// Age after which the last response no longer describes the server.
+const MAX_RESPONSE_AGE: Duration = Duration::from_secs(1);
 
-/// What is known of a server while a probe goes on.
-const UNANSWERED: &str = "it has not responded yet";
+/// The description of a server that has not responded yet.
+const NO_RESPONSE_YET: &str = "it has not responded yet";
 
-/// How often the system is asked who listens while the wrong responses come.
+/// How often the listener is looked up while another program responds.
 const LISTENER_INTERVAL: Duration = Duration::from_millis(500);
 
 /// A start that is not finished.
 pub(super) struct PendingStart {
     pub(super) record: Record,
     process: Tracked,
-    /// Its state when this command found it; `None` if this command started it.
+    /// The state in which this command found the service; `None` if this command started it.
     found: Option<State>,
     timeout: Duration,
 }
 
-/// The processes whose life is watched.
+/// The processes that the wait watches.
 enum Tracked {
-    /// A child of this process.
     Child(Box<dyn Child>),
-    /// Others of the instance: another command started them, or the child ended with 0 and left them behind.
+    /// Processes of the instance that another command started, or that a child left when it exited with 0.
     Others(Vec<ProcessId>),
 }
 
-/// Whether a service lives.
+/// Whether a service is alive.
 enum Life {
     Alive,
-    /// It ended; how, if it was a child of this process.
+    /// It ended. The ending is known only for a child of this process.
     Ended(Option<Ending>),
 }
 
-/// Why a wait ended without success.
 enum Unready {
     Died(Option<Ending>),
     TimedOut {
@@ -73,9 +71,9 @@ enum Unready {
     ModelMissing(String),
     PortInUse {
         listener: Listener,
-        said: String,
+        message: String,
     },
-    /// The wait could not go on, or was cancelled.
+    /// The wait failed, or was cancelled.
     Stopped(ServiceError),
 }
 
@@ -94,7 +92,7 @@ impl PendingStart {
         Self { record, process: Tracked::Others(vec![process]), found: Some(state), timeout }
     }
 
-    /// Returns the PID of the process that stands for the service.
+    /// Returns the pid of the process that represents the service.
     pub(super) fn pid(&self) -> Pid {
         self.process().pid
     }
@@ -119,9 +117,9 @@ impl PendingStart {
 }
 
 impl ServiceManager<'_> {
-    /// Waits until the service is ready. One that this command started and that fails is stopped, and its record
-    /// removed. One that was found is left as it is, and so is one that is ready while another command has the lock,
-    /// for nothing is wrong with it.
+    /// Waits until the service is ready. If this command started the service and the start fails, stops it and
+    /// removes its record. A service that another command started is never stopped here. A ready service also stays
+    /// while another command holds the lock.
     pub(super) fn wait(
         &self,
         service: &ManagedService,
@@ -149,7 +147,7 @@ impl ServiceManager<'_> {
         let address = pending.record.address.clone();
         let mut watch = Watch::begin(service.template.clone(), address, model, deadline);
         let (mut reported, mut listener_checked) = (since, None);
-        let (mut last, mut seen) = (UNANSWERED.to_owned(), since);
+        let (mut last, mut seen) = (NO_RESPONSE_YET.to_owned(), since);
         loop {
             if let Life::Ended(ending) = self.life(pending)? {
                 return Err(Unready::Died(ending));
@@ -163,20 +161,20 @@ impl ServiceManager<'_> {
                 reported = now;
                 self.emit(service, EventKind::Waiting { elapsed: now - since, last: last.clone() });
             }
-            let interval = if now - since < FIRST_PHASE { FIRST_POLL_INTERVAL } else { POLL_INTERVAL };
+            let interval = if now - since < EARLY_PHASE { FIRST_POLL_INTERVAL } else { POLL_INTERVAL };
             if let Some(probe) = watch.next(interval) {
                 seen = now;
                 last = probe.words();
                 if let Some(facts) = self.judge(service, pending, probe, &mut listener_checked)? {
                     return Ok(facts);
                 }
-            } else if now - seen >= STALE_AFTER {
-                UNANSWERED.clone_into(&mut last);
+            } else if now - seen >= MAX_RESPONSE_AGE {
+                NO_RESPONSE_YET.clone_into(&mut last);
             }
         }
     }
 
-    /// Judges whether a probe ends the wait. `listener_checked` is when the system was last asked who listens.
+    /// Decides whether a probe ends the wait. `listener_checked` is the time of the last listener lookup.
     fn judge(
         &self,
         service: &ManagedService,
@@ -192,7 +190,7 @@ impl ServiceManager<'_> {
         if is_final || listener_checked.is_none_or(|then| then.elapsed() >= LISTENER_INTERVAL) {
             *listener_checked = Some(Instant::now());
             let responder = self.responder(service, &pending.record);
-            // A response of ours counts only if ours still lives.
+            // The response counts only if the process of this instance is alive.
             if matches!(self.life(pending)?, Life::Ended(_)) {
                 return Ok(None);
             }
@@ -200,20 +198,20 @@ impl ServiceManager<'_> {
                 Responder::Ours => {}
                 Responder::None => return Ok(None),
                 Responder::Other(listener) => {
-                    return Err(Unready::PortInUse { listener, said: probe.words() });
+                    return Err(Unready::PortInUse { listener, message: probe.words() });
                 }
             }
         }
         match probe {
             ProbeResult::Ready(facts) => Ok(Some(facts)),
-            ProbeResult::Broken(said) => Err(Unready::Broken(said)),
-            ProbeResult::ModelMissing(said) => Err(Unready::ModelMissing(said)),
+            ProbeResult::Broken(message) => Err(Unready::Broken(message)),
+            ProbeResult::ModelMissing(message) => Err(Unready::ModelMissing(message)),
             _ => Ok(None),
         }
     }
 
-    /// Checks whether it lives. A child that ends with 0 and leaves others behind has put itself into the background:
-    /// then those stand for the service.
+    /// Checks whether the service is alive. A child that exits with 0 and leaves processes has become a background
+    /// service: those processes then represent it.
     fn life(&self, pending: &mut PendingStart) -> Result<Life, ServiceError> {
         let ending = match &mut pending.process {
             Tracked::Child(child) => match child.try_wait()? {
@@ -239,7 +237,7 @@ impl ServiceManager<'_> {
         Ok(Life::Alive)
     }
 
-    /// Records that it is ready, unless another command has stopped it meanwhile.
+    /// Records that the service is ready, unless another command stopped it.
     fn mark_ready(
         &self,
         service: &ManagedService,
@@ -261,7 +259,7 @@ impl ServiceManager<'_> {
         }
     }
 
-    /// Returns why it is not ready, in full.
+    /// Returns the failure with its cause and the end of the log.
     fn failure(
         &self,
         service: &ManagedService,
@@ -272,17 +270,17 @@ impl ServiceManager<'_> {
         let name = service.name.clone();
         let (pid, address) = (pending.pid(), pending.record.address.clone());
         let log = pending.record.log.clone().unwrap_or_else(|| service.files.log.clone());
-        // A log that cannot be read has nothing to say; that is no reason to hide the failure.
+        // An unreadable log must not hide the failure.
         let tail = logs::tail_text(&log, TAIL_LINES).unwrap_or_default();
         let cause = service.template.explain_exit(&tail);
         let kind = match unready {
             Unready::Stopped(error) => return error,
-            Unready::PortInUse { listener, said } => {
-                return ServiceError::PortInUse { service: name, address, listener, said };
+            Unready::PortInUse { listener, message } => {
+                return ServiceError::PortInUse { service: name, address, listener, message };
             }
-            Unready::ModelMissing(said) => {
+            Unready::ModelMissing(message) => {
                 let model = pending.record.model.clone().unwrap_or_default();
-                return ServiceError::missing_model(service, &model, Some(said));
+                return ServiceError::missing_model(service, &model, Some(message));
             }
             Unready::TimedOut { last } | Unready::Broken(last)
                 if matches!(pending.found, Some(State::Ready | State::Unhealthy)) =>
@@ -290,15 +288,15 @@ impl ServiceManager<'_> {
                 return ServiceError::Unhealthy { service: name, pid, address, why: last };
             }
             Unready::TimedOut { last } => StartFailureKind::TimedOut { timeout: pending.timeout, last },
-            Unready::Broken(said) => StartFailureKind::Broken { said },
+            Unready::Broken(message) => StartFailureKind::Broken { message },
             Unready::Died(_) if self.was_stopped(service, &pending.record) => {
                 return ServiceError::StoppedMeanwhile { service: name };
             }
             Unready::Died(ending) => {
-                // The port was free before the start: another process was quicker.
+                // The port was free before the start: another process took it.
                 if let Some(listener) = self.successor_on_port(&pending.record) {
-                    let said = cause.unwrap_or_else(|| "another process listens there now".to_owned());
-                    return ServiceError::PortInUse { service: name, address, listener, said };
+                    let message = cause.unwrap_or_else(|| "another process listens there now".to_owned());
+                    return ServiceError::PortInUse { service: name, address, listener, message };
                 }
                 StartFailureKind::Died { ending, after: pending.found.is_none().then_some(after) }
             }
@@ -306,7 +304,8 @@ impl ServiceManager<'_> {
         ServiceError::Failed(Box::new(StartFailure { service: name, pid, kind, cause, tail, log }))
     }
 
-    /// Returns whether another command stopped the instance: it holds the lock until it has removed the record.
+    /// Returns whether another command stopped the instance. Waits for the lock, which that command holds until it
+    /// has removed the record.
     fn was_stopped(&self, service: &ManagedService, record: &Record) -> bool {
         let _lock = self.lock(service);
         match Record::read(&service.files.state) {
@@ -315,8 +314,8 @@ impl ServiceManager<'_> {
         }
     }
 
-    /// Stops what this command had started and gives up, and removes its record. It may stop its own instance even
-    /// when the lock cannot be had; then the record stays for the command that has the lock.
+    /// Stops what this command started, and removes its record. Stops its own instance even without the lock; then
+    /// the record stays for the command that holds the lock.
     fn abandon(&self, service: &ManagedService, record: &Record) -> Result<(), ServiceError> {
         match self.uncancellable(&CancelToken::new()).lock(service) {
             Ok(_lock) => self.abandon_locked(service, record),
@@ -344,7 +343,7 @@ impl ServiceManager<'_> {
     }
 }
 
-/// Returns when a wait ends that begins now. A timeout beyond what the clock can hold is as good as a century.
+/// Returns the deadline of a wait that begins now; a century from now if the clock cannot hold it.
 pub(super) fn deadline(timeout: Duration) -> Instant {
     let now = Instant::now();
     now.checked_add(timeout).unwrap_or_else(|| now + Duration::from_secs(100 * 365 * 24 * 3600))

@@ -1,4 +1,4 @@
-//! Whatever is in the file, reading it is no harm; whatever fails in the middle of writing, the old record stays.
+//! No content of the file does harm when read, and no failed write loses the old record.
 
 use std::os::unix::fs::{PermissionsExt, symlink};
 
@@ -47,7 +47,7 @@ fn parse(value: &Value) -> Result<Record, RecordError> {
     Record::parse(Path::new("state.json"), value.to_string().as_bytes())
 }
 
-/// Of whatever can be read, nothing forbidden comes out.
+/// Asserts that a record that was read has no forbidden pid.
 fn check(result: &Result<Record, RecordError>) {
     if let Ok(Record { process: Some(process), .. }) = result {
         assert!(process.pid.as_raw() > 1);
@@ -55,7 +55,7 @@ fn check(result: &Result<Record, RecordError>) {
 }
 
 #[test]
-fn a_record_is_read_as_it_was_written() {
+fn record_is_read_as_written() {
     let directory = TempDir::new().unwrap();
     let paths = paths(directory.path());
     assert_eq!(Record::read(&paths.state).unwrap(), None);
@@ -74,7 +74,7 @@ fn a_record_is_read_as_it_was_written() {
 }
 
 #[test]
-fn an_intent_takes_the_pid_of_what_was_before_away() {
+fn intent_removes_earlier_pid_file() {
     let directory = TempDir::new().unwrap();
     let paths = paths(directory.path());
     complete().write(&paths).unwrap();
@@ -83,7 +83,7 @@ fn an_intent_takes_the_pid_of_what_was_before_away() {
 }
 
 #[test]
-fn a_pid_that_somebody_changed_is_put_right() {
+fn changed_pid_file_is_corrected() {
     let directory = TempDir::new().unwrap();
     let paths = paths(directory.path());
     for garbage in ["", "1\n", "4242", "4242\n4243\n", "\u{0}"] {
@@ -95,13 +95,13 @@ fn a_pid_that_somebody_changed_is_put_right() {
 }
 
 #[test]
-fn secrets_are_not_kept() {
+fn record_holds_no_secrets() {
     let text = serde_json::to_string(&complete()).unwrap();
     assert!(!text.contains("secret"), "{text}");
 }
 
 #[test]
-fn unknown_fields_are_tolerated() {
+fn unknown_fields_are_ignored() {
     let record = complete();
     let mut value = serde_json::to_value(&record).unwrap();
     value["later"] = json!({"anything": [1]});
@@ -110,13 +110,13 @@ fn unknown_fields_are_tolerated() {
 }
 
 #[test]
-fn a_newer_format_is_not_called_damaged() {
+fn newer_format_is_not_damaged() {
     let error = parse(&json!({"format": 2, "everything": "else"})).unwrap_err();
     assert!(matches!(error, RecordError::Newer { found: 2, .. }), "{error:?}");
 }
 
 #[test]
-fn a_forbidden_pid_damages_the_record() {
+fn forbidden_pid_damages_record() {
     for pid in
         [json!(0), json!(1), json!(-1), json!(4_294_967_295_u64), json!(2_147_483_648_u64), json!(u64::MAX)]
     {
@@ -133,7 +133,7 @@ fn a_forbidden_pid_damages_the_record() {
 }
 
 #[test]
-fn an_instance_id_that_is_none_damages_the_record() {
+fn invalid_instance_id_damages_record() {
     for id in ["", "x", "0123456789abcdef0123456789abcde", "0123456789abcdef0123456789abcdef0", "=\0"] {
         let mut value = serde_json::to_value(complete()).unwrap();
         value["instance"] = json!(id);
@@ -142,7 +142,7 @@ fn an_instance_id_that_is_none_damages_the_record() {
 }
 
 #[test]
-fn garbage_is_an_error_that_names_the_file() {
+fn error_of_garbage_names_file() {
     let directory = TempDir::new().unwrap();
     let path = directory.path().join("state.json");
     let nested = "[".repeat(60_000);
@@ -165,7 +165,7 @@ fn garbage_is_an_error_that_names_the_file() {
 }
 
 #[test]
-fn a_truncated_record_is_damaged() {
+fn truncated_record_is_damaged() {
     let text = serde_json::to_vec_pretty(&complete()).unwrap();
     for length in 0..text.len() {
         let error = Record::parse(Path::new("state.json"), &text[..length]).unwrap_err();
@@ -179,11 +179,14 @@ fn a_record_of_10_mb_is_not_read() {
     let path = directory.path().join("state.json");
     std::fs::write(&path, vec![b' '; 10_000_000]).unwrap();
     let error = Record::read(&path).unwrap_err();
-    assert!(matches!(error, RecordError::File(FileError::TooLarge { limit: SIZE_LIMIT, .. })), "{error:?}");
+    assert!(
+        matches!(error, RecordError::File(FileError::TooLarge { limit: MAX_RECORD_BYTES, .. })),
+        "{error:?}"
+    );
 }
 
 #[test]
-fn a_record_that_is_no_regular_file_is_not_read() {
+fn record_must_be_regular_file() {
     let directory = TempDir::new().unwrap();
     let path = directory.path().join("state.json");
     std::fs::write(directory.path().join("real"), serde_json::to_vec(&complete()).unwrap()).unwrap();
@@ -191,7 +194,7 @@ fn a_record_that_is_no_regular_file_is_not_read() {
     let error = Record::read(&path).unwrap_err();
     assert!(matches!(error, RecordError::File(FileError::SymbolicLink { .. })), "{error:?}");
     std::fs::remove_file(&path).unwrap();
-    // Nobody writes to it, and nobody waits for him.
+    // No process writes to it, and the read does not wait for one.
     nix::unistd::mkfifo(&path, nix::sys::stat::Mode::S_IRWXU).unwrap();
     let error = Record::read(&path).unwrap_err();
     assert!(matches!(error, RecordError::File(FileError::NotAFile { .. })), "{error:?}");
@@ -201,9 +204,9 @@ fn a_record_that_is_no_regular_file_is_not_read() {
     assert!(matches!(error, RecordError::File(FileError::NotAFile { .. })), "{error:?}");
 }
 
-/// One step after the other fails, each by something that is in its way.
+/// Makes each step of a write fail in turn, with an obstacle in its way.
 #[test]
-fn a_write_that_fails_at_any_step_leaves_the_old_record() {
+fn failed_write_leaves_old_record() {
     for new_file in ["state.json.new", "some.pid.new"] {
         let directory = TempDir::new().unwrap();
         let paths = paths(directory.path());
@@ -223,7 +226,7 @@ fn a_write_that_fails_at_any_step_leaves_the_old_record() {
 }
 
 #[test]
-fn what_is_in_the_place_of_the_record_is_not_replaced_by_parts() {
+fn directory_in_place_of_record_stays() {
     let directory = TempDir::new().unwrap();
     let paths = paths(directory.path());
     std::fs::create_dir_all(paths.state.join("full")).unwrap();
@@ -234,7 +237,7 @@ fn what_is_in_the_place_of_the_record_is_not_replaced_by_parts() {
 }
 
 #[test]
-fn a_directory_that_cannot_be_made_is_named() {
+fn error_names_directory_that_cannot_be_made() {
     let directory = TempDir::new().unwrap();
     let paths = paths(&directory.path().join("file"));
     std::fs::write(directory.path().join("file"), "").unwrap();
@@ -242,9 +245,9 @@ fn a_directory_that_cannot_be_made_is_named() {
     assert!(matches!(error, RecordError::File(FileError::Io { .. })), "{error:?}");
 }
 
-/// What a writer left that was killed in the middle.
+/// The remains of a writer that was killed.
 #[test]
-fn half_a_new_record_is_no_harm() {
+fn unfinished_write_does_no_harm() {
     let directory = TempDir::new().unwrap();
     let paths = paths(directory.path());
     let old = complete();
@@ -258,7 +261,7 @@ fn half_a_new_record_is_no_harm() {
 }
 
 #[test]
-fn a_symbolic_link_in_the_place_of_any_file_is_not_followed() {
+fn symbolic_links_are_not_followed() {
     let directory = TempDir::new().unwrap();
     let paths = paths(directory.path());
     std::fs::create_dir(&paths.directory).unwrap();
@@ -273,7 +276,7 @@ fn a_symbolic_link_in_the_place_of_any_file_is_not_followed() {
 }
 
 #[test]
-fn a_reader_sees_the_old_record_or_the_new() {
+fn reader_sees_old_or_new_record() {
     let directory = TempDir::new().unwrap();
     let paths = paths(directory.path());
     let short = complete();
@@ -293,10 +296,10 @@ fn a_reader_sees_the_old_record_or_the_new() {
 }
 
 #[test]
-fn the_fingerprint_tells_configurations_apart() {
+fn fingerprint_differs_between_configurations() {
     let same = fingerprint(&spec(), &address());
     assert_eq!(same, fingerprint(&spec(), &address()));
-    // Pinned: another value would call every running server changed.
+    // Pinned: another value would report every running server as changed.
     assert_eq!(same, "f87f7136432140b2");
     let changes: [fn(&mut ProcessSpec, &mut Address); 8] = [
         |spec, _| spec.program = "/usr/bin/server2".into(),
@@ -317,9 +320,9 @@ fn the_fingerprint_tells_configurations_apart() {
         assert_ne!(fingerprint(&spec, &address), same, "change {number}");
     }
     let again = ProcessSpec { log: None, instance: "other".to_owned(), ..spec() };
-    assert_eq!(fingerprint(&again, &address()), same, "what differs at every start does not count");
+    assert_eq!(fingerprint(&again, &address()), same, "the instance id and the log do not count");
     let linked = ProcessSpec { directory: "/another/name".into(), ..spec() };
-    assert_eq!(fingerprint(&linked, &address()), same, "nor the name by which the directory is known");
+    assert_eq!(fingerprint(&linked, &address()), same, "the name of the directory does not count");
 }
 
 #[test]
@@ -332,12 +335,12 @@ fn instance_ids_differ() {
 
 proptest! {
     #[test]
-    fn no_bytes_are_fatal(bytes in proptest::collection::vec(any::<u8>(), 0..400)) {
+    fn reading_any_bytes_never_panics(bytes in proptest::collection::vec(any::<u8>(), 0..400)) {
         check(&Record::parse(Path::new("state.json"), &bytes));
     }
 
     #[test]
-    fn no_change_of_a_byte_is_fatal(at: prop::sample::Index, byte: u8) {
+    fn reading_changed_record_never_panics(at: prop::sample::Index, byte: u8) {
         let mut bytes = serde_json::to_vec(&complete()).unwrap();
         let at = at.index(bytes.len());
         bytes[at] = byte;
@@ -345,7 +348,7 @@ proptest! {
     }
 
     #[test]
-    fn no_pid_is_fatal_and_no_forbidden_one_is_read(pid: i64) {
+    fn forbidden_pid_is_never_read(pid: i64) {
         let mut value = serde_json::to_value(complete()).unwrap();
         value["process"]["pid"] = json!(pid);
         let result = parse(&value);
