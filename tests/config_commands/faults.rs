@@ -283,13 +283,13 @@ fn addresses_used_twice() {
     ]);
     insta::assert_snapshot!(problems, @r#"
     "[ollama_server]\nport = 8080\n"
-      2:8: `ollama_server.port`: 127.0.0.1:8080 is the address of `[mlx_server]` too
+      2:8: `ollama_server.port`: 127.0.0.1:8080 is already the address of `[mlx_server]`
     "[ollama_server]\nport = 5\n[mlx_server]\nhost = '0.0.0.0'\nport = 5\n"
-      5:8: `mlx_server.port`: 0.0.0.0:5 is the address of `[ollama_server]` too
+      5:8: `mlx_server.port`: 0.0.0.0:5 is already the address of `[ollama_server]`
     "[mlx_server]\nport = 5\nhost = 'LOCALHOST'\n[ollama_server]\nport = 5\n"
-      5:8: `ollama_server.port`: 127.0.0.1:5 is the address of `[mlx_server]` too
+      5:8: `ollama_server.port`: 127.0.0.1:5 is already the address of `[mlx_server]`
     "[ollama_server]\nhost = '::'\nport = 8080\n"
-      3:8: `ollama_server.port`: [::]:8080 is the address of `[mlx_server]` too
+      3:8: `ollama_server.port`: [::]:8080 is already the address of `[mlx_server]`
     "#);
 }
 
@@ -435,7 +435,7 @@ fn files_that_others_may_write_are_refused() {
     insta::assert_snapshot!(refused(), @"
     exit 2
     [stderr]
-    error: other users may write [ROOT]/config
+    error: [ROOT]/config is writable by other users
     hint: chmod go-w [ROOT]/config
     ");
     sandbox.write_config("");
@@ -445,7 +445,7 @@ fn files_that_others_may_write_are_refused() {
     insta::assert_snapshot!(refused(), @"
     exit 2
     [stderr]
-    error: other users may write [ROOT]/config/config.toml
+    error: [ROOT]/config/config.toml is writable by other users
     hint: chmod go-w [ROOT]/config/config.toml
     ");
     others_may(&config_file(&sandbox), 0o644);
@@ -469,13 +469,13 @@ fn a_link_is_judged_by_its_target() {
     insta::assert_snapshot!(with_modes(0o755, 0o664), @"
     exit 2
     [stderr]
-    error: other users may write [ROOT]/dot files/fusion.toml
+    error: [ROOT]/dot files/fusion.toml is writable by other users
     hint: chmod go-w '[ROOT]/dot files/fusion.toml'
     ");
     insta::assert_snapshot!(with_modes(0o775, 0o644), @"
     exit 2
     [stderr]
-    error: other users may write [ROOT]/dot files
+    error: [ROOT]/dot files is writable by other users
     hint: chmod go-w '[ROOT]/dot files'
     ");
 }

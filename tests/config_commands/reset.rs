@@ -38,7 +38,7 @@ fn does_nothing_without_a_terminal_to_ask_on() {
     insta::assert_snapshot!(config(&sandbox, ["reset"]), @"
     exit 2
     [stderr]
-    error: not reset: there is no terminal to ask on
+    error: not reset: there is no terminal to ask for confirmation on
     hint: confirm it: fusion config reset --yes
     ");
     assert_eq!(text(&sandbox), "# mine\n");

@@ -119,11 +119,11 @@ fn refuses_an_invalid_value_and_leaves_the_file() {
     # mlx_server.port "11434"
     exit 2
     [stderr]
-    error: `mlx_server.port`: 127.0.0.1:11434 is the address of `[ollama_server]` too
+    error: `mlx_server.port`: 127.0.0.1:11434 is already the address of `[ollama_server]`
     # ollama_server.port "8080"
     exit 2
     [stderr]
-    error: `mlx_server.port`: 127.0.0.1:8080 is the address of `[ollama_server]` too
+    error: `mlx_server.port`: 127.0.0.1:8080 is already the address of `[ollama_server]`
     # mlx_server.host "http://x"
     exit 2
     [stderr]

@@ -220,8 +220,11 @@ fn reset(context: &Context, args: &ResetArgs) -> Result<(), Failure> {
         Some(true) => {}
         Some(false) => return Err(Failure::new(Exit::Failed, "not reset")),
         None => {
-            return Err(Failure::new(Exit::Usage, "not reset: there is no terminal to ask on")
-                .hint("confirm it: fusion config reset --yes"));
+            return Err(Failure::new(
+                Exit::Usage,
+                "not reset: there is no terminal to ask for confirmation on",
+            )
+            .hint("confirm it: fusion config reset --yes"));
         }
     }
     let backup = change::reset(&file, context.table)?;

@@ -25,7 +25,7 @@ pub enum ConfigError {
     #[error("{path} is a link to {target}, which does not exist")]
     Dangling { path: PathBuf, target: PathBuf },
     /// The file, or a directory in which it could be replaced, may be written by other users.
-    #[error("other users may write {path}")]
+    #[error("{path} is writable by other users")]
     WritableByOthers { path: PathBuf },
     #[error("cannot read {path}")]
     Read { path: PathBuf, source: std::io::Error },

@@ -1,7 +1,7 @@
-//! Strict reading of the file: every problem with its line and column, and whatever is sound all the same.
+//! Strict reading of the file: every problem with its line and column, and the values of the sound keys.
 //!
-//! `toml`'s parser reads on after an error, so that every mistake of syntax is told, too. serde would stop at the first
-//! wrong value, so each value is checked by its key of the schema.
+//! `toml`'s parser goes on after an error and reports every mistake of syntax. serde would stop at the first wrong value;
+//! so each value is checked by its key of the schema.
 
 use std::collections::BTreeMap;
 use std::ops::Range;

@@ -76,7 +76,7 @@ impl Fault {
             Self::Renamed { new } => format!("`{key}` is now called `{new}`"),
             Self::Reserved { reason } => format!("`{key}` cannot be set: {reason}"),
             Self::SameAddress { address, other } => {
-                format!("`{key}`: {address} is the address of `[{other}]` too")
+                format!("`{key}`: {address} is already the address of `[{other}]`")
             }
         }
     }

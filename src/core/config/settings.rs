@@ -10,7 +10,7 @@ use crate::core::runtimes::{Runtime, Table};
 /// What the whole file says, defaults filled in.
 #[derive(Debug, Clone)]
 pub struct Config {
-    /// By the service's name. Shared, so that a service can own its settings.
+    /// By the service's name. Shared, because a service owns its settings.
     pub(super) services: BTreeMap<Arc<str>, Arc<ServiceSettings>>,
     /// `[prompts.NAME]`.
     pub prompts: BTreeMap<String, SavedPrompt>,

@@ -192,7 +192,7 @@ impl<'t> Layout<'t> {
     /// Returns what to replace, and by what, for one piece of `path` to go; `None` when there is none.
     fn cut(&self, path: &[String]) -> Option<(Range<usize>, String)> {
         let of_path = || self.pieces.iter().filter(|piece| piece.path.starts_with(path));
-        // From the end, so that no statement is left without its header.
+        // From the end: a statement without its header would belong to another table.
         if let Some(piece) = of_path().rfind(|piece| !matches!(piece.kind, Kind::Entry(_))) {
             return Some(self.cut_lines(piece));
         }
