@@ -62,7 +62,7 @@ fn a_working_machine_has_no_problem() {
     sandbox.fusion(["mlx", "up"]).run().assert_code(0);
     let finished = doctor(&sandbox).assert_code(0);
     insta::assert_snapshot!(finding(&finished, "service", Some("mlx")), @"ok: ready at 127.0.0.1:[MLX] (pid [PID])");
-    insta::assert_snapshot!(finding(&finished, "service", Some("ollama")), @"ok: stopped; 127.0.0.1:[OLLAMA] is free");
+    insta::assert_snapshot!(finding(&finished, "service", Some("ollama")), @"ok: stopped; port [OLLAMA] is free");
     insta::assert_snapshot!(finding(&finished, "program", Some("ollama")), @"ok: ollama, on PATH: [ROOT]/bin/ollama");
     sandbox.fusion(["mlx", "down"]).run().assert_code(0);
 }
@@ -113,7 +113,7 @@ fn a_missing_configured_command_is_a_problem() {
     let finished = doctor(&sandbox).assert_code(1);
     insta::assert_snapshot!(finding(&finished, "program", Some("ollama")), @"
     problem: there is no program no-such-server, which ollama_server.command names
-    correct it: fusion config edit; or remove it: fusion config unset ollama_server.command
+    correct the path: fusion config edit; or remove it: fusion config unset ollama_server.command
     ");
 }
 
@@ -124,7 +124,7 @@ fn a_broken_configuration_hides_no_other_check() {
     let finished = doctor(&sandbox).assert_code(1);
     insta::assert_snapshot!(finding(&finished, "configuration", None), @"
     problem: [ROOT]/config/config.toml:5:1: unknown key `ollama_server.prot`; did you mean `ollama_server.port`?
-    `fusion config edit` opens the file
+    edit the file: fusion config edit
     ");
     assert_eq!(findings(&finished, "service", Some("mlx"))[0]["level"], "ok");
 }
@@ -138,8 +138,8 @@ fn a_port_in_use_is_a_problem() {
     let own = std::process::id().to_string();
     assert!(one["summary"].as_str().is_some_and(|summary| summary.contains(&own)), "{one}");
     insta::assert_snapshot!(finding(&finished, "address", Some("mlx")), @"
-    problem: stopped, and 127.0.0.1:[MLX] belongs to [TEST] (pid [PID])
-    end that, or take another port: fusion config set mlx_server.port PORT
+    problem: stopped, and port [MLX] is in use by [TEST] (pid [PID])
+    stop that program, or choose another port: fusion config set mlx_server.port PORT
     ");
 }
 
@@ -150,8 +150,8 @@ fn a_server_reachable_from_elsewhere_is_a_warning() {
     sandbox.write_config(&text.replacen("127.0.0.1", "0.0.0.0", 1));
     let finished = doctor(&sandbox).assert_code(0);
     insta::assert_snapshot!(finding(&finished, "address", Some("ollama")), @"
-    warning: 0.0.0.0:[OLLAMA] can be reached from other machines, and asks nobody for a password
-    fusion config set ollama_server.host 127.0.0.1
+    warning: 0.0.0.0:[OLLAMA] can be reached from other machines, and the server has no authentication
+    listen on this machine only: fusion config set ollama_server.host 127.0.0.1
     ");
 }
 
@@ -164,8 +164,8 @@ fn a_dead_server_is_a_warning() {
     support::wait_until("it is dead", || !sandbox.processes().contains(&pid));
     let finished = doctor(&sandbox).assert_code(0);
     insta::assert_snapshot!(finding(&finished, "service", Some("mlx")), @"
-    warning: it has ended by itself; its last words: POST /v1/chat/completions
-    fusion mlx log
+    warning: the server ended without `down`; last log line: POST /v1/chat/completions
+    see the log: fusion mlx log
     ");
     sandbox.fusion(["mlx", "down"]).run().assert_code(0);
 }
@@ -179,7 +179,7 @@ fn a_damaged_record_has_its_own_remedy() {
     let finished = doctor(&sandbox).assert_code(1);
     insta::assert_snapshot!(finding(&finished, "service", Some("mlx")), @"
     problem: [ROOT]/config/mlx/state.json is a symbolic link
-    remove the link: fusion follows none here, for it could lead anywhere
+    remove the link: fusion follows no links there, because they can point anywhere
     ");
     std::fs::remove_file(&state).expect("a link");
     std::fs::create_dir(&state).expect("the sandbox is writable");
@@ -193,7 +193,7 @@ fn a_damaged_record_has_its_own_remedy() {
     insta::assert_snapshot!(finding(&doctor(&sandbox).assert_code(1), "service", Some("mlx")), @"
     problem: cannot open [ROOT]/config/mlx/state.json
     Not a directory (os error [ERRNO])
-    fusion mlx log
+    see the log: fusion mlx log
     ");
 }
 
@@ -227,7 +227,7 @@ fn an_untested_version_is_a_warning() {
         sandbox.fusion(["doctor", "--json"]).env("PATH", program.parent().expect("bin")).run().assert_code(0);
     insta::assert_snapshot!(finding(&finished, "program", Some("mlx")), @"
     warning: mlx_lm.server 0.28.0, on PATH: [ROOT]/environment/bin/mlx_lm.server
-    fusion mlx install, for a version that is known to work
+    install a version that is known to work: fusion mlx install
     ");
 }
 
@@ -239,7 +239,7 @@ fn an_unfinished_installation_is_a_warning() {
     let finished = doctor(&sandbox).assert_code(0);
     let found = findings(&finished, "program", Some("mlx"));
     assert_eq!(found[1]["level"], "warning");
-    insta::assert_snapshot!(sandbox.normalized(found[1]["summary"].as_str().expect("a text")), @"an installation was not finished: [ROOT]/config/mlx/runtime/3");
+    insta::assert_snapshot!(sandbox.normalized(found[1]["summary"].as_str().expect("a text")), @"an installation was interrupted: [ROOT]/config/mlx/runtime/3");
 }
 
 /// A sandbox in which `loginctl` prints this about the manager and about the user.
@@ -255,8 +255,8 @@ fn a_logout_that_kills_servers_is_a_problem() {
     let sandbox = with_logind("KillUserProcesses=yes\\nKillExcludeUsers=\\n", "Linger=no\\n");
     let finished = doctor(&sandbox).assert_code(1);
     insta::assert_snapshot!(finding(&finished, "logout", None), @"
-    problem: systemd kills what was started when you log out (KillUserProcesses=yes)
-    have it started outside of the session: fusion RUNTIME enable, and loginctl enable-linger
+    problem: systemd kills servers when you log out (KillUserProcesses=yes)
+    start them outside the session: fusion SERVICE enable, then loginctl enable-linger
     ");
 
     let sandbox = with_logind("KillUserProcesses=no\\n", "");

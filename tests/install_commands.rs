@@ -104,7 +104,7 @@ fn uv_installs_into_its_own_directory_showing_progress() {
     installing [REQUIREMENT] with uv into [ROOT]/config/mlx/runtime/1
     made [ROOT]/config/mlx/runtime/1
     installed [REQUIREMENT]
-    starting it once to check that it works
+    starting the program once to check that it works
     ");
     assert_eq!(machine.contents(), ["1", "installed.json"]);
     machine.sandbox.assert_nothing_runs();
@@ -121,7 +121,7 @@ fn pip_installs_without_uv() {
     installing [REQUIREMENT] with pip into [ROOT]/config/mlx/runtime/1
     made [ROOT]/config/mlx/runtime/1
     installed [REQUIREMENT]
-    starting it once to check that it works
+    starting the program once to check that it works
     ");
 }
 
@@ -142,7 +142,7 @@ fn installing_twice_installs_once() {
     insta::assert_snapshot!(machine.fusion("mlx install").env("BREAK", "exit 1").run(), @"
     exit 0
     [stdout]
-    mlx 0.32.2 is installed in [ROOT]/config/mlx/runtime/1, as it was
+    mlx 0.32.2 is installed in [ROOT]/config/mlx/runtime/1 already
     ");
 }
 
@@ -154,7 +154,7 @@ fn an_upgrade_replaces_the_installation() {
     insta::assert_snapshot!(finished, @"
     exit 0
     [stdout]
-    mlx 0.32.9 is installed in [ROOT]/config/mlx/runtime/2, in place of 0.32.2
+    mlx 0.32.9 is installed in [ROOT]/config/mlx/runtime/2; it replaces 0.32.2
     ");
     assert_eq!(machine.contents(), ["2", "installed.json"]);
 }
@@ -310,7 +310,7 @@ fn a_running_installation_is_neither_replaced_nor_removed() {
     exit 1
     [stderr]
     error: mlx is running from this installation (pid [PID])
-    hint: stop it first: fusion mlx down
+    hint: stop the server first: fusion mlx down
     ");
     machine.fusion("mlx down").run().assert_code(0);
     machine.fusion("mlx uninstall").run().assert_code(0);
@@ -339,7 +339,7 @@ fn up_with_install_starts_what_it_installs() {
     installing [REQUIREMENT] with uv into [ROOT]/config/mlx/runtime/1
     made [ROOT]/config/mlx/runtime/1
     installed [REQUIREMENT]
-    starting it once to check that it works
+    starting the program once to check that it works
     mlx 0.32.2 is installed in [ROOT]/config/mlx/runtime/1
     ");
     let record = machine.sandbox.record("mlx").expect("a record");
@@ -415,7 +415,7 @@ fn missing_python_old_python_and_missing_venv_differ() {
     exit 1
     [stderr]
     error: [ROOT]/bin/python3 has no venv module
-    hint: install that module (Debian and Ubuntu: apt install python3-venv), or uv (https://docs.astral.sh/uv/)
+    hint: install that module (Debian, Ubuntu: apt install python3-venv), or uv (https://docs.astral.sh/uv/)
     ");
 }
 
@@ -440,7 +440,7 @@ fn homebrew_installs_ollama() {
     [stdout]
     ollama was not installed by fusion
     [stderr]
-    hint: if Homebrew has installed it: brew uninstall ollama
+    hint: remove an installation by Homebrew: brew uninstall ollama
     ");
 }
 
@@ -467,7 +467,7 @@ fn without_homebrew_the_official_command_is_only_named() {
     exit 4
     [stderr]
     error: ollama is not installed, and there is no brew on PATH to install it with
-    hint: install it as its makers describe: [OFFICIAL]
+    hint: install it as its documentation says: [OFFICIAL]
     ");
     assert!(!machine.sandbox.root().join("ran").exists());
 }

@@ -49,20 +49,20 @@ impl Login {
 fn enable_writes_and_loads_disable_unloads_and_removes() {
     let login = Login::new("");
     let enabled = login.fusion("mlx enable").run().assert_code(0);
-    insta::assert_snapshot!(enabled.stdout(), @"mlx starts at login, and is starting now");
+    insta::assert_snapshot!(enabled.stdout(), @"mlx starts at every login, and is starting now");
     assert!(enabled.stderr().contains(&login.file().display().to_string()), "{enabled}");
     let text = login.text();
     assert!(text.contains(env!("CARGO_BIN_EXE_fusion")), "{text}");
     assert!(text.contains(&login.sandbox.config_dir().display().to_string()), "{text}");
     assert!(text.contains(&login.sandbox.bin().display().to_string()), "{text}");
 
-    insta::assert_snapshot!(login.fusion("mlx disable").run().assert_code(0).stdout(), @"mlx does not start at login any more");
+    insta::assert_snapshot!(login.fusion("mlx disable").run().assert_code(0).stdout(), @"mlx no longer starts at login");
     assert!(!login.file().exists());
     let calls = login.calls();
     insta::assert_snapshot!(login.fusion("mlx disable").run(), @"
     exit 0
     [stdout]
-    mlx does not start at login
+    mlx was not set to start at login
     ");
     assert_eq!(login.calls(), calls, "there was nothing to unload");
 }
@@ -74,17 +74,17 @@ fn systemd_starts_the_unit_now_and_at_login() {
     insta::assert_snapshot!(login.fusion("mlx enable").run(), @"
     exit 0
     [stdout]
-    mlx starts at login, and is starting now
+    mlx starts at every login, and is starting now
     [stderr]
     wrote [ROOT]/home/.config/systemd/user/fusion-mlx.service
     ran systemctl --user daemon-reload
     ran systemctl --user enable --now --no-block fusion-mlx.service
-    hint: `fusion mlx ps` shows when it is ready, `fusion mlx disable` undoes this
+    hint: see when it is ready: fusion mlx ps; undo this: fusion mlx disable
     ");
     insta::assert_snapshot!(login.fusion("mlx disable").run(), @"
     exit 0
     [stdout]
-    mlx does not start at login any more
+    mlx no longer starts at login
     [stderr]
     ran systemctl --user disable fusion-mlx.service
     removed [ROOT]/home/.config/systemd/user/fusion-mlx.service
@@ -94,7 +94,7 @@ fn systemd_starts_the_unit_now_and_at_login() {
     insta::assert_snapshot!(login.fusion("-q mlx enable").run(), @"
     exit 0
     [stdout]
-    mlx starts at login, and is starting now
+    mlx starts at every login, and is starting now
     ");
     assert_eq!(
         calls,
@@ -170,7 +170,7 @@ fn a_file_of_another_program_stays() {
     exit 1
     [stderr]
     error: [FILE] was not written by fusion
-    hint: move [FILE] away, then run this again
+    hint: move [FILE] away, then run the command again
     ");
     assert_eq!(login.text(), "mine\n");
     assert_eq!(login.calls(), "");

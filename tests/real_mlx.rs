@@ -263,7 +263,7 @@ fn an_interrupt_stops_the_generation(program: &Path) {
     real.up();
     let server = pid_of(&real.ps(0));
     // If the answer is printed whole, only the spinner shows that it has begun.
-    for (stream, begun) in [("--stream", "machine."), ("--no-stream", "writing the answer")] {
+    for (stream, begun) in [("--stream", "machine."), ("--no-stream", "receiving the answer")] {
         let terminal = Terminal::open();
         let mut command = real.mlx(["run", stream, "--max-tokens", "1000000", "Hello"]).into_command();
         command.env("TERM", "xterm").stdout(terminal.stream()).stderr(terminal.stream());
@@ -296,7 +296,7 @@ fn prefill_progress_of_a_long_prompt_is_shown(program: &Path) {
     drop(command);
     let shown = terminal.finish();
     assert!(status.success(), "{shown:?}");
-    let (_, progress) = shown.split_once("reading the prompt, ").expect(&shown);
+    let (_, progress) = shown.split_once("processing the prompt: ").expect(&shown);
     let numbers: Vec<u64> = progress.split(' ').filter_map(|word| word.parse().ok()).take(2).collect();
     assert!(numbers[0] < numbers[1] && numbers[1] > 2048, "{shown:?}");
     assert!(shown.ends_with("\r\n") && shown.contains("\r\u{1b}[K"), "{shown:?}");

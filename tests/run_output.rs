@@ -17,9 +17,9 @@ use support::{Sandbox, processes, same_output, wait_for_end};
 
 /// Texts of the spinner.
 const WAITING: &str = "waiting for Ollama";
-const READING: &str = "reading the prompt, 5 of 10 tokens";
-const THINKING: &str = "thinking";
-const WRITING: &str = "writing the answer";
+const PREFILL: &str = "processing the prompt: 5 of 10 tokens";
+const REASONING: &str = "reasoning";
+const RECEIVING: &str = "receiving the answer";
 
 #[test]
 fn the_text_ends_with_one_newline() {
@@ -145,7 +145,7 @@ fn verbose_prints_statistics_on_stderr() {
     [stdout]
     Hi
     [stderr]
-    [SPEED] tokens/s, 3 tokens of prompt, 2 of answer, [TIME] s in all
+    [SPEED] tokens/s, 3 prompt tokens, 2 generated, [TIME] s total
     ");
 }
 
@@ -185,7 +185,7 @@ fn a_cut_answer_is_a_failure_with_strict() {
     [stdout]
     Hi
     [stderr]
-    warning: the answer was cut at the token limit; --max-tokens raises it
+    warning: the answer was cut at the token limit; raise it with --max-tokens
     ");
 }
 
@@ -204,7 +204,7 @@ fn a_prompt_cut_by_the_server_is_reported() {
     [stdout]
     Hi
     [stderr]
-    warning: the server counted 4096 tokens in a prompt of 29750 characters: it has probably cut the prompt to its context length
+    warning: the server counted 4096 tokens in a prompt of 29750 characters: it probably cut the prompt to its context length
     ");
     StubbedOllama::with([response(5000)]).invocation([]).stdin(prose).run_in_process().assert_stdout("Hi\n");
     let prompt = "words ".repeat(6000);
@@ -215,7 +215,7 @@ fn a_prompt_cut_by_the_server_is_reported() {
     [stdout]
     Hi
     [stderr]
-    warning: the server counted 4096 tokens in a prompt of 36000 characters: it has probably cut the prompt to its context length
+    warning: the server counted 4096 tokens in a prompt of 36000 characters: it probably cut the prompt to its context length
     ");
 }
 
@@ -324,7 +324,7 @@ fn a_spinner_shows_prefill_progress_and_gives_way() {
     let mut child = interactive(&asked, &terminal);
     assert!(wait_for_end(&mut child).success());
     let shown = terminal.finish();
-    assert!(shown.contains(READING), "{shown:?}");
+    assert!(shown.contains(PREFILL), "{shown:?}");
     assert!(shown.ends_with("\r\u{1b}[KHi\r\n"), "{shown:?}");
 }
 
@@ -383,7 +383,7 @@ fn an_answer_printed_whole_can_be_interrupted() {
     let mut command = run().into_command();
     command.env("TERM", "xterm").stdin(Stdio::null()).stdout(terminal.stream()).stderr(terminal.stream());
     let mut child = command.spawn().unwrap();
-    terminal.wait_for(WRITING);
+    terminal.wait_for(RECEIVING);
     assert!(!terminal.text().contains("Hello"), "{}", terminal.text());
     processes::send(i32::try_from(child.id()).unwrap(), Signal::SIGINT);
     server.wait_for_disconnect();
@@ -400,7 +400,7 @@ fn an_interrupt_prints_the_partial_text_as_json() {
     let mut command = asked.command(["Hello", "--json", "--no-stream"]);
     command.env("TERM", "xterm").stderr(terminal.stream());
     let mut child = command.spawn().unwrap();
-    terminal.wait_for(WRITING);
+    terminal.wait_for(RECEIVING);
     processes::send(i32::try_from(child.id()).unwrap(), Signal::SIGINT);
     asked.server.wait_for_disconnect();
     assert_eq!(wait_for_end(&mut child).signal(), Some(Signal::SIGINT as i32));
@@ -445,7 +445,7 @@ fn an_interrupt_prints_the_partial_reasoning_as_json() {
     let mut command = asked.command(["Hello", "--stream", "--json"]);
     command.env("TERM", "xterm").stderr(terminal.stream());
     let mut child = command.spawn().unwrap();
-    terminal.wait_for(THINKING);
+    terminal.wait_for(REASONING);
     processes::send(i32::try_from(child.id()).unwrap(), Signal::SIGINT);
     assert_eq!(wait_for_end(&mut child).signal(), Some(Signal::SIGINT as i32));
     asked.server.wait_for_disconnect();
@@ -511,7 +511,7 @@ fn a_tool_name_cannot_forge_a_message() {
     insta::assert_snapshot!(asked.run(["Hello", "--stream"]), @"
     exit 0
     [stderr]
-    warning: the model asks for the tool x error: disk full({ }), which is not called
+    warning: the model requested the tool call x error: disk full({ }), which fusion does not make
     ");
 }
 

@@ -24,7 +24,7 @@ fn any_byte_restarts_the_idle_timeout() {
     Hi
     [stderr]
     error: timed out: no data from 127.0.0.1:[STUB] for [TIME] s
-    hint: wait longer with --timeout SECONDS
+    hint: raise the idle timeout with --timeout SECONDS
     ");
 }
 
@@ -42,7 +42,7 @@ fn a_server_that_never_reads_times_out() {
     exit 124
     [stderr]
     error: timed out: no data from 127.0.0.1:[PORT] for [TIME] s
-    hint: wait longer with --timeout SECONDS
+    hint: raise the idle timeout with --timeout SECONDS
     ");
 }
 
@@ -60,7 +60,7 @@ fn a_404_shows_the_servers_message() {
     exit 8
     [stderr]
     error: Ollama: No safetensors found in /tmp/x (HTTP 404)
-    hint: see its log: fusion ollama log
+    hint: see the log: fusion ollama log
     ");
 }
 
@@ -74,16 +74,16 @@ fn long_silence_is_explained_once() {
     insta::assert_snapshot!(silent_run.finish(), @"
     exit 124
     [stderr]
-    still waiting for Ollama; it may be loading the model or reading the prompt
+    still waiting for Ollama; it may be loading the model or processing the prompt
     error: timed out: no data from 127.0.0.1:[STUB] for [TIME] s
-    hint: wait longer with --timeout SECONDS
+    hint: raise the idle timeout with --timeout SECONDS
     ");
     insta::assert_snapshot!(reading_run.finish(), @"
     exit 124
     [stderr]
-    still reading the prompt, 5 of 10 tokens
+    still processing the prompt: 5 of 10 tokens
     error: timed out: no data from 127.0.0.1:[STUB] for [TIME] s
-    hint: wait longer with --timeout SECONDS
+    hint: raise the idle timeout with --timeout SECONDS
     ");
 }
 
@@ -130,7 +130,7 @@ fn a_broken_stream_keeps_what_had_arrived() {
             Hello
             [stderr]
             error: the answer ended before it was finished: no finish reason was sent
-            hint: see its log: fusion ollama log
+            hint: see the log: fusion ollama log
             ");
         }
     }
@@ -148,7 +148,7 @@ fn a_broken_whole_response_is_no_answer() {
             exit 8
             [stderr]
             error: the answer ended before it was finished: no finish reason was sent
-            hint: see its log: fusion ollama log
+            hint: see the log: fusion ollama log
             ");
         }
     }
@@ -156,7 +156,7 @@ fn a_broken_whole_response_is_no_answer() {
     exit 8
     [stderr]
     error: the response is empty
-    hint: see its log: fusion ollama log
+    hint: see the log: fusion ollama log
     ");
 }
 

@@ -251,8 +251,8 @@ fn up_of_all_goes_on_after_a_failure() {
     insta::assert_snapshot!(sandbox.fusion(["up"]).run(), @"
     exit 2
     [stderr]
-    error: no runtime has auto_start in the configuration
-    hint: `fusion ollama up` starts one; `fusion config set ollama_server.auto_start true` has `fusion up` start it
+    error: no service has `auto_start` in the configuration
+    hint: start one: fusion ollama up; include it in `fusion up`: fusion config set ollama_server.auto_start true
     ");
     sandbox.configure("auto_start = true\ncommand = [\"/nowhere\"]", "auto_start = true");
     insta::assert_snapshot!(sandbox.fusion(["up"]).run(), @"
@@ -261,7 +261,7 @@ fn up_of_all_goes_on_after_a_failure() {
     mlx is up at http://127.0.0.1:[MLX] (pid [PID])
     [stderr]
     error: there is no program /nowhere, which ollama_server.command names
-    hint: correct it: fusion config edit; or remove it: fusion config unset ollama_server.command
+    hint: correct the path: fusion config edit; or remove it: fusion config unset ollama_server.command
     ");
     sandbox.configure("auto_start = true", "auto_start = true");
     let up = sandbox.fusion(["up", "--json"]).run().assert_code(0).json();

@@ -1,4 +1,4 @@
-//! [`App`]: the configuration, the services it names, and the machinery that every use case works with.
+//! [`App`]: the configuration, its services, and what every use case needs.
 
 use std::sync::Arc;
 
@@ -16,28 +16,23 @@ use crate::core::services::{ManagedService, ServiceError, ServiceManager, Up};
 use crate::core::templates::Template;
 use crate::env::Environment;
 
-/// What a front end works with. Owned, so that it can be shared between threads and live as long as a gateway.
+/// The entry point of every front end. Owned, so threads can share it and a gateway can keep it.
 pub struct App {
-    /// The runtimes there are.
+    /// The runtimes that fusion knows.
     pub table: Table,
-    /// The configuration that holds.
     pub config: Config,
-    /// Where everything lies.
     pub paths: Paths,
-    /// The process environment.
     pub environment: Environment,
-    /// The operating system.
     pub driver: Arc<dyn ProcessDriver>,
-    /// Brings what happens to subscribers.
     pub events: EventBus,
-    /// Where the output of installing programs goes.
+    /// Where installers print.
     pub helper_output: HelperOutput,
     services: Vec<ManagedService>,
     pub(super) starts: Flights<Result<Up, Arc<ServiceError>>>,
 }
 
 impl App {
-    /// Returns an app with the services that the configuration names: one for each runtime of the table.
+    /// Returns an app with one service for each runtime of the table.
     pub fn new(
         table: Table,
         config: Config,
@@ -60,7 +55,7 @@ impl App {
         Self { table, config, paths, environment, driver, events, helper_output, services, starts }
     }
 
-    /// Returns every service, in the order in which they are listed.
+    /// Returns every service, in the order of the table.
     pub fn services(&self) -> &[ManagedService] {
         &self.services
     }
@@ -70,7 +65,7 @@ impl App {
         self.services.iter().find(|service| *service.name == *name)
     }
 
-    /// Returns what starts, stops and watches services, until `cancel` asks it to stop early.
+    /// Returns the manager that starts, stops and observes services until `cancel` is cancelled.
     pub fn manager<'a>(&'a self, cancel: &'a CancelToken) -> ServiceManager<'a> {
         ServiceManager {
             driver: &*self.driver,
@@ -82,12 +77,12 @@ impl App {
         }
     }
 
-    /// Returns where the models of `service` may lie, for names that the user gives.
+    /// Returns where models of `service` are looked up, for names from the command line.
     pub fn places(&self, service: &ManagedService) -> ModelPlaces {
         ModelPlaces::discover(&self.environment, &self.paths, &service.server().env)
     }
 
-    /// Returns the model that the user means by `name`.
+    /// Returns the model that `name` means on the command line.
     pub fn model(&self, service: &ManagedService, name: &str) -> Model {
         match service.runtime() {
             Some(runtime) => aliases::resolve(runtime, &self.config, name, &self.places(service)),
@@ -95,7 +90,7 @@ impl App {
         }
     }
 
-    /// Returns the model that the configuration means by `name`.
+    /// Returns the model that `name` means in the configuration.
     pub fn configured_model(&self, service: &ManagedService, name: &str) -> Model {
         let places = self.places(service).of_configuration();
         match service.runtime() {

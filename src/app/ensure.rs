@@ -1,4 +1,4 @@
-//! Having a service ready: install its program, start it, wait; concurrent starts of one service are one start.
+//! Makes a service ready: installs its program, starts it, waits. Concurrent starts of one service are one start.
 
 use std::sync::Arc;
 
@@ -9,7 +9,7 @@ use crate::core::programs::ProgramError;
 use crate::core::services::{Endpoint, ManagedService, ServiceError, Up, UpOptions};
 
 impl App {
-    /// Starts the service and waits until it is ready; concurrent starts of one service are one start.
+    /// Starts the service and waits until it is ready. Installs the program if it is missing and `install` is set.
     pub fn start(
         &self,
         service: &ManagedService,
@@ -32,8 +32,8 @@ impl App {
         }
     }
 
-    /// Returns where the service answers; it is started first if need be and `start_on_demand`, which the
-    /// configuration can forbid.
+    /// Returns the endpoint of the service. Starts it if it is not running and both `start_on_demand` and the configuration
+    /// allow that.
     pub fn ensure_ready(
         &self,
         service: &ManagedService,

@@ -1,4 +1,4 @@
-//! Why a use case failed: facts, without advice.
+//! [`AppError`]: facts, without advice.
 
 use std::sync::Arc;
 
@@ -10,13 +10,13 @@ use crate::core::services::ServiceError;
 /// Why a use case failed.
 #[derive(Debug, thiserror::Error)]
 pub enum AppError {
-    /// A service could not be started, stopped or observed. Shared, for several may wait for one start.
+    /// A service could not be started, stopped or observed. Shared, because several callers can wait for one start.
     #[error(transparent)]
     Service(#[from] Arc<ServiceError>),
     /// The program of a service could not be installed.
     #[error(transparent)]
     Install(#[from] InstallError),
-    /// Something could not be done with a model.
+    /// An operation on a model failed.
     #[error("{error}")]
     Model {
         service: Arc<str>,
@@ -27,7 +27,7 @@ pub enum AppError {
     /// fusion does not manage the models of the service.
     #[error("fusion does not manage the models of {display_name}")]
     NoModels { display_name: String },
-    /// The model is loaded, and its server would not know that it was removed.
+    /// The model is loaded: its server would not notice that it was removed.
     #[error("{model} is in use: {service} has loaded it")]
     ModelInUse { service: Arc<str>, model: String },
 }
@@ -39,7 +39,7 @@ impl From<ServiceError> for AppError {
 }
 
 impl AppError {
-    /// Returns why the program of the service could not be found, if that is the error.
+    /// Returns the error of a missing program, if that is the cause.
     pub fn missing_program(&self) -> Option<&ProgramError> {
         match self {
             Self::Service(error) => match &**error {

@@ -1,4 +1,4 @@
-//! Single flight: what several want at the same time is done once, and all of them get the result.
+//! Single flight: concurrent requests for the same work run it once and share the result.
 
 use std::collections::HashMap;
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
@@ -6,14 +6,14 @@ use std::time::Duration;
 
 use crate::core::cancel::{CancelToken, Cancelled};
 
-/// How soon one who waits notices that its own token was cancelled.
+/// How often a waiter checks its own token.
 const POLL_INTERVAL: Duration = Duration::from_millis(10);
 
-/// The work that is under way, by the name of what it is done to.
+/// The running work, by the name of its service.
 pub(super) struct Flights<T>(Mutex<HashMap<Arc<str>, Arc<Flight<T>>>>);
 
 struct Flight<T> {
-    /// Cancelled when everybody who waits has left.
+    /// Cancelled when the tokens of all callers are.
     cancel: CancelToken,
     result: Mutex<Option<T>>,
     changed: Condvar,
@@ -30,8 +30,8 @@ fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
 }
 
 impl<T: Clone> Flights<T> {
-    /// Does `work` for `name`, unless it is under way already: then waits for its result. The work is cancelled when
-    /// the tokens of all who want it are; one whose own token is cancelled while another does the work leaves at once.
+    /// Runs `work` for `name`, or waits for its result if it is running already. The work is cancelled when the tokens of
+    /// all callers are. A waiter whose own token is cancelled returns at once.
     pub(super) fn run(
         &self,
         name: &Arc<str>,
@@ -50,7 +50,7 @@ impl<T: Clone> Flights<T> {
         Ok(result)
     }
 
-    /// Returns the flight, and whether the caller is the first who wants it.
+    /// Returns the flight, and whether the caller has begun it.
     fn board(&self, name: &Arc<str>, cancel: &CancelToken) -> (Arc<Flight<T>>, bool) {
         let mut flights = lock(&self.0);
         if let Some(flight) = flights.get(name)
@@ -68,7 +68,7 @@ impl<T: Clone> Flights<T> {
     }
 }
 
-/// Takes the flight off the list when the work is done, or has panicked.
+/// Removes the flight when the work has ended, even by a panic.
 struct Landing<'a, T> {
     flights: &'a Flights<T>,
     name: &'a Arc<str>,
@@ -106,7 +106,7 @@ mod tests {
     }
 
     #[test]
-    fn twenty_at_once_share_one_flight() {
+    fn concurrent_callers_share_one_flight() {
         let (flights, done) = (Flights::default(), AtomicUsize::new(0));
         let all_wait = std::sync::Barrier::new(21);
         std::thread::scope(|scope| {
@@ -146,7 +146,7 @@ mod tests {
     }
 
     #[test]
-    fn one_who_leaves_does_not_cancel_the_others() {
+    fn a_cancelled_waiter_does_not_cancel_the_others() {
         let flights: Flights<()> = Flights::default();
         let (one, other) = (CancelToken::new(), CancelToken::new());
         let (flight, _) = flights.board(&name(), &one);
@@ -156,7 +156,7 @@ mod tests {
         assert!(!flight.cancel.is_cancelled());
         other.cancel(Cancelled::Signal(2));
         assert!(flight.cancel.is_cancelled());
-        // What was given up is not boarded any more.
+        // A cancelled flight is not joined.
         assert!(flights.board(&name(), &CancelToken::new()).1);
     }
 }

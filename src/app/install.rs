@@ -1,4 +1,4 @@
-//! Installing the program of a service, and removing fusion's own installation of it.
+//! Installs the program of a service, and removes the installation.
 
 use std::time::Duration;
 
@@ -11,12 +11,12 @@ use crate::core::runtimes::{InstallMethod, Runtime};
 use crate::core::services::ManagedService;
 use crate::core::services::lock::{LockError, ServiceLock};
 
-/// How long to wait for another command that changes the service.
+/// Timeout for another command that changes the service.
 const LOCK_TIMEOUT: Duration = Duration::from_secs(10);
 
 impl App {
-    /// Installs the program of the service, if it is missing; with `upgrade`, also the newest version that is known to
-    /// work in place of an older one.
+    /// Installs the program of the service if it is missing; with `upgrade`, replaces an older version with the newest
+    /// one that is known to work.
     pub fn install(
         &self,
         service: &ManagedService,
@@ -27,7 +27,7 @@ impl App {
         Ok(self.installer(service, cancel)?.install(upgrade, &lock)?)
     }
 
-    /// Installs the program of the service for a start, and tells of it.
+    /// Installs the program for a start, and emits an event.
     pub fn install_for_start(&self, service: &ManagedService, cancel: &CancelToken) -> Result<(), AppError> {
         let (version, path) = match self.install(service, false, cancel)? {
             InstallOutcome::Already(now) | InstallOutcome::Made { now, .. } => {
@@ -39,13 +39,13 @@ impl App {
         Ok(())
     }
 
-    /// Removes fusion's own installation of the program; whether there was one.
+    /// Removes the program if fusion installed it; returns whether it did.
     pub fn uninstall(&self, service: &ManagedService, cancel: &CancelToken) -> Result<bool, AppError> {
         let lock = self.lock_installation(service, cancel)?;
         Ok(self.installer(service, cancel)?.uninstall(&lock)?)
     }
 
-    /// Takes the lock of the service, so that no other command changes it meanwhile.
+    /// Locks the service against other commands that change it.
     fn lock_installation(
         &self,
         service: &ManagedService,
@@ -79,7 +79,7 @@ fn runtime(service: &ManagedService) -> Result<&'static dyn Runtime, InstallErro
     service.runtime().ok_or_else(|| InstallError::NoMethod { program: service.name.to_string() })
 }
 
-/// Returns the Homebrew formula that may have installed the program of the service.
+/// Returns the Homebrew formula of the program, if it has one.
 pub fn homebrew_formula(service: &ManagedService) -> Option<&'static str> {
     match service.runtime()?.install_method()? {
         InstallMethod::Homebrew { formula, .. } => Some(formula),

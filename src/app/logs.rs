@@ -1,4 +1,4 @@
-//! The log of a service: where it is, and whether the process that writes it still runs.
+//! The log of a service: its path, and whether its writer is running.
 
 use std::path::PathBuf;
 
@@ -8,35 +8,32 @@ use crate::core::process::{Liveness, Pid};
 use crate::core::services::record::Record;
 use crate::core::services::{ManagedService, ServiceError, lock};
 
-/// The log of a service. What was recorded at the start counts, whatever the configuration says now.
+/// The log of a service. The path recorded at the start counts, not the current configuration.
 pub struct ServiceLog<'a> {
     app: &'a App,
-    /// The service.
     pub service: &'a ManagedService,
 }
 
 impl App {
-    /// Returns the log of `service`.
     pub fn log<'a>(&'a self, service: &'a ManagedService) -> ServiceLog<'a> {
         ServiceLog { app: self, service }
     }
 }
 
 impl ServiceLog<'_> {
-    /// Returns where the log is.
     pub fn path(&self) -> PathBuf {
         let recorded = self.record().ok().flatten().and_then(|record| record.log);
         recorded.unwrap_or_else(|| self.service.files.log.clone())
     }
 
-    /// Returns the process that fusion started, if it lives.
+    /// Returns the process that fusion started, if it is alive.
     pub fn running(&self) -> Result<Option<Pid>, AppError> {
         let Some(process) = self.record()?.and_then(|record| record.process) else { return Ok(None) };
         let liveness = self.app.driver.liveness(&process).map_err(ServiceError::from)?;
         Ok((liveness == Liveness::Alive).then_some(process.pid))
     }
 
-    /// Returns whether another command is starting or stopping the service: a restart is not its end.
+    /// Returns whether another command is starting or stopping the service, for example restarting it.
     pub fn is_changing(&self) -> bool {
         lock::is_held(&self.service.files).unwrap_or(false)
     }

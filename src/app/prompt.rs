@@ -1,4 +1,4 @@
-//! Running a prompt: find the server, check that it is right to ask it for the model, send; start the service for it.
+//! Runs a prompt: finds the server, checks that it has the model, sends the request; starts the service on demand.
 
 use std::io;
 use std::time::Duration;
@@ -21,25 +21,24 @@ use crate::core::services::{Endpoint, ManagedService, ServiceError, UpOptions};
 /// Timeout for an external server to list its models.
 const LIST_TIMEOUT: Duration = Duration::from_secs(2);
 
-/// What may be done to have a server that answers.
+/// What a prompt may do to make the service ready.
 #[derive(Debug, Clone, Copy)]
 pub struct Permissions {
-    /// The service may be started if it is not running; the configuration can forbid it, too.
+    /// Start the service if it is not running; the configuration can forbid that, too.
     pub start_on_demand: bool,
-    /// The program may be installed if it is missing.
+    /// Install the program if it is missing.
     pub install: bool,
 }
 
-/// Where a prompt is sent: to what fusion started, else to the configured address.
+/// The server that gets a prompt: the one that fusion started, else the one at the configured address.
 struct Server {
-    /// Where it is if it runs.
     address: Address,
-    /// What fusion started, if that is it.
+    /// Set if fusion started it.
     started: Option<Endpoint>,
 }
 
 impl Server {
-    /// Returns the model that the server is known to have, if fusion started it.
+    /// Returns the loaded model, which is known only if fusion started the server.
     fn loaded(&self) -> Option<&String> {
         self.started.as_ref()?.model.as_ref()
     }
@@ -60,17 +59,17 @@ impl App {
         let server = self.find_server(service, cancel)?;
         let replaces_model = self.check_model(service, &server, &request.model, cancel)?;
         receiver.begin();
-        let mut receiver = Noting { receiver, has_begun: false };
+        let mut receiver = BeginObserver { receiver, has_begun: false };
         let outcome =
             Client::with_idle_timeout(&server.address, idle_timeout).chat(&request.body, &mut receiver);
         if replaces_model && outcome.result.is_err() && !receiver.has_begun {
-            // The other model could not be loaded: the server is known by the one that it had.
+            // The model could not be loaded: the server still has the previous one.
             self.record_loaded(service, &server, server.loaded(), cancel);
         }
         Ok(outcome)
     }
 
-    /// Reads the record and asks the kernel; makes no request.
+    /// Finds the server by the record and the kernel, without a request.
     fn find_server(&self, service: &ManagedService, cancel: &CancelToken) -> Result<Server, AppError> {
         let started = self.manager(cancel).running(service)?;
         let configured = &service.server().address;
@@ -78,8 +77,8 @@ impl App {
         Ok(Server { address, started })
     }
 
-    /// Checks that it is right to ask this server for `model`: a server that does not have it might download it, or
-    /// unload the one it has before it finds out. Returns whether it loads that model in place of another.
+    /// Checks that the server can have `model`: a server without it could download it, or unload its own model before it
+    /// fails. Returns whether the server will load it in place of another model.
     fn check_model(
         &self,
         service: &ManagedService,
@@ -120,8 +119,8 @@ impl App {
         }
     }
 
-    /// Starts the service with `model`, or waits while another command starts it; returns false when it runs already as
-    /// far as can be told. Fails when it may not be started.
+    /// Starts the service with `model`, or waits while another command starts it; returns false if it is running already.
+    /// Fails if starting is not permitted.
     pub fn start_for_prompt(
         &self,
         service: &ManagedService,
@@ -141,13 +140,13 @@ impl App {
     }
 }
 
-/// Notes whether any part of the answer has come.
-struct Noting<'a> {
+/// Records whether any part of the answer has arrived.
+struct BeginObserver<'a> {
     receiver: &'a mut dyn Receiver,
     has_begun: bool,
 }
 
-impl Receiver for Noting<'_> {
+impl Receiver for BeginObserver<'_> {
     fn text(&mut self, text: &str) -> io::Result<()> {
         self.has_begun = true;
         self.receiver.text(text)
@@ -167,7 +166,7 @@ impl Receiver for Noting<'_> {
     }
 }
 
-/// Returns whether an external server lists its models, and not this one.
+/// Returns whether an external server lists models but not this one.
 fn lists_other_models(address: &Address, model: &str) -> bool {
     let response = Client::with_timeout(address, LIST_TIMEOUT).get("/v1/models");
     let list = response.ok().and_then(|response| serde_json::from_slice::<Value>(&response.body).ok());

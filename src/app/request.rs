@@ -1,4 +1,4 @@
-//! The body of a chat completion: the configuration, a saved prompt over it, the command line over both.
+//! Builds the body of a chat completion. Precedence: command line, saved prompt, configuration.
 
 use serde_json::{Map, Value, json};
 
@@ -8,12 +8,12 @@ use crate::core::config::{RunSettings, SavedPrompt};
 use crate::core::models::Model;
 use crate::core::services::ManagedService;
 
-/// What is set for one request, over the configuration and a saved prompt.
+/// Settings of one request, which override the saved prompt and the configuration.
 #[derive(Debug, Default)]
 pub struct Overrides<'a> {
-    /// The model, as the user names it.
+    /// As the user named it.
     pub model: Option<&'a str>,
-    /// The system message; empty sends none.
+    /// System message; an empty one is not sent.
     pub system: Option<&'a str>,
     pub temperature: Option<f64>,
     pub max_tokens: Option<u32>,
@@ -21,16 +21,15 @@ pub struct Overrides<'a> {
     pub seed: Option<u64>,
     /// Stop sequences.
     pub stop: &'a [String],
-    /// The JSON Schema that the answer is to satisfy.
+    /// JSON Schema of the answer.
     pub schema: Option<&'a Value>,
-    /// Any other fields of the body; null takes a field out.
+    /// Any other fields of the body; null removes a field.
     pub fields: &'a [(String, Value)],
 }
 
-/// What the user asks.
+/// The user's part of the conversation.
 #[derive(Debug, Default, PartialEq, Eq)]
 pub struct Question {
-    /// The text.
     pub text: String,
     /// Images as `data:` URLs.
     pub images: Vec<String>,
@@ -39,15 +38,15 @@ pub struct Question {
 /// A request that can be sent.
 #[derive(Debug)]
 pub struct Request {
-    /// The model, as the server knows it; its name is empty when none was given.
+    /// The model by the server's name for it; the name is empty if no model is set.
     pub model: Model,
-    /// The body of `POST /v1/chat/completions`: the same for every runtime, and without a field that is null, over
-    /// which some servers stumble. Always streamed, for only then does every server stop when its client goes away.
+    /// The body of `POST /v1/chat/completions`, identical for every runtime. Without null fields, which some servers
+    /// reject. Always streamed: only then does every server stop when the client disconnects.
     pub body: Value,
 }
 
 impl App {
-    /// Makes the request for a question to `service`.
+    /// Builds the request for a question to `service`.
     pub fn request(
         &self,
         service: &ManagedService,
@@ -70,7 +69,7 @@ impl App {
 }
 
 impl Question {
-    /// Returns the messages of the request: the system's if there is one, then the user's.
+    /// Returns the messages of the request: the system message if it is not empty, then the user message.
     pub fn messages(&self, system: &str) -> Value {
         let text = || json!({ "type": "text", "text": self.text });
         let image = |url: &String| json!({ "type": "image_url", "image_url": { "url": url } });
@@ -132,8 +131,7 @@ fn body(
     Value::Object(body)
 }
 
-/// Returns stop sequences that are texts: anything else ends the thread of `mlx_lm.server` that generates, for every
-/// client.
+/// Converts stop sequences to strings: any other type ends the generating thread of `mlx_lm.server`, for every client.
 fn stop_texts(stop: &Value) -> Value {
     match stop {
         Value::Null | Value::String(_) => stop.clone(),
@@ -142,7 +140,7 @@ fn stop_texts(stop: &Value) -> Value {
     }
 }
 
-/// Sets the fields that have a value.
+/// Sets the fields whose value is `Some`.
 fn put<const N: usize>(body: &mut Map<String, Value>, fields: [(&str, Option<Value>); N]) {
     body.extend(fields.into_iter().filter_map(|(key, value)| Some((key.to_owned(), value?))));
 }

@@ -1,4 +1,4 @@
-//! `up`: have a service ready with the model that was asked for, which is downloaded and loaded.
+//! `up`: makes a service ready with the requested model, which is downloaded and loaded.
 
 use super::app::App;
 use super::error::AppError;
@@ -6,20 +6,18 @@ use super::models::{Named, is_pullable};
 use crate::core::cancel::CancelToken;
 use crate::core::services::{ManagedService, ServiceError, Up, UpOptions};
 
-/// What `up` is asked for.
+/// The parameters of `up`.
 #[derive(Debug, Clone, Default)]
 pub struct UpRequest {
-    /// How to start.
     pub options: UpOptions,
-    /// Install the program first if it is missing.
+    /// Install the program if it is missing.
     pub install: bool,
-    /// The model that is to be loaded, as the user names it; downloaded first if it is missing. Without it, nothing is
-    /// downloaded.
+    /// The model to load, as the user named it; downloaded if it is missing. `None` downloads nothing.
     pub model: Option<String>,
 }
 
 impl App {
-    /// Has the service up, with the model that was asked for.
+    /// Starts the service if needed, and loads the requested model.
     pub fn up(
         &self,
         service: &ManagedService,

@@ -1,5 +1,5 @@
-//! The JSON shapes, once, for `--json` and every other front end. Names and types do not change between releases; fields
-//! are added; unknown is null.
+//! The JSON shapes of every front end. Between releases fields are added; names and types do not change. Unknown values are
+//! null.
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -10,13 +10,13 @@ use serde::Serialize;
 use crate::core::models::catalogue::{Details, Entry};
 use crate::core::services::{Down, Endpoint, Health, ManagedService, StartedBy, State, Status, Up, UpKind};
 
-/// One service, as `ps` shows it.
+/// A service, as `ps` shows it.
 #[derive(Debug, Serialize)]
 pub struct ServiceView {
     pub name: Arc<str>,
     pub display_name: String,
     pub template: String,
-    /// Null for a program that is no runtime.
+    /// Null for a program that is not a runtime.
     pub runtime: Option<&'static str>,
     pub state: State,
     pub pid: Option<i64>,
@@ -26,9 +26,9 @@ pub struct ServiceView {
     pub memory_bytes: Option<u64>,
     /// Of the whole process tree since its start.
     pub cpu_percent: Option<f64>,
-    /// Loaded now.
+    /// The loaded models.
     pub models: Option<Vec<String>>,
-    /// Tokens of context of what is loaded.
+    /// Context length of the loaded model, in tokens.
     pub context: Option<u64>,
     pub log: String,
     pub started_by: Option<StartedBy>,
@@ -64,18 +64,18 @@ impl ServiceView {
     }
 }
 
-/// What `up` and `restart` did.
+/// The result of `up` and `restart`.
 #[derive(Debug, Serialize)]
 pub struct UpView {
     pub service: Arc<str>,
     pub runtime: Option<&'static str>,
-    /// As in `ps`: `ready`, `external`, or without waiting `starting`.
+    /// `ready`, `external`, or with `--no-wait` `starting`.
     pub state: State,
     pub pid: Option<i64>,
     pub address: String,
     pub model: Option<String>,
     pub started_by: StartedBy,
-    /// Whether this command has started it.
+    /// Whether this command started it.
     pub started: bool,
 }
 
@@ -99,16 +99,16 @@ impl UpView {
     }
 }
 
-/// What `down` did.
+/// The result of `down`.
 #[derive(Debug, Serialize)]
 pub struct DownView {
     pub service: Arc<str>,
     pub runtime: Option<&'static str>,
-    /// As in `ps`: `stopped`.
+    /// Always `stopped`.
     pub state: State,
-    /// The process that was stopped; null when it was down already.
+    /// The process that was stopped; null if it was down already.
     pub pid: Option<i64>,
-    /// Whether something had to be killed.
+    /// Whether a process was killed.
     pub killed: bool,
     pub seconds: f64,
 }
@@ -126,7 +126,7 @@ impl DownView {
     }
 }
 
-/// What `health` measured.
+/// The result of `health`.
 #[derive(Debug, Serialize)]
 pub struct HealthView {
     pub service: Arc<str>,
@@ -148,34 +148,33 @@ impl HealthView {
     }
 }
 
-/// One model of a service in a list.
+/// A model in a list.
 #[derive(Debug, Serialize)]
 pub struct ModelRow {
     pub service: Arc<str>,
     pub runtime: &'static str,
-    /// Short names that mean this model.
+    /// Aliases of this model.
     pub aliases: Vec<String>,
     #[serde(flatten)]
     pub entry: Entry,
 }
 
-/// The models of all services, and what every short name means.
+/// The models of all services, and the aliases.
 #[derive(Debug, Serialize)]
 pub struct ModelsView<'a> {
-    /// Of every service that could be asked.
+    /// From every service that could list its models.
     pub models: &'a [ModelRow],
-    /// By short name, then by runtime.
+    /// By alias, then by runtime.
     pub aliases: &'a BTreeMap<String, BTreeMap<&'static str, String>>,
 }
 
-/// All that is known of one model.
+/// The details of a model.
 #[derive(Debug, Serialize)]
 pub struct ModelView {
     pub service: Arc<str>,
     pub runtime: &'static str,
-    /// Short names that mean this model.
+    /// Aliases of this model.
     pub aliases: Vec<String>,
-    /// The memory of the machine.
     pub machine_memory_bytes: Option<u64>,
     #[serde(flatten)]
     pub details: Details,
@@ -185,12 +184,12 @@ fn runtime(service: &ManagedService) -> Option<&'static str> {
     service.runtime().map(super::super::core::runtimes::Runtime::name)
 }
 
-/// Rounds to one digit after the point.
+/// Rounds to one decimal place.
 pub fn tenths(number: f64) -> f64 {
     (number * 10.0).round() / 10.0
 }
 
-/// Returns milliseconds with one digit after the point.
+/// Returns milliseconds with one decimal place.
 pub fn milliseconds(duration: Duration) -> f64 {
     tenths(duration.as_secs_f64() * 1000.0)
 }

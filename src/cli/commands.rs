@@ -1,4 +1,4 @@
-//! One file for each command: its arguments (whose doc comments are its help) and its code.
+//! The commands, one file each: arguments, whose doc comments are the help, and code.
 
 pub mod completions;
 pub mod config;

@@ -1,4 +1,4 @@
-//! What every command works with: the environment, the streams, and the app over the configuration.
+//! [`Context`]: what every command gets.
 
 use std::sync::Arc;
 
@@ -16,26 +16,21 @@ use crate::core::process::ProcessDriver;
 use crate::core::runtimes::Table;
 use crate::env::Environment;
 
-/// What every command gets.
+/// The environment, the streams, and the means to make the [`App`].
 pub struct Context {
-    /// The process environment.
     pub environment: Environment,
-    /// The runtimes there are.
+    /// The runtimes that fusion knows.
     pub table: Table,
-    /// Where things lie.
     pub paths: Paths,
-    /// The streams.
     pub ui: Ui,
-    /// The operating system.
     pub driver: Arc<dyn ProcessDriver>,
-    /// Cancelled by a signal that is remembered.
+    /// Cancelled by a signal after [`cancel_on_signal`](Self::cancel_on_signal).
     pub cancel: CancelToken,
-    /// Tells of events; it lives as long as the command.
+    /// Prints events for as long as the command runs.
     reporter: Arc<Reporter>,
 }
 
 impl Context {
-    /// Returns the context of one command.
     pub fn new(
         environment: Environment,
         table: Table,
@@ -48,35 +43,35 @@ impl Context {
         Self { environment, table, paths, ui, driver, cancel, reporter }
     }
 
-    /// Returns the app over the configuration, whose file is made on first use. Where the file cannot be made, the
-    /// defaults hold.
+    /// Returns the app with the configuration, whose file is created on first use. If the file cannot be created, the
+    /// defaults apply.
     pub fn app(&self) -> Result<App, Failure> {
         Ok(self.app_with(self.config()?))
     }
 
-    /// Returns the configuration, as [`Self::app`] has it.
+    /// Returns the configuration of [`app`](Self::app).
     pub fn config(&self) -> Result<Config, Failure> {
         match Config::load_sound(&self.paths.config_file(), self.table) {
             (config, None) => Ok(config),
             (config, Some(error @ ConfigError::Create { .. })) => {
-                self.warn_of(error, "the defaults hold");
+                self.warn_about(error, "the defaults apply");
                 Ok(config)
             }
             (_, Some(error)) => Err(error.into()),
         }
     }
 
-    /// Returns the app over the valid part of the configuration, with a warning when the rest is broken: for commands
-    /// that must work whatever the file says.
+    /// Returns the app with the valid part of the configuration, and warns if the rest is invalid: for commands that must
+    /// work with any file.
     pub fn lenient_app(&self) -> App {
         let (config, error) = Config::load_sound(&self.paths.config_file(), self.table);
         if let Some(error) = error {
-            self.warn_of(error, "for the rest the defaults hold");
+            self.warn_about(error, "the defaults apply in place of what is invalid");
         }
         self.app_with(config)
     }
 
-    /// Returns the app over this configuration.
+    /// Returns the app with this configuration.
     pub fn app_with(&self, config: Config) -> App {
         let events = EventBus::new();
         events.subscribe(&self.reporter);
@@ -86,21 +81,20 @@ impl Context {
         App::new(self.table, config, paths, environment, driver, events, helper_output)
     }
 
-    /// Warns of a configuration that cannot be used, and says what holds instead.
-    pub fn warn_of(&self, error: ConfigError, consequence: &str) {
+    /// Warns about an invalid configuration and its consequence.
+    pub fn warn_about(&self, error: ConfigError, consequence: &str) {
         let failure = Failure::from(error);
         let facts = [vec![failure.message], failure.causes].concat().join(": ");
         self.ui.warning(&format!("{facts}; {consequence}"));
     }
 
-    /// From now on, until the result is dropped, a signal cancels the work, so that what was started is stopped first.
-    /// Otherwise a signal ends fusion at once.
+    /// Makes signals cancel the work until the result is dropped; then fusion can stop what it started. Otherwise a
+    /// signal ends fusion at once.
     pub fn cancel_on_signal(&self) -> Remembering {
         signals::remember()
     }
 
-    /// Asks a question to be answered with yes or no; just Enter means `default`, the end of input means no. `None`
-    /// without a terminal to ask on.
+    /// Asks a yes-or-no question; Enter means `default`, the end of input means no. Returns `None` without a terminal.
     pub fn ask(&self, question: &str, default: bool) -> Option<bool> {
         if !(self.environment.stdin_is_terminal && self.environment.stderr_is_terminal) {
             return None;

@@ -46,7 +46,7 @@ enum ServiceCommand {
     Disable(commands::disable::Args),
 }
 
-// The commands that belong to no single service.
+// The commands for all services and for fusion itself.
 #[derive(Debug, Subcommand)]
 enum GlobalCommand {
     #[command(visible_alias = "p", alias = "status")]
@@ -64,8 +64,8 @@ enum GlobalCommand {
     RotateLog(Deferred<commands::rotate_log::Args>),
 }
 
-/// Arguments whose part of the tree is built when their command is given, not at every start. What the help of others
-/// says of the command stands at its variant.
+/// Arguments whose part of the tree is built only when their command is given: it keeps every other start short. Such a
+/// command has no description in the help of its parent.
 #[derive(Debug)]
 struct Deferred<A>(A);
 
@@ -90,36 +90,36 @@ impl<A: FromArgMatches> FromArgMatches for Deferred<A> {
 }
 
 fn examples(table: Table) -> String {
-    let name = |index: usize| table.get(index).map_or("RUNTIME", |runtime| runtime.name());
+    let name = |index: usize| table.get(index).map_or("SERVICE", |runtime| runtime.name());
     let (first, second) = (name(0), name(1));
     format!(
         "Examples:\n  \
-         fusion {first} up                    # started, and really answering\n  \
+         fusion {first} up\n  \
          fusion {second} run \"Why is the sky blue?\"\n  \
          git diff | fusion {first} run \"Write a commit message\" | git commit -F -\n"
     )
 }
 
-/// The whole command line.
+/// Returns the tree of the whole command line.
 pub fn command(table: Table) -> Command {
     let mut command = Command::new("fusion")
-        .about("Start, stop, watch and prompt the language model servers on your own machine")
+        .about("Start, stop, watch and prompt language model servers on your own machine")
         .before_help(examples(table))
         .after_long_help(
             "Exit codes:\n  \
              0 done   1 failed   2 wrong command line or configuration   3 not running   4 not installed\n  \
-             5 address taken   6 did not come up   7 model not there   8 request failed or broke off\n  \
-             9 cut at the token limit (--strict)   124 timed out   130 interrupted",
+             5 port in use   6 did not come up   7 model missing   8 request failed or response broke off\n  \
+             9 answer cut at the token limit (--strict)   124 timed out   130 interrupted",
         )
         .disable_version_flag(true)
-        // The last one counts, so that what an alias gives can be overridden.
+        // The last occurrence of an option wins, so options in a shell alias can be overridden.
         .args_override_self(true)
         .arg(
             Arg::new("version")
                 .short('V')
                 .long("version")
                 .action(ArgAction::SetTrue)
-                .help("Print the version; with --verbose, the commit and target too"),
+                .help("Print the version; with --verbose also the commit and target"),
         )
         .args(global_arguments());
     for runtime in table {
@@ -127,48 +127,58 @@ pub fn command(table: Table) -> Command {
             Command::new(runtime.name())
                 .visible_alias(runtime.alias())
                 .about(format!("Start, stop, watch and prompt {}", runtime.display_name()))
-                .defer(runtime_commands),
+                .defer(service_commands),
         );
     }
     GlobalCommand::augment_subcommands(command)
 }
 
-/// The commands of the runtime of which `command` is the name.
-fn runtime_commands(command: Command) -> Command {
-    let examples = commands::run::examples(command.get_name());
-    ServiceCommand::augment_subcommands(command)
-        .mut_subcommand("run", |command| command.before_long_help(examples))
+/// The examples at the top of the help of a command; `SERVICE` is replaced by the name of the service.
+const EXAMPLES: [(&str, &[&str]); 5] = [
+    ("up", &["fusion SERVICE up", "fusion SERVICE up --no-wait", "fusion SERVICE up --install -m MODEL"]),
+    ("down", &["fusion SERVICE down", "fusion SERVICE down --timeout 60"]),
+    ("ps", &["fusion SERVICE ps", "fusion SERVICE ps --watch", "fusion SERVICE ps --json | jq -r .state"]),
+    ("log", &["fusion SERVICE log -n 50", "fusion SERVICE log -f", "less \"$(fusion SERVICE log --path)\""]),
+    ("run", &commands::run::EXAMPLES),
+];
+
+/// Adds the commands of the service that `command` is named after.
+fn service_commands(command: Command) -> Command {
+    let name = command.get_name().to_owned();
+    let command = ServiceCommand::augment_subcommands(command);
+    EXAMPLES.iter().fold(command, |command, (subcommand, lines)| {
+        let lines: Vec<String> = lines.iter().map(|line| line.replace("SERVICE", &name)).collect();
+        let examples = format!("Examples:\n  {}\n", lines.join("\n  "));
+        command.mut_subcommand(subcommand, |command| command.before_long_help(examples))
+    })
 }
 
 fn global_arguments() -> [Arg; 3] {
     let global = |name: &'static str| Arg::new(name).long(name).global(true).help_heading("Global options");
     [
-        global("quiet").short('q').action(ArgAction::SetTrue).help("Say only the result and what went wrong"),
-        global("verbose").short('v').action(ArgAction::SetTrue).help("Say more on stderr"),
+        global("quiet").short('q').action(ArgAction::SetTrue).help("Print only results and errors"),
+        global("verbose").short('v').action(ArgAction::SetTrue).help("Print details on stderr"),
         global("color")
             .value_name("WHEN")
             .value_parser(clap::value_parser!(ColorChoice))
             .default_value("auto")
             .hide_possible_values(true)
-            .help("Colour: auto (on terminals), always, never"),
+            .help("When to use colour: auto (on terminals), always, never"),
     ]
 }
 
-/// What a command line runs in: the real world, or what a test hands over.
+/// What a command line runs in: the real process, or the parts that a test supplies.
 pub struct World {
-    /// The runtimes there are.
+    /// The runtimes that fusion knows.
     pub table: Table,
-    /// The process environment.
     pub environment: Environment,
-    /// Where it reads and writes.
     pub streams: Streams,
-    /// The operating system.
     pub driver: Arc<dyn ProcessDriver>,
-    /// Cancelled by the signals that end fusion.
+    /// Cancelled by signals while one would leave work half done.
     pub cancel: CancelToken,
 }
 
-/// Runs one command line (`arguments` include the program's own name): parses, dispatches, prints what failed.
+/// Parses and runs one command line (`arguments` include the program's name), and prints its failure.
 pub fn main(world: World, arguments: impl IntoIterator<Item = OsString>) -> Exit {
     let World { table, environment, streams, driver, cancel } = world;
     let arguments: Vec<OsString> = arguments.into_iter().collect();
@@ -176,12 +186,12 @@ pub fn main(world: World, arguments: impl IntoIterator<Item = OsString>) -> Exit
         return complete(table, &environment, &streams, &shell.to_string_lossy(), &arguments);
     }
     let color = ColorChoice::find(&arguments);
-    let (matches, answer) = match parse(table, arguments) {
+    let (matches, text) = match parse(table, arguments) {
         Ok(parsed) => parsed,
         Err(error) => return usage(&error, color, &environment, &streams),
     };
     let ui = Ui::new(&environment, streams, &matches);
-    if let Some(text) = answer {
+    if let Some(text) = text {
         return ui.result(&text).map_or_else(|failure| ui.failure(&failure), |()| Exit::Done);
     }
     if environment.stderr_is_terminal {
@@ -206,35 +216,35 @@ pub fn main(world: World, arguments: impl IntoIterator<Item = OsString>) -> Exit
     }
 }
 
-/// What the arguments say, and the text that answers them where parsing is all there is to do. The clap tree ends
-/// here: it is the largest thing in memory, and nothing that follows needs it.
+/// Returns the parsed arguments, and the version or help if that is all they ask for. The clap tree is dropped here: it
+/// is the largest thing in memory, and nothing else needs it.
 fn parse(table: Table, arguments: Vec<OsString>) -> Result<(ArgMatches, Option<String>), clap::Error> {
     let mut command = command(table);
     let matches = command.try_get_matches_from_mut(arguments)?;
-    let answer = answered_by_parsing(&mut command, &matches);
-    Ok((matches, answer))
+    let text = version_or_help(&mut command, &matches);
+    Ok((matches, text))
 }
 
-/// Prints what clap says of a wrong command line, or the help that was asked for. Not left to clap, which obeys
-/// variables that fusion does not know, such as `CLICOLOR_FORCE`.
+/// Prints clap's error for a wrong command line, or the help. clap's own printing obeys variables that fusion does not,
+/// such as `CLICOLOR_FORCE`.
 fn usage(error: &clap::Error, color: ColorChoice, environment: &Environment, streams: &Streams) -> Exit {
     let text = |is_terminal| match error.render() {
         text if color.colors(is_terminal, environment) => text.ansi().to_string(),
         text => text.to_string(),
     };
     if error.use_stderr() {
-        // A closed stderr is no other failure.
+        // A closed stderr is not another failure.
         let _ = streams.error.write_all(text(environment.stderr_is_terminal).as_bytes());
         return Exit::Usage;
     }
     match streams.output.write_all(text(environment.stdout_is_terminal).as_bytes()) {
-        // A reader that has closed its end wants no more help.
+        // The reader has closed its end of the pipe.
         Err(failure) if failure.kind() != io::ErrorKind::BrokenPipe => Exit::Failed,
         _ => Exit::Done,
     }
 }
 
-/// Tells a shell what may come next. It shows no message, so there is none.
+/// Prints completion candidates for a shell. It prints no errors: the shell would not show them.
 fn complete(
     table: Table,
     environment: &Environment,
@@ -247,8 +257,8 @@ fn complete(
     if written.is_some() { Exit::Done } else { Exit::Failed }
 }
 
-/// The version, or the short help of a command that needs a subcommand and got none.
-fn answered_by_parsing(command: &mut Command, matches: &ArgMatches) -> Option<String> {
+/// Returns the version, or the short help of a command whose subcommand is missing.
+fn version_or_help(command: &mut Command, matches: &ArgMatches) -> Option<String> {
     if matches.get_flag("version") {
         return Some(version(matches.get_flag("verbose")));
     }
@@ -284,9 +294,9 @@ fn service_command(context: &Context, name: &str, matches: &ArgMatches) -> Resul
     use ServiceCommand as C;
     let command = ServiceCommand::from_arg_matches(matches)?;
     let app = match command {
-        // What stops or tells must work whatever the file says.
+        // Stopping must work with an invalid configuration.
         C::Down(_) => context.lenient_app(),
-        // The configuration says nothing about these but where a program is.
+        // These need little of the configuration, so its errors do not matter.
         C::Log(_) | C::Install(_) | C::Uninstall(_) | C::Enable(_) | C::Disable(_) => {
             context.app_with(Config::load_sound(&context.paths.config_file(), context.table).0)
         }

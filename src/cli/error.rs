@@ -1,4 +1,4 @@
-//! Every error's words and hint. The exit codes are in `exit.rs`.
+//! The message and hint of every error. The exit codes are in `exit.rs`.
 
 mod chat;
 mod install;
@@ -20,25 +20,23 @@ pub use self::chat::Asked;
 /// Why a command failed, ready to be printed as `error:`, `caused by:` and `hint:` lines.
 #[derive(Debug)]
 pub struct Failure {
-    /// The exit code.
     pub exit: Exit,
-    /// What comes before the message, such as the end of a log.
+    /// Lines before the message, such as the end of a log.
     pub details: Vec<String>,
-    /// What failed; empty when it was told already or nobody is left to hear of it.
+    /// What failed; empty if nothing is to be printed.
     pub message: String,
-    /// Why, outermost first.
+    /// The causes, outermost first.
     pub causes: Vec<String>,
     /// What to do next.
     pub hint: Option<String>,
 }
 
 impl Failure {
-    /// A failure in words.
     pub fn new(exit: Exit, message: impl Into<String>) -> Self {
         Self { exit, details: Vec::new(), message: message.into(), causes: Vec::new(), hint: None }
     }
 
-    /// Standard output cannot be written. A closed pipe means that the reader has what it wanted.
+    /// Returns the failure to write to standard output. A closed pipe is not a failure: its reader has read enough.
     pub fn output(error: &io::Error) -> Self {
         if error.kind() == io::ErrorKind::BrokenPipe {
             return Self::new(Exit::Done, "");
@@ -47,20 +45,19 @@ impl Failure {
         Self { causes, ..Self::new(Exit::Failed, "cannot write to standard output") }
     }
 
-    /// A failure in the words of `error` and everything that caused it.
+    /// Returns a failure with the message of `error` and its causes.
     pub fn of(exit: Exit, error: &dyn std::error::Error) -> Self {
         let causes = std::iter::successors(error.source(), |cause| cause.source()).map(ToString::to_string);
         Self { causes: causes.collect(), ..Self::new(exit, error.to_string()) }
     }
 
-    /// Part of a larger failure, in whose words it begins; what it was until now is the cause.
+    /// Replaces the message; the old message becomes the first cause.
     #[must_use]
     pub fn about(mut self, message: impl Into<String>) -> Self {
         self.causes.insert(0, std::mem::replace(&mut self.message, message.into()));
         self
     }
 
-    /// With what to do next.
     #[must_use]
     pub fn hint(mut self, hint: impl Into<String>) -> Self {
         self.hint = Some(hint.into());
@@ -75,19 +72,19 @@ impl From<AppError> for Failure {
             AppError::Install(error) => error.into(),
             AppError::Model { service, asked, error } => Self::of_model(&service, &asked, &error),
             AppError::ModelInUse { ref service, .. } => {
-                Self::of(Exit::Failed, &error).hint(format!("stop it first: fusion {service} down"))
+                Self::of(Exit::Failed, &error).hint(format!("stop the server first: fusion {service} down"))
             }
             AppError::NoModels { .. } => Self::of(Exit::Failed, &error),
         }
     }
 }
 
-/// What to do about a model that is not there, where `fetch` is the command that fetches one by its name.
-fn missing_model_hint(model: &str, fetch: &str) -> String {
+/// Returns the hint for a missing model; `pull` is the command that downloads it.
+fn missing_model_hint(model: &str, pull: &str) -> String {
     if model.starts_with('/') {
-        "a path must lead to the directory of a model".to_owned()
+        "choose the directory of a model".to_owned()
     } else {
-        format!("fetch it: {fetch}")
+        format!("download it: {pull}")
     }
 }
 
@@ -103,34 +100,35 @@ impl From<PathsError> for Failure {
     }
 }
 
-/// How many problems of a broken configuration are told by a command that is about something else.
-const FIRST_PROBLEMS: usize = 3;
+/// How many problems of an invalid configuration a command prints that is not about the configuration.
+const MAX_PROBLEMS: usize = 3;
 
 impl Failure {
-    /// A configuration that cannot be used, with at most `most` of its problems. What is wrong in the file is a wrong
-    /// configuration; what the system refuses is another failure.
-    pub fn of_config(error: &ConfigError, most: usize) -> Self {
+    /// Returns the failure of an invalid configuration, with at most `max_problems` of its problems.
+    pub fn of_config(error: &ConfigError, max_problems: usize) -> Self {
         let (exit, hint) = match error {
-            ConfigError::Invalid { path, problems } => return Self::of_problems(path, problems, most),
+            ConfigError::Invalid { path, problems } => {
+                return Self::of_problems(path, problems, max_problems);
+            }
             ConfigError::WritableByOthers { path } => {
                 let command = format!("chmod go-w {}", quoted(&path.to_string_lossy()));
                 return Self::of(Exit::Usage, error).hint(command);
             }
             ConfigError::NotAFile { .. } | ConfigError::TooLarge { .. } => {
-                (Exit::Usage, "move it away; fusion makes a new one on its next use")
+                (Exit::Usage, "move it away; the next fusion command creates a new one")
             }
             ConfigError::Dangling { .. } => {
-                (Exit::Failed, "make the file that the link leads to, or remove the link")
+                (Exit::Failed, "create the file that the link points to, or remove the link")
             }
             ConfigError::Read { .. } | ConfigError::Create { .. } | ConfigError::Lock { .. } => {
                 (Exit::Failed, "set FUSION_CONFIG_DIR to a directory that you can read and write")
             }
-            ConfigError::Locked { .. } => (Exit::Failed, "try again when it has ended"),
+            ConfigError::Locked { .. } => (Exit::Failed, "try again when that command has ended"),
         };
         Self::of(exit, error).hint(hint)
     }
 
-    fn of_problems(path: &Path, problems: &[Problem], most: usize) -> Self {
+    fn of_problems(path: &Path, problems: &[Problem], max_problems: usize) -> Self {
         let line =
             |problem: &Problem| format!("{}:{}:{}: {problem}", path.display(), problem.line, problem.column);
         let mut failure = match problems {
@@ -138,32 +136,32 @@ impl Failure {
             _ => Self::new(Exit::Usage, format!("{} has {} problems", path.display(), problems.len())),
         };
         if problems.len() > 1 {
-            failure.causes = problems.iter().take(most).map(line).collect();
+            failure.causes = problems.iter().take(max_problems).map(line).collect();
         }
-        failure.hint(if problems.len() > most {
-            "`fusion config check` lists them all, `fusion config edit` opens the file"
+        failure.hint(if problems.len() > max_problems {
+            "list all problems: fusion config check; edit the file: fusion config edit"
         } else {
-            "`fusion config edit` opens the file"
+            "edit the file: fusion config edit"
         })
     }
 }
 
 impl From<ConfigError> for Failure {
     fn from(error: ConfigError) -> Self {
-        Self::of_config(&error, FIRST_PROBLEMS)
+        Self::of_config(&error, MAX_PROBLEMS)
     }
 }
 
 impl From<EditError> for Failure {
     fn from(error: EditError) -> Self {
-        let shows_keys = "`fusion config show --effective` shows every key";
+        let shows_keys = "see every key: fusion config show --effective";
         let (exit, hint) = match &error {
             EditError::Config(_) => (Exit::Usage, None),
             EditError::NotAKey { .. } | EditError::IsATable { .. } => (Exit::Usage, Some(shows_keys)),
             EditError::Rejected { fault, .. } => {
                 (Exit::Usage, matches!(fault, Fault::Unknown { .. }).then_some(shows_keys))
             }
-            EditError::NotInATable { .. } => (Exit::Usage, Some("`fusion config edit` opens the file")),
+            EditError::NotInATable { .. } => (Exit::Usage, Some("edit the file: fusion config edit")),
             EditError::Changed { .. } | EditError::Write { .. } => (Exit::Failed, None),
         };
         match error {
@@ -180,13 +178,13 @@ impl From<FileError> for Failure {
     }
 }
 
-/// What to do about a file that is not used.
+/// Returns the hint for a file that fusion refuses to use.
 fn file_hint(error: &FileError) -> Option<&'static str> {
     match error {
         FileError::SymbolicLink { .. } => {
-            Some("remove the link: fusion follows none here, for it could lead anywhere")
+            Some("remove the link: fusion follows no links there, because they can point anywhere")
         }
-        FileError::AnotherOwner { .. } => Some("run the command as that user, or move the file away"),
+        FileError::AnotherOwner { .. } => Some("run the command as its owner, or move the file away"),
         FileError::NotAFile { .. } | FileError::TooLarge { .. } => Some("move it away"),
         FileError::Io { .. } => None,
     }

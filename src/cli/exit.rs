@@ -1,4 +1,4 @@
-//! Every exit code, and which error ends with which.
+//! Every exit code, and the errors that lead to it.
 
 use std::process::ExitCode;
 
@@ -10,38 +10,35 @@ use crate::core::models::catalogue::ModelError;
 use crate::core::process::ProcessError;
 use crate::core::services::{ServiceError, State};
 
-/// What the exit code says.
+/// An exit code.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 #[repr(u8)]
 pub enum Exit {
-    /// Done; also: already up, already down.
+    /// Done, or nothing to do: already up, already down.
     Done = 0,
     /// Failed in a way not listed here.
     Failed = 1,
     /// A wrong command line, or a configuration that does not parse or validate.
     Usage = 2,
-    /// The service is not running.
+    /// The service is stopped or has exited.
     NotRunning = 3,
-    /// The program is not installed.
     NotInstalled = 4,
-    /// The port is in use by another process.
     PortInUse = 5,
-    /// It did not come up: it died, was not ready in time, or was refused.
+    /// The server did not come up: it died, was not ready in time, or was refused.
     NotUp = 6,
-    /// The model is not there.
     ModelMissing = 7,
     /// The request failed, or the response broke off.
     RequestFailed = 8,
     /// The answer was cut at the token limit (only with `--strict`).
     Truncated = 9,
-    /// Timed out while answering.
+    /// No data arrived within the idle timeout.
     TimedOut = 124,
-    /// Interrupted by SIGINT; where possible the signal is raised again instead.
+    /// Interrupted by a signal. Where possible the signal is raised again instead.
     Interrupted = 130,
 }
 
 impl Exit {
-    /// This one, unless it says that all is well.
+    /// Returns this code, or `other` if this is `Done`.
     #[must_use]
     pub fn or(self, other: Self) -> Self {
         if self == Self::Done { other } else { self }
@@ -63,7 +60,7 @@ pub fn of_state(state: State) -> Exit {
     }
 }
 
-/// Returns the exit code of a service that could not be started, stopped or observed.
+/// Returns the exit code for a service that could not be started, stopped or observed.
 pub fn of_service(error: &ServiceError) -> Exit {
     match error {
         ServiceError::PortInUse { .. } | ServiceError::External { .. } => Exit::PortInUse,
@@ -87,7 +84,7 @@ pub fn of_service(error: &ServiceError) -> Exit {
     }
 }
 
-/// Returns the exit code of what went wrong with a process.
+/// Returns the exit code for a failed operation on a process.
 pub fn of_process(error: &ProcessError) -> Exit {
     match error {
         ProcessError::ProgramMissing { .. }
@@ -97,7 +94,7 @@ pub fn of_process(error: &ProcessError) -> Exit {
     }
 }
 
-/// Returns the exit code of an installation that failed.
+/// Returns the exit code for a failed installation.
 pub fn of_install(error: &InstallError) -> Exit {
     match error {
         InstallError::NoMethod { .. } | InstallError::ByHand { .. } | InstallError::NotOnPath { .. } => {
@@ -108,12 +105,12 @@ pub fn of_install(error: &InstallError) -> Exit {
     }
 }
 
-/// Returns the exit code of what a server says is wrong.
+/// Returns the exit code for an error that a server reports.
 pub fn of_server(error: &ServerError) -> Exit {
     if error.kind == ServerErrorKind::ModelMissing { Exit::ModelMissing } else { Exit::RequestFailed }
 }
 
-/// Returns the exit code of something that could not be done with a model.
+/// Returns the exit code for a failed operation on a model.
 pub fn of_model(error: &ModelError) -> Exit {
     use ModelError as E;
     match error {
@@ -139,7 +136,7 @@ pub fn of_model(error: &ModelError) -> Exit {
     }
 }
 
-/// Returns the exit code of a prompt without a complete answer.
+/// Returns the exit code for a prompt without a complete answer.
 pub fn of_chat(error: &ChatError) -> Exit {
     match error {
         ChatError::Api(error) => of_api(error),
@@ -149,7 +146,7 @@ pub fn of_chat(error: &ChatError) -> Exit {
     }
 }
 
-/// Returns the exit code of an exchange with a server that failed.
+/// Returns the exit code for a failed request.
 pub fn of_api(error: &ApiError) -> Exit {
     match error {
         ApiError::Connect { .. } => Exit::NotRunning,

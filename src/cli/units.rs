@@ -1,10 +1,10 @@
-//! Bytes, durations and ages as people read them, and durations as they write them.
+//! Sizes, durations, ages and counts as text, and durations parsed from options.
 
 use std::time::Duration;
 
 use crate::core::config::MAX_SECONDS;
 
-/// In units of a thousand, with three digits at most.
+/// Returns a size in units of a thousand, with at most three digits: `1.2 GB`.
 pub fn bytes(bytes: u64) -> String {
     #[allow(clippy::cast_precision_loss)] // Three digits are shown.
     let mut size = bytes as f64;
@@ -18,7 +18,7 @@ pub fn bytes(bytes: u64) -> String {
     format!("{size:.digits$} {unit}")
 }
 
-/// The two largest units, as in `3h 12m`.
+/// Returns the two largest units of a duration: `3h 12m`.
 pub fn duration(duration: Duration) -> String {
     let seconds = duration.as_secs();
     match (seconds / 86_400, seconds / 3600 % 24, seconds / 60 % 60, seconds % 60) {
@@ -29,7 +29,7 @@ pub fn duration(duration: Duration) -> String {
     }
 }
 
-/// A number of seconds, as options take it, and at least so many milliseconds.
+/// Parses an option's number of seconds, with a minimum in milliseconds.
 pub fn seconds_from<const MILLISECONDS: u16>(text: &str) -> Result<Duration, String> {
     let shortest = f64::from(MILLISECONDS) / 1000.0;
     let seconds = text.parse().ok().filter(|seconds| (shortest..=MAX_SECONDS).contains(seconds));
@@ -37,7 +37,7 @@ pub fn seconds_from<const MILLISECONDS: u16>(text: &str) -> Result<Duration, Str
     duration.ok_or_else(|| format!("expected a number of seconds from {shortest} to {MAX_SECONDS}"))
 }
 
-/// The largest unit, as in `3 days ago`.
+/// Returns an age in its largest unit: `3 days ago`.
 pub fn ago(age: Duration) -> String {
     let seconds = age.as_secs();
     let units = [(86_400, "day"), (3600, "hour"), (60, "minute")];
@@ -50,7 +50,7 @@ pub fn ago(age: Duration) -> String {
     }
 }
 
-/// A count as model cards write it: `3.2B`, `135M`.
+/// Returns a count as model cards write it: `3.2B`, `135M`.
 pub fn count(count: u64) -> String {
     #[allow(clippy::cast_precision_loss)] // Three digits are shown.
     let mut number = count as f64;
@@ -64,7 +64,7 @@ pub fn count(count: u64) -> String {
     format!("{number:.digits$}{unit}")
 }
 
-/// A number with its digits in groups of three: `131,072`.
+/// Returns a number with its digits in groups of three: `131,072`.
 pub fn grouped(number: u64) -> String {
     let digits = number.to_string();
     let mut text = String::new();

@@ -311,7 +311,7 @@ fn commands_refuse_a_broken_file() {
     exit 2
     [stderr]
     error: [ROOT]/config/config.toml:2:8: `ollama_server.port`: expected a whole number from 1 to 65535, found the number 0
-    hint: `fusion config edit` opens the file
+    hint: edit the file: fusion config edit
     ");
 }
 
@@ -330,7 +330,7 @@ fn check_lists_all_problems_others_the_first_three() {
       caused by: [ROOT]/config/config.toml:5:1: unknown key `mlx_run.x`; valid here: `model`, `system_prompt`, `temperature`, `stream`, `max_tokens`, `top_p`, `seed`, `stop`, `timeout`, `start_on_demand`, `reasoning`, `extra_body`
       caused by: [ROOT]/config/config.toml:6:8: `mlx_run.seed`: expected a whole number from 0 to 9223372036854775807, found the string ""
       caused by: [ROOT]/config/config.toml:8:9: `prompts.a.model`: expected a string that is not empty, found the string ""
-    hint: `fusion config edit` opens the file
+    hint: edit the file: fusion config edit
     "#);
     insta::assert_snapshot!(config(&sandbox, ["get", "mlx_run.seed"]), @"
     exit 2
@@ -339,7 +339,7 @@ fn check_lists_all_problems_others_the_first_three() {
       caused by: [ROOT]/config/config.toml:2:8: `ollama_server.port`: expected a whole number from 1 to 65535, found the number 0
       caused by: [ROOT]/config/config.toml:3:8: `ollama_server.host`: expected a host name or an IP address, without scheme, port or path, found the number 5
       caused by: [ROOT]/config/config.toml:5:1: unknown key `mlx_run.x`; valid here: `model`, `system_prompt`, `temperature`, `stream`, `max_tokens`, `top_p`, `seed`, `stop`, `timeout`, `start_on_demand`, `reasoning`, `extra_body`
-    hint: `fusion config check` lists them all, `fusion config edit` opens the file
+    hint: list all problems: fusion config check; edit the file: fusion config edit
     ");
 }
 
@@ -383,7 +383,7 @@ fn bytes_that_are_not_utf_8() {
     exit 2
     [stderr]
     error: [ROOT]/config/config.toml:2:6: this is not UTF-8 text
-    hint: `fusion config edit` opens the file
+    hint: edit the file: fusion config edit
     ");
     assert_eq!(config(&sandbox, ["show"]).assert_code(0).stdout, bytes);
 }
@@ -409,7 +409,7 @@ fn every_mistake_of_syntax_is_reported() {
       caused by: [ROOT]/config/config.toml:10:9: string values must be quoted, expected literal string
       caused by: [ROOT]/config/config.toml:11:5: unclosed table, expected `]`
       caused by: [ROOT]/config/config.toml:15:1: unknown key `prompts.x.y`; valid here: `system`, `model`, `temperature`, `template`
-    hint: `fusion config edit` opens the file
+    hint: edit the file: fusion config edit
     "#);
 }
 
@@ -489,7 +489,7 @@ fn a_file_of_ten_megabytes() {
     exit 2
     [stderr]
     error: [ROOT]/config/config.toml has 9999990 bytes; a configuration has at most 1048576
-    hint: move it away; fusion makes a new one on its next use
+    hint: move it away; the next fusion command creates a new one
     ");
     assert_eq!(config(&sandbox, ["show"]).assert_code(0).stdout(), large);
     config(&sandbox, ["reset", "--yes"]).assert_code(0);
@@ -509,7 +509,7 @@ fn a_directory_or_a_pipe_in_its_place() {
     exit 2
     [stderr]
     error: [ROOT]/config/config.toml is not a file
-    hint: move it away; fusion makes a new one on its next use
+    hint: move it away; the next fusion command creates a new one
     ");
 }
 
@@ -523,7 +523,7 @@ fn a_link_to_nothing() {
     exit 1
     [stderr]
     error: [ROOT]/config/config.toml is a link to [ROOT]/dotfiles/fusion, which does not exist
-    hint: make the file that the link leads to, or remove the link
+    hint: create the file that the link points to, or remove the link
     ");
     assert_eq!(names(&sandbox), ["config.toml"]);
 }

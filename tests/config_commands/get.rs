@@ -104,57 +104,57 @@ fn refuses_what_is_not_a_key() {
     exit 2
     [stderr]
     error: "" is not a key of the configuration
-    hint: `fusion config show --effective` shows every key
+    hint: see every key: fusion config show --effective
     # a b
     exit 2
     [stderr]
     error: "a b" is not a key of the configuration
-    hint: `fusion config show --effective` shows every key
+    hint: see every key: fusion config show --effective
     # ollama_server
     exit 2
     [stderr]
     error: `ollama_server` is a table, not a key
-    hint: `fusion config show --effective` shows every key
+    hint: see every key: fusion config show --effective
     # prompts.review
     exit 2
     [stderr]
     error: `prompts.review` is a table, not a key
-    hint: `fusion config show --effective` shows every key
+    hint: see every key: fusion config show --effective
     # ollama_server.prot
     exit 2
     [stderr]
     error: unknown key `ollama_server.prot`; did you mean `ollama_server.port`?
-    hint: `fusion config show --effective` shows every key
+    hint: see every key: fusion config show --effective
     # olama_server.port
     exit 2
     [stderr]
     error: unknown table `olama_server`; did you mean `ollama_server`?
-    hint: `fusion config show --effective` shows every key
+    hint: see every key: fusion config show --effective
     # prompt.x.model
     exit 2
     [stderr]
     error: unknown table `prompt`; did you mean `prompts`?
-    hint: `fusion config show --effective` shows every key
+    hint: see every key: fusion config show --effective
     # prompts.x.modle
     exit 2
     [stderr]
     error: unknown key `prompts.x.modle`; did you mean `prompts.x.model`?
-    hint: `fusion config show --effective` shows every key
+    hint: see every key: fusion config show --effective
     # port
     exit 2
     [stderr]
     error: unknown key `port`; did you mean `ollama_server.port` or `mlx_server.port`?
-    hint: `fusion config show --effective` shows every key
+    hint: see every key: fusion config show --effective
     # zzz.port
     exit 2
     [stderr]
     error: unknown table `zzz`; valid here: `ollama_server`, `ollama_run`, `mlx_server`, `mlx_run`, `prompts`, `aliases`
-    hint: `fusion config show --effective` shows every key
+    hint: see every key: fusion config show --effective
     # aliases.x.y
     exit 2
     [stderr]
     error: unknown runtime `aliases.x.y`; valid here: `ollama`, `mlx`
-    hint: `fusion config show --effective` shows every key
+    hint: see every key: fusion config show --effective
     "#);
     insta::assert_snapshot!(config(&sandbox, ["unset", "prompts.review"]), @"
     exit 0
@@ -165,6 +165,6 @@ fn refuses_what_is_not_a_key() {
     exit 2
     [stderr]
     error: `mlx_server.port.x` is within something that is not a table
-    hint: `fusion config edit` opens the file
+    hint: edit the file: fusion config edit
     ");
 }

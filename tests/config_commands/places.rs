@@ -104,7 +104,7 @@ fn a_read_only_home_leaves_the_defaults() {
     [stdout]
     11434
     [stderr]
-    warning: cannot make [CONFIG]/config.toml: cannot make the directory [PARENT]: Permission denied (os error [ERRNO]); the defaults hold
+    warning: cannot make [CONFIG]/config.toml: cannot make the directory [PARENT]: Permission denied (os error [ERRNO]); the defaults apply
     ");
     let shown = run_read_only(&sandbox, &["config", "show"]).assert_code(0);
     assert!(shown.stdout().contains("\nport = 11434\n"), "{shown}");
@@ -133,7 +133,7 @@ fn a_read_only_directory_can_be_read() {
     [stdout]
     11434
     [stderr]
-    warning: cannot make [CONFIG]/config.toml: cannot open [CONFIG]/config.lock: Permission denied (os error [ERRNO]); the defaults hold
+    warning: cannot make [CONFIG]/config.toml: cannot open [CONFIG]/config.lock: Permission denied (os error [ERRNO]); the defaults apply
     ");
     fs::write(directory.join("config.toml"), "").expect("writable");
     run_read_only(&sandbox, &["config", "get", "ollama_server.port"]).assert_stdout("11434\n");

@@ -152,7 +152,7 @@ fn refuses_an_invalid_value_and_leaves_the_file() {
     exit 2
     [stderr]
     error: "mlx_server.env.A=B" is not a key of the configuration
-    hint: `fusion config show --effective` shows every key
+    hint: see every key: fusion config show --effective
     "#);
 }
 
@@ -206,7 +206,7 @@ fn refuses_to_change_a_broken_file() {
     exit 2
     [stderr]
     error: [ROOT]/config/config.toml:1:15: unclosed table, expected `]`
-    hint: `fusion config edit` opens the file
+    hint: edit the file: fusion config edit
     ");
     assert_eq!(text(&sandbox), "[ollama_server\n");
 }

@@ -149,7 +149,7 @@ fn up_stops_children_of_a_dead_server() {
     [stdout]
     ollama is up at http://127.0.0.1:[OLLAMA] (pid [PID])
     [stderr]
-    warning: ollama died and left processes behind; they are stopped first
+    warning: ollama died and left processes running; stopping them first
     ");
     assert_eq!(servers(&sandbox).len(), 1);
     down(&sandbox, "ollama");
@@ -270,7 +270,7 @@ fn down_works_with_a_broken_configuration() {
     [stdout]
     ollama is down
     [stderr]
-    warning: [ROOT]/config/config.toml:1:15: unclosed table, expected `]`; for the rest the defaults hold
+    warning: [ROOT]/config/config.toml:1:15: unclosed table, expected `]`; the defaults apply in place of what is invalid
     ");
     assert_nothing_left(&sandbox, "ollama");
 }
@@ -283,13 +283,13 @@ fn commands_follow_the_recorded_address() {
     sandbox.write_config(&format!("[ollama_server]\nport = {}\n", elsewhere.number()));
     let ps = sandbox.fusion(["ollama", "ps"]).run().assert_code(0);
     assert!(ps.stdout().contains(&sandbox.url("ollama")), "{ps}");
-    insta::assert_snapshot!(notes(&ps), @"the configuration has changed since it was started; `fusion ollama restart` applies it");
+    insta::assert_snapshot!(notes(&ps), @"the configuration has changed since the start; apply it: fusion ollama restart");
     insta::assert_snapshot!(sandbox.fusion(["ollama", "up"]).run().assert_names_pid(pid), @"
     exit 0
     [stdout]
     ollama is up at http://127.0.0.1:[OLLAMA] (pid [PID])
     [stderr]
-    warning: the configuration of ollama has changed since it was started; apply it: fusion ollama restart
+    warning: the configuration of ollama has changed since the start; apply it: fusion ollama restart
     ");
     down(&sandbox, "ollama");
 }
@@ -308,7 +308,7 @@ fn down_of_all_goes_on_after_a_failure() {
     mlx is down
     [stderr]
     error: [ROOT]/config/ollama/state.json has format 99; this version reads up to 1
-    hint: use the newer version of fusion that wrote it
+    hint: use the newer version of fusion that wrote the record
     ");
     sandbox.assert_nothing_runs();
 }

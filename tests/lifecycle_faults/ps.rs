@@ -88,8 +88,8 @@ fn ps_distinguishes_starting_unhealthy_and_exited() {
     // `ps` may have begun before the last of its threads ended.
     wait_until("ps sees that it is dead", || state(&sandbox, "ollama") == "exited");
     insta::assert_snapshot!(notes(&sandbox.fusion(["ollama", "ps"]).run().assert_code(3)), @"
-    it ended without `down`, about [TIME]s ago; its last words: GET /api/version
-    `fusion ollama log` shows its log
+    the server ended without `down`, about [TIME]s ago; last log line: GET /api/version
+    see the log: fusion ollama log
     ");
     down(&sandbox, "ollama");
 }
@@ -128,7 +128,7 @@ fn up_of_an_unhealthy_service_fails() {
     exit 6
     [stderr]
     error: ollama (pid [PID]) is running at 127.0.0.1:[OLLAMA] and does not respond: [SILENCE]
-    hint: see its log: fusion ollama log; restart it: fusion ollama restart
+    hint: see the log: fusion ollama log; restart the server: fusion ollama restart
     ");
     sandbox.fusion(["ollama", "up", "--no-wait", "--timeout", "0.5"]).run().assert_code(6);
     assert!(processes::lives(pid), "it is left as it is");
@@ -248,7 +248,7 @@ fn watch_needs_a_terminal() {
     exit 2
     [stderr]
     error: --watch needs a terminal
-    hint: without --watch, it prints what is going on now; --json is for programs
+    hint: leave out --watch to print the state once, as JSON with --json
     ");
 }
 
@@ -259,14 +259,14 @@ fn health_fails_if_stopped_or_not_generating() {
     exit 3
     [stderr]
     error: ollama is not running
-    hint: start it: fusion ollama up
+    hint: start the server: fusion ollama up
     ");
     up(&sandbox, "ollama");
     insta::assert_snapshot!(sandbox.fusion(["ollama", "health"]).run(), @"
     exit 8
     [stderr]
     error: ollama did not generate with llama3.2:3b: the fake runtime was told to fail
-    hint: see its log: fusion ollama log
+    hint: see the log: fusion ollama log
     ");
     down(&sandbox, "ollama");
 }
@@ -302,7 +302,7 @@ fn health_of_a_hanging_server_times_out() {
     exit 124
     [stderr]
     error: ollama did not generate with llama3.2:3b: it accepts connections and does not respond
-    hint: see its log: fusion ollama log
+    hint: see the log: fusion ollama log
     ");
     down(&sandbox, "ollama");
 }
@@ -317,7 +317,7 @@ fn health_of_a_silent_model_times_out() {
     exit 124
     [stderr]
     error: ollama did not generate with llama3.2:3b: it has not generated anything yet
-    hint: see its log: fusion ollama log
+    hint: see the log: fusion ollama log
     ");
     sandbox.fusion(["ollama", "run", "--timeout", "0.3", "Hello"]).run().assert_code(124);
     down(&sandbox, "ollama");
@@ -332,7 +332,7 @@ fn health_of_a_missing_model_fails() {
     [stderr]
     error: the model absent is not on this machine
       caused by: model 'absent' not found
-    hint: fetch it: fusion ollama pull absent
+    hint: download it: fusion ollama pull absent
     ");
     let health = sandbox.fusion(["ollama", "health", "--json"]).run().assert_code(0).json();
     assert_eq!((&health["runtime"], &health["model"]), (&json!("ollama"), &json!("llama3.2:3b")));

@@ -173,7 +173,7 @@ fn a_damaged_record_is_described() {
     [stdout]
     ollama is down
     [stderr]
-    warning: [ROOT]/config/ollama/state.json is not a record of a started service: expected value at line 1 column 1; it is ignored
+    warning: [ROOT]/config/ollama/state.json is not a record of a started service: expected value at line 1 column 1; the record is ignored
     ");
 }
 
@@ -331,7 +331,7 @@ fn linked_records_and_locks_are_refused() {
     exit 1
     [stderr]
     error: [ROOT]/config/ollama/[FILE] is a symbolic link
-    hint: remove the link: fusion follows none here, for it could lead anywhere
+    hint: remove the link: fusion follows no links there, because they can point anywhere
     ");
     sandbox.assert_nothing_runs();
 }

@@ -45,7 +45,7 @@ fn up_names_the_signal_that_ended_a_server() {
     insta::assert_snapshot!(assert_up_fails(&sandbox, "ollama", 6), @"
     exit 6
     [stderr]
-    its log is empty: [ROOT]/config/ollama/ollama.log
+    the log is empty: [ROOT]/config/ollama/ollama.log
     error: ollama (pid [PID]) was killed by signal 9, SIGKILL [TIME] s after its start
     hint: see the whole log: fusion ollama log
     ");
@@ -97,7 +97,7 @@ fn up_reports_a_missing_configured_program() {
     exit 4
     [stderr]
     error: there is no program /nowhere/at/all, which ollama_server.command names
-    hint: correct it: fusion config edit; or remove it: fusion config unset ollama_server.command
+    hint: correct the path: fusion config edit; or remove it: fusion config unset ollama_server.command
     ");
 }
 
@@ -158,7 +158,7 @@ fn up_fails_if_the_server_never_binds() {
     insta::assert_snapshot!(sandbox.fusion(["ollama", "up", "--timeout", "0.5"]).run(), @"
     exit 6
     [stderr]
-    its log is empty: [ROOT]/config/ollama/ollama.log
+    the log is empty: [ROOT]/config/ollama/ollama.log
     error: ollama (pid [PID]) was not ready within [TIME] s: Connection refused (os error [ERRNO])
     hint: see the whole log: fusion ollama log
     ");
@@ -241,7 +241,7 @@ fn up_fails_if_the_server_lacks_the_model() {
     [stderr]
     error: the model [ROOT]/model is not on this machine
       caused by: model '[ROOT]/model' not found
-    hint: a path must lead to the directory of a model
+    hint: choose the directory of a model
     ");
 }
 

@@ -198,14 +198,14 @@ fn log_and_up_report_a_deleted_log() {
     [stdout]
     mlx is up at http://127.0.0.1:[MLX] (pid [PID])
     [stderr]
-    warning: [ROOT]/config/mlx/mlx.log was deleted while mlx writes to it; `fusion mlx restart` begins a new log
+    warning: [ROOT]/config/mlx/mlx.log was deleted while mlx writes to it; start a new log: fusion mlx restart
     ");
     let logs = [&["mlx", "log"][..], &["mlx", "log", "-f"]].map(|words| sandbox.fusion(words.to_vec()).run());
     insta::assert_snapshot!(same_output(logs), @"
     exit 1
     [stderr]
     error: [ROOT]/config/mlx/mlx.log was deleted while mlx (pid [PID]) writes to it
-    hint: begin a new log: fusion mlx restart
+    hint: start a new log: fusion mlx restart
     ");
     stop(&sandbox);
 }

@@ -38,13 +38,13 @@ fn log_without_a_log_makes_no_files() {
     exit 1
     [stderr]
     error: mlx has no log yet: fusion has not started it
-    hint: start it: fusion mlx up
+    hint: start the server: fusion mlx up
     ");
     insta::assert_snapshot!(sandbox.fusion(["mlx", "log", "-f"]).run(), @"
     exit 3
     [stderr]
     error: mlx is not running
-    hint: start it: fusion mlx up
+    hint: start the server: fusion mlx up
     ");
     assert!(!sandbox.file("mlx", "").exists(), "showing a log makes no files");
 }
@@ -153,7 +153,7 @@ fn a_symlinked_log_is_refused() {
     exit 1
     [stderr]
     error: [ROOT]/config/mlx/mlx.log is a symbolic link
-    hint: remove the link: fusion follows none here, for it could lead anywhere
+    hint: remove the link: fusion follows no links there, because they can point anywhere
     ");
 }
 

@@ -22,12 +22,14 @@ fn a_download_that_does_not_fit_is_refused() {
     let stderr = refused.stderr();
     let words: Vec<&str> = stderr.split_whitespace().collect();
     // Needed and free, each a number and its unit.
-    let sizes = words.windows(2).filter(|pair| pair[0].parse::<f64>().is_ok() && pair[1].ends_with('B'));
+    let sizes = words
+        .windows(2)
+        .filter(|pair| pair[0].parse::<f64>().is_ok() && pair[1].trim_end_matches(',').ends_with('B'));
     let free = sizes.map(|pair| pair.join(" ")).nth(1).expect("the free space");
     insta::assert_snapshot!(refused.to_string().replace(&free, "[FREE]"), @"
     exit 1
     [stderr]
-    error: org/huge needs 945 TB and [ROOT]/home has [FREE] left
+    error: org/huge needs 945 TB, but [ROOT]/home has [FREE] free
     hint: free space: `fusion mlx models` lists the sizes, `fusion mlx rm NAME` removes a model
     ");
     let calls = fs::read_to_string(calls).expect("it was called");

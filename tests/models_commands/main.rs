@@ -50,7 +50,7 @@ fn no_server_is_started_with_no_up() {
     exit 3
     [stderr]
     error: ollama is not running
-    hint: start it: fusion ollama up
+    hint: start the server: fusion ollama up
     ");
     insta::assert_snapshot!(sandbox.fusion(["ollama", "unload", "llama3.2:3b"]).run_in_process(), @"
     exit 0
@@ -97,7 +97,7 @@ fn models_of_one_service_do_not_hide_others() {
     insta::assert_snapshot!(listed.normalized(&listed.stderr), @"
     error: cannot list the models of ollama
       caused by: [ROOT]/config/ollama/state.json is a symbolic link
-    hint: remove the link: fusion follows none here, for it could lead anywhere
+    hint: remove the link: fusion follows no links there, because they can point anywhere
     ");
     assert!(listed.stdout().contains("org/tiny"), "{}", listed.stdout());
 }

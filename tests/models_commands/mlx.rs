@@ -168,14 +168,14 @@ fn a_loaded_model_is_not_removed() {
     exit 1
     [stderr]
     error: org/tiny is in use: mlx has loaded it
-    hint: stop it first: fusion mlx down
+    hint: stop the server first: fusion mlx down
     ");
     assert!(model.join("refs/main").is_file());
     insta::assert_snapshot!(sandbox.fusion(["mlx", "unload", "org/tiny"]).run(), @"
     exit 1
     [stderr]
     error: the server cannot unload its model while it runs
-    hint: stop it: fusion mlx down
+    hint: stop the server: fusion mlx down
     ");
     sandbox.fusion(["mlx", "down"]).run().assert_code(0);
     insta::assert_snapshot!(sandbox.fusion(["mlx", "rm", "-y", "org/tiny"]).run(), @"

@@ -105,7 +105,7 @@ fn error_lines_in_a_200_are_errors() {
     exit 7
     [stderr]
     error: there is no model nix to download
-    hint: check the spelling; a private model needs your token (HF_TOKEN, or `hf auth login`)
+    hint: check the spelling; a private model requires your token (HF_TOKEN, or `hf auth login`)
     ");
     ollama.script(&send(&[
         json!({ "status": "pulling manifest" }),

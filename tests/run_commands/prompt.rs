@@ -35,7 +35,7 @@ fn an_empty_prompt_is_refused() {
     exit 2
     [stderr]
     error: the prompt is empty
-    hint: give it as an argument, on standard input, or with --file
+    hint: pass it as an argument, on standard input, or with --file
     ");
 }
 
@@ -70,7 +70,7 @@ fn without_a_prompt_a_terminal_is_not_read() {
     exit 2
     [stderr]
     error: no prompt was given
-    hint: give it as an argument, or pipe it in; `-` reads it from the terminal
+    hint: pass it as an argument or on standard input; `-` reads it from the terminal
     ");
 }
 
@@ -110,7 +110,7 @@ fn a_silent_pipe_is_named_once() {
         line
     });
     assert_eq!(named[0], named[1]);
-    insta::assert_snapshot!(named[0], @"waiting for standard input to end; --no-stdin leaves it alone");
+    insta::assert_snapshot!(named[0], @"waiting for standard input to end; do not read it with --no-stdin");
 }
 
 #[test]
@@ -150,8 +150,8 @@ fn input_that_cannot_be_sent_is_refused() {
     insta::assert_snapshot!(bytes.run_in_process(), @"
     exit 1
     [stderr]
-    error: standard input is neither UTF-8 text (see byte 2) nor a known image
-    hint: images may be PNG, JPEG, GIF or WebP
+    error: standard input is neither UTF-8 text (see byte 2) nor an image of a known format
+    hint: use a PNG, JPEG, GIF or WebP image
     ");
     let missing = sandbox.fusion(["ollama", "run", "Hi", "-f", "nowhere.txt"]);
     insta::assert_snapshot!(missing.run_in_process(), @"
@@ -165,7 +165,7 @@ fn input_that_cannot_be_sent_is_refused() {
     insta::assert_snapshot!(large.run_in_process(), @"
     exit 1
     [stderr]
-    error: large.txt is larger than 20 MiB, which is the limit
+    error: large.txt is larger than the limit of 20 MiB
     ");
 }
 

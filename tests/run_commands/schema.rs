@@ -54,7 +54,7 @@ fn a_cut_answer_is_not_a_violation() {
     [stdout]
     {"name": "A
     [stderr]
-    warning: the answer was cut at the token limit; --max-tokens raises it
+    warning: the answer was cut at the token limit; raise it with --max-tokens
     "#);
     asked.run(["Who?", "--schema", "person.json"]).assert_code(8);
 }

@@ -125,8 +125,8 @@ fn an_unknown_saved_prompt_lists_the_known_ones() {
     insta::assert_snapshot!(sandbox.fusion(["ollama", "run", "--prompt", "shrot", "Hi"]).run_in_process(), @"
     exit 2
     [stderr]
-    error: there is no prompt `shrot` in the configuration
-    hint: there are: joke, short
+    error: there is no saved prompt `shrot` in the configuration
+    hint: saved prompts: joke, short
     ");
     // A template without `{input}` is complete.
     assert_eq!(asked(&sandbox, &["--prompt", "joke"], ""), "Tell a joke.");
@@ -136,7 +136,7 @@ fn an_unknown_saved_prompt_lists_the_known_ones() {
     exit 2
     [stderr]
     error: the prompt is empty
-    hint: give it as an argument, on standard input, or with --file
+    hint: pass it as an argument, on standard input, or with --file
     ");
 }
 
@@ -204,7 +204,7 @@ fn invalid_option_values_are_refused() {
     # -o model=other
     exit 2
     [stderr]
-    error: invalid value 'model=other' for '-o <KEY=VALUE>': the model is named with --model
+    error: invalid value 'model=other' for '-o <KEY=VALUE>': use --model to choose the model
 
     For more information, try '--help'.
     ");

@@ -49,7 +49,7 @@ fn no_server_is_started_against_the_users_will() {
     exit 3
     [stderr]
     error: ollama is not running
-    hint: start it: fusion ollama up
+    hint: start the server: fusion ollama up
     ");
     sandbox.write_config(&format!(
         "[ollama_server]\nport = {}\n[ollama_run]\nstart_on_demand = false\n",
@@ -67,7 +67,7 @@ fn commands_in_hints_are_quoted_for_shells() {
     exit 7
     [stderr]
     error: Ollama: model 'x' not found (HTTP 404)
-    hint: fetch it: fusion ollama pull 'a b'\''c;$(x)'
+    hint: download it: fusion ollama pull 'a b'\''c;$(x)'
     ");
 }
 
@@ -91,7 +91,7 @@ fn a_missing_model_is_not_asked_for() {
     exit 7
     [stderr]
     error: the model [ROOT]/project/nowhere is not on this machine
-    hint: a path must lead to the directory of a model
+    hint: choose the directory of a model
     ");
     // (nor is a damaged one loaded in place of the one that is there)
     std::fs::create_dir(sandbox.project().join("damaged")).unwrap();
@@ -113,7 +113,7 @@ fn a_missing_model_is_not_asked_for() {
     exit 7
     [stderr]
     error: the model org/name is not on this machine
-    hint: fetch it: fusion mlx pull org/name
+    hint: download it: fusion mlx pull org/name
     ");
     run("org/name").assert_stdout("Hi\n");
 }

@@ -1,4 +1,4 @@
-//! `fusion completions`: the scripts by which shells ask fusion what may come next, and the answers.
+//! `fusion completions`: the scripts with which shells ask fusion for completions, and the candidates.
 
 mod bash;
 
@@ -28,17 +28,17 @@ use crate::env::{COMPLETION_VARIABLE, Environment};
 
 /// Print the completion script of a shell
 ///
-/// The script asks fusion itself what may come next, so it knows the models on this machine and the keys, aliases and
-/// prompts of your configuration as well as the commands. Have your shell read it when it starts.
+/// Completes commands, options, the models on this machine, and the keys, aliases and saved prompts of your
+/// configuration. Add the line for your shell to its startup file.
 #[derive(Debug, clap::Args)]
-#[command(after_long_help = WHERE)]
+#[command(after_long_help = STARTUP_LINES)]
 pub struct Args {
-    /// The shell
+    /// Shell to print the script for
     shell: Shell,
 }
 
-const WHERE: &str = "\
-Where your shell starts:
+const STARTUP_LINES: &str = "\
+Line for the startup file of your shell:
   bash        eval \"$(fusion completions bash)\"
   zsh         source <(fusion completions zsh)
   fish        fusion completions fish | source
@@ -61,9 +61,10 @@ fn completer(shell: &str) -> Option<&'static dyn EnvCompleter> {
     ALL.into_iter().find(|completer| completer.is(shell))
 }
 
-/// What `shell` offers after `arguments`: the program's name, `--`, and what its script tells of the command line so far.
+/// Returns what `shell` offers after `arguments`: the program's name, `--`, and the command line so far as the script of
+/// the shell passes it.
 ///
-/// `None` when there is nothing to say: a shell that is not known, or a command line of another shape.
+/// Returns `None` for an unknown shell and for malformed arguments.
 pub fn candidates(
     table: Table,
     environment: &Environment,
@@ -80,8 +81,8 @@ pub fn candidates(
     Some(output)
 }
 
-/// The tree, with the values that only the configuration and the machine know; they are looked up when they are asked
-/// for. A completion never writes anything, so where there is no configuration that can be read, the defaults hold.
+/// Returns the tree with values from the configuration and the machine, which are looked up on demand. A completion never
+/// writes anything, so the defaults apply if there is no valid configuration.
 fn with_values(mut command: Command, table: Table, environment: &Environment) -> Command {
     command.build();
     command = with_hidden_aliases(command);
@@ -108,7 +109,7 @@ fn with_values(mut command: Command, table: Table, environment: &Environment) ->
     })
 }
 
-/// What values are taken from.
+/// The sources of values.
 struct Known {
     table: Table,
     config: Config,
@@ -116,7 +117,7 @@ struct Known {
 }
 
 impl Known {
-    /// Short names, what the configuration calls models, and what is on this machine.
+    /// Returns aliases, the models that the configuration names, and those on this machine.
     fn models(&self, runtime: &'static dyn Runtime) -> Vec<String> {
         let prompts = self.config.prompts.values().filter_map(|prompt| prompt.model.clone());
         let own = self.config.service(runtime.name());
@@ -126,9 +127,9 @@ impl Known {
         short.into_iter().chain(prompts).chain(configured).chain(self.installed_models(runtime)).collect()
     }
 
-    /// The models on this machine, unless their server takes too long: the shell stands still meanwhile.
+    /// Returns the models on this machine, or none if their server takes too long: the shell is blocked meanwhile.
     fn installed_models(&self, runtime: &'static dyn Runtime) -> Vec<String> {
-        const LIMIT: Duration = Duration::from_millis(300);
+        const LIST_TIMEOUT: Duration = Duration::from_millis(300);
         let Some(catalogue) = runtime.catalogue() else { return Vec::new() };
         let Some(settings) = self.config.service(runtime.name()) else { return Vec::new() };
         let Ok(paths) = Paths::discover(&self.environment) else { return Vec::new() };
@@ -141,28 +142,28 @@ impl Known {
                 program: None,
                 search: None,
                 env: &settings.server.env,
-                load_timeout: LIMIT,
+                load_timeout: LIST_TIMEOUT,
                 cancel: &CancelToken::new(),
             };
             let names =
                 catalogue.list(&site).map(|models| models.into_iter().map(|model| model.name).collect());
-            // After the limit nobody waits for it.
+            // Fails after the timeout, when the receiver is gone.
             let _ = sender.send(names.unwrap_or_default());
         });
-        receiver.recv_timeout(LIMIT).unwrap_or_default()
+        receiver.recv_timeout(LIST_TIMEOUT).unwrap_or_default()
     }
 
     fn prompts(&self) -> Vec<String> {
         self.config.prompts.keys().cloned().collect()
     }
 
-    /// The dotted keys that a configuration like this one may have.
+    /// Returns the dotted keys that a configuration like this one can have.
     fn keys(&self) -> Vec<String> {
         self.config.keys(self.table)
     }
 }
 
-/// The engine offers one name for each command, and of several visible ones not the one that help leads with.
+/// Hides every alias: of several visible names, the engine offers another one than the help shows first.
 fn with_hidden_aliases(command: Command) -> Command {
     command.mut_subcommands(|command| {
         let aliases: Vec<String> = command.get_all_aliases().map(str::to_owned).collect();
@@ -183,7 +184,7 @@ fn one_of(
     ArgValueCompleter::new(move |current: &OsStr| {
         let current = current.to_string_lossy();
         let mut matching = BTreeSet::new();
-        // The shells are told a candidate a line.
+        // The shells expect one candidate per line.
         let fits = |value: &String| value.starts_with(&*current) && !value.contains(char::is_control);
         matching.extend(values(&known).into_iter().filter(fits));
         matching.into_iter().map(CompletionCandidate::new).collect()

@@ -147,7 +147,7 @@ fn show(context: &Context, args: &ShowArgs) -> Result<(), Failure> {
         (false, false) => {
             let (text, error) = Config::source(&context.paths.config_file(), table)?;
             if let Some(error) = error {
-                context.warn_of(error, "this is what it would be");
+                context.warn_about(error, "this is what it would be");
             }
             ui.result_bytes(&text)
         }

@@ -1,4 +1,4 @@
-//! `fusion <runtime> disable`: do not start it at login any more.
+//! `fusion <service> disable`: stop starting it at login.
 
 use super::enable::{places, tell};
 use crate::cli::context::Context;
@@ -7,9 +7,9 @@ use crate::cli::exit::Exit;
 use crate::core::login::{self, LoginManager};
 use crate::core::services::ManagedService;
 
-/// Do not start it at login any more
+/// Stop starting the server at login
 ///
-/// If it is running, it runs on.
+/// Does not stop a running server.
 #[derive(Debug, clap::Args)]
 pub struct Args {}
 
@@ -19,7 +19,7 @@ pub fn run(context: &Context, service: &ManagedService, _args: &Args) -> Result<
     let steps = login::disable(LoginManager::native(), &service.name, &places(context)?, search)?;
     tell(context, &steps);
     let name = &service.name;
-    let any_more = if steps.is_empty() { "" } else { " any more" };
-    context.ui.result(&format!("{name} does not start at login{any_more}\n"))?;
+    let already = if steps.is_empty() { "was not set to start" } else { "no longer starts" };
+    context.ui.result(&format!("{name} {already} at login\n"))?;
     Ok(Exit::Done)
 }

@@ -1,4 +1,4 @@
-//! `fusion doctor`: what may be wrong, and what to do about it.
+//! `fusion doctor`: finds problems and prints how to fix them.
 
 use std::path::Path;
 
@@ -10,7 +10,7 @@ use crate::cli::error::Failure;
 use crate::cli::exit::Exit;
 use crate::cli::terminal::ui::printable;
 use crate::cli::units::bytes;
-use crate::cli::words::who;
+use crate::cli::words::listener_name;
 use crate::core::config::Config;
 use crate::core::doctor::{Examination, Finding};
 use crate::core::login::Session;
@@ -18,23 +18,23 @@ use crate::core::machine::Memory;
 use crate::core::programs::{Program, Source};
 use crate::core::services::{ManagedService, State, Status};
 
-/// Look for what may be wrong, and say what to do about it
+/// Find problems and show how to fix them
 ///
-/// Looks at the configuration, disk and memory, what logging out does, and for every runtime at its program and
-/// version, what it is doing, and who has its address. Exits with 1 if there is a problem; what is only worth knowing
-/// is a warning.
+/// Checks the configuration, disk space, memory, and whether servers survive a logout; and for every service its
+/// program and version, its state, and what listens on its port. Exit code 1 if there is a problem; a warning does not
+/// change the exit code.
 #[derive(Debug, clap::Args)]
 pub struct Args {
     /// Print an array of objects, one for each finding
     ///
-    /// `check` (configuration, disk, memory, logout, program, service, address, login), `service` and `runtime` (null for what
-    /// concerns all of them), `level` (ok, warning, problem), `summary`, `remedy` (null where there is nothing to do).
-    /// Names and types do not change between releases.
+    /// Each has `check` (configuration, disk, memory, logout, program, service, address, login), `service` and
+    /// `runtime` (null if it concerns all services), `level` (ok, warning, problem), `summary`, and `remedy` (null if
+    /// there is nothing to do). Names and types do not change between releases.
     #[arg(long)]
     json: bool,
 }
 
-/// How bad it is.
+/// The severity of a finding.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "lowercase")]
 enum Level {
@@ -46,28 +46,27 @@ enum Level {
 /// A finding in words. Fields are added, never changed or removed.
 #[derive(Debug, Serialize)]
 struct Report {
-    /// What was looked at: `configuration`, `disk`, `memory`, `logout`, `program`, `service`, `address`, `login`.
+    /// What was checked: `configuration`, `disk`, `memory`, `logout`, `program`, `service`, `address`, `login`.
     check: &'static str,
-    /// The service; null for what concerns all of them.
+    /// Null for what concerns all services.
     service: Option<String>,
     runtime: Option<&'static str>,
     level: Level,
-    /// What was found.
     summary: String,
-    /// What to do about it; null where there is nothing to do.
+    /// How to fix it; null if there is nothing to do.
     remedy: Option<String>,
 }
 
-/// Below this much free disk space nothing can be installed or downloaded, in bytes.
-const DISK_PROBLEM: u64 = 1_000_000_000;
+/// With less free disk space nothing can be installed or downloaded.
+const DISK_PROBLEM_BYTES: u64 = 1_000_000_000;
 
-/// Below this much, few models can be downloaded, in bytes.
-const DISK_WARNING: u64 = 10_000_000_000;
+/// With less free disk space few models can be downloaded.
+const DISK_WARNING_BYTES: u64 = 10_000_000_000;
 
-/// Below this much free memory hardly any model can be loaded, in bytes.
-const MEMORY_WARNING: u64 = 2_000_000_000;
+/// With less free memory hardly any model can be loaded.
+const MEMORY_WARNING_BYTES: u64 = 2_000_000_000;
 
-/// A further line of the same finding.
+/// Begins a further line of the same finding.
 const INDENT: &str = "\n         ";
 
 /// Runs the command.
@@ -102,7 +101,7 @@ fn page(reports: &[Report], color: bool) -> String {
         };
         let style = if color { style } else { Style::new() };
         let service = report.service.as_ref().map(|service| format!("{service}: ")).unwrap_or_default();
-        // Process names and log lines are whatever others made them.
+        // Other programs decide the names of processes and the lines of logs.
         let summary = printable(&report.summary).replace('\n', INDENT);
         let remedy = report.remedy.as_ref().map(|remedy| format!("{INDENT}{}", printable(remedy)));
         format!("{style}{word:8}{style:#} {service}{summary}{}\n", remedy.unwrap_or_default())
@@ -112,7 +111,7 @@ fn page(reports: &[Report], color: bool) -> String {
 
 fn report(finding: Finding) -> Report {
     match finding {
-        Finding::Configuration { path } => ok("configuration", format!("{} is sound", path.display())),
+        Finding::Configuration { path } => ok("configuration", format!("{} is valid", path.display())),
         Finding::BrokenConfiguration(error) => {
             failed("configuration", Failure::of_config(&error, usize::MAX), "fusion config edit".to_owned())
         }
@@ -122,7 +121,8 @@ fn report(finding: Finding) -> Report {
         Finding::Program { service, program, version, known } => {
             let summary = described(&service, &program, version.as_deref());
             let report = if known == Some(false) {
-                let remedy = format!("fusion {} install, for a version that is known to work", service.name);
+                let remedy =
+                    format!("install a version that is known to work: fusion {} install", service.name);
                 warning("program", summary, remedy)
             } else {
                 ok("program", summary)
@@ -131,26 +131,29 @@ fn report(finding: Finding) -> Report {
         }
         Finding::NoProgram { service, reason, needed } => {
             let level = if needed { Level::Problem } else { Level::Warning };
-            let install = format!("fusion {} install", service.name);
+            let install = format!("install it: fusion {} install", service.name);
             Report { level, ..failed("program", Failure::of_program(&reason), install) }.of(&service)
         }
         Finding::Unfinished { service, directory } => warning(
             "program",
-            format!("an installation was not finished: {}", directory.display()),
-            format!("fusion {0} install; or, to remove what it left: fusion {0} uninstall", service.name),
+            format!("an installation was interrupted: {}", directory.display()),
+            format!(
+                "install it again: fusion {0} install; or remove its files: fusion {0} uninstall",
+                service.name
+            ),
         )
         .of(&service),
         Finding::Service { service, status, installed } => match *status {
             Ok(status) => self::service(&service, &status, installed).of(&service),
             Err(error) => {
-                let log = format!("fusion {} log", service.name);
+                let log = format!("see the log: fusion {} log", service.name);
                 failed("service", Failure::from(error), log).of(&service)
             }
         },
         Finding::Exposed { service, address } => warning(
             "address",
-            format!("{address} can be reached from other machines, and asks nobody for a password"),
-            format!("fusion config set {}_server.host 127.0.0.1", service.name),
+            format!("{address} can be reached from other machines, and the server has no authentication"),
+            format!("listen on this machine only: fusion config set {}_server.host 127.0.0.1", service.name),
         )
         .of(&service),
         Finding::AtLogin { service, file, lingers } => {
@@ -158,8 +161,8 @@ fn report(finding: Finding) -> Report {
             match lingers {
                 Some(false) => warning(
                     "login",
-                    format!("{summary}, and ends with your last logout"),
-                    "if it is to stay and to start without a login: loginctl enable-linger".to_owned(),
+                    format!("{summary}, and is stopped at your last logout"),
+                    "keep it running, and start it at boot: loginctl enable-linger".to_owned(),
                 ),
                 _ => ok("login", summary),
             }
@@ -168,7 +171,7 @@ fn report(finding: Finding) -> Report {
     }
 }
 
-/// A failure with its causes, each on a line; `otherwise` is done where it has no hint.
+/// Returns a failure with its causes, each on a line; `otherwise` is the remedy if it has no hint.
 fn failed(check: &'static str, failure: Failure, otherwise: String) -> Report {
     let summary = [failure.message].into_iter().chain(failure.causes).collect::<Vec<_>>().join("\n");
     problem(check, summary, failure.hint.unwrap_or(otherwise))
@@ -176,13 +179,13 @@ fn failed(check: &'static str, failure: Failure, otherwise: String) -> Report {
 
 fn disk(directory: &Path, free: Option<u64>) -> Report {
     let Some(free) = free else {
-        return ok("disk", format!("the system does not tell how much space {} has", directory.display()));
+        return ok("disk", format!("the system does not report the free space in {}", directory.display()));
     };
     let summary = format!("{} free in {}", bytes(free), directory.display());
-    let remedy = "make room: models take from 1 to 50 GB each".to_owned();
-    if free < DISK_PROBLEM {
+    let remedy = "free some space: a model takes 1 to 50 GB".to_owned();
+    if free < DISK_PROBLEM_BYTES {
         problem("disk", summary, remedy)
-    } else if free < DISK_WARNING {
+    } else if free < DISK_WARNING_BYTES {
         warning("disk", summary, remedy)
     } else {
         ok("disk", summary)
@@ -191,37 +194,36 @@ fn disk(directory: &Path, free: Option<u64>) -> Report {
 
 fn memory(memory: Option<Memory>) -> Report {
     let Some(Memory { total, available }) = memory else {
-        return ok("memory", "the system does not tell how much memory it has".to_owned());
+        return ok("memory", "the system does not report its memory".to_owned());
     };
     let summary = format!("{} of {} memory free", bytes(available), bytes(total));
-    if available < MEMORY_WARNING {
-        return warning("memory", summary, "fusion ps shows what the runtimes use".to_owned());
+    if available < MEMORY_WARNING_BYTES {
+        return warning("memory", summary, "see which services use it: fusion ps".to_owned());
     }
     ok("memory", summary)
 }
 
 fn logout(session: Option<Session>) -> Report {
     match session {
-        None => ok("logout", "nothing ends what was started when you log out".to_owned()),
+        None => ok("logout", "servers keep running after you log out".to_owned()),
         Some(Session { kills: false, .. }) => {
-            ok("logout", "systemd leaves what was started alone when you log out".to_owned())
+            ok("logout", "systemd keeps servers running after you log out".to_owned())
         }
         Some(Session { kills: true, .. }) => problem(
             "logout",
-            "systemd kills what was started when you log out (KillUserProcesses=yes)".to_owned(),
-            "have it started outside of the session: fusion RUNTIME enable, and loginctl enable-linger"
-                .to_owned(),
+            "systemd kills servers when you log out (KillUserProcesses=yes)".to_owned(),
+            "start them outside the session: fusion SERVICE enable, then loginctl enable-linger".to_owned(),
         ),
     }
 }
 
-/// Which program it is, in words.
+/// Returns name, version, source and path of a program, in words.
 pub(super) fn described(service: &ManagedService, program: &Program, version: Option<&str>) -> String {
     let name =
         service.runtime().map_or_else(|| service.name.to_string(), |runtime| runtime.program().to_owned());
     let version = version.map(|version| format!(" {version}")).unwrap_or_default();
     let source = match program.source {
-        Source::Configuration => "named by the configuration",
+        Source::Configuration => "set in the configuration",
         Source::Installation => "installed by fusion",
         Source::Path => "on PATH",
     };
@@ -235,32 +237,37 @@ fn service(service: &ManagedService, status: &Status, installed: bool) -> Report
     let state = status.state.word();
     match (status.state, &status.other_listener) {
         (State::Stopped | State::Exited, Some(listener)) => {
-            let summary = format!("{state}, and {address} belongs to {}", who(listener));
-            let remedy = format!("end that, or take another port: fusion config set {name}_server.port PORT");
+            let summary =
+                format!("{state}, and port {} is in use by {}", address.port, listener_name(listener));
+            let remedy = format!(
+                "stop that program, or choose another port: fusion config set {name}_server.port PORT"
+            );
             let level = if installed { Level::Problem } else { Level::Warning };
             Report { level, ..problem("address", summary, remedy) }
         }
-        (State::Stopped, None) => ok("service", format!("{state}; {address} is free")),
+        (State::Stopped, None) => ok("service", format!("{state}; port {} is free", address.port)),
         (State::Exited, None) => {
             let last = status.exited.as_ref().and_then(|exited| exited.last_line.as_ref());
-            let last = last.map(|line| format!("; its last words: {line}")).unwrap_or_default();
-            warning("service", format!("it has ended by itself{last}"), format!("fusion {name} log"))
+            let last = last.map(|line| format!("; last log line: {line}")).unwrap_or_default();
+            warning(
+                "service",
+                format!("the server ended without `down`{last}"),
+                format!("see the log: fusion {name} log"),
+            )
         }
         (State::Unhealthy, other) => {
             let why = match other {
-                Some(listener) => format!("{address} belongs to {}", who(listener)),
-                None => status.trouble.clone().unwrap_or_else(|| "it does not answer".to_owned()),
+                Some(listener) => format!("port {} is in use by {}", address.port, listener_name(listener)),
+                None => status.trouble.clone().unwrap_or_else(|| "it does not respond".to_owned()),
             };
-            let remedy = format!("fusion {name} log tells more; fusion {name} restart");
+            let remedy = format!("see the log: fusion {name} log; restart it: fusion {name} restart");
             problem("service", format!("{state}{process}: {why}"), remedy)
         }
-        (State::External, _) => {
-            ok("service", format!("answers at {address}, and was not started by fusion{process}"))
-        }
+        (State::External, _) => ok("service", format!("ready at {address}{process}, not started by fusion")),
         (State::Starting | State::Ready, _) if status.configuration_changed => warning(
             "service",
-            format!("{state} at {address}{process}, and the configuration has changed since it was started"),
-            format!("fusion {name} restart"),
+            format!("{state} at {address}{process}, but the configuration has changed since the start"),
+            format!("apply the configuration: fusion {name} restart"),
         ),
         (State::Starting | State::Ready, _) => ok("service", format!("{state} at {address}{process}")),
     }

@@ -1,4 +1,4 @@
-//! `fusion <runtime> down` and `fusion down`.
+//! `fusion <service> down` and `fusion down`.
 
 use std::time::Duration;
 
@@ -10,20 +10,20 @@ use crate::cli::exit::Exit;
 use crate::cli::units::seconds_from;
 use crate::core::services::{Down, DownOptions, ManagedService, ServiceError};
 
-/// Stop it and everything it started
+/// Stop the server and all processes it started
 ///
-/// Waits until all of it is gone. What does not end in time is killed. One that somebody else started is left alone:
-/// that is exit code 5.
+/// Waits until all of them have ended. A process that does not stop in time is killed. A server that was started
+/// outside fusion is not stopped (exit code 5).
 #[derive(Debug, clap::Args)]
 pub struct Args {
     #[command(flatten)]
     how: How,
-    /// How long it may take to end before it is killed [default: `stop_timeout` of the configuration]
+    /// Time to stop before the server is killed [default: `stop_timeout` in the configuration]
     #[arg(long, value_name = "SECS", value_parser = seconds_from::<0>, conflicts_with = "force")]
     timeout: Option<Duration>,
 }
 
-/// Stop every runtime that fusion started
+/// Stop every service that fusion started
 #[derive(Debug, clap::Args)]
 pub struct AllArgs {
     #[command(flatten)]
@@ -32,10 +32,10 @@ pub struct AllArgs {
 
 #[derive(Debug, clap::Args)]
 struct How {
-    /// Kill it at once
+    /// Kill the processes at once
     #[arg(long)]
     force: bool,
-    /// Print what was done as JSON
+    /// Print the result as JSON
     #[arg(long)]
     json: bool,
 }
@@ -52,14 +52,15 @@ pub fn run(context: &Context, app: &App, service: &ManagedService, args: &Args) 
     Ok(Exit::Done)
 }
 
-/// Runs the command for every service. Neither one that fails nor a reader that goes away keeps the others up.
+/// Runs the command for every service. It goes on after a failure, and after the reader of standard output has closed
+/// its end.
 pub fn run_all(context: &Context, app: &App, args: &AllArgs) -> Result<Exit, Failure> {
     let options = DownOptions { force: args.how.force, timeout: None };
     let (mut done, mut exit) = (Vec::new(), Exit::Done);
     let mut found = false;
     for service in app.services() {
         match app.manager(&context.cancel).down(service, &options) {
-            // Nothing of fusion's.
+            // No process that fusion started.
             Err(ServiceError::External { .. }) | Ok(Down { pid: None, .. }) => {}
             Ok(down) => {
                 found = true;

@@ -1,4 +1,4 @@
-//! `fusion <runtime> enable`: start it at login.
+//! `fusion <service> enable`: start it at login.
 
 use std::ffi::OsString;
 use std::path::PathBuf;
@@ -10,9 +10,9 @@ use crate::core::executables::on_path;
 use crate::core::login::{self, Job, LoginError, LoginManager, LoginStep, Places};
 use crate::core::services::ManagedService;
 
-/// Start it at every login, and now
+/// Start the server now and at every login
 ///
-/// A systemd user unit (Linux) or a launchd agent (macOS) runs `fusion <runtime> up`.
+/// Installs a systemd user unit (Linux) or a launchd agent (macOS) that runs `fusion SERVICE up`.
 #[derive(Debug, clap::Args)]
 pub struct Args {}
 
@@ -23,14 +23,12 @@ pub fn run(context: &Context, service: &ManagedService, _args: &Args) -> Result<
     let steps = login::enable(manager, &job, &places, context.environment.path.as_deref())?;
     tell(context, &steps);
     let name = &service.name;
-    context.ui.result(&format!("{name} starts at login, and is starting now\n"))?;
-    context
-        .ui
-        .hint(&format!("`fusion {name} ps` shows when it is ready, `fusion {name} disable` undoes this"));
+    context.ui.result(&format!("{name} starts at every login, and is starting now\n"))?;
+    context.ui.hint(&format!("see when it is ready: fusion {name} ps; undo this: fusion {name} disable"));
     Ok(Exit::Done)
 }
 
-/// Says what was done.
+/// Prints what was done.
 pub(super) fn tell(context: &Context, steps: &[LoginStep]) {
     for step in steps {
         context.ui.note(&match step {
@@ -41,12 +39,12 @@ pub(super) fn tell(context: &Context, steps: &[LoginStep]) {
     }
 }
 
-/// Where this user's jobs lie.
+/// Returns where this user's login jobs are stored.
 pub(super) fn places(context: &Context) -> Result<Places, Failure> {
     let environment = &context.environment;
     let home = environment.home.clone();
     let (Some(home), Some(config)) = (home, environment.platform_config_dir.clone()) else {
-        return Err(Failure::new(Exit::Failed, "no home directory, so no place for what starts at login")
+        return Err(Failure::new(Exit::Failed, "cannot start the server at login without a home directory")
             .hint("set HOME"));
     };
     Ok(Places { home, config, user: nix::unistd::getuid().as_raw() })
@@ -69,14 +67,13 @@ fn text((name, value): (&str, OsString)) -> Result<(String, String), LoginError>
     Ok((name.to_owned(), value))
 }
 
-/// The path of this program: the name on `PATH` under which the user knows it, if that is this very file, because
-/// it stays when a package manager replaces the file; else the file.
+/// Returns the path of this program. If the program of that name on `PATH` is the same file, its path there is used: a
+/// package manager that replaces the file keeps that path.
 fn fusion(context: &Context) -> Result<PathBuf, Failure> {
-    let program = context
-        .environment
-        .program
-        .clone()
-        .ok_or_else(|| Failure::new(Exit::Failed, "the system does not tell where this program is"))?;
+    let program =
+        context.environment.program.clone().ok_or_else(|| {
+            Failure::new(Exit::Failed, "the system does not report the path of this program")
+        })?;
     let known = program.file_name().and_then(|name| name.to_str());
     let known = known.and_then(|name| on_path(name, context.environment.path.as_deref()));
     let same = |known: &PathBuf| known.canonicalize().ok() == program.canonicalize().ok();

@@ -1,4 +1,4 @@
-//! `fusion <runtime> health`.
+//! `fusion <service> health`.
 
 use crate::app::App;
 use crate::app::views::HealthView;
@@ -8,15 +8,16 @@ use crate::cli::exit::Exit;
 use crate::cli::terminal::ui::printable;
 use crate::core::services::ManagedService;
 
-/// Generate one token, and say how long that took
+/// Generate one token and print how long it took
 ///
-/// Also with a server that somebody else started. The first answer may take long: the model may have to be loaded.
+/// Works with a server that was started outside fusion, too. The first answer can take long: the server may have to
+/// load the model.
 #[derive(Debug, clap::Args)]
 pub struct Args {
-    /// The model to ask [default: the one it was started with, else the one of `run`]
+    /// Model to use [default: the one the server was started with, else the one of `run`]
     #[arg(short, long)]
     model: Option<String>,
-    /// Print it as JSON
+    /// Print the result as JSON
     #[arg(long)]
     json: bool,
 }

@@ -1,4 +1,4 @@
-//! `fusion <runtime> install`, and the offer to install that `up` and `run` make.
+//! `fusion <service> install`, and the offer to install that `up` and `run` make.
 
 use crate::app::{App, AppError};
 use crate::cli::context::Context;
@@ -8,17 +8,17 @@ use crate::core::install::InstallOutcome;
 use crate::core::programs::{Installation, ProgramError};
 use crate::core::services::ManagedService;
 
-/// Install its program
+/// Install the program of the service
 ///
-/// A Python program goes into an environment of fusion's own, made with uv where that is on PATH, else with Python's
-/// venv and pip. Other programs are installed with Homebrew; where there is none, its makers' own command is named
-/// and not run.
+/// A Python program is installed into an environment of its own, with uv if it is on PATH, else with venv and pip.
+/// Other programs are installed with Homebrew. Without Homebrew, fusion prints the command that the program's
+/// documentation names, and does not run it.
 ///
-/// An installation that is interrupted leaves the one that was there before as it was; what has been downloaded is
-/// kept by uv and pip for the next attempt.
+/// An interrupted installation leaves the previous one unchanged. uv and pip keep finished downloads for the next
+/// attempt.
 #[derive(Debug, clap::Args)]
 pub struct Args {
-    /// Install the newest version that is known to work, in place of the one that is there
+    /// Replace an older version with the newest one that is known to work
     #[arg(long)]
     upgrade: bool,
 }
@@ -27,25 +27,25 @@ pub struct Args {
 pub fn run(context: &Context, app: &App, service: &ManagedService, args: &Args) -> Result<Exit, Failure> {
     let _cancelled = context.cancel_on_signal();
     let outcome = app.install(service, args.upgrade, &context.cancel)?;
-    context.ui.result(&format!("{}\n", told(service, &outcome)))?;
+    context.ui.result(&format!("{}\n", summary(service, &outcome)))?;
     Ok(Exit::Done)
 }
 
-fn told(service: &ManagedService, outcome: &InstallOutcome) -> String {
+fn summary(service: &ManagedService, outcome: &InstallOutcome) -> String {
     let name = &service.name;
     let place = |installation: &Installation| {
         format!("{name} {} is installed in {}", installation.version, installation.directory.display())
     };
     match outcome {
-        InstallOutcome::Already(installation) => format!("{}, as it was", place(installation)),
+        InstallOutcome::Already(installation) => format!("{} already", place(installation)),
         InstallOutcome::Made { now, before: None } => place(now),
-        InstallOutcome::Made { now, before: Some(before) } => format!("{}, in place of {before}", place(now)),
+        InstallOutcome::Made { now, before: Some(before) } => format!("{}; it replaces {before}", place(now)),
         InstallOutcome::Homebrew(program) => format!("{name} is installed: {}", program.display()),
     }
 }
 
-/// Does `work`, which starts a service. If its program is missing, offers on a terminal to install it, and then does
-/// `work` again; `work` is told whether to install.
+/// Runs `work`, which starts a service. If the program is missing, offers on a terminal to install it, and then runs
+/// `work` again.
 pub(super) fn installed<T>(
     context: &Context,
     app: &App,
@@ -69,7 +69,7 @@ pub(super) fn installed<T>(
     }
 }
 
-/// Asks on the terminal; without one the answer is no.
+/// Asks on the terminal; returns false without one.
 fn is_wanted(context: &Context, service: &ManagedService, missing: &ProgramError) -> bool {
     let environment = &context.environment;
     let is_installable = service.runtime().is_some_and(|runtime| runtime.install_method().is_some());

@@ -1,4 +1,4 @@
-//! `fusion <runtime> log`.
+//! `fusion <service> log`.
 
 use std::io;
 use std::num::IntErrorKind;
@@ -17,7 +17,7 @@ use crate::core::logs::{Progress, Reader};
 use crate::core::process::Pid;
 use crate::core::services::{ManagedService, State};
 
-/// On a terminal and with `--follow`.
+/// How many lines are shown on a terminal and with `--follow`.
 const DEFAULT_TAIL_LINES: u64 = 20;
 
 /// While nothing is written, the interval grows from the first to the second: output comes in bursts.
@@ -27,22 +27,23 @@ const MAX_POLL_INTERVAL: Duration = Duration::from_millis(100);
 /// How often the process is checked while nothing is written.
 const LIVENESS_INTERVAL: Duration = Duration::from_millis(250);
 
-/// Show its log
+/// Show the log of the server
 ///
 /// The log holds the output of the server since its start. A terminal gets it without escape sequences and other control
 /// characters; a pipe or file gets every byte unchanged.
 #[derive(Debug, clap::Args)]
 #[command(after_long_help = "\
-Every start renames the previous log to .1, that one to .2, and so on; `log_keep` of them remain. While the server \
+Every start renames the previous log to .1, that one to .2, and so on, and keeps `log_keep` of them. While the server \
 runs, a log larger than `log_max_size` is copied to .1 and truncated. The command also shows what was copied since the \
 start.
 
---follow ends when the server does (exit code 0), goes on across a restart, and needs a running server (exit code 3).")]
+--follow needs a running server (exit code 3 without one), continues after a restart, and ends with the server (exit \
+code 0).")]
 pub struct Args {
     /// Show the last LINES lines, or `all` [default: all; 20 on a terminal and with --follow]
     #[arg(short = 'n', long, value_name = "LINES", value_parser = lines)]
     lines: Option<Lines>,
-    /// Continue with new output until the server ends
+    /// Show new output until the server ends
     #[arg(short, long)]
     follow: bool,
     /// Print the path of the log
@@ -97,7 +98,7 @@ pub fn run(context: &Context, app: &App, service: &ManagedService, args: &Args) 
     Ok(Exit::Done)
 }
 
-/// Shows what the log holds now. What is written meanwhile is left out, so this ends.
+/// Shows what the log holds now. What is written meanwhile is left out: otherwise a busy server would never let it end.
 fn show(context: &Context, mut reader: Reader, output: &mut Output<'_>) -> Result<(), Failure> {
     let mut remaining = reader.remaining();
     let mut block = Vec::new();
@@ -111,7 +112,7 @@ fn show(context: &Context, mut reader: Reader, output: &mut Output<'_>) -> Resul
             }
             Progress::UpToDate => break,
             Progress::Truncated => {
-                tell_of_truncation(context);
+                note_truncation(context);
                 break;
             }
         }
@@ -119,7 +120,7 @@ fn show(context: &Context, mut reader: Reader, output: &mut Output<'_>) -> Resul
     Ok(())
 }
 
-/// Shows the log and what is added to it, until the server ends or the reader of the output does.
+/// Shows the log and what is added to it, until the server ends or the reader of the output is gone.
 fn follow(
     context: &Context,
     target: &Target<'_>,
@@ -138,7 +139,7 @@ fn follow(
                 output.write(&block)?;
                 interval = MIN_POLL_INTERVAL;
             }
-            Progress::Truncated => tell_of_truncation(context),
+            Progress::Truncated => note_truncation(context),
             Progress::UpToDate if has_ended => {
                 context.ui.note(&format!("{} has ended", target.name()));
                 return Ok(());
@@ -162,11 +163,11 @@ fn follow(
     }
 }
 
-fn tell_of_truncation(context: &Context) {
+fn note_truncation(context: &Context) {
     context.ui.note("the log was truncated: lines may be missing");
 }
 
-/// The log that is shown, and the words for what is missing.
+/// The log that is shown, and the errors for one that is missing.
 struct Target<'a> {
     app: &'a App,
     log: ServiceLog<'a>,
@@ -186,7 +187,7 @@ impl Target<'_> {
                 format!("fusion did not start {name} at {} and has no log of it", status.address),
             )
             .hint(format!("see the terminal or the program that started {name}")),
-            None => Failure::new(Exit::NotRunning, format!("{name} is not running")).hint(self.start_it()),
+            None => Failure::new(Exit::NotRunning, format!("{name} is not running")).hint(self.start_hint()),
         }
     }
 
@@ -194,13 +195,13 @@ impl Target<'_> {
         let name = self.name();
         match self.log.running() {
             Ok(Some(pid)) => Failure::new(Exit::Failed, self.deleted(pid))
-                .hint(format!("begin a new log: fusion {name} restart")),
+                .hint(format!("start a new log: fusion {name} restart")),
             _ => Failure::new(Exit::Failed, format!("{name} has no log yet: fusion has not started it"))
-                .hint(self.start_it()),
+                .hint(self.start_hint()),
         }
     }
 
-    /// Whether there is no log at its path. A start makes it under the lock.
+    /// Returns whether the log is missing at its path. A start creates it while it holds the lock.
     fn has_lost_log(&self) -> bool {
         !self.log.path().exists() && !self.log.is_changing()
     }
@@ -210,8 +211,8 @@ impl Target<'_> {
         format!("{} was deleted while {name} (pid {pid}) writes to it", log.display())
     }
 
-    fn start_it(&self) -> String {
-        format!("start it: fusion {} up", self.name())
+    fn start_hint(&self) -> String {
+        format!("start the server: fusion {} up", self.name())
     }
 }
 

@@ -1,4 +1,4 @@
-//! `fusion man`: the manual pages, from the same tree as the help.
+//! `fusion man`: prints or writes the manual pages, from the same tree as the help.
 
 use std::fs;
 use std::path::{Path, PathBuf};
@@ -13,10 +13,11 @@ use crate::cli::exit::Exit;
 
 /// Print the manual page, or write one for each command
 ///
-/// Without --out it prints the main page, for `fusion man | man -l -` on Linux and `fusion man | mandoc -a` on macOS.
+/// Without --out, prints the main page. Show it with `fusion man | man -l -` on Linux, or `fusion man | mandoc -a` on
+/// macOS.
 #[derive(Debug, clap::Args)]
 pub struct Args {
-    /// Write a page for each command into this directory, which is made when it is missing
+    /// Write one page per command into this directory, creating it if needed
     #[arg(long, value_name = "DIR")]
     out: Option<PathBuf>,
 }
@@ -36,7 +37,7 @@ pub fn run(context: &Context, args: &Args) -> Result<Exit, Failure> {
     Ok(Exit::Done)
 }
 
-/// Writes the page of `command` and of every command below it; gives their number.
+/// Writes the page of `command` and of every command below it; returns their number.
 fn write_pages(command: &Command, directory: &Path) -> Result<usize, Failure> {
     let file = directory.join(Man::new(command.clone()).get_filename());
     fs::write(&file, page(command)).map_err(|error| cannot_write(&file, &error))?;
@@ -44,7 +45,7 @@ fn write_pages(command: &Command, directory: &Path) -> Result<usize, Failure> {
     visible.map(|command| write_pages(command, directory)).try_fold(1, |sum, written| Ok(sum + written?))
 }
 
-/// The page in roff. The version heads every page, not only the first.
+/// Returns the page in roff, with the version of fusion: clap knows it of the main command only.
 fn page(command: &Command) -> Vec<u8> {
     let mut page = Vec::new();
     let source = concat!("fusion ", env!("CARGO_PKG_VERSION"));

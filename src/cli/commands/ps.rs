@@ -1,4 +1,4 @@
-//! `fusion <runtime> ps` and `fusion ps`.
+//! `fusion <service> ps` and `fusion ps`.
 
 use std::fmt::Write as _;
 use std::time::{Duration, SystemTime};
@@ -11,20 +11,20 @@ use crate::cli::error::Failure;
 use crate::cli::exit::{self, Exit};
 use crate::cli::terminal::ui::printable;
 use crate::cli::units::{bytes, duration};
-use crate::cli::words::who;
+use crate::cli::words::listener_name;
 use crate::core::programs;
 use crate::core::services::{ManagedService, StartedBy, State, Status};
 
-/// Show what it is doing
+/// Show the state of the server
 ///
-/// Exit code 0 when it answers, 3 when it is not running, 1 otherwise.
+/// Exit code: 0 if the server is ready, 3 if it is not running, 1 otherwise.
 #[derive(Debug, clap::Args)]
 pub struct Args {
     #[command(flatten)]
     how: How,
 }
 
-/// Show what every runtime is doing
+/// Show the state of every service
 #[derive(Debug, clap::Args)]
 pub struct AllArgs {
     #[command(flatten)]
@@ -33,15 +33,15 @@ pub struct AllArgs {
 
 #[derive(Debug, clap::Args)]
 struct How {
-    /// Print it as JSON
+    /// Print the state as JSON
     #[arg(long)]
     json: bool,
-    /// Show it again and again, on a terminal, until interrupted
+    /// Refresh every second until interrupted (needs a terminal)
     #[arg(long, conflicts_with = "json")]
     watch: bool,
 }
 
-/// How often `--watch` looks.
+/// How often `--watch` refreshes.
 const WATCH_INTERVAL: Duration = Duration::from_secs(1);
 
 /// Runs the command.
@@ -58,10 +58,10 @@ pub fn run_all(context: &Context, app: &App, args: &AllArgs) -> Result<Exit, Fai
     Ok(Exit::Done)
 }
 
-/// A service and what it is doing.
+/// The services that could be observed, each with its status.
 type Seen<'a> = Vec<(&'a ManagedService, Status)>;
 
-/// Observes and prints, once or again and again; returns what was seen last.
+/// Observes and prints, once or with `--watch` repeatedly; returns what was observed last.
 fn show<'a>(
     context: &Context,
     app: &App,
@@ -71,7 +71,7 @@ fn show<'a>(
 ) -> Result<Seen<'a>, Failure> {
     if how.watch && !context.ui.stdout_is_terminal {
         return Err(Failure::new(Exit::Usage, "--watch needs a terminal")
-            .hint("without --watch, it prints what is going on now; --json is for programs"));
+            .hint("leave out --watch to print the state once, as JSON with --json"));
     }
     if how.watch {
         return watch(context, || observe(context, app, services));
@@ -89,7 +89,7 @@ fn show<'a>(
     Ok(seen)
 }
 
-/// Observes all services; fails when none could be observed, and otherwise tells of those that could not.
+/// Observes all services; fails if that fails for all of them, and otherwise prints the first failure.
 fn observe<'a>(context: &Context, app: &App, services: &'a [ManagedService]) -> Result<Seen<'a>, Failure> {
     let statuses = app.manager(&context.cancel).status_of_all(services);
     let (mut seen, mut failed) = (Vec::new(), None);
@@ -109,7 +109,7 @@ fn observe<'a>(context: &Context, app: &App, services: &'a [ManagedService]) -> 
     }
 }
 
-/// Says which program `up` would start.
+/// Prints which program `up` would start.
 fn tell_programs(context: &Context, app: &App, services: &[ManagedService]) {
     for service in services {
         context.ui.detail(&match app.manager(&context.cancel).program(service) {
@@ -122,7 +122,7 @@ fn tell_programs(context: &Context, app: &App, services: &[ManagedService]) {
     }
 }
 
-/// Until a signal ends it, or the terminal is gone.
+/// Observes and prints until a signal ends fusion or the terminal is gone.
 fn watch<'a>(
     context: &Context,
     observe: impl Fn() -> Result<Seen<'a>, Failure>,
@@ -135,7 +135,7 @@ fn watch<'a>(
     }
 }
 
-/// From the top of the screen, over what is there line by line, so that nothing flickers.
+/// Returns `text` to be drawn over the screen, line by line: clearing the screen first would make it flicker.
 fn in_place(text: &str) -> String {
     let lines = text.lines().fold(String::new(), |lines, line| lines + line + "\x1b[K\n");
     format!("\x1b[H{lines}\x1b[J")
@@ -143,7 +143,7 @@ fn in_place(text: &str) -> String {
 
 const HEADER: [&str; 8] = ["SERVICE", "STATE", "PID", "ADDRESS", "UPTIME", "MEMORY", "CPU", "MODELS"];
 
-/// One row for each runtime, and under it what there is to say about it.
+/// Returns one row for each service, with its notes below it.
 fn table(seen: &Seen<'_>) -> String {
     let rows: Vec<[String; 8]> = seen.iter().map(|(_, status)| row(status)).collect();
     let width = |column: usize| {
@@ -188,7 +188,7 @@ fn row(status: &Status) -> [String; 8] {
     ]
 }
 
-/// What there is to say about a runtime beyond its row.
+/// Returns what the row of a service does not show.
 fn notes(status: &Status) -> Vec<String> {
     let mut notes = Vec::new();
     let name = &status.service;
@@ -196,22 +196,20 @@ fn notes(status: &Status) -> Vec<String> {
         let ago = exited.last_sign.and_then(|then| SystemTime::now().duration_since(then).ok());
         let when = ago.map_or_else(String::new, |ago| format!(", about {} ago", duration(ago)));
         let last =
-            exited.last_line.as_ref().map_or_else(String::new, |line| format!("; its last words: {line}"));
-        notes.push(format!("it ended without `down`{when}{last}"));
+            exited.last_line.as_ref().map_or_else(String::new, |line| format!("; last log line: {line}"));
+        notes.push(format!("the server ended without `down`{when}{last}"));
     }
     if let Some(listener) = &status.other_listener {
-        notes.push(format!("its address is taken by {}", who(listener)));
+        notes.push(format!("port {} is in use by {}", status.address.port, listener_name(listener)));
     } else if let Some(trouble) = &status.trouble {
         notes.push(trouble.clone());
     }
     if status.configuration_changed {
-        notes.push(format!(
-            "the configuration has changed since it was started; `fusion {name} restart` applies it"
-        ));
+        notes.push(format!("the configuration has changed since the start; apply it: fusion {name} restart"));
     }
     let is_in_trouble = matches!(status.state, State::Exited | State::Unhealthy);
     if is_in_trouble && status.started_by != Some(StartedBy::Other) {
-        notes.push(format!("`fusion {name} log` shows its log"));
+        notes.push(format!("see the log: fusion {name} log"));
     }
     notes
 }

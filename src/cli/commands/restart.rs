@@ -1,4 +1,4 @@
-//! `fusion <runtime> restart`.
+//! `fusion <service> restart`.
 
 use std::time::Duration;
 
@@ -10,15 +10,15 @@ use crate::cli::exit::Exit;
 use crate::cli::units::seconds_from;
 use crate::core::services::{ManagedService, UpOptions};
 
-/// Stop it, then start it with the present configuration
+/// Stop the server and start it with the current configuration
 ///
-/// Starts it where it is not running. One that somebody else started is left alone.
+/// Starts the server if it is not running. A server that was started outside fusion is not restarted (exit code 5).
 #[derive(Debug, clap::Args)]
 pub struct Args {
-    /// How long it may take to be ready [default: `startup_timeout` of the configuration]
+    /// Maximum time until the server is ready [default: `startup_timeout` in the configuration]
     #[arg(long, value_name = "SECS", value_parser = seconds_from::<0>)]
     timeout: Option<Duration>,
-    /// Print what was done as JSON, as `up` does
+    /// Print the result as JSON, like `up --json`
     #[arg(long)]
     json: bool,
 }

@@ -32,7 +32,7 @@ fn pid(text: &str) -> Result<Pid, InvalidPid> {
 }
 
 impl Args {
-    /// The rotator and the server were started by one process, so they are on one host.
+    /// Returns the rotator. One process started it and the server, so both run on `host`.
     fn rotator(&self, host: Host) -> LogRotator {
         LogRotator {
             log: self.log.clone(),
@@ -64,7 +64,7 @@ mod tests {
     use crate::core::process::unix::UnixDriver;
 
     #[test]
-    fn the_command_understands_how_it_is_started() {
+    fn arguments_of_the_rotator_are_parsed() {
         let host = UnixDriver::new().host().unwrap();
         let spec = LogRotator {
             log: OsString::from_vec(b"/with space/and \xff/x.log".to_vec()).into(),
@@ -81,7 +81,7 @@ mod tests {
     }
 
     #[test]
-    fn a_pid_that_is_none_is_refused() {
+    fn an_invalid_pid_is_refused() {
         for text in ["0", "1", "-1", "x", "4294967295"] {
             assert!(pid(text).is_err(), "{text}");
         }

@@ -1,4 +1,4 @@
-//! `fusion <service> run`: one prompt, the answer on stdout.
+//! `fusion <service> run`: sends one prompt and prints the answer on stdout.
 
 mod files;
 mod prompt;
@@ -19,7 +19,7 @@ use serde_json::Value;
 
 use self::report::{Report, Timing};
 use self::schema::Schema;
-use self::sink::{Sink, Wishes};
+use self::sink::{Sink, SinkOptions};
 use crate::app::{App, Overrides, Permissions, Question, RESERVED_FIELDS, Request};
 use crate::cli::commands::install::installed;
 use crate::cli::context::Context;
@@ -34,92 +34,89 @@ use crate::core::api::idle_timeout::IdleTimeout;
 use crate::core::config::{Config, Reasoning, SavedPrompt};
 use crate::core::services::ManagedService;
 
-/// Ask a model, and print its answer
+/// Send a prompt to a model and print the answer
 ///
-/// The words of PROMPT are joined by spaces. Without them, or with `-`, the prompt is read from standard input; with
-/// them, a pipe or file on standard input is appended.
+/// The words of PROMPT are joined by spaces. Without PROMPT, or with `-`, the prompt is read from standard input. With
+/// PROMPT, a pipe or file on standard input is appended to it.
 #[derive(Debug, clap::Args)]
 #[allow(clippy::struct_excessive_bools)] // Independent switches.
 pub struct Args {
-    /// What to ask
+    /// Prompt for the model
     #[arg(value_name = "PROMPT")]
     prompt: Vec<String>,
-    /// The model, instead of the configured one
+    /// Model to use in place of the configured one: a name, an alias, or a directory
     #[arg(short, long, value_name = "MODEL")]
     model: Option<String>,
-    /// The sampling temperature, 0 to 2
+    /// Sampling temperature, 0 to 2; 0 is greedy
     #[arg(short, long, value_name = "NUMBER", value_parser = number_up_to::<2>, allow_negative_numbers = true)]
     temperature: Option<f64>,
-    /// The system message; empty sends none
+    /// System message; an empty one is not sent
     #[arg(short, long, value_name = "TEXT")]
     system: Option<String>,
-    /// The most tokens of the answer
+    /// Maximum number of tokens to generate
     #[arg(long, value_name = "N", value_parser = clap::value_parser!(u32).range(1..))]
     max_tokens: Option<u32>,
     /// Nucleus sampling, 0 to 1
     #[arg(long, value_name = "NUMBER", value_parser = number_up_to::<1>, allow_negative_numbers = true)]
     top_p: Option<f64>,
-    /// The sampling seed
+    /// Seed for sampling
     #[arg(long, value_name = "N")]
     seed: Option<u64>,
-    /// A text that ends the answer (repeatable)
+    /// Stop sequence: text that ends the answer (repeatable)
     #[arg(long, value_name = "TEXT")]
     stop: Vec<String>,
-    /// Print the answer as it is made
+    /// Print the answer as it is generated
     #[arg(long, overrides_with = "no_stream")]
     stream: bool,
     /// Print the answer when it is complete
     #[arg(long)]
     no_stream: bool,
-    /// A text file, quoted with its name, or an image (repeatable)
+    /// Add a text file, quoted with its name, or an image (repeatable)
     #[arg(short = 'f', long = "file", value_name = "FILE")]
     files: Vec<PathBuf>,
-    /// A prompt of the configuration: [prompts.NAME]
+    /// Use a saved prompt: [prompts.NAME] in the configuration
     #[arg(long = "prompt", value_name = "NAME")]
     saved: Option<String>,
     /// Print one JSON object: text, reasoning, finish reason, usage, timing
     #[arg(long)]
     json: bool,
-    /// Ask for JSON that satisfies the JSON Schema in FILE, and check that it does
+    /// Request JSON that satisfies the JSON Schema in FILE, and check the answer
     #[arg(long, value_name = "FILE")]
     schema: Option<PathBuf>,
-    /// What happens to the model's reasoning: show (on stderr) or hide
+    /// Show the reasoning of the model on stderr, or hide it: show, hide
     #[arg(long, value_name = "WHAT", value_enum, hide_possible_values = true)]
     reasoning: Option<Reasoning>,
-    /// Give up after so many seconds without a byte [default: `timeout` of the configuration]
+    /// Idle timeout: seconds without data before the request fails [default: `timeout` in the configuration]
     #[arg(long, value_name = "SECONDS", value_parser = seconds_from::<1>)]
     timeout: Option<Duration>,
-    /// Do not start the runtime when it is not running
+    /// Do not start the server if it is not running
     #[arg(long)]
     no_up: bool,
-    /// If its program is missing when it is to be started, install that first, without asking
+    /// Install the program without asking if it is missing and the server must be started
     #[arg(long, conflicts_with = "no_up")]
     install: bool,
-    /// Leave standard input alone
+    /// Do not read standard input
     #[arg(long)]
     no_stdin: bool,
-    /// Fail (exit code 9) when the answer was cut at the token limit
+    /// Fail with exit code 9 if the answer was cut at the token limit
     #[arg(long)]
     strict: bool,
-    /// Any other field of the request; VALUE is JSON, or else text (repeatable)
+    /// Set any other field of the request; VALUE is JSON, else text; null removes the field (repeatable)
     #[arg(short = 'o', value_name = "KEY=VALUE", value_parser = parse_field)]
     options: Vec<(String, Value)>,
-    /// Print the request as JSON, and send nothing
+    /// Print the request as JSON without sending it
     #[arg(long)]
     dry_run: bool,
 }
 
-/// How the command is used, for the help of one runtime.
-pub fn examples(runtime: &str) -> String {
-    format!(
-        "Examples:\n  \
-         fusion {runtime} run \"Why is the sky blue?\"\n  \
-         git diff | fusion {runtime} run \"Write a commit message\"\n  \
-         fusion {runtime} run -f notes.md -f photo.png \"Summarise\"\n  \
-         fusion {runtime} run -t 0 --json \"Name a prime\" | jq -r .text\n  \
-         fusion {runtime} run --schema person.json -o top_k=20 \"Who are you?\"\n"
-    )
-}
+/// The examples of the help; `SERVICE` is replaced by the name of the service.
+pub const EXAMPLES: [&str; 5] = [
+    "fusion SERVICE run \"Why is the sky blue?\"",
+    "git diff | fusion SERVICE run \"Write a commit message\"",
+    "fusion SERVICE run -f notes.md -f photo.png \"Summarise\"",
+    "fusion SERVICE run -t 0 --json \"Name a prime\" | jq -r .text",
+    "fusion SERVICE run --schema person.json -o top_k=20 \"Who are you?\"",
+];
 
 impl Args {
     fn streams(&self) -> Option<bool> {
@@ -156,7 +153,7 @@ pub fn run(context: &Context, app: &App, service: &ManagedService, args: &Args) 
     task.conclude(answered)
 }
 
-/// A prompt with everything that decides how it is sent and what becomes of the answer.
+/// A prompt, with all that decides how it is sent and how the answer is printed.
 struct Task<'a> {
     context: &'a Context,
     app: &'a App,
@@ -193,14 +190,14 @@ impl<'a> Task<'a> {
         };
         let request = app.request(service, &question, saved, &overrides);
         if request.model.name.is_empty() {
-            return Err(Failure::new(Exit::Usage, "no model is given").hint("name one with --model"));
+            return Err(Failure::new(Exit::Usage, "no model is set").hint("choose one with --model MODEL"));
         }
         let reasoning = args.reasoning.unwrap_or(settings.reasoning);
         let idle_timeout = args.timeout.unwrap_or(settings.timeout);
         Ok(Self { context, app, service, args, question, request, schema, reasoning, idle_timeout })
     }
 
-    /// Sends it, and prints the answer.
+    /// Sends the request and prints the answer.
     fn ask(&self) -> Result<Answered, Failure> {
         let (context, args) = (self.context, self.args);
         let ui = &context.ui;
@@ -213,17 +210,17 @@ impl<'a> Task<'a> {
                 if is_over { ControlFlow::Break(()) } else { ControlFlow::Continue(()) }
             }
         });
-        let wishes = Wishes {
+        let options = SinkOptions {
             print_text: !args.json,
-            print_as_made: args.streams().unwrap_or(self.service.settings.run.stream),
-            // What was asked for on the command line is not silenced.
+            print_as_generated: args.streams().unwrap_or(self.service.settings.run.stream),
+            // --quiet does not override --reasoning.
             print_reasoning: self.reasoning == Reasoning::Show && (!ui.quiet || args.reasoning.is_some()),
             keep_text: args.json || self.schema.is_some(),
             keep_reasoning: args.json,
         };
-        let mut sink = Sink::new(ui, waiting, context.cancel.clone(), wishes);
+        let mut sink = Sink::new(ui, waiting, context.cancel.clone(), options);
         let mut outcome = self.send(&idle_timeout, &mut sink)?;
-        // Nothing listens, so nothing was sent: now, and only now, it is worth a closer look.
+        // Only now is the state of the service examined: a prompt to a running server costs no other request.
         if outcome.is_unsent() && self.start()? {
             outcome = self.send(&idle_timeout, &mut sink)?;
         }
@@ -246,7 +243,7 @@ impl<'a> Task<'a> {
         Ok(self.app.prompt(self.service, &self.request, idle_timeout, sink, &self.context.cancel)?)
     }
 
-    /// Starts the service, if it may be; returns whether it was not running.
+    /// Starts the service if that is permitted; returns whether it was not running.
     fn start(&self) -> Result<bool, Failure> {
         installed(self.context, self.app, self.service, |install| {
             let install = install || self.args.install;
@@ -256,13 +253,13 @@ impl<'a> Task<'a> {
         })
     }
 
-    /// Tells what is to be told of the answer besides its text.
+    /// Prints warnings and statistics, and returns the exit code.
     fn conclude(&self, answered: Answered) -> Result<Exit, Failure> {
         let Answered { answer, result, sink, total } = answered;
         let ui = &self.context.ui;
         let model = &self.request.model.name;
-        let timing = Timing::new(sink.first_piece, total, &answer);
-        if self.args.json && (result.is_ok() || sink.first_piece.is_some()) {
+        let timing = Timing::new(sink.first_delta, total, &answer);
+        if self.args.json && (result.is_ok() || sink.first_delta.is_some()) {
             ui.json_line(&Report::new(self.service, model, &sink, &answer, timing))?;
         }
         if self.context.cancel.is_cancelled() {
@@ -271,8 +268,8 @@ impl<'a> Task<'a> {
         let asked = Asked { service: self.service, model, idle_timeout: self.idle_timeout };
         result.map_err(|error| Failure::chat(&error, &asked))?;
         report::warn(ui, &answer, sink.has_text, &self.question.text);
-        ui.detail(&timing.in_words(answer.usage));
-        // What was cut can hardly satisfy a schema: why it does not is the better answer.
+        ui.detail(&timing.summary(answer.usage));
+        // Before the schema: an answer that was cut cannot satisfy one, and the cut is the cause.
         if self.args.strict && answer.finish_reason.as_deref() == Some("length") {
             return Ok(Exit::Truncated);
         }
@@ -280,7 +277,7 @@ impl<'a> Task<'a> {
         Ok(Exit::Done)
     }
 
-    /// Checks that the answer is what `--schema` asks for.
+    /// Checks the answer against the schema of `--schema`.
     fn check(&self, sink: &Sink) -> Result<(), Failure> {
         let (Some(schema), Some(text)) = (&self.schema, &sink.text) else { return Ok(()) };
         schema.check(text).map_err(|violation| {
@@ -290,34 +287,35 @@ impl<'a> Task<'a> {
     }
 }
 
-/// What became of a prompt.
+/// The result of a prompt.
 struct Answered {
     answer: Answer,
     result: Result<(), ChatError>,
     sink: Sink,
-    /// How long it took.
+    /// From the request to the end of the answer.
     total: Duration,
 }
 
 fn saved_prompt<'a>(config: &'a Config, name: &str) -> Result<&'a SavedPrompt, Failure> {
     config.prompts.get(name).ok_or_else(|| {
         let names: Vec<&str> = config.prompts.keys().map(String::as_str).collect();
-        let failure = Failure::new(Exit::Usage, format!("there is no prompt `{name}` in the configuration"));
+        let failure =
+            Failure::new(Exit::Usage, format!("there is no saved prompt `{name}` in the configuration"));
         match names.as_slice() {
-            [] => failure.hint(format!("add a table [prompts.{name}] with `fusion config edit`")),
-            names => failure.hint(format!("there are: {}", names.join(", "))),
+            [] => failure.hint(format!("add a table [prompts.{name}]: fusion config edit")),
+            names => failure.hint(format!("saved prompts: {}", names.join(", "))),
         }
     })
 }
 
-/// Reads `KEY=VALUE`, where VALUE is JSON if it is that, and else text.
+/// Parses `KEY=VALUE`, where VALUE is JSON if it is valid JSON, else text.
 fn parse_field(option: &str) -> Result<(String, Value), String> {
     match option.split_once('=') {
-        Some(("model", _)) => Err("the model is named with --model".to_owned()),
+        Some(("model", _)) => Err("use --model to choose the model".to_owned()),
         Some(("stream", _)) => {
-            Err("the answer is always streamed; --stream and --no-stream say when it is printed".to_owned())
+            Err("the request is always streamed; use --stream or --no-stream to choose when the answer is printed".to_owned())
         }
-        Some((key, _)) if RESERVED_FIELDS.contains(&key) => Err(format!("{key} are made of the prompt")),
+        Some((key, _)) if RESERVED_FIELDS.contains(&key) => Err(format!("`{key}` is made from the prompt")),
         Some((key, value)) if !key.is_empty() => {
             Ok((key.to_owned(), serde_json::from_str(value).unwrap_or_else(|_| Value::from(value))))
         }

@@ -1,4 +1,4 @@
-//! `fusion <runtime> uninstall`.
+//! `fusion <service> uninstall`.
 
 use crate::app::{App, homebrew_formula};
 use crate::cli::context::Context;
@@ -6,9 +6,9 @@ use crate::cli::error::Failure;
 use crate::cli::exit::Exit;
 use crate::core::services::ManagedService;
 
-/// Remove fusion's own installation of it
+/// Remove the program that fusion installed
 ///
-/// What others have installed stays, and so do the configuration, the logs and the models.
+/// Keeps a program that was installed outside fusion, the configuration, the logs and the models.
 #[derive(Debug, clap::Args)]
 pub struct Args {}
 
@@ -22,7 +22,7 @@ pub fn run(context: &Context, app: &App, service: &ManagedService, _args: &Args)
     }
     context.ui.result(&format!("{name} was not installed by fusion\n"))?;
     if let Some(formula) = homebrew_formula(service) {
-        context.ui.hint(&format!("if Homebrew has installed it: brew uninstall {formula}"));
+        context.ui.hint(&format!("remove an installation by Homebrew: brew uninstall {formula}"));
     }
     Ok(Exit::Done)
 }

@@ -1,4 +1,4 @@
-//! `fusion <runtime> up` and `fusion up`.
+//! `fusion <service> up` and `fusion up`.
 
 use std::time::Duration;
 
@@ -11,35 +11,35 @@ use crate::cli::exit::Exit;
 use crate::cli::units::seconds_from;
 use crate::core::services::{Endpoint, ManagedService, StartedBy, Up, UpKind, UpOptions};
 
-/// Start it, and wait until it really answers
+/// Start the server and wait until it answers requests
 ///
-/// Does nothing where it is up already, also when somebody else has started it. A start that fails leaves no process
-/// behind, only its log. A model that it is to be started with is downloaded first if it is not on this machine.
+/// Does nothing if the server is already running, even if it was started outside fusion. A start that fails leaves no
+/// process behind, only its log. With --model, a missing model is downloaded first.
 #[derive(Debug, clap::Args)]
 pub struct Args {
-    /// How long it may take to be ready [default: `startup_timeout` of the configuration]
+    /// Maximum time until the server is ready [default: `startup_timeout` in the configuration]
     #[arg(long, value_name = "SECS", value_parser = seconds_from::<0>)]
     timeout: Option<Duration>,
-    /// Have this model loaded: a name, an alias, or a directory; downloaded first if it is missing
+    /// Load this model: a name, an alias, or a directory
     #[arg(short, long, value_name = "MODEL", conflicts_with = "no_wait")]
     model: Option<String>,
-    /// Return as soon as it is started; `ps` tells when it is ready
+    /// Return once the server is started; `ps` shows when it is ready
     #[arg(long)]
     no_wait: bool,
-    /// Install its program first if it is missing, without asking
+    /// Install the program without asking if it is missing
     #[arg(long)]
     install: bool,
-    /// Print what was done as JSON
+    /// Print the result as JSON
     #[arg(long)]
     json: bool,
 }
 
-/// Start every runtime that has `auto_start` in the configuration
+/// Start every service that has `auto_start` in the configuration
 ///
-/// Each as `fusion RUNTIME up` does.
+/// Starts each service as `fusion SERVICE up` does.
 #[derive(Debug, clap::Args)]
 pub struct AllArgs {
-    /// Print what was done as JSON
+    /// Print the result as JSON
     #[arg(long)]
     json: bool,
 }
@@ -55,7 +55,7 @@ pub fn run(context: &Context, app: &App, service: &ManagedService, args: &Args) 
     Ok(Exit::Done)
 }
 
-/// Prints what was done.
+/// Prints the result of a start.
 pub(super) fn tell(
     context: &Context,
     service: &ManagedService,
@@ -65,14 +65,14 @@ pub(super) fn tell(
     if as_json { context.ui.json(&UpView::new(service, up)) } else { context.ui.result(&line(service, up)) }
 }
 
-/// Runs the command for every service that has `auto_start`. Neither one that fails nor a reader that goes away keeps
-/// the others down.
+/// Runs the command for every service that has `auto_start`. It goes on after a failure, and after the reader of
+/// standard output has closed its end.
 pub fn run_all(context: &Context, app: &App, args: &AllArgs) -> Result<Exit, Failure> {
     let wanted: Vec<_> = app.services().iter().filter(|service| service.server().auto_start).collect();
     if wanted.is_empty() {
         let name = app.services().first().map_or("SERVICE", |service| &service.name);
-        return Err(Failure::new(Exit::Usage, "no runtime has auto_start in the configuration").hint(format!(
-            "`fusion {name} up` starts one; `fusion config set {name}_server.auto_start true` has `fusion up` start it"
+        return Err(Failure::new(Exit::Usage, "no service has `auto_start` in the configuration").hint(format!(
+            "start one: fusion {name} up; include it in `fusion up`: fusion config set {name}_server.auto_start true"
         )));
     }
     let (mut done, mut exit) = (Vec::new(), Exit::Done);

@@ -1,4 +1,4 @@
-//! Why a prompt got no answer: words, hint and exit code.
+//! Messages, hints and exit codes for a prompt without a complete answer.
 
 use std::time::Duration;
 
@@ -9,22 +9,20 @@ use crate::core::api::chat::ChatError;
 use crate::core::api::error::{ServerError, ServerErrorKind};
 use crate::core::services::ManagedService;
 
-/// Who was asked, for the words of a failure.
+/// The service, model and timeout of a prompt, for the message of a failure.
 #[derive(Clone, Copy)]
 pub struct Asked<'a> {
-    /// The service.
     pub service: &'a ManagedService,
-    /// The model, as the server was told of it.
+    /// The model of the request.
     pub model: &'a str,
-    /// The idle timeout.
     pub idle_timeout: Duration,
 }
 
 impl Failure {
-    /// There is no answer, or no complete one.
+    /// Returns the failure of a prompt without a complete answer.
     pub fn chat(error: &ChatError, asked: &Asked<'_>) -> Self {
         let name = &asked.service.name;
-        let log = format!("see its log: fusion {name} log");
+        let log = format!("see the log: fusion {name} log");
         match error {
             ChatError::Api(error) => Self::api(error, asked),
             ChatError::Server(error) => Self::server(error, asked),
@@ -34,12 +32,12 @@ impl Failure {
         }
     }
 
-    /// The exchange with a server failed.
+    /// Returns the failure of a request.
     pub fn api(error: &ApiError, asked: &Asked<'_>) -> Self {
         let name = &asked.service.name;
         match error {
             ApiError::Connect { .. } => {
-                Self::of(Exit::NotRunning, error).hint(format!("start it: fusion {name} up"))
+                Self::of(Exit::NotRunning, error).hint(format!("start the server: fusion {name} up"))
             }
             ApiError::TimedOut { address, connecting: true } => {
                 Self::new(Exit::TimedOut, format!("timed out: {address} does not accept the connection"))
@@ -49,16 +47,16 @@ impl Failure {
                 Exit::TimedOut,
                 format!("timed out: no data from {address} for {} s", asked.idle_timeout.as_secs_f64()),
             )
-            .hint("wait longer with --timeout SECONDS"),
+            .hint("raise the idle timeout with --timeout SECONDS"),
             ApiError::Closed { .. } => {
-                Self::of(Exit::RequestFailed, error).hint(format!("see its log: fusion {name} log"))
+                Self::of(Exit::RequestFailed, error).hint(format!("see the log: fusion {name} log"))
             }
             ApiError::Cancelled => Self::new(Exit::Interrupted, ""),
             ApiError::Protocol { .. } => Self::of(Exit::RequestFailed, error),
         }
     }
 
-    /// A server says what is wrong.
+    /// Returns the failure of an error that a server reports.
     fn server(error: &ServerError, asked: &Asked<'_>) -> Self {
         let name = &asked.service.name;
         let title = asked.service.template.display_name();
@@ -73,8 +71,11 @@ impl Failure {
                 "shorten the prompt, or start the server with a longer context".to_owned()
             }
             ServerErrorKind::OutOfMemory => "choose a smaller model or a shorter context".to_owned(),
-            ServerErrorKind::Proxy => "another program than the model server may have responded".to_owned(),
-            ServerErrorKind::ServerCrash => format!("see its log: fusion {name} log"),
+            ServerErrorKind::Proxy => {
+                "a proxy or another program may have responded; check the address: fusion config show"
+                    .to_owned()
+            }
+            ServerErrorKind::ServerCrash => format!("see the log: fusion {name} log"),
             ServerErrorKind::WrongUrl | ServerErrorKind::Redirect => {
                 format!("check that {title} listens there: fusion config show")
             }

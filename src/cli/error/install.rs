@@ -1,4 +1,4 @@
-//! The words, hints and exit codes of what can go wrong with programs: finding, installing, starting them at login.
+//! Messages, hints and exit codes for programs: finding, installing, starting them at login.
 
 use crate::cli::error::Failure;
 use crate::cli::exit::{self, Exit};
@@ -8,14 +8,14 @@ use crate::core::programs::ProgramError;
 use crate::core::services::ServiceError;
 
 impl Failure {
-    /// Returns the failure to find a program, in words.
+    /// Returns the failure to find a program.
     pub fn of_program(error: &ProgramError) -> Self {
-        Self::of(Exit::NotInstalled, error).hint(program_remedy(error))
+        Self::of(Exit::NotInstalled, error).hint(program_hint(error))
     }
 }
 
-/// What to do about a program that cannot be found.
-fn program_remedy(error: &ProgramError) -> String {
+/// Returns the hint for a program that cannot be found.
+fn program_hint(error: &ProgramError) -> String {
     match error {
         ProgramError::NotInstalled { service, .. } => format!("install it: fusion {service} install"),
         ProgramError::Installation { service, .. } => {
@@ -23,7 +23,7 @@ fn program_remedy(error: &ProgramError) -> String {
         }
         ProgramError::CommandMissing { service, .. } => {
             format!(
-                "correct it: fusion config edit; or remove it: fusion config unset {service}_server.command"
+                "correct the path: fusion config edit; or remove it: fusion config unset {service}_server.command"
             )
         }
     }
@@ -51,19 +51,19 @@ fn hint(error: &InstallError) -> Option<String> {
         InstallError::NotOnPath { .. } => {
             "add this directory to PATH: `echo \"$(brew --prefix)/bin\"`".to_owned()
         }
-        InstallError::ByHand { elsewhere, .. } => format!("install it as its makers describe: {elsewhere}"),
+        InstallError::ByHand { elsewhere, .. } => format!("install it as its documentation says: {elsewhere}"),
         InstallError::NoPython { .. } | InstallError::PythonTooOld { .. } => {
             "install uv (https://docs.astral.sh/uv/), which brings its own Python, or a newer Python".to_owned()
         }
         InstallError::NoVenv { .. } => {
-            "install that module (Debian and Ubuntu: apt install python3-venv), or uv (https://docs.astral.sh/uv/)"
+            "install that module (Debian, Ubuntu: apt install python3-venv), or uv (https://docs.astral.sh/uv/)"
                 .to_owned()
         }
         InstallError::NoSpace { .. } => "free some space, or set FUSION_CONFIG_DIR to a directory on another disk".to_owned(),
         InstallError::Failed { .. } => {
             "check the network, then run the command again; finished downloads are kept".to_owned()
         }
-        InstallError::InUse { service, .. } => format!("stop it first: fusion {service} down"),
+        InstallError::InUse { service, .. } => format!("stop the server first: fusion {service} down"),
         InstallError::Cancelled => "run the command again; finished downloads are kept".to_owned(),
         _ => return None,
     })
@@ -77,7 +77,7 @@ impl From<LoginError> for Failure {
             LoginError::NoManager { .. } | LoginError::Refused { .. } => failure
                 .hint("without a service manager, run `fusion up` from the program that starts your session"),
             LoginError::Foreign { path } => {
-                failure.hint(format!("move {} away, then run this again", path.display()))
+                failure.hint(format!("move {} away, then run the command again", path.display()))
             }
             _ => failure,
         }

@@ -1,4 +1,4 @@
-//! The words, hints and exit codes of what goes wrong with models.
+//! Messages, hints and exit codes for models.
 
 use super::Failure;
 use crate::cli::exit::{self, Exit};
@@ -12,7 +12,7 @@ impl Failure {
         use ModelError as E;
         let failure = Self::of(exit::of_model(error), error);
         match error {
-            E::CannotUnload => failure.hint(format!("stop it: fusion {name} down")),
+            E::CannotUnload => failure.hint(format!("stop the server: fusion {name} down")),
             E::CannotKeepAlive => failure.hint("omit --keep-alive"),
             E::NotHere { .. } => failure.hint(format!("download it: fusion {name} pull {}", quoted(asked))),
             E::Incomplete { is_directory: false, .. } => {
@@ -29,7 +29,7 @@ impl Failure {
             E::InvalidName { .. } => failure.hint(format!("`fusion models` lists names that {name} accepts")),
             E::NoDirectory { .. } => failure.hint("a name that starts with /, ./, ../ or ~/ is a directory"),
             E::Unknown { .. } => failure.hint(
-                "check the spelling; a private model needs your token (HF_TOKEN, or `hf auth login`)",
+                "check the spelling; a private model requires your token (HF_TOKEN, or `hf auth login`)",
             ),
             E::Gated { name: model } => failure.hint(format!(
                 "request access at https://huggingface.co/{model}, then set your token (HF_TOKEN, or `hf auth login`)"
@@ -39,7 +39,7 @@ impl Failure {
             }
             E::NoSpace { needed, free, path, name: model } => {
                 let message =
-                    format!("{model} needs {} and {} has {} left", bytes(*needed), path.display(), bytes(*free));
+                    format!("{model} needs {}, but {} has {} free", bytes(*needed), path.display(), bytes(*free));
                 Self { message, ..failure }.hint(format!(
                     "free space: `fusion {name} models` lists the sizes, `fusion {name} rm NAME` removes a model"
                 ))

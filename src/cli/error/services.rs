@@ -1,8 +1,8 @@
-//! The words, hints and exit codes of what can go wrong with services.
+//! Messages, hints and exit codes for services.
 
 use crate::cli::error::{Failure, file_hint, missing_model_hint};
 use crate::cli::exit::{self, Exit};
-use crate::cli::words::who;
+use crate::cli::words::listener_name;
 use crate::core::process::ProcessError;
 use crate::core::services::lock::LockError;
 use crate::core::services::record::RecordError;
@@ -15,27 +15,30 @@ impl From<ServiceError> for Failure {
 }
 
 impl Failure {
-    /// Returns the failure of a service, in words.
+    /// Returns the failure of an operation on a service.
     pub fn of_service(error: &ServiceError) -> Self {
         let exit = exit::of_service(error);
         let failure = match error {
-            // Of these, the kind matters more than where they happened.
+            // These have messages of their own.
             ServiceError::Program(error) => return Self::of_program(error),
             ServiceError::Process(error) => return process(error),
             ServiceError::Record(error) => return record(error),
             ServiceError::Model { service, model, error } => return Self::of_model(service, model, error),
-            // The sender of the signal knows of it.
+            // The sender of the signal knows.
             ServiceError::Cancelled(_) => return Self::new(exit, ""),
             ServiceError::PortInUse { address, listener, message, .. } => Self {
                 causes: vec![message.clone()],
-                ..Self::new(exit, format!("port {} is in use by {}", address.port, who(listener)))
+                ..Self::new(exit, format!("port {} is in use by {}", address.port, listener_name(listener)))
             },
             ServiceError::ModelMissing { message: Some(message), .. } => {
                 Self { causes: vec![message.clone()], ..Self::of(exit, error) }
             }
             ServiceError::External { service, address, listener } => Self::new(
                 exit,
-                format!("{service} at {address} is {}, a process that fusion did not start", who(listener)),
+                format!(
+                    "{service} at {address} is {}, a process that fusion did not start",
+                    listener_name(listener)
+                ),
             ),
             ServiceError::Failed(failed) => {
                 let causes = failed.cause.iter().cloned().collect();
@@ -70,18 +73,18 @@ fn hint(error: &ServiceError) -> Option<String> {
         ServiceError::ModelMissing { model, pull, .. } => missing_model_hint(model, pull),
         ServiceError::Failed(failed) => format!("see the whole log: fusion {} log", failed.service),
         ServiceError::Unhealthy { service, .. } => {
-            format!("see its log: fusion {service} log; restart it: fusion {service} restart")
+            format!("see the log: fusion {service} log; restart the server: fusion {service} restart")
         }
         ServiceError::CannotGenerate { service, started_by: StartedBy::Fusion, .. } => {
-            format!("see its log: fusion {service} log")
+            format!("see the log: fusion {service} log")
         }
         ServiceError::External { .. } => "stop it with the program that started it".to_owned(),
         ServiceError::NotRunning { service, state: State::Starting } => {
             format!("wait until it is ready: fusion {service} up")
         }
-        ServiceError::NotRunning { service, .. } => format!("start it: fusion {service} up"),
+        ServiceError::NotRunning { service, .. } => format!("start the server: fusion {service} up"),
         ServiceError::StillAlive { .. } => {
-            "the kernel cannot end them, most often because of a device or a network disk; try again later"
+            "the kernel cannot end them, usually because of a device or a network disk; try again later"
                 .to_owned()
         }
         _ => return None,
@@ -99,7 +102,7 @@ fn process(error: &ProcessError) -> Failure {
             Some("it is a process of another user: stop it as that user, or as root")
         }
         ProcessError::Ourselves { .. } => {
-            Some("run the command from a terminal or program that the service did not start")
+            Some("run the command from a terminal that the service did not start")
         }
         ProcessError::Resolve { .. } => {
             Some("check that `host` in the configuration is a name of this machine")
@@ -111,20 +114,20 @@ fn process(error: &ProcessError) -> Failure {
 
 fn record(error: &RecordError) -> Failure {
     let hint = match error {
-        RecordError::Newer { .. } => Some("use the newer version of fusion that wrote it"),
-        RecordError::Damaged { .. } => {
-            Some("remove the file; a server that still runs is then shown as external, and is yours to stop")
-        }
+        RecordError::Newer { .. } => Some("use the newer version of fusion that wrote the record"),
+        RecordError::Damaged { .. } => Some(
+            "remove the file; fusion then shows a running server as external, and you must stop it yourself",
+        ),
         RecordError::File(file) => file_hint(file),
         RecordError::Random(_) | RecordError::Encode(_) => None,
     };
     Failure { hint: hint.map(str::to_owned), ..Failure::of(Exit::Failed, error) }
 }
 
-/// The end of the log, each line marked as such.
+/// Returns the end of the log, each line marked with `|`.
 fn tail(failed: &StartFailure) -> Vec<String> {
     if failed.tail.trim().is_empty() {
-        return vec![format!("its log is empty: {}", failed.log.display())];
+        return vec![format!("the log is empty: {}", failed.log.display())];
     }
     let title = format!("the end of {}:", failed.log.display());
     [title].into_iter().chain(failed.tail.lines().map(|line| format!("  | {line}"))).collect()

@@ -1,27 +1,26 @@
-//! Text of others (model output, logs, servers' errors) made harmless for a terminal, however it is cut.
+//! Removes control characters and escape sequences from model output, logs and servers' errors.
 
-/// A streaming filter: bytes in, text out that a terminal only prints.
+/// A streaming filter from bytes to text without terminal commands.
 ///
 /// - Escape sequences are dropped whole: CSI up to its final byte, OSC and the other strings (DCS, APC ...) up to
-///   BEL or ST, in their 7-bit form (`ESC [`) and in their 8-bit form (U+009B). What cannot be part of a sequence
-///   ends it, a newline always does: a sequence that was cut off never swallows more than the rest of its line.
-/// - Newline and tab pass, `\r\n` becomes `\n`, and so does a lone `\r` after text: the steps of a progress bar
-///   stand below each other. All other control characters are dropped.
-/// - What is not UTF-8 becomes U+FFFD. A character that is cut in two by the chunks is held back until it is whole.
+///   BEL or ST, in their 7-bit form (`ESC [`) and in their 8-bit form (U+009B). A character that cannot be part of a
+///   sequence ends it, and a newline always does: a truncated sequence removes at most the rest of its line.
+/// - Newline and tab pass, `\r\n` becomes `\n`, and so does a lone `\r` after text: each step of a progress bar gets a
+///   line of its own. All other control characters are dropped.
+/// - Invalid UTF-8 becomes U+FFFD. A character that is split between chunks is held back until it is complete.
 ///
-/// How the input is divided into chunks makes no difference to the output.
+/// The output does not depend on how the input is divided into chunks.
 #[derive(Debug, Default)]
 pub struct TerminalFilter {
     sequence: Sequence,
     line: Line,
-    /// The beginning of a UTF-8 character whose rest has not arrived: at most 3 bytes.
-    cut: Vec<u8>,
+    /// The first bytes of an incomplete UTF-8 character: at most 3.
+    incomplete: Vec<u8>,
 }
 
-/// Where in an escape sequence the input is (ECMA-48, sections 5.3 to 5.6 and 8.3).
+/// The position in an escape sequence (ECMA-48, sections 5.3 to 5.6 and 8.3).
 #[derive(Debug, Default, Clone, Copy, PartialEq, Eq)]
 enum Sequence {
-    /// In plain text.
     #[default]
     None,
     /// After ESC and intermediate bytes. ESC also ends a string: ST is ESC with a backslash.
@@ -32,24 +31,22 @@ enum Sequence {
     String,
 }
 
-/// What the output's current line holds.
+/// The content of the current line of output.
 #[derive(Debug, Default, Clone, Copy, PartialEq, Eq)]
 enum Line {
-    /// Nothing yet.
     #[default]
     Empty,
-    /// Text.
     Text,
-    /// Nothing, because `\r` was written as a newline; a `\n` that follows is the same line end.
+    /// Empty, because `\r` was written as a newline: a `\n` that follows belongs to it.
     Returned,
 }
 
 const ESCAPE: char = '\u{1b}';
 
 impl TerminalFilter {
-    /// Appends to `output` what `bytes` add.
+    /// Filters `bytes` and appends the text to `output`.
     pub fn push(&mut self, bytes: &[u8], output: &mut String) {
-        let mut rest = self.complete_cut(bytes, output);
+        let mut rest = self.complete_character(bytes, output);
         loop {
             match std::str::from_utf8(rest) {
                 Ok(text) => return self.text(text, output),
@@ -57,7 +54,7 @@ impl TerminalFilter {
                     let (valid, after) = rest.split_at(error.valid_up_to());
                     self.text(std::str::from_utf8(valid).unwrap_or_default(), output);
                     let Some(length) = error.error_len() else {
-                        self.cut.extend_from_slice(after);
+                        self.incomplete.extend_from_slice(after);
                         return;
                     };
                     self.character(char::REPLACEMENT_CHARACTER, output);
@@ -67,25 +64,25 @@ impl TerminalFilter {
         }
     }
 
-    /// Appends what is still held back, at the end of the input.
+    /// Ends the input: appends what was held back.
     pub fn finish(&mut self, output: &mut String) {
-        if !self.cut.is_empty() {
-            self.cut.clear();
+        if !self.incomplete.is_empty() {
+            self.incomplete.clear();
             self.character(char::REPLACEMENT_CHARACTER, output);
         }
     }
 
-    /// Completes the character that the last chunk cut, and returns the bytes after it.
-    fn complete_cut<'a>(&mut self, mut bytes: &'a [u8], output: &mut String) -> &'a [u8] {
-        while !self.cut.is_empty()
+    /// Completes the incomplete character of the last chunk; returns the bytes after it.
+    fn complete_character<'a>(&mut self, mut bytes: &'a [u8], output: &mut String) -> &'a [u8] {
+        while !self.incomplete.is_empty()
             && let Some((&next, after)) = bytes.split_first()
         {
-            self.cut.push(next);
-            let whole = std::mem::take(&mut self.cut);
+            self.incomplete.push(next);
+            let whole = std::mem::take(&mut self.incomplete);
             match std::str::from_utf8(&whole) {
                 Ok(text) => self.text(text, output),
-                Err(error) if error.error_len().is_none() => self.cut = whole,
-                // The beginning has no such continuation: `next` belongs to what follows.
+                Err(error) if error.error_len().is_none() => self.incomplete = whole,
+                // `next` does not continue the character: it begins another one.
                 Err(_) => {
                     self.character(char::REPLACEMENT_CHARACTER, output);
                     return bytes;
@@ -138,7 +135,7 @@ impl TerminalFilter {
         }
     }
 
-    /// A character that is not part of a sequence, or begins one.
+    /// Handles a character outside of a sequence, which may begin one.
     fn plain(&mut self, character: char, output: &mut String) {
         self.sequence = match character {
             ESCAPE => Sequence::Escape,
@@ -169,7 +166,7 @@ impl TerminalFilter {
     }
 }
 
-/// The whole of `text` as [`TerminalFilter`] leaves it.
+/// Returns `text` filtered by [`TerminalFilter`].
 pub fn printable(text: &str) -> String {
     let mut output = String::with_capacity(text.len());
     TerminalFilter::default().push(text.as_bytes(), &mut output);
@@ -209,7 +206,7 @@ mod tests {
     }
 
     #[test]
-    fn a_cut_sequence_swallows_no_more_than_its_line() {
+    fn a_truncated_sequence_removes_only_its_line() {
         for (input, expected) in [
             ("a\x1b]0;never ended\nb", "a\nb"),
             ("a\x1bPnever ended\nb", "a\nb"),
@@ -243,13 +240,13 @@ mod tests {
     }
 
     #[test]
-    fn what_is_not_utf8_is_replaced() {
+    fn invalid_utf8_is_replaced() {
         assert_eq!(filtered([&b"a\xffb\xe2\x82"[..], &b"c\xe2\x82"[..]]), "a\u{fffd}b\u{fffd}c\u{fffd}");
         assert_eq!(filtered([&b"\xe2"[..], &b"\x82"[..], &b"\xac"[..]]), "\u{20ac}");
         assert_eq!(filtered([&b"\x9b31m"[..]]), "\u{fffd}31m");
     }
 
-    /// Bytes among which everything that the filter looks at is frequent.
+    /// Returns bytes in which everything that the filter looks for is frequent.
     fn bytes() -> impl Strategy<Value = Vec<u8>> {
         let byte = prop_oneof![
             3 => any::<u8>(),
@@ -261,7 +258,7 @@ mod tests {
 
     proptest! {
         #[test]
-        fn any_division_gives_the_same(bytes in bytes(), cuts in prop::collection::vec(any::<bool>(), 64)) {
+        fn chunks_do_not_change_the_output(bytes in bytes(), cuts in prop::collection::vec(any::<bool>(), 64)) {
             let mut chunks = vec![Vec::new()];
             for (byte, cut) in bytes.iter().zip(cuts) {
                 if cut {
@@ -275,7 +272,7 @@ mod tests {
         }
 
         #[test]
-        fn nothing_is_left_for_a_terminal_to_obey(bytes in bytes()) {
+        fn output_has_no_control_characters(bytes in bytes()) {
             let output = filtered([bytes.as_slice()]);
             let obeyed = output.chars().find(|c| c.is_control() && !matches!(c, '\n' | '\t'));
             prop_assert_eq!(obeyed, None);

@@ -1,5 +1,5 @@
-//! The progress of a download on stderr: a bar with bytes, rate and time left on a terminal; elsewhere a line now and
-//! then.
+//! The progress of a download on stderr: a bar with bytes, rate and time left on a terminal, else a line every ten
+//! seconds.
 
 use std::collections::VecDeque;
 use std::time::{Duration, Instant};
@@ -11,16 +11,16 @@ use crate::cli::units;
 /// How often the bar is drawn.
 const DRAW_INTERVAL: Duration = Duration::from_millis(100);
 
-/// How often a line is written where lines stay.
+/// How often a line is written without a status line.
 const LINE_INTERVAL: Duration = Duration::from_secs(10);
 
-/// Over how long the rate is taken.
-const WINDOW: Duration = Duration::from_secs(5);
+/// The rate is an average over this time.
+const RATE_WINDOW: Duration = Duration::from_secs(5);
 
-/// The width of the bar itself, in characters, where there is room.
-const BAR_WIDTH: usize = 24;
+/// Maximum width of the bar itself, in characters.
+const MAX_BAR_WIDTH: usize = 24;
 
-/// With fewer characters the bar would show nothing.
+/// A narrower bar is left out.
 const MIN_BAR_WIDTH: usize = 6;
 
 /// Shows one download.
@@ -32,23 +32,22 @@ pub struct Progress {
     samples: VecDeque<(Instant, u64)>,
 }
 
-/// How far a download is.
+/// The state of a download.
 #[derive(Debug, Clone, Copy, PartialEq)]
 struct Measure {
     done: u64,
     total: Option<u64>,
-    /// Bytes in a second.
+    /// Bytes per second.
     rate: Option<u64>,
 }
 
 impl Progress {
-    /// Returns the progress of the download of `name`.
     pub fn new(ui: &Ui, name: &str) -> Self {
         let (ui, name) = (ui.clone(), name.to_owned());
         Self { ui, name, shown: None, stage: String::new(), samples: VecDeque::new() }
     }
 
-    /// Shows what is done now, where that has no measure.
+    /// Shows the stage of a download without a byte count.
     pub fn stage(&mut self, stage: &str) {
         if stage != self.stage {
             stage.clone_into(&mut self.stage);
@@ -56,7 +55,7 @@ impl Progress {
         }
     }
 
-    /// Shows how many bytes have arrived, unless that was shown a moment ago.
+    /// Shows how many bytes have arrived, at most once per interval.
     pub fn bytes(&mut self, done: u64, total: Option<u64>) {
         let now = Instant::now();
         let measure = Measure { done, total, rate: self.rate(now, done) };
@@ -76,10 +75,12 @@ impl Progress {
         if self.ui.redraws() { self.ui.status(line) } else { self.ui.note(line) }
     }
 
-    /// Bytes in a second, over the last few seconds; none before it means something.
+    /// Returns the bytes per second, or `None` during the first second.
     fn rate(&mut self, now: Instant, done: u64) -> Option<u64> {
         self.samples.push_back((now, done));
-        while self.samples.len() > 2 && self.samples.front().is_some_and(|(then, _)| now - *then > WINDOW) {
+        while self.samples.len() > 2
+            && self.samples.front().is_some_and(|(then, _)| now - *then > RATE_WINDOW)
+        {
             self.samples.pop_front();
         }
         let (then, before) = *self.samples.front()?;
@@ -88,14 +89,14 @@ impl Progress {
     }
 }
 
-/// `[=====>     ]  42%  1.2 GB of 2.9 GB  23 MB/s  1m 14s left`, the bar as long as there is room.
+/// Returns `[=====>     ]  42%  1.2 GB of 2.9 GB  23 MB/s  1m 14s left` within `width` characters.
 fn bar(measure: Measure, width: usize) -> String {
     let Some((percent, total)) = percent(measure) else { return sentence(measure) };
     let mut facts =
         vec![format!("{percent:3}%"), format!("{} of {}", units::bytes(measure.done), units::bytes(total))];
     facts.extend(rate_and_rest(measure));
     let facts = facts.join("  ");
-    let length = width.saturating_sub(facts.chars().count() + 3).min(BAR_WIDTH);
+    let length = width.saturating_sub(facts.chars().count() + 3).min(MAX_BAR_WIDTH);
     if length < MIN_BAR_WIDTH {
         return facts;
     }
@@ -110,7 +111,7 @@ fn bar(measure: Measure, width: usize) -> String {
     format!("[{bar}] {facts}")
 }
 
-/// `1.2 GB of 2.9 GB (42%), 23 MB/s, 1m 14s left`
+/// Returns `1.2 GB of 2.9 GB (42%), 23 MB/s, 1m 14s left`.
 fn sentence(measure: Measure) -> String {
     let amount = match percent(measure) {
         Some((percent, total)) => {
@@ -127,7 +128,7 @@ fn percent(measure: Measure) -> Option<(u64, u64)> {
 }
 
 fn rate_and_rest(measure: Measure) -> Vec<String> {
-    // What arrives first are the small files, and says nothing of the large ones.
+    // The small files arrive first, and their rate does not predict that of the large ones.
     let has_begun = measure.total.is_none_or(|total| measure.done >= total / 100);
     let Some(rate) = measure.rate.filter(|rate| *rate > 0 && has_begun) else { return Vec::new() };
     let mut facts = vec![format!("{}/s", units::bytes(rate))];
@@ -143,7 +144,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_measure_is_told_with_what_is_known_of_it() {
+    fn a_sentence_shows_only_known_facts() {
         let tell = |done, total, rate| sentence(Measure { done, total, rate });
         assert_eq!(
             tell(1_200_000_000, Some(2_900_000_000), Some(23_000_000)),

@@ -1,4 +1,4 @@
-//! Events in words on stderr: the terminal's subscriber.
+//! Prints events on stderr: the subscriber of the command line.
 
 use std::path::Path;
 use std::sync::{Mutex, MutexGuard, PoisonError};
@@ -6,10 +6,10 @@ use std::time::Duration;
 
 use super::progress::Progress;
 use super::ui::Ui;
-use crate::cli::words::who;
+use crate::cli::words::listener_name;
 use crate::core::events::{Event, EventKind, Subscriber};
 
-/// Tells the user: on a terminal on the status line, elsewhere now and then in lines that stay.
+/// Prints events: passing ones on the status line of a terminal, lasting ones in lines.
 pub struct Reporter {
     ui: Ui,
     state: Mutex<ReporterState>,
@@ -17,27 +17,26 @@ pub struct Reporter {
 
 #[derive(Default)]
 struct ReporterState {
-    /// The time of the wait that was last told in a line that stays.
-    told: Duration,
-    /// The downloads that are under way, by model.
+    /// Elapsed time of the wait when it was last printed in a line.
+    printed: Duration,
+    /// Unfinished downloads, by model.
     downloads: Vec<(String, Progress)>,
 }
 
-/// How often a wait is told where lines stay.
+/// How often a wait is printed without a status line.
 const LINE_INTERVAL: Duration = Duration::from_secs(30);
 
 impl Reporter {
-    /// Returns a reporter that tells by way of `ui`.
     pub fn new(ui: &Ui) -> Self {
         Self { ui: ui.clone(), state: Mutex::default() }
     }
 
     fn state(&self) -> MutexGuard<'_, ReporterState> {
-        // What a panic elsewhere left behind is still a fact about the terminal.
+        // The state stays valid if another thread panicked.
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Shows something that passes; nothing where lines stay, except with `--verbose`.
+    /// Shows `text` on the status line; without one, prints it only with `--verbose`.
     fn passing(&self, text: &str) {
         if self.ui.redraws() { self.ui.status(text) } else { self.ui.detail(text) }
     }
@@ -48,12 +47,12 @@ impl Reporter {
             return self.ui.status(&text);
         }
         let mut state = self.state();
-        // A new wait begins anew.
-        if elapsed < state.told {
-            state.told = Duration::ZERO;
+        // A new wait has begun.
+        if elapsed < state.printed {
+            state.printed = Duration::ZERO;
         }
-        if elapsed >= state.told + LINE_INTERVAL {
-            state.told = elapsed;
+        if elapsed >= state.printed + LINE_INTERVAL {
+            state.printed = elapsed;
             self.ui.note(&text);
         }
     }
@@ -93,13 +92,17 @@ impl Subscriber for Reporter {
                 ui.warning(&format!("{name} listens on {address}: {danger}"));
             }
             EventKind::ConfigurationChanged => ui.warning(&format!(
-                "the configuration of {name} has changed since it was started; apply it: fusion {name} restart"
+                "the configuration of {name} has changed since the start; apply it: fusion {name} restart"
             )),
             EventKind::PortInUse { address, listener } => {
-                ui.warning(&format!("{name} is down, and port {} is now in use by {}", address.port, who(listener)));
+                ui.warning(&format!(
+                    "{name} is down, and port {} is now in use by {}",
+                    address.port,
+                    listener_name(listener)
+                ));
             }
             EventKind::Orphaned => {
-                ui.warning(&format!("{name} died and left processes behind; they are stopped first"));
+                ui.warning(&format!("{name} died and left processes running; stopping them first"));
             }
             EventKind::ExternalWithoutModel { message } => {
                 ui.warning(&format!("{name} did not generate with its own model: {message}"));
@@ -107,11 +110,11 @@ impl Subscriber for Reporter {
             EventKind::ModelNotRecorded { model, error } => {
                 ui.warning(&format!("`fusion ps` will not show that {model} is loaded: {error}"));
             }
-            EventKind::RecordIgnored { error } => ui.warning(&format!("{error}; it is ignored")),
+            EventKind::RecordIgnored { error } => ui.warning(&format!("{error}; the record is ignored")),
             EventKind::Installing { what, with, directory } => {
                 ui.note(&installing(what, with, directory.as_deref()));
             }
-            EventKind::CheckingInstallation => ui.note("starting it once to check that it works"),
+            EventKind::CheckingInstallation => ui.note("starting the program once to check that it works"),
             EventKind::Installed { version: Some(version), path } => {
                 ui.note(&format!("{name} {version} is installed in {}", path.display()));
             }
@@ -135,14 +138,16 @@ impl Subscriber for Reporter {
                 ui.note(&format!("starting {name}, which is not running"));
             }
             EventKind::LogDeleted { log } => ui.warning(&format!(
-                "{} was deleted while {name} writes to it; `fusion {name} restart` begins a new log",
+                "{} was deleted while {name} writes to it; start a new log: fusion {name} restart",
                 log.display()
             )),
             EventKind::LogNotRotated { error } => {
                 ui.warning(&format!("the log of {name} is not rotated: {error}"));
             }
             EventKind::ListenerUnknown { address, error } => {
-                ui.warning(&format!("the system does not tell which process listens on {address}: {error}"));
+                ui.warning(&format!(
+                    "the system does not report which process listens on {address}: {error}"
+                ));
             }
         }
     }

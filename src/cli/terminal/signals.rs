@@ -1,8 +1,8 @@
-//! The signals that end fusion itself: remembered while something must be finished first, or obeyed at once with the
-//! terminal left clean.
+//! Signals that end fusion: they cancel the work while something must be finished first, else they clean the terminal
+//! and end fusion at once.
 //!
-//! A signal that was ignored when fusion started (as under `nohup`) stays ignored. One that was blocked, which is
-//! inherited too and hardly ever meant, is unblocked, so that every command can be interrupted.
+//! A signal that was ignored when fusion started (as under `nohup`) stays ignored. A blocked signal is unblocked: the mask
+//! is inherited, rarely on purpose, and every command must be interruptible.
 
 use std::sync::OnceLock;
 use std::sync::atomic::{AtomicU8, Ordering};
@@ -12,20 +12,19 @@ use nix::sys::signal::{self, SaFlags, SigAction, SigHandler, SigSet, Signal};
 
 use crate::core::cancel::{CancelToken, Cancelled};
 
-/// What a terminal, a person and a service manager send to end a program.
-const ENDING: [Signal; 4] = [Signal::SIGINT, Signal::SIGQUIT, Signal::SIGTERM, Signal::SIGHUP];
+/// The signals that a terminal, a user or a service manager sends to end a program.
+const ENDING_SIGNALS: [Signal; 4] = [Signal::SIGINT, Signal::SIGQUIT, Signal::SIGTERM, Signal::SIGHUP];
 
-/// What a remembered signal cancels. A signal handler reaches nothing but statics; all other code is handed the token.
+/// Cancelled by a remembered signal. Static, because a signal handler can use only statics.
 static TOKEN: OnceLock<CancelToken> = OnceLock::new();
 
 /// The [`Terminal`] as a number.
 static TERMINAL: AtomicU8 = AtomicU8::new(Terminal::Clean as u8);
 
-/// What standard error shows that must not stay behind when a signal ends fusion.
+/// The part of standard error that must be cleaned when a signal ends fusion.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 #[repr(u8)]
 pub enum Terminal {
-    /// Nothing.
     Clean = 0,
     /// A line that will be overwritten, such as a spinner.
     Line = 1,
@@ -33,17 +32,17 @@ pub enum Terminal {
     Styled = 2,
 }
 
-/// While it lives, signals that end fusion are only remembered.
+/// Until it is dropped, the signals that end fusion only cancel the [`token`].
 #[derive(Debug)]
-#[must_use = "signals are remembered only while this lives"]
+#[must_use = "signals cancel the token only until this is dropped"]
 pub struct Remembering {
     previous: Vec<(Signal, SigAction)>,
 }
 
-/// From now on, SIGINT, SIGQUIT, SIGTERM and SIGHUP only cancel the [`token`].
+/// Makes SIGINT, SIGQUIT, SIGTERM and SIGHUP only cancel the [`token`].
 pub fn remember() -> Remembering {
     TOKEN.get_or_init(CancelToken::new);
-    // Restarted, so that a library which takes EINTR for a failure does not fail.
+    // SA_RESTART, because some libraries treat EINTR as a failure.
     Remembering { previous: install(remember_signal, SaFlags::SA_RESTART) }
 }
 
@@ -68,25 +67,23 @@ pub fn cause(token: &CancelToken) -> Option<Signal> {
     }
 }
 
-/// From now on, SIGINT, SIGQUIT, SIGTERM and SIGHUP first clean the terminal as [`showing`] says, and then end fusion as they
-/// always do.
+/// Makes SIGINT, SIGQUIT, SIGTERM and SIGHUP clean the terminal as [`showing`] requires before they end fusion.
 pub fn clean_terminal_on_death() {
-    // Raised again in the handler, where by these flags it is neither caught nor blocked any more.
+    // The handler raises the signal again: with these flags it is then neither caught nor blocked.
     install(clean_and_die, SaFlags::SA_RESETHAND | SaFlags::SA_NODEFER);
 }
 
-/// Says what standard error, a terminal, shows now.
+/// Sets what the terminal on standard error shows now.
 pub fn showing(terminal: Terminal) {
     TERMINAL.store(terminal as u8, Ordering::Relaxed);
 }
 
-/// Ends fusion by a signal that was remembered, so that a shell sees a death by that signal. Returns only when the
-/// system refuses.
+/// Ends fusion by a remembered signal, so the shell sees a death by that signal. Returns only if that fails.
 pub fn raise_again(signal: Signal) {
     clean_terminal();
     set_action(signal, &SigAction::new(SigHandler::SigDfl, SaFlags::empty(), SigSet::empty()));
     unblock(signal);
-    // When it fails, the caller goes on to an ordinary exit code.
+    // On failure the caller ends with an exit code.
     let _ = signal::raise(signal);
 }
 
@@ -105,7 +102,7 @@ extern "C" fn clean_and_die(number: libc::c_int) {
     }
 }
 
-/// Async-signal-safe: one atomic exchange and one write.
+/// Cleans the terminal. Async-signal-safe: one atomic exchange and one write.
 fn clean_terminal() {
     let shown = TERMINAL.swap(Terminal::Clean as u8, Ordering::Relaxed);
     let reset: &[u8] = if shown == Terminal::Line as u8 {
@@ -122,7 +119,7 @@ fn clean_terminal() {
 
 fn install(handler: extern "C" fn(libc::c_int), flags: SaFlags) -> Vec<(Signal, SigAction)> {
     let action = SigAction::new(SigHandler::Handler(handler), flags, SigSet::empty());
-    let caught = ENDING.into_iter().filter(|signal| !is_ignored(*signal));
+    let caught = ENDING_SIGNALS.into_iter().filter(|signal| !is_ignored(*signal));
     caught
         .filter_map(|signal| {
             let previous = set_action(signal, &action);
@@ -144,7 +141,7 @@ fn is_ignored(signal: Signal) -> bool {
     now.sa_sigaction == libc::SIG_IGN
 }
 
-/// Sets what a signal does, and returns what it did.
+/// Sets the action of a signal and returns the previous one.
 fn set_action(signal: Signal, action: &SigAction) -> Option<SigAction> {
     #[expect(unsafe_code, reason = "a handler can interrupt anything")]
     // SAFETY: the actions are the default, those found in place, and the two handlers of this file, which use

@@ -1,11 +1,11 @@
-//! The status line: the last line of stderr on a terminal, overwritten by the next status and erased before any message.
+//! The status line: the last line of stderr on a terminal. The next status overwrites it; a message erases it first.
 
 use std::sync::{Mutex, PoisonError};
 
 use super::signals::{self, Terminal};
 use super::streams::Output;
 
-/// Progress, waits and spinners share it.
+/// The line that progress, waits and spinners share.
 #[derive(Debug)]
 pub struct StatusLine {
     error: Output,
@@ -13,19 +13,19 @@ pub struct StatusLine {
 }
 
 impl StatusLine {
-    /// Returns a line on `error`, a terminal that understands how a line is erased.
+    /// Returns a line on `error`, a terminal that can erase lines.
     pub fn new(error: Output) -> Self {
         Self { error, shown: Mutex::new(false) }
     }
 
-    /// Shows `text`, which holds no control characters and is cut so that it does not wrap: a line that has wrapped
-    /// cannot be overwritten.
+    /// Shows `text`, which must have no control characters. It is cut to the width of the terminal: a wrapped line cannot
+    /// be overwritten.
     pub fn show(&self, text: &str) {
         let mut shown = self.shown.lock().unwrap_or_else(PoisonError::into_inner);
         signals::showing(Terminal::Line);
         *shown = true;
         let line: String = text.chars().take(line_width()).collect();
-        // A closed stderr is no reason to stop.
+        // A closed stderr is not an error.
         let _ = self.error.write_all(format!("\r\x1b[K\x1b[2m{line}\x1b[0m").as_bytes());
     }
 
@@ -39,7 +39,7 @@ impl StatusLine {
     }
 }
 
-/// Returns how many characters a line on stderr may have: one fewer than the terminal, for the cursor.
+/// Returns the maximum number of characters of a line on stderr: one column is left for the cursor.
 pub fn line_width() -> usize {
     terminal_size::terminal_size_of(std::io::stderr())
         .map_or(79, |(width, _)| usize::from(width.0).saturating_sub(1))

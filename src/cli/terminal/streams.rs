@@ -1,4 +1,4 @@
-//! Standard input, output and error; or memory in their place, when a test runs a command in-process.
+//! Standard input, output and error, or memory in their place when a test runs a command in-process.
 
 use std::io::{self, Write};
 use std::os::fd::{AsFd, BorrowedFd};
@@ -14,23 +14,19 @@ pub struct Streams {
     pub error: Output,
 }
 
-/// Where a command reads.
+/// The input of a command.
 #[derive(Debug, Clone)]
 pub enum Input {
-    /// Standard input.
     Standard,
     /// These bytes, as from a pipe.
     Memory(Arc<[u8]>),
 }
 
-/// Where a command writes. Not buffered: one write for each call, so that messages of several processes do not mix.
+/// The output of a command. Unbuffered, with one write per call: messages of several processes do not mix.
 #[derive(Debug, Clone)]
 pub enum Output {
-    /// Standard output.
     Standard,
-    /// Standard error.
     Error,
-    /// Memory.
     Memory(Arc<Mutex<Vec<u8>>>),
 }
 
@@ -56,7 +52,7 @@ impl Output {
         }
     }
 
-    /// Writes all of `bytes`, also to a pipe that another program has made non-blocking.
+    /// Writes all of `bytes`, even to a pipe that another program made non-blocking.
     pub fn write_all(&self, bytes: &[u8]) -> io::Result<()> {
         match self {
             Self::Standard => write_all(io::stdout().as_fd(), bytes),
@@ -65,7 +61,7 @@ impl Output {
         }
     }
 
-    /// Returns whether this is a pipe whose reader has gone, once that is so or `timeout` has passed.
+    /// Waits up to `timeout` and returns whether this is a pipe without a reader.
     pub fn reader_is_gone(&self, timeout: PollTimeout) -> bool {
         match self {
             Self::Standard => is_gone(io::stdout().as_fd(), timeout),
@@ -91,7 +87,7 @@ fn write_all(fd: BorrowedFd<'_>, mut bytes: &[u8]) -> io::Result<()> {
 }
 
 fn is_gone(fd: BorrowedFd<'_>, timeout: PollTimeout) -> bool {
-    // macOS tells of the end of a pipe only when asked whether it can be written to.
+    // macOS reports a closed pipe only with POLLOUT.
     let mut polled = [PollFd::new(fd, PollFlags::POLLOUT)];
     let found = nix::poll::poll(&mut polled, timeout);
     let events = polled[0].revents().unwrap_or(PollFlags::empty());

@@ -1,4 +1,4 @@
-//! The streams: stdout is the result and nothing else, stderr is the rest; colour, and text made safe for terminals.
+//! [`Ui`]: results on stdout, everything else on stderr, with colour and safe for terminals.
 
 use std::ffi::OsString;
 use std::sync::Arc;
@@ -16,16 +16,13 @@ use crate::env::Environment;
 /// When to use colour.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, clap::ValueEnum)]
 pub enum ColorChoice {
-    /// On terminals.
     Auto,
-    /// Everywhere.
     Always,
-    /// Nowhere.
     Never,
 }
 
 impl ColorChoice {
-    /// What `--color` says, found without parsing: for what the parser itself has to say.
+    /// Finds the value of `--color` without parsing, for the errors of the parser.
     pub fn find(arguments: &[OsString]) -> Self {
         let options = arguments.split(|argument| argument == "--").next().unwrap_or_default();
         let given =
@@ -40,7 +37,7 @@ impl ColorChoice {
         }
     }
 
-    /// Whether a stream gets colour.
+    /// Returns whether a stream gets colour.
     pub fn colors(self, is_terminal: bool, environment: &Environment) -> bool {
         match self {
             Self::Auto => is_terminal && !environment.no_color,
@@ -50,29 +47,23 @@ impl ColorChoice {
     }
 }
 
-/// How a command talks to the user. Cloning it gives another handle to the same streams.
+/// The output of a command. A clone writes to the same streams.
 #[derive(Debug, Clone)]
 #[allow(clippy::struct_excessive_bools)] // Independent switches.
 pub struct Ui {
-    /// `--quiet`: only results and errors.
     pub quiet: bool,
-    /// `--verbose`.
     pub verbose: bool,
-    /// Whether stdout is a terminal.
     pub stdout_is_terminal: bool,
-    /// Whether stderr is a terminal.
     pub stderr_is_terminal: bool,
-    /// Whether stdout gets colour.
     pub stdout_color: bool,
-    /// Whether stderr gets colour.
     pub stderr_color: bool,
     streams: Streams,
-    /// A terminal without colour may not understand how a line is erased, so it has none.
+    /// `None` without colour, too: such a terminal may not be able to erase a line.
     status: Option<Arc<StatusLine>>,
 }
 
 impl Ui {
-    /// Returns how to talk according to the global options and the terminals.
+    /// Returns the output that the global options and the terminals require.
     pub fn new(environment: &Environment, streams: Streams, matches: &ArgMatches) -> Self {
         let choice = matches.get_one::<ColorChoice>("color").copied().unwrap_or(ColorChoice::Auto);
         let quiet = matches.get_flag("quiet");
@@ -90,27 +81,26 @@ impl Ui {
         }
     }
 
-    /// Returns where the command reads.
     pub fn input(&self) -> &Input {
         &self.streams.input
     }
 
-    /// Returns stdout as it is, for what is not written by a method below.
+    /// Returns the bare stdout.
     pub fn output(&self) -> &Output {
         &self.streams.output
     }
 
-    /// Returns stderr as it is, for what is not written by a method below.
+    /// Returns the bare stderr.
     pub fn error(&self) -> &Output {
         &self.streams.error
     }
 
-    /// Returns whether stderr can show a line that changes.
+    /// Returns whether stderr has a status line.
     pub fn redraws(&self) -> bool {
         self.status.is_some()
     }
 
-    /// Shows `text` on the status line, where there is one.
+    /// Shows `text` on the status line, if there is one.
     pub fn status(&self, text: &str) {
         if let Some(status) = &self.status {
             status.show(&printable(text).replace('\n', " "));
@@ -124,12 +114,12 @@ impl Ui {
         }
     }
 
-    /// Writes a result to stdout. Fails quietly when its reader has gone.
+    /// Writes a result to stdout. A closed pipe is a failure without a message.
     pub fn result(&self, text: &str) -> Result<(), Failure> {
         self.write_result(text.as_bytes())
     }
 
-    /// Writes a result that is not fusion's own text: in a pipe byte for byte, on a terminal without what it obeys.
+    /// Writes bytes that fusion did not make: unchanged to a pipe, filtered to a terminal.
     pub fn result_bytes(&self, bytes: &[u8]) -> Result<(), Failure> {
         if self.stdout_is_terminal {
             return self.result(&printable(&String::from_utf8_lossy(bytes)));
@@ -142,7 +132,7 @@ impl Ui {
         self.streams.output.write_all(bytes).map_err(|error| Failure::output(&error))
     }
 
-    /// Writes a result as JSON that people can read too.
+    /// Writes a result as indented JSON.
     pub fn json(&self, value: &impl serde::Serialize) -> Result<(), Failure> {
         self.json_text(serde_json::to_string_pretty(value))
     }
@@ -157,26 +147,26 @@ impl Ui {
         self.result(&(without_controls(text) + "\n"))
     }
 
-    /// Says something on stderr, unless `--quiet`.
+    /// Prints a message on stderr, unless `--quiet`.
     pub fn note(&self, text: &str) {
         if !self.quiet {
             self.line("", Style::new(), text);
         }
     }
 
-    /// Says something on stderr, with `--verbose` only.
+    /// Prints a message on stderr with `--verbose`.
     pub fn detail(&self, text: &str) {
         if self.verbose {
             self.line("", Style::new().dimmed(), text);
         }
     }
 
-    /// Warns on stderr.
+    /// Prints a warning on stderr.
     pub fn warning(&self, text: &str) {
         self.line("warning: ", AnsiColor::Yellow.on_default().bold(), text);
     }
 
-    /// Says what to do next on stderr, unless `--quiet`.
+    /// Prints a hint on stderr, unless `--quiet`.
     pub fn hint(&self, text: &str) {
         if !self.quiet {
             self.hint_line(text);
@@ -204,7 +194,7 @@ impl Ui {
         failure.exit
     }
 
-    /// Writes a message at once, so that messages of several processes do not mix.
+    /// Writes a message with one write: messages of several processes do not mix.
     fn line(&self, prefix: &str, style: Style, text: &str) {
         self.clear_status();
         let text = printable(text);
@@ -213,13 +203,12 @@ impl Ui {
             (true, true) => format!("{style}{text}{style:#}\n"),
             (true, false) => format!("{style}{prefix}{style:#}{text}\n"),
         };
-        // A closed stderr is no reason to fail.
+        // A closed stderr is not an error.
         let _ = self.streams.error.write_all(line.as_bytes());
     }
 }
 
-/// JSON with an escape for each control character that it may hold as it is, and that a terminal would obey: those
-/// from U+007F to U+009F.
+/// Escapes the control characters from U+007F to U+009F, which JSON allows and terminals obey.
 fn without_controls(json: String) -> String {
     let is_obeyed = |character: char| ('\u{7f}'..='\u{9f}').contains(&character);
     if !json.contains(is_obeyed) {

@@ -1,4 +1,4 @@
-//! The wait for an answer: a spinner with the elapsed time on a terminal, elsewhere one line when it takes long.
+//! The wait for an answer: a spinner with the elapsed time on a terminal, else one line after five seconds.
 
 use std::borrow::Cow;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -6,37 +6,36 @@ use std::time::{Duration, Instant};
 
 use super::ui::Ui;
 
-/// How often the spinner moves, and [`Waiting::tick`] wants to be called.
+/// How often the spinner moves; call [`Waiting::tick`] as often.
 pub const FRAME_INTERVAL: Duration = Duration::from_millis(100);
 
-/// After how long without a spinner stderr says that the command still waits.
+/// Time until the wait is printed without a spinner.
 const NOTICE_AFTER: Duration = Duration::from_secs(5);
 
 const FRAMES: [char; 10] = ['⠋', '⠙', '⠹', '⠸', '⠼', '⠴', '⠦', '⠧', '⠇', '⠏'];
 
-/// The display, shared between what reads the connection and what takes the answer.
+/// The display, shared by the reader of the connection and the receiver of the answer.
 #[derive(Clone)]
 pub struct Waiting(Arc<Mutex<Display>>);
 
 struct Display {
     ui: Ui,
-    /// What is waited for.
-    what: Cow<'static, str>,
+    /// The current activity.
+    activity: Cow<'static, str>,
     begun: Instant,
-    /// When the spinner was drawn last, if it is on the screen.
+    /// When the spinner was last drawn, if it is shown.
     drawn: Option<Instant>,
     frame: usize,
-    /// The answer has begun.
     over: bool,
 }
 
 impl Waiting {
-    /// Waits for an answer of the runtime called `title`, from now on.
-    pub fn new(ui: &Ui, title: &str) -> Self {
-        let why = if ui.redraws() { "" } else { "; it may be loading the model or reading the prompt" };
+    /// Returns a wait for an answer of the server `display_name` that begins now.
+    pub fn new(ui: &Ui, display_name: &str) -> Self {
+        let why = if ui.redraws() { "" } else { "; it may be loading the model or processing the prompt" };
         Self(Arc::new(Mutex::new(Display {
             ui: ui.clone(),
-            what: format!("waiting for {title}{why}").into(),
+            activity: format!("waiting for {display_name}{why}").into(),
             begun: Instant::now(),
             drawn: None,
             frame: 0,
@@ -44,24 +43,24 @@ impl Waiting {
         })))
     }
 
-    /// Counts the wait from now.
+    /// Restarts the clock.
     pub fn restart(&self) {
         self.display().begun = Instant::now();
     }
 
-    /// Shows that the command still waits.
+    /// Updates the display.
     pub fn tick(&self) {
         self.display().tick();
     }
 
-    /// Says what is waited for now.
-    pub fn set_what(&self, what: impl Into<Cow<'static, str>>) {
+    /// Changes the activity.
+    pub fn set_activity(&self, activity: impl Into<Cow<'static, str>>) {
         let mut display = self.display();
-        display.what = what.into();
+        display.activity = activity.into();
         display.tick();
     }
 
-    /// The answer has begun: the spinner disappears and does not come back.
+    /// Removes the spinner for good: the answer has begun.
     pub fn end(&self) {
         let mut display = self.display();
         display.over = true;
@@ -84,11 +83,11 @@ impl Display {
         if self.ui.redraws() {
             self.frame = (self.frame + 1) % FRAMES.len();
             let frame = FRAMES[self.frame];
-            self.ui.status(&format!("{frame} {} {:.1} s", self.what, waited.as_secs_f64()));
+            self.ui.status(&format!("{frame} {} {:.1} s", self.activity, waited.as_secs_f64()));
             self.drawn = Some(Instant::now());
         } else if waited >= NOTICE_AFTER {
             self.over = true;
-            self.ui.note(&format!("still {}", self.what));
+            self.ui.note(&format!("still {}", self.activity));
         }
     }
 }

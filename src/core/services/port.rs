@@ -2,12 +2,13 @@
 //! is detected here.
 
 use std::io;
-use std::net::{TcpListener, ToSocketAddrs as _};
+use std::net::{IpAddr, TcpListener, ToSocketAddrs as _};
 use std::time::{Duration, Instant};
 
 use super::error::ServiceError;
 use super::manager::ServiceManager;
 use super::observe::Observed;
+use super::probe::ProbeResult;
 use super::record::Record;
 use super::service::ManagedService;
 use crate::core::address::Address;
@@ -35,9 +36,21 @@ pub(super) enum Responder {
 pub(super) fn in_use(service: &ManagedService, observed: Observed) -> ServiceError {
     ServiceError::PortInUse {
         service: service.name.clone(),
-        address: observed.address,
         listener: observed.listener,
-        message: observed.probe.words(),
+        message: found_on(&observed.address, &observed.probe),
+        address: observed.address,
+    }
+}
+
+/// Returns what a probe of an address found where another process listens, in words.
+pub(super) fn found_on(address: &Address, probe: &ProbeResult) -> String {
+    match probe {
+        // A host name such as `localhost` can mean two addresses: the response can be that of our own server at the
+        // other one.
+        ProbeResult::Ready(_) if address.host.parse::<IpAddr>().is_err() => {
+            format!("{} can mean several addresses, and another process listens at one of them", address.host)
+        }
+        other => other.words(),
     }
 }
 

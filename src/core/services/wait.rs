@@ -6,7 +6,7 @@ use super::error::{ServiceError, StartFailure, StartFailureKind};
 use super::lock::LockError;
 use super::manager::ServiceManager;
 use super::observe::recorded_endpoint;
-use super::port::Responder;
+use super::port::{Responder, found_on};
 use super::probe::{ProbeResult, Watch};
 use super::record::Record;
 use super::service::{ManagedService, Up, UpKind};
@@ -198,7 +198,8 @@ impl ServiceManager<'_> {
                 Responder::Ours => {}
                 Responder::None => return Ok(None),
                 Responder::Other(listener) => {
-                    return Err(Unready::PortInUse { listener, message: probe.words() });
+                    let message = found_on(&pending.record.address, &probe);
+                    return Err(Unready::PortInUse { listener, message });
                 }
             }
         }

@@ -243,7 +243,7 @@ fn localhost_is_checked_at_both_addresses() {
     exit 5
     [stderr]
     error: port [OLLAMA] is in use by [TEST] (pid [PID])
-      caused by: another server of this kind responds there
+      caused by: localhost can mean several addresses, and another process listens at one of them
     hint: stop that program, or choose another port: fusion config set ollama_server.port PORT
     ");
 }

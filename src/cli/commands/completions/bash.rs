@@ -1,8 +1,8 @@
-//! Completion in bash: the words of the line so far, and how what may come next is written into it.
+//! Completion in bash: splits the line into words, and quotes the candidates for it.
 //!
-//! bash cuts words at `COMP_WORDBREAKS`, among them `:` and `=`, replaces only the last piece, and quotes nothing. So it
-//! hands over the line and that piece, and is handed what to put in the piece's place, quoted as the line needs it.
-//! (The adapter of `clap_complete` takes the pieces for words.)
+//! bash splits words at `COMP_WORDBREAKS`, among them `:` and `=`, replaces only the last part, and quotes nothing. The
+//! script therefore passes the line and that part, and gets the replacement of the part, quoted as the line needs it.
+//! (The adapter of `clap_complete` takes the parts for words.)
 
 use std::ffi::OsString;
 use std::io::{self, Write};
@@ -12,11 +12,10 @@ use clap::Command;
 use clap_complete::engine;
 use clap_complete::env::EnvCompleter;
 
-/// The adapter.
 pub(super) struct Bash;
 
-/// It runs in bash 3.2, which macOS has, too: there is no `compopt`, no `mapfile` and no `-o nosort`. Without
-/// `compopt`, the space after a word that is complete must come with the word.
+/// Runs in bash 3.2 too, the version of macOS, which lacks `compopt`, `mapfile` and `-o nosort`. Without `compopt`, a
+/// candidate that completes a word must end with the space after it.
 const SCRIPT: &str = r#"_complete_NAME() {
     local candidate
     COMPREPLY=()
@@ -49,7 +48,7 @@ impl EnvCompleter for Bash {
         output.write_all(script.replace("PROGRAM", program).replace("COMPLETER", completer).as_bytes())
     }
 
-    /// `arguments` are the line up to the cursor and the piece of it that is replaced.
+    /// Writes the candidates; `arguments` are the line up to the cursor and the part of it that is replaced.
     fn write_complete(
         &self,
         command: &mut Command,
@@ -57,16 +56,16 @@ impl EnvCompleter for Bash {
         current_dir: Option<&Path>,
         output: &mut dyn Write,
     ) -> io::Result<()> {
-        let [line, piece] = arguments.as_slice() else {
-            return Err(io::Error::other("expected the line and the piece that is replaced"));
+        let [line, part] = arguments.as_slice() else {
+            return Err(io::Error::other("expected the line and the part that is replaced"));
         };
-        let (line, piece) = (line.to_string_lossy(), piece.to_string_lossy());
-        // bash never replaces the character at which it cuts; where bash-completion completes for `sudo` it says so.
-        let piece = if piece.chars().all(|character| ":=".contains(character)) { "" } else { &piece };
-        let kept = Line::read(line.strip_suffix(piece).unwrap_or(&line));
+        let (line, part) = (line.to_string_lossy(), part.to_string_lossy());
+        // bash never replaces the character at which it splits, but bash-completion passes it when it completes for `sudo`.
+        let part = if part.chars().all(|character| ":=".contains(character)) { "" } else { &part };
+        let kept = Line::read(line.strip_suffix(part).unwrap_or(&line));
         let line = Line::read(&line);
         if line.redirected {
-            return Ok(()); // To a file, and bash completes those.
+            return Ok(()); // bash completes the names of files itself.
         }
         let index = line.words.len() - 1;
         let words = line.words.into_iter().map(OsString::from).collect();
@@ -74,7 +73,7 @@ impl EnvCompleter for Bash {
             let candidate = candidate.get_value().to_string_lossy();
             if let Some(rest) = kept.words.last().and_then(|start| candidate.strip_prefix(start.as_str())) {
                 let mut text = quoted(rest, kept.quote);
-                // A directory is not complete. After a quote a space cannot come: readline would add another quote.
+                // The path may go on after a directory. No space after a quote: readline would add another quote.
                 if !rest.ends_with('/') {
                     text.push(kept.quote.unwrap_or(' '));
                 }
@@ -85,10 +84,10 @@ impl EnvCompleter for Bash {
     }
 }
 
-/// A command line as far as it is typed.
+/// The command line up to the cursor.
 #[derive(Default)]
 struct Line {
-    /// Without their quotes; the last is being typed, and may be empty. Redirections are left out.
+    /// Without quotes and redirections; the last word is being typed and may be empty.
     words: Vec<String>,
     /// The quote that is open at the end.
     quote: Option<char>,
@@ -136,7 +135,7 @@ impl Line {
     }
 }
 
-/// `text` as bash reads it as itself within `quote`.
+/// Returns `text` quoted for bash, within the open `quote`.
 fn quoted(text: &str, quote: Option<char>) -> String {
     let mut quoted = String::with_capacity(text.len());
     for character in text.chars() {
@@ -148,7 +147,7 @@ fn quoted(text: &str, quote: Option<char>) -> String {
                 quoted.push(character);
             }
             None => quoted.extend(['\\', character]),
-            // What has a meaning within the quote stands outside of it.
+            // Characters that are special within the quote are written outside of it.
             Some(quote) if character == quote || quote == '"' && "$`\\!".contains(character) => {
                 quoted.extend([quote, '\\', character, quote]);
             }

@@ -1,4 +1,4 @@
-//! What is put beside the words of a prompt: text, and images, told apart by their content.
+//! Files of a prompt: text and images, told apart by their content.
 
 use std::fs::File;
 use std::io::{self, ErrorKind, Read};
@@ -12,19 +12,18 @@ use crate::cli::context::Context;
 use crate::cli::error::Failure;
 use crate::cli::exit::Exit;
 
-/// How large a file, or standard input, may be: more than the context of any model holds, and a photo fits.
-pub(super) const LIMIT: u64 = 20 << 20;
+/// Maximum size of a file or standard input: larger than the context of any model, and enough for a photo.
+pub(super) const MAX_FILE_BYTES: u64 = 20 << 20;
 
 /// How much is read at once.
-const PART: usize = 64 * 1024;
+const CHUNK_BYTES: usize = 64 * 1024;
 
-/// How long a pipe may be silent before stderr says what is waited for, in milliseconds.
-const PATIENCE_MS: u16 = 1000;
+/// How long a pipe may be silent before stderr names it, in milliseconds.
+const NOTICE_AFTER_MS: u16 = 1000;
 
 /// The content of one file.
 #[derive(Debug, PartialEq, Eq)]
 pub(super) enum Attachment {
-    /// Text.
     Text(String),
     /// An image, as a `data:` URL.
     Image(String),
@@ -38,18 +37,18 @@ pub(super) fn read(context: &Context, path: &Path) -> Result<Attachment, Failure
     read_all(file, &name, || ui.note(&format!("waiting for {name} to end")))
 }
 
-/// Reads what is called `name` to its end; tells `waiting` once when it is silent.
+/// Reads the file called `name` to its end; calls `waiting` once if it is silent.
 pub(super) fn read_all(mut file: File, name: &str, waiting: impl FnOnce()) -> Result<Attachment, Failure> {
     let mut bytes = Vec::new();
-    let mut part = vec![0; PART];
+    let mut chunk = vec![0; CHUNK_BYTES];
     let mut waiting = Some(waiting);
-    while bytes.len() as u64 <= LIMIT {
+    while bytes.len() as u64 <= MAX_FILE_BYTES {
         if let Some(tell) = waiting.take_if(|_| is_silent(&file)) {
             tell();
         }
-        match file.read(&mut part) {
+        match file.read(&mut chunk) {
             Ok(0) => break,
-            Ok(length) => bytes.extend_from_slice(&part[..length]),
+            Ok(length) => bytes.extend_from_slice(&chunk[..length]),
             Err(error) if error.kind() == ErrorKind::Interrupted => {}
             Err(error) => return Err(cannot_read(name, &error)),
         }
@@ -59,34 +58,35 @@ pub(super) fn read_all(mut file: File, name: &str, waiting: impl FnOnce()) -> Re
 
 fn is_silent(file: &File) -> bool {
     let mut polled = [PollFd::new(file.as_fd(), PollFlags::POLLIN)];
-    nix::poll::poll(&mut polled, PollTimeout::from(PATIENCE_MS)) == Ok(0)
+    nix::poll::poll(&mut polled, PollTimeout::from(NOTICE_AFTER_MS)) == Ok(0)
 }
 
 fn cannot_read(name: &str, error: &io::Error) -> Failure {
     Failure::of(Exit::Failed, error).about(format!("cannot read {name}"))
 }
 
-/// What `bytes`, which come from `name`, are.
+/// Returns `bytes`, the content of `name`, as text or an image.
 pub(super) fn attachment(name: &str, bytes: Vec<u8>) -> Result<Attachment, Failure> {
-    if bytes.len() as u64 > LIMIT {
-        let message = format!("{name} is larger than {} MiB, which is the limit", LIMIT >> 20);
+    if bytes.len() as u64 > MAX_FILE_BYTES {
+        let message = format!("{name} is larger than the limit of {} MiB", MAX_FILE_BYTES >> 20);
         return Err(Failure::new(Exit::Failed, message));
     }
     if let Some(kind) = image_type(&bytes) {
         return Ok(Attachment::Image(format!("data:{kind};base64,{}", BASE64_STANDARD.encode(&bytes))));
     }
-    // A NUL is valid UTF-8, and in no text.
+    // A NUL byte is valid UTF-8, but no text contains it.
     let text = match memchr::memchr(0, &bytes) {
         Some(place) => Err(place),
         None => String::from_utf8(bytes).map_err(|error| error.utf8_error().valid_up_to()),
     };
     text.map(Attachment::Text).map_err(|place| {
-        let message = format!("{name} is neither UTF-8 text (see byte {place}) nor a known image");
-        Failure::new(Exit::Failed, message).hint("images may be PNG, JPEG, GIF or WebP")
+        let message =
+            format!("{name} is neither UTF-8 text (see byte {place}) nor an image of a known format");
+        Failure::new(Exit::Failed, message).hint("use a PNG, JPEG, GIF or WebP image")
     })
 }
 
-/// The media type of an image, by the bytes with which its format begins: those that models are given.
+/// Returns the media type of an image by its first bytes, for the formats that models accept.
 fn image_type(bytes: &[u8]) -> Option<&'static str> {
     match bytes {
         [0x89, b'P', b'N', b'G', b'\r', b'\n', 0x1a, b'\n', ..] => Some("image/png"),
@@ -97,7 +97,7 @@ fn image_type(bytes: &[u8]) -> Option<&'static str> {
     }
 }
 
-/// Text with its name, in a fence longer than any in it.
+/// Returns text with its name, in a fence longer than any in the text.
 pub(super) fn quote(name: &str, text: &str) -> String {
     let longest = text.split(|character| character != '`').map(str::len).max().unwrap_or_default();
     let fence = "`".repeat(longest.max(2) + 1);
@@ -138,12 +138,15 @@ mod tests {
     fn binary_data_and_huge_files_are_refused_by_name() {
         for binary in [b"ab\xff", b"ab\0"] {
             let failure = attachment("a.bin", binary.to_vec()).unwrap_err();
-            assert_eq!(failure.message, "a.bin is neither UTF-8 text (see byte 2) nor a known image");
+            assert_eq!(
+                failure.message,
+                "a.bin is neither UTF-8 text (see byte 2) nor an image of a known format"
+            );
         }
-        let huge = vec![b' '; usize::try_from(LIMIT).unwrap() + 1];
+        let huge = vec![b' '; usize::try_from(MAX_FILE_BYTES).unwrap() + 1];
         assert_eq!(
             attachment("a.txt", huge).unwrap_err().message,
-            "a.txt is larger than 20 MiB, which is the limit"
+            "a.txt is larger than the limit of 20 MiB"
         );
     }
 }

@@ -1,4 +1,4 @@
-//! The prompt: words, standard input, files and the template of a saved prompt become the question.
+//! Builds the question from words, standard input, files and the template of a saved prompt.
 
 use super::files::{self, Attachment};
 use super::{Args, stdin};
@@ -8,10 +8,10 @@ use crate::cli::error::Failure;
 use crate::cli::exit::Exit;
 use crate::core::config::SavedPrompt;
 
-/// What stands for the input in a template.
-const INPUT: &str = "{input}";
+/// Replaced by the input in a template.
+const INPUT_PLACEHOLDER: &str = "{input}";
 
-/// Gathers the question from the command line, standard input and files; `saved` is the prompt of `--prompt`.
+/// Returns the question; `saved` is the saved prompt of `--prompt`.
 pub(super) fn gather(
     context: &Context,
     args: &Args,
@@ -30,7 +30,7 @@ pub(super) fn gather(
         input.push(args.prompt.join(" "));
     }
     let template = saved.and_then(|prompt| prompt.template.as_deref());
-    let needs_input = template.is_none_or(|template| template.contains(INPUT));
+    let needs_input = template.is_none_or(|template| template.contains(INPUT_PLACEHOLDER));
     let has_own_words = !input.is_empty() || !question.images.is_empty() || !needs_input;
     if wants_stdin(context, args, dash, has_own_words)? {
         match stdin::read(&context.ui)? {
@@ -41,18 +41,18 @@ pub(super) fn gather(
     let input = join(input);
     if needs_input && input.trim().is_empty() && question.images.is_empty() {
         return Err(Failure::new(Exit::Usage, "the prompt is empty")
-            .hint("give it as an argument, on standard input, or with --file"));
+            .hint("pass it as an argument, on standard input, or with --file"));
     }
     question.text = match template {
-        Some(template) if needs_input => template.replace(INPUT, &input),
+        Some(template) if needs_input => template.replace(INPUT_PLACEHOLDER, &input),
         Some(template) => join(vec![template.to_owned(), input]),
         None => input,
     };
     Ok(question)
 }
 
-/// Whether standard input is to be read: always when it is asked for or there is nothing else, and beside other
-/// words when it is a pipe or a file.
+/// Returns whether standard input is read: always for `-` and without other words, else only if it is a pipe or a
+/// file.
 fn wants_stdin(context: &Context, args: &Args, dash: bool, has_own_words: bool) -> Result<bool, Failure> {
     if args.no_stdin {
         return Ok(false);
@@ -65,12 +65,12 @@ fn wants_stdin(context: &Context, args: &Args, dash: bool, has_own_words: bool) 
     }
     if context.environment.stdin_is_terminal {
         return Err(Failure::new(Exit::Usage, "no prompt was given")
-            .hint("give it as an argument, or pipe it in; `-` reads it from the terminal"));
+            .hint("pass it as an argument or on standard input; `-` reads it from the terminal"));
     }
     Ok(true)
 }
 
-/// Parts that are not empty, with a blank line between them.
+/// Joins the parts that are not empty, with a blank line between them.
 fn join(parts: Vec<String>) -> String {
     let parts: Vec<String> = parts.into_iter().filter(|part| !part.is_empty()).collect();
     parts.join("\n\n")

@@ -1,4 +1,4 @@
-//! What is said of an answer besides its text: the object of `--json`, statistics, warnings.
+//! What is printed about an answer besides its text: the object of `--json`, statistics, warnings.
 
 use std::time::Duration;
 
@@ -10,14 +10,14 @@ use crate::core::api::chat::{Answer, TokenUsage, ToolCall};
 use crate::core::api::error::clean;
 use crate::core::services::ManagedService;
 
-/// The fewest visible characters of a prompt from which a cut by the server is judged.
-const JUDGED_PROMPT: u64 = 2_000;
+/// A shorter prompt is not checked for a cut by the server.
+const MIN_CHECKED_CHARACTERS: u64 = 2_000;
 
-/// More visible characters than this to a token are in no language that a model knows: prose has about 4, code 3.
-const CHARACTERS_PER_TOKEN: u64 = 7;
+/// No language has more visible characters per token: prose has about 4, code 3.
+const MAX_CHARACTERS_PER_TOKEN: u64 = 7;
 
-/// The lengths of context that servers cut prompts to are multiples of this.
-const CONTEXT_STEP: u64 = 1_024;
+/// The context lengths that servers cut prompts to are multiples of this.
+const CONTEXT_STEP_TOKENS: u64 = 1_024;
 
 /// The object that `--json` prints.
 #[derive(Debug, Serialize)]
@@ -34,16 +34,16 @@ pub(super) struct Report<'a> {
     context: Context,
 }
 
-/// The context of the loaded model, in tokens; null where it is not known.
+/// The context length of the loaded model, in tokens; null where unknown.
 #[derive(Debug, Default, Serialize)]
 struct Context {
     size: Option<u64>,
-    /// What this exchange leaves of it.
+    /// Tokens left after this request.
     left: Option<u64>,
 }
 
 impl<'a> Report<'a> {
-    /// Of what `sink` kept of an answer.
+    /// Returns the report of the answer that `sink` kept.
     pub(super) fn new(
         service: &'a ManagedService,
         model: &'a str,
@@ -69,16 +69,16 @@ impl<'a> Report<'a> {
 /// How long the answer took.
 #[derive(Debug, Clone, Copy, Serialize)]
 pub(super) struct Timing {
-    /// Of an answer that came as a whole, nobody knows.
+    /// Null for an answer that came as a whole.
     first_token_ms: Option<f64>,
     total_ms: f64,
-    /// From the first token to the end, the first not counted, because what it took was mostly reading the prompt; of
-    /// an answer that came as a whole, from the request on.
+    /// From the first token to the end, without the first token, whose time was mostly prefill; from the request on for
+    /// an answer that came as a whole.
     tokens_per_second: Option<f64>,
 }
 
 impl Timing {
-    /// Of an answer whose first piece came after `first`, and the last after `total`.
+    /// Returns the timing of an answer whose first delta came after `first`, and the last after `total`.
     pub(super) fn new(first: Option<Duration>, total: Duration, answer: &Answer) -> Self {
         let first = first.filter(|_| answer.streamed);
         let tokens = answer.usage.map(|usage| usage.completion_tokens).unwrap_or_default();
@@ -96,8 +96,8 @@ impl Timing {
         }
     }
 
-    /// For people: `first token after 0.21 s, 63.4 tokens/s, 24 + 180 tokens, 3.0 s in all`.
-    pub(super) fn in_words(&self, usage: Option<TokenUsage>) -> String {
+    /// Returns it in words: `first token after 0.21 s, 63.4 tokens/s, 24 prompt tokens, 180 generated, 3.00 s total`.
+    pub(super) fn summary(&self, usage: Option<TokenUsage>) -> String {
         let mut parts = Vec::new();
         if let Some(first) = self.first_token_ms {
             parts.push(format!("first token after {:.2} s", first / 1000.0));
@@ -107,11 +107,11 @@ impl Timing {
         }
         if let Some(usage) = usage {
             parts.push(format!(
-                "{} tokens of prompt, {} of answer",
+                "{} prompt tokens, {} generated",
                 usage.prompt_tokens, usage.completion_tokens
             ));
         }
-        parts.push(format!("{:.2} s in all", self.total_ms / 1000.0));
+        parts.push(format!("{:.2} s total", self.total_ms / 1000.0));
         parts.join(", ")
     }
 }
@@ -120,23 +120,23 @@ fn milliseconds(duration: Duration) -> f64 {
     (duration.as_secs_f64() * 10_000.0).round() / 10.0
 }
 
-/// Warns of what a reader of the answer should know.
+/// Warns about what is unusual in the answer.
 pub(super) fn warn(ui: &Ui, answer: &Answer, has_text: bool, prompt: &str) {
     for call in &answer.tool_calls {
         ui.warning(&format!(
-            "the model asks for the tool {}({}), which is not called",
+            "the model requested the tool call {}({}), which fusion does not make",
             clean(&call.name),
             clean(&call.arguments)
         ));
     }
     match answer.finish_reason.as_deref() {
         Some("length") if has_text => {
-            ui.warning("the answer was cut at the token limit; --max-tokens raises it");
+            ui.warning("the answer was cut at the token limit; raise it with --max-tokens");
         }
         Some("length") => {
-            ui.warning("the token limit was reached before the answer began; --max-tokens raises it");
+            ui.warning("the token limit was reached before the answer began; raise it with --max-tokens");
         }
-        Some("content_filter") => ui.warning("the server withheld a part of the answer (content_filter)"),
+        Some("content_filter") => ui.warning("the server withheld part of the answer (content_filter)"),
         _ if !has_text && answer.tool_calls.is_empty() => ui.warning("the model returned an empty answer"),
         _ => {}
     }
@@ -144,19 +144,19 @@ pub(super) fn warn(ui: &Ui, answer: &Answer, has_text: bool, prompt: &str) {
         && is_cut_short(prompt, usage.prompt_tokens)
     {
         ui.warning(&format!(
-            "the server counted {} tokens in a prompt of {} characters: it has probably cut the prompt to its \
-             context length",
+            "the server counted {} tokens in a prompt of {} characters: it probably cut the prompt to its context \
+             length",
             usage.prompt_tokens,
             prompt.chars().count()
         ));
     }
 }
 
-/// Whether a server that counted so many tokens has hardly read the whole prompt. A count that is exactly a length of
-/// context is suspicious already where it would be possible.
+/// Returns whether a server that counted `tokens` probably cut the prompt. A count that is exactly a context length is
+/// suspicious at a lower ratio.
 fn is_cut_short(prompt: &str, tokens: u64) -> bool {
     let visible = prompt.chars().filter(|character| !character.is_whitespace()).count() as u64;
-    let is_context = tokens.is_multiple_of(CONTEXT_STEP);
-    let possible = tokens * if is_context { CHARACTERS_PER_TOKEN / 2 } else { CHARACTERS_PER_TOKEN };
-    tokens > 0 && visible > JUDGED_PROMPT && visible > possible
+    let is_context = tokens.is_multiple_of(CONTEXT_STEP_TOKENS);
+    let possible = tokens * if is_context { MAX_CHARACTERS_PER_TOKEN / 2 } else { MAX_CHARACTERS_PER_TOKEN };
+    tokens > 0 && visible > MIN_CHECKED_CHARACTERS && visible > possible
 }

@@ -1,5 +1,5 @@
-//! Where the answer goes: its text to stdout as it arrives, or into memory for `--json` and `--schema`; its reasoning
-//! to stderr, or nowhere.
+//! Receives the answer: prints its text on stdout, or keeps it for `--json` and `--schema`; prints its reasoning on
+//! stderr, or drops it.
 
 use std::io;
 use std::mem;
@@ -15,69 +15,65 @@ use crate::cli::terminal::waiting::{FRAME_INTERVAL, Waiting};
 use crate::core::api::chat::Receiver;
 use crate::core::cancel::CancelToken;
 
-/// Takes the answer.
+/// Receives the answer.
 pub(super) struct Sink {
     waiting: Waiting,
     cancel: CancelToken,
     stdout: streams::Output,
     output: Option<Output>,
     reasoning_output: Option<ReasoningOutput>,
-    /// Whether both are written to as the answer is made.
-    as_made: bool,
-    /// There is text that is printed at the end: a signal must wait until it is.
+    /// Whether both are written while the answer is generated.
+    as_generated: bool,
+    /// While there is text to print at the end, a signal only cancels.
     keeping: Option<Remembering>,
-    /// The text, where it is needed as a whole.
+    /// The whole text, if it is kept.
     pub(super) text: Option<String>,
-    /// The reasoning, where it is needed as a whole.
+    /// The whole reasoning, if it is kept.
     pub(super) reasoning: Option<String>,
-    /// Whether there was any text.
     pub(super) has_text: bool,
     pub(super) begun: Instant,
-    /// When it was looked last whether anybody still reads.
-    looked: Instant,
-    /// From the request to the first piece of the answer.
-    pub(super) first_piece: Option<Duration>,
+    /// When the reader of stdout was last checked.
+    reader_checked: Instant,
+    /// From the request to the first delta of the answer.
+    pub(super) first_delta: Option<Duration>,
 }
 
-/// What becomes of an answer's parts.
+/// What is printed and what is kept of an answer.
 #[derive(Debug, Clone, Copy)]
 #[allow(clippy::struct_excessive_bools)] // Independent switches.
-pub(super) struct Wishes {
-    /// The text is printed.
+pub(super) struct SinkOptions {
     pub print_text: bool,
-    /// What is printed is printed as it is made, and not at the end.
-    pub print_as_made: bool,
-    /// The reasoning is printed on stderr.
+    /// Print while the answer is generated, not at the end.
+    pub print_as_generated: bool,
+    /// Print the reasoning on stderr.
     pub print_reasoning: bool,
-    /// The text is wanted as a whole.
     pub keep_text: bool,
-    /// The reasoning is wanted as a whole.
     pub keep_reasoning: bool,
 }
 
 impl Sink {
-    /// Takes an answer from now on.
-    pub(super) fn new(ui: &Ui, waiting: Waiting, cancel: CancelToken, wishes: Wishes) -> Self {
+    /// Returns a sink whose clock starts now.
+    pub(super) fn new(ui: &Ui, waiting: Waiting, cancel: CancelToken, options: SinkOptions) -> Self {
         Self {
             waiting,
             cancel,
             stdout: ui.output().clone(),
-            output: wishes.print_text.then(|| Output::new(ui)),
-            reasoning_output: wishes.print_reasoning.then(|| ReasoningOutput::new(ui)),
-            as_made: wishes.print_as_made,
+            output: options.print_text.then(|| Output::new(ui)),
+            reasoning_output: options.print_reasoning.then(|| ReasoningOutput::new(ui)),
+            as_generated: options.print_as_generated,
             keeping: None,
-            text: wishes.keep_text.then(String::new),
-            reasoning: wishes.keep_reasoning.then(String::new),
+            text: options.keep_text.then(String::new),
+            reasoning: options.keep_reasoning.then(String::new),
             has_text: false,
             begun: Instant::now(),
-            looked: Instant::now(),
-            first_piece: None,
+            reader_checked: Instant::now(),
+            first_delta: None,
         }
     }
 
-    /// Writes what is left, and ends the text with a newline, where it has none.
+    /// Writes the rest, and ends the text with a newline if it has none.
     pub(super) fn finish(&mut self) -> io::Result<()> {
-        // The reader may take its time: another signal ends that at once.
+        // The reader may be slow: from here on a signal ends fusion at once.
         self.keeping = None;
         self.waiting.end();
         if let Some(reasoning) = &mut self.reasoning_output {
@@ -86,14 +82,14 @@ impl Sink {
         self.output.as_mut().map_or(Ok(()), Output::finish)
     }
 
-    /// How long it has taken so far.
+    /// Returns the time since the request.
     pub(super) fn elapsed(&self) -> Duration {
         self.begun.elapsed()
     }
 
-    /// Whether text is on stdout as soon as it has come.
+    /// Returns whether text is printed when it arrives.
     fn shows_text(&self) -> bool {
-        self.as_made && self.output.is_some()
+        self.as_generated && self.output.is_some()
     }
 }
 
@@ -107,9 +103,9 @@ impl Receiver for Sink {
         let is_shown = self.shows_text();
         if !self.has_text {
             self.has_text = true;
-            self.first_piece.get_or_insert_with(|| self.begun.elapsed());
+            self.first_delta.get_or_insert_with(|| self.begun.elapsed());
             if let Some(reasoning) = &mut self.reasoning_output
-                && self.as_made
+                && self.as_generated
             {
                 reasoning.end();
             }
@@ -120,7 +116,7 @@ impl Receiver for Sink {
             }
         }
         if !is_shown {
-            self.waiting.set_what("writing the answer");
+            self.waiting.set_activity("receiving the answer");
         }
         if let Some(kept) = &mut self.text {
             kept.push_str(text);
@@ -132,8 +128,8 @@ impl Receiver for Sink {
     }
 
     fn reasoning(&mut self, text: &str) -> io::Result<()> {
-        self.first_piece.get_or_insert_with(|| self.begun.elapsed());
-        if self.reasoning.is_some() || (self.reasoning_output.is_some() && !self.as_made) {
+        self.first_delta.get_or_insert_with(|| self.begun.elapsed());
+        if self.reasoning.is_some() || (self.reasoning_output.is_some() && !self.as_generated) {
             self.keeping.get_or_insert_with(signals::remember);
         }
         if let Some(kept) = &mut self.reasoning {
@@ -142,31 +138,31 @@ impl Receiver for Sink {
         if let Some(output) = &mut self.reasoning_output {
             output.push(text);
         }
-        if self.as_made && self.reasoning_output.is_some() {
+        if self.as_generated && self.reasoning_output.is_some() {
             self.waiting.end();
         } else {
-            self.waiting.set_what("thinking");
+            self.waiting.set_activity("reasoning");
         }
         Ok(())
     }
 
     fn progress(&mut self, done: u64, total: u64) {
-        self.waiting.set_what(format!("reading the prompt, {done} of {total} tokens"));
+        self.waiting.set_activity(format!("processing the prompt: {done} of {total} tokens"));
     }
 
     fn flush(&mut self) -> io::Result<()> {
         if self.cancel.is_cancelled() {
             return Err(io::ErrorKind::Interrupted.into());
         }
-        // Who writes finds out by that.
+        // A write reports a closed pipe itself.
         let writes = self.shows_text() && self.has_text;
-        if !writes && self.looked.elapsed() >= FRAME_INTERVAL {
-            self.looked = Instant::now();
+        if !writes && self.reader_checked.elapsed() >= FRAME_INTERVAL {
+            self.reader_checked = Instant::now();
             if self.stdout.reader_is_gone(PollTimeout::ZERO) {
                 return Err(io::ErrorKind::BrokenPipe.into());
             }
         }
-        if !self.as_made {
+        if !self.as_generated {
             return Ok(());
         }
         if let Some(reasoning) = &mut self.reasoning_output {
@@ -176,12 +172,12 @@ impl Receiver for Sink {
     }
 }
 
-/// Standard output: one write for each flush, filtered when it is a terminal.
+/// Standard output: one write per flush, filtered on a terminal.
 struct Output {
     stdout: streams::Output,
     filter: Option<TerminalFilter>,
     pending: String,
-    /// The last line has no end yet.
+    /// Whether the last line lacks its newline.
     in_line: bool,
 }
 
@@ -219,7 +215,7 @@ impl Output {
     }
 }
 
-/// Reasoning on standard error: dim where there is colour, always filtered, and ended by a newline.
+/// Reasoning on standard error: dim with colour, always filtered, and ended by a newline.
 struct ReasoningOutput {
     stderr: streams::Output,
     color: bool,
@@ -243,7 +239,7 @@ impl ReasoningOutput {
         self.filter.push(text.as_bytes(), &mut self.pending);
     }
 
-    /// A closed stderr is no reason to fail.
+    /// Writes what is pending; a closed stderr is not an error.
     fn flush(&mut self) {
         let Some(last) = self.pending.as_bytes().last() else { return };
         self.in_line = *last != b'\n';

@@ -1,4 +1,4 @@
-//! Standard input as a part of the prompt: when it is read, and what is said while it is silent.
+//! Standard input as part of the prompt.
 
 use std::fs::File;
 use std::io;
@@ -13,18 +13,18 @@ use crate::cli::terminal::ui::Ui;
 
 const NAME: &str = "standard input";
 
-/// Reads standard input to its end, whatever it is.
+/// Reads standard input to its end.
 pub(super) fn read(ui: &Ui) -> Result<Attachment, Failure> {
     match ui.input() {
         Input::Standard => files::read_all(duplicate()?, NAME, || {
-            ui.note("waiting for standard input to end; --no-stdin leaves it alone");
+            ui.note("waiting for standard input to end; do not read it with --no-stdin");
         }),
         Input::Memory(bytes) => files::attachment(NAME, bytes.to_vec()),
     }
 }
 
-/// Returns whether standard input is a pipe or a file, so that it was meant for this program. A terminal, a socket or
-/// a device is what the caller happens to have.
+/// Returns whether standard input is a pipe or a file, which is meant for this command. A terminal, socket or device is
+/// inherited from the caller.
 pub(super) fn is_meant(input: &Input) -> bool {
     match input {
         Input::Standard => {
