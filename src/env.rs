@@ -4,28 +4,27 @@ use std::ffi::OsString;
 use std::io::IsTerminal;
 use std::path::{Path, PathBuf};
 
-/// By which a completion script tells for which shell it asks; see `cli::commands::completions`.
+/// The variable in which a completion script names its shell; see `cli::commands::completions`.
 pub const COMPLETION_VARIABLE: &str = "_FUSION_COMPLETE";
 
-/// Everything fusion takes from its process, read once; tests build their own.
+/// Everything that fusion reads from its process, once. Tests build their own.
 #[derive(Debug, Clone, Default)]
 #[allow(clippy::struct_excessive_bools)] // Independent facts about the process, not a state machine.
 pub struct Environment {
-    /// `FUSION_CONFIG_DIR`: where the configuration and the runtimes' state lie.
+    /// `FUSION_CONFIG_DIR`: the directory of the configuration and of the services' state.
     pub config_dir: Option<PathBuf>,
-    /// `FUSION_PROJECT_ROOT`: where `config edit --link` puts its link.
+    /// `FUSION_PROJECT_ROOT`: the directory for the link of `config edit --link`.
     pub project_root: Option<PathBuf>,
     /// The user's home directory (`HOME`, else the password database).
     pub home: Option<PathBuf>,
     /// The platform's configuration directory ([`dirs::config_dir`]).
     pub platform_config_dir: Option<PathBuf>,
-    /// The current directory; `None` when it was deleted.
+    /// The current directory; `None` if it was deleted.
     pub current_dir: Option<PathBuf>,
-    /// The file of this program, where the system tells.
+    /// The path of this program, if the system reports it.
     pub program: Option<PathBuf>,
-    /// `PATH`: where programs are looked for.
+    /// `PATH`: the directories that are searched for programs.
     pub path: Option<OsString>,
-    /// The names of all variables.
     pub variables: Vec<OsString>,
     /// `VISUAL`, else `EDITOR`, when not empty.
     pub editor: Option<OsString>,
@@ -37,13 +36,13 @@ pub struct Environment {
     pub stdout_is_terminal: bool,
     /// Standard error is a terminal.
     pub stderr_is_terminal: bool,
-    /// [`COMPLETION_VARIABLE`]: the shell that asks what may come next, instead of running a command.
+    /// [`COMPLETION_VARIABLE`]: the shell that requests completions, instead of a command.
     pub completing_shell: Option<OsString>,
-    /// The variables by which the Hugging Face tools find their cache and hub.
+    /// The variables that locate the cache and the hub of the Hugging Face tools.
     pub hugging_face: HuggingFaceVariables,
 }
 
-/// The variables that the Hugging Face tools honour, so that fusion looks where they look.
+/// The variables that the Hugging Face tools read, so fusion searches the same directories.
 #[derive(Debug, Clone, Default)]
 pub struct HuggingFaceVariables {
     /// `HF_HUB_CACHE`: the cache directory itself.
@@ -86,9 +85,9 @@ impl Environment {
         }
     }
 
-    /// The variables that must be the same for a command that is started at login: what starts it there has an
-    /// environment of its own. A relative directory would be another place there, so each is absolute; `config_dir`
-    /// is the one that `FUSION_CONFIG_DIR` stands for.
+    /// Returns the variables that a command started at login needs: the service manager does not have those of the
+    /// user's shell. Directories are made absolute, because the current directory differs there. `config_dir` is the
+    /// directory that `FUSION_CONFIG_DIR` names.
     pub fn for_login(&self, config_dir: &Path) -> Vec<(&'static str, OsString)> {
         let hugging_face = &self.hugging_face;
         let directories = [
@@ -99,7 +98,7 @@ impl Environment {
             ("XDG_CACHE_HOME", hugging_face.xdg_cache_home.as_deref()),
         ];
         let absolute = |path: &Path| match &self.current_dir {
-            // Whoever reads the variable expands `~`.
+            // The tools that read the variable expand `~`.
             Some(current) if !path.starts_with("~") => current.join(path),
             _ => path.to_owned(),
         };

@@ -1,15 +1,15 @@
 //! fusion starts, stops, watches and prompts the language model servers on your own machine.
 //!
 //! [`core`] has the facts and mechanisms and is silent: it prints nothing, reads no argument and no environment
-//! variable, and never exits. [`app`] has the use cases, which return values and emit events. [`cli`] is the front end
-//! of the command line: it parses, dispatches, prints, and turns every error into words, a hint and an exit code.
-//! [`env`](mod@env) is the only reader of process globals.
+//! variable, and never exits. [`app`] has the use cases, which return values and emit events. [`cli`] is the front
+//! end of the command line: it parses, dispatches, prints, and turns every error into a message, a hint and an exit
+//! code. [`env`](mod@env) is the only reader of process globals.
 
 pub mod app;
 pub mod cli;
 pub mod core;
 pub mod env;
-// What the unit tests share with the tests of the program.
+// Shared by the unit tests and the tests in `tests/`.
 #[cfg(test)]
 #[allow(unreachable_pub, reason = "public there")]
 #[path = "../tests/support/ports.rs"]
@@ -23,8 +23,8 @@ use std::ffi::OsString;
 use std::process::ExitCode;
 use std::sync::Arc;
 
-/// Runs one command line (`arguments` include the program's own name) in the real world and returns its exit code.
-/// See [`cli::exit::Exit`] for their meanings.
+/// Runs one command line in the real world and returns its exit code. `arguments` include the program's own name. See
+/// [`cli::exit::Exit`] for the codes.
 pub fn run(arguments: impl IntoIterator<Item = OsString>, environment: env::Environment) -> ExitCode {
     run_with(core::runtimes::TABLE, arguments, environment)
 }

@@ -20,85 +20,69 @@ use ureq::{Agent, Timeout};
 use self::idle_timeout::IdleTimeout;
 use crate::core::address::Address;
 
-/// How much of a response is read, unless its client wants more: enough for any error, little enough for any server.
+/// Maximum size of a response body that a client reads by default: enough for any error message.
 const MAX_RESPONSE_BYTES: usize = 64 * 1024;
 
-/// Where chats are asked for.
+/// Path of the chat completions.
 const CHAT_PATH: &str = "/v1/chat/completions";
 
-/// How long a connection may take; a local one that is not refused at once waits in the server's queue.
+/// Timeout of a connection. A local server that does not refuse it at once has it in its queue.
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(10);
 
-/// A client of one server. Never through a proxy, never following a redirect.
+/// A client of one server. It uses no proxy and follows no redirect.
 #[derive(Debug, Clone)]
 pub struct Client {
     agent: Agent,
     base: String,
     idle_timeout: Option<IdleTimeout>,
-    /// How many bytes of a body are read.
+    /// Maximum size of a response body. Further bytes are not read.
     max_response_bytes: usize,
 }
 
-/// A response, cut at what its client reads: 64 KiB, unless it was made to read more.
+/// A response, cut at the size that its client reads.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Response {
-    /// The HTTP status code.
     pub status: u16,
-    /// Its header `Server`; empty without one.
+    /// The header `Server`; empty if it is missing.
     pub server: String,
-    /// The body.
     pub body: Vec<u8>,
 }
 
 impl Response {
-    /// Returns the body as JSON; null when it is something else.
+    /// Returns the body as JSON; null if it is not JSON.
     pub fn json(&self) -> Value {
         serde_json::from_slice(&self.body).unwrap_or_default()
     }
 }
 
-/// Why a request got no usable answer.
+/// Why a request got no usable response.
 #[derive(Debug, thiserror::Error)]
 pub enum ApiError {
-    /// No connection: nobody listens, or the host does not exist.
+    /// No connection: no process listens, or the host does not exist.
     #[error("cannot connect to {address}")]
-    Connect {
-        /// Where.
-        address: String,
-        /// What the system said.
-        source: io::Error,
-    },
-    /// No answer, or not the rest of it, in time.
+    Connect { address: String, source: io::Error },
+    /// The response, or the rest of it, did not arrive in time.
     #[error("timed out waiting for {address}")]
     TimedOut {
-        /// Who did not answer.
         address: String,
-        /// Not even the connection was made in time.
+        /// Whether the connection itself was not made in time.
         connecting: bool,
     },
-    /// The connection was closed before an answer came.
-    #[error("the server closed the connection without an answer ({address})")]
-    Closed {
-        /// Who closed it.
-        address: String,
-    },
-    /// The caller did not wait any longer.
+    /// The server closed the connection before it sent a response.
+    #[error("the server closed the connection without a response ({address})")]
+    Closed { address: String },
+    /// The caller cancelled the request.
     #[error("interrupted")]
     Cancelled,
-    /// What came is not HTTP.
-    #[error("what answers at {address} is not an HTTP server")]
-    Protocol {
-        /// Who answered.
-        address: String,
-        /// What was wrong.
-        source: ureq::Error,
-    },
+    /// The response is not HTTP.
+    #[error("the server at {address} does not speak HTTP")]
+    Protocol { address: String, source: ureq::Error },
 }
 
 impl Client {
-    /// A client for the server at `address` that gives connecting, the response's head, and its body `limit` each.
+    /// Returns a client for the server at `address`. Connecting, the response's head, and its body each have `limit`.
     pub fn with_timeout(address: &Address, limit: Duration) -> Self {
-        // No global limit: ureq starts a thread to resolve a name within it.
+        // No global limit, because ureq would start a thread to resolve a name within it.
         let agent = configuration()
             .timeout_connect(Some(limit))
             .timeout_recv_response(Some(limit))
@@ -108,7 +92,7 @@ impl Client {
         Self { agent, base: address.url(), idle_timeout: None, max_response_bytes: MAX_RESPONSE_BYTES }
     }
 
-    /// A client for the server at `address` that waits for every byte as long as `idle_timeout` allows.
+    /// Returns a client for the server at `address` whose every read has `idle_timeout`.
     pub fn with_idle_timeout(address: &Address, idle_timeout: &IdleTimeout) -> Self {
         let limit = CONNECT_TIMEOUT.min(idle_timeout.timeout());
         let configuration = configuration().timeout_connect(Some(limit)).build();
@@ -122,18 +106,18 @@ impl Client {
         }
     }
 
-    /// `GET path`.
+    /// Sends `GET path`.
     pub fn get(&self, path: &str) -> Result<Response, ApiError> {
         let response = self.agent.get(self.url(path)).call();
         self.whole(response.map_err(|error| self.error(error))?)
     }
 
-    /// `POST path` with a JSON body and a `Content-Length`.
+    /// Sends `POST path` with a JSON body and a `Content-Length`.
     pub fn post(&self, path: &str, body: &Value) -> Result<Response, ApiError> {
         self.whole(self.send(path, body)?)
     }
 
-    /// The smallest chat there is: one token of an answer by `model`.
+    /// Sends the smallest chat: one token generated by `model`.
     pub fn one_token(&self, model: &str) -> Result<Response, ApiError> {
         let messages = [json!({ "role": "user", "content": "Hi" })];
         self.post(
@@ -142,7 +126,7 @@ impl Client {
         )
     }
 
-    /// A body of known length, because `mlx_lm.server` refuses a chunked one.
+    /// Sends a body of known length, because `mlx_lm.server` refuses a chunked one.
     fn send(&self, path: &str, body: &Value) -> Result<http::Response<ureq::Body>, ApiError> {
         let request = self.agent.post(self.url(path)).content_type("application/json");
         request.send(body.to_string()).map_err(|error| self.error(error))
@@ -187,9 +171,9 @@ fn configuration() -> ConfigBuilder<AgentScope> {
         .max_redirects(0)
         .http_status_as_error(false)
         .accept_encoding("identity")
-        // One request for each client: what ureq would do to use a connection again is wasted.
+        // Each client sends one request, so keeping the connection would be wasted work.
         .max_idle_connections(0)
-        // Filled with zeros when they are made, so not larger than it helps.
+        // ureq fills both buffers with zeros, so larger ones cost time.
         .input_buffer_size(32 * 1024)
         .output_buffer_size(8 * 1024)
         .user_agent(concat!("fusion/", env!("CARGO_PKG_VERSION")))

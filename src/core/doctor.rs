@@ -1,4 +1,4 @@
-//! What may be wrong with this machine, this configuration and these services: facts, without advice.
+//! Checks this machine, its configuration and its services. Returns facts, without advice.
 
 use std::path::{Path, PathBuf};
 
@@ -12,90 +12,78 @@ use crate::core::programs::{self, Program, ProgramError, Source};
 use crate::core::runtimes::{InstallMethod, Runtime};
 use crate::core::services::{ManagedService, ServiceError, ServiceManager, Status};
 
-/// One thing that was looked at.
+/// The result of one check.
 pub enum Finding {
-    /// The configuration is as it should be.
-    Configuration {
-        /// The file.
-        path: PathBuf,
-    },
-    /// The configuration has mistakes; what else was found follows its sound part.
+    /// The configuration is valid.
+    Configuration { path: PathBuf },
+    /// The configuration has errors; the other findings use its valid part.
     BrokenConfiguration(ConfigError),
-    /// How much space there is for programs, logs or models.
+    /// The free disk space for programs, logs or models.
     Disk {
         /// The directory on the disk.
         directory: PathBuf,
-        /// Bytes that this user may still write; `None` when the system does not tell.
+        /// Bytes that this user may still write; `None` if the system does not report it.
         free: Option<u64>,
     },
-    /// The machine's memory; `None` when the system does not tell.
+    /// The machine's memory; `None` if the system does not report it.
     Memory(Option<Memory>),
-    /// What logging out does to what was started; `None` when nobody watches over logins.
+    /// The effect of logging out on running services; `None` if no manager watches logins.
     Logout(Option<Session>),
-    /// The program of a runtime.
     Program {
         service: ManagedService,
-        /// Which it is.
         program: Program,
-        /// Its version, where that can be told without running it.
+        /// Its version, if it can be read without running the program.
         version: Option<String>,
-        /// Whether that is one of those known to work; `None` when that cannot be told.
+        /// Whether this is a supported version; `None` if unknown.
         known: Option<bool>,
     },
-    /// A runtime has no program.
+    /// The program of a runtime is missing.
     NoProgram {
         service: ManagedService,
-        /// Why.
         reason: ProgramError,
-        /// Whether something needs it: it is to be started by itself, or there is no other runtime.
+        /// Whether it is needed: the service starts automatically, or no other runtime is installed.
         needed: bool,
     },
-    /// An installation was begun and not finished.
+    /// An installation was interrupted.
     Unfinished {
         service: ManagedService,
-        /// What it left.
+        /// Its directory.
         directory: PathBuf,
     },
-    /// What a runtime is doing, and who has its address.
+    /// The state of a service, and the listener on its port.
     Service {
         service: ManagedService,
-        /// As `ps` shows it.
+        /// The status as in `ps`.
         status: Box<Result<Status, ServiceError>>,
-        /// Whether it has a program, so that its address matters.
+        /// Whether its program is installed, so its port matters.
         installed: bool,
     },
-    /// A server without authentication is to be reachable from other machines.
-    Exposed {
-        service: ManagedService,
-        /// Where it listens.
-        address: Address,
-    },
-    /// A runtime is started at login.
+    /// Other machines can reach the server, which has no authentication.
+    Exposed { service: ManagedService, address: Address },
+    /// The service is started at login.
     AtLogin {
         service: ManagedService,
-        /// The file that says so.
+        /// The file of its job.
         file: PathBuf,
-        /// Whether what is started there survives the user's last logout; `None` when the system does not tell.
+        /// Whether the service survives the user's last logout; `None` if the system does not report it.
         lingers: Option<bool>,
     },
 }
 
-/// What is looked at.
+/// The input of the checks.
 pub struct Examination<'a> {
     /// Every service, with the valid part of the configuration.
     pub services: &'a [ManagedService],
-    /// What observes them.
     pub manager: &'a ServiceManager<'a>,
-    /// What is wrong with the configuration.
+    /// The errors of the configuration.
     pub broken: Option<ConfigError>,
-    /// Where this user's jobs lie, if there is a home.
+    /// The directories of this user's jobs, if there is a home directory.
     pub places: Option<Places>,
-    /// The user's name.
     pub user: Option<String>,
 }
 
 impl Examination<'_> {
-    /// Examines everything, the machine first, then one service after the other.
+    /// Checks the machine first, then one service after the other.
     pub fn findings(mut self) -> Vec<Finding> {
         let session = self.session();
         let mut findings = self.machine(session);
@@ -129,7 +117,7 @@ impl Examination<'_> {
         findings
     }
 
-    /// Where fusion writes and where the models of each runtime are downloaded to; one directory for each disk.
+    /// Returns one directory on each disk that fusion or the downloads of a runtime use.
     fn disks(&self) -> Vec<PathBuf> {
         let manager = self.manager;
         let mut directories = vec![manager.paths.directory().to_owned()];
@@ -188,7 +176,7 @@ impl Examination<'_> {
     }
 }
 
-/// What is in fusion's own installation was chosen among the known versions.
+/// Returns whether a version is supported. Fusion's own installation always is: it was restricted to these versions.
 fn known_version(runtime: &dyn Runtime, program: &Program, version: &str) -> Option<bool> {
     match runtime.install_method() {
         Some(InstallMethod::Python(package)) if program.source != Source::Installation => {
@@ -198,7 +186,7 @@ fn known_version(runtime: &dyn Runtime, program: &Program, version: &str) -> Opt
     }
 }
 
-/// The disk of a path, which need not exist yet.
+/// Returns the device of a path, which need not exist.
 fn device(path: &Path) -> Option<u64> {
     use std::os::unix::fs::MetadataExt as _;
     machine::nearest_existing(path).metadata().ok().map(|metadata| metadata.dev())

@@ -1,8 +1,8 @@
-//! Fusion's own installation of a runtime: what it is, how it is made, replaced and removed.
+//! Fusion's own installation of a runtime: makes, upgrades and removes it.
 //!
-//! It lies in `<config dir>/<runtime>/runtime/`: one numbered directory for each attempt, and `installed.json`,
-//! which names the one that counts and is written last. So an attempt that was interrupted never looks like an
-//! installation, and an upgrade that fails leaves the old one as it was.
+//! It is the directory `<config dir>/<runtime>/runtime/`: one numbered directory for each attempt, and
+//! `installed.json`, which names the current one and is written last. An interrupted attempt therefore never looks
+//! like an installation, and a failed upgrade leaves the old one intact.
 
 mod check;
 mod error;
@@ -29,48 +29,44 @@ use crate::core::services::record::Record;
 
 pub use self::error::InstallError;
 
-/// How long between two looks at a program that installs.
+/// How often an installing program is checked.
 const POLL_INTERVAL: Duration = Duration::from_millis(20);
 
-/// What became of an installation.
+/// The result of an installation.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum InstallOutcome {
-    /// It was there already.
+    /// The program was installed before.
     Already(Installation),
-    /// Made now; `before` is the version that it replaces.
+    /// The program was installed now.
     Made {
-        /// What is there now.
+        /// The new installation.
         now: Installation,
-        /// The version that was there.
+        /// The version that it replaces.
         before: Option<String>,
     },
-    /// Homebrew has it: the program.
+    /// Homebrew provides the program at this path.
     Homebrew(PathBuf),
 }
 
-/// What it takes to install and to remove the program of a runtime.
+/// Installs and removes the program of a runtime.
 pub struct Installer<'a> {
-    /// The service for which it is installed.
+    /// The service whose program it is.
     pub service: &'a Arc<str>,
-    /// Its runtime.
     pub runtime: &'static dyn Runtime,
-    /// Its files.
     pub paths: &'a RuntimePaths,
-    /// The system's processes.
     pub driver: &'a dyn ProcessDriver,
     /// The value of `PATH`.
     pub search: Option<&'a OsStr>,
-    /// Where what the installing programs print goes.
+    /// Destination of the output of installing programs.
     pub output: HelperOutput,
-    /// Asks the work to stop early.
     pub cancel: &'a CancelToken,
-    /// Brings what is done to subscribers, before it is done.
+    /// Receives each step before it begins.
     pub events: &'a EventBus,
 }
 
 impl Installer<'_> {
-    /// Installs what is missing; with `upgrade`, also the newest version in place of an older one. `lock` is the
-    /// runtime's.
+    /// Installs the program if it is missing; with `upgrade`, replaces an older version with the newest. `lock` is
+    /// the lock of the service.
     pub fn install(&self, upgrade: bool, lock: &ServiceLock) -> Result<InstallOutcome, InstallError> {
         match self.runtime.install_method() {
             Some(InstallMethod::Python(package)) => self.install_package(&package, upgrade, lock),
@@ -81,14 +77,14 @@ impl Installer<'_> {
         }
     }
 
-    /// Removes fusion's own installation, whole or not; whether there was one.
+    /// Removes fusion's own installation, complete or not. Returns whether there was one.
     pub fn uninstall(&self, _lock: &ServiceLock) -> Result<bool, InstallError> {
         let directory = &self.paths.installation;
         if !directory.exists() {
             return Ok(false);
         }
         self.refuse_while_in_use()?;
-        // What is removed only in part must not look whole.
+        // The manifest goes first, so a partly removed installation does not look complete.
         files::remove(&directory.join(MANIFEST))?;
         remove_directory(directory)?;
         Ok(true)
@@ -101,7 +97,7 @@ impl Installer<'_> {
         lock: &ServiceLock,
     ) -> Result<InstallOutcome, InstallError> {
         let home = &self.paths.installation;
-        // One that cannot be used any more is replaced.
+        // An unusable installation is replaced.
         let before = Installation::read(home, self.runtime).ok().flatten();
         if let Some(installation) = before.clone().filter(|_| !upgrade) {
             return Ok(InstallOutcome::Already(installation));
@@ -116,16 +112,16 @@ impl Installer<'_> {
         let directory = free_name(home);
         let made = self.make(package, &tool, &directory, lock);
         if made.is_err() {
-            // The failure is what is told; what cannot be removed now is removed by the next attempt.
+            // The error reports the failure; the next attempt removes the remains.
             let _ = remove_directory(&directory);
         }
         let now = made?;
-        // What was replaced and cannot be removed now is removed by the next attempt, too.
+        // The next attempt removes what cannot be removed now.
         let _ = remove_attempts(home, Some(&now.directory));
         Ok(InstallOutcome::Made { now, before: before.map(|before| before.version) })
     }
 
-    /// Makes an environment in `directory`, proves that it works, and only then declares it the installation.
+    /// Makes an environment in `directory`, checks that its server starts, and then declares it the installation.
     fn make(
         &self,
         package: &PythonPackage,
@@ -180,8 +176,8 @@ impl Installer<'_> {
         self.events.emit(self.service, kind);
     }
 
-    /// The lock is the program's standard input: should fusion be killed, the lock is held until the program has
-    /// ended too, and nobody else changes what it is still writing.
+    /// Runs an installing program. It holds the lock as its standard input: if fusion is killed, no other command
+    /// changes the files while the program still writes them.
     fn run(&self, mut command: Command, directory: &Path, lock: &ServiceLock) -> Result<(), InstallError> {
         let program: PathBuf = command.get_program().into();
         let cannot_run = |source| InstallError::Run { program: PathBuf::clone(&program), source };
@@ -198,7 +194,7 @@ impl Installer<'_> {
         }
     }
 
-    /// A program whose files are replaced beneath it fails at the next one that it reads.
+    /// Fails while a server runs from the installation: it would fail at the next replaced file that it reads.
     fn refuse_while_in_use(&self) -> Result<(), InstallError> {
         let Some(record) = Record::read(&self.paths.state)? else { return Ok(()) };
         let from_here = record
@@ -215,18 +211,18 @@ impl Installer<'_> {
     }
 }
 
-/// Removes what attempts left behind, all but `keep`.
+/// Removes the directories of all attempts but `keep`.
 fn remove_attempts(home: &Path, keep: Option<&Path>) -> Result<(), InstallError> {
     attempts(home).into_iter().filter(|path| keep != Some(path)).try_for_each(|path| remove_directory(&path))
 }
 
-/// What an attempt that was interrupted left in `home`; nothing while one is under way or one has succeeded since.
+/// Returns the directory of an interrupted attempt in `home`; `None` while one is running or after one has succeeded.
 pub fn unfinished(home: &Path, runtime: &dyn Runtime) -> Option<PathBuf> {
     let whole = Installation::read(home, runtime).ok()?.map(|installation| installation.directory);
     attempts(home).into_iter().find(|path| whole.as_ref() != Some(path))
 }
 
-/// The directories of attempts at an installation in `home`, the one that succeeded among them.
+/// Returns the directories of all attempts in `home`, with the successful one.
 fn attempts(home: &Path) -> Vec<PathBuf> {
     let entries = std::fs::read_dir(home).into_iter().flatten().flatten();
     entries.map(|entry| entry.path()).filter(|path| attempt_number(path).is_some()).collect()
@@ -236,7 +232,8 @@ fn attempt_number(path: &Path) -> Option<u32> {
     path.file_name()?.to_str()?.parse().ok()
 }
 
-/// A name for the next attempt. Environments hold their own absolute path, so none can be moved into place later.
+/// Returns the directory for the next attempt. Environments contain their own absolute path, so none can be moved
+/// later.
 fn free_name(home: &Path) -> PathBuf {
     let last = attempts(home).iter().filter_map(|path| attempt_number(path)).max().unwrap_or(0);
     home.join(last.saturating_add(1).to_string())
@@ -265,7 +262,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_disk_without_room_is_noticed_before_anything_is_done() {
+    fn full_disk_is_noticed_before_installation() {
         let directory = tempfile::tempdir().unwrap();
         check_space(directory.path(), 0).unwrap();
         let error = check_space(directory.path(), u64::MAX).unwrap_err();
@@ -275,7 +272,7 @@ mod tests {
     }
 
     #[test]
-    fn an_attempt_gets_a_name_that_none_before_it_had() {
+    fn every_attempt_gets_new_name() {
         let home = tempfile::tempdir().unwrap();
         assert_eq!(free_name(home.path()), home.path().join("1"));
         for name in ["2", "9", "other"] {

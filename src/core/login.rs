@@ -1,5 +1,5 @@
-//! Starting a runtime at login: what is handed to the system's own manager (systemd on Linux, launchd on macOS),
-//! and handing it over and taking it back.
+//! Starts a service at login: gives a job to the system's service manager (systemd on Linux, launchd on macOS), and
+//! takes it back.
 
 mod launchd;
 mod session;
@@ -15,117 +15,94 @@ pub use self::session::{Session, session};
 use crate::core::executables::on_path;
 use crate::core::files::{self, FileError};
 
-/// What starts things at login.
+/// The system's service manager.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum LoginManager {
-    /// The user's own systemd.
+    /// The systemd instance of the user.
     Systemd,
-    /// The user's launchd.
+    /// The launchd instance of the user.
     Launchd,
 }
 
-/// What is to be started at login.
+/// A job that starts a service at login.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Job {
-    /// The name of the service.
     pub service: String,
-    /// Its name in sentences.
     pub display_name: String,
-    /// The program that starts it: fusion itself.
+    /// The path of fusion.
     pub fusion: PathBuf,
-    /// The environment variables it needs; a manager has an environment of its own.
+    /// Its environment variables: a manager does not have those of the user's shell.
     pub environment: Vec<(String, String)>,
-    /// Where what fusion says at login is kept, for managers without a journal.
+    /// The file for fusion's output at login, for managers without a journal.
     pub log: PathBuf,
 }
 
-/// Where this user's jobs lie.
+/// The directories of this user's jobs.
 #[derive(Debug, Clone)]
 pub struct Places {
-    /// The home directory.
     pub home: PathBuf,
-    /// The platform's configuration directory.
     pub config: PathBuf,
-    /// The user's number.
+    /// The user id.
     pub user: u32,
 }
 
-/// What was done, in the order in which it was done.
+/// One step of `enable` or `disable`, in the order of the steps.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum LoginStep {
-    /// A file was written.
     Wrote(PathBuf),
-    /// A file was removed.
     Removed(PathBuf),
-    /// A command ran and succeeded.
+    /// A command succeeded.
     Ran(String),
 }
 
-/// Why a job could not be handed over or taken back.
+/// Why a job was not enabled or disabled.
 #[derive(Debug, thiserror::Error)]
 pub enum LoginError {
-    /// The manager is not here.
+    /// The manager's command is not on `PATH`.
     #[error("there is no {program} on PATH")]
-    NoManager {
-        /// The manager's command.
-        program: &'static str,
-    },
-    /// The job's file is there and somebody else wrote it.
+    NoManager { program: &'static str },
+    /// The job's file exists, and fusion did not write it.
     #[error("{path} was not written by fusion")]
-    Foreign {
-        /// The file.
-        path: PathBuf,
-    },
-    /// A path cannot be written into the job's file.
+    Foreign { path: PathBuf },
+    /// A path that is not UTF-8 cannot be written into the job's file.
     #[error("{path} is not text")]
-    NotText {
-        /// The path.
-        path: PathBuf,
-    },
-    /// The job's file cannot be read, written or removed.
+    NotText { path: PathBuf },
     #[error(transparent)]
     File(#[from] FileError),
-    /// The manager's command cannot be run.
     #[error("cannot run {program}")]
-    Run {
-        /// The command's path.
-        program: PathBuf,
-        /// What the system said.
-        source: std::io::Error,
-    },
-    /// The manager refused.
+    Run { program: PathBuf, source: std::io::Error },
+    /// The manager's command failed.
     #[error("`{command}` failed: {output}")]
     Refused {
-        /// The command line.
         command: String,
-        /// The last line of what it printed.
+        /// The last line of its output.
         output: String,
     },
 }
 
-/// Near the beginning of every job's file, so that no other file is ever replaced or removed.
+/// A text near the beginning of every job's file: fusion replaces and removes only files with it.
 const MARK: &str = "Written by `fusion";
 
-/// How much of a file is searched for that, in bytes.
-const HEAD: u64 = 4096;
+/// Number of bytes that are searched for `MARK`.
+const HEAD_BYTES: u64 = 4096;
 
 impl LoginManager {
-    /// The one of this platform.
+    /// Returns the manager of this platform.
     pub fn native() -> Self {
         if cfg!(target_os = "macos") { Self::Launchd } else { Self::Systemd }
     }
 
-    /// The file that describes the job of `runtime`.
-    pub fn file(self, runtime: &str, places: &Places) -> PathBuf {
+    /// Returns the path of the job's file.
+    pub fn file(self, service: &str, places: &Places) -> PathBuf {
         match self {
-            Self::Systemd => places.config.join("systemd/user").join(systemd::unit_name(runtime)),
+            Self::Systemd => places.config.join("systemd/user").join(systemd::unit_name(service)),
             Self::Launchd => {
-                places.home.join("Library/LaunchAgents").join(format!("{}.plist", launchd::label(runtime)))
+                places.home.join("Library/LaunchAgents").join(format!("{}.plist", launchd::label(service)))
             }
         }
     }
 
-    /// The content of that file.
+    /// Returns the content of the job's file.
     pub fn text(self, job: &Job) -> Result<String, LoginError> {
         let fusion = job.fusion.to_str().ok_or_else(|| LoginError::NotText { path: job.fusion.clone() })?;
         match self {
@@ -144,28 +121,28 @@ impl LoginManager {
         }
     }
 
-    /// The commands after the file was written.
-    fn load(self, runtime: &str, file: &str, user: u32) -> Vec<Order> {
+    /// Returns the commands that run after the file was written.
+    fn load(self, service: &str, file: &str, user: u32) -> Vec<Order> {
         match self {
-            Self::Systemd => systemd::load(runtime),
-            Self::Launchd => launchd::load(runtime, file, user),
+            Self::Systemd => systemd::load(service),
+            Self::Launchd => launchd::load(service, file, user),
         }
     }
 
-    /// The commands before the file is removed, and those after it.
-    fn unload(self, runtime: &str, user: u32) -> (Vec<Order>, Vec<Order>) {
+    /// Returns the commands that run before and after the file is removed.
+    fn unload(self, service: &str, user: u32) -> (Vec<Order>, Vec<Order>) {
         match self {
-            Self::Systemd => systemd::unload(runtime),
-            Self::Launchd => launchd::unload(runtime, user),
+            Self::Systemd => systemd::unload(service),
+            Self::Launchd => launchd::unload(service, user),
         }
     }
 }
 
-/// The arguments of one command to the manager.
+/// The arguments of one command of the manager.
 #[derive(Debug, PartialEq, Eq)]
 struct Order {
     arguments: Vec<String>,
-    /// Whether the manager may refuse, because there may be nothing to do.
+    /// Whether the command may fail, because there may be nothing to do.
     may_fail: bool,
 }
 
@@ -179,13 +156,13 @@ impl Order {
     }
 }
 
-/// Whether fusion handed over the job of `runtime`.
-pub fn is_enabled(manager: LoginManager, runtime: &str, places: &Places) -> bool {
-    own_file(&manager.file(runtime, places)).unwrap_or(false)
+/// Returns whether fusion has enabled the job of `service`.
+pub fn is_enabled(manager: LoginManager, service: &str, places: &Places) -> bool {
+    own_file(&manager.file(service, places)).unwrap_or(false)
 }
 
-/// Writes the job's file, replacing an older one of fusion's own, and has the manager load it, which starts it now
-/// too. A manager that refuses leaves no file behind. `search` is the value of `PATH`.
+/// Writes the job's file over an older one of fusion, and makes the manager load it, which also starts the service.
+/// Removes the file if the manager fails. `search` is the value of `PATH`.
 pub fn enable(
     manager: LoginManager,
     job: &Job,
@@ -202,25 +179,25 @@ pub fn enable(
     let mut steps = vec![LoginStep::Wrote(path.clone())];
     let loaded = run_all(&program, &manager.load(&job.service, file, places.user), &mut steps);
     if let Err(error) = loaded {
-        // Whatever the manager did with the file, without it nothing starts at the next login.
+        // Without the file nothing starts at the next login, even if the manager loaded it.
         let _ = std::fs::remove_file(&path);
         return Err(error);
     }
     Ok(steps)
 }
 
-/// Has the manager forget the job and removes its file; what it started runs on. Nothing to do is no error.
+/// Makes the manager unload the job, and removes its file; the service keeps running. Succeeds if there is no job.
 pub fn disable(
     manager: LoginManager,
-    runtime: &str,
+    service: &str,
     places: &Places,
     search: Option<&OsStr>,
 ) -> Result<Vec<LoginStep>, LoginError> {
-    let path = manager.file(runtime, places);
+    let path = manager.file(service, places);
     let mut steps = Vec::new();
     if own_file(&path)? {
         let program = find_program(manager, search)?;
-        let (before, after) = manager.unload(runtime, places.user);
+        let (before, after) = manager.unload(service, places.user);
         run_all(&program, &before, &mut steps)?;
         files::remove(&path)?;
         steps.push(LoginStep::Removed(path));
@@ -233,14 +210,14 @@ fn find_program(manager: LoginManager, search: Option<&OsStr>) -> Result<PathBuf
     on_path(manager.program(), search).ok_or(LoginError::NoManager { program: manager.program() })
 }
 
-/// Whether there is a file, which then must be fusion's own.
+/// Returns whether there is a file. Fails if fusion did not write it.
 fn own_file(path: &Path) -> Result<bool, LoginError> {
     let file = match File::open(path) {
         Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(false),
         other => other.map_err(FileError::io("open", path))?,
     };
     let mut head = Vec::new();
-    file.take(HEAD).read_to_end(&mut head).map_err(FileError::io("read", path))?;
+    file.take(HEAD_BYTES).read_to_end(&mut head).map_err(FileError::io("read", path))?;
     if String::from_utf8_lossy(&head).contains(MARK) {
         Ok(true)
     } else {
@@ -265,8 +242,8 @@ fn run(program: &Path, order: &Order, steps: &mut Vec<LoginStep>) -> Result<(), 
     } else if !order.may_fail {
         let printed = [output.stdout, output.stderr].concat();
         let printed = String::from_utf8_lossy(&printed);
-        let said = printed.lines().rev().find(|line| !line.trim().is_empty()).unwrap_or("no reason given");
-        return Err(LoginError::Refused { command, output: said.trim().to_owned() });
+        let message = printed.lines().rev().find(|line| !line.trim().is_empty()).unwrap_or("no reason given");
+        return Err(LoginError::Refused { command, output: message.trim().to_owned() });
     }
     Ok(())
 }
@@ -321,7 +298,7 @@ mod tests {
     }
 
     #[test]
-    fn enabling_writes_and_loads_and_disabling_unloads_and_removes() {
+    fn enable_loads_and_disable_removes() {
         for manager in [LoginManager::Systemd, LoginManager::Launchd] {
             let desk = Desk::new(manager, "");
             let file = manager.file("mlx", &desk.places);
@@ -332,7 +309,7 @@ mod tests {
             assert_eq!(std::fs::read_to_string(&file).unwrap(), manager.text(&job()).unwrap());
             assert!(is_enabled(manager, "mlx", &desk.places));
 
-            // Once more replaces it.
+            // A second `enable` replaces the file.
             desk.enable(manager).unwrap();
 
             let steps = desk.disable(manager).unwrap();
@@ -343,7 +320,7 @@ mod tests {
     }
 
     #[test]
-    fn systemd_is_told_in_this_order() {
+    fn systemd_commands_run_in_order() {
         let desk = Desk::new(LoginManager::Systemd, "");
         desk.enable(LoginManager::Systemd).unwrap();
         desk.disable(LoginManager::Systemd).unwrap();
@@ -357,7 +334,7 @@ mod tests {
     }
 
     #[test]
-    fn a_manager_that_refuses_leaves_no_file_and_is_quoted() {
+    fn failing_manager_leaves_no_file() {
         let desk =
             Desk::new(LoginManager::Systemd, "echo 'Failed to connect to bus: No medium found' >&2; exit 1");
         let error = desk.enable(LoginManager::Systemd).unwrap_err();
@@ -369,14 +346,14 @@ mod tests {
     }
 
     #[test]
-    fn an_agent_that_was_not_loaded_is_no_reason_to_fail() {
+    fn enable_ignores_agent_that_is_not_loaded() {
         let desk = Desk::new(LoginManager::Launchd, "case $1 in bootout) exit 3 ;; esac");
         desk.enable(LoginManager::Launchd).unwrap();
         desk.disable(LoginManager::Launchd).unwrap();
     }
 
     #[test]
-    fn a_file_of_somebody_else_is_neither_replaced_nor_removed() {
+    fn file_without_mark_stays() {
         let desk = Desk::new(LoginManager::Systemd, "");
         let file = LoginManager::Systemd.file("mlx", &desk.places);
         std::fs::create_dir_all(file.parent().unwrap()).unwrap();
@@ -389,7 +366,7 @@ mod tests {
     }
 
     #[test]
-    fn without_a_manager_nothing_is_written() {
+    fn nothing_is_written_without_manager() {
         let desk = Desk::new(LoginManager::Launchd, "");
         let error = desk.enable(LoginManager::Systemd).unwrap_err();
         assert_eq!(error.to_string(), "there is no systemctl on PATH");

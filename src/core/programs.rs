@@ -1,4 +1,4 @@
-//! Where a runtime's program is found: `command` in the configuration, fusion's own installation, `PATH`.
+//! Finds a runtime's program: `command` in the configuration, fusion's own installation, then `PATH`.
 
 pub mod installed;
 
@@ -11,56 +11,49 @@ use crate::core::executables::on_path;
 use crate::core::paths::Paths;
 use crate::core::runtimes::{InstallMethod, Runtime};
 
-/// The program with which a runtime is started.
+/// The program that starts a server.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Program {
-    /// Its absolute path.
     pub path: PathBuf,
-    /// The arguments that make it the server: those of `command` in the configuration, else the runtime's own.
+    /// The arguments that make it a server: those of `command` in the configuration, else the runtime's own.
     pub args: Vec<String>,
-    /// Who says that it is this one.
     pub source: Source,
 }
 
-/// Who says which program it is, in the order in which they are asked.
+/// Where the program was found, in the order of the search.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Source {
     /// `command` in the configuration.
     Configuration,
-    /// Fusion's own installation.
     Installation,
-    /// The first on `PATH`.
+    /// The first match on `PATH`.
     Path,
 }
 
-/// Why there is no program.
+/// Why the program was not found.
 #[derive(Debug, thiserror::Error)]
 pub enum ProgramError {
-    /// Nobody has it.
+    /// The program is nowhere.
     #[error("{service} is not installed: no {program} on PATH")]
-    NotInstalled {
-        service: String,
-        /// The program that was looked for.
-        program: String,
-    },
-    /// The configuration names a program that is not there.
+    NotInstalled { service: String, program: String },
+    /// The program that the configuration names does not exist.
     #[error("there is no program {program}, which {service}_server.command names")]
     CommandMissing {
         service: String,
-        /// What the configuration names.
+        /// The program in the configuration.
         program: String,
     },
-    /// Fusion's own installation cannot be used.
+    /// Fusion's own installation is unusable.
     #[error("the installation of {service} cannot be used")]
     Installation {
         service: String,
-        /// What is wrong with it.
+        /// Why it is unusable.
         source: InstallationError,
     },
 }
 
 impl ProgramError {
-    /// Returns whether installing can help: what the configuration names is the user's to correct.
+    /// Returns whether an installation can help: a wrong `command` is corrected in the configuration instead.
     pub fn is_installable(&self) -> bool {
         !matches!(self, Self::CommandMissing { .. })
     }
@@ -91,7 +84,7 @@ pub fn find(
     })
 }
 
-/// A name without a slash is looked for on `PATH`; a relative path starts at the configuration directory.
+/// Finds the configured program: a plain name on `PATH`, a relative path from the configuration directory.
 fn configured(
     service: &str,
     program: &str,
@@ -111,8 +104,8 @@ fn configured(
     Ok(Program { path, args: args.to_vec(), source: Source::Configuration })
 }
 
-/// The version of a program that came as a Python package, from the environment in which it lies; `None` where the
-/// version cannot be told without running the program.
+/// Returns the version of a program from a Python package, read from its environment. `None` if only running the
+/// program would show it.
 pub fn version(runtime: &dyn Runtime, program: &Program) -> Option<String> {
     let Some(InstallMethod::Python(package)) = runtime.install_method() else { return None };
     let program = program.path.canonicalize().ok()?;
@@ -129,7 +122,7 @@ mod tests {
     use crate::core::runtimes::{self, TABLE};
     use crate::env::Environment;
 
-    /// A configuration directory, a directory on `PATH`, and a runtime that comes as a Python package.
+    /// A configuration directory, a directory on `PATH`, and a runtime that is a Python package.
     struct Machine {
         _root: tempfile::TempDir,
         paths: Paths,
@@ -180,7 +173,7 @@ mod tests {
     }
 
     #[test]
-    fn the_configuration_comes_before_the_installation_and_that_before_path() {
+    fn command_precedes_installation_precedes_path() {
         let machine = Machine::new();
         assert_eq!(
             machine.find(None).unwrap_err().to_string(),
@@ -202,7 +195,7 @@ mod tests {
     }
 
     #[test]
-    fn a_relative_command_starts_at_the_configuration_directory() {
+    fn relative_command_starts_at_configuration_directory() {
         let machine = Machine::new();
         let own = Machine::executable(&machine.paths.directory().join("servers/own"));
         assert_eq!(machine.find(Some(&["servers/own"])).unwrap().path, own);
@@ -213,14 +206,14 @@ mod tests {
     }
 
     #[test]
-    fn a_file_that_is_not_executable_is_passed_over() {
+    fn program_must_be_executable() {
         let machine = Machine::new();
         std::fs::write(machine.bin.join(machine.runtime.program()), "text").unwrap();
         assert!(matches!(machine.find(None), Err(ProgramError::NotInstalled { .. })));
     }
 
     #[test]
-    fn the_version_of_a_python_program_on_path_is_read_beside_it() {
+    fn version_of_python_program_is_read() {
         let machine = Machine::new();
         machine.on_path();
         let found = machine.find(None).unwrap();
@@ -231,7 +224,7 @@ mod tests {
     }
 
     #[test]
-    fn an_installation_whose_python_is_gone_is_an_error() {
+    fn installation_without_python_is_error() {
         let machine = Machine::new();
         let python = machine.installed().with_file_name("python");
         std::fs::remove_file(&python).unwrap();
@@ -240,7 +233,7 @@ mod tests {
     }
 
     #[test]
-    fn an_installation_that_was_moved_is_an_error_and_a_link_to_it_is_not() {
+    fn moved_installation_is_error_and_link_not() {
         let mut machine = Machine::new();
         machine.installed();
         let (old, new) = (machine.paths.directory().to_owned(), machine.bin.join("../../new"));
@@ -257,7 +250,7 @@ mod tests {
     }
 
     #[test]
-    fn an_installation_whose_program_is_gone_is_an_error_and_not_a_reason_to_look_further() {
+    fn installation_without_program_is_error() {
         let machine = Machine::new();
         machine.on_path();
         std::fs::remove_file(machine.installed()).unwrap();

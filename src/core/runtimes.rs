@@ -1,8 +1,8 @@
-//! The table of all runtimes, and the trait that has everything particular to one.
+//! The table of all runtimes, and the trait with all facts of one runtime.
 //!
-//! Adding a runtime is one file beside `ollama.rs` and one entry in [`TABLE`]: its subcommand, help, configuration
-//! tables, `ps` row, completions and lifecycle follow from the table. The table is handed down from
-//! [`crate::run`], so that a test can run the whole program with another one.
+//! A new runtime is one file beside `ollama.rs` and one entry in [`TABLE`]. Its subcommand, help, configuration
+//! tables, `ps` row, completions and lifecycle follow from the table. [`crate::run`] passes the table on, so a test
+//! can run the whole program with another one.
 
 mod install_method;
 mod mlx;
@@ -19,10 +19,10 @@ use crate::core::models::catalogue::Catalogue;
 use crate::core::models::quoted;
 pub use crate::core::models::{Model, ModelPlaces};
 
-/// A short name built into fusion, and the model of one runtime that it stands for.
+/// A built-in short name, and the model of one runtime that it means.
 pub type BuiltInAlias = (&'static str, &'static str);
 
-/// Runtimes, in the order in which they are listed.
+/// Runtimes, in the order of their lists.
 pub type Table = &'static [&'static dyn Runtime];
 
 /// Every runtime that fusion knows.
@@ -33,8 +33,8 @@ pub fn find(table: Table, name: &str) -> Option<&'static dyn Runtime> {
     table.iter().copied().find(|runtime| runtime.name() == name)
 }
 
-/// Returns whether no server inherits this variable of the caller's environment: it would be another server's address,
-/// or a setting that the configuration does not know of.
+/// Returns whether servers do not inherit this variable from the caller: it belongs to another server, or sets
+/// something that the configuration does not know.
 pub fn is_withheld(variable: &OsStr) -> bool {
     let is_meant = |pattern: &&str| match pattern.strip_suffix('*') {
         Some(start) => variable.as_encoded_bytes().starts_with(start.as_bytes()),
@@ -43,7 +43,7 @@ pub fn is_withheld(variable: &OsStr) -> bool {
     TABLE.iter().any(|runtime| runtime.withheld_variables().iter().any(is_meant))
 }
 
-/// All that is particular to one runtime: facts and pure functions over bytes; others do the I/O.
+/// All facts of one runtime, as pure functions over bytes. Callers do the I/O.
 pub trait Runtime: Sync {
     /// Returns the name of its built-in service: subcommand, directory, and prefix of its configuration tables.
     fn name(&self) -> &'static str;
@@ -54,19 +54,19 @@ pub trait Runtime: Sync {
     /// Returns its name in sentences.
     fn display_name(&self) -> &'static str;
 
-    /// Returns what the configuration says on first use.
+    /// Returns the values of a new configuration.
     fn defaults(&self) -> Defaults;
 
-    /// Returns whether its configuration tables are in the file that is made on first use. Others are written when
+    /// Returns whether a new configuration file has its tables. Those of other runtimes are written when a key is
     /// first set.
     fn in_fresh_config(&self) -> bool {
         true
     }
 
-    /// Returns the program that is started when the configuration has no `command`; see [`crate::core::programs`].
+    /// Returns the program of the server if the configuration has no `command`; see [`crate::core::programs`].
     fn program(&self) -> &'static str;
 
-    /// Returns the arguments that come with that program; `command` in the configuration replaces both.
+    /// Returns the arguments of that program; `command` in the configuration replaces both.
     fn program_args(&self) -> &'static [&'static str] {
         &[]
     }
@@ -76,25 +76,24 @@ pub trait Runtime: Sync {
         None
     }
 
-    /// Returns the arguments and environment that start a server listening on `address`, without `command`, `args` and
-    /// `env` of the configuration. `model` is resolved already.
+    /// Returns the arguments and environment that start a server on `address`, without `command`, `args` and `env` of
+    /// the configuration. `model` is resolved.
     fn launch(&self, address: &Address, model: Option<&Model>) -> Launch;
 
-    /// Returns the variables that no server inherits from the caller; a `*` at the end stands for anything.
+    /// Returns the variables that no server inherits from the caller; a `*` at the end stands for any text.
     fn withheld_variables(&self) -> &'static [&'static str] {
         &[]
     }
 
-    /// Returns how long after SIGTERM a server gets SIGINT, if it may not end by the first.
+    /// Returns how long after SIGTERM a server gets SIGINT, if SIGTERM may not end it.
     fn interrupt_after(&self) -> Option<Duration> {
         None
     }
 
-    /// The cheap request by which a running server is recognised and looked at.
+    /// Returns the cheap request that recognises a running server and reads its state.
     fn status_probe(&self) -> Probe;
 
-    /// Returns requests that tell more about a server that the status probe has recognised: its loaded models, its
-    /// version.
+    /// Returns requests for further facts about a recognised server: its loaded models, its version.
     fn detail_probes(&self) -> &'static [Probe] {
         &[]
     }
@@ -102,21 +101,21 @@ pub trait Runtime: Sync {
     /// Returns whether a recognised server may still be unable to generate: then `up` requires a one-token chat.
     fn ready_needs_generation(&self) -> bool;
 
-    /// Returns a model name that means the model the server was started with, which keeps an external server from
-    /// loading another one; `None` when there is no such name.
+    /// Returns the name that means the model with which the server was started, so an external server loads no other;
+    /// `None` if there is no such name.
     fn resident_model(&self) -> Option<&'static str> {
         None
     }
 
-    /// Returns exactly what the server must be told for a model name, and whether its files are on this machine.
+    /// Returns the exact name of a model for the server, and whether its files are on this machine.
     fn resolve_model(&self, name: &str, places: &ModelPlaces) -> Model;
 
-    /// Returns the built-in short names of models, each with the model that it means here.
+    /// Returns the built-in aliases of models.
     fn model_aliases(&self) -> &'static [BuiltInAlias] {
         &[]
     }
 
-    /// Returns what can be done with its models.
+    /// Returns the operations on its models.
     fn catalogue(&self) -> Option<&'static dyn Catalogue> {
         None
     }
@@ -126,69 +125,66 @@ pub trait Runtime: Sync {
         format!("fusion {} pull {}", self.name(), quoted(model))
     }
 
-    /// Returns why the process died, read from the end of its log; `None` when the log has no known words.
+    /// Returns why the process died, from the end of its log; `None` if the log does not show it.
     fn explain_exit(&self, log_tail: &str) -> Option<String>;
 }
 
-/// What the configuration says about a runtime on first use.
+/// The values of a runtime in a new configuration.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub struct Defaults {
-    /// The port that its makers chose.
+    /// The default port of the server.
     pub port: u16,
-    /// The model the server is started with, for runtimes whose server serves one model.
+    /// The model of the server, for runtimes whose server has one model.
     pub server_model: Option<&'static str>,
-    /// The model that is asked.
+    /// The model of `run`.
     pub run_model: &'static str,
-    /// The sampling temperature.
     pub temperature: f64,
 }
 
 /// How a server is started: arguments after the program, and environment variables.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
 pub struct Launch {
-    /// Passed to the program as they are.
     pub args: Vec<String>,
-    /// Set for the process.
     pub env: Vec<(String, String)>,
 }
 
-/// One `GET` request and how its response is read.
+/// One `GET` request, and the function that reads its response.
 #[derive(Clone, Copy)]
 pub struct Probe {
     /// The path, with its leading slash.
     pub path: &'static str,
-    /// What the response means; a status probe gets at most 64 KiB of its body.
+    /// Reads the response. For a status probe, the body is cut at 64 KiB.
     pub read: fn(&Response) -> Recognition,
 }
 
-/// What a server's response to a [`Probe`] means.
+/// The meaning of a server's response to a [`Probe`].
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Recognition {
-    /// This kind of server, able to answer requests.
+    /// A ready server of this runtime.
     Ready(ServerFacts),
-    /// This kind of server, not able to answer requests now; why, in words.
+    /// A server of this runtime that is not ready yet; the reason in words.
     NotReady(String),
-    /// This kind of server, not able to answer requests until it is restarted; why, in words.
+    /// A server of this runtime that cannot generate until it is restarted; the reason in words.
     Broken(String),
-    /// Another program; what it responded, in words.
+    /// Another program; its response in words.
     OtherProgram(String),
 }
 
-/// What the response to a one-token chat means.
+/// The meaning of the response to a one-token chat.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Generation {
-    /// It generates.
+    /// The server generates.
     Works,
-    /// Not now; why, in words.
+    /// The server cannot generate yet; the reason in words.
     NotYet(String),
-    /// The model is not there; what the server said.
+    /// The server does not have the model; its message.
     ModelMissing(String),
-    /// Asking again would change nothing; what the server said.
+    /// The server cannot generate, and a second request would fail too; its message.
     Refused(String),
 }
 
 impl Generation {
-    /// From the response to it.
+    /// Reads the response to a one-token chat.
     pub fn from_response(response: &Response) -> Self {
         let json = response.json();
         if response.status == 200 && json["choices"].is_array() {
@@ -206,14 +202,14 @@ impl Generation {
     }
 }
 
-/// What a response tells about the server.
+/// The facts in a server's response.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
 pub struct ServerFacts {
-    /// Its version, where it tells.
+    /// Its version, if reported.
     pub version: Option<String>,
-    /// The models loaded now, where it tells.
+    /// The loaded models, if reported.
     pub models: Option<Vec<String>>,
-    /// The context of the model that is loaded, in tokens, where it tells. `None` when several are loaded.
+    /// The context length of the loaded model in tokens, if reported. `None` if several models are loaded.
     pub context: Option<u64>,
 }
 
@@ -225,9 +221,9 @@ mod tests {
         Generation::from_response(&Response { status, server: String::new(), body: body.into() })
     }
 
-    /// Any failure to load a model is a 404 of `mlx_lm.server` (server.py: `handle_completion`).
+    /// `mlx_lm.server` reports every failure to load a model as a 404 (server.py: `handle_completion`).
     #[test]
-    fn a_failure_to_generate_is_told_apart_by_its_words() {
+    fn generation_failures_differ_by_message() {
         assert_eq!(generation(200, r#"{"choices":[]}"#), Generation::Works);
         for words in [
             "Cannot find an appropriate cached snapshot folder for the specified revision on the local disk",
@@ -237,19 +233,19 @@ mod tests {
             let body = serde_json::json!({ "error": words }).to_string();
             assert_eq!(generation(404, &body), Generation::ModelMissing(words.to_owned()));
         }
-        let said = |words: &str| words.to_owned();
+        let text = |words: &str| words.to_owned();
         assert_eq!(
             generation(404, r#"{"error":"generation thread died"}"#),
-            Generation::Refused(said("generation thread died"))
+            Generation::Refused(text("generation thread died"))
         );
-        assert_eq!(generation(404, "Not Found"), Generation::Refused(said("Not Found")));
-        assert_eq!(generation(400, r#"{"detail":"No"}"#), Generation::Refused(said("No")));
+        assert_eq!(generation(404, "Not Found"), Generation::Refused(text("Not Found")));
+        assert_eq!(generation(400, r#"{"detail":"No"}"#), Generation::Refused(text("No")));
         assert_eq!(
             generation(503, r#"{"error":{"message":"Loading"}}"#),
-            Generation::NotYet(said("Loading"))
+            Generation::NotYet(text("Loading"))
         );
-        assert_eq!(generation(502, "<html>"), Generation::NotYet(said("HTTP 502 Bad Gateway")));
-        // What is the same at the next attempt.
+        assert_eq!(generation(502, "<html>"), Generation::NotYet(text("HTTP 502 Bad Gateway")));
+        // Failures that a second attempt does not change.
         for words in
             ["[METAL] Insufficient Memory", "CUDA error: out of memory", "the context size is exceeded"]
         {

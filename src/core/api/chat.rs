@@ -1,8 +1,8 @@
-//! One prompt over `POST /v1/chat/completions`: the request goes out, the answer comes back in pieces as they
-//! arrive, streamed or not.
+//! One prompt over `POST /v1/chat/completions`: sends the request, and delivers the answer as it arrives, streamed or
+//! not.
 //!
-//! The rule behind it all: an answer is complete when a non-empty `finish_reason` was seen for choice 0. `[DONE]`
-//! ends it at once, and so does the end of the stream; without a finish reason both mean that it broke off.
+//! An answer is complete once choice 0 has a non-empty `finish_reason`. `[DONE]` and the end of the stream both end
+//! the response; without a finish reason the answer is incomplete.
 
 mod chunk;
 mod shape;
@@ -22,121 +22,115 @@ use self::shape::ChunkShape;
 use self::split::{Piece, Stop, Think};
 use super::error::{self, ServerError};
 use super::idle_timeout::IdleTimeout;
-use super::sse::{BYTE_ORDER_MARK, EVENT_LIMIT, Item, Parser, TooLong};
+use super::sse::{BYTE_ORDER_MARK, Item, MAX_EVENT_BYTES, Parser, TooLong};
 use super::{ApiError, CHAT_PATH, Client, MAX_RESPONSE_BYTES};
 
 pub use self::chunk::TokenUsage;
 
-/// How much is read at once.
-const READ_SIZE: usize = 32 * 1024;
+/// Number of bytes in one read.
+const READ_BYTES: usize = 32 * 1024;
 
-/// How long a server that has finished its answer is given to report the usage and to close.
+/// Timeout for the usage and the end of the response, after the finish reason.
 const CLOSE_TIMEOUT: Duration = Duration::from_secs(2);
 
 /// Takes an answer as it arrives. An error of a receiver ends the answer and closes the connection.
 pub trait Receiver {
-    /// The request is about to be sent; the time of the answer counts from now.
+    /// Starts the clock: the request is about to be sent.
     fn begin(&mut self) {}
 
-    /// A piece of the text.
+    /// Takes the next part of the text.
     fn text(&mut self, text: &str) -> io::Result<()>;
 
-    /// A piece of the reasoning that precedes the text.
+    /// Takes the next part of the reasoning, which precedes the text.
     fn reasoning(&mut self, text: &str) -> io::Result<()>;
 
-    /// The server has read `done` of the `total` tokens of the prompt.
+    /// Takes the prefill progress: the server has processed `done` of the `total` tokens of the prompt.
     fn progress(&mut self, done: u64, total: u64);
 
-    /// Everything that has arrived was handed over, and the next piece may be long in coming. Not called after the
-    /// last one.
+    /// Shows what was delivered so far, because the next part may take long. Not called after the last part.
     fn flush(&mut self) -> io::Result<()>;
 }
 
-/// What an answer was, apart from its text; of an answer that broke off, what is known of it.
+/// An answer without its text. If it is incomplete, the known part.
 #[derive(Debug, Default)]
 pub struct Answer {
     /// Why it ended, in the server's words: `stop`, `length`, `tool_calls`, `content_filter` ...
     pub finish_reason: Option<String>,
-    /// What it took.
     pub usage: Option<TokenUsage>,
-    /// Tools that the model wants called.
+    /// The tool calls that the model requests.
     pub tool_calls: Vec<ToolCall>,
-    /// Whether it came in pieces, as it was made.
+    /// Whether it arrived as a stream.
     pub streamed: bool,
 }
 
-/// A tool that the model wants called.
+/// A tool call that the model requests.
 #[derive(Debug, Clone, PartialEq, Eq, Default, Serialize)]
 pub struct ToolCall {
-    /// By which the result would be reported.
+    /// The id under which a client would report the result.
     pub id: String,
-    /// The tool.
+    /// The name of the tool.
     pub name: String,
-    /// JSON, as the model wrote it.
+    /// The arguments: JSON, as the model wrote it.
     pub arguments: String,
 }
 
-/// What came of a prompt.
+/// The outcome of a chat request.
 #[derive(Debug)]
 pub struct ChatOutcome {
-    /// What is known of the answer.
+    /// The known part of the answer.
     pub answer: Answer,
-    /// Whether it is complete.
+    /// Whether the answer is complete, or why not.
     pub result: Result<(), ChatError>,
-    /// When the finish reason came: what came later is no part of the answer.
+    /// Time of the finish reason. Later bytes are not part of the answer.
     pub finished: Option<Instant>,
 }
 
 impl ChatOutcome {
-    /// Returns whether nothing was sent, because no connection could be made.
+    /// Returns whether no request was sent, because no connection could be made.
     pub fn is_unsent(&self) -> bool {
         matches!(self.result, Err(ChatError::Api(ApiError::Connect { .. })))
     }
 }
 
-/// Why there is no answer, or no complete one.
+/// Why there is no complete answer.
 #[derive(Debug, thiserror::Error)]
 pub enum ChatError {
-    /// The exchange failed.
+    /// The request failed.
     #[error(transparent)]
     Api(#[from] ApiError),
-    /// The server says what is wrong.
+    /// The server reports an error.
     #[error(transparent)]
     Server(#[from] ServerError),
     /// The answer ended without a finish reason.
     #[error("the answer ended before it was finished: no finish reason was sent")]
     Cut,
-    /// The response has no body.
     #[error("the response is empty")]
     Empty,
-    /// The response is something else than a chat completion.
+    /// The response is not a chat completion.
     #[error("the response is not an answer: {words}")]
     NotAnAnswer {
-        /// What it is, or how it begins.
+        /// A description of the response, or its beginning.
         words: String,
     },
-    /// An event or a response that no rule covers.
+    /// The event or response is malformed.
     #[error("malformed response: {words}")]
     Malformed {
-        /// How it begins.
+        /// Its beginning.
         words: String,
     },
-    /// The server compressed the response, although it was asked not to.
-    #[error("the response is compressed ({encoding}), which was not asked for")]
-    Compressed {
-        /// The content encoding.
-        encoding: String,
-    },
-    /// An event or a response is too long to be an answer.
+    /// The server compressed the response, which fusion did not request.
+    #[error("the response is compressed ({encoding}), which fusion did not request")]
+    Compressed { encoding: String },
+    /// The event or response is too long for an answer.
     #[error(transparent)]
     TooLong(#[from] TooLong),
-    /// The receiver could not take it.
+    /// The receiver failed.
     #[error("cannot write the answer")]
     Receiver(#[source] io::Error),
 }
 
 impl Client {
-    /// Sends the body of a chat completion, and hands the answer to `receiver` as it arrives.
+    /// Sends a chat completion request, and delivers the answer to `receiver` as it arrives.
     pub fn chat(&self, body: &Value, receiver: &mut dyn Receiver) -> ChatOutcome {
         let mut reading = Reading::new(body, self.idle_timeout.as_ref(), receiver);
         let result = self.open(body);
@@ -144,19 +138,19 @@ impl Client {
         reading.outcome(result)
     }
 
-    /// What an error of the connection means after a response has begun.
+    /// Returns the error for a connection that fails after the response has begun.
     fn broken(&self, error: io::Error) -> ChatError {
         match self.error(error.into()) {
             ApiError::Protocol { source, .. } => {
                 ChatError::Malformed { words: error::clean(&source.to_string()) }
             }
-            // There was a connection.
+            // The connection existed, so the server closed it.
             ApiError::Connect { address, .. } => ApiError::Closed { address }.into(),
             error => error.into(),
         }
     }
 
-    /// The response, when it is the beginning of an answer.
+    /// Sends the request. Returns the body of a successful response.
     fn open(&self, body: &Value) -> Result<impl Read + use<>, ChatError> {
         let response = self.send(CHAT_PATH, body)?;
         let status = response.status();
@@ -168,7 +162,7 @@ impl Client {
         let body = response.into_body().into_reader();
         if !status.is_success() {
             let mut response = Vec::new();
-            // What can be read of an error is better than why the rest cannot.
+            // A partly read error message still says more than the read error.
             let _ = body.take(MAX_RESPONSE_BYTES as u64).read_to_end(&mut response);
             return Err(ServerError::from_response(status.as_u16(), &response).into());
         }
@@ -179,7 +173,7 @@ impl Client {
     }
 }
 
-/// What [`Client::chat`] makes of a response whose body is read from a recording.
+/// Reads a recorded response body as [`Client::chat`] does.
 pub fn replay(response: impl Read, request: &Value, receiver: &mut dyn Receiver) -> ChatOutcome {
     let mut reading = Reading::new(request, None, receiver);
     let closed = |_| ApiError::Closed { address: "a recording".to_owned() }.into();
@@ -187,13 +181,13 @@ pub fn replay(response: impl Read, request: &Value, receiver: &mut dyn Receiver)
     reading.outcome(result)
 }
 
-/// Reads the body of a response to the end of the answer; `explain` says what an error of the connection means.
+/// Reads a response body to the end of the answer; `explain` converts an error of the connection.
 fn read(
     mut body: impl Read,
     reading: &mut Reading<'_>,
     explain: &dyn Fn(io::Error) -> ChatError,
 ) -> Result<(), ChatError> {
-    let mut buffer = vec![0; READ_SIZE];
+    let mut buffer = vec![0; READ_BYTES];
     let ending = loop {
         match body.read(&mut buffer) {
             Ok(0) => break Ok(()),
@@ -206,7 +200,7 @@ fn read(
         reading.receiver.flush().map_err(ChatError::Receiver)?;
     };
     match ending {
-        // Nothing that comes after the finish reason changes the answer.
+        // The answer is complete since the finish reason.
         _ if reading.answer.finish_reason.is_some() => Ok(()),
         Err(error) if error.kind() != io::ErrorKind::UnexpectedEof => Err(explain(error)),
         _ => reading.end(),
@@ -217,38 +211,37 @@ fn header_text(response: &http::Response<ureq::Body>, name: header::HeaderName) 
     Some(String::from_utf8_lossy(response.headers().get(name)?.as_bytes()).into_owned())
 }
 
-/// How a response is written. Its first character tells; the content type often does not.
+/// The form of a response. Its first character shows it; the content type is often wrong.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Shape {
-    /// Nothing but white space so far.
+    /// Only white space so far.
     Unknown,
-    /// Server-sent events.
     Events,
-    /// One JSON value, or a page.
+    /// One JSON value, or an HTML page.
     Whole,
 }
 
-/// An answer in the course of being read.
+/// An answer that is being read.
 struct Reading<'r> {
     receiver: &'r mut dyn Receiver,
     idle_timeout: Option<&'r IdleTimeout>,
     answer: Answer,
-    /// When the finish reason came.
+    /// Time of the finish reason.
     finished: Option<Instant>,
     template: ChunkShape,
     think: Think,
     stop: Stop,
-    /// Nothing that comes now belongs to the answer.
+    /// Whether the answer is over, so the rest is ignored.
     done: bool,
-    /// A stop text was reached, so that nothing that was held back belongs to the text.
+    /// Whether a stop text was found, so the held text is dropped.
     stopped: bool,
     shape: Shape,
     parser: Parser,
-    /// The stream has had an event or a comment.
+    /// Whether the stream had an event or a comment.
     understood: bool,
-    /// The response if it is a whole one; of a stream that is not `understood`, its first 64 KiB.
+    /// The whole response if it is not a stream; else the first 64 KiB of a stream that is not `understood`.
     whole: Vec<u8>,
-    /// Number of leading bytes of `whole` known to be white space. To check 16 MiB of it again and again took 4 s.
+    /// Number of leading bytes of `whole` known to be white space. Without it, 16 MiB of white space took 4 s.
     blank: usize,
 }
 
@@ -281,7 +274,7 @@ impl<'r> Reading<'r> {
     fn push(&mut self, bytes: &[u8]) -> Result<(), ChatError> {
         match self.shape {
             Shape::Events => return self.push_events(bytes),
-            _ if self.whole.len() + bytes.len() > EVENT_LIMIT => return Err(TooLong.into()),
+            _ if self.whole.len() + bytes.len() > MAX_EVENT_BYTES => return Err(TooLong.into()),
             Shape::Whole | Shape::Unknown => self.whole.extend_from_slice(bytes),
         }
         if self.shape == Shape::Unknown {
@@ -352,9 +345,9 @@ impl<'r> Reading<'r> {
                 }
                 self.apply(chunk)
             }
-            // The answer is complete, whatever this is.
+            // The answer is complete, so the rest does not matter.
             Err(_) if self.answer.finish_reason.is_some() => Ok(()),
-            // A number or null carries no text, and some proxies send them to keep the connection alive.
+            // Some proxies send a number or null to keep the connection open.
             Err(_) if !data.starts_with('{') && serde_json::from_str::<IgnoredAny>(data).is_ok() => Ok(()),
             Err(_) => match chunk::without_lone_halves(data) {
                 Some(mended) => self.chunk(&mended),
@@ -371,7 +364,7 @@ impl<'r> Reading<'r> {
             if let Some(delta) = choice.delta.or(choice.message) {
                 self.delta(delta).map_err(ChatError::Receiver)?;
             }
-            // Where the text was cut at a stop text, it is not the server that ended it.
+            // After a stop text, fusion has ended the answer.
             if !choice.finish_reason.is_empty() && !self.stopped {
                 let reason = choice.finish_reason.0.into_owned();
                 let failed = reason == "error";
@@ -420,7 +413,7 @@ impl<'r> Reading<'r> {
 
     fn tool_call(&mut self, delta: ToolCallDelta) {
         let calls = &mut self.answer.tool_calls;
-        // Complete calls may come without an index, one after the other.
+        // Complete calls may arrive one after the other without an index.
         let index = match delta.index.map(usize::try_from) {
             Some(Ok(index)) => index.min(calls.len()),
             _ => calls.len(),
@@ -434,7 +427,7 @@ impl<'r> Reading<'r> {
         call.arguments.push_str(&delta.function.arguments.unwrap_or_default());
     }
 
-    /// Understands the end of a response without a finish reason so far: only a whole one may be an answer.
+    /// Handles the end of a response without a finish reason: only a whole response may be an answer.
     fn end(&mut self) -> Result<(), ChatError> {
         let whole = mem::take(&mut self.whole);
         let text = String::from_utf8_lossy(&whole);
@@ -466,7 +459,7 @@ impl<'r> Reading<'r> {
         if self.answer.finish_reason.is_some() { Ok(()) } else { Err(ChatError::Cut) }
     }
 
-    /// What came of it. What was held back belongs to an answer that broke off as well.
+    /// Returns the outcome, after it has delivered the held text.
     fn outcome(mut self, result: Result<(), ChatError>) -> ChatOutcome {
         let result = match result {
             Err(ChatError::Receiver(error)) => Err(ChatError::Receiver(error)),
@@ -500,7 +493,7 @@ fn give(
     Ok(())
 }
 
-/// Returns the shape of a response that begins so; its first `blank` bytes are known to be white space.
+/// Returns the form of a response from its beginning; its first `blank` bytes are known to be white space.
 fn shape_of(beginning: &[u8], blank: usize) -> Shape {
     if BYTE_ORDER_MARK.starts_with(beginning) {
         return Shape::Unknown;
@@ -516,13 +509,13 @@ fn shape_of(beginning: &[u8], blank: usize) -> Shape {
     }
 }
 
-/// Whether a line may be one of an event stream.
+/// Returns whether a line may belong to an event stream.
 fn is_event_line(line: &str) -> bool {
     let name = line.split_once(':').map_or(line, |(name, _)| name);
     ["", "data", "event", "id", "retry", "error"].contains(&name) && !line.is_empty()
 }
 
-/// `keepalive 512/2048`: how far `mlx_lm.server` is with the prompt.
+/// Parses `keepalive 512/2048`: the prefill progress of `mlx_lm.server`.
 fn prefill_progress(comment: &str) -> Option<(u64, u64)> {
     let (done, total) = comment.trim().strip_prefix("keepalive ")?.split_once('/')?;
     Some((done.parse().ok()?, total.parse().ok()?))

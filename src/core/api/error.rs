@@ -1,39 +1,38 @@
-//! Any server's error response, turned into one line of words and a kind.
+//! Reduces the error response of any server to a one-line message and a kind.
 //!
-//! The shapes are those of Ollama, `mlx_lm.server`, llama.cpp, LM Studio, vLLM, its framework, and the proxies in
-//! front of them; `tests/cases/error_bodies.json` has one of each, with its source.
+//! The formats are those of Ollama, `mlx_lm.server`, llama.cpp, LM Studio, vLLM, its framework, and common proxies;
+//! `tests/cases/error_bodies.json` has an example and the source of each.
 
 use serde_json::Value;
 use ureq::http::StatusCode;
 
 use super::MAX_RESPONSE_BYTES;
 
-/// How long a message may be, in characters; a longer one is cut and ends in an ellipsis.
-const MESSAGE_LIMIT: usize = 300;
+/// Maximum length of a message in characters. A longer one is cut and ends in an ellipsis.
+const MAX_MESSAGE_CHARS: usize = 300;
 
-/// How often a message that is itself a JSON object is unwrapped: gateways wrap the bodies of others.
-const UNWRAP_LIMIT: usize = 2;
+/// Maximum depth of unwrapping a message that is itself JSON: gateways wrap the bodies of other servers.
+const MAX_UNWRAP_DEPTH: usize = 2;
 
-/// What a server says went wrong: its words, and the HTTP status unless that is in them or says nothing.
+/// An error that a server reports, with its message. The HTTP status is shown unless the message has it.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 #[error("{message}{}", self.status_beside_message())]
 pub struct ServerError {
-    /// The HTTP status code; 200 when the error came inside a response that began well.
+    /// The HTTP status code; 200 if the error came inside a successful response.
     pub status: u16,
-    /// The server's own words on one line, or `HTTP 502 Bad Gateway` when it had none.
+    /// The server's message on one line, or `HTTP 502 Bad Gateway` if it had none.
     pub message: String,
-    /// What kind of trouble it is.
     pub kind: ServerErrorKind,
 }
 
-/// What kind of trouble a server reports.
+/// The kind of an error that a server reports.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum ServerErrorKind {
     /// An API key is missing or wrong.
     Auth,
     /// The request is malformed.
     BadRequest,
-    /// Too many requests at once.
+    /// The server has too many requests.
     Busy,
     /// The request was canceled.
     Canceled,
@@ -47,9 +46,9 @@ pub enum ServerErrorKind {
     ModelMissing,
     /// The model does not fit into memory.
     OutOfMemory,
-    /// A proxy answered, not the model server.
+    /// A proxy responded, not the model server.
     Proxy,
-    /// The response leads to another address, which is not followed.
+    /// The response is a redirect, which fusion does not follow.
     Redirect,
     /// The server failed.
     ServerCrash,
@@ -58,8 +57,8 @@ pub enum ServerErrorKind {
 }
 
 impl ServerError {
-    /// From a response's status and its body (of which 64 KiB are enough). The content type is not asked: JSON is
-    /// often labelled as something else, and other things as JSON.
+    /// Reads a response's status and its body, of which 64 KiB are enough. It ignores the content type, which is
+    /// often wrong for JSON.
     pub fn from_response(status: u16, body: &[u8]) -> Self {
         let text = String::from_utf8_lossy(&body[..body.len().min(MAX_RESPONSE_BYTES)]);
         let is_cut = body.len() >= MAX_RESPONSE_BYTES;
@@ -71,8 +70,8 @@ impl ServerError {
         Self::new(status, words, &text)
     }
 
-    /// From an event or object that reports an error inside a response which began well. Text that is not JSON is
-    /// taken as it is.
+    /// Reads an event or object that reports an error inside a successful response. Text that is not JSON is the
+    /// message.
     pub fn from_event(data: &str) -> Self {
         let words = match parse(data) {
             Some(json) => message_of(&json),
@@ -81,14 +80,14 @@ impl ServerError {
         Self::new(200, words, data)
     }
 
-    /// From a redirection: following it would carry the prompt to somebody else.
+    /// Returns the error for a redirect, which would carry the prompt to another server.
     pub(super) fn redirect(status: u16, location: Option<&str>) -> Self {
         let to = location.map(|location| format!(" to {location}")).unwrap_or_default();
         let message = clean(&format!("{}: a redirect{to}, which is not followed", status_line(status)));
         Self { status, message, kind: ServerErrorKind::Redirect }
     }
 
-    /// ` (HTTP 404)`.
+    /// Returns ` (HTTP 404)`, or nothing.
     fn status_beside_message(&self) -> String {
         if self.status == 200 || self.message.starts_with("HTTP ") {
             return String::new();
@@ -96,19 +95,19 @@ impl ServerError {
         format!(" (HTTP {})", self.status)
     }
 
-    /// `text` is the whole response, from which the kind is read where there are no `words`.
+    /// Builds the error. `text` is the whole response, which decides the kind if there are no `words`.
     fn new(status: u16, words: Option<String>, text: &str) -> Self {
         let words = words.map(|words| clean(&words)).filter(|words| !words.is_empty());
         let kind = classify(status, words.as_deref().unwrap_or(text));
         let message = words.unwrap_or_else(|| match status {
-            200 => "the server reported an error without saying which".to_owned(),
+            200 => "the server reported an error without a message".to_owned(),
             _ => status_line(status),
         });
         Self { status, message, kind }
     }
 }
 
-/// `HTTP 502 Bad Gateway`.
+/// Returns a line like `HTTP 502 Bad Gateway`.
 pub(super) fn status_line(status: u16) -> String {
     let reason = StatusCode::from_u16(status).ok().and_then(|status| status.canonical_reason());
     format!("HTTP {status} {}", reason.unwrap_or_default()).trim_end().to_owned()
@@ -118,15 +117,15 @@ fn parse(text: &str) -> Option<Value> {
     serde_json::from_str(text.trim_start_matches('\u{feff}')).ok()
 }
 
-/// An error object whose end was not read because its message is endless.
+/// Parses an error object that was cut because its message is too long.
 fn parse_cut(text: &str) -> Option<Value> {
     ["\"}", "\"}}"].iter().find_map(|end| parse(&format!("{text}{end}")))
 }
 
-/// The message in an error object, unwrapped when it is JSON itself.
+/// Returns the message of an error object, unwrapped if it is JSON itself.
 fn message_of(json: &Value) -> Option<String> {
     let mut message = find_message(json)?;
-    for _ in 0..UNWRAP_LIMIT {
+    for _ in 0..MAX_UNWRAP_DEPTH {
         let inner = parse(&message).filter(Value::is_object);
         match inner.as_ref().and_then(find_message) {
             Some(inner) => message = inner,
@@ -146,7 +145,7 @@ fn find_message(json: &Value) -> Option<String> {
         .or_else(|| json["detail"].as_array().and_then(|details| validation_errors(details)))
 }
 
-/// `[{"loc": ["body", "messages"], "msg": "Field required"}]` as `body.messages: Field required`.
+/// Returns `[{"loc": ["body", "messages"], "msg": "Field required"}]` as `body.messages: Field required`.
 fn validation_errors(details: &[Value]) -> Option<String> {
     let lines = details.iter().filter_map(|detail| {
         let place = detail["loc"].as_array()?.iter().map(plain).collect::<Vec<_>>().join(".");
@@ -159,8 +158,8 @@ fn plain(value: &Value) -> String {
     value.as_str().map_or_else(|| value.to_string(), str::to_owned)
 }
 
-/// The words of a body that is not JSON. Of a page only its title, where that adds something; of a JSON object that
-/// was cut off, nothing.
+/// Returns the message of a body that is not JSON: of a page its title, unless the status says the same; of a JSON
+/// object that was cut, nothing.
 fn words_of(status: u16, text: &str) -> Option<String> {
     let text = text.trim_start_matches('\u{feff}').trim();
     match text.as_bytes().first()? {
@@ -174,7 +173,7 @@ fn words_of(status: u16, text: &str) -> Option<String> {
     }
 }
 
-/// The title of an HTML page.
+/// Returns the title of an HTML page.
 pub(super) fn title(page: &str) -> Option<&str> {
     // The same length as `page`, because only ASCII letters change.
     let lower = page.to_ascii_lowercase();
@@ -184,18 +183,18 @@ pub(super) fn title(page: &str) -> Option<&str> {
     Some(page[start..end].trim()).filter(|title| !title.is_empty())
 }
 
-/// On one line, without control characters, cut at 300 characters.
+/// Returns the text on one line, without control characters, cut at 300 characters.
 pub fn clean(text: &str) -> String {
     let visible: String =
         text.chars().filter(|character| character.is_whitespace() || !character.is_control()).collect();
     let line = visible.split_whitespace().collect::<Vec<_>>().join(" ");
-    match line.char_indices().nth(MESSAGE_LIMIT) {
+    match line.char_indices().nth(MAX_MESSAGE_CHARS) {
         None => line,
-        Some(_) => line.chars().take(MESSAGE_LIMIT - 1).chain(['…']).collect(),
+        Some(_) => line.chars().take(MAX_MESSAGE_CHARS - 1).chain(['…']).collect(),
     }
 }
 
-/// The kind, from the words first: servers answer 404 or 500 to nearly everything.
+/// Returns the kind, first from the words: servers use 404 and 500 for nearly everything.
 fn classify(status: u16, words: &str) -> ServerErrorKind {
     let words = words.to_lowercase();
     let says = |any: &[&str]| any.iter().any(|part| words.contains(part));
@@ -224,7 +223,7 @@ fn classify(status: u16, words: &str) -> ServerErrorKind {
     match status {
         401 => ServerErrorKind::Auth,
         403 => ServerErrorKind::Forbidden,
-        // Who answers 404 in words of its own knows the path.
+        // A server with its own text for a 404 knows the path.
         404 if !(words.trim().is_empty() || says(&["not found", "404"])) => ServerErrorKind::ServerCrash,
         404 | 405 | 501 => ServerErrorKind::WrongUrl,
         499 => ServerErrorKind::Canceled,

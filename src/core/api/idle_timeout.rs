@@ -1,8 +1,8 @@
-//! How long a silent server is borne, and who is told meanwhile.
+//! The idle timeout of a request, and the observer that is called while no data arrives.
 //!
-//! ureq gives every phase of a request one timeout. A prompt needs other rules: any byte starts the count anew, a
-//! user wants to see that the program is still waiting, and after an answer's end nothing worth a long wait can
-//! come. So the transport is wrapped, and waits in short steps.
+//! ureq has one fixed timeout for each phase of a request. A prompt needs other rules: each byte restarts the
+//! timeout, the user sees that fusion is waiting, and the timeout shrinks after the end of an answer. This transport
+//! therefore waits in short steps.
 
 use std::fmt;
 use std::io;
@@ -16,22 +16,22 @@ use ureq::{Error, Timeout};
 
 use crate::core::cancel::CancelToken;
 
-/// The observer ended the wait. Not of the kind `Interrupted`, which readers take for a reason to read again.
+/// The observer ended the wait. Its kind is not `Interrupted`, because readers retry on that kind.
 #[derive(Debug, thiserror::Error)]
 #[error("the wait was cancelled")]
 struct WaitCancelled;
 
-/// Returns whether the observer of a [`IdleTimeout`] ended the wait.
+/// Returns whether the observer of an [`IdleTimeout`] ended the wait.
 pub(super) fn was_cancelled(error: &io::Error) -> bool {
     error.get_ref().is_some_and(
         <dyn std::error::Error + std::marker::Send + std::marker::Sync + 'static>::is::<WaitCancelled>,
     )
 }
 
-/// How soon a cancellation is noticed.
+/// How often cancellation is checked.
 const CANCEL_INTERVAL: Duration = Duration::from_millis(50);
 
-/// The rules for waiting; shared with the transport, so that they can change during a request.
+/// The timeout and its observer, shared with the transport, so they can change during a request.
 #[derive(Clone)]
 pub struct IdleTimeout(Arc<Waiting>);
 
@@ -42,8 +42,8 @@ struct Waiting {
 }
 
 impl IdleTimeout {
-    /// Gives up after `timeout` without a byte; until then asks `observer` after every `step`, and gives up when that says
-    /// so.
+    /// Returns a timeout that fails after `timeout` without a byte. Calls `observer` after every `step`, and fails
+    /// when that returns false.
     pub fn new(
         timeout: Duration,
         step: Duration,
@@ -55,7 +55,7 @@ impl IdleTimeout {
         idle_timeout
     }
 
-    /// Gives up after `timeout` without a byte, or soon after `cancel` says so.
+    /// Returns a timeout that fails after `timeout` without a byte, or soon after `cancel` is cancelled.
     pub fn cancellable(timeout: Duration, cancel: &CancelToken) -> Self {
         let cancel = cancel.clone();
         Self::new(timeout, CANCEL_INTERVAL, move || {
@@ -63,12 +63,11 @@ impl IdleTimeout {
         })
     }
 
-    /// The timeout in force.
     pub fn timeout(&self) -> Duration {
         Duration::from_millis(self.0.timeout_ms.load(Ordering::Relaxed))
     }
 
-    /// Another timeout from the next wait on.
+    /// Changes the timeout, from the next wait on.
     pub(super) fn set_timeout(&self, timeout: Duration) {
         let timeout_ms = u64::try_from(timeout.as_millis()).unwrap_or(u64::MAX);
         self.0.timeout_ms.store(timeout_ms, Ordering::Relaxed);
@@ -93,7 +92,7 @@ impl<In: Transport> Connector<In> for IdleTimeout {
     }
 }
 
-/// A transport that waits by the rules of a [`IdleTimeout`].
+/// A transport that waits as an [`IdleTimeout`] says.
 #[derive(Debug)]
 pub struct IdleTransport<In> {
     inner: In,
@@ -105,9 +104,9 @@ impl<In: Transport> Transport for IdleTransport<In> {
         self.inner.buffers()
     }
 
-    /// A server that stops reading a long prompt is as silent as one that stops answering.
+    /// Applies the timeout to writes too: a server may stop reading a long prompt.
     fn transmit_output(&mut self, amount: usize, _: NextTimeout) -> Result<(), Error> {
-        // A timeout of nothing at all is none that the system knows.
+        // The system does not accept a timeout of zero.
         let after = self.idle_timeout.timeout().max(Duration::from_millis(1)).into();
         self.inner
             .transmit_output(amount, NextTimeout { after, reason: Timeout::PerRead, ..Default::default() })
@@ -115,7 +114,7 @@ impl<In: Transport> Transport for IdleTransport<In> {
 
     fn await_input(&mut self, _: NextTimeout) -> Result<bool, Error> {
         let timeout = self.idle_timeout.timeout();
-        // Counted in steps, not by the clock: while this program was stopped, the server was not silent.
+        // Counts steps rather than time: while fusion was suspended, the server was not idle.
         let mut elapsed = Duration::ZERO;
         while elapsed < timeout {
             let step = self.idle_timeout.0.step.min(timeout.saturating_sub(elapsed));

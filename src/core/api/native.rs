@@ -7,27 +7,27 @@ use serde_json::Value;
 
 use super::{ApiError, Client, Response};
 
-/// How much of a long response is read: a list of thousands of models, or a licence of many pages.
+/// Maximum size of a long response: a list of thousands of models, or a licence of many pages.
 const MAX_LONG_RESPONSE_BYTES: usize = 16 * 1024 * 1024;
 
-/// How long one line may be.
-const LINE_LIMIT: u64 = 1024 * 1024;
+/// Maximum length of one line in bytes.
+const MAX_LINE_BYTES: u64 = 1024 * 1024;
 
 impl Client {
-    /// This client, reading responses of 16 MiB.
+    /// Returns this client with responses of up to 16 MiB.
     #[must_use]
     pub fn with_long_responses(self) -> Self {
         Self { max_response_bytes: MAX_LONG_RESPONSE_BYTES, ..self }
     }
 
-    /// `DELETE path` with a JSON body.
+    /// Sends `DELETE path` with a JSON body.
     pub fn delete(&self, path: &str, body: &Value) -> Result<Response, ApiError> {
         let request = self.agent.delete(self.url(path)).force_send_body().content_type("application/json");
         self.whole(request.send(body.to_string()).map_err(|error| self.error(error))?)
     }
 
-    /// `POST path` with a JSON body; hands over every line of the response as soon as it is there, until `receive` breaks
-    /// off, which closes the connection. A response that is an error (by its status) is given back instead.
+    /// Sends `POST path` with a JSON body, and passes each line of the response to `receive` as it arrives. Closes
+    /// the connection when `receive` breaks. Returns the response if its status is an error.
     pub fn post_for_lines(
         &self,
         path: &str,
@@ -41,7 +41,7 @@ impl Client {
         let mut reader = BufReader::new(response.into_body().into_reader());
         loop {
             let mut line = Vec::new();
-            let read = reader.by_ref().take(LINE_LIMIT).read_until(b'\n', &mut line);
+            let read = reader.by_ref().take(MAX_LINE_BYTES).read_until(b'\n', &mut line);
             read.map_err(|error| self.error(ureq::Error::from(error)))?;
             let line = line.trim_ascii();
             if line.is_empty() && reader.fill_buf().is_ok_and(<[u8]>::is_empty) {

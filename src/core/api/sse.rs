@@ -1,28 +1,26 @@
 //! Server-sent events: bytes in, events out, by the rules of the WHATWG HTML standard, section 9.2.6
 //! (<https://html.spec.whatwg.org/multipage/server-sent-events.html#event-stream-interpretation>).
 //!
-//! Two deliberate differences: a field named `error`, with which older llama.cpp servers report failures, is
-//! handed out instead of being dropped; and `retry` is dropped like an unknown field, because a prompt is never
-//! sent a second time.
+//! Two deliberate differences: the field `error`, in which older llama.cpp servers report failures, becomes an item;
+//! and `retry` is ignored, because fusion never sends a prompt twice.
 
 use std::borrow::Cow;
 use std::mem;
 
-/// How long a line, and the data of an event, may be: far above any answer of a model, and little enough memory.
-pub const EVENT_LIMIT: usize = 16 << 20;
+/// Maximum length of a line, and of the data of an event, in bytes: far more than any answer.
+pub const MAX_EVENT_BYTES: usize = 16 << 20;
 
-/// How much of a comment is kept; a longer one is cut.
-const COMMENT_LIMIT: usize = 256;
+/// Maximum length of a kept comment in bytes; the rest is cut.
+const MAX_COMMENT_BYTES: usize = 256;
 
-/// U+FEFF in UTF-8, with which a stream may begin.
+/// U+FEFF in UTF-8, which may begin a stream.
 pub(super) const BYTE_ORDER_MARK: &[u8] = b"\xef\xbb\xbf";
 
-/// One thing that the stream says.
+/// One item of the stream.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Item<'a> {
-    /// An event was dispatched.
     Event(Event<'a>),
-    /// A comment, without its colon; a long one may be cut. Servers send them to keep the connection alive.
+    /// A comment without its colon, perhaps cut. Servers send comments to keep the connection open.
     Comment(Cow<'a, str>),
     /// The value of a field named `error`.
     Error(Cow<'a, str>),
@@ -31,7 +29,7 @@ pub enum Item<'a> {
 /// A dispatched event.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Event<'a> {
-    /// Its type: `message` where the stream gives none.
+    /// Its type; `message` if the stream gives none.
     pub name: &'a str,
     /// Its data lines, joined by newlines.
     pub data: Cow<'a, str>,
@@ -39,39 +37,39 @@ pub struct Event<'a> {
     pub id: &'a str,
 }
 
-/// A line or the data of an event is longer than [`EVENT_LIMIT`].
+/// A line or the data of an event is longer than [`MAX_EVENT_BYTES`].
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
-#[error("an event longer than {} MiB", EVENT_LIMIT >> 20)]
+#[error("an event longer than {} MiB", MAX_EVENT_BYTES >> 20)]
 pub struct TooLong;
 
-/// The state between two pieces of a stream. Takes time linear in the bytes, however they are cut into pieces,
-/// and allocates nothing for an event that lies whole in one piece.
+/// A parser of a stream in parts. It takes time linear in the bytes, and allocates nothing for an event that lies
+/// within one part.
 #[derive(Debug, Default)]
 #[allow(clippy::struct_excessive_bools)] // Independent facts about the bytes so far.
 pub struct Parser {
     /// The beginning of a line whose end has not arrived.
     line: Vec<u8>,
-    /// `line` was handed out as a whole line, and is to be emptied.
+    /// Whether `line` was returned as a whole line, and must be cleared.
     line_used: bool,
-    /// The last byte was a carriage return, so that a line feed now belongs to it.
+    /// Whether the last byte was a carriage return, so a line feed now belongs to it.
     after_return: bool,
-    /// A line was seen, so that no byte order mark can come any more.
+    /// Whether a line has begun, so a byte order mark is no longer possible.
     past_first_line: bool,
     /// The data of the coming event, each line followed by a newline.
     data: Vec<u8>,
     name: String,
     id: String,
-    /// The event was handed out, and its data and name are to be emptied.
+    /// Whether the event was returned, and its data and name must be cleared.
     dispatched: bool,
 }
 
-/// A line: in the input or, when it arrived in pieces, in [`Parser::line`].
+/// A line: in the input, or in [`Parser::line`] if it arrived in parts.
 enum Line<'a> {
     Whole(&'a [u8]),
     Assembled,
 }
 
-/// What a line means for the caller.
+/// The effect of a line.
 enum Meaning {
     Nothing,
     Dispatch,
@@ -82,10 +80,10 @@ enum Meaning {
 }
 
 impl Parser {
-    /// The next item that `input` completes; what was read is taken from the front of `input`. When there is none,
-    /// all of `input` was read, and the next piece is wanted.
+    /// Returns the next item that `input` completes, and removes the bytes that were read from its front. `None`
+    /// means that all of `input` was read.
     ///
-    /// At the end of the stream an event without its blank line is dropped, as the standard says.
+    /// At the end of the stream, an event without its blank line is dropped, as the standard says.
     pub fn next<'a, 'i: 'a>(&'a mut self, input: &mut &'i [u8]) -> Result<Option<Item<'a>>, TooLong> {
         if mem::take(&mut self.dispatched) {
             self.data.clear();
@@ -146,7 +144,7 @@ impl Parser {
         Ok(Some(Line::Assembled))
     }
 
-    /// Without the line end with which `input` begins. A carriage return may be the first half of one.
+    /// Returns `input` without the line end at its front. A carriage return may be the first half of one.
     fn skip_line_end<'a>(&mut self, input: &'a [u8]) -> &'a [u8] {
         match input {
             [b'\r', b'\n', rest @ ..] | [b'\n', rest @ ..] => rest,
@@ -158,10 +156,10 @@ impl Parser {
         }
     }
 
-    /// Keeps a piece of a line, of a comment only its beginning.
+    /// Keeps a part of a line; of a comment only its beginning.
     fn keep(&mut self, piece: &[u8]) -> Result<(), TooLong> {
         let is_comment = |line: &[u8]| without_mark(line).first() == Some(&b':');
-        let limit = if is_comment(&self.line) { COMMENT_LIMIT } else { EVENT_LIMIT };
+        let limit = if is_comment(&self.line) { MAX_COMMENT_BYTES } else { MAX_EVENT_BYTES };
         let room = limit.saturating_sub(self.line.len());
         self.line.extend_from_slice(&piece[..piece.len().min(room)]);
         if piece.len() > room && !is_comment(&self.line) { Err(TooLong) } else { Ok(()) }
@@ -189,7 +187,7 @@ impl Parser {
                 self.dispatched = true;
                 return Ok(Meaning::DispatchLine);
             }
-            b"data" if self.data.len() + value.len() >= EVENT_LIMIT => return Err(TooLong),
+            b"data" if self.data.len() + value.len() >= MAX_EVENT_BYTES => return Err(TooLong),
             b"data" => {
                 self.data.extend_from_slice(value);
                 self.data.push(b'\n');
@@ -202,14 +200,14 @@ impl Parser {
     }
 }
 
-/// Text, with U+FFFD for what is not UTF-8. Valid text, which is nearly all, is looked through many bytes at a time.
+/// Returns the text, with U+FFFD for bytes that are not UTF-8. Valid text, which is nearly all, takes the fast check.
 fn decoded(bytes: &[u8]) -> Cow<'_, str> {
     str::from_utf8(bytes).map_or_else(|_| String::from_utf8_lossy(bytes), Cow::Borrowed)
 }
 
-/// The name and value of a field: cut at the first colon, one space after it dropped.
+/// Splits a field at its first colon into name and value, and drops one space before the value.
 fn field(line: &[u8]) -> (&[u8], &[u8]) {
-    // Nearly every line is of this kind, and its colon need not be looked for.
+    // Nearly every line is a data line, which needs no search for the colon.
     if let Some(value) = line.strip_prefix(b"data: ") {
         return (b"data", value);
     }

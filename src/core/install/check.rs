@@ -1,4 +1,4 @@
-//! The proof that an installation works: the server is started once, without a model, until it answers.
+//! Checks that an installation works: starts the server once, without a model, until it responds.
 
 use std::net::TcpListener;
 use std::path::Path;
@@ -12,14 +12,14 @@ use crate::core::cancel::CancelToken;
 use crate::core::helper::{Helper, HelperOutput};
 use crate::core::runtimes::{Recognition, Runtime};
 
-/// How long it may take: the first start compiles every module that it imports.
+/// Timeout of the check. The first start compiles every Python module that it imports.
 const START_TIMEOUT: Duration = Duration::from_secs(180);
 
-/// How long between two probes, and how long one may take.
+/// Pause between two probes, and timeout of one probe.
 const PROBE_INTERVAL: Duration = Duration::from_millis(50);
 const PROBE_TIMEOUT: Duration = Duration::from_secs(2);
 
-/// Starts `program` as the server of `runtime` on a free port, waits for its first answer, and ends it.
+/// Starts `program` as the server of `runtime` on a free port, waits for its first response, and stops it.
 pub(super) fn starts(
     runtime: &dyn Runtime,
     program: &Path,
@@ -38,7 +38,7 @@ pub(super) fn starts(
         .current_dir(directory)
         .stdin(Stdio::null());
     let mut server = Helper::start(&mut command, HelperOutput::Keep).map_err(cannot_run)?;
-    let answered = wait_for_answer(runtime, &address, &mut server, cancel);
+    let answered = wait_for_response(runtime, &address, &mut server, cancel);
     server.stop();
     answered.map_err(|silence| match silence {
         NoResponse::Interrupted => InstallError::Cancelled,
@@ -48,13 +48,13 @@ pub(super) fn starts(
     })
 }
 
-/// Why there was no answer.
+/// Why there was no response.
 enum NoResponse {
     Interrupted,
     Reason(String),
 }
 
-fn wait_for_answer(
+fn wait_for_response(
     runtime: &dyn Runtime,
     address: &Address,
     server: &mut Helper,
@@ -77,13 +77,16 @@ fn wait_for_answer(
             return Err(NoResponse::Interrupted);
         }
         if Instant::now() > deadline {
-            return Err(NoResponse::Reason(format!("no answer within {} seconds", START_TIMEOUT.as_secs())));
+            return Err(NoResponse::Reason(format!(
+                "no response within {} seconds",
+                START_TIMEOUT.as_secs()
+            )));
         }
         std::thread::sleep(PROBE_INTERVAL);
     }
 }
 
-/// A port that nobody has now.
+/// Returns a port on which no process listens now.
 fn free_port() -> std::io::Result<u16> {
     Ok(TcpListener::bind(("127.0.0.1", 0))?.local_addr()?.port())
 }

@@ -10,132 +10,94 @@ use crate::core::programs::InstallationError;
 use crate::core::services::lock::LockError;
 use crate::core::services::record::RecordError;
 
-/// Why something was not installed or not removed.
 #[derive(Debug, thiserror::Error)]
 pub enum InstallError {
-    /// Nobody told fusion how.
+    /// fusion has no method for this program.
     #[error("fusion does not know how to install {program}")]
-    NoMethod {
-        /// The program.
-        program: String,
-    },
-    /// Its makers' way is for the user to decide.
+    NoMethod { program: String },
+    /// Installing needs the user: the makers' own way changes the system.
     #[error("{service} is not installed, and there is no brew on PATH to install it with")]
     ByHand {
-        /// The service.
         service: Arc<str>,
         /// The command or page of its makers.
         elsewhere: &'static str,
     },
-    /// Homebrew has installed it, in a place that is not looked at.
+    /// Homebrew has installed the program, but not on `PATH`.
     #[error("brew has installed {program}, and it is not on PATH")]
-    NotOnPath {
-        /// The program.
-        program: &'static str,
-    },
-    /// No Python at all.
+    NotOnPath { program: &'static str },
+    /// There is no suitable Python.
     #[error("neither uv nor Python {}.{} or newer is on PATH", oldest.0, oldest.1)]
     NoPython {
-        /// The oldest that will do.
+        /// The oldest supported version.
         oldest: (u32, u32),
     },
-    /// A Python that the package does not run on.
+    /// The Python is too old for the package.
     #[error("{path} is Python {}.{}, and {}.{} or newer is needed", found.0, found.1, oldest.0, oldest.1)]
     PythonTooOld {
-        /// The one that was found.
+        /// Its path.
         path: PathBuf,
-        /// Its version.
         found: (u32, u32),
-        /// The oldest that will do.
+        /// The oldest supported version.
         oldest: (u32, u32),
     },
-    /// A Python without the modules that make environments.
+    /// The Python lacks the modules that make environments.
     #[error("{path} has no venv module")]
     NoVenv {
-        /// The one that was found.
+        /// Its path.
         path: PathBuf,
     },
-    /// The disk is too full to begin.
+    /// The disk has too little free space.
     #[error("{directory} has {} MB free, and {} MB are needed", available / 1_000_000, needed / 1_000_000)]
     NoSpace {
-        /// Where it was to go.
         directory: PathBuf,
         /// Bytes that this user may still write there.
         available: u64,
-        /// Bytes.
+        /// Bytes that the installation needs.
         needed: u64,
     },
-    /// The disk cannot be looked at.
+    /// The free space of the disk is unknown.
     #[error("cannot tell how much space {directory} has")]
-    Disk {
-        /// Where it was to go.
-        directory: PathBuf,
-        /// What the system said.
-        source: std::io::Error,
-    },
-    /// A program cannot be run.
+    Disk { directory: PathBuf, source: std::io::Error },
     #[error("cannot run {program}")]
-    Run {
-        /// Its path.
-        program: PathBuf,
-        /// What the system said.
-        source: std::io::Error,
-    },
-    /// A program that installs failed.
+    Run { program: PathBuf, source: std::io::Error },
+    /// An installing program failed.
     #[error("`{command}` failed with {status}")]
     Failed {
-        /// The command line.
         command: String,
-        /// How it ended.
         status: ExitStatus,
-        /// The end of what it printed, unless that was shown.
+        /// The end of its output, unless that was shown.
         said: String,
     },
-    /// What was installed does not work.
+    /// The installed program does not start.
     #[error("{program} was installed and does not start: {reason}")]
     DoesNotStart {
-        /// Its path.
         program: PathBuf,
-        /// What happened.
         reason: String,
-        /// The end of what it printed.
+        /// The end of its output.
         said: String,
     },
-    /// A signal asked fusion to end.
+    /// The installation was cancelled.
     #[error("interrupted")]
     Cancelled,
-    /// What is to be replaced or removed runs.
+    /// A server runs from the installation that would be replaced or removed.
     #[error("{service} is running from this installation (pid {pid})")]
-    InUse {
-        /// The service.
-        service: Arc<str>,
-        /// Its process.
-        pid: Pid,
-    },
-    /// What was installed is not where it was put.
+    InUse { service: Arc<str>, pid: Pid },
+    /// The new installation is unusable.
     #[error(transparent)]
     Installation(#[from] InstallationError),
-    /// A directory cannot be removed.
     #[error("cannot remove {path}")]
-    Remove {
-        /// The directory.
-        path: PathBuf,
-        /// What the system said.
-        source: std::io::Error,
-    },
-    /// The manifest cannot be written as JSON.
+    Remove { path: PathBuf, source: std::io::Error },
     #[error("cannot encode the manifest")]
     Encode(#[source] serde_json::Error),
-    /// A file cannot be used.
     #[error(transparent)]
     File(#[from] FileError),
-    /// Somebody else is changing the runtime.
+    /// Another command is changing the service.
     #[error(transparent)]
     Lock(#[from] LockError),
-    /// What was started cannot be told.
+    /// The record of the service is unreadable.
     #[error(transparent)]
     Record(#[from] RecordError),
-    /// What runs cannot be told.
+    /// The processes of the service are unknown.
     #[error(transparent)]
     Process(#[from] ProcessError),
 }

@@ -1,4 +1,4 @@
-//! The programs that install Python packages, and the commands by which they do it.
+//! The programs that install Python packages, and their commands.
 
 use std::ffi::OsStr;
 use std::path::{Path, PathBuf};
@@ -8,37 +8,37 @@ use super::InstallError;
 use crate::core::executables::on_path;
 use crate::core::runtimes::PythonPackage;
 
-/// What makes a Python environment.
+/// A program that makes Python environments.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) enum Tool {
-    /// uv, which brings a Python of its own when there is none.
+    /// uv, which downloads a Python if there is none.
     Uv(PathBuf),
     /// A Python with its `venv` module and pip.
     Python(PathBuf),
 }
 
-/// How many minor versions after the oldest that will do are looked for by name.
-const NEWER_PYTHONS: u32 = 5;
+/// How many minor versions after the oldest supported one are searched by name.
+const NEWER_MINOR_VERSIONS: u32 = 5;
 
-/// Prints the version; fails without the modules that make an environment with pip in it, which Debian leaves out.
+/// Prints the version of a Python. Fails without the modules for environments, which Debian packages separately.
 const PROBE: &str = "import sys; print(*sys.version_info[:2], flush=True); import venv, ensurepip";
 
 impl Tool {
-    /// uv, else the first Python on `PATH` that will do.
+    /// Returns uv, else the first suitable Python on `PATH`.
     pub(super) fn find(package: &PythonPackage, search: Option<&OsStr>) -> Result<Self, InstallError> {
         if let Some(uv) = on_path("uv", search) {
             return Ok(Self::Uv(uv));
         }
         let (major, oldest) = package.python;
         let mut names = vec![format!("python{major}")];
-        names.extend((oldest..=oldest + NEWER_PYTHONS).map(|minor| format!("python{major}.{minor}")));
+        names.extend((oldest..=oldest + NEWER_MINOR_VERSIONS).map(|minor| format!("python{major}.{minor}")));
         names.push("python".to_owned());
 
         let mut reason = InstallError::NoPython { oldest: package.python };
         for path in names.iter().filter_map(|name| on_path(name, search)) {
             match examine(&path) {
                 Some((version, true)) if version >= package.python => return Ok(Self::Python(path)),
-                // What is told is why the nearest one will not do.
+                // The error reports why the first Python is unsuitable.
                 Some((version, _)) if version >= package.python => reason = InstallError::NoVenv { path },
                 Some((found, _)) if matches!(reason, InstallError::NoPython { .. }) => {
                     reason = InstallError::PythonTooOld { path, found, oldest: package.python };
@@ -49,7 +49,6 @@ impl Tool {
         Err(reason)
     }
 
-    /// Its name, for people.
     pub(super) fn name(&self) -> &'static str {
         match self {
             Self::Uv(_) => "uv",
@@ -57,9 +56,9 @@ impl Tool {
         }
     }
 
-    /// The commands that make the environment `directory` with `package` in it.
+    /// Returns the commands that make the environment `directory` with `package` in it.
     ///
-    /// `-I`: neither `PYTHONPATH` nor the user's own packages may stand in for what belongs into the environment.
+    /// `-I` keeps `PYTHONPATH` and the user's own packages out of the environment.
     pub(super) fn commands(&self, package: &PythonPackage, directory: &Path) -> [Command; 2] {
         let python = directory.join("bin/python");
         let (major, minor) = package.python;
@@ -84,7 +83,7 @@ impl Tool {
     }
 }
 
-/// The version of a Python, and whether it can make environments; `None` when it does not run.
+/// Returns the version of a Python, and whether it can make environments; `None` if it does not run.
 fn examine(python: &Path) -> Option<((u32, u32), bool)> {
     let probe = Command::new(python)
         .args(["-I", "-c", PROBE])
@@ -131,7 +130,7 @@ mod tests {
     }
 
     #[test]
-    fn uv_comes_first_then_the_first_python_that_will_do() {
+    fn uv_precedes_first_suitable_python() {
         assert_eq!(find(&[("uv", "", 0), ("python3", "3 12", 0)]), Ok(Tool::Uv("uv".into())));
         assert_eq!(find(&[("python3", "3 12", 0)]), Ok(Tool::Python("python3".into())));
         assert_eq!(
@@ -145,7 +144,7 @@ mod tests {
     }
 
     #[test]
-    fn no_python_a_too_old_one_and_one_without_venv_are_told_apart() {
+    fn errors_name_missing_old_or_incomplete_python() {
         assert_eq!(find(&[]), Err("neither uv nor Python 3.11 or newer is on PATH".to_owned()));
         assert_eq!(
             find(&[("python3", "3 9", 0)]),

@@ -1,18 +1,18 @@
-//! The launchd agent that starts a runtime, as text (launchd.plist(5), launchctl(1)).
+//! The launchd agent that starts a service, as text (launchd.plist(5), launchctl(1)).
 
 use super::{Job, MARK, Order};
 
-/// The agent of `runtime`.
-pub(super) fn label(runtime: &str) -> String {
-    format!("fusion.{runtime}")
+/// Returns the label of the agent.
+pub(super) fn label(service: &str) -> String {
+    format!("fusion.{service}")
 }
 
-/// The agent's property list.
+/// Returns the agent's property list.
 ///
-/// `up` ends as soon as the runtime is ready; without `AbandonProcessGroup` launchd might then end the runtime.
-/// Without `ProcessType`, launchd holds back CPU and I/O.
+/// `up` ends as soon as the service is ready; without `AbandonProcessGroup`, launchd might then stop the service.
+/// Without `ProcessType`, launchd throttles CPU and I/O.
 pub(super) fn agent(job: &Job, fusion: &str, log: &str) -> String {
-    let runtime = &job.service;
+    let service = &job.service;
     let environment: Vec<String> = job
         .environment
         .iter()
@@ -23,7 +23,7 @@ pub(super) fn agent(job: &Job, fusion: &str, log: &str) -> String {
     let environment = environment.concat();
     format!(
         "<?xml version=\"1.0\" encoding=\"UTF-8\"?>\n\
-         <!-- {MARK} {runtime} enable`, removed by `fusion {runtime} disable`. -->\n\
+         <!-- {MARK} {service} enable`, removed by `fusion {service} disable`. -->\n\
          <!DOCTYPE plist PUBLIC \"-//Apple//DTD PLIST 1.0//EN\" \"http://www.apple.com/DTDs/PropertyList-1.0.dtd\">\n\
          <plist version=\"1.0\">\n\
          <dict>\n\
@@ -32,7 +32,7 @@ pub(super) fn agent(job: &Job, fusion: &str, log: &str) -> String {
          \t<key>ProgramArguments</key>\n\
          \t<array>\n\
          \t\t<string>{fusion}</string>\n\
-         \t\t<string>{runtime}</string>\n\
+         \t\t<string>{service}</string>\n\
          \t\t<string>up</string>\n\
          \t</array>\n\
          \t<key>EnvironmentVariables</key>\n\
@@ -51,25 +51,26 @@ pub(super) fn agent(job: &Job, fusion: &str, log: &str) -> String {
          \t<string>{log}</string>\n\
          </dict>\n\
          </plist>\n",
-        label = label(runtime),
+        label = label(service),
         fusion = escaped(fusion),
         log = escaped(log),
     )
 }
 
-/// An agent that is loaded already must go first; one that the user disabled by hand must be allowed again.
-pub(super) fn load(runtime: &str, file: &str, user: u32) -> Vec<Order> {
+/// Returns the commands that load the agent: a loaded one is unloaded first, and one that the user disabled is
+/// enabled.
+pub(super) fn load(service: &str, file: &str, user: u32) -> Vec<Order> {
     let domain = format!("gui/{user}");
-    let service = format!("{domain}/{}", label(runtime));
+    let target = format!("{domain}/{}", label(service));
     vec![
-        Order::may_fail(&["bootout", &service]),
-        Order::new(&["enable", &service]),
+        Order::may_fail(&["bootout", &target]),
+        Order::new(&["enable", &target]),
         Order::new(&["bootstrap", &domain, file]),
     ]
 }
 
-pub(super) fn unload(runtime: &str, user: u32) -> (Vec<Order>, Vec<Order>) {
-    (vec![Order::may_fail(&["bootout", &format!("gui/{user}/{}", label(runtime))])], Vec::new())
+pub(super) fn unload(service: &str, user: u32) -> (Vec<Order>, Vec<Order>) {
+    (vec![Order::may_fail(&["bootout", &format!("gui/{user}/{}", label(service))])], Vec::new())
 }
 
 fn escaped(text: &str) -> String {
@@ -120,7 +121,7 @@ mod tests {
     }
 
     #[test]
-    fn loading_replaces_an_agent_that_is_loaded_already() {
+    fn load_replaces_loaded_agent() {
         let words: Vec<String> =
             load("mlx", "/a.plist", 501).iter().map(|order| order.arguments.join(" ")).collect();
         assert_eq!(

@@ -1,4 +1,4 @@
-//! What happens to running programs when the user logs out, as systemd-logind has it (logind.conf(5), loginctl(1)).
+//! The effect of logging out on running programs, as systemd-logind reports it (logind.conf(5), loginctl(1)).
 
 use std::ffi::OsStr;
 use std::path::Path;
@@ -6,26 +6,27 @@ use std::process::{Command, Stdio};
 
 use crate::core::executables::on_path;
 
-/// What logging out does.
+/// The effect of logging out.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Session {
-    /// It ends every program that was started in the session.
+    /// Whether logging out kills every program of the session.
     pub kills: bool,
-    /// The user's own service manager, and what it started, stays; `None` when logind does not tell.
+    /// Whether the user's service manager, and what it started, keeps running; `None` if logind does not report it.
     pub lingers: Option<bool>,
 }
 
-/// What logging out does to the programs of `user`; `None` where no logind answers, and then nobody ends them.
+/// Returns the effect of logging out on the programs of `user`; `None` without logind, which means that they keep
+/// running.
 pub fn session(search: Option<&OsStr>, user: u32, name: &str) -> Option<Session> {
     let loginctl = on_path("loginctl", search)?;
-    // Without a user these are the properties of the manager itself.
+    // Without a user, these are the properties of the manager itself.
     let manager = properties(&loginctl, &["show-user"])?;
     let own = properties(&loginctl, &["show-user", &user.to_string()]);
     let lingers = own.and_then(|own| Some(value(&own, "Linger")? == "yes"));
     Some(Session { kills: kills(&manager, name), lingers })
 }
 
-/// `KillUserProcesses=`, and the lists of those for whom alone it holds and for whom it does not.
+/// Evaluates `KillUserProcesses=`, and the lists of users to which alone it applies or does not apply.
 fn kills(manager: &str, name: &str) -> bool {
     let listed = |key| value(manager, key).is_some_and(|names| names.split(' ').any(|listed| listed == name));
     let for_all = value(manager, "KillOnlyUsers").is_none_or(str::is_empty);
@@ -34,7 +35,7 @@ fn kills(manager: &str, name: &str) -> bool {
         && (for_all || listed("KillOnlyUsers"))
 }
 
-/// The value in a line `KEY=VALUE`.
+/// Returns the value in a line `KEY=VALUE`.
 fn value<'a>(properties: &'a str, key: &str) -> Option<&'a str> {
     properties.lines().find_map(|line| line.strip_prefix(key)?.strip_prefix('='))
 }
@@ -49,7 +50,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn logging_out_kills_whom_the_administrator_says() {
+    fn logout_kills_as_configured() {
         for (manager, expected) in [
             ("KillUserProcesses=no\nKillOnlyUsers=\nKillExcludeUsers=root\n", false),
             ("KillUserProcesses=yes\nKillOnlyUsers=\nKillExcludeUsers=root\n", true),

@@ -1,20 +1,20 @@
-//! The systemd user unit that starts a runtime, as text (systemd.unit(5), systemd.service(5)).
+//! The systemd user unit that starts a service, as text (systemd.unit(5), systemd.service(5)).
 
 use super::{Job, MARK, Order};
 
-/// The unit of `runtime`.
-pub(super) fn unit_name(runtime: &str) -> String {
-    format!("fusion-{runtime}.service")
+/// Returns the name of the unit.
+pub(super) fn unit_name(service: &str) -> String {
+    format!("fusion-{service}.service")
 }
 
-/// The unit's file.
+/// Returns the content of the unit's file.
 ///
-/// `up` ends as soon as the runtime is ready and leaves it behind in the unit's control group: a forking service.
-/// So the unit is active exactly as long as what it started lives, whoever ends it, and ends at once when `up` found
-/// the runtime up already. There is no `ExecStop=`: systemd would run it after `fusion restart` ended the runtime,
-/// and so stop the new one; systemd's own SIGTERM is what `down` sends too. `up` has a time limit of its own.
+/// `up` ends as soon as the service is ready and leaves it in the unit's control group: a forking service. The unit
+/// is therefore active exactly as long as the service runs, and ends at once if the service was already running.
+/// There is no `ExecStop=`: systemd would run it when `fusion restart` stops the service, and so stop the new one.
+/// systemd's own SIGTERM is what `down` sends too. `up` has its own timeout.
 pub(super) fn unit(job: &Job, fusion: &str) -> String {
-    let Job { service: runtime, display_name: title, .. } = job;
+    let Job { service, display_name: title, .. } = job;
     let environment: Vec<String> = job
         .environment
         .iter()
@@ -22,13 +22,13 @@ pub(super) fn unit(job: &Job, fusion: &str) -> String {
         .collect();
     let environment = environment.concat();
     format!(
-        "# {MARK} {runtime} enable`, removed by `fusion {runtime} disable`.\n\
+        "# {MARK} {service} enable`, removed by `fusion {service} disable`.\n\
          [Unit]\n\
          Description={title}, started by fusion\n\
          \n\
          [Service]\n\
          Type=forking\n\
-         ExecStart={} {runtime} up\n\
+         ExecStart={} {service} up\n\
          TimeoutStartSec=infinity\n\
          {environment}\
          \n\
@@ -38,21 +38,21 @@ pub(super) fn unit(job: &Job, fusion: &str) -> String {
     )
 }
 
-/// `--no-block`: `up` may take minutes.
-pub(super) fn load(runtime: &str) -> Vec<Order> {
-    let unit = unit_name(runtime);
+/// Returns the commands that load the unit. `--no-block`, because `up` may take minutes.
+pub(super) fn load(service: &str) -> Vec<Order> {
+    let unit = unit_name(service);
     vec![
         Order::new(&["--user", "daemon-reload"]),
         Order::new(&["--user", "enable", "--now", "--no-block", &unit]),
     ]
 }
 
-pub(super) fn unload(runtime: &str) -> (Vec<Order>, Vec<Order>) {
-    let disable = Order::new(&["--user", "disable", &unit_name(runtime)]);
+pub(super) fn unload(service: &str) -> (Vec<Order>, Vec<Order>) {
+    let disable = Order::new(&["--user", "disable", &unit_name(service)]);
     (vec![disable], vec![Order::new(&["--user", "daemon-reload"])])
 }
 
-/// A word in double quotes, with C escapes, and with `%`, which introduces a specifier, doubled.
+/// Returns a word in double quotes, with C escapes, and with `%`, which introduces a specifier, doubled.
 fn quoted(word: &str) -> String {
     let mut quoted = String::from("\"");
     for character in word.chars() {
@@ -92,7 +92,7 @@ mod tests {
     }
 
     #[test]
-    fn quotes_backslashes_and_newlines_stay_inside_the_word() {
+    fn quoted_word_keeps_quotes_and_newlines() {
         assert_eq!(quoted("a\"b\\c\nd"), r#""a\"b\\c\nd""#);
     }
 }

@@ -7,10 +7,10 @@ use serde::{Deserialize, Serialize};
 use crate::core::executables::is_executable;
 use crate::core::runtimes::Runtime;
 
-/// The file that says that an installation is whole.
+/// The file that declares a complete installation.
 pub const MANIFEST: &str = "installed.json";
 
-/// A whole installation.
+/// A complete installation.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Installation {
     /// The Python environment: its programs are in `bin`.
@@ -22,24 +22,24 @@ pub struct Installation {
 /// The content of [`MANIFEST`].
 #[derive(Debug, Serialize, Deserialize)]
 pub struct Manifest {
-    /// The environment's directory, beside the manifest. Environments hold their own absolute path, so one that was
-    /// moved does not work.
+    /// The environment's directory, beside the manifest. Environments contain their own absolute path, so a moved one
+    /// does not work.
     pub directory: PathBuf,
     /// The version of the package.
     pub version: String,
-    /// What was asked of the package index.
+    /// The requirement that was installed.
     pub requirement: String,
     /// The program that made it: `uv` or `pip`.
     pub installed_with: String,
 }
 
 impl Manifest {
-    /// What it says, when it lies in `home`.
+    /// Returns the installation that it declares, if its directory is `home`.
     pub fn installation(&self, home: &Path) -> Result<Installation, InstallationError> {
         let moved = || InstallationError::Moved { from: self.directory.clone() };
         let name = self.directory.file_name().ok_or_else(moved)?;
         let directory = home.join(name);
-        // The same directory may be spelled in several ways.
+        // One directory may have several names.
         match (self.directory.canonicalize(), directory.canonicalize()) {
             (Ok(made), Ok(now)) if made != now => return Err(moved()),
             (Err(_), Ok(_)) => return Err(moved()),
@@ -49,41 +49,27 @@ impl Manifest {
     }
 }
 
-/// Why an installation that was made cannot be used any more.
+/// Why an installation is unusable.
 #[derive(Debug, thiserror::Error)]
 pub enum InstallationError {
-    /// The manifest cannot be read.
     #[error("cannot read {path}")]
-    Unreadable {
-        /// The manifest.
-        path: PathBuf,
-        /// What the system said.
-        source: std::io::Error,
-    },
-    /// The manifest is not what fusion writes.
+    Unreadable { path: PathBuf, source: std::io::Error },
+    /// The manifest is not in fusion's format.
     #[error("{path} is damaged")]
-    Damaged {
-        /// The manifest.
-        path: PathBuf,
-        /// What is wrong with it.
-        source: serde_json::Error,
-    },
-    /// The configuration directory was moved or copied.
+    Damaged { path: PathBuf, source: serde_json::Error },
+    /// The directory of the installation was moved or copied.
     #[error("it was made in {from}, and works nowhere else")]
     Moved {
-        /// Where it was made.
+        /// The directory in which it was made.
         from: PathBuf,
     },
-    /// A file is gone: the program, or the Python that runs it.
+    /// A file is missing: the program, or the Python that runs it.
     #[error("{path} is gone")]
-    Gone {
-        /// What is missing.
-        path: PathBuf,
-    },
+    Gone { path: PathBuf },
 }
 
 impl Installation {
-    /// What is installed in `directory` for `runtime`; `None` when nothing is.
+    /// Returns the installation of `runtime` in `directory`; `None` if there is none.
     pub fn read(directory: &Path, runtime: &dyn Runtime) -> Result<Option<Self>, InstallationError> {
         let path = directory.join(MANIFEST);
         let text = match std::fs::read(&path) {
@@ -101,13 +87,13 @@ impl Installation {
         }
     }
 
-    /// The path of one of its programs.
+    /// Returns the path of one of its programs.
     pub fn program(&self, name: &str) -> PathBuf {
         self.directory.join("bin").join(name)
     }
 }
 
-/// The version of `package` in the Python environment `directory`, by the name of its metadata directory
+/// Returns the version of `package` in the Python environment `directory`, from the name of its metadata directory
 /// (`lib/pythonX.Y/site-packages/NAME-VERSION.dist-info`, PEP 427 and PEP 376).
 pub fn package_version(directory: &Path, package: &str) -> Option<String> {
     let prefix = format!("{}-", package.replace('-', "_"));

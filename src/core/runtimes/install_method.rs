@@ -1,50 +1,49 @@
-//! How a runtime's program is installed, as data; [`crate::core::install`] does it.
+//! How a runtime's program is installed, as data; [`crate::core::install`] installs it.
 
 /// How fusion installs a runtime's program.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum InstallMethod {
-    /// From the Python package index, into an environment of fusion's own.
+    /// A package of the Python package index, in fusion's own environment.
     Python(PythonPackage),
-    /// With Homebrew where that is. Elsewhere its makers' own way is named, and never run.
+    /// A Homebrew formula. Without Homebrew, fusion only names the makers' own way.
     Homebrew {
-        /// The formula's name.
         formula: &'static str,
-        /// The command, or the page, by which its makers install it.
+        /// The command or the page of its makers.
         elsewhere: &'static str,
     },
 }
 
-/// A package of the Python package index, with what it takes to install it.
+/// A package of the Python package index, and its requirements.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct PythonPackage {
-    /// Its name on the index.
+    /// Its name in the index.
     pub name: &'static str,
-    /// The extra that this platform needs.
+    /// The extra for this platform.
     pub extra: Option<&'static str>,
-    /// The versions known to work: at least the first, below the second.
+    /// The supported versions: at least the first, below the second.
     pub versions: (&'static str, &'static str),
-    /// The oldest Python it runs on: major and minor version.
+    /// The oldest supported Python: major and minor version.
     pub python: (u32, u32),
-    /// The disk space that an installation may take while it is made, in bytes.
+    /// The disk space that an installation may need while it is made, in bytes.
     pub disk_bytes: u64,
 }
 
 impl PythonPackage {
-    /// What is asked of the index (PEP 508).
+    /// Returns the requirement for the index (PEP 508).
     pub fn requirement(&self) -> String {
         let extra = self.extra.map(|extra| format!("[{extra}]")).unwrap_or_default();
         let (first, below) = self.versions;
         format!("{}{extra}>={first},<{below}", self.name)
     }
 
-    /// Whether a version is one of those that are known to work.
+    /// Returns whether a version is supported.
     pub fn knows(&self, version: &str) -> bool {
         let (first, below) = self.versions;
         (numbers(first)..numbers(below)).contains(&numbers(version))
     }
 }
 
-/// The numbers of a version up to its first part that is none.
+/// Returns the numbers of a version, up to its first part that is not a number.
 fn numbers(version: &str) -> Vec<u32> {
     version.split('.').map_while(|part| part.parse().ok()).collect()
 }
@@ -54,7 +53,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn the_index_is_asked_for_known_versions_only() {
+    fn requirement_covers_supported_versions_only() {
         let package = PythonPackage {
             name: "mlx-lm",
             extra: None,

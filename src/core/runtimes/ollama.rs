@@ -1,4 +1,4 @@
-//! All that is particular to Ollama.
+//! The facts of Ollama.
 
 mod aliases;
 mod catalogue;
@@ -54,12 +54,12 @@ impl Runtime for Ollama {
         Launch { args: Vec::new(), env: vec![("OLLAMA_HOST".to_owned(), address.to_string())] }
     }
 
-    /// The shell's address is that of another server.
+    /// `OLLAMA_HOST` in the caller's shell may name another server.
     fn withheld_variables(&self) -> &'static [&'static str] {
         &["OLLAMA_HOST"]
     }
 
-    /// The port accepts connections before HTTP answers, and this path needs no model (server/routes.go).
+    /// The port accepts connections before HTTP responds, and this path needs no model (server/routes.go).
     fn status_probe(&self) -> Probe {
         Probe { path: "/api/version", read: read_version }
     }

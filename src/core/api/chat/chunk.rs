@@ -1,8 +1,6 @@
-//! What a server sends of an answer: the chunks of a stream, and the whole response, which has the same shape with
-//! `message` in place of `delta`.
+//! The JSON of an answer: the chunks of a stream, and the whole response, which has `message` in place of `delta`.
 //!
-//! Texts are borrowed from the JSON unless they contain escapes. Fields that may be null or missing are both: real
-//! servers do either.
+//! Texts are borrowed from the JSON unless they have escapes. A field may be null or missing, because servers differ.
 
 use std::borrow::Cow;
 use std::fmt;
@@ -19,14 +17,14 @@ pub(super) struct Chunk<'a> {
     pub choices: Vec<Choice<'a>>,
     #[serde(deserialize_with = "if_understood")]
     pub usage: Option<TokenUsage>,
-    /// Whether it is an error object: a field `error` that says something, or `"object": "error"`.
+    /// Returns whether it is an error object: a field `error` with content, or `"object": "error"`.
     pub error: Said,
     #[serde(borrow)]
     pub object: Text<'a>,
 }
 
 impl<'a> Chunk<'a> {
-    /// The text, if there is nothing else in the chunk that matters, and the text is borrowed.
+    /// Returns the text, if it is borrowed and the chunk has no other content.
     pub(super) fn only_text(&self) -> Option<&'a str> {
         let [Choice { index: 0, delta: Some(delta), message: None, finish_reason }] = self.choices.as_slice()
         else {
@@ -44,7 +42,7 @@ impl<'a> Chunk<'a> {
     }
 }
 
-/// One of the answers; only the one with index 0 was asked for.
+/// One choice of the response. fusion requests and uses only the one with index 0.
 #[derive(Debug, Default, Deserialize)]
 #[serde(default)]
 pub(super) struct Choice<'a> {
@@ -58,23 +56,23 @@ pub(super) struct Choice<'a> {
     pub finish_reason: Text<'a>,
 }
 
-/// A piece of the answer, or all of it.
+/// A part of the answer, or all of it.
 #[derive(Debug, Default, Deserialize)]
 #[serde(default)]
 pub(super) struct Delta<'a> {
     #[serde(borrow)]
     pub content: Text<'a>,
-    /// As llama.cpp and vLLM say.
+    /// The field of llama.cpp and vLLM.
     #[serde(borrow)]
     pub reasoning_content: Text<'a>,
-    /// As Ollama and `mlx_lm.server` say.
+    /// The field of Ollama and `mlx_lm.server`.
     #[serde(borrow)]
     pub reasoning: Text<'a>,
     #[serde(deserialize_with = "nullable")]
     pub tool_calls: Vec<ToolCallDelta>,
 }
 
-/// A piece of a tool call; the pieces of one call share its index.
+/// A part of a tool call. The parts of one call have the same index.
 #[derive(Debug, Default, Deserialize)]
 #[serde(default)]
 pub(super) struct ToolCallDelta {
@@ -84,7 +82,7 @@ pub(super) struct ToolCallDelta {
     pub function: FunctionDelta,
 }
 
-/// The function of a tool call; its arguments arrive in pieces.
+/// The function of a tool call. Its arguments arrive in parts.
 #[derive(Debug, Default, Deserialize)]
 #[serde(default)]
 pub(super) struct FunctionDelta {
@@ -92,20 +90,20 @@ pub(super) struct FunctionDelta {
     pub arguments: Option<String>,
 }
 
-/// How many tokens a request took, as the server counts them.
+/// The number of tokens of a request, as the server counts them.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
 #[serde(default)]
 pub struct TokenUsage {
     /// Tokens of the prompt.
     pub prompt_tokens: u64,
-    /// Tokens of the answer, reasoning included.
+    /// Tokens of the answer, with its reasoning.
     pub completion_tokens: u64,
-    /// Both.
+    /// The sum.
     pub total_tokens: u64,
 }
 
 impl TokenUsage {
-    /// With the total that some servers leave out.
+    /// Fills in the total, which some servers leave out.
     pub(super) fn summed(self) -> Self {
         match self.total_tokens {
             0 => Self { total_tokens: self.prompt_tokens.saturating_add(self.completion_tokens), ..self },
@@ -114,7 +112,7 @@ impl TokenUsage {
     }
 }
 
-/// A text that may be null or missing, which is the same as empty.
+/// A text that may be null or missing, which means empty.
 #[derive(Debug, Default)]
 pub(super) struct Text<'a>(pub Cow<'a, str>);
 
@@ -146,7 +144,7 @@ impl<'de: 'a, 'a> Deserialize<'de> for Text<'a> {
     }
 }
 
-/// Whether a field is there and says something: not null, `false`, or empty text.
+/// Whether a field has content: not null, `false`, or empty text.
 #[derive(Debug, Default)]
 pub(super) struct Said(pub bool);
 
@@ -189,8 +187,8 @@ impl<'de> Deserialize<'de> for Said {
     }
 }
 
-/// JSON with U+FFFD in place of every escaped half of a character, as servers send them that cut text between any two
-/// UTF-16 units; `None` where there is none.
+/// Returns the JSON with U+FFFD for each escaped lone surrogate; `None` if there is none. Servers send them when they
+/// cut text between two UTF-16 units.
 pub(super) fn without_lone_halves(json: &str) -> Option<String> {
     let unit = |start: usize| {
         let digits = json.get(start..start + 6)?.strip_prefix("\\u")?;
@@ -209,14 +207,14 @@ pub(super) fn without_lone_halves(json: &str) -> Option<String> {
                     6
                 }
                 (Some(_), _) => 6,
-                // The backslash and what it escapes.
+                // The backslash and the escaped character.
                 (None, _) => 1 + json[start + 1..].chars().next().map_or(0, char::len_utf8),
             };
     }
     (copied > 0).then(|| mended + &json[copied..])
 }
 
-/// What is only told beside the text is no reason to refuse it: servers count in fractions, or not at all.
+/// Reads a field that accompanies the text; ignores a value of an unknown form rather than rejecting the chunk.
 fn if_understood<'de, D: Deserializer<'de>, T: DeserializeOwned>(
     deserializer: D,
 ) -> Result<Option<T>, D::Error> {

@@ -1,6 +1,6 @@
-//! A short way to the text of a chunk: nearly every chunk of a stream is the one before it with another text.
+//! A fast path to the text of a chunk: nearly every chunk of a stream equals the one before it, but for its text.
 
-/// A chunk that carries nothing but text, and where in it the text lies.
+/// A chunk with no other content than its text, and the position of the text in it.
 #[derive(Debug, Default)]
 pub(super) struct ChunkShape {
     before: Vec<u8>,
@@ -8,8 +8,8 @@ pub(super) struct ChunkShape {
 }
 
 impl ChunkShape {
-    /// Learns from a chunk in which `text` was found as the only thing of interest. `text` must be borrowed from
-    /// `data`, where it then stands between quotes and without escapes.
+    /// Learns the shape of a chunk whose only content is `text`. `text` must be borrowed from `data`, so it has
+    /// quotes around it and no escapes.
     pub(super) fn learn(&mut self, data: &str, text: &str) {
         let start = (text.as_ptr() as usize).wrapping_sub(data.as_ptr() as usize);
         let Some(after) = data.as_bytes().get(start.saturating_add(text.len())..) else { return };
@@ -19,8 +19,8 @@ impl ChunkShape {
         self.after.extend_from_slice(after);
     }
 
-    /// The text of a chunk that differs from the one learned from in nothing else. What stands in the text's place
-    /// must be the inside of a string without escapes, so that parsing the chunk would find the same.
+    /// Returns the text of a chunk that differs only in its text. That text must have no quotes or escapes, so a
+    /// parser would return the same.
     pub(super) fn text<'d>(&self, data: &'d str) -> Option<&'d str> {
         if self.after.is_empty() {
             return None;
@@ -44,7 +44,7 @@ mod tests {
     }
 
     #[test]
-    fn only_another_text_is_recognised() {
+    fn shape_matches_only_other_texts() {
         let template = learned(r#"{"c":"Hi","x":1}"#, "Hi");
         assert_eq!(template.text(r#"{"c":"grün 🙂","x":1}"#), Some("grün 🙂"));
         assert_eq!(template.text(r#"{"c":"","x":1}"#), Some(""));
@@ -62,7 +62,7 @@ mod tests {
     }
 
     #[test]
-    fn an_overlap_of_both_ends_is_no_text() {
+    fn overlapping_ends_have_no_text() {
         let template = learned("aba", "b");
         assert_eq!(template.text("aca"), Some("c"));
         assert_eq!(template.text("aa"), Some(""));
@@ -70,7 +70,7 @@ mod tests {
     }
 
     #[test]
-    fn nothing_is_recognised_before_anything_was_learned() {
+    fn empty_shape_matches_nothing() {
         assert_eq!(ChunkShape::default().text(""), None);
         assert_eq!(ChunkShape::default().text("text"), None);
     }

@@ -1,41 +1,41 @@
-//! Cuts the text of an answer where the server should have: at a leading `<think>` block, which is reasoning, and
-//! at the stop texts of the request, which `mlx_lm.server` does not always honour. Both work across pieces.
+//! Splits the text of an answer where the server did not: at a leading `<think>` block, which is reasoning, and at
+//! the stop texts of the request, which `mlx_lm.server` sometimes ignores. Both may span several chunks.
 
 use std::mem;
 
 const OPEN: &str = "<think>";
 const CLOSE: &str = "</think>";
 
-/// A piece of the answer, told apart.
+/// A part of the answer: text or reasoning.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Piece<'a> {
     Text(&'a str),
     Reasoning(&'a str),
 }
 
-/// Tells a `<think>` block with which the text begins from the text.
+/// Separates a leading `<think>` block from the text.
 #[derive(Debug, Default)]
 pub(super) struct Think {
     state: ThinkState,
-    /// What cannot be told apart yet.
+    /// Text that may be the beginning of a tag.
     held: String,
 }
 
 #[derive(Debug, Default, PartialEq, Eq)]
 enum ThinkState {
-    /// Nothing but white space and the beginning of `<think>` so far.
+    /// Only white space and the beginning of `<think>` so far.
     #[default]
     Start,
-    /// In the block.
+    /// Inside the block.
     Thinking,
-    /// After it, before the text: white space is dropped.
+    /// After the block and before the text; white space is dropped.
     Between,
-    /// In the text.
+    /// Inside the text.
     Text,
 }
 
 impl Think {
-    /// Takes the next piece of text, and gives what is certain now.
+    /// Takes the next chunk of text, and passes on every part that is certain.
     pub(super) fn push<E>(
         &mut self,
         text: &str,
@@ -79,7 +79,7 @@ impl Think {
         give(Piece::Text(rest))
     }
 
-    /// Gives what was held back, at the end of the answer.
+    /// Passes on the held text, at the end of the answer.
     pub(super) fn finish<E>(&mut self, mut give: impl FnMut(Piece<'_>) -> Result<(), E>) -> Result<(), E> {
         let held = mem::take(&mut self.held);
         match mem::replace(&mut self.state, ThinkState::Text) {
@@ -90,21 +90,21 @@ impl Think {
     }
 }
 
-/// Ends the text before the first of some stop texts.
+/// Ends the text at the first stop text.
 #[derive(Debug, Default)]
 pub(super) struct Stop {
     texts: Vec<String>,
-    /// The end of the text so far, while it may be the beginning of a stop text.
+    /// The end of the text so far, if it may begin a stop text.
     held: String,
 }
 
 impl Stop {
-    /// Stops at the first of `texts`; empty ones never stop.
+    /// Stops at the first of `texts`; empty ones have no effect.
     pub(super) fn new(texts: impl IntoIterator<Item = String>) -> Self {
         Self { texts: texts.into_iter().filter(|text| !text.is_empty()).collect(), held: String::new() }
     }
 
-    /// Takes the next piece of text, gives what is certain now, and says whether a stop text was reached.
+    /// Takes the next chunk of text, passes on what is certain, and returns whether a stop text was found.
     pub(super) fn push<E>(
         &mut self,
         text: &str,
@@ -127,14 +127,14 @@ impl Stop {
         Ok(reached.is_some())
     }
 
-    /// Gives what was held back, at the end of the answer.
+    /// Passes on the held text, at the end of the answer.
     pub(super) fn finish<E>(&mut self, mut give: impl FnMut(&str) -> Result<(), E>) -> Result<(), E> {
         let held = mem::take(&mut self.held);
         if held.is_empty() { Ok(()) } else { give(&held) }
     }
 }
 
-/// The length of the longest end of `text` with which `wanted` begins, all of `wanted` excepted.
+/// Returns the length of the longest end of `text` that begins `wanted` and is shorter than it.
 fn overlap(text: &str, wanted: &str) -> usize {
     let longest = text.len().min(wanted.len().saturating_sub(1));
     (1..=longest)
@@ -152,7 +152,7 @@ mod tests {
 
     use super::*;
 
-    /// The text and the reasoning, when `text` arrives in these pieces.
+    /// Returns the text and the reasoning of chunks.
     fn think(pieces: &[&str]) -> (String, String) {
         let (mut text, mut reasoning) = (String::new(), String::new());
         let mut give = |piece: Piece<'_>| -> Result<(), Infallible> {
@@ -187,7 +187,7 @@ mod tests {
         (text, false)
     }
 
-    /// Every cut of `text` in two, and all its characters one by one.
+    /// Returns every split of `text` in two, and its characters one by one.
     fn cuts(text: &str) -> Vec<Vec<&str>> {
         let ends = text.char_indices().map(|(index, _)| index);
         let in_two = ends.map(|index| vec![&text[..index], &text[index..]]);
@@ -196,7 +196,7 @@ mod tests {
     }
 
     #[test]
-    fn a_leading_think_block_is_reasoning_however_it_is_cut() {
+    fn leading_think_block_is_reasoning_in_any_chunks() {
         let cases = [
             ("<think>a b</think>\n\nHi", "Hi", "a b"),
             ("\n <think>\nmüde</think>Hi</think>", "Hi</think>", "\nmüde"),
@@ -216,7 +216,7 @@ mod tests {
     }
 
     #[test]
-    fn the_text_ends_before_the_first_stop_text_however_it_is_cut() {
+    fn text_ends_before_stop_text_in_any_chunks() {
         let cases = [
             (&["END"][..], "one END two", "one ", true),
             (&["\n\n", "two"], "one two\n\n", "one ", true),
@@ -234,7 +234,7 @@ mod tests {
 
     proptest! {
         #[test]
-        fn no_text_is_lost_and_none_is_given_twice(
+        fn splitting_neither_loses_nor_repeats_text(
             pieces in proptest::collection::vec("[<>/think ü]{0,6}", 0..12),
             stops in proptest::collection::vec("[<>think]{1,4}", 0..3),
         ) {

@@ -1,4 +1,4 @@
-//! The short names that fusion knows: they are Ollama's own names (<https://ollama.com/library>).
+//! Built-in aliases: Ollama's own names of models (<https://ollama.com/library>).
 
 use crate::core::runtimes::BuiltInAlias;
 

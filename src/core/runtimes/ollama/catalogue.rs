@@ -1,5 +1,5 @@
-//! Ollama's models, by its native API (<https://github.com/ollama/ollama/blob/main/docs/api.md>). Its command line is
-//! not used: on macOS it may start the application.
+//! Ollama's models, through its native API (<https://github.com/ollama/ollama/blob/main/docs/api.md>). fusion does
+//! not use its command line, which on macOS may start the application.
 
 use std::ops::ControlFlow;
 use std::time::Duration;
@@ -17,11 +17,11 @@ use crate::core::timestamp::Timestamp;
 /// The models of an Ollama server.
 pub(super) struct Models;
 
-/// How long the server may think about a question that it can answer at once.
-const ANSWER_LIMIT: Duration = Duration::from_secs(30);
+/// Idle timeout of a request that the server can respond to at once.
+const IDLE_TIMEOUT: Duration = Duration::from_secs(30);
 
-/// How long a download may stand still: checking the sum of a large layer is silent.
-const PULL_IDLE_LIMIT: Duration = Duration::from_secs(600);
+/// Idle timeout of a download: the server sends nothing while it verifies a large layer.
+const PULL_IDLE_TIMEOUT: Duration = Duration::from_secs(600);
 
 impl Catalogue for Models {
     fn needs_server(&self) -> bool {
@@ -55,8 +55,10 @@ impl Catalogue for Models {
         name: &str,
         observer: &mut dyn FnMut(PullStep<'_>),
     ) -> Result<(), ModelError> {
-        let client =
-            Client::with_idle_timeout(site.address, &IdleTimeout::cancellable(PULL_IDLE_LIMIT, site.cancel));
+        let client = Client::with_idle_timeout(
+            site.address,
+            &IdleTimeout::cancellable(PULL_IDLE_TIMEOUT, site.cancel),
+        );
         let mut pull = Pull::default();
         let refused =
             client.post_for_lines("/api/pull", &json!({ "model": name, "stream": true }), &mut |line| {
@@ -105,10 +107,10 @@ impl Catalogue for Models {
     }
 }
 
-/// What has been read of the response to a pull: one JSON object a line. An error may come on any line of a 200.
+/// The state of a pull: one JSON object a line. Any line of a 200 response may be an error.
 #[derive(Default)]
 struct Pull {
-    /// The layers, in the order in which they were named: digest, bytes that are there, bytes in all.
+    /// The layers in their order: digest, bytes that have arrived, bytes in all.
     layers: Vec<(String, u64, u64)>,
     succeeded: bool,
     error: Option<String>,
@@ -118,7 +120,7 @@ impl Pull {
     fn line(&mut self, line: &[u8], observer: &mut dyn FnMut(PullStep<'_>)) {
         let text = String::from_utf8_lossy(line);
         let Ok(json) = serde_json::from_str::<Value>(&text) else {
-            self.error = Some(format!("this is no answer of Ollama: {text}"));
+            self.error = Some(format!("this is not a response of Ollama: {text}"));
             return;
         };
         if json.get("error").is_some_and(|error| !error.is_null()) {
@@ -149,13 +151,13 @@ impl Pull {
     }
 }
 
-/// Thousands of models make a long list, and a licence has many pages.
+/// Returns a client for long responses: a list of thousands of models, or a licence of many pages.
 fn client(site: &Site<'_>) -> Client {
-    Client::with_idle_timeout(site.address, &IdleTimeout::cancellable(ANSWER_LIMIT, site.cancel))
+    Client::with_idle_timeout(site.address, &IdleTimeout::cancellable(IDLE_TIMEOUT, site.cancel))
         .with_long_responses()
 }
 
-/// The models of a list; `null` when there are none.
+/// Returns the models of a list, which is `null` if there are none.
 fn models(list: &Value) -> impl Iterator<Item = &Value> {
     list["models"].as_array().into_iter().flatten()
 }
@@ -189,7 +191,7 @@ fn read_details(shown: &Value, entry: Entry) -> Details {
         let size = || fact("embedding_length")?.checked_div(heads);
         let key = fact("attention.key_length").or_else(size)?;
         let value = fact("attention.value_length").or_else(size)?;
-        // 16-bit numbers, for each head that keeps them, in each layer.
+        // 16-bit numbers, for each key-value head, in each layer.
         [2, fact("block_count")?, kept, key.saturating_add(value)].into_iter().reduce(u64::saturating_mul)
     };
     let memory = entry.size_bytes.zip(bytes_per_token());
@@ -212,18 +214,18 @@ fn text(value: &Value) -> Option<String> {
     value.as_str().filter(|text| !text.is_empty()).map(str::to_owned)
 }
 
-/// A licence is given whole; its first line is its name.
+/// Returns the first line of a licence text, which is its name.
 fn first_line(license: &str) -> Option<String> {
     license.lines().map(str::trim).find(|line| !line.is_empty()).map(str::to_owned)
 }
 
-/// The name with its tag: `llama3.2` is `llama3.2:latest`.
+/// Returns the name with its tag: `llama3.2` is `llama3.2:latest`.
 fn full_name(name: &str) -> String {
     let has_tag = name.rsplit('/').next().is_some_and(|last| last.contains(':'));
     if has_tag { name.to_lowercase() } else { format!("{}:latest", name.to_lowercase()) }
 }
 
-/// The response to a request about one model.
+/// Returns the response to a request about one model, or its error.
 fn named(name: &str, response: Response) -> Result<Response, ModelError> {
     if (200..300).contains(&response.status) {
         return Ok(response);
@@ -243,7 +245,8 @@ fn json_of(response: &Response) -> Result<Value, ModelError> {
     json.ok_or_else(refused)
 }
 
-/// What a failed pull means; the words are Ollama's (`server/images.go`, `server/download.go`) and Go's.
+/// Returns the error of a failed pull. The texts are those of Ollama (`server/images.go`, `server/download.go`) and
+/// Go.
 fn pull_error(name: &str, said: String) -> ModelError {
     let has = |words: &[&str]| words.iter().any(|word| said.contains(word));
     if has(&["file does not exist", "not found"]) {
@@ -277,7 +280,7 @@ mod tests {
     }
 
     #[test]
-    fn the_bytes_of_all_layers_add_up() {
+    fn bytes_of_all_layers_add_up() {
         let (pull, steps) = steps(&[
             r#"{"status":"pulling manifest"}"#,
             r#"{"status":"pulling aa","digest":"sha256:aa","total":100}"#,
@@ -309,19 +312,19 @@ mod tests {
     }
 
     #[test]
-    fn what_is_not_json_is_an_error() {
+    fn line_that_is_not_json_is_error() {
         let (pull, _) = steps(&["<html>"]);
-        assert_eq!(pull.error.as_deref(), Some("this is no answer of Ollama: <html>"));
+        assert_eq!(pull.error.as_deref(), Some("this is not a response of Ollama: <html>"));
     }
 
     #[test]
-    fn a_list_that_is_null_is_empty() {
+    fn null_list_is_empty() {
         assert_eq!(models(&json!({ "models": null })).count(), 0);
         assert_eq!(models(&json!({})).count(), 0);
     }
 
     #[test]
-    fn a_model_of_the_list_is_read() {
+    fn model_of_list_is_parsed() {
         let model = json!({ "name": "llama3.2:3b", "size": 2_019_393_189, "modified_at": "2024-08-04T14:56:49.277302595-07:00",
             "details": { "format": "gguf", "quantization_level": "Q4_K_M" } });
         let expected = Entry {
@@ -339,7 +342,7 @@ mod tests {
     }
 
     #[test]
-    fn a_model_is_described_from_its_information() {
+    fn model_details_are_parsed() {
         let shown = json!({
             "license": "\n\nLLAMA 3.2 COMMUNITY LICENSE AGREEMENT\nLong text", "template": "{{ .Prompt }}",
             "capabilities": ["completion", "tools"],
@@ -358,7 +361,7 @@ mod tests {
     }
 
     #[test]
-    fn a_name_without_a_tag_is_the_latest() {
+    fn name_without_tag_is_latest() {
         assert_eq!(full_name("llama3.2"), "llama3.2:latest");
         assert_eq!(full_name("hf.co/Org/Model:Q4_K_M"), "hf.co/org/model:q4_k_m");
         assert_eq!(full_name("localhost:5000/model"), "localhost:5000/model:latest");
