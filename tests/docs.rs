@@ -116,6 +116,7 @@ fn every_session_prints_what_is_shown() {
     for (command, expected) in sessions.flat_map(session) {
         let actual = shell(&sandbox, command).assert_code(0).stdout();
         let actual = actual.replace(&model, MODEL).replace(FAKE_SENTENCE, SENTENCE);
+        let actual = actual.replace(&sandbox.config_dir().display().to_string(), "~/.config/fusion");
         assert!(
             agrees(&normalized(&expected), &normalized(&actual)),
             "$ {command}\n--- on the page:\n{expected}\n--- in fact:\n{actual}"
