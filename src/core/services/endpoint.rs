@@ -48,12 +48,9 @@ impl ServiceManager<'_> {
     /// asks the kernel; sends no request.
     pub fn running(&self, service: &ManagedService) -> Result<Option<Endpoint>, ServiceError> {
         let Ok(Some(record)) = Record::read(&service.files.state) else { return Ok(None) };
-        match &record.process {
-            Some(process) if record.ready && self.driver.liveness(process)? == Liveness::Alive => {
-                Ok(Some(recorded_endpoint(&record, process.pid)))
-            }
-            _ => Ok(None),
-        }
+        let Some(process) = record.process.as_ref().filter(|_| record.ready) else { return Ok(None) };
+        let is_alive = self.driver.liveness(process)? == Liveness::Alive;
+        Ok(is_alive.then(|| recorded_endpoint(&record, process.pid)))
     }
 
     /// Returns whether fusion has started the service and it is not ready yet. Reads the record and asks the kernel.

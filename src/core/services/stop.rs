@@ -170,10 +170,12 @@ impl ServiceManager<'_> {
         living: &[ProcessId],
         signal: StopSignal,
     ) -> Result<(), ServiceError> {
-        let group = match instance.leader {
-            Some(leader) if self.driver.signal_group(leader, signal)? => Some(leader),
-            _ => None,
-        };
+        let mut group = instance.leader;
+        if let Some(leader) = group
+            && !self.driver.signal_group(leader, signal)?
+        {
+            group = None;
+        }
         let is_outside =
             |process: &&ProcessId| !group.is_some_and(|leader| self.driver.is_in_group(process, leader));
         let outside: Vec<ProcessId> = living.iter().filter(is_outside).cloned().collect();

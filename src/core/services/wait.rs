@@ -290,10 +290,10 @@ impl ServiceManager<'_> {
             }
             Unready::TimedOut { last } => StartFailureKind::TimedOut { timeout: pending.timeout, last },
             Unready::Broken(message) => StartFailureKind::Broken { message },
-            Unready::Died(_) if self.was_stopped(service, &pending.record) => {
-                return ServiceError::StoppedMeanwhile { service: name };
-            }
             Unready::Died(ending) => {
+                if self.was_stopped(service, &pending.record) {
+                    return ServiceError::StoppedMeanwhile { service: name };
+                }
                 // The port was free before the start: another process took it.
                 if let Some(listener) = self.successor_on_port(&pending.record) {
                     let message = cause.unwrap_or_else(|| "another process listens there now".to_owned());

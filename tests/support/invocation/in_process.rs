@@ -7,10 +7,15 @@ use std::process::ExitStatus;
 use std::sync::Arc;
 use std::time::Duration;
 
+use fusion::app::App;
 use fusion::cli::dispatch::{self, World};
 use fusion::cli::terminal::streams::Streams;
 use fusion::core::address::Address;
 use fusion::core::cancel::CancelToken;
+use fusion::core::config::Config;
+use fusion::core::events::EventBus;
+use fusion::core::helper::HelperOutput;
+use fusion::core::paths::Paths;
 use fusion::core::process::unix::UnixDriver;
 use fusion::core::process::{
     Child, Host, Instance, Listener, Pid, ProcessDriver, ProcessError, ProcessId, ProcessSpec, StopSignal,
@@ -43,6 +48,15 @@ impl Invocation {
             described,
             masks: self.masks,
         }
+    }
+
+    /// Returns the app over the configuration of the sandbox, as a front end that lives long has it.
+    pub fn app(&self) -> App {
+        let environment = self.environment();
+        let paths = Paths::discover(&environment).expect("a directory for the configuration");
+        let config = Config::load(&paths.config_file(), runtimes::TABLE).expect("a valid configuration");
+        let driver = Arc::new(Driver { unix: UnixDriver::new(), environment: self.environment.clone() });
+        App::new(runtimes::TABLE, config, paths, environment, driver, EventBus::new(), HelperOutput::Keep)
     }
 
     /// Returns what the program would read from its environment.
