@@ -180,7 +180,7 @@ impl Models<'_> {
     pub(super) fn ensure_loaded(&self, model: &Named<'_>, up: Up) -> Result<Up, AppError> {
         match self.work_at(&up.endpoint.address, |site| self.catalogue.check(site, &model.name)) {
             Ok(()) => {}
-            Err(error) if is_pullable(&error) => self.pull(model, false)?,
+            Err(error) if error.is_pullable() => self.pull(model, false)?,
             Err(error) => return Err(self.failed(model.asked, error)),
         }
         Ok(self.load_at(model, &up.endpoint, None)?.unwrap_or(up))
@@ -288,9 +288,4 @@ fn loaded(status: &Status) -> Option<Vec<String>> {
         State::Stopped | State::Exited => Some(Vec::new()),
         _ => status.models.clone(),
     }
-}
-
-/// Returns whether a download can help.
-pub(super) fn is_pullable(error: &ModelError) -> bool {
-    matches!(error, ModelError::NotHere { .. } | ModelError::Incomplete { .. })
 }

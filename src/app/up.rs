@@ -2,7 +2,7 @@
 
 use super::app::App;
 use super::error::AppError;
-use super::models::{Named, is_pullable};
+use super::models::Named;
 use crate::core::cancel::CancelToken;
 use crate::core::services::{ManagedService, ServiceError, Up, UpOptions};
 
@@ -29,7 +29,7 @@ impl App {
         let start = || self.start(service, &options, request.install, cancel);
         let up = match start() {
             Err(AppError::Service(error)) if request.model.is_some() => match &*error {
-                ServiceError::Model { model, error: reason, .. } if is_pullable(reason) => {
+                ServiceError::Model { model, error: reason, .. } if reason.is_pullable() => {
                     self.models(service, cancel)?.pull(&Named::resolved(model), false)?;
                     start()?
                 }

@@ -128,6 +128,7 @@ pub fn of_model(error: &ModelError) -> Exit {
         E::CannotUnload
         | E::CannotKeepAlive
         | E::OwnDirectory { .. }
+        | E::Unreadable { .. }
         | E::Gated { .. }
         | E::NoSpace { .. }
         | E::Offline { .. }

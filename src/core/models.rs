@@ -1,8 +1,11 @@
 //! Models: where their files are, what a user's names for them mean, and what a runtime can do with them.
 
 pub mod catalogue;
+pub mod defect;
 pub mod directory;
 pub mod hub;
+pub mod python_json;
+pub mod token_cache;
 
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};

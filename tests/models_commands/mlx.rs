@@ -32,7 +32,7 @@ fn models_of_the_cache_are_listed_with_defects() {
     exit 0
     [stdout]
     NAME        SIZE    FORMAT   CHANGED   LAST USED  NOW
-    org/broken  355 kB  float16  just now  just now   incomplete: model.safetensors is missing
+    org/broken  355 kB  float16  just now  just now   unusable: model.safetensors is missing
     org/whole   355 kB  float16  just now  just now
     ");
     insta::assert_snapshot!(sandbox.fusion(["mlx", "load", "org/broken"]).run_in_process(), @"
@@ -267,4 +267,87 @@ fn rm_on_a_terminal_removes_only_after_yes() {
     insta::assert_snapshot!(normalize(&shown, &[]), @r"Remove org/tiny (355 kB)? [y/N] removed org/tiny, 355 kB freed\r");
     assert_eq!(code, Some(0));
     assert!(!model.exists());
+}
+
+/// The server reads no `chat_template.json`.
+#[test]
+fn show_names_a_missing_chat_template() {
+    let sandbox = Sandbox::new();
+    let files = cache_model(&sandbox, "org/tiny").join("snapshots/c0ffee");
+    let config = files.join("tokenizer_config.json");
+    let text = fs::read_to_string(&config).expect("the configuration");
+    let mut tokenizer: Value = serde_json::from_str(&text).expect("JSON");
+    let template = tokenizer.as_object_mut().expect("an object").remove("chat_template");
+    fs::write(&config, tokenizer.to_string()).expect("the sandbox is writable");
+    fs::write(files.join("chat_template.json"), json!({ "chat_template": template }).to_string())
+        .expect("the sandbox is writable");
+    let shown = sandbox.fusion(["mlx", "show", "org/tiny"]).run().assert_code(0).stdout();
+    assert!(shown.lines().any(|line| line.split_whitespace().eq(["chat", "template", "none"])), "{shown}");
+}
+
+#[test]
+fn a_fifo_is_named_and_not_waited_for() {
+    let sandbox = Sandbox::new();
+    let files = cache_model(&sandbox, "org/tiny").join("snapshots/c0ffee");
+    for file in ["config.json", "README.md", "tokenizer_config.json"] {
+        let _ = fs::remove_file(files.join(file));
+        nix::unistd::mkfifo(&files.join(file), nix::sys::stat::Mode::S_IRWXU).expect("a FIFO");
+    }
+    let shown = sandbox.fusion(["mlx", "show", "--json", "org/tiny"]).run().assert_code(0).json();
+    assert_eq!(shown["defects"], json!(["config.json is a FIFO, not a file"]));
+    insta::assert_snapshot!(sandbox.fusion(["mlx", "load", "org/tiny"]).run(), @"
+    exit 1
+    [stderr]
+    error: the model org/tiny cannot be used: config.json is a FIFO, not a file
+    hint: check the files in [ROOT]/home/.cache/huggingface/hub/models--org--tiny/snapshots/c0ffee
+    ");
+}
+
+#[test]
+fn a_git_lfs_pointer_is_named_with_its_cure() {
+    let sandbox = Sandbox::new();
+    let clone = sandbox.project().join("clone");
+    fs::create_dir(&clone).expect("the sandbox is writable");
+    let tiny = concat!(env!("CARGO_MANIFEST_DIR"), "/tests/models/tiny");
+    for file in fs::read_dir(tiny).expect("the tiny model").flatten() {
+        fs::copy(file.path(), clone.join(file.file_name())).expect("a copy");
+    }
+    let pointer = "version https://git-lfs.github.com/spec/v1\noid sha256:4d7a2146\nsize 12345\n";
+    fs::write(clone.join("model.safetensors"), pointer).expect("the sandbox is writable");
+    insta::assert_snapshot!(sandbox.fusion(["mlx", "load", "./clone"]).run(), @"
+    exit 7
+    [stderr]
+    error: the model [ROOT]/project/clone is incomplete: model.safetensors is a Git LFS pointer instead of the file
+    hint: fetch the files: git -C ./clone lfs pull
+    ");
+    assert!(clone.join("model.safetensors").exists());
+}
+
+#[test]
+fn the_reason_for_missing_files_is_named() {
+    let sandbox = Sandbox::new();
+    fs::remove_file(cache_model(&sandbox, "org/no-reference").join("refs/main")).expect("it was there");
+    let other = cache_model(&sandbox, "org/no-snapshot");
+    fs::write(other.join("refs/main"), "beef").expect("the sandbox is writable");
+    let model = cache_model(&sandbox, "org/no-target");
+    let file = model.join("snapshots/c0ffee/model.safetensors");
+    fs::remove_file(&file).expect("it was there");
+    symlink("../../blobs/gone", &file).expect("a link");
+    let disk = sandbox.root().join("disk");
+    fs::create_dir(&disk).expect("the sandbox is writable");
+    let linked = cache_model(&sandbox, "org/linked");
+    fs::rename(&linked, disk.join("linked")).expect("it moves");
+    symlink(disk.join("linked"), &linked).expect("a link");
+    symlink("/nonexistent", linked.with_file_name("models--org--unplugged")).expect("a link");
+    let list = sandbox.fusion(["mlx", "models", "--json"]).run().assert_code(0).json();
+    let rows = list.as_array().expect("an array").iter();
+    let rows: Vec<String> = rows.map(|row| format!("{} {}", row["name"], row["defects"])).collect();
+    insta::assert_snapshot!(rows.join("\n"), @r#"
+    "org/linked" []
+    "org/no-reference" ["refs/main, which names the newest files, is missing"]
+    "org/no-snapshot" ["snapshots/beef is missing"]
+    "org/no-target" ["model.safetensors is a link, and its target ../../blobs/gone is missing"]
+    "org/unplugged" ["models--org--unplugged is a link, and its target /nonexistent is missing"]
+    "#);
+    sandbox.fusion(["mlx", "show", "org/linked"]).run().assert_code(0);
 }

@@ -20,7 +20,7 @@ fn models_of_ollama_are_listed() {
     let list = sandbox.fusion(["ollama", "models", "--json"]).run_in_process().assert_code(0).json();
     let expected = json!({
         "service": "ollama", "runtime": "ollama", "aliases": [], "name": "llama3.2:3b", "size_bytes": 2_019_393_189_u64, "format": "gguf",
-        "quantization": "Q4_K_M", "modified": "2024-08-04T21:56:49Z", "last_used": null, "loaded": false, "defects": []
+        "quantization": "Q4_K_M", "modified": "2024-08-04T21:56:49Z", "last_used": null, "loaded": false, "remote": false, "defects": [], "changed": []
     });
     assert_eq!(list[0], expected);
     assert_eq!(list[1]["name"], "qwen3:4b");

@@ -114,15 +114,17 @@ fn table(rows: &[ModelRow], with_service: bool) -> String {
     lines.extend(rows.iter().map(|row| {
         let entry = &row.entry;
         let unknown = || "-".to_owned();
-        let now = match (&entry.defects[..], entry.loaded) {
-            ([first, ..], _) => format!("incomplete: {first}"),
-            ([], Some(true)) => "loaded".to_owned(),
-            ([], _) => String::new(),
+        let size = if entry.remote { Some("remote".to_owned()) } else { entry.size_bytes.map(bytes) };
+        let now = match (&entry.defects[..], entry.loaded, &entry.changed[..]) {
+            ([first, ..], _, _) => format!("unusable: {first}"),
+            ([], Some(true), _) => "loaded".to_owned(),
+            ([], _, [first, ..]) => format!("changed: {first}"),
+            ([], _, []) => String::new(),
         };
         vec![
             row.service.to_string(),
             entry.name.clone(),
-            entry.size_bytes.map_or_else(unknown, bytes),
+            size.unwrap_or_else(unknown),
             entry.quantization.clone().or_else(|| entry.format.clone()).unwrap_or_else(unknown),
             entry.modified.map_or_else(unknown, |moment| ago(moment.age())),
             entry.last_used.map_or_else(unknown, |moment| ago(moment.age())),

@@ -56,7 +56,9 @@ fn text(details: &Details, aliases: &[String], machine: Option<u64>) -> String {
         ("parameters", details.parameters.map(count)),
         ("format", list(&format)),
         ("context", details.context_length.map(|tokens| format!("{} tokens", grouped(tokens)))),
-        ("size", entry.size_bytes.map(bytes)),
+        ("changed files", list(&entry.changed)),
+        ("remote", entry.remote.then(|| "yes".to_owned())),
+        ("size", entry.size_bytes.filter(|_| !entry.remote).map(bytes)),
         ("memory", memory(details, machine)),
         ("license", details.license.clone()),
         ("chat template", details.chat_template.map(|has| if has { "yes" } else { "none" }.to_owned())),
@@ -79,7 +81,7 @@ fn state(entry: &Entry) -> Option<String> {
     match (&entry.defects[..], entry.loaded) {
         ([], Some(true)) => Some("loaded".to_owned()),
         ([], _) => None,
-        (defects, _) => Some(format!("incomplete: {}", defects.join("; "))),
+        (defects, _) => Some(format!("unusable: {}", defects.join("; "))),
     }
 }
 

@@ -4,6 +4,7 @@ use super::Failure;
 use crate::cli::exit::{self, Exit};
 use crate::cli::units::bytes;
 use crate::core::models::catalogue::ModelError;
+use crate::core::models::defect::Defect;
 use crate::core::models::quoted;
 
 impl Failure {
@@ -15,6 +16,12 @@ impl Failure {
             E::CannotUnload => failure.hint(format!("stop the server: fusion {name} down")),
             E::CannotKeepAlive => failure.hint("omit --keep-alive"),
             E::NotHere { .. } => failure.hint(format!("download it: fusion {name} pull {}", quoted(asked))),
+            E::Incomplete { is_directory: true, defects, .. }
+                if defects.iter().any(|defect| matches!(defect, Defect::LfsPointer { .. })) =>
+            {
+                failure.hint(format!("fetch the files: git -C {} lfs pull", quoted(asked)))
+            }
+            E::Unreadable { path, .. } => failure.hint(format!("check the files in {}", path.display())),
             E::Incomplete { is_directory: false, .. } => {
                 failure.hint(format!("download the missing files: fusion {name} pull {}", quoted(asked)))
             }

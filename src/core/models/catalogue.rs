@@ -14,8 +14,9 @@ use crate::core::api::ApiError;
 use crate::core::api::error::ServerError;
 use crate::core::cancel::CancelToken;
 use crate::core::models::ModelPlaces;
-use crate::core::models::directory::Defect;
+use crate::core::models::defect::Defect;
 use crate::core::models::hub::HubCacheError;
+use crate::core::models::token_cache::TokenCache;
 use crate::core::timestamp::Timestamp;
 
 /// What a catalogue must be told to do its work.
@@ -69,7 +70,7 @@ pub trait Catalogue: Sync {
 }
 
 /// One model of a list. The names and types of its fields in JSON do not change between releases; unknown is null.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize)]
 pub struct Entry {
     /// What `--model` takes.
     pub name: String,
@@ -85,8 +86,12 @@ pub struct Entry {
     pub last_used: Option<Timestamp>,
     /// Whether it is in memory now.
     pub loaded: Option<bool>,
+    /// Whether another machine runs it, so that it needs neither disk nor memory here.
+    pub remote: bool,
     /// Why it cannot be used; empty if it is complete.
     pub defects: Vec<String>,
+    /// The files that the user has changed since the download; it can be used.
+    pub changed: Vec<String>,
 }
 
 /// What is known about one model. The names and types of its fields in JSON do not change between releases; unknown is
@@ -125,9 +130,9 @@ impl MemoryEstimate {
     const CONTEXT_TOKENS: u64 = 4096;
 
     /// Adds the cache of up to 4,096 tokens to the weights.
-    pub fn estimate(weight_bytes: u64, bytes_per_token: u64, context_length: Option<u64>) -> Self {
+    pub fn estimate(weight_bytes: u64, cache: impl Into<TokenCache>, context_length: Option<u64>) -> Self {
         let context_tokens = context_length.unwrap_or(u64::MAX).min(Self::CONTEXT_TOKENS);
-        let bytes = weight_bytes.saturating_add(bytes_per_token.saturating_mul(context_tokens));
+        let bytes = weight_bytes.saturating_add(cache.into().bytes(context_tokens));
         Self { bytes, weight_bytes, context_tokens }
     }
 }
@@ -189,13 +194,21 @@ pub enum ModelError {
     CannotKeepAlive,
     #[error("the model {name} is not on this machine")]
     NotHere { name: String },
-    /// Files are missing or damaged.
+    /// Files are missing or too short.
     #[error("the model {name} is incomplete: {}", list(defects))]
     Incomplete {
         name: String,
         defects: Vec<Defect>,
         /// Whether it is a user's own directory, which no download repairs.
         is_directory: bool,
+    },
+    /// Files are there and cannot be read, which no download changes.
+    #[error("the model {name} cannot be used: {}", list(defects))]
+    Unreadable {
+        name: String,
+        /// Where its files are.
+        path: PathBuf,
+        defects: Vec<Defect>,
     },
     /// Everything that the runtime could use was downloaded, and it is not a model for this runtime.
     #[error("{name} is not a model for {title}: {}", list(defects))]
@@ -217,8 +230,8 @@ pub enum ModelError {
     #[error("the model {name} requires its owner's permission to download")]
     Gated { name: String },
     /// The program that downloads is not installed.
-    #[error("cannot find the program {tool}, which downloads models")]
-    ToolMissing { tool: &'static str },
+    #[error("cannot download {name}: the program {tool} is not installed")]
+    ToolMissing { tool: &'static str, name: String },
     #[error("cannot run {tool}")]
     ToolBroken { tool: PathBuf, source: io::Error },
     /// The download would not fit on the disk.
@@ -239,6 +252,13 @@ pub enum ModelError {
     Cache(#[from] HubCacheError),
     #[error("interrupted")]
     Cancelled,
+}
+
+impl ModelError {
+    /// Returns whether a download can help.
+    pub fn is_pullable(&self) -> bool {
+        matches!(self, Self::NotHere { .. } | Self::Incomplete { is_directory: false, .. })
+    }
 }
 
 impl From<ApiError> for ModelError {

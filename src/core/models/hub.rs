@@ -7,6 +7,7 @@
 //! list of its references.
 
 pub mod download;
+pub mod replacement;
 
 use std::fs::{self, File, Metadata, TryLockError};
 use std::io;
@@ -14,6 +15,7 @@ use std::os::unix::fs::MetadataExt as _;
 use std::path::{Component, Path, PathBuf};
 use std::time::SystemTime;
 
+use crate::core::models::defect::{Defect, read_file};
 use crate::core::models::directory::is_inside;
 
 /// The file by which the hub's tool recognises its store of shared files, and its content for the layout known here.
@@ -193,15 +195,25 @@ impl HubCache {
 impl CachedModel {
     /// Returns the directory of the newest downloaded files of `main`.
     pub fn snapshot(&self) -> Option<PathBuf> {
-        let commit = self.commit()?;
-        let snapshot = self.directory.join("snapshots").join(commit);
-        snapshot.is_dir().then_some(snapshot)
+        self.find_snapshot().ok()
+    }
+
+    /// Returns the directory of the newest downloaded files of `main`, or why there is none.
+    pub fn find_snapshot(&self) -> Result<PathBuf, Defect> {
+        if let Ok(target) = fs::read_link(&self.directory)
+            && !self.directory.exists()
+        {
+            return Err(Defect::DanglingLink { file: folder_name(&self.name), target });
+        }
+        let commit = self.commit().ok_or(Defect::NoReference)?;
+        let snapshot = self.directory.join("snapshots").join(&commit);
+        if snapshot.is_dir() { Ok(snapshot) } else { Err(Defect::NoSnapshot { commit }) }
     }
 
     /// Returns the names and sizes of its files, if the hub's tool has stored them (`trees/<commit>.json`).
     pub fn expected_files(&self) -> Option<Vec<(String, u64)>> {
-        let tree = self.directory.join("trees").join(format!("{}.json", self.commit()?));
-        read_tree(&fs::read(tree).ok()?)
+        let tree = format!("trees/{}.json", self.commit()?);
+        read_tree(&read_file(&self.directory, &tree).ok()?)
     }
 
     /// Returns its use of the disk, unfinished downloads included.
@@ -219,7 +231,7 @@ impl CachedModel {
     }
 
     fn commit(&self) -> Option<String> {
-        let commit = fs::read_to_string(self.directory.join("refs/main")).ok()?;
+        let commit = String::from_utf8(read_file(&self.directory, "refs/main").ok()?).ok()?;
         let commit = commit.trim();
         let is_hash = !commit.is_empty() && commit.bytes().all(|byte| byte.is_ascii_alphanumeric());
         is_hash.then(|| commit.to_owned())
@@ -273,12 +285,13 @@ fn folder_name(name: &str) -> String {
     format!("models--{}", name.replace('/', "--"))
 }
 
-/// Returns the model of an entry; links and files are not models.
+/// Returns the model of an entry, which can be a link to a directory, as the hub's tool allows.
 fn cached_model(entry: &fs::DirEntry) -> Option<CachedModel> {
     let folder = entry.file_name().into_string().ok()?;
     let name = folder.strip_prefix("models--")?.replacen("--", "/", 1);
-    let is_directory = entry.file_type().ok()?.is_dir();
-    (is_directory && is_model_name(&name)).then(|| CachedModel { name, directory: entry.path() })
+    let kind = entry.file_type().ok()?;
+    ((kind.is_dir() || kind.is_symlink()) && is_model_name(&name))
+        .then(|| CachedModel { name, directory: entry.path() })
 }
 
 /// Returns how many bytes a file occupies, at most its length: a file that is being written can have holes.

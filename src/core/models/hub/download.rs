@@ -43,10 +43,18 @@ struct Plan {
     bytes: Option<u64>,
 }
 
+/// What the tool would download, and how to tell it.
 #[derive(Debug, Clone, Copy)]
-struct Outlook {
+pub struct Outlook {
     plan: Option<Plan>,
     patterns: Patterns,
+}
+
+impl Outlook {
+    /// Returns whether there may be files to download.
+    pub fn has_files(&self) -> bool {
+        self.plan.is_none_or(|plan| plan.files > 0)
+    }
 }
 
 /// How the tool accepts several patterns.
@@ -71,7 +79,8 @@ impl<'a> Download<'a> {
         cache: &'a HubCache,
         model: &'a CachedModel,
     ) -> Result<Self, ModelError> {
-        let tool = find_tool(site.program, site.search).ok_or(ModelError::ToolMissing { tool: TOOL })?;
+        let tool = find_tool(site.program, site.search)
+            .ok_or(ModelError::ToolMissing { tool: TOOL, name: model.name.clone() })?;
         let mut env: Vec<(OsString, OsString)> =
             site.env.iter().map(|(name, value)| (name.into(), value.into())).collect();
         env.push(("HF_HUB_CACHE".into(), cache.root().into()));
@@ -84,13 +93,35 @@ impl<'a> Download<'a> {
 
     /// Downloads the missing files that match one of `patterns`.
     pub fn run(&self, patterns: &[&str], observer: &mut dyn FnMut(PullStep<'_>)) -> Result<(), ModelError> {
+        let outlook = self.plan(patterns, 0, observer)?;
+        if outlook.has_files() { self.download(patterns, &outlook, observer) } else { Ok(()) }
+    }
+
+    /// Returns what is to be downloaded, besides files of `replaced_bytes` that are there now. Fails if the hub does not
+    /// allow it or the disk is too small; changes nothing.
+    pub fn plan(
+        &self,
+        patterns: &[&str],
+        replaced_bytes: u64,
+        observer: &mut dyn FnMut(PullStep<'_>),
+    ) -> Result<Outlook, ModelError> {
         observer(PullStep::Stage("requesting the list of files"));
-        let outlook = self.ask(patterns)?;
-        if outlook.plan.is_some_and(|plan| plan.files == 0) {
-            return Ok(());
+        let mut outlook = self.ask(patterns)?;
+        if let Some(bytes) = outlook.plan.as_mut().and_then(|plan| plan.bytes.as_mut()) {
+            *bytes = bytes.saturating_add(replaced_bytes);
         }
+        self.check_space(outlook.plan.and_then(|plan| plan.bytes))?;
+        Ok(outlook)
+    }
+
+    /// Downloads the missing files that match one of `patterns`.
+    pub fn download(
+        &self,
+        patterns: &[&str],
+        outlook: &Outlook,
+        observer: &mut dyn FnMut(PullStep<'_>),
+    ) -> Result<(), ModelError> {
         let bytes = outlook.plan.and_then(|plan| plan.bytes);
-        self.check_space(bytes)?;
         let result = self.fetch(&self.arguments(patterns, outlook.patterns), patterns, bytes, observer);
         // In any case; the next download removes what cannot be removed now.
         let _ = self.cache.remove_leftovers(self.model);

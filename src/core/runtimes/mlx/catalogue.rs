@@ -10,8 +10,10 @@ use crate::core::api::idle_timeout::IdleTimeout;
 use crate::core::models::catalogue::{
     Catalogue, Details, Entry, KeepAlive, MemoryEstimate, ModelError, PullStep, Site,
 };
-use crate::core::models::directory::{self, Defect};
+use crate::core::models::defect::Defect;
+use crate::core::models::directory;
 use crate::core::models::hub::download::{self, Download};
+use crate::core::models::hub::replacement::Replacement;
 use crate::core::models::hub::{CachedModel, DiskUse, HubCache, HubCacheError};
 use crate::core::runtimes::Runtime as _;
 
@@ -50,11 +52,10 @@ impl Catalogue for Models {
         let entry = found.entry(name);
         let defects = found.defects();
         let facts = found.files().map(directory::facts).unwrap_or_default();
-        let per_token = facts.bytes_per_token.filter(|_| facts.weight_bytes > 0);
+        let cache = facts.token_cache.filter(|_| facts.weight_bytes > 0);
         Ok(Details {
-            memory: per_token.map(|per_token| {
-                MemoryEstimate::estimate(facts.weight_bytes, per_token, facts.context_length)
-            }),
+            memory: cache
+                .map(|cache| MemoryEstimate::estimate(facts.weight_bytes, cache, facts.context_length)),
             path: Some(found.files().unwrap_or(found.directory()).to_owned()),
             architecture: facts.architecture,
             parameters: facts.parameters,
@@ -76,6 +77,7 @@ impl Catalogue for Models {
         if defects.is_empty() {
             return Ok(());
         }
+        found.refuse_unreadable(name, &defects)?;
         let is_directory = matches!(found, Found::Own(_));
         Err(ModelError::Incomplete { name: name.to_owned(), defects, is_directory })
     }
@@ -93,19 +95,23 @@ impl Catalogue for Models {
         let cache = cache(site)?;
         let model = cache.model(name).map_err(name_error)?;
         let download = Download::prepare(site, &cache, &model)?;
+        let found = Found::cached(model.clone());
+        let defects = found.defects();
+        found.refuse_unreadable(name, &defects)?;
         // The hub's tool takes a file that is there for complete.
-        for defect in Found::cached(model.clone()).defects() {
-            if let Some(file) = defect.damaged_file() {
-                cache.remove_file(&model, file)?;
-            }
+        let files: Vec<String> =
+            defects.iter().filter_map(Defect::too_short_file).map(str::to_owned).collect();
+        let outlook = download.plan(&FILES, missing_bytes(&defects), observer)?;
+        let replacement = Replacement::begin(&cache, &model, &files)?;
+        if outlook.has_files() || !files.is_empty() {
+            download.download(&FILES, &outlook, observer)?;
         }
-        download.run(&FILES, observer)?;
         // The hub does not have what is still missing: a repository can have a model for other programs.
         let defects = Found::cached(model.clone()).defects();
-        if defects.is_empty() {
-            return Ok(());
+        if !defects.is_empty() {
+            return Err(ModelError::Unusable { name: name.to_owned(), title: Mlx.display_name(), defects });
         }
-        Err(ModelError::Unusable { name: name.to_owned(), title: Mlx.display_name(), defects })
+        Ok(replacement.finish()?)
     }
 
     fn remove(&self, site: &Site<'_>, name: &str) -> Result<Option<u64>, ModelError> {
@@ -162,6 +168,15 @@ fn name_error(error: HubCacheError) -> ModelError {
     }
 }
 
+/// Returns the size of the replacements of files that are too short.
+fn missing_bytes(defects: &[Defect]) -> u64 {
+    let sizes = defects.iter().map(|defect| match defect {
+        Defect::Truncated { expected, .. } => *expected,
+        _ => 0,
+    });
+    sizes.fold(0, u64::saturating_add)
+}
+
 fn is_needed(file: &str) -> bool {
     file != "README.md" && FILES.iter().any(|pattern| download::matches(pattern, file))
 }
@@ -170,8 +185,8 @@ fn is_needed(file: &str) -> bool {
 enum Found {
     /// A directory of the user.
     Own(PathBuf),
-    /// A model in the hub's cache, and the directory of its files if there is one.
-    Cached(CachedModel, Option<PathBuf>),
+    /// A model in the hub's cache, and the directory of its files or why there is none.
+    Cached(CachedModel, Result<PathBuf, Defect>),
 }
 
 impl Found {
@@ -184,7 +199,7 @@ impl Found {
     }
 
     fn cached(model: CachedModel) -> Self {
-        let snapshot = model.snapshot();
+        let snapshot = model.find_snapshot();
         Self::Cached(model, snapshot)
     }
 
@@ -207,20 +222,35 @@ impl Found {
     fn files(&self) -> Option<&Path> {
         match self {
             Self::Own(path) => Some(path),
-            Self::Cached(_, snapshot) => snapshot.as_deref(),
+            Self::Cached(_, snapshot) => snapshot.as_deref().ok(),
+        }
+    }
+
+    /// Returns the names and sizes of its files, if the hub has told them.
+    fn expected_files(&self) -> Vec<(String, u64)> {
+        match self {
+            Self::Own(_) => Vec::new(),
+            Self::Cached(model, _) => model.expected_files().unwrap_or_default(),
         }
     }
 
     /// Returns the defects that names and sizes of files show.
     fn outward_defects(&self) -> Vec<Defect> {
         match self {
-            Self::Own(path) => directory::defects(path, &[], is_needed),
-            Self::Cached(model, Some(snapshot)) => {
-                directory::defects(snapshot, &model.expected_files().unwrap_or_default(), is_needed)
+            Self::Cached(_, Err(reason)) => vec![reason.clone()],
+            Self::Own(files) | Self::Cached(_, Ok(files)) => {
+                directory::defects(files, &self.expected_files(), is_needed)
             }
-            // Not even the list of files was downloaded.
-            Self::Cached(_, None) => vec![Defect::NoWeights],
         }
+    }
+
+    /// Fails if a file is there and cannot be read.
+    fn refuse_unreadable(&self, name: &str, defects: &[Defect]) -> Result<(), ModelError> {
+        if defects.iter().all(Defect::is_pullable) {
+            return Ok(());
+        }
+        let path = self.files().unwrap_or(self.directory()).to_owned();
+        Err(ModelError::Unreadable { name: name.to_owned(), path, defects: defects.to_vec() })
     }
 
     /// Returns everything that prevents loading it.
@@ -235,7 +265,7 @@ impl Found {
     /// Returns whether it is in the cache for other programs: it has no weights that the server loads, and none are
     /// expected.
     fn is_foreign(&self) -> bool {
-        let Self::Cached(model, Some(snapshot)) = self else { return false };
+        let Self::Cached(model, Ok(snapshot)) = self else { return false };
         let is_weights = |name: &str| name.starts_with("model") && name.contains(".safetensors");
         let files = std::fs::read_dir(snapshot).into_iter().flatten().flatten();
         let mut names = files.filter_map(|file| file.file_name().into_string().ok());
@@ -259,6 +289,11 @@ impl Found {
             modified: disk.modified.map(Into::into),
             last_used: disk.accessed.map(Into::into),
             loaded: None,
+            remote: false,
+            changed: self
+                .files()
+                .map(|files| directory::changed_files(files, &self.expected_files(), is_needed))
+                .unwrap_or_default(),
             defects: self.outward_defects().iter().map(ToString::to_string).collect(),
         }
     }

@@ -12,6 +12,7 @@ use crate::core::api::{ApiError, Client, Response};
 use crate::core::models::catalogue::{
     Catalogue, Details, Entry, KeepAlive, MemoryEstimate, ModelError, PullStep, Site,
 };
+use crate::core::models::token_cache::is_plain_gguf;
 use crate::core::timestamp::Timestamp;
 
 /// The models of an Ollama server.
@@ -165,15 +166,18 @@ fn models(list: &Value) -> impl Iterator<Item = &Value> {
 fn read_entry(model: &Value, loaded: &[&str]) -> Option<Entry> {
     let name = model["name"].as_str()?;
     let detail = |key: &str| text(&model["details"][key]);
+    let is_remote = ["remote_host", "remote_model"].iter().any(|key| text(&model[*key]).is_some());
     Some(Entry {
         name: name.to_owned(),
-        size_bytes: model["size"].as_u64(),
+        // Of a remote model, the size of its description.
+        size_bytes: model["size"].as_u64().filter(|_| !is_remote),
         format: detail("format"),
         quantization: detail("quantization_level"),
         modified: model["modified_at"].as_str().and_then(|moment| moment.parse::<Timestamp>().ok()),
         last_used: None,
         loaded: Some(loaded.contains(&name)),
-        defects: Vec::new(),
+        remote: is_remote,
+        ..Entry::default()
     })
 }
 
@@ -186,6 +190,7 @@ fn read_details(shown: &Value, entry: Entry) -> Details {
     };
     let context_length = fact("context_length").or_else(|| shown["details"]["context_length"].as_u64());
     let bytes_per_token = || {
+        is_plain_gguf(architecture.as_deref()?).then_some(())?;
         let heads = fact("attention.head_count")?;
         let kept = fact("attention.head_count_kv").unwrap_or(heads);
         let size = || fact("embedding_length")?.checked_div(heads);
@@ -333,9 +338,8 @@ mod tests {
             format: Some("gguf".to_owned()),
             quantization: Some("Q4_K_M".to_owned()),
             modified: "2024-08-04T21:56:49Z".parse().ok(),
-            last_used: None,
             loaded: Some(true),
-            defects: Vec::new(),
+            ..Entry::default()
         };
         assert_eq!(read_entry(&model, &["llama3.2:3b"]), Some(expected));
         assert_eq!(read_entry(&json!({ "size": 1 }), &[]), None);
@@ -358,6 +362,23 @@ mod tests {
         assert_eq!(details.capabilities, ["completion", "tools"]);
         let per_token = 2 * 28 * 8 * 256;
         assert_eq!(details.memory, Some(MemoryEstimate::estimate(2_000_000_000, per_token, Some(131_072))));
+    }
+
+    #[test]
+    fn an_unknown_kind_of_attention_has_no_estimate() {
+        let shown = json!({ "model_info": { "general.architecture": "qwen3next", "qwen3next.block_count": 48,
+            "qwen3next.attention.head_count": 16, "qwen3next.attention.head_count_kv": 2,
+            "qwen3next.embedding_length": 2048 } });
+        let entry = read_entry(&json!({ "name": "qwen3-next:80b", "size": 2_000_000_000 }), &[]).unwrap();
+        assert_eq!(read_details(&shown, entry).memory, None);
+    }
+
+    #[test]
+    fn a_remote_model_has_no_size_here() {
+        let model = json!({ "name": "gpt-oss:120b-cloud", "size": 384, "remote_host": "https://ollama.com:443",
+            "remote_model": "gpt-oss:120b" });
+        let entry = read_entry(&model, &[]).unwrap();
+        assert_eq!((entry.remote, entry.size_bytes), (true, None));
     }
 
     #[test]
