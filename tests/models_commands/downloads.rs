@@ -165,9 +165,10 @@ fn content(model: &Path) -> Vec<(PathBuf, Vec<u8>)> {
     let mut directories = vec![model.to_owned()];
     while let Some(directory) = directories.pop() {
         for entry in fs::read_dir(directory).expect("a directory").flatten() {
-            match entry.file_type().expect("a type").is_dir() {
-                true => directories.push(entry.path()),
-                false => all.push((entry.path(), fs::read(entry.path()).expect("a file"))),
+            if entry.file_type().expect("a type").is_dir() {
+                directories.push(entry.path());
+            } else {
+                all.push((entry.path(), fs::read(entry.path()).expect("a file")));
             }
         }
     }
