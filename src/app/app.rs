@@ -47,7 +47,7 @@ impl App {
                 name: runtime.name().into(),
                 template: Template::Runtime(runtime),
                 settings: config.service(runtime.name())?,
-                files: paths.runtime(runtime.name()),
+                files: paths.service(runtime.name()),
             })
         };
         let services = table.iter().copied().filter_map(service).collect();

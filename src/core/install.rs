@@ -20,7 +20,7 @@ use crate::core::executables::on_path;
 use crate::core::files;
 use crate::core::helper::{Helper, HelperOutput};
 use crate::core::machine;
-use crate::core::paths::RuntimePaths;
+use crate::core::paths::ServicePaths;
 use crate::core::process::ProcessDriver;
 use crate::core::programs::installed::{Installation, MANIFEST, Manifest, package_version};
 use crate::core::runtimes::{InstallMethod, PythonPackage, Runtime};
@@ -53,7 +53,7 @@ pub struct Installer<'a> {
     /// The service whose program it is.
     pub service: &'a Arc<str>,
     pub runtime: &'static dyn Runtime,
-    pub paths: &'a RuntimePaths,
+    pub paths: &'a ServicePaths,
     pub driver: &'a dyn ProcessDriver,
     /// The value of `PATH`.
     pub search: Option<&'a OsStr>,

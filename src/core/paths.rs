@@ -28,7 +28,7 @@ pub struct Paths {
 
 /// The files of one service, all in `<config dir>/<service>/`.
 #[derive(Debug, Clone)]
-pub struct RuntimePaths {
+pub struct ServicePaths {
     /// The directory of all the others.
     pub directory: PathBuf,
     /// The record of the started process. It counts only if the kernel confirms it.
@@ -79,9 +79,9 @@ impl Paths {
     }
 
     /// Returns the files of the service called `name`.
-    pub fn runtime(&self, name: &str) -> RuntimePaths {
+    pub fn service(&self, name: &str) -> ServicePaths {
         let directory = self.directory.join(name);
-        RuntimePaths {
+        ServicePaths {
             state: directory.join("state.json"),
             pid: directory.join(format!("{name}.pid")),
             log: directory.join(format!("{name}.log")),

@@ -14,7 +14,7 @@ use serde_json::{Value, json};
 
 use crate::identity::assert_elsewhere;
 use crate::stage::{Stage, ended};
-use crate::state::{lock, record, runtime_paths};
+use crate::state::{lock, record, service_paths};
 use crate::support::wait_until;
 
 /// No test: what [`Stage::actor`] starts.
@@ -83,7 +83,7 @@ fn actor() {
         }
         "write a record" => {
             let new = Record { model: Some("new".to_owned()), ..record(&stage) };
-            let error = new.write(&runtime_paths(&stage)).unwrap_err();
+            let error = new.write(&service_paths(&stage)).unwrap_err();
             let RecordError::File(FileError::Io { source, .. }) = &error else { panic!("{error:?}") };
             assert_eq!(source.kind(), std::io::ErrorKind::FileTooLarge);
         }

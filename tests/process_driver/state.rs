@@ -5,7 +5,7 @@ use std::time::Duration;
 use fusion::core::address::Address;
 use fusion::core::cancel::CancelToken;
 use fusion::core::events::EventBus;
-use fusion::core::paths::{Paths, RuntimePaths};
+use fusion::core::paths::{Paths, ServicePaths};
 use fusion::core::process::{Liveness, Pid, ProcessDriver};
 use fusion::core::services::lock::{LockError, ServiceLock, is_held};
 use fusion::core::services::record::{InstanceId, Record};
@@ -14,13 +14,13 @@ use fusion::env::Environment;
 use crate::stage::Stage;
 use crate::support::{processes, wait_until};
 
-pub(crate) fn runtime_paths(stage: &Stage) -> RuntimePaths {
+pub(crate) fn service_paths(stage: &Stage) -> ServicePaths {
     let environment = Environment { config_dir: Some(stage.directory.clone()), ..Environment::default() };
-    Paths::discover(&environment).unwrap().runtime("some")
+    Paths::discover(&environment).unwrap().service("some")
 }
 
 pub(crate) fn lock(stage: &Stage, limit: Duration) -> Result<ServiceLock, LockError> {
-    ServiceLock::acquire(&"some".into(), &runtime_paths(stage), limit, &CancelToken::new(), &EventBus::new())
+    ServiceLock::acquire(&"some".into(), &service_paths(stage), limit, &CancelToken::new(), &EventBus::new())
 }
 
 pub(crate) fn record(stage: &Stage) -> Record {
@@ -37,11 +37,11 @@ fn the_lock_of_a_killed_holder_is_free() {
     let error = lock(&stage, Duration::ZERO).unwrap_err();
     let pid = Pid::try_from(i64::from(holder.id())).unwrap();
     assert!(matches!(&error, LockError::Held { holder: Some(named), .. } if *named == pid), "{error:?}");
-    assert!(is_held(&runtime_paths(&stage)).unwrap());
+    assert!(is_held(&service_paths(&stage)).unwrap());
     processes::kill(pid.as_raw());
     holder.wait().unwrap();
     // A process that another test starts now has this process's descriptors until its exec.
-    wait_until("it is free", || !is_held(&runtime_paths(&stage)).unwrap());
+    wait_until("it is free", || !is_held(&service_paths(&stage)).unwrap());
     lock(&stage, Duration::from_secs(10)).unwrap();
 }
 
@@ -59,7 +59,7 @@ fn a_child_does_not_hold_the_lock() {
 #[test]
 fn a_full_disk_leaves_the_old_record() {
     let stage = Stage::new();
-    let paths = runtime_paths(&stage);
+    let paths = service_paths(&stage);
     let old = record(&stage);
     old.write(&paths).unwrap();
     assert!(stage.act("ulimit -f 0; trap '' XFSZ", "write a record"));

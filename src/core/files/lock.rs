@@ -306,7 +306,7 @@ mod tests {
     }
 
     #[test]
-    fn a_lock_on_a_removed_file_excludes_nobody() {
+    fn a_lock_on_a_removed_file_excludes_no_process() {
         let (_directory, path) = lock_file();
         let _old = acquire(&path, SHORT).unwrap();
         std::fs::remove_file(&path).unwrap();

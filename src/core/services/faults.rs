@@ -169,7 +169,7 @@ impl Machine {
             name: "ollama".into(),
             template: Template::Runtime(runtimes::find(TABLE, "ollama").unwrap()),
             settings: self.config.service("ollama").unwrap(),
-            files: self.paths.runtime("ollama"),
+            files: self.paths.service("ollama"),
         };
         work(&manager, &service)
     }

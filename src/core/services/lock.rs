@@ -8,7 +8,7 @@ use std::time::Duration;
 use crate::core::cancel::{CancelToken, Cancelled};
 use crate::core::events::{EventBus, EventKind};
 use crate::core::files::{self, FileError};
-use crate::core::paths::RuntimePaths;
+use crate::core::paths::ServicePaths;
 use crate::core::process::Pid;
 
 /// How long another command may hold the lock before an event reports it: longer than `ps` holds it for a check.
@@ -42,7 +42,7 @@ impl ServiceLock {
     /// Waits for the lock of a service until `timeout` has passed or `cancel` is cancelled.
     pub fn acquire(
         service: &Arc<str>,
-        paths: &RuntimePaths,
+        paths: &ServicePaths,
         timeout: Duration,
         cancel: &CancelToken,
         events: &EventBus,
@@ -74,7 +74,7 @@ impl ServiceLock {
 }
 
 /// Returns whether a command is changing the service now. Writes and creates nothing.
-pub fn is_held(paths: &RuntimePaths) -> Result<bool, LockError> {
+pub fn is_held(paths: &ServicePaths) -> Result<bool, LockError> {
     Ok(files::Lock::is_held(&paths.lock)?)
 }
 
@@ -92,12 +92,12 @@ mod tests {
 
     const SHORT: Duration = Duration::from_millis(50);
 
-    fn paths(directory: &Path) -> RuntimePaths {
+    fn paths(directory: &Path) -> ServicePaths {
         let environment = Environment { config_dir: Some(directory.to_owned()), ..Environment::default() };
-        Paths::discover(&environment).unwrap().runtime("some")
+        Paths::discover(&environment).unwrap().service("some")
     }
 
-    fn acquire(paths: &RuntimePaths, limit: Duration) -> Result<ServiceLock, LockError> {
+    fn acquire(paths: &ServicePaths, limit: Duration) -> Result<ServiceLock, LockError> {
         ServiceLock::acquire(&"some".into(), paths, limit, &CancelToken::new(), &EventBus::new())
     }
 

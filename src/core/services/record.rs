@@ -14,7 +14,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::core::address::Address;
 use crate::core::files::{self, FileError};
-use crate::core::paths::RuntimePaths;
+use crate::core::paths::ServicePaths;
 use crate::core::process::{Instance, ProcessId, ProcessSpec};
 
 /// The format that this version writes, and the newest it can read.
@@ -167,7 +167,7 @@ impl Record {
     }
 
     /// Writes the record, and the pid beside it. The caller holds the service's lock.
-    pub fn write(&self, paths: &RuntimePaths) -> Result<(), RecordError> {
+    pub fn write(&self, paths: &ServicePaths) -> Result<(), RecordError> {
         files::make_directory(&paths.directory)?;
         let mut text = serde_json::to_vec_pretty(self).map_err(RecordError::Encode)?;
         text.push(b'\n');
@@ -184,7 +184,7 @@ impl Record {
     }
 
     /// Removes the record, and the pid beside it. The caller holds the service's lock.
-    pub fn remove(paths: &RuntimePaths) -> Result<(), RecordError> {
+    pub fn remove(paths: &ServicePaths) -> Result<(), RecordError> {
         // The pid file goes first: it must never outlive the record.
         files::remove(&paths.pid)?;
         Ok(files::remove(&paths.state)?)

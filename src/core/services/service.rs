@@ -7,7 +7,7 @@ use serde::Serialize;
 
 use crate::core::address::Address;
 use crate::core::config::{ServerSettings, ServiceSettings};
-use crate::core::paths::RuntimePaths;
+use crate::core::paths::ServicePaths;
 use crate::core::process::Pid;
 use crate::core::runtimes::Runtime;
 use crate::core::templates::Template;
@@ -20,7 +20,7 @@ pub struct ManagedService {
     pub template: Template,
     /// Its part of the configuration.
     pub settings: Arc<ServiceSettings>,
-    pub files: RuntimePaths,
+    pub files: ServicePaths,
 }
 
 impl ManagedService {

@@ -12,9 +12,9 @@ use crate::core::process::mock::MockDriver;
 use crate::core::process::{Pid, ProcessDriver as _};
 use crate::env::Environment;
 
-fn paths(directory: &Path) -> RuntimePaths {
+fn paths(directory: &Path) -> ServicePaths {
     let environment = Environment { config_dir: Some(directory.to_owned()), ..Environment::default() };
-    Paths::discover(&environment).unwrap().runtime("some")
+    Paths::discover(&environment).unwrap().service("some")
 }
 
 fn spec() -> ProcessSpec {
