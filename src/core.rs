@@ -22,6 +22,7 @@ pub mod pid;
 pub mod process;
 pub mod programs;
 pub mod runtimes;
+pub mod schema;
 pub mod services;
 pub mod templates;
 pub mod timestamp;

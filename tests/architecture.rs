@@ -8,7 +8,7 @@ const LAYERS: [&[&str]; 4] = [&["env"], &["core"], &["app"], &["cli", "gateway",
 
 /// The modules of core, from the bottom: each may use those of the lines before its own.
 const CORE: [&[&str]; 11] = [
-    &["address", "cancel", "executables", "machine", "paths", "pid", "timestamp"],
+    &["address", "cancel", "executables", "machine", "paths", "pid", "schema", "timestamp"],
     &["files"],
     &["api", "login", "process"],
     &["events", "helper"],

@@ -3,6 +3,7 @@
 mod chat;
 mod install;
 mod models;
+mod schema;
 mod services;
 
 use std::io;

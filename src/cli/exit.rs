@@ -8,6 +8,7 @@ use crate::core::api::error::{ServerError, ServerErrorKind};
 use crate::core::install::InstallError;
 use crate::core::models::catalogue::ModelError;
 use crate::core::process::ProcessError;
+use crate::core::schema::{SchemaError, Violation};
 use crate::core::services::{ServiceError, State};
 
 /// An exit code.
@@ -145,6 +146,16 @@ pub fn of_chat(error: &ChatError) -> Exit {
         ChatError::Receiver(_) => Exit::Failed,
         _ => Exit::RequestFailed,
     }
+}
+
+/// Returns the exit code for a schema that cannot be used.
+pub fn of_schema(_: &SchemaError) -> Exit {
+    Exit::Usage
+}
+
+/// Returns the exit code for an answer that does not satisfy a schema.
+pub fn of_violation(_: &Violation) -> Exit {
+    Exit::RequestFailed
 }
 
 /// Returns the exit code for a failed request.

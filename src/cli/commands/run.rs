@@ -3,13 +3,12 @@
 mod files;
 mod prompt;
 mod report;
-mod schema;
 mod sink;
 mod stdin;
 
 use std::io;
 use std::ops::ControlFlow;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use clap::ValueEnum;
@@ -17,8 +16,8 @@ use clap::builder::PossibleValue;
 use nix::poll::PollTimeout;
 use serde_json::Value;
 
+use self::files::Attachment;
 use self::report::{Report, Timing};
-use self::schema::Schema;
 use self::sink::{Sink, SinkOptions};
 use crate::app::{App, Overrides, Permissions, Question, RESERVED_FIELDS, Request};
 use crate::cli::commands::install::installed;
@@ -29,9 +28,9 @@ use crate::cli::terminal::signals;
 use crate::cli::terminal::waiting::{FRAME_INTERVAL, Waiting};
 use crate::cli::units::seconds_from;
 use crate::core::api::chat::{Answer, ChatError, ChatOutcome};
-use crate::core::api::error::clean;
 use crate::core::api::idle_timeout::IdleTimeout;
 use crate::core::config::{Config, Reasoning, SavedPrompt};
+use crate::core::schema::Schema;
 use crate::core::services::ManagedService;
 
 /// Send a prompt to a model and print the answer
@@ -175,7 +174,7 @@ impl<'a> Task<'a> {
     ) -> Result<Self, Failure> {
         let settings = &service.settings.run;
         let saved = args.saved.as_deref().map(|name| saved_prompt(&app.config, name)).transpose()?;
-        let schema = args.schema.as_deref().map(|path| Schema::read(context, path)).transpose()?;
+        let schema = args.schema.as_deref().map(|path| read_schema(context, path)).transpose()?;
         let question = prompt::gather(context, args, saved)?;
         let overrides = Overrides {
             model: args.model.as_deref(),
@@ -280,10 +279,7 @@ impl<'a> Task<'a> {
     /// Checks the answer against the schema of `--schema`.
     fn check(&self, sink: &Sink) -> Result<(), Failure> {
         let (Some(schema), Some(text)) = (&self.schema, &sink.text) else { return Ok(()) };
-        schema.check(text).map_err(|violation| {
-            let violation = clean(&violation);
-            Failure::new(Exit::RequestFailed, format!("the answer does not satisfy the schema: {violation}"))
-        })
+        Ok(schema.check(text)?)
     }
 }
 
@@ -294,6 +290,15 @@ struct Answered {
     sink: Sink,
     /// From the request to the end of the answer.
     total: Duration,
+}
+
+/// Reads the schema of `--schema`.
+fn read_schema(context: &Context, path: &Path) -> Result<Schema, Failure> {
+    let name = path.display();
+    match files::read(context, path)? {
+        Attachment::Text(text) => Schema::parse(&text).map_err(|error| Failure::of_schema(&name, &error)),
+        Attachment::Image(_) => Err(Failure::new(Exit::Usage, format!("the schema {name} is an image"))),
+    }
 }
 
 fn saved_prompt<'a>(config: &'a Config, name: &str) -> Result<&'a SavedPrompt, Failure> {

@@ -1,32 +1,25 @@
-//! `--schema`: the part of JSON Schema (2020-12) by which an answer is checked.
+//! The part of JSON Schema (2020-12) that checks an answer.
 //!
 //! Checked: `type`, `enum`, `const`; `properties`, `required`, `additionalProperties`, `minProperties`,
 //! `maxProperties`; `items`, `prefixItems`, `minItems`, `maxItems`, `uniqueItems`; `minLength`, `maxLength`;
 //! `minimum`, `maximum`, `exclusiveMinimum`, `exclusiveMaximum`, `multipleOf`; `allOf`, `anyOf`, `oneOf`, `not`, and
-//! `$ref` into the same file. Annotations (`title`, `format`, `x-...`) are passed on and not checked. A
-//! keyword that would be neither is refused before anything is sent: an answer is never called valid by a rule that
-//! was not looked at.
+//! `$ref` into the same schema. Annotations (`title`, `format`, `x-...`) are allowed and not checked. Any other keyword
+//! is an error: an answer must not count as valid while a rule was not checked.
 
 use std::cell::Cell;
 use std::collections::BTreeSet;
-use std::path::Path;
 
 use serde_json::{Map, Value};
 
-use super::files::{self, Attachment};
-use crate::cli::context::Context;
-use crate::cli::error::Failure;
-use crate::cli::exit::Exit;
+/// Maximum nesting of a schema.
+const MAX_SCHEMA_DEPTH: usize = 64;
 
-/// How deep a schema may be nested.
-const DEPTH_LIMIT: usize = 64;
+/// Maximum nesting of rules in a check: four for each of the 128 levels that `serde_json` parses. Only a schema that
+/// refers to itself nests deeper.
+const MAX_RULE_DEPTH: usize = 4 * 128;
 
-/// How many rules may lead from one to the next in a check: four for each of the 128 levels that an answer can have
-/// (the limit of `serde_json`). More is a schema that refers to itself.
-const RULE_LIMIT: usize = 4 * 128;
-
-/// How many steps a check may take: a schema that refers to itself in several places can ask for endlessly many.
-const STEP_LIMIT: u32 = 1_000_000;
+/// Maximum steps of a check: a schema that refers to itself in several places can require endlessly many.
+const MAX_STEPS: u32 = 1_000_000;
 
 const TOO_DEEP: &str = "is nested too deeply";
 
@@ -49,45 +42,58 @@ const ANNOTATIONS: [&str; 16] = [
     "propertyOrdering",
 ];
 
-/// A schema that can be checked wholly.
+/// Why a schema cannot be used.
+#[derive(Debug, thiserror::Error)]
+pub enum SchemaError {
+    #[error("it is not JSON")]
+    NotJson(#[from] serde_json::Error),
+    #[error("the keyword at {place} is not supported")]
+    UnsupportedKeyword { place: String },
+    #[error("{place} {fault}")]
+    Invalid { place: String, fault: String },
+}
+
+/// Why an answer does not satisfy a schema.
+#[derive(Debug, thiserror::Error)]
+pub enum Violation {
+    #[error("it is not JSON: {0}")]
+    NotJson(serde_json::Error),
+    /// A rule does not hold; `place` is a JSON pointer into the answer, empty for its root.
+    #[error("{} {rule}", if place.is_empty() { "it" } else { place })]
+    Rule { place: String, rule: String },
+}
+
+/// A schema of which every rule can be checked.
 #[derive(Debug)]
-pub(super) struct Schema(Value);
+pub struct Schema(Value);
 
 impl Schema {
-    /// Reads and checks a schema.
-    pub(super) fn read(context: &Context, path: &Path) -> Result<Self, Failure> {
-        let name = path.display();
-        let Attachment::Text(text) = files::read(context, path)? else {
-            return Err(Failure::new(Exit::Usage, format!("the schema {name} is an image")));
-        };
-        let value = serde_json::from_str(text.trim_start_matches('\u{feff}')).map_err(|error| {
-            Failure::of(Exit::Usage, &error).about(format!("the schema {name} is not JSON"))
-        })?;
-        Self::new(value)
-            .map_err(|words| Failure::new(Exit::Usage, format!("the schema {name} cannot be used: {words}")))
+    /// Parses the text of a schema, with or without a byte order mark.
+    pub fn parse(text: &str) -> Result<Self, SchemaError> {
+        Self::new(serde_json::from_str(text.trim_start_matches('\u{feff}'))?)
     }
 
-    fn new(value: Value) -> Result<Self, String> {
-        understand(&value, &value, "#", 0, &mut BTreeSet::new())?;
+    fn new(value: Value) -> Result<Self, SchemaError> {
+        validate(&value, &value, "#", 0, &mut BTreeSet::new())?;
         Ok(Self(value))
     }
 
-    /// The schema itself.
-    pub(super) fn value(&self) -> &Value {
+    /// Returns the schema as JSON.
+    pub fn value(&self) -> &Value {
         &self.0
     }
 
-    /// Says where and how an answer violates the schema.
-    pub(super) fn check(&self, answer: &str) -> Result<(), String> {
-        let value = serde_json::from_str(answer).map_err(|error| format!("it is not JSON: {error}"))?;
+    /// Checks the text of an answer.
+    pub fn check(&self, answer: &str) -> Result<(), Violation> {
+        let value = serde_json::from_str(answer).map_err(Violation::NotJson)?;
         let check = Check { root: &self.0, steps: Cell::new(0) };
         let result = check.value(&self.0, &value, &Place::Root, 0);
-        // Whatever `not` and `oneOf` made of a check that was given up.
-        if check.steps.get() > STEP_LIMIT { Err(violation(&Place::Root, TOO_DEEP)) } else { result }
+        // A check that was abandoned fails, even where `not` or `oneOf` turned that into a success.
+        if check.steps.get() > MAX_STEPS { Err(violation(&Place::Root, TOO_DEEP)) } else { result }
     }
 }
 
-/// Where in a value; written as a JSON pointer.
+/// A place in an answer, displayed as a JSON pointer.
 enum Place<'a> {
     Root,
     Key(&'a Place<'a>, &'a str),
@@ -106,26 +112,26 @@ impl std::fmt::Display for Place<'_> {
     }
 }
 
-/// Whether every keyword beneath `schema` is known and well formed, and those of what it refers to, which may lie where
-/// no schema is expected; `followed` are the references that were looked at.
-fn understand<'a>(
+/// Checks that every keyword in `schema`, and in the targets of its references, is supported and well formed; `followed`
+/// are the references that were checked.
+fn validate<'a>(
     root: &'a Value,
     schema: &'a Value,
     place: &str,
     depth: usize,
     followed: &mut BTreeSet<&'a str>,
-) -> Result<(), String> {
+) -> Result<(), SchemaError> {
     let keywords = match schema {
         Value::Bool(_) => return Ok(()),
         Value::Object(keywords) => keywords,
-        _ => return Err(format!("{place} is neither an object nor a boolean")),
+        _ => return Err(invalid(place, "is neither an object nor a boolean")),
     };
-    if depth > DEPTH_LIMIT {
-        return Err(format!("{place} is nested too deeply"));
+    if depth > MAX_SCHEMA_DEPTH {
+        return Err(invalid(place, TOO_DEEP));
     }
     for (keyword, value) in keywords {
         let here = format!("{place}/{keyword}");
-        let wrong = |expected: &str| Err(format!("{here} must be {expected}"));
+        let wrong = |expected: &str| Err(invalid(&here, &format!("must be {expected}")));
         match keyword.as_str() {
             "type" if !types(value).all(is_type_name) || types(value).next().is_none() => {
                 return wrong("a type");
@@ -151,35 +157,40 @@ fn understand<'a>(
             | "exclusiveMaximum" | "multipleOf" | "uniqueItems" => {}
             "$ref" => {
                 let target = referred(root, value)
-                    .ok_or_else(|| format!("{here} must point into the schema, like #/$defs/x"))?;
+                    .ok_or_else(|| invalid(&here, "must point into the schema, like #/$defs/x"))?;
                 let reference = value.as_str().unwrap_or_default();
                 if !is_definition(reference) && followed.insert(reference) {
-                    understand(root, target, reference, depth + 1, followed)?;
+                    validate(root, target, reference, depth + 1, followed)?;
                 }
             }
-            "additionalProperties" | "items" | "not" => understand(root, value, &here, depth + 1, followed)?,
+            "additionalProperties" | "items" | "not" => validate(root, value, &here, depth + 1, followed)?,
             "prefixItems" | "allOf" | "anyOf" | "oneOf" => {
                 let Some(parts) = value.as_array().filter(|parts| !parts.is_empty()) else {
                     return wrong("an array of schemas");
                 };
                 for (index, part) in parts.iter().enumerate() {
-                    understand(root, part, &format!("{here}/{index}"), depth + 1, followed)?;
+                    validate(root, part, &format!("{here}/{index}"), depth + 1, followed)?;
                 }
             }
             "properties" | "$defs" | "definitions" => {
                 let Some(parts) = value.as_object() else { return wrong("an object of schemas") };
                 for (name, part) in parts {
-                    understand(root, part, &format!("{here}/{name}"), depth + 1, followed)?;
+                    validate(root, part, &format!("{here}/{name}"), depth + 1, followed)?;
                 }
             }
             annotation if ANNOTATIONS.contains(&annotation) || annotation.starts_with("x-") => {}
-            _ => return Err(format!("the keyword at {here} is not supported")),
+            _ => return Err(SchemaError::UnsupportedKeyword { place: here }),
         }
     }
     Ok(())
 }
 
-/// Whether it is looked at without being referred to: a chain of definitions is not nested.
+fn invalid(place: &str, fault: &str) -> SchemaError {
+    SchemaError::Invalid { place: place.to_owned(), fault: fault.to_owned() }
+}
+
+/// Returns whether a reference leads to a definition, which is checked where it stands: a chain of definitions is not
+/// nested.
 fn is_definition(reference: &str) -> bool {
     let name = reference.strip_prefix("#/$defs/").or_else(|| reference.strip_prefix("#/definitions/"));
     name.is_some_and(|name| !name.contains('/'))
@@ -194,26 +205,26 @@ fn is_type_name(name: &str) -> bool {
     ["null", "boolean", "object", "array", "number", "integer", "string"].contains(&name)
 }
 
-/// What a `$ref` within the same file points to.
+/// Returns the target of a `$ref` within the same schema.
 fn referred<'a>(root: &'a Value, reference: &Value) -> Option<&'a Value> {
     root.pointer(reference.as_str()?.strip_prefix('#')?)
 }
 
-/// One check of one answer.
+/// A check of an answer.
 struct Check<'a> {
     root: &'a Value,
     steps: Cell<u32>,
 }
 
 impl Check<'_> {
-    fn value(&self, schema: &Value, value: &Value, place: &Place<'_>, depth: usize) -> Result<(), String> {
+    fn value(&self, schema: &Value, value: &Value, place: &Place<'_>, depth: usize) -> Result<(), Violation> {
         let keywords = match schema {
             Value::Object(keywords) => keywords,
             Value::Bool(false) => return Err(violation(place, "is not allowed")),
             _ => return Ok(()),
         };
-        let is_too_deep = depth > RULE_LIMIT || self.steps.get() >= STEP_LIMIT;
-        self.steps.set(if is_too_deep { STEP_LIMIT + 1 } else { self.steps.get() + 1 });
+        let is_too_deep = depth > MAX_RULE_DEPTH || self.steps.get() >= MAX_STEPS;
+        self.steps.set(if is_too_deep { MAX_STEPS + 1 } else { self.steps.get() + 1 });
         if is_too_deep {
             return Err(violation(place, TOO_DEEP));
         }
@@ -237,7 +248,7 @@ impl Check<'_> {
         value: &Value,
         place: &Place<'_>,
         depth: usize,
-    ) -> Result<(), String> {
+    ) -> Result<(), Violation> {
         let parts = || rule.as_array().into_iter().flatten();
         let holds = |part: &Value| self.value(part, value, place, depth + 1);
         match keyword {
@@ -266,7 +277,7 @@ impl Check<'_> {
         members: &Map<String, Value>,
         place: &Place<'_>,
         depth: usize,
-    ) -> Result<(), String> {
+    ) -> Result<(), Violation> {
         let required = keywords.get("required").and_then(Value::as_array).into_iter().flatten();
         for name in required.filter_map(Value::as_str) {
             if !members.contains_key(name) {
@@ -292,7 +303,7 @@ impl Check<'_> {
         items: &[Value],
         place: &Place<'_>,
         depth: usize,
-    ) -> Result<(), String> {
+    ) -> Result<(), Violation> {
         check_count(keywords, ["minItems", "maxItems"], items.len(), "items", place)?;
         let first = keywords.get("prefixItems").and_then(Value::as_array).map_or(&[][..], Vec::as_slice);
         for (index, item) in items.iter().enumerate() {
@@ -311,14 +322,11 @@ impl Check<'_> {
     }
 }
 
-fn violation(place: &Place<'_>, words: impl std::fmt::Display) -> String {
-    match place {
-        Place::Root => format!("it {words}"),
-        _ => format!("{place} {words}"),
-    }
+fn violation(place: &Place<'_>, rule: impl std::fmt::Display) -> Violation {
+    Violation::Rule { place: place.to_string(), rule: rule.to_string() }
 }
 
-fn check_any(keyword: &str, rule: &Value, value: &Value, place: &Place<'_>) -> Result<(), String> {
+fn check_any(keyword: &str, rule: &Value, value: &Value, place: &Place<'_>) -> Result<(), Violation> {
     match keyword {
         "type" if !types(rule).any(|name| has_type(value, name)) => {
             let wanted = types(rule).collect::<Vec<_>>().join(" or ");
@@ -332,7 +340,7 @@ fn check_any(keyword: &str, rule: &Value, value: &Value, place: &Place<'_>) -> R
     }
 }
 
-fn check_string(keywords: &Map<String, Value>, text: &str, place: &Place<'_>) -> Result<(), String> {
+fn check_string(keywords: &Map<String, Value>, text: &str, place: &Place<'_>) -> Result<(), Violation> {
     check_count(keywords, ["minLength", "maxLength"], text.chars().count(), "characters", place)
 }
 
@@ -342,7 +350,7 @@ fn check_count(
     count: usize,
     unit: &str,
     place: &Place<'_>,
-) -> Result<(), String> {
+) -> Result<(), Violation> {
     let limit = |keyword: &str| keywords.get(keyword).and_then(Value::as_u64);
     if let Some(least) = limit(least).filter(|least| (count as u64) < *least) {
         return Err(violation(place, format_args!("must have at least {least} {unit}, not {count}")));
@@ -353,10 +361,10 @@ fn check_count(
     Ok(())
 }
 
-/// A keyword, what it asks of a number, and whether a number satisfies it.
+/// A keyword, its meaning in words, and whether a number satisfies it.
 type Rule = (&'static str, &'static str, fn(f64, f64) -> bool);
 
-fn check_number(keywords: &Map<String, Value>, value: &Value, place: &Place<'_>) -> Result<(), String> {
+fn check_number(keywords: &Map<String, Value>, value: &Value, place: &Place<'_>) -> Result<(), Violation> {
     let number = value.as_f64().unwrap_or_default();
     let rules: [Rule; 5] = [
         ("minimum", "at least", |number, limit| number >= limit),
@@ -376,7 +384,7 @@ fn check_number(keywords: &Map<String, Value>, value: &Value, place: &Place<'_>)
     Ok(())
 }
 
-/// As decimal numbers are meant: 0.3 is a multiple of 0.1.
+/// Compares as decimal numbers: 0.3 is a multiple of 0.1.
 fn is_multiple(number: f64, step: f64) -> bool {
     let quotient = number / step;
     (quotient - quotient.round()).abs() <= f64::EPSILON * quotient.abs().max(1.0) * 4.0
@@ -401,7 +409,7 @@ fn has_type(value: &Value, name: &str) -> bool {
     }
 }
 
-/// Equal as JSON values, for which 1 and 1.0 are the same.
+/// Compares JSON values; 1 and 1.0 are equal.
 fn equal(one: &Value, other: &Value) -> bool {
     match (one, other) {
         (Value::Number(a), Value::Number(b)) => a == b || a.as_f64() == b.as_f64(),
