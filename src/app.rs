@@ -17,7 +17,7 @@ pub use self::app::App;
 pub use self::error::AppError;
 pub use self::install::homebrew_formula;
 pub use self::logs::ServiceLog;
-pub use self::models::{Models, Named};
+pub use self::models::{Models, Named, Unload};
 pub use self::prompt::Permissions;
 pub use self::request::{Overrides, Question, RESERVED_FIELDS, Request};
 pub use self::up::UpRequest;

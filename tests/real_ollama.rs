@@ -33,6 +33,10 @@ fn main() -> ExitCode {
             tool_calls_are_in_the_json,
             an_interrupt_stops_the_generation,
             models_load_unload_and_are_removed,
+            load_keeps_the_model_despite_keep_alive_0,
+            unload_warns_while_an_answer_runs,
+            a_start_keeps_partial_downloads,
+            up_that_fails_to_load_stops_its_server,
             a_missing_model_is_exit_7,
             damaged_models_are_errors,
             a_clipped_prompt_fills_the_context,
@@ -320,14 +324,65 @@ fn models_load_unload_and_are_removed(program: &Path) {
     let show = real.ollama(["show", "tiny", "--json"]).run().assert_code(0).json();
     assert_eq!((&show["architecture"], &show["loaded"]), (&json!("llama"), &json!(true)));
     real.ollama(["unload", "tiny"]).run().assert_code(0);
-    wait_until("nothing is loaded", || real.ps(0)["models"] == json!([]));
+    assert_eq!(real.ps(0)["models"], json!([]));
     real.ollama(["load", "tiny"]).run().assert_code(0);
     real.ollama(["rm", "--yes", "tiny"]).run().assert_code(0);
+    wait_until("the runner has ended", || real.runners().is_empty());
     assert_eq!(real.ollama(["models", "--json"]).run().assert_code(0).json(), json!([]));
     for command in ["show", "load", "rm"] {
         real.ollama([command, "tiny"]).run().assert_code(7);
     }
     real.down();
+}
+
+/// The default of such a server undoes a load at once.
+fn load_keeps_the_model_despite_keep_alive_0(program: &Path) {
+    let real = Real::configured(program, "env.OLLAMA_KEEP_ALIVE = \"0\"");
+    real.ollama(["up"]).run().assert_code(0);
+    real.put("tiny", "plain", &[]);
+    real.ollama(["load", "tiny"]).run().assert_code(0);
+    assert_eq!(real.ps(0)["models"], json!(["tiny:latest"]));
+    real.down();
+}
+
+fn unload_warns_while_an_answer_runs(program: &Path) {
+    let real = Real::up(program);
+    real.put("endless", "endless", &[]);
+    let mut run = real.endless_answer();
+    let stdout = run.stdout.take().expect("a pipe");
+    let reader = std::thread::spawn(move || std::io::copy(&mut { stdout }, &mut std::io::sink()));
+    let unload = real.ollama(["unload", "endless"]).run().assert_code(0);
+    assert!(unload.stderr().contains("endless is still answering a request"), "{}", unload.stderr());
+    real.down();
+    wait_for_end(&mut run);
+    reader.join().expect("no panic").expect("a pipe can be read");
+}
+
+/// Every start of Ollama deletes them otherwise.
+fn a_start_keeps_partial_downloads(program: &Path) {
+    let real = Real::configured(program, "env.OLLAMA_MODELS = \"~/store\"");
+    let blobs = real.sandbox.home().join("store/blobs");
+    fs::create_dir_all(&blobs).expect("the home is writable");
+    let partial = blobs.join(format!("sha256-{}-partial", "0".repeat(64)));
+    fs::write(&partial, "half").expect("the home is writable");
+    real.ollama(["up"]).run().assert_code(0);
+    real.put("tiny", "plain", &[]);
+    assert!(partial.exists(), "the partial download is kept");
+    assert!(real.sandbox.home().join("store/manifests").is_dir(), "~ is the home");
+    real.down();
+}
+
+fn up_that_fails_to_load_stops_its_server(program: &Path) {
+    let real = Real::up(program);
+    real.put("vocab", "vocab", &[]);
+    // A server that was running stays.
+    real.ollama(["up", "-m", "vocab"]).run().assert_code(8);
+    assert_eq!(real.ps(0)["state"], "ready");
+    real.down();
+    let up = real.ollama(["up", "-m", "vocab"]).run().assert_code(8);
+    assert!(up.stderr().contains("missing tensor"), "{}", up.stderr());
+    real.sandbox.assert_nothing_runs();
+    assert_eq!(real.ps(3)["state"], "stopped");
 }
 
 fn a_missing_model_is_exit_7(program: &Path) {

@@ -327,7 +327,7 @@ fn the_configuration_reaches_the_server() {
     let sandbox = Sandbox::new();
     let dump = sandbox.root().join("dump.json");
     let server = format!(
-        "args = [\"dump={}\", \"two words\"]\nenv = {{ OLLAMA_KEEP_ALIVE = \"5m\", EMPTY = \"\" }}",
+        "args = [\"dump={}\", \"two words\"]\nenv = {{ OLLAMA_KEEP_ALIVE = \"5m\", EMPTY = \"\", OLLAMA_MODELS = \"~/models\" }}",
         dump.display()
     );
     sandbox.configure(&server, "");
@@ -338,6 +338,8 @@ fn the_configuration_reaches_the_server() {
     assert_eq!(arguments[3], "two words");
     assert_eq!(dump["environment"]["OLLAMA_KEEP_ALIVE"], "5m");
     assert_eq!(dump["environment"]["EMPTY"], "");
+    assert_eq!(dump["environment"]["OLLAMA_MODELS"], format!("{}/models", sandbox.home().display()));
+    assert_eq!(dump["environment"]["OLLAMA_NOPRUNE"], "1");
     assert_eq!(dump["environment"]["OLLAMA_HOST"], format!("127.0.0.1:{}", sandbox.port("ollama")));
     sandbox.fusion(["ollama", "down"]).run().assert_code(0);
 }

@@ -1,7 +1,7 @@
 //! The models of a service: resolves names, starts the server where it is needed, reports downloads as events.
 
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use super::app::App;
 use super::error::AppError;
@@ -18,6 +18,23 @@ use crate::core::services::{Endpoint, ManagedService, StartedBy, State, Status, 
 
 /// The shortest timeout for loading a model.
 const MIN_LOAD_TIMEOUT: Duration = Duration::from_secs(60);
+
+/// How long an unload waits for the model to finish its answer.
+const UNLOAD_TIMEOUT: Duration = Duration::from_secs(10);
+
+/// How often an unload asks whether the model is unloaded.
+const UNLOAD_POLL_INTERVAL: Duration = Duration::from_millis(50);
+
+/// What an unload has done.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Unload {
+    /// The model is not loaded.
+    Done,
+    /// The model still answers a request; the server unloads it after that.
+    StillAnswering,
+    /// Nothing is loaded, for the service is not running.
+    NotRunning,
+}
 
 /// The models of one service.
 pub struct Models<'a> {
@@ -55,12 +72,28 @@ impl App {
             .ok_or_else(|| AppError::NoModels { display_name: service.template.display_name().to_owned() })?;
         Ok(Models { app: self, service, cancel, runtime, catalogue, places: self.places(service) })
     }
+
+    /// Fails if no model of the runtime can have the name, which the user wrote as `asked`.
+    pub fn check_model_name(
+        &self,
+        service: &ManagedService,
+        asked: &str,
+        name: &str,
+    ) -> Result<(), AppError> {
+        if service.runtime().is_none_or(|runtime| runtime.is_model_name(name)) {
+            return Ok(());
+        }
+        let (service, asked, name) = (Arc::clone(&service.name), asked.to_owned(), name.to_owned());
+        Err(AppError::Model { service, asked, error: Box::new(ModelError::InvalidName { name }) })
+    }
 }
 
 impl Models<'_> {
-    /// Resolves the name.
-    pub fn named<'n>(&self, asked: &'n str) -> Named<'n> {
-        Named { asked, name: self.app.model(self.service, asked).name }
+    /// Resolves the name. Fails if no model of the runtime can have it.
+    pub fn named<'n>(&self, asked: &'n str) -> Result<Named<'n>, AppError> {
+        let name = self.app.model(self.service, asked).name;
+        self.app.check_model_name(self.service, asked, &name)?;
+        Ok(Named { asked, name })
     }
 
     /// Returns whether only the running server knows the models.
@@ -145,7 +178,13 @@ impl Models<'_> {
 
     /// Removes the model from this machine; returns the bytes that became free, where that is known.
     pub fn remove(&self, model: &Named<'_>, start_on_demand: bool) -> Result<Option<u64>, AppError> {
-        self.work(start_on_demand, model, |site| self.catalogue.remove(site, &model.name))
+        self.work(start_on_demand, model, |site| {
+            // A server keeps what it has loaded when the files are gone. One that fails to unload may still remove.
+            if self.catalogue.is_loaded(site, &model.name)? {
+                let _ = self.unload_at(site, model);
+            }
+            self.catalogue.remove(site, &model.name)
+        })
     }
 
     /// A server that reads its model's files while it runs does not notice that they are gone.
@@ -204,15 +243,27 @@ impl Models<'_> {
         Ok(None)
     }
 
-    /// Unloads the model; returns whether the service runs: otherwise nothing is loaded.
-    pub fn unload(&self, model: &Named<'_>) -> Result<bool, AppError> {
+    /// Unloads the model, and waits until its memory is free, but not long for one that still answers a request.
+    pub fn unload(&self, model: &Named<'_>) -> Result<Unload, AppError> {
         let status = self.status()?;
         if !status.state.is_running() {
-            return Ok(false);
+            return Ok(Unload::NotRunning);
         }
-        let unload = |site: &Site<'_>| self.catalogue.unload(site, &model.name);
-        self.work_at(&status.address, unload).map_err(|error| self.failed(model.asked, error))?;
-        Ok(true)
+        self.work_at(&status.address, |site| self.unload_at(site, model))
+            .map_err(|error| self.failed(model.asked, error))
+    }
+
+    fn unload_at(&self, site: &Site<'_>, model: &Named<'_>) -> Result<Unload, ModelError> {
+        self.catalogue.unload(site, &model.name)?;
+        let deadline = Instant::now() + UNLOAD_TIMEOUT;
+        while self.catalogue.is_loaded(site, &model.name)? {
+            self.cancel.check().map_err(|_| ModelError::Cancelled)?;
+            if Instant::now() >= deadline {
+                return Ok(Unload::StillAnswering);
+            }
+            std::thread::sleep(UNLOAD_POLL_INTERVAL);
+        }
+        Ok(Unload::Done)
     }
 
     /// Fails if the model is incomplete: a server that is told to load such a model unloads its own one before it fails.

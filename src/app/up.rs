@@ -4,7 +4,7 @@ use super::app::App;
 use super::error::AppError;
 use super::models::Named;
 use crate::core::cancel::CancelToken;
-use crate::core::services::{ManagedService, ServiceError, Up, UpOptions};
+use crate::core::services::{DownOptions, ManagedService, ServiceError, Up, UpKind, UpOptions};
 
 /// The parameters of `up`.
 #[derive(Debug, Clone, Default)]
@@ -25,7 +25,11 @@ impl App {
         cancel: &CancelToken,
     ) -> Result<Up, AppError> {
         let mut options = request.options.clone();
-        options.model = request.model.as_deref().map(|model| self.model(service, model).name);
+        if let Some(asked) = &request.model {
+            let model = self.model(service, asked);
+            self.check_model_name(service, asked, &model.name)?;
+            options.model = Some(model.name);
+        }
         let start = || self.start(service, &options, request.install, cancel);
         let up = match start() {
             Err(AppError::Service(error)) if request.model.is_some() => match &*error {
@@ -40,9 +44,20 @@ impl App {
         match &request.model {
             Some(model) if service.runtime().is_some_and(|runtime| runtime.catalogue().is_some()) => {
                 let models = self.models(service, cancel)?;
-                models.ensure_loaded(&models.named(model), up)
+                let is_ours = up.kind == UpKind::Started;
+                models.named(model).and_then(|model| models.ensure_loaded(&model, up)).inspect_err(|_| {
+                    if is_ours {
+                        self.stop_failed(service);
+                    }
+                })
             }
             _ => Ok(up),
         }
+    }
+
+    /// Stops a service that this command has started in vain, also after an interrupt. That is tried; the failure that
+    /// led to it is the one to be told.
+    fn stop_failed(&self, service: &ManagedService) {
+        let _ = self.manager(&CancelToken::new()).down(service, &DownOptions::default());
     }
 }

@@ -87,7 +87,8 @@ fn is_path(name: &str) -> bool {
     matches!(name, "." | ".." | "~") || ["/", "./", "../", "~/"].iter().any(|start| name.starts_with(start))
 }
 
-fn expand_home(path: &Path, home: Option<&Path>) -> PathBuf {
+/// Returns the path with `home` in place of a leading `~`.
+pub(crate) fn expand_home(path: &Path, home: Option<&Path>) -> PathBuf {
     match (path.strip_prefix("~"), home) {
         (Ok(rest), Some(home)) => home.join(rest),
         _ => path.to_owned(),
@@ -108,6 +109,13 @@ pub fn quoted(name: &str) -> String {
 mod tests {
     use super::*;
     use crate::env::HuggingFaceVariables;
+
+    #[test]
+    fn names_are_quoted_for_shells_only_if_needed() {
+        assert_eq!(quoted("org/name:3b"), "org/name:3b");
+        assert_eq!(quoted("a b'c;$(x)"), r"'a b'\''c;$(x)'");
+        assert_eq!(quoted(""), "''");
+    }
 
     fn hub_cache(variables: &[(&str, &str)], server_env: &[(&str, &str)]) -> Option<PathBuf> {
         let variable =

@@ -85,6 +85,11 @@ pub trait Runtime: Sync {
         &[]
     }
 
+    /// Returns the variables of its server that name a file or directory and in which the server does not expand `~`.
+    fn path_variables(&self) -> &'static [&'static str] {
+        &[]
+    }
+
     /// Returns how long after SIGTERM a server gets SIGINT, if SIGTERM may not end it.
     fn interrupt_after(&self) -> Option<Duration> {
         None
@@ -113,6 +118,11 @@ pub trait Runtime: Sync {
     /// Returns the built-in aliases of models.
     fn model_aliases(&self) -> &'static [BuiltInAlias] {
         &[]
+    }
+
+    /// Returns whether a model can have this name.
+    fn is_model_name(&self, _name: &str) -> bool {
+        true
     }
 
     /// Returns the operations on its models.

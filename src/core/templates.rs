@@ -41,6 +41,13 @@ impl Template {
         }
     }
 
+    /// Returns the variables of the server that name a file or directory and in which the server does not expand `~`.
+    pub fn path_variables(&self) -> &'static [&'static str] {
+        match self {
+            Self::Runtime(runtime) => runtime.path_variables(),
+        }
+    }
+
     /// Returns the cheap request that recognises a running server.
     pub fn status_probe(&self) -> Probe {
         match self {

@@ -102,6 +102,8 @@ fn what_fusion_sets_itself_is_refused() {
     sandbox.write_config("[mlx_server]\nenv.OLLAMA_HOST = 'x'\n[mlx_run]\nextra_body.a.model = 'x'\n");
     config(&sandbox, ["check"]).assert_code(0);
     config(&sandbox, ["set", "ollama_server.env.OLLAMA_HOST", "x"]).assert_code(2);
+    // A default of the launch is no fault to set.
+    config(&sandbox, ["set", "ollama_server.env.OLLAMA_NOPRUNE", "0"]).assert_code(0);
 }
 
 #[test]

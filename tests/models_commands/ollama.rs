@@ -190,6 +190,24 @@ fn rm_in_a_script_wants_yes() {
     ");
 }
 
+/// The server's own errors for such names name none, or something else.
+#[test]
+fn impossible_names_are_exit_2() {
+    let (sandbox, ollama) = with_ollama(&["llama3.2:3b"]);
+    for name in ["bad name!", "", "./x"] {
+        for command in ["show", "load", "unload", "rm", "pull"] {
+            let refused = sandbox.fusion(["ollama", command, name]).run_in_process().assert_code(2);
+            let expected = format!("{name:?} is not the name of a model");
+            assert!(refused.stderr().contains(&expected), "{command}: {}", refused.stderr());
+        }
+    }
+    for arguments in [["run", "-m", "./x", "Hello"], ["run", "-m", "bad name!", "Hello"]] {
+        sandbox.fusion(["ollama"].into_iter().chain(arguments)).run_in_process().assert_code(2);
+    }
+    sandbox.fusion(["ollama", "up", "-m", "bad name!"]).run_in_process().assert_code(2);
+    assert_eq!(ollama.requests(), []);
+}
+
 #[test]
 fn show_describes_a_model() {
     let (sandbox, _ollama) = with_ollama(&["llama3.2:3b"]);
@@ -238,7 +256,7 @@ fn show_describes_a_model() {
 fn load_passes_keep_alive_and_unload_zero() {
     let (sandbox, ollama) = with_ollama(&["llama3.2:3b"]);
     let load = ["ollama", "load", "llama3.2:3b"];
-    let keep_alives = [(None, Value::Null), (Some("30m"), json!(1800)), (Some("-1"), json!(-1))];
+    let keep_alives = [(None, json!("5m")), (Some("30m"), json!(1800)), (Some("-1"), json!(-1))];
     let loaded = keep_alives.map(|(keep_alive, seconds)| {
         let options = keep_alive.into_iter().flat_map(|time| ["--keep-alive", time]);
         let finished = sandbox.fusion(load.into_iter().chain(options)).run_in_process();

@@ -3,7 +3,7 @@
 use serde_json::json;
 
 use crate::support::stub_server::{Response, StubServer};
-use crate::support::stubbed_ollama::{StubbedOllama, stream};
+use crate::support::stubbed_ollama::stream;
 use crate::support::{Sandbox, same_output};
 
 #[test]
@@ -57,18 +57,6 @@ fn no_server_is_started_against_the_users_will() {
     ));
     sandbox.fusion(["ollama", "run", "Hello"]).run().assert_code(3);
     sandbox.assert_nothing_runs();
-}
-
-#[test]
-fn commands_in_hints_are_quoted_for_shells() {
-    let asked =
-        StubbedOllama::with([Response::json(404, r#"{"error": {"message": "model 'x' not found"}}"#)]);
-    insta::assert_snapshot!(asked.run(["Hello", "-m", "a b'c;$(x)"]), @r"
-    exit 7
-    [stderr]
-    error: Ollama: model 'x' not found (HTTP 404)
-    hint: download it: fusion ollama pull 'a b'\''c;$(x)'
-    ");
 }
 
 #[test]

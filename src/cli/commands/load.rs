@@ -31,7 +31,7 @@ fn keep_alive(text: &str) -> Result<KeepAlive, String> {
 /// Runs the command.
 pub fn run(context: &Context, app: &App, service: &ManagedService, args: &Args) -> Result<Exit, Failure> {
     let models = app.models(service, &context.cancel)?;
-    let model = models.named(&args.model);
+    let model = models.named(&args.model)?;
     let _cancelled = context.cancel_on_signal();
     models.load(&model, !args.no_up, args.keep_alive.as_ref())?;
     context.ui.result(&format!("{} is loaded\n", model.name))?;

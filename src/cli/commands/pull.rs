@@ -22,7 +22,7 @@ pub struct Args {
 /// Runs the command.
 pub fn run(context: &Context, app: &App, service: &ManagedService, args: &Args) -> Result<Exit, Failure> {
     let models = app.models(service, &context.cancel)?;
-    let model = models.named(&args.model);
+    let model = models.named(&args.model)?;
     let _cancelled = context.cancel_on_signal();
     models.pull(&model, !args.no_up)?;
     context.ui.result(&format!("{} is here\n", model.name))?;

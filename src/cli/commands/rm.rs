@@ -27,7 +27,7 @@ pub struct Args {
 /// Runs the command.
 pub fn run(context: &Context, app: &App, service: &ManagedService, args: &Args) -> Result<Exit, Failure> {
     let models = app.models(service, &context.cancel)?;
-    let model = models.named(&args.model);
+    let model = models.named(&args.model)?;
     let start_on_demand = !args.no_up;
     let size = {
         let _cancelled = context.cancel_on_signal();

@@ -191,6 +191,11 @@ impl<'a> Task<'a> {
         if request.model.name.is_empty() {
             return Err(Failure::new(Exit::Usage, "no model is set").hint("choose one with --model MODEL"));
         }
+        app.check_model_name(
+            service,
+            args.model.as_deref().unwrap_or(&request.model.name),
+            &request.model.name,
+        )?;
         let reasoning = args.reasoning.unwrap_or(settings.reasoning);
         let idle_timeout = args.timeout.unwrap_or(settings.timeout);
         Ok(Self { context, app, service, args, question, request, schema, reasoning, idle_timeout })

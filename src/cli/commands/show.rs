@@ -32,7 +32,7 @@ pub fn run(context: &Context, app: &App, service: &ManagedService, args: &Args) 
     let models = app.models(service, &context.cancel)?;
     let shown = {
         let _cancelled = context.cancel_on_signal();
-        models.show(&models.named(&args.model), !args.no_up)?
+        models.show(&models.named(&args.model)?, !args.no_up)?
     };
     if args.json {
         context.ui.json(&shown)?;

@@ -1,6 +1,6 @@
 //! `fusion <runtime> unload`.
 
-use crate::app::App;
+use crate::app::{App, Unload};
 use crate::cli::context::Context;
 use crate::cli::error::Failure;
 use crate::cli::exit::Exit;
@@ -17,11 +17,17 @@ pub struct Args {
 /// Runs the command. Nothing is loaded in a service that is not running.
 pub fn run(context: &Context, app: &App, service: &ManagedService, args: &Args) -> Result<Exit, Failure> {
     let models = app.models(service, &context.cancel)?;
-    let model = models.named(&args.model);
-    if models.unload(&model)? {
-        context.ui.result(&format!("{} is unloaded\n", model.name))?;
-    } else {
-        context.ui.result(&format!("{} is not loaded: {} is not running\n", model.name, service.name))?;
+    let model = models.named(&args.model)?;
+    let _cancelled = context.cancel_on_signal();
+    match models.unload(&model)? {
+        Unload::Done => context.ui.result(&format!("{} is unloaded\n", model.name))?,
+        Unload::StillAnswering => context.ui.warning(&format!(
+            "{} is still answering a request; {} unloads it after that",
+            model.name, service.name
+        )),
+        Unload::NotRunning => {
+            context.ui.result(&format!("{} is not loaded: {} is not running\n", model.name, service.name))?;
+        }
     }
     Ok(Exit::Done)
 }

@@ -65,8 +65,14 @@ pub trait Catalogue: Sync {
     /// Loads the model into the server, which keeps it for `keep_alive` after its last use.
     fn load(&self, site: &Site<'_>, name: &str, keep_alive: Option<&KeepAlive>) -> Result<(), ModelError>;
 
-    /// Unloads the model.
+    /// Unloads the model. A server may still need time for that: [`is_loaded`](Self::is_loaded) tells.
     fn unload(&self, site: &Site<'_>, name: &str) -> Result<(), ModelError>;
+
+    /// Returns whether the server lists the model as loaded. Runtimes that unload before they respond need no such
+    /// request.
+    fn is_loaded(&self, _site: &Site<'_>, _name: &str) -> Result<bool, ModelError> {
+        Ok(false)
+    }
 }
 
 /// One model of a list. The names and types of its fields in JSON do not change between releases; unknown is null.

@@ -49,9 +49,15 @@ impl Runtime for Ollama {
         &["serve"]
     }
 
-    /// `OLLAMA_HOST` is the only way to set the address (envconfig/config.go).
+    /// `OLLAMA_HOST` is the only way to set the address (envconfig/config.go). Without `OLLAMA_NOPRUNE`, a start deletes
+    /// every partial download, also one that another server on the same directory is writing (server/routes.go).
     fn launch(&self, address: &Address, _model: Option<&Model>) -> Launch {
-        Launch { args: Vec::new(), env: vec![("OLLAMA_HOST".to_owned(), address.to_string())] }
+        let env = [("OLLAMA_HOST", address.to_string()), ("OLLAMA_NOPRUNE", "1".to_owned())];
+        Launch { args: Vec::new(), env: env.map(|(name, value)| (name.to_owned(), value)).into() }
+    }
+
+    fn path_variables(&self) -> &'static [&'static str] {
+        &["OLLAMA_MODELS"]
     }
 
     /// `OLLAMA_HOST` in the caller's shell may name another server.
@@ -80,6 +86,10 @@ impl Runtime for Ollama {
         aliases::ALIASES
     }
 
+    fn is_model_name(&self, name: &str) -> bool {
+        is_model_name(name)
+    }
+
     fn catalogue(&self) -> Option<&'static dyn Catalogue> {
         Some(&catalogue::Models)
     }
@@ -87,6 +97,32 @@ impl Runtime for Ollama {
     fn explain_exit(&self, log_tail: &str) -> Option<String> {
         log_tail.contains("address already in use").then(|| "the address is already in use".to_owned())
     }
+}
+
+/// `[host/][namespace/]model[:tag]`, as types/model/name.go reads it. A name that breaks its rules gets a different error
+/// from each of the server's APIs, none of which names it.
+fn is_model_name(name: &str) -> bool {
+    let (path, tag) = match name.rsplit_once(':') {
+        Some((path, tag)) if !tag.contains('/') => (path, Some(tag)),
+        _ => (name, None),
+    };
+    let path = path.split_once("://").map_or(path, |(_, rest)| rest);
+    let is_part = |part: &str, more: &[char]| {
+        part.starts_with(|first: char| first.is_ascii_alphanumeric() || first == '_')
+            && part.chars().all(|letter| {
+                letter.is_ascii_alphanumeric() || "_-".contains(letter) || more.contains(&letter)
+            })
+    };
+    let parts: Vec<&str> = path.split('/').collect();
+    let are_parts = match parts[..] {
+        [model] => is_part(model, &['.']),
+        [namespace, model] => is_part(namespace, &[]) && is_part(model, &['.']),
+        [host, namespace, model] => {
+            is_part(host, &['.', ':']) && is_part(namespace, &[]) && is_part(model, &['.'])
+        }
+        _ => false,
+    };
+    are_parts && tag.is_none_or(|tag| is_part(tag, &['.']))
 }
 
 fn read_version(response: &Response) -> Recognition {
@@ -105,5 +141,30 @@ fn read_loaded(response: &Response) -> Recognition {
             Recognition::Ready(ServerFacts { models: Some(names.collect()), ..ServerFacts::default() })
         }
         _ => Recognition::NotReady(format!("HTTP {} to /api/ps", response.status)),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn names_of_models_are_told_from_others() {
+        for name in [
+            "llama3.2",
+            "llama3.2:3b",
+            "me/model",
+            "hf.co/bartowski/Llama-3.2-1B-Instruct-GGUF:Q4_K_M",
+            "localhost:5000/library/model",
+            "http://localhost:5000/library/model:tag",
+            "_x:_y",
+        ] {
+            assert!(is_model_name(name), "{name}");
+        }
+        for name in
+            ["", "bad name!", "./x", "../x", "/x", "~/x", "x/", "x:", ":x", "a/b/c/d", "-x", "mo del", "é"]
+        {
+            assert!(!is_model_name(name), "{name}");
+        }
     }
 }

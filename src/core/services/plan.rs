@@ -1,6 +1,7 @@
 //! Plans a start: program, arguments, environment, model; and checks the model before the start.
 
 use std::ffi::OsString;
+use std::path::Path;
 
 use super::error::ServiceError;
 use super::manager::ServiceManager;
@@ -8,7 +9,7 @@ use super::record::{self, InstanceId, Record};
 use super::service::ManagedService;
 use crate::core::aliases;
 use crate::core::models::catalogue::Site;
-use crate::core::models::{Model, ModelPlaces};
+use crate::core::models::{Model, ModelPlaces, expand_home};
 use crate::core::process::ProcessSpec;
 use crate::core::programs::{self, Program, ProgramError};
 use crate::core::runtimes::{self, Runtime};
@@ -134,13 +135,22 @@ impl ServiceManager<'_> {
             self.environment.variables.iter().filter(|name| runtimes::is_withheld(name)).cloned().collect();
         let launch = service.template.launch(&server.address, model);
         let words = program.args.iter().cloned().chain(launch.args).chain(server.args.iter().cloned());
-        let configured = server.env.iter().map(|(name, value)| (name.clone(), value.clone()));
-        let env = launch.env.into_iter().chain(configured);
+        let home = self.environment.home.as_deref();
+        let paths = service.template.path_variables();
+        let expanded = |name: &str, value: &str| {
+            if paths.contains(&name) {
+                expand_home(Path::new(value), home).into_os_string()
+            } else {
+                value.into()
+            }
+        };
+        let configured = server.env.iter().map(|(name, value)| (name.clone(), expanded(name, value)));
+        let env = launch.env.into_iter().map(|(name, value)| (name, value.into())).chain(configured);
         ProcessSpec {
             program: program.path.clone(),
             args: words.map(OsString::from).collect(),
             without,
-            env: env.map(|(name, value)| (name.into(), value.into())).collect(),
+            env: env.map(|(name, value)| (name.into(), value)).collect(),
             directory: service.files.directory.clone(),
             log: Some(service.files.log.clone()),
             instance: instance.as_str().to_owned(),

@@ -91,10 +91,8 @@ impl Catalogue for Models {
     }
 
     fn load(&self, site: &Site<'_>, name: &str, keep_alive: Option<&KeepAlive>) -> Result<(), ModelError> {
-        let mut body = json!({ "model": name, "stream": false });
-        if let Some(keep_alive) = keep_alive {
-            body["keep_alive"] = keep_alive.json();
-        }
+        let keep_alive = keep_alive.map_or_else(|| default_keep_alive(site), KeepAlive::json);
+        let body = json!({ "model": name, "stream": false, "keep_alive": keep_alive });
         let client = Client::with_idle_timeout(
             site.address,
             &IdleTimeout::cancellable(site.load_timeout, site.cancel),
@@ -105,6 +103,26 @@ impl Catalogue for Models {
     fn unload(&self, site: &Site<'_>, name: &str) -> Result<(), ModelError> {
         let body = json!({ "model": name, "keep_alive": 0, "stream": false });
         named(name, client(site).post("/api/generate", &body)?).map(|_| ())
+    }
+
+    /// An unload is answered at once. The list has the model for as long as it still answers a request, and a third of a
+    /// second longer.
+    fn is_loaded(&self, site: &Site<'_>, name: &str) -> Result<bool, ModelError> {
+        let loaded = json_of(&client(site).get("/api/ps")?)?;
+        let wanted = full_name(name);
+        let is_loaded =
+            models(&loaded).any(|model| model["name"].as_str().is_some_and(|name| full_name(name) == wanted));
+        Ok(is_loaded)
+    }
+}
+
+/// Returns how long a model stays loaded that is loaded without `--keep-alive`: as `OLLAMA_KEEP_ALIVE` of the
+/// configuration says, unless that unloads it at once, else as long as Ollama's own default.
+fn default_keep_alive(site: &Site<'_>) -> Value {
+    let configured = site.env.get("OLLAMA_KEEP_ALIVE").map(|value| value.trim());
+    match configured.filter(|value| value.contains(|digit: char| ('1'..='9').contains(&digit))) {
+        Some(value) => value.parse::<i64>().map_or_else(|_| json!(value), |seconds| json!(seconds)),
+        None => json!("5m"),
     }
 }
 
