@@ -19,6 +19,10 @@ pub struct Environment {
     pub home: Option<PathBuf>,
     /// The platform's configuration directory ([`dirs::config_dir`]).
     pub platform_config_dir: Option<PathBuf>,
+    /// The platform's data directory ([`dirs::data_dir`]).
+    pub platform_data_dir: Option<PathBuf>,
+    /// `XDG_DATA_HOME`, on which `platform_data_dir` depends on Linux. A relative path is ignored there.
+    pub xdg_data_home: Option<PathBuf>,
     /// The current directory; `None` if it was deleted.
     pub current_dir: Option<PathBuf>,
     /// The path of this program, if the system reports it.
@@ -66,6 +70,8 @@ impl Environment {
             project_root: directory("FUSION_PROJECT_ROOT"),
             home: dirs::home_dir(),
             platform_config_dir: dirs::config_dir(),
+            platform_data_dir: dirs::data_dir(),
+            xdg_data_home: directory("XDG_DATA_HOME").filter(|path| path.is_absolute()),
             current_dir: std::env::current_dir().ok(),
             program: std::env::current_exe().ok(),
             path: variable("PATH"),
@@ -92,6 +98,7 @@ impl Environment {
         let hugging_face = &self.hugging_face;
         let directories = [
             ("FUSION_CONFIG_DIR", self.config_dir.as_ref().map(|_| config_dir)),
+            ("XDG_DATA_HOME", self.xdg_data_home.as_deref()),
             ("HF_HUB_CACHE", hugging_face.hub_cache.as_deref()),
             ("HUGGINGFACE_HUB_CACHE", hugging_face.legacy_hub_cache.as_deref()),
             ("HF_HOME", hugging_face.home.as_deref()),

@@ -234,12 +234,12 @@ fn an_untested_version_is_a_warning() {
 #[test]
 fn an_unfinished_installation_is_a_warning() {
     let sandbox = Sandbox::new();
-    let left = sandbox.file("mlx", "runtime/3");
+    let left = sandbox.installation("mlx").join("3");
     std::fs::create_dir_all(&left).expect("the sandbox is writable");
     let finished = doctor(&sandbox).assert_code(0);
     let found = findings(&finished, "program", Some("mlx"));
     assert_eq!(found[1]["level"], "warning");
-    insta::assert_snapshot!(sandbox.normalized(found[1]["summary"].as_str().expect("a text")), @"an installation was interrupted: [ROOT]/config/mlx/runtime/3");
+    insta::assert_snapshot!(sandbox.normalized(found[1]["summary"].as_str().expect("a text")), @"an installation was interrupted: [ROOT]/config/data/runtimes/mlx/3");
 }
 
 /// A sandbox in which `loginctl` prints this about the manager and about the user.

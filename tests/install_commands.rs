@@ -76,7 +76,7 @@ impl Machine {
 
     /// Fusion's own installation.
     fn home(&self) -> PathBuf {
-        self.sandbox.file("mlx", "runtime")
+        self.sandbox.installation("mlx")
     }
 
     /// The names of its entries.
@@ -99,10 +99,10 @@ fn uv_installs_into_its_own_directory_showing_progress() {
     insta::assert_snapshot!(machine.fusion("mlx install").run(), @"
     exit 0
     [stdout]
-    mlx 0.32.2 is installed in [ROOT]/config/mlx/runtime/1
+    mlx 0.32.2 is installed in [ROOT]/config/data/runtimes/mlx/1
     [stderr]
-    installing [REQUIREMENT] with uv into [ROOT]/config/mlx/runtime/1
-    made [ROOT]/config/mlx/runtime/1
+    installing [REQUIREMENT] with uv into [ROOT]/config/data/runtimes/mlx/1
+    made [ROOT]/config/data/runtimes/mlx/1
     installed [REQUIREMENT]
     starting the program once to check that it works
     ");
@@ -116,10 +116,10 @@ fn pip_installs_without_uv() {
     insta::assert_snapshot!(machine.fusion("mlx install").run(), @"
     exit 0
     [stdout]
-    mlx 0.32.2 is installed in [ROOT]/config/mlx/runtime/1
+    mlx 0.32.2 is installed in [ROOT]/config/data/runtimes/mlx/1
     [stderr]
-    installing [REQUIREMENT] with pip into [ROOT]/config/mlx/runtime/1
-    made [ROOT]/config/mlx/runtime/1
+    installing [REQUIREMENT] with pip into [ROOT]/config/data/runtimes/mlx/1
+    made [ROOT]/config/data/runtimes/mlx/1
     installed [REQUIREMENT]
     starting the program once to check that it works
     ");
@@ -131,7 +131,7 @@ fn quiet_install_prints_only_the_result() {
     insta::assert_snapshot!(machine.fusion("mlx install --quiet").run(), @"
     exit 0
     [stdout]
-    mlx 0.32.2 is installed in [ROOT]/config/mlx/runtime/1
+    mlx 0.32.2 is installed in [ROOT]/config/data/runtimes/mlx/1
     ");
 }
 
@@ -142,7 +142,7 @@ fn installing_twice_installs_once() {
     insta::assert_snapshot!(machine.fusion("mlx install").env("BREAK", "exit 1").run(), @"
     exit 0
     [stdout]
-    mlx 0.32.2 is installed in [ROOT]/config/mlx/runtime/1 already
+    mlx 0.32.2 is installed in [ROOT]/config/data/runtimes/mlx/1 already
     ");
 }
 
@@ -154,7 +154,7 @@ fn an_upgrade_replaces_the_installation() {
     insta::assert_snapshot!(finished, @"
     exit 0
     [stdout]
-    mlx 0.32.9 is installed in [ROOT]/config/mlx/runtime/2; it replaces 0.32.2
+    mlx 0.32.9 is installed in [ROOT]/config/data/runtimes/mlx/2; it replaces 0.32.2
     ");
     assert_eq!(machine.contents(), ["2", "installed.json"]);
 }
@@ -178,7 +178,7 @@ fn an_offline_install_quotes_the_installer() {
     [stderr]
       Resolving...
       error: Failed to fetch the index
-    error: `[ROOT]/bin/uv pip install --python [ROOT]/config/mlx/runtime/1/bin/python [REQUIREMENT]` failed with exit status: 2
+    error: `[ROOT]/bin/uv pip install --python [ROOT]/config/data/runtimes/mlx/1/bin/python [REQUIREMENT]` failed with exit status: 2
     hint: check the network, then run the command again; finished downloads are kept
     ");
     assert_eq!(machine.contents(), Vec::<String>::new());
@@ -192,7 +192,7 @@ fn programs_that_do_not_start_are_no_installation() {
     exit 1
     [stderr]
       ImportError:mlx
-    error: [ROOT]/config/mlx/runtime/1/bin/mlx_lm.server was installed and does not start: it ended with exit status: 3
+    error: [ROOT]/config/data/runtimes/mlx/1/bin/mlx_lm.server was installed and does not start: it ended with exit status: 3
     ");
     assert_eq!(machine.contents(), Vec::<String>::new());
 }
@@ -242,7 +242,7 @@ fn the_lock_of_a_killed_install_is_held() {
     insta::assert_snapshot!(machine.fusion("mlx uninstall").run(), @"
     exit 0
     [stdout]
-    mlx is uninstalled: removed [ROOT]/config/mlx/runtime
+    mlx is uninstalled: removed [ROOT]/config/data/runtimes/mlx
     ");
 }
 
@@ -275,7 +275,7 @@ fn uninstalling_removes_only_what_fusion_installed() {
     insta::assert_snapshot!(machine.fusion("mlx uninstall").run(), @"
     exit 0
     [stdout]
-    mlx is uninstalled: removed [ROOT]/config/mlx/runtime
+    mlx is uninstalled: removed [ROOT]/config/data/runtimes/mlx
     ");
     assert!(!machine.home().exists());
     assert!(machine.sandbox.config_dir().join("config.toml").exists());
@@ -296,7 +296,7 @@ fn a_failed_cleanup_does_not_fail_the_install() {
     insta::assert_snapshot!(finished, @"
     exit 0
     [stdout]
-    mlx 0.32.2 is installed in [ROOT]/config/mlx/runtime/1
+    mlx 0.32.2 is installed in [ROOT]/config/data/runtimes/mlx/1
     ");
     assert_eq!(machine.contents(), ["1", "9", "installed.json"]);
 }
@@ -336,11 +336,11 @@ fn up_with_install_starts_what_it_installs() {
     [stdout]
     mlx is up at http://127.0.0.1:[MLX] (pid [PID])
     [stderr]
-    installing [REQUIREMENT] with uv into [ROOT]/config/mlx/runtime/1
-    made [ROOT]/config/mlx/runtime/1
+    installing [REQUIREMENT] with uv into [ROOT]/config/data/runtimes/mlx/1
+    made [ROOT]/config/data/runtimes/mlx/1
     installed [REQUIREMENT]
     starting the program once to check that it works
-    mlx 0.32.2 is installed in [ROOT]/config/mlx/runtime/1
+    mlx 0.32.2 is installed in [ROOT]/config/data/runtimes/mlx/1
     ");
     let record = machine.sandbox.record("mlx").expect("a record");
     let program = machine.home().join("1/bin/mlx_lm.server");

@@ -116,7 +116,7 @@ fn the_job_names_fusion_as_on_path() {
 fn relative_directories_become_absolute_in_the_job() {
     let login = Login::new("");
     let enable = login.fusion("mlx enable").env("HF_HOME", "hf").env("HF_HUB_CACHE", "~/hub");
-    enable.env("XDG_CACHE_HOME", "/caches").run().assert_code(0);
+    enable.env("XDG_CACHE_HOME", "/caches").env("XDG_DATA_HOME", "/data").run().assert_code(0);
     let (text, project) = (login.text(), login.sandbox.project());
     let set = |name: &str, value: &str| {
         if cfg!(target_os = "macos") {
@@ -129,6 +129,7 @@ fn relative_directories_become_absolute_in_the_job() {
         ("HF_HOME", project.join("hf").display().to_string()),
         ("HF_HUB_CACHE", "~/hub".to_owned()),
         ("XDG_CACHE_HOME", "/caches".to_owned()),
+        ("XDG_DATA_HOME", "/data".to_owned()),
     ] {
         assert!(text.contains(&set(name, &value)), "{text}");
     }

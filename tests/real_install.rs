@@ -79,7 +79,7 @@ impl Machine {
         assert!(first.stderr().contains(&format!(" with {installed_with} into ")), "{}", first.stderr());
         let record = self.sandbox.record("mlx").expect("it runs");
         let program = record["command"][0].as_str().expect("a program");
-        assert!(Path::new(program).starts_with(self.sandbox.file("mlx", "runtime")), "{program}");
+        assert!(Path::new(program).starts_with(self.sandbox.installation("mlx")), "{program}");
 
         // The second time, nothing is installed.
         let again = self.fusion(run).run().assert_code(0);
@@ -88,7 +88,7 @@ impl Machine {
         self.fusion(["mlx", "uninstall"]).run().assert_code(1);
         self.fusion(["mlx", "down"]).run().assert_code(0);
         self.fusion(["mlx", "uninstall"]).run().assert_code(0);
-        assert!(!self.sandbox.file("mlx", "runtime").exists());
+        assert!(!self.sandbox.installation("mlx").exists());
         self.sandbox.assert_nothing_runs();
     }
 }

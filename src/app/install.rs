@@ -1,5 +1,6 @@
 //! Installs the program of a service, and removes the installation.
 
+use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use super::app::App;
@@ -24,7 +25,7 @@ impl App {
         cancel: &CancelToken,
     ) -> Result<InstallOutcome, AppError> {
         let lock = self.lock_installation(service, cancel)?;
-        Ok(self.installer(service, cancel)?.install(upgrade, &lock)?)
+        Ok(self.installer(service, &self.installation(service), cancel)?.install(upgrade, &lock)?)
     }
 
     /// Installs the program for a start, and emits an event.
@@ -42,7 +43,12 @@ impl App {
     /// Removes the program if fusion installed it; returns whether it did.
     pub fn uninstall(&self, service: &ManagedService, cancel: &CancelToken) -> Result<bool, AppError> {
         let lock = self.lock_installation(service, cancel)?;
-        Ok(self.installer(service, cancel)?.uninstall(&lock)?)
+        Ok(self.installer(service, &self.installation(service), cancel)?.uninstall(&lock)?)
+    }
+
+    /// Returns the directory of fusion's own installation for the service.
+    pub fn installation(&self, service: &ManagedService) -> PathBuf {
+        self.paths.installation(service.template.name())
     }
 
     /// Locks the service against other commands that change it.
@@ -60,12 +66,14 @@ impl App {
     fn installer<'a>(
         &'a self,
         service: &'a ManagedService,
+        home: &'a Path,
         cancel: &'a CancelToken,
     ) -> Result<Installer<'a>, AppError> {
         Ok(Installer {
             service: &service.name,
             runtime: runtime(service)?,
             paths: &service.files,
+            home,
             driver: &*self.driver,
             search: self.environment.path.as_deref(),
             output: self.helper_output,

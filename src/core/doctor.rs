@@ -120,12 +120,15 @@ impl Examination<'_> {
     /// Returns one directory on each disk that fusion or the downloads of a runtime use.
     fn disks(&self) -> Vec<PathBuf> {
         let manager = self.manager;
+        let models = self.services.iter().filter_map(|service| {
+            ModelPlaces::discover(manager.environment, manager.paths, &service.server().env).hub_cache
+        });
+        let data = manager.paths.data_directory().to_owned();
         let mut directories = vec![manager.paths.directory().to_owned()];
-        for service in self.services {
-            let env = &service.server().env;
-            let models = ModelPlaces::discover(manager.environment, manager.paths, env).hub_cache;
-            let is_new = |models: &PathBuf| directories.iter().all(|known| device(known) != device(models));
-            directories.extend(models.filter(is_new));
+        for directory in std::iter::once(data).chain(models) {
+            if directories.iter().all(|known| device(known) != device(&directory)) {
+                directories.push(directory);
+            }
         }
         directories
     }
@@ -159,8 +162,9 @@ impl Examination<'_> {
             }
         }];
         let runtime = service.runtime();
-        let unfinished =
-            runtime.and_then(|runtime| install::unfinished(&service.files.installation, runtime));
+        let unfinished = runtime.and_then(|runtime| {
+            install::unfinished(&self.manager.paths.installation(runtime.name()), runtime)
+        });
         findings.extend(unfinished.map(|directory| Finding::Unfinished { service: owned(), directory }));
         findings.push(Finding::Service { service: owned(), status: Box::new(status), installed });
         let address = &service.server().address;

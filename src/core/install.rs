@@ -1,6 +1,6 @@
 //! Fusion's own installation of a runtime: makes, upgrades and removes it.
 //!
-//! It is the directory `<config dir>/<runtime>/runtime/`: one numbered directory for each attempt, and
+//! It is the directory `<data dir>/runtimes/<runtime>/`: one numbered directory for each attempt, and
 //! `installed.json`, which names the current one and is written last. An interrupted attempt therefore never looks
 //! like an installation, and a failed upgrade leaves the old one intact.
 
@@ -54,6 +54,8 @@ pub struct Installer<'a> {
     pub service: &'a Arc<str>,
     pub runtime: &'static dyn Runtime,
     pub paths: &'a ServicePaths,
+    /// The directory of the installation.
+    pub home: &'a Path,
     pub driver: &'a dyn ProcessDriver,
     /// The value of `PATH`.
     pub search: Option<&'a OsStr>,
@@ -79,7 +81,7 @@ impl Installer<'_> {
 
     /// Removes fusion's own installation, complete or not. Returns whether there was one.
     pub fn uninstall(&self, _lock: &ServiceLock) -> Result<bool, InstallError> {
-        let directory = &self.paths.installation;
+        let directory = self.home;
         if !directory.exists() {
             return Ok(false);
         }
@@ -96,7 +98,7 @@ impl Installer<'_> {
         upgrade: bool,
         lock: &ServiceLock,
     ) -> Result<InstallOutcome, InstallError> {
-        let home = &self.paths.installation;
+        let home = self.home;
         // An unusable installation is replaced.
         let before = Installation::read(home, self.runtime).ok().flatten();
         if let Some(installation) = before.clone().filter(|_| !upgrade) {
@@ -132,7 +134,7 @@ impl Installer<'_> {
         let requirement = package.requirement();
         self.installing(&requirement, tool.name(), Some(directory));
         for command in tool.commands(package, directory) {
-            self.run(command, &self.paths.installation, lock)?;
+            self.run(command, self.home, lock)?;
         }
         self.events.emit(self.service, EventKind::CheckingInstallation);
         let manifest = Manifest {
@@ -141,12 +143,12 @@ impl Installer<'_> {
             requirement,
             installed_with: tool.name().to_owned(),
         };
-        let installation = manifest.installation(&self.paths.installation)?;
+        let installation = manifest.installation(self.home)?;
         let program = installation.program(self.runtime.program());
-        check::starts(self.runtime, &program, &self.paths.installation, self.cancel)?;
+        check::starts(self.runtime, &program, self.home, self.cancel)?;
         let mut text = serde_json::to_vec_pretty(&manifest).map_err(InstallError::Encode)?;
         text.push(b'\n');
-        files::replace(&self.paths.installation.join(MANIFEST), &text)?;
+        files::replace(&self.home.join(MANIFEST), &text)?;
         Ok(installation)
     }
 
@@ -197,10 +199,8 @@ impl Installer<'_> {
     /// Fails while a server runs from the installation: it would fail at the next replaced file that it reads.
     fn refuse_while_in_use(&self) -> Result<(), InstallError> {
         let Some(record) = Record::read(&self.paths.state)? else { return Ok(()) };
-        let from_here = record
-            .command
-            .first()
-            .is_some_and(|program| Path::new(program).starts_with(&self.paths.installation));
+        let from_here =
+            record.command.first().is_some_and(|program| Path::new(program).starts_with(self.home));
         if !from_here {
             return Ok(());
         }

@@ -20,10 +20,11 @@ pub enum PathsError {
 
 const CONFIG_FILE: &str = "config.toml";
 
-/// The configuration directory and its files.
+/// The configuration directory, the data directory, and their files.
 #[derive(Debug, Clone)]
 pub struct Paths {
     directory: PathBuf,
+    data: PathBuf,
 }
 
 /// The files of one service, all in `<config dir>/<service>/`.
@@ -39,13 +40,12 @@ pub struct ServicePaths {
     pub log: PathBuf,
     /// The lock of every command that changes the service.
     pub lock: PathBuf,
-    /// Fusion's own installation of the runtime's program.
-    pub installation: PathBuf,
 }
 
 impl Paths {
     /// Returns the paths below `FUSION_CONFIG_DIR`, else below `~/.config/fusion` if it has a `config.toml` on macOS,
-    /// else below the platform's configuration directory. They are absolute.
+    /// else below the platform's configuration directory. The data directory is `data` below `FUSION_CONFIG_DIR`, else
+    /// the platform's. All paths are absolute.
     pub fn discover(environment: &Environment) -> Result<Self, PathsError> {
         Self::discover_on(cfg!(target_os = "macos"), environment)
     }
@@ -60,11 +60,17 @@ impl Paths {
             .or_else(|| dotted.filter(|directory| macos && in_use(directory)))
             .or_else(|| environment.platform_config_dir.as_ref().map(|base| base.join("fusion")))
             .ok_or(PathsError::NoHome)?;
-        match &environment.current_dir {
-            _ if directory.is_absolute() => Ok(Self { directory }),
-            Some(current) => Ok(Self { directory: current.join(directory) }),
-            None => Err(PathsError::NoCurrentDirectory { path: directory }),
-        }
+        let data = match (&environment.config_dir, &environment.platform_data_dir) {
+            (Some(directory), _) => directory.join("data"),
+            (None, Some(base)) => base.join("fusion"),
+            (None, None) => return Err(PathsError::NoHome),
+        };
+        let absolute = |path: PathBuf| match &environment.current_dir {
+            _ if path.is_absolute() => Ok(path),
+            Some(current) => Ok(current.join(path)),
+            None => Err(PathsError::NoCurrentDirectory { path }),
+        };
+        Ok(Self { directory: absolute(directory)?, data: absolute(data)? })
     }
 
     /// Returns the configuration directory.
@@ -78,6 +84,16 @@ impl Paths {
         self.directory.join(CONFIG_FILE)
     }
 
+    /// Returns the directory of everything that fusion installs.
+    pub fn data_directory(&self) -> &Path {
+        &self.data
+    }
+
+    /// Returns the directory of fusion's own installation of a runtime, which all its services share.
+    pub fn installation(&self, runtime: &str) -> PathBuf {
+        self.data.join("runtimes").join(runtime)
+    }
+
     /// Returns the files of the service called `name`.
     pub fn service(&self, name: &str) -> ServicePaths {
         let directory = self.directory.join(name);
@@ -86,7 +102,6 @@ impl Paths {
             pid: directory.join(format!("{name}.pid")),
             log: directory.join(format!("{name}.log")),
             lock: directory.join("lock"),
-            installation: directory.join("runtime"),
             directory,
         }
     }
@@ -100,6 +115,7 @@ mod tests {
         Environment {
             home: Some(home.to_owned()),
             platform_config_dir: Some(home.join("platform")),
+            platform_data_dir: Some(home.join("share")),
             current_dir: Some("/project".into()),
             ..Environment::default()
         }
@@ -123,6 +139,16 @@ mod tests {
         assert_eq!(directory(false, &environment), platform);
         let elsewhere = Environment { config_dir: Some("/elsewhere".into()), ..environment };
         assert_eq!(directory(true, &elsewhere), Path::new("/elsewhere"));
+    }
+
+    #[test]
+    fn installations_lie_in_data_directory() {
+        let environment = environment(Path::new("/home/me"));
+        let installation =
+            |environment: &Environment| Paths::discover(environment).unwrap().installation("mlx");
+        assert_eq!(installation(&environment), Path::new("/home/me/share/fusion/runtimes/mlx"));
+        let configured = Environment { config_dir: Some("here".into()), ..environment };
+        assert_eq!(installation(&configured), Path::new("/project/here/data/runtimes/mlx"));
     }
 
     #[test]

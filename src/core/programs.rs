@@ -70,7 +70,7 @@ pub fn find(
     if let Some((program, args)) = server.command.as_ref().and_then(|command| command.split_first()) {
         return configured(service, program, args, paths, search);
     }
-    let installation = Installation::read(&paths.service(runtime.name()).installation, runtime)
+    let installation = Installation::read(&paths.installation(runtime.name()), runtime)
         .map_err(|source| ProgramError::Installation { service: service.to_owned(), source })?;
     let own = |path, source| {
         let args = runtime.program_args().iter().map(ToString::to_string).collect();
@@ -152,7 +152,7 @@ mod tests {
         }
 
         fn installed(&self) -> PathBuf {
-            let directory = self.paths.service(self.runtime.name()).installation;
+            let directory = self.paths.installation(self.runtime.name());
             let program = Self::executable(&directory.join("1/bin").join(self.runtime.program()));
             Self::executable(&directory.join("1/bin/python"));
             let manifest = serde_json::json!({
@@ -243,7 +243,7 @@ mod tests {
         let Err(ProgramError::Installation { source, .. }) = machine.find(None) else {
             panic!("it was found")
         };
-        let made = old.join("mlx/runtime/1");
+        let made = old.join("data/runtimes/mlx/1");
         assert_eq!(source.to_string(), format!("it was made in {}, and works nowhere else", made.display()));
         std::os::unix::fs::symlink(&new, &old).unwrap();
         assert_eq!(machine.find(None).unwrap().source, Source::Installation);

@@ -175,6 +175,11 @@ impl Sandbox {
         self.config_dir().join(runtime).join(name)
     }
 
+    /// The directory of fusion's own installation of a runtime.
+    pub fn installation(&self, runtime: &str) -> PathBuf {
+        self.config_dir().join("data/runtimes").join(runtime)
+    }
+
     /// The text of the log, empty if there is none.
     pub fn log(&self, runtime: &str) -> String {
         let bytes = std::fs::read(self.file(runtime, &format!("{runtime}.log"))).unwrap_or_default();

@@ -16,8 +16,8 @@ pub struct Args {}
 pub fn run(context: &Context, app: &App, service: &ManagedService, _args: &Args) -> Result<Exit, Failure> {
     let name = &service.name;
     if app.uninstall(service, &context.cancel)? {
-        let place = service.files.installation.display();
-        context.ui.result(&format!("{name} is uninstalled: removed {place}\n"))?;
+        let directory = app.installation(service);
+        context.ui.result(&format!("{name} is uninstalled: removed {}\n", directory.display()))?;
         return Ok(Exit::Done);
     }
     context.ui.result(&format!("{name} was not installed by fusion\n"))?;
