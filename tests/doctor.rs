@@ -52,6 +52,8 @@ fn json_has_stable_fields_and_checks() {
             ("service", Some("ollama")),
             ("program", Some("mlx")),
             ("service", Some("mlx")),
+            ("program", Some("llama")),
+            ("service", Some("llama")),
         ]
     );
 }
@@ -100,7 +102,9 @@ fn only_a_needed_missing_runtime_is_a_problem() {
     ");
 
     sandbox.configure("", "");
-    std::fs::remove_file(sandbox.bin().join("mlx_lm.server")).expect("the fake was there");
+    for program in ["mlx_lm.server", "llama-server"] {
+        std::fs::remove_file(sandbox.bin().join(program)).expect("the fake was there");
+    }
     let none_installed = doctor(&sandbox).assert_code(1);
     let problem = finding(&none_installed, "program", Some("ollama"));
     assert_eq!(problem, finding(&needed, "program", Some("ollama")));

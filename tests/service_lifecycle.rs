@@ -141,7 +141,10 @@ fn ps_json_of_stopped_services() {
             "restarts": null,
         })
     };
-    assert_eq!(all, json!([stopped("ollama", "Ollama"), stopped("mlx", "MLX")]));
+    assert_eq!(
+        all,
+        json!([stopped("ollama", "Ollama"), stopped("mlx", "MLX"), stopped("llama", "llama.cpp")])
+    );
     let one = sandbox.fusion(["mlx", "ps", "--json"]).run().assert_code(3).json();
     assert_eq!(one, stopped("mlx", "MLX"));
 }
@@ -156,6 +159,7 @@ fn ps_prints_a_table() {
     SERVICE  STATE    PID  ADDRESS                 UPTIME  MEMORY  CPU  MODELS
     ollama   stopped  -    http://127.0.0.1:[OLLAMA]  -       -       -    -
     mlx      stopped  -    http://127.0.0.1:[MLX]  -       -       -    -
+    llama    stopped  -    http://127.0.0.1:[LLAMA]  -       -       -    -
     ");
     sandbox.fusion(["mlx", "up"]).run().assert_code(0);
     let table = sandbox.fusion(["mlx", "ps"]).run().assert_code(0).stdout();

@@ -79,7 +79,7 @@ impl App {
 
     /// Returns where models of `service` are looked up, for names from the command line.
     pub fn places(&self, service: &ManagedService) -> ModelPlaces {
-        ModelPlaces::discover(&self.environment, &self.paths, &service.server().env)
+        service.places(&self.environment, &self.paths)
     }
 
     /// Returns the model that `name` means on the command line.

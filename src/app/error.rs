@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use crate::core::install::InstallError;
-use crate::core::models::catalogue::ModelError;
+use crate::core::models::catalogue::{ModelError, some};
 use crate::core::programs::ProgramError;
 use crate::core::services::ServiceError;
 
@@ -23,6 +23,13 @@ pub enum AppError {
         /// The model as the user named it.
         asked: String,
         error: Box<ModelError>,
+    },
+    /// No model was named, and it cannot be told which one is meant.
+    #[error("no model is given, and {service} has {}", some(available))]
+    NoModelChosen {
+        service: Arc<str>,
+        /// Those it has.
+        available: Vec<String>,
     },
     /// fusion does not manage the models of the service.
     #[error("fusion does not manage the models of {display_name}")]

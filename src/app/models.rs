@@ -212,6 +212,10 @@ impl Models<'_> {
             self.work(false, model, |site| self.catalogue.check(site, &model.name))?;
         }
         let endpoint = self.endpoint(start_on_demand, Some(model.name.clone()))?;
+        if !self.catalogue.restarts_to_load() {
+            let load = |site: &Site<'_>| self.catalogue.load(site, &model.name, keep_alive);
+            return self.work_at(&endpoint.address, load).map_err(|error| self.failed(model.asked, error));
+        }
         self.load_at(model, &endpoint, keep_alive).map(drop)
     }
 

@@ -16,6 +16,8 @@ use crate::core::api::idle_timeout::IdleTimeout;
 use crate::core::cancel::CancelToken;
 use crate::core::events::EventKind;
 use crate::core::models::Model;
+use crate::core::models::catalogue::ModelError;
+use crate::core::runtimes::{Probe, Recognition, Runtime, ServerFacts};
 use crate::core::services::{Endpoint, ManagedService, ServiceError, UpOptions};
 
 /// Timeout for an external server to list its models.
@@ -90,6 +92,9 @@ impl App {
         if loaded == Some(&model.name) {
             return Ok(false);
         }
+        if let Some(probe) = service.runtime().and_then(Runtime::served_models) {
+            return Self::check_served(service, server, model, probe).map(|()| false);
+        }
         if model.present == Some(false)
             && (server.started.is_some() || lists_other_models(&server.address, &model.name))
         {
@@ -105,6 +110,48 @@ impl App {
         self.events.emit(&service.name, EventKind::ModelReplaced { loaded, model: model.clone() });
         self.record_loaded(service, server, Some(model), cancel);
         Ok(true)
+    }
+
+    /// Checks that the server answers by the name of the model. One that does not respond is none of this function's
+    /// concern.
+    fn check_served(
+        service: &ManagedService,
+        server: &Server,
+        model: &Model,
+        probe: Probe,
+    ) -> Result<(), AppError> {
+        let client = Client::with_timeout(&server.address, LIST_TIMEOUT).with_long_responses();
+        let response = client.get(probe.path);
+        let Ok(Recognition::Ready(ServerFacts { models: Some(names), .. })) =
+            response.map(|response| (probe.read)(&response))
+        else {
+            return Ok(());
+        };
+        if names.contains(&model.name) {
+            return Ok(());
+        }
+        if model.present == Some(false) {
+            return Err(ServiceError::missing_model(service, &model.name, None).into());
+        }
+        let error = Box::new(ModelError::NotServed { name: model.name.clone(), served: names });
+        Err(AppError::Model { service: service.name.clone(), asked: model.name.clone(), error })
+    }
+
+    /// Returns the model that is meant where neither the user nor the configuration names one: the one that the server
+    /// was started with, else the only one that is loaded, else the only one there is.
+    pub fn only_model(&self, service: &ManagedService, cancel: &CancelToken) -> Result<Model, AppError> {
+        if let Some(name) = &service.server().model {
+            return Ok(self.configured_model(service, name));
+        }
+        let models = self.models(service, cancel)?;
+        let mut names: Vec<String> = self.manager(cancel).status(service)?.models.unwrap_or_default();
+        if names.len() != 1 {
+            names = models.list(false)?.into_iter().flatten().map(|row| row.entry.name).collect();
+        }
+        match names.as_slice() {
+            [name] => Ok(Model { name: name.clone(), present: None }),
+            _ => Err(AppError::NoModelChosen { service: service.name.clone(), available: names }),
+        }
     }
 
     fn record_loaded(

@@ -45,6 +45,16 @@ pub struct Request {
     pub body: Value,
 }
 
+impl Request {
+    /// Returns the same request to another model.
+    #[must_use]
+    pub fn to_model(mut self, model: Model) -> Self {
+        self.body["model"] = json!(model.name);
+        self.model = model;
+        self
+    }
+}
+
 impl App {
     /// Builds the request for a question to `service`.
     pub fn request(

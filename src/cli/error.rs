@@ -75,6 +75,16 @@ impl From<AppError> for Failure {
             AppError::ModelInUse { ref service, .. } => {
                 Self::of(Exit::Failed, &error).hint(format!("stop the server first: fusion {service} down"))
             }
+            AppError::NoModelChosen { ref service, ref available } => {
+                let hint = match available.first() {
+                    Some(first) => format!(
+                        "name one with --model, or: fusion config set {service}_run.model {}",
+                        quoted(first)
+                    ),
+                    None => format!("download one: fusion {service} pull NAME"),
+                };
+                Self::of(Exit::ModelMissing, &error).hint(hint)
+            }
             AppError::NoModels { .. } => Self::of(Exit::Failed, &error),
         }
     }

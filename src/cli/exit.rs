@@ -119,14 +119,19 @@ pub fn of_model(error: &ModelError) -> Exit {
         | E::Incomplete { .. }
         | E::Unusable { .. }
         | E::NoDirectory { .. }
+        | E::NoFile { .. }
+        | E::NotServed { .. }
+        | E::NoQuantization { .. }
         | E::Unknown { .. } => Exit::ModelMissing,
         E::Server(error) => of_server(error),
         E::InvalidName { .. } => Exit::Usage,
         E::ToolMissing { .. } => Exit::NotInstalled,
-        E::Api(ApiError::TimedOut { .. }) => Exit::TimedOut,
+        E::LoadTimedOut { .. } | E::Api(ApiError::TimedOut { .. }) => Exit::TimedOut,
         E::Network { .. } | E::Download { .. } | E::Api(_) => Exit::RequestFailed,
         E::Cancelled => Exit::Interrupted,
         E::CannotUnload
+        | E::UnloadTimedOut { .. }
+        | E::OwnFile { .. }
         | E::CannotKeepAlive
         | E::OwnDirectory { .. }
         | E::Unreadable { .. }

@@ -3,6 +3,7 @@
 pub mod catalogue;
 pub mod defect;
 pub mod directory;
+pub mod gguf;
 pub mod hub;
 pub mod python_json;
 pub mod token_cache;
@@ -23,6 +24,8 @@ pub struct ModelPlaces {
     /// What `~` means.
     pub home: Option<PathBuf>,
     pub hub_cache: Option<PathBuf>,
+    /// The user's own directory of models, for runtimes that have one.
+    pub models_dir: Option<PathBuf>,
 }
 
 /// A model as the server must be told of it.
@@ -51,7 +54,7 @@ impl ModelPlaces {
             .or_else(|| Some(pick("XDG_CACHE_HOME", &variables.xdg_cache_home)?.join("huggingface/hub")))
             .or_else(|| Some(home.as_ref()?.join(".cache/huggingface/hub")));
         let config_dir = paths.directory().to_owned();
-        Self { base: environment.current_dir.clone(), config_dir, home, hub_cache }
+        Self { base: environment.current_dir.clone(), config_dir, home, hub_cache, models_dir: None }
     }
 
     /// Returns the places for names in the configuration, which do not depend on the working directory.
@@ -168,7 +171,7 @@ mod tests {
             base: Some(root.clone()),
             home: Some(root.clone()),
             config_dir: root.join("org"),
-            hub_cache: None,
+            ..ModelPlaces::default()
         };
         assert_eq!(places.directory("org/model"), Some(root.join("org/model")));
         assert_eq!(places.directory("org/other"), None);

@@ -5,6 +5,7 @@
 //! can run the whole program with another one.
 
 mod install_method;
+mod llama;
 mod mlx;
 mod ollama;
 
@@ -26,7 +27,7 @@ pub type BuiltInAlias = (&'static str, &'static str);
 pub type Table = &'static [&'static dyn Runtime];
 
 /// Every runtime that fusion knows.
-pub const TABLE: Table = &[&ollama::Ollama, &mlx::Mlx];
+pub const TABLE: Table = &[&ollama::Ollama, &mlx::Mlx, &llama::Llama];
 
 /// Returns the runtime of `table` called `name`.
 pub fn find(table: Table, name: &str) -> Option<&'static dyn Runtime> {
@@ -63,6 +64,11 @@ pub trait Runtime: Sync {
         true
     }
 
+    /// Returns the keys of its configuration tables that have no default and that other runtimes may lack.
+    fn optional_keys(&self) -> &'static [&'static str] {
+        &[]
+    }
+
     /// Returns the program of the server if the configuration has no `command`; see [`crate::core::programs`].
     fn program(&self) -> &'static str;
 
@@ -77,8 +83,8 @@ pub trait Runtime: Sync {
     }
 
     /// Returns the arguments and environment that start a server on `address`, without `command`, `args` and `env` of
-    /// the configuration. `model` is resolved.
-    fn launch(&self, address: &Address, model: Option<&Model>) -> Launch;
+    /// the configuration. `model` is resolved; `places` are those of resolved names.
+    fn launch(&self, address: &Address, model: Option<&Model>, places: &ModelPlaces) -> Launch;
 
     /// Returns the variables that no server inherits from the caller; a `*` at the end stands for any text.
     fn withheld_variables(&self) -> &'static [&'static str] {
@@ -112,6 +118,17 @@ pub trait Runtime: Sync {
         None
     }
 
+    /// Returns the request that lists every name by which the server answers, for a server that may ignore which model
+    /// a request names: what is not in the list is not asked for.
+    fn served_models(&self) -> Option<Probe> {
+        None
+    }
+
+    /// Returns the variable that tells the server where the hub's cache is, before those of the hub's own tool.
+    fn cache_variable(&self) -> Option<&'static str> {
+        None
+    }
+
     /// Returns the exact name of a model for the server, and whether its files are on this machine.
     fn resolve_model(&self, name: &str, places: &ModelPlaces) -> Model;
 
@@ -135,6 +152,11 @@ pub trait Runtime: Sync {
         format!("fusion {} pull {}", self.name(), quoted(model))
     }
 
+    /// Returns how `service` gets a longer context, in words, after the server has said that a prompt exceeds it.
+    fn longer_context(&self, _service: &str, _said: &str) -> Option<String> {
+        None
+    }
+
     /// Returns why the process died, from the end of its log; `None` if the log does not show it.
     fn explain_exit(&self, log_tail: &str) -> Option<String>;
 }
@@ -146,7 +168,7 @@ pub struct Defaults {
     pub port: u16,
     /// The model of the server, for runtimes whose server has one model.
     pub server_model: Option<&'static str>,
-    /// The model of `run`.
+    /// The model of `run`; empty where no model can be expected to be there.
     pub run_model: &'static str,
     pub temperature: f64,
 }

@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use crate::core::address::Address;
-use crate::core::runtimes::{Launch, Model, Probe, Runtime};
+use crate::core::runtimes::{Launch, Model, ModelPlaces, Probe, Runtime};
 
 /// A blueprint from which services are made.
 #[derive(Clone)]
@@ -35,9 +35,9 @@ impl Template {
     }
 
     /// Returns the arguments and environment that start a server on `address`.
-    pub fn launch(&self, address: &Address, model: Option<&Model>) -> Launch {
+    pub fn launch(&self, address: &Address, model: Option<&Model>, places: &ModelPlaces) -> Launch {
         match self {
-            Self::Runtime(runtime) => runtime.launch(address, model),
+            Self::Runtime(runtime) => runtime.launch(address, model, places),
         }
     }
 

@@ -78,9 +78,9 @@ fn unknown_names_suggest_near_ones() {
     "[ollama_server]\nmodel = 'x'\n"
       2:1: unknown key `ollama_server.model`; did you mean `ollama_run.model`?
     "port = 1\n"
-      1:1: unknown key `port`; did you mean `ollama_server.port` or `mlx_server.port`?
+      1:1: unknown key `port`; did you mean `ollama_server.port` or `mlx_server.port` or `llama_server.port`?
     "[zzz]\n"
-      1:2: unknown table `zzz`; valid here: `ollama_server`, `ollama_run`, `mlx_server`, `mlx_run`, `prompts`, `aliases`
+      1:2: unknown table `zzz`; valid here: `ollama_server`, `ollama_run`, `mlx_server`, `mlx_run`, `llama_server`, `llama_run`, `prompts`, `aliases`
     "[prompts.x]\nzzz = 1\n"
       2:1: unknown key `prompts.x.zzz`; valid here: `system`, `model`, `temperature`, `template`
     "#);

@@ -143,17 +143,17 @@ fn refuses_what_is_not_a_key() {
     # port
     exit 2
     [stderr]
-    error: unknown key `port`; did you mean `ollama_server.port` or `mlx_server.port`?
+    error: unknown key `port`; did you mean `ollama_server.port` or `mlx_server.port` or `llama_server.port`?
     hint: see every key: fusion config show --effective
     # zzz.port
     exit 2
     [stderr]
-    error: unknown table `zzz`; valid here: `ollama_server`, `ollama_run`, `mlx_server`, `mlx_run`, `prompts`, `aliases`
+    error: unknown table `zzz`; valid here: `ollama_server`, `ollama_run`, `mlx_server`, `mlx_run`, `llama_server`, `llama_run`, `prompts`, `aliases`
     hint: see every key: fusion config show --effective
     # aliases.x.y
     exit 2
     [stderr]
-    error: unknown runtime `aliases.x.y`; valid here: `ollama`, `mlx`
+    error: unknown runtime `aliases.x.y`; valid here: `ollama`, `mlx`, `llama`
     hint: see every key: fusion config show --effective
     "#);
     insta::assert_snapshot!(config(&sandbox, ["unset", "prompts.review"]), @"

@@ -81,7 +81,7 @@ fn aliases_of_the_configuration_are_used() {
     assert_eq!((&shown["name"], &shown["aliases"]), (&json!("org/small"), &json!(["small"])));
     let all = sandbox.fusion(["models"]).run_in_process().assert_code(0).stdout();
     assert!(
-        all.lines().any(|line| line.split_whitespace().eq(["small", "llama3.2:3b", "org/small"])),
+        all.lines().any(|line| line.split_whitespace().eq(["small", "llama3.2:3b", "org/small", "-"])),
         "{all}"
     );
 }

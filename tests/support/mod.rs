@@ -60,6 +60,7 @@ pub struct Sandbox {
     marker: String,
     ollama: Port,
     mlx: Port,
+    llama: Port,
 }
 
 /// Whatever the umask: what others may write is refused.
@@ -81,14 +82,21 @@ impl Sandbox {
             tempfile::Builder::new().prefix("fusion-test-").tempdir().expect("a temporary directory");
         let root = directory.path().canonicalize().expect("the directory was made");
         let marker = root.file_name().expect("a name").to_string_lossy().into_owned();
-        let sandbox = Self { root, _directory: directory, marker, ollama: Port::free(), mlx: Port::free() };
+        let sandbox = Self {
+            root,
+            _directory: directory,
+            marker,
+            ollama: Port::free(),
+            mlx: Port::free(),
+            llama: Port::free(),
+        };
         for directory in
             [sandbox.home(), sandbox.config_dir(), sandbox.project(), sandbox.bin(), sandbox.model()]
         {
             std::fs::create_dir_all(directory).expect("the sandbox is writable");
         }
         make_private(&sandbox.config_dir(), 0o700);
-        for program in ["ollama", "mlx_lm.server"] {
+        for program in ["ollama", "mlx_lm.server", "llama-server"] {
             std::os::unix::fs::symlink(fake_runtime(), sandbox.bin().join(program)).expect("a link");
         }
         for file in ["config.json", "tokenizer.json", "tokenizer_config.json"] {
@@ -108,9 +116,11 @@ impl Sandbox {
             "[ollama_server]\nhost = \"127.0.0.1\"\nport = {}\nstartup_timeout = 60\n{ollama}\n\n\
              [ollama_run]\nmodel = \"llama3.2:3b\"\n\n\
              [mlx_server]\nhost = \"127.0.0.1\"\nport = {}\nmodel = \"{model}\"\nstartup_timeout = 60\n{mlx}\n\n\
-             [mlx_run]\nmodel = \"{model}\"\n",
+             [mlx_run]\nmodel = \"{model}\"\n\n\
+             [llama_server]\nhost = \"127.0.0.1\"\nport = {}\nstartup_timeout = 60\n",
             self.ollama.number(),
             self.mlx.number(),
+            self.llama.number(),
         ));
     }
 
@@ -162,7 +172,11 @@ impl Sandbox {
 
     /// The configured port.
     pub fn port(&self, runtime: &str) -> u16 {
-        if runtime == "ollama" { self.ollama.number() } else { self.mlx.number() }
+        match runtime {
+            "ollama" => self.ollama.number(),
+            "llama" => self.llama.number(),
+            _ => self.mlx.number(),
+        }
     }
 
     /// The base of the URLs of `runtime`.
@@ -252,7 +266,9 @@ impl Sandbox {
     /// What differs between runs.
     fn masks(&self) -> Vec<Mask> {
         let mut masks = vec![Mask::new(self.root.display().to_string(), "[ROOT]")];
-        for (port, placeholder) in [(&self.ollama, "[OLLAMA]"), (&self.mlx, "[MLX]")] {
+        for (port, placeholder) in
+            [(&self.ollama, "[OLLAMA]"), (&self.mlx, "[MLX]"), (&self.llama, "[LLAMA]")]
+        {
             for before in [":", "port "] {
                 let real = format!("{before}{}", port.number());
                 masks.push(Mask::new(real, format!("{before}{placeholder}")));

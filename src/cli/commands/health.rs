@@ -24,7 +24,11 @@ pub struct Args {
 
 /// Runs the command.
 pub fn run(context: &Context, app: &App, service: &ManagedService, args: &Args) -> Result<Exit, Failure> {
-    let model = args.model.as_ref().map(|model| app.model(service, model).name);
+    let mut model = args.model.as_ref().map(|model| app.model(service, model).name);
+    if model.is_none() && service.settings.run.model.is_empty() {
+        app.manager(&context.cancel).require_endpoint(service)?;
+        model = Some(app.only_model(service, &context.cancel)?.name);
+    }
     let health = app.manager(&context.cancel).health(service, model.as_deref())?;
     if args.json {
         context.ui.json(&HealthView::new(service, &health))?;

@@ -187,7 +187,11 @@ impl<'a> Task<'a> {
             schema: schema.as_ref().map(Schema::value),
             fields: &args.options,
         };
-        let request = app.request(service, &question, saved, &overrides);
+        let mut request = app.request(service, &question, saved, &overrides);
+        let is_given = args.model.is_some() || saved.is_some_and(|prompt| prompt.model.is_some());
+        if request.model.name.is_empty() && !is_given {
+            request = request.to_model(app.only_model(service, &context.cancel)?);
+        }
         if request.model.name.is_empty() {
             return Err(Failure::new(Exit::Usage, "no model is set").hint("choose one with --model MODEL"));
         }

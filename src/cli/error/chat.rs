@@ -68,7 +68,10 @@ impl Failure {
             ServerErrorKind::Busy => "the server is overloaded; try again later".to_owned(),
             ServerErrorKind::Loading => "the server is loading the model; try again in a moment".to_owned(),
             ServerErrorKind::ContextLength => {
-                "shorten the prompt, or start the server with a longer context".to_owned()
+                let runtime = asked.service.runtime();
+                runtime.and_then(|runtime| runtime.longer_context(name, &error.message)).unwrap_or_else(
+                    || "shorten the prompt, or start the server with a longer context".to_owned(),
+                )
             }
             ServerErrorKind::OutOfMemory => "choose a smaller model or a shorter context".to_owned(),
             ServerErrorKind::Proxy => {

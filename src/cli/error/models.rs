@@ -13,7 +13,7 @@ impl Failure {
         use ModelError as E;
         let failure = Self::of(exit::of_model(error), error);
         match error {
-            E::CannotUnload => failure.hint(format!("stop the server: fusion {name} down")),
+            E::CannotUnload | E::UnloadTimedOut { .. } => failure.hint(format!("stop the server: fusion {name} down")),
             E::CannotKeepAlive => failure.hint("omit --keep-alive"),
             E::NotHere { .. } => failure.hint(format!("download it: fusion {name} pull {}", quoted(asked))),
             E::Incomplete { is_directory: true, defects, .. }
@@ -33,6 +33,20 @@ impl Failure {
             }
             // No command, for it could delete any directory.
             E::OwnDirectory { .. } => failure.hint("check its content and remove it yourself"),
+            E::OwnFile { .. } => failure.hint("remove it yourself"),
+            E::NoFile { .. } => failure.hint("a name that begins with /, ./, ../ or ~/ is a file"),
+            E::NotServed { name: model, served } if served.len() == 1 => failure.hint(format!(
+                "restart it with that model: fusion {name} down, then fusion {name} up -m {}; or have it serve every \
+                 model: fusion config unset {name}_server.model",
+                quoted(model)
+            )),
+            E::NotServed { .. } => failure.hint(format!("`fusion {name} models` shows what it can serve")),
+            E::NoQuantization { name: model, available, .. } => {
+                let repository = model.split(':').next().unwrap_or(model);
+                let first = available.first().map_or("", String::as_str);
+                failure.hint(format!("choose one: fusion {name} pull {}", quoted(&format!("{repository}:{first}"))))
+            }
+            E::LoadTimedOut { .. } => failure.hint(format!("see its log: fusion {name} log")),
             E::InvalidName { .. } => failure.hint(format!("`fusion models` lists names that {name} accepts")),
             E::NoDirectory { .. } => failure.hint("a name that starts with /, ./, ../ or ~/ is a directory"),
             E::Unknown { .. } => failure.hint(

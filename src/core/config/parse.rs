@@ -15,6 +15,7 @@ use super::schema::{self, ALIASES, Key, PROMPT, PROMPTS, Part, Wrong};
 use super::settings::{Alias, Config, SavedPrompt, ServiceSettings};
 use super::values::{self, article, found};
 use crate::core::address::Address;
+use crate::core::models::ModelPlaces;
 use crate::core::runtimes::{self, Runtime, Table};
 
 /// Returns what the text says, and what is wrong with it: keys with problems keep their defaults.
@@ -90,10 +91,12 @@ impl Reader<'_> {
     ) {
         let Some(env) = section.get_ref().get("env").and_then(|env| env.get_ref().as_table()) else { return };
         let address = &settings.server.address;
+        let places = ModelPlaces::default();
         let elsewhere = Address { port: !address.port, ..address.clone() };
-        let elsewhere = runtime.launch(&elsewhere, None).env;
+        let elsewhere = runtime.launch(&elsewhere, None, &places).env;
         // Others that a launch sets are defaults, which the configuration may change.
-        let of_address = runtime.launch(address, None).env.into_iter().filter(|set| !elsewhere.contains(set));
+        let of_address =
+            runtime.launch(address, None, &places).env.into_iter().filter(|set| !elsewhere.contains(set));
         for (variable, _) in of_address {
             let Some((name, _)) = env.get_key_value(&*variable) else { continue };
             let reason = format!("`{path}.host` and `{path}.port` say where the server listens");

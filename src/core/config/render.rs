@@ -5,7 +5,7 @@ use std::fmt::Write as _;
 use serde_json::{Map, Value};
 
 use super::key::{KeyPath, dotted};
-use super::schema::{ALIASES, Key, PROMPT, PROMPTS, Part};
+use super::schema::{ALIASES, Key, PROMPT, PROMPTS, Part, Presence};
 use super::settings::{Alias, Config, ServiceSettings};
 use super::values::to_toml;
 use crate::core::runtimes::Table;
@@ -60,7 +60,7 @@ pub(super) fn fresh(table: Table) -> String {
         let defaults = ServiceSettings::default_for(*runtime);
         for part in Part::ALL {
             let mut text = format!("[{}]\n", part.table_of(runtime.name()));
-            for key in part.keys(*runtime).into_iter().filter(|key| key.is_fresh) {
+            for key in part.keys(*runtime).into_iter().filter(|key| key.presence == Presence::Fresh) {
                 let value = key.kind.write(&defaults);
                 let _ = writeln!(text, "{}\n{}", key.comment(), line(key.name, value.as_ref()));
             }

@@ -25,10 +25,20 @@ pub(super) struct Key<T: 'static> {
     pub(super) meaning: &'static str,
     /// A valid value.
     pub(super) example: &'static str,
-    /// Whether it is in the fresh file. Such a key exists only where it has a default.
-    pub(super) is_fresh: bool,
+    pub(super) presence: Presence,
     /// Its name in version 2.0, if that was another one.
     pub(super) formerly: Option<&'static str>,
+}
+
+/// Where a key exists.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Presence {
+    /// Where it has a default, and in the fresh file; without a default, where the runtime says so.
+    Fresh,
+    /// Everywhere.
+    Optional,
+    /// Where the runtime says so.
+    OfSome,
 }
 
 type ServiceKey = Key<ServiceSettings>;
@@ -81,6 +91,8 @@ static SERVER: &[ServiceKey] = &[
     ServiceKey::fresh("port", Kind::Port(field!(server.address.port)), "11500").means("Port to listen on"),
     ServiceKey::fresh("model", Kind::Name(field!(server.model)), r#""/data/models/qwen3-4b""#)
         .means("Model that the server is started with: a name or a directory"),
+    ServiceKey::of_some("models_dir", Kind::Name(field!(server.models_dir)), r#""/data/models""#)
+        .means("Directory of models to serve beside those of the hub's cache"),
     ServiceKey::optional(
         "command",
         Kind::Command(field!(server.command)),
@@ -178,7 +190,14 @@ impl Part {
             Self::Server => SERVER,
             Self::Run => RUN,
         };
-        keys.iter().filter(|key| !key.is_fresh || key.kind.write(&defaults).is_some()).collect()
+        let exists = |key: &&Key<ServiceSettings>| match key.presence {
+            Presence::Fresh => {
+                key.kind.write(&defaults).is_some() || runtime.optional_keys().contains(&key.name)
+            }
+            Presence::Optional => true,
+            Presence::OfSome => runtime.optional_keys().contains(&key.name),
+        };
+        keys.iter().filter(exists).collect()
     }
 }
 
@@ -200,11 +219,15 @@ pub(super) fn table_names(table: Table) -> Vec<String> {
 
 impl<T> Key<T> {
     const fn fresh(name: &'static str, kind: Kind<T>, example: &'static str) -> Self {
-        Self { name, kind, example, meaning: "", is_fresh: true, formerly: None }
+        Self { name, kind, example, meaning: "", presence: Presence::Fresh, formerly: None }
     }
 
     const fn optional(name: &'static str, kind: Kind<T>, example: &'static str) -> Self {
-        Self { is_fresh: false, ..Self::fresh(name, kind, example) }
+        Self { presence: Presence::Optional, ..Self::fresh(name, kind, example) }
+    }
+
+    const fn of_some(name: &'static str, kind: Kind<T>, example: &'static str) -> Self {
+        Self { presence: Presence::OfSome, ..Self::fresh(name, kind, example) }
     }
 
     /// Returns the line above it in the fresh file.
@@ -265,7 +288,8 @@ impl<T> Kind<T> {
     /// Returns the value that is kept in its place; `None` when it is not set.
     pub(super) fn write(&self, owner: &T) -> Option<Value> {
         match self {
-            Self::Host(field) | Self::Text(field) | Self::Name(field) => field.value(owner).map(Value::from),
+            Self::Host(field) | Self::Text(field) => field.value(owner).map(Value::from),
+            Self::Name(field) => field.value(owner).filter(|name| !name.is_empty()).map(Value::from),
             Self::Port(field) => field.value(owner).map(Value::from),
             Self::Switch(field) => field.value(owner).map(Value::from),
             Self::Number(_, field) => field.value(owner).map(Value::from),

@@ -32,6 +32,8 @@ pub struct ServerSettings {
     pub address: Address,
     /// The model it is started with, for runtimes whose server serves one model.
     pub model: Option<String>,
+    /// A directory of models, for runtimes that serve one.
+    pub models_dir: Option<String>,
     /// Replaces the runtime's own program and its arguments up to the address.
     pub command: Option<Vec<String>>,
     /// Appended to the command.
@@ -51,6 +53,7 @@ pub struct ServerSettings {
 /// `[NAME_run]`: how the service is prompted.
 #[derive(Debug, Clone, PartialEq)]
 pub struct RunSettings {
+    /// Empty: the one that is loaded, or the only one there is.
     pub model: String,
     /// Empty sends none.
     pub system_prompt: String,
@@ -132,6 +135,7 @@ impl ServiceSettings {
             server: ServerSettings {
                 address: Address { host: "127.0.0.1".to_owned(), port: defaults.port },
                 model: defaults.server_model.map(str::to_owned),
+                models_dir: None,
                 command: None,
                 args: Vec::new(),
                 env: BTreeMap::new(),

@@ -10,6 +10,7 @@ use crate::core::address::Address;
 use crate::core::api::Client;
 use crate::core::cancel::CancelToken;
 use crate::core::helper::{Helper, HelperOutput};
+use crate::core::models::ModelPlaces;
 use crate::core::runtimes::{Recognition, Runtime};
 
 /// Timeout of the check. The first start compiles every Python module that it imports.
@@ -28,7 +29,7 @@ pub(super) fn starts(
 ) -> Result<(), InstallError> {
     let cannot_run = |source| InstallError::Run { program: program.to_owned(), source };
     let address = Address { host: "127.0.0.1".to_owned(), port: free_port().map_err(cannot_run)? };
-    let launch = runtime.launch(&address, None);
+    let launch = runtime.launch(&address, None, &ModelPlaces::default());
 
     let mut command = Command::new(program);
     command

@@ -51,6 +51,11 @@ pub trait Catalogue: Sync {
     /// Fails if the model is not on this machine or incomplete; cheap for a runtime whose server checks by itself.
     fn check(&self, site: &Site<'_>, name: &str) -> Result<(), ModelError>;
 
+    /// Returns whether `load` may restart a server that was started with another model.
+    fn restarts_to_load(&self) -> bool {
+        true
+    }
+
     /// Downloads the model, or the missing part of it.
     fn pull(
         &self,
@@ -228,6 +233,20 @@ pub enum ModelError {
     NoDirectory { path: PathBuf },
     #[error("{path} is your own directory; fusion removes only what it downloaded")]
     OwnDirectory { path: PathBuf },
+    #[error("there is no file {path}")]
+    NoFile { path: PathBuf },
+    #[error("{path} is your own file; fusion removes only what it downloaded")]
+    OwnFile { path: PathBuf },
+    /// The server has other models, and may answer with one of them whichever is asked for.
+    #[error("the server does not serve {name}; it serves {}", some(served))]
+    NotServed { name: String, served: Vec<String> },
+    /// The repository has other quantizations; `asked` is the one that was named, if any.
+    #[error("{name} has no quantization {}; it has {}", asked.as_deref().unwrap_or("Q4_K_M"), available.join(", "))]
+    NoQuantization { name: String, asked: Option<String>, available: Vec<String> },
+    #[error("{name} was not loaded in time")]
+    LoadTimedOut { name: String },
+    #[error("{name} is still in memory: the server did not unload it in time")]
+    UnloadTimedOut { name: String },
     #[error("{name:?} is not the name of a model")]
     InvalidName { name: String },
     /// The place to download from does not have the model.
@@ -273,6 +292,16 @@ impl From<ApiError> for ModelError {
             ApiError::Cancelled => Self::Cancelled,
             error => Self::Api(error),
         }
+    }
+}
+
+/// Returns the first names of a list, in words.
+pub fn some(names: &[String]) -> String {
+    const SHOWN: usize = 8;
+    match names.len() {
+        0 => "nothing".to_owned(),
+        1..=SHOWN => names.join(", "),
+        count => format!("{} and {} more", names[..SHOWN].join(", "), count - SHOWN),
     }
 }
 

@@ -43,6 +43,8 @@ pub enum Defect {
     Denied { file: String, reason: String },
     #[error("{file} does not start like a safetensors file")]
     NotSafetensors { file: String },
+    #[error("{file} is not a GGUF file: {reason}")]
+    NotGguf { file: String, reason: String },
 }
 
 impl Defect {
@@ -56,7 +58,10 @@ impl Defect {
 
     /// Returns whether a download can help.
     pub fn is_pullable(&self) -> bool {
-        !matches!(self, Self::NotAFile { .. } | Self::Denied { .. } | Self::NotSafetensors { .. })
+        !matches!(
+            self,
+            Self::NotAFile { .. } | Self::Denied { .. } | Self::NotSafetensors { .. } | Self::NotGguf { .. }
+        )
     }
 
     /// Returns the file at fault.
@@ -69,7 +74,8 @@ impl Defect {
             | Self::LfsPointer { file }
             | Self::NotAFile { file, .. }
             | Self::Denied { file, .. }
-            | Self::NotSafetensors { file } => Some(file),
+            | Self::NotSafetensors { file }
+            | Self::NotGguf { file, .. } => Some(file),
             Self::NoReference | Self::NoSnapshot { .. } | Self::NoWeights | Self::NoTokenizer => None,
         }
     }

@@ -145,6 +145,35 @@ impl HubCache {
         Ok(())
     }
 
+    /// Removes some files of the model, given as entries of its newest snapshot, and everything that only they use;
+    /// returns the bytes that became free. What another snapshot refers to stays. When no file is left, the model goes.
+    pub fn remove_files(&self, model: &CachedModel, entries: &[PathBuf]) -> Result<u64, HubCacheError> {
+        let snapshots = model.directory.join("snapshots");
+        let kept: Vec<PathBuf> =
+            walk(&snapshots).into_iter().filter(|entry| !entries.contains(entry)).collect();
+        let is_card =
+            |entry: &&PathBuf| entry.extension().is_some_and(|end| end == "md" || end == "gitattributes");
+        if kept.iter().all(|entry| is_card(&entry)) {
+            return self.remove(model);
+        }
+        if self.is_downloading(model) {
+            return Err(HubCacheError::Busy { name: model.name.clone() });
+        }
+        let blob = |entry: &PathBuf| Some(fs::read_link(entry).ok()?.file_name()?.to_owned());
+        let used: Vec<_> = kept.iter().filter_map(blob).collect();
+        let blobs = model.directory.join("blobs");
+        let mut freed: u64 = 0;
+        for entry in entries.iter().filter(|entry| entry.starts_with(&snapshots)) {
+            let blob = blob(entry).filter(|blob| !used.contains(blob));
+            for path in [Some(entry.clone()), blob.map(|blob| blobs.join(blob))].into_iter().flatten() {
+                let Ok(metadata) = fs::symlink_metadata(&path) else { continue };
+                fs::remove_file(&path).map_err(io_error("remove", &path))?;
+                freed = freed.saturating_add(if metadata.is_file() { metadata.len() } else { 0 });
+            }
+        }
+        Ok(freed)
+    }
+
     /// Returns whether a program is downloading a file of the model.
     pub fn is_downloading(&self, model: &CachedModel) -> bool {
         files_of(&self.locks(model)).iter().any(|lock| is_locked(lock))
@@ -244,7 +273,8 @@ impl DiskUse {
         Self::of(files_of(directory))
     }
 
-    fn of(files: impl IntoIterator<Item = PathBuf>) -> Self {
+    /// Returns what these files take, links followed.
+    pub fn of(files: impl IntoIterator<Item = PathBuf>) -> Self {
         let files = files.into_iter().filter_map(|path| fs::metadata(path).ok());
         let files: Vec<Metadata> = files.filter(Metadata::is_file).collect();
         let largest = files.iter().max_by_key(|file| file.len());

@@ -53,7 +53,7 @@ impl Runtime for Mlx {
     }
 
     /// With `HF_HUB_OFFLINE`, no request for a local model waits for a hub or downloads from it.
-    fn launch(&self, address: &Address, model: Option<&Model>) -> Launch {
+    fn launch(&self, address: &Address, model: Option<&Model>, _places: &ModelPlaces) -> Launch {
         let mut args =
             vec!["--host".to_owned(), address.host.clone(), "--port".to_owned(), address.port.to_string()];
         let mut env = Vec::new();

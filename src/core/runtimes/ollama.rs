@@ -51,7 +51,7 @@ impl Runtime for Ollama {
 
     /// `OLLAMA_HOST` is the only way to set the address (envconfig/config.go). Without `OLLAMA_NOPRUNE`, a start deletes
     /// every partial download, also one that another server on the same directory is writing (server/routes.go).
-    fn launch(&self, address: &Address, _model: Option<&Model>) -> Launch {
+    fn launch(&self, address: &Address, _model: Option<&Model>, _places: &ModelPlaces) -> Launch {
         let env = [("OLLAMA_HOST", address.to_string()), ("OLLAMA_NOPRUNE", "1".to_owned())];
         Launch { args: Vec::new(), env: env.map(|(name, value)| (name.to_owned(), value)).into() }
     }

@@ -81,7 +81,7 @@ impl ServiceManager<'_> {
     }
 
     fn places(&self, service: &ManagedService) -> ModelPlaces {
-        ModelPlaces::discover(self.environment, self.paths, &service.server().env)
+        service.places(self.environment, self.paths)
     }
 
     /// Checks the model before the start: a server takes long to fail on an incomplete model, with an unclear
@@ -133,7 +133,7 @@ impl ServiceManager<'_> {
         let server = service.server();
         let without =
             self.environment.variables.iter().filter(|name| runtimes::is_withheld(name)).cloned().collect();
-        let launch = service.template.launch(&server.address, model);
+        let launch = service.template.launch(&server.address, model, &self.places(service).of_resolved());
         let words = program.args.iter().cloned().chain(launch.args).chain(server.args.iter().cloned());
         let home = self.environment.home.as_deref();
         let paths = service.template.path_variables();

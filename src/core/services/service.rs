@@ -7,10 +7,12 @@ use serde::Serialize;
 
 use crate::core::address::Address;
 use crate::core::config::{ServerSettings, ServiceSettings};
-use crate::core::paths::ServicePaths;
+use crate::core::models::ModelPlaces;
+use crate::core::paths::{Paths, ServicePaths};
 use crate::core::process::Pid;
 use crate::core::runtimes::Runtime;
 use crate::core::templates::Template;
+use crate::env::Environment;
 
 /// One managed server: an address, a process, a log, a state.
 #[derive(Debug, Clone)]
@@ -27,6 +29,21 @@ impl ManagedService {
     /// Returns the runtime whose API the service speaks, if there is one.
     pub fn runtime(&self) -> Option<&'static dyn Runtime> {
         self.template.runtime()
+    }
+
+    /// Returns where its models may lie, for names that the user gives. What the configuration says of the server's
+    /// environment counts more than the caller's.
+    pub fn places(&self, environment: &Environment, paths: &Paths) -> ModelPlaces {
+        let server = self.server();
+        let mut places = ModelPlaces::discover(environment, paths, &server.env);
+        let variable = self.runtime().and_then(Runtime::cache_variable);
+        if let Some(cache) = variable.and_then(|name| server.env.get(name)).filter(|cache| !cache.is_empty())
+        {
+            places.hub_cache = places.of_configuration().path(cache);
+        }
+        places.models_dir =
+            server.models_dir.as_deref().and_then(|directory| places.of_configuration().path(directory));
+        places
     }
 
     /// Returns the settings of its server.

@@ -1,6 +1,6 @@
 //! A program that plays any runtime, and its faults.
 //!
-//! `fake-runtime ROLE [FAULT]... [ARGUMENT]...`: `ROLE` is `ollama` or `mlx`. Without it, the name under which the
+//! `fake-runtime ROLE [FAULT]... [ARGUMENT]...`: `ROLE` is `ollama`, `mlx` or `llama`. Without it, the name under which the
 //! program was started decides. Faults are words like `bind-after=2000` (see [`faults`]), also in the variable
 //! `FAKE_RUNTIME`. Other arguments are those of the real server: `--host`, `--port`, `--model`.
 //!
@@ -18,6 +18,7 @@
 )]
 
 mod faults;
+mod llama;
 mod server;
 
 use std::collections::BTreeMap;
@@ -37,6 +38,8 @@ use faults::{FAULTS, Faults};
 
 struct Fake {
     mlx: bool,
+    /// What only `llama-server` has, if it plays that.
+    llama: Option<llama::Llama>,
     /// The owner of its models in `/v1/models`.
     owner: &'static str,
     faults: Faults,
@@ -112,7 +115,11 @@ fn on_terminal(terminal: &Path, program: &str, arguments: &[String]) -> ExitCode
 }
 
 fn role(fake: &Fake) -> [&'static str; 1] {
-    [if fake.mlx { "mlx" } else { "ollama" }]
+    match fake {
+        Fake { mlx: true, .. } => ["mlx"],
+        Fake { llama: Some(_), .. } => ["llama"],
+        _ => ["ollama"],
+    }
 }
 
 fn parse(arguments: &[String]) -> Fake {
@@ -130,17 +137,21 @@ fn parse(arguments: &[String]) -> Fake {
     };
     let role = arguments.get(1).map_or("", String::as_str);
     let mlx = role == "mlx" || (role != "ollama" && arguments[0].ends_with("mlx_lm.server"));
+    let is_llama = role == "llama" || (!mlx && role != "ollama" && arguments[0].ends_with("llama-server"));
+    let llama = is_llama
+        .then(|| llama::Llama { directory: option("--models-dir"), loaded: std::sync::Mutex::default() });
     let ollama_host = std::env::var("OLLAMA_HOST").unwrap_or_default();
     let (host, port) = ollama_host.rsplit_once(':').unwrap_or(("127.0.0.1", "0"));
     let host = option("--host").unwrap_or_else(|| host.trim_matches(['[', ']']).to_owned());
     let port = option("--port").unwrap_or_else(|| port.to_owned()).parse().expect("a port");
     Fake {
         mlx,
-        owner: if arguments[0].ends_with("llama-server") { "llamacpp" } else { "library" },
+        llama,
+        owner: if arguments[0].ends_with("tabby-server") { "tabby" } else { "library" },
         faults: Faults(faults),
         host,
         port,
-        model: option("--model"),
+        model: option("--alias").or_else(|| option("--model")).or_else(|| option("-m")),
         started: Instant::now(),
     }
 }

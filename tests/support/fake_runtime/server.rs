@@ -1,4 +1,4 @@
-//! The server of the fake runtime: the paths of Ollama and of `mlx_lm.server` that fusion uses.
+//! The server of the fake runtime: the paths of each server that fusion uses.
 
 use std::io::{BufRead, BufReader, Read, Write};
 use std::net::{TcpListener, TcpStream};
@@ -47,9 +47,9 @@ fn bind_failed(fake: &Fake, error: &std::io::Error) -> ExitCode {
     ExitCode::FAILURE
 }
 
-struct Request {
-    line: String,
-    body: Value,
+pub(crate) struct Request {
+    pub(crate) line: String,
+    pub(crate) body: Value,
 }
 
 fn read_request(stream: &TcpStream) -> std::io::Result<Request> {
@@ -86,37 +86,43 @@ fn answer(fake: &Fake, mut stream: TcpStream) -> std::io::Result<()> {
         wait_until(|| !Path::new(path).exists());
     }
     if let Some(status) = fake.faults.number("status") {
-        return response(&mut stream, status, &failure(fake));
+        return response(fake, &mut stream, status, &failure(fake));
     }
     if fake.faults.millis("loading").is_some_and(|loading| fake.started.elapsed() < loading) {
-        return response(&mut stream, 503, &json!({"error": "loading", "status": "loading"}));
+        return response(fake, &mut stream, 503, &json!({"error": "loading", "status": "loading"}));
     }
     let is_chat = request.line == "POST /v1/chat/completions";
     if is_chat && fake.faults.text("chat-loading-while").is_some_and(|path| Path::new(path).exists()) {
-        return response(&mut stream, 503, &error(fake, "the model is loading"));
+        return response(fake, &mut stream, 503, &error(fake, "the model is loading"));
+    }
+    if let Some(answered) = fake.llama.as_ref().and_then(|llama| llama.answer(fake, &mut stream, &request)) {
+        return answered;
     }
     match (fake.mlx, request.line.as_str()) {
         (_, "POST /v1/chat/completions") => chat(fake, stream, &request.body),
-        (false, "GET /api/version") => response(&mut stream, 200, &json!({"version": "0.0.0-fake"})),
+        (false, "GET /api/version") => response(fake, &mut stream, 200, &json!({"version": "0.0.0-fake"})),
         (false, "GET /api/ps" | "GET /api/tags") => {
             let names = models(fake);
             let models: Vec<Value> =
                 names.iter().map(|name| json!({"name": name, "model": name, "size": 1})).collect();
-            response(&mut stream, 200, &json!({"models": models}))
+            response(fake, &mut stream, 200, &json!({"models": models}))
         }
-        (true, "GET /health") => response(&mut stream, 200, &json!({"status": "ok"})),
+        (true, "GET /health") => response(fake, &mut stream, 200, &json!({"status": "ok"})),
         (_, "GET /v1/models") => {
             let data: Vec<Value> = models(fake)
                 .iter()
                 .map(|id| json!({"id": id, "object": "model", "owned_by": fake.owner}))
                 .collect();
-            response(&mut stream, 200, &json!({"object": "list", "data": data}))
+            response(fake, &mut stream, 200, &json!({"object": "list", "data": data}))
         }
-        _ => response(&mut stream, 404, &error(fake, "no such path")),
+        _ => response(fake, &mut stream, 404, &error(fake, "no such path")),
     }
 }
 
-fn models(fake: &Fake) -> Vec<String> {
+pub(crate) fn models(fake: &Fake) -> Vec<String> {
+    if let Some(llama) = &fake.llama {
+        return llama.names(fake);
+    }
     match (fake.faults.text("models"), &fake.model) {
         (Some(names), _) => names.split(',').map(str::to_owned).collect(),
         (None, Some(model)) => vec![model.clone()],
@@ -137,10 +143,16 @@ fn failure(fake: &Fake) -> Value {
     error(fake, fake.faults.text("says").unwrap_or("the fake runtime was told to fail"))
 }
 
-fn response(stream: &mut TcpStream, status: u64, body: &Value) -> std::io::Result<()> {
+pub(crate) fn response(
+    fake: &Fake,
+    stream: &mut TcpStream,
+    status: u64,
+    body: &Value,
+) -> std::io::Result<()> {
     let body = body.to_string();
     let head = format!(
-        "HTTP/1.1 {status} Fake\r\nContent-Type: application/json\r\nContent-Length: {}\r\nConnection: close\r\n\r\n",
+        "HTTP/1.1 {status} Fake\r\n{}Content-Type: application/json\r\nContent-Length: {}\r\nConnection: close\r\n\r\n",
+        if fake.llama.is_some() { "Server: llama.cpp\r\n" } else { "" },
         body.len()
     );
     stream.write_all(format!("{head}{body}").as_bytes())
@@ -155,12 +167,13 @@ fn chat(fake: &Fake, mut stream: TcpStream, body: &Value) -> std::io::Result<()>
         forever();
     }
     if let Some(status) = fake.faults.number("chat-status") {
-        return response(&mut stream, status, &failure(fake));
+        return response(fake, &mut stream, status, &failure(fake));
     }
     let model = body["model"].as_str().unwrap_or_default();
-    let is_default = fake.mlx && model == "default_model";
+    let is_default = fake.mlx && model == "default_model"
+        || fake.llama.as_ref().is_some_and(|llama| llama.accepts(fake, model));
     if !is_default && !models(fake).iter().any(|known| known == model) {
-        return response(&mut stream, 404, &error(fake, &format!("model '{model}' not found")));
+        return response(fake, &mut stream, 404, &error(fake, &format!("model '{model}' not found")));
     }
     let limit = usize::try_from(body["max_tokens"].as_u64().unwrap_or(u64::MAX)).unwrap_or(usize::MAX);
     let words = ["Hello", " from", " the", " fake", " runtime."];
@@ -196,5 +209,5 @@ fn chat(fake: &Fake, mut stream: TcpStream, body: &Value) -> std::io::Result<()>
     let message = json!({"role": "assistant", "content": tokens.concat()});
     let choices = json!([{"index": 0, "message": message, "finish_reason": reason}]);
     let answer = json!({"id": "fake", "object": "chat.completion", "model": model, "choices": choices, "usage": usage});
-    response(&mut stream, 200, &answer)
+    response(fake, &mut stream, 200, &answer)
 }

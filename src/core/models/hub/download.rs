@@ -128,6 +128,18 @@ impl<'a> Download<'a> {
         result
     }
 
+    /// Returns the files of the model that match `pattern`, as the hub lists them; none is downloaded.
+    pub fn list(&self, pattern: &str) -> Result<Vec<String>, ModelError> {
+        let mut arguments = self.arguments(&[pattern], Patterns::OneByOne);
+        arguments.push("--dry-run");
+        let ended = self.command(&arguments, &mut || {})?;
+        if ended.status.success() {
+            Ok(read_files(&ended.output))
+        } else {
+            Err(failure(&self.model.name, &ended.output))
+        }
+    }
+
     /// Asks the tool what it would download; versions before 1.0 cannot tell.
     fn ask(&self, patterns: &[&str]) -> Result<Outlook, ModelError> {
         let mut arguments = self.arguments(patterns, Patterns::OneByOne);
@@ -253,6 +265,12 @@ fn read_plan(output: &str) -> Option<Plan> {
     Some(Plan { files, bytes })
 }
 
+/// Reads the table below that line: a name and a size in each row, under a line of dashes.
+fn read_files(output: &str) -> Vec<String> {
+    let rows = output.lines().skip_while(|line| !line.starts_with("---")).skip(1);
+    rows.filter_map(|row| Some(row.trim_end().rsplit_once(' ')?.0.trim_end().to_owned())).collect()
+}
+
 /// Parses a size such as `1.3M`, in powers of 1,000.
 fn read_size(text: &str) -> Option<u64> {
     let (number, factor) = match text.char_indices().next_back()? {
@@ -369,6 +387,10 @@ mod tests {
             Some((1, Some(12_700_000_000)))
         );
         assert_eq!(read("something else"), None);
+        let table = "[dry-run] Will download 2 files (out of 3) totalling 2.0M.\nFILE        SIZE  \n\
+                     ----------- ------\nBF16/x.gguf 352.4K\ny z.gguf    -     \n";
+        assert_eq!(read_files(table), ["BF16/x.gguf", "y z.gguf"]);
+        assert_eq!(read_files("[dry-run] Will download 0 files (out of 0) totalling 0.0."), [""; 0]);
     }
 
     #[test]

@@ -1,4 +1,4 @@
-//! The one file: all that is particular to llama.cpp's `llama-server`.
+//! The one file: all that is particular to an imaginary server, which the fake runtime plays.
 
 use fusion::core::address::Address;
 use fusion::core::api::Response;
@@ -6,26 +6,26 @@ use fusion::core::runtimes::{
     Defaults, InstallMethod, Launch, Model, ModelPlaces, Probe, Recognition, Runtime, ServerFacts,
 };
 
-/// <https://github.com/ggml-org/llama.cpp>: `llama-server`.
-pub(crate) struct Llama;
+/// `tabby-server`: a server of one model, which is a directory.
+pub(crate) struct Tabby;
 
-const DEFAULT_MODEL: &str = "ggml-org/gemma-3-1b-it-GGUF";
+const DEFAULT_MODEL: &str = "~/models/tabby";
 
-impl Runtime for Llama {
+impl Runtime for Tabby {
     fn name(&self) -> &'static str {
-        "llama"
+        "tabby"
     }
 
     fn alias(&self) -> &'static str {
-        "ll"
+        "tb"
     }
 
     fn display_name(&self) -> &'static str {
-        "llama.cpp"
+        "Tabby"
     }
 
     fn defaults(&self) -> Defaults {
-        Defaults { port: 8081, server_model: Some(DEFAULT_MODEL), run_model: DEFAULT_MODEL, temperature: 0.8 }
+        Defaults { port: 5005, server_model: Some(DEFAULT_MODEL), run_model: DEFAULT_MODEL, temperature: 0.8 }
     }
 
     fn in_fresh_config(&self) -> bool {
@@ -33,28 +33,20 @@ impl Runtime for Llama {
     }
 
     fn program(&self) -> &'static str {
-        "llama-server"
+        "tabby-server"
     }
 
     fn install_method(&self) -> Option<InstallMethod> {
-        Some(InstallMethod::Homebrew {
-            formula: "llama.cpp",
-            elsewhere: "https://github.com/ggml-org/llama.cpp",
-        })
+        Some(InstallMethod::Homebrew { formula: "tabby", elsewhere: "https://tabby.example" })
     }
 
-    /// A file is named with `--model`, anything else is a repository of the Hugging Face hub.
-    fn launch(&self, address: &Address, model: Option<&Model>) -> Launch {
+    fn launch(&self, address: &Address, model: Option<&Model>, _places: &ModelPlaces) -> Launch {
         let (host, port) = (address.host.clone(), address.port.to_string());
         let mut args = vec!["--host".to_owned(), host, "--port".to_owned(), port];
-        if let Some(model) = model {
-            let option = if model.present == Some(true) { "--model" } else { "--hf-repo" };
-            args.extend([option.to_owned(), model.name.clone()]);
-        }
+        args.extend(model.into_iter().flat_map(|model| ["--model".to_owned(), model.name.clone()]));
         Launch { args, env: Vec::new() }
     }
 
-    /// Every path answers 503 until the model is loaded (tools/server/README.md).
     fn status_probe(&self) -> Probe {
         Probe { path: "/v1/models", read: read_models }
     }
@@ -71,12 +63,8 @@ impl Runtime for Llama {
         }
     }
 
-    fn pull_command(&self, model: &str) -> String {
-        format!("llama-server --hf-repo {model}")
-    }
-
     fn explain_exit(&self, log_tail: &str) -> Option<String> {
-        log_tail.contains("couldn't bind").then(|| "the address is already in use".to_owned())
+        log_tail.contains("already in use").then(|| "the address is already in use".to_owned())
     }
 }
 
@@ -86,8 +74,8 @@ fn read_models(response: &Response) -> Recognition {
     if status == 503 {
         return Recognition::NotReady("the model is loading".to_owned());
     }
-    if models.is_empty() || models.iter().any(|model| model["owned_by"] != "llamacpp") {
-        return Recognition::OtherProgram(format!("HTTP {status} to /v1/models, and not by llama.cpp"));
+    if models.is_empty() || models.iter().any(|model| model["owned_by"] != "tabby") {
+        return Recognition::OtherProgram(format!("HTTP {status} to /v1/models, and not by Tabby"));
     }
     let names = models.iter().filter_map(|model| model["id"].as_str()).map(str::to_owned);
     Recognition::Ready(ServerFacts { models: Some(names.collect()), ..ServerFacts::default() })

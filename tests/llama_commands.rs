@@ -1,0 +1,247 @@
+//! The commands of llama.cpp, played by the fake runtime: a router over a directory, and a server of one model.
+
+mod support;
+
+use std::fs;
+use std::path::Path;
+use std::process::Command;
+
+use serde_json::{Value, json};
+use support::{Finished, Sandbox};
+
+/// A sandbox with a directory of two models.
+struct Llama {
+    sandbox: Sandbox,
+}
+
+impl Llama {
+    fn new(server: &str) -> Self {
+        let llama = Self { sandbox: Sandbox::new() };
+        fs::create_dir_all(llama.models()).expect("the sandbox is writable");
+        llama.add_model("one.gguf");
+        llama.add_model("two.gguf");
+        llama.configure(server);
+        llama
+    }
+
+    fn configure(&self, server: &str) {
+        self.sandbox.write_config(&format!(
+            "[llama_server]\nport = {}\nstartup_timeout = 60\nmodels_dir = \"{}\"\n{server}\n",
+            self.sandbox.port("llama"),
+            self.models().display(),
+        ));
+    }
+
+    fn models(&self) -> std::path::PathBuf {
+        self.sandbox.root().join("gguf")
+    }
+
+    fn add_model(&self, file: &str) {
+        let script = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/make_tiny_gguf.py");
+        let model = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/models/tiny");
+        let made = Command::new("python3").arg(script).arg(model).arg(self.models().join(file)).status();
+        assert!(made.expect("Python runs").success(), "the model is written");
+    }
+
+    fn fusion(&self, words: &str) -> support::Invocation {
+        self.sandbox.fusion(["llama"].into_iter().chain(words.split_whitespace()))
+    }
+
+    fn ps(&self) -> Value {
+        self.fusion("ps --json").run().assert_code(0).json()
+    }
+
+    fn down(&self) -> Finished {
+        let finished = self.fusion("down").run().assert_code(0);
+        self.sandbox.assert_nothing_runs();
+        finished
+    }
+
+    /// What the fake wrote about its own start.
+    fn dump(&self) -> Value {
+        let dump = self.sandbox.root().join("dump.json");
+        support::wait_until("the fake has written about itself", || dump.exists());
+        serde_json::from_slice(&fs::read(dump).expect("the dump")).expect("JSON")
+    }
+
+    fn dumping(server: &str) -> Self {
+        let llama = Self::new("");
+        let dump = format!("dump={}", llama.sandbox.root().join("dump.json").display());
+        llama.configure(&format!("{}\n{server}", support::command_line("llama", &[&dump])));
+        llama
+    }
+}
+
+#[test]
+fn router_loads_and_unloads_models() {
+    let llama = Llama::new("");
+    insta::assert_snapshot!(llama.fusion("up").run(), @"
+    exit 0
+    [stdout]
+    llama is up at http://127.0.0.1:[LLAMA] (pid [PID])
+    ");
+    assert_eq!(llama.ps()["models"], json!([]));
+    llama.fusion("load two").run().assert_code(0).assert_stdout("two is loaded\n");
+    let ps = llama.ps();
+    assert_eq!(
+        (&ps["models"], &ps["context"], &ps["version"]),
+        (&json!(["two"]), &json!(4096), &json!("b42"))
+    );
+    // The only one that is loaded is the one that is meant.
+    let answer = llama.fusion("run --json Hello").run().assert_code(0).json();
+    assert_eq!(answer["model"], "two");
+    llama.fusion("unload two").run().assert_code(0);
+    llama.fusion("unload two").run().assert_code(0);
+    assert_eq!(llama.ps()["models"], json!([]));
+    llama.down();
+}
+
+#[test]
+fn up_loads_the_model_it_is_given() {
+    let llama = Llama::new("");
+    llama.fusion("up -m one").run().assert_code(0);
+    assert_eq!(llama.ps()["models"], json!(["one"]));
+    llama.fusion("up -m two").run().assert_code(0);
+    assert_eq!(llama.ps()["models"], json!(["one", "two"]));
+    llama.down();
+}
+
+#[test]
+fn run_without_a_model_lists_what_there_is() {
+    let llama = Llama::new("");
+    insta::assert_snapshot!(llama.fusion("run Hello").run(), @"
+    exit 7
+    [stderr]
+    error: no model is given, and llama has one, two
+    hint: name one with --model, or: fusion config set llama_run.model one
+    ");
+    fs::remove_file(llama.models().join("two.gguf")).expect("it was there");
+    let answer = llama.fusion("run --json Hello").run().assert_code(0).json();
+    assert_eq!(answer["model"], "one");
+    llama.down();
+}
+
+#[test]
+fn one_model_is_never_mistaken_for_another() {
+    let llama = Llama::new("model = \"one\"");
+    llama.fusion("up").run().assert_code(0);
+    assert_eq!(llama.ps()["models"], json!(["one"]));
+    llama.fusion("run Hello").run().assert_code(0);
+    for words in ["run -m two Hello", "load two"] {
+        let refused = llama.fusion(words).run();
+        assert_eq!(refused.stdout(), "", "{words}");
+        insta::allow_duplicates! {
+            insta::assert_snapshot!(refused, @"
+            exit 7
+            [stderr]
+            error: the server does not serve two; it serves one
+            hint: restart it with that model: fusion llama down, then fusion llama up -m two; or have it serve every model: fusion config unset llama_server.model
+            ");
+        }
+    }
+    insta::assert_snapshot!(llama.fusion("unload one").run().assert_code(1).stderr(), @"
+    error: the server cannot unload its model while it runs
+    hint: stop it: fusion llama down
+    ");
+    llama.fusion("up -m two").run().assert_code(0);
+    assert_eq!(llama.ps()["models"], json!(["two"]));
+    llama.down();
+}
+
+#[test]
+fn variables_of_other_servers_are_withheld() {
+    let llama = Llama::dumping("env = { LLAMA_ARG_THREADS = \"2\" }");
+    let up = llama.fusion("up").env("LLAMA_API_KEY", "x").env("OLLAMA_HOST", "1.2.3.4").env("KEPT", "yes");
+    up.run().assert_code(0);
+    let environment = &llama.dump()["environment"];
+    assert!(environment["LLAMA_API_KEY"].is_null() && environment["OLLAMA_HOST"].is_null(), "{environment}");
+    assert_eq!((&environment["LLAMA_ARG_THREADS"], &environment["KEPT"]), (&json!("2"), &json!("yes")));
+    llama.down();
+}
+
+#[test]
+fn a_router_starts_without_a_model() {
+    let llama = Llama::dumping("args = [\"-c\", \"8192\"]");
+    llama.fusion("up").run().assert_code(0);
+    let arguments = llama.dump()["arguments"].clone();
+    let words: Vec<&str> = arguments.as_array().expect("words").iter().filter_map(Value::as_str).collect();
+    let start = words.iter().position(|word| *word == "--host").expect("a host");
+    let port = llama.sandbox.port("llama").to_string();
+    let models = llama.models().display().to_string();
+    let expected =
+        ["--host", "127.0.0.1", "--port", &port, "--cors-origins", "localhost", "--models-dir", &models];
+    assert_eq!(words[start..], [&expected[..], &["--offline", "-c", "8192"]].concat());
+    llama.down();
+}
+
+#[test]
+fn a_file_is_served_under_its_listed_name() {
+    let llama = Llama::dumping("model = \"./../gguf/two.gguf\"");
+    llama.fusion("up").run().assert_code(0);
+    let arguments = llama.dump()["arguments"].clone();
+    let words: Vec<&str> = arguments.as_array().expect("words").iter().filter_map(Value::as_str).collect();
+    let start = words.iter().position(|word| *word == "-m").expect("a model");
+    let file = llama.models().join("two.gguf").display().to_string();
+    assert_eq!(words[start..], ["-m", &file, "--alias", "two", "--offline"]);
+    llama.down();
+}
+
+/// A server that generates may wait for its client after SIGTERM.
+#[test]
+fn a_server_that_ignores_sigterm_is_interrupted() {
+    let llama = Llama::new(&support::command_line("llama", &["ignore-term"]));
+    llama.fusion("up").run().assert_code(0);
+    let down = llama.fusion("down --json").run().assert_code(0).json();
+    assert_eq!(down["killed"], false);
+    llama.sandbox.assert_nothing_runs();
+}
+
+#[test]
+fn mlx_is_not_taken_for_llama() {
+    let llama = Llama::new("");
+    let mut fake = llama.sandbox.command(support::fake_runtime()).into_command();
+    let port = llama.sandbox.port("llama").to_string();
+    let mut server = fake.args(["mlx", "--host", "127.0.0.1", "--port", &port]).spawn().expect("it starts");
+    support::wait_until("it listens", || {
+        std::net::TcpStream::connect(("127.0.0.1", llama.sandbox.port("llama"))).is_ok()
+    });
+    llama.fusion("up").run().assert_code(5);
+    server.kill().expect("it runs");
+    server.wait().expect("it ends");
+}
+
+#[test]
+fn damaged_files_are_refused_by_name() {
+    let llama = Llama::new("");
+    let cut = fs::read(llama.models().join("one.gguf")).expect("the model");
+    fs::write(llama.models().join("one.gguf"), &cut[..100_000]).expect("the model is writable");
+    fs::write(llama.models().join("foreign.gguf"), "version https://git-lfs.github.com/spec/v1\n")
+        .expect("the directory is writable");
+    let said = |name: &str| llama.fusion(&format!("up -m {name}")).run().assert_code(7).stderr();
+    insta::assert_snapshot!(said("one"), @"
+    error: the model one is incomplete: one.gguf has 100000 of 352384 bytes
+    hint: copy or convert the model again; fusion does not repair your own directories
+    ");
+    insta::assert_snapshot!(said("foreign"), @"
+    error: the model foreign is incomplete: foreign.gguf cannot be read: it does not begin like a GGUF file
+    hint: copy or convert the model again; fusion does not repair your own directories
+    ");
+    llama.down();
+    let shown = llama.fusion("show --json one").run().assert_code(0).json();
+    assert_eq!(shown["defects"], json!(["one.gguf has 100000 of 352384 bytes"]));
+}
+
+#[test]
+fn headers_describe_models() {
+    let llama = Llama::new("");
+    let shown = llama.fusion("show --json two").run().assert_code(0).json();
+    let facts = |name: &str| shown[name].clone();
+    assert_eq!(facts("architecture"), "llama");
+    assert_eq!(facts("quantization"), "F16");
+    assert_eq!(facts("context_length"), 32_768);
+    assert_eq!(facts("chat_template"), true);
+    assert_eq!(facts("capabilities"), json!(["completion"]));
+    assert_eq!(facts("format"), "gguf");
+    assert!(facts("parameters").as_u64().is_some_and(|count| count > 100_000), "{shown}");
+    assert!(facts("memory")["bytes"].as_u64() > facts("memory")["weight_bytes"].as_u64(), "{shown}");
+}
