@@ -113,6 +113,56 @@ fn a_silent_pipe_is_named_once() {
     insta::assert_snapshot!(named[0], @"waiting for standard input to end; do not read it with --no-stdin");
 }
 
+/// The input of a `while read` loop: a shell has read the first line.
+#[test]
+fn a_partly_read_file_is_left_alone() {
+    let sandbox = Sandbox::new();
+    std::fs::write(sandbox.project().join("lines"), "one\ntwo\nthree\n").unwrap();
+    let mut lines = File::open(sandbox.project().join("lines")).unwrap();
+    lines.read_exact(&mut [0; 4]).unwrap();
+    let shared = lines.try_clone().unwrap();
+    let run = sandbox.fusion(["ollama", "run", "--dry-run", "one"]);
+    let finished = run.change(|command| _ = command.stdin(shared)).run().assert_code(0);
+    assert_eq!(finished.json()["messages"][1]["content"], "one");
+    insta::assert_snapshot!(finished.stderr(), @"standard input is not appended: another program is reading the file, such as a `while read` loop");
+    let mut rest = String::new();
+    lines.read_to_string(&mut rest).unwrap();
+    assert_eq!(rest, "two\nthree\n");
+}
+
+#[test]
+fn a_pipe_that_never_ends_times_out() {
+    let sandbox = Sandbox::new();
+    let (_writer, stdin) = nix::unistd::pipe().map(|(reader, writer)| (writer, reader)).unwrap();
+    let run = sandbox.fusion(["ollama", "run", "--timeout", "0.2", "Hello"]);
+    insta::assert_snapshot!(run.change(|command| _ = command.stdin(stdin)).run(), @"
+    exit 124
+    [stderr]
+    error: timed out: no data from standard input for [TIME] s
+    hint: do not read standard input with --no-stdin
+    ");
+}
+
+#[test]
+fn a_named_pipe_without_a_writer_is_named() {
+    let sandbox = Sandbox::new();
+    nix::unistd::mkfifo(&sandbox.project().join("fifo"), nix::sys::stat::Mode::S_IRWXU).unwrap();
+    let run = sandbox.fusion(["ollama", "run", "--timeout", "1.2", "--no-stdin", "-f", "fifo", "Hello"]);
+    insta::assert_snapshot!(run.run(), @"
+    exit 124
+    [stderr]
+    waiting for a program that writes to fifo
+    error: timed out: no data from fifo for [TIME] s
+    ");
+}
+
+#[test]
+fn verbose_tells_what_was_appended() {
+    let sandbox = Sandbox::new();
+    let run = sandbox.fusion(["-v", "ollama", "run", "--dry-run", "Explain:"]).stdin("one\ntwo\n");
+    insta::assert_snapshot!(run.run_in_process().stderr(), @"appended 8 B from standard input");
+}
+
 #[test]
 fn the_last_of_several_options_counts() {
     let sandbox = Sandbox::new();

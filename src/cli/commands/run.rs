@@ -1,6 +1,7 @@
 //! `fusion <service> run`: sends one prompt and prints the answer on stdout.
 
 mod files;
+mod input_wait;
 mod prompt;
 mod report;
 mod sink;
@@ -304,7 +305,7 @@ struct Answered {
 /// Reads the schema of `--schema`.
 fn read_schema(context: &Context, path: &Path) -> Result<Schema, Failure> {
     let name = path.display();
-    match files::read(context, path)? {
+    match files::read(context, path, None)? {
         Attachment::Text(text) => Schema::parse(&text).map_err(|error| Failure::of_schema(&name, &error)),
         Attachment::Image(_) => Err(Failure::new(Exit::Usage, format!("the schema {name} is an image"))),
     }

@@ -3,11 +3,17 @@
 use std::fs::File;
 use std::io::{self, ErrorKind, Read};
 use std::os::fd::AsFd;
-use std::path::Path;
+use std::os::unix::fs::FileTypeExt;
+use std::path::{Path, PathBuf};
+use std::sync::mpsc;
+use std::thread;
+use std::time::Duration;
 
 use base64::prelude::{BASE64_STANDARD, Engine};
+use nix::errno::Errno;
 use nix::poll::{PollFd, PollFlags, PollTimeout};
 
+use super::input_wait::InputWait;
 use crate::cli::context::Context;
 use crate::cli::error::Failure;
 use crate::cli::exit::Exit;
@@ -18,9 +24,6 @@ pub(super) const MAX_FILE_BYTES: u64 = 20 << 20;
 /// How much is read at once.
 const CHUNK_BYTES: usize = 64 * 1024;
 
-/// How long a pipe may be silent before stderr names it, in milliseconds.
-const NOTICE_AFTER_MS: u16 = 1000;
-
 /// The content of one file.
 #[derive(Debug, PartialEq, Eq)]
 pub(super) enum Attachment {
@@ -29,36 +32,57 @@ pub(super) enum Attachment {
     Image(String),
 }
 
-/// Reads a file, which may be a pipe. A relative path starts in the current directory.
-pub(super) fn read(context: &Context, path: &Path) -> Result<Attachment, Failure> {
+/// Reads a file, which may be a pipe. A relative path starts in the current directory. `timeout` is the idle timeout of
+/// a pipe.
+pub(super) fn read(context: &Context, path: &Path, timeout: Option<Duration>) -> Result<Attachment, Failure> {
     let (ui, name) = (&context.ui, path.display().to_string());
     let current = context.environment.current_dir.as_deref().unwrap_or(Path::new(""));
-    let file = File::open(current.join(path)).map_err(|error| cannot_read(&name, &error))?;
-    read_all(file, &name, || ui.note(&format!("waiting for {name} to end")))
+    let input_wait = |notice| InputWait { name: &name, timeout, notice };
+    let opening = || ui.note(&format!("waiting for a program that writes to {name}"));
+    let file =
+        open(current.join(path), &input_wait(&opening))?.map_err(|error| cannot_read(&name, &error))?;
+    read_all(file, &input_wait(&|| ui.note(&format!("waiting for {name} to end"))))
 }
 
-/// Reads the file called `name` to its end; calls `waiting` once if it is silent.
-pub(super) fn read_all(mut file: File, name: &str, waiting: impl FnOnce()) -> Result<Attachment, Failure> {
+/// Opens a file. A named pipe opens only when a program opens its other end, so a thread waits for that.
+fn open(path: PathBuf, input_wait: &InputWait<'_>) -> Result<io::Result<File>, Failure> {
+    if !path.metadata().is_ok_and(|metadata| metadata.file_type().is_fifo()) {
+        return Ok(File::open(path));
+    }
+    let (sender, opened) = mpsc::channel();
+    thread::spawn(move || {
+        // Fails after the timeout, when the receiver is gone.
+        let _ = sender.send(File::open(path));
+    });
+    input_wait.wait(&mut false, |time| opened.recv_timeout(time).ok())
+}
+
+/// Reads a file to its end.
+pub(super) fn read_all(mut file: File, input_wait: &InputWait<'_>) -> Result<Attachment, Failure> {
     let mut bytes = Vec::new();
     let mut chunk = vec![0; CHUNK_BYTES];
-    let mut waiting = Some(waiting);
+    let mut is_named = false;
     while bytes.len() as u64 <= MAX_FILE_BYTES {
-        if let Some(tell) = waiting.take_if(|_| is_silent(&file)) {
-            tell();
-        }
+        input_wait.wait(&mut is_named, |time| poll(&file, time))?;
         match file.read(&mut chunk) {
             Ok(0) => break,
             Ok(length) => bytes.extend_from_slice(&chunk[..length]),
-            Err(error) if error.kind() == ErrorKind::Interrupted => {}
-            Err(error) => return Err(cannot_read(name, &error)),
+            Err(error) if matches!(error.kind(), ErrorKind::Interrupted | ErrorKind::WouldBlock) => {}
+            Err(error) => return Err(cannot_read(input_wait.name, &error)),
         }
     }
-    attachment(name, bytes)
+    attachment(input_wait.name, bytes)
 }
 
-fn is_silent(file: &File) -> bool {
+/// Waits up to `time` until the file has data or has ended. Where the system cannot tell, a read will.
+fn poll(file: &File, time: Duration) -> Option<()> {
     let mut polled = [PollFd::new(file.as_fd(), PollFlags::POLLIN)];
-    nix::poll::poll(&mut polled, PollTimeout::from(NOTICE_AFTER_MS)) == Ok(0)
+    // Rounded up, because less than a millisecond would be no wait.
+    let time = PollTimeout::try_from(time + Duration::from_millis(1)).unwrap_or(PollTimeout::MAX);
+    match nix::poll::poll(&mut polled, time) {
+        Ok(0) | Err(Errno::EINTR) => None,
+        Ok(_) | Err(_) => Some(()),
+    }
 }
 
 fn cannot_read(name: &str, error: &io::Error) -> Failure {

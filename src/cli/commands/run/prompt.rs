@@ -6,6 +6,7 @@ use crate::app::Question;
 use crate::cli::context::Context;
 use crate::cli::error::Failure;
 use crate::cli::exit::Exit;
+use crate::cli::units::bytes;
 use crate::core::config::SavedPrompt;
 
 /// Replaced by the input in a template.
@@ -20,7 +21,7 @@ pub(super) fn gather(
     let mut question = Question::default();
     let mut input = Vec::new();
     for path in &args.files {
-        match files::read(context, path)? {
+        match files::read(context, path, args.timeout)? {
             Attachment::Text(text) => input.push(files::quote(&path.display().to_string(), &text)),
             Attachment::Image(url) => question.images.push(url),
         }
@@ -33,9 +34,16 @@ pub(super) fn gather(
     let needs_input = template.is_none_or(|template| template.contains(INPUT_PLACEHOLDER));
     let has_own_words = !input.is_empty() || !question.images.is_empty() || !needs_input;
     if wants_stdin(context, args, dash, has_own_words)? {
-        match stdin::read(&context.ui)? {
-            Attachment::Text(text) => input.push(text.trim_end_matches(['\n', '\r']).to_owned()),
-            Attachment::Image(url) => question.images.push(url),
+        let does = if has_own_words { "appended" } else { "read" };
+        match stdin::read(&context.ui, args.timeout)? {
+            Attachment::Text(text) => {
+                context.ui.detail(&format!("{does} {} from standard input", bytes(text.len() as u64)));
+                input.push(text.trim_end_matches(['\n', '\r']).to_owned());
+            }
+            Attachment::Image(url) => {
+                context.ui.detail(&format!("{does} an image from standard input"));
+                question.images.push(url);
+            }
         }
     }
     let input = join(input);
@@ -61,7 +69,7 @@ fn wants_stdin(context: &Context, args: &Args, dash: bool, has_own_words: bool) 
         return Ok(true);
     }
     if has_own_words {
-        return Ok(stdin::is_meant(context.ui.input()));
+        return Ok(stdin::is_appended(&context.ui));
     }
     if context.environment.stdin_is_terminal {
         return Err(Failure::new(Exit::Usage, "no prompt was given")

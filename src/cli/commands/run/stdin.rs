@@ -1,11 +1,13 @@
 //! Standard input as part of the prompt.
 
 use std::fs::File;
-use std::io;
+use std::io::{self, Seek as _};
 use std::os::fd::AsFd;
 use std::os::unix::fs::FileTypeExt;
+use std::time::Duration;
 
 use super::files::{self, Attachment};
+use super::input_wait::InputWait;
 use crate::cli::error::Failure;
 use crate::cli::exit::Exit;
 use crate::cli::terminal::streams::Input;
@@ -13,26 +15,34 @@ use crate::cli::terminal::ui::Ui;
 
 const NAME: &str = "standard input";
 
-/// Reads standard input to its end.
-pub(super) fn read(ui: &Ui) -> Result<Attachment, Failure> {
+/// Reads standard input to its end; `timeout` is the idle timeout of a pipe.
+pub(super) fn read(ui: &Ui, timeout: Option<Duration>) -> Result<Attachment, Failure> {
+    let notice = || ui.note("waiting for standard input to end; do not read it with --no-stdin");
     match ui.input() {
-        Input::Standard => files::read_all(duplicate()?, NAME, || {
-            ui.note("waiting for standard input to end; do not read it with --no-stdin");
-        }),
+        Input::Standard => {
+            let read = files::read_all(duplicate()?, &InputWait { name: NAME, timeout, notice: &notice });
+            read.map_err(|failure| match failure.exit {
+                Exit::TimedOut => failure.hint("do not read standard input with --no-stdin"),
+                _ => failure,
+            })
+        }
         Input::Memory(bytes) => files::attachment(NAME, bytes.to_vec()),
     }
 }
 
-/// Returns whether standard input is a pipe or a file, which is meant for this command. A terminal, socket or device is
-/// inherited from the caller.
-pub(super) fn is_meant(input: &Input) -> bool {
-    match input {
-        Input::Standard => {
-            let kind = duplicate().ok().and_then(|file| file.metadata().ok());
-            kind.is_some_and(|metadata| metadata.file_type().is_fifo() || metadata.is_file())
-        }
-        Input::Memory(bytes) => !bytes.is_empty(),
+/// Returns whether standard input is appended to a prompt: a pipe, or a file that no other program has begun to read.
+/// A terminal, socket or device is inherited from the caller.
+pub(super) fn is_appended(ui: &Ui) -> bool {
+    if let Input::Memory(bytes) = ui.input() {
+        return !bytes.is_empty();
     }
+    let Ok(mut file) = duplicate() else { return false };
+    let Ok(kind) = file.metadata().map(|metadata| metadata.file_type()) else { return false };
+    if kind.is_file() && file.stream_position().is_ok_and(|position| position > 0) {
+        ui.note("standard input is not appended: another program is reading the file, such as a `while read` loop");
+        return false;
+    }
+    kind.is_file() || kind.is_fifo()
 }
 
 fn duplicate() -> Result<File, Failure> {
