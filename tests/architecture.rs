@@ -206,6 +206,18 @@ fn only_the_command_line_knows_clap() {
     }
 }
 
+#[test]
+fn only_the_terminal_writes_escape_codes() {
+    for file in files(&root()) {
+        let own = module(&file);
+        let reads_them = own == ["core", "models", "hub", "download"];
+        if !own.starts_with(&["cli".to_owned(), "terminal".to_owned()]) && !reads_them {
+            let code = code(&file);
+            assert!(!code.contains(r"\x1b") && !code.contains(r"\u{1b}"), "{} has some", own.join("::"));
+        }
+    }
+}
+
 /// A file that is longer has more than one thing to say.
 #[test]
 fn no_file_has_more_than_600_lines() {

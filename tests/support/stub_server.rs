@@ -166,7 +166,7 @@ impl StubServer {
         self.port
     }
 
-    /// Waits for the next request that no earlier call returned.
+    /// Waits for the next request that no previous call returned.
     #[track_caller]
     pub fn request(&self) -> Request {
         let request = self.requests.recv_timeout(TEST_TIMEOUT).expect("a request comes");

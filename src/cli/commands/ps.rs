@@ -128,17 +128,9 @@ fn watch<'a>(
     observe: impl Fn() -> Result<Seen<'a>, Failure>,
 ) -> Result<Seen<'a>, Failure> {
     loop {
-        let screen = in_place(&table(&observe()?));
-        let written = context.ui.output().write_all(screen.as_bytes());
-        written.map_err(|error| Failure::output(&error))?;
+        context.ui.redraw(&table(&observe()?))?;
         std::thread::sleep(WATCH_INTERVAL);
     }
-}
-
-/// Returns `text` to be drawn over the screen, line by line: clearing the screen first would make it flicker.
-fn in_place(text: &str) -> String {
-    let lines = text.lines().fold(String::new(), |lines, line| lines + line + "\x1b[K\n");
-    format!("\x1b[H{lines}\x1b[J")
 }
 
 const HEADER: [&str; 8] = ["SERVICE", "STATE", "PID", "ADDRESS", "UPTIME", "MEMORY", "CPU", "MODELS"];

@@ -132,6 +132,13 @@ impl Ui {
         self.streams.output.write_all(bytes).map_err(|error| Failure::output(&error))
     }
 
+    /// Draws `text` over the screen of stdout, line by line: clearing the screen first would make it flicker.
+    pub fn redraw(&self, text: &str) -> Result<(), Failure> {
+        let lines = text.lines().fold(String::new(), |lines, line| lines + line + "\x1b[K\n");
+        let screen = format!("\x1b[H{lines}\x1b[J");
+        self.streams.output.write_all(screen.as_bytes()).map_err(|error| Failure::output(&error))
+    }
+
     /// Writes a result as indented JSON.
     pub fn json(&self, value: &impl serde::Serialize) -> Result<(), Failure> {
         self.json_text(serde_json::to_string_pretty(value))
@@ -218,4 +225,9 @@ fn without_controls(json: String) -> String {
         if is_obeyed(character) { format!("\\u{:04x}", u32::from(character)) } else { character.to_string() }
     };
     json.chars().map(escaped).collect()
+}
+
+/// Returns `text` as a terminal shows it dimmed.
+pub fn dimmed(text: &str) -> String {
+    format!("\x1b[2m{text}\x1b[0m")
 }

@@ -10,7 +10,7 @@ use nix::poll::PollTimeout;
 use crate::cli::terminal::filter::TerminalFilter;
 use crate::cli::terminal::signals::{self, Remembering, Terminal};
 use crate::cli::terminal::streams;
-use crate::cli::terminal::ui::Ui;
+use crate::cli::terminal::ui::{Ui, dimmed};
 use crate::cli::terminal::waiting::{FRAME_INTERVAL, Waiting};
 use crate::core::api::chat::Receiver;
 use crate::core::cancel::CancelToken;
@@ -244,7 +244,7 @@ impl ReasoningOutput {
         let Some(last) = self.pending.as_bytes().last() else { return };
         self.in_line = *last != b'\n';
         let text = mem::take(&mut self.pending);
-        let text = if self.color { format!("\x1b[2m{text}\x1b[0m") } else { text };
+        let text = if self.color { dimmed(&text) } else { text };
         let _ = self.stderr.write_all(text.as_bytes());
         signals::showing(if self.color && self.in_line { Terminal::Styled } else { Terminal::Clean });
     }
