@@ -36,6 +36,7 @@ fn main() -> ExitCode {
             load_keeps_the_model_despite_keep_alive_0,
             unload_warns_while_an_answer_runs,
             a_start_keeps_partial_downloads,
+            a_start_that_fails_names_the_cause,
             up_that_fails_to_load_stops_its_server,
             a_missing_model_is_exit_7,
             damaged_models_are_errors,
@@ -323,6 +324,12 @@ fn models_load_unload_and_are_removed(program: &Path) {
     assert_eq!(real.ps(0)["models"], json!(["tiny:latest"]));
     let show = real.ollama(["show", "tiny", "--json"]).run().assert_code(0).json();
     assert_eq!((&show["architecture"], &show["loaded"]), (&json!("llama"), &json!(true)));
+    assert_eq!(show["chat_template"], true);
+    assert!(real.ps(0)["context"].as_u64().is_some_and(|tokens| tokens > 0), "{}", real.ps(0));
+    real.put("untemplated", "untemplated", &[]);
+    let untemplated = real.ollama(["show", "untemplated", "--json"]).run().assert_code(0).json();
+    assert_eq!(untemplated["chat_template"], false);
+    real.ollama(["rm", "--yes", "untemplated"]).run().assert_code(0);
     real.ollama(["unload", "tiny"]).run().assert_code(0);
     assert_eq!(real.ps(0)["models"], json!([]));
     real.ollama(["load", "tiny"]).run().assert_code(0);
@@ -370,6 +377,13 @@ fn a_start_keeps_partial_downloads(program: &Path) {
     assert!(partial.exists(), "the partial download is kept");
     assert!(real.sandbox.home().join("store/manifests").is_dir(), "~ is the home");
     real.down();
+}
+
+fn a_start_that_fails_names_the_cause(program: &Path) {
+    let real = Real::configured(program, "env.OLLAMA_MODELS = \"/dev/null/x\"");
+    let up = real.ollama(["up"]).run().assert_code(6);
+    assert!(up.stderr().contains("\n  caused by: mkdir /dev/null: not a directory"), "{}", up.stderr());
+    real.sandbox.assert_nothing_runs();
 }
 
 fn up_that_fails_to_load_stops_its_server(program: &Path) {

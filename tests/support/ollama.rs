@@ -185,7 +185,7 @@ fn listed(name: &str) -> Value {
 fn shown() -> Value {
     json!({
         "license": "LLAMA 3.2 COMMUNITY LICENSE AGREEMENT\nLlama 3.2 Version Release Date: September 25, 2024\n",
-        "template": "{{ .Prompt }}",
+        "template": "{{ range .Messages }}{{ .Content }}{{ end }}",
         "details": { "format": "gguf", "family": "llama", "parameter_size": "3.2B", "quantization_level": "Q4_K_M" },
         "model_info": {
             "general.architecture": "llama", "general.parameter_count": 3_212_749_888_u64,

@@ -95,7 +95,12 @@ impl Runtime for Ollama {
     }
 
     fn explain_exit(&self, log_tail: &str) -> Option<String> {
-        log_tail.contains("address already in use").then(|| "the address is already in use".to_owned())
+        if log_tail.contains("address already in use") {
+            return Some("the address is already in use".to_owned());
+        }
+        // It ends with one such line (cmd/cmd.go).
+        let cause = log_tail.lines().rev().find_map(|line| line.strip_prefix("Error: "))?;
+        Some(cause.trim().to_owned())
     }
 }
 
@@ -138,7 +143,12 @@ fn read_loaded(response: &Response) -> Recognition {
     match response.json()["models"].as_array() {
         Some(models) if response.status == 200 => {
             let names = models.iter().filter_map(|model| model["name"].as_str()).map(str::to_owned);
-            Recognition::Ready(ServerFacts { models: Some(names.collect()), ..ServerFacts::default() })
+            let context = match &models[..] {
+                [model] => model["context_length"].as_u64(),
+                _ => None,
+            };
+            let facts = ServerFacts { models: Some(names.collect()), context, ..ServerFacts::default() };
+            Recognition::Ready(facts)
         }
         _ => Recognition::NotReady(format!("HTTP {} to /api/ps", response.status)),
     }
@@ -147,6 +157,36 @@ fn read_loaded(response: &Response) -> Recognition {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn the_last_error_of_the_log_is_the_cause() {
+        let cause = |log: &str| Ollama.explain_exit(log);
+        let log = "time=x level=INFO\nError: listen tcp 127.0.0.1:1: bind: address already in use\n";
+        assert_eq!(cause(log).as_deref(), Some("the address is already in use"));
+        let log =
+            "Error: one\nError: mkdir /x: not a directory: ensure path elements are traversable\nlast\n";
+        assert_eq!(
+            cause(log).as_deref(),
+            Some("mkdir /x: not a directory: ensure path elements are traversable")
+        );
+        assert_eq!(cause("level=ERROR msg=\"Error: no\"\n"), None);
+    }
+
+    #[test]
+    fn the_context_of_the_one_loaded_model_is_read() {
+        let facts = |models: &str| {
+            let body = format!(r#"{{"models":[{models}]}}"#).into_bytes();
+            match read_loaded(&Response { status: 200, server: String::new(), body }) {
+                Recognition::Ready(facts) => facts.context,
+                other => panic!("{other:?}"),
+            }
+        };
+        let model = r#"{"name":"a","context_length":4096}"#;
+        assert_eq!(facts(model), Some(4096));
+        // Up to version 0.6 it does not tell, and of several it is not known which one is meant.
+        assert_eq!(facts(r#"{"name":"a"}"#), None);
+        assert_eq!(facts(&format!("{model},{model}")), None);
+    }
 
     #[test]
     fn names_of_models_are_told_from_others() {

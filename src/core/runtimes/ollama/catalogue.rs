@@ -24,6 +24,9 @@ const IDLE_TIMEOUT: Duration = Duration::from_secs(30);
 /// Idle timeout of a download: the server sends nothing while it verifies a large layer.
 const PULL_IDLE_TIMEOUT: Duration = Duration::from_secs(600);
 
+/// The template of a model whose own the server does not know: it has no roles, and drops the system message.
+const NO_TEMPLATE: &str = "{{ .Prompt }}";
+
 impl Catalogue for Models {
     fn needs_server(&self) -> bool {
         true
@@ -226,7 +229,7 @@ fn read_details(shown: &Value, entry: Entry) -> Details {
         parameters: info["general.parameter_count"].as_u64(),
         context_length,
         license: text(&shown["license"]).as_deref().and_then(first_line),
-        chat_template: Some(text(&shown["template"]).is_some()),
+        chat_template: Some(text(&shown["template"]).is_some_and(|template| template != NO_TEMPLATE)),
         capabilities: capabilities.filter_map(text).collect(),
         architecture,
         entry,
