@@ -102,7 +102,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_host_is_a_name_or_an_ip_address() {
+    fn host_is_name_or_ip_address() {
         for good in ["127.0.0.1", "::1", "::", "localhost", "gpu-box.local", "my_host", "a.b.c", "LOCALHOST"]
         {
             assert!(is_host(good), "{good}");

@@ -72,9 +72,7 @@ impl Installer<'_> {
     pub fn install(&self, upgrade: bool, lock: &ServiceLock) -> Result<InstallOutcome, InstallError> {
         match self.runtime.install_method() {
             Some(InstallMethod::Python(package)) => self.install_package(&package, upgrade, lock),
-            Some(InstallMethod::Homebrew { formula, elsewhere }) => {
-                self.brew(formula, elsewhere, upgrade, lock)
-            }
+            Some(InstallMethod::Homebrew { formula, manual }) => self.brew(formula, manual, upgrade, lock),
             None => Err(InstallError::NoMethod { program: self.runtime.program().to_owned() }),
         }
     }
@@ -155,7 +153,7 @@ impl Installer<'_> {
     fn brew(
         &self,
         formula: &'static str,
-        elsewhere: &'static str,
+        manual: &'static str,
         upgrade: bool,
         lock: &ServiceLock,
     ) -> Result<InstallOutcome, InstallError> {
@@ -164,7 +162,7 @@ impl Installer<'_> {
             return Ok(InstallOutcome::Homebrew(found));
         }
         let brew = on_path("brew", self.search)
-            .ok_or(InstallError::ByHand { service: Arc::clone(self.service), elsewhere })?;
+            .ok_or(InstallError::ByHand { service: Arc::clone(self.service), manual })?;
         self.installing(formula, "brew", None);
         let mut command = Command::new(brew);
         command.args([if upgrade { "upgrade" } else { "install" }, formula]);
@@ -191,7 +189,7 @@ impl Installer<'_> {
             status => {
                 let words: Vec<_> = [command.get_program()].into_iter().chain(command.get_args()).collect();
                 let command = words.iter().map(|word| word.to_string_lossy()).collect::<Vec<_>>().join(" ");
-                Err(InstallError::Failed { command, status, said: helper.last_lines() })
+                Err(InstallError::Failed { command, status, output: helper.last_lines() })
             }
         }
     }

@@ -33,8 +33,8 @@ impl From<InstallError> for Failure {
     fn from(error: InstallError) -> Self {
         let failure = Self { hint: hint(&error), ..Self::of(exit::of_install(&error), &error) };
         match error {
-            InstallError::Failed { said, .. } | InstallError::DoesNotStart { said, .. } => {
-                Self { details: said.lines().map(|line| format!("  {line}")).collect(), ..failure }
+            InstallError::Failed { output, .. } | InstallError::DoesNotStart { output, .. } => {
+                Self { details: output.lines().map(|line| format!("  {line}")).collect(), ..failure }
             }
             InstallError::Lock(error) => ServiceError::Lock(error).into(),
             InstallError::Record(error) => ServiceError::Record(error).into(),
@@ -51,7 +51,7 @@ fn hint(error: &InstallError) -> Option<String> {
         InstallError::NotOnPath { .. } => {
             "add this directory to PATH: `echo \"$(brew --prefix)/bin\"`".to_owned()
         }
-        InstallError::ByHand { elsewhere, .. } => format!("install it as its documentation says: {elsewhere}"),
+        InstallError::ByHand { manual, .. } => format!("install it as its documentation says: {manual}"),
         InstallError::NoPython { .. } | InstallError::PythonTooOld { .. } => {
             "install uv (https://docs.astral.sh/uv/), which brings its own Python, or a newer Python".to_owned()
         }

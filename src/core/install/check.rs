@@ -44,7 +44,7 @@ pub(super) fn starts(
     answered.map_err(|silence| match silence {
         NoResponse::Interrupted => InstallError::Cancelled,
         NoResponse::Reason(reason) => {
-            InstallError::DoesNotStart { program: program.to_owned(), reason, said: server.last_lines() }
+            InstallError::DoesNotStart { program: program.to_owned(), reason, output: server.last_lines() }
         }
     })
 }

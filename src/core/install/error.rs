@@ -20,7 +20,7 @@ pub enum InstallError {
     ByHand {
         service: Arc<str>,
         /// The command or page of its makers.
-        elsewhere: &'static str,
+        manual: &'static str,
     },
     /// Homebrew has installed the program, but not on `PATH`.
     #[error("brew has installed {program}, and it is not on PATH")]
@@ -66,7 +66,7 @@ pub enum InstallError {
         command: String,
         status: ExitStatus,
         /// The end of its output, unless that was shown.
-        said: String,
+        output: String,
     },
     /// The installed program does not start.
     #[error("{program} was installed and does not start: {reason}")]
@@ -74,7 +74,7 @@ pub enum InstallError {
         program: PathBuf,
         reason: String,
         /// The end of its output.
-        said: String,
+        output: String,
     },
     /// The installation was cancelled.
     #[error("interrupted")]

@@ -9,7 +9,7 @@ pub enum InstallMethod {
     Homebrew {
         formula: &'static str,
         /// The command or the page of its makers.
-        elsewhere: &'static str,
+        manual: &'static str,
     },
 }
 

@@ -53,9 +53,9 @@ impl Runtime for Llama {
     }
 
     fn install_method(&self) -> Option<InstallMethod> {
-        let elsewhere = "https://github.com/ggml-org/llama.cpp/releases (a program outside of PATH is named with \
+        let manual = "https://github.com/ggml-org/llama.cpp/releases (a program outside of PATH is named with \
                          llama_server.command)";
-        Some(InstallMethod::Homebrew { formula: "llama.cpp", elsewhere })
+        Some(InstallMethod::Homebrew { formula: "llama.cpp", manual })
     }
 
     /// `--cors-origins`: without it any web page may talk to the server. `--offline`: what is started is here, and with

@@ -37,12 +37,12 @@ impl Runtime for Ollama {
 
     /// <https://ollama.com/download>.
     fn install_method(&self) -> Option<InstallMethod> {
-        let elsewhere = if cfg!(target_os = "macos") {
+        let manual = if cfg!(target_os = "macos") {
             "https://ollama.com/download"
         } else {
             "curl -fsSL https://ollama.com/install.sh | sh"
         };
-        Some(InstallMethod::Homebrew { formula: "ollama", elsewhere })
+        Some(InstallMethod::Homebrew { formula: "ollama", manual })
     }
 
     fn program_args(&self) -> &'static [&'static str] {

@@ -116,9 +116,9 @@ mod tests {
         assert_eq!(error.to_string(), format!("another fusion command (pid {pid}) is changing some"));
     }
 
-    struct Told(Mutex<Vec<Option<Pid>>>);
+    struct Holders(Mutex<Vec<Option<Pid>>>);
 
-    impl Subscriber for Told {
+    impl Subscriber for Holders {
         fn event(&self, event: &Event) {
             let EventKind::WaitingForLock { holder } = &event.kind else { panic!("{event:?}") };
             assert_eq!(&*event.service, "some");
@@ -131,15 +131,15 @@ mod tests {
         let directory = TempDir::new().unwrap();
         let paths = paths(directory.path());
         let _held = acquire(&paths, SHORT).unwrap();
-        let told = Arc::new(Told(Mutex::default()));
+        let holders = Arc::new(Holders(Mutex::default()));
         let events = EventBus::new();
-        events.subscribe(&told);
+        events.subscribe(&holders);
         let acquire =
             |timeout| ServiceLock::acquire(&"some".into(), &paths, timeout, &CancelToken::new(), &events);
         acquire(Duration::ZERO).unwrap_err();
-        assert_eq!(*told.0.lock().unwrap(), []);
+        assert_eq!(*holders.0.lock().unwrap(), []);
         acquire(NOTICE_DELAY * 2).unwrap_err();
-        assert_eq!(*told.0.lock().unwrap(), [own_pid()]);
+        assert_eq!(*holders.0.lock().unwrap(), [own_pid()]);
     }
 
     #[test]

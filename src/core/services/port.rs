@@ -27,7 +27,7 @@ const POLL_INTERVAL: Duration = Duration::from_millis(10);
 pub(super) enum Responder {
     /// The instance, or a listener that the system hides.
     Ours,
-    /// No process listens any more.
+    /// No process listens now.
     None,
     Other(Listener),
 }

@@ -286,7 +286,7 @@ mod tests {
         for living in [Living::Nothing, Living::Process, Living::Orphans] {
             for port in [Port::Closed, Port::Open, Port::InUse] {
                 let without_process = if port == Port::Closed { Start } else { RefusePort };
-                let lives = living != Living::Nothing;
+                let is_alive = living != Living::Nothing;
                 let unhealthy = match (living, port) {
                     (Living::Nothing, _) => without_process,
                     (Living::Orphans, _) => StopOrphans,
@@ -296,8 +296,8 @@ mod tests {
                 for (state, expected) in [
                     (State::Stopped, without_process),
                     (State::Exited, without_process),
-                    (State::Ready, if lives { WaitForReady } else { without_process }),
-                    (State::Starting, if lives { WaitForReady } else { without_process }),
+                    (State::Ready, if is_alive { WaitForReady } else { without_process }),
+                    (State::Starting, if is_alive { WaitForReady } else { without_process }),
                     (State::Unhealthy, unhealthy),
                     (State::External, VerifyExternal),
                 ] {

@@ -37,7 +37,7 @@ impl Runtime for Tabby {
     }
 
     fn install_method(&self) -> Option<InstallMethod> {
-        Some(InstallMethod::Homebrew { formula: "tabby", elsewhere: "https://tabby.example" })
+        Some(InstallMethod::Homebrew { formula: "tabby", manual: "https://tabby.example" })
     }
 
     fn launch(&self, address: &Address, model: Option<&Model>, _places: &ModelPlaces) -> Launch {

@@ -232,7 +232,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn halves_of_characters_are_replaced_and_pairs_are_not() {
+    fn only_lone_surrogates_are_replaced() {
         for (json, mended) in [
             (r#"{"a":"\ud83d\ude42 \u00e9 \\ud83d \n"}"#, None),
             (r#"{"a":"\ud83d"}"#, Some(r#"{"a":"\ufffd"}"#)),
