@@ -163,7 +163,7 @@ fn look_for_names(directory: &Path, offenders: &mut Vec<String>) {
             let code = text.rsplit_once("#[cfg(test)]\nmod tests {").map_or(&*text, |(code, _)| code);
             let named = code.lines().filter(|line| !line.trim_start().starts_with("//")).filter(|line| {
                 let line = line.to_lowercase();
-                ["ollama", "mlx", "llama.cpp", "llama-server", "llamacpp", "\"llama\""]
+                ["ollama", "mlx", "llama.cpp", "llama-server", "llamacpp"]
                     .iter()
                     .any(|name| line.contains(name))
             });

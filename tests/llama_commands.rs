@@ -141,7 +141,7 @@ fn one_model_is_never_mistaken_for_another() {
     }
     insta::assert_snapshot!(llama.fusion("unload one").run().assert_code(1).stderr(), @"
     error: the server cannot unload its model while it runs
-    hint: stop it: fusion llama down
+    hint: stop the server: fusion llama down
     ");
     llama.fusion("up -m two").run().assert_code(0);
     assert_eq!(llama.ps()["models"], json!(["two"]));
@@ -215,16 +215,15 @@ fn damaged_files_are_refused_by_name() {
     let llama = Llama::new("");
     let cut = fs::read(llama.models().join("one.gguf")).expect("the model");
     fs::write(llama.models().join("one.gguf"), &cut[..100_000]).expect("the model is writable");
-    fs::write(llama.models().join("foreign.gguf"), "version https://git-lfs.github.com/spec/v1\n")
-        .expect("the directory is writable");
-    let said = |name: &str| llama.fusion(&format!("up -m {name}")).run().assert_code(7).stderr();
-    insta::assert_snapshot!(said("one"), @"
+    fs::write(llama.models().join("foreign.gguf"), "no model").expect("the directory is writable");
+    let said = |name: &str, code| llama.fusion(&format!("up -m {name}")).run().assert_code(code).stderr();
+    insta::assert_snapshot!(said("one", 7), @"
     error: the model one is incomplete: one.gguf has 100000 of 352384 bytes
     hint: copy or convert the model again; fusion does not repair your own directories
     ");
-    insta::assert_snapshot!(said("foreign"), @"
-    error: the model foreign is incomplete: foreign.gguf cannot be read: it does not begin like a GGUF file
-    hint: copy or convert the model again; fusion does not repair your own directories
+    insta::assert_snapshot!(said("foreign", 1), @"
+    error: the model foreign cannot be used: foreign.gguf is not a GGUF file: it does not start like one
+    hint: check the files in /tmp/fusion-test-ZMpih3/gguf/foreign.gguf
     ");
     llama.down();
     let shown = llama.fusion("show --json one").run().assert_code(0).json();
