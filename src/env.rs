@@ -1,5 +1,6 @@
 //! The sole reader of process globals: environment variables, home, current directory, terminals.
 
+use std::collections::BTreeMap;
 use std::ffi::OsString;
 use std::io::IsTerminal;
 use std::path::{Path, PathBuf};
@@ -29,7 +30,8 @@ pub struct Environment {
     pub program: Option<PathBuf>,
     /// `PATH`: the directories that are searched for programs.
     pub path: Option<OsString>,
-    pub variables: Vec<OsString>,
+    /// Every variable with its value.
+    pub variables: BTreeMap<OsString, OsString>,
     /// `VISUAL`, else `EDITOR`, when not empty.
     pub editor: Option<OsString>,
     /// `NO_COLOR` is set and not empty, or `TERM` is `dumb`.
@@ -75,7 +77,7 @@ impl Environment {
             current_dir: std::env::current_dir().ok(),
             program: std::env::current_exe().ok(),
             path: variable("PATH"),
-            variables: std::env::vars_os().map(|(name, _)| name).collect(),
+            variables: std::env::vars_os().collect(),
             editor: variable("VISUAL").or_else(|| variable("EDITOR")),
             no_color: variable("NO_COLOR").is_some() || variable("TERM").is_some_and(|term| term == "dumb"),
             stdin_is_terminal: std::io::stdin().is_terminal(),
@@ -106,7 +108,11 @@ impl Environment {
         ];
         let absolute = |path: &Path| match &self.current_dir {
             // The tools that read the variable expand `~`.
-            Some(current) if !path.starts_with("~") => current.join(path),
+            Some(current)
+                if !path.starts_with("~") && !path.as_os_str().as_encoded_bytes().starts_with(b"$") =>
+            {
+                current.join(path)
+            }
             _ => path.to_owned(),
         };
         let directories =

@@ -20,6 +20,7 @@ fn main() -> ExitCode {
             an_interrupted_download_leaves_nothing_broken,
             a_download_resumes_after_its_tool_was_killed,
             a_damaged_file_is_downloaded_again,
+            a_damaged_model_survives_faults_of_the_hub,
             a_broken_connection_is_resumed,
             an_unknown_model_is_exit_7,
             a_gated_model_is_named_with_its_page,
@@ -183,6 +184,29 @@ fn a_damaged_file_is_downloaded_again(tool: &Path) {
     real.hub.forget();
     real.mlx(["pull", MODEL]).run().assert_code(0);
     assert_eq!(real.hub.downloads(), [("model.safetensors".to_owned(), None)]);
+    assert_eq!(real.listed(), [(MODEL.to_owned(), vec![])]);
+}
+
+fn a_damaged_model_survives_faults_of_the_hub(tool: &Path) {
+    let real = Real::new(tool);
+    real.mlx(["pull", MODEL]).run().assert_code(0);
+    let blobs = fs::read_dir(real.model().join("blobs")).expect("the blobs").flatten();
+    let weights = blobs.max_by_key(|blob| blob.metadata().expect("a file").len()).expect("a blob").path();
+    fs::File::options().write(true).open(&weights).expect("the weights").set_len(1000).expect("it is cut");
+    let is_as_it_was = || {
+        let listed = real.listed();
+        assert!(listed[0].1[0].starts_with("model.safetensors has 1000 of "), "{listed:?}");
+        assert_eq!(fs::metadata(&weights).expect("the weights").len(), 1000);
+    };
+    real.mlx(["pull", MODEL]).env("HF_ENDPOINT", "http://127.0.0.1:1").run().assert_code(8);
+    is_as_it_was();
+    real.mlx(["up", "-m", MODEL]).env("HF_HUB_OFFLINE", "1").run().assert_code(1);
+    is_as_it_was();
+    real.hub.break_file("model.safetensors", Fault::Gated);
+    real.mlx(["pull", MODEL]).run().assert_code(1);
+    is_as_it_was();
+    real.hub.repair();
+    real.mlx(["pull", MODEL]).run().assert_code(0);
     assert_eq!(real.listed(), [(MODEL.to_owned(), vec![])]);
 }
 

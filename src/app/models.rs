@@ -276,6 +276,14 @@ impl Models<'_> {
             .map_err(|error| self.failed(model.asked, error))
     }
 
+    /// Fails if no model can have this name.
+    pub(super) fn check_name(&self, address: &Address, model: &Named<'_>) -> Result<(), AppError> {
+        match self.work_at(address, |site| self.catalogue.check(site, &model.name)) {
+            Err(error @ ModelError::InvalidName { .. }) => Err(self.failed(model.asked, error)),
+            _ => Ok(()),
+        }
+    }
+
     /// Does `work`; starts the server first if only the server knows the models.
     fn work<T>(
         &self,

@@ -96,6 +96,11 @@ impl App {
             return Self::check_served(service, server, model, probe).map(|()| false);
         }
         if model.present == Some(false)
+            && let Ok(models) = self.models(service, cancel)
+        {
+            models.check_name(&server.address, &Named::resolved(&model.name))?;
+        }
+        if model.present == Some(false)
             && (server.started.is_some() || lists_other_models(&server.address, &model.name))
         {
             return Err(ServiceError::missing_model(service, &model.name, None).into());

@@ -9,6 +9,7 @@ pub mod python_json;
 pub mod token_cache;
 
 use std::collections::BTreeMap;
+use std::ffi::{OsStr, OsString};
 use std::path::{Path, PathBuf};
 
 use crate::core::paths::Paths;
@@ -26,6 +27,8 @@ pub struct ModelPlaces {
     pub hub_cache: Option<PathBuf>,
     /// The user's own directory of models, for runtimes that have one.
     pub models_dir: Option<PathBuf>,
+    /// Whether a variable names the hub cache.
+    pub has_hub_cache_variable: bool,
 }
 
 /// A model as the server must be told of it.
@@ -43,18 +46,38 @@ impl ModelPlaces {
     /// working directory.
     pub fn discover(environment: &Environment, paths: &Paths, server_env: &BTreeMap<String, String>) -> Self {
         let home = environment.home.clone();
+        let config_dir = paths.directory().to_owned();
         let variables = &environment.hugging_face;
+        let value = |name: &str| {
+            let inherited = || Some(environment.variables.get(OsStr::new(name))?.clone());
+            server_env.get(name).map(OsString::from).or_else(inherited)
+        };
+        // A relative value in the configuration starts in its directory.
         let pick = |name: &str, inherited: &Option<PathBuf>| {
             let configured = server_env.get(name).filter(|value| !value.is_empty()).map(PathBuf::from);
-            configured.or_else(|| inherited.clone()).map(|path| expand_home(&path, home.as_deref()))
+            let base =
+                if configured.is_some() { Some(&config_dir) } else { environment.current_dir.as_ref() };
+            let path = expand_variables(
+                &expand_home(&configured.or_else(|| inherited.clone())?, home.as_deref()),
+                value,
+            );
+            Some(base.map_or(path.clone(), |base| base.join(path)))
         };
-        let hub_cache = pick("HF_HUB_CACHE", &variables.hub_cache)
+        let configured = pick("HF_HUB_CACHE", &variables.hub_cache)
             .or_else(|| pick("HUGGINGFACE_HUB_CACHE", &variables.legacy_hub_cache))
             .or_else(|| Some(pick("HF_HOME", &variables.home)?.join("hub")))
-            .or_else(|| Some(pick("XDG_CACHE_HOME", &variables.xdg_cache_home)?.join("huggingface/hub")))
-            .or_else(|| Some(home.as_ref()?.join(".cache/huggingface/hub")));
-        let config_dir = paths.directory().to_owned();
-        Self { base: environment.current_dir.clone(), config_dir, home, hub_cache, models_dir: None }
+            .or_else(|| Some(pick("XDG_CACHE_HOME", &variables.xdg_cache_home)?.join("huggingface/hub")));
+        let has_hub_cache_variable = configured.is_some();
+        let hub_cache = configured.or_else(|| Some(home.as_ref()?.join(".cache/huggingface/hub")));
+        let base = environment.current_dir.clone();
+        Self { base, config_dir, home, hub_cache, has_hub_cache_variable, models_dir: None }
+    }
+
+    /// Returns the variable that leads a server to the same cache: it starts in another directory, where a relative
+    /// value would mean another place.
+    pub fn hub_cache_variable(&self) -> Option<(String, String)> {
+        let cache = self.hub_cache.as_ref().filter(|_| self.has_hub_cache_variable)?;
+        Some(("HF_HUB_CACHE".to_owned(), cache.to_str()?.to_owned()))
     }
 
     /// Returns the places for names in the configuration, which do not depend on the working directory.
@@ -98,6 +121,26 @@ pub(crate) fn expand_home(path: &Path, home: Option<&Path>) -> PathBuf {
     }
 }
 
+/// Replaces `$NAME` and `${NAME}` as Python's `os.path.expandvars` does: unknown variables stay as they are.
+fn expand_variables(path: &Path, value: impl Fn(&str) -> Option<OsString>) -> PathBuf {
+    let Some(text) = path.to_str() else { return path.to_owned() };
+    let mut parts = text.split('$');
+    let mut expanded = OsString::from(parts.next().unwrap_or_default());
+    for part in parts {
+        let braced = part.strip_prefix('{').and_then(|rest| rest.split_once('}'));
+        let end = part.find(|end: char| !end.is_ascii_alphanumeric() && end != '_').unwrap_or(part.len());
+        let (name, rest) = braced.unwrap_or_else(|| part.split_at(end));
+        if let Some(value) = value(name).filter(|_| !name.is_empty()) {
+            expanded.push(value);
+            expanded.push(rest);
+        } else {
+            expanded.push("$");
+            expanded.push(part);
+        }
+    }
+    expanded.into()
+}
+
 /// Returns a model's name as a word of a shell, in quotes only if it needs them.
 pub fn quoted(name: &str) -> String {
     let is_plain = |byte: u8| byte.is_ascii_alphanumeric() || b"-_./:~".contains(&byte);
@@ -132,6 +175,10 @@ mod tests {
                 home: variable("HF_HOME"),
                 xdg_cache_home: variable("XDG_CACHE_HOME"),
             },
+            current_dir: Some(PathBuf::from("/work")),
+            variables: [("HOME", "/home/me"), ("DISK", "/disk")]
+                .map(|(name, value)| (name.into(), value.into()))
+                .into(),
             ..Environment::default()
         };
         let server_env =
@@ -151,12 +198,20 @@ mod tests {
         is("/old", &[("HUGGINGFACE_HUB_CACHE", "/old"), ("HF_HOME", "/hf")]);
         is("/cache", &[("HF_HUB_CACHE", "/cache"), ("HUGGINGFACE_HUB_CACHE", "/old"), ("HF_HOME", "/hf")]);
         is("/home/me/hf/hub", &[("HF_HOME", "~/hf")]);
+        is("/home/me/hf/hub", &[("HF_HOME", "$HOME/hf")]);
+        is("/disk2/hub", &[("HF_HUB_CACHE", "${DISK}2/hub")]);
+        is("/disk/huggingface/hub", &[("XDG_CACHE_HOME", "$DISK")]);
+        is("/work/rel", &[("HF_HUB_CACHE", "rel")]);
+        is("/work/$NONE/$/${/hub", &[("HF_HOME", "$NONE/$/${")]);
     }
 
     #[test]
     fn environment_of_the_server_wins() {
         let found = hub_cache(&[("HF_HOME", "/hf")], &[("HF_HOME", "/disk")]);
         assert_eq!(found, Some(PathBuf::from("/disk/hub")));
+        let found = hub_cache(&[], &[("HF_HOME", "$ROOT/hf"), ("ROOT", "/root")]);
+        assert_eq!(found, Some(PathBuf::from("/root/hf/hub")));
+        assert_eq!(hub_cache(&[], &[("HF_HUB_CACHE", "rel")]), Some(PathBuf::from("/config/rel")));
         assert_eq!(hub_cache(&[("HF_HOME", "/hf")], &[("HF_HOME", "")]), Some(PathBuf::from("/hf/hub")));
     }
 

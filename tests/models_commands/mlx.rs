@@ -351,3 +351,63 @@ fn the_reason_for_missing_files_is_named() {
     "#);
     sandbox.fusion(["mlx", "show", "org/linked"]).run().assert_code(0);
 }
+
+#[test]
+fn impossible_names_are_usage_errors() {
+    let sandbox = Sandbox::new();
+    let mut refused = Vec::new();
+    for name in ["bad name!", ""] {
+        for command in ["up", "run", "load", "show", "pull", "rm"] {
+            let words: &[&str] = match command {
+                "up" => &["up", "-m", name],
+                "run" => &["-q", "run", "-m", name, "Hello"],
+                command => &[command, name],
+            };
+            let output = sandbox
+                .fusion(["mlx"].iter().chain(words).copied())
+                .mask(format!("{name:?}"), "[NAME]")
+                .run();
+            // `run` without a name has words of its own.
+            if (command, name) == ("run", "") {
+                output.assert_code(2);
+            } else {
+                refused.push(output);
+            }
+        }
+    }
+    insta::assert_snapshot!(same_output(refused), @"
+    exit 2
+    [stderr]
+    error: [NAME] is not the name of a model
+    hint: `fusion models` lists names that mlx accepts
+    ");
+    sandbox.fusion(["mlx", "up"]).run().assert_code(0);
+    for command in [&["unload", "bad name!"][..], &["run", "-m", "bad name!", "Hello"], &["load", ""]] {
+        sandbox.fusion(["mlx"].iter().chain(command).copied()).run().assert_code(2);
+    }
+    sandbox.fusion(["mlx", "down"]).run().assert_code(0);
+}
+
+/// The server starts in another directory, and expands nothing that the configuration has set.
+#[test]
+fn tool_and_server_use_the_resolved_cache() {
+    let sandbox = Sandbox::new();
+    let cache = cache_model(&sandbox, "org/tiny").parent().expect("the cache").to_owned();
+    for value in ["$HOME/.cache/huggingface/hub", "../home/.cache/huggingface/hub"] {
+        let fusion = |words: &str| sandbox.fusion(words.split(' ')).env("HF_HUB_CACHE", value);
+        let list = fusion("mlx models --json").run().assert_code(0).json();
+        assert_eq!(list[0]["name"], "org/tiny", "{value}");
+        let dump = sandbox.root().join("dump");
+        sandbox.faults("mlx", &[&format!("dump={}", dump.display())]);
+        fusion("mlx up -m org/tiny").run().assert_code(0);
+        let dumped: Value = serde_json::from_slice(&fs::read(&dump).expect("a dump")).expect("JSON");
+        let handed = dumped["environment"]["HF_HUB_CACHE"].as_str().expect("a path");
+        assert_eq!(
+            fs::canonicalize(handed).expect("a directory"),
+            cache.canonicalize().expect("a directory"),
+            "{value}"
+        );
+        assert!(Path::new(handed).is_absolute(), "{handed}");
+        fusion("mlx down").run().assert_code(0);
+    }
+}

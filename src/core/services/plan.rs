@@ -132,7 +132,7 @@ impl ServiceManager<'_> {
     ) -> ProcessSpec {
         let server = service.server();
         let without =
-            self.environment.variables.iter().filter(|name| runtimes::is_withheld(name)).cloned().collect();
+            self.environment.variables.keys().filter(|name| runtimes::is_withheld(name)).cloned().collect();
         let launch = service.template.launch(&server.address, model, &self.places(service).of_resolved());
         let words = program.args.iter().cloned().chain(launch.args).chain(server.args.iter().cloned());
         let home = self.environment.home.as_deref();
@@ -145,7 +145,9 @@ impl ServiceManager<'_> {
             }
         };
         let configured = server.env.iter().map(|(name, value)| (name.clone(), expanded(name, value)));
-        let env = launch.env.into_iter().map(|(name, value)| (name, value.into())).chain(configured);
+        let cache = self.places(service).hub_cache_variable().map(|(name, value)| (name, value.into()));
+        let env =
+            launch.env.into_iter().map(|(name, value)| (name, value.into())).chain(configured).chain(cache);
         ProcessSpec {
             program: program.path.clone(),
             args: words.map(OsString::from).collect(),

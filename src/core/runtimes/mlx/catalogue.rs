@@ -141,7 +141,8 @@ impl Catalogue for Models {
         }
     }
 
-    fn unload(&self, _site: &Site<'_>, _name: &str) -> Result<(), ModelError> {
+    fn unload(&self, site: &Site<'_>, name: &str) -> Result<(), ModelError> {
+        Found::find(site, name)?;
         Err(ModelError::CannotUnload)
     }
 }
