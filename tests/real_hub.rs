@@ -240,7 +240,7 @@ fn an_unknown_model_is_exit_7(tool: &Path) {
     exit 7
     [stderr]
     error: there is no model test-org/none to download
-    hint: check the spelling; a private model needs your token (HF_TOKEN, or `hf auth login`)
+    hint: check the spelling; a private model requires your token (HF_TOKEN, or `hf auth login`)
     ");
     assert!(!real.cache().join("models--test-org--none").exists());
 }
@@ -319,7 +319,7 @@ fn up_downloads_the_model_it_needs(tool: &Path) {
     exit 1
     [stderr]
     error: test-org/tiny is in use: mlx has loaded it
-    hint: stop it first: fusion mlx down
+    hint: stop the server first: fusion mlx down
     ");
     real.mlx(["down"]).run().assert_code(0);
     real.mlx(["up", "-m", "test-org/none"]).run().assert_code(7);

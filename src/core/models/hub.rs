@@ -16,7 +16,6 @@ use std::path::{Component, Path, PathBuf};
 use std::time::SystemTime;
 
 use crate::core::models::defect::{Defect, read_file};
-use crate::core::models::directory::is_inside;
 
 /// The file by which the hub's tool recognises its store of shared files, and its content for the layout known here.
 const SHARED_STORE_MARKER: (&str, &str) = (".huggingface-shared-blobs", "1\n");
@@ -129,18 +128,6 @@ impl HubCache {
             if !is_locked(&self.locks(model).join(format!("{hash}.lock"))) {
                 fs::remove_file(&path).map_err(io_error("remove", &path))?;
             }
-        }
-        Ok(())
-    }
-
-    /// Removes one file of the model, which is then downloaded again. Shared files stay.
-    pub fn remove_file(&self, model: &CachedModel, file: &str) -> Result<(), HubCacheError> {
-        let Some(snapshot) = model.snapshot().filter(|_| is_inside(file)) else { return Ok(()) };
-        let entry = snapshot.join(file);
-        let blobs = model.directory.join("blobs");
-        let blob = fs::read_link(&entry).ok().and_then(|target| Some(blobs.join(target.file_name()?)));
-        for path in [Some(entry), blob].into_iter().flatten().filter(|path| path.symlink_metadata().is_ok()) {
-            fs::remove_file(&path).map_err(io_error("remove", &path))?;
         }
         Ok(())
     }

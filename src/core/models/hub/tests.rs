@@ -174,19 +174,6 @@ fn a_shared_file_without_references_list_stays() -> Outcome {
 }
 
 #[test]
-fn one_file_is_removed_with_its_blob() -> Outcome {
-    let (_root, cache) = cache_with("org/tiny")?;
-    let model = cache.model("org/tiny")?;
-    cache.remove_file(&model, "../../refs/main")?;
-    cache.remove_file(&model, "model.safetensors")?;
-    cache.remove_file(&model, "not-there.json")?;
-    let left: Vec<_> = files_of(&model.directory.join("blobs"));
-    assert_eq!(left, [model.directory.join("blobs/aa")]);
-    assert!(model.snapshot().is_some_and(|snapshot| files_of(&snapshot).len() == 1));
-    Ok(())
-}
-
-#[test]
 fn a_commit_must_be_a_hash() -> Outcome {
     let (_root, cache) = cache_with("org/tiny")?;
     let model = cache.model("org/tiny")?;
