@@ -72,3 +72,10 @@ use_ollama() {
     once_per_machine ollama "$version $(cksum <.ci/build-ollama)" .ci/build-ollama "$version"
     PATH=$DIRECTORY/bin:$PATH
 }
+
+# The real llama-server.
+use_llama_server() {
+    local version=11434.0.0
+    once_per_machine llama-server "$version $(cksum <.ci/build-llama-server)" .ci/build-llama-server "$version"
+    PATH=$DIRECTORY/bin:$PATH
+}

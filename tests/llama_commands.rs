@@ -216,14 +216,15 @@ fn damaged_files_are_refused_by_name() {
     let cut = fs::read(llama.models().join("one.gguf")).expect("the model");
     fs::write(llama.models().join("one.gguf"), &cut[..100_000]).expect("the model is writable");
     fs::write(llama.models().join("foreign.gguf"), "no model").expect("the directory is writable");
-    let said = |name: &str, code| llama.fusion(&format!("up -m {name}")).run().assert_code(code).stderr();
+    let said = |name: &str, code| llama.fusion(&format!("up -m {name}")).run().assert_code(code);
+    let said = |name: &str, code| llama.sandbox.normalized(&said(name, code).stderr());
     insta::assert_snapshot!(said("one", 7), @"
     error: the model one is incomplete: one.gguf has 100000 of 352384 bytes
     hint: copy or convert the model again; fusion does not repair your own directories
     ");
     insta::assert_snapshot!(said("foreign", 1), @"
     error: the model foreign cannot be used: foreign.gguf is not a GGUF file: it does not start like one
-    hint: check the files in /tmp/fusion-test-ZMpih3/gguf/foreign.gguf
+    hint: check the files in [ROOT]/gguf/foreign.gguf
     ");
     llama.down();
     let shown = llama.fusion("show --json one").run().assert_code(0).json();

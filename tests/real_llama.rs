@@ -1,0 +1,266 @@
+//! The real `llama-server`, with the tiny model of this repository as a GGUF file: no network, no download.
+
+mod support;
+
+use std::fs;
+use std::os::unix::process::ExitStatusExt as _;
+use std::path::{Path, PathBuf};
+use std::process::{Command, ExitCode};
+
+use nix::sys::signal::Signal;
+use serde_json::{Value, json};
+use support::processes::{lives, send};
+use support::{Invocation, Sandbox, real, wait_until};
+
+/// The answer of the tiny model at temperature 0.
+const SENTENCE: &str = "Hello! This is a tiny model on your own machine.\n";
+
+fn main() -> ExitCode {
+    real::main(
+        "llama",
+        "llama-server",
+        real::tests![
+            a_router_starts_loads_switches_and_stops,
+            one_model_is_served_under_its_name,
+            a_bad_file_names_the_cause,
+            a_port_in_use_is_exit_5,
+            an_external_server_is_never_stopped,
+            an_interrupt_stops_the_generation,
+            down_ends_a_stream_without_a_kill,
+            a_schema_is_enforced,
+            reasoning_stays_off_stdout,
+            a_prompt_beyond_the_context_is_exit_8,
+        ],
+    )
+}
+
+/// A sandbox with the real server, and a directory of models.
+struct Real {
+    sandbox: Sandbox,
+}
+
+impl Real {
+    /// Configures a router over a directory with the tiny model.
+    fn new(program: &Path, server: &str) -> Self {
+        let sandbox = Sandbox::without_config();
+        real::install(&sandbox, program);
+        let real = Self { sandbox };
+        fs::create_dir_all(real.models()).expect("the sandbox is writable");
+        real.add("tiny", &[], &[]);
+        real.configure(server);
+        real
+    }
+
+    fn configure(&self, server: &str) {
+        self.sandbox.write_config(&format!(
+            "[llama_server]\nport = {}\nmodels_dir = \"{}\"\n{server}\n\n[llama_run]\ntemperature = 0.0\n",
+            self.sandbox.port("llama"),
+            self.models().display(),
+        ));
+    }
+
+    fn models(&self) -> PathBuf {
+        self.sandbox.root().join("gguf")
+    }
+
+    /// Writes a variant of the tiny model: options of the script that makes it, and of the one that converts it.
+    fn add(&self, name: &str, options: &[&str], gguf_options: &[&str]) {
+        let tests = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests");
+        let mut model = tests.join("models/tiny");
+        if !options.is_empty() {
+            model = self.sandbox.root().join("variant");
+            run_script(&tests.join("make_tiny_model.py"), &model, options, None);
+        }
+        let out = self.models().join(format!("{name}.gguf"));
+        run_script(&tests.join("make_tiny_gguf.py"), &model, gguf_options, Some(&out));
+    }
+
+    fn llama<'a>(&self, arguments: impl IntoIterator<Item = &'a str>) -> Invocation {
+        self.sandbox.fusion(["llama"].into_iter().chain(arguments))
+    }
+
+    fn up(&self) {
+        self.llama(["up"]).run().assert_code(0);
+    }
+
+    fn ps(&self, code: i32) -> Value {
+        self.llama(["ps", "--json"]).run().assert_code(code).json()
+    }
+
+    fn down(&self) {
+        let down = self.llama(["down", "--json"]).run().assert_code(0).json();
+        assert_eq!(down["killed"], false);
+        self.sandbox.assert_nothing_runs();
+    }
+}
+
+fn run_script(script: &Path, model: &Path, options: &[&str], out: Option<&Path>) {
+    let mut command = Command::new("python3");
+    command.arg(script).arg(model).args(out).args(options);
+    assert!(command.status().expect("Python runs").success(), "{} fails", script.display());
+}
+
+fn pid_of(ps: &Value) -> i32 {
+    ps["pid"].as_i64().and_then(|pid| i32::try_from(pid).ok()).expect("a PID")
+}
+
+fn a_router_starts_loads_switches_and_stops(program: &Path) {
+    let real = Real::new(program, "");
+    real.add("other", &[], &[]);
+    real.up();
+    let ready = real.ps(0);
+    assert_eq!((&ready["state"], &ready["models"]), (&json!("ready"), &json!([])));
+    assert_eq!(ready["version"], "b11434");
+
+    real.llama(["load", "tiny"]).run().assert_code(0);
+    let loaded = real.ps(0);
+    assert_eq!((&loaded["models"], &loaded["context"]), (&json!(["tiny"]), &json!(32_768)));
+    // The only one that is loaded.
+    assert_eq!(real.llama(["run", "Hello"]).run().assert_code(0).stdout(), SENTENCE);
+
+    let answer = real.llama(["run", "--json", "-m", "other", "Hello"]).run().assert_code(0).json();
+    assert_eq!((&answer["model"], &answer["text"]), (&json!("other"), &json!(SENTENCE.trim_end())));
+    real.llama(["unload", "tiny"]).run().assert_code(0);
+    assert_eq!(real.ps(0)["models"], json!(["other"]));
+    // A file that came after the router looked.
+    real.add("late", &[], &[]);
+    real.llama(["run", "-m", "late", "Hello"]).run().assert_code(0);
+    real.llama(["run", "-m", "none", "Hello"]).run().assert_code(7);
+    real.llama(["health", "-m", "late"]).run().assert_code(0);
+
+    real.llama(["restart"]).run().assert_code(0);
+    let pid = pid_of(&real.ps(0));
+    assert_ne!(pid, pid_of(&ready));
+    real.llama(["up", "-m", "tiny"]).run().assert_code(0);
+    assert_eq!(real.ps(0)["models"], json!(["tiny"]));
+    real.down();
+    assert!(!lives(pid));
+    drop(real::hold(real.sandbox.port("llama")));
+}
+
+fn one_model_is_served_under_its_name(program: &Path) {
+    let real = Real::new(program, "model = \"../gguf/tiny.gguf\"");
+    real.add("other", &[], &[]);
+    real.up();
+    assert_eq!(real.ps(0)["models"], json!(["tiny"]));
+    let answer = real.llama(["run", "--json", "Hello"]).run().assert_code(0).json();
+    assert_eq!((&answer["model"], &answer["text"]), (&json!("tiny"), &json!(SENTENCE.trim_end())));
+    // The server would answer with the model that it has.
+    let refused = real.llama(["run", "-m", "other", "Hello"]).run().assert_code(7);
+    assert_eq!(refused.stdout(), "");
+    real.llama(["load", "other"]).run().assert_code(7);
+    real.llama(["up", "-m", "other"]).run().assert_code(0);
+    assert_eq!(real.ps(0)["models"], json!(["other"]));
+    real.down();
+}
+
+fn a_bad_file_names_the_cause(program: &Path) {
+    let real = Real::new(program, "model = \"empty\"");
+    real.add("empty", &[], &["--vocab-only"]);
+    let up = real.llama(["up"]).run().assert_code(6);
+    assert!(up.stderr().contains("tensor 'token_embd.weight' not found"), "{}", up.stderr());
+    let whole = fs::read(real.models().join("tiny.gguf")).expect("the model");
+    fs::write(real.models().join("empty.gguf"), &whole[..100_000]).expect("the model is writable");
+    let up = real.llama(["up"]).run().assert_code(7);
+    assert!(up.stderr().contains("empty.gguf has 100000 of "), "{}", up.stderr());
+    real.configure("args = [\"--no-such-option\"]");
+    let up = real.llama(["up"]).run().assert_code(6);
+    assert!(up.stderr().contains("invalid argument: --no-such-option"), "{}", up.stderr());
+    real.sandbox.assert_nothing_runs();
+}
+
+fn a_port_in_use_is_exit_5(program: &Path) {
+    let real = Real::new(program, "");
+    let holder = real::hold(real.sandbox.port("llama"));
+    real.llama(["up"]).run().assert_code(5);
+    real.sandbox.assert_nothing_runs();
+    drop(holder);
+    real.up();
+    real.down();
+}
+
+fn an_external_server_is_never_stopped(program: &Path) {
+    let real = Real::new(program, "");
+    let port = real.sandbox.port("llama").to_string();
+    let mut command = real.sandbox.command(program).into_command();
+    let log = fs::File::create(real.sandbox.root().join("log")).expect("a log");
+    command.args(["--host", "127.0.0.1", "--port", &port, "--offline", "--alias", "tiny", "-m"]);
+    command.arg(real.models().join("tiny.gguf"));
+    let mut server = command.stdout(log.try_clone().expect("a log")).stderr(log).spawn().expect("it starts");
+    wait_until("it answers", || real.llama(["ps", "--json"]).run().json()["state"] == "external");
+    real.up();
+    assert_eq!(real.llama(["run", "Hello"]).run().assert_code(0).stdout(), SENTENCE);
+    real.llama(["run", "-m", "other", "Hello"]).run().assert_code(7);
+    real.llama(["down"]).run().assert_code(5);
+    assert!(server.try_wait().expect("a child").is_none(), "it was stopped");
+    server.kill().expect("a child can be killed");
+    server.wait().expect("a child ends");
+}
+
+fn an_interrupt_stops_the_generation(program: &Path) {
+    let real = Real::new(program, "");
+    real.add("endless", &["--no-eos", "--slow", "50"], &[]);
+    real.llama(["up", "-m", "endless"]).run().assert_code(0);
+    let run = real.llama(["run", "--stream", "-m", "endless", "Hello"]).into_command();
+    let (run, _) = real::start_and_read_until(run, "machine.");
+    send(i32::try_from(run.id()).expect("a PID"), Signal::SIGINT);
+    let output = run.wait_with_output().expect("it ends");
+    assert_eq!(output.status.signal(), Some(Signal::SIGINT as i32), "{output:?}");
+    // An idle server unloads at once; one that generates would wait.
+    real.llama(["unload", "endless"]).run().assert_code(0);
+    real.down();
+}
+
+fn down_ends_a_stream_without_a_kill(program: &Path) {
+    for server in ["", "model = \"endless\""] {
+        let real = Real::new(program, "");
+        real.add("endless", &["--no-eos", "--slow", "50"], &[]);
+        real.configure(server);
+        real.llama(["up", "-m", "endless"]).run().assert_code(0);
+        let run = real.llama(["run", "--stream", "-m", "endless", "Hello"]).into_command();
+        let (run, _) = real::start_and_read_until(run, "machine.");
+        real.down();
+        let output = run.wait_with_output().expect("it ends");
+        assert_eq!(output.status.code(), Some(8), "{output:?}");
+    }
+}
+
+fn a_schema_is_enforced(program: &Path) {
+    let real = Real::new(program, "");
+    let schema = real.sandbox.project().join("schema.json");
+    let object = json!({
+        "type": "object",
+        "properties": { "ok": { "type": "boolean" } },
+        "required": ["ok"],
+        "additionalProperties": false,
+    });
+    fs::write(schema, object.to_string()).expect("the project is writable");
+    let answer = real.llama(["run", "--schema", "schema.json", "Hello"]).run().assert_code(0).stdout();
+    let answer: Value = serde_json::from_str(&answer).expect("JSON");
+    assert!(answer["ok"].is_boolean(), "{answer}");
+    real.down();
+}
+
+fn reasoning_stays_off_stdout(program: &Path) {
+    let real = Real::new(program, "");
+    real.add("thinking", &["--thinking"], &["--thinking"]);
+    real.up();
+    let run = |reasoning| {
+        real.llama(["run", "-m", "thinking", "--reasoning", reasoning, "Hello"]).run().assert_code(0)
+    };
+    let (hidden, shown) = (run("hide"), run("show"));
+    assert_eq!((hidden.stdout(), shown.stdout()), (SENTENCE.to_owned(), SENTENCE.to_owned()));
+    assert_eq!(hidden.stderr(), "");
+    assert!(shown.stderr().contains("Someone wrote something here"), "{}", shown.stderr());
+    real.down();
+}
+
+fn a_prompt_beyond_the_context_is_exit_8(program: &Path) {
+    let real = Real::new(program, "args = [\"-c\", \"1024\", \"-np\", \"1\"]");
+    let long = "Tell me about the tiny model on your own machine. ".repeat(400);
+    let refused = real.llama(["run", "-m", "tiny", &long]).run().assert_code(8);
+    let stderr = refused.stderr();
+    assert!(stderr.contains("exceeds the available context size (1024 tokens)"), "{stderr}");
+    assert!(stderr.contains("to llama_server.args"), "{stderr}");
+    real.down();
+}
