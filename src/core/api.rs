@@ -75,7 +75,7 @@ pub enum ApiError {
     #[error("interrupted")]
     Cancelled,
     /// The response is not HTTP.
-    #[error("the server at {address} does not speak HTTP")]
+    #[error("the program at {address} is not an HTTP server")]
     Protocol { address: String, source: ureq::Error },
 }
 

@@ -64,7 +64,7 @@ impl Header {
 
     /// Returns how most of the numbers are stored, such as `Q4_K_M`.
     pub fn quantization(&self) -> Option<&'static str> {
-        // The flag says that whoever wrote the file has guessed.
+        // The flag 1024 marks a guessed type.
         let file_type = self.number("general.file_type").map(|number| number & !1024);
         let named = FILE_TYPES.iter().find(|(number, _)| Some(*number) == file_type);
         named.map(|(_, name)| *name).or(self.tensor_type)
