@@ -3,7 +3,7 @@
 use std::path::Path;
 use std::process::Command;
 
-#[allow(clippy::disallowed_methods)] // That is how cargo talks to build scripts.
+#[expect(clippy::disallowed_methods, reason = "that is how cargo talks to build scripts")]
 fn main() {
     let variable = |name: &str| std::env::var(name).unwrap_or_default();
     let commit = git(&["rev-parse", "--short=12", "HEAD"]).unwrap_or_else(|| "unknown".to_owned());

@@ -10,7 +10,7 @@ pub const COMPLETION_VARIABLE: &str = "_FUSION_COMPLETE";
 
 /// Everything that fusion reads from its process, once. Tests build their own.
 #[derive(Debug, Clone, Default)]
-#[allow(clippy::struct_excessive_bools)] // Independent facts about the process, not a state machine.
+#[expect(clippy::struct_excessive_bools, reason = "independent facts about the process, not a state machine")]
 pub struct Environment {
     /// `FUSION_CONFIG_DIR`: the directory of the configuration and of the services' state.
     pub config_dir: Option<PathBuf>,
@@ -63,7 +63,7 @@ pub struct HuggingFaceVariables {
 
 impl Environment {
     /// Reads the environment of this process.
-    #[allow(clippy::disallowed_methods)] // The one home of these calls.
+    #[expect(clippy::disallowed_methods, reason = "the one home of these calls")]
     pub fn from_process() -> Self {
         let variable = |name: &str| std::env::var_os(name).filter(|value| !value.is_empty());
         let directory = |name: &str| variable(name).map(PathBuf::from);

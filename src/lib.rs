@@ -11,11 +11,11 @@ pub mod core;
 pub mod env;
 // Shared by the unit tests and the tests in `tests/`.
 #[cfg(test)]
-#[allow(unreachable_pub, reason = "public there")]
+#[expect(unreachable_pub, reason = "public in the tests of `tests/`")]
 #[path = "../tests/support/ports.rs"]
 mod test_ports;
 #[cfg(test)]
-#[allow(unreachable_pub, reason = "public there")]
+#[expect(unreachable_pub, reason = "public in the tests of `tests/`")]
 #[path = "../tests/support/programs.rs"]
 mod test_programs;
 

@@ -13,7 +13,7 @@ use support::{Invocation, Sandbox, real};
 /// The answer of the tiny model at temperature 0.
 const SENTENCE: &str = "Hello! This is a tiny model on your own machine.\n";
 
-#[allow(clippy::print_stderr)] // The user must see which tests were left out.
+#[expect(clippy::print_stderr, reason = "the user must see which tests were left out")]
 fn main() -> ExitCode {
     let arguments = Arguments::from_args();
     let is_ignored = !real::is_required("install");
@@ -99,7 +99,7 @@ fn kept(name: &str) -> PathBuf {
 }
 
 /// How pip and uv reach the package index.
-#[allow(clippy::disallowed_methods)] // Tests have an environment.
+#[expect(clippy::disallowed_methods, reason = "tests have an environment")]
 fn index_variables() -> Vec<(String, OsString)> {
     let wanted = |name: &str| {
         let upper = name.to_uppercase();

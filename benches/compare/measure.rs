@@ -99,8 +99,12 @@ pub(crate) fn median(values: impl IntoIterator<Item = f64>) -> Result<f64> {
 pub(crate) fn quantile(values: impl IntoIterator<Item = f64>, share: f64) -> Result<f64> {
     let mut sorted: Vec<f64> = values.into_iter().collect();
     sorted.sort_by(f64::total_cmp);
-    // An index into few values.
-    #[allow(clippy::cast_possible_truncation, clippy::cast_sign_loss, clippy::cast_precision_loss)]
+    #[expect(
+        clippy::cast_possible_truncation,
+        clippy::cast_sign_loss,
+        clippy::cast_precision_loss,
+        reason = "an index into few values"
+    )]
     let index = (share * sorted.len().saturating_sub(1) as f64).round() as usize;
     sorted.get(index).copied().context("nothing was measured")
 }

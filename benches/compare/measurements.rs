@@ -22,7 +22,7 @@ pub(crate) fn start_up(programs: &Programs, report: &mut Report, rounds: usize) 
     let mut commands = [programs.fusion(["--version"]), programs.floor("empty", no_arguments)];
     let costs = in_turn(rounds, &mut commands)?;
     report.times("start and end", &costs[0], "an empty program", &costs[1], "at most 1.3");
-    #[allow(clippy::cast_precision_loss)] // Two digits are shown.
+    #[expect(clippy::cast_precision_loss, reason = "two digits are shown")]
     report.alone("size of the program", Unit::Megabytes, programs.size()? as f64 / 1e6, "at most 3.4 MB");
     Ok(())
 }

@@ -6,7 +6,7 @@ use crate::core::config::MAX_SECONDS;
 
 /// Returns a size in units of a thousand, with at most three digits: `1.2 GB`.
 pub fn bytes(bytes: u64) -> String {
-    #[allow(clippy::cast_precision_loss)] // Three digits are shown.
+    #[expect(clippy::cast_precision_loss, reason = "three digits are shown")]
     let mut size = bytes as f64;
     let mut units = ["B", "kB", "MB", "GB", "TB"].into_iter();
     let mut unit = units.next().unwrap_or_default();
@@ -52,7 +52,7 @@ pub fn ago(age: Duration) -> String {
 
 /// Returns a count as model cards write it: `3.2B`, `135M`.
 pub fn count(count: u64) -> String {
-    #[allow(clippy::cast_precision_loss)] // Three digits are shown.
+    #[expect(clippy::cast_precision_loss, reason = "three digits are shown")]
     let mut number = count as f64;
     let mut units = ["", "K", "M", "B", "T"].into_iter();
     let mut unit = units.next().unwrap_or_default();

@@ -31,8 +31,7 @@ pub fn nearest_existing(path: &Path) -> &Path {
 /// Returns how many bytes this user may still write to the file system of `path`, which need not exist yet.
 pub fn free_space(path: &Path) -> io::Result<u64> {
     let facts = statvfs(nearest_existing(path))?;
-    // The types differ between systems.
-    #[allow(clippy::useless_conversion)]
+    #[allow(clippy::useless_conversion, reason = "the types differ between systems")]
     Ok(u64::from(facts.blocks_available()).saturating_mul(u64::from(facts.fragment_size())))
 }
 

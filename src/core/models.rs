@@ -175,7 +175,7 @@ mod tests {
                 home: variable("HF_HOME"),
                 xdg_cache_home: variable("XDG_CACHE_HOME"),
             },
-            current_dir: Some(PathBuf::from("/work")),
+            current_dir: Some(PathBuf::from("/home/me/project")),
             variables: [("HOME", "/home/me"), ("DISK", "/disk")]
                 .map(|(name, value)| (name.into(), value.into()))
                 .into(),
@@ -201,8 +201,8 @@ mod tests {
         is("/home/me/hf/hub", &[("HF_HOME", "$HOME/hf")]);
         is("/disk2/hub", &[("HF_HUB_CACHE", "${DISK}2/hub")]);
         is("/disk/huggingface/hub", &[("XDG_CACHE_HOME", "$DISK")]);
-        is("/work/rel", &[("HF_HUB_CACHE", "rel")]);
-        is("/work/$NONE/$/${/hub", &[("HF_HOME", "$NONE/$/${")]);
+        is("/home/me/project/rel", &[("HF_HUB_CACHE", "rel")]);
+        is("/home/me/project/$NONE/$/${/hub", &[("HF_HOME", "$NONE/$/${")]);
     }
 
     #[test]

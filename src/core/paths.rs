@@ -79,7 +79,7 @@ impl Paths {
     }
 
     /// Returns the configuration file. Beside it are `config.lock`, the lock of those who change it, `config.toml.new`
-    /// during a change, a `config.edit.*.toml` for each editor, and `config.toml.1.bak`, `.2.bak` ... from each reset.
+    /// during a change, a `config.edit.*.toml` for each editor, and `config.toml.bak`, `config.toml.bak.1` ... from each reset.
     pub fn config_file(&self) -> PathBuf {
         self.directory.join(CONFIG_FILE)
     }

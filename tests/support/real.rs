@@ -20,7 +20,7 @@ macro_rules! tests {
 pub(crate) use tests;
 
 /// The `main` of a test file with `harness = false`.
-#[allow(clippy::print_stderr)] // The user must see which tests did not run.
+#[expect(clippy::print_stderr, reason = "the user must see which tests did not run")]
 pub fn main(runtime: &str, program: &str, tests: &[(&str, Test)]) -> ExitCode {
     let arguments = Arguments::from_args();
     let found = find(program);
@@ -41,12 +41,12 @@ pub fn main(runtime: &str, program: &str, tests: &[(&str, Test)]) -> ExitCode {
 }
 
 /// Whether `FUSION_TEST_REQUIRE` names it.
-#[allow(clippy::disallowed_methods)] // Tests have an environment.
+#[expect(clippy::disallowed_methods, reason = "tests have an environment")]
 pub fn is_required(runtime: &str) -> bool {
     std::env::var(REQUIRE).is_ok_and(|names| names.split(',').any(|name| name.trim() == runtime))
 }
 
-#[allow(clippy::disallowed_methods)] // Tests have an environment.
+#[expect(clippy::disallowed_methods, reason = "tests have an environment")]
 fn find(program: &str) -> Option<PathBuf> {
     let path = std::env::var_os("PATH")?;
     std::env::split_paths(&path).map(|directory| directory.join(program)).find(|path| path.is_file())

@@ -39,7 +39,7 @@ use crate::core::services::ManagedService;
 /// The words of PROMPT are joined by spaces. Without PROMPT, or with `-`, the prompt is read from standard input. With
 /// PROMPT, a pipe or file on standard input is appended to it.
 #[derive(Debug, clap::Args)]
-#[allow(clippy::struct_excessive_bools)] // Independent switches.
+#[expect(clippy::struct_excessive_bools, reason = "independent switches")]
 pub struct Args {
     /// Prompt for the model
     #[arg(value_name = "PROMPT")]

@@ -49,7 +49,7 @@ impl ColorChoice {
 
 /// The output of a command. A clone writes to the same streams.
 #[derive(Debug, Clone)]
-#[allow(clippy::struct_excessive_bools)] // Independent switches.
+#[expect(clippy::struct_excessive_bools, reason = "independent switches")]
 pub struct Ui {
     pub quiet: bool,
     pub verbose: bool,

@@ -45,7 +45,7 @@ pub struct TooLong;
 /// A parser of a stream in parts. It takes time linear in the bytes, and allocates nothing for an event that lies
 /// within one part.
 #[derive(Debug, Default)]
-#[allow(clippy::struct_excessive_bools)] // Independent facts about the bytes so far.
+#[expect(clippy::struct_excessive_bools, reason = "independent facts about the bytes so far")]
 pub struct Parser {
     /// The beginning of a line whose end has not arrived.
     line: Vec<u8>,

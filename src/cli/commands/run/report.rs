@@ -86,7 +86,7 @@ impl Timing {
             Some(first) => (tokens.saturating_sub(1), total.saturating_sub(first)),
             None => (tokens, total),
         };
-        #[allow(clippy::cast_precision_loss)] // No answer has 2^52 tokens.
+        #[expect(clippy::cast_precision_loss, reason = "no answer has 2^52 tokens")]
         let speed =
             (tokens > 0).then(|| tokens as f64 / spent.as_secs_f64()).filter(|speed| speed.is_finite());
         Self {

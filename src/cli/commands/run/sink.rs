@@ -40,7 +40,7 @@ pub(super) struct Sink {
 
 /// What is printed and what is kept of an answer.
 #[derive(Debug, Clone, Copy)]
-#[allow(clippy::struct_excessive_bools)] // Independent switches.
+#[expect(clippy::struct_excessive_bools, reason = "independent switches")]
 pub(super) struct SinkOptions {
     pub print_text: bool,
     /// Print while the answer is generated, not at the end.

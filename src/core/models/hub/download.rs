@@ -281,7 +281,11 @@ fn read_size(text: &str) -> Option<u64> {
         _ => (text, 1.0),
     };
     let bytes = number.parse::<f64>().ok().filter(|number| number.is_finite() && *number >= 0.0)? * factor;
-    #[allow(clippy::cast_possible_truncation, clippy::cast_sign_loss)] // Neither negative nor beyond 64 bits.
+    #[expect(
+        clippy::cast_possible_truncation,
+        clippy::cast_sign_loss,
+        reason = "neither negative nor beyond 64 bits"
+    )]
     Some(bytes.min(1e18) as u64)
 }
 
