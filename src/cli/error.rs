@@ -10,7 +10,7 @@ use std::io;
 use std::path::Path;
 
 use crate::app::AppError;
-use crate::cli::exit::Exit;
+use crate::cli::exit::{self, Exit};
 use crate::core::config::{ConfigError, EditError, Fault, Problem};
 use crate::core::files::FileError;
 use crate::core::models::quoted;
@@ -68,12 +68,13 @@ impl Failure {
 
 impl From<AppError> for Failure {
     fn from(error: AppError) -> Self {
+        let exit = exit::of_app(&error);
         match error {
             AppError::Service(error) => Self::of_service(&error),
             AppError::Install(error) => error.into(),
             AppError::Model { service, asked, error } => Self::of_model(&service, &asked, &error),
             AppError::ModelInUse { ref service, .. } => {
-                Self::of(Exit::Failed, &error).hint(format!("stop the server first: fusion {service} down"))
+                Self::of(exit, &error).hint(format!("stop the server first: fusion {service} down"))
             }
             AppError::NoModelChosen { ref service, ref available } => {
                 let hint = match available.first() {
@@ -83,9 +84,9 @@ impl From<AppError> for Failure {
                     ),
                     None => format!("download one: fusion {service} pull NAME"),
                 };
-                Self::of(Exit::ModelMissing, &error).hint(hint)
+                Self::of(exit, &error).hint(hint)
             }
-            AppError::NoModels { .. } => Self::of(Exit::Failed, &error),
+            AppError::NoModels { .. } => Self::of(exit, &error),
         }
     }
 }
@@ -117,24 +118,23 @@ const MAX_PROBLEMS: usize = 3;
 impl Failure {
     /// Returns the failure of an invalid configuration, with at most `max_problems` of its problems.
     pub fn of_config(error: &ConfigError, max_problems: usize) -> Self {
-        let (exit, hint) = match error {
+        let exit = exit::of_config(error);
+        let hint = match error {
             ConfigError::Invalid { path, problems } => {
                 return Self::of_problems(path, problems, max_problems);
             }
             ConfigError::WritableByOthers { path } => {
                 let command = format!("chmod go-w {}", quoted(&path.to_string_lossy()));
-                return Self::of(Exit::Usage, error).hint(command);
+                return Self::of(exit, error).hint(command);
             }
             ConfigError::NotAFile { .. } | ConfigError::TooLarge { .. } => {
-                (Exit::Usage, "move it away; the next fusion command creates a new one")
+                "move it away; the next fusion command creates a new one"
             }
-            ConfigError::Dangling { .. } => {
-                (Exit::Failed, "create the file that the link points to, or remove the link")
-            }
+            ConfigError::Dangling { .. } => "create the file that the link points to, or remove the link",
             ConfigError::Read { .. } | ConfigError::Create { .. } | ConfigError::Lock { .. } => {
-                (Exit::Failed, "set FUSION_CONFIG_DIR to a directory that you can read and write")
+                "set FUSION_CONFIG_DIR to a directory that you can read and write"
             }
-            ConfigError::Locked { .. } => (Exit::Failed, "try again when that command has ended"),
+            ConfigError::Locked { .. } => "try again when that command has ended",
         };
         Self::of(exit, error).hint(hint)
     }
@@ -166,14 +166,12 @@ impl From<ConfigError> for Failure {
 impl From<EditError> for Failure {
     fn from(error: EditError) -> Self {
         let shows_keys = "see every key: fusion config show --effective";
-        let (exit, hint) = match &error {
-            EditError::Config(_) => (Exit::Usage, None),
-            EditError::NotAKey { .. } | EditError::IsATable { .. } => (Exit::Usage, Some(shows_keys)),
-            EditError::Rejected { fault, .. } => {
-                (Exit::Usage, matches!(fault, Fault::Unknown { .. }).then_some(shows_keys))
-            }
-            EditError::NotInATable { .. } => (Exit::Usage, Some("edit the file: fusion config edit")),
-            EditError::Changed { .. } | EditError::Write { .. } => (Exit::Failed, None),
+        let exit = exit::of_edit(&error);
+        let hint = match &error {
+            EditError::NotAKey { .. } | EditError::IsATable { .. } => Some(shows_keys),
+            EditError::Rejected { fault, .. } => matches!(fault, Fault::Unknown { .. }).then_some(shows_keys),
+            EditError::NotInATable { .. } => Some("edit the file: fusion config edit"),
+            EditError::Config(_) | EditError::Changed { .. } | EditError::Write { .. } => None,
         };
         match error {
             EditError::Config(error) => error.into(),

@@ -2,12 +2,15 @@
 
 use std::process::ExitCode;
 
+use crate::app::AppError;
 use crate::core::api::ApiError;
 use crate::core::api::chat::ChatError;
 use crate::core::api::error::{ServerError, ServerErrorKind};
+use crate::core::config::{ConfigError, EditError};
 use crate::core::install::InstallError;
 use crate::core::models::catalogue::ModelError;
 use crate::core::process::ProcessError;
+use crate::core::programs::ProgramError;
 use crate::core::schema::{SchemaError, Violation};
 use crate::core::services::{ServiceError, State};
 
@@ -73,7 +76,7 @@ pub fn of_service(error: &ServiceError) -> Exit {
         ServiceError::CannotGenerate { timed_out: true, .. } => Exit::TimedOut,
         ServiceError::CannotGenerate { .. } => Exit::RequestFailed,
         ServiceError::Cancelled(_) => Exit::Interrupted,
-        ServiceError::Program(_) => Exit::NotInstalled,
+        ServiceError::Program(error) => of_program(error),
         ServiceError::Process(error) => of_process(error),
         ServiceError::Lock(_)
         | ServiceError::Record(_)
@@ -92,6 +95,49 @@ pub fn of_process(error: &ProcessError) -> Exit {
         | ProcessError::InterpreterMissing { .. }
         | ProcessError::CannotRun { .. } => Exit::NotInstalled,
         _ => Exit::Failed,
+    }
+}
+
+/// Returns the exit code for a program that cannot be found.
+pub fn of_program(_: &ProgramError) -> Exit {
+    Exit::NotInstalled
+}
+
+/// Returns the exit code for a failed use case.
+pub fn of_app(error: &AppError) -> Exit {
+    match error {
+        AppError::Service(error) => of_service(error),
+        AppError::Install(error) => of_install(error),
+        AppError::Model { error, .. } => of_model(error),
+        AppError::NoModelChosen { .. } => Exit::ModelMissing,
+        AppError::ModelInUse { .. } | AppError::NoModels { .. } => Exit::Failed,
+    }
+}
+
+/// Returns the exit code for a configuration that cannot be used.
+pub fn of_config(error: &ConfigError) -> Exit {
+    match error {
+        ConfigError::Invalid { .. }
+        | ConfigError::WritableByOthers { .. }
+        | ConfigError::NotAFile { .. }
+        | ConfigError::TooLarge { .. } => Exit::Usage,
+        ConfigError::Dangling { .. }
+        | ConfigError::Read { .. }
+        | ConfigError::Create { .. }
+        | ConfigError::Lock { .. }
+        | ConfigError::Locked { .. } => Exit::Failed,
+    }
+}
+
+/// Returns the exit code for a configuration that was not changed.
+pub fn of_edit(error: &EditError) -> Exit {
+    match error {
+        EditError::Config(error) => of_config(error),
+        EditError::NotAKey { .. }
+        | EditError::IsATable { .. }
+        | EditError::Rejected { .. }
+        | EditError::NotInATable { .. } => Exit::Usage,
+        EditError::Changed { .. } | EditError::Write { .. } => Exit::Failed,
     }
 }
 

@@ -1,9 +1,9 @@
-//! Messages, hints and exit codes for a prompt without a complete answer.
+//! Messages and hints for a prompt without a complete answer.
 
 use std::time::Duration;
 
 use super::{Failure, missing_model_hint};
-use crate::cli::exit::{self, Exit};
+use crate::cli::exit;
 use crate::core::api::ApiError;
 use crate::core::api::chat::ChatError;
 use crate::core::api::error::{ServerError, ServerErrorKind};
@@ -27,32 +27,30 @@ impl Failure {
             ChatError::Api(error) => Self::api(error, asked),
             ChatError::Server(error) => Self::server(error, asked),
             ChatError::Receiver(error) => Self::output(error),
-            ChatError::Cut | ChatError::Empty => Self::of(Exit::RequestFailed, error).hint(log),
-            _ => Self::of(Exit::RequestFailed, error),
+            ChatError::Cut | ChatError::Empty => Self::of(exit::of_chat(error), error).hint(log),
+            _ => Self::of(exit::of_chat(error), error),
         }
     }
 
     /// Returns the failure of a request.
     pub fn api(error: &ApiError, asked: &Asked<'_>) -> Self {
-        let name = &asked.service.name;
+        let (name, exit) = (&asked.service.name, exit::of_api(error));
         match error {
             ApiError::Connect { .. } => {
-                Self::of(Exit::NotRunning, error).hint(format!("start the server: fusion {name} up"))
+                Self::of(exit, error).hint(format!("start the server: fusion {name} up"))
             }
             ApiError::TimedOut { address, connecting: true } => {
-                Self::new(Exit::TimedOut, format!("timed out: {address} does not accept the connection"))
+                Self::new(exit, format!("timed out: {address} does not accept the connection"))
                     .hint("the server may be overloaded; try again")
             }
             ApiError::TimedOut { address, connecting: false } => Self::new(
-                Exit::TimedOut,
+                exit,
                 format!("timed out: no data from {address} for {} s", asked.idle_timeout.as_secs_f64()),
             )
             .hint("raise the idle timeout with --timeout SECONDS"),
-            ApiError::Closed { .. } => {
-                Self::of(Exit::RequestFailed, error).hint(format!("see the log: fusion {name} log"))
-            }
-            ApiError::Cancelled => Self::new(Exit::Interrupted, ""),
-            ApiError::Protocol { .. } => Self::of(Exit::RequestFailed, error),
+            ApiError::Closed { .. } => Self::of(exit, error).hint(format!("see the log: fusion {name} log")),
+            ApiError::Cancelled => Self::new(exit, ""),
+            ApiError::Protocol { .. } => Self::of(exit, error),
         }
     }
 

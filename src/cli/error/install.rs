@@ -1,4 +1,4 @@
-//! Messages, hints and exit codes for programs: finding, installing, starting them at login.
+//! Messages and hints for programs: finding, installing, starting them at login.
 
 use crate::cli::error::Failure;
 use crate::cli::exit::{self, Exit};
@@ -10,7 +10,7 @@ use crate::core::services::ServiceError;
 impl Failure {
     /// Returns the failure to find a program.
     pub fn of_program(error: &ProgramError) -> Self {
-        Self::of(Exit::NotInstalled, error).hint(program_hint(error))
+        Self::of(exit::of_program(error), error).hint(program_hint(error))
     }
 }
 

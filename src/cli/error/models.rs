@@ -1,7 +1,7 @@
-//! Messages, hints and exit codes for models.
+//! Messages and hints for models.
 
 use super::Failure;
-use crate::cli::exit::{self, Exit};
+use crate::cli::exit;
 use crate::cli::units::bytes;
 use crate::core::models::catalogue::ModelError;
 use crate::core::models::defect::Defect;
@@ -72,7 +72,7 @@ impl Failure {
             E::Download { .. } => failure.hint("run the same command again; complete files are kept"),
             E::Server(_) | E::Api(_) => failure.hint(format!("`fusion {name} log` shows the server's log")),
             // The user who sent the signal knows it.
-            E::Cancelled => Self::new(Exit::Interrupted, ""),
+            E::Cancelled => Self::new(failure.exit, ""),
             E::ToolBroken { .. } | E::Cache(_) => failure,
         }
     }

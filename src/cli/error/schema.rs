@@ -1,4 +1,4 @@
-//! Messages and exit codes for `--schema`.
+//! Messages for `--schema`.
 
 use std::fmt::Display;
 

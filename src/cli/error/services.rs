@@ -1,4 +1,4 @@
-//! Messages, hints and exit codes for services.
+//! Messages and hints for services.
 
 use crate::cli::error::{Failure, file_hint, missing_model_hint};
 use crate::cli::exit::{self, Exit};
