@@ -89,7 +89,7 @@ fn router_loads_and_unloads_models() {
     );
     // The only one that is loaded is the one that is meant.
     let answer = llama.fusion("run --json Hello").run().assert_code(0).json();
-    assert_eq!(answer["model"], "two");
+    assert_eq!((&answer["model"], &answer["context"]["size"]), (&json!("two"), &json!(4096)));
     llama.fusion("unload two").run().assert_code(0);
     llama.fusion("unload two").run().assert_code(0);
     assert_eq!(llama.ps()["models"], json!([]));

@@ -115,6 +115,9 @@ fn a_router_starts_loads_switches_and_stops(program: &Path) {
     real.llama(["load", "tiny"]).run().assert_code(0);
     let loaded = real.ps(0);
     assert_eq!((&loaded["models"], &loaded["context"]), (&json!(["tiny"]), &json!(32_768)));
+    let answer = real.llama(["run", "--json", "Hello"]).run().assert_code(0).json();
+    let left = 32_768 - answer["usage"]["total_tokens"].as_u64().unwrap();
+    assert_eq!(answer["context"], json!({ "size": 32_768, "left": left }));
     // The only one that is loaded.
     assert_eq!(real.llama(["run", "Hello"]).run().assert_code(0).stdout(), SENTENCE);
 

@@ -326,6 +326,11 @@ fn models_load_unload_and_are_removed(program: &Path) {
     assert_eq!((&show["architecture"], &show["loaded"]), (&json!("llama"), &json!(true)));
     assert_eq!(show["chat_template"], true);
     assert!(real.ps(0)["context"].as_u64().is_some_and(|tokens| tokens > 0), "{}", real.ps(0));
+    // The server adds the tag to the name.
+    let answer = real.ollama(["run", "-m", "tiny", "--json", "Hello"]).run().assert_code(0).json();
+    let left =
+        answer["context"]["size"].as_u64().unwrap() - answer["usage"]["total_tokens"].as_u64().unwrap();
+    assert_eq!(answer["context"], json!({ "size": real.ps(0)["context"], "left": left }));
     real.put("untemplated", "untemplated", &[]);
     let untemplated = real.ollama(["show", "untemplated", "--json"]).run().assert_code(0).json();
     assert_eq!(untemplated["chat_template"], false);

@@ -159,6 +159,16 @@ impl App {
         }
     }
 
+    /// Returns the context length of `model` in tokens, if the server reports it: the only loaded model must be that one.
+    pub fn context_length(&self, service: &ManagedService, model: &str, cancel: &CancelToken) -> Option<u64> {
+        let runtime = service.runtime()?;
+        let status = self.manager(cancel).status(service).ok()?;
+        match status.models?.as_slice() {
+            [loaded] if runtime.is_same_model(loaded, model) => status.context,
+            _ => None,
+        }
+    }
+
     fn record_loaded(
         &self,
         service: &ManagedService,

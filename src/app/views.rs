@@ -7,6 +7,7 @@ use std::time::Duration;
 
 use serde::Serialize;
 
+use crate::core::api::chat::{Answer, TokenUsage, ToolCall};
 use crate::core::models::catalogue::{Details, Entry};
 use crate::core::services::{Down, Endpoint, Health, ManagedService, StartedBy, State, Status, Up, UpKind};
 
@@ -180,6 +181,136 @@ pub struct ModelView {
     pub details: Details,
 }
 
+/// The answer to a prompt.
+#[derive(Debug, Serialize)]
+pub struct AnswerView<'a> {
+    pub service: Arc<str>,
+    pub runtime: Option<&'static str>,
+    pub model: &'a str,
+    pub text: &'a str,
+    pub reasoning: &'a str,
+    pub finish_reason: Option<&'a str>,
+    pub usage: Option<TokenUsage>,
+    pub timing: Timing,
+    pub tool_calls: &'a [ToolCall],
+    pub context: ContextView,
+}
+
+impl<'a> AnswerView<'a> {
+    /// Returns the view of an answer without its text and reasoning, which the caller has kept. `context` is the context
+    /// length of the model in tokens, if known.
+    pub fn new(
+        service: &ManagedService,
+        model: &'a str,
+        answer: &'a Answer,
+        timing: Timing,
+        context: Option<u64>,
+    ) -> Self {
+        Self {
+            service: Arc::clone(&service.name),
+            runtime: runtime(service),
+            model,
+            text: "",
+            reasoning: "",
+            finish_reason: answer.finish_reason.as_deref(),
+            usage: answer.usage,
+            timing,
+            tool_calls: &answer.tool_calls,
+            context: ContextView::new(context, answer.usage),
+        }
+    }
+}
+
+/// The context length of the model that answered, in tokens; null where unknown.
+#[derive(Debug, PartialEq, Eq, Serialize)]
+pub struct ContextView {
+    pub size: Option<u64>,
+    /// Tokens left after this request.
+    pub left: Option<u64>,
+}
+
+impl ContextView {
+    fn new(size: Option<u64>, usage: Option<TokenUsage>) -> Self {
+        let used = usage.map(|usage| usage.prompt_tokens.saturating_add(usage.completion_tokens));
+        let left = size.zip(used).map(|(size, used)| size.saturating_sub(used));
+        Self { size, left }
+    }
+}
+
+/// How long an answer took.
+#[derive(Debug, Clone, Copy, Serialize)]
+pub struct Timing {
+    /// Null for an answer that came as a whole.
+    pub first_token_ms: Option<f64>,
+    pub total_ms: f64,
+    /// From the first token to the end, without the first token, whose time was mostly prefill; from the request on for
+    /// an answer that came as a whole.
+    pub tokens_per_second: Option<f64>,
+}
+
+impl Timing {
+    /// Returns the timing of an answer whose first delta came after `first`, and the last after `total`.
+    pub fn new(first: Option<Duration>, total: Duration, answer: &Answer) -> Self {
+        let first = first.filter(|_| answer.streamed);
+        let tokens = answer.usage.map(|usage| usage.completion_tokens).unwrap_or_default();
+        let (tokens, spent) = match first {
+            Some(first) => (tokens.saturating_sub(1), total.saturating_sub(first)),
+            None => (tokens, total),
+        };
+        #[expect(clippy::cast_precision_loss, reason = "no answer has 2^52 tokens")]
+        let speed =
+            (tokens > 0).then(|| tokens as f64 / spent.as_secs_f64()).filter(|speed| speed.is_finite());
+        Self {
+            first_token_ms: first.map(milliseconds),
+            total_ms: milliseconds(total),
+            tokens_per_second: speed.map(tenths),
+        }
+    }
+}
+
+/// The severity of a finding of `doctor`.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Level {
+    Ok,
+    Warning,
+    Problem,
+}
+
+/// A finding of `doctor` in words.
+#[derive(Debug, Serialize)]
+pub struct FindingView {
+    /// What was checked: `configuration`, `disk`, `memory`, `logout`, `program`, `service`, `address`, `login`.
+    pub check: &'static str,
+    /// Null for what concerns all services.
+    pub service: Option<Arc<str>>,
+    pub runtime: Option<&'static str>,
+    pub level: Level,
+    pub summary: String,
+    /// How to fix it; null if there is nothing to do.
+    pub remedy: Option<String>,
+}
+
+impl FindingView {
+    pub fn ok(check: &'static str, summary: String) -> Self {
+        Self { check, service: None, runtime: None, level: Level::Ok, summary, remedy: None }
+    }
+
+    pub fn warning(check: &'static str, summary: String, remedy: String) -> Self {
+        Self { level: Level::Warning, remedy: Some(remedy), ..Self::ok(check, summary) }
+    }
+
+    pub fn problem(check: &'static str, summary: String, remedy: String) -> Self {
+        Self { level: Level::Problem, ..Self::warning(check, summary, remedy) }
+    }
+
+    /// Returns it as a finding about `service`.
+    #[must_use]
+    pub fn of(self, service: &ManagedService) -> Self {
+        Self { service: Some(Arc::clone(&service.name)), runtime: runtime(service), ..self }
+    }
+}
+
 fn runtime(service: &ManagedService) -> Option<&'static str> {
     service.runtime().map(super::super::core::runtimes::Runtime::name)
 }
@@ -192,4 +323,19 @@ pub fn tenths(number: f64) -> f64 {
 /// Returns milliseconds with one decimal place.
 pub fn milliseconds(duration: Duration) -> f64 {
     tenths(duration.as_secs_f64() * 1000.0)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn context_left_needs_size_and_usage() {
+        let usage = Some(TokenUsage { prompt_tokens: 3, completion_tokens: 2, total_tokens: 5 });
+        let left = |size, usage| ContextView::new(size, usage).left;
+        assert_eq!(left(Some(8), usage), Some(3));
+        assert_eq!(left(Some(4), usage), Some(0));
+        assert_eq!(left(None, usage), None);
+        assert_eq!(left(Some(8), None), None);
+    }
 }

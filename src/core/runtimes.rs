@@ -152,6 +152,11 @@ pub trait Runtime: Sync {
         format!("fusion {} pull {}", self.name(), quoted(model))
     }
 
+    /// Returns whether both names mean the same model of the server.
+    fn is_same_model(&self, name: &str, other: &str) -> bool {
+        name == other
+    }
+
     /// Returns how `service` gets a longer context, in words, after the server has said that a prompt exceeds it.
     fn longer_context(&self, _service: &str, _said: &str) -> Option<String> {
         None

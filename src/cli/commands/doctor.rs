@@ -3,8 +3,8 @@
 use std::path::Path;
 
 use anstyle::{AnsiColor, Style};
-use serde::Serialize;
 
+use crate::app::views::{FindingView, Level};
 use crate::cli::context::Context;
 use crate::cli::error::Failure;
 use crate::cli::exit::Exit;
@@ -34,29 +34,6 @@ pub struct Args {
     json: bool,
 }
 
-/// The severity of a finding.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
-#[serde(rename_all = "lowercase")]
-enum Level {
-    Ok,
-    Warning,
-    Problem,
-}
-
-/// A finding in words. Fields are added, never changed or removed.
-#[derive(Debug, Serialize)]
-struct Report {
-    /// What was checked: `configuration`, `disk`, `memory`, `logout`, `program`, `service`, `address`, `login`.
-    check: &'static str,
-    /// Null for what concerns all services.
-    service: Option<String>,
-    runtime: Option<&'static str>,
-    level: Level,
-    summary: String,
-    /// How to fix it; null if there is nothing to do.
-    remedy: Option<String>,
-}
-
 /// With less free disk space nothing can be installed or downloaded.
 const DISK_PROBLEM_BYTES: u64 = 1_000_000_000;
 
@@ -82,7 +59,7 @@ pub fn run(context: &Context, args: &Args) -> Result<Exit, Failure> {
         user: nix::unistd::User::from_uid(user).ok().flatten().map(|user| user.name),
     };
     let findings = examination.findings();
-    let reports: Vec<Report> = findings.into_iter().map(report).collect();
+    let reports: Vec<FindingView> = findings.into_iter().map(report).collect();
     if args.json {
         context.ui.json(&reports)?;
     } else {
@@ -92,7 +69,7 @@ pub fn run(context: &Context, args: &Args) -> Result<Exit, Failure> {
     Ok(if wrong { Exit::Failed } else { Exit::Done })
 }
 
-fn page(reports: &[Report], color: bool) -> String {
+fn page(reports: &[FindingView], color: bool) -> String {
     let lines = reports.iter().map(|report| {
         let (word, style) = match report.level {
             Level::Ok => ("ok", AnsiColor::Green.on_default()),
@@ -109,9 +86,11 @@ fn page(reports: &[Report], color: bool) -> String {
     lines.collect::<Vec<_>>().concat()
 }
 
-fn report(finding: Finding) -> Report {
+fn report(finding: Finding) -> FindingView {
     match finding {
-        Finding::Configuration { path } => ok("configuration", format!("{} is valid", path.display())),
+        Finding::Configuration { path } => {
+            FindingView::ok("configuration", format!("{} is valid", path.display()))
+        }
         Finding::BrokenConfiguration(error) => {
             failed("configuration", Failure::of_config(&error, usize::MAX), "fusion config edit".to_owned())
         }
@@ -123,18 +102,18 @@ fn report(finding: Finding) -> Report {
             let report = if known == Some(false) {
                 let remedy =
                     format!("install a version that is known to work: fusion {} install", service.name);
-                warning("program", summary, remedy)
+                FindingView::warning("program", summary, remedy)
             } else {
-                ok("program", summary)
+                FindingView::ok("program", summary)
             };
             report.of(&service)
         }
         Finding::NoProgram { service, reason, needed } => {
             let level = if needed { Level::Problem } else { Level::Warning };
             let install = format!("install it: fusion {} install", service.name);
-            Report { level, ..failed("program", Failure::of_program(&reason), install) }.of(&service)
+            FindingView { level, ..failed("program", Failure::of_program(&reason), install) }.of(&service)
         }
-        Finding::Unfinished { service, directory } => warning(
+        Finding::Unfinished { service, directory } => FindingView::warning(
             "program",
             format!("an installation was interrupted: {}", directory.display()),
             format!(
@@ -150,7 +129,7 @@ fn report(finding: Finding) -> Report {
                 failed("service", Failure::from(error), log).of(&service)
             }
         },
-        Finding::Exposed { service, address } => warning(
+        Finding::Exposed { service, address } => FindingView::warning(
             "address",
             format!("{address} can be reached from other machines, and the server has no authentication"),
             format!("listen on this machine only: fusion config set {}_server.host 127.0.0.1", service.name),
@@ -159,12 +138,12 @@ fn report(finding: Finding) -> Report {
         Finding::AtLogin { service, file, lingers } => {
             let summary = format!("starts at login ({})", file.display());
             match lingers {
-                Some(false) => warning(
+                Some(false) => FindingView::warning(
                     "login",
                     format!("{summary}, and is stopped at your last logout"),
                     "keep it running, and start it at boot: loginctl enable-linger".to_owned(),
                 ),
-                _ => ok("login", summary),
+                _ => FindingView::ok("login", summary),
             }
             .of(&service)
         }
@@ -172,44 +151,47 @@ fn report(finding: Finding) -> Report {
 }
 
 /// Returns a failure with its causes, each on a line; `otherwise` is the remedy if it has no hint.
-fn failed(check: &'static str, failure: Failure, otherwise: String) -> Report {
+fn failed(check: &'static str, failure: Failure, otherwise: String) -> FindingView {
     let summary = [failure.message].into_iter().chain(failure.causes).collect::<Vec<_>>().join("\n");
-    problem(check, summary, failure.hint.unwrap_or(otherwise))
+    FindingView::problem(check, summary, failure.hint.unwrap_or(otherwise))
 }
 
-fn disk(directory: &Path, free: Option<u64>) -> Report {
+fn disk(directory: &Path, free: Option<u64>) -> FindingView {
     let Some(free) = free else {
-        return ok("disk", format!("the system does not report the free space in {}", directory.display()));
+        return FindingView::ok(
+            "disk",
+            format!("the system does not report the free space in {}", directory.display()),
+        );
     };
     let summary = format!("{} free in {}", bytes(free), directory.display());
     let remedy = "free some space: a model takes 1 to 50 GB".to_owned();
     if free < DISK_PROBLEM_BYTES {
-        problem("disk", summary, remedy)
+        FindingView::problem("disk", summary, remedy)
     } else if free < DISK_WARNING_BYTES {
-        warning("disk", summary, remedy)
+        FindingView::warning("disk", summary, remedy)
     } else {
-        ok("disk", summary)
+        FindingView::ok("disk", summary)
     }
 }
 
-fn memory(memory: Option<Memory>) -> Report {
+fn memory(memory: Option<Memory>) -> FindingView {
     let Some(Memory { total, available }) = memory else {
-        return ok("memory", "the system does not report its memory".to_owned());
+        return FindingView::ok("memory", "the system does not report its memory".to_owned());
     };
     let summary = format!("{} of {} memory free", bytes(available), bytes(total));
     if available < MEMORY_WARNING_BYTES {
-        return warning("memory", summary, "see which services use it: fusion ps".to_owned());
+        return FindingView::warning("memory", summary, "see which services use it: fusion ps".to_owned());
     }
-    ok("memory", summary)
+    FindingView::ok("memory", summary)
 }
 
-fn logout(session: Option<Session>) -> Report {
+fn logout(session: Option<Session>) -> FindingView {
     match session {
-        None => ok("logout", "servers keep running after you log out".to_owned()),
+        None => FindingView::ok("logout", "servers keep running after you log out".to_owned()),
         Some(Session { kills: false, .. }) => {
-            ok("logout", "systemd keeps servers running after you log out".to_owned())
+            FindingView::ok("logout", "systemd keeps servers running after you log out".to_owned())
         }
-        Some(Session { kills: true, .. }) => problem(
+        Some(Session { kills: true, .. }) => FindingView::problem(
             "logout",
             "systemd kills servers when you log out (KillUserProcesses=yes)".to_owned(),
             "start them outside the session: fusion SERVICE enable, then loginctl enable-linger".to_owned(),
@@ -230,7 +212,7 @@ pub(super) fn described(service: &ManagedService, program: &Program, version: Op
     format!("{name}{version}, {source}: {}", program.path.display())
 }
 
-fn service(service: &ManagedService, status: &Status, installed: bool) -> Report {
+fn service(service: &ManagedService, status: &Status, installed: bool) -> FindingView {
     let name = &service.name;
     let address = &status.address;
     let process = status.pid.map(|pid| format!(" (pid {pid})")).unwrap_or_default();
@@ -243,13 +225,15 @@ fn service(service: &ManagedService, status: &Status, installed: bool) -> Report
                 "stop that program, or choose another port: fusion config set {name}_server.port PORT"
             );
             let level = if installed { Level::Problem } else { Level::Warning };
-            Report { level, ..problem("address", summary, remedy) }
+            FindingView { level, ..FindingView::problem("address", summary, remedy) }
         }
-        (State::Stopped, None) => ok("service", format!("{state}; port {} is free", address.port)),
+        (State::Stopped, None) => {
+            FindingView::ok("service", format!("{state}; port {} is free", address.port))
+        }
         (State::Exited, None) => {
             let last = status.exited.as_ref().and_then(|exited| exited.last_line.as_ref());
             let last = last.map(|line| format!("; last log line: {line}")).unwrap_or_default();
-            warning(
+            FindingView::warning(
                 "service",
                 format!("the server ended without `down`{last}"),
                 format!("see the log: fusion {name} log"),
@@ -261,33 +245,18 @@ fn service(service: &ManagedService, status: &Status, installed: bool) -> Report
                 None => status.trouble.clone().unwrap_or_else(|| "it does not respond".to_owned()),
             };
             let remedy = format!("see the log: fusion {name} log; restart it: fusion {name} restart");
-            problem("service", format!("{state}{process}: {why}"), remedy)
+            FindingView::problem("service", format!("{state}{process}: {why}"), remedy)
         }
-        (State::External, _) => ok("service", format!("ready at {address}{process}, not started by fusion")),
-        (State::Starting | State::Ready, _) if status.configuration_changed => warning(
+        (State::External, _) => {
+            FindingView::ok("service", format!("ready at {address}{process}, not started by fusion"))
+        }
+        (State::Starting | State::Ready, _) if status.configuration_changed => FindingView::warning(
             "service",
             format!("{state} at {address}{process}, but the configuration has changed since the start"),
             format!("apply the configuration: fusion {name} restart"),
         ),
-        (State::Starting | State::Ready, _) => ok("service", format!("{state} at {address}{process}")),
-    }
-}
-
-fn ok(check: &'static str, summary: String) -> Report {
-    Report { check, service: None, runtime: None, level: Level::Ok, summary, remedy: None }
-}
-
-fn warning(check: &'static str, summary: String, remedy: String) -> Report {
-    Report { level: Level::Warning, remedy: Some(remedy), ..ok(check, summary) }
-}
-
-fn problem(check: &'static str, summary: String, remedy: String) -> Report {
-    Report { level: Level::Problem, ..warning(check, summary, remedy) }
-}
-
-impl Report {
-    fn of(self, service: &ManagedService) -> Self {
-        let runtime = service.runtime().map(crate::core::runtimes::Runtime::name);
-        Self { service: Some(service.name.to_string()), runtime, ..self }
+        (State::Starting | State::Ready, _) => {
+            FindingView::ok("service", format!("{state} at {address}{process}"))
+        }
     }
 }

@@ -18,8 +18,8 @@ use nix::poll::PollTimeout;
 use serde_json::Value;
 
 use self::files::Attachment;
-use self::report::{Report, Timing};
 use self::sink::{Sink, SinkOptions};
+use crate::app::views::{AnswerView, Timing};
 use crate::app::{App, Overrides, Permissions, Question, RESERVED_FIELDS, Request};
 use crate::cli::commands::install::installed;
 use crate::cli::context::Context;
@@ -269,7 +269,12 @@ impl<'a> Task<'a> {
         let model = &self.request.model.name;
         let timing = Timing::new(sink.first_delta, total, &answer);
         if self.args.json && (result.is_ok() || sink.first_delta.is_some()) {
-            ui.json_line(&Report::new(self.service, model, &sink, &answer, timing))?;
+            let context = self.app.context_length(self.service, model, &self.context.cancel);
+            ui.json_line(&AnswerView {
+                text: sink.text.as_deref().unwrap_or_default(),
+                reasoning: sink.reasoning.as_deref().unwrap_or_default(),
+                ..AnswerView::new(self.service, model, &answer, timing, context)
+            })?;
         }
         if self.context.cancel.is_cancelled() {
             return Err(Failure::new(Exit::Interrupted, ""));
@@ -277,7 +282,7 @@ impl<'a> Task<'a> {
         let asked = Asked { service: self.service, model, idle_timeout: self.idle_timeout };
         result.map_err(|error| Failure::chat(&error, &asked))?;
         report::warn(ui, &answer, sink.has_text, &self.question.text);
-        ui.detail(&timing.summary(answer.usage));
+        ui.detail(&report::summary(&timing, answer.usage));
         // Before the schema: an answer that was cut cannot satisfy one, and the cut is the cause.
         if self.args.strict && answer.finish_reason.as_deref() == Some("length") {
             return Ok(Exit::Truncated);

@@ -70,6 +70,10 @@ impl Runtime for Ollama {
         Probe { path: "/api/version", read: read_version }
     }
 
+    fn is_same_model(&self, name: &str, other: &str) -> bool {
+        catalogue::full_name(name) == catalogue::full_name(other)
+    }
+
     fn detail_probes(&self) -> &'static [Probe] {
         &[Probe { path: "/api/ps", read: read_loaded }]
     }

@@ -1,14 +1,9 @@
-//! What is printed about an answer besides its text: the object of `--json`, statistics, warnings.
+//! What is printed about an answer besides its text: statistics and warnings.
 
-use std::time::Duration;
-
-use serde::Serialize;
-
-use super::sink::Sink;
+use crate::app::views::Timing;
 use crate::cli::terminal::ui::Ui;
-use crate::core::api::chat::{Answer, TokenUsage, ToolCall};
+use crate::core::api::chat::{Answer, TokenUsage};
 use crate::core::api::error::clean;
-use crate::core::services::ManagedService;
 
 /// A shorter prompt is not checked for a cut by the server.
 const MIN_CHECKED_CHARACTERS: u64 = 2_000;
@@ -19,107 +14,21 @@ const MAX_CHARACTERS_PER_TOKEN: u64 = 7;
 /// The context lengths that servers cut prompts to are multiples of this.
 const CONTEXT_STEP_TOKENS: u64 = 1_024;
 
-/// The object that `--json` prints.
-#[derive(Debug, Serialize)]
-pub(super) struct Report<'a> {
-    service: &'a str,
-    runtime: Option<&'static str>,
-    model: &'a str,
-    text: &'a str,
-    reasoning: &'a str,
-    finish_reason: Option<&'a str>,
-    usage: Option<TokenUsage>,
-    timing: Timing,
-    tool_calls: &'a [ToolCall],
-    context: Context,
-}
-
-/// The context length of the loaded model, in tokens; null where unknown.
-#[derive(Debug, Default, Serialize)]
-struct Context {
-    size: Option<u64>,
-    /// Tokens left after this request.
-    left: Option<u64>,
-}
-
-impl<'a> Report<'a> {
-    /// Returns the report of the answer that `sink` kept.
-    pub(super) fn new(
-        service: &'a ManagedService,
-        model: &'a str,
-        sink: &'a Sink,
-        answer: &'a Answer,
-        timing: Timing,
-    ) -> Self {
-        Self {
-            service: &service.name,
-            runtime: service.runtime().map(crate::core::runtimes::Runtime::name),
-            model,
-            text: sink.text.as_deref().unwrap_or_default(),
-            reasoning: sink.reasoning.as_deref().unwrap_or_default(),
-            finish_reason: answer.finish_reason.as_deref(),
-            usage: answer.usage,
-            timing,
-            tool_calls: &answer.tool_calls,
-            context: Context::default(),
-        }
+/// Returns the timing in words: `first token after 0.21 s, 63.4 tokens/s, 24 prompt tokens, 180 generated, 3.00 s total`.
+pub(super) fn summary(timing: &Timing, usage: Option<TokenUsage>) -> String {
+    let mut parts = Vec::new();
+    if let Some(first) = timing.first_token_ms {
+        parts.push(format!("first token after {:.2} s", first / 1000.0));
     }
-}
-
-/// How long the answer took.
-#[derive(Debug, Clone, Copy, Serialize)]
-pub(super) struct Timing {
-    /// Null for an answer that came as a whole.
-    first_token_ms: Option<f64>,
-    total_ms: f64,
-    /// From the first token to the end, without the first token, whose time was mostly prefill; from the request on for
-    /// an answer that came as a whole.
-    tokens_per_second: Option<f64>,
-}
-
-impl Timing {
-    /// Returns the timing of an answer whose first delta came after `first`, and the last after `total`.
-    pub(super) fn new(first: Option<Duration>, total: Duration, answer: &Answer) -> Self {
-        let first = first.filter(|_| answer.streamed);
-        let tokens = answer.usage.map(|usage| usage.completion_tokens).unwrap_or_default();
-        let (tokens, spent) = match first {
-            Some(first) => (tokens.saturating_sub(1), total.saturating_sub(first)),
-            None => (tokens, total),
-        };
-        #[expect(clippy::cast_precision_loss, reason = "no answer has 2^52 tokens")]
-        let speed =
-            (tokens > 0).then(|| tokens as f64 / spent.as_secs_f64()).filter(|speed| speed.is_finite());
-        Self {
-            first_token_ms: first.map(milliseconds),
-            total_ms: milliseconds(total),
-            tokens_per_second: speed.map(|speed| (speed * 10.0).round() / 10.0),
-        }
+    if let Some(speed) = timing.tokens_per_second {
+        parts.push(format!("{speed:.1} tokens/s"));
     }
-
-    /// Returns it in words: `first token after 0.21 s, 63.4 tokens/s, 24 prompt tokens, 180 generated, 3.00 s total`.
-    pub(super) fn summary(&self, usage: Option<TokenUsage>) -> String {
-        let mut parts = Vec::new();
-        if let Some(first) = self.first_token_ms {
-            parts.push(format!("first token after {:.2} s", first / 1000.0));
-        }
-        if let Some(speed) = self.tokens_per_second {
-            parts.push(format!("{speed:.1} tokens/s"));
-        }
-        if let Some(usage) = usage {
-            parts.push(format!(
-                "{} prompt tokens, {} generated",
-                usage.prompt_tokens, usage.completion_tokens
-            ));
-        }
-        parts.push(format!("{:.2} s total", self.total_ms / 1000.0));
-        parts.join(", ")
+    if let Some(usage) = usage {
+        parts.push(format!("{} prompt tokens, {} generated", usage.prompt_tokens, usage.completion_tokens));
     }
+    parts.push(format!("{:.2} s total", timing.total_ms / 1000.0));
+    parts.join(", ")
 }
-
-fn milliseconds(duration: Duration) -> f64 {
-    (duration.as_secs_f64() * 10_000.0).round() / 10.0
-}
-
 /// Warns about what is unusual in the answer.
 pub(super) fn warn(ui: &Ui, answer: &Answer, has_text: bool, prompt: &str) {
     for call in &answer.tool_calls {

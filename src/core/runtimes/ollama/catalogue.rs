@@ -246,7 +246,7 @@ fn first_line(license: &str) -> Option<String> {
 }
 
 /// Returns the name with its tag: `llama3.2` is `llama3.2:latest`.
-fn full_name(name: &str) -> String {
+pub(super) fn full_name(name: &str) -> String {
     let has_tag = name.rsplit('/').next().is_some_and(|last| last.contains(':'));
     if has_tag { name.to_lowercase() } else { format!("{}:latest", name.to_lowercase()) }
 }
