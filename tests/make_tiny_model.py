@@ -93,7 +93,7 @@ def successors(thinking, endless):
     answers = [(list(tokens_of(sentence)), list(tokens_of(" " + sentence))) for sentence in SENTENCES]
     ends = {first[-1] for first, _ in answers}
     for rank, (first, later) in enumerate(answers):
-        # The earlier a sentence, the likelier, so that the greedy answer is the first one.
+        # The earlier a sentence, the likelier, so the greedy answer is the first one.
         weight = 1 + 1 / (1 + rank)
         count(THINK_ENDS if thinking else start, first[0], weight)
         for words in (first, later):

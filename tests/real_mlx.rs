@@ -262,13 +262,13 @@ fn an_interrupt_stops_the_generation(program: &Path) {
     let real = Real::with_variant(program, &["--no-eos", "--slow", "50"]);
     real.up();
     let server = pid_of(&real.ps(0));
-    // If the answer is printed whole, only the spinner shows that it has begun.
-    for (stream, begun) in [("--stream", "machine."), ("--no-stream", "receiving the answer")] {
+    // If the answer is printed whole, only the spinner shows that it has started.
+    for (stream, started) in [("--stream", "machine."), ("--no-stream", "receiving the answer")] {
         let terminal = Terminal::open();
         let mut command = real.mlx(["run", stream, "--max-tokens", "1000000", "Hello"]).into_command();
         command.env("TERM", "xterm").stdout(terminal.stream()).stderr(terminal.stream());
         let mut run = command.spawn().expect("it starts");
-        terminal.wait_for(begun);
+        terminal.wait_for(started);
         send(i32::try_from(run.id()).expect("a PID"), Signal::SIGINT);
         let status = run.wait().expect("it ends");
         assert_eq!(status.signal(), Some(Signal::SIGINT as i32), "{stream}: {status}");
@@ -314,8 +314,8 @@ fn a_killed_server_is_exit_8(program: &Path) {
     real.up();
     let server = pid_of(&real.ps(0));
     let run = real.mlx(["run", "--stream", "--max-tokens", "1000000", "Hello"]).into_command();
-    let (run, begun) = real::start_and_read_until(run, "machine.");
-    assert!(begun.starts_with(b"Hello! This is"));
+    let (run, started) = real::start_and_read_until(run, "machine.");
+    assert!(started.starts_with(b"Hello! This is"));
     kill(server);
     let output = run.wait_with_output().expect("it ends");
     assert_eq!(output.status.code(), Some(8), "{output:?}");

@@ -64,10 +64,10 @@ fn the_text_is_written_as_it_arrives() {
     let asked = StubbedOllama::with([Response::stream([text("Hel"), text("lo")]).end(End::Hang)]);
     let mut child = asked.command(["Hello", "--stream"]).spawn().unwrap();
     let mut stdout = child.stdout.take().unwrap();
-    let mut begun = [0; 5];
+    let mut started = [0; 5];
     // The server has not finished: this would wait forever if the text were held back.
-    stdout.read_exact(&mut begun).unwrap();
-    assert_eq!(&begun, b"Hello");
+    stdout.read_exact(&mut started).unwrap();
+    assert_eq!(&started, b"Hello");
     processes::send(i32::try_from(child.id()).unwrap(), Signal::SIGTERM);
     wait_for_end(&mut child);
 }
@@ -521,8 +521,8 @@ fn a_signal_ends_it_and_closes_the_connection() {
         let asked = StubbedOllama::with([Response::stream([text("Hello")]).end(End::Hang)]);
         let mut child = asked.command(["Hello", "--stream"]).spawn().unwrap();
         let mut stdout = child.stdout.take().unwrap();
-        let mut begun = [0; 5];
-        stdout.read_exact(&mut begun).unwrap();
+        let mut started = [0; 5];
+        stdout.read_exact(&mut started).unwrap();
         processes::send(i32::try_from(child.id()).unwrap(), signal);
         let status = wait_for_end(&mut child);
         assert_eq!(status.signal(), Some(signal as i32), "{signal}");

@@ -3,7 +3,7 @@
 use std::path::{Path, PathBuf};
 
 /// Words and phrases that occur nowhere, in lower case. A `*` at the end stands for any ending.
-const NOWHERE: [&str; 23] = [
+const NOWHERE: [&str; 26] = [
     "stranger",
     "strangers",
     "somebody",
@@ -27,6 +27,9 @@ const NOWHERE: [&str; 23] = [
     "the most tokens",
     "worth keeping",
     "in the making",
+    "begun",
+    "so that",
+    "short name*",
 ];
 
 /// Names of others, in which a word stands for what they mean by it.

@@ -50,7 +50,7 @@ impl<T: Clone> Flights<T> {
         Ok(result)
     }
 
-    /// Returns the flight, and whether the caller has begun it.
+    /// Returns the flight, and whether the caller has started it.
     fn board(&self, name: &Arc<str>, cancel: &CancelToken) -> (Arc<Flight<T>>, bool) {
         let mut flights = lock(&self.0);
         if let Some(flight) = flights.get(name)

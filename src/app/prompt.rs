@@ -61,10 +61,10 @@ impl App {
         let server = self.find_server(service, cancel)?;
         let replaces_model = self.check_model(service, &server, &request.model, cancel)?;
         receiver.begin();
-        let mut receiver = BeginObserver { receiver, has_begun: false };
+        let mut receiver = BeginObserver { receiver, has_started: false };
         let outcome =
             Client::with_idle_timeout(&server.address, idle_timeout).chat(&request.body, &mut receiver);
-        if replaces_model && outcome.result.is_err() && !receiver.has_begun {
+        if replaces_model && outcome.result.is_err() && !receiver.has_started {
             // The model could not be loaded: the server still has the previous one.
             self.record_loaded(service, &server, server.loaded(), cancel);
         }
@@ -205,17 +205,17 @@ impl App {
 /// Records whether any part of the answer has arrived.
 struct BeginObserver<'a> {
     receiver: &'a mut dyn Receiver,
-    has_begun: bool,
+    has_started: bool,
 }
 
 impl Receiver for BeginObserver<'_> {
     fn text(&mut self, text: &str) -> io::Result<()> {
-        self.has_begun = true;
+        self.has_started = true;
         self.receiver.text(text)
     }
 
     fn reasoning(&mut self, text: &str) -> io::Result<()> {
-        self.has_begun = true;
+        self.has_started = true;
         self.receiver.reasoning(text)
     }
 

@@ -1,4 +1,4 @@
-//! Short names that mean the right model on every runtime.
+//! Aliases: names that mean the right model on every runtime.
 
 use std::collections::BTreeSet;
 

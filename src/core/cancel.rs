@@ -98,7 +98,7 @@ impl Shared {
     }
 }
 
-/// A token that is cancelled at its nth check, so that a test can interrupt at every moment.
+/// A token that is cancelled at its nth check, so a test can interrupt at every moment.
 #[cfg(test)]
 mod test_checks {
     use std::sync::atomic::{AtomicUsize, Ordering};

@@ -62,7 +62,6 @@ pub enum EventKind {
     PortInUse {
         #[serde(serialize_with = "host_and_port")]
         address: Address,
-        #[serde(skip)]
         listener: Listener,
     },
     /// A process died and left others running, which fusion stops before it starts the service again.
@@ -146,10 +145,12 @@ fn host_and_port<S: Serializer>(address: &Address, serializer: S) -> Result<S::O
 
 /// Returns an error and its causes in one line.
 pub fn chain(error: &dyn Error) -> String {
-    match error.source() {
-        Some(cause) => format!("{error}: {}", chain(cause)),
-        None => error.to_string(),
+    let (mut text, mut next) = (error.to_string(), error.source());
+    while let Some(cause) = next {
+        text = format!("{text}: {cause}");
+        next = cause.source();
     }
+    text
 }
 
 /// Receives every event, on the thread that emits it. It must return soon.

@@ -20,7 +20,7 @@ use crate::core::models::catalogue::Catalogue;
 use crate::core::models::quoted;
 pub use crate::core::models::{Model, ModelPlaces};
 
-/// A built-in short name, and the model of one runtime that it means.
+/// A built-in alias, and the model of one runtime that it means.
 pub type BuiltInAlias = (&'static str, &'static str);
 
 /// Runtimes, in the order of their lists.

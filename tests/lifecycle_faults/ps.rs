@@ -85,7 +85,7 @@ fn ps_distinguishes_starting_unhealthy_and_exited() {
     wait_until("the startup timeout is over", || state(&sandbox, "ollama") == "unhealthy");
     let pid = sandbox.pid("ollama").expect("a PID");
     processes::kill(pid);
-    // `ps` may have begun before the last of its threads ended.
+    // `ps` may have started before the last of its threads ended.
     wait_until("ps sees that it is dead", || state(&sandbox, "ollama") == "exited");
     insta::assert_snapshot!(notes(&sandbox.fusion(["ollama", "ps"]).run().assert_code(3)), @"
     the server ended without `down`, about [TIME]s ago; last log line: GET /api/version

@@ -35,11 +35,11 @@ impl Following {
         Self { child, lines }
     }
 
-    /// Follows from here on, and has begun to.
-    fn begun(sandbox: &Sandbox) -> Self {
-        print(sandbox, "begun\n");
+    /// Follows from here on, and has started to.
+    fn started(sandbox: &Sandbox) -> Self {
+        print(sandbox, "started\n");
         let following = Self::start(sandbox, &["-n", "1"]);
-        following.expect(&["begun"]);
+        following.expect(&["started"]);
         following
     }
 
@@ -99,7 +99,7 @@ fn follow_begins_with_the_last_20_lines() {
 #[test]
 fn follow_continues_across_a_restart() {
     let sandbox = running();
-    let following = Following::begun(&sandbox);
+    let following = Following::started(&sandbox);
     sandbox.fusion(["mlx", "restart"]).run().assert_code(0);
     print(&sandbox, "after\n");
     let mut lines = Vec::new();
@@ -115,7 +115,7 @@ fn follow_continues_across_a_restart() {
 #[test]
 fn follow_continues_across_truncation() {
     let sandbox = running();
-    let following = Following::begun(&sandbox);
+    let following = Following::started(&sandbox);
     let log = OpenOptions::new().write(true).open(log_of(&sandbox)).unwrap();
     log.set_len(0).unwrap();
     print(&sandbox, "after the truncation\n");
@@ -131,7 +131,7 @@ fn follow_continues_across_truncation() {
 fn each_signal_interrupts_follow() {
     let sandbox = running();
     for signal in [Signal::SIGINT, Signal::SIGTERM, Signal::SIGHUP] {
-        let following = Following::begun(&sandbox);
+        let following = Following::started(&sandbox);
         following.signal(signal);
         let (status, rest, stderr) = following.finish();
         assert_eq!((status.signal(), rest.as_str(), stderr.as_str()), (Some(signal as i32), "", ""));
@@ -154,7 +154,7 @@ fn follow_continues_across_rotations() {
     let command = command_line("mlx", &["quiet"]);
     sandbox.configure("", &format!("{command}\nlog_max_size = \"1KB\""));
     sandbox.fusion(["mlx", "up"]).run().assert_code(0);
-    let following = Following::begun(&sandbox);
+    let following = Following::started(&sandbox);
     for start in [0, 200, 400] {
         print(&sandbox, &numbered_lines(start..start + 200));
         wait_until("the log is rotated", || fs::metadata(log_of(&sandbox)).unwrap().len() == 0);
@@ -168,7 +168,7 @@ fn follow_continues_across_rotations() {
 #[test]
 fn follow_reports_a_deleted_log() {
     let sandbox = running();
-    let mut following = Following::begun(&sandbox);
+    let mut following = Following::started(&sandbox);
     let mut writer = OpenOptions::new().append(true).open(log_of(&sandbox)).unwrap();
     fs::remove_file(log_of(&sandbox)).unwrap();
     writer.write_all(b"after the deletion\n").unwrap();

@@ -242,17 +242,17 @@ fn an_interrupted_pull_restores_what_it_replaces() {
     let model = listed_model(&sandbox);
     let weights = model.join("snapshots/c0ffee/model.safetensors");
     cut(&weights, 1000);
-    let begun = sandbox.root().join("begun");
+    let started = sandbox.root().join("started");
     let script = format!(
         "case \"$*\" in *--dry-run*) echo '[dry-run] Will download 0 files (out of 6) totalling 0.0.';;\n\
          *) echo beef > '{}/refs/main'; touch '{}'; exec sleep 600;; esac",
         model.display(),
-        begun.display()
+        started.display()
     );
     fake_tool(&sandbox, &script);
     let before = content(&model);
     let running = sandbox.fusion(["mlx", "pull", "org/tiny"]).start();
-    wait_until("the download has begun", || begun.exists());
+    wait_until("the download has started", || started.exists());
     assert!(!weights.exists(), "it is moved aside");
     running.signal(Signal::SIGINT);
     assert_eq!(running.finish().code(), 130);

@@ -318,7 +318,7 @@ fn a_git_lfs_pointer_is_named_with_its_cure() {
     exit 7
     [stderr]
     error: the model [ROOT]/project/clone is incomplete: model.safetensors is a Git LFS pointer instead of the file
-    hint: fetch the files: git -C ./clone lfs pull
+    hint: download the files: git -C ./clone lfs pull
     ");
     assert!(clone.join("model.safetensors").exists());
 }

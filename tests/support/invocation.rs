@@ -71,7 +71,7 @@ impl Invocation {
         self
     }
 
-    /// Shows this service, its port and its model as `[SERVICE]`, `[PORT]` and `[MODEL]`, so that the output of one service
+    /// Shows this service, its port and its model as `[SERVICE]`, `[PORT]` and `[MODEL]`, so the output of one service
     /// can be compared with that of another.
     pub fn mask_service(self, service: &str) -> Self {
         let port = format!("[{}]", service.to_uppercase());

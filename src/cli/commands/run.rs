@@ -234,7 +234,7 @@ impl<'a> Task<'a> {
             outcome = self.send(&idle_timeout, &mut sink)?;
         }
         let ChatOutcome { answer, result, finished } = outcome;
-        let total = finished.map_or_else(|| sink.elapsed(), |then| then.duration_since(sink.begun));
+        let total = finished.map_or_else(|| sink.elapsed(), |then| then.duration_since(sink.started));
         let written = sink.finish();
         if let Err(ChatError::Receiver(error)) = &result
             && !context.cancel.is_cancelled()

@@ -19,7 +19,7 @@ impl Failure {
             E::Incomplete { is_directory: true, defects, .. }
                 if defects.iter().any(|defect| matches!(defect, Defect::LfsPointer { .. })) =>
             {
-                failure.hint(format!("fetch the files: git -C {} lfs pull", quoted(asked)))
+                failure.hint(format!("download the files: git -C {} lfs pull", quoted(asked)))
             }
             E::Unreadable { path, .. } => failure.hint(format!("check the files in {}", path.display())),
             E::Incomplete { is_directory: false, .. } => {

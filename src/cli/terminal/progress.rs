@@ -129,8 +129,8 @@ fn percent(measure: Measure) -> Option<(u64, u64)> {
 
 fn rate_and_rest(measure: Measure) -> Vec<String> {
     // The small files arrive first, and their rate does not predict that of the large ones.
-    let has_begun = measure.total.is_none_or(|total| measure.done >= total / 100);
-    let Some(rate) = measure.rate.filter(|rate| *rate > 0 && has_begun) else { return Vec::new() };
+    let has_started = measure.total.is_none_or(|total| measure.done >= total / 100);
+    let Some(rate) = measure.rate.filter(|rate| *rate > 0 && has_started) else { return Vec::new() };
     let mut facts = vec![format!("{}/s", units::bytes(rate))];
     if let Some(rest) = measure.total.map(|total| total.saturating_sub(measure.done)).filter(|rest| *rest > 0)
     {

@@ -47,7 +47,7 @@ impl Reporter {
             return self.ui.status(&text);
         }
         let mut state = self.state();
-        // A new wait has begun.
+        // A new wait has started.
         if elapsed < state.printed {
             state.printed = Duration::ZERO;
         }

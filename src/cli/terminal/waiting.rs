@@ -22,7 +22,7 @@ struct Display {
     ui: Ui,
     /// The current activity.
     activity: Cow<'static, str>,
-    begun: Instant,
+    started: Instant,
     /// When the spinner was last drawn, if it is shown.
     drawn: Option<Instant>,
     frame: usize,
@@ -36,7 +36,7 @@ impl Waiting {
         Self(Arc::new(Mutex::new(Display {
             ui: ui.clone(),
             activity: format!("waiting for {display_name}{why}").into(),
-            begun: Instant::now(),
+            started: Instant::now(),
             drawn: None,
             frame: 0,
             over: false,
@@ -45,7 +45,7 @@ impl Waiting {
 
     /// Restarts the clock.
     pub fn restart(&self) {
-        self.display().begun = Instant::now();
+        self.display().started = Instant::now();
     }
 
     /// Updates the display.
@@ -60,7 +60,7 @@ impl Waiting {
         display.tick();
     }
 
-    /// Removes the spinner for good: the answer has begun.
+    /// Removes the spinner for good: the answer has started.
     pub fn end(&self) {
         let mut display = self.display();
         display.over = true;
@@ -76,7 +76,7 @@ impl Waiting {
 
 impl Display {
     fn tick(&mut self) {
-        let waited = self.begun.elapsed();
+        let waited = self.started.elapsed();
         if self.over || self.drawn.is_some_and(|drawn| drawn.elapsed() < FRAME_INTERVAL) {
             return;
         }

@@ -138,7 +138,7 @@ impl Client {
         reading.outcome(result)
     }
 
-    /// Returns the error for a connection that fails after the response has begun.
+    /// Returns the error for a connection that fails after the response has started.
     fn broken(&self, error: io::Error) -> ChatError {
         match self.error(error.into()) {
             ApiError::Protocol { source, .. } => {

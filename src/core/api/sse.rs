@@ -53,7 +53,7 @@ pub struct Parser {
     line_used: bool,
     /// Whether the last byte was a carriage return, so a line feed now belongs to it.
     after_return: bool,
-    /// Whether a line has begun, so a byte order mark is no longer possible.
+    /// Whether a line has started, so a byte order mark is no longer possible.
     past_first_line: bool,
     /// The data of the coming event, each line followed by a newline.
     data: Vec<u8>,

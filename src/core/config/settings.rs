@@ -14,7 +14,7 @@ pub struct Config {
     pub(super) services: BTreeMap<Arc<str>, Arc<ServiceSettings>>,
     /// `[prompts.NAME]`.
     pub prompts: BTreeMap<String, SavedPrompt>,
-    /// `[aliases]`: short names of models.
+    /// `[aliases]`: other names of models.
     pub aliases: BTreeMap<String, Alias>,
 }
 
@@ -87,7 +87,7 @@ pub struct SavedPrompt {
     pub template: Option<String>,
 }
 
-/// `[aliases]`: what a short name of a model stands for.
+/// `[aliases]`: what an alias stands for.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Alias {
     /// `NAME = "model"`: the same model for every runtime.

@@ -97,7 +97,7 @@ pub struct Entry {
     pub last_used: Option<Timestamp>,
     /// Whether it is in memory now.
     pub loaded: Option<bool>,
-    /// Whether another machine runs it, so that it needs neither disk nor memory here.
+    /// Whether another machine runs it, so it needs neither disk nor memory here.
     pub remote: bool,
     /// Why it cannot be used; empty if it is complete.
     pub defects: Vec<String>,

@@ -105,7 +105,7 @@ pub fn read_file(directory: &Path, name: &str) -> Result<Vec<u8>, Defect> {
     fs::read(directory.join(name)).map_err(|error| denied(name, &error))
 }
 
-/// Returns whether the file is the pointer that Git LFS leaves in place of a file it has not fetched.
+/// Returns whether the file is the pointer that Git LFS leaves in place of a file it has not downloaded.
 pub fn is_lfs_pointer(directory: &Path, name: &str) -> bool {
     file_length(directory, name).is_ok_and(|length| length < MAX_LFS_POINTER_BYTES)
         && fs::read(directory.join(name)).is_ok_and(|content| content.starts_with(LFS_POINTER))

@@ -6,6 +6,8 @@ use std::path::PathBuf;
 use std::thread;
 use std::time::{Duration, Instant};
 
+use serde::Serialize;
+
 use super::host::{Host, Place};
 use super::id::ProcessId;
 use crate::core::address::Address;
@@ -90,7 +92,8 @@ pub struct Instance<'a> {
 }
 
 /// The listener on an address.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+#[serde(tag = "is", rename_all = "snake_case")]
 pub enum Listener {
     /// No process listens.
     None,

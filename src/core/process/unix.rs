@@ -157,7 +157,7 @@ fn default_action() -> SigAction {
     SigAction::new(SigHandler::SigDfl, SaFlags::empty(), SigSet::empty())
 }
 
-/// Returns the identity of a child that is not reaped yet, so that no other process can have its PID.
+/// Returns the identity of a child that is not reaped yet, so no other process can have its PID.
 fn identity(inspect: &dyn Inspect, child: &mut std::process::Child) -> Result<ProcessId, ProcessError> {
     let number = i64::from(child.id());
     let pid = Pid::try_from(number).map_err(|error| system("start a process")(io::Error::other(error)))?;
@@ -291,7 +291,7 @@ fn send(pid: Pid, target: i32, signal: StopSignal) -> Result<(), ProcessError> {
         Err(error) => return Err(ProcessError::Signal { pid, source: error.into() }),
     }
     if signal == StopSignal::Terminate {
-        // After SIGTERM, so that a stopped process ends instead of running on. It fails if the process has ended.
+        // After SIGTERM, so a stopped process ends instead of running on. It fails if the process has ended.
         let _ = nix::sys::signal::kill(target, Signal::SIGCONT);
     }
     Ok(())

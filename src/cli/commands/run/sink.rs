@@ -31,7 +31,7 @@ pub(super) struct Sink {
     /// The whole reasoning, if it is kept.
     pub(super) reasoning: Option<String>,
     pub(super) has_text: bool,
-    pub(super) begun: Instant,
+    pub(super) started: Instant,
     /// When the reader of stdout was last checked.
     reader_checked: Instant,
     /// From the request to the first delta of the answer.
@@ -65,7 +65,7 @@ impl Sink {
             text: options.keep_text.then(String::new),
             reasoning: options.keep_reasoning.then(String::new),
             has_text: false,
-            begun: Instant::now(),
+            started: Instant::now(),
             reader_checked: Instant::now(),
             first_delta: None,
         }
@@ -84,7 +84,7 @@ impl Sink {
 
     /// Returns the time since the request.
     pub(super) fn elapsed(&self) -> Duration {
-        self.begun.elapsed()
+        self.started.elapsed()
     }
 
     /// Returns whether text is printed when it arrives.
@@ -95,7 +95,7 @@ impl Sink {
 
 impl Receiver for Sink {
     fn begin(&mut self) {
-        self.begun = Instant::now();
+        self.started = Instant::now();
         self.waiting.restart();
     }
 
@@ -103,7 +103,7 @@ impl Receiver for Sink {
         let is_shown = self.shows_text();
         if !self.has_text {
             self.has_text = true;
-            self.first_delta.get_or_insert_with(|| self.begun.elapsed());
+            self.first_delta.get_or_insert_with(|| self.started.elapsed());
             if let Some(reasoning) = &mut self.reasoning_output
                 && self.as_generated
             {
@@ -128,7 +128,7 @@ impl Receiver for Sink {
     }
 
     fn reasoning(&mut self, text: &str) -> io::Result<()> {
-        self.first_delta.get_or_insert_with(|| self.begun.elapsed());
+        self.first_delta.get_or_insert_with(|| self.started.elapsed());
         if self.reasoning.is_some() || (self.reasoning_output.is_some() && !self.as_generated) {
             self.keeping.get_or_insert_with(signals::remember);
         }

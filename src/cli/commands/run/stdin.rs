@@ -30,7 +30,7 @@ pub(super) fn read(ui: &Ui, timeout: Option<Duration>) -> Result<Attachment, Fai
     }
 }
 
-/// Returns whether standard input is appended to a prompt: a pipe, or a file that no other program has begun to read.
+/// Returns whether standard input is appended to a prompt: a pipe, or a file that no other program has started to read.
 /// A terminal, socket or device is inherited from the caller.
 pub(super) fn is_appended(ui: &Ui) -> bool {
     if let Input::Memory(bytes) = ui.input() {

@@ -122,7 +122,7 @@ impl<'a> Download<'a> {
         observer: &mut dyn FnMut(PullStep<'_>),
     ) -> Result<(), ModelError> {
         let bytes = outlook.plan.and_then(|plan| plan.bytes);
-        let result = self.fetch(&self.arguments(patterns, outlook.patterns), patterns, bytes, observer);
+        let result = self.run_tool(&self.arguments(patterns, outlook.patterns), patterns, bytes, observer);
         // In any case; the next download removes what cannot be removed now.
         let _ = self.cache.remove_leftovers(self.model);
         result
@@ -170,7 +170,7 @@ impl<'a> Download<'a> {
         arguments
     }
 
-    fn fetch(
+    fn run_tool(
         &self,
         arguments: &[&str],
         patterns: &[&str],

@@ -11,7 +11,7 @@ use crate::core::models::directory::is_inside;
 /// In the model's directory; the paths in it are those of the moved files.
 const ASIDE: &str = ".fusion-aside";
 
-/// The commit of the newest files. The hub's tool changes it before it downloads, so that a failed update would leave
+/// The commit of the newest files. The hub's tool changes it before it downloads, so a failed update would leave
 /// the model without files.
 const REFERENCE: &str = "refs/main";
 

@@ -354,7 +354,7 @@ fn too_short_files(name: &str, cached: &CachedModel, model: &GgufModel) -> Resul
     Ok(model.all_files().filter(is_damaged).filter_map(relative).collect())
 }
 
-/// What a download fetches.
+/// What a download covers.
 #[derive(Debug, PartialEq, Eq)]
 struct Wanted {
     tag: String,

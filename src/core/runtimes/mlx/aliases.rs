@@ -1,4 +1,4 @@
-//! The built-in short names, each with its model of the MLX community (<https://huggingface.co/mlx-community>).
+//! The built-in aliases, each with its model of the MLX community (<https://huggingface.co/mlx-community>).
 
 use crate::core::runtimes::BuiltInAlias;
 
