@@ -63,7 +63,51 @@ use_mlx_lm() {
 
 install_packages() {
     "$1" -m venv "$3"
-    "$3/bin/pip" --disable-pip-version-check install --quiet "$2"
+    # The packages of one argument are separated by spaces.
+    # shellcheck disable=SC2086
+    "$3/bin/pip" --disable-pip-version-check install --quiet $2
+}
+
+# The official Python clients of both APIs, as $CLIENTS_PYTHON: their own environment must not hide another `python`.
+use_clients() {
+    local python packages='openai==3.57.0 anthropic==2.14.0'
+    python=$(find_python)
+    once_per_machine clients "$packages $("$python" --version)" install_packages "$python" "$packages"
+    export CLIENTS_PYTHON=$DIRECTORY/bin/python
+}
+
+# Node packages, each in its own directory: the coding agents, and the driver of a browser.
+use_codex() { use_node_package @openai/codex 0.171.0; }
+use_claude() { use_node_package @anthropic-ai/claude-code 2.1.332; }
+use_opencode() { use_node_package opencode-ai 1.18.33; }
+use_playwright() {
+    use_node_package playwright-core 1.65.1
+    export PLAYWRIGHT_CORE=$DIRECTORY/node_modules/playwright-core
+}
+
+use_node_package() {
+    once_per_machine "$(basename "$1")" "$2" install_node_package "$1@$2"
+    PATH=$DIRECTORY/node_modules/.bin:$PATH
+}
+
+install_node_package() {
+    npm install --silent --no-fund --no-audit --prefix "$2" "$1"
+}
+
+# use_debian PROGRAM=PACKAGE...
+# Installs the package of each program that is not there, on Debian and its descendants. The package's own services are
+# not started.
+use_debian() {
+    local pair missing=() sudo=()
+    for pair in "$@"; do
+        PATH=$PATH:/usr/sbin command -v "${pair%%=*}" >/dev/null || missing+=("${pair#*=}")
+    done
+    [ "${#missing[@]}" -gt 0 ] || return 0
+    [ "$(id -u)" = 0 ] || sudo=(sudo)
+    echo "installing ${missing[*]} with apt-get"
+    "${sudo[@]}" apt-get update -q >/dev/null
+    "${sudo[@]}" env DEBIAN_FRONTEND=noninteractive RUNLEVEL=1 \
+        apt-get install -q -y --no-install-recommends "${missing[@]}" >/dev/null
 }
 
 # The real Ollama, for the CPU. Its key has the script, too: a change of the script builds it again.
