@@ -218,6 +218,20 @@ fn only_the_terminal_writes_escape_codes() {
     }
 }
 
+/// Every other file of core asks `port.rs`, which makes the error.
+#[test]
+fn port_conflicts_are_detected_in_one_file() {
+    let own = |names: &[&str]| names.iter().map(|name| (*name).to_owned()).collect::<Vec<_>>();
+    let (detects, declares) = (own(&["core", "services", "port"]), own(&["core", "services", "error"]));
+    let core = files(&root()).into_iter().filter(|file| module(file)[0] == "core");
+    let makers: Vec<_> = core
+        .filter(|file| code(file).contains("ServiceError::PortInUse"))
+        .map(|file| module(&file))
+        .filter(|module| *module != declares)
+        .collect();
+    assert_eq!(makers, [detects]);
+}
+
 /// A file that is longer has more than one thing to say.
 #[test]
 fn no_file_has_more_than_600_lines() {

@@ -3,7 +3,7 @@
 use super::error::ServiceError;
 use super::manager::ServiceManager;
 use super::observe::{PROBE_TIMEOUT, recorded_endpoint};
-use super::port;
+use super::port::{PortUse, in_use};
 use super::probe::{self, Depth};
 use super::record::Record;
 use super::service::{Endpoint, ManagedService, StartedBy};
@@ -31,7 +31,7 @@ impl ServiceManager<'_> {
         match (observed.state, &observed.recorded.record, &observed.recorded.process) {
             (State::Ready, Some(record), Some(process)) => Ok(recorded_endpoint(record, process.pid)),
             (State::External, ..) => Ok(observed.external_endpoint()),
-            (State::Unhealthy, _, Some(process)) if !observed.listener.is_other() => {
+            (State::Unhealthy, _, Some(process)) if PortUse::of(&observed) != PortUse::InUse => {
                 Err(ServiceError::Unhealthy {
                     service: service.name.clone(),
                     pid: process.pid,
@@ -39,7 +39,7 @@ impl ServiceManager<'_> {
                     address: observed.address,
                 })
             }
-            (State::Unhealthy, ..) => Err(port::in_use(service, observed)),
+            (State::Unhealthy, ..) => Err(in_use(service, observed)),
             (state, ..) => Err(ServiceError::NotRunning { service: service.name.clone(), state }),
         }
     }

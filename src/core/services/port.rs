@@ -23,27 +23,39 @@ const RELEASE_TIMEOUT: Duration = Duration::from_secs(2);
 
 const POLL_INTERVAL: Duration = Duration::from_millis(10);
 
-/// What responds on the port of an instance.
-pub(super) enum Responder {
-    /// The instance, or a listener that the system hides.
-    Ours,
-    /// No process listens now.
-    None,
-    Other(Listener),
+/// Who uses the port of a service.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum PortUse {
+    /// Nothing listens.
+    Closed,
+    /// The service listens, or a process that the system hides.
+    Open,
+    /// Another process listens.
+    InUse,
+}
+
+impl PortUse {
+    pub(super) fn of(observed: &Observed) -> Self {
+        match &observed.probe {
+            ProbeResult::NoConnection(_) => Self::Closed,
+            _ if observed.listener.is_other() => Self::InUse,
+            _ => Self::Open,
+        }
+    }
 }
 
 /// Returns the error for a port that another process uses.
 pub(super) fn in_use(service: &ManagedService, observed: Observed) -> ServiceError {
-    ServiceError::PortInUse {
-        service: service.name.clone(),
-        listener: observed.listener,
-        message: found_on(&observed.address, &observed.probe),
-        address: observed.address,
-    }
+    let message = found_on(&observed.address, &observed.probe);
+    conflict(service, observed.address, observed.listener, message)
+}
+
+fn conflict(service: &ManagedService, address: Address, listener: Listener, message: String) -> ServiceError {
+    ServiceError::PortInUse { service: service.name.clone(), address, listener, message }
 }
 
 /// Returns what a probe of an address found where another process listens, in words.
-pub(super) fn found_on(address: &Address, probe: &ProbeResult) -> String {
+fn found_on(address: &Address, probe: &ProbeResult) -> String {
     match probe {
         // A host name such as `localhost` can mean two addresses: the response can be that of our own server at the
         // other one.
@@ -58,28 +70,34 @@ impl ServiceManager<'_> {
     /// Fails when the port cannot be listened on although nothing responds there. Another process may have bound it
     /// without listening yet, or the host may not be an address of this machine.
     pub(super) fn check_port_is_free(&self, service: &ManagedService) -> Result<(), ServiceError> {
-        let (name, address) = (service.name.clone(), service.server().address.clone());
-        let attempts = match attempts_to_listen(&address) {
-            Ok(attempts) => attempts,
-            Err(source) => return Err(ServiceError::CannotListen { service: name, address, source }),
+        let address = &service.server().address;
+        let cannot_listen = |source| {
+            let (service, address) = (service.name.clone(), address.clone());
+            ServiceError::CannotListen { service, address, source }
         };
+        let attempts = attempts_to_listen(address).map_err(cannot_listen)?;
         let is_possible = attempts.iter().any(Result::is_ok);
         for error in attempts.into_iter().filter_map(Result::err) {
             if error.kind() == io::ErrorKind::AddrInUse {
-                let listener = self.driver.listener(&address, None).unwrap_or(Listener::None);
-                let message = error.to_string();
-                return Err(ServiceError::PortInUse { service: name, address, listener, message });
+                let listener = self.driver.listener(address, None).unwrap_or(Listener::None);
+                return Err(conflict(service, address.clone(), listener, error.to_string()));
             }
             // `localhost` often has two addresses, and the machine may lack one of them.
             if !is_possible {
-                return Err(ServiceError::CannotListen { service: name, address, source: error });
+                return Err(cannot_listen(error));
             }
         }
         Ok(())
     }
 
-    /// Returns what responds on the port of a recorded instance.
-    pub(super) fn responder(&self, service: &ManagedService, record: &Record) -> Responder {
+    /// Returns whether a recorded instance itself sent the response that `probe` found; `false` if it has just
+    /// stopped listening. Fails if another process listens on its port.
+    pub(super) fn is_own_response(
+        &self,
+        service: &ManagedService,
+        record: &Record,
+        probe: &ProbeResult,
+    ) -> Result<bool, ServiceError> {
         let address = &record.address;
         let listener = match self.listener_of(record) {
             // No visible process owns the sockets of an ending process.
@@ -90,22 +108,31 @@ impl ServiceManager<'_> {
             other => other,
         };
         match listener {
-            Ok(Listener::Ours { .. }) => Responder::Ours,
-            // It has just stopped listening; the next probe shows the change.
-            Ok(Listener::None) => Responder::None,
-            Ok(listener) => Responder::Other(listener),
+            Ok(Listener::Ours { .. }) => Ok(true),
+            // The next probe shows the change.
+            Ok(Listener::None) => Ok(false),
+            Ok(listener) => Err(conflict(service, address.clone(), listener, found_on(address, probe))),
             // An unknown listener does not contradict the response.
             Err(error) => {
                 let (address, error) = (address.clone(), chain(&error));
                 self.emit(service, EventKind::ListenerUnknown { address, error });
-                Responder::Ours
+                Ok(true)
             }
         }
     }
 
-    /// Returns the process that took the port after the recorded instance died, if there is one.
-    pub(super) fn successor_on_port(&self, record: &Record) -> Option<Listener> {
-        self.listener_of(record).ok().filter(|listener| matches!(listener, Listener::Other { .. }))
+    /// Returns the error for a process that took the port before the recorded instance could listen, and so made it
+    /// end; `None` if there is no such process. `cause` is the end of the instance as its log explains it.
+    pub(super) fn taken_during_start(
+        &self,
+        service: &ManagedService,
+        record: &Record,
+        cause: Option<&str>,
+    ) -> Option<ServiceError> {
+        let listener =
+            self.listener_of(record).ok().filter(|listener| matches!(listener, Listener::Other { .. }))?;
+        let message = cause.unwrap_or("another process listens there now").to_owned();
+        Some(conflict(service, record.address.clone(), listener, message))
     }
 
     /// Waits after a stop until the port is free. Reports another process that takes the port first.

@@ -6,7 +6,7 @@ use super::error::ServiceError;
 use super::manager::ServiceManager;
 use super::observe::{Observed, PROBE_TIMEOUT, Recorded, recorded_endpoint};
 use super::plan::StartPlan;
-use super::port::in_use;
+use super::port::{PortUse, in_use};
 use super::probe::{ProbeResult, Watch};
 use super::record::Record;
 use super::service::{ManagedService, Up, UpKind, UpOptions};
@@ -54,24 +54,14 @@ enum Living {
     Orphans,
 }
 
-/// What listens on the port.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum Port {
-    Closed,
-    /// The instance listens, or the system hides the listener.
-    Open,
-    /// Another process listens.
-    InUse,
-}
-
-fn decide(state: State, living: Living, port: Port) -> Action {
+fn decide(state: State, living: Living, port: PortUse) -> Action {
     match (state, living, port) {
         (State::Ready | State::Starting, Living::Process | Living::Orphans, _) => Action::WaitForReady,
         (State::Unhealthy, Living::Orphans, _) => Action::StopOrphans,
-        (State::Unhealthy, Living::Process, Port::Closed | Port::Open) => Action::WaitForRecovery,
+        (State::Unhealthy, Living::Process, PortUse::Closed | PortUse::Open) => Action::WaitForRecovery,
         (State::External, ..) => Action::VerifyExternal,
-        (_, _, Port::Closed) => Action::Start,
-        (_, _, Port::Open | Port::InUse) => Action::RefusePort,
+        (_, _, PortUse::Closed) => Action::Start,
+        (_, _, PortUse::Open | PortUse::InUse) => Action::RefusePort,
     }
 }
 
@@ -80,14 +70,6 @@ fn living(recorded: &Recorded) -> Living {
         (Some(_), Some(_)) if recorded.orphaned => Living::Orphans,
         (Some(_), Some(_)) => Living::Process,
         _ => Living::Nothing,
-    }
-}
-
-fn port(observed: &Observed) -> Port {
-    match &observed.probe {
-        ProbeResult::NoConnection(_) => Port::Closed,
-        _ if observed.listener.is_other() => Port::InUse,
-        _ => Port::Open,
     }
 }
 
@@ -117,7 +99,7 @@ impl ServiceManager<'_> {
             let timeout = options.timeout.map_or(PROBE_TIMEOUT, |timeout| timeout.min(PROBE_TIMEOUT));
             let observed = self.observe_recorded(service, self.settled_record(service)?, timeout);
             self.warn_of_exposure(service, &observed.address);
-            let action = decide(observed.state, living(&observed.recorded), port(&observed));
+            let action = decide(observed.state, living(&observed.recorded), PortUse::of(&observed));
             let Recorded { record, process, .. } = observed.recorded.clone();
             let pending = match (action, record, process) {
                 (Action::StopOrphans, Some(record), _) => {
@@ -284,13 +266,13 @@ mod tests {
     fn up_decides_for_every_observation() {
         use Action::{RefusePort, Start, StopOrphans, VerifyExternal, WaitForReady, WaitForRecovery};
         for living in [Living::Nothing, Living::Process, Living::Orphans] {
-            for port in [Port::Closed, Port::Open, Port::InUse] {
-                let without_process = if port == Port::Closed { Start } else { RefusePort };
+            for port in [PortUse::Closed, PortUse::Open, PortUse::InUse] {
+                let without_process = if port == PortUse::Closed { Start } else { RefusePort };
                 let is_alive = living != Living::Nothing;
                 let unhealthy = match (living, port) {
                     (Living::Nothing, _) => without_process,
                     (Living::Orphans, _) => StopOrphans,
-                    (Living::Process, Port::InUse) => RefusePort,
+                    (Living::Process, PortUse::InUse) => RefusePort,
                     (Living::Process, _) => WaitForRecovery,
                 };
                 for (state, expected) in [

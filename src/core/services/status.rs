@@ -7,6 +7,7 @@ use std::time::{Duration, SystemTime};
 use super::error::ServiceError;
 use super::manager::ServiceManager;
 use super::observe::Observed;
+use super::port::PortUse;
 use super::probe::ProbeResult;
 use super::service::{ManagedService, StartedBy};
 use super::state::State;
@@ -78,6 +79,7 @@ impl ServiceManager<'_> {
     pub fn status(&self, service: &ManagedService) -> Result<Status, ServiceError> {
         let observed = self.observe(service, REQUEST_TIMEOUT)?;
         let facts = facts(service, &observed);
+        let port = PortUse::of(&observed);
         let Observed { recorded, address, probe, listener, state } = observed;
         let runs = state.is_running();
         let ours = runs && recorded.process.is_some();
@@ -106,7 +108,7 @@ impl ServiceManager<'_> {
                 StartedBy::Other
             }),
             trouble: matches!(state, State::Starting | State::Unhealthy).then(|| probe.words()),
-            other_listener: (listener.is_other() && state != State::External).then_some(listener),
+            other_listener: (port == PortUse::InUse && state != State::External).then_some(listener),
             configuration_changed: ours
                 && record.is_some_and(|record| self.has_changed(service, record) == Some(true)),
             exited: (state == State::Exited).then(|| Exited {

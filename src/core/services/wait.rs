@@ -6,7 +6,6 @@ use super::error::{ServiceError, StartFailure, StartFailureKind};
 use super::lock::LockError;
 use super::manager::ServiceManager;
 use super::observe::recorded_endpoint;
-use super::port::{Responder, found_on};
 use super::probe::{ProbeResult, Watch};
 use super::record::Record;
 use super::service::{ManagedService, Up, UpKind};
@@ -14,7 +13,7 @@ use super::state::State;
 use crate::core::cancel::CancelToken;
 use crate::core::events::EventKind;
 use crate::core::logs;
-use crate::core::process::{Child, Ending, Listener, Liveness, Pid, ProcessId};
+use crate::core::process::{Child, Ending, Liveness, Pid, ProcessId};
 use crate::core::runtimes::ServerFacts;
 
 /// Number of log lines in a failure.
@@ -69,11 +68,7 @@ enum Unready {
     },
     Broken(String),
     ModelMissing(String),
-    PortInUse {
-        listener: Listener,
-        message: String,
-    },
-    /// The wait failed, or was cancelled.
+    /// The wait failed, was cancelled, or found the port in use by another process.
     Stopped(ServiceError),
 }
 
@@ -189,18 +184,13 @@ impl ServiceManager<'_> {
             matches!(probe, ProbeResult::Ready(_) | ProbeResult::Broken(_) | ProbeResult::ModelMissing(_));
         if is_final || listener_checked.is_none_or(|then| then.elapsed() >= LISTENER_INTERVAL) {
             *listener_checked = Some(Instant::now());
-            let responder = self.responder(service, &pending.record);
+            let is_own = self.is_own_response(service, &pending.record, &probe);
             // The response counts only if the process of this instance is alive.
             if matches!(self.life(pending)?, Life::Ended(_)) {
                 return Ok(None);
             }
-            match responder {
-                Responder::Ours => {}
-                Responder::None => return Ok(None),
-                Responder::Other(listener) => {
-                    let message = found_on(&pending.record.address, &probe);
-                    return Err(Unready::PortInUse { listener, message });
-                }
+            if !is_own? {
+                return Ok(None);
             }
         }
         match probe {
@@ -276,9 +266,6 @@ impl ServiceManager<'_> {
         let cause = service.template.explain_exit(&tail);
         let kind = match unready {
             Unready::Stopped(error) => return error,
-            Unready::PortInUse { listener, message } => {
-                return ServiceError::PortInUse { service: name, address, listener, message };
-            }
             Unready::ModelMissing(message) => {
                 let model = pending.record.model.clone().unwrap_or_default();
                 return ServiceError::missing_model(service, &model, Some(message));
@@ -294,10 +281,8 @@ impl ServiceManager<'_> {
                 if self.was_stopped(service, &pending.record) {
                     return ServiceError::StoppedMeanwhile { service: name };
                 }
-                // The port was free before the start: another process took it.
-                if let Some(listener) = self.successor_on_port(&pending.record) {
-                    let message = cause.unwrap_or_else(|| "another process listens there now".to_owned());
-                    return ServiceError::PortInUse { service: name, address, listener, message };
+                if let Some(error) = self.taken_during_start(service, &pending.record, cause.as_deref()) {
+                    return error;
                 }
                 StartFailureKind::Died { ending, after: pending.found.is_none().then_some(after) }
             }
