@@ -8,6 +8,7 @@ mod flight;
 mod install;
 mod logs;
 mod models;
+pub mod pick;
 mod prompt;
 mod request;
 mod up;

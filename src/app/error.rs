@@ -31,6 +31,16 @@ pub enum AppError {
         /// Those it has.
         available: Vec<String>,
     },
+    /// No service has the model.
+    #[error("no service has the model {model}")]
+    NoServiceHas {
+        model: String,
+        /// The first service that could download it.
+        pulls: Option<Arc<str>>,
+    },
+    /// The model is on this machine, and its service has another one loaded.
+    #[error("{service} runs with another model than {model}")]
+    WouldReplace { service: Arc<str>, model: String },
     /// fusion does not manage the models of the service.
     #[error("fusion does not manage the models of {display_name}")]
     NoModels { display_name: String },

@@ -8,16 +8,20 @@ use super::error::AppError;
 use super::views::{ModelRow, ModelView};
 use crate::core::address::Address;
 use crate::core::aliases;
+use crate::core::api::Client;
 use crate::core::cancel::CancelToken;
 use crate::core::events::EventKind;
 use crate::core::machine;
 use crate::core::models::ModelPlaces;
 use crate::core::models::catalogue::{Catalogue, Entry, KeepAlive, ModelError, PullStep, Site};
-use crate::core::runtimes::Runtime;
+use crate::core::runtimes::{Recognition, Runtime, ServerFacts};
 use crate::core::services::{Endpoint, ManagedService, StartedBy, State, Status, Up, UpOptions};
 
 /// The shortest timeout for loading a model.
 const MIN_LOAD_TIMEOUT: Duration = Duration::from_secs(60);
+
+/// Timeout for a server to list its models.
+pub(super) const LIST_TIMEOUT: Duration = Duration::from_secs(2);
 
 /// How long an unload waits for the model to finish its answer.
 const UNLOAD_TIMEOUT: Duration = Duration::from_secs(10);
@@ -99,6 +103,12 @@ impl Models<'_> {
     /// Returns whether only the running server knows the models.
     pub fn needs_server(&self) -> bool {
         self.catalogue.needs_server()
+    }
+
+    /// Returns whether the server at `address` lists the model.
+    pub(super) fn lists(&self, address: &Address, name: &str) -> bool {
+        let listed = self.work_at(address, |site| self.catalogue.list(site)).unwrap_or_default();
+        listed.iter().any(|entry| self.runtime.is_same_model(&entry.name, name))
     }
 
     /// Lists the models by name; `None` if only the server knows them and it neither runs nor may be started.
@@ -342,6 +352,17 @@ impl Models<'_> {
 
     fn emit(&self, kind: EventKind) {
         self.app.events.emit(&self.service.name, kind);
+    }
+}
+
+/// Returns every name by which the server at `address` answers, for a server that may ignore which one a request names;
+/// `None` for others, and if it does not respond.
+pub(super) fn served(runtime: &dyn Runtime, address: &Address) -> Option<Vec<String>> {
+    let probe = runtime.served_models()?;
+    let client = Client::with_timeout(address, LIST_TIMEOUT).with_long_responses();
+    match client.get(probe.path).map(|response| (probe.read)(&response)) {
+        Ok(Recognition::Ready(ServerFacts { models, .. })) => models,
+        _ => None,
     }
 }
 

@@ -1,13 +1,12 @@
 //! Runs a prompt: finds the server, checks that it has the model, sends the request; starts the service on demand.
 
 use std::io;
-use std::time::Duration;
 
 use serde_json::Value;
 
 use super::app::App;
 use super::error::AppError;
-use super::models::Named;
+use super::models::{self, LIST_TIMEOUT, Named};
 use super::request::Request;
 use crate::core::address::Address;
 use crate::core::api::Client;
@@ -17,11 +16,8 @@ use crate::core::cancel::CancelToken;
 use crate::core::events::EventKind;
 use crate::core::models::Model;
 use crate::core::models::catalogue::ModelError;
-use crate::core::runtimes::{Probe, Recognition, Runtime, ServerFacts};
+use crate::core::runtimes::Runtime;
 use crate::core::services::{Endpoint, ManagedService, ServiceError, UpOptions};
-
-/// Timeout for an external server to list its models.
-const LIST_TIMEOUT: Duration = Duration::from_secs(2);
 
 /// What a prompt may do to make the service ready.
 #[derive(Debug, Clone, Copy)]
@@ -92,8 +88,8 @@ impl App {
         if loaded == Some(&model.name) {
             return Ok(false);
         }
-        if let Some(probe) = service.runtime().and_then(Runtime::served_models) {
-            return Self::check_served(service, server, model, probe).map(|()| false);
+        if let Some(runtime) = service.runtime().filter(|runtime| runtime.served_models().is_some()) {
+            return Self::check_served(service, runtime, server, model).map(|()| false);
         }
         if model.present == Some(false)
             && let Ok(models) = self.models(service, cancel)
@@ -121,17 +117,11 @@ impl App {
     /// concern.
     fn check_served(
         service: &ManagedService,
+        runtime: &dyn Runtime,
         server: &Server,
         model: &Model,
-        probe: Probe,
     ) -> Result<(), AppError> {
-        let client = Client::with_timeout(&server.address, LIST_TIMEOUT).with_long_responses();
-        let response = client.get(probe.path);
-        let Ok(Recognition::Ready(ServerFacts { models: Some(names), .. })) =
-            response.map(|response| (probe.read)(&response))
-        else {
-            return Ok(());
-        };
+        let Some(names) = models::served(runtime, &server.address) else { return Ok(()) };
         if names.contains(&model.name) {
             return Ok(());
         }

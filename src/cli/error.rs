@@ -86,7 +86,15 @@ impl From<AppError> for Failure {
                 };
                 Self::of(exit, &error).hint(hint)
             }
-            AppError::NoModels { .. } => Self::of(exit, &error),
+            AppError::NoServiceHas { ref model, pulls: Some(ref service) } => {
+                let hint = format!("download it: fusion {service} pull {}", quoted(model));
+                Self::of(exit, &error).hint(hint)
+            }
+            AppError::WouldReplace { ref service, ref model } => {
+                let hint = format!("load it in place of that one: fusion {service} run -m {}", quoted(model));
+                Self::of(exit, &error).hint(hint)
+            }
+            AppError::NoServiceHas { pulls: None, .. } | AppError::NoModels { .. } => Self::of(exit, &error),
         }
     }
 }

@@ -109,7 +109,9 @@ pub fn of_app(error: &AppError) -> Exit {
         AppError::Service(error) => of_service(error),
         AppError::Install(error) => of_install(error),
         AppError::Model { error, .. } => of_model(error),
-        AppError::NoModelChosen { .. } => Exit::ModelMissing,
+        AppError::NoModelChosen { .. } | AppError::NoServiceHas { .. } | AppError::WouldReplace { .. } => {
+            Exit::ModelMissing
+        }
         AppError::ModelInUse { .. } | AppError::NoModels { .. } => Exit::Failed,
     }
 }
