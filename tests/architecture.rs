@@ -240,3 +240,35 @@ fn no_file_has_more_than_600_lines() {
         assert!(lines <= 600, "{} has {lines} lines", file.display());
     }
 }
+
+/// The types that a file declares, those of its tests, too; not the associated types of traits.
+fn declared_types(text: &str) -> impl Iterator<Item = &str> {
+    text.lines().filter_map(|line| {
+        let code = line.trim_start();
+        let mut words = code.split(|character: char| !(character.is_alphanumeric() || character == '_'));
+        let mut words =
+            words.by_ref().filter(|word| !matches!(*word, "" | "pub" | "super" | "crate" | "self" | "in"));
+        let declares = match words.next()? {
+            "struct" | "enum" | "trait" | "union" => true,
+            "type" => code == line,
+            _ => false,
+        };
+        words.next().filter(|name| declares && name.starts_with(char::is_uppercase))
+    })
+}
+
+#[test]
+fn a_type_name_stands_for_one_thing() {
+    let read: Vec<&str> =
+        declared_types("pub(super) struct A;\n    enum B<'a> {\n    type Err = C;\ntype D = E;").collect();
+    assert_eq!(read, ["A", "B", "D"]);
+    let mut declared: BTreeMap<String, Vec<String>> = BTreeMap::new();
+    for file in files(&root()) {
+        let text = std::fs::read_to_string(&file).expect("source is text");
+        for name in declared_types(&text) {
+            declared.entry(name.to_owned()).or_default().push(module(&file).join("::"));
+        }
+    }
+    declared.retain(|_, places| places.len() > 1);
+    assert!(declared.is_empty(), "types with one name: {declared:#?}");
+}

@@ -10,7 +10,7 @@ use crate::core::events::EventKind;
 use crate::core::install::{InstallError, InstallOutcome, Installer};
 use crate::core::runtimes::{InstallMethod, Runtime};
 use crate::core::services::ManagedService;
-use crate::core::services::lock::{LockError, ServiceLock};
+use crate::core::services::lock::{ServiceLock, ServiceLockError};
 
 /// Timeout for another command that changes the service.
 const LOCK_TIMEOUT: Duration = Duration::from_secs(10);
@@ -58,7 +58,7 @@ impl App {
         cancel: &CancelToken,
     ) -> Result<ServiceLock, InstallError> {
         match ServiceLock::acquire(&service.name, &service.files, LOCK_TIMEOUT, cancel, &self.events) {
-            Err(LockError::Cancelled(_)) => Err(InstallError::Cancelled),
+            Err(ServiceLockError::Cancelled(_)) => Err(InstallError::Cancelled),
             other => Ok(other?),
         }
     }

@@ -23,45 +23,45 @@ use crate::env::Environment;
 // The commands of one service. (A doc comment would become the description of every service.)
 #[derive(Debug, Subcommand)]
 enum ServiceCommand {
-    Up(commands::up::Args),
+    Up(commands::up::UpArgs),
     #[command(visible_alias = "d")]
-    Down(commands::down::Args),
-    Restart(commands::restart::Args),
+    Down(commands::down::DownArgs),
+    Restart(commands::restart::RestartArgs),
     #[command(visible_alias = "p", alias = "status")]
-    Ps(commands::ps::Args),
+    Ps(commands::ps::PsArgs),
     #[command(visible_alias = "lg", alias = "logs")]
-    Log(commands::log::Args),
+    Log(commands::log::LogArgs),
     #[command(visible_alias = "hl")]
-    Health(commands::health::Args),
-    Run(Box<commands::run::Args>),
-    Models(commands::models::Args),
-    Pull(commands::pull::Args),
-    Rm(commands::rm::Args),
-    Show(commands::show::Args),
-    Load(commands::load::Args),
-    Unload(commands::unload::Args),
-    Install(commands::install::Args),
-    Uninstall(commands::uninstall::Args),
-    Enable(commands::enable::Args),
-    Disable(commands::disable::Args),
+    Health(commands::health::HealthArgs),
+    Run(Box<commands::run::RunArgs>),
+    Models(commands::models::ModelsArgs),
+    Pull(commands::pull::PullArgs),
+    Rm(commands::rm::RmArgs),
+    Show(commands::show::ShowArgs),
+    Load(commands::load::LoadArgs),
+    Unload(commands::unload::UnloadArgs),
+    Install(commands::install::InstallArgs),
+    Uninstall(commands::uninstall::UninstallArgs),
+    Enable(commands::enable::EnableArgs),
+    Disable(commands::disable::DisableArgs),
 }
 
 // The commands for all services and for fusion itself.
 #[derive(Debug, Subcommand)]
 enum GlobalCommand {
     #[command(visible_alias = "p", alias = "status")]
-    Ps(commands::ps::AllArgs),
-    Up(commands::up::AllArgs),
+    Ps(commands::ps::AllPsArgs),
+    Up(commands::up::AllUpArgs),
     #[command(visible_alias = "d")]
-    Down(commands::down::AllArgs),
-    Models(commands::models::AllArgs),
+    Down(commands::down::AllDownArgs),
+    Models(commands::models::AllModelsArgs),
     #[command(visible_alias = "cf")]
-    Config(commands::config::Args),
-    Doctor(commands::doctor::Args),
-    Completions(commands::completions::Args),
-    Man(commands::man::Args),
+    Config(commands::config::ConfigArgs),
+    Doctor(commands::doctor::DoctorArgs),
+    Completions(commands::completions::CompletionsArgs),
+    Man(commands::man::ManArgs),
     #[command(hide = true)]
-    RotateLog(Deferred<commands::rotate_log::Args>),
+    RotateLog(Deferred<commands::rotate_log::RotateLogArgs>),
 }
 
 /// Arguments whose part of the tree is built only when their command is given: it keeps every other start short. Such a

@@ -204,22 +204,22 @@ mod tests {
     use super::*;
 
     #[derive(Default)]
-    struct Seen(Mutex<Vec<Event>>);
+    struct Recorder(Mutex<Vec<Event>>);
 
-    impl Subscriber for Seen {
+    impl Subscriber for Recorder {
         fn event(&self, event: &Event) {
             self.0.lock().unwrap().push(event.clone());
         }
     }
 
-    fn kinds(seen: &Seen) -> Vec<EventKind> {
+    fn kinds(seen: &Recorder) -> Vec<EventKind> {
         seen.0.lock().unwrap().iter().map(|event| event.kind.clone()).collect()
     }
 
     #[test]
     fn subscribers_receive_every_event() {
         let bus = EventBus::new();
-        let (one, other) = (Arc::new(Seen::default()), Arc::new(Seen::default()));
+        let (one, other) = (Arc::new(Recorder::default()), Arc::new(Recorder::default()));
         let name: Arc<str> = "some".into();
         bus.subscribe(&one);
         bus.emit(&name, EventKind::Orphaned);
@@ -232,7 +232,7 @@ mod tests {
     #[test]
     fn dropped_subscriber_is_removed() {
         let bus = EventBus::new();
-        let seen = Arc::new(Seen::default());
+        let seen = Arc::new(Recorder::default());
         bus.subscribe(&seen);
         drop(seen);
         bus.emit(&"some".into(), EventKind::Orphaned);

@@ -2,7 +2,7 @@
 //!
 //! The server itself holds the log open, with `O_APPEND`, so nothing that fusion does can stop it or slow it down.
 //! [`rotate`] puts the log of the last run aside before a start. While the server runs, a [`rotator::LogRotator`] copies
-//! and truncates a log above its limit. A [`Reader`] reads the parts of the run and the log as one text.
+//! and truncates a log above its limit. A [`LogReader`] reads the parts of the run and the log as one text.
 
 mod reader;
 pub mod rotator;
@@ -15,7 +15,7 @@ use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
-pub use self::reader::{Progress, Reader, last_line, tail_text};
+pub use self::reader::{LogReader, ReadProgress, last_line, tail_text};
 use crate::core::config::ServerSettings;
 use crate::core::files::{self, ContentLock, ContentLockKind, FileError};
 

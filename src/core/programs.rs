@@ -123,14 +123,14 @@ mod tests {
     use crate::env::Environment;
 
     /// A configuration directory, a directory on `PATH`, and a runtime that is a Python package.
-    struct Machine {
+    struct Directories {
         _root: tempfile::TempDir,
         paths: Paths,
         bin: PathBuf,
         runtime: &'static dyn Runtime,
     }
 
-    impl Machine {
+    impl Directories {
         fn new() -> Self {
             let root = tempfile::tempdir().unwrap();
             let config_dir = Some(root.path().join("config"));
@@ -174,7 +174,7 @@ mod tests {
 
     #[test]
     fn command_precedes_installation_precedes_path() {
-        let machine = Machine::new();
+        let machine = Directories::new();
         assert_eq!(
             machine.find(None).unwrap_err().to_string(),
             "mlx is not installed: no mlx_lm.server on PATH"
@@ -188,7 +188,7 @@ mod tests {
         let found = machine.find(None).unwrap();
         assert_eq!((found.path, found.source), (installed, Source::Installation));
 
-        let own = Machine::executable(&machine.bin.join("own-server"));
+        let own = Directories::executable(&machine.bin.join("own-server"));
         let found = machine.find(Some(&["own-server", "--fast"])).unwrap();
         assert_eq!((found.path, found.source), (own, Source::Configuration));
         assert_eq!(found.args, ["--fast"]);
@@ -196,8 +196,8 @@ mod tests {
 
     #[test]
     fn relative_command_starts_at_configuration_directory() {
-        let machine = Machine::new();
-        let own = Machine::executable(&machine.paths.directory().join("servers/own"));
+        let machine = Directories::new();
+        let own = Directories::executable(&machine.paths.directory().join("servers/own"));
         assert_eq!(machine.find(Some(&["servers/own"])).unwrap().path, own);
         assert_eq!(
             machine.find(Some(&["servers/other"])).unwrap_err().to_string(),
@@ -207,14 +207,14 @@ mod tests {
 
     #[test]
     fn program_must_be_executable() {
-        let machine = Machine::new();
+        let machine = Directories::new();
         std::fs::write(machine.bin.join(machine.runtime.program()), "text").unwrap();
         assert!(matches!(machine.find(None), Err(ProgramError::NotInstalled { .. })));
     }
 
     #[test]
     fn version_of_python_program_is_read() {
-        let machine = Machine::new();
+        let machine = Directories::new();
         machine.on_path();
         let found = machine.find(None).unwrap();
         assert_eq!(version(machine.runtime, &found), None);
@@ -225,7 +225,7 @@ mod tests {
 
     #[test]
     fn installation_without_python_is_error() {
-        let machine = Machine::new();
+        let machine = Directories::new();
         let python = machine.installed().with_file_name("python");
         std::fs::remove_file(&python).unwrap();
         std::os::unix::fs::symlink("/nowhere/python3", &python).unwrap();
@@ -234,7 +234,7 @@ mod tests {
 
     #[test]
     fn moved_installation_is_error_and_link_not() {
-        let mut machine = Machine::new();
+        let mut machine = Directories::new();
         machine.installed();
         let (old, new) = (machine.paths.directory().to_owned(), machine.bin.join("../../new"));
         std::fs::rename(&old, &new).unwrap();
@@ -251,7 +251,7 @@ mod tests {
 
     #[test]
     fn installation_without_program_is_error() {
-        let machine = Machine::new();
+        let machine = Directories::new();
         machine.on_path();
         std::fs::remove_file(machine.installed()).unwrap();
         assert!(matches!(machine.find(None), Err(ProgramError::Installation { .. })));

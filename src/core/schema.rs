@@ -87,20 +87,20 @@ impl Schema {
     pub fn check(&self, answer: &str) -> Result<(), Violation> {
         let value = serde_json::from_str(answer).map_err(Violation::NotJson)?;
         let check = Check { root: &self.0, steps: Cell::new(0) };
-        let result = check.value(&self.0, &value, &Place::Root, 0);
+        let result = check.value(&self.0, &value, &Pointer::Root, 0);
         // A check that was abandoned fails, even where `not` or `oneOf` turned that into a success.
-        if check.steps.get() > MAX_STEPS { Err(violation(&Place::Root, TOO_DEEP)) } else { result }
+        if check.steps.get() > MAX_STEPS { Err(violation(&Pointer::Root, TOO_DEEP)) } else { result }
     }
 }
 
 /// A place in an answer, displayed as a JSON pointer.
-enum Place<'a> {
+enum Pointer<'a> {
     Root,
-    Key(&'a Place<'a>, &'a str),
-    Item(&'a Place<'a>, usize),
+    Key(&'a Pointer<'a>, &'a str),
+    Item(&'a Pointer<'a>, usize),
 }
 
-impl std::fmt::Display for Place<'_> {
+impl std::fmt::Display for Pointer<'_> {
     fn fmt(&self, formatter: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         match self {
             Self::Root => Ok(()),
@@ -217,7 +217,13 @@ struct Check<'a> {
 }
 
 impl Check<'_> {
-    fn value(&self, schema: &Value, value: &Value, place: &Place<'_>, depth: usize) -> Result<(), Violation> {
+    fn value(
+        &self,
+        schema: &Value,
+        value: &Value,
+        place: &Pointer<'_>,
+        depth: usize,
+    ) -> Result<(), Violation> {
         let keywords = match schema {
             Value::Object(keywords) => keywords,
             Value::Bool(false) => return Err(violation(place, "is not allowed")),
@@ -246,7 +252,7 @@ impl Check<'_> {
         keyword: &str,
         rule: &Value,
         value: &Value,
-        place: &Place<'_>,
+        place: &Pointer<'_>,
         depth: usize,
     ) -> Result<(), Violation> {
         let parts = || rule.as_array().into_iter().flatten();
@@ -275,7 +281,7 @@ impl Check<'_> {
         &self,
         keywords: &Map<String, Value>,
         members: &Map<String, Value>,
-        place: &Place<'_>,
+        place: &Pointer<'_>,
         depth: usize,
     ) -> Result<(), Violation> {
         let required = keywords.get("required").and_then(Value::as_array).into_iter().flatten();
@@ -287,7 +293,7 @@ impl Check<'_> {
         check_count(keywords, ["minProperties", "maxProperties"], members.len(), "properties", place)?;
         let properties = keywords.get("properties").and_then(Value::as_object);
         for (name, member) in members {
-            let here = Place::Key(place, name);
+            let here = Pointer::Key(place, name);
             if let Some(schema) = properties.and_then(|properties| properties.get(name)) {
                 self.value(schema, member, &here, depth + 1)?;
             } else if let Some(schema) = keywords.get("additionalProperties") {
@@ -301,20 +307,20 @@ impl Check<'_> {
         &self,
         keywords: &Map<String, Value>,
         items: &[Value],
-        place: &Place<'_>,
+        place: &Pointer<'_>,
         depth: usize,
     ) -> Result<(), Violation> {
         check_count(keywords, ["minItems", "maxItems"], items.len(), "items", place)?;
         let first = keywords.get("prefixItems").and_then(Value::as_array).map_or(&[][..], Vec::as_slice);
         for (index, item) in items.iter().enumerate() {
             if let Some(schema) = first.get(index).or_else(|| keywords.get("items")) {
-                self.value(schema, item, &Place::Item(place, index), depth + 1)?;
+                self.value(schema, item, &Pointer::Item(place, index), depth + 1)?;
             }
         }
         if keywords.get("uniqueItems") == Some(&Value::Bool(true)) {
             for (index, item) in items.iter().enumerate() {
                 if items[..index].iter().any(|earlier| equal(earlier, item)) {
-                    return Err(violation(&Place::Item(place, index), "is there twice"));
+                    return Err(violation(&Pointer::Item(place, index), "is there twice"));
                 }
             }
         }
@@ -322,11 +328,11 @@ impl Check<'_> {
     }
 }
 
-fn violation(place: &Place<'_>, rule: impl std::fmt::Display) -> Violation {
+fn violation(place: &Pointer<'_>, rule: impl std::fmt::Display) -> Violation {
     Violation::Rule { place: place.to_string(), rule: rule.to_string() }
 }
 
-fn check_any(keyword: &str, rule: &Value, value: &Value, place: &Place<'_>) -> Result<(), Violation> {
+fn check_any(keyword: &str, rule: &Value, value: &Value, place: &Pointer<'_>) -> Result<(), Violation> {
     match keyword {
         "type" if !types(rule).any(|name| has_type(value, name)) => {
             let wanted = types(rule).collect::<Vec<_>>().join(" or ");
@@ -340,7 +346,7 @@ fn check_any(keyword: &str, rule: &Value, value: &Value, place: &Place<'_>) -> R
     }
 }
 
-fn check_string(keywords: &Map<String, Value>, text: &str, place: &Place<'_>) -> Result<(), Violation> {
+fn check_string(keywords: &Map<String, Value>, text: &str, place: &Pointer<'_>) -> Result<(), Violation> {
     check_count(keywords, ["minLength", "maxLength"], text.chars().count(), "characters", place)
 }
 
@@ -349,7 +355,7 @@ fn check_count(
     [least, most]: [&str; 2],
     count: usize,
     unit: &str,
-    place: &Place<'_>,
+    place: &Pointer<'_>,
 ) -> Result<(), Violation> {
     let limit = |keyword: &str| keywords.get(keyword).and_then(Value::as_u64);
     if let Some(least) = limit(least).filter(|least| (count as u64) < *least) {
@@ -364,7 +370,7 @@ fn check_count(
 /// A keyword, its meaning in words, and whether a number satisfies it.
 type Rule = (&'static str, &'static str, fn(f64, f64) -> bool);
 
-fn check_number(keywords: &Map<String, Value>, value: &Value, place: &Place<'_>) -> Result<(), Violation> {
+fn check_number(keywords: &Map<String, Value>, value: &Value, place: &Pointer<'_>) -> Result<(), Violation> {
     let number = value.as_f64().unwrap_or_default();
     let rules: [Rule; 5] = [
         ("minimum", "at least", |number, limit| number >= limit),

@@ -4,7 +4,7 @@ use std::fs::{self, File};
 use std::path::{Path, PathBuf};
 
 use fusion::core::logs::rotator::{self, LogRotator};
-use fusion::core::logs::{Limits, Reader};
+use fusion::core::logs::{Limits, LogReader};
 use fusion::core::process::unix::UnixDriver;
 use fusion::core::process::{Child, Instance, Liveness, ProcessDriver, ProcessId, ProcessSpec};
 use fusion::core::services::record::InstanceId;
@@ -108,7 +108,7 @@ impl<'a> Server<'a> {
     }
 
     fn text(&self) -> String {
-        let mut reader = Reader::open(&self.rotator.log, u64::MAX).unwrap().unwrap();
+        let mut reader = LogReader::open(&self.rotator.log, u64::MAX).unwrap().unwrap();
         let mut bytes = Vec::new();
         while reader.remaining() > 0 {
             reader.read(&mut bytes).unwrap();

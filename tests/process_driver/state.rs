@@ -7,7 +7,7 @@ use fusion::core::cancel::CancelToken;
 use fusion::core::events::EventBus;
 use fusion::core::paths::{Paths, ServicePaths};
 use fusion::core::process::{Liveness, Pid, ProcessDriver};
-use fusion::core::services::lock::{LockError, ServiceLock, is_held};
+use fusion::core::services::lock::{ServiceLock, ServiceLockError, is_held};
 use fusion::core::services::record::{InstanceId, Record};
 use fusion::env::Environment;
 
@@ -19,7 +19,7 @@ pub(crate) fn service_paths(stage: &Stage) -> ServicePaths {
     Paths::discover(&environment).unwrap().service("some")
 }
 
-pub(crate) fn lock(stage: &Stage, limit: Duration) -> Result<ServiceLock, LockError> {
+pub(crate) fn lock(stage: &Stage, limit: Duration) -> Result<ServiceLock, ServiceLockError> {
     ServiceLock::acquire(&"some".into(), &service_paths(stage), limit, &CancelToken::new(), &EventBus::new())
 }
 
@@ -36,7 +36,10 @@ fn the_lock_of_a_killed_holder_is_free() {
     stage.facts("facts");
     let error = lock(&stage, Duration::ZERO).unwrap_err();
     let pid = Pid::try_from(i64::from(holder.id())).unwrap();
-    assert!(matches!(&error, LockError::Held { holder: Some(named), .. } if *named == pid), "{error:?}");
+    assert!(
+        matches!(&error, ServiceLockError::Held { holder: Some(named), .. } if *named == pid),
+        "{error:?}"
+    );
     assert!(is_held(&service_paths(&stage)).unwrap());
     processes::kill(pid.as_raw());
     holder.wait().unwrap();

@@ -32,7 +32,7 @@ use crate::env::{COMPLETION_VARIABLE, Environment};
 /// configuration. Add the line for your shell to its startup file.
 #[derive(Debug, clap::Args)]
 #[command(after_long_help = STARTUP_LINES)]
-pub struct Args {
+pub struct CompletionsArgs {
     /// Shell to print the script for
     shell: Shell,
 }
@@ -46,7 +46,7 @@ Line for the startup file of your shell:
   powershell  fusion completions powershell | Out-String | Invoke-Expression";
 
 /// Runs the command.
-pub fn run(context: &Context, args: &Args) -> Result<Exit, Failure> {
+pub fn run(context: &Context, args: &CompletionsArgs) -> Result<Exit, Failure> {
     let mut script = Vec::new();
     completer(&args.shell.to_string())
         .ok_or_else(|| Failure::new(Exit::Failed, format!("no completions for {}", args.shell)))?
@@ -87,13 +87,13 @@ fn with_values(mut command: Command, table: Table, environment: &Environment) ->
     command.build();
     command = with_hidden_aliases(command);
     let config = existing_config(table, environment).unwrap_or_else(|| Config::default_for(table));
-    let known = Arc::new(Known { table, config, environment: environment.clone() });
+    let known = Arc::new(ValueSources { table, config, environment: environment.clone() });
     for runtime in table {
         command = command.mut_subcommand(runtime.name(), |command| {
             command.mut_subcommands(|command| {
                 command.mut_args(|argument| match (argument.get_id().as_str(), argument.get_long()) {
                     ("model", _) => argument.add(one_of(&known, |known| known.models(*runtime))),
-                    (_, Some("prompt")) => argument.add(one_of(&known, Known::prompts)),
+                    (_, Some("prompt")) => argument.add(one_of(&known, ValueSources::prompts)),
                     _ => argument,
                 })
             })
@@ -102,7 +102,7 @@ fn with_values(mut command: Command, table: Table, environment: &Environment) ->
     command.mut_subcommand("config", |command| {
         command.mut_subcommands(|command| {
             command.mut_args(|argument| match argument.get_id().as_str() {
-                "key" => argument.add(one_of(&known, Known::keys)),
+                "key" => argument.add(one_of(&known, ValueSources::keys)),
                 _ => argument,
             })
         })
@@ -110,13 +110,13 @@ fn with_values(mut command: Command, table: Table, environment: &Environment) ->
 }
 
 /// The sources of values.
-struct Known {
+struct ValueSources {
     table: Table,
     config: Config,
     environment: Environment,
 }
 
-impl Known {
+impl ValueSources {
     /// Returns aliases, the models that the configuration names, and those on this machine.
     fn models(&self, runtime: &'static dyn Runtime) -> Vec<String> {
         let prompts = self.config.prompts.values().filter_map(|prompt| prompt.model.clone());
@@ -177,8 +177,8 @@ fn existing_config(table: Table, environment: &Environment) -> Option<Config> {
 }
 
 fn one_of(
-    known: &Arc<Known>,
-    values: impl Fn(&Known) -> Vec<String> + Send + Sync + 'static,
+    known: &Arc<ValueSources>,
+    values: impl Fn(&ValueSources) -> Vec<String> + Send + Sync + 'static,
 ) -> ArgValueCompleter {
     let known = Arc::clone(known);
     ArgValueCompleter::new(move |current: &OsStr| {

@@ -17,12 +17,12 @@ use crate::core::runtimes::{Runtime, TABLE};
 
 /// What to do with the configuration.
 #[derive(Debug)]
-pub struct Args {
+pub struct ConfigArgs {
     command: ConfigCommand,
 }
 
 // By hand, because what is derived cannot defer: every start of fusion would build the tree of these subcommands.
-impl clap::Args for Args {
+impl clap::Args for ConfigArgs {
     fn augment_args(command: Command) -> Command {
         command.about("Show, check and change the configuration").defer(ConfigCommand::augment_subcommands)
     }
@@ -32,7 +32,7 @@ impl clap::Args for Args {
     }
 }
 
-impl FromArgMatches for Args {
+impl FromArgMatches for ConfigArgs {
     fn from_arg_matches(matches: &ArgMatches) -> Result<Self, clap::Error> {
         Ok(Self { command: ConfigCommand::from_arg_matches(matches)? })
     }
@@ -45,23 +45,23 @@ impl FromArgMatches for Args {
 
 #[derive(Debug, Subcommand)]
 enum ConfigCommand {
-    Show(ShowArgs),
+    Show(ConfigShowArgs),
     /// Print the path of the file
     Path,
-    Edit(edit::Args),
-    Get(GetArgs),
-    Set(SetArgs),
-    Unset(UnsetArgs),
+    Edit(edit::ConfigEditArgs),
+    Get(ConfigGetArgs),
+    Set(ConfigSetArgs),
+    Unset(ConfigUnsetArgs),
     /// Check the file and report every problem
     Check,
-    Reset(ResetArgs),
+    Reset(ConfigResetArgs),
 }
 
 /// Print the file as it is
 ///
 /// Nothing is left out: check it for secrets (in `env`) before you share it.
 #[derive(Debug, clap::Args)]
-struct ShowArgs {
+struct ConfigShowArgs {
     /// Print every key with its current value, defaults included
     #[arg(long)]
     effective: bool,
@@ -75,7 +75,7 @@ struct ShowArgs {
 /// Strings are printed without quotes, other values as in the file. A key that is not set and has no default is an
 /// error (exit code 1).
 #[derive(Debug, clap::Args)]
-struct GetArgs {
+struct ConfigGetArgs {
     /// A dotted key, such as `prompts.review.temperature`
     key: String,
 }
@@ -87,7 +87,7 @@ struct GetArgs {
 /// A relative directory for a `model` is stored as an absolute path, if it exists in the current directory.
 #[derive(Debug, clap::Args)]
 #[command(after_long_help = set_examples())]
-struct SetArgs {
+struct ConfigSetArgs {
     /// A dotted key, such as `prompts.review.temperature`
     key: String,
     /// A string as it is, any other value as in the file
@@ -110,21 +110,21 @@ fn set_examples() -> String {
 
 /// Remove a key from the file, which restores its default
 #[derive(Debug, clap::Args)]
-struct UnsetArgs {
+struct ConfigUnsetArgs {
     /// A dotted key, or a whole saved prompt, such as `prompts.review`
     key: String,
 }
 
 /// Replace the file with a fresh one and keep a copy of the old one
 #[derive(Debug, clap::Args)]
-struct ResetArgs {
+struct ConfigResetArgs {
     /// Do not ask for confirmation
     #[arg(long, short)]
     yes: bool,
 }
 
 /// Runs the command.
-pub fn run(context: &Context, args: &Args) -> Result<Exit, Failure> {
+pub fn run(context: &Context, args: &ConfigArgs) -> Result<Exit, Failure> {
     match &args.command {
         ConfigCommand::Show(args) => show(context, args),
         ConfigCommand::Path => path(context),
@@ -138,7 +138,7 @@ pub fn run(context: &Context, args: &Args) -> Result<Exit, Failure> {
     Ok(Exit::Done)
 }
 
-fn show(context: &Context, args: &ShowArgs) -> Result<(), Failure> {
+fn show(context: &Context, args: &ConfigShowArgs) -> Result<(), Failure> {
     let (ui, table) = (&context.ui, context.table);
     match (args.effective, args.json) {
         (true, false) => ui.result(&context.config()?.effective_toml(table)),
@@ -160,7 +160,7 @@ fn path(context: &Context) -> Result<(), Failure> {
     context.ui.result_bytes(line.as_bytes())
 }
 
-fn get(context: &Context, args: &GetArgs) -> Result<(), Failure> {
+fn get(context: &Context, args: &ConfigGetArgs) -> Result<(), Failure> {
     let key: KeyPath = args.key.parse()?;
     let Some(value) = context.config()?.value(context.table, &key)? else {
         let example = key.example(context.table).map_or("VALUE".to_owned(), |value| quoted(&value));
@@ -170,7 +170,7 @@ fn get(context: &Context, args: &GetArgs) -> Result<(), Failure> {
     context.ui.result(&format!("{value}\n"))
 }
 
-fn set(context: &Context, args: &SetArgs) -> Result<(), Failure> {
+fn set(context: &Context, args: &ConfigSetArgs) -> Result<(), Failure> {
     let key: KeyPath = args.key.parse()?;
     let directory = directory_of_model(context, &key, &args.value);
     let value = directory.as_deref().and_then(Path::to_str).unwrap_or(&args.value);
@@ -196,7 +196,7 @@ fn directory_of_model(context: &Context, key: &KeyPath, value: &str) -> Option<P
     is_directory.then_some(path)
 }
 
-fn unset(context: &Context, args: &UnsetArgs) -> Result<(), Failure> {
+fn unset(context: &Context, args: &ConfigUnsetArgs) -> Result<(), Failure> {
     let key: KeyPath = args.key.parse()?;
     if !change::unset(&context.paths.config_file(), context.table, &key)? {
         context.ui.note(&format!("`{key}` was not set"));
@@ -212,7 +212,7 @@ fn check(context: &Context) -> Result<(), Failure> {
     }
 }
 
-fn reset(context: &Context, args: &ResetArgs) -> Result<(), Failure> {
+fn reset(context: &Context, args: &ConfigResetArgs) -> Result<(), Failure> {
     let file = context.paths.config_file();
     let question = format!("Replace {} with a fresh file, and keep a copy?", file.display());
     let yes = if args.yes { Some(true) } else { context.ask(&question, false) };

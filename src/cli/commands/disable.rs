@@ -11,10 +11,10 @@ use crate::core::services::ManagedService;
 ///
 /// Does not stop a running server.
 #[derive(Debug, clap::Args)]
-pub struct Args {}
+pub struct DisableArgs {}
 
 /// Runs the command.
-pub fn run(context: &Context, service: &ManagedService, _args: &Args) -> Result<Exit, Failure> {
+pub fn run(context: &Context, service: &ManagedService, _args: &DisableArgs) -> Result<Exit, Failure> {
     let search = context.environment.path.as_deref();
     let steps = login::disable(LoginManager::native(), &service.name, &places(context)?, search)?;
     tell(context, &steps);

@@ -24,7 +24,7 @@ use crate::core::services::{ManagedService, State, Status};
 /// program and version, its state, and what listens on its port. Exit code 1 if there is a problem; a warning does not
 /// change the exit code.
 #[derive(Debug, clap::Args)]
-pub struct Args {
+pub struct DoctorArgs {
     /// Print an array of objects, one for each finding
     ///
     /// Each has `check` (configuration, disk, memory, logout, program, service, address, login), `service` and
@@ -47,7 +47,7 @@ const MEMORY_WARNING_BYTES: u64 = 2_000_000_000;
 const INDENT: &str = "\n         ";
 
 /// Runs the command.
-pub fn run(context: &Context, args: &Args) -> Result<Exit, Failure> {
+pub fn run(context: &Context, args: &DoctorArgs) -> Result<Exit, Failure> {
     let (config, broken) = Config::load_sound(&context.paths.config_file(), context.table);
     let app = context.app_with(config);
     let user = nix::unistd::getuid();

@@ -15,9 +15,9 @@ use crate::core::services::{Down, DownOptions, ManagedService, ServiceError};
 /// Waits until all of them have ended. A process that does not stop in time is killed. A server that was started
 /// outside fusion is not stopped (exit code 5).
 #[derive(Debug, clap::Args)]
-pub struct Args {
+pub struct DownArgs {
     #[command(flatten)]
-    how: How,
+    flags: DownFlags,
     /// Time to stop before the server is killed [default: `stop_timeout` in the configuration]
     #[arg(long, value_name = "SECS", value_parser = seconds_from::<0>, conflicts_with = "force")]
     timeout: Option<Duration>,
@@ -25,13 +25,13 @@ pub struct Args {
 
 /// Stop every service that fusion started
 #[derive(Debug, clap::Args)]
-pub struct AllArgs {
+pub struct AllDownArgs {
     #[command(flatten)]
-    how: How,
+    flags: DownFlags,
 }
 
 #[derive(Debug, clap::Args)]
-struct How {
+struct DownFlags {
     /// Kill the processes at once
     #[arg(long)]
     force: bool,
@@ -41,10 +41,10 @@ struct How {
 }
 
 /// Runs the command.
-pub fn run(context: &Context, app: &App, service: &ManagedService, args: &Args) -> Result<Exit, Failure> {
-    let options = DownOptions { force: args.how.force, timeout: args.timeout };
+pub fn run(context: &Context, app: &App, service: &ManagedService, args: &DownArgs) -> Result<Exit, Failure> {
+    let options = DownOptions { force: args.flags.force, timeout: args.timeout };
     let down = app.manager(&context.cancel).down(service, &options)?;
-    if args.how.json {
+    if args.flags.json {
         context.ui.json(&DownView::new(service, &down))?;
     } else {
         context.ui.result(&line(service, &down))?;
@@ -54,8 +54,8 @@ pub fn run(context: &Context, app: &App, service: &ManagedService, args: &Args) 
 
 /// Runs the command for every service. It goes on after a failure, and after the reader of standard output has closed
 /// its end.
-pub fn run_all(context: &Context, app: &App, args: &AllArgs) -> Result<Exit, Failure> {
-    let options = DownOptions { force: args.how.force, timeout: None };
+pub fn run_all(context: &Context, app: &App, args: &AllDownArgs) -> Result<Exit, Failure> {
+    let options = DownOptions { force: args.flags.force, timeout: None };
     let (mut done, mut exit) = (Vec::new(), Exit::Done);
     let mut found = false;
     for service in app.services() {
@@ -64,7 +64,7 @@ pub fn run_all(context: &Context, app: &App, args: &AllArgs) -> Result<Exit, Fai
             Err(ServiceError::External { .. }) | Ok(Down { pid: None, .. }) => {}
             Ok(down) => {
                 found = true;
-                if args.how.json {
+                if args.flags.json {
                     done.push(DownView::new(service, &down));
                 } else if let Err(failure) = context.ui.result(&line(service, &down)) {
                     exit = exit.or(context.ui.failure(&failure));
@@ -73,7 +73,7 @@ pub fn run_all(context: &Context, app: &App, args: &AllArgs) -> Result<Exit, Fai
             Err(error) => exit = exit.or(context.ui.failure(&error.into())),
         }
     }
-    if args.how.json {
+    if args.flags.json {
         context.ui.json(&done)?;
     } else if !found && exit == Exit::Done {
         context.ui.note("nothing is running that fusion started");

@@ -14,10 +14,10 @@ use crate::core::services::ManagedService;
 ///
 /// Installs a systemd user unit (Linux) or a launchd agent (macOS) that runs `fusion SERVICE up`.
 #[derive(Debug, clap::Args)]
-pub struct Args {}
+pub struct EnableArgs {}
 
 /// Runs the command.
-pub fn run(context: &Context, service: &ManagedService, _args: &Args) -> Result<Exit, Failure> {
+pub fn run(context: &Context, service: &ManagedService, _args: &EnableArgs) -> Result<Exit, Failure> {
     let (manager, places) = (LoginManager::native(), places(context)?);
     let job = job(context, service)?;
     let steps = login::enable(manager, &job, &places, context.environment.path.as_deref())?;

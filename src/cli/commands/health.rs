@@ -13,7 +13,7 @@ use crate::core::services::ManagedService;
 /// Works with a server that was started outside fusion, too. The first answer can take long: the server may have to
 /// load the model.
 #[derive(Debug, clap::Args)]
-pub struct Args {
+pub struct HealthArgs {
     /// Model to use [default: the one the server was started with, else the one of `run`]
     #[arg(short, long)]
     model: Option<String>,
@@ -23,7 +23,12 @@ pub struct Args {
 }
 
 /// Runs the command.
-pub fn run(context: &Context, app: &App, service: &ManagedService, args: &Args) -> Result<Exit, Failure> {
+pub fn run(
+    context: &Context,
+    app: &App,
+    service: &ManagedService,
+    args: &HealthArgs,
+) -> Result<Exit, Failure> {
     let mut model = args.model.as_ref().map(|model| app.model(service, model).name);
     if model.is_none() && service.settings.run.model.is_empty() {
         app.manager(&context.cancel).require_endpoint(service)?;

@@ -17,14 +17,19 @@ use crate::core::services::ManagedService;
 /// An interrupted installation leaves the previous one unchanged. uv and pip keep finished downloads for the next
 /// attempt.
 #[derive(Debug, clap::Args)]
-pub struct Args {
+pub struct InstallArgs {
     /// Replace an older version with the newest one that is known to work
     #[arg(long)]
     upgrade: bool,
 }
 
 /// Runs the command.
-pub fn run(context: &Context, app: &App, service: &ManagedService, args: &Args) -> Result<Exit, Failure> {
+pub fn run(
+    context: &Context,
+    app: &App,
+    service: &ManagedService,
+    args: &InstallArgs,
+) -> Result<Exit, Failure> {
     let _cancelled = context.cancel_on_signal();
     let outcome = app.install(service, args.upgrade, &context.cancel)?;
     context.ui.result(&format!("{}\n", summary(service, &outcome)))?;

@@ -11,7 +11,7 @@ use crate::core::services::ManagedService;
 ///
 /// Starts the server if it is not running.
 #[derive(Debug, clap::Args)]
-pub struct Args {
+pub struct LoadArgs {
     /// Name or alias of the model, or a directory
     #[arg(value_name = "NAME")]
     model: String,
@@ -29,7 +29,7 @@ fn keep_alive(text: &str) -> Result<KeepAlive, String> {
 }
 
 /// Runs the command.
-pub fn run(context: &Context, app: &App, service: &ManagedService, args: &Args) -> Result<Exit, Failure> {
+pub fn run(context: &Context, app: &App, service: &ManagedService, args: &LoadArgs) -> Result<Exit, Failure> {
     let models = app.models(service, &context.cancel)?;
     let model = models.named(&args.model)?;
     let _cancelled = context.cancel_on_signal();

@@ -13,7 +13,7 @@ use crate::cli::error::Failure;
 use crate::cli::exit::Exit;
 use crate::cli::terminal::filter::TerminalFilter;
 use crate::cli::terminal::ui::Ui;
-use crate::core::logs::{Progress, Reader};
+use crate::core::logs::{LogReader, ReadProgress};
 use crate::core::process::Pid;
 use crate::core::services::{ManagedService, State};
 
@@ -39,7 +39,7 @@ start.
 
 --follow needs a running server (exit code 3 without one), continues after a restart, and ends with the server (exit \
 code 0).")]
-pub struct Args {
+pub struct LogArgs {
     /// Show the last LINES lines, or `all` [default: all; 20 on a terminal and with --follow]
     #[arg(short = 'n', long, value_name = "LINES", value_parser = lines)]
     lines: Option<Lines>,
@@ -63,7 +63,7 @@ fn lines(text: &str) -> Result<Lines, String> {
     }
 }
 
-impl Args {
+impl LogArgs {
     fn last_lines(&self, to_terminal: bool) -> u64 {
         match self.lines {
             Some(Lines(lines)) => lines,
@@ -74,7 +74,7 @@ impl Args {
 }
 
 /// Runs the command.
-pub fn run(context: &Context, app: &App, service: &ManagedService, args: &Args) -> Result<Exit, Failure> {
+pub fn run(context: &Context, app: &App, service: &ManagedService, args: &LogArgs) -> Result<Exit, Failure> {
     let target = Target { app, log: app.log(service) };
     let log = target.log.path();
     if args.path {
@@ -87,8 +87,8 @@ pub fn run(context: &Context, app: &App, service: &ManagedService, args: &Args) 
         return Err(target.not_running(context));
     }
     let lines = args.last_lines(context.ui.stdout_is_terminal);
-    let reader = Reader::open(&log, lines)?.ok_or_else(|| target.no_log())?;
-    let mut output = Output::new(context);
+    let reader = LogReader::open(&log, lines)?.ok_or_else(|| target.no_log())?;
+    let mut output = LogPrinter::new(context);
     if args.follow {
         follow(context, &target, reader, &mut output)?;
     } else {
@@ -99,19 +99,19 @@ pub fn run(context: &Context, app: &App, service: &ManagedService, args: &Args) 
 }
 
 /// Shows what the log holds now. What is written meanwhile is left out: otherwise a busy server would never let it end.
-fn show(context: &Context, mut reader: Reader, output: &mut Output<'_>) -> Result<(), Failure> {
+fn show(context: &Context, mut reader: LogReader, output: &mut LogPrinter<'_>) -> Result<(), Failure> {
     let mut remaining = reader.remaining();
     let mut block = Vec::new();
     while remaining > 0 {
         block.clear();
         match reader.read(&mut block)? {
-            Progress::Read => {
+            ReadProgress::Read => {
                 block.truncate(usize::try_from(remaining).unwrap_or(usize::MAX));
                 remaining -= block.len() as u64;
                 output.write(&block)?;
             }
-            Progress::UpToDate => break,
-            Progress::Truncated => {
+            ReadProgress::UpToDate => break,
+            ReadProgress::Truncated => {
                 note_truncation(context);
                 break;
             }
@@ -124,8 +124,8 @@ fn show(context: &Context, mut reader: Reader, output: &mut Output<'_>) -> Resul
 fn follow(
     context: &Context,
     target: &Target<'_>,
-    mut reader: Reader,
-    output: &mut Output<'_>,
+    mut reader: LogReader,
+    output: &mut LogPrinter<'_>,
 ) -> Result<(), Failure> {
     let mut block = Vec::new();
     let mut interval = MIN_POLL_INTERVAL;
@@ -135,16 +135,16 @@ fn follow(
     loop {
         block.clear();
         match reader.read(&mut block)? {
-            Progress::Read => {
+            ReadProgress::Read => {
                 output.write(&block)?;
                 interval = MIN_POLL_INTERVAL;
             }
-            Progress::Truncated => note_truncation(context),
-            Progress::UpToDate if has_ended => {
+            ReadProgress::Truncated => note_truncation(context),
+            ReadProgress::UpToDate if has_ended => {
                 context.ui.note(&format!("{} has ended", target.name()));
                 return Ok(());
             }
-            Progress::UpToDate => {
+            ReadProgress::UpToDate => {
                 if checked.elapsed() >= LIVENESS_INTERVAL {
                     let running = target.log.running()?;
                     // A restart may have ended between the first two checks. The last output is read after this one.
@@ -217,7 +217,7 @@ impl Target<'_> {
 }
 
 /// Standard output, filtered if it is a terminal.
-struct Output<'a> {
+struct LogPrinter<'a> {
     ui: &'a Ui,
     filter: Option<TerminalFilter>,
     text: String,
@@ -225,7 +225,7 @@ struct Output<'a> {
     complete: bool,
 }
 
-impl<'a> Output<'a> {
+impl<'a> LogPrinter<'a> {
     fn new(context: &'a Context) -> Self {
         let filter = context.ui.stdout_is_terminal.then(TerminalFilter::default);
         Self { ui: &context.ui, filter, text: String::new(), complete: true }

@@ -16,14 +16,14 @@ use crate::cli::exit::Exit;
 /// Without --out, prints the main page. Show it with `fusion man | man -l -` on Linux, or `fusion man | mandoc -a` on
 /// macOS.
 #[derive(Debug, clap::Args)]
-pub struct Args {
+pub struct ManArgs {
     /// Write one page per command into this directory, creating it if needed
     #[arg(long, value_name = "DIR")]
     out: Option<PathBuf>,
 }
 
 /// Runs the command.
-pub fn run(context: &Context, args: &Args) -> Result<Exit, Failure> {
+pub fn run(context: &Context, args: &ManArgs) -> Result<Exit, Failure> {
     let mut command = dispatch::command(context.table).disable_help_subcommand(true);
     command.build();
     match &args.out {

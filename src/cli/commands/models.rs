@@ -17,7 +17,7 @@ use crate::core::services::ManagedService;
 ///
 /// Shows size, format, when they were last used, and which are loaded.
 #[derive(Debug, clap::Args)]
-pub struct Args {
+pub struct ModelsArgs {
     /// Print JSON
     #[arg(long)]
     json: bool,
@@ -30,14 +30,19 @@ pub struct Args {
 ///
 /// Starts no server. A service whose models only its server knows is skipped if it is not running.
 #[derive(Debug, clap::Args)]
-pub struct AllArgs {
+pub struct AllModelsArgs {
     /// Print JSON
     #[arg(long)]
     json: bool,
 }
 
 /// Runs the command.
-pub fn run(context: &Context, app: &App, service: &ManagedService, args: &Args) -> Result<Exit, Failure> {
+pub fn run(
+    context: &Context,
+    app: &App,
+    service: &ManagedService,
+    args: &ModelsArgs,
+) -> Result<Exit, Failure> {
     let rows = {
         let _cancelled = context.cancel_on_signal();
         app.models(service, &context.cancel)?.list(!args.no_up)?
@@ -65,7 +70,7 @@ pub fn run(context: &Context, app: &App, service: &ManagedService, args: &Args) 
 }
 
 /// Runs the command for every service.
-pub fn run_all(context: &Context, app: &App, args: &AllArgs) -> Result<Exit, Failure> {
+pub fn run_all(context: &Context, app: &App, args: &AllModelsArgs) -> Result<Exit, Failure> {
     let (mut all, mut exit) = (Vec::new(), Exit::Done);
     for service in app.services() {
         let Ok(models) = app.models(service, &context.cancel) else { continue };

@@ -19,20 +19,20 @@ use crate::core::services::{ManagedService, StartedBy, State, Status};
 ///
 /// Exit code: 0 if the server is ready, 3 if it is not running, 1 otherwise.
 #[derive(Debug, clap::Args)]
-pub struct Args {
+pub struct PsArgs {
     #[command(flatten)]
-    how: How,
+    flags: PsFlags,
 }
 
 /// Show the state of every service
 #[derive(Debug, clap::Args)]
-pub struct AllArgs {
+pub struct AllPsArgs {
     #[command(flatten)]
-    how: How,
+    flags: PsFlags,
 }
 
 #[derive(Debug, clap::Args)]
-struct How {
+struct PsFlags {
     /// Print the state as JSON
     #[arg(long)]
     json: bool,
@@ -45,39 +45,39 @@ struct How {
 const WATCH_INTERVAL: Duration = Duration::from_secs(1);
 
 /// Runs the command.
-pub fn run(context: &Context, app: &App, service: &ManagedService, args: &Args) -> Result<Exit, Failure> {
-    let seen = show(context, app, std::slice::from_ref(service), &args.how, |views| {
+pub fn run(context: &Context, app: &App, service: &ManagedService, args: &PsArgs) -> Result<Exit, Failure> {
+    let seen = show(context, app, std::slice::from_ref(service), &args.flags, |views| {
         views.first().map_or(Ok(()), |view| context.ui.json(view))
     })?;
     Ok(seen.first().map_or(Exit::Failed, |(_, status)| exit::of_state(status.state)))
 }
 
 /// Runs the command for every service.
-pub fn run_all(context: &Context, app: &App, args: &AllArgs) -> Result<Exit, Failure> {
-    show(context, app, app.services(), &args.how, |views| context.ui.json(&views))?;
+pub fn run_all(context: &Context, app: &App, args: &AllPsArgs) -> Result<Exit, Failure> {
+    show(context, app, app.services(), &args.flags, |views| context.ui.json(&views))?;
     Ok(Exit::Done)
 }
 
 /// The services that could be observed, each with its status.
-type Seen<'a> = Vec<(&'a ManagedService, Status)>;
+type Statuses<'a> = Vec<(&'a ManagedService, Status)>;
 
 /// Observes and prints, once or with `--watch` repeatedly; returns what was observed last.
 fn show<'a>(
     context: &Context,
     app: &App,
     services: &'a [ManagedService],
-    how: &How,
+    flags: &PsFlags,
     print_json: impl Fn(&[ServiceView]) -> Result<(), Failure>,
-) -> Result<Seen<'a>, Failure> {
-    if how.watch && !context.ui.stdout_is_terminal {
+) -> Result<Statuses<'a>, Failure> {
+    if flags.watch && !context.ui.stdout_is_terminal {
         return Err(Failure::new(Exit::Usage, "--watch needs a terminal")
             .hint("leave out --watch to print the state once, as JSON with --json"));
     }
-    if how.watch {
+    if flags.watch {
         return watch(context, || observe(context, app, services));
     }
     let seen = observe(context, app, services)?;
-    if how.json {
+    if flags.json {
         let views: Vec<_> = seen.iter().map(|(service, status)| ServiceView::new(service, status)).collect();
         print_json(&views)?;
     } else {
@@ -90,7 +90,11 @@ fn show<'a>(
 }
 
 /// Observes all services; fails if that fails for all of them, and otherwise prints the first failure.
-fn observe<'a>(context: &Context, app: &App, services: &'a [ManagedService]) -> Result<Seen<'a>, Failure> {
+fn observe<'a>(
+    context: &Context,
+    app: &App,
+    services: &'a [ManagedService],
+) -> Result<Statuses<'a>, Failure> {
     let statuses = app.manager(&context.cancel).status_of_all(services);
     let (mut seen, mut failed) = (Vec::new(), None);
     for (service, status) in services.iter().zip(statuses) {
@@ -125,8 +129,8 @@ fn tell_programs(context: &Context, app: &App, services: &[ManagedService]) {
 /// Observes and prints until a signal ends fusion or the terminal is gone.
 fn watch<'a>(
     context: &Context,
-    observe: impl Fn() -> Result<Seen<'a>, Failure>,
-) -> Result<Seen<'a>, Failure> {
+    observe: impl Fn() -> Result<Statuses<'a>, Failure>,
+) -> Result<Statuses<'a>, Failure> {
     loop {
         context.ui.redraw(&table(&observe()?))?;
         std::thread::sleep(WATCH_INTERVAL);
@@ -136,7 +140,7 @@ fn watch<'a>(
 const HEADER: [&str; 8] = ["SERVICE", "STATE", "PID", "ADDRESS", "UPTIME", "MEMORY", "CPU", "MODELS"];
 
 /// Returns one row for each service, with its notes below it.
-fn table(seen: &Seen<'_>) -> String {
+fn table(seen: &Statuses<'_>) -> String {
     let rows: Vec<[String; 8]> = seen.iter().map(|(_, status)| row(status)).collect();
     let width = |column: usize| {
         let cells = rows.iter().map(|row| row[column].chars().count());

@@ -10,7 +10,7 @@ use crate::core::services::ManagedService;
 ///
 /// Files that are already there are not downloaded again, so an interrupted download resumes.
 #[derive(Debug, clap::Args)]
-pub struct Args {
+pub struct PullArgs {
     /// Name or alias of the model (`fusion models` lists both)
     #[arg(value_name = "NAME")]
     model: String,
@@ -20,7 +20,7 @@ pub struct Args {
 }
 
 /// Runs the command.
-pub fn run(context: &Context, app: &App, service: &ManagedService, args: &Args) -> Result<Exit, Failure> {
+pub fn run(context: &Context, app: &App, service: &ManagedService, args: &PullArgs) -> Result<Exit, Failure> {
     let models = app.models(service, &context.cancel)?;
     let model = models.named(&args.model)?;
     let _cancelled = context.cancel_on_signal();

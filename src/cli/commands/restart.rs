@@ -14,7 +14,7 @@ use crate::core::services::{ManagedService, UpOptions};
 ///
 /// Starts the server if it is not running. A server that was started outside fusion is not restarted (exit code 5).
 #[derive(Debug, clap::Args)]
-pub struct Args {
+pub struct RestartArgs {
     /// Maximum time until the server is ready [default: `startup_timeout` in the configuration]
     #[arg(long, value_name = "SECS", value_parser = seconds_from::<0>)]
     timeout: Option<Duration>,
@@ -24,7 +24,12 @@ pub struct Args {
 }
 
 /// Runs the command.
-pub fn run(context: &Context, app: &App, service: &ManagedService, args: &Args) -> Result<Exit, Failure> {
+pub fn run(
+    context: &Context,
+    app: &App,
+    service: &ManagedService,
+    args: &RestartArgs,
+) -> Result<Exit, Failure> {
     let options = UpOptions { timeout: args.timeout, ..UpOptions::default() };
     let _cancelled = context.cancel_on_signal();
     let up = app.restart(service, &options, &context.cancel)?;

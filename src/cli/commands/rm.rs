@@ -12,7 +12,7 @@ use crate::core::services::ManagedService;
 ///
 /// Asks for confirmation on a terminal; a script must pass --yes.
 #[derive(Debug, clap::Args)]
-pub struct Args {
+pub struct RmArgs {
     /// Name or alias of the model (`fusion models` lists both)
     #[arg(value_name = "NAME")]
     model: String,
@@ -25,7 +25,7 @@ pub struct Args {
 }
 
 /// Runs the command.
-pub fn run(context: &Context, app: &App, service: &ManagedService, args: &Args) -> Result<Exit, Failure> {
+pub fn run(context: &Context, app: &App, service: &ManagedService, args: &RmArgs) -> Result<Exit, Failure> {
     let models = app.models(service, &context.cancel)?;
     let model = models.named(&args.model)?;
     let start_on_demand = !args.no_up;

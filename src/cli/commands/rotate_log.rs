@@ -12,7 +12,7 @@ use crate::core::services::ServiceError;
 
 /// Rotate a log above its limit until its server ends
 #[derive(Debug, clap::Args)]
-pub struct Args {
+pub struct RotateLogArgs {
     #[arg(long)]
     log: PathBuf,
     #[arg(long)]
@@ -31,7 +31,7 @@ fn pid(text: &str) -> Result<Pid, InvalidPid> {
     Pid::try_from(text.parse().unwrap_or(0))
 }
 
-impl Args {
+impl RotateLogArgs {
     /// Returns the rotator. One process started it and the server, so both run on `host`.
     fn rotator(&self, host: Host) -> LogRotator {
         LogRotator {
@@ -44,7 +44,7 @@ impl Args {
 }
 
 /// Runs the command.
-pub fn run(context: &Context, args: &Args) -> Result<Exit, Failure> {
+pub fn run(context: &Context, args: &RotateLogArgs) -> Result<Exit, Failure> {
     let host = context.driver.host().map_err(ServiceError::from)?;
     args.rotator(host).run(&*context.driver)?;
     Ok(Exit::Done)
@@ -74,8 +74,9 @@ mod tests {
         };
         let process = spec.process(Path::new("/bin/fusion"), Path::new("/"));
         assert_eq!(process.args[0], rotator::SUBCOMMAND);
-        let matches = Args::augment_args(clap::Command::new("rotate-log")).get_matches_from(&process.args);
-        assert_eq!(Args::from_arg_matches(&matches).unwrap().rotator(host), spec);
+        let matches =
+            RotateLogArgs::augment_args(clap::Command::new("rotate-log")).get_matches_from(&process.args);
+        assert_eq!(RotateLogArgs::from_arg_matches(&matches).unwrap().rotator(host), spec);
         let named = crate::cli::dispatch::command(crate::core::runtimes::TABLE);
         assert!(named.find_subcommand(rotator::SUBCOMMAND).is_some_and(clap::Command::is_hide_set));
     }

@@ -40,7 +40,7 @@ use crate::core::services::ManagedService;
 /// PROMPT, a pipe or file on standard input is appended to it.
 #[derive(Debug, clap::Args)]
 #[expect(clippy::struct_excessive_bools, reason = "independent switches")]
-pub struct Args {
+pub struct RunArgs {
     /// Prompt for the model
     #[arg(value_name = "PROMPT")]
     prompt: Vec<String>,
@@ -118,7 +118,7 @@ pub const EXAMPLES: [&str; 5] = [
     "fusion SERVICE run --schema person.json -o top_k=20 \"Who are you?\"",
 ];
 
-impl Args {
+impl RunArgs {
     fn streams(&self) -> Option<bool> {
         (self.stream || self.no_stream).then_some(self.stream)
     }
@@ -142,7 +142,7 @@ impl ValueEnum for Reasoning {
 }
 
 /// Runs the command.
-pub fn run(context: &Context, app: &App, service: &ManagedService, args: &Args) -> Result<Exit, Failure> {
+pub fn run(context: &Context, app: &App, service: &ManagedService, args: &RunArgs) -> Result<Exit, Failure> {
     let task = Task::prepare(context, app, service, args)?;
     if args.dry_run {
         context.ui.json(&task.request.body)?;
@@ -158,7 +158,7 @@ struct Task<'a> {
     context: &'a Context,
     app: &'a App,
     service: &'a ManagedService,
-    args: &'a Args,
+    args: &'a RunArgs,
     question: Question,
     request: Request,
     schema: Option<Schema>,
@@ -171,7 +171,7 @@ impl<'a> Task<'a> {
         context: &'a Context,
         app: &'a App,
         service: &'a ManagedService,
-        args: &'a Args,
+        args: &'a RunArgs,
     ) -> Result<Self, Failure> {
         let settings = &service.settings.run;
         let saved = args.saved.as_deref().map(|name| saved_prompt(&app.config, name)).transpose()?;

@@ -15,7 +15,7 @@ use crate::core::services::ManagedService;
 ///
 /// Shows size, format, license, context length, and an estimate of the memory it needs.
 #[derive(Debug, clap::Args)]
-pub struct Args {
+pub struct ShowArgs {
     /// Name or alias of the model, or a directory
     #[arg(value_name = "NAME")]
     model: String,
@@ -28,7 +28,7 @@ pub struct Args {
 }
 
 /// Runs the command.
-pub fn run(context: &Context, app: &App, service: &ManagedService, args: &Args) -> Result<Exit, Failure> {
+pub fn run(context: &Context, app: &App, service: &ManagedService, args: &ShowArgs) -> Result<Exit, Failure> {
     let models = app.models(service, &context.cancel)?;
     let shown = {
         let _cancelled = context.cancel_on_signal();

@@ -10,10 +10,15 @@ use crate::core::services::ManagedService;
 ///
 /// Keeps a program that was installed outside fusion, the configuration, the logs and the models.
 #[derive(Debug, clap::Args)]
-pub struct Args {}
+pub struct UninstallArgs {}
 
 /// Runs the command.
-pub fn run(context: &Context, app: &App, service: &ManagedService, _args: &Args) -> Result<Exit, Failure> {
+pub fn run(
+    context: &Context,
+    app: &App,
+    service: &ManagedService,
+    _args: &UninstallArgs,
+) -> Result<Exit, Failure> {
     let name = &service.name;
     if app.uninstall(service, &context.cancel)? {
         let directory = app.installation(service);

@@ -8,14 +8,19 @@ use crate::core::services::ManagedService;
 
 /// Unload a model and free its memory
 #[derive(Debug, clap::Args)]
-pub struct Args {
+pub struct UnloadArgs {
     /// Name or alias of the model, or a directory
     #[arg(value_name = "NAME")]
     model: String,
 }
 
 /// Runs the command. Nothing is loaded in a service that is not running.
-pub fn run(context: &Context, app: &App, service: &ManagedService, args: &Args) -> Result<Exit, Failure> {
+pub fn run(
+    context: &Context,
+    app: &App,
+    service: &ManagedService,
+    args: &UnloadArgs,
+) -> Result<Exit, Failure> {
     let models = app.models(service, &context.cancel)?;
     let model = models.named(&args.model)?;
     let _cancelled = context.cancel_on_signal();

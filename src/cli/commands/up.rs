@@ -16,7 +16,7 @@ use crate::core::services::{Endpoint, ManagedService, StartedBy, Up, UpKind, UpO
 /// Does nothing if the server is already running, even if it was started outside fusion. A start that fails leaves no
 /// process behind, only its log. With --model, a missing model is downloaded first.
 #[derive(Debug, clap::Args)]
-pub struct Args {
+pub struct UpArgs {
     /// Maximum time until the server is ready [default: `startup_timeout` in the configuration]
     #[arg(long, value_name = "SECS", value_parser = seconds_from::<0>)]
     timeout: Option<Duration>,
@@ -38,14 +38,14 @@ pub struct Args {
 ///
 /// Starts each service as `fusion SERVICE up` does.
 #[derive(Debug, clap::Args)]
-pub struct AllArgs {
+pub struct AllUpArgs {
     /// Print the result as JSON
     #[arg(long)]
     json: bool,
 }
 
 /// Runs the command.
-pub fn run(context: &Context, app: &App, service: &ManagedService, args: &Args) -> Result<Exit, Failure> {
+pub fn run(context: &Context, app: &App, service: &ManagedService, args: &UpArgs) -> Result<Exit, Failure> {
     let options = UpOptions { timeout: args.timeout, no_wait: args.no_wait, model: None };
     let request = UpRequest { options, install: args.install, model: args.model.clone() };
     let up = installed(context, app, service, |install| {
@@ -67,7 +67,7 @@ pub(super) fn tell(
 
 /// Runs the command for every service that has `auto_start`. It goes on after a failure, and after the reader of
 /// standard output has closed its end.
-pub fn run_all(context: &Context, app: &App, args: &AllArgs) -> Result<Exit, Failure> {
+pub fn run_all(context: &Context, app: &App, args: &AllUpArgs) -> Result<Exit, Failure> {
     let wanted: Vec<_> = app.services().iter().filter(|service| service.server().auto_start).collect();
     if wanted.is_empty() {
         let name = app.services().first().map_or("SERVICE", |service| &service.name);

@@ -4,7 +4,7 @@ use crate::cli::error::{Failure, file_hint, missing_model_hint};
 use crate::cli::exit::{self, Exit};
 use crate::cli::words::listener_name;
 use crate::core::process::ProcessError;
-use crate::core::services::lock::LockError;
+use crate::core::services::lock::ServiceLockError;
 use crate::core::services::record::RecordError;
 use crate::core::services::{ServiceError, StartFailure, StartedBy, State};
 
@@ -55,8 +55,8 @@ impl Failure {
 
 fn hint(error: &ServiceError) -> Option<String> {
     Some(match error {
-        ServiceError::Lock(LockError::File(error)) => return file_hint(error).map(str::to_owned),
-        ServiceError::Lock(LockError::Held { .. }) => {
+        ServiceError::Lock(ServiceLockError::File(error)) => return file_hint(error).map(str::to_owned),
+        ServiceError::Lock(ServiceLockError::Held { .. }) => {
             "wait until that command has ended, or stop it".to_owned()
         }
         ServiceError::PortInUse { service, .. } => {

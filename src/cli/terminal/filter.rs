@@ -13,7 +13,7 @@
 #[derive(Debug, Default)]
 pub struct TerminalFilter {
     sequence: Sequence,
-    line: Line,
+    line: LineState,
     /// The first bytes of an incomplete UTF-8 character: at most 3.
     incomplete: Vec<u8>,
 }
@@ -33,7 +33,7 @@ enum Sequence {
 
 /// The content of the current line of output.
 #[derive(Debug, Default, Clone, Copy, PartialEq, Eq)]
-enum Line {
+enum LineState {
     #[default]
     Empty,
     Text,
@@ -99,7 +99,7 @@ impl TerminalFilter {
                 let plain = text.find(char::is_control).unwrap_or(text.len());
                 if plain > 0 {
                     output.push_str(&text[..plain]);
-                    self.line = Line::Text;
+                    self.line = LineState::Text;
                     text = &text[plain..];
                 }
             }
@@ -144,22 +144,22 @@ impl TerminalFilter {
             _ => Sequence::None,
         };
         match (character, self.line) {
-            ('\n', Line::Returned) => self.line = Line::Empty,
+            ('\n', LineState::Returned) => self.line = LineState::Empty,
             ('\n', _) => {
                 output.push('\n');
-                self.line = Line::Empty;
+                self.line = LineState::Empty;
             }
-            ('\r', Line::Text) => {
+            ('\r', LineState::Text) => {
                 output.push('\n');
-                self.line = Line::Returned;
+                self.line = LineState::Returned;
             }
             ('\t', _) => {
                 output.push('\t');
-                self.line = Line::Text;
+                self.line = LineState::Text;
             }
             (character, _) if !character.is_control() => {
                 output.push(character);
-                self.line = Line::Text;
+                self.line = LineState::Text;
             }
             _ => {}
         }

@@ -24,7 +24,7 @@ const MAX_BAR_WIDTH: usize = 24;
 const MIN_BAR_WIDTH: usize = 6;
 
 /// Shows one download.
-pub struct Progress {
+pub struct DownloadProgress {
     ui: Ui,
     name: String,
     shown: Option<Instant>,
@@ -41,7 +41,7 @@ struct Measure {
     rate: Option<u64>,
 }
 
-impl Progress {
+impl DownloadProgress {
     pub fn new(ui: &Ui, name: &str) -> Self {
         let (ui, name) = (ui.clone(), name.to_owned());
         Self { ui, name, shown: None, stage: String::new(), samples: VecDeque::new() }

@@ -4,7 +4,7 @@ use std::path::Path;
 use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
-use super::progress::Progress;
+use super::progress::DownloadProgress;
 use super::ui::Ui;
 use crate::cli::words::listener_name;
 use crate::core::events::{Event, EventKind, Subscriber};
@@ -20,7 +20,7 @@ struct ReporterState {
     /// Elapsed time of the wait when it was last printed in a line.
     printed: Duration,
     /// Unfinished downloads, by model.
-    downloads: Vec<(String, Progress)>,
+    downloads: Vec<(String, DownloadProgress)>,
 }
 
 /// How often a wait is printed without a status line.
@@ -57,11 +57,11 @@ impl Reporter {
         }
     }
 
-    fn downloading(&self, model: &str, work: impl FnOnce(&mut Progress)) {
+    fn downloading(&self, model: &str, work: impl FnOnce(&mut DownloadProgress)) {
         let mut state = self.state();
         let known = state.downloads.iter().position(|(name, _)| name == model);
         let place = known.unwrap_or_else(|| {
-            state.downloads.push((model.to_owned(), Progress::new(&self.ui, model)));
+            state.downloads.push((model.to_owned(), DownloadProgress::new(&self.ui, model)));
             state.downloads.len() - 1
         });
         work(&mut state.downloads[place].1);

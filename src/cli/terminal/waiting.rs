@@ -16,9 +16,9 @@ const FRAMES: [char; 10] = ['⠋', '⠙', '⠹', '⠸', '⠼', '⠴', '⠦', '�
 
 /// The display, shared by the reader of the connection and the receiver of the answer.
 #[derive(Clone)]
-pub struct Waiting(Arc<Mutex<Display>>);
+pub struct Waiting(Arc<Mutex<WaitingDisplay>>);
 
-struct Display {
+struct WaitingDisplay {
     ui: Ui,
     /// The current activity.
     activity: Cow<'static, str>,
@@ -33,7 +33,7 @@ impl Waiting {
     /// Returns a wait for an answer of the server `display_name` that begins now.
     pub fn new(ui: &Ui, display_name: &str) -> Self {
         let why = if ui.redraws() { "" } else { "; it may be loading the model or processing the prompt" };
-        Self(Arc::new(Mutex::new(Display {
+        Self(Arc::new(Mutex::new(WaitingDisplay {
             ui: ui.clone(),
             activity: format!("waiting for {display_name}{why}").into(),
             started: Instant::now(),
@@ -69,12 +69,12 @@ impl Waiting {
         }
     }
 
-    fn display(&self) -> MutexGuard<'_, Display> {
+    fn display(&self) -> MutexGuard<'_, WaitingDisplay> {
         self.0.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
-impl Display {
+impl WaitingDisplay {
     fn tick(&mut self) {
         let waited = self.started.elapsed();
         if self.over || self.drawn.is_some_and(|drawn| drawn.elapsed() < FRAME_INTERVAL) {

@@ -19,7 +19,7 @@ use ureq::http::{self, header};
 
 use self::chunk::{Chunk, Delta, ToolCallDelta};
 use self::shape::ChunkShape;
-use self::split::{Piece, Stop, Think};
+use self::split::{AnswerPart, Stop, Think};
 use super::error::{self, ServerError};
 use super::idle_timeout::IdleTimeout;
 use super::sse::{BYTE_ORDER_MARK, Item, MAX_EVENT_BYTES, Parser, TooLong};
@@ -481,14 +481,14 @@ impl<'r> Reading<'r> {
 }
 
 fn give(
-    piece: Piece<'_>,
+    piece: AnswerPart<'_>,
     stop: &mut Stop,
     stopped: &mut bool,
     receiver: &mut dyn Receiver,
 ) -> io::Result<()> {
     match piece {
-        Piece::Text(text) => *stopped = stop.push(text, |text| receiver.text(text))?,
-        Piece::Reasoning(text) => receiver.reasoning(text)?,
+        AnswerPart::Text(text) => *stopped = stop.push(text, |text| receiver.text(text))?,
+        AnswerPart::Reasoning(text) => receiver.reasoning(text)?,
     }
     Ok(())
 }

@@ -33,9 +33,9 @@ const CANCEL_INTERVAL: Duration = Duration::from_millis(50);
 
 /// The timeout and its observer, shared with the transport, so they can change during a request.
 #[derive(Clone)]
-pub struct IdleTimeout(Arc<Waiting>);
+pub struct IdleTimeout(Arc<TimeoutState>);
 
-struct Waiting {
+struct TimeoutState {
     timeout_ms: AtomicU64,
     step: Duration,
     observer: Box<dyn Fn() -> ControlFlow<()> + Send + Sync>,
@@ -49,7 +49,7 @@ impl IdleTimeout {
         step: Duration,
         observer: impl Fn() -> ControlFlow<()> + Send + Sync + 'static,
     ) -> Self {
-        let rules = Waiting { timeout_ms: AtomicU64::new(0), step, observer: Box::new(observer) };
+        let rules = TimeoutState { timeout_ms: AtomicU64::new(0), step, observer: Box::new(observer) };
         let idle_timeout = Self(Arc::new(rules));
         idle_timeout.set_timeout(timeout);
         idle_timeout

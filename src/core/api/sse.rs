@@ -19,7 +19,7 @@ pub(super) const BYTE_ORDER_MARK: &[u8] = b"\xef\xbb\xbf";
 /// One item of the stream.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Item<'a> {
-    Event(Event<'a>),
+    Event(SseEvent<'a>),
     /// A comment without its colon, perhaps cut. Servers send comments to keep the connection open.
     Comment(Cow<'a, str>),
     /// The value of a field named `error`.
@@ -28,7 +28,7 @@ pub enum Item<'a> {
 
 /// A dispatched event.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Event<'a> {
+pub struct SseEvent<'a> {
     /// Its type; `message` if the stream gives none.
     pub name: &'a str,
     /// Its data lines, joined by newlines.
@@ -64,7 +64,7 @@ pub struct Parser {
 }
 
 /// A line: in the input, or in [`Parser::line`] if it arrived in parts.
-enum Line<'a> {
+enum InputLine<'a> {
     Whole(&'a [u8]),
     Assembled,
 }
@@ -97,12 +97,12 @@ impl Parser {
             }
         };
         let line: &'a [u8] = match line {
-            Line::Whole(line) => line,
-            Line::Assembled => &self.line,
+            InputLine::Whole(line) => line,
+            InputLine::Assembled => &self.line,
         };
         let event = |data: &'a [u8]| {
             let name = if self.name.is_empty() { "message" } else { &self.name };
-            Item::Event(Event { name, data: decoded(data), id: &self.id })
+            Item::Event(SseEvent { name, data: decoded(data), id: &self.id })
         };
         Ok(Some(match meaning {
             Meaning::Comment => Item::Comment(decoded(&line[1..])),
@@ -114,7 +114,7 @@ impl Parser {
         }))
     }
 
-    fn read_line<'a>(&mut self, input: &mut &'a [u8]) -> Result<Option<Line<'a>>, TooLong> {
+    fn read_line<'a>(&mut self, input: &mut &'a [u8]) -> Result<Option<InputLine<'a>>, TooLong> {
         if mem::take(&mut self.line_used) {
             self.line.clear();
         }
@@ -133,7 +133,7 @@ impl Parser {
         if self.line.is_empty() {
             let line = if self.past_first_line { line } else { without_mark(line) };
             self.past_first_line = true;
-            return Ok(Some(Line::Whole(line)));
+            return Ok(Some(InputLine::Whole(line)));
         }
         self.keep(line)?;
         if !self.past_first_line && self.line.starts_with(BYTE_ORDER_MARK) {
@@ -141,7 +141,7 @@ impl Parser {
         }
         self.past_first_line = true;
         self.line_used = true;
-        Ok(Some(Line::Assembled))
+        Ok(Some(InputLine::Assembled))
     }
 
     /// Returns `input` without the line end at its front. A carriage return may be the first half of one.
@@ -165,10 +165,10 @@ impl Parser {
         if piece.len() > room && !is_comment(&self.line) { Err(TooLong) } else { Ok(()) }
     }
 
-    fn interpret(&mut self, line: &Line<'_>, input: &mut &[u8]) -> Result<Meaning, TooLong> {
+    fn interpret(&mut self, line: &InputLine<'_>, input: &mut &[u8]) -> Result<Meaning, TooLong> {
         let (bytes, whole) = match line {
-            Line::Whole(line) => (*line, true),
-            Line::Assembled => (self.line.as_slice(), false),
+            InputLine::Whole(line) => (*line, true),
+            InputLine::Assembled => (self.line.as_slice(), false),
         };
         if bytes.is_empty() {
             if self.data.is_empty() {

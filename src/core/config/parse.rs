@@ -11,7 +11,7 @@ use toml::Spanned;
 use toml::de::{DeString, DeTable, DeValue};
 
 use super::problem::{Fault, Problem, nearest, position};
-use super::schema::{self, ALIASES, Key, PROMPT, PROMPTS, Part, Wrong};
+use super::schema::{self, ALIASES, Key, PROMPT, PROMPTS, TableKind, Wrong};
 use super::settings::{Alias, Config, SavedPrompt, ServiceSettings};
 use super::values::{self, article, found};
 use crate::core::address::Address;
@@ -22,7 +22,7 @@ use crate::core::runtimes::{self, Runtime, Table};
 pub(super) fn parse(text: &str, table: Table) -> (Config, Vec<Problem>) {
     let (root, errors) = DeTable::parse_recoverable(text);
     let mut config = Config::default_for(table);
-    let mut reader = Reader { table, text, problems: Vec::new() };
+    let mut reader = ConfigReader { table, text, problems: Vec::new() };
     reader.root(root.get_ref(), &mut config);
     reader.addresses(root.get_ref(), &config);
     if !errors.is_empty() {
@@ -46,14 +46,14 @@ pub(super) fn not_utf8(bytes: &[u8], valid: usize) -> Problem {
     Problem { line, column, key: String::new(), fault: Fault::NotUtf8 }
 }
 
-struct Reader<'a> {
+struct ConfigReader<'a> {
     table: Table,
     text: &'a str,
     /// In the order of the text.
     problems: Vec<Problem>,
 }
 
-impl Reader<'_> {
+impl ConfigReader<'_> {
     fn root(&mut self, root: &DeTable<'_>, config: &mut Config) {
         for (name, value) in root {
             match &**name.get_ref() {
@@ -76,7 +76,7 @@ impl Reader<'_> {
             return self.report(name.span(), path.to_owned(), fault);
         };
         self.keys(path, value, &part.keys(runtime), settings);
-        if part == Part::Server {
+        if part == TableKind::Server {
             self.variables_of_address(path, value, runtime, settings);
         }
     }
@@ -192,7 +192,7 @@ impl Reader<'_> {
             .enumerate()
             .filter_map(|(index, runtime)| {
                 let settings = config.services.get(runtime.name())?;
-                let name = Part::Server.table_of(runtime.name());
+                let name = TableKind::Server.table_of(runtime.name());
                 let section = root.get(&*name).map(Spanned::get_ref);
                 let place = |key| section.and_then(|section| section.get(key)).map(Spanned::span);
                 let place = place("port").or_else(|| place("host")).unwrap_or_default();

@@ -5,7 +5,7 @@ use std::fmt::Write as _;
 use serde_json::{Map, Value};
 
 use super::key::{KeyPath, dotted};
-use super::schema::{ALIASES, Key, PROMPT, PROMPTS, Part, Presence};
+use super::schema::{ALIASES, Key, PROMPT, PROMPTS, Presence, TableKind};
 use super::settings::{Alias, Config, ServiceSettings};
 use super::values::to_toml;
 use crate::core::runtimes::Table;
@@ -22,7 +22,7 @@ struct Section {
 fn sections(config: &Config, table: Table) -> Vec<Section> {
     let of_services = table.iter().filter_map(|runtime| {
         let settings = config.services.get(runtime.name())?;
-        Some(Part::ALL.map(|part| Section {
+        Some(TableKind::ALL.map(|part| Section {
             path: vec![part.table_of(runtime.name())],
             rows: rows(part.keys(*runtime), settings.as_ref()),
         }))
@@ -58,7 +58,7 @@ pub(super) fn fresh(table: Table) -> String {
     let mut sections = Vec::new();
     for runtime in table.iter().filter(|runtime| runtime.in_fresh_config()) {
         let defaults = ServiceSettings::default_for(*runtime);
-        for part in Part::ALL {
+        for part in TableKind::ALL {
             let mut text = format!("[{}]\n", part.table_of(runtime.name()));
             for key in part.keys(*runtime).into_iter().filter(|key| key.presence == Presence::Fresh) {
                 let value = key.kind.write(&defaults);

@@ -20,7 +20,7 @@ use crate::core::runtimes::{self, Runtime, Table};
 /// One key of a table that is kept in a `T`.
 pub(super) struct Key<T: 'static> {
     pub(super) name: &'static str,
-    pub(super) kind: Kind<T>,
+    pub(super) kind: ValueKind<T>,
     /// What it means, in one line.
     pub(super) meaning: &'static str,
     /// A valid value.
@@ -45,7 +45,7 @@ type ServiceKey = Key<ServiceSettings>;
 type PromptKey = Key<SavedPrompt>;
 
 /// The type of a key's value, its limits, and where it is kept.
-pub(super) enum Kind<T: 'static> {
+pub(super) enum ValueKind<T: 'static> {
     /// A host without scheme, port or path.
     Host(Field<T, String>),
     /// 1 to 65535.
@@ -86,78 +86,84 @@ macro_rules! field {
 
 /// `[NAME_server]`.
 static SERVER: &[ServiceKey] = &[
-    ServiceKey::fresh("host", Kind::Host(field!(server.address.host)), r#""0.0.0.0""#)
+    ServiceKey::fresh("host", ValueKind::Host(field!(server.address.host)), r#""0.0.0.0""#)
         .means("Host name or IP address to listen on; anyone who can reach it can use the server"),
-    ServiceKey::fresh("port", Kind::Port(field!(server.address.port)), "11500").means("Port to listen on"),
-    ServiceKey::fresh("model", Kind::Name(field!(server.model)), r#""/data/models/qwen3-4b""#)
+    ServiceKey::fresh("port", ValueKind::Port(field!(server.address.port)), "11500")
+        .means("Port to listen on"),
+    ServiceKey::fresh("model", ValueKind::Name(field!(server.model)), r#""/data/models/qwen3-4b""#)
         .means("Model that the server is started with: a name or a directory"),
-    ServiceKey::of_some("models_dir", Kind::Name(field!(server.models_dir)), r#""/data/models""#)
+    ServiceKey::of_some("models_dir", ValueKind::Name(field!(server.models_dir)), r#""/data/models""#)
         .means("Directory of models to serve beside those of the hub's cache"),
     ServiceKey::optional(
         "command",
-        Kind::Command(field!(server.command)),
+        ValueKind::Command(field!(server.command)),
         r#"["/opt/bin/server", "--verbose"]"#,
     )
     .means("Program and arguments to start, instead of the program that fusion finds"),
-    ServiceKey::optional("args", Kind::Arguments(field!(server.args)), r#"["--log-level", "debug"]"#)
+    ServiceKey::optional("args", ValueKind::Arguments(field!(server.args)), r#"["--log-level", "debug"]"#)
         .means("Arguments appended to the command"),
-    ServiceKey::optional("env", Kind::Variables(field!(server.env)), r#"{ HF_HOME = "/data/models" }"#)
+    ServiceKey::optional("env", ValueKind::Variables(field!(server.env)), r#"{ HF_HOME = "/data/models" }"#)
         .means("Environment variables of the server"),
-    ServiceKey::optional("startup_timeout", Kind::Seconds(field!(server.startup_timeout)), "600")
+    ServiceKey::optional("startup_timeout", ValueKind::Seconds(field!(server.startup_timeout)), "600")
         .means("Seconds that `up` waits for the server to become ready"),
-    ServiceKey::optional("stop_timeout", Kind::Seconds(field!(server.stop_timeout)), "30")
+    ServiceKey::optional("stop_timeout", ValueKind::Seconds(field!(server.stop_timeout)), "30")
         .means("Seconds that `down` waits for the server to stop before it is killed"),
-    ServiceKey::optional("auto_start", Kind::Switch(field!(server.auto_start)), "true")
+    ServiceKey::optional("auto_start", ValueKind::Switch(field!(server.auto_start)), "true")
         .means("Whether `fusion up` without a name starts the server"),
     ServiceKey::optional(
         "log_max_size",
-        Kind::Size(1_000..=1_000_000_000_000_000, field!(server.log_max_size)),
+        ValueKind::Size(1_000..=1_000_000_000_000_000, field!(server.log_max_size)),
         r#""20MB""#,
     )
     .means("Size above which the log is rotated")
     .formerly("log_max_mb"),
-    ServiceKey::optional("log_keep", Kind::Whole(0..=1000, field!(server.log_keep)), "5")
+    ServiceKey::optional("log_keep", ValueKind::Whole(0..=1000, field!(server.log_keep)), "5")
         .means("Number of rotated logs to keep"),
 ];
 
 /// `[NAME_run]`.
 static RUN: &[ServiceKey] = &[
-    ServiceKey::fresh("model", Kind::Name(field!(run.model)), r#""qwen3:4b""#)
+    ServiceKey::fresh("model", ValueKind::Name(field!(run.model)), r#""qwen3:4b""#)
         .means("Model to ask: a name or a directory"),
-    ServiceKey::fresh("system_prompt", Kind::Text(field!(run.system_prompt)), r#""Answer in one sentence.""#)
-        .means("System message; an empty one is not sent"),
-    ServiceKey::fresh("temperature", Kind::Number(0.0..=2.0, field!(run.temperature)), "0.2")
+    ServiceKey::fresh(
+        "system_prompt",
+        ValueKind::Text(field!(run.system_prompt)),
+        r#""Answer in one sentence.""#,
+    )
+    .means("System message; an empty one is not sent"),
+    ServiceKey::fresh("temperature", ValueKind::Number(0.0..=2.0, field!(run.temperature)), "0.2")
         .means("Sampling temperature, 0 to 2; 0 is greedy"),
-    ServiceKey::fresh("stream", Kind::Switch(field!(run.stream)), "true")
+    ServiceKey::fresh("stream", ValueKind::Switch(field!(run.stream)), "true")
         .means("Whether the answer is printed while it is generated"),
-    ServiceKey::optional("max_tokens", Kind::Whole(1..=4_294_967_295, field!(run.max_tokens)), "1024")
+    ServiceKey::optional("max_tokens", ValueKind::Whole(1..=4_294_967_295, field!(run.max_tokens)), "1024")
         .means("Maximum number of tokens to generate"),
-    ServiceKey::optional("top_p", Kind::Number(0.0..=1.0, field!(run.top_p)), "0.9")
+    ServiceKey::optional("top_p", ValueKind::Number(0.0..=1.0, field!(run.top_p)), "0.9")
         .means("Nucleus sampling: the share of probability to sample from"),
-    ServiceKey::optional("seed", Kind::Whole(0..=9_223_372_036_854_775_807, field!(run.seed)), "42")
+    ServiceKey::optional("seed", ValueKind::Whole(0..=9_223_372_036_854_775_807, field!(run.seed)), "42")
         .means("Sampling seed, for answers that can be repeated"),
-    ServiceKey::optional("stop", Kind::Texts(field!(run.stop)), r#"["END"]"#)
+    ServiceKey::optional("stop", ValueKind::Texts(field!(run.stop)), r#"["END"]"#)
         .means("Stop sequences: texts that end the answer"),
-    ServiceKey::optional("timeout", Kind::Seconds(field!(run.timeout)), "120")
+    ServiceKey::optional("timeout", ValueKind::Seconds(field!(run.timeout)), "120")
         .means("Idle timeout: seconds without data before the request fails"),
-    ServiceKey::optional("start_on_demand", Kind::Switch(field!(run.start_on_demand)), "false")
+    ServiceKey::optional("start_on_demand", ValueKind::Switch(field!(run.start_on_demand)), "false")
         .means("Whether `run` starts the server if it is not running")
         .formerly("auto_up"),
-    ServiceKey::optional("reasoning", Kind::Reasoning(field!(run.reasoning)), r#""show""#)
+    ServiceKey::optional("reasoning", ValueKind::Reasoning(field!(run.reasoning)), r#""show""#)
         .means("Whether the model's reasoning is printed on stderr"),
-    ServiceKey::optional("extra_body", Kind::Body(field!(run.extra_body)), "{ repeat_penalty = 1.1 }")
+    ServiceKey::optional("extra_body", ValueKind::Body(field!(run.extra_body)), "{ repeat_penalty = 1.1 }")
         .means("Further fields of the request body")
         .formerly("extra"),
 ];
 
 /// `[prompts.NAME]`.
 pub(super) static PROMPT: &[PromptKey] = &[
-    PromptKey::optional("system", Kind::Text(field!(system)), r#""You are a careful reviewer.""#)
+    PromptKey::optional("system", ValueKind::Text(field!(system)), r#""You are a careful reviewer.""#)
         .means("System message, instead of `system_prompt`"),
-    PromptKey::optional("model", Kind::Name(field!(model)), r#""qwen2.5-coder:7b""#).means("Model to ask"),
-    PromptKey::optional("temperature", Kind::Number(0.0..=2.0, field!(temperature)), "0.2")
+    PromptKey::optional("model", ValueKind::Name(field!(model)), r#""qwen2.5-coder:7b""#)
+        .means("Model to ask"),
+    PromptKey::optional("temperature", ValueKind::Number(0.0..=2.0, field!(temperature)), "0.2")
         .means("Sampling temperature, 0 to 2; 0 is greedy"),
-    PromptKey::optional("template", Kind::Text(field!(template)), r#""Review this change:\n\n{input}""#)
+    PromptKey::optional("template", ValueKind::Text(field!(template)), r#""Review this change:\n\n{input}""#)
         .means("User message; `{input}` stands for files, the words of the command line and standard input"),
 ];
 
@@ -167,12 +173,12 @@ pub(super) const ALIASES: &str = "aliases";
 
 /// The two tables of a service.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum Part {
+pub(super) enum TableKind {
     Server,
     Run,
 }
 
-impl Part {
+impl TableKind {
     pub(super) const ALL: [Self; 2] = [Self::Server, Self::Run];
 
     /// Returns the name of the table of `service`.
@@ -202,14 +208,14 @@ impl Part {
 }
 
 /// Returns the runtime whose table is called `name`, and which of its tables that is.
-pub(super) fn section(table: Table, name: &str) -> Option<(&'static dyn Runtime, Part)> {
-    let of = |part: Part, end: &str| Some((runtimes::find(table, name.strip_suffix(end)?)?, part));
-    of(Part::Server, "_server").or_else(|| of(Part::Run, "_run"))
+pub(super) fn section(table: Table, name: &str) -> Option<(&'static dyn Runtime, TableKind)> {
+    let of = |part: TableKind, end: &str| Some((runtimes::find(table, name.strip_suffix(end)?)?, part));
+    of(TableKind::Server, "_server").or_else(|| of(TableKind::Run, "_run"))
 }
 
 /// Returns the tables of the runtimes, in the order of the file.
 pub(super) fn service_tables(table: Table) -> impl Iterator<Item = String> {
-    table.iter().flat_map(|runtime| Part::ALL.map(|part| part.table_of(runtime.name())))
+    table.iter().flat_map(|runtime| TableKind::ALL.map(|part| part.table_of(runtime.name())))
 }
 
 /// Returns the names of all tables.
@@ -218,15 +224,15 @@ pub(super) fn table_names(table: Table) -> Vec<String> {
 }
 
 impl<T> Key<T> {
-    const fn fresh(name: &'static str, kind: Kind<T>, example: &'static str) -> Self {
+    const fn fresh(name: &'static str, kind: ValueKind<T>, example: &'static str) -> Self {
         Self { name, kind, example, meaning: "", presence: Presence::Fresh, formerly: None }
     }
 
-    const fn optional(name: &'static str, kind: Kind<T>, example: &'static str) -> Self {
+    const fn optional(name: &'static str, kind: ValueKind<T>, example: &'static str) -> Self {
         Self { presence: Presence::Optional, ..Self::fresh(name, kind, example) }
     }
 
-    const fn of_some(name: &'static str, kind: Kind<T>, example: &'static str) -> Self {
+    const fn of_some(name: &'static str, kind: ValueKind<T>, example: &'static str) -> Self {
         Self { presence: Presence::OfSome, ..Self::fresh(name, kind, example) }
     }
 
@@ -254,7 +260,7 @@ pub(super) struct Wrong {
     pub(super) fault: Fault,
 }
 
-impl<T> Kind<T> {
+impl<T> ValueKind<T> {
     /// Keeps the value in its place, if there is nothing wrong with it.
     pub(super) fn read(&self, value: &Spanned<DeValue<'_>>, owner: &mut T) -> Result<(), Vec<Wrong>> {
         let inner = value.get_ref();

@@ -59,21 +59,21 @@ struct Layout<'t> {
     text: &'t str,
     document: Document<&'t str>,
     /// In the order of the text.
-    pieces: Vec<Piece>,
+    pieces: Vec<TomlEntry>,
 }
 
 /// A header, or a key with its value.
-struct Piece {
+struct TomlEntry {
     path: Vec<String>,
     /// Where the header begins, or the last part of the key.
     start: usize,
     /// The header, or the value.
     span: Range<usize>,
-    kind: Kind,
+    kind: EntryKind,
 }
 
 #[derive(Clone, PartialEq, Eq)]
-enum Kind {
+enum EntryKind {
     /// `[path]`
     Header,
     /// `[[path]]`
@@ -81,12 +81,12 @@ enum Kind {
     /// `key = value`, on lines of its own
     Statement,
     /// `key = value`, in this inline table
-    Entry(Range<usize>),
+    TomlEntry(Range<usize>),
 }
 
-impl Kind {
+impl EntryKind {
     fn is_value(&self) -> bool {
-        matches!(self, Self::Statement | Self::Entry(_))
+        matches!(self, Self::Statement | Self::TomlEntry(_))
     }
 }
 
@@ -94,7 +94,7 @@ impl<'t> Layout<'t> {
     fn of(text: &'t str) -> Option<Self> {
         let document = Document::parse(text).ok()?;
         let mut pieces = Vec::new();
-        collect(document.as_table(), &Kind::Statement, &mut Vec::new(), &mut pieces);
+        collect(document.as_table(), &EntryKind::Statement, &mut Vec::new(), &mut pieces);
         pieces.sort_by_key(|piece| piece.start);
         Some(Self { text, document, pieces })
     }
@@ -104,13 +104,14 @@ impl<'t> Layout<'t> {
     }
 
     fn with_new_key(&self, path: &[String], value: &str, comment: &str, header_length: usize) -> String {
-        let around = |piece: &Piece| path.starts_with(&piece.path);
-        let inline = |piece: &Piece| piece.kind.is_value() && self.text[piece.span.clone()].starts_with('{');
+        let around = |piece: &TomlEntry| path.starts_with(&piece.path);
+        let inline =
+            |piece: &TomlEntry| piece.kind.is_value() && self.text[piece.span.clone()].starts_with('{');
         if let Some(table) = self.pieces.iter().rfind(|piece| around(piece) && inline(piece)) {
             return self.in_inline_table(table, path, value);
         }
         let headers = (0..self.pieces.len())
-            .filter(|index| self.pieces[*index].kind == Kind::Header && around(&self.pieces[*index]));
+            .filter(|index| self.pieces[*index].kind == EntryKind::Header && around(&self.pieces[*index]));
         if let Some(header) = headers.max_by_key(|index| self.pieces[*index].path.len()) {
             return self.below(header, path, value, comment);
         }
@@ -119,7 +120,7 @@ impl<'t> Layout<'t> {
         if Layout::of(&appended).is_some() { appended } else { self.at_the_top(path, value) }
     }
 
-    fn in_inline_table(&self, table: &Piece, path: &[String], value: &str) -> String {
+    fn in_inline_table(&self, table: &TomlEntry, path: &[String], value: &str) -> String {
         let entry = format!("{} = {value}", dotted(&path[table.path.len()..]));
         match self.entries(&table.span).last() {
             Some(last) => spliced(self.text, last.span.end..last.span.end, &format!(", {entry}")),
@@ -127,14 +128,16 @@ impl<'t> Layout<'t> {
         }
     }
 
-    fn entries(&self, table: &Range<usize>) -> impl Iterator<Item = &Piece> {
-        self.pieces.iter().filter(move |piece| matches!(&piece.kind, Kind::Entry(inside) if inside == table))
+    fn entries(&self, table: &Range<usize>) -> impl Iterator<Item = &TomlEntry> {
+        self.pieces
+            .iter()
+            .filter(move |piece| matches!(&piece.kind, EntryKind::TomlEntry(inside) if inside == table))
     }
 
     /// Puts a statement below a comment, or below the last statement of a header.
     fn below(&self, header: usize, path: &[String], value: &str, comment: &str) -> String {
         let of_header = self.pieces[header + 1..].iter().take_while(|piece| piece.kind.is_value());
-        let last = of_header.filter(|piece| piece.kind == Kind::Statement).last();
+        let last = of_header.filter(|piece| piece.kind == EntryKind::Statement).last();
         let key = dotted(&path[self.pieces[header].path.len()..]);
         let (start, end) = self
             .comment_line(header, comment)
@@ -152,8 +155,9 @@ impl<'t> Layout<'t> {
             (self.pieces[header].span.end, next.map_or(self.text.len(), |next| next.start));
         while start < last {
             let end = self.line_end(start);
-            let within_value =
-                |piece: &Piece| piece.kind.is_value() && piece.span.start < start && start < piece.span.end;
+            let within_value = |piece: &TomlEntry| {
+                piece.kind.is_value() && piece.span.start < start && start < piece.span.end
+            };
             if self.text[start..end].trim() == comment && !self.pieces.iter().any(within_value) {
                 return Some((start, end));
             }
@@ -175,7 +179,7 @@ impl<'t> Layout<'t> {
     fn at_the_top(&self, path: &[String], value: &str) -> String {
         let statement = format!("{} = {value}", dotted(path));
         let at_top = self.pieces.iter().take_while(|piece| piece.kind.is_value());
-        if let Some(last) = at_top.filter(|piece| piece.kind == Kind::Statement).last() {
+        if let Some(last) = at_top.filter(|piece| piece.kind == EntryKind::Statement).last() {
             return self.with_line(self.lines(last), &statement);
         }
         let start = self.text.len() - self.text.trim_start_matches('\u{feff}').len();
@@ -193,16 +197,16 @@ impl<'t> Layout<'t> {
     fn cut(&self, path: &[String]) -> Option<(Range<usize>, String)> {
         let of_path = || self.pieces.iter().filter(|piece| piece.path.starts_with(path));
         // From the end: a statement without its header would belong to another table.
-        if let Some(piece) = of_path().rfind(|piece| !matches!(piece.kind, Kind::Entry(_))) {
+        if let Some(piece) = of_path().rfind(|piece| !matches!(piece.kind, EntryKind::TomlEntry(_))) {
             return Some(self.cut_lines(piece));
         }
         let entry = of_path().min_by_key(|piece| piece.path.len())?;
-        let Kind::Entry(table) = &entry.kind else { return None };
+        let EntryKind::TomlEntry(table) = &entry.kind else { return None };
         Some(self.cut_entry(entry, table))
     }
 
     /// `key = value # comment` leaves `# comment`. A header takes one of two blank lines with it.
-    fn cut_lines(&self, piece: &Piece) -> (Range<usize>, String) {
+    fn cut_lines(&self, piece: &TomlEntry) -> (Range<usize>, String) {
         let (start, end) = self.lines(piece);
         let comment = self.text[piece.span.end..end].trim();
         if !comment.is_empty() {
@@ -212,12 +216,12 @@ impl<'t> Layout<'t> {
         let rest = &self.text[end..];
         let above = self.text[..start].strip_suffix(self.newline()).unwrap_or_default();
         let leaves_two = above.ends_with('\n') && (rest.is_empty() || rest.starts_with(['\n', '\r']));
-        let start = if piece.kind == Kind::Statement || !leaves_two { start } else { above.len() };
+        let start = if piece.kind == EntryKind::Statement || !leaves_two { start } else { above.len() };
         (start..end, String::new())
     }
 
     /// `{ a = 1, b = 2 }` leaves `{ b = 2 }`, `{ a = 1 }` or `{}`.
-    fn cut_entry(&self, entry: &Piece, table: &Range<usize>) -> (Range<usize>, String) {
+    fn cut_entry(&self, entry: &TomlEntry, table: &Range<usize>) -> (Range<usize>, String) {
         let text = self.text;
         let previous = self.entries(table).take_while(|other| other.start < entry.start).last();
         let previous = previous.map(|other| other.span.end);
@@ -250,7 +254,7 @@ impl<'t> Layout<'t> {
     }
 
     /// Returns where the lines of a piece begin and end, the last newline included.
-    fn lines(&self, piece: &Piece) -> (usize, usize) {
+    fn lines(&self, piece: &TomlEntry) -> (usize, usize) {
         let start = self.text[..piece.start].rfind('\n').map_or(0, |newline| newline + 1);
         (start, self.line_end(piece.span.end))
     }
@@ -271,22 +275,22 @@ impl<'t> Layout<'t> {
 }
 
 /// Collects the pieces of a table whose values are of this kind. The parser has given all of them spans.
-fn collect(table: &dyn TableLike, kind: &Kind, path: &mut Vec<String>, pieces: &mut Vec<Piece>) {
+fn collect(table: &dyn TableLike, kind: &EntryKind, path: &mut Vec<String>, pieces: &mut Vec<TomlEntry>) {
     for (name, item) in table.iter() {
         path.push(name.to_owned());
         match item {
             Item::Table(inner) if inner.is_dotted() => collect(inner, kind, path, pieces),
-            Item::Table(inner) => collect_headed(inner, Kind::Header, path, pieces),
+            Item::Table(inner) => collect_headed(inner, EntryKind::Header, path, pieces),
             Item::ArrayOfTables(tables) => {
-                tables.iter().for_each(|inner| collect_headed(inner, Kind::ArrayHeader, path, pieces));
+                tables.iter().for_each(|inner| collect_headed(inner, EntryKind::ArrayHeader, path, pieces));
             }
             Item::Value(Value::InlineTable(inner)) if inner.is_dotted() => collect(inner, kind, path, pieces),
             Item::Value(value) => {
                 let span = value.span().unwrap_or_default();
                 let start = table.key(name).and_then(Key::span).unwrap_or_default().start;
-                pieces.push(Piece { path: path.clone(), start, span: span.clone(), kind: kind.clone() });
+                pieces.push(TomlEntry { path: path.clone(), start, span: span.clone(), kind: kind.clone() });
                 if let Value::InlineTable(inner) = value {
-                    collect(inner, &Kind::Entry(span), path, pieces);
+                    collect(inner, &EntryKind::TomlEntry(span), path, pieces);
                 }
             }
             Item::None => {}
@@ -295,11 +299,11 @@ fn collect(table: &dyn TableLike, kind: &Kind, path: &mut Vec<String>, pieces: &
     }
 }
 
-fn collect_headed(table: &Table, kind: Kind, path: &mut Vec<String>, pieces: &mut Vec<Piece>) {
+fn collect_headed(table: &Table, kind: EntryKind, path: &mut Vec<String>, pieces: &mut Vec<TomlEntry>) {
     if let Some(span) = table.span().filter(|_| !table.is_implicit()) {
-        pieces.push(Piece { path: path.clone(), start: span.start, span, kind });
+        pieces.push(TomlEntry { path: path.clone(), start: span.start, span, kind });
     }
-    collect(table, &Kind::Statement, path, pieces);
+    collect(table, &EntryKind::Statement, path, pieces);
 }
 
 fn spliced(text: &str, range: Range<usize>, replacement: &str) -> String {

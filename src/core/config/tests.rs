@@ -4,7 +4,7 @@ use proptest::prelude::*;
 use toml::de::{DeTable, DeValue};
 
 use super::edit::to_toml;
-use super::schema::{Key, PROMPT, Part};
+use super::schema::{Key, PROMPT, TableKind};
 use super::{Config, KeyPath, SavedPrompt, ServiceSettings, render, splice, values};
 use crate::core::runtimes::TABLE;
 
@@ -88,7 +88,7 @@ fn documentation_has_every_key() {
     let documentation = std::fs::read_to_string(path).unwrap();
     let services: Vec<_> =
         TABLE.iter().map(|runtime| (runtime.name(), ServiceSettings::default_for(*runtime))).collect();
-    let mut tables = Part::ALL
+    let mut tables = TableKind::ALL
         .map(|part| {
             let keys = TABLE.iter().map(|runtime| part.keys(*runtime)).max_by_key(Vec::len).unwrap();
             reference(&keys, &services)

@@ -7,7 +7,7 @@ use std::sync::Arc;
 use crate::core::files::FileError;
 use crate::core::process::{Pid, ProcessError};
 use crate::core::programs::InstallationError;
-use crate::core::services::lock::LockError;
+use crate::core::services::lock::ServiceLockError;
 use crate::core::services::record::RecordError;
 
 #[derive(Debug, thiserror::Error)]
@@ -93,7 +93,7 @@ pub enum InstallError {
     File(#[from] FileError),
     /// Another command is changing the service.
     #[error(transparent)]
-    Lock(#[from] LockError),
+    Lock(#[from] ServiceLockError),
     /// The record of the service is unreadable.
     #[error(transparent)]
     Record(#[from] RecordError),

@@ -20,7 +20,7 @@ const CONTEXT_BYTES: usize = 64;
 
 /// What a look at the log found.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Progress {
+pub enum ReadProgress {
     /// More of the text.
     Read,
     /// Nothing new.
@@ -32,19 +32,19 @@ pub enum Progress {
 
 /// A position in a log.
 #[derive(Debug)]
-pub struct Reader {
+pub struct LogReader {
     log: PathBuf,
     /// Files that grow no further, oldest first, to be read before the current one.
-    older: VecDeque<Part>,
-    current: Part,
+    older: VecDeque<LogPart>,
+    current: LogPart,
     /// The part `.1` at the last look, held open, for its inode must not be used again.
-    newest: Option<Part>,
+    newest: Option<LogPart>,
     /// The last bytes that were read.
     context: Vec<u8>,
 }
 
 #[derive(Debug)]
-struct Part {
+struct LogPart {
     file: File,
     id: FileId,
     /// When it was made, where the file system knows.
@@ -55,7 +55,7 @@ struct Part {
     offset: u64,
 }
 
-impl Part {
+impl LogPart {
     fn open(path: &Path) -> Result<Option<Self>, FileError> {
         let opened = open(path, OpenOptions::new().read(true))?;
         Ok(opened.map(|(file, metadata)| Self {
@@ -96,16 +96,16 @@ impl Part {
     }
 }
 
-impl Reader {
+impl LogReader {
     /// Opens the log at its last `lines` lines: 0 for new output only, `u64::MAX` for all output since the start of the
     /// server. `None` if there is no log.
     pub fn open(log: &Path, lines: u64) -> Result<Option<Self>, FileError> {
         let failed = FileError::io("read", log);
-        let Some(mut current) = Part::open(log)? else { return Ok(None) };
+        let Some(mut current) = LogPart::open(log)? else { return Ok(None) };
         let _lock = lock(&current.file, ContentLockKind::Shared);
         current.size = current.file.metadata().map_err(&failed)?.len();
         let mut older = parts_since(log, None);
-        let newest = Part::open_older(log, 1);
+        let newest = LogPart::open_older(log, 1);
         // The parts of this run were made after its log; the logs of earlier runs were made before.
         older.retain(|part| part.created.is_some() && part.created >= current.created);
         let mut reader = Self { log: log.to_owned(), older, current, newest, context: Vec::new() };
@@ -117,20 +117,21 @@ impl Reader {
 
     /// Returns how many bytes are still to be read of what there was when the log was opened.
     pub fn remaining(&self) -> u64 {
-        self.files().map(Part::remaining).sum()
+        self.files().map(LogPart::remaining).sum()
     }
 
     /// What is to be read, oldest first.
-    fn files(&self) -> impl DoubleEndedIterator<Item = &Part> {
+    fn files(&self) -> impl DoubleEndedIterator<Item = &LogPart> {
         self.older.iter().chain([&self.current])
     }
 
-    fn next_file(&mut self) -> &mut Part {
+    fn next_file(&mut self) -> &mut LogPart {
         self.older.front_mut().unwrap_or(&mut self.current)
     }
 
     fn skip(&mut self, mut bytes: u64) {
-        while let Some(length) = self.older.front().map(Part::remaining).filter(|length| *length <= bytes) {
+        while let Some(length) = self.older.front().map(LogPart::remaining).filter(|length| *length <= bytes)
+        {
             bytes -= length;
             self.older.pop_front();
         }
@@ -170,7 +171,7 @@ impl Reader {
     }
 
     /// Looks once, and appends at most 64 KiB of the text to `buffer`. Never waits for more to be written.
-    pub fn read(&mut self, buffer: &mut Vec<u8>) -> Result<Progress, FileError> {
+    pub fn read(&mut self, buffer: &mut Vec<u8>) -> Result<ReadProgress, FileError> {
         let start = buffer.len();
         let progress = self.look(buffer)?;
         let new = &buffer[start..];
@@ -179,12 +180,12 @@ impl Reader {
         Ok(progress)
     }
 
-    fn look(&mut self, buffer: &mut Vec<u8>) -> Result<Progress, FileError> {
+    fn look(&mut self, buffer: &mut Vec<u8>) -> Result<ReadProgress, FileError> {
         let failed = FileError::io("read", &self.log);
         loop {
             while let Some(part) = self.older.front_mut() {
                 if part.read(buffer).map_err(&failed)? > 0 {
-                    return Ok(Progress::Read);
+                    return Ok(ReadProgress::Read);
                 }
                 self.older.pop_front();
             }
@@ -194,11 +195,11 @@ impl Reader {
             if !next.continues(&self.context).map_err(&failed)? {
                 self.older.clear();
                 self.current.offset = 0;
-                return Ok(Progress::Truncated);
+                return Ok(ReadProgress::Truncated);
             }
             if self.older.is_empty() {
                 let length = self.current.read(buffer).map_err(&failed)?;
-                return Ok(if length > 0 { Progress::Read } else { Progress::UpToDate });
+                return Ok(if length > 0 { ReadProgress::Read } else { ReadProgress::UpToDate });
             }
         }
     }
@@ -213,9 +214,9 @@ impl Reader {
             return Ok(());
         }
         // While there is no log at its path, the server may still write to the file that is open here.
-        let Some(log) = Part::open(&self.log)? else { return Ok(()) };
+        let Some(log) = LogPart::open(&self.log)? else { return Ok(()) };
         self.older = parts_since(&self.log, known);
-        self.newest = Part::open_older(&self.log, 1);
+        self.newest = LogPart::open_older(&self.log, 1);
         let previous = std::mem::replace(&mut self.current, log);
         let is_deleted = self.files().all(|part| part.id != previous.id);
         if is_deleted && previous.continues(&self.context).unwrap_or(false) {
@@ -228,8 +229,8 @@ impl Reader {
 }
 
 /// Opens the older parts that were made after the known one, oldest first.
-fn parts_since(log: &Path, known: Option<FileId>) -> VecDeque<Part> {
-    let parts = (1..).map_while(|number| Part::open_older(log, number));
+fn parts_since(log: &Path, known: Option<FileId>) -> VecDeque<LogPart> {
+    let parts = (1..).map_while(|number| LogPart::open_older(log, number));
     let mut parts: VecDeque<_> = parts.take_while(|part| Some(part.id) != known).collect();
     parts.make_contiguous().reverse();
     parts
@@ -246,11 +247,11 @@ pub fn last_line(log: &Path) -> Result<Option<String>, FileError> {
 /// is not UTF-8 is replaced; control characters are left for the front end to filter.
 pub fn tail_text(log: &Path, lines: u64) -> Result<String, FileError> {
     const MAX_BYTES: u64 = 64 * 1024;
-    let Some(mut reader) = Reader::open(log, lines)? else { return Ok(String::new()) };
+    let Some(mut reader) = LogReader::open(log, lines)? else { return Ok(String::new()) };
     let excess = reader.remaining().saturating_sub(MAX_BYTES);
     reader.skip(excess);
     let mut bytes = Vec::new();
-    while (bytes.len() as u64) < MAX_BYTES && reader.read(&mut bytes)? == Progress::Read {}
+    while (bytes.len() as u64) < MAX_BYTES && reader.read(&mut bytes)? == ReadProgress::Read {}
     let first_newline = bytes.iter().position(|byte| *byte == b'\n');
     // The first line lacks its beginning, so it is left out unless it is the only one.
     let start = first_newline.map_or(0, |end| end + 1) % bytes.len().max(1);

@@ -61,8 +61,8 @@ impl Fixture {
         self.directory.path().read_dir().unwrap().count()
     }
 
-    fn reader(&self, lines: u64) -> Reader {
-        Reader::open(&self.log(), lines).unwrap().unwrap()
+    fn reader(&self, lines: u64) -> LogReader {
+        LogReader::open(&self.log(), lines).unwrap().unwrap()
     }
 
     fn tail_text(&self, lines: u64) -> String {
@@ -75,19 +75,19 @@ fn append(path: &Path) -> File {
 }
 
 /// Reads until there is nothing new; returns the text, and whether the log was truncated.
-fn drain(reader: &mut Reader) -> (String, bool) {
+fn drain(reader: &mut LogReader) -> (String, bool) {
     let (mut bytes, mut was_truncated) = (Vec::new(), false);
     loop {
         match reader.read(&mut bytes).unwrap() {
-            Progress::Read => {}
-            Progress::Truncated => was_truncated = true,
-            Progress::UpToDate => return (String::from_utf8(bytes).unwrap(), was_truncated),
+            ReadProgress::Read => {}
+            ReadProgress::Truncated => was_truncated = true,
+            ReadProgress::UpToDate => return (String::from_utf8(bytes).unwrap(), was_truncated),
         }
     }
 }
 
 #[track_caller]
-fn new_text(reader: &mut Reader) -> String {
+fn new_text(reader: &mut LogReader) -> String {
     let (text, was_truncated) = drain(reader);
     assert!(!was_truncated);
     text
@@ -120,7 +120,7 @@ fn a_link_or_pipe_as_log_is_refused() {
     nix::unistd::mkfifo(&pipe, nix::sys::stat::Mode::S_IRWXU).unwrap();
     for log in [&link, &pipe] {
         assert!(rotate(log, 3).is_err());
-        assert!(Reader::open(log, u64::MAX).is_err());
+        assert!(LogReader::open(log, u64::MAX).is_err());
         assert!(GrowingLog::open(log, Limits { max_bytes: 1, keep: 1 }).is_err());
     }
     assert_eq!(new_text(&mut fixture.reader(5)), "one\n", "a link is no part");

@@ -23,7 +23,7 @@ const MAX_DEPTH: u32 = 4;
 /// The header of one file.
 #[derive(Debug, Clone, Default)]
 pub struct Header {
-    values: BTreeMap<String, Value>,
+    values: BTreeMap<String, MetadataValue>,
     /// How many numbers the tensors hold.
     pub parameters: u64,
     /// The length of the file.
@@ -33,7 +33,7 @@ pub struct Header {
 }
 
 #[derive(Debug, Clone, PartialEq)]
-enum Value {
+enum MetadataValue {
     Number(u64),
     Text(String),
     Numbers(Vec<u64>),
@@ -49,11 +49,11 @@ impl Header {
             return Err(Defect::LfsPointer { file: name });
         }
         let file = File::open(path).map_err(|error| denied(&name, &error))?;
-        let mut reader = Reader { input: BufReader::new(file), position: 0, length: found };
+        let mut reader = HeaderReader { input: BufReader::new(file), position: 0, length: found };
         reader.header().map_err(|fault| match fault {
-            Fault::Short(expected) => Defect::Truncated { file: name.clone(), found, expected },
-            Fault::Malformed(reason) => Defect::NotGguf { file: name.clone(), reason },
-            Fault::Io(error) => denied(&name, &error),
+            HeaderFault::Short(expected) => Defect::Truncated { file: name.clone(), found, expected },
+            HeaderFault::Malformed(reason) => Defect::NotGguf { file: name.clone(), reason },
+            HeaderFault::Io(error) => denied(&name, &error),
         })
     }
 
@@ -126,9 +126,11 @@ impl Header {
             .iter()
             .any(|key| self.of_network(key).is_some());
         let kept = match self.values.get(&self.key("attention.head_count_kv")) {
-            Some(Value::Numbers(kept)) => kept.iter().fold(0, |all: u64, one| all.saturating_add(*one)),
-            Some(Value::Number(kept)) if !is_recurrent => product(&[*kept, layers]),
-            Some(Value::Number(kept)) => {
+            Some(MetadataValue::Numbers(kept)) => {
+                kept.iter().fold(0, |all: u64, one| all.saturating_add(*one))
+            }
+            Some(MetadataValue::Number(kept)) if !is_recurrent => product(&[*kept, layers]),
+            Some(MetadataValue::Number(kept)) => {
                 product(&[*kept, layers.checked_div(self.of_network("full_attention_interval")?)?])
             }
             _ if is_recurrent => return None,
@@ -150,41 +152,41 @@ impl Header {
 
     fn number(&self, key: &str) -> Option<u64> {
         match self.values.get(key)? {
-            Value::Number(number) => Some(*number),
+            MetadataValue::Number(number) => Some(*number),
             _ => None,
         }
     }
 
     fn text(&self, key: &str) -> Option<&str> {
         match self.values.get(key)? {
-            Value::Text(text) if !text.is_empty() => Some(text),
+            MetadataValue::Text(text) if !text.is_empty() => Some(text),
             _ => None,
         }
     }
 }
 
 /// Why a header cannot be read.
-enum Fault {
+enum HeaderFault {
     /// The file ends before this many bytes.
     Short(u64),
     Malformed(String),
     Io(io::Error),
 }
 
-struct Reader {
+struct HeaderReader {
     input: BufReader<File>,
     position: u64,
     length: u64,
 }
 
-impl Reader {
-    fn header(&mut self) -> Result<Header, Fault> {
+impl HeaderReader {
+    fn header(&mut self) -> Result<Header, HeaderFault> {
         if self.bytes(4)? != MAGIC {
-            return Err(Fault::Malformed("it does not start like one".to_owned()));
+            return Err(HeaderFault::Malformed("it does not start like one".to_owned()));
         }
         let version = self.u32()?;
         if !(2..=3).contains(&version) {
-            return Err(Fault::Malformed(format!("it has version {version} of the format")));
+            return Err(HeaderFault::Malformed(format!("it has version {version} of the format")));
         }
         let (tensors, pairs) = (self.u64()?, self.u64()?);
         let mut header = Header { file_bytes: self.length, ..Header::default() };
@@ -200,7 +202,7 @@ impl Reader {
     }
 
     /// Reads the list of tensors, and checks that the last of them ends within the file.
-    fn tensors(&mut self, count: u64, header: &mut Header) -> Result<(), Fault> {
+    fn tensors(&mut self, count: u64, header: &mut Header) -> Result<(), HeaderFault> {
         let mut bytes_of_type: BTreeMap<&'static str, u64> = BTreeMap::new();
         let mut end: u64 = 0;
         for _ in 0..count {
@@ -223,25 +225,25 @@ impl Reader {
         let alignment = header.number("general.alignment").filter(|number| *number > 0).unwrap_or(32);
         let start = self.position.div_ceil(alignment).saturating_mul(alignment);
         let expected = if count == 0 { self.position } else { start.saturating_add(end) };
-        if self.length < expected { Err(Fault::Short(expected)) } else { Ok(()) }
+        if self.length < expected { Err(HeaderFault::Short(expected)) } else { Ok(()) }
     }
 
     /// Reads a value; `None` for one that says nothing about the model as a whole.
-    fn value(&mut self, kind: u32, depth: u32) -> Result<Option<Value>, Fault> {
+    fn value(&mut self, kind: u32, depth: u32) -> Result<Option<MetadataValue>, HeaderFault> {
         Ok(match kind {
-            8 => Some(Value::Text(self.text()?)),
+            8 => Some(MetadataValue::Text(self.text()?)),
             9 => self.array(depth)?,
             // Fractions, which nothing here asks for.
             6 => self.skip(4).map(|()| None)?,
             12 => self.skip(8).map(|()| None)?,
-            _ => self.number(kind)?.map(Value::Number),
+            _ => self.number(kind)?.map(MetadataValue::Number),
         })
     }
 
     /// Reads a whole number or a truth value; `None` when it is negative.
-    fn number(&mut self, kind: u32) -> Result<Option<u64>, Fault> {
+    fn number(&mut self, kind: u32) -> Result<Option<u64>, HeaderFault> {
         let Some(size) = size_of(kind) else {
-            return Err(Fault::Malformed(format!("a value has the unknown type {kind}")));
+            return Err(HeaderFault::Malformed(format!("a value has the unknown type {kind}")));
         };
         let mut wide = [0; 8];
         wide[..size].copy_from_slice(self.bytes(size as u64)?.as_slice());
@@ -250,9 +252,9 @@ impl Reader {
         Ok((!is_negative).then(|| u64::from_le_bytes(wide)))
     }
 
-    fn array(&mut self, depth: u32) -> Result<Option<Value>, Fault> {
+    fn array(&mut self, depth: u32) -> Result<Option<MetadataValue>, HeaderFault> {
         if depth >= MAX_DEPTH {
-            return Err(Fault::Malformed("arrays are nested too deeply".to_owned()));
+            return Err(HeaderFault::Malformed("arrays are nested too deeply".to_owned()));
         }
         let (kind, count) = (self.u32()?, self.u64()?);
         match size_of(kind) {
@@ -261,7 +263,7 @@ impl Reader {
                 for _ in 0..count {
                     numbers.push(self.number(kind)?.unwrap_or_default());
                 }
-                Ok(Some(Value::Numbers(numbers)))
+                Ok(Some(MetadataValue::Numbers(numbers)))
             }
             Some(size) => self.skip(count.saturating_mul(size as u64)).map(|()| None),
             None if kind == 8 => {
@@ -280,7 +282,7 @@ impl Reader {
         }
     }
 
-    fn text(&mut self) -> Result<String, Fault> {
+    fn text(&mut self) -> Result<String, HeaderFault> {
         let length = self.u64()?;
         if length > MAX_TEXT_BYTES {
             self.skip(length)?;
@@ -289,35 +291,35 @@ impl Reader {
         Ok(String::from_utf8_lossy(&self.bytes(length)?).into_owned())
     }
 
-    fn u32(&mut self) -> Result<u32, Fault> {
+    fn u32(&mut self) -> Result<u32, HeaderFault> {
         let mut number = [0; 4];
         number.copy_from_slice(&self.bytes(4)?);
         Ok(u32::from_le_bytes(number))
     }
 
-    fn u64(&mut self) -> Result<u64, Fault> {
+    fn u64(&mut self) -> Result<u64, HeaderFault> {
         let mut number = [0; 8];
         number.copy_from_slice(&self.bytes(8)?);
         Ok(u64::from_le_bytes(number))
     }
 
-    fn bytes(&mut self, count: u64) -> Result<Vec<u8>, Fault> {
+    fn bytes(&mut self, count: u64) -> Result<Vec<u8>, HeaderFault> {
         self.advance(count)?;
         let mut bytes = vec![0; usize::try_from(count).unwrap_or(usize::MAX)];
-        self.input.read_exact(&mut bytes).map_err(Fault::Io)?;
+        self.input.read_exact(&mut bytes).map_err(HeaderFault::Io)?;
         Ok(bytes)
     }
 
-    fn skip(&mut self, count: u64) -> Result<(), Fault> {
+    fn skip(&mut self, count: u64) -> Result<(), HeaderFault> {
         self.advance(count)?;
-        self.input.seek_relative(i64::try_from(count).unwrap_or(i64::MAX)).map_err(Fault::Io)
+        self.input.seek_relative(i64::try_from(count).unwrap_or(i64::MAX)).map_err(HeaderFault::Io)
     }
 
     /// Fails when the file ends before the next `count` bytes do; so nothing longer than the file is ever read or kept.
-    fn advance(&mut self, count: u64) -> Result<(), Fault> {
+    fn advance(&mut self, count: u64) -> Result<(), HeaderFault> {
         let end = self.position.saturating_add(count);
         if end > self.length {
-            return Err(Fault::Short(end));
+            return Err(HeaderFault::Short(end));
         }
         self.position = end;
         Ok(())

@@ -17,17 +17,17 @@ pub enum JsonFault {
 /// Parses a document. Numbers that are not finite become null, lone surrogates U+FFFD.
 pub fn parse(text: &[u8]) -> Result<Value, JsonFault> {
     let text = String::from_utf8_lossy(text);
-    let mut reader = Reader { rest: &text };
+    let mut reader = JsonReader { rest: &text };
     let value = reader.value(0)?;
     reader.skip_space();
     if reader.rest.is_empty() { Ok(value) } else { Err(JsonFault::Malformed) }
 }
 
-struct Reader<'a> {
+struct JsonReader<'a> {
     rest: &'a str,
 }
 
-impl Reader<'_> {
+impl JsonReader<'_> {
     fn skip_space(&mut self) {
         self.rest = self.rest.trim_start_matches([' ', '\t', '\n', '\r']);
     }

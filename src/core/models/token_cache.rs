@@ -70,7 +70,7 @@ pub fn is_plain_gguf(architecture: &str) -> bool {
 
 /// What the layers of a model keep of every token.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum Kind {
+enum CacheKind {
     /// A key and a value for each key-value head, in every layer.
     Plain,
     /// One compressed vector and one with the position, in every layer.
@@ -79,22 +79,22 @@ enum Kind {
     Expanded,
     /// A state of fixed size.
     Recurrent,
-    /// As [`Kind::Plain`], in every n-th layer; a state of fixed size in the others.
+    /// As [`CacheKind::Plain`], in every n-th layer; a state of fixed size in the others.
     Interval,
     /// As `layer_types` says.
     LayerTypes,
-    /// As [`Kind::Plain`], in every n-th layer; only the last tokens in the others.
+    /// As [`CacheKind::Plain`], in every n-th layer; only the last tokens in the others.
     SlidingPattern,
-    /// As [`Kind::Plain`], in the layers of one offset in each period; a state of fixed size in the others.
+    /// As [`CacheKind::Plain`], in the layers of one offset in each period; a state of fixed size in the others.
     Period,
-    /// As [`Kind::Plain`], in the layers that a string marks with `*`.
+    /// As [`CacheKind::Plain`], in the layers that a string marks with `*`.
     Marked,
 }
 
 /// The names of `model_type` whose kind is known.
-const KINDS: &[(Kind, &[&str])] = &[
+const KINDS: &[(CacheKind, &[&str])] = &[
     (
-        Kind::Plain,
+        CacheKind::Plain,
         &[
             "apertus",
             "bitnet",
@@ -152,14 +152,14 @@ const KINDS: &[(Kind, &[&str])] = &[
             "starcoder2",
         ],
     ),
-    (Kind::Latent, &["deepseek_v3", "glm4_moe_lite", "kimi_k2", "mistral4"]),
-    (Kind::Expanded, &["deepseek_v2", "minicpm3"]),
-    (Kind::Recurrent, &["falcon_mamba", "mamba", "mamba2", "rwkv7"]),
-    (Kind::Interval, &["qwen3_5", "qwen3_5_moe", "qwen3_5_moe_text", "qwen3_5_text", "qwen3_next"]),
-    (Kind::LayerTypes, &["gpt_oss", "granitemoehybrid", "lfm2", "lfm2_moe", "ministral3"]),
-    (Kind::SlidingPattern, &["cohere2", "gemma3_text"]),
-    (Kind::Period, &["jamba"]),
-    (Kind::Marked, &["nemotron_h"]),
+    (CacheKind::Latent, &["deepseek_v3", "glm4_moe_lite", "kimi_k2", "mistral4"]),
+    (CacheKind::Expanded, &["deepseek_v2", "minicpm3"]),
+    (CacheKind::Recurrent, &["falcon_mamba", "mamba", "mamba2", "rwkv7"]),
+    (CacheKind::Interval, &["qwen3_5", "qwen3_5_moe", "qwen3_5_moe_text", "qwen3_5_text", "qwen3_next"]),
+    (CacheKind::LayerTypes, &["gpt_oss", "granitemoehybrid", "lfm2", "lfm2_moe", "ministral3"]),
+    (CacheKind::SlidingPattern, &["cohere2", "gemma3_text"]),
+    (CacheKind::Period, &["jamba"]),
+    (CacheKind::Marked, &["nemotron_h"]),
 ];
 
 /// Returns the memory of the tokens of the model that `config` describes; `None` for an unknown kind of model.
@@ -169,40 +169,40 @@ pub fn token_cache(config: &Value) -> Option<TokenCache> {
     cache_of(kind, network)
 }
 
-fn kind(table: &Value) -> Option<Kind> {
+fn kind(table: &Value) -> Option<CacheKind> {
     let name = table["model_type"].as_str()?;
     KINDS.iter().find(|(_, names)| names.contains(&name)).map(|(kind, _)| *kind)
 }
 
-fn cache_of(kind: Kind, network: &Value) -> Option<TokenCache> {
+fn cache_of(kind: CacheKind, network: &Value) -> Option<TokenCache> {
     let layers = || first_number(network, &["num_hidden_layers", "n_layer"]);
     let number = |key: &str| network[key].as_u64();
     let in_layers = |layers: u64, numbers: u64| product(&[layers, numbers, NUMBER_BYTES]);
     let growing = TokenCache::from;
     Some(match kind {
-        Kind::Plain => growing(in_layers(layers()?, plain_numbers(network)?)),
-        Kind::Latent => {
+        CacheKind::Plain => growing(in_layers(layers()?, plain_numbers(network)?)),
+        CacheKind::Latent => {
             let numbers = number("kv_lora_rank")?.saturating_add(number("qk_rope_head_dim")?);
             growing(in_layers(layers()?, numbers))
         }
-        Kind::Expanded => growing(in_layers(layers()?, expanded_numbers(network)?)),
-        Kind::Recurrent => TokenCache::default(),
-        Kind::Interval => {
+        CacheKind::Expanded => growing(in_layers(layers()?, expanded_numbers(network)?)),
+        CacheKind::Recurrent => TokenCache::default(),
+        CacheKind::Interval => {
             let interval = number("full_attention_interval").unwrap_or(4);
             growing(in_layers(layers()?.checked_div(interval)?, plain_numbers(network)?))
         }
-        Kind::LayerTypes => layer_types(network)?,
-        Kind::SlidingPattern => {
+        CacheKind::LayerTypes => layer_types(network)?,
+        CacheKind::SlidingPattern => {
             let full = layers()?.checked_div(number("sliding_window_pattern")?)?;
             with_window(network, full, layers()?.checked_sub(full)?)?
         }
-        Kind::Period => {
+        CacheKind::Period => {
             let (period, offset) = (number("attn_layer_period")?, number("attn_layer_offset")?);
             let full =
                 layers()?.saturating_sub(offset).checked_add(period.checked_sub(1)?)?.checked_div(period)?;
             growing(in_layers(full, plain_numbers(network)?))
         }
-        Kind::Marked => {
+        CacheKind::Marked => {
             let pattern = network["hybrid_override_pattern"].as_str()?;
             let full = u64::try_from(pattern.bytes().filter(|mark| *mark == b'*').count()).ok()?;
             growing(in_layers(full, plain_numbers(network)?))

@@ -17,12 +17,12 @@ const FIRST_PID: i64 = 1000;
 /// The driver. Clones are the same driver.
 #[derive(Debug, Clone, Default)]
 pub struct MockDriver {
-    world: Arc<Mutex<World>>,
+    world: Arc<Mutex<MockSystem>>,
 }
 
 /// What a process does.
 #[derive(Debug, Clone, Default)]
-pub struct Plan {
+pub struct MockPlan {
     listens: Vec<Address>,
     dies_after: Option<(u32, Ending)>,
     ignores_terminate: bool,
@@ -33,16 +33,16 @@ pub struct Plan {
 }
 
 #[derive(Debug)]
-struct World {
+struct MockSystem {
     processes: Vec<Mock>,
-    spawns: VecDeque<Result<Plan, ProcessError>>,
+    spawns: VecDeque<Result<MockPlan, ProcessError>>,
     spawned: Vec<ProcessSpec>,
     signals: Vec<(Pid, StopSignal)>,
     host: Host,
     hosts: u32,
 }
 
-impl Default for World {
+impl Default for MockSystem {
     fn default() -> Self {
         Self {
             processes: Vec::new(),
@@ -67,11 +67,11 @@ struct Mock {
     instance: Option<String>,
     /// The leader of the process group.
     group: Pid,
-    plan: Plan,
+    plan: MockPlan,
     ending: Option<Ending>,
 }
 
-impl Plan {
+impl MockPlan {
     /// Returns a plan of a process that runs until a signal ends it, and listens nowhere.
     pub fn runs() -> Self {
         Self::default()
@@ -134,7 +134,7 @@ impl MockDriver {
     }
 
     /// Plans the next spawn that has no plan yet.
-    pub fn plan_spawn(&self, plan: Plan) {
+    pub fn plan_spawn(&self, plan: MockPlan) {
         self.world().spawns.push_back(Ok(plan));
     }
 
@@ -144,12 +144,12 @@ impl MockDriver {
     }
 
     /// Adds a process that fusion did not start.
-    pub fn unrelated(&self, plan: Plan) -> ProcessId {
+    pub fn unrelated(&self, plan: MockPlan) -> ProcessId {
         self.world().add(None, None, plan)
     }
 
     /// Adds a process of an instance, in the group of `leader` if given.
-    pub fn member(&self, instance: &str, leader: Option<&ProcessId>, plan: Plan) -> ProcessId {
+    pub fn member(&self, instance: &str, leader: Option<&ProcessId>, plan: MockPlan) -> ProcessId {
         let group = leader.filter(|_| !plan.own_session).map(|leader| leader.pid);
         self.world().add(Some(instance.to_owned()), group, plan)
     }
@@ -164,7 +164,7 @@ impl MockDriver {
             id: id.clone(),
             instance: None,
             group,
-            plan: Plan::runs(),
+            plan: MockPlan::runs(),
             ending: None,
         });
         id
@@ -218,19 +218,19 @@ impl MockDriver {
         living.map(|process| process.id.clone()).collect()
     }
 
-    fn world(&self) -> MutexGuard<'_, World> {
+    fn world(&self) -> MutexGuard<'_, MockSystem> {
         // A test that panicked has failed already.
         self.world.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
-impl World {
+impl MockSystem {
     fn next_number(&mut self) -> u32 {
         self.hosts += 1;
         self.hosts
     }
 
-    fn add(&mut self, instance: Option<String>, group: Option<Pid>, plan: Plan) -> ProcessId {
+    fn add(&mut self, instance: Option<String>, group: Option<Pid>, plan: MockPlan) -> ProcessId {
         let used = self.processes.iter().map(|process| i64::from(process.id.pid)).max();
         let number = used.map_or(FIRST_PID, |pid| pid + 1);
         let pid = Pid::try_from(number).expect("tests make fewer than 2^31 processes");
@@ -298,7 +298,7 @@ impl Child for MockChild {
 impl ProcessDriver for MockDriver {
     fn spawn(&self, spec: &ProcessSpec) -> Result<Box<dyn Child>, ProcessError> {
         let mut world = self.world();
-        let plan = world.spawns.pop_front().unwrap_or_else(|| Ok(Plan::runs()))?;
+        let plan = world.spawns.pop_front().unwrap_or_else(|| Ok(MockPlan::runs()))?;
         world.spawned.push(spec.clone());
         let id = world.add(Some(spec.instance.clone()), None, plan);
         Ok(Box::new(MockChild { id, driver: self.clone() }))

@@ -119,7 +119,7 @@ impl Runtime for Llama {
     }
 
     fn catalogue(&self) -> Option<&'static dyn Catalogue> {
-        Some(&catalogue::Models)
+        Some(&catalogue::LlamaCatalogue)
     }
 
     fn longer_context(&self, service: &str, said: &str) -> Option<String> {

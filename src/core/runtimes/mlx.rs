@@ -96,7 +96,7 @@ impl Runtime for Mlx {
     }
 
     fn catalogue(&self) -> Option<&'static dyn Catalogue> {
-        Some(&catalogue::Models)
+        Some(&catalogue::MlxCatalogue)
     }
 
     fn explain_exit(&self, log_tail: &str) -> Option<String> {

@@ -95,7 +95,7 @@ impl Runtime for Ollama {
     }
 
     fn catalogue(&self) -> Option<&'static dyn Catalogue> {
-        Some(&catalogue::Models)
+        Some(&catalogue::OllamaCatalogue)
     }
 
     fn explain_exit(&self, log_tail: &str) -> Option<String> {

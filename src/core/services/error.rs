@@ -4,7 +4,7 @@ use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
-use super::lock::LockError;
+use super::lock::ServiceLockError;
 use super::record::RecordError;
 use super::service::{ManagedService, StartedBy};
 use super::state::State;
@@ -18,7 +18,7 @@ use crate::core::programs::ProgramError;
 #[derive(Debug, thiserror::Error)]
 pub enum ServiceError {
     #[error(transparent)]
-    Lock(#[from] LockError),
+    Lock(#[from] ServiceLockError),
     #[error(transparent)]
     Record(#[from] RecordError),
     #[error(transparent)]

@@ -14,7 +14,7 @@ use crate::core::config::Config;
 use crate::core::events::{Event, EventBus, Subscriber};
 use crate::core::logs::rotator;
 use crate::core::paths::Paths;
-use crate::core::process::mock::{MockDriver, Plan};
+use crate::core::process::mock::{MockDriver, MockPlan};
 use crate::core::process::{
     Child, Ending, Host, Instance, Listener, Pid, ProcessDriver, ProcessError, ProcessId, ProcessSpec,
     StopSignal, Usage,
@@ -137,7 +137,7 @@ impl Machine {
 
     /// Makes the next process listen and respond from its spawn on. Calls the hook at the first request.
     fn will_respond(&self, at_first_request: impl FnOnce() + Send + 'static) {
-        self.driver.plan_spawn(Plan::runs().listens(&self.address));
+        self.driver.plan_spawn(MockPlan::runs().listens(&self.address));
         let address = (self.address.host.clone(), self.address.port);
         self.on_spawn.lock().unwrap().replace(Box::new(move || {
             let listener = TcpListener::bind(address).unwrap();
@@ -234,7 +234,7 @@ fn down_ignores_sockets_of_ending_process() {
     machine.will_respond(|| {});
     machine.up().unwrap();
     let socket = TcpListener::bind((machine.address.host.as_str(), machine.address.port)).unwrap();
-    machine.driver.unrelated(Plan::runs().listens(&machine.address).of_another_user());
+    machine.driver.unrelated(MockPlan::runs().listens(&machine.address).of_another_user());
     let released = std::thread::spawn(move || {
         std::thread::sleep(Duration::from_millis(100));
         drop(socket);
@@ -328,7 +328,7 @@ fn death_at_any_moment_leaves_nothing() {
     for scans in 0..12 {
         for ending in [Ending::Code(0), Ending::Code(1), Ending::Signal(11)] {
             let machine = Machine::new();
-            machine.driver.plan_spawn(Plan::runs().dies_after(scans, ending));
+            machine.driver.plan_spawn(MockPlan::runs().dies_after(scans, ending));
             let error = machine.up().unwrap_err();
             assert!(matches!(error, ServiceError::Failed(_)), "{scans} scans: {error}");
             machine.assert_nothing_remains();
@@ -353,7 +353,7 @@ fn cancellation_at_any_moment_leaves_nothing() {
 #[test]
 fn record_of_another_users_process_stays() {
     let machine = Machine::new();
-    machine.driver.plan_spawn(Plan::runs().listens(&machine.address).of_another_user());
+    machine.driver.plan_spawn(MockPlan::runs().listens(&machine.address).of_another_user());
     // As after `sudo`: the record exists, and this user may not signal the process.
     let error = machine.up_within(Duration::from_millis(50)).unwrap_err();
     assert!(matches!(error, ServiceError::Process(ProcessError::Signal { .. })), "{error}");
@@ -371,9 +371,9 @@ fn down_kills_processes_that_ignore_sigterm() {
     machine.up().unwrap();
     let record = machine.record().unwrap();
     let leader = record.process.as_ref();
-    machine.driver.member(record.instance.as_str(), leader, Plan::runs().ignores_terminate());
-    machine.driver.member(record.instance.as_str(), leader, Plan::runs().own_session());
-    let external = machine.driver.unrelated(Plan::runs());
+    machine.driver.member(record.instance.as_str(), leader, MockPlan::runs().ignores_terminate());
+    machine.driver.member(record.instance.as_str(), leader, MockPlan::runs().own_session());
+    let external = machine.driver.unrelated(MockPlan::runs());
     let down = machine.down().unwrap();
     assert!(down.killed);
     assert_eq!(machine.driver.living(), [external]);
@@ -388,9 +388,10 @@ fn down_sends_one_sigterm_per_process() {
     machine.up().unwrap();
     let record = machine.record().unwrap();
     let leader = record.process.unwrap();
-    let member =
-        |plan: Plan| machine.driver.member(record.instance.as_str(), Some(&leader), plan.ignores_terminate());
-    let children = [member(Plan::runs()), member(Plan::runs().own_session())];
+    let member = |plan: MockPlan| {
+        machine.driver.member(record.instance.as_str(), Some(&leader), plan.ignores_terminate())
+    };
+    let children = [member(MockPlan::runs()), member(MockPlan::runs().own_session())];
     machine.down().unwrap();
     for process in children.iter().chain([&leader]) {
         let signals = machine.driver.signals();
@@ -452,7 +453,7 @@ fn every_command_finds_process_of_intent() {
     for command in commands {
         let machine = Machine::new();
         let instance = record_intent(&machine);
-        machine.driver.member(instance.as_str(), None, Plan::runs());
+        machine.driver.member(instance.as_str(), None, MockPlan::runs());
         command(&machine);
         machine.down().unwrap();
         machine.assert_nothing_remains();
@@ -466,7 +467,7 @@ fn late_instance_id_causes_no_second_start() {
     let instance = record_intent(&machine);
     let driver = machine.driver.clone();
     *machine.on_scan.lock().unwrap() = Some(Box::new(move || {
-        driver.member(instance.as_str(), None, Plan::runs());
+        driver.member(instance.as_str(), None, MockPlan::runs());
     }));
     let error = machine.up_within(Duration::from_millis(50)).unwrap_err();
     assert!(matches!(error, ServiceError::Failed(_)), "{error}");

@@ -20,7 +20,7 @@ pub struct ServiceLock(files::Lock);
 
 /// Why a command does not get the lock. Without the lock it must not change anything.
 #[derive(Debug, thiserror::Error)]
-pub enum LockError {
+pub enum ServiceLockError {
     /// Another command held the lock until the timeout.
     #[error("another fusion command{} is changing {service}", with_pid(*holder))]
     Held {
@@ -46,7 +46,7 @@ impl ServiceLock {
         timeout: Duration,
         cancel: &CancelToken,
         events: &EventBus,
-    ) -> Result<Self, LockError> {
+    ) -> Result<Self, ServiceLockError> {
         files::make_directory(&paths.directory)?;
         let acquire = |timeout| files::Lock::acquire(&paths.lock, timeout, &|| cancel.is_cancelled());
         let quiet = timeout.min(NOTICE_DELAY);
@@ -58,11 +58,13 @@ impl ServiceLock {
             acquired => acquired,
         };
         acquired.map(Self).map_err(|error| match error {
-            files::LockError::Held { holder, .. } => LockError::Held { service: Arc::clone(service), holder },
-            files::LockError::Cancelled { .. } => {
-                LockError::Cancelled(cancel.reason().unwrap_or(Cancelled::Abandoned))
+            files::LockError::Held { holder, .. } => {
+                ServiceLockError::Held { service: Arc::clone(service), holder }
             }
-            files::LockError::File(error) => LockError::File(error),
+            files::LockError::Cancelled { .. } => {
+                ServiceLockError::Cancelled(cancel.reason().unwrap_or(Cancelled::Abandoned))
+            }
+            files::LockError::File(error) => ServiceLockError::File(error),
         })
     }
 
@@ -74,7 +76,7 @@ impl ServiceLock {
 }
 
 /// Returns whether a command is changing the service now. Writes and creates nothing.
-pub fn is_held(paths: &ServicePaths) -> Result<bool, LockError> {
+pub fn is_held(paths: &ServicePaths) -> Result<bool, ServiceLockError> {
     Ok(files::Lock::is_held(&paths.lock)?)
 }
 
@@ -97,7 +99,7 @@ mod tests {
         Paths::discover(&environment).unwrap().service("some")
     }
 
-    fn acquire(paths: &ServicePaths, limit: Duration) -> Result<ServiceLock, LockError> {
+    fn acquire(paths: &ServicePaths, limit: Duration) -> Result<ServiceLock, ServiceLockError> {
         ServiceLock::acquire(&"some".into(), paths, limit, &CancelToken::new(), &EventBus::new())
     }
 
@@ -111,7 +113,7 @@ mod tests {
         let paths = paths(&directory.path().join("not").join("there"));
         let _held = acquire(&paths, SHORT).unwrap();
         let error = acquire(&paths, SHORT).unwrap_err();
-        assert!(matches!(&error, LockError::Held { holder, .. } if *holder == own_pid()), "{error:?}");
+        assert!(matches!(&error, ServiceLockError::Held { holder, .. } if *holder == own_pid()), "{error:?}");
         let pid = std::process::id();
         assert_eq!(error.to_string(), format!("another fusion command (pid {pid}) is changing some"));
     }
@@ -151,7 +153,7 @@ mod tests {
         cancel.cancel(Cancelled::Signal(2));
         let error = ServiceLock::acquire(&"some".into(), &paths, Duration::MAX, &cancel, &EventBus::new())
             .unwrap_err();
-        assert!(matches!(error, LockError::Cancelled(Cancelled::Signal(2))), "{error:?}");
+        assert!(matches!(error, ServiceLockError::Cancelled(Cancelled::Signal(2))), "{error:?}");
     }
 
     #[test]

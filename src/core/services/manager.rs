@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use super::error::ServiceError;
-use super::lock::{LockError, ServiceLock};
+use super::lock::{ServiceLock, ServiceLockError};
 use super::service::ManagedService;
 use crate::core::cancel::CancelToken;
 use crate::core::config::Config;
@@ -42,7 +42,7 @@ impl ServiceManager<'_> {
     ) -> Result<ServiceLock, ServiceError> {
         let timeout = stop_timeout.saturating_add(LOCK_TIMEOUT);
         match ServiceLock::acquire(&service.name, &service.files, timeout, self.cancel, self.events) {
-            Err(LockError::Cancelled(reason)) => Err(ServiceError::Cancelled(reason)),
+            Err(ServiceLockError::Cancelled(reason)) => Err(ServiceError::Cancelled(reason)),
             other => Ok(other?),
         }
     }

@@ -3,7 +3,7 @@
 use std::time::{Duration, Instant};
 
 use super::error::{ServiceError, StartFailure, StartFailureKind};
-use super::lock::LockError;
+use super::lock::ServiceLockError;
 use super::manager::ServiceManager;
 use super::observe::recorded_endpoint;
 use super::probe::{ProbeResult, Watch};
@@ -129,7 +129,7 @@ impl ServiceManager<'_> {
             let kind = if pending.found.is_some() { UpKind::AlreadyUp } else { UpKind::Started };
             return Ok(Up { endpoint: recorded_endpoint(&pending.record, pending.pid()), kind });
         };
-        let is_held = matches!(error, ServiceError::Lock(LockError::Held { .. }));
+        let is_held = matches!(error, ServiceError::Lock(ServiceLockError::Held { .. }));
         if pending.found.is_none() && !is_held {
             self.abandon(service, &pending.record)?;
         }

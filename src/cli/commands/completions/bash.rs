@@ -62,8 +62,8 @@ impl EnvCompleter for Bash {
         let (line, part) = (line.to_string_lossy(), part.to_string_lossy());
         // bash never replaces the character at which it splits, but bash-completion passes it when it completes for `sudo`.
         let part = if part.chars().all(|character| ":=".contains(character)) { "" } else { &part };
-        let kept = Line::read(line.strip_suffix(part).unwrap_or(&line));
-        let line = Line::read(&line);
+        let kept = CommandLine::read(line.strip_suffix(part).unwrap_or(&line));
+        let line = CommandLine::read(&line);
         if line.redirected {
             return Ok(()); // bash completes the names of files itself.
         }
@@ -86,7 +86,7 @@ impl EnvCompleter for Bash {
 
 /// The command line up to the cursor.
 #[derive(Default)]
-struct Line {
+struct CommandLine {
     /// Without quotes and redirections; the last word is being typed and may be empty.
     words: Vec<String>,
     /// The quote that is open at the end.
@@ -95,7 +95,7 @@ struct Line {
     redirected: bool,
 }
 
-impl Line {
+impl CommandLine {
     fn read(text: &str) -> Self {
         let mut line = Self::default();
         let mut word: Option<String> = None;

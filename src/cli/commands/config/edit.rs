@@ -23,13 +23,13 @@ const LINK: &str = "fusion.toml";
 /// terminal or an editor, or with `--link`, makes a symbolic link `fusion.toml` to the file in `$FUSION_PROJECT_ROOT`
 /// or the current directory.
 #[derive(Debug, clap::Args)]
-pub(super) struct Args {
+pub(super) struct ConfigEditArgs {
     /// Make the link even if there is an editor
     #[arg(long)]
     link: bool,
 }
 
-pub(super) fn run(context: &Context, args: &Args) -> Result<(), Failure> {
+pub(super) fn run(context: &Context, args: &ConfigEditArgs) -> Result<(), Failure> {
     let environment = &context.environment;
     let on_terminal = environment.stdin_is_terminal && environment.stdout_is_terminal;
     if args.link || !on_terminal {

@@ -1,7 +1,7 @@
 //! Builds the question from words, standard input, files and the template of a saved prompt.
 
 use super::files::{self, Attachment};
-use super::{Args, stdin};
+use super::{RunArgs, stdin};
 use crate::app::Question;
 use crate::cli::context::Context;
 use crate::cli::error::Failure;
@@ -15,7 +15,7 @@ const INPUT_PLACEHOLDER: &str = "{input}";
 /// Returns the question; `saved` is the saved prompt of `--prompt`.
 pub(super) fn gather(
     context: &Context,
-    args: &Args,
+    args: &RunArgs,
     saved: Option<&SavedPrompt>,
 ) -> Result<Question, Failure> {
     let mut question = Question::default();
@@ -61,7 +61,7 @@ pub(super) fn gather(
 
 /// Returns whether standard input is read: always for `-` and without other words, else only if it is a pipe or a
 /// file.
-fn wants_stdin(context: &Context, args: &Args, dash: bool, has_own_words: bool) -> Result<bool, Failure> {
+fn wants_stdin(context: &Context, args: &RunArgs, dash: bool, has_own_words: bool) -> Result<bool, Failure> {
     if args.no_stdin {
         return Ok(false);
     }

@@ -20,7 +20,7 @@ pub(super) struct Sink {
     waiting: Waiting,
     cancel: CancelToken,
     stdout: streams::Output,
-    output: Option<Output>,
+    output: Option<AnswerOutput>,
     reasoning_output: Option<ReasoningOutput>,
     /// Whether both are written while the answer is generated.
     as_generated: bool,
@@ -58,7 +58,7 @@ impl Sink {
             waiting,
             cancel,
             stdout: ui.output().clone(),
-            output: options.print_text.then(|| Output::new(ui)),
+            output: options.print_text.then(|| AnswerOutput::new(ui)),
             reasoning_output: options.print_reasoning.then(|| ReasoningOutput::new(ui)),
             as_generated: options.print_as_generated,
             keeping: None,
@@ -79,7 +79,7 @@ impl Sink {
         if let Some(reasoning) = &mut self.reasoning_output {
             reasoning.end();
         }
-        self.output.as_mut().map_or(Ok(()), Output::finish)
+        self.output.as_mut().map_or(Ok(()), AnswerOutput::finish)
     }
 
     /// Returns the time since the request.
@@ -168,12 +168,12 @@ impl Receiver for Sink {
         if let Some(reasoning) = &mut self.reasoning_output {
             reasoning.flush();
         }
-        self.output.as_mut().map_or(Ok(()), Output::flush)
+        self.output.as_mut().map_or(Ok(()), AnswerOutput::flush)
     }
 }
 
 /// Standard output: one write per flush, filtered on a terminal.
-struct Output {
+struct AnswerOutput {
     stdout: streams::Output,
     filter: Option<TerminalFilter>,
     pending: String,
@@ -181,7 +181,7 @@ struct Output {
     in_line: bool,
 }
 
-impl Output {
+impl AnswerOutput {
     fn new(ui: &Ui) -> Self {
         let filter = ui.stdout_is_terminal.then(TerminalFilter::default);
         Self { stdout: ui.output().clone(), filter, pending: String::new(), in_line: false }

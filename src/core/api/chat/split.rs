@@ -8,7 +8,7 @@ const CLOSE: &str = "</think>";
 
 /// A part of the answer: text or reasoning.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum Piece<'a> {
+pub(super) enum AnswerPart<'a> {
     Text(&'a str),
     Reasoning(&'a str),
 }
@@ -39,10 +39,10 @@ impl Think {
     pub(super) fn push<E>(
         &mut self,
         text: &str,
-        mut give: impl FnMut(Piece<'_>) -> Result<(), E>,
+        mut give: impl FnMut(AnswerPart<'_>) -> Result<(), E>,
     ) -> Result<(), E> {
         if self.state == ThinkState::Text {
-            return give(Piece::Text(text));
+            return give(AnswerPart::Text(text));
         }
         self.held.push_str(text);
         let held = mem::take(&mut self.held);
@@ -63,9 +63,9 @@ impl Think {
             let Some((thought, after)) = rest.split_once(CLOSE) else {
                 let (certain, held) = rest.split_at(rest.len() - overlap(rest, CLOSE));
                 self.held = held.to_owned();
-                return if certain.is_empty() { Ok(()) } else { give(Piece::Reasoning(certain)) };
+                return if certain.is_empty() { Ok(()) } else { give(AnswerPart::Reasoning(certain)) };
             };
-            give(Piece::Reasoning(thought))?;
+            give(AnswerPart::Reasoning(thought))?;
             self.state = ThinkState::Between;
             rest = after;
         }
@@ -76,16 +76,19 @@ impl Think {
             }
             self.state = ThinkState::Text;
         }
-        give(Piece::Text(rest))
+        give(AnswerPart::Text(rest))
     }
 
     /// Passes on the held text, at the end of the answer.
-    pub(super) fn finish<E>(&mut self, mut give: impl FnMut(Piece<'_>) -> Result<(), E>) -> Result<(), E> {
+    pub(super) fn finish<E>(
+        &mut self,
+        mut give: impl FnMut(AnswerPart<'_>) -> Result<(), E>,
+    ) -> Result<(), E> {
         let held = mem::take(&mut self.held);
         match mem::replace(&mut self.state, ThinkState::Text) {
             _ if held.is_empty() => Ok(()),
-            ThinkState::Thinking => give(Piece::Reasoning(&held)),
-            _ => give(Piece::Text(&held)),
+            ThinkState::Thinking => give(AnswerPart::Reasoning(&held)),
+            _ => give(AnswerPart::Text(&held)),
         }
     }
 }
@@ -155,10 +158,10 @@ mod tests {
     /// Returns the text and the reasoning of chunks.
     fn think(pieces: &[&str]) -> (String, String) {
         let (mut text, mut reasoning) = (String::new(), String::new());
-        let mut give = |piece: Piece<'_>| -> Result<(), Infallible> {
+        let mut give = |piece: AnswerPart<'_>| -> Result<(), Infallible> {
             match piece {
-                Piece::Text(piece) => text.push_str(piece),
-                Piece::Reasoning(piece) => reasoning.push_str(piece),
+                AnswerPart::Text(piece) => text.push_str(piece),
+                AnswerPart::Reasoning(piece) => reasoning.push_str(piece),
             }
             Ok(())
         };

@@ -4,8 +4,6 @@ use std::io;
 
 use super::*;
 
-type Outcome = Result<(), Box<dyn std::error::Error>>;
-
 /// A weights file with one tensor of `elements` 16-bit numbers.
 fn weights(elements: u64) -> Vec<u8> {
     let header = format!(
@@ -34,13 +32,13 @@ fn found(directory: &Path) -> Vec<String> {
 }
 
 #[test]
-fn a_complete_model_has_no_defects() -> Outcome {
+fn a_complete_model_has_no_defects() -> anyhow::Result<()> {
     assert_eq!(found(complete_model()?.path()), [""; 0]);
     Ok(())
 }
 
 #[test]
-fn missing_weights_and_tokenizer_are_named() -> Outcome {
+fn missing_weights_and_tokenizer_are_named() -> anyhow::Result<()> {
     let model = tempfile::tempdir()?;
     let expected = [
         "config.json is missing",
@@ -52,7 +50,7 @@ fn missing_weights_and_tokenizer_are_named() -> Outcome {
 }
 
 #[test]
-fn truncated_weights_are_a_defect() -> Outcome {
+fn truncated_weights_are_a_defect() -> anyhow::Result<()> {
     let model = complete_model()?;
     let whole = weights(10);
     for length in [0, 7, 8, 20, whole.len() - 1] {
@@ -67,7 +65,7 @@ fn truncated_weights_are_a_defect() -> Outcome {
 }
 
 #[test]
-fn missing_shards_are_named() -> Outcome {
+fn missing_shards_are_named() -> anyhow::Result<()> {
     let model = complete_model()?;
     fs::remove_file(model.path().join("model.safetensors"))?;
     fs::write(model.path().join("model-00001-of-00002.safetensors"), weights(10))?;
@@ -83,7 +81,7 @@ fn missing_shards_are_named() -> Outcome {
 }
 
 #[test]
-fn a_dangling_link_is_named_with_its_target() -> Outcome {
+fn a_dangling_link_is_named_with_its_target() -> anyhow::Result<()> {
     let model = complete_model()?;
     fs::remove_file(model.path().join("model.safetensors"))?;
     std::os::unix::fs::symlink("../../blobs/gone", model.path().join("model.safetensors"))?;
@@ -95,7 +93,7 @@ fn a_dangling_link_is_named_with_its_target() -> Outcome {
 }
 
 #[test]
-fn a_file_of_another_length_is_changed() -> Outcome {
+fn a_file_of_another_length_is_changed() -> anyhow::Result<()> {
     let model = complete_model()?;
     let length = |file: &str| fs::metadata(model.path().join(file)).map(|metadata| metadata.len());
     let (config, weights) = (length("config.json")?, length("model.safetensors")?);
@@ -108,7 +106,7 @@ fn a_file_of_another_length_is_changed() -> Outcome {
 }
 
 #[test]
-fn only_files_that_end_early_are_too_short() -> Outcome {
+fn only_files_that_end_early_are_too_short() -> anyhow::Result<()> {
     let model = complete_model()?;
     let whole = weights(10);
     fs::write(model.path().join("model.safetensors"), &whole[..whole.len() - 1])?;
@@ -130,7 +128,7 @@ fn only_files_that_end_early_are_too_short() -> Outcome {
 }
 
 #[test]
-fn a_configuration_that_only_python_reads_is_no_defect() -> Outcome {
+fn a_configuration_that_only_python_reads_is_no_defect() -> anyhow::Result<()> {
     let model = complete_model()?;
     for config in [r#"{"a": NaN, "b": 1e400, "c": "\ud800"}"#.to_owned(), "[".repeat(200) + &"]".repeat(200)]
     {
@@ -146,7 +144,7 @@ fn a_configuration_that_only_python_reads_is_no_defect() -> Outcome {
 }
 
 #[test]
-fn what_is_not_a_file_is_named() -> Outcome {
+fn what_is_not_a_file_is_named() -> anyhow::Result<()> {
     let model = complete_model()?;
     for file in ["config.json", "tokenizer.json", "model.safetensors"] {
         fs::remove_file(model.path().join(file))?;
@@ -165,7 +163,7 @@ fn what_is_not_a_file_is_named() -> Outcome {
 }
 
 #[test]
-fn a_git_lfs_pointer_is_named() -> Outcome {
+fn a_git_lfs_pointer_is_named() -> anyhow::Result<()> {
     let model = complete_model()?;
     let pointer = "version https://git-lfs.github.com/spec/v1\noid sha256:4d7a2146\nsize 12345\n";
     for file in ["tokenizer.json", "model.safetensors"] {
@@ -181,7 +179,7 @@ fn a_git_lfs_pointer_is_named() -> Outcome {
 }
 
 #[test]
-fn only_templates_that_the_server_reads_count() -> Outcome {
+fn only_templates_that_the_server_reads_count() -> anyhow::Result<()> {
     let templates = [
         ("chat_template.json", r#"{"chat_template": "{{ messages }}"}"#, false),
         ("tokenizer_config.json", r#"{"chat_template": null}"#, false),
@@ -200,7 +198,7 @@ fn only_templates_that_the_server_reads_count() -> Outcome {
 }
 
 #[test]
-fn a_model_describes_itself() -> Outcome {
+fn a_model_describes_itself() -> anyhow::Result<()> {
     let model = complete_model()?;
     fs::write(
         model.path().join("README.md"),
@@ -222,7 +220,7 @@ fn a_model_describes_itself() -> Outcome {
 }
 
 #[test]
-fn packed_weights_count_their_parameters() -> Outcome {
+fn packed_weights_count_their_parameters() -> anyhow::Result<()> {
     let header = r#"{"__metadata__":{"format":"mlx"},
         "a.weight":{"dtype":"U32","shape":[4,16],"data_offsets":[0,256]},
         "a.scales":{"dtype":"F16","shape":[4,2],"data_offsets":[256,272]},

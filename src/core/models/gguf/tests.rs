@@ -1,6 +1,6 @@
-use super::*;
+use anyhow::Context as _;
 
-type Outcome = Result<(), Box<dyn std::error::Error>>;
+use super::*;
 
 /// The bytes of a file, put together as the format says.
 #[derive(Default)]
@@ -87,7 +87,7 @@ fn read(bytes: &[u8]) -> Result<Header, Defect> {
 }
 
 #[test]
-fn a_header_describes_the_model() -> Outcome {
+fn a_header_describes_the_model() -> anyhow::Result<()> {
     let tokens: Vec<u8> = (0..300).flat_map(|number| text(&format!("token {number}"))).collect();
     let mut array = [8_u32.to_le_bytes().to_vec(), 300_u64.to_le_bytes().to_vec()].concat();
     array.extend(tokens);
@@ -110,7 +110,7 @@ fn a_header_describes_the_model() -> Outcome {
 }
 
 #[test]
-fn tensors_tell_the_quantization_without_a_file_type() -> Outcome {
+fn tensors_tell_the_quantization_without_a_file_type() -> anyhow::Result<()> {
     assert_eq!(Gguf::llama().tensor(0, 1, 1024).tensor(8, 100, 27_200).read()?.quantization(), Some("Q8_0"));
     assert_eq!(Gguf::llama().number("general.file_type", 1024 + 7).read()?.quantization(), Some("Q8_0"));
     assert_eq!(Gguf::llama().read()?.quantization(), None);
@@ -118,7 +118,7 @@ fn tensors_tell_the_quantization_without_a_file_type() -> Outcome {
 }
 
 #[test]
-fn only_layers_that_keep_keys_are_counted() -> Outcome {
+fn only_layers_that_keep_keys_are_counted() -> anyhow::Result<()> {
     let hybrid = Gguf::llama().numbers("llama.attention.head_count_kv", &[0, 2, 0, 2]);
     assert_eq!(hybrid.number("llama.ssm.state_size", 16).read()?.bytes_per_token(), Some(2 * 4 * 128));
     let latent = Gguf::llama().number("llama.attention.kv_lora_rank", 512);
@@ -135,11 +135,11 @@ fn only_layers_that_keep_keys_are_counted() -> Outcome {
 }
 
 #[test]
-fn a_file_cut_anywhere_is_truncated() -> Outcome {
+fn a_file_cut_anywhere_is_truncated() -> anyhow::Result<()> {
     let whole = Gguf::llama().text("general.name", "x").tensor(1, 2, 1024).bytes();
     assert!(read(&whole).is_ok());
     for length in 0..whole.len() {
-        let defect = read(&whole[..length]).err().ok_or("it was taken for whole")?;
+        let defect = read(&whole[..length]).err().context("it was taken for whole")?;
         let Defect::Truncated { found, expected, .. } = &defect else { panic!("{length}: {defect}") };
         assert_eq!(*found, length as u64);
         assert!(*expected > *found && *expected <= whole.len() as u64, "{defect}");

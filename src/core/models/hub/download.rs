@@ -37,7 +37,7 @@ pub struct Download<'a> {
 
 /// What the tool would download.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-struct Plan {
+struct DownloadPlan {
     files: u64,
     /// Rounded by the tool.
     bytes: Option<u64>,
@@ -46,7 +46,7 @@ struct Plan {
 /// What the tool would download, and how to tell it.
 #[derive(Debug, Clone, Copy)]
 pub struct Outlook {
-    plan: Option<Plan>,
+    plan: Option<DownloadPlan>,
     patterns: Patterns,
 }
 
@@ -258,11 +258,11 @@ fn closest(announced: Option<u64>, exact: Option<u64>) -> Option<u64> {
 }
 
 /// Parses `[dry-run] Will download 6 files (out of 7) totalling 1.3M.`
-fn read_plan(output: &str) -> Option<Plan> {
+fn read_plan(output: &str) -> Option<DownloadPlan> {
     let line = output.lines().find_map(|line| line.trim().strip_prefix("[dry-run] Will download "))?;
     let files = line.split(' ').next()?.parse().ok()?;
     let bytes = line.split_once("totalling ").and_then(|(_, size)| read_size(size.trim_end_matches('.')));
-    Some(Plan { files, bytes })
+    Some(DownloadPlan { files, bytes })
 }
 
 /// Reads the table below that line: a name and a size in each row, under a line of dashes.

@@ -105,8 +105,6 @@ mod tests {
     use super::*;
     use crate::core::models::hub::tests::cache_with;
 
-    type Outcome = Result<(), Box<dyn std::error::Error>>;
-
     /// Everything in the model's directory, with the content of files.
     fn content(model: &CachedModel) -> Vec<(PathBuf, Option<Vec<u8>>)> {
         let mut all: Vec<_> =
@@ -116,7 +114,7 @@ mod tests {
     }
 
     #[test]
-    fn a_failed_replacement_restores_everything() -> Outcome {
+    fn a_failed_replacement_restores_everything() -> anyhow::Result<()> {
         let (_root, cache) = cache_with("org/tiny")?;
         let model = cache.model("org/tiny")?;
         let before = content(&model);
@@ -136,7 +134,7 @@ mod tests {
     }
 
     #[test]
-    fn a_replacement_that_arrived_stays() -> Outcome {
+    fn a_replacement_that_arrived_stays() -> anyhow::Result<()> {
         let (_root, cache) = cache_with("org/tiny")?;
         let model = cache.model("org/tiny")?;
         for succeeds in [false, true] {
@@ -158,7 +156,7 @@ mod tests {
     }
 
     #[test]
-    fn files_left_aside_are_restored_first() -> Outcome {
+    fn files_left_aside_are_restored_first() -> anyhow::Result<()> {
         let (_root, cache) = cache_with("org/tiny")?;
         let model = cache.model("org/tiny")?;
         let before = content(&model);
@@ -170,7 +168,7 @@ mod tests {
     }
 
     #[test]
-    fn a_model_without_files_needs_nothing() -> Outcome {
+    fn a_model_without_files_needs_nothing() -> anyhow::Result<()> {
         let root = tempfile::tempdir()?;
         let cache = HubCache::new(root.path());
         let model = cache.model("org/tiny")?;
@@ -180,7 +178,7 @@ mod tests {
     }
 
     #[test]
-    fn nothing_moves_during_another_download() -> Outcome {
+    fn nothing_moves_during_another_download() -> anyhow::Result<()> {
         let (_root, cache) = cache_with("org/tiny")?;
         let model = cache.model("org/tiny")?;
         let before = content(&model);

@@ -2,8 +2,6 @@
 
 use super::*;
 
-type Outcome = Result<(), Box<dyn std::error::Error>>;
-
 /// A cache with one model of two files, laid out as the hub's tool does.
 pub(super) fn cache_with(name: &str) -> io::Result<(tempfile::TempDir, HubCache)> {
     let root = tempfile::tempdir()?;
@@ -55,7 +53,7 @@ fn names_outside_the_cache_are_refused() {
 }
 
 #[test]
-fn a_model_is_found_and_measured() -> Outcome {
+fn a_model_is_found_and_measured() -> anyhow::Result<()> {
     let (_root, cache) = cache_with("org/tiny")?;
     let models = cache.models()?;
     assert_eq!(models.iter().map(|model| model.name.as_str()).collect::<Vec<_>>(), ["org/tiny"]);
@@ -66,13 +64,13 @@ fn a_model_is_found_and_measured() -> Outcome {
 }
 
 #[test]
-fn a_missing_cache_is_empty() -> Outcome {
+fn a_missing_cache_is_empty() -> anyhow::Result<()> {
     assert_eq!(HubCache::new("/nonexistent/hub").models()?, []);
     Ok(())
 }
 
 #[test]
-fn a_removed_model_leaves_nothing() -> Outcome {
+fn a_removed_model_leaves_nothing() -> anyhow::Result<()> {
     let (root, cache) = cache_with("org/tiny")?;
     let model = cache.model("org/tiny")?;
     fs::create_dir_all(cache.locks(&model))?;
@@ -84,7 +82,7 @@ fn a_removed_model_leaves_nothing() -> Outcome {
 }
 
 #[test]
-fn a_linked_model_directory_is_not_removed() -> Outcome {
+fn a_linked_model_directory_is_not_removed() -> anyhow::Result<()> {
     let (_elsewhere, other) = cache_with("org/tiny")?;
     let root = tempfile::tempdir()?;
     let cache = HubCache::new(root.path());
@@ -97,7 +95,7 @@ fn a_linked_model_directory_is_not_removed() -> Outcome {
 }
 
 #[test]
-fn links_out_of_a_model_are_not_followed() -> Outcome {
+fn links_out_of_a_model_are_not_followed() -> anyhow::Result<()> {
     let (_root, cache) = cache_with("org/tiny")?;
     let outside = tempfile::tempdir()?;
     fs::write(outside.path().join("precious"), "precious")?;
@@ -109,7 +107,7 @@ fn links_out_of_a_model_are_not_followed() -> Outcome {
 }
 
 #[test]
-fn a_model_in_download_is_not_removed() -> Outcome {
+fn a_model_in_download_is_not_removed() -> anyhow::Result<()> {
     let (_root, cache) = cache_with("org/tiny")?;
     let model = cache.model("org/tiny")?;
     fs::create_dir_all(cache.locks(&model))?;
@@ -122,7 +120,7 @@ fn a_model_in_download_is_not_removed() -> Outcome {
 }
 
 #[test]
-fn only_useless_leftovers_are_removed() -> Outcome {
+fn only_useless_leftovers_are_removed() -> anyhow::Result<()> {
     let (_root, cache) = cache_with("org/tiny")?;
     let model = cache.model("org/tiny")?;
     fs::create_dir_all(cache.locks(&model))?;
@@ -141,7 +139,7 @@ fn only_useless_leftovers_are_removed() -> Outcome {
 }
 
 #[test]
-fn a_shared_file_goes_with_its_last_model() -> Outcome {
+fn a_shared_file_goes_with_its_last_model() -> anyhow::Result<()> {
     let (root, cache) = cache_with("org/one")?;
     let store = root.path().join("blobs");
     fs::create_dir_all(store.join("ab"))?;
@@ -161,7 +159,7 @@ fn a_shared_file_goes_with_its_last_model() -> Outcome {
 }
 
 #[test]
-fn a_shared_file_without_references_list_stays() -> Outcome {
+fn a_shared_file_without_references_list_stays() -> anyhow::Result<()> {
     let (root, cache) = cache_with("org/one")?;
     let store = root.path().join("blobs");
     fs::create_dir_all(store.join("ab"))?;
@@ -174,7 +172,7 @@ fn a_shared_file_without_references_list_stays() -> Outcome {
 }
 
 #[test]
-fn a_commit_must_be_a_hash() -> Outcome {
+fn a_commit_must_be_a_hash() -> anyhow::Result<()> {
     let (_root, cache) = cache_with("org/tiny")?;
     let model = cache.model("org/tiny")?;
     for commit in ["../../..", "", "/etc", "c0ffee/.."] {

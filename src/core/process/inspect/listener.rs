@@ -4,7 +4,7 @@ use std::collections::HashSet;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr, ToSocketAddrs};
 
 use super::facts::{Inspect, Socket};
-use super::members::Known;
+use super::members::KnownInstance;
 use crate::core::address::Address;
 use crate::core::pid::Pid;
 use crate::core::process::driver::{Instance, Listener, ProcessError};
@@ -53,8 +53,8 @@ fn holder(
         left.retain(|id| !held.contains(id));
         !held.is_empty()
     };
-    let known = ours.map(|instance| Known::of(inspect, instance)).transpose()?;
-    let leader = known.as_ref().and_then(Known::leader);
+    let known = ours.map(|instance| KnownInstance::of(inspect, instance)).transpose()?;
+    let leader = known.as_ref().and_then(KnownInstance::leader);
     let near = leader.map(|leader| inspect.descendants(leader)).unwrap_or_default();
     let mut our_pid = None;
     for pid in near {

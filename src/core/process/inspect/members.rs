@@ -9,7 +9,7 @@ use crate::core::process::driver::{Instance, ProcessError};
 use crate::core::process::id::ProcessId;
 
 /// What is known of an instance without inspecting every process.
-pub(super) struct Known<'a> {
+pub(super) struct KnownInstance<'a> {
     instance: Instance<'a>,
     /// The leader is alive or a zombie.
     leads: bool,
@@ -18,7 +18,7 @@ pub(super) struct Known<'a> {
     since: Option<u64>,
 }
 
-impl<'a> Known<'a> {
+impl<'a> KnownInstance<'a> {
     pub(super) fn of(inspect: &dyn Inspect, instance: Instance<'a>) -> Result<Self, ProcessError> {
         let leads = instance.leader.map_or(Ok(false), |leader| is_same(inspect, leader))?;
         let host = inspect.host()?;
@@ -74,7 +74,7 @@ pub(in crate::core::process) fn members(
     inspect: &dyn Inspect,
     instance: Instance<'_>,
 ) -> Result<Vec<ProcessId>, ProcessError> {
-    let known = Known::of(inspect, instance)?;
+    let known = KnownInstance::of(inspect, instance)?;
     let host = inspect.host()?;
     let everyone = inspect.processes()?;
     let living = known.members(inspect, &everyone).into_iter().filter(|process| !process.zombie);

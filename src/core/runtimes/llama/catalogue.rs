@@ -5,7 +5,7 @@ use std::time::{Duration, Instant};
 
 use serde_json::json;
 
-use super::files::{self, DEFAULT_QUANTIZATION, GgufModel, Place};
+use super::files::{self, DEFAULT_QUANTIZATION, GgufModel, ModelPlace};
 use super::{Llama, MODELS_PATH, listed};
 use crate::core::api::error::ServerError;
 use crate::core::api::idle_timeout::IdleTimeout;
@@ -22,7 +22,7 @@ use crate::core::models::hub::{CachedModel, DiskUse, HubCache, HubCacheError};
 use crate::core::runtimes::Runtime as _;
 
 /// The models of a llama.cpp server.
-pub(super) struct Models;
+pub(super) struct LlamaCatalogue;
 
 /// How long the server may take to answer what it can answer at once.
 const RESPONSE_TIMEOUT: Duration = Duration::from_secs(30);
@@ -33,7 +33,7 @@ const UNLOAD_TIMEOUT: Duration = Duration::from_secs(10);
 /// How often the router is asked what has become of a model.
 const POLL_INTERVAL: Duration = Duration::from_millis(20);
 
-impl Catalogue for Models {
+impl Catalogue for LlamaCatalogue {
     fn needs_server(&self) -> bool {
         false
     }
@@ -98,7 +98,7 @@ impl Catalogue for Models {
         Err(ModelError::Incomplete {
             name: name.to_owned(),
             defects,
-            is_directory: model.place == Place::Own,
+            is_directory: model.place == ModelPlace::Own,
         })
     }
 
@@ -112,7 +112,7 @@ impl Catalogue for Models {
             return self.check(site, name);
         }
         let found = files::find(site.places, name)?;
-        if found.is_some_and(|model| model.place == Place::Own) {
+        if found.is_some_and(|model| model.place == ModelPlace::Own) {
             return self.check(site, name);
         }
         let invalid = || ModelError::InvalidName { name: name.to_owned() };
@@ -145,7 +145,7 @@ impl Catalogue for Models {
 
     fn remove(&self, site: &Site<'_>, name: &str) -> Result<Option<u64>, ModelError> {
         let model = find(site.places, name)?;
-        let Place::Cache(cached) = &model.place else {
+        let ModelPlace::Cache(cached) = &model.place else {
             return Err(ModelError::OwnFile { path: model.first_file().to_owned() });
         };
         let cache = cache(site.places)?;
@@ -174,14 +174,14 @@ impl Catalogue for Models {
         match response.status {
             200..300 => {}
             404 => return Err(not_served(site.places, &client, name)?),
-            _ if status_of(&client, &name)?.is_some_and(Status::is_settling) => {}
+            _ if status_of(&client, &name)?.is_some_and(LoadState::is_settling) => {}
             _ => return Err(refusal(&response)),
         }
         let deadline = Instant::now() + site.load_timeout;
         loop {
             match status_of(&client, &name)? {
-                Some(Status::Loaded) => return Ok(()),
-                Some(Status::Failed) => {
+                Some(LoadState::Loaded) => return Ok(()),
+                Some(LoadState::Failed) => {
                     let body = json!({ "error": { "message": format!("{name} failed to load") } });
                     return Err(ModelError::Server(ServerError::from_response(
                         500,
@@ -204,11 +204,11 @@ impl Catalogue for Models {
         let response = client.post("/models/unload", &json!({ "model": name }))?;
         match (response.status, status_of(&client, &name)?) {
             (404, _) | (_, None) => return Err(ModelError::NotHere { name }),
-            (400, Some(Status::Unloaded | Status::Failed)) | (200..300, _) => {}
+            (400, Some(LoadState::Unloaded | LoadState::Failed)) | (200..300, _) => {}
             _ => return Err(refusal(&response)),
         }
         let deadline = Instant::now() + UNLOAD_TIMEOUT;
-        while matches!(status_of(&client, &name)?, Some(Status::Loaded | Status::Loading)) {
+        while matches!(status_of(&client, &name)?, Some(LoadState::Loaded | LoadState::Loading)) {
             if Instant::now() >= deadline {
                 return Err(ModelError::UnloadTimedOut { name });
             }
@@ -220,28 +220,28 @@ impl Catalogue for Models {
 
 /// What the router says of a model.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum Status {
+enum LoadState {
     Unloaded,
     Loading,
     Loaded,
     Failed,
 }
 
-impl Status {
+impl LoadState {
     /// Whether it is loaded, or is about to be.
     fn is_settling(self) -> bool {
         matches!(self, Self::Loading | Self::Loaded)
     }
 }
 
-fn status_of(client: &Client, name: &str) -> Result<Option<Status>, ModelError> {
+fn status_of(client: &Client, name: &str) -> Result<Option<LoadState>, ModelError> {
     let json = client.get("/v1/models")?.json();
     let model = listed(&json).into_iter().find(|model| model["id"] == name).map(|model| &model["status"]);
     Ok(model.map(|status| match status["value"].as_str() {
-        Some("loaded" | "sleeping") => Status::Loaded,
-        Some("unloaded") if status["failed"] == true => Status::Failed,
-        Some("unloaded") => Status::Unloaded,
-        _ => Status::Loading,
+        Some("loaded" | "sleeping") => LoadState::Loaded,
+        Some("unloaded") if status["failed"] == true => LoadState::Failed,
+        Some("unloaded") => LoadState::Unloaded,
+        _ => LoadState::Loading,
     }))
 }
 

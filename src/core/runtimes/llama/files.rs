@@ -21,12 +21,12 @@ pub(super) struct GgufModel {
     pub(super) files: Vec<PathBuf>,
     /// What makes the model see or hear.
     pub(super) projector: Option<PathBuf>,
-    pub(super) place: Place,
+    pub(super) place: ModelPlace,
 }
 
 /// Where a model lies.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub(super) enum Place {
+pub(super) enum ModelPlace {
     /// In a directory of the user's.
     Own,
     /// In the hub's cache.
@@ -156,7 +156,7 @@ pub(super) fn in_repository(cached: &CachedModel) -> Vec<GgufModel> {
         let name = format!("{}:{tag}", cached.name);
         let is_first = part(&stem(file)).is_none_or(|part| part.number == 1);
         if is_first && !models.iter().any(|model| model.name == name) {
-            let place = Place::Cache(cached.clone());
+            let place = ModelPlace::Cache(cached.clone());
             models.push(GgufModel { name, files: parts(file), projector: projector.clone(), place });
         }
     }
@@ -212,7 +212,7 @@ fn at_path(places: &ModelPlaces, path: &Path) -> Option<GgufModel> {
     }
     let name = path.to_string_lossy().into_owned();
     path.symlink_metadata().ok()?;
-    Some(GgufModel { name, files: parts(path), projector: None, place: Place::Own })
+    Some(GgufModel { name, files: parts(path), projector: None, place: ModelPlace::Own })
 }
 
 /// Returns the model of a directory that has this name; a file comes before a directory.
@@ -226,7 +226,7 @@ fn named(directory: &Path, name: &str) -> Option<GgufModel> {
             name: name.to_owned(),
             files: parts(&file),
             projector: None,
-            place: Place::Own,
+            place: ModelPlace::Own,
         });
     }
     of_directory(&directory.join(name), name.to_owned())
@@ -240,7 +240,7 @@ fn of_directory(directory: &Path, name: String) -> Option<GgufModel> {
     let split = models.iter().find(|file| part(&stem(file)).is_some_and(|part| part.number == 1));
     let first = split.or(models.first())?;
     let projector = projectors.into_iter().next();
-    Some(GgufModel { name, files: parts(first), projector, place: Place::Own })
+    Some(GgufModel { name, files: parts(first), projector, place: ModelPlace::Own })
 }
 
 /// Returns the GGUF files of a directory and of those below, in order.
@@ -257,25 +257,25 @@ fn gguf_files(directory: &Path, depth: u32) -> Vec<PathBuf> {
 }
 
 /// A part of a model that was split: `FRONT-00001-of-00002`.
-struct Part<'a> {
+struct SplitPart<'a> {
     front: &'a str,
     number: u32,
     count: u32,
 }
 
-fn part(stem: &str) -> Option<Part<'_>> {
+fn part(stem: &str) -> Option<SplitPart<'_>> {
     let (front, count) = stem.rsplit_once("-of-")?;
     let (front, number) = front.rsplit_once('-')?;
     let read = |text: &str| text.parse().ok().filter(|_| text.len() == 5);
     let (number, count) = (read(number)?, read(count)?);
-    (number >= 1 && number <= count && count <= 1000).then_some(Part { front, number, count })
+    (number >= 1 && number <= count && count <= 1000).then_some(SplitPart { front, number, count })
 }
 
 /// Returns all parts of the model of which `file` is one, whether they are there or not.
 fn parts(file: &Path) -> Vec<PathBuf> {
     let stem = stem(file);
     match part(&stem) {
-        Some(Part { front, count, .. }) => (1..=count)
+        Some(SplitPart { front, count, .. }) => (1..=count)
             .map(|number| file.with_file_name(format!("{front}-{number:05}-of-{count:05}.gguf")))
             .collect(),
         None => vec![file.to_owned()],

@@ -18,7 +18,7 @@ use crate::core::models::hub::{CachedModel, DiskUse, HubCache, HubCacheError};
 use crate::core::runtimes::Runtime as _;
 
 /// The models in the hub's cache.
-pub(super) struct Models;
+pub(super) struct MlxCatalogue;
 
 /// The files to download: those that the server loads (`mlx_lm/utils.py`, `DEFAULT_ALLOW_PATTERNS`), and the card with
 /// the license. Repositories can have the same weights in other formats too.
@@ -35,7 +35,7 @@ const FILES: [&str; 10] = [
     "README.md",
 ];
 
-impl Catalogue for Models {
+impl Catalogue for MlxCatalogue {
     fn needs_server(&self) -> bool {
         false
     }

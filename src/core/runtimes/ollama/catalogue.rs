@@ -16,7 +16,7 @@ use crate::core::models::token_cache::is_plain_gguf;
 use crate::core::timestamp::Timestamp;
 
 /// The models of an Ollama server.
-pub(super) struct Models;
+pub(super) struct OllamaCatalogue;
 
 /// Idle timeout of a request that the server can respond to at once.
 const IDLE_TIMEOUT: Duration = Duration::from_secs(30);
@@ -27,7 +27,7 @@ const PULL_IDLE_TIMEOUT: Duration = Duration::from_secs(600);
 /// The template of a model whose own the server does not know: it has no roles, and drops the system message.
 const NO_TEMPLATE: &str = "{{ .Prompt }}";
 
-impl Catalogue for Models {
+impl Catalogue for OllamaCatalogue {
     fn needs_server(&self) -> bool {
         true
     }
