@@ -1,4 +1,5 @@
-//! The vocabulary: words that have a plainer one are nowhere in code, tests, help or docs.
+//! The vocabulary: words that have a plainer one are nowhere in code, tests, help or docs, and the names of tests are
+//! short.
 
 use std::path::{Path, PathBuf};
 
@@ -107,4 +108,35 @@ fn words_with_a_plainer_one_are_nowhere() {
         }
     }
     assert!(found.is_empty(), "{} places\n{}", found.len(), found.join("\n"));
+}
+
+/// The names of the tests in a file.
+fn test_names(text: &str) -> Vec<&str> {
+    let mut lines = text.lines().map(str::trim_start);
+    let mut names = Vec::new();
+    while lines.by_ref().any(|line| line == "#[test]") {
+        let function = lines.by_ref().find_map(|line| line.strip_prefix("fn "));
+        names.extend(function.and_then(|line| line.split('(').next()));
+    }
+    names
+}
+
+#[test]
+fn test_names_have_at_most_eight_words() {
+    assert_eq!(
+        test_names("#[test]\n#[ignore]\nfn a_b() {}\nfn c() {}\n    #[test]\n    fn d() {}"),
+        ["a_b", "d"]
+    );
+    let root = Path::new(env!("CARGO_MANIFEST_DIR"));
+    let mut all = Vec::new();
+    files(&root.join("src"), &mut all);
+    files(&root.join("tests"), &mut all);
+    let mut long = Vec::new();
+    for file in all.iter().filter(|file| file.extension().is_some_and(|ending| ending == "rs")) {
+        let text = std::fs::read_to_string(file).expect("source is text");
+        long.extend(
+            test_names(&text).into_iter().filter(|name| name.split('_').count() > 8).map(str::to_owned),
+        );
+    }
+    assert!(long.is_empty(), "{long:#?}");
 }

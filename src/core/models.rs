@@ -216,7 +216,7 @@ mod tests {
     }
 
     #[test]
-    fn a_name_is_a_directory_only_with_a_model() -> std::io::Result<()> {
+    fn only_a_directory_with_a_model_counts() -> std::io::Result<()> {
         let root = tempfile::tempdir()?;
         let root = root.path().canonicalize()?;
         std::fs::create_dir_all(root.join("org/model"))?;

@@ -200,7 +200,7 @@ fn a_changed_file_is_usable_and_stays() {
 }
 
 #[test]
-fn a_failed_pull_leaves_the_model_as_it_was() {
+fn a_failed_pull_keeps_the_old_model() {
     // Each is what the tool does without and with --dry-run.
     let plan = "echo '[dry-run] Will download 0 files (out of 6) totalling 0.0.'";
     let faults = [

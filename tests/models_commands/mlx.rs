@@ -304,7 +304,7 @@ fn a_fifo_is_named_and_not_waited_for() {
 }
 
 #[test]
-fn a_git_lfs_pointer_is_named_with_its_cure() {
+fn a_git_lfs_pointer_names_its_cure() {
     let sandbox = Sandbox::new();
     let clone = sandbox.project().join("clone");
     fs::create_dir(&clone).expect("the sandbox is writable");

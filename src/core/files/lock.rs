@@ -295,7 +295,7 @@ mod tests {
     }
 
     #[test]
-    fn a_removed_or_replaced_file_is_not_at_its_path() {
+    fn removed_and_replaced_files_are_noticed() {
         let (_directory, path) = lock_file();
         let file = File::create(&path).unwrap();
         assert!(is_at(&path, &file).unwrap());
@@ -306,7 +306,7 @@ mod tests {
     }
 
     #[test]
-    fn a_lock_on_a_removed_file_excludes_no_process() {
+    fn a_lock_on_a_removed_file_is_void() {
         let (_directory, path) = lock_file();
         let _old = acquire(&path, SHORT).unwrap();
         std::fs::remove_file(&path).unwrap();

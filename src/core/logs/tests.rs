@@ -220,7 +220,7 @@ fn a_rotation_keeps_the_newest_parts() {
 }
 
 #[test]
-fn a_log_put_aside_or_deleted_becomes_no_part() {
+fn a_log_put_aside_becomes_no_part() {
     let mut fixture = Fixture::with(&numbered_lines(0..100));
     let growing = fixture.growing(1000, 5);
     fixture.restart(5);
@@ -269,7 +269,7 @@ fn the_rotator_sleeps_until_the_limit_is_near() {
 }
 
 #[test]
-fn a_reader_of_a_flood_gets_what_is_stored() {
+fn a_reader_of_a_flood_misses_nothing_stored() {
     let mut fixture = Fixture::with("");
     let mut reader = fixture.reader(u64::MAX);
     let growing = fixture.growing(100_000, 1000);

@@ -163,7 +163,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn the_last_error_of_the_log_is_the_cause() {
+    fn the_last_error_in_the_log_explains() {
         let cause = |log: &str| Ollama.explain_exit(log);
         let log = "time=x level=INFO\nError: listen tcp 127.0.0.1:1: bind: address already in use\n";
         assert_eq!(cause(log).as_deref(), Some("the address is already in use"));
@@ -177,7 +177,7 @@ mod tests {
     }
 
     #[test]
-    fn the_context_of_the_one_loaded_model_is_read() {
+    fn context_of_the_loaded_model_is_read() {
         let facts = |models: &str| {
             let body = format!(r#"{{"models":[{models}]}}"#).into_bytes();
             match read_loaded(&Response { status: 200, server: String::new(), body }) {

@@ -153,13 +153,13 @@ mod tests {
     }
 
     #[test]
-    fn a_fence_is_longer_than_any_in_the_text() {
+    fn a_fence_is_longer_than_those_inside() {
         assert_eq!(quote("a.md", "one\n"), "a.md:\n```\none\n```");
         assert_eq!(quote("a.md", "````rust\n````"), "a.md:\n`````\n````rust\n````\n`````");
     }
 
     #[test]
-    fn binary_data_and_huge_files_are_refused_by_name() {
+    fn binary_and_huge_files_are_refused_by_name() {
         for binary in [b"ab\xff", b"ab\0"] {
             let failure = attachment("a.bin", binary.to_vec()).unwrap_err();
             assert_eq!(

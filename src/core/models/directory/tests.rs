@@ -128,7 +128,7 @@ fn only_files_that_end_early_are_too_short() -> anyhow::Result<()> {
 }
 
 #[test]
-fn a_configuration_that_only_python_reads_is_no_defect() -> anyhow::Result<()> {
+fn configuration_that_only_python_reads_is_sound() -> anyhow::Result<()> {
     let model = complete_model()?;
     for config in [r#"{"a": NaN, "b": 1e400, "c": "\ud800"}"#.to_owned(), "[".repeat(200) + &"]".repeat(200)]
     {

@@ -168,7 +168,7 @@ fn foreign_and_hostile_files_are_named() {
 }
 
 #[test]
-fn a_missing_file_and_a_directory_are_told_apart() {
+fn missing_files_and_directories_are_told_apart() {
     let directory = tempfile::tempdir().unwrap();
     let missing = Header::read(&directory.path().join("none.gguf"));
     assert_eq!(missing.err(), Some(Defect::Missing { file: "none.gguf".to_owned() }));

@@ -70,7 +70,7 @@ fn a_router_serves_the_directory_and_the_cache() {
 
 /// What the server says last is what follows; the cause comes first (b11434).
 #[test]
-fn the_cause_of_a_death_is_read_from_the_log() {
+fn the_log_explains_an_early_exit() {
     let missing = "0.00.029.100 I srv  llama_server: loading\n\
          0.00.030.621 E gguf_init_from_file: failed to open GGUF file 'x' (No such file or directory)\n\
          0.00.030.636 E llama_model_load: error loading model: failed to load model from x\n\

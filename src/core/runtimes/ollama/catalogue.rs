@@ -327,7 +327,7 @@ mod tests {
     }
 
     #[test]
-    fn an_error_on_a_later_line_of_a_200_is_an_error() {
+    fn an_error_inside_a_200_is_an_error() {
         let (pull, _) = steps(&[
             r#"{"status":"pulling manifest"}"#,
             r#"{"error":"pull model manifest: file does not exist"}"#,

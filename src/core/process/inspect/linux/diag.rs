@@ -188,7 +188,7 @@ mod tests {
     }
 
     #[test]
-    fn only_listeners_on_the_port_are_read_from_tables() {
+    fn tables_yield_only_listeners_on_the_port() {
         let listens =
             "0: 0100007F:1F90 00000000:0000 0A 00000000:00000000 00:00000000 00000000 0 0 4242 1 0 100 0";
         let socket = Socket { address: IpAddr::from([127, 0, 0, 1]), only_v6: false, id: 4242 };
