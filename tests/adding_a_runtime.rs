@@ -1,5 +1,7 @@
-//! Adding a runtime is one file and one table entry. Proven with an imaginary server: the file is
-//! `support/with_tabby/tabby.rs`, the entry is in `support/with_tabby/main.rs`, and everything here follows.
+//! Adding a runtime is one file and one table entry.
+//!
+//! Proven with an imaginary server: the file is `support/with_tabby/tabby.rs`, the entry is in
+//! `support/with_tabby/main.rs`, and everything here follows.
 
 mod support;
 

@@ -272,3 +272,15 @@ fn a_type_name_stands_for_one_thing() {
     declared.retain(|_, places| places.len() > 1);
     assert!(declared.is_empty(), "types with one name: {declared:#?}");
 }
+
+/// What else there is to say of a file follows in paragraphs of its own.
+#[test]
+fn every_file_opens_with_one_sentence() {
+    for file in [files(&root()), files(&root().with_file_name("tests"))].concat() {
+        let text = std::fs::read_to_string(&file).expect("source is text");
+        let lines = text.lines().map_while(|line| line.strip_prefix("//!")).map(str::trim);
+        let head = lines.take_while(|line| !line.is_empty()).collect::<Vec<_>>().join(" ");
+        let ends = head.match_indices(". ").count() + usize::from(head.ends_with(['.', ':']));
+        assert_eq!(ends, 1, "{} opens with {head:?}", file.display());
+    }
+}

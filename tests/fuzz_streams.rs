@@ -1,5 +1,7 @@
-//! Random and damaged responses for the parsers of event streams, chunks and errors. No parser may panic, the answer may
-//! not depend on the pieces in which the response arrives, and it must be the answer of a simple parser.
+//! Random and damaged responses for the parsers of event streams, chunks and errors.
+//!
+//! No parser may panic, the answer may not depend on the pieces in which the response arrives, and it must be the
+//! answer of a simple parser.
 //!
 //! `cargo test` makes some thousand rounds; this makes them for two minutes:
 //! `cargo test --release --test fuzz_streams -- --ignored`. A failure names the number that its round is made of.

@@ -1,5 +1,7 @@
 //! From a bare machine to an answer, for real: packages from the index, the real `mlx_lm.server`, the tiny model of
-//! this repository. Run only with `install` in `FUSION_TEST_REQUIRE`, for it downloads a hundred megabytes.
+//! this repository.
+//!
+//! Run only with `install` in `FUSION_TEST_REQUIRE`, for it downloads a hundred megabytes.
 
 mod support;
 

@@ -1,5 +1,7 @@
 //! The cases of `tests/cases/`: facts about event streams and about what servers really answer, from public
-//! specifications, test suites, source code and issue threads. Each names its source.
+//! specifications, test suites, source code and issue threads.
+//!
+//! Each names its source.
 
 mod support;
 

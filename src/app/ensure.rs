@@ -1,4 +1,6 @@
-//! Makes a service ready: installs its program, starts it, waits. Concurrent starts of one service are one start.
+//! Makes a service ready: installs its program, starts it, waits.
+//!
+//! Concurrent starts of one service are one start.
 
 use std::sync::Arc;
 

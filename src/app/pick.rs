@@ -1,4 +1,6 @@
-//! Picks the service that answers a prompt, where neither the user nor a client names one. Never swaps or downloads.
+//! Picks the service that answers a prompt, where neither the user nor a client names one.
+//!
+//! Never swaps or downloads.
 
 use std::sync::Arc;
 

@@ -1,4 +1,6 @@
-//! Builds the body of a chat completion. Precedence: command line, saved prompt, configuration.
+//! Builds the body of a chat completion.
+//!
+//! Precedence: command line, saved prompt, configuration.
 
 use serde_json::{Map, Value, json};
 

@@ -1,5 +1,6 @@
-//! The JSON shapes of every front end. Between releases fields are added; names and types do not change. Unknown values are
-//! null.
+//! The JSON shapes of every front end.
+//!
+//! Between releases fields are added; names and types do not change. Unknown values are null.
 
 use std::collections::BTreeMap;
 use std::sync::Arc;

@@ -1,4 +1,6 @@
-//! The message and hint of every error. The exit codes are in `exit.rs`.
+//! The message and hint of every error.
+//!
+//! The exit codes are in `exit.rs`.
 
 mod chat;
 mod install;

@@ -1,4 +1,6 @@
-//! Checks this machine, its configuration and its services. Returns facts, without advice.
+//! Checks this machine, its configuration and its services.
+//!
+//! Returns facts, without advice.
 
 use std::path::{Path, PathBuf};
 

@@ -1,5 +1,7 @@
-//! Helper programs (installers, downloaders). Each runs in a session of its own and is stopped together with everything
-//! that it started; its output is kept or shown.
+//! Helper programs (installers, downloaders).
+//!
+//! Each runs in a session of its own and is stopped together with everything that it started; its output is kept or
+//! shown.
 
 use std::fs::File;
 use std::io;

@@ -1,4 +1,6 @@
-//! Templates: blueprints that define how a service is started, probed and explained. Every runtime is a built-in one.
+//! Templates: blueprints that define how a service is started, probed and explained.
+//!
+//! Every runtime is a built-in one.
 
 use std::time::Duration;
 

@@ -1,4 +1,6 @@
-//! Injected faults, with the real driver. No test leaves a process.
+//! Injected faults, with the real driver.
+//!
+//! No test leaves a process.
 
 mod down;
 mod ps;

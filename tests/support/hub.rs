@@ -1,5 +1,7 @@
-//! A model hub on loopback, from which the real `hf` tool downloads: the model's facts, the list of its files, and
-//! the files, with ranges; and its faults. It lists its requests.
+//! A model hub on loopback, from which the real `hf` tool downloads: the model's facts, the list of its files, and the
+//! files, with ranges; and its faults.
+//!
+//! It lists its requests.
 
 use std::collections::{BTreeMap, HashMap};
 use std::io::{BufRead as _, BufReader, Write as _};

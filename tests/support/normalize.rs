@@ -1,4 +1,6 @@
-//! Placeholders for what differs between runs and between systems. With them, whole outputs can be compared.
+//! Placeholders for what differs between runs and between systems.
+//!
+//! With them, whole outputs can be compared.
 
 /// A text of one run, and the placeholder that snapshots show for it.
 #[derive(Debug, Clone)]

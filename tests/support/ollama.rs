@@ -1,5 +1,7 @@
 //! An Ollama server on loopback: the part of its native API that manages models, with what it really sends (lines of
-//! JSON, an error on a later line of a 200, `null` for an empty list). It lists its requests.
+//! JSON, an error on a later line of a 200, `null` for an empty list).
+//!
+//! It lists its requests.
 
 use std::io::{BufRead as _, BufReader, Read as _, Write as _};
 use std::net::{TcpListener, TcpStream};

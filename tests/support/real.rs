@@ -1,5 +1,7 @@
-//! Tests that need a real runtime. Without its program on `PATH` they are listed as ignored, and a line says so. If
-//! `FUSION_TEST_REQUIRE` names the runtime (commas between several), its absence is a failure.
+//! Tests that need a real runtime.
+//!
+//! Without its program on `PATH` they are listed as ignored, and a line says so. If `FUSION_TEST_REQUIRE` names the
+//! runtime (commas between several), its absence is a failure.
 
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;

@@ -1,4 +1,5 @@
 //! A server whose every byte the test decides: how a response is framed, in which pieces it is written, how it ends.
+//!
 //! Libraries that mock HTTP servers cannot stall within an event or cut a stream.
 
 use std::io::{Read, Write};

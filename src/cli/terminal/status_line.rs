@@ -1,4 +1,6 @@
-//! The status line: the last line of stderr on a terminal. The next status overwrites it; a message erases it first.
+//! The status line: the last line of stderr on a terminal.
+//!
+//! The next status overwrites it; a message erases it first.
 
 use std::sync::{Mutex, PoisonError};
 

@@ -1,4 +1,6 @@
-//! Locks between processes. The kernel releases them when their holder dies.
+//! Locks between processes.
+//!
+//! The kernel releases them when their holder dies.
 
 use std::fs::{File, OpenOptions, TryLockError};
 use std::io::{self, Read, Seek, Write};

@@ -1,5 +1,7 @@
 //! Reading JSON as Python's `json` module does, which the model servers use: `NaN`, `Infinity`, numbers beyond 64 bits,
-//! lone surrogates, and the last of several equal keys. `serde_json` refuses the first four and nesting beyond 128.
+//! lone surrogates, and the last of several equal keys.
+//!
+//! `serde_json` refuses the first four and nesting beyond 128.
 
 use serde_json::{Map, Number, Value};
 

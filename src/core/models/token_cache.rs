@@ -1,5 +1,7 @@
 //! How much memory the context of a model takes, from its `config.json`: which layers keep a key and a value of every
-//! token, and how large they are. The kinds are those of `mlx_lm/models`.
+//! token, and how large they are.
+//!
+//! The kinds are those of `mlx_lm/models`.
 
 use serde_json::Value;
 

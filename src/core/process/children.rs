@@ -1,5 +1,6 @@
-//! The children of this process. They are reaped here, because one whose handle was dropped would stay a zombie until
-//! this process ends.
+//! The children of this process.
+//!
+//! They are reaped here, because one whose handle was dropped would stay a zombie until this process ends.
 
 use std::os::unix::process::ExitStatusExt;
 use std::process::ExitStatus;

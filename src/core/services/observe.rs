@@ -1,4 +1,6 @@
-//! Observes a service: reads its record, asks the kernel, probes its address, and derives its state. Writes nothing.
+//! Observes a service: reads its record, asks the kernel, probes its address, and derives its state.
+//!
+//! Writes nothing.
 
 use std::time::{Duration, Instant};
 

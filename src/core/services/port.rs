@@ -1,5 +1,6 @@
-//! The port of a service: whether it is free, used by the service, or in use by another process. Every port conflict
-//! is detected here.
+//! The port of a service: whether it is free, used by the service, or in use by another process.
+//!
+//! Every port conflict is detected here.
 
 use std::io;
 use std::net::{IpAddr, TcpListener, ToSocketAddrs as _};

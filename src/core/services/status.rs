@@ -1,4 +1,6 @@
-//! `ps`: the full status of services. Writes nothing and takes no lock.
+//! `ps`: the full status of services.
+//!
+//! Writes nothing and takes no lock.
 
 use std::path::PathBuf;
 use std::sync::Arc;

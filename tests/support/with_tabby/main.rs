@@ -1,4 +1,5 @@
 //! fusion with one runtime more: what `src/core/runtimes.rs` would be if an imaginary `tabby-server` were in its table.
+//!
 //! `tests/adding_a_runtime.rs` runs it.
 
 mod tabby;

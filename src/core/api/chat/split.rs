@@ -1,5 +1,7 @@
-//! Splits the text of an answer where the server did not: at a leading `<think>` block, which is reasoning, and at
-//! the stop texts of the request, which `mlx_lm.server` sometimes ignores. Both may span several chunks.
+//! Splits the text of an answer where the server did not: at a leading `<think>` block, which is reasoning, and at the
+//! stop texts of the request, which `mlx_lm.server` sometimes ignores.
+//!
+//! Both may span several chunks.
 
 use std::mem;
 

@@ -1,3 +1,5 @@
+//! Tests of the reader of GGUF headers.
+
 use anyhow::Context as _;
 
 use super::*;

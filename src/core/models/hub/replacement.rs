@@ -1,5 +1,6 @@
-//! Replacing files of a model: they are moved aside, and move back unless the download succeeds. The aside directory
-//! survives the death of fusion; the next replacement then restores from it first.
+//! Replacing files of a model: they are moved aside, and move back unless the download succeeds.
+//!
+//! The aside directory survives the death of fusion; the next replacement then restores from it first.
 
 use std::fs;
 use std::io;

@@ -1,5 +1,6 @@
-//! Every platform but Linux (that is, macOS): the sysinfo crate, and `lsof` for listening sockets. The tests compile
-//! and run this file on Linux, too.
+//! Every platform but Linux (that is, macOS): the sysinfo crate, and `lsof` for listening sockets.
+//!
+//! The tests compile and run this file on Linux, too.
 
 #[cfg(target_os = "macos")]
 mod macos;

@@ -1,3 +1,5 @@
+//! Tests of what is particular to llama.cpp.
+
 use std::path::Path;
 
 use super::*;

@@ -1,5 +1,6 @@
-//! MLX's models: the hub's cache on the disk, the hub's own tool that downloads, and chats that load a model. The
-//! server's `/v1/models` does not help: it lists incomplete models too, and does not tell which is loaded.
+//! MLX's models: the hub's cache on the disk, the hub's own tool that downloads, and chats that load a model.
+//!
+//! The server's `/v1/models` does not help: it lists incomplete models too, and does not tell which is loaded.
 
 use std::path::{Path, PathBuf};
 

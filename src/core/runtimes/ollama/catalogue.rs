@@ -1,5 +1,6 @@
-//! Ollama's models, through its native API (<https://github.com/ollama/ollama/blob/main/docs/api.md>). fusion does
-//! not use its command line, which on macOS may start the application.
+//! Ollama's models, through its native API (<https://github.com/ollama/ollama/blob/main/docs/api.md>).
+//!
+//! fusion does not use its command line, which on macOS may start the application.
 
 use std::ops::ControlFlow;
 use std::time::Duration;
