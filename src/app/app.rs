@@ -2,6 +2,7 @@
 
 use std::sync::Arc;
 
+use super::ensure::SharedUp;
 use super::flight::Flights;
 use crate::core::aliases;
 use crate::core::cancel::CancelToken;
@@ -12,7 +13,7 @@ use crate::core::models::{Model, ModelPlaces};
 use crate::core::paths::Paths;
 use crate::core::process::ProcessDriver;
 use crate::core::runtimes::{Runtime, Table};
-use crate::core::services::{ManagedService, ServiceError, ServiceManager, Up};
+use crate::core::services::{ManagedService, ServiceManager};
 use crate::core::templates::Template;
 use crate::env::Environment;
 
@@ -28,7 +29,7 @@ pub struct App {
     /// Where installers print.
     pub helper_output: HelperOutput,
     services: Vec<ManagedService>,
-    pub(super) starts: Flights<Result<Up, Arc<ServiceError>>>,
+    pub(super) starts: Flights<SharedUp>,
 }
 
 impl App {

@@ -31,23 +31,29 @@ fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
 
 impl<T: Clone> Flights<T> {
     /// Runs `work` for `name`, or waits for its result if it is running already. The work is cancelled when the tokens of
-    /// all callers are. A waiter whose own token is cancelled returns at once.
+    /// all callers are. A waiter whose own token is cancelled returns at once. Returns with the result whether it is that
+    /// of this caller's `work`.
     pub(super) fn run(
         &self,
         name: &Arc<str>,
         cancel: &CancelToken,
         work: impl FnOnce(&CancelToken) -> T,
-    ) -> Result<T, Cancelled> {
+    ) -> Result<(T, bool), Cancelled> {
         let (flight, is_first) = self.board(name, cancel);
         if !is_first {
-            return flight.wait(cancel);
+            return Ok((flight.wait(cancel)?, false));
         }
         let landing = Landing { flights: self, name };
         let result = work(&flight.cancel);
         *lock(&flight.result) = Some(result.clone());
         drop(landing);
         flight.changed.notify_all();
-        Ok(result)
+        Ok((result, true))
+    }
+
+    /// Returns whether work for `name` is running.
+    pub(super) fn is_running(&self, name: &str) -> bool {
+        lock(&self.0).contains_key(name)
     }
 
     /// Returns the flight, and whether the caller has started it.
@@ -136,7 +142,7 @@ mod tests {
                 .collect();
             all_wait.wait();
             started.send(()).unwrap();
-            assert_eq!(first.join().unwrap(), Ok(0));
+            assert_eq!(first.join().unwrap(), Ok((0, true)));
             for other in others {
                 assert_eq!(other.join().unwrap(), Ok(0));
             }
