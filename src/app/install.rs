@@ -76,7 +76,7 @@ impl App {
             home,
             driver: &*self.driver,
             search: self.environment.path.as_deref(),
-            output: self.helper_output,
+            output: self.helper_output.clone(),
             cancel,
             events: &self.events,
         })

@@ -75,7 +75,10 @@ impl Context {
     pub fn app_with(&self, config: Config) -> App {
         let events = EventBus::new();
         events.subscribe(&self.reporter);
-        let helper_output = if self.ui.quiet { HelperOutput::Keep } else { HelperOutput::Show };
+        let helper_output = match self.ui.error().duplicate() {
+            Ok(error) if !self.ui.quiet => HelperOutput::Show(Arc::new(error)),
+            _ => HelperOutput::Keep,
+        };
         let (paths, environment) = (self.paths.clone(), self.environment.clone());
         let driver = Arc::clone(&self.driver);
         App::new(self.table, config, paths, environment, driver, events, helper_output)
@@ -102,10 +105,10 @@ impl Context {
         self.ui.clear_status();
         let choice = if default { "[Y/n]" } else { "[y/N]" };
         let asked = self.ui.error().write_all(format!("{} {choice} ", printable(question)).as_bytes());
-        let mut answer = String::new();
-        let read = asked.and_then(|()| std::io::stdin().read_line(&mut answer));
+        // What cannot be read is the end of input, which means no.
+        let answer = asked.and_then(|()| self.ui.input().read_line()).unwrap_or_default();
         Some(match answer.trim().to_lowercase().as_str() {
-            "" => default && matches!(read, Ok(1..)),
+            "" => default && !answer.is_empty(),
             "y" | "yes" => true,
             _ => false,
         })

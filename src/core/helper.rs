@@ -5,9 +5,10 @@
 
 use std::fs::File;
 use std::io;
-use std::os::fd::AsFd as _;
+use std::os::fd::OwnedFd;
 use std::os::unix::fs::FileExt as _;
 use std::process::{Child, Command, ExitStatus};
+use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use nix::errno::Errno;
@@ -23,10 +24,10 @@ const STOP_TIMEOUT: Duration = Duration::from_secs(5);
 const POLL_INTERVAL: Duration = Duration::from_millis(10);
 
 /// Where the output of a helper goes.
-#[derive(Debug, Clone, Copy)]
+#[derive(Debug, Clone)]
 pub enum HelperOutput {
-    /// To standard error, at once: on a terminal the helper shows its own progress.
-    Show,
+    /// To this stream, at once: on a terminal the helper shows its own progress.
+    Show(Arc<OwnedFd>),
     /// To an unnamed file.
     Keep,
 }
@@ -43,10 +44,7 @@ impl Helper {
     /// fails at once with its own message; in the background of the caller's terminal it would hang.
     pub fn start(command: &mut Command, output: HelperOutput) -> io::Result<Self> {
         let (streams, kept) = match output {
-            HelperOutput::Show => {
-                let error = io::stderr();
-                ([error.as_fd().try_clone_to_owned()?, error.as_fd().try_clone_to_owned()?], None)
-            }
+            HelperOutput::Show(stream) => ([stream.try_clone()?, stream.try_clone()?], None),
             HelperOutput::Keep => {
                 let file = tempfile::tempfile()?;
                 ([file.try_clone()?.into(), file.try_clone()?.into()], Some(file))

@@ -182,7 +182,7 @@ impl Installer<'_> {
         let program: PathBuf = command.get_program().into();
         let cannot_run = |source| InstallError::Run { program: PathBuf::clone(&program), source };
         command.current_dir(directory).stdin(lock.share().map_err(cannot_run)?);
-        let mut helper = Helper::start(&mut command, self.output).map_err(cannot_run)?;
+        let mut helper = Helper::start(&mut command, self.output.clone()).map_err(cannot_run)?;
         let status = helper.wait(POLL_INTERVAL, &mut || !self.cancel.is_cancelled()).map_err(cannot_run)?;
         match status.ok_or(InstallError::Cancelled)? {
             status if status.success() => Ok(()),

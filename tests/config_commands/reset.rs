@@ -44,3 +44,20 @@ fn does_nothing_without_a_terminal_to_ask_on() {
     assert_eq!(text(&sandbox), "# mine\n");
     assert_eq!(names(&sandbox), ["config.toml"]);
 }
+
+#[test]
+fn the_answer_is_read_from_the_given_input() {
+    let sandbox = Sandbox::without_config();
+    let reset = |answer: &str| {
+        sandbox.write_config("# mine\n");
+        sandbox.fusion(["--color", "never", "config", "reset"]).stdin(answer).at_terminal().run_in_process()
+    };
+    for refused in ["n\n", "\n", ""] {
+        let finished = reset(refused);
+        assert_eq!((text(&sandbox), finished.code()), ("# mine\n".to_owned(), 1), "{refused:?}: {finished}");
+    }
+    let finished = reset("yes\n");
+    insta::assert_snapshot!(finished.normalized(finished.stderr().trim_end().as_bytes()), @"Replace [ROOT]/config/config.toml with a fresh file, and keep a copy? [y/N]");
+    finished.assert_code(0);
+    assert_ne!(text(&sandbox), "# mine\n");
+}

@@ -25,6 +25,7 @@ pub struct Invocation {
     environment: Vec<(OsString, OsString)>,
     directory: Option<PathBuf>,
     stdin: Vec<u8>,
+    at_terminal: bool,
     timeout: Duration,
     masks: Vec<Mask>,
     change: Option<Change>,
@@ -38,6 +39,7 @@ impl Invocation {
             environment: Vec::new(),
             directory: None,
             stdin: Vec::new(),
+            at_terminal: false,
             timeout: TEST_TIMEOUT,
             masks,
             change: None,
@@ -62,6 +64,12 @@ impl Invocation {
     /// Pipes these bytes into its standard input, which is empty by default.
     pub fn stdin(mut self, bytes: impl Into<Vec<u8>>) -> Self {
         self.stdin = bytes.into();
+        self
+    }
+
+    /// Takes standard input and standard error for a terminal; for [`Self::run_in_process`].
+    pub fn at_terminal(mut self) -> Self {
+        self.at_terminal = true;
         self
     }
 

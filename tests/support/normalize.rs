@@ -76,11 +76,10 @@ fn replace_number(text: &str, before: &str, after: &str, placeholder: &str) -> S
         let (number, tail) = tail.split_at(end);
         result.push_str(head);
         let whole_word = !head.ends_with(char::is_alphanumeric);
-        let next = tail[after.len().min(tail.len())..].chars().next();
-        let is_wanted = head.ends_with(before)
-            && tail.starts_with(after)
-            && whole_word
-            && (after.is_empty() || !next.is_some_and(char::is_alphanumeric));
+        let follows = tail
+            .strip_prefix(after)
+            .is_some_and(|tail| after.is_empty() || !tail.starts_with(char::is_alphanumeric));
+        let is_wanted = head.ends_with(before) && whole_word && follows;
         result.push_str(if is_wanted { placeholder } else { number });
         rest = tail;
     }

@@ -1,7 +1,10 @@
-//! Standard input, output and error, or memory in their place when a test runs a command in-process.
+//! Standard input, output and error, or what stands in their place when a test runs a command in-process.
 
-use std::io::{self, Write};
-use std::os::fd::{AsFd, BorrowedFd};
+use std::fs::File;
+use std::io::{self, BufRead as _, Cursor, Read as _, Write as _};
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+use std::os::unix::fs::FileExt as _;
+use std::process::Stdio;
 use std::sync::{Arc, Mutex, PoisonError};
 
 use nix::poll::{PollFd, PollFlags, PollTimeout};
@@ -19,7 +22,7 @@ pub struct Streams {
 pub enum Input {
     Standard,
     /// These bytes, as from a pipe.
-    Memory(Arc<[u8]>),
+    Memory(Arc<Mutex<Cursor<Vec<u8>>>>),
 }
 
 /// The output of a command. Unbuffered, with one write per call: messages of several processes do not mix.
@@ -27,7 +30,8 @@ pub enum Input {
 pub enum Output {
     Standard,
     Error,
-    Memory(Arc<Mutex<Vec<u8>>>),
+    /// An unnamed file, to which the programs that the command runs can write, too.
+    File(Arc<File>),
 }
 
 impl Streams {
@@ -36,19 +40,68 @@ impl Streams {
         Self { input: Input::Standard, output: Output::Standard, error: Output::Error }
     }
 
-    /// Returns streams that read `input` and write into memory.
-    pub fn memory(input: &[u8]) -> Self {
-        let memory = || Output::Memory(Arc::default());
-        Self { input: Input::Memory(input.into()), output: memory(), error: memory() }
+    /// Returns streams that read `input` and whose output is kept.
+    pub fn captured(input: &[u8]) -> io::Result<Self> {
+        let file = || Ok::<_, io::Error>(Output::File(Arc::new(tempfile::tempfile()?)));
+        let input = Input::Memory(Arc::new(Mutex::new(Cursor::new(input.to_vec()))));
+        Ok(Self { input, output: file()?, error: file()? })
+    }
+}
+
+impl Input {
+    /// Reads a line with its newline; an empty text at the end.
+    pub fn read_line(&self) -> io::Result<String> {
+        let mut line = String::new();
+        match self {
+            Self::Standard => io::stdin().read_line(&mut line)?,
+            Self::Memory(bytes) => {
+                bytes.lock().unwrap_or_else(PoisonError::into_inner).read_line(&mut line)?
+            }
+        };
+        Ok(line)
+    }
+
+    /// Returns the standard input of a program that the command runs. It finds the end of input where this is memory.
+    pub fn for_program(&self) -> Stdio {
+        match self {
+            Self::Standard => Stdio::inherit(),
+            Self::Memory(_) => Stdio::null(),
+        }
+    }
+
+    /// Returns whether bytes in memory are left to read.
+    pub fn has_more(&self) -> bool {
+        let Self::Memory(bytes) = self else { return false };
+        let bytes = bytes.lock().unwrap_or_else(PoisonError::into_inner);
+        bytes.position() < bytes.get_ref().len() as u64
+    }
+
+    /// Returns what is left to read of bytes in memory.
+    pub fn rest(&self) -> Vec<u8> {
+        let Self::Memory(bytes) = self else { return Vec::new() };
+        let mut rest = Vec::new();
+        // Reading from memory cannot fail.
+        let _ = bytes.lock().unwrap_or_else(PoisonError::into_inner).read_to_end(&mut rest);
+        rest
     }
 }
 
 impl Output {
-    /// Returns what was written into memory.
-    pub fn written(&self) -> Vec<u8> {
+    /// Returns what was written to the unnamed file.
+    pub fn written(&self) -> io::Result<Vec<u8>> {
+        let Self::File(file) = self else { return Ok(Vec::new()) };
+        let length = usize::try_from(file.metadata()?.len()).map_err(io::Error::other)?;
+        let mut bytes = vec![0; length];
+        file.read_exact_at(&mut bytes, 0)?;
+        Ok(bytes)
+    }
+
+    /// Returns a descriptor of this output, for a program that writes to it.
+    pub fn duplicate(&self) -> io::Result<OwnedFd> {
         match self {
-            Self::Standard | Self::Error => Vec::new(),
-            Self::Memory(bytes) => bytes.lock().unwrap_or_else(PoisonError::into_inner).clone(),
+            Self::Standard => io::stdout().as_fd().try_clone_to_owned(),
+            Self::Error => io::stderr().as_fd().try_clone_to_owned(),
+            Self::File(file) => file.as_fd().try_clone_to_owned(),
         }
     }
 
@@ -57,7 +110,7 @@ impl Output {
         match self {
             Self::Standard => write_all(io::stdout().as_fd(), bytes),
             Self::Error => write_all(io::stderr().as_fd(), bytes),
-            Self::Memory(memory) => memory.lock().unwrap_or_else(PoisonError::into_inner).write_all(bytes),
+            Self::File(file) => (&**file).write_all(bytes),
         }
     }
 
@@ -66,7 +119,7 @@ impl Output {
         match self {
             Self::Standard => is_gone(io::stdout().as_fd(), timeout),
             Self::Error => is_gone(io::stderr().as_fd(), timeout),
-            Self::Memory(_) => false,
+            Self::File(_) => false,
         }
     }
 }
@@ -99,11 +152,19 @@ mod tests {
     use super::*;
 
     #[test]
-    fn memory_keeps_what_every_clone_writes() {
-        let output = Streams::memory(b"").output;
+    fn captured_output_has_what_programs_write() {
+        let output = Streams::captured(b"").unwrap().output;
         output.write_all(b"one ").unwrap();
-        output.clone().write_all(b"two").unwrap();
-        assert_eq!(output.written(), b"one two");
+        let mut program = std::process::Command::new("/bin/sh");
+        program.args(["-c", "printf 'two '"]).stdout(output.duplicate().unwrap()).status().unwrap();
+        output.clone().write_all(b"three").unwrap();
+        assert_eq!(output.written().unwrap(), b"one two three");
         assert!(!output.reader_is_gone(PollTimeout::ZERO));
+    }
+
+    #[test]
+    fn lines_are_read_one_by_one() {
+        let input = Streams::captured(b"y\nno").unwrap().input;
+        assert_eq!([0; 3].map(|_| input.read_line().unwrap()), ["y\n", "no", ""]);
     }
 }

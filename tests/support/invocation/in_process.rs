@@ -27,11 +27,11 @@ use fusion::env::{Environment, HuggingFaceVariables};
 use super::{Finished, Invocation};
 
 impl Invocation {
-    /// Runs the command line in this process, with its environment and standard input, and without a terminal.
+    /// Runs the command line in this process, with its environment and standard input.
     #[track_caller]
     pub fn run_in_process(self) -> Finished {
         assert!(self.change.is_none() && self.program == env!("CARGO_BIN_EXE_fusion"), "it needs a program");
-        let streams = Streams::memory(&self.stdin);
+        let streams = Streams::captured(&self.stdin).expect("a directory for temporary files");
         let world = World {
             table: runtimes::TABLE,
             environment: self.environment(),
@@ -43,8 +43,8 @@ impl Invocation {
         let exit = dispatch::main(world, [OsString::from("fusion")].into_iter().chain(self.arguments));
         Finished {
             status: ExitStatus::from_raw(i32::from(exit as u8) << 8),
-            stdout: streams.output.written(),
-            stderr: streams.error.written(),
+            stdout: streams.output.written().expect("it is readable"),
+            stderr: streams.error.written().expect("it is readable"),
             described,
             masks: self.masks,
         }
@@ -74,6 +74,8 @@ impl Invocation {
             program: Some(self.program.clone().into()),
             path: variable("PATH"),
             no_color: variable("NO_COLOR").is_some(),
+            stdin_is_terminal: self.at_terminal,
+            stderr_is_terminal: self.at_terminal,
             hugging_face: HuggingFaceVariables {
                 hub_cache: directory("HF_HUB_CACHE"),
                 legacy_hub_cache: directory("HUGGINGFACE_HUB_CACHE"),

@@ -142,7 +142,13 @@ fn open(context: &Context, editor: &OsStr, copy: &Path) -> Result<(), Failure> {
     script.push(" \"$@\"");
     // Ctrl-C belongs to the editor while it runs.
     let signals = signals::remember();
-    let status = Command::new("/bin/sh").arg("-c").arg(script).arg(editor).arg(copy).status();
+    let mut command = Command::new("/bin/sh");
+    command.arg("-c").arg(script).arg(editor).arg(copy).stdin(context.ui.input().for_program());
+    let status = context
+        .ui
+        .output()
+        .duplicate()
+        .and_then(|output| command.stdout(output).stderr(context.ui.error().duplicate()?).status());
     drop(signals);
     if matches!(signals::cause(&context.cancel), Some(Signal::SIGTERM | Signal::SIGHUP)) {
         return Err(Failure::new(Exit::Interrupted, ""));

@@ -26,15 +26,15 @@ pub(super) fn read(ui: &Ui, timeout: Option<Duration>) -> Result<Attachment, Fai
                 _ => failure,
             })
         }
-        Input::Memory(bytes) => files::attachment(NAME, bytes.to_vec()),
+        input @ Input::Memory(_) => files::attachment(NAME, input.rest()),
     }
 }
 
 /// Returns whether standard input is appended to a prompt: a pipe, or a file that no other program has started to read.
 /// A terminal, socket or device is inherited from the caller.
 pub(super) fn is_appended(ui: &Ui) -> bool {
-    if let Input::Memory(bytes) = ui.input() {
-        return !bytes.is_empty();
+    if let Input::Memory(_) = ui.input() {
+        return ui.input().has_more();
     }
     let Ok(mut file) = duplicate() else { return false };
     let Ok(kind) = file.metadata().map(|metadata| metadata.file_type()) else { return false };
