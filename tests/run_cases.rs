@@ -230,7 +230,11 @@ fn response(case: &Value) -> Response {
 /// Runs `fusion ollama run` in a sandbox whose configuration names the stub server.
 fn run_against(server: &StubServer, arguments: &[&str]) -> support::Finished {
     let sandbox = Sandbox::new();
-    sandbox.write_config(&format!("[ollama_server]\nhost = \"127.0.0.1\"\nport = {}\n", server.port()));
+    // The model that the cases name.
+    sandbox.write_config(&format!(
+        "[ollama_server]\nhost = \"127.0.0.1\"\nport = {}\n[ollama_run]\nmodel = \"m\"\n",
+        server.port()
+    ));
     let arguments = ["ollama", "run", "Hello", "--no-up"].iter().chain(arguments).copied();
     sandbox.fusion(arguments).run_in_process()
 }

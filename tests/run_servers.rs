@@ -217,3 +217,57 @@ fn no_proxy_is_used_on_loopback() {
     }
     invocation.run().assert_stdout("Hi\n");
 }
+
+/// The text and the malformed chunk arrive in one read.
+#[test]
+fn text_before_a_malformed_chunk_is_printed() {
+    let event = text("Hello");
+    let chunk = format!("{:x}\r\n{event}\r\n", event.len());
+    let response = format!("HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n{chunk}{chunk}zz\r\n");
+    let asked = StubbedOllama::with([Response::stream([response]).framing(Framing::Raw)]);
+    insta::assert_snapshot!(asked.run(["Hello", "--stream"]), @"
+    exit 8
+    [stdout]
+    HelloHello
+    [stderr]
+    error: malformed response: protocol: chunk length cannot be read as a number
+    ");
+}
+
+#[test]
+fn a_response_without_content_is_named() {
+    let response = Response { status: 204, ..Response::stream([""]) }.framing(Framing::Close);
+    insta::assert_snapshot!(StubbedOllama::with([response]).run(["Hello"]), @"
+    exit 8
+    [stderr]
+    error: the server answered HTTP 204 without content
+    ");
+}
+
+/// Ollama names no model in its last chunk when the process of the model is gone.
+#[test]
+fn the_end_of_the_models_process_is_named() {
+    let chunk = |model: &str, content: &str| {
+        let choice = json!({ "index": 0, "delta": { "role": "assistant", "content": content }, "finish_reason": null });
+        format!("data: {}\n\n", json!({ "model": model, "choices": [choice] }))
+    };
+    let asked = StubbedOllama::with([Response::stream([chunk("llama3.2:3b", "Hel"), chunk("", "")])]);
+    insta::assert_snapshot!(asked.run(["Hello", "--stream"]), @"
+    exit 8
+    [stdout]
+    Hel
+    [stderr]
+    error: the process of the model ended before the answer was finished
+    hint: see the log: fusion ollama log
+    ");
+    // One that never names a model says nothing by that.
+    let asked = StubbedOllama::with([Response::stream([chunk("", "Hel"), chunk("", "")])]);
+    insta::assert_snapshot!(asked.run(["Hello", "--stream"]), @"
+    exit 8
+    [stdout]
+    Hel
+    [stderr]
+    error: the answer ended before it was finished: no finish reason was sent
+    hint: see the log: fusion ollama log
+    ");
+}

@@ -159,6 +159,17 @@ impl App {
         }
     }
 
+    /// Returns whether the model that a response names is the one that was asked for.
+    pub fn is_model(&self, service: &ManagedService, asked: &str, named: &str) -> bool {
+        let Some(runtime) = service.runtime() else { return asked == named };
+        if runtime.is_same_model(asked, named) {
+            return true;
+        }
+        // A server may name the model by another of its names.
+        let served = models::served(runtime, &service.server().address);
+        served.is_some_and(|all| [asked, named].iter().all(|name| all.iter().any(|other| other == name)))
+    }
+
     fn record_loaded(
         &self,
         service: &ManagedService,

@@ -8,7 +8,7 @@ use std::time::Duration;
 
 use serde::Serialize;
 
-use crate::core::api::chat::{Answer, TokenUsage, ToolCall};
+use crate::core::api::chat::{Answer, Arrivals, TokenUsage, ToolCall};
 use crate::core::models::catalogue::{Details, Entry};
 use crate::core::services::{Down, Endpoint, Health, ManagedService, StartedBy, State, Status, Up, UpKind};
 
@@ -244,25 +244,17 @@ pub struct Timing {
     /// Null for an answer that came as a whole.
     pub first_token_ms: Option<f64>,
     pub total_ms: f64,
-    /// From the first token to the end, without the first token, whose time was mostly prefill; from the request on for
-    /// an answer that came as a whole.
+    /// Null unless the answer arrived while it was generated.
     pub tokens_per_second: Option<f64>,
 }
 
 impl Timing {
     /// Returns the timing of an answer whose first delta came after `first`, and the last after `total`.
-    pub fn new(first: Option<Duration>, total: Duration, answer: &Answer) -> Self {
-        let first = first.filter(|_| answer.streamed);
+    pub fn new(first: Option<Duration>, total: Duration, answer: &Answer, arrivals: &Arrivals) -> Self {
         let tokens = answer.usage.map(|usage| usage.completion_tokens).unwrap_or_default();
-        let (tokens, spent) = match first {
-            Some(first) => (tokens.saturating_sub(1), total.saturating_sub(first)),
-            None => (tokens, total),
-        };
-        #[expect(clippy::cast_precision_loss, reason = "no answer has 2^52 tokens")]
-        let speed =
-            (tokens > 0).then(|| tokens as f64 / spent.as_secs_f64()).filter(|speed| speed.is_finite());
+        let speed = arrivals.tokens_per_second(tokens).filter(|_| answer.streamed);
         Self {
-            first_token_ms: first.map(milliseconds),
+            first_token_ms: first.filter(|_| answer.streamed).map(milliseconds),
             total_ms: milliseconds(total),
             tokens_per_second: speed.map(tenths),
         }

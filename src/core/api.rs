@@ -5,6 +5,7 @@ pub mod error;
 pub mod idle_timeout;
 pub mod native;
 pub mod sse;
+mod transfer;
 
 use std::io::{self, Read};
 use std::time::Duration;

@@ -28,7 +28,7 @@ use crate::cli::exit::Exit;
 use crate::cli::terminal::signals;
 use crate::cli::terminal::waiting::{FRAME_INTERVAL, Waiting};
 use crate::cli::units::seconds_from;
-use crate::core::api::chat::{Answer, ChatError, ChatOutcome};
+use crate::core::api::chat::{Answer, Arrivals, ChatError, ChatOutcome};
 use crate::core::api::idle_timeout::IdleTimeout;
 use crate::core::config::{Config, Reasoning, SavedPrompt};
 use crate::core::schema::Schema;
@@ -233,7 +233,7 @@ impl<'a> Task<'a> {
         if outcome.is_unsent() && self.start()? {
             outcome = self.send(&idle_timeout, &mut sink)?;
         }
-        let ChatOutcome { answer, result, finished } = outcome;
+        let ChatOutcome { answer, result, finished, arrivals } = outcome;
         let total = finished.map_or_else(|| sink.elapsed(), |then| then.duration_since(sink.started));
         let written = sink.finish();
         if let Err(ChatError::Receiver(error)) = &result
@@ -245,7 +245,7 @@ impl<'a> Task<'a> {
         if result.is_err() && ui.output().reader_is_gone(PollTimeout::ZERO) {
             return Err(Failure::output(&io::ErrorKind::BrokenPipe.into()));
         }
-        Ok(Answered { answer, result, sink, total })
+        Ok(Answered { answer, result, sink, total, arrivals })
     }
 
     fn send(&self, idle_timeout: &IdleTimeout, sink: &mut Sink) -> Result<ChatOutcome, Failure> {
@@ -264,16 +264,17 @@ impl<'a> Task<'a> {
 
     /// Prints warnings and statistics, and returns the exit code.
     fn conclude(&self, answered: Answered) -> Result<Exit, Failure> {
-        let Answered { answer, result, sink, total } = answered;
+        let Answered { answer, result, sink, total, arrivals } = answered;
         let ui = &self.context.ui;
         let model = &self.request.model.name;
-        let timing = Timing::new(sink.first_delta, total, &answer);
+        let named = answer.model.as_deref().unwrap_or(model);
+        let timing = Timing::new(sink.first_delta, total, &answer, &arrivals);
         if self.args.json && (result.is_ok() || sink.first_delta.is_some()) {
             let context = self.app.context_length(self.service, model, &self.context.cancel);
             ui.json_line(&AnswerView {
                 text: sink.text.as_deref().unwrap_or_default(),
                 reasoning: sink.reasoning.as_deref().unwrap_or_default(),
-                ..AnswerView::new(self.service, model, &answer, timing, context)
+                ..AnswerView::new(self.service, named, &answer, timing, context)
             })?;
         }
         if self.context.cancel.is_cancelled() {
@@ -281,6 +282,9 @@ impl<'a> Task<'a> {
         }
         let asked = Asked { service: self.service, model, idle_timeout: self.idle_timeout };
         result.map_err(|error| Failure::chat(&error, &asked))?;
+        if !self.app.is_model(self.service, model, named) {
+            ui.warning(&format!("the server names {named} as the model that answered, not {model}"));
+        }
         report::warn(ui, &answer, sink.has_text, &self.question.text);
         ui.detail(&report::summary(&timing, answer.usage));
         // Before the schema: an answer that was cut cannot satisfy one, and the cut is the cause.
@@ -305,6 +309,7 @@ struct Answered {
     sink: Sink,
     /// From the request to the end of the answer.
     total: Duration,
+    arrivals: Arrivals,
 }
 
 /// Reads the schema of `--schema`.

@@ -27,7 +27,9 @@ impl Failure {
             ChatError::Api(error) => Self::api(error, asked),
             ChatError::Server(error) => Self::server(error, asked),
             ChatError::Receiver(error) => Self::output(error),
-            ChatError::Cut | ChatError::Empty => Self::of(exit::of_chat(error), error).hint(log),
+            ChatError::Cut | ChatError::ModelDied | ChatError::Empty => {
+                Self::of(exit::of_chat(error), error).hint(log)
+            }
             _ => Self::of(exit::of_chat(error), error),
         }
     }

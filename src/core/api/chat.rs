@@ -4,6 +4,7 @@
 //! An answer is complete once choice 0 has a non-empty `finish_reason`. `[DONE]` and the end of the stream both end
 //! the response; without a finish reason the answer is incomplete.
 
+mod arrivals;
 mod chunk;
 mod shape;
 mod split;
@@ -17,7 +18,7 @@ use serde::de::IgnoredAny;
 use serde_json::Value;
 use ureq::http::{self, header};
 
-use self::chunk::{Chunk, Delta, ToolCallDelta};
+use self::chunk::{Anything, Chunk, Delta, ToolCallDelta};
 use self::shape::ChunkShape;
 use self::split::{AnswerPart, Stop, Think};
 use super::error::{self, ServerError};
@@ -25,6 +26,7 @@ use super::idle_timeout::IdleTimeout;
 use super::sse::{BYTE_ORDER_MARK, Item, MAX_EVENT_BYTES, Parser, TooLong};
 use super::{ApiError, CHAT_PATH, Client, MAX_RESPONSE_BYTES};
 
+pub use self::arrivals::Arrivals;
 pub use self::chunk::TokenUsage;
 
 /// Number of bytes in one read.
@@ -54,6 +56,8 @@ pub trait Receiver {
 /// An answer without its text. If it is incomplete, the known part.
 #[derive(Debug, Default)]
 pub struct Answer {
+    /// The model that answered, as the response names it.
+    pub model: Option<String>,
     /// Why it ended, in the server's words: `stop`, `length`, `tool_calls`, `content_filter` ...
     pub finish_reason: Option<String>,
     pub usage: Option<TokenUsage>,
@@ -83,6 +87,7 @@ pub struct ChatOutcome {
     pub result: Result<(), ChatError>,
     /// Time of the finish reason. Later bytes are not part of the answer.
     pub finished: Option<Instant>,
+    pub arrivals: Arrivals,
 }
 
 impl ChatOutcome {
@@ -104,8 +109,14 @@ pub enum ChatError {
     /// The answer ended without a finish reason.
     #[error("the answer ended before it was finished: no finish reason was sent")]
     Cut,
+    /// The process that has the model ended; Ollama names no model from then on.
+    #[error("the process of the model ended before the answer was finished")]
+    ModelDied,
     #[error("the response is empty")]
     Empty,
+    /// A successful response without content, which no server gives to a prompt.
+    #[error("the server answered HTTP {status} without content")]
+    NoContent { status: u16 },
     /// The response is not a chat completion.
     #[error("the response is not an answer: {words}")]
     NotAnAnswer {
@@ -160,6 +171,9 @@ impl Client {
         }
         let encoding = header_text(&response, header::CONTENT_ENCODING);
         let body = response.into_body().into_reader();
+        if matches!(status.as_u16(), 204 | 205) {
+            return Err(ChatError::NoContent { status: status.as_u16() });
+        }
         if !status.is_success() {
             let mut response = Vec::new();
             // A partly read error message still says more than the read error.
@@ -199,6 +213,9 @@ fn read(
         }
         reading.receiver.flush().map_err(ChatError::Receiver)?;
     };
+    if ending.is_err() {
+        reading.push_dropped()?;
+    }
     match ending {
         // The answer is complete since the finish reason.
         _ if reading.answer.finish_reason.is_some() => Ok(()),
@@ -228,6 +245,11 @@ struct Reading<'r> {
     answer: Answer,
     /// Time of the finish reason.
     finished: Option<Instant>,
+    arrivals: Arrivals,
+    /// Number of calls of `push`.
+    pushes: u64,
+    /// The number of arrivals after which a chunk named no model.
+    unnamed_after: Option<u64>,
     template: ChunkShape,
     think: Think,
     stop: Stop,
@@ -257,6 +279,9 @@ impl<'r> Reading<'r> {
             idle_timeout,
             answer: Answer::default(),
             finished: None,
+            arrivals: Arrivals::default(),
+            pushes: 0,
+            unnamed_after: None,
             template: ChunkShape::default(),
             think: Think::default(),
             stop: Stop::new(stop),
@@ -272,6 +297,7 @@ impl<'r> Reading<'r> {
 
     /// Takes the next bytes of the response.
     fn push(&mut self, bytes: &[u8]) -> Result<(), ChatError> {
+        self.pushes += 1;
         match self.shape {
             Shape::Events => return self.push_events(bytes),
             _ if self.whole.len() + bytes.len() > MAX_EVENT_BYTES => return Err(TooLong.into()),
@@ -289,6 +315,23 @@ impl<'r> Reading<'r> {
             }
         }
         Ok(())
+    }
+
+    /// Returns whether the last chunk names no model, although another does or nothing else came.
+    fn model_has_died(&self) -> bool {
+        let count = self.arrivals.count();
+        self.unnamed_after == Some(count) && (count == 0 || self.answer.model.is_some())
+    }
+
+    /// Takes what arrived together with a malformed part of the response.
+    fn push_dropped(&mut self) -> Result<(), ChatError> {
+        let dropped = self.idle_timeout.map(IdleTimeout::dropped).unwrap_or_default();
+        if dropped.is_empty() { Ok(()) } else { self.push(&dropped) }
+    }
+
+    /// Counts a part of the answer.
+    fn arrived(&mut self) {
+        self.arrivals.add(self.idle_timeout.map_or(self.pushes, IdleTimeout::reads));
     }
 
     fn push_events(&mut self, mut bytes: &[u8]) -> Result<(), ChatError> {
@@ -336,7 +379,7 @@ impl<'r> Reading<'r> {
             return self.content(text).map_err(ChatError::Receiver);
         }
         match serde_json::from_str::<Chunk<'_>>(data) {
-            Ok(chunk) if chunk.error.0 || chunk.object.0 == "error" => {
+            Ok(chunk) if chunk.error.is_said() || chunk.object.0 == "error" => {
                 Err(ServerError::from_event(data).into())
             }
             Ok(chunk) => {
@@ -357,6 +400,12 @@ impl<'r> Reading<'r> {
     }
 
     fn apply(&mut self, chunk: Chunk<'_>) -> Result<(), ChatError> {
+        if let Anything::Text(model) = &chunk.model {
+            self.unnamed_after = model.is_empty().then(|| self.arrivals.count());
+            if !model.is_empty() && self.answer.model.is_none() {
+                self.answer.model = Some(model.to_string());
+            }
+        }
         if chunk.usage.is_some() {
             self.answer.usage = chunk.usage.map(TokenUsage::summed);
         }
@@ -385,6 +434,7 @@ impl<'r> Reading<'r> {
         let reasoning =
             if delta.reasoning_content.is_empty() { delta.reasoning } else { delta.reasoning_content };
         if !reasoning.is_empty() {
+            self.arrived();
             self.receiver.reasoning(&reasoning.0)?;
         }
         for call in delta.tool_calls {
@@ -397,6 +447,7 @@ impl<'r> Reading<'r> {
         if text.is_empty() {
             return Ok(());
         }
+        self.arrived();
         let (receiver, stop, stopped) = (&mut *self.receiver, &mut self.stop, &mut self.stopped);
         self.think.push(text, |piece| give(piece, stop, stopped, receiver))?;
         if self.stopped {
@@ -439,6 +490,7 @@ impl<'r> Reading<'r> {
                 Err(ChatError::NotAnAnswer { words: error::clean(&format!("an HTML page{title}")) })
             }
             Shape::Whole => self.whole_response(text),
+            Shape::Events if self.model_has_died() => Err(ChatError::ModelDied),
             Shape::Events if self.understood || text.lines().any(is_event_line) => Err(ChatError::Cut),
             Shape::Events => Err(ChatError::NotAnAnswer { words: error::clean(text) }),
         }
@@ -447,7 +499,7 @@ impl<'r> Reading<'r> {
     fn whole_response(&mut self, text: &str) -> Result<(), ChatError> {
         match serde_json::from_str::<Chunk<'_>>(text) {
             Err(error) if error.is_eof() => Err(ChatError::Cut),
-            Ok(chunk) if chunk.choices.is_empty() && !chunk.error.0 => {
+            Ok(chunk) if chunk.choices.is_empty() && !chunk.error.is_said() => {
                 let response = ServerError::from_response(200, text.as_bytes());
                 if chunk.object.0 == "error" {
                     return Err(response.into());
@@ -465,7 +517,7 @@ impl<'r> Reading<'r> {
             Err(ChatError::Receiver(error)) => Err(ChatError::Receiver(error)),
             result => self.finish().map_err(ChatError::Receiver).and(result),
         };
-        ChatOutcome { answer: self.answer, result, finished: self.finished }
+        ChatOutcome { answer: self.answer, result, finished: self.finished, arrivals: self.arrivals }
     }
 
     fn finish(&mut self) -> io::Result<()> {

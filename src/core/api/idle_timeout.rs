@@ -6,14 +6,16 @@
 
 use std::fmt;
 use std::io;
+use std::mem;
 use std::ops::ControlFlow;
-use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use ureq::unversioned::transport::{Buffers, ConnectionDetails, Connector, NextTimeout, Transport};
 use ureq::{Error, Timeout};
 
+use super::transfer::Transfer;
 use crate::core::cancel::CancelToken;
 
 /// The observer ended the wait. Its kind is not `Interrupted`, because readers retry on that kind.
@@ -38,6 +40,10 @@ pub struct IdleTimeout(Arc<TimeoutState>);
 struct TimeoutState {
     timeout_ms: AtomicU64,
     step: Duration,
+    /// Number of reads that brought data.
+    reads: AtomicU64,
+    /// The data that ureq drops because what follows it is malformed.
+    dropped: Mutex<Vec<u8>>,
     observer: Box<dyn Fn() -> ControlFlow<()> + Send + Sync>,
 }
 
@@ -49,7 +55,13 @@ impl IdleTimeout {
         step: Duration,
         observer: impl Fn() -> ControlFlow<()> + Send + Sync + 'static,
     ) -> Self {
-        let rules = TimeoutState { timeout_ms: AtomicU64::new(0), step, observer: Box::new(observer) };
+        let rules = TimeoutState {
+            timeout_ms: AtomicU64::new(0),
+            step,
+            reads: AtomicU64::new(0),
+            dropped: Mutex::default(),
+            observer: Box::new(observer),
+        };
         let idle_timeout = Self(Arc::new(rules));
         idle_timeout.set_timeout(timeout);
         idle_timeout
@@ -65,6 +77,16 @@ impl IdleTimeout {
 
     pub fn timeout(&self) -> Duration {
         Duration::from_millis(self.0.timeout_ms.load(Ordering::Relaxed))
+    }
+
+    /// Returns the number of reads so far that brought data.
+    pub(super) fn reads(&self) -> u64 {
+        self.0.reads.load(Ordering::Relaxed)
+    }
+
+    /// Returns the data that ureq has dropped because what follows it is malformed.
+    pub(super) fn dropped(&self) -> Vec<u8> {
+        mem::take(&mut self.0.dropped.lock().unwrap_or_else(PoisonError::into_inner))
     }
 
     /// Changes the timeout, from the next wait on.
@@ -88,7 +110,11 @@ impl<In: Transport> Connector<In> for IdleTimeout {
         _: &ConnectionDetails<'_>,
         chained: Option<In>,
     ) -> Result<Option<IdleTransport<In>>, Error> {
-        Ok(chained.map(|inner| IdleTransport { inner, idle_timeout: self.clone() }))
+        Ok(chained.map(|inner| IdleTransport {
+            inner,
+            idle_timeout: self.clone(),
+            transfer: Transfer::default(),
+        }))
     }
 }
 
@@ -97,6 +123,17 @@ impl<In: Transport> Connector<In> for IdleTimeout {
 pub struct IdleTransport<In> {
     inner: In,
     idle_timeout: IdleTimeout,
+    transfer: Transfer,
+}
+
+impl<In: Transport> IdleTransport<In> {
+    /// Takes note of data that has arrived.
+    fn arrived(&mut self) {
+        self.idle_timeout.0.reads.fetch_add(1, Ordering::Relaxed);
+        if let Some(dropped) = self.transfer.take(self.inner.buffers().input()) {
+            *self.idle_timeout.0.dropped.lock().unwrap_or_else(PoisonError::into_inner) = dropped;
+        }
+    }
 }
 
 impl<In: Transport> Transport for IdleTransport<In> {
@@ -129,7 +166,11 @@ impl<In: Transport> Transport for IdleTransport<In> {
                         return Err(io::Error::other(WaitCancelled).into());
                     }
                 }
-                other => return other,
+                Ok(has_arrived) => {
+                    self.arrived();
+                    return Ok(has_arrived);
+                }
+                failed => return failed,
             }
         }
         Err(Error::Timeout(Timeout::PerRead))

@@ -20,9 +20,8 @@ pub(super) fn summary(timing: &Timing, usage: Option<TokenUsage>) -> String {
     if let Some(first) = timing.first_token_ms {
         parts.push(format!("first token after {:.2} s", first / 1000.0));
     }
-    if let Some(speed) = timing.tokens_per_second {
-        parts.push(format!("{speed:.1} tokens/s"));
-    }
+    let speed = timing.tokens_per_second.map_or_else(|| "-".to_owned(), |speed| format!("{speed:.1}"));
+    parts.push(format!("{speed} tokens/s"));
     if let Some(usage) = usage {
         parts.push(format!("{} prompt tokens, {} generated", usage.prompt_tokens, usage.completion_tokens));
     }

@@ -13,12 +13,16 @@ use serde_json::Value;
 #[derive(Debug, Default, Deserialize)]
 #[serde(default)]
 pub(super) struct Chunk<'a> {
+    /// The model that answers.
+    #[serde(borrow)]
+    pub model: Anything<'a>,
     #[serde(borrow, deserialize_with = "nullable")]
     pub choices: Vec<Choice<'a>>,
     #[serde(deserialize_with = "if_understood")]
     pub usage: Option<TokenUsage>,
     /// Returns whether it is an error object: a field `error` with content, or `"object": "error"`.
-    pub error: Said,
+    #[serde(borrow)]
+    pub error: Anything<'a>,
     #[serde(borrow)]
     pub object: Text<'a>,
 }
@@ -144,46 +148,66 @@ impl<'de: 'a, 'a> Deserialize<'de> for Text<'a> {
     }
 }
 
-/// Whether a field has content: not null, `false`, or empty text.
+/// A field of any type.
 #[derive(Debug, Default)]
-pub(super) struct Said(pub bool);
+pub(super) enum Anything<'a> {
+    /// Missing, null or `false`.
+    #[default]
+    Nothing,
+    Text(Cow<'a, str>),
+    Other,
+}
 
-impl<'de> Deserialize<'de> for Said {
+impl Anything<'_> {
+    /// Returns whether it has content.
+    pub(super) fn is_said(&self) -> bool {
+        match self {
+            Self::Nothing => false,
+            Self::Text(text) => !text.is_empty(),
+            Self::Other => true,
+        }
+    }
+}
+
+impl<'de: 'a, 'a> Deserialize<'de> for Anything<'a> {
     fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
-        struct SaidVisitor;
-        impl<'de> Visitor<'de> for SaidVisitor {
-            type Value = Said;
+        struct AnythingVisitor;
+        impl<'de> Visitor<'de> for AnythingVisitor {
+            type Value = Anything<'de>;
             fn expecting(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
                 formatter.write_str("anything")
             }
-            fn visit_unit<E>(self) -> Result<Said, E> {
-                Ok(Said(false))
+            fn visit_unit<E>(self) -> Result<Anything<'de>, E> {
+                Ok(Anything::Nothing)
             }
-            fn visit_bool<E>(self, value: bool) -> Result<Said, E> {
-                Ok(Said(value))
+            fn visit_bool<E>(self, value: bool) -> Result<Anything<'de>, E> {
+                Ok(if value { Anything::Other } else { Anything::Nothing })
             }
-            fn visit_str<E>(self, text: &str) -> Result<Said, E> {
-                Ok(Said(!text.is_empty()))
+            fn visit_borrowed_str<E>(self, text: &'de str) -> Result<Anything<'de>, E> {
+                Ok(Anything::Text(Cow::Borrowed(text)))
             }
-            fn visit_u64<E>(self, _: u64) -> Result<Said, E> {
-                Ok(Said(true))
+            fn visit_str<E>(self, text: &str) -> Result<Anything<'de>, E> {
+                Ok(Anything::Text(Cow::Owned(text.to_owned())))
             }
-            fn visit_i64<E>(self, _: i64) -> Result<Said, E> {
-                Ok(Said(true))
+            fn visit_u64<E>(self, _: u64) -> Result<Anything<'de>, E> {
+                Ok(Anything::Other)
             }
-            fn visit_f64<E>(self, _: f64) -> Result<Said, E> {
-                Ok(Said(true))
+            fn visit_i64<E>(self, _: i64) -> Result<Anything<'de>, E> {
+                Ok(Anything::Other)
             }
-            fn visit_seq<A: SeqAccess<'de>>(self, mut sequence: A) -> Result<Said, A::Error> {
+            fn visit_f64<E>(self, _: f64) -> Result<Anything<'de>, E> {
+                Ok(Anything::Other)
+            }
+            fn visit_seq<A: SeqAccess<'de>>(self, mut sequence: A) -> Result<Anything<'de>, A::Error> {
                 while sequence.next_element::<IgnoredAny>()?.is_some() {}
-                Ok(Said(true))
+                Ok(Anything::Other)
             }
-            fn visit_map<A: MapAccess<'de>>(self, mut map: A) -> Result<Said, A::Error> {
+            fn visit_map<A: MapAccess<'de>>(self, mut map: A) -> Result<Anything<'de>, A::Error> {
                 while map.next_entry::<IgnoredAny, IgnoredAny>()?.is_some() {}
-                Ok(Said(true))
+                Ok(Anything::Other)
             }
         }
-        deserializer.deserialize_any(SaidVisitor)
+        deserializer.deserialize_any(AnythingVisitor)
     }
 }
 
