@@ -131,6 +131,20 @@ fn it_can_be_started_used_and_stopped() {
 }
 
 #[test]
+fn no_server_inherits_its_withheld_variables() {
+    let with_tabby = WithTabby::new();
+    for service in ["tabby", "ollama"] {
+        let dump = with_tabby.sandbox.root().join(service);
+        let up = with_tabby.fusion(&format!("{service} up"));
+        let up = up.env("FAKE_RUNTIME", format!("dump={}", dump.display()));
+        up.env("TABBY_PORT", "1").env("OTHER_PORT", "2").run().assert_code(0);
+        let dumped = std::fs::read_to_string(dump).expect("a dump");
+        assert!(dumped.contains("OTHER_PORT") && !dumped.contains("TABBY_PORT"), "{dumped}");
+        with_tabby.fusion(&format!("{service} down")).run().assert_code(0);
+    }
+}
+
+#[test]
 fn it_has_completions_and_manual_pages() {
     let with_tabby = WithTabby::new();
     let completed = with_tabby.fusion("-- fusion tabb").env("_FUSION_COMPLETE", "fish").run().assert_code(0);

@@ -232,6 +232,25 @@ fn port_conflicts_are_detected_in_one_file() {
     assert_eq!(makers, [detects]);
 }
 
+/// All else is handed the table, which another program can have a longer one of.
+#[test]
+fn only_the_program_takes_the_global_table() {
+    let is_test = |module: &[String]| module.last().is_some_and(|name| name == "tests" || name == "faults");
+    let takes_it = |file: &PathBuf| {
+        let is_word = |character: char| character.is_alphanumeric() || character == '_';
+        code(file).split(|character| !is_word(character)).any(|word| word == "TABLE")
+    };
+    let mut takers: Vec<String> = files(&root())
+        .iter()
+        .filter(|file| takes_it(file))
+        .map(|file| module(file))
+        .filter(|module| !is_test(module))
+        .map(|module| module.join("::"))
+        .collect();
+    takers.sort();
+    assert_eq!(takers, ["core::runtimes", "lib"]);
+}
+
 /// A file that is longer has more than one thing to say.
 #[test]
 fn no_file_has_more_than_600_lines() {

@@ -2,7 +2,6 @@
 
 use std::sync::Arc;
 
-use super::ensure::SharedUp;
 use super::flight::Flights;
 use crate::core::aliases;
 use crate::core::cancel::CancelToken;
@@ -13,9 +12,12 @@ use crate::core::models::{Model, ModelPlaces};
 use crate::core::paths::Paths;
 use crate::core::process::ProcessDriver;
 use crate::core::runtimes::{Runtime, Table};
-use crate::core::services::{ManagedService, ServiceManager};
+use crate::core::services::{ManagedService, ServiceError, ServiceManager, Up};
 use crate::core::templates::Template;
 use crate::env::Environment;
+
+/// The result of a start, which all who wait for it share.
+pub(super) type SharedUp = Result<Up, Arc<ServiceError>>;
 
 /// The entry point of every front end. Owned, so threads can share it and a gateway can keep it.
 pub struct App {
@@ -69,6 +71,7 @@ impl App {
     /// Returns the manager that starts, stops and observes services until `cancel` is cancelled.
     pub fn manager<'a>(&'a self, cancel: &'a CancelToken) -> ServiceManager<'a> {
         ServiceManager {
+            table: self.table,
             driver: &*self.driver,
             events: &self.events,
             cancel,

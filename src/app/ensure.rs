@@ -4,14 +4,11 @@
 
 use std::sync::Arc;
 
-use super::app::App;
+use super::app::{App, SharedUp};
 use super::error::AppError;
 use crate::core::cancel::CancelToken;
 use crate::core::programs::ProgramError;
 use crate::core::services::{Endpoint, ManagedService, ServiceError, ServiceManager, Up, UpKind, UpOptions};
-
-/// The result of a start, which all who wait for it share.
-pub(super) type SharedUp = Result<Up, Arc<ServiceError>>;
 
 impl App {
     /// Starts the service and waits until it is ready. Installs the program if it is missing and `install` is set.
@@ -95,7 +92,8 @@ impl App {
     }
 }
 
-#[cfg(all(test, feature = "test-fakes"))]
+#[cfg(feature = "test-fakes")]
+#[cfg(test)]
 mod tests {
     use std::sync::mpsc;
 

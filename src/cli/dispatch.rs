@@ -130,7 +130,9 @@ pub fn command(table: Table) -> Command {
                 .defer(service_commands),
         );
     }
-    GlobalCommand::augment_subcommands(command)
+    let mut command = GlobalCommand::augment_subcommands(command);
+    commands::config::hand_down(table, &mut command);
+    command
 }
 
 /// The examples at the top of the help of a command; `SERVICE` is replaced by the name of the service.

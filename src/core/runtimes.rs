@@ -36,12 +36,12 @@ pub fn find(table: Table, name: &str) -> Option<&'static dyn Runtime> {
 
 /// Returns whether servers do not inherit this variable from the caller: it belongs to another server, or sets
 /// something that the configuration does not know.
-pub fn is_withheld(variable: &OsStr) -> bool {
+pub fn is_withheld(table: Table, variable: &OsStr) -> bool {
     let is_meant = |pattern: &&str| match pattern.strip_suffix('*') {
         Some(start) => variable.as_encoded_bytes().starts_with(start.as_bytes()),
         None => variable == *pattern,
     };
-    TABLE.iter().any(|runtime| runtime.withheld_variables().iter().any(is_meant))
+    table.iter().any(|runtime| runtime.withheld_variables().iter().any(is_meant))
 }
 
 /// All facts of one runtime, as pure functions over bytes. Callers do the I/O.

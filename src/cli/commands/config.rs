@@ -13,7 +13,7 @@ use crate::cli::error::Failure;
 use crate::cli::exit::Exit;
 use crate::core::config::{Config, KeyPath, edit as change};
 use crate::core::models::{ModelPlaces, quoted};
-use crate::core::runtimes::{Runtime, TABLE};
+use crate::core::runtimes::{Runtime, Table};
 
 /// What to do with the configuration.
 #[derive(Debug)]
@@ -24,7 +24,7 @@ pub struct ConfigArgs {
 // By hand, because what is derived cannot defer: every start of fusion would build the tree of these subcommands.
 impl clap::Args for ConfigArgs {
     fn augment_args(command: Command) -> Command {
-        command.about("Show, check and change the configuration").defer(ConfigCommand::augment_subcommands)
+        command.about("Show, check and change the configuration").defer(subcommands)
     }
 
     fn augment_args_for_update(command: Command) -> Command {
@@ -41,6 +41,24 @@ impl FromArgMatches for ConfigArgs {
         *self = Self::from_arg_matches(matches)?;
         Ok(())
     }
+}
+
+/// Gives the examples of `config set`, which name a runtime of `table`, to `config` in the tree `command`. A deferred
+/// function can be handed nothing else.
+pub fn hand_down(table: Table, command: &mut Command) {
+    if let Some(config) = command.find_subcommand_mut("config") {
+        *config = std::mem::take(config).after_long_help(set_examples(table));
+    }
+}
+
+/// Adds the subcommands to `config`, which has the examples of `set`.
+fn subcommands(config: Command) -> Command {
+    let examples = config.get_after_long_help().cloned().unwrap_or_default();
+    let mut config = ConfigCommand::augment_subcommands(config.after_long_help(None));
+    if let Some(set) = config.find_subcommand_mut("set") {
+        *set = std::mem::take(set).after_long_help(examples);
+    }
+    config
 }
 
 #[derive(Debug, Subcommand)]
@@ -86,7 +104,6 @@ struct ConfigGetArgs {
 ///
 /// A relative directory for a `model` is stored as an absolute path, if it exists in the current directory.
 #[derive(Debug, clap::Args)]
-#[command(after_long_help = set_examples())]
 struct ConfigSetArgs {
     /// A dotted key, such as `prompts.review.temperature`
     key: String,
@@ -95,9 +112,9 @@ struct ConfigSetArgs {
     value: String,
 }
 
-/// Examples that can be pasted. They name a runtime of fusion's own table: a deferred tree cannot be handed another.
-fn set_examples() -> String {
-    let name = TABLE.first().map_or("RUNTIME", |runtime| runtime.name());
+/// Returns examples that can be pasted.
+fn set_examples(table: Table) -> String {
+    let name = table.first().map_or("RUNTIME", |runtime| runtime.name());
     format!(
         "Examples:\n  \
          fusion config set {name}_server.port 11500\n  \

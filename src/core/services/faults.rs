@@ -158,6 +158,7 @@ impl Machine {
 
     fn with<T>(&self, work: impl FnOnce(&ServiceManager<'_>, &ManagedService) -> T) -> T {
         let manager = ServiceManager {
+            table: TABLE,
             driver: &Staged(self),
             events: &self.bus,
             cancel: &self.cancel,

@@ -10,11 +10,14 @@ use crate::core::config::Config;
 use crate::core::events::{EventBus, EventKind};
 use crate::core::paths::Paths;
 use crate::core::process::ProcessDriver;
+use crate::core::runtimes::Table;
 use crate::env::Environment;
 
 /// Starts, stops and watches services. The use cases are in the other files of this directory.
 #[derive(Clone, Copy)]
 pub struct ServiceManager<'a> {
+    /// The runtimes that fusion knows.
+    pub table: Table,
     pub driver: &'a dyn ProcessDriver,
     pub events: &'a EventBus,
     /// Cancels the work. fusion first stops what it started, then returns [`ServiceError::Cancelled`].

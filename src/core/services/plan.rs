@@ -131,8 +131,8 @@ impl ServiceManager<'_> {
         instance: &InstanceId,
     ) -> ProcessSpec {
         let server = service.server();
-        let without =
-            self.environment.variables.keys().filter(|name| runtimes::is_withheld(name)).cloned().collect();
+        let variables = self.environment.variables.keys();
+        let without = variables.filter(|name| runtimes::is_withheld(self.table, name)).cloned().collect();
         let launch = service.template.launch(&server.address, model, &self.places(service).of_resolved());
         let words = program.args.iter().cloned().chain(launch.args).chain(server.args.iter().cloned());
         let home = self.environment.home.as_deref();

@@ -47,6 +47,10 @@ impl Runtime for Tabby {
         Launch { args, env: Vec::new() }
     }
 
+    fn withheld_variables(&self) -> &'static [&'static str] {
+        &["TABBY_*"]
+    }
+
     fn status_probe(&self) -> Probe {
         Probe { path: "/v1/models", read: read_models }
     }
