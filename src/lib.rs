@@ -9,6 +9,7 @@ pub mod app;
 pub mod cli;
 pub mod core;
 pub mod env;
+pub mod gateway;
 // Shared by the unit tests and the tests in `tests/`.
 #[cfg(test)]
 #[expect(unreachable_pub, reason = "public in the tests of `tests/`")]

@@ -5,7 +5,7 @@
 //! the response; without a finish reason the answer is incomplete.
 
 mod arrivals;
-mod chunk;
+pub mod chunk;
 mod shape;
 mod split;
 
@@ -27,7 +27,7 @@ use super::sse::{BYTE_ORDER_MARK, Item, MAX_EVENT_BYTES, Parser, TooLong};
 use super::{ApiError, CHAT_PATH, Client, MAX_RESPONSE_BYTES};
 
 pub use self::arrivals::Arrivals;
-pub use self::chunk::TokenUsage;
+pub use self::chunk::{TokenUsage, without_lone_halves};
 
 /// Number of bytes in one read.
 const READ_BYTES: usize = 32 * 1024;

@@ -12,7 +12,7 @@ use serde_json::Value;
 /// One chunk, or a whole response.
 #[derive(Debug, Default, Deserialize)]
 #[serde(default)]
-pub(super) struct Chunk<'a> {
+pub struct Chunk<'a> {
     /// The model that answers.
     #[serde(borrow)]
     pub model: Anything<'a>,
@@ -29,7 +29,7 @@ pub(super) struct Chunk<'a> {
 
 impl<'a> Chunk<'a> {
     /// Returns the text, if it is borrowed and the chunk has no other content.
-    pub(super) fn only_text(&self) -> Option<&'a str> {
+    pub fn only_text(&self) -> Option<&'a str> {
         let [Choice { index: 0, delta: Some(delta), message: None, finish_reason }] = self.choices.as_slice()
         else {
             return None;
@@ -49,7 +49,7 @@ impl<'a> Chunk<'a> {
 /// One choice of the response. fusion requests and uses only the one with index 0.
 #[derive(Debug, Default, Deserialize)]
 #[serde(default)]
-pub(super) struct Choice<'a> {
+pub struct Choice<'a> {
     #[serde(deserialize_with = "nullable")]
     pub index: u64,
     #[serde(borrow, deserialize_with = "nullable")]
@@ -63,7 +63,7 @@ pub(super) struct Choice<'a> {
 /// A part of the answer, or all of it.
 #[derive(Debug, Default, Deserialize)]
 #[serde(default)]
-pub(super) struct Delta<'a> {
+pub struct Delta<'a> {
     #[serde(borrow)]
     pub content: Text<'a>,
     /// The field of llama.cpp and vLLM.
@@ -79,7 +79,7 @@ pub(super) struct Delta<'a> {
 /// A part of a tool call. The parts of one call have the same index.
 #[derive(Debug, Default, Deserialize)]
 #[serde(default)]
-pub(super) struct ToolCallDelta {
+pub struct ToolCallDelta {
     pub index: Option<u64>,
     pub id: Option<String>,
     #[serde(deserialize_with = "nullable")]
@@ -89,7 +89,7 @@ pub(super) struct ToolCallDelta {
 /// The function of a tool call. Its arguments arrive in parts.
 #[derive(Debug, Default, Deserialize)]
 #[serde(default)]
-pub(super) struct FunctionDelta {
+pub struct FunctionDelta {
     pub name: Option<String>,
     pub arguments: Option<String>,
 }
@@ -108,7 +108,8 @@ pub struct TokenUsage {
 
 impl TokenUsage {
     /// Fills in the total, which some servers leave out.
-    pub(super) fn summed(self) -> Self {
+    #[must_use]
+    pub fn summed(self) -> Self {
         match self.total_tokens {
             0 => Self { total_tokens: self.prompt_tokens.saturating_add(self.completion_tokens), ..self },
             _ => self,
@@ -118,10 +119,10 @@ impl TokenUsage {
 
 /// A text that may be null or missing, which means empty.
 #[derive(Debug, Default)]
-pub(super) struct Text<'a>(pub Cow<'a, str>);
+pub struct Text<'a>(pub Cow<'a, str>);
 
 impl Text<'_> {
-    pub(super) fn is_empty(&self) -> bool {
+    pub fn is_empty(&self) -> bool {
         self.0.is_empty()
     }
 }
@@ -150,7 +151,7 @@ impl<'de: 'a, 'a> Deserialize<'de> for Text<'a> {
 
 /// A field of any type.
 #[derive(Debug, Default)]
-pub(super) enum Anything<'a> {
+pub enum Anything<'a> {
     /// Missing, null or `false`.
     #[default]
     Nothing,
@@ -160,7 +161,7 @@ pub(super) enum Anything<'a> {
 
 impl Anything<'_> {
     /// Returns whether it has content.
-    pub(super) fn is_said(&self) -> bool {
+    pub fn is_said(&self) -> bool {
         match self {
             Self::Nothing => false,
             Self::Text(text) => !text.is_empty(),
@@ -213,7 +214,7 @@ impl<'de: 'a, 'a> Deserialize<'de> for Anything<'a> {
 
 /// Returns the JSON with U+FFFD for each escaped lone surrogate; `None` if there is none. Servers send them when they
 /// cut text between two UTF-16 units.
-pub(super) fn without_lone_halves(json: &str) -> Option<String> {
+pub fn without_lone_halves(json: &str) -> Option<String> {
     let unit = |start: usize| {
         let digits = json.get(start..start + 6)?.strip_prefix("\\u")?;
         u16::from_str_radix(digits, 16).ok()
