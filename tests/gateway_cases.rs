@@ -125,19 +125,12 @@ fn requests_are_translated_as_listed() {
     for case in cases("translate_request") {
         let body = case["request"].to_string();
         let translated = translate::request(wire(&case["wire"]), body.as_bytes(), "org/tiny-m");
-        match case["refused"].as_str() {
-            Some(message) => {
-                let failure = translated.expect_err(&body);
-                assert_eq!((failure.status, failure.message.as_str()), (400, message), "{body}");
-            }
-            None => {
-                let chat: Value = serde_json::from_slice(&translated.expect(&body)).unwrap();
-                assert_eq!(
-                    with_parsed_arguments(chat),
-                    with_parsed_arguments(case["chat"].clone()),
-                    "{body}"
-                );
-            }
+        if let Some(message) = case["refused"].as_str() {
+            let failure = translated.expect_err(&body);
+            assert_eq!((failure.status, failure.message.as_str()), (400, message), "{body}");
+        } else {
+            let chat: Value = serde_json::from_slice(&translated.expect(&body)).unwrap();
+            assert_eq!(with_parsed_arguments(chat), with_parsed_arguments(case["chat"].clone()), "{body}");
         }
     }
 }
@@ -153,7 +146,9 @@ fn events(stream: &[u8]) -> Vec<(String, Value)> {
         }
     }
     let mut ids = Vec::new();
-    events.iter_mut().for_each(|(_, data)| number_ids(data, &mut ids));
+    for (_, data) in &mut events {
+        number_ids(data, &mut ids);
+    }
     events
 }
 

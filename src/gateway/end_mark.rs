@@ -8,7 +8,7 @@ use serde::Deserialize;
 
 use crate::core::api::sse::{Item, Parser, SseEvent};
 
-/// EventWriter whose name alone ends a stream.
+/// Events whose name alone ends a stream.
 const LAST_EVENTS: [&str; 8] = [
     "message_stop",
     "response.completed",
@@ -71,7 +71,7 @@ impl EndMark {
         self.is_whole |= LAST_EVENTS.contains(&name);
         self.has_error |= matches!(name, "error" | "response.failed");
         let bytes = data.as_bytes();
-        self.is_whole |= values(bytes, "\"finish_reason\"").any(|value| is_text(value));
+        self.is_whole |= values(bytes, "\"finish_reason\"").any(is_text);
         if values(bytes, "\"error\"").any(|value| !value.starts_with(b"null")) {
             self.has_error |= is_error(data);
         }

@@ -182,20 +182,16 @@ fn is_openai_path(path: &str) -> bool {
 
 /// Returns the host of a `Host` header without its port and without the brackets of IPv6; `None` if it is malformed.
 fn host_name(host: &str) -> Option<&str> {
-    let (name, port) = match host.strip_prefix('[') {
-        Some(rest) => {
-            let (name, port) = rest.split_once(']')?;
-            name.parse::<std::net::Ipv6Addr>().ok()?;
-            (name, port)
+    let (name, port) = if let Some(rest) = host.strip_prefix('[') {
+        let (name, port) = rest.split_once(']')?;
+        name.parse::<std::net::Ipv6Addr>().ok()?;
+        (name, port)
+    } else {
+        let (name, port) = host.split_at(host.find(':').unwrap_or(host.len()));
+        if name.parse::<IpAddr>().is_err() && !is_host_label_list(name) {
+            return None;
         }
-        None => {
-            let end = host.find(':').unwrap_or(host.len());
-            let (name, port) = host.split_at(end);
-            if name.parse::<IpAddr>().is_err() && !is_host_label_list(name) {
-                return None;
-            }
-            (name, port)
-        }
+        (name, port)
     };
     let is_port = |port: &str| port.bytes().all(|byte| byte.is_ascii_digit()) && port.parse::<u16>().is_ok();
     (port.is_empty() || port.strip_prefix(':').is_some_and(is_port)).then_some(name)

@@ -155,7 +155,7 @@ impl Reply {
             None => ResponseState::Completed(self.usage),
             Some(reason) => ResponseState::Incomplete(reason, self.usage),
         };
-        response_object(model, stamp, output, &state)
+        response_object(model, stamp, &output, &state)
     }
 }
 
@@ -207,7 +207,7 @@ pub(super) enum ResponseState<'a> {
 pub(super) fn response_object(
     model: &str,
     stamp: &Stamp,
-    output: Vec<Value>,
+    output: &[Value],
     state: &ResponseState<'_>,
 ) -> Value {
     let (status, usage) = match state {

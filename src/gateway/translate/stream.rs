@@ -227,7 +227,7 @@ impl Translator {
         let is_open = self.call.as_ref().is_some_and(|open| {
             let same_index = delta.index.is_none() || delta.index == open.index;
             let same_id = id.is_empty() || id == open.id;
-            same_index && same_id && !(delta.index.is_none() && !name.is_empty())
+            same_index && same_id && (delta.index.is_some() || name.is_empty())
         });
         if !is_open {
             if name.is_empty() {
@@ -246,15 +246,12 @@ impl Translator {
     }
 
     fn finish_or_cut(&mut self, out: &mut Vec<u8>) {
-        match self.finish {
-            Some(finish) => {
-                self.events.finish(finish, self.usage, out);
-                self.ending = Some(StreamEnd::Whole);
-            }
-            None => {
-                let words = "the answer was cut: the server ended the stream before its end mark";
-                self.fail(&ApiFailure::new(502, words), out);
-            }
+        if let Some(finish) = self.finish {
+            self.events.finish(finish, self.usage, out);
+            self.ending = Some(StreamEnd::Whole);
+        } else {
+            let words = "the answer was cut: the server ended the stream before its end mark";
+            self.fail(&ApiFailure::new(502, words), out);
         }
     }
 }

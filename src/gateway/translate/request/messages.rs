@@ -156,10 +156,8 @@ fn parts<'a>(content: &'a RawValue, what: &str) -> Result<Vec<ContentPart<'a>>, 
 /// Returns the texts of a content that can have nothing else.
 fn text_parts<'a>(content: &'a RawValue, what: &str) -> Result<Vec<ContentPart<'a>>, ApiFailure> {
     let parts = parts(content, what)?;
-    match parts.iter().any(|part| matches!(part, ContentPart::ImageUrl { .. })) {
-        true => Err(refused(&format!("an image in `{what}`"))),
-        false => Ok(parts),
-    }
+    let is_image = |part: &ContentPart<'_>| matches!(part, ContentPart::ImageUrl { .. });
+    if parts.iter().any(is_image) { Err(refused(&format!("an image in `{what}`"))) } else { Ok(parts) }
 }
 
 fn call<'a>(block: &Object<'a>) -> Result<Call<'a>, ApiFailure> {

@@ -146,17 +146,16 @@ fn push_output<'a>(messages: &mut Vec<Message<'a>>, item: &Object<'a>) -> Result
     let id = item.text("call_id")?;
     let result = Message { tool_call_id: Some(id), ..Message::new("tool", Content::of(texts)) };
     // All results of an answer follow it at once, so the images of the ones before come behind this one.
-    match messages.as_mut_slice() {
-        [.., Message { role: "tool", .. }, Message { role: "user", content: Content::Parts(before), .. }] => {
-            before.extend(images);
-            messages.insert(messages.len() - 1, result);
-        }
-        _ => {
-            messages.push(result);
-            if !images.is_empty() {
-                messages.push(Message::new("user", Content::Parts(images)));
-            }
-        }
+    if let [.., Message { role: "tool", .. }, Message { role: "user", content: Content::Parts(before), .. }] =
+        messages.as_mut_slice()
+    {
+        before.extend(images);
+        messages.insert(messages.len() - 1, result);
+        return Ok(());
+    }
+    messages.push(result);
+    if !images.is_empty() {
+        messages.push(Message::new("user", Content::Parts(images)));
     }
     Ok(())
 }

@@ -43,7 +43,7 @@ impl ResponseEvents {
 
     /// Appends an event about the whole response.
     fn write_response(&mut self, name: &str, state: &ResponseState<'_>, out: &mut Vec<u8>) {
-        let response = response_object(&self.model, &self.stamp, self.output.clone(), state);
+        let response = response_object(&self.model, &self.stamp, &self.output, state);
         self.write(name, json!({ "response": response }), out);
     }
 
