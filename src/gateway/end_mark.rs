@@ -162,8 +162,8 @@ mod tests {
         whole
     }
 
-    fn usage(prompt: u64, completion: u64) -> Option<TokenCounts> {
-        Some(TokenCounts { prompt, completion })
+    const fn counts(prompt: u64, completion: u64) -> TokenCounts {
+        TokenCounts { prompt, completion }
     }
 
     #[test]
@@ -213,15 +213,15 @@ mod tests {
     fn usage_is_read_from_each_wire() {
         let chat =
             "data: {\"choices\":[],\"usage\":{\"prompt_tokens\":11,\"completion_tokens\":2,\"x\":{}}}\n\n";
-        assert_eq!(watched(chat).2, usage(11, 2));
+        assert_eq!(watched(chat).2, Some(counts(11, 2)));
         let messages = "event: message_start\ndata: {\"message\":{\"usage\":{\"input_tokens\":9,\"output_tokens\":1}}}\n\n\
             event: message_delta\ndata: {\"usage\":{\"output_tokens\":30}}\n\n";
-        assert_eq!(watched(messages).2, usage(9, 30));
+        assert_eq!(watched(messages).2, Some(counts(9, 30)));
         let responses = "event: response.completed\ndata: {\"response\":{\"usage\":{\"input_tokens\":5,\"output_tokens\":6}}}\n\n";
-        assert_eq!(watched(responses).2, usage(5, 6));
+        assert_eq!(watched(responses).2, Some(counts(5, 6)));
         assert_eq!(watched("data: {\"usage\":null}\n\n").2, None);
         let whole = br#"{"choices":[{"message":{"content":"\"usage\":{}"}}],"usage":{"prompt_tokens":3,"completion_tokens":4}}"#;
-        assert_eq!(usage_of_response(whole), usage(3, 4));
+        assert_eq!(usage_of_response(whole), Some(counts(3, 4)));
         assert_eq!(usage_of_response(b"{}"), None);
     }
 

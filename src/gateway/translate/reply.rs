@@ -1,12 +1,11 @@
 //! A whole answer of chat completions, and how it looks on the other wires.
 
-use serde::Deserialize;
 use serde_json::{Value, json};
 
 use super::super::wire::ApiFailure;
 use super::Stamp;
 use crate::core::api::chat::TokenUsage;
-use crate::core::api::chat::chunk::Chunk;
+use crate::core::api::chat::chunk::{Anything, Chunk};
 use crate::core::api::chat::without_lone_halves;
 use crate::core::api::error::{ServerError, clean};
 
@@ -79,9 +78,10 @@ impl Reply {
         let not_an_answer =
             || ApiFailure::new(502, format!("the server's response is not an answer: {}", clean(text)));
         let chunk: Chunk<'_> = serde_json::from_str(text).map_err(|_| not_an_answer())?;
-        if chunk.error.0 {
+        if chunk.error.is_said() {
             return Err(ApiFailure::new(502, ServerError::from_event(text).message));
         }
+        let model = model(&chunk);
         let choice = chunk.choices.into_iter().find(|choice| choice.index == 0).ok_or_else(not_an_answer)?;
         let message = choice.message.unwrap_or_default();
         let finish = Finish::of(&choice.finish_reason.0).filter(|_| !choice.finish_reason.is_empty());
@@ -93,7 +93,7 @@ impl Reply {
             arguments: call.function.arguments.unwrap_or_default(),
         });
         Ok(Self {
-            model: model(text),
+            model,
             text: message.content.0.into_owned(),
             reasoning: reasoning.0.into_owned(),
             calls: calls.collect(),
@@ -160,12 +160,11 @@ impl Reply {
 }
 
 /// Returns the model that a chat completion names.
-pub(super) fn model(json: &str) -> Option<String> {
-    #[derive(Deserialize)]
-    struct NamedModel {
-        model: Option<String>,
+pub(super) fn model(chunk: &Chunk<'_>) -> Option<String> {
+    match &chunk.model {
+        Anything::Text(model) if !model.is_empty() => Some(model.to_string()),
+        _ => None,
     }
-    serde_json::from_str::<NamedModel>(json).ok()?.model.filter(|model| !model.is_empty())
 }
 
 /// Returns the id of a call, for servers that give none.

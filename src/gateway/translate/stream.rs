@@ -161,22 +161,19 @@ impl Translator {
                 let message = format!("the server sent an event that is not a chunk: {}", clean(data));
                 self.fail(&ApiFailure::new(502, message), out);
             }
-            Some(chunk) if chunk.error.0 || chunk.object.0 == "error" => self.server_error(data, out),
+            Some(chunk) if chunk.error.is_said() || chunk.object.0 == "error" => self.server_error(data, out),
             Some(chunk) => {
-                self.begin(Some(data), out);
+                self.begin(model(&chunk), out);
                 self.apply(chunk, out);
             }
         }
     }
 
-    fn begin(&mut self, first: Option<&str>, out: &mut Vec<u8>) {
+    fn begin(&mut self, model: Option<String>, out: &mut Vec<u8>) {
         if mem::replace(&mut self.has_started, true) {
             return;
         }
-        if let Some(model) = first.and_then(model) {
-            self.model = model;
-        }
-        self.events.begin(&self.model, out);
+        self.events.begin(model.as_deref().unwrap_or(&self.model), out);
     }
 
     fn apply(&mut self, chunk: Chunk<'_>, out: &mut Vec<u8>) {
