@@ -81,7 +81,7 @@ impl Reply {
         if chunk.error.is_said() {
             return Err(ApiFailure::new(502, ServerError::from_event(text).message));
         }
-        let model = model(&chunk);
+        let model = model(&chunk).map(str::to_owned);
         let choice = chunk.choices.into_iter().find(|choice| choice.index == 0).ok_or_else(not_an_answer)?;
         let message = choice.message.unwrap_or_default();
         let finish = Finish::of(&choice.finish_reason.0).filter(|_| !choice.finish_reason.is_empty());
@@ -160,9 +160,9 @@ impl Reply {
 }
 
 /// Returns the model that a chat completion names.
-pub(super) fn model(chunk: &Chunk<'_>) -> Option<String> {
+pub(super) fn model<'c>(chunk: &'c Chunk<'_>) -> Option<&'c str> {
     match &chunk.model {
-        Anything::Text(model) if !model.is_empty() => Some(model.to_string()),
+        Anything::Text(model) if !model.is_empty() => Some(model.as_ref()),
         _ => None,
     }
 }

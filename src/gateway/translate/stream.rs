@@ -169,11 +169,11 @@ impl Translator {
         }
     }
 
-    fn begin(&mut self, model: Option<String>, out: &mut Vec<u8>) {
+    fn begin(&mut self, model: Option<&str>, out: &mut Vec<u8>) {
         if mem::replace(&mut self.has_started, true) {
             return;
         }
-        self.events.begin(model.as_deref().unwrap_or(&self.model), out);
+        self.events.begin(model.unwrap_or(&self.model), out);
     }
 
     fn apply(&mut self, chunk: Chunk<'_>, out: &mut Vec<u8>) {
