@@ -247,7 +247,7 @@ fn stream(wire: Wire, chunks: &[Value]) -> (String, StreamEnd) {
 }
 
 /// A chunk with the parts of tool calls.
-fn calls(calls: Value) -> Value {
+fn calls(calls: &Value) -> Value {
     json!({ "choices": [{ "index": 0, "delta": { "tool_calls": calls } }] })
 }
 
@@ -282,18 +282,18 @@ fn tool_calls_of_every_server_are_told_apart() {
     for chunks in [
         // One after the other, all at once, without an index, all with the index 0.
         vec![
-            calls(json!([whole(0.into(), "a".into(), "f")])),
-            calls(json!([whole(1.into(), "b".into(), "g")])),
+            calls(&json!([whole(0.into(), "a".into(), "f")])),
+            calls(&json!([whole(1.into(), "b".into(), "g")])),
         ],
-        vec![calls(json!([whole(0.into(), "a".into(), "f"), whole(1.into(), "b".into(), "g")]))],
-        vec![calls(json!([whole(Value::Null, "a".into(), "f"), whole(Value::Null, "b".into(), "g")]))],
-        vec![calls(json!([whole(0.into(), "a".into(), "f"), whole(0.into(), "b".into(), "g")]))],
+        vec![calls(&json!([whole(0.into(), "a".into(), "f"), whole(1.into(), "b".into(), "g")]))],
+        vec![calls(&json!([whole(Value::Null, "a".into(), "f"), whole(Value::Null, "b".into(), "g")]))],
+        vec![calls(&json!([whole(0.into(), "a".into(), "f"), whole(0.into(), "b".into(), "g")]))],
         vec![
-            calls(json!([{ "index": 0, "id": "a", "function": { "name": "f", "arguments": "" } }])),
-            calls(json!([{ "index": 0, "id": "a", "function": { "name": "f", "arguments": "{" } }])),
-            calls(json!([{ "index": 0, "function": { "arguments": "}" } }])),
-            calls(json!([{ "index": 1, "id": "b", "function": { "name": "g" } }])),
-            calls(json!([{ "index": 1, "id": null, "function": { "arguments": "{}" } }])),
+            calls(&json!([{ "index": 0, "id": "a", "function": { "name": "f", "arguments": "" } }])),
+            calls(&json!([{ "index": 0, "id": "a", "function": { "name": "f", "arguments": "{" } }])),
+            calls(&json!([{ "index": 0, "function": { "arguments": "}" } }])),
+            calls(&json!([{ "index": 1, "id": "b", "function": { "name": "g" } }])),
+            calls(&json!([{ "index": 1, "id": null, "function": { "arguments": "{}" } }])),
         ],
     ] {
         let (out, end) = stream(Wire::Messages, &[chunks, vec![finish("stop")]].concat());
@@ -302,7 +302,7 @@ fn tool_calls_of_every_server_are_told_apart() {
         assert!(out.contains(r#""stop_reason":"tool_use""#), "{out}");
     }
     let nameless = [
-        calls(json!([whole(Value::Null, Value::Null, "f"), whole(Value::Null, Value::Null, "g")])),
+        calls(&json!([whole(Value::Null, Value::Null, "f"), whole(Value::Null, Value::Null, "g")])),
         finish("tool_calls"),
     ];
     let ids: Vec<String> =
@@ -315,9 +315,9 @@ fn mixed_arguments_of_two_calls_end_the_stream() {
     let begin =
         |index: u64| json!([{ "index": index, "id": format!("c{index}"), "function": { "name": "f" } }]);
     let chunks = [
-        calls(begin(0)),
-        calls(begin(1)),
-        calls(json!([{ "index": 0, "function": { "arguments": "{}" } }])),
+        calls(&begin(0)),
+        calls(&begin(1)),
+        calls(&json!([{ "index": 0, "function": { "arguments": "{}" } }])),
         finish("tool_calls"),
     ];
     for (wire, last) in [(Wire::Messages, "event: error\n"), (Wire::Responses, "event: response.failed\n")] {
