@@ -89,9 +89,11 @@ fn it_has_configuration_tables() {
 }
 
 #[test]
-fn two_runtimes_on_one_address_are_refused() {
+fn two_starting_runtimes_on_one_address_are_refused() {
     let with_tabby = WithTabby::new();
     let port = with_tabby.sandbox.port("mlx");
+    with_tabby.fusion("config set mlx_server.auto_start true").run().assert_code(0);
+    with_tabby.fusion("config set tabby_server.auto_start true").run().assert_code(0);
     with_tabby.fusion(&format!("config set tabby_server.port {port}")).run().assert_code(2);
 }
 

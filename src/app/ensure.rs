@@ -143,7 +143,7 @@ mod tests {
         let (root, port, driver) = (tempfile::tempdir().unwrap(), Port::free(), Arc::new(MockDriver::new()));
         let app = app(&root, &port, &driver);
         let (service, cancel) = (app.service("ollama").unwrap(), CancelToken::new());
-        let address = service.server().address.clone();
+        let address = service.address().expect("a configured port");
         let found = Endpoint { address, pid: None, model: None, started_by: StartedBy::Fusion };
         let (end, ends) = mpsc::channel();
         std::thread::scope(|scope| {

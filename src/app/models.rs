@@ -107,7 +107,7 @@ impl Models<'_> {
 
     /// Returns whether the server at `address` lists the model.
     pub(super) fn lists(&self, address: &Address, name: &str) -> bool {
-        let listed = self.work_at(address, |site| self.catalogue.list(site)).unwrap_or_default();
+        let listed = self.work_at(Some(address), |site| self.catalogue.list(site)).unwrap_or_default();
         listed.iter().any(|entry| self.runtime.is_same_model(&entry.name, name))
     }
 
@@ -124,13 +124,14 @@ impl Models<'_> {
     }
 
     fn rows(&self, status: &Status) -> Result<Vec<ModelRow>, AppError> {
-        let listed = self.work_at(&status.address, |site| self.catalogue.list(site));
+        let listed = self.work_at(status.address.as_ref(), |site| self.catalogue.list(site));
         let mut entries = listed.map_err(|error| self.failed("", error))?;
         entries.sort_by(|one, other| one.name.cmp(&other.name));
         let loaded = loaded(status);
         // A directory of the user is listed only while it is loaded.
         for name in loaded.iter().flatten().filter(|name| name.starts_with('/')) {
-            if let Ok(details) = self.work_at(&status.address, |site| self.catalogue.show(site, name)) {
+            if let Ok(details) = self.work_at(status.address.as_ref(), |site| self.catalogue.show(site, name))
+            {
                 entries.push(details.entry);
             }
         }
@@ -224,14 +225,16 @@ impl Models<'_> {
         let endpoint = self.endpoint(start_on_demand, Some(model.name.clone()))?;
         if !self.catalogue.restarts_to_load() {
             let load = |site: &Site<'_>| self.catalogue.load(site, &model.name, keep_alive);
-            return self.work_at(&endpoint.address, load).map_err(|error| self.failed(model.asked, error));
+            return self
+                .work_at(Some(&endpoint.address), load)
+                .map_err(|error| self.failed(model.asked, error));
         }
         self.load_at(model, &endpoint, keep_alive).map(drop)
     }
 
     /// Loads the model into a running server; downloads the model first if it is missing.
     pub(super) fn ensure_loaded(&self, model: &Named<'_>, up: Up) -> Result<Up, AppError> {
-        match self.work_at(&up.endpoint.address, |site| self.catalogue.check(site, &model.name)) {
+        match self.work_at(Some(&up.endpoint.address), |site| self.catalogue.check(site, &model.name)) {
             Ok(()) => {}
             Err(error) if error.is_pullable() => self.pull(model, false)?,
             Err(error) => return Err(self.failed(model.asked, error)),
@@ -253,7 +256,7 @@ impl Models<'_> {
             return self.app.restart(self.service, &options, self.cancel).map(Some);
         }
         let load = |site: &Site<'_>| self.catalogue.load(site, &model.name, keep_alive);
-        self.work_at(&endpoint.address, load).map_err(|error| self.failed(model.asked, error))?;
+        self.work_at(Some(&endpoint.address), load).map_err(|error| self.failed(model.asked, error))?;
         Ok(None)
     }
 
@@ -263,7 +266,7 @@ impl Models<'_> {
         if !status.state.is_running() {
             return Ok(Unload::NotRunning);
         }
-        self.work_at(&status.address, |site| self.unload_at(site, model))
+        self.work_at(status.address.as_ref(), |site| self.unload_at(site, model))
             .map_err(|error| self.failed(model.asked, error))
     }
 
@@ -282,13 +285,13 @@ impl Models<'_> {
 
     /// Fails if the model is incomplete: a server that is told to load such a model unloads its own one before it fails.
     pub(super) fn check_at(&self, address: &Address, model: &Named<'_>) -> Result<(), AppError> {
-        self.work_at(address, |site| self.catalogue.check(site, &model.name))
+        self.work_at(Some(address), |site| self.catalogue.check(site, &model.name))
             .map_err(|error| self.failed(model.asked, error))
     }
 
     /// Fails if no model can have this name.
     pub(super) fn check_name(&self, address: &Address, model: &Named<'_>) -> Result<(), AppError> {
-        match self.work_at(address, |site| self.catalogue.check(site, &model.name)) {
+        match self.work_at(Some(address), |site| self.catalogue.check(site, &model.name)) {
             Err(error @ ModelError::InvalidName { .. }) => Err(self.failed(model.asked, error)),
             _ => Ok(()),
         }
@@ -302,16 +305,16 @@ impl Models<'_> {
         work: impl FnOnce(&Site<'_>) -> Result<T, ModelError>,
     ) -> Result<T, AppError> {
         let address = if self.needs_server() {
-            self.endpoint(start_on_demand, None)?.address
+            Some(self.endpoint(start_on_demand, None)?.address)
         } else {
-            self.service.server().address.clone()
+            self.service.address()
         };
-        self.work_at(&address, work).map_err(|error| self.failed(model.asked, error))
+        self.work_at(address.as_ref(), work).map_err(|error| self.failed(model.asked, error))
     }
 
     fn work_at<T>(
         &self,
-        address: &Address,
+        address: Option<&Address>,
         work: impl FnOnce(&Site<'_>) -> Result<T, ModelError>,
     ) -> Result<T, ModelError> {
         let server = self.service.server();

@@ -106,10 +106,14 @@ impl App {
         cancel: &CancelToken,
     ) -> Fit {
         let Ok(models) = self.models(service, cancel) else { return Fit::No };
-        let names = service.runtime().and_then(|runtime| served(runtime, &status.address));
+        let names = service.runtime().and_then(|runtime| served(runtime, status.address.as_ref()?));
         let has = match names {
             Some(names) => Some(names.contains(&model.name)),
-            None => models.needs_server().then(|| models.lists(&status.address, &model.name)),
+            None => status
+                .address
+                .as_ref()
+                .filter(|_| models.needs_server())
+                .map(|address| models.lists(address, &model.name)),
         };
         if let Some(has) = has {
             return if has { Fit::Serves } else { Fit::No };

@@ -54,7 +54,7 @@ impl App {
         receiver: &mut dyn Receiver,
         cancel: &CancelToken,
     ) -> Result<ChatOutcome, AppError> {
-        let server = self.find_server(service, cancel)?;
+        let Some(server) = self.find_server(service, cancel)? else { return Ok(ChatOutcome::unsent()) };
         let replaces_model = self.check_model(service, &server, &request.model, cancel)?;
         receiver.begin();
         let mut receiver = BeginObserver { receiver, has_started: false };
@@ -68,11 +68,14 @@ impl App {
     }
 
     /// Finds the server by the record and the kernel, without a request.
-    fn find_server(&self, service: &ManagedService, cancel: &CancelToken) -> Result<Server, AppError> {
+    fn find_server(
+        &self,
+        service: &ManagedService,
+        cancel: &CancelToken,
+    ) -> Result<Option<Server>, AppError> {
         let started = self.manager(cancel).running(service)?;
-        let configured = &service.server().address;
-        let address = started.as_ref().map_or(configured, |endpoint| &endpoint.address).clone();
-        Ok(Server { address, started })
+        let address = started.as_ref().map(|endpoint| endpoint.address.clone()).or_else(|| service.address());
+        Ok(address.map(|address| Server { address, started }))
     }
 
     /// Checks that the server can have `model`: a server without it could download it, or unload its own model before it
@@ -166,7 +169,7 @@ impl App {
             return true;
         }
         // A server may name the model by another of its names.
-        let served = models::served(runtime, &service.server().address);
+        let served = service.address().and_then(|address| models::served(runtime, &address));
         served.is_some_and(|all| [asked, named].iter().all(|name| all.iter().any(|other| other == name)))
     }
 

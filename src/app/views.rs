@@ -8,6 +8,7 @@ use std::time::Duration;
 
 use serde::Serialize;
 
+use crate::core::address::Address;
 use crate::core::api::chat::{Answer, Arrivals, TokenUsage, ToolCall};
 use crate::core::models::catalogue::{Details, Entry};
 use crate::core::services::{Down, Endpoint, Health, ManagedService, StartedBy, State, Status, Up, UpKind};
@@ -22,7 +23,8 @@ pub struct ServiceView {
     pub runtime: Option<&'static str>,
     pub state: State,
     pub pid: Option<i64>,
-    pub address: String,
+    /// Null for a service without a port that was never started.
+    pub address: Option<String>,
     pub uptime_s: Option<u64>,
     /// Of the whole process tree.
     pub memory_bytes: Option<u64>,
@@ -50,7 +52,7 @@ impl ServiceView {
             runtime: runtime(service),
             state: status.state,
             pid: status.pid.map(i64::from),
-            address: status.address.url(),
+            address: status.address.as_ref().map(Address::url),
             uptime_s: usage.map(|usage| usage.uptime.as_secs()),
             memory_bytes: usage.map(|usage| usage.memory_bytes),
             cpu_percent: usage.map(|usage| tenths(usage.cpu_percent)),

@@ -67,7 +67,10 @@ pub fn of_state(state: State) -> Exit {
 /// Returns the exit code for a service that could not be started, stopped or observed.
 pub fn of_service(error: &ServiceError) -> Exit {
     match error {
-        ServiceError::PortInUse { .. } | ServiceError::External { .. } => Exit::PortInUse,
+        ServiceError::PortInUse { .. } | ServiceError::NoPort { .. } | ServiceError::External { .. } => {
+            Exit::PortInUse
+        }
+        ServiceError::PlaceholderUnknown { .. } | ServiceError::NoWorkingDir { .. } => Exit::Usage,
         ServiceError::ModelMissing { .. } => Exit::ModelMissing,
         ServiceError::Model { error, .. } => of_model(error),
         ServiceError::Failed(_) | ServiceError::Unhealthy { .. } | ServiceError::StoppedMeanwhile { .. } => {
@@ -173,6 +176,7 @@ pub fn of_model(error: &ModelError) -> Exit {
         | E::Unknown { .. } => Exit::ModelMissing,
         E::Server(error) => of_server(error),
         E::InvalidName { .. } => Exit::Usage,
+        E::NotRunning => Exit::NotRunning,
         E::ToolMissing { .. } => Exit::NotInstalled,
         E::LoadTimedOut { .. } | E::Api(ApiError::TimedOut { .. }) => Exit::TimedOut,
         E::Network { .. } | E::Download { .. } | E::Api(_) => Exit::RequestFailed,

@@ -1,9 +1,12 @@
 //! The typed, strict configuration: what the file may say, its defaults, and edits that keep comments.
 
+mod addresses;
 pub mod edit;
 mod error;
 mod file;
 mod key;
+mod keys;
+mod kind;
 mod parse;
 mod problem;
 mod render;
@@ -16,11 +19,14 @@ mod values;
 
 use std::path::Path;
 
+pub use self::addresses::Located;
 pub use self::error::{ConfigError, EditError};
 pub use self::key::KeyPath;
 pub use self::problem::{Fault, Problem, RESERVED_FIELDS};
 pub use self::settings::{
-    Alias, Config, Reasoning, RunSettings, SavedPrompt, ServerSettings, ServiceSettings,
+    Alias, Config, GatewaySettings, IdleStop, InstanceSettings, KeepAwake, Keyword, MemoryLimit,
+    ModelSettings, Reasoning, RestartPolicy, RunSettings, SavedPrompt, ServerSettings, ServiceSettings,
+    TemplateSettings,
 };
 pub use self::values::MAX_SECONDS;
 use crate::core::runtimes::Table;

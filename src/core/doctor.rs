@@ -169,9 +169,8 @@ impl Examination<'_> {
         });
         findings.extend(unfinished.map(|directory| Finding::Unfinished { service: owned(), directory }));
         findings.push(Finding::Service { service: owned(), status: Box::new(status), installed });
-        let address = &service.server().address;
-        if !address.is_loopback() {
-            findings.push(Finding::Exposed { service: owned(), address: address.clone() });
+        if let Some(address) = service.address().filter(|address| !address.is_loopback()) {
+            findings.push(Finding::Exposed { service: owned(), address });
         }
         findings.extend(at_login.map(|file| Finding::AtLogin {
             service: owned(),

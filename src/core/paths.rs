@@ -38,6 +38,8 @@ pub struct ServicePaths {
     pub pid: PathBuf,
     /// The output of the server; older logs have `.1`, `.2` ... appended.
     pub log: PathBuf,
+    /// The port that fusion chose for it, where the configuration says none.
+    pub port: PathBuf,
     /// The lock of every command that changes the service.
     pub lock: PathBuf,
 }
@@ -101,6 +103,7 @@ impl Paths {
             state: directory.join("state.json"),
             pid: directory.join(format!("{name}.pid")),
             log: directory.join(format!("{name}.log")),
+            port: directory.join("port"),
             lock: directory.join("lock"),
             directory,
         }

@@ -3,7 +3,7 @@
 pub mod installed;
 
 use std::ffi::OsStr;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 pub use self::installed::{Installation, InstallationError};
 use crate::core::config::ServerSettings;
@@ -43,6 +43,9 @@ pub enum ProgramError {
         /// The program in the configuration.
         program: String,
     },
+    /// The program that a template names does not exist.
+    #[error("there is no program {program}, which the template {template} of {service} names")]
+    OfTemplate { service: String, program: String, template: String },
     /// Fusion's own installation is unusable.
     #[error("the installation of {service} cannot be used")]
     Installation {
@@ -55,7 +58,7 @@ pub enum ProgramError {
 impl ProgramError {
     /// Returns whether an installation can help: a wrong `command` is corrected in the configuration instead.
     pub fn is_installable(&self) -> bool {
-        !matches!(self, Self::CommandMissing { .. })
+        !matches!(self, Self::CommandMissing { .. } | Self::OfTemplate { .. })
     }
 }
 
@@ -82,6 +85,15 @@ pub fn find(
     on_path(runtime.program(), search).map(|path| own(path, Source::Path)).ok_or_else(|| {
         ProgramError::NotInstalled { service: service.to_owned(), program: runtime.program().to_owned() }
     })
+}
+
+/// Finds the program of a template: a plain name on `PATH`, a relative path from the working directory.
+pub fn of_template(program: &str, working_dir: Option<&Path>, search: Option<&OsStr>) -> Option<PathBuf> {
+    if !program.contains('/') {
+        return on_path(program, search);
+    }
+    let path = working_dir.map_or_else(|| PathBuf::from(program), |directory| directory.join(program));
+    Some(path).filter(|path| path.exists())
 }
 
 /// Finds the configured program: a plain name on `PATH`, a relative path from the configuration directory.

@@ -69,6 +69,11 @@ pub trait Runtime: Sync {
         &[]
     }
 
+    /// Returns whether a server can be started with a model.
+    fn takes_model(&self) -> bool {
+        self.defaults().server_model.is_some() || self.optional_keys().contains(&"model")
+    }
+
     /// Returns the program of the server if the configuration has no `command`; see [`crate::core::programs`].
     fn program(&self) -> &'static str;
 

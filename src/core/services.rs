@@ -9,14 +9,17 @@ mod error;
 #[cfg(all(test, feature = "test-fakes"))]
 mod faults;
 mod health;
+mod kept_port;
 pub mod lock;
 mod manager;
 mod observe;
 mod plan;
 mod port;
+mod ports;
 pub mod probe;
 pub mod record;
 mod restart;
+mod scope;
 mod service;
 mod start;
 mod state;

@@ -80,7 +80,7 @@ fn unknown_names_suggest_near_ones() {
     "port = 1\n"
       1:1: unknown key `port`; did you mean `ollama_server.port` or `mlx_server.port` or `llama_server.port`?
     "[zzz]\n"
-      1:2: unknown table `zzz`; valid here: `ollama_server`, `ollama_run`, `mlx_server`, `mlx_run`, `llama_server`, `llama_run`, `prompts`, `aliases`
+      1:2: unknown table `zzz`; valid here: `ollama_server`, `ollama_run`, `mlx_server`, `mlx_run`, `llama_server`, `llama_run`, `gateway`, `templates`, `instances`, `models`, `prompts`, `aliases`
     "[prompts.x]\nzzz = 1\n"
       2:1: unknown key `prompts.x.zzz`; valid here: `system`, `model`, `temperature`, `template`
     "#);
@@ -276,23 +276,40 @@ fn hosts_with_more_than_a_host() {
 }
 
 #[test]
-fn addresses_used_twice() {
+fn addresses_used_twice_by_starting_services() {
     let problems = problems(&[
-        "[ollama_server]\nport = 8080\n",
-        "[ollama_server]\nport = 5\n[mlx_server]\nhost = '0.0.0.0'\nport = 5\n",
-        "[mlx_server]\nport = 5\nhost = 'LOCALHOST'\n[ollama_server]\nport = 5\n",
-        "[ollama_server]\nhost = '::'\nport = 8080\n",
+        "[ollama_server]\nport = 8080\nauto_start = true\n[mlx_server]\nauto_start = true\n",
+        "[ollama_server]\nport = 5\nauto_start = true\n[mlx_server]\nhost = '0.0.0.0'\nport = 5\nauto_start = true\n",
+        "[instances.x]\ntemplate = 'mlx'\nport = 5\nauto_start = true\n[ollama_server]\nport = 5\nauto_start = true\n",
+        "[instances.b]\ntemplate = 'mlx'\nport = 5\nauto_start = true\n[instances.a]\ntemplate = 'mlx'\nport = 5\nauto_start = true\n",
     ]);
     insta::assert_snapshot!(problems, @r#"
-    "[ollama_server]\nport = 8080\n"
+    "[ollama_server]\nport = 8080\nauto_start = true\n[mlx_server]\nauto_start = true\n"
       2:8: `ollama_server.port`: 127.0.0.1:8080 is already the address of `[mlx_server]`
-    "[ollama_server]\nport = 5\n[mlx_server]\nhost = '0.0.0.0'\nport = 5\n"
-      5:8: `mlx_server.port`: 0.0.0.0:5 is already the address of `[ollama_server]`
-    "[mlx_server]\nport = 5\nhost = 'LOCALHOST'\n[ollama_server]\nport = 5\n"
-      5:8: `ollama_server.port`: 127.0.0.1:5 is already the address of `[mlx_server]`
-    "[ollama_server]\nhost = '::'\nport = 8080\n"
-      3:8: `ollama_server.port`: [::]:8080 is already the address of `[mlx_server]`
+    "[ollama_server]\nport = 5\nauto_start = true\n[mlx_server]\nhost = '0.0.0.0'\nport = 5\nauto_start = true\n"
+      6:8: `mlx_server.port`: 0.0.0.0:5 is already the address of `[ollama_server]`
+    "[instances.x]\ntemplate = 'mlx'\nport = 5\nauto_start = true\n[ollama_server]\nport = 5\nauto_start = true\n"
+      6:8: `ollama_server.port`: 127.0.0.1:5 is already the address of `[instances.x]`
+    "[instances.b]\ntemplate = 'mlx'\nport = 5\nauto_start = true\n[instances.a]\ntemplate = 'mlx'\nport = 5\nauto_start = true\n"
+      7:8: `instances.a.port`: 127.0.0.1:5 is already the address of `[instances.b]`
     "#);
+}
+
+#[test]
+fn check_warns_of_addresses_used_twice() {
+    let sandbox = Sandbox::without_config();
+    sandbox.write_config(
+        "[ollama_server]\nhost = '::'\nport = 8080\nauto_start = true\n[instances.coder]\ntemplate = 'mlx'\nport = 8080\n",
+    );
+    insta::assert_snapshot!(config(&sandbox, ["check"]), @"
+    exit 0
+    [stdout]
+    [ROOT]/config/config.toml is valid
+    [stderr]
+    warning: mlx and ollama are both configured at [::]:8080; only one of them can run
+    warning: mlx and coder are both configured at 127.0.0.1:8080; only one of them can run
+    warning: ollama and coder are both configured at 127.0.0.1:8080; only one of them can run
+    ");
 }
 
 #[test]

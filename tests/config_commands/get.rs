@@ -148,7 +148,7 @@ fn refuses_what_is_not_a_key() {
     # zzz.port
     exit 2
     [stderr]
-    error: unknown table `zzz`; valid here: `ollama_server`, `ollama_run`, `mlx_server`, `mlx_run`, `llama_server`, `llama_run`, `prompts`, `aliases`
+    error: unknown table `zzz`; valid here: `ollama_server`, `ollama_run`, `mlx_server`, `mlx_run`, `llama_server`, `llama_run`, `gateway`, `templates`, `instances`, `models`, `prompts`, `aliases`
     hint: see every key: fusion config show --effective
     # aliases.x.y
     exit 2

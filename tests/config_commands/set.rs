@@ -84,8 +84,11 @@ fn refuses_an_invalid_value_and_leaves_the_file() {
         ("mlx_server.port", "x"),
         ("mlx_server.port", "1 # c"),
         ("mlx_server.port", "1\nhost = 'x'"),
-        ("mlx_server.port", "11434"),
-        ("ollama_server.port", "8080"),
+        ("instances.up.template", "mlx"),
+        ("instances.coder.port", "8123"),
+        ("instances.coder.template", "mxl"),
+        ("gateway.token", "a b"),
+        ("default_service", "coder"),
         ("mlx_server.host", "http://x"),
         ("mlx_run.model", ""),
         ("mlx_run.temperature", "-1"),
@@ -116,14 +119,26 @@ fn refuses_an_invalid_value_and_leaves_the_file() {
     exit 2
     [stderr]
     error: `mlx_server.port`: expected a whole number from 1 to 65535, found "1\nhost = 'x'"
-    # mlx_server.port "11434"
+    # instances.up.template "mlx"
     exit 2
     [stderr]
-    error: `mlx_server.port`: 127.0.0.1:11434 is already the address of `[ollama_server]`
-    # ollama_server.port "8080"
+    error: `instances.up`: this is a command of fusion
+    # instances.coder.port "8123"
     exit 2
     [stderr]
-    error: `mlx_server.port`: 127.0.0.1:8080 is already the address of `[ollama_server]`
+    error: `instances.coder` has no `template`
+    # instances.coder.template "mxl"
+    exit 2
+    [stderr]
+    error: `instances.coder.template`: there is no template `mxl`; did you mean `mlx`?
+    # gateway.token "a b"
+    exit 2
+    [stderr]
+    error: `gateway.token`: expected a string without spaces and control characters, found a string
+    # default_service "coder"
+    exit 2
+    [stderr]
+    error: `default_service`: there is no service `coder`; valid here: `ollama`, `mlx`, `llama`
     # mlx_server.host "http://x"
     exit 2
     [stderr]

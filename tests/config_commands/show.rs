@@ -52,6 +52,7 @@ fn json_keeps_types_and_shows_unset_as_null() {
         serde_json::json!({
             "host": "127.0.0.1", "port": 11434, "command": null, "args": [], "env": { "A": "x" },
             "startup_timeout": 300, "stop_timeout": 1, "auto_start": false, "log_max_size": "50MB", "log_keep": 3,
+            "idle_timeout": null, "exclusive": null, "on_demand": true, "restart": "no", "keep_awake": "never",
         })
     );
     assert_eq!(

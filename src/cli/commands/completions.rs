@@ -136,8 +136,9 @@ impl ValueSources {
         let places = ModelPlaces::discover(&self.environment, &paths, &settings.server.env);
         let (sender, receiver) = mpsc::channel();
         thread::spawn(move || {
+            let address = settings.server.address();
             let site = Site {
-                address: &settings.server.address,
+                address: address.as_ref(),
                 places: &places,
                 program: None,
                 search: None,

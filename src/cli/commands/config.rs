@@ -11,7 +11,7 @@ use clap::{ArgMatches, Command, FromArgMatches, Subcommand};
 use crate::cli::context::Context;
 use crate::cli::error::Failure;
 use crate::cli::exit::Exit;
-use crate::core::config::{Config, KeyPath, edit as change};
+use crate::core::config::{Config, KeyPath, Located, edit as change};
 use crate::core::models::{ModelPlaces, quoted};
 use crate::core::runtimes::{Runtime, Table};
 
@@ -224,9 +224,22 @@ fn unset(context: &Context, args: &ConfigUnsetArgs) -> Result<(), Failure> {
 fn check(context: &Context) -> Result<(), Failure> {
     let file = context.paths.config_file();
     match Config::load(&file, context.table) {
-        Ok(_) => context.ui.result(&format!("{} is valid\n", file.display())),
+        Ok(config) => {
+            for (one, other) in config.shared_addresses() {
+                context.ui.warning(&shared_address(&one, &other));
+            }
+            context.ui.result(&format!("{} is valid\n", file.display()))
+        }
         Err(error) => Err(Failure::of_config(&error, usize::MAX)),
     }
+}
+
+/// Says that only one of two services can run at a time.
+fn shared_address(one: &Located, other: &Located) -> String {
+    format!(
+        "{} and {} are both configured at {}; only one of them can run",
+        one.service, other.service, other.address
+    )
 }
 
 fn reset(context: &Context, args: &ConfigResetArgs) -> Result<(), Failure> {

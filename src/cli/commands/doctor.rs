@@ -214,22 +214,25 @@ pub(super) fn described(service: &ManagedService, program: &Program, version: Op
 
 fn service(service: &ManagedService, status: &Status, installed: bool) -> FindingView {
     let name = &service.name;
-    let address = &status.address;
+    let (address, port) = match &status.address {
+        Some(address) => (address.to_string(), format!("port {}", address.port)),
+        None => ("no address".to_owned(), "no port".to_owned()),
+    };
     let process = status.pid.map(|pid| format!(" (pid {pid})")).unwrap_or_default();
     let state = status.state.word();
     match (status.state, &status.other_listener) {
         (State::Stopped | State::Exited, Some(listener)) => {
-            let summary =
-                format!("{state}, and port {} is in use by {}", address.port, listener_name(listener));
+            let summary = format!("{state}, and {port} is in use by {}", listener_name(listener));
             let remedy = format!(
                 "stop that program, or choose another port: fusion config set {name}_server.port PORT"
             );
             let level = if installed { Level::Problem } else { Level::Warning };
             FindingView { level, ..FindingView::problem("address", summary, remedy) }
         }
-        (State::Stopped, None) => {
-            FindingView::ok("service", format!("{state}; port {} is free", address.port))
-        }
+        (State::Stopped, None) => match status.address {
+            Some(_) => FindingView::ok("service", format!("{state}; {port} is free")),
+            None => FindingView::ok("service", format!("{state}; its port is chosen at the start")),
+        },
         (State::Exited, None) => {
             let last = status.exited.as_ref().and_then(|exited| exited.last_line.as_ref());
             let last = last.map(|line| format!("; last log line: {line}")).unwrap_or_default();
@@ -241,7 +244,7 @@ fn service(service: &ManagedService, status: &Status, installed: bool) -> Findin
         }
         (State::Unhealthy, other) => {
             let why = match other {
-                Some(listener) => format!("port {} is in use by {}", address.port, listener_name(listener)),
+                Some(listener) => format!("{port} is in use by {}", listener_name(listener)),
                 None => status.trouble.clone().unwrap_or_else(|| "it does not respond".to_owned()),
             };
             let remedy = format!("see the log: fusion {name} log; restart it: fusion {name} restart");

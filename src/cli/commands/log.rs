@@ -184,7 +184,10 @@ impl Target<'_> {
         match status.filter(|status| status.state == State::External) {
             Some(status) => Failure::new(
                 Exit::Failed,
-                format!("fusion did not start {name} at {} and has no log of it", status.address),
+                match &status.address {
+                    Some(address) => format!("fusion did not start {name} at {address} and has no log of it"),
+                    None => format!("fusion did not start {name} and has no log of it"),
+                },
             )
             .hint(format!("see the terminal or the program that started {name}")),
             None => Failure::new(Exit::NotRunning, format!("{name} is not running")).hint(self.start_hint()),

@@ -12,6 +12,7 @@ use crate::cli::exit::{self, Exit};
 use crate::cli::terminal::ui::printable;
 use crate::cli::units::{bytes, duration};
 use crate::cli::words::listener_name;
+use crate::core::address::Address;
 use crate::core::programs;
 use crate::core::services::{ManagedService, StartedBy, State, Status};
 
@@ -176,7 +177,7 @@ fn row(status: &Status) -> [String; 8] {
         status.service.to_string(),
         status.state.word().to_owned(),
         status.pid.map_or_else(unknown, |pid| pid.to_string()),
-        status.address.url(),
+        status.address.as_ref().map_or_else(unknown, Address::url),
         usage.map_or_else(unknown, |usage| duration(usage.uptime)),
         usage.map_or_else(unknown, |usage| bytes(usage.memory_bytes)),
         usage.map_or_else(unknown, |usage| format!("{:.0}%", usage.cpu_percent)),
@@ -195,8 +196,8 @@ fn notes(status: &Status) -> Vec<String> {
             exited.last_line.as_ref().map_or_else(String::new, |line| format!("; last log line: {line}"));
         notes.push(format!("the server ended without `down`{when}{last}"));
     }
-    if let Some(listener) = &status.other_listener {
-        notes.push(format!("port {} is in use by {}", status.address.port, listener_name(listener)));
+    if let (Some(listener), Some(address)) = (&status.other_listener, &status.address) {
+        notes.push(format!("port {} is in use by {}", address.port, listener_name(listener)));
     } else if let Some(trouble) = &status.trouble {
         notes.push(trouble.clone());
     }

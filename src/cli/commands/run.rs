@@ -30,7 +30,7 @@ use crate::cli::terminal::waiting::{FRAME_INTERVAL, Waiting};
 use crate::cli::units::seconds_from;
 use crate::core::api::chat::{Answer, Arrivals, ChatError, ChatOutcome};
 use crate::core::api::idle_timeout::IdleTimeout;
-use crate::core::config::{Config, Reasoning, SavedPrompt};
+use crate::core::config::{Config, Keyword as _, Reasoning, SavedPrompt};
 use crate::core::schema::Schema;
 use crate::core::services::ManagedService;
 
@@ -133,7 +133,7 @@ fn number_up_to<const LIMIT: u8>(text: &str) -> Result<f64, String> {
 
 impl ValueEnum for Reasoning {
     fn value_variants<'a>() -> &'a [Self] {
-        &Self::ALL
+        Self::ALL
     }
 
     fn to_possible_value(&self) -> Option<PossibleValue> {

@@ -21,6 +21,9 @@ fn program_hint(error: &ProgramError) -> String {
         ProgramError::Installation { service, .. } => {
             format!("install it again: fusion {service} install")
         }
+        ProgramError::OfTemplate { template, .. } => {
+            format!("correct the command of [templates.{template}]: fusion config edit")
+        }
         ProgramError::CommandMissing { service, .. } => {
             format!(
                 "correct the path: fusion config edit; or remove it: fusion config unset {service}_server.command"

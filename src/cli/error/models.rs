@@ -14,6 +14,7 @@ impl Failure {
         let failure = Self::of(exit::of_model(error), error);
         match error {
             E::CannotUnload | E::UnloadTimedOut { .. } => failure.hint(format!("stop the server: fusion {name} down")),
+            E::NotRunning => failure.hint(format!("start the server: fusion {name} up")),
             E::CannotKeepAlive => failure.hint("omit --keep-alive"),
             E::NotHere { .. } => failure.hint(format!("download it: fusion {name} pull {}", quoted(asked))),
             E::Incomplete { is_directory: true, defects, .. }

@@ -91,15 +91,28 @@ pub struct ChatOutcome {
 }
 
 impl ChatOutcome {
+    /// Returns the outcome of a request to a server that has no address yet.
+    pub fn unsent() -> Self {
+        Self {
+            answer: Answer::default(),
+            result: Err(ChatError::NoServer),
+            finished: None,
+            arrivals: Arrivals::default(),
+        }
+    }
+
     /// Returns whether no request was sent, because no connection could be made.
     pub fn is_unsent(&self) -> bool {
-        matches!(self.result, Err(ChatError::Api(ApiError::Connect { .. })))
+        matches!(self.result, Err(ChatError::Api(ApiError::Connect { .. }) | ChatError::NoServer))
     }
 }
 
 /// Why there is no complete answer.
 #[derive(Debug, thiserror::Error)]
 pub enum ChatError {
+    /// There is no server to send the request to.
+    #[error("the server is not running")]
+    NoServer,
     /// The request failed.
     #[error(transparent)]
     Api(#[from] ApiError),

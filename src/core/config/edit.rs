@@ -7,8 +7,8 @@ use toml::de::DeValue;
 
 use super::error::{ConfigError, EditError};
 use super::key::{KeyPath, ValueFacts};
+use super::kind::Spelling;
 use super::problem::{Fault, Problem};
-use super::schema::Spelling;
 use super::{file, parse, render, splice};
 use crate::core::files;
 use crate::core::runtimes::Table;

@@ -3,6 +3,8 @@
 //! `toml`'s parser goes on after an error and reports every mistake of syntax. serde would stop at the first wrong value;
 //! so each value is checked by its key of the schema.
 
+mod services;
+
 use std::collections::BTreeMap;
 use std::ops::Range;
 use std::sync::Arc;
@@ -10,9 +12,12 @@ use std::sync::Arc;
 use toml::Spanned;
 use toml::de::{DeString, DeTable, DeValue};
 
+use super::addresses::{self, Located};
+use super::keys;
+use super::kind::{Key, Wrong};
 use super::problem::{Fault, Problem, nearest, position};
-use super::schema::{self, ALIASES, Key, PROMPT, PROMPTS, TableKind, Wrong};
-use super::settings::{Alias, Config, SavedPrompt, ServiceSettings};
+use super::schema::{self, ALIASES, GATEWAY, INSTANCES, MODELS, PROMPTS, TEMPLATES, TableKind};
+use super::settings::{Alias, Config, ModelSettings, SavedPrompt, ServiceSettings};
 use super::values::{self, article, found};
 use crate::core::address::Address;
 use crate::core::models::ModelPlaces;
@@ -59,12 +64,52 @@ impl ConfigReader<'_> {
             match &**name.get_ref() {
                 PROMPTS => self.prompts(value, config),
                 ALIASES => self.aliases(value, config),
+                MODELS => self.models(value, config),
+                TEMPLATES => self.templates(value, config),
+                GATEWAY => {
+                    self.keys(GATEWAY, value, &all(keys::GATEWAY), &mut config.gateway, &|_| None);
+                }
+                // Its template may come later in the file, and so may the service that is the default.
+                INSTANCES => {}
+                other if keys::TOP.iter().any(|key| key.name == other) => self.top(other, value, config),
                 _ => self.service(name, value, config),
             }
         }
+        if let Some(instances) = root.get(INSTANCES) {
+            self.instances(instances, config);
+        }
+        if let Some(value) = root.get("default_service") {
+            self.default_service(value, config);
+        }
     }
 
-    /// Reads a table of a service.
+    /// Reads a key above the first header.
+    fn top(&mut self, name: &str, value: &Spanned<DeValue<'_>>, config: &mut Config) {
+        let Some(key) = keys::TOP.iter().find(|key| key.name == name) else { return };
+        self.key("", key, value, config);
+    }
+
+    fn default_service(&mut self, value: &Spanned<DeValue<'_>>, config: &mut Config) {
+        let Some(name) = config.default_service.clone() else { return };
+        if config.service(&name).is_none() {
+            let instances = config.instances.iter().map(|(name, _)| name.to_string());
+            let names: Vec<String> =
+                self.table.iter().map(|runtime| runtime.name().to_owned()).chain(instances).collect();
+            self.report(value.span(), "default_service".to_owned(), no_such("service", &name, names));
+            config.default_service = None;
+        }
+    }
+
+    fn models(&mut self, value: &Spanned<DeValue<'_>>, config: &mut Config) {
+        let Some(models) = self.members(MODELS, value, "a table of models") else { return };
+        for (name, value) in models {
+            let mut model = ModelSettings::default();
+            self.keys(&dotted(MODELS, name.get_ref()), value, &all(keys::MODEL), &mut model, &|_| None);
+            config.models.insert(name.get_ref().to_string(), model);
+        }
+    }
+
+    /// Reads a table of a built-in service.
     fn service(&mut self, name: &Spanned<DeString<'_>>, value: &Spanned<DeValue<'_>>, config: &mut Config) {
         let path = &**name.get_ref();
         let section = schema::section(self.table, path);
@@ -75,7 +120,8 @@ impl ConfigReader<'_> {
             let fault = unknown_table(self.table, path, value.get_ref().is_table());
             return self.report(name.span(), path.to_owned(), fault);
         };
-        self.keys(path, value, &part.keys(runtime), settings);
+        let table = self.table;
+        self.keys(path, value, &part.keys(runtime), settings, &|name| other_table(table, path, name));
         if part == TableKind::Server {
             self.variables_of_address(path, value, runtime, settings);
         }
@@ -90,13 +136,14 @@ impl ConfigReader<'_> {
         settings: &mut ServiceSettings,
     ) {
         let Some(env) = section.get_ref().get("env").and_then(|env| env.get_ref().as_table()) else { return };
-        let address = &settings.server.address;
         let places = ModelPlaces::default();
-        let elsewhere = Address { port: !address.port, ..address.clone() };
-        let elsewhere = runtime.launch(&elsewhere, None, &places).env;
+        let launch = |port| {
+            let address = Address { host: settings.server.host.clone(), port };
+            runtime.launch(&address, None, &places).env
+        };
+        let elsewhere = launch(2);
         // Others that a launch sets are defaults, which the configuration may change.
-        let of_address =
-            runtime.launch(address, None, &places).env.into_iter().filter(|set| !elsewhere.contains(set));
+        let of_address = launch(1).into_iter().filter(|set| !elsewhere.contains(set));
         for (variable, _) in of_address {
             let Some((name, _)) = env.get_key_value(&*variable) else { continue };
             let reason = format!("`{path}.host` and `{path}.port` say where the server listens");
@@ -105,31 +152,38 @@ impl ConfigReader<'_> {
         }
     }
 
-    fn keys<T>(&mut self, path: &str, value: &Spanned<DeValue<'_>>, keys: &[&'static Key<T>], owner: &mut T) {
+    /// Reads a table. `elsewhere` returns the place of a key that another table of the same service has.
+    fn keys<T>(
+        &mut self,
+        path: &str,
+        value: &Spanned<DeValue<'_>>,
+        keys: &[&'static Key<T>],
+        owner: &mut T,
+        elsewhere: &dyn Fn(&str) -> Option<String>,
+    ) {
         let Some(members) = self.members(path, value, "a table") else { return };
         for (name, value) in members {
-            let Some(key) = keys.iter().find(|key| key.name == name.get_ref()) else {
-                let fault = unknown_key(self.table, path, name.get_ref(), keys);
+            if let Some(key) = keys.iter().find(|key| key.name == name.get_ref()) {
+                self.key(path, key, value, owner);
+            } else {
+                let fault = unknown_key(path, name.get_ref(), keys, elsewhere(name.get_ref()));
                 self.report(name.span(), dotted(path, name.get_ref()), fault);
-                continue;
-            };
-            for Wrong { member, span, fault } in key.kind.read(value, owner).err().into_iter().flatten() {
-                let path = dotted(path, key.name);
-                self.report(
-                    span,
-                    member.map_or_else(|| path.clone(), |member| dotted(&path, &member)),
-                    fault,
-                );
             }
+        }
+    }
+
+    fn key<T>(&mut self, path: &str, key: &Key<T>, value: &Spanned<DeValue<'_>>, owner: &mut T) {
+        for Wrong { member, span, fault } in key.kind.read(value, owner).err().into_iter().flatten() {
+            let path = dotted(path, key.name);
+            self.report(span, member.map_or_else(|| path.clone(), |member| dotted(&path, &member)), fault);
         }
     }
 
     fn prompts(&mut self, value: &Spanned<DeValue<'_>>, config: &mut Config) {
         let Some(prompts) = self.members(PROMPTS, value, "a table of saved prompts") else { return };
-        let keys: Vec<&Key<SavedPrompt>> = PROMPT.iter().collect();
         for (name, value) in prompts {
             let mut prompt = SavedPrompt::default();
-            self.keys(&dotted(PROMPTS, name.get_ref()), value, &keys, &mut prompt);
+            self.keys(&dotted(PROMPTS, name.get_ref()), value, &all(keys::PROMPT), &mut prompt, &|_| None);
             config.prompts.insert(name.get_ref().to_string(), prompt);
         }
     }
@@ -184,28 +238,35 @@ impl ConfigReader<'_> {
         members
     }
 
-    /// Two servers on one address: the one that comes later in the file is at fault.
+    /// Two servers that both start by themselves on one address: the one that comes later in the file is at fault.
     fn addresses(&mut self, root: &DeTable<'_>, config: &Config) {
-        let servers: Vec<_> = self
-            .table
-            .iter()
-            .enumerate()
-            .filter_map(|(index, runtime)| {
-                let settings = config.services.get(runtime.name())?;
-                let name = TableKind::Server.table_of(runtime.name());
-                let section = root.get(&*name).map(Spanned::get_ref);
-                let place = |key| section.and_then(|section| section.get(key)).map(Spanned::span);
+        let mut servers: Vec<(usize, Range<usize>, Located)> = addresses::located(config)
+            .into_iter()
+            .map(|server| {
+                let section = match server.table.split_once('.') {
+                    Some((table, name)) => root.get(table).and_then(|table| table.get_ref().get(name)),
+                    None => root.get(&*server.table),
+                };
+                let place = |key| section.and_then(|section| section.get_ref().get(key)).map(Spanned::span);
                 let place = place("port").or_else(|| place("host")).unwrap_or_default();
-                let order = (place.start, index);
-                Some((name, place, order, &settings.server.address))
+                (place.start, place, server)
             })
             .collect();
-        for (name, place, order, address) in &servers {
-            let other =
-                servers.iter().find(|(.., other, theirs)| other < order && theirs.conflicts_with(address));
-            if let Some((other, ..)) = other {
-                let fault = Fault::SameAddress { address: address.to_string(), other: other.clone() };
-                self.report(place.clone(), dotted(name, "port"), fault);
+        servers.sort_by_key(|(start, ..)| *start);
+        let starting: Vec<(Range<usize>, Located)> = servers
+            .into_iter()
+            .map(|(_, place, server)| (place, server))
+            .filter(|(_, server)| server.auto_start)
+            .collect();
+        for (index, (place, server)) in starting.iter().enumerate() {
+            let earlier = starting[..index].iter().map(|(_, other)| other);
+            if let Some(other) = earlier.into_iter().find(|other| other.shares_address_with(server)) {
+                let (address, other) = (server.address.to_string(), other.table.clone());
+                self.report(
+                    place.clone(),
+                    dotted(&server.table, "port"),
+                    Fault::SameAddress { address, other },
+                );
             }
         }
     }
@@ -253,22 +314,49 @@ fn misread_lines(text: &str, line: usize) -> Range<usize> {
     line..line + 1 + below
 }
 
+fn all<T>(keys: &'static [Key<T>]) -> Vec<&'static Key<T>> {
+    keys.iter().collect()
+}
+
 /// Returns `path.name`, the name quoted where TOML needs it.
 fn dotted(path: &str, name: &str) -> String {
+    if path.is_empty() {
+        return toml_edit::Key::new(name).display_repr().into_owned();
+    }
     format!("{path}.{}", toml_edit::Key::new(name).display_repr())
 }
 
-/// Returns the fault of a key that is none of `keys`: it was renamed, another table of the service has it, or one is
-/// near.
-pub(super) fn unknown_key<T>(table: Table, path: &str, name: &str, keys: &[&'static Key<T>]) -> Fault {
+/// Returns the fault of a key that is none of `keys`: it was renamed, it belongs `elsewhere`, or one is near.
+pub(super) fn unknown_key<T>(
+    path: &str,
+    name: &str,
+    keys: &[&'static Key<T>],
+    elsewhere: Option<String>,
+) -> Fault {
     if let Some(key) = keys.iter().find(|key| key.formerly == Some(name)) {
         return Fault::Renamed { new: dotted(path, key.name) };
     }
-    let of_service = path.rsplit_once('_').map(|(service, _)| format!("{service}_"));
-    let owners = tables_with_key(table, name);
-    match of_service.and_then(|start| owners.into_iter().find(|owner| owner.starts_with(&start))) {
-        Some(owner) => Fault::Unknown { what: "key", valid: vec![dotted(&owner, name)], near: true },
+    match elsewhere {
+        Some(place) => Fault::Unknown { what: "key", valid: vec![place], near: true },
         None => unknown("key", path, name, &keys.iter().map(|key| key.name.to_owned()).collect::<Vec<_>>()),
+    }
+}
+
+/// Returns the place of a key that the other table of the same built-in service has.
+pub(super) fn other_table(table: Table, path: &str, name: &str) -> Option<String> {
+    let (service, _) = path.rsplit_once('_')?;
+    let owners = tables_with_key(table, name);
+    let owner =
+        owners.into_iter().find(|owner| owner.rsplit_once('_').is_some_and(|(of, _)| of == service))?;
+    Some(dotted(&owner, name))
+}
+
+/// Returns the place of a key that the other table of the same instance has.
+pub(super) fn other_table_of_instance(path: &str, name: &str) -> Option<String> {
+    let has = |keys: &[Key<ServiceSettings>]| keys.iter().any(|key| key.name == name);
+    match path.strip_suffix(".run") {
+        Some(instance) => (has(keys::INSTANCE) || has(keys::SERVER)).then(|| dotted(instance, name)),
+        None => has(keys::RUN).then(|| dotted(&dotted(path, schema::RUN), name)),
     }
 }
 
@@ -276,7 +364,9 @@ pub(super) fn unknown_key<T>(table: Table, path: &str, name: &str, keys: &[&'sta
 pub(super) fn unknown_table(table: Table, name: &str, is_table: bool) -> Fault {
     let owners = if is_table { Vec::new() } else { tables_with_key(table, name) };
     if owners.is_empty() {
-        return unknown("table", "", name, &schema::table_names(table));
+        let top = keys::TOP.iter().filter(|_| !is_table).map(|key| key.name.to_owned());
+        let names: Vec<String> = schema::table_names(table).into_iter().chain(top).collect();
+        return unknown(if is_table { "table" } else { "key" }, "", name, &names);
     }
     let valid = owners.iter().map(|owner| dotted(owner, name)).collect();
     Fault::Unknown { what: "key", valid, near: true }
@@ -286,6 +376,13 @@ pub(super) fn unknown_table(table: Table, name: &str, is_table: bool) -> Fault {
 pub(super) fn unknown_runtime(table: Table, path: &str, name: &str) -> Fault {
     let names: Vec<String> = table.iter().map(|runtime| runtime.name().to_owned()).collect();
     unknown("runtime", path, name, &names)
+}
+
+/// Returns the fault of a value that names none of `names`.
+pub(super) fn no_such(what: &'static str, name: &str, names: Vec<String>) -> Fault {
+    let near = nearest(name, &names).map(str::to_owned);
+    let (near, valid) = (near.is_some(), near.map_or(names, |near| vec![near]));
+    Fault::NoSuch { what, name: name.to_owned(), valid, near }
 }
 
 /// Returns the fault of a name that is none of `names`, all of which are at `path`.

@@ -32,6 +32,19 @@ pub enum Fault {
         /// Whether those names are near.
         near: bool,
     },
+    /// The value names something that is not there.
+    NoSuch {
+        /// `template`, `service` or `placeholder`.
+        what: &'static str,
+        name: String,
+        /// As in [`Fault::Unknown`].
+        valid: Vec<String>,
+        near: bool,
+    },
+    /// A table lacks a key that it must have.
+    Missing {
+        key: String,
+    },
     /// The value has the wrong type or is out of range.
     Value {
         expected: String,
@@ -44,6 +57,11 @@ pub enum Fault {
     /// fusion sets this itself.
     Reserved {
         /// Why, or what to set instead.
+        reason: String,
+    },
+    /// The key is right, and what it says is not possible.
+    Refused {
+        /// Why, in words.
         reason: String,
     },
     /// Two servers cannot be at one address.
@@ -72,6 +90,16 @@ impl Fault {
             Self::Unknown { what, valid, near: false } => {
                 format!("unknown {what} `{key}`; valid here: `{}`", valid.join("`, `"))
             }
+            Self::NoSuch { what, name, valid, near } => {
+                let names = valid.join(if *near { "` or `" } else { "`, `" });
+                match (valid.is_empty(), near) {
+                    (true, _) => format!("`{key}`: there is no {what} `{name}`"),
+                    (_, true) => format!("`{key}`: there is no {what} `{name}`; did you mean `{names}`?"),
+                    (_, false) => format!("`{key}`: there is no {what} `{name}`; valid here: `{names}`"),
+                }
+            }
+            Self::Missing { key: missing } => format!("`{key}` has no `{missing}`"),
+            Self::Refused { reason } => format!("`{key}`: {reason}"),
             Self::Value { expected, found } => format!("`{key}`: expected {expected}, found {found}"),
             Self::Renamed { new } => format!("`{key}` is now called `{new}`"),
             Self::Reserved { reason } => format!("`{key}` cannot be set: {reason}"),

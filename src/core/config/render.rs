@@ -2,13 +2,15 @@
 
 use std::fmt::Write as _;
 
-use serde_json::{Map, Value};
+use serde_json::Value;
 
 use super::key::{KeyPath, dotted};
-use super::schema::{ALIASES, Key, PROMPT, PROMPTS, Presence, TableKind};
+use super::keys;
+use super::kind::{Key, Presence};
+use super::schema::{self, ALIASES, GATEWAY, INSTANCES, MODELS, PROMPTS, RUN, TEMPLATES, TableKind};
 use super::settings::{Alias, Config, ServiceSettings};
 use super::values::to_toml;
-use crate::core::runtimes::Table;
+use crate::core::runtimes::{self, Table};
 
 /// One table with all its keys.
 struct Section {
@@ -27,12 +29,37 @@ fn sections(config: &Config, table: Table) -> Vec<Section> {
             rows: rows(part.keys(*runtime), settings.as_ref()),
         }))
     });
+    let top = Section { path: Vec::new(), rows: rows(keys::TOP, config) };
+    let gateway = Section { path: vec![GATEWAY.to_owned()], rows: rows(keys::GATEWAY, &config.gateway) };
+    let templates = config.templates.iter().map(|template| Section {
+        path: vec![TEMPLATES.to_owned(), template.name.to_string()],
+        rows: rows(keys::TEMPLATE, template.as_ref()),
+    });
+    let instances =
+        config.instances.iter().flat_map(|(name, settings)| instance(config, table, name, settings));
+    let models = config.models.iter().map(|(name, model)| Section {
+        path: vec![MODELS.to_owned(), name.clone()],
+        rows: rows(keys::MODEL, model),
+    });
     let prompts = config.prompts.iter().map(|(name, prompt)| Section {
         path: vec![PROMPTS.to_owned(), name.clone()],
-        rows: rows(PROMPT, prompt),
+        rows: rows(keys::PROMPT, prompt),
     });
     let aliases = (!config.aliases.is_empty()).then(|| aliases(config));
-    of_services.flatten().chain(prompts).chain(aliases).collect()
+    let own = templates.chain(instances).chain(models).chain(prompts).chain(aliases);
+    [top].into_iter().chain(of_services.flatten()).chain([gateway]).chain(own).collect()
+}
+
+fn instance(config: &Config, table: Table, name: &str, settings: &ServiceSettings) -> Vec<Section> {
+    let template = &settings.instance.template;
+    let runtime = runtimes::find(table, template);
+    let path = vec![INSTANCES.to_owned(), name.to_owned()];
+    let keys = schema::instance_keys(runtime, config.template(template).is_some());
+    let run = runtime.map(|_| Section {
+        path: [path.as_slice(), &[RUN.to_owned()]].concat(),
+        rows: rows(keys::RUN, settings),
+    });
+    [Section { path, rows: rows(keys, settings) }].into_iter().chain(run).collect()
 }
 
 fn rows<T: 'static>(
@@ -79,7 +106,7 @@ pub(super) fn value_at(config: &Config, table: Table, key: &KeyPath) -> Option<V
     members.iter().try_fold(value, |value, member| value.get(member).cloned())
 }
 
-/// Returns every key that a file with these saved prompts and aliases may have, dotted, and the members there are.
+/// Returns every key that a file with these tables may have, dotted, and the members there are.
 pub(super) fn keys(config: &Config, table: Table) -> Vec<String> {
     let mut keys = Vec::new();
     for Section { mut path, rows } in sections(config, table) {
@@ -113,7 +140,8 @@ fn line(name: &str, value: Option<&Value>) -> String {
 /// Returns every key with the value that holds, as TOML.
 pub(super) fn effective_toml(config: &Config, table: Table) -> String {
     let tables = sections(config, table).into_iter().map(|section| {
-        let mut text = format!("[{}]\n", dotted(&section.path));
+        let header = dotted(&section.path);
+        let mut text = if header.is_empty() { String::new() } else { format!("[{header}]\n") };
         for (name, value) in section.rows {
             let _ = writeln!(text, "{}", line(&name, value.as_ref()));
         }
@@ -124,11 +152,12 @@ pub(super) fn effective_toml(config: &Config, table: Table) -> String {
 
 /// Returns every key with the value that holds, as JSON; null where a key is not set and has no default.
 pub(super) fn effective_json(config: &Config, table: Table) -> serde_json::Value {
-    let mut root = serde_json::json!({ PROMPTS: {}, ALIASES: {} });
+    let mut root = serde_json::json!({ TEMPLATES: {}, INSTANCES: {}, MODELS: {}, PROMPTS: {}, ALIASES: {} });
     for section in sections(config, table) {
         let place = section.path.iter().fold(&mut root, |place, name| &mut place[name.as_str()]);
-        let rows = section.rows.into_iter().map(|(name, value)| (name, value.unwrap_or_default()));
-        *place = rows.collect::<Map<_, _>>().into();
+        for (name, value) in section.rows {
+            place[name] = value.unwrap_or_default();
+        }
     }
     root
 }

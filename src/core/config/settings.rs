@@ -1,35 +1,63 @@
 //! What the configuration says, as plain data, and what holds where it says nothing.
 
 use std::collections::BTreeMap;
+use std::ops::RangeInclusive;
 use std::sync::Arc;
 use std::time::Duration;
 
 use crate::core::address::Address;
+use crate::core::command_line::{self, ShellLine};
+use crate::core::models::catalogue::KeepAlive;
 use crate::core::runtimes::{Runtime, Table};
 
 /// What the whole file says, defaults filled in.
 #[derive(Debug, Clone)]
 pub struct Config {
-    /// By the service's name. Shared, because a service owns its settings.
+    /// The built-in services by name. Shared, because a service owns its settings.
     pub(super) services: BTreeMap<Arc<str>, Arc<ServiceSettings>>,
+    /// `[templates.NAME]`, in the order of the file.
+    pub templates: Vec<Arc<TemplateSettings>>,
+    /// `[instances.NAME]` by name, in the order of the file.
+    pub instances: Vec<(Arc<str>, Arc<ServiceSettings>)>,
+    /// `[gateway]`.
+    pub gateway: GatewaySettings,
+    /// The service of a prompt that names neither a service nor a model.
+    pub default_service: Option<String>,
+    /// `[models.NAME]`.
+    pub models: BTreeMap<String, ModelSettings>,
     /// `[prompts.NAME]`.
     pub prompts: BTreeMap<String, SavedPrompt>,
     /// `[aliases]`: other names of models.
     pub aliases: BTreeMap<String, Alias>,
 }
 
-/// `[NAME_server]` and `[NAME_run]` of one service.
+/// `[NAME_server]` and `[NAME_run]` of a built-in service, `[instances.NAME]` and `[instances.NAME.run]` of an instance.
 #[derive(Debug, Clone, PartialEq)]
 pub struct ServiceSettings {
     pub server: ServerSettings,
     pub run: RunSettings,
+    pub instance: InstanceSettings,
+}
+
+/// The keys that only `[instances.NAME]` has.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub struct InstanceSettings {
+    /// The name of its template; of a built-in service, that of its runtime.
+    pub template: String,
+    /// May hold placeholders.
+    pub working_dir: Option<String>,
+    pub tags: Vec<String>,
+    pub version: Option<String>,
+    pub git_branch: Option<String>,
 }
 
 /// `[NAME_server]`: how the server is started, reached and stopped.
 #[derive(Debug, Clone, PartialEq)]
 pub struct ServerSettings {
     /// Where it listens.
-    pub address: Address,
+    pub host: String,
+    /// `None`: fusion chooses one at the start.
+    pub port: Option<u16>,
     /// The model it is started with, for runtimes whose server serves one model.
     pub model: Option<String>,
     /// A directory of models, for runtimes that serve one.
@@ -48,6 +76,37 @@ pub struct ServerSettings {
     pub log_max_size: u64,
     /// How many rotated logs are kept.
     pub log_keep: u64,
+    /// When the gateway stops it; `None`: as `[gateway]` says.
+    pub idle_timeout: Option<IdleStop>,
+    /// The group of services of which one runs at a time.
+    pub exclusive: Option<String>,
+    /// Whether a request to the gateway starts it.
+    pub on_demand: bool,
+    pub restart: RestartPolicy,
+    pub keep_awake: KeepAwake,
+}
+
+/// When the gateway stops a service that no request uses.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum IdleStop {
+    Never,
+    /// This long after the end of the last request.
+    After(Duration),
+}
+
+/// Whether the gateway starts a service again that ended by itself.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum RestartPolicy {
+    No,
+    OnFailure,
+}
+
+/// When the machine is kept from sleeping.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum KeepAwake {
+    Never,
+    /// While the server works on a request.
+    Requests,
 }
 
 /// `[NAME_run]`: how the service is prompted.
@@ -115,11 +174,18 @@ pub enum Reasoning {
     Hide,
 }
 
-impl Reasoning {
-    pub const ALL: [Self; 2] = [Self::Show, Self::Hide];
+/// A value of few, each of which has a word in the file and on the command line.
+pub trait Keyword: Copy + 'static {
+    const ALL: &'static [Self];
 
-    /// Returns the word for it in the file and on the command line.
-    pub fn name(self) -> &'static str {
+    /// Returns the word for it.
+    fn name(self) -> &'static str;
+}
+
+impl Keyword for Reasoning {
+    const ALL: &'static [Self] = &[Self::Show, Self::Hide];
+
+    fn name(self) -> &'static str {
         match self {
             Self::Show => "show",
             Self::Hide => "hide",
@@ -127,14 +193,186 @@ impl Reasoning {
     }
 }
 
+impl Keyword for RestartPolicy {
+    const ALL: &'static [Self] = &[Self::No, Self::OnFailure];
+
+    fn name(self) -> &'static str {
+        match self {
+            Self::No => "no",
+            Self::OnFailure => "on-failure",
+        }
+    }
+}
+
+impl Keyword for KeepAwake {
+    const ALL: &'static [Self] = &[Self::Never, Self::Requests];
+
+    fn name(self) -> &'static str {
+        match self {
+            Self::Never => "never",
+            Self::Requests => "requests",
+        }
+    }
+}
+
+/// `[models.NAME]`: what holds for one model, whichever service has it. What is set wins over `[NAME_run]`.
+#[derive(Debug, Clone, PartialEq, Default)]
+pub struct ModelSettings {
+    pub temperature: Option<f64>,
+    pub system_prompt: Option<String>,
+    /// How long its server keeps it in memory.
+    pub keep_alive: Option<KeepAlive>,
+    /// The context length in tokens with which its server loads it.
+    pub context: Option<u64>,
+}
+
+/// `[gateway]`.
+#[derive(Debug, Clone, PartialEq)]
+pub struct GatewaySettings {
+    pub host: String,
+    pub port: u16,
+    /// When a service that the gateway started is stopped.
+    pub idle_timeout: IdleStop,
+    /// The memory that loaded model servers may hold together.
+    pub max_memory: MemoryLimit,
+    /// Empty: no token is needed.
+    pub token: String,
+    /// The web pages that may use the API.
+    pub cors_origins: Vec<String>,
+    /// Further names under which the gateway may be called.
+    pub hosts: Vec<String>,
+}
+
+/// A limit of memory.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum MemoryLimit {
+    /// In percent of the memory that models may use on this machine.
+    Share(u8),
+    Bytes(u64),
+}
+
+impl Default for GatewaySettings {
+    fn default() -> Self {
+        Self {
+            host: DEFAULT_HOST.to_owned(),
+            port: 8767,
+            idle_timeout: IdleStop::After(Duration::from_secs(600)),
+            max_memory: MemoryLimit::Share(75),
+            token: String::new(),
+            cors_origins: Vec::new(),
+            hosts: Vec::new(),
+        }
+    }
+}
+
+impl GatewaySettings {
+    pub fn address(&self) -> Address {
+        Address { host: self.host.clone(), port: self.port }
+    }
+}
+
+/// `[templates.NAME]`: how servers of any program are started, probed and stopped. Its texts may hold placeholders.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct TemplateSettings {
+    pub name: Arc<str>,
+    pub display_name: Option<String>,
+    pub description: Option<String>,
+    pub category: Option<String>,
+    /// The command as one line. Either this or `command` is set.
+    pub start_command: Option<String>,
+    pub command: Option<Vec<String>>,
+    /// Run before the signals that stop a server; empty: none.
+    pub stop_command: String,
+    /// The URL that is requested to see whether a server is healthy; `None`: it is when its port accepts.
+    pub health_endpoint: Option<String>,
+    pub health_timeout: Duration,
+    pub host: String,
+    pub default_port: Option<u16>,
+    pub port_range: Option<RangeInclusive<u16>>,
+    pub supports_multiple: bool,
+    pub args: Vec<String>,
+    pub env: BTreeMap<String, String>,
+}
+
+impl TemplateSettings {
+    /// Returns the command that starts a server, with its placeholders.
+    pub fn command_line(&self) -> ShellLine {
+        match (&self.start_command, &self.command) {
+            // The configuration holds only lines that can be split.
+            (Some(line), _) => command_line::split(line).unwrap_or_default(),
+            (None, command) => ShellLine { words: command.clone().unwrap_or_default(), env: Vec::new() },
+        }
+    }
+
+    /// Returns a template with its defaults, which has no command yet.
+    pub fn new(name: &str) -> Self {
+        Self {
+            name: name.into(),
+            display_name: None,
+            description: None,
+            category: None,
+            start_command: None,
+            command: None,
+            stop_command: String::new(),
+            health_endpoint: None,
+            health_timeout: Duration::from_secs(5),
+            host: DEFAULT_HOST.to_owned(),
+            default_port: None,
+            port_range: None,
+            supports_multiple: true,
+            args: Vec::new(),
+            env: BTreeMap::new(),
+        }
+    }
+}
+
+/// Where servers listen unless the file says otherwise.
+pub(super) const DEFAULT_HOST: &str = "127.0.0.1";
+
+impl ServerSettings {
+    /// Returns where it listens; `None` when fusion chooses the port at the start.
+    pub fn address(&self) -> Option<Address> {
+        Some(Address { host: self.host.clone(), port: self.port? })
+    }
+}
+
 impl ServiceSettings {
     /// Returns what holds for the built-in service of `runtime` when the file says nothing.
     pub fn default_for(runtime: &dyn Runtime) -> Self {
         let defaults = runtime.defaults();
+        let mut settings = Self::of_any();
+        settings.server.port = Some(defaults.port);
+        settings.server.model = defaults.server_model.map(str::to_owned);
+        defaults.run_model.clone_into(&mut settings.run.model);
+        settings.run.temperature = defaults.temperature;
+        runtime.name().clone_into(&mut settings.instance.template);
+        settings
+    }
+
+    /// Returns what holds for an instance of `runtime` when the file says nothing but that.
+    pub fn default_for_instance(runtime: &dyn Runtime) -> Self {
+        let mut settings = Self::default_for(runtime);
+        settings.server.port = None;
+        settings
+    }
+
+    /// Returns what holds for an instance of a template of the file when the file says nothing but that. A server of
+    /// `runtime` is started as the template says, so it has no model of its own.
+    pub fn default_for_template(template: &TemplateSettings, runtime: Option<&dyn Runtime>) -> Self {
+        let mut settings = runtime.map_or_else(Self::of_any, Self::default_for_instance);
+        settings.server.host.clone_from(&template.host);
+        settings.server.model = None;
+        settings.instance.template = template.name.to_string();
+        settings
+    }
+
+    /// Returns what holds for every service.
+    fn of_any() -> Self {
         Self {
             server: ServerSettings {
-                address: Address { host: "127.0.0.1".to_owned(), port: defaults.port },
-                model: defaults.server_model.map(str::to_owned),
+                host: DEFAULT_HOST.to_owned(),
+                port: None,
+                model: None,
                 models_dir: None,
                 command: None,
                 args: Vec::new(),
@@ -144,11 +382,16 @@ impl ServiceSettings {
                 auto_start: false,
                 log_max_size: 50_000_000,
                 log_keep: 3,
+                idle_timeout: None,
+                exclusive: None,
+                on_demand: true,
+                restart: RestartPolicy::No,
+                keep_awake: KeepAwake::Never,
             },
             run: RunSettings {
-                model: defaults.run_model.to_owned(),
+                model: String::new(),
                 system_prompt: "You are a helpful assistant.".to_owned(),
-                temperature: defaults.temperature,
+                temperature: 0.8,
                 stream: false,
                 max_tokens: None,
                 top_p: None,
@@ -160,6 +403,7 @@ impl ServiceSettings {
                 reasoning: Reasoning::Hide,
                 extra_body: serde_json::Map::new(),
             },
+            instance: InstanceSettings::default(),
         }
     }
 }
@@ -171,11 +415,26 @@ impl Config {
             (Arc::from(runtime.name()), Arc::new(ServiceSettings::default_for(*runtime)))
         };
         let services = table.iter().map(of).collect();
-        Self { services, prompts: BTreeMap::new(), aliases: BTreeMap::new() }
+        Self {
+            services,
+            templates: Vec::new(),
+            instances: Vec::new(),
+            gateway: GatewaySettings::default(),
+            default_service: None,
+            models: BTreeMap::new(),
+            prompts: BTreeMap::new(),
+            aliases: BTreeMap::new(),
+        }
     }
 
     /// Returns the settings of the service called `name`; `None` when there is no such service.
     pub fn service(&self, name: &str) -> Option<Arc<ServiceSettings>> {
-        self.services.get(name).cloned()
+        let instance = || self.instances.iter().find(|(known, _)| **known == *name);
+        self.services.get(name).or_else(|| instance().map(|(_, settings)| settings)).cloned()
+    }
+
+    /// Returns the template of the file called `name`.
+    pub fn template(&self, name: &str) -> Option<&Arc<TemplateSettings>> {
+        self.templates.iter().find(|template| *template.name == *name)
     }
 }

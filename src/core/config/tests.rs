@@ -4,8 +4,13 @@ use proptest::prelude::*;
 use toml::de::{DeTable, DeValue};
 
 use super::edit::to_toml;
-use super::schema::{Key, PROMPT, TableKind};
-use super::{Config, KeyPath, SavedPrompt, ServiceSettings, render, splice, values};
+use super::keys;
+use super::kind::Key;
+use super::schema::TableKind;
+use super::{
+    Config, GatewaySettings, KeyPath, ModelSettings, SavedPrompt, ServiceSettings, TemplateSettings, render,
+    splice, values,
+};
 use crate::core::runtimes::TABLE;
 
 fn key(dotted: &str) -> KeyPath {
@@ -33,6 +38,10 @@ fn fresh_file_holds_the_defaults() {
 fn effective_file_can_be_read_back() {
     let text = "[ollama_server]\nenv = { A = 'b' }\nstop_timeout = 0.5\nlog_max_size = 1500\n\
                 [mlx_run]\nextra_body = { x = [1, { y = 2.5 }] }\nstop = 'x'\nmax_tokens = 5\n\
+                [templates.x]\nstart_command = \"A=1 'b c' {port}\"\nport_range = [80, 90]\nenv = { C = '${HOME}' }\n\
+                [instances.z]\ntemplate = 'x'\ntags = ['t']\nworking_dir = '/'\nport = 81\n\
+                [instances.a]\ntemplate = 'mlx'\nmodel = 'm'\nport = 7\n[instances.a.run]\nseed = 3\n\
+                [gateway]\nmax_memory = '16GiB'\nidle_timeout = 0\n[models.m]\nkeep_alive = '10m'\n\
                 [prompts.'a b']\nsystem = \"\"\n[aliases]\n'x:y' = { ollama = 'z' }\nw = 'v'\n";
     let (config, problems) = Config::parse(text, TABLE);
     assert_eq!(problems, []);
@@ -43,16 +52,35 @@ fn effective_file_can_be_read_back() {
     assert_eq!(again.aliases, config.aliases);
     assert_eq!(again.prompts, config.prompts);
     assert_eq!(again.services, config.services);
+    assert_eq!(again.templates, config.templates);
+    assert_eq!(again.instances, config.instances);
+    assert_eq!(again.instances.iter().map(|(name, _)| &**name).collect::<Vec<_>>(), ["z", "a"]);
+    assert_eq!(again.gateway, config.gateway);
+    assert_eq!(again.models, config.models);
 }
 
 #[test]
 fn every_key_has_a_valid_example() {
-    let (config, problems) = Config::parse("[prompts.'a b']\n", TABLE);
+    let base = "[templates.comfy]\nstart_command = 'x'\ndefault_port = 8188\n\
+                [instances.any]\ntemplate = 'comfy'\n[instances.coder]\ntemplate = 'mlx'\n";
+    let (config, problems) = Config::parse(&format!("{base}[prompts.'a b']\n[models.'m:1']\n"), TABLE);
     assert_eq!(problems, []);
     for dotted in config.keys(TABLE) {
         let key = key(&dotted);
         let example = key.example(TABLE).unwrap_or_else(|| panic!("{dotted} has no example"));
-        let text = set("", &dotted, &to_toml(key.value(TABLE).unwrap().spelling, &example).unwrap()).unwrap();
+        let value = to_toml(key.value(TABLE).unwrap().spelling, &example).unwrap();
+        // Both say what is started.
+        let base = if dotted == "templates.comfy.command" {
+            unset(base, "templates.comfy.start_command").unwrap()
+        } else {
+            base.to_owned()
+        };
+        let base = if dotted == "templates.comfy.port_range" {
+            unset(&base, "instances.any").unwrap()
+        } else {
+            base
+        };
+        let text = set(&base, &dotted, &value).unwrap();
         assert_eq!(Config::parse(&text, TABLE).1, [], "{text}");
     }
 }
@@ -94,10 +122,15 @@ fn documentation_has_every_key() {
             reference(&keys, &services)
         })
         .to_vec();
-    tables.push(reference(&PROMPT.iter().collect::<Vec<_>>(), &[("", SavedPrompt::default())]));
-    for table in tables {
-        assert!(documentation.contains(&format!("\n{table}\n")), "{path} must have this table:\n{table}");
-    }
+    tables.push(reference(&keys::PROMPT.iter().collect::<Vec<_>>(), &[("", SavedPrompt::default())]));
+    tables.push(reference(&keys::INSTANCE.iter().collect::<Vec<_>>(), &[]));
+    tables.push(reference(&keys::TEMPLATE.iter().collect::<Vec<_>>(), &[("", TemplateSettings::new("x"))]));
+    tables.push(reference(&keys::GATEWAY.iter().collect::<Vec<_>>(), &[("", GatewaySettings::default())]));
+    tables.push(reference(&keys::MODEL.iter().collect::<Vec<_>>(), &[("", ModelSettings::default())]));
+    tables.push(reference(&keys::TOP.iter().collect::<Vec<_>>(), &[]));
+    let missing: Vec<String> =
+        tables.into_iter().filter(|table| !documentation.contains(&format!("\n{table}\n"))).collect();
+    assert!(missing.is_empty(), "{path} must have:\n{}", missing.join("\n"));
     let fresh = render::fresh(TABLE);
     assert!(
         documentation.contains(&format!("```toml\n{fresh}```\n")),

@@ -8,6 +8,10 @@ use toml::Spanned;
 use toml::de::{DeArray, DeFloat, DeInteger, DeTable, DeValue};
 use toml_edit::{Array, InlineTable};
 
+use super::settings::{IdleStop, MemoryLimit};
+use crate::core::address::is_host;
+use crate::core::models::catalogue::KeepAlive;
+
 /// The longest time that can be asked for, in seconds: a year. More would overflow the system's clocks.
 pub const MAX_SECONDS: f64 = 31_536_000.0;
 
@@ -88,6 +92,84 @@ pub(super) fn size_text(size: u64) -> String {
     let fits = |unit: u64| size >= unit && size.is_multiple_of(unit);
     let unit = UNITS.iter().filter(|(_, unit)| fits(*unit)).max_by_key(|(_, unit)| *unit);
     unit.map_or_else(|| format!("{size}B"), |(name, unit)| format!("{}{name}", size / unit))
+}
+
+/// Returns an array of texts that all pass.
+pub(super) fn texts_of(value: &DeValue<'_>, is_valid: fn(&str) -> bool) -> Option<Vec<String>> {
+    elements(value.as_array()?).map(|element| text(element).filter(|text| is_valid(text))).collect()
+}
+
+/// Returns a text that a header of HTTP can hold.
+pub(super) fn secret(value: &DeValue<'_>) -> Option<String> {
+    text(value).filter(|text| text.bytes().all(|byte| byte.is_ascii_graphic()))
+}
+
+/// Returns whether the text is the origin of a web page: scheme, host and port, and nothing behind them.
+pub(super) fn is_origin(text: &str) -> bool {
+    let Some((scheme, place)) = text.split_once("://") else { return false };
+    let is_scheme = scheme.starts_with(|first: char| first.is_ascii_lowercase())
+        && scheme
+            .bytes()
+            .all(|byte| byte.is_ascii_lowercase() || byte.is_ascii_digit() || b"+.-".contains(&byte));
+    let (host, port) = match place.rsplit_once(':') {
+        Some((host, port)) if !port.contains(']') => (host, Some(port)),
+        _ => (place, None),
+    };
+    let bare = host.strip_prefix('[').and_then(|host| host.strip_suffix(']'));
+    is_scheme
+        && !text.bytes().any(|byte| byte.is_ascii_uppercase())
+        && bare.map_or_else(|| is_host(host), |host| host.parse::<std::net::Ipv6Addr>().is_ok())
+        && port.is_none_or(|port| port.parse::<u16>().is_ok_and(|number| number > 0))
+}
+
+pub(super) fn idle_stop(value: &DeValue<'_>) -> Option<IdleStop> {
+    match number(value, &(0.0..=0.0)) {
+        Some(_) => Some(IdleStop::Never),
+        None => seconds(value).map(IdleStop::After),
+    }
+}
+
+pub(super) fn milliseconds(value: &DeValue<'_>) -> Option<Duration> {
+    whole(value, &(1..=3_600_000)).map(Duration::from_millis)
+}
+
+pub(super) fn memory(value: &DeValue<'_>) -> Option<MemoryLimit> {
+    match value.as_str().and_then(|text| text.strip_suffix('%')) {
+        Some(percent) if percent.bytes().all(|digit| digit.is_ascii_digit()) => {
+            percent.parse().ok().filter(|percent| (1..=100).contains(percent)).map(MemoryLimit::Share)
+        }
+        Some(_) => None,
+        None => size(value, &(1_000_000..=1_000_000_000_000_000)).map(MemoryLimit::Bytes),
+    }
+}
+
+pub(super) fn keep_alive(value: &DeValue<'_>) -> Option<KeepAlive> {
+    match value.as_integer() {
+        Some(number) => KeepAlive::parse(&integer(number)?.to_string()),
+        None => KeepAlive::parse(value.as_str()?),
+    }
+}
+
+/// Returns the first and the last port of a range.
+pub(super) fn ports(value: &DeValue<'_>) -> Option<RangeInclusive<u16>> {
+    let ports: Option<Vec<u16>> =
+        elements(value.as_array()?).map(|port| whole(port, &(1..=65_535))).collect();
+    match ports?.as_slice() {
+        [first, last] if first <= last => Some(*first..=*last),
+        _ => None,
+    }
+}
+
+/// Returns a URL of HTTP, or a path.
+pub(super) fn endpoint(value: &DeValue<'_>) -> Option<String> {
+    let is_plain =
+        |text: &String| !text.contains(|character: char| character.is_whitespace() || character.is_control());
+    let is_url = |text: &String| {
+        let place =
+            text.strip_prefix("http://").map(|rest| rest.split(['/', '?', '#']).next().unwrap_or_default());
+        text.starts_with('/') || place.is_some_and(|place| !place.is_empty() && !place.contains('@'))
+    };
+    text(value).filter(is_plain).filter(is_url)
 }
 
 pub(super) fn seconds(value: &DeValue<'_>) -> Option<Duration> {

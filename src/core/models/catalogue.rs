@@ -21,8 +21,8 @@ use crate::core::timestamp::Timestamp;
 
 /// What a catalogue must be told to do its work.
 pub struct Site<'a> {
-    /// Where the service listens, or would.
-    pub address: &'a Address,
+    /// Where the service listens, or would; `None` while it has no port yet.
+    pub address: Option<&'a Address>,
     pub places: &'a ModelPlaces,
     /// The program that starts the server, if it is installed; other tools are beside it.
     pub program: Option<&'a Path>,
@@ -33,6 +33,13 @@ pub struct Site<'a> {
     /// The timeout for loading a model.
     pub load_timeout: Duration,
     pub cancel: &'a CancelToken,
+}
+
+impl Site<'_> {
+    /// Returns where to send requests.
+    pub fn address(&self) -> Result<&Address, ModelError> {
+        self.address.ok_or(ModelError::NotRunning)
+    }
 }
 
 /// The models of one runtime. Every operation may wait for a disk, a server, or the network.
@@ -203,6 +210,9 @@ pub enum ModelError {
     CannotUnload,
     #[error("the server keeps its model loaded until another one is loaded, so it has no time limit")]
     CannotKeepAlive,
+    /// The server has no address yet: it was never started.
+    #[error("the server is not running")]
+    NotRunning,
     #[error("the model {name} is not on this machine")]
     NotHere { name: String },
     /// Files are missing or too short.

@@ -30,17 +30,19 @@ impl ServiceManager<'_> {
         let observed = self.observe(service, PROBE_TIMEOUT)?;
         match (observed.state, &observed.recorded.record, &observed.recorded.process) {
             (State::Ready, Some(record), Some(process)) => Ok(recorded_endpoint(record, process.pid)),
-            (State::External, ..) => Ok(observed.external_endpoint()),
-            (State::Unhealthy, _, Some(process)) if PortUse::of(&observed) != PortUse::InUse => {
+            (State::External, ..) => {
+                observed.external_endpoint().ok_or_else(|| not_running(service, State::External))
+            }
+            (State::Unhealthy, Some(record), Some(process)) if PortUse::of(&observed) != PortUse::InUse => {
                 Err(ServiceError::Unhealthy {
                     service: service.name.clone(),
                     pid: process.pid,
                     why: observed.probe.words(),
-                    address: observed.address,
+                    address: record.address.clone(),
                 })
             }
             (State::Unhealthy, ..) => Err(in_use(service, observed)),
-            (state, ..) => Err(ServiceError::NotRunning { service: service.name.clone(), state }),
+            (state, ..) => Err(not_running(service, state)),
         }
     }
 
@@ -69,8 +71,9 @@ impl ServiceManager<'_> {
         if !matches!(Record::read(&service.files.state), Ok(None)) {
             return None;
         }
-        let address = &service.server().address;
-        let probe = probe::probe(&service.template, address, Depth::Status, PROBE_TIMEOUT);
+        let address = &service.address()?;
+        let probe = probe::probe(&service.template, address, Depth::Status, PROBE_TIMEOUT)
+            .without_process(&service.template);
         let state = classify(Observation {
             process: RecordedProcess::None,
             start: StartPhase::Underway,
@@ -106,4 +109,8 @@ impl ServiceManager<'_> {
             _ => Ok(()),
         }
     }
+}
+
+fn not_running(service: &ManagedService, state: State) -> ServiceError {
+    ServiceError::NotRunning { service: service.name.clone(), state }
 }

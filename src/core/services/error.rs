@@ -1,5 +1,6 @@
 //! Why a service could not be started, stopped or observed.
 
+use std::ops::RangeInclusive;
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
@@ -38,6 +39,19 @@ pub enum ServiceError {
     /// Listening on the address failed, although no process uses it.
     #[error("cannot listen on {address}")]
     CannotListen { service: Arc<str>, address: Address, source: std::io::Error },
+    /// The configuration says no port, and none that may be chosen is free.
+    #[error("{}", no_port(range.as_ref()))]
+    NoPort {
+        service: Arc<str>,
+        /// The ports that its template offers; `None` if it offers none.
+        range: Option<RangeInclusive<u16>>,
+    },
+    /// A placeholder of the configuration stands for something that is not known.
+    #[error("{placeholder} in {text:?} has no value for {service}")]
+    PlaceholderUnknown { service: Arc<str>, placeholder: &'static str, text: String },
+    /// The working directory of an instance is no directory.
+    #[error("the working directory of {service}, {path}, does not exist")]
+    NoWorkingDir { service: Arc<str>, path: PathBuf },
     /// The model's files are not on this machine, or the server does not know the model.
     #[error("the model {model} is not on this machine")]
     ModelMissing {
@@ -165,6 +179,16 @@ fn ended(ending: Option<Ending>) -> String {
             format!("was killed by signal {signal}{}{name}", if name.is_empty() { "" } else { ", " })
         }
         None => "ended".to_owned(),
+    }
+}
+
+fn no_port(range: Option<&RangeInclusive<u16>>) -> String {
+    match range {
+        Some(range) if range.start() == range.end() => {
+            format!("port {} is in use, and the template has no other", range.start())
+        }
+        Some(range) => format!("every port from {} to {} is in use", range.start(), range.end()),
+        None => "the template has neither `default_port` nor `port_range`".to_owned(),
     }
 }
 

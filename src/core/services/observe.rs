@@ -33,8 +33,8 @@ pub(super) struct Recorded {
 #[derive(Debug, Clone)]
 pub(super) struct Observed {
     pub(super) recorded: Recorded,
-    /// The recorded address if the service is alive, else the configured one.
-    pub(super) address: Address,
+    /// The recorded address if the service is alive, else where it would listen, if that is known.
+    pub(super) address: Option<Address>,
     /// The result of the probe of that address.
     pub(super) probe: ProbeResult,
     /// The listener on that address, as far as the system reports it.
@@ -63,13 +63,13 @@ impl Recorded {
 }
 
 impl Observed {
-    /// Returns the endpoint of an external server.
-    pub(super) fn external_endpoint(&self) -> Endpoint {
+    /// Returns the endpoint of an external server; `None` where no server can be.
+    pub(super) fn external_endpoint(&self) -> Option<Endpoint> {
         let pid = match self.listener {
             Listener::Ours { pid } | Listener::Other { pid, .. } => Some(pid),
             Listener::None | Listener::Unknown => None,
         };
-        Endpoint { address: self.address.clone(), pid, model: None, started_by: StartedBy::Other }
+        Some(Endpoint { address: self.address.clone()?, pid, model: None, started_by: StartedBy::Other })
     }
 }
 
@@ -116,7 +116,7 @@ impl ServiceManager<'_> {
     ) -> Observed {
         let process = recorded.kind();
         let alive = recorded.record.as_ref().filter(|_| process == RecordedProcess::Alive);
-        let address = alive.map_or(&service.server().address, |record| &record.address).clone();
+        let address = alive.map_or_else(|| service.address(), |record| Some(record.address.clone()));
         let depth = match alive {
             Some(Record { ready: false, model: Some(model), .. })
                 if service.template.ready_needs_generation() =>
@@ -125,11 +125,17 @@ impl ServiceManager<'_> {
             }
             _ => Depth::Status,
         };
-        let probe = probe::probe(&service.template, &address, depth, timeout);
-        let listener = match &probe {
-            ProbeResult::NoConnection(_) => Listener::None,
+        let probe = match &address {
+            Some(address) => probe::probe(&service.template, address, depth, timeout),
+            None => ProbeResult::NoConnection("it has no port yet".to_owned()),
+        };
+        let probe = if alive.is_some() { probe } else { probe.without_process(&service.template) };
+        let listener = match (&probe, &address) {
+            (ProbeResult::NoConnection(_), _) | (_, None) => Listener::None,
             // An unknown listener does not contradict the response.
-            _ => self.driver.listener(&address, recorded.instance()).unwrap_or(Listener::None),
+            (_, Some(address)) => {
+                self.driver.listener(address, recorded.instance()).unwrap_or(Listener::None)
+            }
         };
         let state = classify(Observation {
             process,

@@ -6,12 +6,14 @@ use std::path::Path;
 use super::error::ServiceError;
 use super::manager::ServiceManager;
 use super::record::{self, InstanceId, Record};
+use super::scope::Scope;
 use super::service::ManagedService;
+use crate::core::address::Address;
 use crate::core::aliases;
 use crate::core::models::catalogue::Site;
 use crate::core::models::{Model, ModelPlaces, expand_home};
 use crate::core::process::ProcessSpec;
-use crate::core::programs::{self, Program, ProgramError};
+use crate::core::programs::{self, Program, ProgramError, Source};
 use crate::core::runtimes::{self, Runtime};
 use crate::core::templates::Template;
 
@@ -23,11 +25,12 @@ pub(super) struct StartPlan {
 }
 
 impl ServiceManager<'_> {
-    /// Plans a start with `model`, or with the configured model if `None`. Fails when the program or the model is
+    /// Plans a start on `address` with `model`, or with the configured model if `None`. Fails when the program or the model is
     /// missing.
     pub(super) fn plan(
         &self,
         service: &ManagedService,
+        address: &Address,
         model: Option<&str>,
         started_at: u64,
     ) -> Result<StartPlan, ServiceError> {
@@ -35,17 +38,24 @@ impl ServiceManager<'_> {
         let configured = self.server_model(service, None);
         let model = self.server_model(service, model);
         let program = self.program(service)?;
-        let spec = self.process_spec(service, &program, model.as_ref(), &instance);
+        let project_root = self.project_root();
+        let scope = self.scope(service, Some(address), project_root.as_deref())?;
+        let spec = self.process_spec(&scope, service, &program, address, model.as_ref(), &instance)?;
+        if !service.is_built_in() && !spec.directory.is_dir() {
+            let (service, path) = (service.name.clone(), spec.directory);
+            return Err(ServiceError::NoWorkingDir { service, path });
+        }
         if let Some(model) = &model {
             self.check_model(service, model)?;
         }
-        let address = &service.server().address;
         let mut record = Record::intent(&spec, instance.clone(), address, started_at);
         if configured != model {
             // The fingerprint covers the configuration, so it uses the configured model.
-            let spec = self.process_spec(service, &program, configured.as_ref(), &instance);
+            let spec =
+                self.process_spec(&scope, service, &program, address, configured.as_ref(), &instance)?;
             record.fingerprint = record::fingerprint(&spec, address);
         }
+        record.project_root = project_root.filter(|_| !service.is_built_in());
         record.model = model.map(|model| model.name);
         record.version = service.runtime().and_then(|runtime| programs::version(runtime, &program));
         Ok(StartPlan { spec, record })
@@ -55,14 +65,19 @@ impl ServiceManager<'_> {
     pub(super) fn has_changed(&self, service: &ManagedService, record: &Record) -> Option<bool> {
         let model = self.server_model(service, None);
         let program = self.program(service).ok()?;
-        let spec = self.process_spec(service, &program, model.as_ref(), &record.instance);
-        Some(record::fingerprint(&spec, &service.server().address) != record.fingerprint)
+        // A chosen port is no part of the configuration.
+        let (host, port) = (service.server().host.clone(), service.server().port);
+        let address = Address { host, port: port.unwrap_or(record.address.port) };
+        let scope = self.scope(service, Some(&address), record.project_root.as_deref()).ok()?;
+        let spec =
+            self.process_spec(&scope, service, &program, &address, model.as_ref(), &record.instance).ok()?;
+        Some(record::fingerprint(&spec, &address) != record.fingerprint)
     }
 
     /// Returns the model for the server: `requested`, else the configured one; `None` for servers that take none.
     fn server_model(&self, service: &ManagedService, requested: Option<&str>) -> Option<Model> {
-        let configured = service.server().model.as_deref()?;
-        let runtime = service.runtime()?;
+        let Template::Runtime(runtime) = service.template else { return None };
+        let configured = service.server().model.as_deref().filter(|_| runtime.takes_model())?;
         Some(match requested {
             Some(name) => runtime.resolve_model(name, &self.places(service).of_resolved()),
             None => self.configured_model(service, runtime, configured),
@@ -98,7 +113,7 @@ impl ServiceManager<'_> {
         };
         let server = service.server();
         let site = Site {
-            address: &server.address,
+            address: None,
             places: &self.places(service).of_resolved(),
             program: None,
             search: self.environment.path.as_deref(),
@@ -120,21 +135,58 @@ impl ServiceManager<'_> {
             Template::Runtime(runtime) => {
                 programs::find(&service.name, *runtime, service.server(), self.paths, search)
             }
+            Template::Program(template) => {
+                let words = template.settings.command_line().words;
+                let program = words.first().map_or("", String::as_str);
+                let project_root = self.project_root();
+                let address = service.address();
+                let scope = self.scope(service, address.as_ref(), project_root.as_deref());
+                // A placeholder without a value is told at the start.
+                let scope = scope.ok();
+                let expanded = scope.as_ref().and_then(|scope| scope.expand(program).ok());
+                let program = expanded.unwrap_or_else(|| program.to_owned());
+                let directory = scope.as_ref().and_then(|scope| scope.working_dir());
+                programs::of_template(&program, directory, search)
+                    .map(|path| Program { path, args: words[1..].to_vec(), source: Source::Configuration })
+                    .ok_or_else(|| ProgramError::OfTemplate {
+                        service: service.name.to_string(),
+                        program,
+                        template: template.settings.name.to_string(),
+                    })
+            }
         }
     }
 
+    /// Returns what is started: the words of the program, the arguments of its runtime, those of the template, those of
+    /// the service. Of the variables the last one with a name counts.
     fn process_spec(
         &self,
+        scope: &Scope<'_>,
         service: &ManagedService,
         program: &Program,
+        address: &Address,
         model: Option<&Model>,
         instance: &InstanceId,
-    ) -> ProcessSpec {
+    ) -> Result<ProcessSpec, ServiceError> {
         let server = service.server();
+        // What the tables of a built-in service say is passed on as it is.
+        let own = |text: &str| if service.is_built_in() { Ok(text.to_owned()) } else { scope.expand(text) };
+        let settings = match &service.template {
+            Template::Runtime(_) => None,
+            Template::Program(template) => Some(&template.settings),
+        };
         let variables = self.environment.variables.keys();
         let without = variables.filter(|name| runtimes::is_withheld(self.table, name)).cloned().collect();
-        let launch = service.template.launch(&server.address, model, &self.places(service).of_resolved());
-        let words = program.args.iter().cloned().chain(launch.args).chain(server.args.iter().cloned());
+        let launch = service.template.launch(address, model, &self.places(service).of_resolved());
+        let of_program = program.args.iter().map(|word| match settings {
+            Some(_) => scope.expand(word),
+            None => Ok(word.clone()),
+        });
+        let of_template =
+            settings.into_iter().flat_map(|settings| &settings.args).map(|word| scope.expand(word));
+        let of_service = server.args.iter().map(|word| own(word));
+        let words = of_program.chain(launch.args.into_iter().map(Ok)).chain(of_template).chain(of_service);
+        let words: Vec<String> = words.collect::<Result<_, _>>()?;
         let home = self.environment.home.as_deref();
         let paths = service.template.path_variables();
         let expanded = |name: &str, value: &str| {
@@ -144,18 +196,31 @@ impl ServiceManager<'_> {
                 value.into()
             }
         };
-        let configured = server.env.iter().map(|(name, value)| (name.clone(), expanded(name, value)));
+        let mut of_files = Vec::new();
+        if let Some(settings) = settings {
+            let line = settings.command_line();
+            for (name, value) in
+                settings.env.iter().map(|(name, value)| (name.clone(), value.clone())).chain(line.env)
+            {
+                let value = scope.expand(&value)?;
+                of_files.push((name.clone(), expanded(&name, &value)));
+            }
+        }
+        for (name, value) in &server.env {
+            of_files.push((name.clone(), expanded(name, &own(value)?)));
+        }
         let cache = self.places(service).hub_cache_variable().map(|(name, value)| (name, value.into()));
         let env =
-            launch.env.into_iter().map(|(name, value)| (name, value.into())).chain(configured).chain(cache);
-        ProcessSpec {
+            launch.env.into_iter().map(|(name, value)| (name, value.into())).chain(of_files).chain(cache);
+        let directory = scope.working_dir().filter(|_| !service.is_built_in());
+        Ok(ProcessSpec {
             program: program.path.clone(),
-            args: words.map(OsString::from).collect(),
+            args: words.into_iter().map(OsString::from).collect(),
             without,
             env: env.map(|(name, value)| (name.into(), value)).collect(),
-            directory: service.files.directory.clone(),
+            directory: directory.unwrap_or(&service.files.directory).to_owned(),
             log: Some(service.files.log.clone()),
             instance: instance.as_str().to_owned(),
-        }
+        })
     }
 }

@@ -47,8 +47,11 @@ impl PortUse {
 
 /// Returns the error for a port that another process uses.
 pub(super) fn in_use(service: &ManagedService, observed: Observed) -> ServiceError {
-    let message = found_on(&observed.address, &observed.probe);
-    conflict(service, observed.address, observed.listener, message)
+    let Some(address) = observed.address else {
+        return ServiceError::NotRunning { service: service.name.clone(), state: observed.state };
+    };
+    let message = found_on(&address, &observed.probe);
+    conflict(service, address, observed.listener, message)
 }
 
 fn conflict(service: &ManagedService, address: Address, listener: Listener, message: String) -> ServiceError {
@@ -70,8 +73,11 @@ fn found_on(address: &Address, probe: &ProbeResult) -> String {
 impl ServiceManager<'_> {
     /// Fails when the port cannot be listened on although nothing responds there. Another process may have bound it
     /// without listening yet, or the host may not be an address of this machine.
-    pub(super) fn check_port_is_free(&self, service: &ManagedService) -> Result<(), ServiceError> {
-        let address = &service.server().address;
+    pub(super) fn check_port_is_free(
+        &self,
+        service: &ManagedService,
+        address: &Address,
+    ) -> Result<(), ServiceError> {
         let cannot_listen = |source| {
             let (service, address) = (service.name.clone(), address.clone());
             ServiceError::CannotListen { service, address, source }
@@ -166,7 +172,8 @@ fn attempts_to_listen(address: &Address) -> io::Result<Vec<io::Result<()>>> {
     Ok(candidates.map(|candidate| TcpListener::bind(candidate).map(drop)).collect())
 }
 
-fn is_free(address: &Address) -> bool {
+/// Returns whether nothing listens at `address`.
+pub(super) fn is_free(address: &Address) -> bool {
     let is_taken = |error: &io::Error| error.kind() == io::ErrorKind::AddrInUse;
     attempts_to_listen(address)
         .is_ok_and(|attempts| !attempts.iter().filter_map(|attempt| attempt.as_ref().err()).any(is_taken))

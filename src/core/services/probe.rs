@@ -1,5 +1,6 @@
 //! Probes: what one request to an address finds, and repeated probes on a thread beside a wait.
 
+use std::net::{TcpStream, ToSocketAddrs as _};
 use std::sync::mpsc::{self, Receiver, RecvTimeoutError, Sender};
 use std::time::{Duration, Instant};
 
@@ -7,7 +8,7 @@ use super::state::ResponseKind;
 use crate::core::address::Address;
 use crate::core::api::{ApiError, Client};
 use crate::core::runtimes::{Generation, Recognition, ServerFacts};
-use crate::core::templates::Template;
+use crate::core::templates::{StatusCheck, Template};
 
 /// The result of one probe of an address.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -43,6 +44,17 @@ impl ProbeResult {
         }
     }
 
+    /// Returns the result for a server that fusion did not start: only what the template recognises is of its kind.
+    #[must_use]
+    pub fn without_process(self, template: &Template) -> Self {
+        match self {
+            Self::Ready(_) if !template.is_recognisable() => {
+                Self::OtherProgram("it accepts connections".to_owned())
+            }
+            other => other,
+        }
+    }
+
     /// Returns a description for a user who waits.
     pub fn words(&self) -> String {
         match self {
@@ -70,16 +82,59 @@ pub enum Depth<'a> {
 
 /// Probes once. Each request has `timeout`.
 pub fn probe(template: &Template, address: &Address, depth: Depth<'_>, timeout: Duration) -> ProbeResult {
-    let client = Client::with_timeout(address, timeout);
-    let request = template.status_probe();
-    let result = match client.get(request.path) {
-        Ok(response) => from_recognition((request.read)(&response)),
-        Err(error) => from_error(&error),
-    };
+    let mut checks = template.status_checks(address).into_iter();
+    let mut result = checks.next().map_or_else(
+        || ProbeResult::NoConnection("there is nothing to ask".to_owned()),
+        |first| checked(&first, address, timeout),
+    );
+    for check in checks {
+        match (&result, checked(&check, address, timeout)) {
+            // What recognised the server also told its facts.
+            (ProbeResult::Ready(_), ProbeResult::Ready(_)) => {}
+            (ProbeResult::Ready(_), other) => result = ProbeResult::NotReady(other.words()),
+            _ => break,
+        }
+    }
     match depth {
         Depth::Generation(model) => with_generation(result, address, model, timeout),
         Depth::Status => result,
     }
+}
+
+fn checked(check: &StatusCheck, address: &Address, timeout: Duration) -> ProbeResult {
+    match check {
+        StatusCheck::Runtime(request) => match Client::with_timeout(address, timeout).get(request.path) {
+            Ok(response) => from_recognition((request.read)(&response)),
+            Err(error) => from_error(&error),
+        },
+        StatusCheck::Endpoint { address, path, timeout: own } => {
+            match Client::with_timeout(address, timeout.min(*own)).get(path) {
+                Ok(response) if (200..300).contains(&response.status) => {
+                    ProbeResult::Ready(ServerFacts::default())
+                }
+                Ok(response) => ProbeResult::OtherProgram(format!("HTTP {} to {path}", response.status)),
+                Err(error) => from_error(&error),
+            }
+        }
+        StatusCheck::Port => accepts(address, timeout),
+    }
+}
+
+/// Returns whether a connection to the port is accepted.
+fn accepts(address: &Address, timeout: Duration) -> ProbeResult {
+    let address = address.dial();
+    let candidates = match (address.host.as_str(), address.port).to_socket_addrs() {
+        Ok(candidates) => candidates,
+        Err(error) => return ProbeResult::NoConnection(error.to_string()),
+    };
+    let mut why = "the host has no address".to_owned();
+    for candidate in candidates {
+        match TcpStream::connect_timeout(&candidate, timeout) {
+            Ok(_) => return ProbeResult::Ready(ServerFacts::default()),
+            Err(error) => why = error.to_string(),
+        }
+    }
+    ProbeResult::NoConnection(why)
 }
 
 /// Makes a ready server generate a token. Keeps the facts that it reported.

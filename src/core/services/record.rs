@@ -43,6 +43,9 @@ pub struct Record {
     /// The startup timeout in milliseconds, if it differs from the configuration.
     #[serde(default)]
     pub startup_timeout_ms: Option<u64>,
+    /// What `${PROJECT_ROOT}` stood for, if the service is an instance.
+    #[serde(default)]
+    pub project_root: Option<PathBuf>,
     /// Whether it has been ready since it was started.
     pub ready: bool,
     /// The command line of the start. Bytes that are not UTF-8 are replaced.
@@ -127,6 +130,7 @@ impl Record {
             version: None,
             started_at,
             startup_timeout_ms: None,
+            project_root: None,
             ready: false,
             command: words.map(|word| word.to_string_lossy().into_owned()).collect(),
             fingerprint: fingerprint(spec, address),

@@ -5,6 +5,7 @@ use std::time::Duration;
 
 use serde::Serialize;
 
+use super::kept_port;
 use crate::core::address::Address;
 use crate::core::config::{ServerSettings, ServiceSettings};
 use crate::core::models::ModelPlaces;
@@ -31,6 +32,11 @@ impl ManagedService {
         self.template.runtime()
     }
 
+    /// Returns whether it is the service that every configuration has of its runtime.
+    pub fn is_built_in(&self) -> bool {
+        matches!(&self.template, Template::Runtime(runtime) if *self.name == *runtime.name())
+    }
+
     /// Returns where its models may lie, for names that the user gives. What the configuration says of the server's
     /// environment counts more than the caller's.
     pub fn places(&self, environment: &Environment, paths: &Paths) -> ModelPlaces {
@@ -44,6 +50,16 @@ impl ManagedService {
         places.models_dir =
             server.models_dir.as_deref().and_then(|directory| places.of_configuration().path(directory));
         places
+    }
+
+    /// Returns where it listens, or would: at its configured port, else at the one that was chosen for its last start.
+    /// `None` if it has neither.
+    pub fn address(&self) -> Option<Address> {
+        let server = self.server();
+        server.address().or_else(|| {
+            let port = kept_port::read(&self.files)?;
+            Some(Address { host: server.host.clone(), port })
+        })
     }
 
     /// Returns the settings of its server.

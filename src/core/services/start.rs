@@ -7,6 +7,7 @@ use super::manager::ServiceManager;
 use super::observe::{Observed, PROBE_TIMEOUT, Recorded, recorded_endpoint};
 use super::plan::StartPlan;
 use super::port::{PortUse, in_use};
+use super::ports;
 use super::probe::{ProbeResult, Watch};
 use super::record::Record;
 use super::service::{ManagedService, Up, UpKind, UpOptions};
@@ -98,7 +99,9 @@ impl ServiceManager<'_> {
         loop {
             let timeout = options.timeout.map_or(PROBE_TIMEOUT, |timeout| timeout.min(PROBE_TIMEOUT));
             let observed = self.observe_recorded(service, self.settled_record(service)?, timeout);
-            self.warn_of_exposure(service, &observed.address);
+            if let Some(address) = &observed.address {
+                self.warn_of_exposure(service, address);
+            }
             let action = decide(observed.state, living(&observed.recorded), PortUse::of(&observed));
             let Recorded { record, process, .. } = observed.recorded.clone();
             let pending = match (action, record, process) {
@@ -142,7 +145,10 @@ impl ServiceManager<'_> {
                 if !options.no_wait {
                     self.verify_external(service, &observed, options.timeout.unwrap_or(EXTERNAL_TIMEOUT))?;
                 }
-                Ok(Up { endpoint: observed.external_endpoint(), kind: UpKind::External })
+                match observed.external_endpoint() {
+                    Some(endpoint) => Ok(Up { endpoint, kind: UpKind::External }),
+                    None => Err(in_use(service, *observed)),
+                }
             }
         }
     }
@@ -184,7 +190,8 @@ impl ServiceManager<'_> {
             return Ok(());
         };
         let deadline = deadline(timeout);
-        let (template, address) = (service.template.clone(), observed.address.clone());
+        let Some(address) = observed.address.clone() else { return Ok(()) };
+        let template = service.template.clone();
         let mut watch = Watch::begin(template, address, Some(model.to_owned()), deadline);
         let mut probe = ProbeResult::NotGenerated;
         // Its model may still be loading.
@@ -212,12 +219,15 @@ impl ServiceManager<'_> {
     }
 
     fn start(&self, service: &ManagedService, options: &UpOptions) -> Result<PendingStart, ServiceError> {
-        self.check_port_is_free(service)?;
+        let address = self.address_for_start(service)?;
+        self.check_port_is_free(service, &address)?;
         let started_at = SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |since| since.as_secs());
-        let StartPlan { spec, mut record } = self.plan(service, options.model.as_deref(), started_at)?;
+        let StartPlan { spec, mut record } =
+            self.plan(service, &address, options.model.as_deref(), started_at)?;
         let milliseconds = |timeout: Duration| u64::try_from(timeout.as_millis()).unwrap_or(u64::MAX);
         record.startup_timeout_ms = options.timeout.map(milliseconds);
         // If fusion crashes after this write, the instance id in the record finds the process.
+        ports::keep(service, &address)?;
         record.write(&service.files)?;
         let spawned = logs::rotate(&service.files.log, service.server().log_keep)
             .map_err(ServiceError::from)

@@ -26,8 +26,8 @@ pub struct Status {
     pub state: State,
     /// The pid of its process, if the system reports it.
     pub pid: Option<Pid>,
-    /// The address where it responds, or would respond.
-    pub address: Address,
+    /// The address where it responds, or would respond; `None` while it has no port yet.
+    pub address: Option<Address>,
     /// Its CPU and memory use, if the system reports it.
     pub usage: Option<Usage>,
     /// The loaded models, if the server reports them.
@@ -127,8 +127,12 @@ impl ServiceManager<'_> {
 fn facts(service: &ManagedService, observed: &Observed) -> ServerFacts {
     let ProbeResult::Ready(facts) = &observed.probe else { return ServerFacts::default() };
     let mut facts = facts.clone();
-    for request in service.template.detail_probes() {
-        let client = Client::with_timeout(&observed.address, REQUEST_TIMEOUT).with_long_responses();
+    let requests = observed
+        .address
+        .iter()
+        .flat_map(|address| service.template.detail_probes().iter().map(move |request| (address, request)));
+    for (address, request) in requests {
+        let client = Client::with_timeout(address, REQUEST_TIMEOUT).with_long_responses();
         if let Ok(response) = client.get(request.path)
             && let Recognition::Ready(more) = (request.read)(&response)
         {

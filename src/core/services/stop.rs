@@ -59,10 +59,10 @@ impl ServiceManager<'_> {
     /// Fails if a server that fusion did not start responds on the address: then the service is not down.
     fn refuse_external(&self, service: &ManagedService) -> Result<(), ServiceError> {
         let observed = self.observe_recorded(service, Recorded::none(), PROBE_TIMEOUT);
-        match observed.state {
-            State::External | State::Unhealthy => Err(ServiceError::External {
+        match (observed.state, observed.address) {
+            (State::External | State::Unhealthy, Some(address)) => Err(ServiceError::External {
                 service: service.name.clone(),
-                address: observed.address,
+                address,
                 listener: observed.listener,
             }),
             _ => Ok(()),

@@ -139,7 +139,7 @@ impl Catalogue for LlamaCatalogue {
         }
         replacement.finish()?;
         // A router that runs sees the new model only when it looks again.
-        let _ = client(site).get(MODELS_PATH);
+        let _ = client(site).map(|client| client.get(MODELS_PATH));
         Ok(())
     }
 
@@ -161,7 +161,7 @@ impl Catalogue for LlamaCatalogue {
             return Err(ModelError::CannotKeepAlive);
         }
         let name = served_name(site.places, name);
-        let client = client(site);
+        let client = client(site)?;
         if !is_router(&client)? {
             return only_this(&client, &name);
         }
@@ -197,7 +197,7 @@ impl Catalogue for LlamaCatalogue {
 
     fn unload(&self, site: &Site<'_>, name: &str) -> Result<(), ModelError> {
         let name = served_name(site.places, name);
-        let client = client(site);
+        let client = client(site)?;
         if !is_router(&client)? {
             return Err(ModelError::CannotUnload);
         }
@@ -284,9 +284,9 @@ fn pause(site: &Site<'_>) -> Result<(), ModelError> {
 }
 
 /// The router lists each model with all of its options.
-fn client(site: &Site<'_>) -> Client {
-    Client::with_idle_timeout(site.address, &IdleTimeout::cancellable(RESPONSE_TIMEOUT, site.cancel))
-        .with_long_responses()
+fn client(site: &Site<'_>) -> Result<Client, ModelError> {
+    let idle_timeout = IdleTimeout::cancellable(RESPONSE_TIMEOUT, site.cancel);
+    Ok(Client::with_idle_timeout(site.address()?, &idle_timeout).with_long_responses())
 }
 
 /// Returns the name under which the server knows a model; one that was downloaded just now has its quantization.

@@ -132,7 +132,7 @@ impl Catalogue for MlxCatalogue {
         }
         self.check(site, name)?;
         let response = Client::with_idle_timeout(
-            site.address,
+            site.address()?,
             &IdleTimeout::cancellable(site.load_timeout, site.cancel),
         )
         .one_token(name)?;

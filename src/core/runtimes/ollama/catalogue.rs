@@ -34,7 +34,7 @@ impl Catalogue for OllamaCatalogue {
     }
 
     fn list(&self, site: &Site<'_>) -> Result<Vec<Entry>, ModelError> {
-        let client = client(site);
+        let client = client(site)?;
         let loaded = json_of(&client.get("/api/ps")?)?;
         let loaded: Vec<&str> = models(&loaded).filter_map(|model| model["name"].as_str()).collect();
         let tags = json_of(&client.get("/api/tags")?)?;
@@ -42,7 +42,7 @@ impl Catalogue for OllamaCatalogue {
     }
 
     fn show(&self, site: &Site<'_>, name: &str) -> Result<Details, ModelError> {
-        let response = client(site).post("/api/show", &json!({ "model": name }))?;
+        let response = client(site)?.post("/api/show", &json!({ "model": name }))?;
         let shown = json_of(&named(name, response)?)?;
         let wanted = full_name(name);
         let entry = self.list(site)?.into_iter().find(|entry| full_name(&entry.name) == wanted);
@@ -50,7 +50,7 @@ impl Catalogue for OllamaCatalogue {
     }
 
     fn check(&self, site: &Site<'_>, name: &str) -> Result<(), ModelError> {
-        let response = client(site).post("/api/show", &json!({ "model": name }))?;
+        let response = client(site)?.post("/api/show", &json!({ "model": name }))?;
         named(name, response).map(|_| ())
     }
 
@@ -61,7 +61,7 @@ impl Catalogue for OllamaCatalogue {
         observer: &mut dyn FnMut(PullStep<'_>),
     ) -> Result<(), ModelError> {
         let client = Client::with_idle_timeout(
-            site.address,
+            site.address()?,
             &IdleTimeout::cancellable(PULL_IDLE_TIMEOUT, site.cancel),
         );
         let mut pull = Pull::default();
@@ -90,7 +90,7 @@ impl Catalogue for OllamaCatalogue {
     }
 
     fn remove(&self, site: &Site<'_>, name: &str) -> Result<Option<u64>, ModelError> {
-        let response = client(site).delete("/api/delete", &json!({ "model": name }))?;
+        let response = client(site)?.delete("/api/delete", &json!({ "model": name }))?;
         named(name, response).map(|_| None)
     }
 
@@ -98,7 +98,7 @@ impl Catalogue for OllamaCatalogue {
         let keep_alive = keep_alive.map_or_else(|| default_keep_alive(site), KeepAlive::json);
         let body = json!({ "model": name, "stream": false, "keep_alive": keep_alive });
         let client = Client::with_idle_timeout(
-            site.address,
+            site.address()?,
             &IdleTimeout::cancellable(site.load_timeout, site.cancel),
         );
         named(name, client.post("/api/generate", &body)?).map(|_| ())
@@ -106,13 +106,13 @@ impl Catalogue for OllamaCatalogue {
 
     fn unload(&self, site: &Site<'_>, name: &str) -> Result<(), ModelError> {
         let body = json!({ "model": name, "keep_alive": 0, "stream": false });
-        named(name, client(site).post("/api/generate", &body)?).map(|_| ())
+        named(name, client(site)?.post("/api/generate", &body)?).map(|_| ())
     }
 
     /// An unload is answered at once. The list has the model for as long as it still answers a request, and a third of a
     /// second longer.
     fn is_loaded(&self, site: &Site<'_>, name: &str) -> Result<bool, ModelError> {
-        let loaded = json_of(&client(site).get("/api/ps")?)?;
+        let loaded = json_of(&client(site)?.get("/api/ps")?)?;
         let wanted = full_name(name);
         let is_loaded =
             models(&loaded).any(|model| model["name"].as_str().is_some_and(|name| full_name(name) == wanted));
@@ -175,9 +175,9 @@ impl Pull {
 }
 
 /// Returns a client for long responses: a list of thousands of models, or a licence of many pages.
-fn client(site: &Site<'_>) -> Client {
-    Client::with_idle_timeout(site.address, &IdleTimeout::cancellable(IDLE_TIMEOUT, site.cancel))
-        .with_long_responses()
+fn client(site: &Site<'_>) -> Result<Client, ModelError> {
+    let idle_timeout = IdleTimeout::cancellable(IDLE_TIMEOUT, site.cancel);
+    Ok(Client::with_idle_timeout(site.address()?, &idle_timeout).with_long_responses())
 }
 
 /// Returns the models of a list, which is `null` if there are none.
