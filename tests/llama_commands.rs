@@ -232,6 +232,38 @@ fn damaged_files_are_refused_by_name() {
 }
 
 #[test]
+fn a_git_lfs_pointer_is_named() {
+    let llama = Llama::new("");
+    let pointer = "version https://git-lfs.github.com/spec/v1\noid sha256:0\nsize 352384\n";
+    fs::write(llama.models().join("one.gguf"), pointer).expect("the model is writable");
+    let up = llama.fusion("up -m one").run().assert_code(7);
+    insta::assert_snapshot!(llama.sandbox.normalized(&up.stderr()), @"
+    error: the model one is incomplete: one.gguf is a Git LFS pointer instead of the file
+    hint: download the file: git -C [ROOT]/gguf lfs pull --include one.gguf
+    ");
+    llama.sandbox.assert_nothing_runs();
+}
+
+#[test]
+fn an_alias_means_a_model_of_the_directory() {
+    let llama = Llama::new("model = \"mine\"");
+    let config = llama.sandbox.config_dir().join("config.toml");
+    let text = fs::read_to_string(&config).expect("the configuration");
+    llama
+        .sandbox
+        .write_config(&format!("{text}\n[aliases]\nmine = \"one\"\nother = {{ llama = \"two\" }}\n"));
+    llama.fusion("up").run().assert_code(0);
+    assert_eq!(llama.ps()["models"], json!(["one"]));
+    let answer = llama.fusion("run --json -m mine Hello").run().assert_code(0).json();
+    assert_eq!(answer["model"], "one");
+    assert_eq!(llama.fusion("run -m other Hello").run().assert_code(7).stdout(), "");
+    let rows = llama.fusion("models --json").run().assert_code(0).json();
+    let aliases: Vec<&Value> = rows.as_array().expect("rows").iter().map(|row| &row["aliases"]).collect();
+    assert_eq!(aliases, [&json!(["mine"]), &json!(["other"])]);
+    llama.down();
+}
+
+#[test]
 fn headers_describe_models() {
     let llama = Llama::new("");
     let shown = llama.fusion("show --json two").run().assert_code(0).json();

@@ -7,7 +7,8 @@ MODEL_DIR is what make_tiny_model.py writes. It needs nothing but Python, copies
 bfloat16 or float32), and writes the same bytes everywhere: 352 KB for tests/models/tiny.
 
     --thinking       the chat template writes reasoning_content as <think>...</think>
-    --tools          the chat template writes tools, and tool calls as <tool_call>...</tool_call>
+    --tools          the chat template writes tools, and tool calls as <tool_call>...</tool_call>; the token "Hello", with
+                     which every answer begins, is a whole call of get_weather, and "!", which follows, ends the answer
     --template FILE  a Jinja chat template in place of all that
     --vocab-only     no weights: a well-formed file that no server loads
 
@@ -70,15 +71,13 @@ NO_THOUGHT = (
     "{%- if enable_thinking is defined and enable_thinking is false -%}"
     "{{- '<think></think>' -}}{%- endif -%}"
 )
-# The token after which a model that calls tools does so.
-USE_TOOL = "{%- if tools -%}{{- '<|use_tool|>' -}}{%- endif -%}"
+CALL = '<tool_call>\n{"name": "get_weather", "arguments": {"city": "Oslo"}}\n</tool_call>'
 TOOLS = "{%- if tools -%}{{- '<|im_start|>system\\n' + (tools | tojson) + '<|im_end|>\\n' -}}{%- endif -%}"
 
 
 def template_with(thinking, tools):
     parts = [TOOLS if tools else "", START, THOUGHT if thinking else "", CONTENT, CALLS if tools else ""]
-    tail = (USE_TOOL if tools else "") + (NO_THOUGHT if thinking else "")
-    return "".join(parts) + END.replace("@TAIL@", tail)
+    return "".join(parts) + END.replace("@TAIL@", NO_THOUGHT if thinking else "")
 
 
 def string(text):
@@ -182,12 +181,15 @@ def merges_of(tokenizer):
     return [merge if isinstance(merge, str) else " ".join(merge) for merge in merges]
 
 
-def header_of(directory, config, name, template, file_type):
+def header_of(directory, config, name, template, file_type, calls):
     def read(file):
         return json.loads((directory / file).read_text(encoding="utf-8"))
 
     tokenizer, tokenizer_config = read("tokenizer.json"), read("tokenizer_config.json")
     tokens = tokens_of(tokenizer, config["vocab_size"])
+    if calls:
+        renamed = {"Hello": (CALL, USER_DEFINED), "!": ("!", CONTROL)}
+        tokens = [renamed.get(token, (token, kind)) for token, kind in tokens]
     number = {token: index for index, (token, _) in enumerate(tokens)}
     heads = config["num_attention_heads"]
     head_size = config.get("head_dim") or config["hidden_size"] // heads
@@ -216,7 +218,7 @@ def header_of(directory, config, name, template, file_type):
     header.strings("tokenizer.ggml.tokens", [token for token, _ in tokens])
     header.i32s("tokenizer.ggml.token_type", [kind for _, kind in tokens])
     header.strings("tokenizer.ggml.merges", merges_of(tokenizer))
-    header.u32("tokenizer.ggml.eos_token_id", number[tokenizer_config["eos_token"]])
+    header.u32("tokenizer.ggml.eos_token_id", number["!" if calls else tokenizer_config["eos_token"]])
     # Never added; without it llama.cpp takes token 11, and says ")" is the start of a text.
     header.u32("tokenizer.ggml.bos_token_id", number[tokenizer_config["pad_token"]])
     header.u32("tokenizer.ggml.padding_token_id", number[tokenizer_config["pad_token"]])
@@ -264,7 +266,7 @@ def main():
         template = template_with(args.thinking, args.tools)
     # Of the matrices: the vectors are float32 whatever these are.
     dtypes = {dtype for dtype, shape, _ in weights.values() if len(shape) > 1} or {"F32"}
-    header = header_of(args.model_dir, config, args.name, template, FILE_TYPES[min(dtypes)])
+    header = header_of(args.model_dir, config, args.name, template, FILE_TYPES[min(dtypes)], args.tools)
     args.out.parent.mkdir(parents=True, exist_ok=True)
     args.out.write_bytes(gguf(header, list(tensors_of(weights, config))))
 

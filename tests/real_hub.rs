@@ -32,6 +32,12 @@ fn main() -> ExitCode {
             an_alias_downloads_its_model,
             a_repository_for_other_programs_is_not_downloaded,
             only_what_the_server_loads_is_downloaded,
+            one_quantization_is_pulled_and_removed,
+            a_missing_quantization_lists_the_others,
+            a_damaged_quantization_is_downloaded_again,
+            a_broken_download_of_weights_is_resumed,
+            an_interrupted_quantization_can_be_pulled_again,
+            a_built_in_alias_downloads_its_quantization,
         ],
     )
 }
@@ -367,4 +373,153 @@ fn only_what_the_server_loads_is_downloaded(tool: &Path) {
     assert_eq!(files.len(), 7, "{files:?}");
     let shown = real.mlx(["show", "--json", MODEL]).run().assert_code(0).json();
     assert_eq!(shown["license"], "mit");
+}
+
+/// A repository with two quantizations and two projectors.
+const GGUF: &str = "test-org/tiny-GGUF";
+
+impl Real {
+    fn offer_gguf(&self) {
+        let out = self.sandbox.root().join("tiny.gguf");
+        let tests = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests");
+        let mut script = std::process::Command::new("python3");
+        script.arg(tests.join("make_tiny_gguf.py")).arg(tests.join("models/tiny")).arg(&out);
+        assert!(script.status().expect("Python runs").success(), "the model is written");
+        let model = fs::read(out).expect("the model");
+        for file in ["tiny-Q4_K_M.gguf", "tiny-Q8_0.gguf", "mmproj-tiny-F16.gguf", "mmproj-tiny-BF16.gguf"] {
+            // Files of the same content are one file in the cache.
+            let padded = [model.clone(), vec![0; file.len()]].concat();
+            self.hub.add(GGUF, file, padded);
+        }
+        self.hub.add(GGUF, "README.md", b"---\nlicense: mit\n---\n".to_vec());
+    }
+
+    fn llama<'a>(&self, arguments: impl IntoIterator<Item = &'a str>) -> Invocation {
+        self.sandbox.fusion(["llama"].into_iter().chain(arguments)).env("HF_ENDPOINT", self.hub.url())
+    }
+
+    /// The names of the GGUF models on this machine.
+    fn quantizations(&self) -> Vec<String> {
+        let list = self.llama(["models", "--json"]).run().assert_code(0).json();
+        let names = list.as_array().expect("an array").iter().map(|row| {
+            assert_eq!(row["defects"], serde_json::json!([]));
+            row["name"].as_str().expect("a name").to_owned()
+        });
+        names.collect()
+    }
+
+    /// The blobs of the GGUF repository.
+    fn blobs(&self) -> Vec<PathBuf> {
+        let blobs = fs::read_dir(self.cache().join("models--test-org--tiny-GGUF/blobs"));
+        blobs.into_iter().flatten().flatten().map(|blob| blob.path()).collect()
+    }
+}
+
+fn one_quantization_is_pulled_and_removed(tool: &Path) {
+    let real = Real::new(tool);
+    real.offer_gguf();
+    real.llama(["pull", GGUF]).run().assert_code(0);
+    let files = |real: &Real| real.hub.downloads().into_iter().map(|(file, _)| file).collect::<Vec<_>>();
+    assert_eq!(files(&real), ["mmproj-tiny-F16.gguf", "tiny-Q4_K_M.gguf"]);
+    assert_eq!(real.quantizations(), [format!("{GGUF}:Q4_K_M")]);
+    real.hub.forget();
+    real.llama(["pull", "test-org/tiny-GGUF:q8_0"]).run().assert_code(0);
+    assert_eq!(files(&real), ["tiny-Q8_0.gguf"]);
+    assert_eq!(real.quantizations(), [format!("{GGUF}:Q4_K_M"), format!("{GGUF}:Q8_0")]);
+    let shown = real.llama(["show", "--json", GGUF]).run().assert_code(0).json();
+    assert_eq!(shown["name"], format!("{GGUF}:Q4_K_M"));
+    assert_eq!(shown["capabilities"], serde_json::json!(["completion", "vision"]));
+
+    let removed = real.llama(["rm", "--yes", GGUF]).run().assert_code(0);
+    assert!(removed.stdout().contains("Q4_K_M"), "{removed}");
+    // The projector belongs to the other one, too.
+    assert_eq!(real.blobs().len(), 2);
+    assert_eq!(real.quantizations(), [format!("{GGUF}:Q8_0")]);
+    real.llama(["rm", "--yes", "test-org/tiny-GGUF:Q8_0"]).run().assert_code(0);
+    assert_eq!(real.quantizations(), [""; 0]);
+    assert!(!real.cache().join("models--test-org--tiny-GGUF").exists());
+}
+
+fn a_missing_quantization_lists_the_others(tool: &Path) {
+    let real = Real::new(tool);
+    real.offer_gguf();
+    insta::assert_snapshot!(real.llama(["-q", "pull", "test-org/tiny-GGUF:Q2_K"]).run(), @"
+    exit 7
+    [stderr]
+    error: test-org/tiny-GGUF:Q2_K has no quantization Q2_K; it has Q4_K_M, Q8_0
+    hint: choose one: fusion llama pull test-org/tiny-GGUF:Q4_K_M
+    ");
+    insta::assert_snapshot!(real.llama(["-q", "pull", MODEL]).run(), @"
+    exit 7
+    [stderr]
+    error: test-org/tiny is not a model for llama.cpp: *.gguf is missing
+    hint: choose a model for llama; `fusion models` lists aliases of some
+    ");
+    assert_eq!(real.hub.downloads(), []);
+}
+
+fn a_damaged_quantization_is_downloaded_again(tool: &Path) {
+    let real = Real::new(tool);
+    real.offer_gguf();
+    real.llama(["pull", GGUF]).run().assert_code(0);
+    let weights = real.cache().join("models--test-org--tiny-GGUF/snapshots");
+    let snapshot = fs::read_dir(weights).expect("snapshots").flatten().next().expect("a snapshot").path();
+    let weights = snapshot.join("tiny-Q4_K_M.gguf").canonicalize().expect("a blob");
+    fs::File::options().write(true).open(&weights).expect("the weights").set_len(100_000).expect("it is cut");
+    // Without its replacement, it stays as it is.
+    real.llama(["pull", GGUF]).env("HF_ENDPOINT", "http://127.0.0.1:1").run().assert_code(8);
+    assert_eq!(fs::metadata(&weights).expect("the weights").len(), 100_000);
+    let up = real.llama(["up", "-m", GGUF]).env("HF_HUB_OFFLINE", "1").run();
+    assert_ne!(up.code(), 0, "{up}");
+    assert_eq!(fs::metadata(&weights).expect("the weights").len(), 100_000);
+    real.hub.forget();
+    real.llama(["pull", GGUF]).run().assert_code(0);
+    assert_eq!(real.hub.downloads(), [("tiny-Q4_K_M.gguf".to_owned(), None)]);
+    assert_eq!(real.quantizations(), [format!("{GGUF}:Q4_K_M")]);
+}
+
+/// The tool writes ten megabytes at a time, and resumes after the last that were written.
+fn a_broken_download_of_weights_is_resumed(tool: &Path) {
+    let real = Real::new(tool);
+    real.offer_gguf();
+    let model = fs::read(real.sandbox.root().join("tiny.gguf")).expect("the model");
+    real.hub.add(GGUF, "tiny-Q4_K_M.gguf", [model, vec![0; 25_000_000]].concat());
+    real.hub.break_file("tiny-Q4_K_M.gguf", Fault::CutOnce(24_000_000));
+    real.llama(["pull", GGUF]).run().assert_code(0);
+    let weights: Vec<_> =
+        real.hub.downloads().into_iter().filter(|(file, _)| file == "tiny-Q4_K_M.gguf").collect();
+    assert_eq!(weights.len(), 2, "{weights:?}");
+    assert!(weights[1].1.as_deref().is_some_and(|range| range.starts_with("bytes=2")), "{weights:?}");
+    assert_eq!(real.quantizations(), [format!("{GGUF}:Q4_K_M")]);
+}
+
+fn an_interrupted_quantization_can_be_pulled_again(tool: &Path) {
+    let real = Real::new(tool);
+    real.offer_gguf();
+    real.hub.break_file("tiny-Q4_K_M.gguf", Fault::StallAfter(100_000));
+    let running = real.llama(["pull", GGUF]).start();
+    let is_partial = |blob: &PathBuf| blob.extension().is_some_and(|end| end == "incomplete");
+    wait_until("the weights have begun", || real.blobs().iter().any(is_partial));
+    running.signal(Signal::SIGINT);
+    running.finish();
+    real.sandbox.assert_nothing_runs();
+    assert_eq!(real.quantizations(), [""; 0]);
+    real.hub.repair();
+    real.llama(["pull", GGUF]).run().assert_code(0);
+    assert!(!real.blobs().iter().any(is_partial));
+    assert_eq!(real.quantizations(), [format!("{GGUF}:Q4_K_M")]);
+}
+
+fn a_built_in_alias_downloads_its_quantization(tool: &Path) {
+    let real = Real::new(tool);
+    real.offer_gguf();
+    let name = "bartowski/Llama-3.2-1B-Instruct-GGUF";
+    let model = fs::read(real.sandbox.root().join("tiny.gguf")).expect("the model");
+    real.hub.add(name, "Llama-3.2-1B-Instruct-Q4_K_M.gguf", model);
+    real.llama(["pull", "llama3.2:1b"]).run().assert_code(0);
+    let rows = real.llama(["models", "--json"]).run().assert_code(0).json();
+    assert_eq!(rows[0]["name"], format!("{name}:Q4_K_M"));
+    assert_eq!(rows[0]["aliases"], serde_json::json!(["llama3.2:1b"]));
+    real.llama(["rm", "--yes", "llama3.2:1b"]).run().assert_code(0);
+    assert_eq!(real.quantizations(), [""; 0]);
 }

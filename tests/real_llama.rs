@@ -9,7 +9,7 @@ use std::process::{Command, ExitCode};
 
 use nix::sys::signal::Signal;
 use serde_json::{Value, json};
-use support::processes::{lives, send};
+use support::processes::{describe, kill, lives, send};
 use support::{Invocation, Sandbox, real, wait_until};
 
 /// The answer of the tiny model at temperature 0.
@@ -30,6 +30,13 @@ fn main() -> ExitCode {
             a_schema_is_enforced,
             reasoning_stays_off_stdout,
             a_prompt_beyond_the_context_is_exit_8,
+            an_answer_ends_at_the_context,
+            tool_calls_are_in_the_json,
+            a_file_elsewhere_is_not_served_by_a_router,
+            a_model_of_the_cache_is_served,
+            a_git_lfs_pointer_is_named,
+            down_ends_a_server_that_waits_for_its_client,
+            a_killed_model_process_is_exit_8,
         ],
     )
 }
@@ -266,4 +273,149 @@ fn a_prompt_beyond_the_context_is_exit_8(program: &Path) {
     assert!(stderr.contains("exceeds the available context size (1024 tokens)"), "{stderr}");
     assert!(stderr.contains("to llama_server.args"), "{stderr}");
     real.down();
+}
+
+/// The other limit of the context: the server generates until it is full.
+fn an_answer_ends_at_the_context(program: &Path) {
+    let real = Real::new(program, "args = [\"-c\", \"256\", \"-np\", \"1\"]");
+    real.add("endless", &["--no-eos"], &[]);
+    let answer = real.llama(["run", "--json", "--strict", "-m", "endless", "Hello"]).run();
+    let answer = answer.assert_code(9).json();
+    assert_eq!(answer["finish_reason"], "length");
+    assert_eq!(answer["usage"]["total_tokens"], 256, "{answer}");
+    assert_eq!(answer["context"], json!({ "size": 256, "left": 0 }));
+    real.down();
+}
+
+/// The server forces a call by a grammar.
+fn tool_calls_are_in_the_json(program: &Path) {
+    let real = Real::new(program, "");
+    real.add("tools", &[], &["--tools"]);
+    let city =
+        json!({ "type": "object", "properties": { "city": { "enum": ["Oslo"] } }, "required": ["city"] });
+    let function = json!({ "name": "get_weather", "parameters": city });
+    let tools = format!("tools={}", json!([{ "type": "function", "function": function }]));
+    let shown = real.llama(["show", "--json", "tools"]).run().assert_code(0).json();
+    assert_eq!(shown["capabilities"], json!(["completion", "tools"]));
+    for stream in ["--stream", "--no-stream"] {
+        let run = ["run", stream, "-m", "tools", "--json", "-o", &tools, "-o", "tool_choice=required"];
+        let answer = real.llama(run.into_iter().chain(["--max-tokens", "200", "Hello"])).run();
+        let answer = answer.assert_code(0).json();
+        assert_eq!(answer["finish_reason"], "tool_calls", "{answer}");
+        let call = &answer["tool_calls"][0];
+        assert_eq!(call["name"], "get_weather", "{answer}");
+        let arguments: Value = serde_json::from_str(call["arguments"].as_str().expect("text")).expect("JSON");
+        assert_eq!(arguments, json!({ "city": "Oslo" }));
+    }
+    real.down();
+}
+
+fn a_file_elsewhere_is_not_served_by_a_router(program: &Path) {
+    let real = Real::new(program, "");
+    let elsewhere = real.sandbox.project().join("mine.gguf");
+    fs::copy(real.models().join("tiny.gguf"), &elsewhere).expect("the project is writable");
+    real.up();
+    for words in [["load", "./mine.gguf"].as_slice(), &["run", "-m", "./mine.gguf", "Hello"]] {
+        let refused = real.llama(words.iter().copied()).run().assert_code(7);
+        assert_eq!(refused.stdout(), "");
+        let expected = format!("error: the server does not serve {}; it serves tiny\n", elsewhere.display());
+        assert!(refused.stderr().starts_with(&expected), "{}", refused.stderr());
+    }
+    assert_eq!(real.ps(0)["models"], json!([]));
+    real.down();
+    real.configure(&format!("model = \"{}\"", elsewhere.display()));
+    real.up();
+    assert_eq!(real.llama(["run", "Hello"]).run().assert_code(0).stdout(), SENTENCE);
+    real.down();
+}
+
+/// Laid out as the hub's own tool does.
+fn a_model_of_the_cache_is_served(program: &Path) {
+    let real = Real::new(program, "");
+    let commit = "0123456789abcdef0123456789abcdef01234567";
+    let model = real.sandbox.home().join(".cache/huggingface/hub/models--test-org--tiny-GGUF");
+    for directory in ["refs", "blobs", &format!("snapshots/{commit}")] {
+        fs::create_dir_all(model.join(directory)).expect("the home is writable");
+    }
+    fs::write(model.join("refs/main"), commit).expect("the home is writable");
+    fs::rename(real.models().join("tiny.gguf"), model.join("blobs/aa")).expect("the home is writable");
+    let entry = model.join(format!("snapshots/{commit}/tiny-Q4_K_M.gguf"));
+    std::os::unix::fs::symlink("../../blobs/aa", entry).expect("the home is writable");
+    let name = "test-org/tiny-GGUF:Q4_K_M";
+
+    // A router without a directory, then a server of this model.
+    for server in ["", "model = \"tiny\""] {
+        let port = real.sandbox.port("llama");
+        real.sandbox.write_config(&format!(
+            "[llama_server]\nport = {port}\n{server}\n\n[llama_run]\ntemperature = 0.0\n\n\
+             [aliases]\ntiny = {{ llama = \"test-org/tiny-GGUF\" }}\n"
+        ));
+        real.llama(["up", "-m", "tiny"]).run().assert_code(0);
+        assert_eq!(real.ps(0)["models"], json!([name]));
+        for asked in ["tiny", "test-org/tiny-GGUF", "test-org/tiny-GGUF:q4_k_m"] {
+            let answer = real.llama(["run", "--json", "-m", asked, "Hello"]).run().assert_code(0).json();
+            assert_eq!((&answer["model"], &answer["text"]), (&json!(name), &json!(SENTENCE.trim_end())));
+        }
+        let rows = real.llama(["models", "--json"]).run().assert_code(0).json();
+        assert_eq!(rows[0]["aliases"], json!(["tiny"]));
+        assert_eq!(rows[0]["loaded"], json!(true));
+        real.down();
+    }
+}
+
+fn a_git_lfs_pointer_is_named(program: &Path) {
+    let real = Real::new(program, "model = \"pointer\"");
+    let pointer = "version https://git-lfs.github.com/spec/v1\noid sha256:0\nsize 352384\n";
+    fs::write(real.models().join("pointer.gguf"), pointer).expect("the directory is writable");
+    let up = real.llama(["up"]).run().assert_code(7);
+    assert!(up.stderr().contains("pointer.gguf is a Git LFS pointer"), "{}", up.stderr());
+    real.sandbox.assert_nothing_runs();
+}
+
+/// After SIGTERM it often waits until a client that still listens has gone; a second signal ends it.
+fn down_ends_a_server_that_waits_for_its_client(program: &Path) {
+    use std::io::{Read as _, Write as _};
+    let real = Real::new(program, "");
+    real.add("endless", &["--no-eos", "--slow", "50"], &[]);
+    real.configure("model = \"endless\"");
+    for _ in 0..3 {
+        real.up();
+        let body = r#"{"messages":[{"role":"user","content":"Hello"}],"stream":true}"#;
+        let address = ("127.0.0.1", real.sandbox.port("llama"));
+        let mut client = std::net::TcpStream::connect(address).expect("it listens");
+        write!(
+            client,
+            "POST /v1/chat/completions HTTP/1.1\r\nHost: x\r\nContent-Type: application/json\r\n\
+             Content-Length: {}\r\n\r\n{body}",
+            body.len()
+        )
+        .expect("it reads");
+        assert!(client.read(&mut [0; 256]).expect("an answer") > 0);
+        // The client neither reads on nor goes.
+        real.down();
+        drop(client);
+    }
+}
+
+fn a_killed_model_process_is_exit_8(program: &Path) {
+    let real = Real::new(program, "");
+    real.add("endless", &["--no-eos", "--slow", "50"], &[]);
+    real.up();
+    let router = pid_of(&real.ps(0));
+    let run = real.llama(["run", "--stream", "-m", "endless", "Hello"]).into_command();
+    let (run, _) = real::start_and_read_until(run, "machine.");
+    let is_child = |pid: &i32| describe(*pid).contains("endless.gguf");
+    let children: Vec<i32> = real.sandbox.processes().into_iter().filter(is_child).collect();
+    assert!(!children.is_empty() && !children.contains(&router), "{children:?}");
+    children.into_iter().for_each(kill);
+    let output = run.wait_with_output().expect("it ends");
+    assert_eq!(output.status.code(), Some(8), "{output:?}");
+    // The router is well, and loads the model again.
+    wait_until("the router has seen it", || real.ps(0)["models"] == json!([]));
+    assert_eq!(real.llama(["run", "-m", "tiny", "Hello"]).run().assert_code(0).stdout(), SENTENCE);
+    // The end of a router that is killed is the end of its models.
+    kill(router);
+    wait_until("ps sees that it is gone", || real.llama(["ps", "--json"]).run().json()["state"] == "exited");
+    real.llama(["down"]).run().assert_code(0);
+    real.sandbox.assert_nothing_runs();
 }

@@ -342,7 +342,7 @@ impl Models<'_> {
     }
 
     fn aliases(&self, model: &str) -> Vec<String> {
-        aliases::of(self.app.table, self.runtime, &self.app.config, model)
+        aliases::of(self.app.table, self.runtime, &self.app.config, model, &self.places.of_configuration())
     }
 
     fn failed(&self, asked: &str, error: ModelError) -> AppError {

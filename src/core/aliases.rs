@@ -32,9 +32,18 @@ pub fn meaning<'a>(runtime: &dyn Runtime, config: &'a Config, alias: &str) -> Op
     configured(runtime, config, alias).or_else(|| built_in(runtime, alias))
 }
 
-/// Returns the aliases of a model on `runtime`.
-pub fn of(table: Table, runtime: &dyn Runtime, config: &Config, model: &str) -> Vec<String> {
-    let means_it = |alias: &String| alias != model && meaning(runtime, config, alias) == Some(model);
+/// Returns the aliases of a model on `runtime`. The server may know more of its name than the alias says.
+pub fn of(
+    table: Table,
+    runtime: &dyn Runtime,
+    config: &Config,
+    model: &str,
+    places: &ModelPlaces,
+) -> Vec<String> {
+    let is_completed =
+        |name: &str| model.starts_with(name) && runtime.resolve_model(name, places).name == model;
+    let is_it = |name: &str| name == model || is_completed(name);
+    let means_it = |alias: &String| alias != model && meaning(runtime, config, alias).is_some_and(is_it);
     all(table, config).into_iter().filter(means_it).collect()
 }
 
@@ -63,6 +72,7 @@ mod tests {
         let name = |name: &str, alias: &str| resolve(runtime(name), &config, alias, &places).name;
         assert_eq!(name("ollama", "llama3.2:3b"), "llama3.2:3b");
         assert_eq!(name("mlx", "llama3.2:3b"), "mlx-community/Llama-3.2-3B-Instruct-4bit");
+        assert_eq!(name("llama", "llama3.2:3b"), "bartowski/Llama-3.2-3B-Instruct-GGUF");
         assert_eq!(name("mlx", "org/name"), "org/name");
     }
 
@@ -90,7 +100,7 @@ mod tests {
         let base = root.path().canonicalize()?;
         let places = ModelPlaces { base: Some(base.clone()), ..ModelPlaces::default() };
         assert_eq!(resolve(runtime("mlx"), &config, "qwen3:4b", &places).name, "org/mine");
-        assert_eq!(of(TABLE, runtime("mlx"), &config, "org/mine"), ["qwen3:4b"]);
+        assert_eq!(of(TABLE, runtime("mlx"), &config, "org/mine", &places), ["qwen3:4b"]);
         let directory = base.join("qwen3:4b");
         std::fs::create_dir(&directory)?;
         std::fs::write(directory.join("config.json"), "{}")?;

@@ -52,6 +52,18 @@ fn up_names_the_signal_that_ended_a_server() {
 }
 
 #[test]
+fn a_program_for_another_processor_is_named() {
+    let sandbox = with_faults("ollama", &["signal=4"]);
+    insta::assert_snapshot!(assert_up_fails(&sandbox, "ollama", 6), @"
+    exit 6
+    [stderr]
+    the log is empty: [ROOT]/config/ollama/ollama.log
+    error: ollama (pid [PID]) was killed by signal 4, SIGILL [TIME] s after its start
+    hint: the program was built for another processor: install or build it for this one
+    ");
+}
+
+#[test]
 fn up_reports_a_server_that_dies_answering() {
     let sandbox = with_faults("mlx", &["die-on-chat"]);
     insta::assert_snapshot!(assert_up_fails(&sandbox, "mlx", 6), @"

@@ -318,7 +318,7 @@ fn a_git_lfs_pointer_names_its_cure() {
     exit 7
     [stderr]
     error: the model [ROOT]/project/clone is incomplete: model.safetensors is a Git LFS pointer instead of the file
-    hint: download the files: git -C ./clone lfs pull
+    hint: download the files: git -C [ROOT]/project/clone lfs pull
     ");
     assert!(clone.join("model.safetensors").exists());
 }

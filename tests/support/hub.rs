@@ -158,7 +158,9 @@ fn answer(stream: &TcpStream, shared: &Shared, request: &Request) -> std::io::Re
     let path = request.path.split('?').next().unwrap_or_default();
     let models = shared.models.lock().expect("no panic").clone();
     let model = models.iter().find_map(|(name, files)| {
-        let api = path.strip_prefix(&format!("/api/models/{name}")).map(|rest| ("api", rest.to_owned()));
+        let api = path.strip_prefix(&format!("/api/models/{name}"));
+        let api = api.filter(|rest| rest.is_empty() || rest.starts_with('/'));
+        let api = api.map(|rest| ("api", rest.to_owned()));
         let file =
             path.strip_prefix(&format!("/{name}/resolve/{COMMIT}/")).map(|rest| ("file", rest.to_owned()));
         api.or(file).map(|(kind, rest)| (kind, rest, name, files))
@@ -183,10 +185,14 @@ fn answer(stream: &TcpStream, shared: &Shared, request: &Request) -> std::io::Re
     }
 }
 
+fn is_large(file: &str) -> bool {
+    [".safetensors", ".gguf"].iter().any(|end| file.ends_with(end))
+}
+
 /// Weights are large files, which the hub keeps elsewhere.
 fn tree_entry(file: &str, bytes: &[u8]) -> serde_json::Value {
     let mut entry = json!({ "type": "file", "path": file, "size": bytes.len(), "oid": &hash(bytes)[..40] });
-    if file.ends_with(".safetensors") {
+    if is_large(file) {
         entry["lfs"] = json!({ "oid": hash(bytes), "size": bytes.len(), "pointerSize": 130 });
     }
     entry
@@ -199,7 +205,7 @@ fn send_file(
     file: &str,
     bytes: &[u8],
 ) -> std::io::Result<()> {
-    let etag = if file.ends_with(".safetensors") { hash(bytes) } else { hash(bytes)[..40].to_owned() };
+    let etag = if is_large(file) { hash(bytes) } else { hash(bytes)[..40].to_owned() };
     let start = request
         .range
         .as_deref()

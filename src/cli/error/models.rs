@@ -1,5 +1,7 @@
 //! Messages and hints for models.
 
+use std::path::Path;
+
 use super::Failure;
 use crate::cli::exit;
 use crate::cli::units::bytes;
@@ -17,16 +19,16 @@ impl Failure {
             E::NotRunning => failure.hint(format!("start the server: fusion {name} up")),
             E::CannotKeepAlive => failure.hint("omit --keep-alive"),
             E::NotHere { .. } => failure.hint(format!("download it: fusion {name} pull {}", quoted(asked))),
-            E::Incomplete { is_directory: true, defects, .. }
+            E::Incomplete { own: Some(own), defects, .. }
                 if defects.iter().any(|defect| matches!(defect, Defect::LfsPointer { .. })) =>
             {
-                failure.hint(format!("download the files: git -C {} lfs pull", quoted(asked)))
+                failure.hint(lfs_hint(own))
             }
             E::Unreadable { path, .. } => failure.hint(format!("check the files in {}", path.display())),
-            E::Incomplete { is_directory: false, .. } => {
+            E::Incomplete { own: None, .. } => {
                 failure.hint(format!("download the missing files: fusion {name} pull {}", quoted(asked)))
             }
-            E::Incomplete { is_directory: true, .. } => {
+            E::Incomplete { own: Some(_), .. } => {
                 failure.hint("copy or convert the model again; fusion does not repair your own directories")
             }
             E::Unusable { .. } => {
@@ -76,5 +78,17 @@ impl Failure {
             E::Cancelled => Self::new(failure.exit, ""),
             E::ToolBroken { .. } | E::Cache(_) => failure,
         }
+    }
+}
+
+/// Returns the hint for a file, or a directory of files, of which Git has only pointers.
+fn lfs_hint(own: &Path) -> String {
+    let word = |path: &Path| quoted(&path.to_string_lossy());
+    match (own.parent(), own.file_name()) {
+        (Some(directory), Some(file)) if !own.is_dir() => {
+            let file = word(Path::new(file));
+            format!("download the file: git -C {} lfs pull --include {file}", word(directory))
+        }
+        _ => format!("download the files: git -C {} lfs pull", word(own)),
     }
 }

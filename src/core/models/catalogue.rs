@@ -220,8 +220,8 @@ pub enum ModelError {
     Incomplete {
         name: String,
         defects: Vec<Defect>,
-        /// Whether it is a user's own directory, which no download repairs.
-        is_directory: bool,
+        /// The user's own file or directory, which no download repairs.
+        own: Option<PathBuf>,
     },
     /// Files are there and cannot be read, which no download changes.
     #[error("the model {name} cannot be used: {}", list(defects))]
@@ -292,7 +292,7 @@ pub enum ModelError {
 impl ModelError {
     /// Returns whether a download can help.
     pub fn is_pullable(&self) -> bool {
-        matches!(self, Self::NotHere { .. } | Self::Incomplete { is_directory: false, .. })
+        matches!(self, Self::NotHere { .. } | Self::Incomplete { own: None, .. })
     }
 }
 

@@ -104,7 +104,7 @@ impl HubCache {
         if self.is_downloading(model) {
             return Err(HubCacheError::Busy { name: model.name.clone() });
         }
-        let shared = self.shared_files(model);
+        let shared = self.shared_files(&files_of(&model.directory.join("blobs")));
         let mut freed = own_bytes(&model.directory);
         for part in ["refs", "snapshots"] {
             remove_directory(&model.directory.join(part))?;
@@ -149,16 +149,17 @@ impl HubCache {
         let blob = |entry: &PathBuf| Some(fs::read_link(entry).ok()?.file_name()?.to_owned());
         let used: Vec<_> = kept.iter().filter_map(blob).collect();
         let blobs = model.directory.join("blobs");
+        let own = || entries.iter().filter(|entry| entry.starts_with(&snapshots));
+        let unused = own().filter_map(blob).filter(|blob| !used.contains(blob)).map(|blob| blobs.join(blob));
+        let unused: Vec<PathBuf> = unused.collect();
+        let shared = self.shared_files(&unused);
         let mut freed: u64 = 0;
-        for entry in entries.iter().filter(|entry| entry.starts_with(&snapshots)) {
-            let blob = blob(entry).filter(|blob| !used.contains(blob));
-            for path in [Some(entry.clone()), blob.map(|blob| blobs.join(blob))].into_iter().flatten() {
-                let Ok(metadata) = fs::symlink_metadata(&path) else { continue };
-                fs::remove_file(&path).map_err(io_error("remove", &path))?;
-                freed = freed.saturating_add(if metadata.is_file() { metadata.len() } else { 0 });
-            }
+        for path in own().chain(&unused) {
+            let Ok(metadata) = fs::symlink_metadata(path) else { continue };
+            fs::remove_file(path).map_err(io_error("remove", path))?;
+            freed = freed.saturating_add(if metadata.is_file() { metadata.len() } else { 0 });
         }
-        Ok(freed)
+        Ok(freed + shared.iter().map(|file| self.sweep_shared_file(file)).sum::<u64>())
     }
 
     /// Returns whether a program is downloading a file of the model.
@@ -170,15 +171,15 @@ impl HubCache {
         self.root.join(".locks").join(folder_name(&model.name))
     }
 
-    /// Returns the files in the shared store that the model's blobs link to.
-    fn shared_files(&self, model: &CachedModel) -> Vec<PathBuf> {
+    /// Returns the files in the shared store that these blobs link to.
+    fn shared_files(&self, blobs: &[PathBuf]) -> Vec<PathBuf> {
         let store = self.root.join("blobs");
         let (marker, layout) = SHARED_STORE_MARKER;
         if !fs::read_to_string(store.join(marker)).is_ok_and(|found| found == layout) {
             return Vec::new();
         }
         let Ok(store) = store.canonicalize() else { return Vec::new() };
-        files_of(&model.directory.join("blobs"))
+        blobs
             .iter()
             .filter(|blob| blob.is_symlink())
             .filter_map(|blob| blob.canonicalize().ok())

@@ -3,6 +3,7 @@
 //! Without a model it is a router: a process for each model, which is loaded when a request names it, out of a directory
 //! and the hub's cache. With a model it serves that one, whatever a request names.
 
+mod aliases;
 mod catalogue;
 mod files;
 
@@ -11,7 +12,10 @@ use std::time::Duration;
 use serde_json::Value;
 
 use self::files::GgufModel;
-use super::{Defaults, InstallMethod, Launch, Model, ModelPlaces, Probe, Recognition, Runtime, ServerFacts};
+use super::{
+    BuiltInAlias, Defaults, InstallMethod, Launch, Model, ModelPlaces, Probe, Recognition, Runtime,
+    ServerFacts,
+};
 use crate::core::address::Address;
 use crate::core::api::Response;
 use crate::core::models::catalogue::Catalogue;
@@ -112,6 +116,10 @@ impl Runtime for Llama {
             Ok(Some(found)) => Model { present: Some(found.is_here()), name: found.name },
             _ => Model { name: files::plain_name(places, name), present: Some(false) },
         }
+    }
+
+    fn model_aliases(&self) -> &'static [BuiltInAlias] {
+        aliases::ALIASES
     }
 
     fn cache_variable(&self) -> Option<&'static str> {

@@ -149,6 +149,14 @@ pub enum StartFailureKind {
     Broken { message: String },
 }
 
+impl StartFailureKind {
+    /// Returns whether the process met an instruction that this processor does not have.
+    pub fn is_illegal_instruction(&self) -> bool {
+        let illegal = Ending::Signal(nix::sys::signal::Signal::SIGILL as i32);
+        matches!(self, Self::Died { ending: Some(ending), .. } if *ending == illegal)
+    }
+}
+
 impl std::fmt::Display for StartFailure {
     fn fmt(&self, formatter: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         let Self { service, pid, .. } = self;

@@ -181,3 +181,71 @@ fn a_commit_must_be_a_hash() -> anyhow::Result<()> {
     }
     Ok(())
 }
+
+/// Adds a file to a snapshot, with its blob.
+fn add_file(model: &CachedModel, commit: &str, file: &str, blob: &str) -> io::Result<PathBuf> {
+    let snapshot = model.directory.join("snapshots").join(commit);
+    fs::create_dir_all(&snapshot)?;
+    fs::write(model.directory.join("blobs").join(blob), vec![b'x'; 5000])?;
+    std::os::unix::fs::symlink(format!("../../blobs/{blob}"), snapshot.join(file))?;
+    Ok(snapshot.join(file))
+}
+
+#[test]
+fn removed_files_leave_what_others_use() -> anyhow::Result<()> {
+    let (_root, cache) = cache_with("org/tiny")?;
+    let model = cache.model("org/tiny")?;
+    let blob = |name: &str| model.directory.join("blobs").join(name);
+    let one = add_file(&model, "c0ffee", "one.gguf", "cc")?;
+    let two = add_file(&model, "c0ffee", "two.gguf", "dd")?;
+    // An earlier commit has the second file, too.
+    add_file(&model, "beef", "two.gguf", "dd")?;
+    assert_eq!(cache.remove_files(&model, std::slice::from_ref(&one))?, 5000);
+    assert!(!one.is_symlink() && !blob("cc").exists());
+    assert_eq!(cache.remove_files(&model, std::slice::from_ref(&two))?, 0);
+    assert!(!two.is_symlink() && blob("dd").exists() && blob("aa").exists() && blob("bb").exists());
+    Ok(())
+}
+
+#[test]
+fn a_model_without_files_left_goes() -> anyhow::Result<()> {
+    let (root, cache) = cache_with("org/tiny")?;
+    let model = cache.model("org/tiny")?;
+    add_file(&model, "c0ffee", "README.md", "cc")?;
+    let snapshot = model.snapshot().expect("a snapshot");
+    let files = [snapshot.join("config.json"), snapshot.join("model.safetensors")];
+    assert!(cache.remove_files(&model, &files)? >= 20_100);
+    assert!(!root.path().join("models--org--tiny").exists());
+    Ok(())
+}
+
+#[test]
+fn no_file_is_removed_during_a_download() -> anyhow::Result<()> {
+    let (_root, cache) = cache_with("org/tiny")?;
+    let model = cache.model("org/tiny")?;
+    let one = add_file(&model, "c0ffee", "one.gguf", "cc")?;
+    fs::create_dir_all(cache.locks(&model))?;
+    let lock = File::create(cache.locks(&model).join("dd.lock"))?;
+    lock.lock()?;
+    let refused = cache.remove_files(&model, std::slice::from_ref(&one));
+    assert!(matches!(refused, Err(HubCacheError::Busy { .. })));
+    assert!(one.exists());
+    Ok(())
+}
+
+#[test]
+fn a_removed_file_frees_its_shared_file() -> anyhow::Result<()> {
+    let (root, cache) = cache_with("org/one")?;
+    let model = cache.model("org/one")?;
+    let store = root.path().join("blobs");
+    fs::create_dir_all(store.join("ab"))?;
+    fs::write(store.join(SHARED_STORE_MARKER.0), SHARED_STORE_MARKER.1)?;
+    fs::write(store.join("ab/abcd"), vec![b'x'; 5000])?;
+    fs::write(store.join("ab/abcd.refs"), "models--org--one/blobs/ff\n")?;
+    std::os::unix::fs::symlink("../../blobs/ab/abcd", model.directory.join("blobs/ff"))?;
+    let entry = model.directory.join("snapshots/c0ffee/one.gguf");
+    std::os::unix::fs::symlink("../../blobs/ff", &entry)?;
+    assert_eq!(cache.remove_files(&model, std::slice::from_ref(&entry))?, 5000);
+    assert!(!store.join("ab/abcd").exists());
+    Ok(())
+}

@@ -98,7 +98,7 @@ impl Catalogue for LlamaCatalogue {
         Err(ModelError::Incomplete {
             name: name.to_owned(),
             defects,
-            is_directory: model.place == ModelPlace::Own,
+            own: (model.place == ModelPlace::Own).then(|| model.first_file().to_owned()),
         })
     }
 

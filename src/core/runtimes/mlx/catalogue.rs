@@ -79,8 +79,11 @@ impl Catalogue for MlxCatalogue {
             return Ok(());
         }
         found.refuse_unreadable(name, &defects)?;
-        let is_directory = matches!(found, Found::Own(_));
-        Err(ModelError::Incomplete { name: name.to_owned(), defects, is_directory })
+        let own = match found {
+            Found::Own(directory) => Some(directory),
+            Found::Cached(..) => None,
+        };
+        Err(ModelError::Incomplete { name: name.to_owned(), defects, own })
     }
 
     fn pull(
