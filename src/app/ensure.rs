@@ -82,7 +82,10 @@ impl App {
                 self.share_start(service, cancel, |manager| manager.restart(service, options))?;
             // A shared `up` may have found the service running, and not have stopped it.
             let is_restarted = match &up {
-                Ok(up) => up.kind == UpKind::Started,
+                Ok(up) => {
+                    up.kind == UpKind::Started
+                        && (options.model.is_none() || options.model == up.endpoint.model)
+                }
                 Err(error) => !matches!(**error, ServiceError::Unhealthy { .. }),
             };
             if is_own || is_restarted {

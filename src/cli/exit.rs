@@ -86,6 +86,7 @@ pub fn of_service(error: &ServiceError) -> Exit {
         | ServiceError::Log(_)
         | ServiceError::CannotListen { .. }
         | ServiceError::StillAlive { .. }
+        | ServiceError::Elsewhere { .. }
         | ServiceError::NotRunning { state: State::Starting, .. } => Exit::Failed,
         ServiceError::NotRunning { .. } => Exit::NotRunning,
     }

@@ -21,7 +21,7 @@ use crate::core::files;
 use crate::core::helper::{Helper, HelperOutput};
 use crate::core::machine;
 use crate::core::paths::ServicePaths;
-use crate::core::process::ProcessDriver;
+use crate::core::process::{Place, ProcessDriver};
 use crate::core::programs::installed::{Installation, MANIFEST, Manifest, package_version};
 use crate::core::runtimes::{InstallMethod, PythonPackage, Runtime};
 use crate::core::services::lock::ServiceLock;
@@ -201,6 +201,12 @@ impl Installer<'_> {
             record.command.first().is_some_and(|program| Path::new(program).starts_with(self.home));
         if !from_here {
             return Ok(());
+        }
+        if let Some(host) = record.host()
+            && self.driver.host()?.place_of(host) == Place::Elsewhere
+        {
+            let (service, elsewhere) = (Arc::clone(self.service), record.elsewhere());
+            return Err(InstallError::InUseElsewhere { service, elsewhere });
         }
         match self.driver.members(record.as_instance())?.first() {
             Some(member) => Err(InstallError::InUse { service: Arc::clone(self.service), pid: member.pid }),

@@ -29,6 +29,7 @@ mod wait;
 
 pub use self::error::{ServiceError, StartFailure, StartFailureKind};
 pub use self::manager::ServiceManager;
+pub use self::record::Elsewhere;
 pub use self::service::{
     Down, DownOptions, Endpoint, Health, ManagedService, StartedBy, Up, UpKind, UpOptions,
 };

@@ -352,3 +352,33 @@ fn written_files_are_private_with_any_umask() {
     }
     down(&sandbox, "ollama");
 }
+
+/// Two machines can share a home directory, and a container the directory of its host.
+#[test]
+fn the_record_of_another_host_is_only_reported() {
+    let sandbox = Sandbox::new();
+    left_behind(&sandbox);
+    edit(&sandbox, "ollama", |record| {
+        let host = &mut record["process"]["host"];
+        host["boot_id"] = json!("another");
+        host["machine_id"] = json!("another");
+        host["name"] = json!("workshop");
+    });
+    let before = std::fs::read(sandbox.file("ollama", "state.json")).expect("a record");
+    let fusion = |words: &str| sandbox.fusion(words.split(' ')).run_in_process();
+    insta::assert_snapshot!(fusion("ollama ps"), @"
+    exit 3
+    [stdout]
+    SERVICE  STATE    PID  ADDRESS                 UPTIME  MEMORY  CPU  MODELS
+    ollama   stopped  -    http://127.0.0.1:[OLLAMA]  -       -       -    -
+      ollama was started on workshop (pid [PID]), which is another machine or container: its state there is unknown
+    ");
+    insta::assert_snapshot!(same_output(["ollama up", "ollama down", "ollama restart", "ollama run Hi", "ollama health"].map(fusion)), @"
+    exit 1
+    [stderr]
+    error: ollama was started on workshop (pid [PID]), which is another machine or container
+    hint: stop it there: fusion ollama down; if that machine or container is gone: rm [ROOT]/config/ollama/state.json
+    ");
+    assert_eq!(std::fs::read(sandbox.file("ollama", "state.json")).expect("a record"), before);
+    sandbox.assert_nothing_runs();
+}

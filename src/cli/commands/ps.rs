@@ -196,6 +196,11 @@ fn notes(status: &Status) -> Vec<String> {
             exited.last_line.as_ref().map_or_else(String::new, |line| format!("; last log line: {line}"));
         notes.push(format!("the server ended without `down`{when}{last}"));
     }
+    if let Some(elsewhere) = &status.elsewhere {
+        notes.push(format!(
+            "{name} was started {elsewhere}, which is another machine or container: its state there is unknown"
+        ));
+    }
     if let (Some(listener), Some(address)) = (&status.other_listener, &status.address) {
         notes.push(format!("port {} is in use by {}", address.port, listener_name(listener)));
     } else if let Some(trouble) = &status.trouble {

@@ -67,6 +67,7 @@ fn hint(error: &InstallError) -> Option<String> {
             "check the network, then run the command again; finished downloads are kept".to_owned()
         }
         InstallError::InUse { service, .. } => format!("stop the server first: fusion {service} down"),
+        InstallError::InUseElsewhere { service, .. } => format!("stop the server there first: fusion {service} down"),
         InstallError::Cancelled => "run the command again; finished downloads are kept".to_owned(),
         _ => return None,
     })

@@ -3,6 +3,7 @@
 use crate::cli::error::{Failure, file_hint, missing_model_hint};
 use crate::cli::exit::{self, Exit};
 use crate::cli::words::listener_name;
+use crate::core::models::quoted;
 use crate::core::process::ProcessError;
 use crate::core::services::lock::ServiceLockError;
 use crate::core::services::record::RecordError;
@@ -81,6 +82,10 @@ fn hint(error: &ServiceError) -> Option<String> {
         ServiceError::CannotGenerate { service, started_by: StartedBy::Fusion, .. } => {
             format!("see the log: fusion {service} log")
         }
+        ServiceError::Elsewhere { service, record, .. } => format!(
+            "stop it there: fusion {service} down; if that machine or container is gone: rm {}",
+            quoted(&record.display().to_string())
+        ),
         ServiceError::External { .. } => "stop it with the program that started it".to_owned(),
         ServiceError::NotRunning { service, state: State::Starting } => {
             format!("wait until it is ready: fusion {service} up")

@@ -8,7 +8,7 @@ use crate::core::files::FileError;
 use crate::core::process::{Pid, ProcessError};
 use crate::core::programs::InstallationError;
 use crate::core::services::lock::ServiceLockError;
-use crate::core::services::record::RecordError;
+use crate::core::services::record::{Elsewhere, RecordError};
 
 #[derive(Debug, thiserror::Error)]
 pub enum InstallError {
@@ -82,6 +82,11 @@ pub enum InstallError {
     /// A server runs from the installation that would be replaced or removed.
     #[error("{service} is running from this installation (pid {pid})")]
     InUse { service: Arc<str>, pid: Pid },
+    /// A server on another host may run from the installation that would be replaced or removed.
+    #[error(
+        "{service} was started from this installation {elsewhere}, which is another machine or container"
+    )]
+    InUseElsewhere { service: Arc<str>, elsewhere: Elsewhere },
     /// The new installation is unusable.
     #[error(transparent)]
     Installation(#[from] InstallationError),

@@ -201,6 +201,11 @@ impl MockDriver {
         world.host.machine_id = Some(format!("machine {number}"));
     }
 
+    /// Gives the machine another name.
+    pub fn rename_host(&self) {
+        "renamed".clone_into(&mut self.world().host.name);
+    }
+
     /// Returns what was spawned, in order.
     pub fn spawned(&self) -> Vec<ProcessSpec> {
         self.world().spawned.clone()

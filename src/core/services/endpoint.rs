@@ -8,6 +8,7 @@ use super::probe::{self, Depth};
 use super::record::Record;
 use super::service::{Endpoint, ManagedService, StartedBy};
 use super::state::{ListenerKind, Observation, RecordedProcess, StartPhase, State, classify};
+use crate::core::address::Address;
 use crate::core::events::{EventKind, chain};
 use crate::core::process::Liveness;
 
@@ -18,7 +19,10 @@ impl ServiceManager<'_> {
     /// request shows whether it responds. Callers use the returned address rather than the configured one, and send
     /// the name in [`Endpoint::model`].
     pub fn find_endpoint(&self, service: &ManagedService) -> Result<Option<Endpoint>, ServiceError> {
-        Ok(self.running(service)?.or_else(|| Self::running_externally(service)))
+        match self.running(service)? {
+            Some(endpoint) => Ok(Some(endpoint)),
+            None => self.running_externally(service),
+        }
     }
 
     /// Returns the endpoint, for a command that starts nothing. Fails when the service does not respond, with
@@ -28,6 +32,9 @@ impl ServiceManager<'_> {
             return Ok(endpoint);
         }
         let observed = self.observe(service, PROBE_TIMEOUT)?;
+        if let (Some(record), State::Stopped) = (observed.recorded.elsewhere(), observed.state) {
+            return Err(ServiceError::elsewhere(service, record));
+        }
         match (observed.state, &observed.recorded.record, &observed.recorded.process) {
             (State::Ready, Some(record), Some(process)) => Ok(recorded_endpoint(record, process.pid)),
             (State::External, ..) => {
@@ -56,8 +63,10 @@ impl ServiceManager<'_> {
     }
 
     /// Returns whether fusion has started the service and it is not ready yet. Reads the record and asks the kernel.
+    /// Fails if only another host knows whether the service runs.
     pub fn is_starting(&self, service: &ManagedService) -> Result<bool, ServiceError> {
         match Record::read(&service.files.state) {
+            Ok(Some(record)) if self.is_elsewhere(&record)? => Err(ServiceError::elsewhere(service, &record)),
             Ok(Some(Record { process: Some(process), ready: false, .. })) => {
                 Ok(self.driver.liveness(&process)? == Liveness::Alive)
             }
@@ -65,13 +74,22 @@ impl ServiceManager<'_> {
         }
     }
 
-    /// Returns the endpoint if fusion has started nothing and a server of this template responds. Sends one request,
-    /// and does not search for the process.
-    fn running_externally(service: &ManagedService) -> Option<Endpoint> {
-        if !matches!(Record::read(&service.files.state), Ok(None)) {
-            return None;
+    /// Returns the endpoint if fusion has started nothing here and a server of this template responds. Sends one
+    /// request, and does not search for the process. Fails if only another host knows whether the service runs.
+    fn running_externally(&self, service: &ManagedService) -> Result<Option<Endpoint>, ServiceError> {
+        let elsewhere = match Record::read(&service.files.state) {
+            Ok(None) => None,
+            Ok(Some(record)) if self.is_elsewhere(&record)? => Some(record),
+            _ => return Ok(None),
+        };
+        let external = service.address().and_then(|address| Self::responding(service, &address));
+        match (external, elsewhere) {
+            (None, Some(record)) => Err(ServiceError::elsewhere(service, &record)),
+            (external, _) => Ok(external),
         }
-        let address = &service.address()?;
+    }
+
+    fn responding(service: &ManagedService, address: &Address) -> Option<Endpoint> {
         let probe = probe::probe(&service.template, address, Depth::Status, PROBE_TIMEOUT)
             .without_process(&service.template);
         let state = classify(Observation {
@@ -102,7 +120,10 @@ impl ServiceManager<'_> {
     ) -> Result<(), ServiceError> {
         let _lock = self.lock(service)?;
         match Record::read(&service.files.state)? {
-            Some(mut record) if record.process.as_ref().map(|process| process.pid) == endpoint.pid => {
+            Some(mut record)
+                if endpoint.started_by == StartedBy::Fusion
+                    && record.process.as_ref().map(|process| process.pid) == endpoint.pid =>
+            {
                 record.model = Some(model.to_owned());
                 Ok(record.write(&service.files)?)
             }

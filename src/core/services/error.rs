@@ -6,7 +6,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use super::lock::ServiceLockError;
-use super::record::RecordError;
+use super::record::{Elsewhere, Record, RecordError};
 use super::service::{ManagedService, StartedBy};
 use super::state::State;
 use crate::core::address::Address;
@@ -93,6 +93,9 @@ pub enum ServiceError {
     StoppedMeanwhile { service: Arc<str> },
     #[error("{service} at {address} is a process that fusion did not start")]
     External { service: Arc<str>, address: Address, listener: Listener },
+    /// The service was started on another host or in another container, which shares the directory of the record.
+    #[error("{service} was started {elsewhere}, which is another machine or container")]
+    Elsewhere { service: Arc<str>, elsewhere: Elsewhere, record: PathBuf },
     /// The service is not running, and the command does not start it.
     #[error("{service} is {}", if *state == State::Starting { "still starting" } else { "not running" })]
     NotRunning { service: Arc<str>, state: State },
@@ -110,6 +113,12 @@ impl ServiceError {
     pub fn missing_model(service: &ManagedService, model: &str, message: Option<String>) -> Self {
         let pull = service.runtime().map_or_else(String::new, |runtime| runtime.pull_command(model));
         Self::ModelMissing { service: service.name.clone(), model: model.to_owned(), pull, message }
+    }
+
+    /// Returns the error for a service that was started elsewhere.
+    pub fn elsewhere(service: &ManagedService, record: &Record) -> Self {
+        let (service, file) = (service.name.clone(), service.files.state.clone());
+        Self::Elsewhere { service, elsewhere: record.elsewhere(), record: file }
     }
 }
 

@@ -1,7 +1,9 @@
 //! Failures in the middle of `up` and `down`, injected step by step with the mock driver.
 
+mod elsewhere;
+
 use std::io::{Read as _, Write as _};
-use std::net::TcpListener;
+use std::net::{TcpListener, TcpStream};
 use std::path::Path;
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
@@ -39,6 +41,16 @@ struct Machine {
     events: Arc<Events>,
     bus: EventBus,
     cancel: CancelToken,
+}
+
+/// Reads a request and sends what a ready server does. Calls the hook in between.
+fn respond(mut stream: TcpStream, at_request: impl FnOnce()) {
+    let _ = stream.read(&mut [0; 4096]);
+    at_request();
+    let body = "{\"version\":\"1\"}";
+    let length = body.len();
+    let head = format!("HTTP/1.1 200 OK\r\nContent-Length: {length}\r\nConnection: close\r\n\r\n");
+    let _ = stream.write_all(format!("{head}{body}").as_bytes());
 }
 
 type Hook = Mutex<Option<Box<dyn FnOnce() + Send>>>;
@@ -143,14 +155,8 @@ impl Machine {
             let listener = TcpListener::bind(address).unwrap();
             std::thread::spawn(move || {
                 // `up` sends one request; then the port is free again.
-                if let Ok((mut stream, _)) = listener.accept() {
-                    let _ = stream.read(&mut [0; 4096]);
-                    at_first_request();
-                    let body = "{\"version\":\"1\"}";
-                    let length = body.len();
-                    let head =
-                        format!("HTTP/1.1 200 OK\r\nContent-Length: {length}\r\nConnection: close\r\n\r\n");
-                    let _ = stream.write_all(format!("{head}{body}").as_bytes());
+                if let Ok((stream, _)) = listener.accept() {
+                    respond(stream, at_first_request);
                 }
             });
         }));

@@ -14,7 +14,7 @@ use super::state::{ListenerKind, Observation, RecordedProcess, StartPhase, State
 use crate::core::address::Address;
 use crate::core::events::{EventKind, chain};
 use crate::core::files::FileError;
-use crate::core::process::{Instance, Listener, Liveness, Pid, ProcessId};
+use crate::core::process::{Instance, Listener, Liveness, Pid, Place, ProcessId};
 
 /// The record of a service, and which of its processes are alive.
 #[derive(Debug, Clone)]
@@ -27,6 +27,9 @@ pub(super) struct Recorded {
     pub(super) orphaned: bool,
     /// Whether another command is starting the service: it has written the intent and not yet the process.
     pub(super) is_spawning: bool,
+    /// Whether the service was started on another host or in another container. The record then says nothing about
+    /// this one, and is neither changed nor removed.
+    pub(super) is_elsewhere: bool,
 }
 
 /// The result of one observation of a service.
@@ -44,15 +47,25 @@ pub(super) struct Observed {
 
 impl Recorded {
     pub(super) fn none() -> Self {
-        Self { record: None, process: None, orphaned: false, is_spawning: false }
+        Self { record: None, process: None, orphaned: false, is_spawning: false, is_elsewhere: false }
+    }
+
+    /// Returns the record of a start on this host.
+    pub(super) fn here(&self) -> Option<&Record> {
+        self.record.as_ref().filter(|_| !self.is_elsewhere)
+    }
+
+    /// Returns the record of a start elsewhere.
+    pub(super) fn elsewhere(&self) -> Option<&Record> {
+        self.record.as_ref().filter(|_| self.is_elsewhere)
     }
 
     fn instance(&self) -> Option<Instance<'_>> {
-        self.record.as_ref().map(Record::as_instance)
+        self.here().map(Record::as_instance)
     }
 
     fn kind(&self) -> RecordedProcess {
-        match &self.record {
+        match self.here() {
             None => RecordedProcess::None,
             Some(_) if self.process.is_some() || self.is_spawning => RecordedProcess::Alive,
             // The start failed after the intent was written.
@@ -160,6 +173,14 @@ impl ServiceManager<'_> {
         }
     }
 
+    /// Returns whether the record is of another host or container.
+    pub(super) fn is_elsewhere(&self, record: &Record) -> Result<bool, ServiceError> {
+        match record.host() {
+            Some(host) => Ok(self.driver.host()?.place_of(host) == Place::Elsewhere),
+            None => Ok(false),
+        }
+    }
+
     /// Reads the record, and looks up its processes.
     fn recorded(&self, service: &ManagedService, locked: Locked) -> Result<Recorded, ServiceError> {
         let record = match Record::read(&service.files.state) {
@@ -171,11 +192,14 @@ impl ServiceManager<'_> {
             }
             Err(error) => return Err(error.into()),
         };
+        if self.is_elsewhere(&record)? {
+            return Ok(Recorded { record: Some(record), is_elsewhere: true, ..Recorded::none() });
+        }
         if let Some(process) = &record.process
             && self.driver.liveness(process)? == Liveness::Alive
         {
             let process = Some(process.clone());
-            return Ok(Recorded { record: Some(record), process, orphaned: false, is_spawning: false });
+            return Ok(Recorded { record: Some(record), process, ..Recorded::none() });
         }
         let members = self.driver.members(record.as_instance())?;
         let process = members.into_iter().min_by_key(|member| member.start_time);
@@ -185,6 +209,7 @@ impl ServiceManager<'_> {
                 && process.is_none()
                 && locked == Locked::No
                 && lock::is_held(&service.files)?,
+            is_elsewhere: false,
             process,
             record: Some(record),
         })

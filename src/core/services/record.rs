@@ -15,7 +15,7 @@ use serde::{Deserialize, Serialize};
 use crate::core::address::Address;
 use crate::core::files::{self, FileError};
 use crate::core::paths::ServicePaths;
-use crate::core::process::{Instance, ProcessId, ProcessSpec};
+use crate::core::process::{Host, Instance, Pid, ProcessId, ProcessSpec};
 
 /// The format that this version writes, and the newest it can read.
 const FORMAT: u32 = 1;
@@ -32,6 +32,9 @@ pub struct Record {
     pub instance: InstanceId,
     /// The process; `None` between the intent and the spawn.
     pub process: Option<ProcessId>,
+    /// The host of the intent. The process names its own.
+    #[serde(default)]
+    pub host: Option<Host>,
     /// The address on which it listens.
     pub address: Address,
     /// The model that it was started with, or that it loaded later for fusion.
@@ -54,6 +57,22 @@ pub struct Record {
     pub fingerprint: String,
     /// The path of its log; `None` if the path is not UTF-8, which JSON requires: then the default path holds.
     pub log: Option<PathBuf>,
+}
+
+/// Another host or container, on which a service was started.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Elsewhere {
+    /// The name of the host.
+    pub host: String,
+    /// The pid there, once it was recorded.
+    pub pid: Option<Pid>,
+}
+
+impl std::fmt::Display for Elsewhere {
+    fn fmt(&self, formatter: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(formatter, "on {}", self.host)?;
+        self.pid.map_or(Ok(()), |pid| write!(formatter, " (pid {pid})"))
+    }
 }
 
 /// A random number of 128 bits, as 32 hexadecimal digits.
@@ -125,6 +144,7 @@ impl Record {
             format: FORMAT,
             instance,
             process: None,
+            host: None,
             address: address.clone(),
             model: None,
             version: None,
@@ -141,6 +161,17 @@ impl Record {
     /// Returns the instance in the form that the process driver takes.
     pub fn as_instance(&self) -> Instance<'_> {
         Instance { id: self.instance.as_str(), leader: self.process.as_ref() }
+    }
+
+    /// Returns the host on which the service was started, if the record tells it.
+    pub fn host(&self) -> Option<&Host> {
+        self.process.as_ref().map(|process| &process.host).or(self.host.as_ref())
+    }
+
+    /// Returns where the service was started, in words for another host.
+    pub fn elsewhere(&self) -> Elsewhere {
+        let host = self.host().map_or_else(|| "another host".to_owned(), |host| host.name.clone());
+        Elsewhere { host, pid: self.process.as_ref().map(|process| process.pid) }
     }
 
     /// Returns the startup timeout of this start; `configured` is the one of the configuration.

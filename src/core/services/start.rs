@@ -43,6 +43,8 @@ enum Action {
     VerifyExternal,
     /// Report that another process listens on the port.
     RefusePort,
+    /// Report that the service was started on another host.
+    RefuseElsewhere,
 }
 
 /// Which processes of the recorded instance are alive.
@@ -53,6 +55,8 @@ enum Living {
     Process,
     /// Only processes that the recorded one started.
     Orphans,
+    /// The recorded process was started on another host, about which this one knows nothing.
+    Elsewhere,
 }
 
 fn decide(state: State, living: Living, port: PortUse) -> Action {
@@ -61,6 +65,7 @@ fn decide(state: State, living: Living, port: PortUse) -> Action {
         (State::Unhealthy, Living::Orphans, _) => Action::StopOrphans,
         (State::Unhealthy, Living::Process, PortUse::Closed | PortUse::Open) => Action::WaitForRecovery,
         (State::External, ..) => Action::VerifyExternal,
+        (_, Living::Elsewhere, PortUse::Closed) => Action::RefuseElsewhere,
         (_, _, PortUse::Closed) => Action::Start,
         (_, _, PortUse::Open | PortUse::InUse) => Action::RefusePort,
     }
@@ -68,6 +73,7 @@ fn decide(state: State, living: Living, port: PortUse) -> Action {
 
 fn living(recorded: &Recorded) -> Living {
     match (&recorded.record, &recorded.process) {
+        _ if recorded.is_elsewhere => Living::Elsewhere,
         (Some(_), Some(_)) if recorded.orphaned => Living::Orphans,
         (Some(_), Some(_)) => Living::Process,
         _ => Living::Nothing,
@@ -118,6 +124,9 @@ impl ServiceManager<'_> {
                 (Action::WaitForRecovery, Some(record), Some(process)) => {
                     let timeout = options.timeout.unwrap_or(UNHEALTHY_TIMEOUT);
                     PendingStart::found(record, process, observed.state, timeout)
+                }
+                (Action::RefuseElsewhere, Some(record), _) => {
+                    return Err(ServiceError::elsewhere(service, &record));
                 }
                 (Action::VerifyExternal, ..) => return Ok(Next::Verify(Box::new(observed))),
                 (Action::RefusePort, ..) => return Err(in_use(service, observed)),
@@ -226,6 +235,7 @@ impl ServiceManager<'_> {
             self.plan(service, &address, options.model.as_deref(), started_at)?;
         let milliseconds = |timeout: Duration| u64::try_from(timeout.as_millis()).unwrap_or(u64::MAX);
         record.startup_timeout_ms = options.timeout.map(milliseconds);
+        record.host = Some(self.driver.host()?);
         // If fusion crashes after this write, the instance id in the record finds the process.
         ports::keep(service, &address)?;
         record.write(&service.files)?;
@@ -274,13 +284,20 @@ mod tests {
 
     #[test]
     fn up_decides_for_every_observation() {
-        use Action::{RefusePort, Start, StopOrphans, VerifyExternal, WaitForReady, WaitForRecovery};
-        for living in [Living::Nothing, Living::Process, Living::Orphans] {
+        use Action::{
+            RefuseElsewhere, RefusePort, Start, StopOrphans, VerifyExternal, WaitForReady, WaitForRecovery,
+        };
+        for living in [Living::Nothing, Living::Process, Living::Orphans, Living::Elsewhere] {
             for port in [PortUse::Closed, PortUse::Open, PortUse::InUse] {
-                let without_process = if port == PortUse::Closed { Start } else { RefusePort };
-                let is_alive = living != Living::Nothing;
+                let is_elsewhere = living == Living::Elsewhere;
+                let without_process = match port {
+                    PortUse::Closed if is_elsewhere => RefuseElsewhere,
+                    PortUse::Closed => Start,
+                    _ => RefusePort,
+                };
+                let is_alive = matches!(living, Living::Process | Living::Orphans);
                 let unhealthy = match (living, port) {
-                    (Living::Nothing, _) => without_process,
+                    (Living::Nothing | Living::Elsewhere, _) => without_process,
                     (Living::Orphans, _) => StopOrphans,
                     (Living::Process, PortUse::InUse) => RefusePort,
                     (Living::Process, _) => WaitForRecovery,

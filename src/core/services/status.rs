@@ -11,6 +11,7 @@ use super::manager::ServiceManager;
 use super::observe::Observed;
 use super::port::PortUse;
 use super::probe::ProbeResult;
+use super::record::{Elsewhere, Record};
 use super::service::{ManagedService, StartedBy};
 use super::state::State;
 use crate::core::address::Address;
@@ -43,6 +44,8 @@ pub struct Status {
     pub trouble: Option<String>,
     /// Another process that listens on its port.
     pub other_listener: Option<Listener>,
+    /// Where it was started, if that was on another host: this one cannot tell whether it runs there.
+    pub elsewhere: Option<Elsewhere>,
     /// Whether a start now would differ from the recorded one.
     pub configuration_changed: bool,
     /// How it ended, as far as its log shows.
@@ -85,7 +88,7 @@ impl ServiceManager<'_> {
         let Observed { recorded, address, probe, listener, state } = observed;
         let runs = state.is_running();
         let ours = runs && recorded.process.is_some();
-        let record = recorded.record.as_ref();
+        let record = recorded.here();
         let pid = match (&recorded.process, &listener) {
             (Some(process), _) => Some(process.pid),
             (None, Listener::Other { pid, .. }) if runs => Some(*pid),
@@ -111,6 +114,7 @@ impl ServiceManager<'_> {
             }),
             trouble: matches!(state, State::Starting | State::Unhealthy).then(|| probe.words()),
             other_listener: (port == PortUse::InUse && state != State::External).then_some(listener),
+            elsewhere: recorded.elsewhere().map(Record::elsewhere),
             configuration_changed: ours
                 && record.is_some_and(|record| self.has_changed(service, record) == Some(true)),
             exited: (state == State::Exited).then(|| Exited {

@@ -41,6 +41,9 @@ impl ServiceManager<'_> {
     ) -> Result<Down, ServiceError> {
         let begin = Instant::now();
         let recorded = self.settled_record(service)?;
+        if let Some(record) = recorded.elsewhere() {
+            return Err(ServiceError::elsewhere(service, record));
+        }
         let Some(record) = &recorded.record else {
             self.refuse_external(service)?;
             return Ok(Down { pid: None, killed: false, took: begin.elapsed() });
