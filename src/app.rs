@@ -11,6 +11,7 @@ mod models;
 pub mod pick;
 mod prompt;
 mod request;
+pub mod services;
 mod up;
 pub mod views;
 

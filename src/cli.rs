@@ -5,6 +5,7 @@ pub mod context;
 pub mod dispatch;
 pub mod error;
 pub mod exit;
+pub mod instances;
 pub mod terminal;
 pub mod units;
 pub mod words;

@@ -20,7 +20,7 @@ fn every_command(visit: &mut impl FnMut(&[&str], &Command)) {
             }
         }
     }
-    let mut command = fusion::cli::dispatch::command(TABLE);
+    let mut command = fusion::cli::dispatch::command(TABLE, &[]);
     command.build();
     walk(&command, &mut Vec::new(), visit);
 }
@@ -126,4 +126,25 @@ fn variables_force_no_colour_on_a_pipe() {
     // The last one counts, as for every option.
     let taken_back = forced(&["--color", "always", "--color=never", "--bogus"]).assert_code(2);
     assert!(!taken_back.stderr().contains('\x1b'), "{}", taken_back.stderr());
+}
+
+/// An instance that had the name of a command could not be reached.
+#[test]
+fn every_command_is_a_reserved_name() {
+    let mut command = fusion::cli::dispatch::command(TABLE, &[]);
+    command.build();
+    let runtimes = |name: &str| TABLE.iter().any(|runtime| runtime.name() == name || runtime.alias() == name);
+    let mut unreserved = Vec::new();
+    let services = command.get_subcommands().filter(|command| runtimes(command.get_name()));
+    let of_services = services.flat_map(Command::get_subcommands);
+    for command in
+        command.get_subcommands().filter(|command| !runtimes(command.get_name())).chain(of_services)
+    {
+        for name in [command.get_name()].into_iter().chain(command.get_all_aliases()) {
+            if !fusion::core::names::COMMANDS.contains(&name) {
+                unreserved.push(name.to_owned());
+            }
+        }
+    }
+    assert_eq!(unreserved, Vec::<String>::new());
 }

@@ -3,17 +3,17 @@
 use std::sync::Arc;
 
 use super::flight::Flights;
+use super::services;
 use crate::core::aliases;
 use crate::core::cancel::CancelToken;
-use crate::core::config::{Config, ServiceSettings};
+use crate::core::config::Config;
 use crate::core::events::EventBus;
 use crate::core::helper::HelperOutput;
 use crate::core::models::{Model, ModelPlaces};
 use crate::core::paths::Paths;
 use crate::core::process::ProcessDriver;
-use crate::core::runtimes::{self, Runtime, Table};
+use crate::core::runtimes::Table;
 use crate::core::services::{ManagedService, ServiceError, ServiceManager, Up};
-use crate::core::templates::Template;
 use crate::env::Environment;
 
 /// The result of a start, which all who wait for it share.
@@ -35,7 +35,7 @@ pub struct App {
 }
 
 impl App {
-    /// Returns an app with one service for each runtime of the table and each instance of the configuration.
+    /// Returns an app with the services of the table, of the configuration and of the records.
     pub fn new(
         table: Table,
         config: Config,
@@ -45,29 +45,13 @@ impl App {
         events: EventBus,
         helper_output: HelperOutput,
     ) -> Self {
-        let service = |runtime: &'static dyn Runtime| {
-            Some(ManagedService {
-                name: runtime.name().into(),
-                template: Template::Runtime(runtime),
-                settings: config.service(runtime.name())?,
-                files: paths.service(runtime.name()),
-            })
-        };
-        let instance = |(name, settings): &(Arc<str>, Arc<ServiceSettings>)| {
-            Some(ManagedService {
-                name: Arc::clone(name),
-                template: template_of(table, &config, name, settings)?,
-                settings: Arc::clone(settings),
-                files: paths.service(name),
-            })
-        };
-        let built_in = table.iter().copied().filter_map(service);
-        let services = built_in.chain(config.instances.iter().filter_map(instance)).collect();
+        let services = services::all(table, &config, &paths);
         let starts = Flights::default();
         Self { table, config, paths, environment, driver, events, helper_output, services, starts }
     }
 
-    /// Returns every service: the built-in ones in the order of the table, then the instances in that of the file.
+    /// Returns every service: the built-in ones in the order of the table, then the instances in that of the file, then
+    /// those whose table is gone while they run.
     pub fn services(&self) -> &[ManagedService] {
         &self.services
     }
@@ -110,18 +94,5 @@ impl App {
             Some(runtime) => aliases::resolve(runtime, &self.config, name, &places),
             None => Model { name: name.to_owned(), present: None },
         }
-    }
-}
-
-/// Returns the template of an instance: one of the file, which may replace the start of a runtime, else a runtime.
-fn template_of(table: Table, config: &Config, name: &str, settings: &ServiceSettings) -> Option<Template> {
-    let wanted = &settings.instance.template;
-    let runtime = runtimes::find(table, wanted);
-    match config.template(wanted) {
-        Some(template) => {
-            let model = settings.server.model.as_deref();
-            Some(Template::program(Arc::clone(template), runtime, name, model))
-        }
-        None => runtime.map(Template::Runtime),
     }
 }

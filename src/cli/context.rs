@@ -1,9 +1,10 @@
 //! [`Context`]: what every command gets.
 
-use std::sync::Arc;
+use std::sync::{Arc, Mutex};
 
 use crate::app::App;
 use crate::cli::error::Failure;
+use crate::cli::instances::ReadConfig;
 use crate::cli::terminal::reporter::Reporter;
 use crate::cli::terminal::signals::{self, Remembering};
 use crate::cli::terminal::ui::{Ui, printable};
@@ -26,6 +27,8 @@ pub struct Context {
     pub driver: Arc<dyn ProcessDriver>,
     /// Cancelled by a signal after [`cancel_on_signal`](Self::cancel_on_signal).
     pub cancel: CancelToken,
+    /// The configuration, if it was read before the command line was parsed.
+    read_config: Mutex<Option<ReadConfig>>,
     /// Prints events for as long as the command runs.
     reporter: Arc<Reporter>,
 }
@@ -38,9 +41,17 @@ impl Context {
         ui: Ui,
         driver: Arc<dyn ProcessDriver>,
         cancel: CancelToken,
+        read_config: Option<ReadConfig>,
     ) -> Self {
         let reporter = Arc::new(Reporter::new(&ui));
-        Self { environment, table, paths, ui, driver, cancel, reporter }
+        let read_config = Mutex::new(read_config);
+        Self { environment, table, paths, ui, driver, cancel, read_config, reporter }
+    }
+
+    /// Returns the sound part of the configuration and what is wrong with the rest. It is read once for each command.
+    pub fn sound_config(&self) -> ReadConfig {
+        let read = self.read_config.lock().ok().and_then(|mut read| read.take());
+        read.unwrap_or_else(|| Config::load_sound(&self.paths.config_file(), self.table))
     }
 
     /// Returns the app with the configuration, whose file is created on first use. If the file cannot be created, the
@@ -51,7 +62,7 @@ impl Context {
 
     /// Returns the configuration of [`app`](Self::app).
     pub fn config(&self) -> Result<Config, Failure> {
-        match Config::load_sound(&self.paths.config_file(), self.table) {
+        match self.sound_config() {
             (config, None) => Ok(config),
             (config, Some(error @ ConfigError::Create { .. })) => {
                 self.warn_about(error, "the defaults apply");
@@ -64,7 +75,7 @@ impl Context {
     /// Returns the app with the valid part of the configuration, and warns if the rest is invalid: for commands that must
     /// work with any file.
     pub fn lenient_app(&self) -> App {
-        let (config, error) = Config::load_sound(&self.paths.config_file(), self.table);
+        let (config, error) = self.sound_config();
         if let Some(error) = error {
             self.warn_about(error, "the defaults apply in place of what is invalid");
         }

@@ -10,14 +10,15 @@ use crate::cli::commands;
 use crate::cli::context::Context;
 use crate::cli::error::Failure;
 use crate::cli::exit::Exit;
+use crate::cli::instances::{self, NamedService};
 use crate::cli::terminal::signals;
 use crate::cli::terminal::streams::Streams;
 use crate::cli::terminal::ui::{ColorChoice, Ui};
 use crate::core::cancel::CancelToken;
-use crate::core::config::Config;
+use crate::core::names::COMMANDS;
 use crate::core::paths::Paths;
 use crate::core::process::ProcessDriver;
-use crate::core::runtimes::{self, Table};
+use crate::core::runtimes::Table;
 use crate::env::Environment;
 
 // The commands of one service. (A doc comment would become the description of every service.)
@@ -100,8 +101,8 @@ fn examples(table: Table) -> String {
     )
 }
 
-/// Returns the tree of the whole command line.
-pub fn command(table: Table) -> Command {
+/// Returns the tree of the whole command line; `instances` are the services that have commands beside the runtimes.
+pub fn command(table: Table, instances: &[NamedService]) -> Command {
     let mut command = Command::new("fusion")
         .about("Start, stop, watch and prompt language model servers on your own machine")
         .before_help(examples(table))
@@ -130,6 +131,8 @@ pub fn command(table: Table) -> Command {
                 .defer(service_commands),
         );
     }
+    let of = |has_runtime| if has_runtime { service_commands } else { program_commands };
+    command = command.subcommands(instances.iter().map(|instance| instance.command(of)));
     let mut command = GlobalCommand::augment_subcommands(command);
     commands::config::hand_down(table, &mut command);
     command
@@ -152,6 +155,17 @@ fn service_commands(command: Command) -> Command {
         let lines: Vec<String> = lines.iter().map(|line| line.replace("SERVICE", &name)).collect();
         let examples = format!("Examples:\n  {}\n", lines.join("\n  "));
         command.mut_subcommand(subcommand, |command| command.before_long_help(examples))
+    })
+}
+
+/// The commands that only a model server has.
+const OF_MODELS: [&str; 9] =
+    ["run", "models", "pull", "rm", "show", "load", "unload", "install", "uninstall"];
+
+/// Like [`service_commands`], for a service that is no model server.
+fn program_commands(command: Command) -> Command {
+    OF_MODELS.iter().fold(service_commands(command), |command, name| {
+        command.mut_subcommand(name, |command| command.hide(true))
     })
 }
 
@@ -188,7 +202,8 @@ pub fn main(world: World, arguments: impl IntoIterator<Item = OsString>) -> Exit
         return complete(table, &environment, &streams, &shell.to_string_lossy(), &arguments);
     }
     let color = ColorChoice::find(&arguments);
-    let (matches, text) = match parse(table, arguments) {
+    let (instances, read_config) = instances::asked_for(table, &environment, &arguments);
+    let (matches, text) = match parse(table, &instances, arguments) {
         Ok(parsed) => parsed,
         Err(error) => return usage(&error, color, &environment, &streams),
     };
@@ -201,7 +216,8 @@ pub fn main(world: World, arguments: impl IntoIterator<Item = OsString>) -> Exit
     }
     let paths = Paths::discover(&environment);
     let run = |paths| {
-        let context = Context::new(environment, table, paths, ui.clone(), driver, cancel.clone());
+        let context =
+            Context::new(environment, table, paths, ui.clone(), driver, cancel.clone(), read_config);
         dispatch(&context, &matches)
     };
     match paths.map_err(Failure::from).and_then(run) {
@@ -220,8 +236,12 @@ pub fn main(world: World, arguments: impl IntoIterator<Item = OsString>) -> Exit
 
 /// Returns the parsed arguments, and the version or help if that is all they ask for. The clap tree is dropped here: it
 /// is the largest thing in memory, and nothing else needs it.
-fn parse(table: Table, arguments: Vec<OsString>) -> Result<(ArgMatches, Option<String>), clap::Error> {
-    let mut command = command(table);
+fn parse(
+    table: Table,
+    instances: &[NamedService],
+    arguments: Vec<OsString>,
+) -> Result<(ArgMatches, Option<String>), clap::Error> {
+    let mut command = command(table, instances);
     let matches = command.try_get_matches_from_mut(arguments)?;
     let text = version_or_help(&mut command, &matches);
     Ok((matches, text))
@@ -285,10 +305,9 @@ fn version(verbose: bool) -> String {
 
 fn dispatch(context: &Context, matches: &ArgMatches) -> Result<Exit, Failure> {
     match matches.subcommand() {
-        Some((name, sub)) if runtimes::find(context.table, name).is_some() => {
-            service_command(context, name, sub)
-        }
-        _ => global_command(context, matches),
+        Some((name, _)) if COMMANDS.contains(&name) => global_command(context, matches),
+        Some((name, sub)) => service_command(context, name, sub),
+        None => global_command(context, matches),
     }
 }
 
@@ -300,12 +319,21 @@ fn service_command(context: &Context, name: &str, matches: &ArgMatches) -> Resul
         C::Down(_) => context.lenient_app(),
         // These need little of the configuration, so its errors do not matter.
         C::Log(_) | C::Install(_) | C::Uninstall(_) | C::Enable(_) | C::Disable(_) => {
-            context.app_with(Config::load_sound(&context.paths.config_file(), context.table).0)
+            context.app_with(context.sound_config().0)
         }
         _ => context.app()?,
     };
     let no_service = || Failure::new(Exit::Usage, format!("there is no service {name}"));
     let service = app.service(name).ok_or_else(no_service)?;
+    let subcommand = matches.subcommand_name().unwrap_or_default();
+    if service.runtime().is_none() && OF_MODELS.contains(&subcommand) {
+        let template = service.template.name();
+        return Err(Failure::new(
+            Exit::Usage,
+            format!("{name} is no model server: its template {template} is not a runtime"),
+        )
+        .hint(format!("see its commands: fusion {name} --help")));
+    }
     match command {
         C::Up(args) => commands::up::run(context, &app, service, &args),
         C::Down(args) => commands::down::run(context, &app, service, &args),

@@ -31,7 +31,7 @@ pub use self::error::{ServiceError, StartFailure, StartFailureKind};
 pub use self::manager::ServiceManager;
 pub use self::record::Elsewhere;
 pub use self::service::{
-    Down, DownOptions, Endpoint, Health, ManagedService, StartedBy, Up, UpKind, UpOptions,
+    Down, DownOptions, Endpoint, Health, ManagedService, Origin, StartedBy, Up, UpKind, UpOptions,
 };
 pub use self::state::State;
 pub use self::status::{Exited, Status};

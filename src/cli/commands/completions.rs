@@ -17,6 +17,7 @@ use crate::cli::context::Context;
 use crate::cli::dispatch;
 use crate::cli::error::Failure;
 use crate::cli::exit::Exit;
+use crate::cli::instances;
 use crate::core::aliases;
 use crate::core::cancel::CancelToken;
 use crate::core::config::Config;
@@ -73,7 +74,7 @@ pub fn candidates(
 ) -> Option<Vec<u8>> {
     let separator = arguments.iter().position(|argument| argument == "--")?;
     let words = arguments[separator + 1..].to_vec();
-    let mut command = with_values(dispatch::command(table), table, environment);
+    let mut command = with_values(table, environment);
     let mut output = Vec::new();
     completer(shell)?
         .write_complete(&mut command, words, environment.current_dir.as_deref(), &mut output)
@@ -83,10 +84,11 @@ pub fn candidates(
 
 /// Returns the tree with values from the configuration and the machine, which are looked up on demand. A completion never
 /// writes anything, so the defaults apply if there is no valid configuration.
-fn with_values(mut command: Command, table: Table, environment: &Environment) -> Command {
+fn with_values(table: Table, environment: &Environment) -> Command {
+    let config = existing_config(table, environment).unwrap_or_else(|| Config::default_for(table));
+    let mut command = dispatch::command(table, &instances::of_config(table, &config));
     command.build();
     command = with_hidden_aliases(command);
-    let config = existing_config(table, environment).unwrap_or_else(|| Config::default_for(table));
     let known = Arc::new(ValueSources { table, config, environment: environment.clone() });
     for runtime in table {
         command = command.mut_subcommand(runtime.name(), |command| {

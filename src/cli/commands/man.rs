@@ -24,7 +24,7 @@ pub struct ManArgs {
 
 /// Runs the command.
 pub fn run(context: &Context, args: &ManArgs) -> Result<Exit, Failure> {
-    let mut command = dispatch::command(context.table).disable_help_subcommand(true);
+    let mut command = dispatch::command(context.table, &[]).disable_help_subcommand(true);
     command.build();
     match &args.out {
         None => context.ui.result(&String::from_utf8_lossy(&page(&command)))?,

@@ -9,7 +9,9 @@ use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use super::record::{InstanceId, Record};
-use super::{DownOptions, ManagedService, ServiceError, ServiceManager, State, Up, UpKind, UpOptions};
+use super::{
+    DownOptions, ManagedService, Origin, ServiceError, ServiceManager, State, Up, UpKind, UpOptions,
+};
 use crate::core::address::Address;
 use crate::core::cancel::{CancelToken, Cancelled};
 use crate::core::config::Config;
@@ -173,6 +175,7 @@ impl Machine {
             environment: &self.environment,
         };
         let service = ManagedService {
+            origin: Origin::BuiltIn,
             name: "ollama".into(),
             template: Template::Runtime(runtimes::find(TABLE, "ollama").unwrap()),
             settings: self.config.service("ollama").unwrap(),

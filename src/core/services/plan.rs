@@ -55,6 +55,8 @@ impl ServiceManager<'_> {
                 self.process_spec(&scope, service, &program, address, configured.as_ref(), &instance)?;
             record.fingerprint = record::fingerprint(&spec, address);
         }
+        record.template = Some(service.template.name().to_owned());
+        record.runtime = service.runtime().map(|runtime| runtime.name().to_owned());
         record.project_root = project_root.filter(|_| !service.is_built_in());
         record.model = model.map(|model| model.name);
         record.version = service.runtime().and_then(|runtime| programs::version(runtime, &program));

@@ -46,6 +46,12 @@ pub struct Record {
     /// The startup timeout in milliseconds, if it differs from the configuration.
     #[serde(default)]
     pub startup_timeout_ms: Option<u64>,
+    /// The name of its template; `None` in a record of version 2.0.
+    #[serde(default)]
+    pub template: Option<String>,
+    /// The name of the runtime whose API it speaks.
+    #[serde(default)]
+    pub runtime: Option<String>,
     /// What `${PROJECT_ROOT}` stood for, if the service is an instance.
     #[serde(default)]
     pub project_root: Option<PathBuf>,
@@ -150,6 +156,8 @@ impl Record {
             version: None,
             started_at,
             startup_timeout_ms: None,
+            template: None,
+            runtime: None,
             project_root: None,
             ready: false,
             command: words.map(|word| word.to_string_lossy().into_owned()).collect(),

@@ -15,11 +15,23 @@ use crate::core::runtimes::Runtime;
 use crate::core::templates::Template;
 use crate::env::Environment;
 
+/// Why there is a service.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Origin {
+    /// fusion has it whatever the configuration says.
+    BuiltIn,
+    /// The configuration has a table of it.
+    Instance,
+    /// Only its record is left of it.
+    Removed,
+}
+
 /// One managed server: an address, a process, a log, a state.
 #[derive(Debug, Clone)]
 pub struct ManagedService {
     /// Its name in the configuration, on the command line and in its record.
     pub name: Arc<str>,
+    pub origin: Origin,
     pub template: Template,
     /// Its part of the configuration.
     pub settings: Arc<ServiceSettings>,
@@ -32,9 +44,27 @@ impl ManagedService {
         self.template.runtime()
     }
 
-    /// Returns whether it is the service that every configuration has of its runtime.
+    /// Returns whether it is there whatever the configuration says.
     pub fn is_built_in(&self) -> bool {
-        matches!(&self.template, Template::Runtime(runtime) if *self.name == *runtime.name())
+        self.origin == Origin::BuiltIn
+    }
+
+    /// Returns a key of its server in the configuration, dotted.
+    pub fn server_key(&self, key: &str) -> String {
+        if self.is_built_in() {
+            format!("{}_server.{key}", self.name)
+        } else {
+            format!("instances.{}.{key}", self.name)
+        }
+    }
+
+    /// Returns a key of its prompts in the configuration, dotted.
+    pub fn run_key(&self, key: &str) -> String {
+        if self.is_built_in() {
+            format!("{}_run.{key}", self.name)
+        } else {
+            format!("instances.{}.run.{key}", self.name)
+        }
     }
 
     /// Returns where its models may lie, for names that the user gives. What the configuration says of the server's

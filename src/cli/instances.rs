@@ -1,0 +1,105 @@
+//! The commands of instances, which only the configuration knows: it is read when the first word of a command line is no
+//! command of fusion's own.
+
+use std::ffi::OsString;
+
+use clap::Command;
+
+use crate::app::services;
+use crate::core::config::{Config, ConfigError};
+use crate::core::names;
+use crate::core::paths::Paths;
+use crate::core::runtimes::{self, Table};
+use crate::env::Environment;
+
+/// The configuration as it was read before the command line was parsed.
+pub type ReadConfig = (Config, Option<ConfigError>);
+
+/// A service that has commands because the configuration or a record names it.
+pub struct NamedService {
+    pub name: String,
+    /// Its template, and whether that is a runtime.
+    pub template: String,
+    pub has_runtime: bool,
+}
+
+impl NamedService {
+    /// Returns its command. `commands` adds those of a service, or of one that is no model server.
+    pub fn command(&self, commands: impl Fn(bool) -> fn(Command) -> Command) -> Command {
+        let Self { name, template, has_runtime } = self;
+        let about = match (template.as_str(), has_runtime) {
+            ("", _) => format!("Stop {name}, which is not in the configuration any longer"),
+            (template, true) => format!("Start, stop, watch and prompt {name}, an instance of {template}"),
+            (template, false) => format!("Start, stop and watch {name}, an instance of {template}"),
+        };
+        Command::new(name.clone()).about(about).defer(commands(*has_runtime))
+    }
+}
+
+/// Returns the instances of a configuration, in the order of the file.
+pub fn of_config(table: Table, config: &Config) -> Vec<NamedService> {
+    let named = config.instances.iter().map(|(name, settings)| NamedService {
+        name: name.to_string(),
+        template: settings.instance.template.clone(),
+        has_runtime: runtimes::find(table, &settings.instance.template).is_some(),
+    });
+    named.collect()
+}
+
+/// Returns the instances, and the configuration that was read for that, if the first word of `arguments` may name one.
+/// Makes no file.
+pub fn asked_for(
+    table: Table,
+    environment: &Environment,
+    arguments: &[OsString],
+) -> (Vec<NamedService>, Option<ReadConfig>) {
+    let Some(word) = first_word(arguments).filter(|word| may_be_instance(table, word)) else {
+        return (Vec::new(), None);
+    };
+    let Ok(paths) = Paths::discover(environment) else { return (Vec::new(), None) };
+    let file = paths.config_file();
+    let read = file.exists().then(|| Config::load_sound(&file, table));
+    let mut named = read.as_ref().map_or_else(Vec::new, |(config, _)| of_config(table, config));
+    if !named.iter().any(|known| known.name == word) && services::is_recorded(table, &paths, word) {
+        named.push(NamedService { name: word.to_owned(), template: String::new(), has_runtime: false });
+    }
+    (named, read)
+}
+
+fn may_be_instance(table: Table, word: &str) -> bool {
+    names::check(word, table.iter().flat_map(|runtime| [runtime.name(), runtime.alias()])).is_ok()
+}
+
+/// Returns the first argument that is not an option.
+fn first_word(arguments: &[OsString]) -> Option<&str> {
+    let mut arguments = arguments.iter().skip(1).filter_map(|argument| argument.to_str());
+    while let Some(argument) = arguments.next() {
+        match argument {
+            // The one global option with a value.
+            "--color" => {
+                arguments.next();
+            }
+            option if option.starts_with('-') => {}
+            word => return Some(word),
+        }
+    }
+    None
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_first_word_is_no_option() {
+        let first = |line: &str| {
+            let arguments: Vec<OsString> = line.split(' ').map(OsString::from).collect();
+            first_word(&arguments).map(str::to_owned)
+        };
+        assert_eq!(first("fusion coder up").as_deref(), Some("coder"));
+        assert_eq!(first("fusion -q --color never -v coder --json").as_deref(), Some("coder"));
+        assert_eq!(first("fusion --color=never coder").as_deref(), Some("coder"));
+        assert_eq!(first("fusion --color"), None);
+        assert_eq!(first("fusion -V"), None);
+    }
+}
