@@ -64,14 +64,21 @@ impl CancelToken {
 
     /// Returns why the work is to stop, once it is.
     pub fn reason(&self) -> Option<Cancelled> {
-        #[cfg(test)]
-        self.0.checks.count(self);
-        if let Some(reason) = self.0.reason() {
-            return Some(reason);
+        let (mut tokens, mut first) = (vec![self.clone()], None);
+        while let Some(token) = tokens.pop() {
+            #[cfg(test)]
+            token.0.checks.count(&token);
+            match (token.0.reason(), &token.0.members) {
+                (Some(reason), _) => first = first.or(Some(reason)),
+                (None, None) => return None,
+                // A group is cancelled with its members.
+                (None, Some(members)) => {
+                    let members = members.lock().unwrap_or_else(PoisonError::into_inner);
+                    tokens.extend(members.iter().rev().cloned());
+                }
+            }
         }
-        let members = self.0.members.as_ref()?.lock().unwrap_or_else(PoisonError::into_inner);
-        let reasons = members.iter().map(Self::reason).collect::<Option<Vec<_>>>()?;
-        let reason = reasons.first().copied()?;
+        let reason = first?;
         // Once all have left, one who comes later needs another group.
         self.cancel(reason);
         Some(reason)

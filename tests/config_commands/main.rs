@@ -2,6 +2,7 @@
 
 mod edit_link;
 mod faults;
+mod file_faults;
 mod first_use;
 mod get;
 mod on_a_terminal;

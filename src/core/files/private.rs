@@ -127,12 +127,11 @@ pub fn read(path: &Path, limit: u64) -> Result<Option<Vec<u8>>, FileError> {
 
 /// Creates a directory and its missing parents, each with mode 0700 regardless of the umask. Existing ones keep theirs.
 pub fn make_directory(path: &Path) -> Result<(), FileError> {
-    if path.is_dir() {
-        return Ok(());
-    }
-    if let Some(parent) = path.parent() {
-        make_directory(parent)?;
-    }
+    let missing: Vec<&Path> = path.ancestors().take_while(|path| !path.is_dir()).collect();
+    missing.into_iter().rev().filter(|path| !path.as_os_str().is_empty()).try_for_each(make_one_directory)
+}
+
+fn make_one_directory(path: &Path) -> Result<(), FileError> {
     match DirBuilder::new().mode(PRIVATE_DIRECTORY).create(path) {
         Err(error) if error.kind() == io::ErrorKind::AlreadyExists && path.is_dir() => return Ok(()),
         other => other.map_err(FileError::io("make the directory", path))?,

@@ -333,10 +333,12 @@ fn files_of(directory: &Path) -> Vec<PathBuf> {
 
 /// Returns all files below a directory; links to directories are not followed.
 fn walk(directory: &Path) -> Vec<PathBuf> {
-    let mut files = files_of(directory);
-    let entries = fs::read_dir(directory).into_iter().flatten().flatten();
-    for entry in entries.filter(|entry| entry.file_type().is_ok_and(|kind| kind.is_dir())) {
-        files.extend(walk(&entry.path()));
+    let (mut files, mut directories) = (Vec::new(), vec![directory.to_owned()]);
+    while let Some(directory) = directories.pop() {
+        files.extend(files_of(&directory));
+        let entries = fs::read_dir(&directory).into_iter().flatten().flatten();
+        let is_directory = |entry: &fs::DirEntry| entry.file_type().is_ok_and(|kind| kind.is_dir());
+        directories.extend(entries.filter(is_directory).map(|entry| entry.path()));
     }
     files
 }
