@@ -11,7 +11,7 @@ use nix::sys::signal::Signal;
 use serde_json::{Value, json};
 use support::processes::{describe, kill, lives, send};
 use support::terminal::Terminal;
-use support::{Finished, Invocation, Sandbox, real, wait_for_end, wait_until};
+use support::{Finished, Invocation, Running, Sandbox, real, wait_for_end, wait_until};
 
 /// The answer of the tiny model at temperature 0.
 const SENTENCE: &str = "Hello! This is a tiny model on your own machine.\n";
@@ -41,6 +41,11 @@ fn main() -> ExitCode {
             a_missing_model_is_exit_7,
             damaged_models_are_errors,
             a_clipped_prompt_fills_the_context,
+            a_full_queue_is_exit_8,
+            a_model_is_pulled_and_pulled_again,
+            an_interrupted_pull_is_resumed,
+            a_damaged_download_is_refused,
+            ps_names_a_runner_that_outlives_its_server,
         ],
     )
 }
@@ -58,11 +63,16 @@ impl Real {
     fn configured(program: &Path, server: &str) -> Self {
         let sandbox = Sandbox::without_config();
         real::install(&sandbox, program);
-        let port = sandbox.port("ollama");
-        sandbox.write_config(&format!(
+        let real = Self { sandbox };
+        real.configure(server);
+        real
+    }
+
+    fn configure(&self, server: &str) {
+        let port = self.sandbox.port("ollama");
+        self.sandbox.write_config(&format!(
             "[ollama_server]\nport = {port}\n{server}\n\n[ollama_run]\nmodel = \"tiny\"\ntemperature = 0.0\n"
         ));
-        Self { sandbox }
     }
 
     /// A server that runs and has the tiny model.
@@ -453,4 +463,171 @@ fn a_clipped_prompt_fills_the_context(program: &Path) {
     let answer = answer.assert_code(0).json();
     assert_eq!(answer["usage"]["prompt_tokens"], 256, "{answer}");
     real.down();
+}
+
+/// Only requests that wait for a model to be loaded count: one is being seen to, one waits, the next is refused.
+fn a_full_queue_is_exit_8(program: &Path) {
+    let limits = "env = { OLLAMA_MAX_QUEUE = \"1\", OLLAMA_MAX_LOADED_MODELS = \"1\" }";
+    let real = Real::configured(program, limits);
+    real.ollama(["up"]).run().assert_code(0);
+    real.put("tiny", "plain", &[]);
+    real.put("endless", "endless", &[]);
+    let mut busy = real.endless_answer();
+    let mut waiting: Vec<Running> = (0..4).map(|_| real.ollama(["run", "Hello"]).start()).collect();
+    wait_until("one is refused", || waiting.iter_mut().any(Running::has_ended));
+    let refused = waiting.iter_mut().position(Running::has_ended).expect("one has ended");
+    let refused = waiting.remove(refused).finish().assert_code(8);
+    assert!(refused.stderr().contains("server busy"), "{refused}");
+    assert!(refused.stderr().contains("hint: the server is overloaded; try again later"), "{refused}");
+    busy.kill().expect("a child can be killed");
+    busy.wait().expect("a child ends");
+    // What waited gets its turn.
+    let answers = waiting.into_iter().map(Running::finish).filter(|run| run.code() == 0);
+    assert!(answers.map(|run| assert_eq!(run.stdout(), SENTENCE)).count() >= 1);
+    real.down();
+}
+
+/// A registry with the tiny model, and a server that trusts it.
+struct Registry {
+    real: Real,
+    directory: PathBuf,
+    server: Child,
+}
+
+impl Registry {
+    fn new(program: &Path) -> Self {
+        let real = Real::new(program);
+        let directory = real.sandbox.root().join("registry");
+        fs::create_dir_all(&directory).expect("the sandbox is writable");
+        let script = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/tls_registry.py");
+        let server = Command::new("python3").arg(script).arg(&directory).spawn().expect("Python runs");
+        let trust = format!("env.SSL_CERT_FILE = \"{}\"", directory.join("certificate.pem").display());
+        real.configure(&trust);
+        wait_until("the registry listens", || directory.join("port").exists());
+        real.ollama(["up"]).run().assert_code(0);
+        real.put("tiny", "plain", &[]);
+        let store = real.sandbox.home().join(".ollama/models");
+        fs::create_dir_all(directory.join("manifests/tiny")).expect("the sandbox is writable");
+        fs::create_dir_all(directory.join("blobs")).expect("the sandbox is writable");
+        let manifest = store.join("manifests/registry.ollama.ai/library/tiny/latest");
+        fs::copy(manifest, directory.join("manifests/tiny/latest")).expect("a manifest");
+        for blob in fs::read_dir(store.join("blobs")).expect("the blobs").flatten() {
+            fs::copy(blob.path(), directory.join("blobs").join(blob.file_name())).expect("a blob");
+        }
+        real.ollama(["rm", "--yes", "tiny"]).run().assert_code(0);
+        assert_eq!(real.weights(), [""; 0].map(PathBuf::from));
+        Self { real, directory, server }
+    }
+
+    /// The name of the tiny model.
+    fn model(&self) -> String {
+        let port = fs::read_to_string(self.directory.join("port")).expect("the registry listens");
+        format!("127.0.0.1:{port}/library/tiny")
+    }
+
+    fn pull(&self) -> Invocation {
+        self.real.ollama(["pull", &self.model()])
+    }
+
+    fn set(&self, fault: &str, value: Option<&str>) {
+        let file = self.directory.join(fault);
+        match value {
+            Some(value) => fs::write(file, value),
+            None => fs::remove_file(file),
+        }
+        .expect("the sandbox is writable");
+    }
+
+    /// The ranges of the weights that were asked for.
+    fn ranges(&self) -> Vec<String> {
+        let weights = fs::read_dir(self.directory.join("blobs")).expect("the blobs").flatten();
+        let weights = weights.max_by_key(|blob| blob.metadata().expect("a file").len()).expect("a blob");
+        let digest = weights.file_name().to_string_lossy().replace('-', ":");
+        let requests = fs::read_to_string(self.directory.join("requests")).unwrap_or_default();
+        let start = format!("GET /stored/{digest} ");
+        requests.lines().filter_map(|line| line.strip_prefix(&start)).map(str::to_owned).collect()
+    }
+
+    fn assert_answers(&self) {
+        self.real.ollama(["run", "-m", &self.model(), "Hello"]).run().assert_stdout(SENTENCE);
+    }
+}
+
+impl Drop for Registry {
+    fn drop(&mut self) {
+        let _ = self.server.kill();
+        let _ = self.server.wait();
+    }
+}
+
+fn a_model_is_pulled_and_pulled_again(program: &Path) {
+    let registry = Registry::new(program);
+    let pulled = registry.pull().run().assert_code(0);
+    assert!(pulled.stdout().contains("tiny is here"), "{pulled}");
+    registry.assert_answers();
+    assert_eq!(registry.ranges().len(), 1);
+    registry.pull().run().assert_code(0);
+    assert_eq!(registry.ranges().len(), 1, "what is here is not downloaded again");
+    let unknown = registry.model().replace("tiny", "none");
+    registry.real.ollama(["pull", &unknown]).run().assert_code(7);
+    registry.real.ollama(["rm", "--yes", &registry.model()]).run().assert_code(0);
+    registry.real.down();
+    // `up` downloads a model that it is asked for.
+    registry.real.ollama(["up", "-m", &registry.model()]).run().assert_code(0);
+    assert_eq!(registry.real.ps(0)["models"], json!([format!("{}:latest", registry.model())]));
+    registry.real.down();
+}
+
+fn an_interrupted_pull_is_resumed(program: &Path) {
+    let registry = Registry::new(program);
+    registry.set("stall", Some("100000"));
+    let pull = registry.pull().start();
+    wait_until("a part has arrived", || !registry.ranges().is_empty());
+    let part = || {
+        let blobs = fs::read_dir(registry.real.sandbox.home().join(".ollama/models/blobs"));
+        let parts = blobs.into_iter().flatten().flatten().map(|blob| blob.path());
+        let mut parts = parts.filter(|part| part.to_string_lossy().contains("-partial-"));
+        parts.any(|part| fs::read_to_string(part).is_ok_and(|text| text.contains("\"Completed\":100000")))
+    };
+    pull.signal(Signal::SIGINT);
+    pull.finish();
+    wait_until("the server has noted how much it has", part);
+    // A restart of the server keeps it.
+    registry.real.ollama(["restart"]).run().assert_code(0);
+    registry.set("stall", None);
+    registry.pull().run().assert_code(0);
+    let ranges = registry.ranges();
+    assert!(ranges.last().is_some_and(|range| range.starts_with("bytes=100000-")), "{ranges:?}");
+    registry.assert_answers();
+    registry.real.down();
+}
+
+fn a_damaged_download_is_refused(program: &Path) {
+    let registry = Registry::new(program);
+    registry.set("damage", Some(""));
+    let damaged = registry.pull().run().assert_code(8);
+    assert!(damaged.stderr().contains("digest mismatch"), "{damaged}");
+    assert_eq!(registry.real.ollama(["models", "--json"]).run().assert_code(0).json(), json!([]));
+    registry.set("damage", None);
+    registry.pull().run().assert_code(0);
+    registry.assert_answers();
+    registry.real.down();
+}
+
+fn ps_names_a_runner_that_outlives_its_server(program: &Path) {
+    let real = Real::up(program);
+    real.ollama(["load", "tiny"]).run().assert_code(0);
+    let (server, runner) = (pid_of(&real.ps(0)), real.runners()[0]);
+    kill(server);
+    wait_until("ps sees that it is gone", || {
+        real.ollama(["ps", "--json"]).run().json()["state"] == "unhealthy"
+    });
+    let ps = real.ollama(["ps"]).run().assert_code(1);
+    let note = format!("the server ended without `down`, and pid {runner}, which it started, still uses ");
+    assert!(ps.stdout().contains(&note), "{ps}");
+    assert!(ps.stdout().contains("end it: fusion ollama down"), "{ps}");
+    assert_eq!(real.ollama(["ps", "--json"]).run().json()["pid"], runner);
+    real.ollama(["down"]).run().assert_code(0);
+    assert!(!lives(runner));
+    real.sandbox.assert_nothing_runs();
 }

@@ -185,6 +185,21 @@ fn row(status: &Status) -> [String; 8] {
     ]
 }
 
+/// Returns what a server left that was killed.
+fn orphans_note(status: &Status) -> Option<String> {
+    let left = match (&status.orphans[..], &status.usage) {
+        ([], _) => return None,
+        ([pid], Some(usage)) => {
+            format!("pid {pid}, which it started, still uses {}", bytes(usage.memory_bytes))
+        }
+        (pids, _) => {
+            let pids: Vec<String> = pids.iter().map(ToString::to_string).collect();
+            format!("what it started is still alive: pid {}", pids.join(", "))
+        }
+    };
+    Some(format!("the server ended without `down`, and {left}; end it: fusion {} down", status.service))
+}
+
 /// Returns what the row of a service does not show.
 fn notes(status: &Status) -> Vec<String> {
     let mut notes = Vec::new();
@@ -203,9 +218,10 @@ fn notes(status: &Status) -> Vec<String> {
     }
     if let (Some(listener), Some(address)) = (&status.other_listener, &status.address) {
         notes.push(format!("port {} is in use by {}", address.port, listener_name(listener)));
-    } else if let Some(trouble) = &status.trouble {
+    } else if let (Some(trouble), []) = (&status.trouble, &status.orphans[..]) {
         notes.push(trouble.clone());
     }
+    notes.extend(orphans_note(status));
     if status.configuration_changed {
         notes.push(format!("the configuration has changed since the start; apply it: fusion {name} restart"));
     }

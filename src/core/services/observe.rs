@@ -23,8 +23,8 @@ pub(super) struct Recorded {
     pub(super) record: Option<Record>,
     /// The process that represents the service: the recorded one, or another of its instance that outlived it.
     pub(super) process: Option<ProcessId>,
-    /// Whether the recorded process has ended while other processes of its instance are alive.
-    pub(super) orphaned: bool,
+    /// The living processes of the instance if the recorded one has ended.
+    pub(super) orphans: Vec<ProcessId>,
     /// Whether another command is starting the service: it has written the intent and not yet the process.
     pub(super) is_spawning: bool,
     /// Whether the service was started on another host or in another container. The record then says nothing about
@@ -47,7 +47,7 @@ pub(super) struct Observed {
 
 impl Recorded {
     pub(super) fn none() -> Self {
-        Self { record: None, process: None, orphaned: false, is_spawning: false, is_elsewhere: false }
+        Self { record: None, process: None, orphans: Vec::new(), is_spawning: false, is_elsewhere: false }
     }
 
     /// Returns the record of a start on this host.
@@ -202,9 +202,9 @@ impl ServiceManager<'_> {
             return Ok(Recorded { record: Some(record), process, ..Recorded::none() });
         }
         let members = self.driver.members(record.as_instance())?;
-        let process = members.into_iter().min_by_key(|member| member.start_time);
+        let process = members.iter().min_by_key(|member| member.start_time).cloned();
         Ok(Recorded {
-            orphaned: record.process.is_some() && process.is_some(),
+            orphans: if record.process.is_some() { members } else { Vec::new() },
             is_spawning: record.process.is_none()
                 && process.is_none()
                 && locked == Locked::No

@@ -74,7 +74,7 @@ fn decide(state: State, living: Living, port: PortUse) -> Action {
 fn living(recorded: &Recorded) -> Living {
     match (&recorded.record, &recorded.process) {
         _ if recorded.is_elsewhere => Living::Elsewhere,
-        (Some(_), Some(_)) if recorded.orphaned => Living::Orphans,
+        (Some(_), Some(_)) if !recorded.orphans.is_empty() => Living::Orphans,
         (Some(_), Some(_)) => Living::Process,
         _ => Living::Nothing,
     }

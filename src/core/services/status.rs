@@ -48,6 +48,8 @@ pub struct Status {
     pub elsewhere: Option<Elsewhere>,
     /// Whether a start now would differ from the recorded one.
     pub configuration_changed: bool,
+    /// What the server left when it ended; `usage` is that of the first.
+    pub orphans: Vec<Pid>,
     /// How it ended, as far as its log shows.
     pub exited: Option<Exited>,
 }
@@ -117,6 +119,7 @@ impl ServiceManager<'_> {
             elsewhere: recorded.elsewhere().map(Record::elsewhere),
             configuration_changed: ours
                 && record.is_some_and(|record| self.has_changed(service, record) == Some(true)),
+            orphans: recorded.orphans.iter().map(|process| process.pid).collect(),
             exited: (state == State::Exited).then(|| Exited {
                 last_sign: std::fs::metadata(&log).and_then(|metadata| metadata.modified()).ok(),
                 last_line: logs::last_line(&log).ok().flatten(),
