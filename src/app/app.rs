@@ -50,6 +50,20 @@ impl App {
         Self { table, config, paths, environment, driver, events, helper_output, services, starts }
     }
 
+    /// Returns the same app with another configuration. It shares no start that is under way.
+    #[must_use]
+    pub fn with_config(&self, config: Config) -> Self {
+        Self::new(
+            self.table,
+            config,
+            self.paths.clone(),
+            self.environment.clone(),
+            Arc::clone(&self.driver),
+            self.events.clone(),
+            self.helper_output.clone(),
+        )
+    }
+
     /// Returns every service: the built-in ones in the order of the table, then the instances in that of the file, then
     /// those whose table is gone while they run.
     pub fn services(&self) -> &[ManagedService] {

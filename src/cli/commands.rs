@@ -18,6 +18,7 @@ pub mod restart;
 pub mod rm;
 pub mod rotate_log;
 pub mod run;
+pub mod serve;
 pub mod show;
 pub mod uninstall;
 pub mod unload;

@@ -6,6 +6,7 @@ use std::sync::Arc;
 
 use clap::{Arg, ArgAction, ArgMatches, Command, FromArgMatches, Subcommand};
 
+use crate::app::Serve;
 use crate::cli::commands;
 use crate::cli::context::Context;
 use crate::cli::error::Failure;
@@ -56,6 +57,7 @@ enum GlobalCommand {
     #[command(visible_alias = "d")]
     Down(commands::down::AllDownArgs),
     Models(commands::models::AllModelsArgs),
+    Serve(commands::serve::ServeArgs),
     #[command(visible_alias = "cf")]
     Config(commands::config::ConfigArgs),
     Doctor(commands::doctor::DoctorArgs),
@@ -192,11 +194,13 @@ pub struct World {
     pub driver: Arc<dyn ProcessDriver>,
     /// Cancelled by signals while one would leave work half done.
     pub cancel: CancelToken,
+    /// Runs the gateway, which is another front end.
+    pub serve: Serve,
 }
 
 /// Parses and runs one command line (`arguments` include the program's name), and prints its failure.
 pub fn main(world: World, arguments: impl IntoIterator<Item = OsString>) -> Exit {
-    let World { table, environment, streams, driver, cancel } = world;
+    let World { table, environment, streams, driver, cancel, serve } = world;
     let arguments: Vec<OsString> = arguments.into_iter().collect();
     if let Some(shell) = &environment.completing_shell {
         return complete(table, &environment, &streams, &shell.to_string_lossy(), &arguments);
@@ -218,7 +222,7 @@ pub fn main(world: World, arguments: impl IntoIterator<Item = OsString>) -> Exit
     let run = |paths| {
         let context =
             Context::new(environment, table, paths, ui.clone(), driver, cancel.clone(), read_config);
-        dispatch(&context, &matches)
+        dispatch(&context, serve, &matches)
     };
     match paths.map_err(Failure::from).and_then(run) {
         Ok(exit) => exit,
@@ -303,11 +307,11 @@ fn version(verbose: bool) -> String {
     }
 }
 
-fn dispatch(context: &Context, matches: &ArgMatches) -> Result<Exit, Failure> {
+fn dispatch(context: &Context, serve: Serve, matches: &ArgMatches) -> Result<Exit, Failure> {
     match matches.subcommand() {
-        Some((name, _)) if COMMANDS.contains(&name) => global_command(context, matches),
+        Some((name, _)) if COMMANDS.contains(&name) => global_command(context, serve, matches),
         Some((name, sub)) => service_command(context, name, sub),
-        None => global_command(context, matches),
+        None => global_command(context, serve, matches),
     }
 }
 
@@ -355,13 +359,14 @@ fn service_command(context: &Context, name: &str, matches: &ArgMatches) -> Resul
     }
 }
 
-fn global_command(context: &Context, matches: &ArgMatches) -> Result<Exit, Failure> {
+fn global_command(context: &Context, serve: Serve, matches: &ArgMatches) -> Result<Exit, Failure> {
     use GlobalCommand as C;
     match GlobalCommand::from_arg_matches(matches)? {
         C::Ps(args) => commands::ps::run_all(context, &context.app()?, &args),
         C::Up(args) => commands::up::run_all(context, &context.app()?, &args),
         C::Down(args) => commands::down::run_all(context, &context.lenient_app(), &args),
         C::Models(args) => commands::models::run_all(context, &context.app()?, &args),
+        C::Serve(args) => commands::serve::run(context, serve, &args),
         C::Config(args) => commands::config::run(context, &args),
         C::Doctor(args) => commands::doctor::run(context, &args),
         C::Completions(args) => commands::completions::run(context, &args),

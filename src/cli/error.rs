@@ -6,6 +6,7 @@ mod chat;
 mod install;
 mod models;
 mod schema;
+mod serve;
 mod services;
 
 use std::io;

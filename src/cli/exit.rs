@@ -2,7 +2,7 @@
 
 use std::process::ExitCode;
 
-use crate::app::AppError;
+use crate::app::{AppError, ServeError};
 use crate::core::api::ApiError;
 use crate::core::api::chat::ChatError;
 use crate::core::api::error::{ServerError, ServerErrorKind};
@@ -117,6 +117,15 @@ pub fn of_app(error: &AppError) -> Exit {
             Exit::ModelMissing
         }
         AppError::ModelInUse { .. } | AppError::NoModels { .. } => Exit::Failed,
+    }
+}
+
+/// Returns the exit code for a gateway that cannot serve.
+pub fn of_serve(error: &ServeError) -> Exit {
+    match error {
+        ServeError::PortInUse { .. } => Exit::PortInUse,
+        ServeError::NoToken { .. } | ServeError::OwnPort { .. } => Exit::Usage,
+        ServeError::Listen { .. } | ServeError::Runtime(_) => Exit::Failed,
     }
 }
 

@@ -58,6 +58,13 @@ pub enum EventKind {
     },
     /// The configuration has changed since the start of the running service.
     ConfigurationChanged,
+    /// The gateway has read the configuration file again.
+    ConfigChanged {
+        /// Whether the file is valid, and so in use.
+        ok: bool,
+        /// What is wrong with it.
+        message: Option<String>,
+    },
     /// The service was stopped, and another process already listens on its port.
     PortInUse {
         #[serde(serialize_with = "host_and_port")]

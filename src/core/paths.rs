@@ -42,6 +42,8 @@ pub struct ServicePaths {
     pub port: PathBuf,
     /// The lock of every command that changes the service.
     pub lock: PathBuf,
+    /// Locked by those who use the server: the gateway does not stop it meanwhile.
+    pub in_use: PathBuf,
 }
 
 impl Paths {
@@ -105,6 +107,7 @@ impl Paths {
             log: directory.join(format!("{name}.log")),
             port: directory.join("port"),
             lock: directory.join("lock"),
+            in_use: directory.join("in-use"),
             directory,
         }
     }

@@ -27,6 +27,7 @@ mod status;
 mod stop;
 mod wait;
 
+pub use self::endpoint::Footprint;
 pub use self::error::{ServiceError, StartFailure, StartFailureKind};
 pub use self::manager::ServiceManager;
 pub use self::record::Elsewhere;

@@ -46,7 +46,7 @@ pub struct AllUpArgs {
 
 /// Runs the command.
 pub fn run(context: &Context, app: &App, service: &ManagedService, args: &UpArgs) -> Result<Exit, Failure> {
-    let options = UpOptions { timeout: args.timeout, no_wait: args.no_wait, model: None };
+    let options = UpOptions { timeout: args.timeout, no_wait: args.no_wait, ..UpOptions::default() };
     let request = UpRequest { options, install: args.install, model: args.model.clone() };
     let up = installed(context, app, service, |install| {
         app.up(service, &UpRequest { install: install || args.install, ..request.clone() }, &context.cancel)

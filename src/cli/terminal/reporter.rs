@@ -94,6 +94,10 @@ impl Subscriber for Reporter {
             EventKind::ConfigurationChanged => ui.warning(&format!(
                 "the configuration of {name} has changed since the start; apply it: fusion {name} restart"
             )),
+            EventKind::ConfigChanged { message: None, .. } => ui.note("the configuration was read again"),
+            EventKind::ConfigChanged { message: Some(message), .. } => {
+                ui.warning(&format!("the configuration stays as it was: {message}"));
+            }
             EventKind::PortInUse { address, listener } => {
                 ui.warning(&format!(
                     "{name} is down, and port {} is now in use by {}",

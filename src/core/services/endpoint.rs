@@ -12,7 +12,29 @@ use crate::core::address::Address;
 use crate::core::events::{EventKind, chain};
 use crate::core::process::Liveness;
 
+/// What a record and the kernel tell of a living service.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Footprint {
+    /// Whether the gateway started it.
+    pub on_demand: bool,
+    /// Whether it has been ready.
+    pub is_ready: bool,
+    /// The memory of its processes.
+    pub memory_bytes: Option<u64>,
+}
+
 impl ServiceManager<'_> {
+    /// Returns the footprint of a service that fusion started and that is alive. Sends no request.
+    pub fn footprint(&self, service: &ManagedService) -> Option<Footprint> {
+        let record = Record::read(&service.files.state).ok().flatten()?;
+        let process = record.process.as_ref()?;
+        if self.driver.liveness(process).ok()? != Liveness::Alive {
+            return None;
+        }
+        let memory_bytes = self.driver.usage(process).map(|usage| usage.memory_bytes);
+        Some(Footprint { on_demand: record.on_demand, is_ready: record.ready, memory_bytes })
+    }
+
     /// Returns the endpoint of the service; `None` if one request shows that it is not running.
     ///
     /// For a service that was ready before and is alive, reads only the record and asks the kernel: the caller's own

@@ -57,6 +57,9 @@ pub struct Record {
     pub project_root: Option<PathBuf>,
     /// Whether it has been ready since it was started.
     pub ready: bool,
+    /// Whether the gateway started it for a request.
+    #[serde(default)]
+    pub on_demand: bool,
     /// The command line of the start. Bytes that are not UTF-8 are replaced.
     pub command: Vec<String>,
     /// The [`fingerprint`] of the start.
@@ -160,6 +163,7 @@ impl Record {
             runtime: None,
             project_root: None,
             ready: false,
+            on_demand: false,
             command: words.map(|word| word.to_string_lossy().into_owned()).collect(),
             fingerprint: fingerprint(spec, address),
             log: spec.log.clone().filter(|log| log.to_str().is_some()),

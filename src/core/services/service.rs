@@ -8,6 +8,7 @@ use serde::Serialize;
 use super::kept_port;
 use crate::core::address::Address;
 use crate::core::config::{ServerSettings, ServiceSettings};
+use crate::core::files::{self, FileError};
 use crate::core::models::ModelPlaces;
 use crate::core::paths::{Paths, ServicePaths};
 use crate::core::process::Pid;
@@ -92,6 +93,15 @@ impl ManagedService {
         })
     }
 
+    /// Claims the service for a stop that no command expects; `None` while a command uses it.
+    pub fn try_to_claim(&self) -> Result<Option<files::Lock>, FileError> {
+        match files::Lock::acquire(&self.files.in_use, Duration::ZERO, &|| false) {
+            Ok(lock) => Ok(Some(lock)),
+            Err(files::LockError::File(error)) => Err(error),
+            Err(files::LockError::Held { .. } | files::LockError::Cancelled { .. }) => Ok(None),
+        }
+    }
+
     /// Returns the settings of its server.
     pub fn server(&self) -> &ServerSettings {
         &self.settings.server
@@ -131,6 +141,8 @@ pub struct UpOptions {
     /// The model to start with instead of the configured one, for runtimes whose server has one model. The name is
     /// resolved by [`aliases::resolve`](crate::core::aliases::resolve). A service that is already running ignores it.
     pub model: Option<String>,
+    /// Whether the gateway starts it for a request, so it may also stop it.
+    pub on_demand: bool,
 }
 
 /// The result of `up`.

@@ -236,6 +236,7 @@ impl ServiceManager<'_> {
         let milliseconds = |timeout: Duration| u64::try_from(timeout.as_millis()).unwrap_or(u64::MAX);
         record.startup_timeout_ms = options.timeout.map(milliseconds);
         record.host = Some(self.driver.host()?);
+        record.on_demand = options.on_demand;
         // If fusion crashes after this write, the instance id in the record finds the process.
         ports::keep(service, &address)?;
         record.write(&service.files)?;

@@ -37,6 +37,7 @@ impl Invocation {
             environment: self.environment(),
             streams: streams.clone(),
             driver: Arc::new(Driver { unix: UnixDriver::new(), environment: self.environment.clone() }),
+            serve: fusion::gateway::serve,
             cancel: CancelToken::new(),
         };
         let described = format!("fusion {:?}", self.arguments);

@@ -1,0 +1,30 @@
+//! What the front end of the command line knows about the gateway, which is another front end: how it is started, and why it
+//! fails.
+
+use std::sync::Arc;
+
+use super::app::App;
+use crate::core::address::Address;
+use crate::core::process::Listener;
+
+/// Serves until a signal ends it, and returns the number of the signal. The function is called once the gateway listens.
+pub type Serve = fn(App, &mut dyn FnMut(&Address)) -> Result<i32, ServeError>;
+
+/// Why the gateway cannot serve.
+#[derive(Debug, thiserror::Error)]
+pub enum ServeError {
+    #[error("port {} is in use", address.port)]
+    PortInUse { address: Address, listener: Listener },
+    #[error("cannot listen on {address}")]
+    Listen { address: Address, source: std::io::Error },
+    /// Others could reach it, and nothing would keep them out.
+    #[error(
+        "the gateway would listen on {address}, which other machines can reach, and `gateway.token` is not set"
+    )]
+    NoToken { address: Address },
+    /// Its requests would come back to it.
+    #[error("{service} has the address of the gateway, {address}")]
+    OwnPort { service: Arc<str>, address: Address },
+    #[error("cannot start the gateway")]
+    Runtime(#[source] std::io::Error),
+}

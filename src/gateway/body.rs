@@ -1,0 +1,258 @@
+//! The bodies of responses: one that is passed on holds the lease of its service, and its end is that of the request.
+
+use std::pin::Pin;
+use std::sync::Arc;
+use std::task::{Context, Poll, ready};
+use std::time::Duration;
+
+use hyper::body::{Body, Bytes, Frame, Incoming, SizeHint};
+use hyper::header::CONTENT_TYPE;
+use hyper::{HeaderMap, Response, StatusCode};
+use tokio::time::{Interval, MissedTickBehavior, interval};
+
+use super::end_mark::EndMark;
+use super::headers;
+use super::meter::{Meter, Outcome};
+use super::pool::{Connection, Pool};
+use super::rejection::Rejection;
+use super::seats::Lease;
+use super::wire::Wire;
+
+/// How often a comment tells the client of a loading model that the gateway lives.
+pub(super) const COMMENT_INTERVAL: Duration = Duration::from_secs(5);
+
+const COMMENT: &[u8] = b": loading\n\n";
+
+/// The body of any response.
+pub(super) enum ResponseBody {
+    /// Known bytes.
+    Whole(Option<Bytes>),
+    /// What a server sends.
+    Passed(Box<PassedBody>),
+    /// A stream that began before the server was ready.
+    Loading(Box<Loading>),
+    /// The error event was sent: the rest is an abort, so no client takes it for an end.
+    Aborting(Option<Bytes>),
+}
+
+/// Aborts the connection.
+#[derive(Debug, thiserror::Error)]
+#[error("the response of the server broke off")]
+pub(super) struct BrokeOff;
+
+/// The response of a server on its way to the client.
+pub(super) struct PassedBody {
+    incoming: Incoming,
+    /// Dropping it closes the connection to the server.
+    connection: Option<Connection>,
+    pool: Arc<Pool>,
+    /// Set for a stream of events, whose end must be marked.
+    end: Option<EndMark>,
+    /// Whether the last byte that passed ends a line.
+    ends_line: bool,
+    wire: Wire,
+    meter: Meter,
+    _lease: Lease,
+}
+
+/// The future of the response to a request whose model loads.
+pub(super) type Pending = Pin<Box<dyn Future<Output = Result<Response<ResponseBody>, Rejection>> + Send>>;
+
+pub(super) struct Loading {
+    response: Pending,
+    comments: Interval,
+    wire: Wire,
+}
+
+impl PassedBody {
+    pub(super) fn new(
+        incoming: Incoming,
+        connection: Connection,
+        pool: Arc<Pool>,
+        end: Option<EndMark>,
+        wire: Wire,
+        meter: Meter,
+        lease: Lease,
+    ) -> Self {
+        Self {
+            incoming,
+            connection: Some(connection),
+            pool,
+            end,
+            ends_line: true,
+            wire,
+            meter,
+            _lease: lease,
+        }
+    }
+
+    /// Returns whether the answer is there to its end, as far as its content tells.
+    fn is_whole(&self) -> bool {
+        self.end.as_ref().is_none_or(EndMark::may_end)
+    }
+
+    fn finish(&mut self) {
+        self.meter.costs(self.end.as_ref().and_then(|end| end.usage));
+        self.meter.ends(Outcome::Ok);
+        if let Some(connection) = self.connection.take() {
+            self.pool.keep(connection);
+        }
+    }
+}
+
+impl ResponseBody {
+    pub(super) fn whole(bytes: impl Into<Bytes>) -> Self {
+        Self::Whole(Some(bytes.into()))
+    }
+
+    pub(super) fn empty() -> Self {
+        Self::Whole(None)
+    }
+
+    /// Returns a stream that begins with a comment, and has one more at each interval until the response is there.
+    pub(super) fn loading(response: Pending, wire: Wire) -> Self {
+        let mut comments = interval(COMMENT_INTERVAL);
+        comments.set_missed_tick_behavior(MissedTickBehavior::Delay);
+        Self::Loading(Box::new(Loading { response, comments, wire }))
+    }
+}
+
+type Polled = Poll<Option<Result<Frame<Bytes>, BrokeOff>>>;
+
+fn data(bytes: impl Into<Bytes>) -> Polled {
+    Poll::Ready(Some(Ok(Frame::data(bytes.into()))))
+}
+
+impl Body for ResponseBody {
+    type Data = Bytes;
+    type Error = BrokeOff;
+
+    fn poll_frame(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Polled {
+        loop {
+            let next = match &mut *self {
+                Self::Whole(bytes) => return bytes.take().map_or(Poll::Ready(None), data),
+                Self::Aborting(event) => return abort(event, context),
+                Self::Passed(passed) => match ready!(poll_passed(passed, context)) {
+                    Ok(frame) => return Poll::Ready(frame.map(Ok)),
+                    Err(next) => next,
+                },
+                Self::Loading(loading) => match ready!(poll_loading(loading, context)) {
+                    Ok(comment) => return data(comment),
+                    Err(next) => next,
+                },
+            };
+            *self = next;
+        }
+    }
+
+    fn is_end_stream(&self) -> bool {
+        matches!(self, Self::Whole(None))
+    }
+
+    fn size_hint(&self) -> SizeHint {
+        match self {
+            Self::Whole(bytes) => SizeHint::with_exact(bytes.as_ref().map_or(0, Bytes::len) as u64),
+            Self::Passed(passed) if passed.end.is_none() => passed.incoming.size_hint(),
+            _ => SizeHint::default(),
+        }
+    }
+}
+
+/// Sends the event, then aborts. In between the event must be flushed, which happens when the body is pending.
+fn abort(event: &mut Option<Bytes>, context: &mut Context<'_>) -> Polled {
+    match event.take() {
+        Some(bytes) if !bytes.is_empty() => {
+            *event = Some(Bytes::new());
+            data(bytes)
+        }
+        Some(_) => {
+            context.waker().wake_by_ref();
+            Poll::Pending
+        }
+        None => Poll::Ready(Some(Err(BrokeOff))),
+    }
+}
+
+/// Returns the next frame, or what the body becomes.
+fn poll_passed(
+    passed: &mut PassedBody,
+    context: &mut Context<'_>,
+) -> Poll<Result<Option<Frame<Bytes>>, ResponseBody>> {
+    match ready!(Pin::new(&mut passed.incoming).poll_frame(context)) {
+        Some(Ok(frame)) => {
+            if let Some(bytes) = frame.data_ref() {
+                passed.meter.receives();
+                if let Some(end) = &mut passed.end {
+                    end.push(bytes);
+                    passed.ends_line = bytes.last().is_none_or(|last| *last == b'\n');
+                }
+            }
+            // A body of known length is not asked for its end.
+            if passed.incoming.is_end_stream() && passed.end.is_none() {
+                passed.finish();
+            }
+            Poll::Ready(Ok(Some(frame)))
+        }
+        None if passed.is_whole() => {
+            passed.finish();
+            Poll::Ready(Ok(None))
+        }
+        // All of the answer is there; what follows its end does not matter.
+        Some(Err(_)) if passed.end.as_ref().is_some_and(EndMark::may_end) => {
+            passed.meter.ends(Outcome::Ok);
+            Poll::Ready(Ok(None))
+        }
+        // The server has told its error itself.
+        None if passed.end.as_ref().is_some_and(|end| end.has_error) => {
+            passed.meter.ends(Outcome::Cut);
+            Poll::Ready(Ok(None))
+        }
+        None | Some(Err(_)) => {
+            passed.meter.ends(Outcome::Cut);
+            let silent = passed.end.as_ref().filter(|end| !end.has_error);
+            let event = silent.map(|_| cut_event(passed.ends_line, passed.wire));
+            Poll::Ready(Err(ResponseBody::Aborting(event)))
+        }
+    }
+}
+
+fn cut_event(ends_line: bool, wire: Wire) -> Bytes {
+    let rejection = Rejection::new(StatusCode::BAD_GATEWAY, "the server ended the answer before its end")
+        .code("stream_cut");
+    // What was cut within an event must not swallow this one.
+    let separator = if ends_line { "\n" } else { "\n\n" };
+    format!("{separator}{}", rejection.event(wire)).into()
+}
+
+/// Returns the next comment, or what the body becomes.
+fn poll_loading(
+    loading: &mut Loading,
+    context: &mut Context<'_>,
+) -> Poll<Result<&'static [u8], ResponseBody>> {
+    if let Poll::Ready(response) = loading.response.as_mut().poll(context) {
+        let wire = loading.wire;
+        return Poll::Ready(Err(match response {
+            Ok(response) => continued(response, wire),
+            Err(rejection) => ResponseBody::Aborting(Some(rejection.event(wire).into())),
+        }));
+    }
+    ready!(loading.comments.poll_tick(context));
+    Poll::Ready(Ok(COMMENT))
+}
+
+/// Returns the rest of a stream whose head was sent before the response was there.
+fn continued(response: Response<ResponseBody>, wire: Wire) -> ResponseBody {
+    if response.status() == StatusCode::OK && headers::is_event_stream(response.headers()) {
+        return response.into_body();
+    }
+    let message = format!("the server answered HTTP {} to the request", response.status());
+    ResponseBody::Aborting(Some(Rejection::new(response.status(), message).event(wire).into()))
+}
+
+/// Returns the head of a stream that begins before the server is ready.
+pub(super) fn stream_head() -> HeaderMap {
+    let mut headers = HeaderMap::new();
+    headers.insert(CONTENT_TYPE, hyper::header::HeaderValue::from_static("text/event-stream; charset=utf-8"));
+    headers::mark_as_stream(&mut headers);
+    headers
+}

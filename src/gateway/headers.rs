@@ -1,0 +1,150 @@
+//! Which headers pass through the gateway, in both directions.
+
+use hyper::header::{
+    ACCEPT_ENCODING, AUTHORIZATION, CACHE_CONTROL, CONNECTION, CONTENT_LENGTH, CONTENT_TYPE, COOKIE, EXPECT,
+    HOST, HeaderMap, HeaderName, HeaderValue, ORIGIN, REFERER,
+};
+
+/// Headers that concern one connection only (RFC 9110, section 7.6.1), and older ones that still occur.
+const HOP_BY_HOP: [&str; 9] = [
+    "connection",
+    "keep-alive",
+    "proxy-authenticate",
+    "proxy-authorization",
+    "proxy-connection",
+    "te",
+    "trailer",
+    "transfer-encoding",
+    "upgrade",
+];
+
+/// Headers of a request that are for the gateway: the client's key is ours, the origin was checked, and the body is framed
+/// anew. A compressed response could not be read.
+const OURS: [HeaderName; 9] = [
+    ACCEPT_ENCODING,
+    AUTHORIZATION,
+    CONTENT_LENGTH,
+    COOKIE,
+    EXPECT,
+    HOST,
+    ORIGIN,
+    REFERER,
+    HeaderName::from_static("x-api-key"),
+];
+
+/// Returns the headers of the request to a server: a body of `length` bytes for `host`.
+pub(super) fn to_server(client: &HeaderMap, host: &str, length: usize) -> HeaderMap {
+    let named = named_by_connection(client);
+    let mut headers = HeaderMap::with_capacity(client.len() + 1);
+    if let Ok(host) = HeaderValue::from_str(host) {
+        headers.insert(HOST, host);
+    }
+    for (name, value) in client {
+        let is_browsers = name.as_str().starts_with("sec-") || name.as_str().starts_with("access-control-");
+        if !is_hop_by_hop(name, &named) && !OURS.contains(name) && !is_browsers {
+            headers.append(name, value.clone());
+        }
+    }
+    headers.insert(CONTENT_LENGTH, HeaderValue::from(length));
+    headers
+}
+
+/// Returns the headers of the response to the client. The server's CORS headers are dropped: the gateway decides which
+/// pages may read it.
+pub(super) fn to_client(server: &HeaderMap) -> HeaderMap {
+    let named = named_by_connection(server);
+    let mut headers = HeaderMap::with_capacity(server.len() + 2);
+    for (name, value) in server {
+        if !is_hop_by_hop(name, &named) && !name.as_str().starts_with("access-control-") {
+            headers.append(name, value.clone());
+        }
+    }
+    if is_event_stream(server) {
+        mark_as_stream(&mut headers);
+    }
+    headers
+}
+
+/// Keeps proxies from collecting or storing a stream.
+pub(super) fn mark_as_stream(headers: &mut HeaderMap) {
+    headers.insert(HeaderName::from_static("x-accel-buffering"), HeaderValue::from_static("no"));
+    headers.insert(CACHE_CONTROL, HeaderValue::from_static("no-cache"));
+}
+
+pub(super) fn is_event_stream(headers: &HeaderMap) -> bool {
+    let content_type = headers.get(CONTENT_TYPE).map(HeaderValue::as_bytes).unwrap_or_default();
+    content_type.len() >= 17 && content_type[..17].eq_ignore_ascii_case(b"text/event-stream")
+}
+
+fn is_hop_by_hop(name: &HeaderName, named: &[String]) -> bool {
+    HOP_BY_HOP.contains(&name.as_str()) || named.iter().any(|named| named == name.as_str())
+}
+
+/// Returns the headers that the header `Connection` names, in lower case.
+fn named_by_connection(headers: &HeaderMap) -> Vec<String> {
+    let values = headers.get_all(CONNECTION).iter().filter_map(|value| value.to_str().ok());
+    values.flat_map(|value| value.split(',')).map(|name| name.trim().to_ascii_lowercase()).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn headers(lines: &[(&'static str, &'static str)]) -> HeaderMap {
+        let lines = lines
+            .iter()
+            .map(|(name, value)| (HeaderName::from_static(name), HeaderValue::from_static(value)));
+        let mut headers = HeaderMap::new();
+        for (name, value) in lines {
+            headers.append(name, value);
+        }
+        headers
+    }
+
+    fn names(headers: &HeaderMap) -> Vec<&str> {
+        let mut names: Vec<&str> = headers.keys().map(HeaderName::as_str).collect();
+        names.sort_unstable();
+        names
+    }
+
+    #[test]
+    fn keys_and_hop_by_hop_headers_stay_here() {
+        let client = headers(&[
+            ("host", "fusion.localhost"),
+            ("connection", "close, X-Private"),
+            ("x-private", "1"),
+            ("keep-alive", "5"),
+            ("te", "trailers"),
+            ("transfer-encoding", "chunked"),
+            ("expect", "100-continue"),
+            ("accept-encoding", "gzip"),
+            ("authorization", "Bearer secret"),
+            ("x-api-key", "secret"),
+            ("cookie", "a=b"),
+            ("origin", "http://localhost:8767"),
+            ("sec-fetch-site", "same-origin"),
+            ("content-type", "application/json"),
+            ("x-stainless-lang", "python"),
+        ]);
+        let sent = to_server(&client, "127.0.0.1:8080", 7);
+        assert_eq!(names(&sent), ["content-length", "content-type", "host", "x-stainless-lang"]);
+        assert!(sent[HOST] == "127.0.0.1:8080" && sent[CONTENT_LENGTH] == "7");
+    }
+
+    #[test]
+    fn cors_headers_of_the_server_are_dropped() {
+        let server = headers(&[
+            ("content-type", "Text/Event-Stream; charset=utf-8"),
+            ("access-control-allow-origin", "*"),
+            ("transfer-encoding", "chunked"),
+            ("connection", "keep-alive"),
+            ("cache-control", "private"),
+            ("x-request-id", "7"),
+        ]);
+        let passed = to_client(&server);
+        assert_eq!(names(&passed), ["cache-control", "content-type", "x-accel-buffering", "x-request-id"]);
+        assert_eq!(passed[CACHE_CONTROL], "no-cache");
+        let whole = headers(&[("content-type", "application/json"), ("content-length", "2")]);
+        assert_eq!(names(&to_client(&whole)), ["content-length", "content-type"]);
+    }
+}

@@ -1,0 +1,337 @@
+//! Keeps the services as the requests need them: one task looks, decides with [`plan`](super::plan), starts and stops.
+
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use hyper::StatusCode;
+
+use super::backoff::FailedStart;
+use super::plan::{self, Obstacle, Owner, Phase, SeatFacts, Step, StopReason};
+use super::rejection::Rejection;
+use super::seats::Entrance;
+use super::state::{Gateway, Setup, blocking};
+use crate::app::AppError;
+use crate::core::cancel::{CancelToken, Cancelled};
+use crate::core::config::IdleStop;
+use crate::core::services::{
+    DownOptions, Endpoint, ManagedService, ServiceError, StartFailureKind, StartedBy, Up, UpOptions,
+};
+
+/// After how long a service that a command uses is looked at again.
+const HELD_INTERVAL: Duration = Duration::from_secs(1);
+
+/// Counts a request in for `service`. A process that was not seen lately is looked up first.
+pub(super) async fn enter(gateway: &Arc<Gateway>, setup: &Arc<Setup>, service: &Arc<str>) -> Entrance {
+    loop {
+        match gateway.seats.enter(service, Instant::now()) {
+            Entrance::Stale => look_again(gateway, setup, service).await,
+            entry => return entry,
+        }
+    }
+}
+
+/// Looks whether the process of a running service still lives.
+async fn look_again(gateway: &Arc<Gateway>, setup: &Arc<Setup>, service: &Arc<str>) {
+    let (own, name) = (Arc::clone(setup), Arc::clone(service));
+    let seen = blocking(move || {
+        let service = own.app.service(&name)?;
+        own.app.manager(&CancelToken::new()).running(service).ok().flatten()
+    });
+    match seen.await {
+        Ok(Some(_)) => gateway.seats.was_seen(service),
+        _ => gateway.seats.distrust(service),
+    }
+}
+
+/// Looks which services run that an earlier gateway started: their idle time begins anew. A start that it left unfinished is
+/// finished.
+pub(super) async fn adopt(gateway: &Arc<Gateway>) {
+    let setup = gateway.setup();
+    let own = Arc::clone(&setup);
+    let footprints = blocking(move || {
+        let never = CancelToken::new();
+        let manager = own.app.manager(&never);
+        let of = |service: &ManagedService| Some((Arc::clone(&service.name), manager.footprint(service)?));
+        own.app.services().iter().filter_map(of).collect::<Vec<_>>()
+    });
+    for (name, footprint) in footprints.await.unwrap_or_default() {
+        if footprint.on_demand && footprint.is_ready {
+            observe(Arc::clone(gateway), Arc::clone(&setup), name).await;
+        } else if footprint.on_demand {
+            act(gateway, &setup, Step::Start(name));
+        }
+    }
+}
+
+/// Keeps the services until the gateway ends.
+pub(super) async fn keep(gateway: Arc<Gateway>) {
+    loop {
+        let setup = gateway.setup();
+        let facts = facts(&gateway, &setup);
+        observe_unknown(&gateway, &setup, &facts);
+        let plan = plan::plan(&facts, setup.max_memory, Instant::now());
+        for step in plan.steps {
+            act(&gateway, &setup, step);
+        }
+        for service in &facts {
+            let is_draining = plan.draining.contains(&service.name);
+            let was_draining = gateway
+                .seats
+                .with(&service.name, |seat| std::mem::replace(&mut seat.is_draining, is_draining));
+            if was_draining && !is_draining {
+                gateway.seats.admit_waiting(&service.name);
+            }
+        }
+        match plan.next {
+            // Nothing is lost by a timeout: it only decides anew.
+            Some(at) => drop(tokio::time::timeout_at(at.into(), gateway.seats.changed()).await),
+            None => gateway.seats.changed().await,
+        }
+    }
+}
+
+fn facts(gateway: &Gateway, setup: &Setup) -> Vec<SeatFacts> {
+    let now = Instant::now();
+    let of = |service: &ManagedService| {
+        let policy = policy(setup, service, now);
+        gateway.seats.with(&service.name, |seat| seat.facts(policy, now))
+    };
+    setup.app.services().iter().map(of).collect()
+}
+
+/// Returns the facts that the configuration decides.
+fn policy(setup: &Setup, service: &ManagedService, now: Instant) -> SeatFacts {
+    let server = service.server();
+    let idle_stop = server.idle_timeout.unwrap_or(setup.app.config.gateway.idle_timeout);
+    SeatFacts {
+        name: Arc::clone(&service.name),
+        phase: Phase::Unknown,
+        is_heavy: service.runtime().is_some() || server.model.is_some(),
+        group: server.exclusive.as_deref().map(Arc::from),
+        on_demand: server.on_demand,
+        is_busy: false,
+        waiting_since: None,
+        last_used: now,
+        idle_timeout: match idle_stop {
+            IdleStop::Never => None,
+            IdleStop::After(time) => Some(time),
+        },
+        memory: 0,
+    }
+}
+
+/// Has the services looked at that are wanted and not known, and those that may be in the way of a start.
+fn observe_unknown(gateway: &Arc<Gateway>, setup: &Arc<Setup>, facts: &[SeatFacts]) {
+    let is_contended = |facts: &&SeatFacts| facts.is_heavy || facts.group.is_some();
+    let any_waits = facts.iter().filter(is_contended).any(|facts| facts.waiting_since.is_some());
+    let wanted = |facts: &&SeatFacts| facts.waiting_since.is_some() || (any_waits && is_contended(facts));
+    for unknown in facts.iter().filter(|facts| facts.phase == Phase::Unknown).filter(wanted) {
+        let is_new =
+            gateway.seats.with(&unknown.name, |seat| !std::mem::replace(&mut seat.is_observed, true));
+        if is_new {
+            tokio::spawn(observe(Arc::clone(gateway), Arc::clone(setup), Arc::clone(&unknown.name)));
+        }
+    }
+}
+
+/// What is seen of a service without starting it.
+struct Seen {
+    endpoint: Endpoint,
+    owner: Owner,
+    memory: Option<u64>,
+}
+
+/// Looks at the record of a service and at its address.
+fn look(setup: &Setup, service: &ManagedService) -> Result<Option<Seen>, ServiceError> {
+    let never = CancelToken::new();
+    let manager = setup.app.manager(&never);
+    let Some(endpoint) = manager.find_endpoint(service)? else { return Ok(None) };
+    Ok(Some(seen(setup, service, endpoint)))
+}
+
+fn seen(setup: &Setup, service: &ManagedService, endpoint: Endpoint) -> Seen {
+    let never = CancelToken::new();
+    let footprint = setup.app.manager(&never).footprint(service);
+    let owner = match endpoint.started_by {
+        StartedBy::Other => Owner::Other,
+        StartedBy::Fusion if footprint.is_some_and(|footprint| footprint.on_demand) => Owner::Gateway,
+        StartedBy::Fusion => Owner::Fusion,
+    };
+    Seen { endpoint, owner, memory: footprint.and_then(|footprint| footprint.memory_bytes) }
+}
+
+async fn observe(gateway: Arc<Gateway>, setup: Arc<Setup>, name: Arc<str>) {
+    let (own, asked) = (Arc::clone(&setup), Arc::clone(&name));
+    let found = blocking(move || own.app.service(&asked).map(|service| look(&own, service))).await;
+    gateway.seats.with(&name, |seat| seat.is_observed = false);
+    match found {
+        Ok(Some(Ok(Some(seen)))) => is_up(&gateway, &setup, &name, seen),
+        // What cannot be observed is told by its start.
+        Ok(_) => gateway.seats.leaves(&name, Phase::Down),
+        Err(rejection) => {
+            gateway.seats.refuse_waiting(&name, &rejection);
+            gateway.seats.leaves(&name, Phase::Down);
+        }
+    }
+}
+
+fn is_up(gateway: &Gateway, setup: &Setup, name: &Arc<str>, seen: Seen) {
+    gateway.seats.with(name, |seat| seat.memory = seen.memory.or(seat.memory));
+    setup.forget_names();
+    gateway.seats.is_up(name, Phase::Up(seen.owner), seen.endpoint);
+    gateway.seats.wake_keeper();
+}
+
+fn act(gateway: &Arc<Gateway>, setup: &Arc<Setup>, step: Step) {
+    match step {
+        Step::Start(name) => {
+            let cancel = CancelToken::new();
+            gateway.seats.with(&name, |seat| {
+                seat.phase = Phase::Starting;
+                seat.cancel = Some(cancel.clone());
+            });
+            tokio::spawn(start(Arc::clone(gateway), Arc::clone(setup), name, cancel));
+        }
+        Step::CancelStart(name) => {
+            let cancel = gateway.seats.with(&name, |seat| seat.cancel.take());
+            if let Some(cancel) = cancel {
+                cancel.cancel(Cancelled::Abandoned);
+            }
+        }
+        Step::Stop(name, reason) => {
+            let before = gateway.seats.with(&name, |seat| seat.phase);
+            gateway.seats.leaves(&name, Phase::Stopping);
+            tokio::spawn(stop(Arc::clone(gateway), Arc::clone(setup), name, before, reason));
+        }
+        Step::Refuse(name, obstacle) => gateway.seats.refuse_waiting(&name, &in_the_way(&name, &obstacle)),
+    }
+}
+
+fn in_the_way(service: &str, obstacle: &Obstacle) -> Rejection {
+    let message = match obstacle {
+        Obstacle::NotOnDemand => {
+            format!("{service} does not run, and no request starts it (`on_demand`): fusion {service} up")
+        }
+        Obstacle::Exclusive { group, by } => {
+            format!(
+                "{service} cannot start: {by} runs, of the exclusive group {group}, and fusion did not start it"
+            )
+        }
+        Obstacle::Memory { needed, limit, by } if by.is_empty() => {
+            format!("{service} needs {needed} bytes of memory, and `gateway.max_memory` is {limit} bytes")
+        }
+        Obstacle::Memory { needed, limit, by } => format!(
+            "{service} needs {needed} bytes of memory; {} would exceed `gateway.max_memory` ({limit} bytes) with it, \
+             and the gateway did not start what runs",
+            by.join(", ")
+        ),
+    };
+    Rejection::unavailable(message).retry_after(10)
+}
+
+async fn start(gateway: Arc<Gateway>, setup: Arc<Setup>, name: Arc<str>, cancel: CancelToken) {
+    let (own, asked) = (Arc::clone(&setup), Arc::clone(&name));
+    gateway.counts.count(&name, |counters| counters.starts += 1);
+    let started = blocking(move || {
+        let service = own.app.service(&asked)?;
+        let options = UpOptions { on_demand: true, ..UpOptions::default() };
+        let up = own.app.start(service, &options, false, &cancel);
+        Some(up.map(|Up { endpoint, .. }| seen(&own, service, endpoint)))
+    })
+    .await;
+    gateway.seats.with(&name, |seat| seat.cancel = None);
+    let rejection = match started {
+        Ok(Some(Ok(seen))) => return is_up(&gateway, &setup, &name, seen),
+        Ok(Some(Err(error))) if is_cancelled(&error) => return gateway.seats.leaves(&name, Phase::Down),
+        Ok(Some(Err(error))) => start_failed(&error),
+        Ok(None) => Rejection::unavailable(format!("{name} is not in the configuration any more")),
+        Err(rejection) => rejection,
+    };
+    let answer = gateway.seats.with(&name, |seat| {
+        let failure = FailedStart::after(seat.failure.as_ref(), rejection, Instant::now());
+        let answer = failure.first_answer();
+        seat.failure = Some(failure);
+        answer
+    });
+    gateway.seats.refuse_waiting(&name, &answer);
+    gateway.seats.leaves(&name, Phase::Down);
+}
+
+fn is_cancelled(error: &AppError) -> bool {
+    matches!(error, AppError::Service(error) if matches!(**error, ServiceError::Cancelled(Cancelled::Abandoned)))
+}
+
+/// Returns the answer to those who waited for a start that failed: its cause, and the last line of the log.
+fn start_failed(error: &AppError) -> Rejection {
+    let mut message = crate::core::events::chain(error);
+    let mut status = StatusCode::BAD_GATEWAY;
+    if let AppError::Service(error) = error {
+        match &**error {
+            ServiceError::Failed(failure) => {
+                if let StartFailureKind::TimedOut { .. } = failure.kind {
+                    status = StatusCode::GATEWAY_TIMEOUT;
+                }
+                let cause = failure.cause.as_deref().map(|cause| format!(": {cause}"));
+                let last = failure.tail.lines().rev().find(|line| !line.trim().is_empty());
+                message += &cause.unwrap_or_default();
+                message +=
+                    &last.map(|line| format!("; the last line of its log: {line}")).unwrap_or_default();
+            }
+            ServiceError::PortInUse { .. }
+            | ServiceError::CannotListen { .. }
+            | ServiceError::Program(_)
+            | ServiceError::Model { .. }
+            | ServiceError::ModelMissing { .. } => status = StatusCode::SERVICE_UNAVAILABLE,
+            _ => {}
+        }
+    }
+    Rejection::new(status, crate::core::api::error::clean(&message))
+}
+
+/// What became of an attempt to stop a service.
+enum Stopped {
+    Done,
+    /// A command uses it.
+    InUse,
+}
+
+async fn stop(gateway: Arc<Gateway>, setup: Arc<Setup>, name: Arc<str>, before: Phase, reason: StopReason) {
+    let (own, asked) = (Arc::clone(&setup), Arc::clone(&name));
+    let stopped = blocking(move || {
+        let Some(service) = own.app.service(&asked) else { return Ok(Stopped::Done) };
+        let Some(_in_use) = service.try_to_claim()? else { return Ok(Stopped::InUse) };
+        let never = CancelToken::new();
+        let manager = own.app.manager(&never);
+        // The record of one that died by itself tells how.
+        if manager.running(service)?.is_some() {
+            manager.down(service, &DownOptions::default())?;
+        }
+        Ok::<_, ServiceError>(Stopped::Done)
+    })
+    .await;
+    match stopped {
+        Ok(Ok(Stopped::Done)) => {
+            if reason == StopReason::Idle {
+                gateway.counts.count(&name, |counters| counters.idle_stops += 1);
+            }
+            setup.forget_names();
+            gateway.seats.leaves(&name, Phase::Down);
+        }
+        Ok(Ok(Stopped::InUse)) => {
+            let again = Instant::now() + HELD_INTERVAL;
+            gateway.seats.with(&name, |seat| {
+                seat.held_until = Some(again);
+                seat.phase = before;
+            });
+            gateway.seats.admit_waiting(&name);
+            tokio::time::sleep_until(again.into()).await;
+            gateway.seats.wake_keeper();
+        }
+        Ok(Err(_)) | Err(_) => {
+            // It may still run.
+            gateway.seats.leaves(&name, Phase::Unknown);
+            tokio::time::sleep(HELD_INTERVAL).await;
+            observe(gateway, setup, name).await;
+        }
+    }
+}

@@ -1,0 +1,118 @@
+//! What becomes of requests, counted by service.
+
+use std::collections::BTreeMap;
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::{Duration, Instant};
+
+use super::end_mark::TokenCounts;
+
+/// How a request ended.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub(super) enum Outcome {
+    /// The server gave a whole answer.
+    Ok,
+    ClientGone,
+    /// The answer of the server broke off.
+    Cut,
+    /// The request was wrong.
+    Refused,
+    /// The gateway had no answer to pass on.
+    Failed,
+}
+
+/// The bounds of the histogram of the time to the first byte, in seconds.
+pub(super) const FIRST_BYTE_BOUNDS: [f64; 9] = [0.01, 0.05, 0.1, 0.5, 1.0, 5.0, 30.0, 120.0, 600.0];
+
+/// The counters of one service since the gateway started.
+#[derive(Debug, Clone, Default)]
+pub(super) struct Counters {
+    pub(super) outcomes: BTreeMap<Outcome, u64>,
+    /// How many first bytes came within each bound, and how many in all.
+    pub(super) first_bytes: [u64; FIRST_BYTE_BOUNDS.len() + 1],
+    pub(super) first_byte_seconds: f64,
+    pub(super) prompt_tokens: u64,
+    pub(super) completion_tokens: u64,
+    pub(super) starts: u64,
+    pub(super) idle_stops: u64,
+    /// Of the last answer that told its usage.
+    pub(super) tokens_per_second: Option<f64>,
+    /// Of the last answer.
+    pub(super) first_token: Option<Duration>,
+    /// The tokens of prompt and answer, of the last answer that told its usage.
+    pub(super) context_used: Option<u64>,
+}
+
+/// The counters of all services.
+#[derive(Debug, Default)]
+pub(super) struct Tallies(Mutex<BTreeMap<Arc<str>, Counters>>);
+
+impl Tallies {
+    pub(super) fn count(&self, service: &Arc<str>, change: impl FnOnce(&mut Counters)) {
+        let mut counts = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        change(counts.entry(Arc::clone(service)).or_default());
+    }
+}
+
+/// Measures one request. Dropping it counts the request: without another outcome, the client is gone.
+pub(super) struct Meter {
+    counts: Arc<Tallies>,
+    service: Arc<str>,
+    since: Instant,
+    first_byte: Option<Instant>,
+    outcome: Outcome,
+    usage: Option<TokenCounts>,
+}
+
+impl Meter {
+    pub(super) fn begin(counts: &Arc<Tallies>, service: &Arc<str>) -> Self {
+        Self {
+            counts: Arc::clone(counts),
+            service: Arc::clone(service),
+            since: Instant::now(),
+            first_byte: None,
+            outcome: Outcome::ClientGone,
+            usage: None,
+        }
+    }
+
+    /// Notes that a part of the answer came.
+    pub(super) fn receives(&mut self) {
+        if self.first_byte.is_none() {
+            self.first_byte = Some(Instant::now());
+        }
+    }
+
+    pub(super) fn ends(&mut self, outcome: Outcome) {
+        self.outcome = outcome;
+    }
+
+    pub(super) fn costs(&mut self, usage: Option<TokenCounts>) {
+        self.usage = usage.or(self.usage);
+    }
+}
+
+impl Drop for Meter {
+    fn drop(&mut self) {
+        let first = self.first_byte.map(|first| first.saturating_duration_since(self.since));
+        let spent = self.first_byte.map(|first| first.elapsed().as_secs_f64());
+        self.counts.count(&self.service, |counters| {
+            *counters.outcomes.entry(self.outcome).or_default() += 1;
+            if let Some(first) = first {
+                let seconds = first.as_secs_f64();
+                let bucket = FIRST_BYTE_BOUNDS.iter().position(|bound| seconds <= *bound);
+                counters.first_bytes[bucket.unwrap_or(FIRST_BYTE_BOUNDS.len())] += 1;
+                counters.first_byte_seconds += seconds;
+                counters.first_token = Some(first);
+            }
+            let Some(usage) = self.usage else { return };
+            counters.prompt_tokens += usage.prompt;
+            counters.completion_tokens += usage.completion;
+            counters.context_used = Some(usage.prompt.saturating_add(usage.completion));
+            #[expect(clippy::cast_precision_loss, reason = "no answer has 2^52 tokens")]
+            let speed = spent.map(|spent| usage.completion.saturating_sub(1) as f64 / spent);
+            if let Some(speed) = speed.filter(|speed| speed.is_finite() && *speed > 0.0) {
+                counters.tokens_per_second = Some(speed);
+            }
+        });
+    }
+}

@@ -1,0 +1,180 @@
+//! Which service serves a model: the names of the models of each service, and what a client's name for one means.
+
+use std::collections::HashMap;
+use std::sync::Arc;
+
+use hyper::StatusCode;
+
+use super::rejection::Rejection;
+use crate::app::App;
+use crate::core::cancel::CancelToken;
+use crate::core::services::{Endpoint, ManagedService};
+
+/// How many of the nearest names an error lists.
+const MAX_NEAREST: usize = 3;
+
+/// How similar a name must be to be suggested, from 0 to 1.
+const MIN_SIMILARITY: f64 = 0.6;
+
+/// The model of a request.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(super) struct Route {
+    pub(super) service: Arc<str>,
+    /// The name by which the service knows it.
+    pub(super) model: String,
+}
+
+/// What one service serves.
+#[derive(Debug, Clone)]
+pub(super) struct Served {
+    pub(super) service: Arc<str>,
+    /// The models' names for the server; `None` if only the server knows them and it does not run.
+    pub(super) models: Option<Vec<String>>,
+    /// The only model, where requests cannot choose.
+    is_single: bool,
+}
+
+/// The names that were looked up.
+#[derive(Debug, Default)]
+pub(super) struct Names {
+    known: HashMap<String, Vec<Route>>,
+}
+
+impl Names {
+    /// Returns what a name means, if that was looked up before.
+    pub(super) fn known(&self, name: &str) -> Option<&[Route]> {
+        self.known.get(name).map(Vec::as_slice)
+    }
+
+    pub(super) fn learn(&mut self, name: &str, routes: Vec<Route>) {
+        // A client that makes names up must not fill the memory.
+        if self.known.len() >= 1000 {
+            self.known.clear();
+        }
+        self.known.insert(name.to_owned(), routes);
+    }
+}
+
+impl Served {
+    /// Returns whether a request could be answered: the files are here, or the start is not fusion's own.
+    pub(super) fn can_be_used(&self, app: &App) -> bool {
+        let Some(service) = app.service(&self.service).filter(|_| self.is_single) else { return true };
+        let model = service.server().model.as_deref().map(|model| app.configured_model(service, model));
+        model.is_none_or(|model| model.present != Some(false))
+    }
+}
+
+/// Asks every service which models it has. A service that does not run is not started; `endpoint` is where a running one
+/// answers.
+pub(super) fn served(app: &App, running: &dyn Fn(&ManagedService) -> Option<Endpoint>) -> Vec<Served> {
+    app.services().iter().filter_map(|service| served_by(app, service, running(service))).collect()
+}
+
+fn served_by(app: &App, service: &ManagedService, endpoint: Option<Endpoint>) -> Option<Served> {
+    let name = Arc::clone(&service.name);
+    let loaded = endpoint.and_then(|endpoint| endpoint.model);
+    if let Some(configured) = &service.server().model {
+        let model = loaded.unwrap_or_else(|| app.configured_model(service, configured).name);
+        return Some(Served { service: name, models: Some(vec![model]), is_single: true });
+    }
+    let cancel = CancelToken::new();
+    let models = app.models(service, &cancel).ok()?;
+    // A list that cannot be had is that of a server that does not answer: a request will show it.
+    let rows = models.list(false).unwrap_or_default();
+    let names = rows.map(|rows| rows.into_iter().map(|row| row.entry.name).collect());
+    Some(Served { service: name, models: names, is_single: false })
+}
+
+/// Returns what `name` means, most fitting first: a model's exact name, an alias, `SERVICE/MODEL`. Of several services the
+/// running one is first, then the order of the file.
+pub(super) fn resolve(
+    app: &App,
+    served: &[Served],
+    name: &str,
+    is_up: &dyn Fn(&Arc<str>) -> bool,
+) -> Result<Vec<Route>, Rejection> {
+    let within = |asked: &str, only: Option<&str>| {
+        let candidates = served.iter().filter(|served| only.is_none_or(|only| &*served.service == only));
+        let mut routes: Vec<Route> = candidates.filter_map(|served| route(app, served, asked)).collect();
+        routes.sort_by_key(|route| !is_up(&route.service));
+        routes
+    };
+    let mut routes = within(name, None);
+    if routes.is_empty()
+        && let Some((service, model)) = name.split_once('/')
+    {
+        routes = within(model, Some(service));
+    }
+    if routes.is_empty() {
+        // A server that does not run may have it.
+        let asked = |served: &&Served| served.models.is_none();
+        for silent in served.iter().filter(asked) {
+            let model = name.strip_prefix(&*silent.service).and_then(|rest| rest.strip_prefix('/'));
+            routes.extend(possible(app, silent, model.unwrap_or(name)));
+        }
+    }
+    if routes.is_empty() { Err(unknown(app, served, name)) } else { Ok(routes) }
+}
+
+/// Returns the route to the model of `served` that is called `asked`, or has that alias.
+fn route(app: &App, served: &Served, asked: &str) -> Option<Route> {
+    let models = served.models.as_ref()?;
+    let service = app.service(&served.service)?;
+    let same = |known: &String, name: &str| match service.runtime() {
+        Some(runtime) => known == name || runtime.is_same_model(known, name),
+        None => known == name,
+    };
+    let found = |name: &str| models.iter().find(|known| same(known, name)).cloned();
+    let configured = || {
+        let written = service.server().model.as_deref();
+        (served.is_single && written == Some(asked)).then(|| models.first().cloned())?
+    };
+    let model =
+        found(asked).or_else(configured).or_else(|| found(&app.configured_model(service, asked).name))?;
+    Some(Route { service: Arc::clone(&served.service), model })
+}
+
+/// Returns the route to a service whose models are not known, if it could have one of this name.
+fn possible(app: &App, served: &Served, asked: &str) -> Option<Route> {
+    let service = app.service(&served.service)?;
+    let model = app.configured_model(service, asked).name;
+    let is_name = app.check_model_name(service, asked, &model).is_ok();
+    let can_start = app.manager(&CancelToken::new()).program(service).is_ok();
+    (is_name && can_start).then(|| Route { service: Arc::clone(&served.service), model })
+}
+
+fn unknown(app: &App, served: &[Served], name: &str) -> Rejection {
+    let models = served.iter().filter_map(|served| served.models.as_ref()).flatten();
+    let names: Vec<&str> =
+        models.map(String::as_str).chain(app.config.aliases.keys().map(String::as_str)).collect();
+    let message = match nearest(name, &names).as_slice() {
+        [] => format!("no service has the model {name}; GET /v1/models lists those that can be used"),
+        near => format!("no service has the model {name}; similar names: {}", near.join(", ")),
+    };
+    Rejection::new(StatusCode::NOT_FOUND, message).code("model_not_found").param("model")
+}
+
+fn nearest<'n>(name: &str, names: &[&'n str]) -> Vec<&'n str> {
+    let name: String = name.chars().take(200).flat_map(char::to_lowercase).collect();
+    let similarity = |other: &str| strsim::jaro_winkler(&name, &other.to_lowercase());
+    let mut similar: Vec<(f64, &str)> = names
+        .iter()
+        .map(|other| (similarity(other), *other))
+        .filter(|(similarity, _)| *similarity >= MIN_SIMILARITY)
+        .collect();
+    similar.sort_by(|(one, _), (other, _)| other.total_cmp(one));
+    similar.dedup_by_key(|(_, name)| *name);
+    similar.into_iter().map(|(_, name)| name).take(MAX_NEAREST).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn nearest_names_come_first() {
+        let names = ["llama3.2:3b", "qwen3:4b", "llama3.2:1b"];
+        assert_eq!(nearest("Llama3.2", &names), ["llama3.2:3b", "llama3.2:1b"]);
+        assert_eq!(nearest("zzz", &names), [""; 0]);
+    }
+}

@@ -1,0 +1,192 @@
+//! Connections to the model servers: each is used for one request after the other, and kept for a second.
+
+use std::collections::HashMap;
+use std::io;
+use std::pin::Pin;
+use std::sync::{Arc, Mutex, PoisonError};
+use std::task::{Context, Poll};
+use std::time::{Duration, Instant};
+
+use hyper::body::{Body, Bytes, Frame, Incoming, SizeHint};
+use hyper::client::conn::http1::{self, SendRequest};
+use hyper::{Request, Response};
+use hyper_util::rt::TokioIo;
+use tokio::net::TcpStream;
+use tokio::task::AbortHandle;
+
+use crate::core::address::Address;
+
+/// How long a connection may be idle before it is not used again: servers close theirs at any moment.
+const MAX_IDLE: Duration = Duration::from_secs(1);
+
+/// How long a connection may take to be made. A local server that does not refuse it at once has it in its queue.
+const CONNECT_TIMEOUT: Duration = Duration::from_secs(10);
+
+/// The idle connections, by address.
+#[derive(Default)]
+pub(super) struct Pool {
+    idle: Mutex<HashMap<String, Vec<(Instant, Connection)>>>,
+}
+
+/// One connection to a server. Dropping it closes the connection, so the server stops generating.
+pub(super) struct Connection {
+    sender: SendRequest<Pieces>,
+    task: AbortHandle,
+    address: Arc<str>,
+    /// Whether it has carried a request before.
+    is_reused: bool,
+}
+
+/// The body of a request: known bytes, in pieces that share one buffer.
+#[derive(Debug, Clone)]
+pub(super) struct Pieces(Vec<Bytes>);
+
+/// A request that can be sent again.
+pub(super) struct Outgoing {
+    pub(super) method: hyper::Method,
+    pub(super) uri: hyper::Uri,
+    pub(super) headers: hyper::HeaderMap,
+    pub(super) body: Pieces,
+}
+
+/// Why there is no response.
+#[derive(Debug)]
+pub(super) enum SendError {
+    /// No connection could be made.
+    Connect(io::Error),
+    /// The server closed the connection, or did not speak HTTP.
+    NoResponse(hyper::Error),
+}
+
+impl Drop for Connection {
+    fn drop(&mut self) {
+        self.task.abort();
+    }
+}
+
+impl Pool {
+    /// Sends the request and returns the response, as soon as its head is here. A kept connection that fails without an
+    /// answer was closed by the server just then: the request is sent once more, on a new one.
+    pub(super) async fn send(
+        &self,
+        address: &Address,
+        outgoing: &Outgoing,
+    ) -> Result<(Response<Incoming>, Connection), SendError> {
+        let key: Arc<str> = address.dial().to_string().into();
+        if let Some(mut connection) = self.take(&key)
+            && let Ok(response) = connection.send(outgoing).await
+        {
+            return Ok((response, connection));
+        }
+        let mut connection = connect(&key, address).await.map_err(SendError::Connect)?;
+        let response = connection.send(outgoing).await.map_err(SendError::NoResponse)?;
+        Ok((response, connection))
+    }
+
+    /// Keeps a connection whose response has been read to its end.
+    pub(super) fn keep(&self, mut connection: Connection) {
+        connection.is_reused = true;
+        let mut idle = self.idle.lock().unwrap_or_else(PoisonError::into_inner);
+        idle.entry(connection.address.to_string()).or_default().push((Instant::now(), connection));
+    }
+
+    /// Closes the connections that nothing has used for a while.
+    pub(super) fn close_old(&self) {
+        let mut idle = self.idle.lock().unwrap_or_else(PoisonError::into_inner);
+        idle.retain(|_, connections| {
+            connections
+                .retain(|(since, connection)| since.elapsed() < MAX_IDLE && !connection.sender.is_closed());
+            !connections.is_empty()
+        });
+    }
+
+    fn take(&self, address: &str) -> Option<Connection> {
+        let mut idle = self.idle.lock().unwrap_or_else(PoisonError::into_inner);
+        let connections = idle.get_mut(address)?;
+        while let Some((since, connection)) = connections.pop() {
+            if since.elapsed() < MAX_IDLE && !connection.sender.is_closed() {
+                return Some(connection);
+            }
+        }
+        None
+    }
+}
+
+impl Connection {
+    async fn send(&mut self, outgoing: &Outgoing) -> Result<Response<Incoming>, hyper::Error> {
+        if self.is_reused {
+            self.sender.ready().await?;
+        }
+        self.sender.send_request(outgoing.request()).await
+    }
+}
+
+impl Outgoing {
+    fn request(&self) -> Request<Pieces> {
+        let mut request = Request::new(self.body.clone());
+        request.method_mut().clone_from(&self.method);
+        request.uri_mut().clone_from(&self.uri);
+        request.headers_mut().clone_from(&self.headers);
+        request
+    }
+}
+
+async fn connect(key: &Arc<str>, address: &Address) -> io::Result<Connection> {
+    let dialled = address.dial();
+    let connected = tokio::time::timeout(CONNECT_TIMEOUT, open(&dialled));
+    let stream = connected.await.map_err(|_| io::Error::from(io::ErrorKind::TimedOut))??;
+    // A token must not wait for the next one.
+    stream.set_nodelay(true)?;
+    let handshake = http1::handshake(TokioIo::new(stream)).await;
+    let (sender, connection) = handshake.map_err(io::Error::other)?;
+    let task = tokio::spawn(async move {
+        // Its failure is that of the request, which has it, too.
+        let _ = connection.await;
+    });
+    Ok(Connection { sender, task: task.abort_handle(), address: Arc::clone(key), is_reused: false })
+}
+
+/// Connects to a server. `localhost` is tried in the order in which servers bind it.
+async fn open(address: &Address) -> io::Result<TcpStream> {
+    if address.host.eq_ignore_ascii_case("localhost") {
+        return match TcpStream::connect(("127.0.0.1", address.port)).await {
+            Ok(stream) => Ok(stream),
+            Err(_) => TcpStream::connect(("::1", address.port)).await,
+        };
+    }
+    TcpStream::connect((address.host.as_str(), address.port)).await
+}
+
+impl Pieces {
+    pub(super) fn new(pieces: Vec<Bytes>) -> Self {
+        let mut pieces = pieces;
+        pieces.retain(|piece| !piece.is_empty());
+        // The first one is taken from the end.
+        pieces.reverse();
+        Self(pieces)
+    }
+
+    pub(super) fn len(&self) -> usize {
+        self.0.iter().map(Bytes::len).sum()
+    }
+}
+
+impl Body for Pieces {
+    type Data = Bytes;
+    type Error = std::convert::Infallible;
+
+    fn poll_frame(
+        mut self: Pin<&mut Self>,
+        _: &mut Context<'_>,
+    ) -> Poll<Option<Result<Frame<Bytes>, Self::Error>>> {
+        Poll::Ready(self.0.pop().map(|piece| Ok(Frame::data(piece))))
+    }
+
+    fn is_end_stream(&self) -> bool {
+        self.0.is_empty()
+    }
+
+    fn size_hint(&self) -> SizeHint {
+        SizeHint::with_exact(self.len() as u64)
+    }
+}

@@ -1,0 +1,73 @@
+//! Why the gateway does not pass a request on.
+
+use hyper::StatusCode;
+
+use super::wire::{ApiFailure, Wire};
+
+/// An error response of the gateway. Cloned for every request that waited for the same thing.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(super) struct Rejection {
+    pub(super) status: StatusCode,
+    pub(super) message: String,
+    /// A word for programs, such as `model_not_found`.
+    code: Option<&'static str>,
+    /// The field of the body that is wrong.
+    param: Option<&'static str>,
+    /// After how many seconds another attempt may succeed.
+    pub(super) retry_after: Option<u64>,
+    /// The methods that the path has.
+    pub(super) allow: Option<&'static str>,
+}
+
+impl Rejection {
+    pub(super) fn new(status: StatusCode, message: impl Into<String>) -> Self {
+        Self { status, message: message.into(), code: None, param: None, retry_after: None, allow: None }
+    }
+
+    pub(super) fn bad_request(message: impl Into<String>) -> Self {
+        Self::new(StatusCode::BAD_REQUEST, message)
+    }
+
+    pub(super) fn unavailable(message: impl Into<String>) -> Self {
+        Self::new(StatusCode::SERVICE_UNAVAILABLE, message)
+    }
+
+    #[must_use]
+    pub(super) fn status(self, status: StatusCode) -> Self {
+        Self { status, ..self }
+    }
+
+    #[must_use]
+    pub(super) fn code(self, code: &'static str) -> Self {
+        Self { code: Some(code), ..self }
+    }
+
+    #[must_use]
+    pub(super) fn param(self, param: &'static str) -> Self {
+        Self { param: Some(param), ..self }
+    }
+
+    #[must_use]
+    pub(super) fn retry_after(self, seconds: u64) -> Self {
+        Self { retry_after: Some(seconds), ..self }
+    }
+
+    #[must_use]
+    pub(super) fn allow(self, methods: &'static str) -> Self {
+        Self { allow: Some(methods), ..self }
+    }
+
+    /// Returns the error as the last event of a stream.
+    pub(super) fn event(&self, wire: Wire) -> String {
+        wire.error_event(&self.failure())
+    }
+
+    pub(super) fn failure(&self) -> ApiFailure {
+        ApiFailure {
+            status: self.status.as_u16(),
+            message: self.message.clone(),
+            param: self.param,
+            code: self.code,
+        }
+    }
+}

@@ -1,0 +1,63 @@
+//! Follows the configuration file: a valid one is used from its next second on, an invalid one changes nothing.
+
+use std::path::Path;
+use std::sync::Arc;
+use std::time::SystemTime;
+
+use super::state::{Gateway, Setup, blocking};
+use crate::app::App;
+use crate::core::address::Address;
+use crate::core::config::Config;
+use crate::core::events::{EventKind, chain};
+use crate::core::services::ManagedService;
+
+/// What tells one version of a file from the next.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(super) struct Version {
+    modified: Option<SystemTime>,
+    size: u64,
+    inode: u64,
+}
+
+/// Returns the version of the file; `None` if it cannot be read.
+pub(super) fn version(path: &Path) -> Option<Version> {
+    use std::os::unix::fs::MetadataExt as _;
+    let metadata = std::fs::metadata(path).ok()?;
+    Some(Version { modified: metadata.modified().ok(), size: metadata.len(), inode: metadata.ino() })
+}
+
+/// Reads the file again, and replaces the setup if it is valid. Requests that are under way keep the one they have.
+pub(super) async fn reload(gateway: &Arc<Gateway>) {
+    let setup = gateway.setup();
+    let own = Arc::clone(&setup);
+    let Ok(read) = blocking(move || next(&own)).await else { return };
+    let (ok, message) = match read {
+        Ok(next) => {
+            gateway.replace_setup(next);
+            gateway.seats.wake_keeper();
+            (true, None)
+        }
+        Err(message) => (false, Some(message)),
+    };
+    setup.app.events.emit(&"gateway".into(), EventKind::ConfigChanged { ok, message });
+}
+
+/// Returns the setup that the file says; why not, if it says none.
+fn next(setup: &Setup) -> Result<Setup, String> {
+    let app = &setup.app;
+    let config = Config::load(&app.paths.config_file(), app.table).map_err(|error| chain(&error))?;
+    let bound = setup.guard.bound.clone();
+    let app = app.with_config(config);
+    if let Some(service) = own_port(&app, &bound) {
+        return Err(format!("{service} has the address of the gateway, {bound}"));
+    }
+    Ok(Setup::new(app, bound))
+}
+
+/// Returns the service whose requests would come back to the gateway.
+pub(super) fn own_port(app: &App, bound: &Address) -> Option<Arc<str>> {
+    let is_same = |service: &&ManagedService| {
+        service.server().address().is_some_and(|configured| configured.conflicts_with(bound))
+    };
+    app.services().iter().find(is_same).map(|service| Arc::clone(&service.name))
+}

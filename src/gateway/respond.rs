@@ -1,0 +1,35 @@
+//! The responses that the gateway makes itself.
+
+use hyper::Response;
+use hyper::body::Bytes;
+use hyper::header::{ALLOW, CONTENT_TYPE, HeaderValue, RETRY_AFTER};
+
+use super::body::ResponseBody;
+use super::rejection::Rejection;
+use super::wire::Wire;
+
+/// Returns a JSON response.
+pub(super) fn json(text: impl Into<Bytes>) -> Response<ResponseBody> {
+    let mut response = Response::new(ResponseBody::whole(text));
+    response.headers_mut().insert(CONTENT_TYPE, HeaderValue::from_static("application/json"));
+    response
+}
+
+/// Returns a response without a body.
+pub(super) fn empty() -> Response<ResponseBody> {
+    Response::new(ResponseBody::empty())
+}
+
+/// Returns the error in the shape of the API that was called.
+pub(super) fn reject(rejection: &Rejection, wire: Wire) -> Response<ResponseBody> {
+    let mut response = json(wire.error_body(&rejection.failure()));
+    *response.status_mut() = rejection.status;
+    let headers = response.headers_mut();
+    if let Some(seconds) = rejection.retry_after {
+        headers.insert(RETRY_AFTER, HeaderValue::from(seconds));
+    }
+    if let Some(methods) = rejection.allow {
+        headers.insert(ALLOW, HeaderValue::from_static(methods));
+    }
+    response
+}

@@ -1,0 +1,270 @@
+//! The seats of the services: who uses each, who waits for it, and how far it is.
+
+use std::collections::HashMap;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::{Duration, Instant};
+
+use tokio::sync::{Notify, oneshot};
+
+use super::backoff::FailedStart;
+use super::plan::{Owner, Phase, SeatFacts};
+use super::rejection::Rejection;
+use crate::core::cancel::CancelToken;
+use crate::core::services::Endpoint;
+
+/// How old the last look at a service's process may be before its next request.
+const MAX_AGE: Duration = Duration::from_millis(250);
+
+/// All seats, shared by the requests and the keeper.
+#[derive(Default)]
+pub(super) struct Seats {
+    by_service: Mutex<HashMap<Arc<str>, Seat>>,
+    /// Wakes the keeper.
+    changed: Notify,
+}
+
+/// The result of a request for a service.
+pub(super) type Admission = Result<Lease, Rejection>;
+
+/// One service, as the gateway knows it.
+pub(super) struct Seat {
+    pub(super) phase: Phase,
+    /// Where it answers, while it is up.
+    endpoint: Option<Arc<Endpoint>>,
+    /// When its process was last seen.
+    checked: Instant,
+    pub(super) in_flight: usize,
+    waiting: Vec<Waiter>,
+    pub(super) last_used: Instant,
+    /// Whether its new requests wait, because it is another service's turn.
+    pub(super) is_draining: bool,
+    /// Its last start, if that failed.
+    pub(super) failure: Option<FailedStart>,
+    /// The memory that it held when it was last measured, in bytes.
+    pub(super) memory: Option<u64>,
+    /// Until when it is not stopped, because a command uses it.
+    pub(super) held_until: Option<Instant>,
+    /// Whether its record and address are being looked at.
+    pub(super) is_observed: bool,
+    /// Cancels its start.
+    pub(super) cancel: Option<CancelToken>,
+}
+
+struct Waiter {
+    since: Instant,
+    admission: oneshot::Sender<Admission>,
+}
+
+/// What a request for a service gets at once.
+pub(super) enum Entrance {
+    Admitted(Lease),
+    Waits(Ticket),
+    Refused(Rejection),
+    /// Its process must be seen again first.
+    Stale,
+}
+
+/// A place in the queue. Dropping it leaves the queue.
+pub(super) struct Ticket {
+    admission: oneshot::Receiver<Admission>,
+    seats: Arc<Seats>,
+}
+
+/// The right to send one request to a service, which is not stopped meanwhile. Dropping it is the end of the request.
+pub(super) struct Lease {
+    seats: Arc<Seats>,
+    pub(super) service: Arc<str>,
+    pub(super) endpoint: Arc<Endpoint>,
+}
+
+impl Seat {
+    fn new(now: Instant) -> Self {
+        Self {
+            phase: Phase::Unknown,
+            endpoint: None,
+            checked: now,
+            in_flight: 0,
+            waiting: Vec::new(),
+            last_used: now,
+            is_draining: false,
+            failure: None,
+            memory: None,
+            held_until: None,
+            is_observed: false,
+            cancel: None,
+        }
+    }
+
+    /// Returns the facts for the decision about it; `policy` has those of the configuration.
+    pub(super) fn facts(&mut self, policy: SeatFacts, now: Instant) -> SeatFacts {
+        self.waiting.retain(|waiter| !waiter.admission.is_closed());
+        SeatFacts {
+            phase: self.phase,
+            is_busy: self.in_flight > 0 || self.held_until.is_some_and(|until| until > now),
+            waiting_since: self.waiting_since(),
+            last_used: self.last_used,
+            memory: self.memory.unwrap_or(policy.memory),
+            ..policy
+        }
+    }
+
+    /// Returns when the first of those who still wait came.
+    pub(super) fn waiting_since(&self) -> Option<Instant> {
+        self.waiting.iter().filter(|waiter| !waiter.admission.is_closed()).map(|waiter| waiter.since).min()
+    }
+}
+
+impl Seats {
+    fn lock(&self) -> MutexGuard<'_, HashMap<Arc<str>, Seat>> {
+        self.by_service.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Reads or changes the seat of a service.
+    pub(super) fn with<T>(&self, service: &Arc<str>, change: impl FnOnce(&mut Seat) -> T) -> T {
+        let mut seats = self.lock();
+        change(seats.entry(Arc::clone(service)).or_insert_with(|| Seat::new(Instant::now())))
+    }
+
+    /// Wakes the keeper, which decides anew.
+    pub(super) fn wake_keeper(&self) {
+        self.changed.notify_one();
+    }
+
+    /// Waits until the keeper is woken.
+    pub(super) async fn changed(&self) {
+        self.changed.notified().await;
+    }
+
+    /// Counts a request in, and then looks whether its service runs: the other order would let the service be stopped in
+    /// between. `is_stale` is asked about a service whose process was not seen lately.
+    pub(super) fn enter(self: &Arc<Self>, service: &Arc<str>, now: Instant) -> Entrance {
+        let mut seats = self.lock();
+        let seat = seats.entry(Arc::clone(service)).or_insert_with(|| Seat::new(now));
+        if let (Phase::Up(owner), Some(endpoint), false) = (seat.phase, &seat.endpoint, seat.is_draining) {
+            // Whether an external one still runs, its connection shows.
+            if owner != Owner::Other && now.saturating_duration_since(seat.checked) > MAX_AGE {
+                return Entrance::Stale;
+            }
+            let endpoint = Arc::clone(endpoint);
+            seat.in_flight += 1;
+            return Entrance::Admitted(Lease {
+                seats: Arc::clone(self),
+                service: Arc::clone(service),
+                endpoint,
+            });
+        }
+        if let Some(rejection) = seat.failure.as_ref().and_then(|failure| failure.rejection(now)) {
+            return Entrance::Refused(rejection);
+        }
+        // What was seen before nobody waited may not hold any more.
+        if seat.phase == Phase::Down && seat.waiting_since().is_none() {
+            seat.phase = Phase::Unknown;
+        }
+        let (sender, receiver) = oneshot::channel();
+        seat.waiting.push(Waiter { since: now, admission: sender });
+        drop(seats);
+        self.wake_keeper();
+        Entrance::Waits(Ticket { admission: receiver, seats: Arc::clone(self) })
+    }
+
+    /// Notes that the process of a running service was seen now.
+    pub(super) fn was_seen(&self, service: &Arc<str>) {
+        self.with(service, |seat| seat.checked = Instant::now());
+    }
+
+    /// Forgets that a service is up: its process is gone, or does not take connections.
+    pub(super) fn distrust(&self, service: &Arc<str>) {
+        self.with(service, |seat| {
+            if matches!(seat.phase, Phase::Up(_)) {
+                seat.phase = Phase::Unknown;
+                seat.endpoint = None;
+            }
+        });
+    }
+
+    /// Sets a service up, and lets those in who wait for it, unless it is another one's turn.
+    pub(super) fn is_up(self: &Arc<Self>, service: &Arc<str>, phase: Phase, endpoint: Endpoint) {
+        self.with(service, |seat| {
+            let now = Instant::now();
+            if !matches!(seat.phase, Phase::Up(_)) {
+                seat.last_used = now;
+            }
+            (seat.phase, seat.endpoint, seat.checked) = (phase, Some(Arc::new(endpoint)), now);
+            seat.failure = None;
+        });
+        self.admit_waiting(service);
+    }
+
+    /// Lets those in who wait for a service that is up.
+    pub(super) fn admit_waiting(self: &Arc<Self>, service: &Arc<str>) {
+        let admitted = self.with(service, |seat| {
+            let endpoint = seat.endpoint.clone().filter(|_| matches!(seat.phase, Phase::Up(_)))?;
+            let waiting = std::mem::take(&mut seat.waiting);
+            seat.in_flight += waiting.len();
+            Some((endpoint, waiting))
+        });
+        let Some((endpoint, waiting)) = admitted else { return };
+        for waiter in waiting {
+            let (seats, service) = (Arc::clone(self), Arc::clone(service));
+            // A lease that nobody takes ends at once.
+            let _ = waiter.admission.send(Ok(Lease { seats, service, endpoint: Arc::clone(&endpoint) }));
+        }
+    }
+
+    /// Takes a service out of use: new requests wait.
+    pub(super) fn leaves(&self, service: &Arc<str>, phase: Phase) {
+        self.with(service, |seat| {
+            seat.phase = phase;
+            if phase != Phase::Stopping {
+                seat.endpoint = None;
+            }
+        });
+        self.wake_keeper();
+    }
+
+    /// Sends those away who wait for a service.
+    pub(super) fn refuse_waiting(&self, service: &Arc<str>, rejection: &Rejection) {
+        let waiting = self.with(service, |seat| std::mem::take(&mut seat.waiting));
+        for waiter in waiting {
+            // Those who have left need no answer.
+            let _ = waiter.admission.send(Err(rejection.clone()));
+        }
+    }
+
+    pub(super) fn is_running(&self, service: &Arc<str>) -> bool {
+        self.lock().get(service).is_some_and(|seat| matches!(seat.phase, Phase::Up(_)))
+    }
+
+    fn has_waiting(&self) -> bool {
+        self.lock().values().any(|seat| !seat.waiting.is_empty())
+    }
+}
+
+impl Ticket {
+    /// Waits until the service is ready or cannot be.
+    pub(super) async fn admission(mut self) -> Option<Admission> {
+        // It is dropped without a word only when the gateway ends.
+        (&mut self.admission).await.ok()
+    }
+}
+
+impl Drop for Ticket {
+    fn drop(&mut self) {
+        // The start that it waited for may make room for another one.
+        self.admission.close();
+        self.seats.wake_keeper();
+    }
+}
+
+impl Drop for Lease {
+    fn drop(&mut self) {
+        let is_last = self.seats.with(&self.service, |seat| {
+            seat.in_flight = seat.in_flight.saturating_sub(1);
+            seat.last_used = Instant::now();
+            seat.in_flight == 0
+        });
+        if is_last && self.seats.has_waiting() {
+            self.seats.wake_keeper();
+        }
+    }
+}

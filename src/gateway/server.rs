@@ -1,0 +1,202 @@
+//! The server: its socket, its connections, its signals.
+
+use std::convert::Infallible;
+use std::io;
+use std::net::SocketAddr;
+use std::sync::Arc;
+use std::time::Duration;
+
+use hyper::server::conn::http1;
+use hyper::service::service_fn;
+use hyper_util::rt::{TokioIo, TokioTimer};
+use nix::sys::resource::{Resource, getrlimit, setrlimit};
+use tokio::net::{TcpListener, TcpSocket, TcpStream};
+use tokio::runtime::{Builder, Runtime};
+use tokio::signal::unix::{SignalKind, signal};
+
+use super::state::{Gateway, Setup};
+use super::{keeper, reload, router};
+use crate::app::{App, ServeError};
+use crate::core::address::Address;
+
+/// How long a client may take to send the head of a request.
+const HEADER_TIMEOUT: Duration = Duration::from_secs(30);
+
+/// How many connections may wait to be accepted.
+const BACKLOG: u32 = 4096;
+
+/// How often connections and services are looked at.
+const TICK: Duration = Duration::from_secs(1);
+
+/// How long no connection is accepted when there are no descriptors left.
+const ACCEPT_PAUSE: Duration = Duration::from_millis(50);
+
+/// The most descriptors that are asked for; macOS grants 10,240.
+const MAX_DESCRIPTORS: u64 = 1 << 20;
+const FEWER_DESCRIPTORS: u64 = 10_240;
+
+/// A gateway that listens.
+pub struct GatewayServer {
+    runtime: Runtime,
+    listener: TcpListener,
+    gateway: Arc<Gateway>,
+}
+
+/// Serves until a signal ends it; returns the signal's number. `announce` is called once it listens.
+pub fn serve(app: App, announce: &mut dyn FnMut(&Address)) -> Result<i32, ServeError> {
+    let server = GatewayServer::bind(app)?;
+    raise_descriptor_limit();
+    announce(&server.address());
+    Ok(server.run_until(ending_signal()))
+}
+
+/// Waits for a signal that ends the gateway, and returns its number.
+async fn ending_signal() -> i32 {
+    let kinds = [SignalKind::interrupt(), SignalKind::terminate(), SignalKind::quit()];
+    // Without a handler, a signal ends the process by itself.
+    let mut handlers: Vec<_> =
+        kinds.into_iter().filter_map(|kind| Some((kind.as_raw_value(), signal(kind).ok()?))).collect();
+    std::future::poll_fn(|context| {
+        for (number, handler) in &mut handlers {
+            if handler.poll_recv(context).is_ready() {
+                return std::task::Poll::Ready(*number);
+            }
+        }
+        std::task::Poll::Pending
+    })
+    .await
+}
+
+impl GatewayServer {
+    /// Listens as the configuration of the app says.
+    pub fn bind(app: App) -> Result<Self, ServeError> {
+        let address = app.config.gateway.address();
+        check(&app, &address)?;
+        let runtime = Builder::new_current_thread().enable_all().build().map_err(ServeError::Runtime)?;
+        let listener = runtime.block_on(listen(&app, &address))?;
+        let port = listener.local_addr().map_or(address.port, |bound| bound.port());
+        let gateway = Arc::new(Gateway::new(Setup::new(app, Address { port, ..address })));
+        Ok(Self { runtime, listener, gateway })
+    }
+
+    /// Returns where it listens.
+    pub fn address(&self) -> Address {
+        self.gateway.setup().guard.bound.clone()
+    }
+
+    /// Serves until `end` is ready. Open streams break off then; services live on.
+    pub fn run_until<T>(self, end: impl Future<Output = T>) -> T {
+        let Self { runtime, listener, gateway } = self;
+        let ended = runtime.block_on(async {
+            tokio::spawn(accept(listener, Arc::clone(&gateway)));
+            tokio::spawn(tick(Arc::clone(&gateway)));
+            keeper::adopt(&gateway).await;
+            tokio::spawn(keeper::keep(gateway));
+            end.await
+        });
+        // A start that goes on is found by its record.
+        runtime.shutdown_background();
+        ended
+    }
+}
+
+/// Refuses settings under which the gateway would be open to others, or its own backend.
+fn check(app: &App, address: &Address) -> Result<(), ServeError> {
+    if !address.is_loopback() && app.config.gateway.token.is_empty() {
+        return Err(ServeError::NoToken { address: address.clone() });
+    }
+    match reload::own_port(app, address) {
+        Some(service) => Err(ServeError::OwnPort { service, address: address.clone() }),
+        None => Ok(()),
+    }
+}
+
+async fn listen(app: &App, address: &Address) -> Result<TcpListener, ServeError> {
+    let failed = |source: io::Error| {
+        if source.kind() == io::ErrorKind::AddrInUse {
+            let listener =
+                app.driver.listener(address, None).unwrap_or(crate::core::process::Listener::Unknown);
+            return ServeError::PortInUse { address: address.clone(), listener };
+        }
+        ServeError::Listen { address: address.clone(), source }
+    };
+    let host = if address.host.eq_ignore_ascii_case("localhost") { "127.0.0.1" } else { &address.host };
+    let mut last = io::Error::from(io::ErrorKind::AddrNotAvailable);
+    for candidate in tokio::net::lookup_host((host, address.port)).await.map_err(failed)? {
+        match listen_at(candidate) {
+            Ok(listener) => return Ok(listener),
+            Err(error) => last = error,
+        }
+    }
+    Err(failed(last))
+}
+
+fn listen_at(address: SocketAddr) -> io::Result<TcpListener> {
+    let socket = if address.is_ipv4() { TcpSocket::new_v4()? } else { TcpSocket::new_v6()? };
+    socket.set_reuseaddr(true)?;
+    socket.bind(address)?;
+    socket.listen(BACKLOG)
+}
+
+async fn accept(listener: TcpListener, gateway: Arc<Gateway>) {
+    loop {
+        match listener.accept().await {
+            Ok((stream, _)) => drop(tokio::spawn(connection(stream, Arc::clone(&gateway)))),
+            // The client has left already, or descriptors are short.
+            Err(_) => tokio::time::sleep(ACCEPT_PAUSE).await,
+        }
+    }
+}
+
+async fn connection(stream: TcpStream, gateway: Arc<Gateway>) {
+    // A token must not wait for the next one.
+    if stream.set_nodelay(true).is_err() {
+        return;
+    }
+    let service = service_fn(move |request| {
+        let gateway = Arc::clone(&gateway);
+        async move { Ok::<_, Infallible>(router::answer(gateway, request).await) }
+    });
+    let served = http1::Builder::new()
+        .timer(TokioTimer::new())
+        .header_read_timeout(HEADER_TIMEOUT)
+        // A client that closes its sending half is gone.
+        .half_close(false)
+        .serve_connection(TokioIo::new(stream), service);
+    // Its failure is the client's: it knows.
+    let _ = served.await;
+}
+
+/// Looks at the connections and at the configuration file again and again; at the latter also after SIGHUP.
+async fn tick(gateway: Arc<Gateway>) {
+    let path = gateway.setup().app.paths.config_file();
+    let mut version = reload::version(&path);
+    let mut hangup = signal(SignalKind::hangup()).ok();
+    loop {
+        let asked = async {
+            match &mut hangup {
+                Some(hangup) => hangup.recv().await,
+                None => std::future::pending().await,
+            }
+        };
+        let is_asked = tokio::time::timeout(TICK, asked).await.is_ok();
+        gateway.pool.close_old();
+        let now = reload::version(&path);
+        // A file that is gone is about to be replaced.
+        if is_asked || (now.is_some() && now != version) {
+            reload::reload(&gateway).await;
+            version = now;
+        }
+    }
+}
+
+/// Raises the limit of open descriptors as far as it goes: each stream needs two. Services keep the limit that this process
+/// was started with.
+fn raise_descriptor_limit() {
+    let Ok((soft, hard)) = getrlimit(Resource::RLIMIT_NOFILE) else { return };
+    for wanted in [MAX_DESCRIPTORS.min(hard), FEWER_DESCRIPTORS] {
+        if wanted <= soft || setrlimit(Resource::RLIMIT_NOFILE, wanted, hard).is_ok() {
+            return;
+        }
+    }
+}

@@ -1,0 +1,135 @@
+//! [`Gateway`]: what all requests share.
+
+use std::sync::{Arc, Mutex, PoisonError};
+
+use hyper::StatusCode;
+
+use super::guard::Guard;
+use super::meter::Tallies;
+use super::names::{self, Names, Route};
+use super::pool::Pool;
+use super::rejection::Rejection;
+use super::seats::Seats;
+use crate::app::App;
+use crate::core::address::Address;
+use crate::core::cancel::CancelToken;
+use crate::core::config::MemoryLimit;
+use crate::core::machine;
+use crate::core::services::{Endpoint, ManagedService};
+
+/// What follows from one version of the configuration.
+pub(super) struct Setup {
+    pub(super) app: App,
+    /// The memory that model servers may hold together, in bytes.
+    pub(super) max_memory: u64,
+    pub(super) guard: Guard,
+    names: Mutex<Names>,
+    /// Held while the services are asked for their models, so a crowd of requests asks once.
+    listing: tokio::sync::Mutex<()>,
+}
+
+/// The gateway.
+pub(super) struct Gateway {
+    setup: Mutex<Arc<Setup>>,
+    pub(super) seats: Arc<Seats>,
+    pub(super) pool: Arc<Pool>,
+    pub(super) counts: Arc<Tallies>,
+}
+
+impl Setup {
+    /// Returns the setup of a gateway that listens on `bound`.
+    pub(super) fn new(app: App, bound: Address) -> Self {
+        let settings = &app.config.gateway;
+        let guard = Guard {
+            bound,
+            hosts: settings.hosts.clone(),
+            cors_origins: settings.cors_origins.clone(),
+            token: Some(settings.token.clone()).filter(|token| !token.is_empty()),
+        };
+        let max_memory = bytes(settings.max_memory);
+        Self { app, max_memory, guard, names: Mutex::default(), listing: tokio::sync::Mutex::default() }
+    }
+
+    /// Forgets what names mean: a service has started or stopped, with another model perhaps.
+    pub(super) fn forget_names(&self) {
+        self.with_names(|names| *names = Names::default());
+    }
+
+    fn with_names<T>(&self, work: impl FnOnce(&mut Names) -> T) -> T {
+        work(&mut self.names.lock().unwrap_or_else(PoisonError::into_inner))
+    }
+}
+
+/// Returns a limit in bytes; no limit where the system does not tell its memory.
+fn bytes(limit: MemoryLimit) -> u64 {
+    match limit {
+        MemoryLimit::Bytes(bytes) => bytes,
+        MemoryLimit::Share(percent) => {
+            machine::memory().map_or(u64::MAX, |memory| memory.total / 100 * u64::from(percent))
+        }
+    }
+}
+
+impl Gateway {
+    pub(super) fn new(setup: Setup) -> Self {
+        Self {
+            setup: Mutex::new(Arc::new(setup)),
+            seats: Arc::default(),
+            pool: Arc::default(),
+            counts: Arc::default(),
+        }
+    }
+
+    /// Returns the present configuration. A request keeps the one with which it began.
+    pub(super) fn setup(&self) -> Arc<Setup> {
+        Arc::clone(&self.setup.lock().unwrap_or_else(PoisonError::into_inner))
+    }
+
+    pub(super) fn replace_setup(&self, setup: Setup) {
+        *self.setup.lock().unwrap_or_else(PoisonError::into_inner) = Arc::new(setup);
+    }
+
+    /// Returns the service and the model that `name` means.
+    pub(super) async fn route(&self, setup: &Arc<Setup>, name: &str) -> Result<Route, Rejection> {
+        if let Some(route) = self.known(setup, name) {
+            return Ok(route);
+        }
+        let _one = setup.listing.lock().await;
+        if let Some(route) = self.known(setup, name) {
+            return Ok(route);
+        }
+        let (own, seats, asked) = (Arc::clone(setup), Arc::clone(&self.seats), name.to_owned());
+        let routes = blocking(move || {
+            let served = names::served(&own.app, &|service| running(&own.app, service));
+            names::resolve(&own.app, &served, &asked, &|service| seats.is_running(service))
+        })
+        .await??;
+        setup.with_names(|names| names.learn(name, routes));
+        self.known(setup, name).ok_or_else(|| Rejection::new(StatusCode::NOT_FOUND, "no such model"))
+    }
+
+    /// Returns what a name means that was looked up before. Of several services, one that runs is first.
+    fn known(&self, setup: &Setup, name: &str) -> Option<Route> {
+        setup.with_names(|names| {
+            let routes = names.known(name)?;
+            let running =
+                routes.iter().find(|route| routes.len() > 1 && self.seats.is_running(&route.service));
+            running.or(routes.first()).cloned()
+        })
+    }
+}
+
+/// Returns where a service answers, if it does. Starts nothing.
+pub(super) fn running(app: &App, service: &ManagedService) -> Option<Endpoint> {
+    // One that cannot be observed does not run, as far as requests are concerned.
+    app.manager(&CancelToken::new()).find_endpoint(service).ok().flatten()
+}
+
+/// Runs blocking work on another thread.
+pub(super) async fn blocking<T: Send + 'static>(
+    work: impl FnOnce() -> T + Send + 'static,
+) -> Result<T, Rejection> {
+    tokio::task::spawn_blocking(work).await.map_err(|_| {
+        Rejection::new(StatusCode::INTERNAL_SERVER_ERROR, "the gateway failed; its log tells more")
+    })
+}

@@ -1,0 +1,83 @@
+//! Connections to the servers, and the headers on them.
+
+use super::backend::Backend;
+use super::http;
+use super::stage::{Stage, settings};
+use super::{CHAT, TINY};
+
+#[test]
+fn hop_by_hop_headers_stop_here() {
+    let backend = Backend::running(|_, stream| {
+        http::write(
+            stream,
+            "HTTP/1.1 200 OK\r\nContent-Type: application/json\r\nContent-Length: 2\r\nConnection: X-Secret\r\n\
+             X-Secret: 1\r\nKeep-Alive: timeout=5\r\nAccess-Control-Allow-Origin: *\r\nX-Kept: yes\r\n\r\n{}",
+        );
+    });
+    let stage = Stage::new(&backend, settings());
+    let length = TINY.len();
+    let response = http::exchange(
+        stage.port,
+        &format!(
+            "POST {CHAT} HTTP/1.1\r\nHost: localhost\r\nContent-Length: {length}\r\nConnection: keep-alive, X-Mine\r\n\
+             X-Mine: 1\r\nTE: trailers\r\nAccept-Encoding: gzip\r\nAuthorization: Bearer ours\r\nX-Api-Key: ours\r\n\
+             X-Stainless-Lang: python\r\n\r\n{TINY}"
+        ),
+    );
+    assert_eq!(response.header("x-kept"), Some("yes"));
+    for dropped in ["x-secret", "keep-alive", "access-control-allow-origin"] {
+        assert_eq!(response.header(dropped), None, "{dropped}");
+    }
+    let sent = backend.requests().remove(0);
+    for dropped in ["x-mine", "te", "accept-encoding", "authorization", "x-api-key", "connection"] {
+        assert_eq!(sent.header(dropped), None, "{dropped}");
+    }
+    assert_eq!(sent.header("x-stainless-lang"), Some("python"));
+    assert_eq!(sent.header("host"), Some(format!("127.0.0.1:{}", backend.port).as_str()));
+}
+
+#[test]
+fn connection_closed_just_then_fails_no_request() {
+    let backend = Backend::running(|_, stream| {
+        http::respond(stream, 200, "{}");
+        // Just when the next request is on its way.
+        drop(stream.shutdown(std::net::Shutdown::Both));
+    });
+    let stage = Stage::new(&backend, settings());
+    let mut client = http::connect(stage.port);
+    for number in 0..100 {
+        http::write(&mut client, &http::post(CHAT, TINY));
+        let response = http::read(&mut client, false).expect("a response");
+        assert_eq!(response.status(), 200, "request {number}: {}", response.text());
+    }
+    // Some came on a connection that was closed already.
+    assert!(backend.requests().len() >= 100);
+}
+
+#[test]
+fn kept_connection_is_used_again() {
+    let backend = Backend::running(|_, stream| http::respond(stream, 200, "{}"));
+    let stage = Stage::new(&backend, settings());
+    http::exchange(stage.port, &http::post(CHAT, TINY));
+    let before = backend.connections();
+    for _ in 0..20 {
+        http::exchange(stage.port, &http::post(CHAT, TINY));
+    }
+    // A test that is held up for a second opens another one.
+    assert!(backend.connections() - before <= 10, "{} new ones", backend.connections() - before);
+}
+
+/// An answer that broke off must not be asked for again: the model would answer twice.
+#[test]
+fn nothing_is_sent_twice_after_a_byte() {
+    let backend = Backend::running(|_, stream| http::respond(stream, 200, "{}"));
+    let stage = Stage::new(&backend, settings());
+    http::exchange(stage.port, &http::post(CHAT, TINY));
+    backend.set_script(|_, stream| {
+        http::write(stream, "HTTP/1.1 200 OK\r\nContent-Length: 10\r\n\r\n{");
+        drop(stream.shutdown(std::net::Shutdown::Both));
+    });
+    let response = http::exchange(stage.port, &http::post(CHAT, TINY));
+    assert!(!response.is_whole);
+    assert_eq!(backend.requests().len(), 2);
+}

@@ -1,0 +1,40 @@
+//! The gateway in front of scripted servers: each test is named after a fault that was seen in a program of its kind.
+
+#![allow(clippy::must_use_candidate, unreachable_pub, reason = "helpers of tests")]
+
+mod backend;
+mod client_gone;
+mod connections;
+mod framing;
+mod http;
+mod models;
+#[path = "../support/ports.rs"]
+#[allow(dead_code, reason = "shared by all tests, of which each uses its own part")]
+mod ports;
+mod reload;
+mod stage;
+mod starts;
+mod streams;
+
+use std::time::{Duration, Instant};
+
+const CHAT: &str = "/v1/chat/completions";
+
+/// A request for the model that every scripted server has.
+const TINY: &str = r#"{"model":"tiny","messages":[]}"#;
+const TINY_STREAM: &str = r#"{"model":"tiny","stream":true,"messages":[]}"#;
+
+/// One event with a token, the last one, and the end mark.
+const TOKEN: &str = "data: {\"choices\":[{\"delta\":{\"content\":\"Hi\"},\"finish_reason\":null}]}\n\n";
+const LAST: &str = "data: {\"choices\":[{\"delta\":{},\"finish_reason\":\"stop\"}]}\n\n";
+const DONE: &str = "data: [DONE]\n\n";
+
+/// Waits until `condition` holds. Only a failing test waits long.
+#[track_caller]
+fn wait_until(what: &str, mut condition: impl FnMut() -> bool) {
+    let deadline = Instant::now() + Duration::from_secs(60);
+    while !condition() {
+        assert!(Instant::now() < deadline, "waited in vain until {what}");
+        std::thread::sleep(Duration::from_millis(1));
+    }
+}

@@ -1,0 +1,99 @@
+//! Names of models, paths and methods.
+
+use super::backend::Backend;
+use super::http;
+use super::stage::{Stage, settings};
+use super::{CHAT, TINY};
+
+fn stage() -> (Backend, Stage) {
+    let backend = Backend::running(|_, stream| http::respond(stream, 200, "{}"));
+    let stage = Stage::new(&backend, settings());
+    (backend, stage)
+}
+
+#[test]
+fn alias_and_service_slash_model_reach_the_backend() {
+    let (backend, stage) = stage();
+    backend.set_models(&["tiny", "org/ollama", "ollama/tiny2"]);
+    let sent = |name: &str| {
+        let body = serde_json::json!({ "model": name }).to_string();
+        let response = http::exchange(stage.port, &http::post(CHAT, &body));
+        assert_eq!(response.status(), 200, "{name}: {}", response.text());
+        backend.requests().pop().expect("a request").json()["model"].clone()
+    };
+    for (name, model) in [
+        ("tiny", "tiny"),
+        ("fast", "tiny"),
+        ("ollama/tiny", "tiny"),
+        ("ollama/fast", "tiny"),
+        ("org/ollama", "org/ollama"),
+        ("ollama/org/ollama", "org/ollama"),
+        // An exact name beats SERVICE/MODEL.
+        ("ollama/tiny2", "ollama/tiny2"),
+    ] {
+        assert_eq!(sent(name), model, "{name}");
+    }
+}
+
+#[test]
+fn unknown_model_names_the_nearest() {
+    let (backend, stage) = stage();
+    let response = http::exchange(stage.port, &http::post(CHAT, "{\"model\":\"tinny\"}"));
+    assert_eq!(response.status(), 404);
+    let error = &response.json()["error"];
+    assert_eq!(error["code"], "model_not_found");
+    assert_eq!(error["message"], "no service has the model tinny; similar names: tiny");
+    let response = http::exchange(stage.port, &http::post("/v1/messages", "{\"model\":\"tinny\"}"));
+    assert_eq!(response.json()["error"]["type"], "not_found_error");
+    assert_eq!(backend.requests(), []);
+}
+
+#[test]
+fn models_and_aliases_are_listed() {
+    let (_backend, stage) = stage();
+    let list = http::get(stage.port, "/v1/models").json();
+    let rows: Vec<(&str, &str, &str)> = list["data"]
+        .as_array()
+        .expect("rows")
+        .iter()
+        .map(|row| {
+            (row["id"].as_str().unwrap(), row["owned_by"].as_str().unwrap(), row["status"].as_str().unwrap())
+        })
+        .collect();
+    assert_eq!(rows, [("tiny", "ollama", "external"), ("fast", "ollama", "external")]);
+    assert_eq!(http::get(stage.port, "/v1/models/fast").json()["id"], "fast");
+    assert_eq!(http::get(stage.port, "/v1/models/ollama%2Ftiny").json()["owned_by"], "ollama");
+    assert_eq!(http::get(stage.port, "/v1/models/none").status(), 404);
+}
+
+#[test]
+fn unknown_path_and_wrong_method_say_so() {
+    let (_backend, stage) = stage();
+    assert_eq!(http::get(stage.port, "/v1/nothing").status(), 404);
+    let wrong = http::get(stage.port, CHAT);
+    assert_eq!((wrong.status(), wrong.header("allow")), (405, Some("POST, OPTIONS")));
+    let wrong = http::exchange(stage.port, &http::post("/health", ""));
+    assert_eq!((wrong.status(), wrong.header("allow")), (405, Some("GET, HEAD, OPTIONS")));
+}
+
+#[test]
+fn foreign_host_and_origin_are_refused_everywhere() {
+    let (backend, stage) = stage();
+    let request = |path: &str, headers: &str| {
+        let length = TINY.len();
+        format!("POST {path} HTTP/1.1\r\n{headers}\r\nContent-Length: {length}\r\n\r\n{TINY}")
+    };
+    for path in [CHAT, "/v1/messages", "/health", "/v1/models", "/nothing"] {
+        for headers in [
+            "Host: evil.example",
+            "Host: ",
+            "Host: localhost\r\nOrigin: http://evil.example",
+            "Host: localhost\r\nOrigin: null",
+            "Host: localhost\r\nSec-Fetch-Site: cross-site",
+        ] {
+            let response = http::exchange(stage.port, &request(path, headers));
+            assert!(matches!(response.status(), 400 | 403), "{path} {headers}: {}", response.line);
+        }
+    }
+    assert_eq!(backend.requests(), []);
+}

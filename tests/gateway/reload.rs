@@ -1,0 +1,71 @@
+//! The configuration file changes while the gateway runs.
+
+use std::os::unix::fs::PermissionsExt as _;
+
+use super::backend::Backend;
+use super::http;
+use super::stage::{Stage, settings};
+use super::{CHAT, DONE, LAST, TINY_STREAM, TOKEN, wait_until};
+
+/// Writes the configuration with these aliases.
+fn write(stage: &Stage, backend: &Backend, more: &str) {
+    let file = stage.directory.path().join("config.toml");
+    let port = backend.port;
+    let text = format!(
+        "[ollama_server]\nport = {port}\ncommand = [\"/bin/sh\"]\n\n[aliases]\nfast = \"tiny\"\n{more}\n"
+    );
+    let new = file.with_extension("new");
+    std::fs::write(&new, text).expect("the directory is ours");
+    std::fs::set_permissions(&new, std::fs::Permissions::from_mode(0o600)).expect("the file is ours");
+    std::fs::rename(new, file).expect("the directory is ours");
+}
+
+#[test]
+fn streams_live_through_reloads() {
+    let backend = Backend::running(|_, _| {});
+    let (go, gate) = std::sync::mpsc::channel::<()>();
+    let gate = std::sync::Mutex::new(gate);
+    backend.set_script(move |request, stream| {
+        if !request.text().contains("stream") {
+            return http::respond(stream, 200, "{}");
+        }
+        http::begin_stream(stream);
+        http::chunk(stream, TOKEN);
+        gate.lock().expect("no panic").recv().expect("the test goes on");
+        for data in [LAST, DONE, ""] {
+            http::chunk(stream, data);
+        }
+    });
+    let stage = Stage::new(&backend, settings());
+    std::thread::scope(|scope| {
+        let stream = scope.spawn(|| http::exchange(stage.port, &http::post(CHAT, TINY_STREAM)));
+        wait_until("it streams", || backend.requests().len() == 1);
+        let is_known = |model: &str| http::get(stage.port, &format!("/v1/models/{model}")).status() == 200;
+        for alias in ["one", "two"] {
+            assert!(!is_known(alias));
+            write(&stage, &backend, &format!("{alias} = \"tiny\""));
+            wait_until("the alias is known", || is_known(alias));
+        }
+        write(&stage, &backend, "three = 3");
+        wait_until("the broken file was read", || {
+            stage.events().iter().any(|event| event.contains("ConfigChanged { ok: false"))
+        });
+        assert!(is_known("two"));
+        go.send(()).expect("it waits");
+        let response = stream.join().expect("no panic");
+        assert!(response.is_whole);
+        assert_eq!(response.text(), format!("{TOKEN}{LAST}{DONE}"));
+    });
+}
+
+#[test]
+fn own_port_of_a_service_changes_nothing() {
+    let backend = Backend::running(|_, stream| http::respond(stream, 200, "{}"));
+    let stage = Stage::new(&backend, settings());
+    let port = stage.port;
+    write(&stage, &backend, &format!("\n[mlx_server]\nport = {port}"));
+    wait_until("it was read", || {
+        stage.events().iter().any(|event| event.contains("has the address of the gateway"))
+    });
+    assert_eq!(http::get(stage.port, "/v1/models/fast").status(), 200);
+}

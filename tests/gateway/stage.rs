@@ -1,0 +1,218 @@
+//! A gateway in this process, in front of scripted servers.
+
+use std::sync::{Arc, Mutex};
+use std::thread::JoinHandle;
+
+use fusion::app::App;
+use fusion::core::address::Address;
+use fusion::core::config::{Config, GatewaySettings, IdleStop};
+use fusion::core::events::{Event, EventBus, Subscriber};
+use fusion::core::helper::HelperOutput;
+use fusion::core::paths::Paths;
+use fusion::core::process::mock::{MockDriver, MockPlan};
+use fusion::core::process::{
+    Child, Ending, Host, Instance, Listener, Pid, ProcessDriver, ProcessError, ProcessId, ProcessSpec,
+    StopSignal, Usage,
+};
+use fusion::core::runtimes::TABLE;
+use fusion::env::Environment;
+use fusion::gateway::GatewayServer;
+use tempfile::TempDir;
+
+use super::backend::Backend;
+
+/// The gateway under test. Dropping it ends the gateway.
+pub struct Stage {
+    pub port: u16,
+    pub driver: ScriptedDriver,
+    pub directory: Arc<TempDir>,
+    events: Arc<Events>,
+    end: Option<tokio::sync::oneshot::Sender<()>>,
+    thread: Option<JoinHandle<()>>,
+}
+
+/// The events, in words.
+#[derive(Default)]
+struct Events(Mutex<Vec<String>>);
+
+impl Subscriber for Events {
+    fn event(&self, event: &Event) {
+        self.0.lock().expect("no panic").push(format!("{:?}", event.kind));
+    }
+}
+
+/// A driver whose spawns and stops switch scripted servers on and off.
+#[derive(Clone)]
+pub struct ScriptedDriver {
+    mock: MockDriver,
+    /// The servers, by port.
+    backends: Arc<Mutex<Vec<Backend>>>,
+    /// Whether a spawned process listens; else it only lives.
+    pub listens: Arc<Mutex<bool>>,
+    /// Whether the next process ends at once.
+    dies: Arc<Mutex<bool>>,
+}
+
+impl Stage {
+    /// Starts a gateway in front of Ollama at the address of `backend`, with `settings`.
+    pub fn new(backend: &Backend, settings: GatewaySettings) -> Self {
+        let directory = Arc::new(TempDir::new().expect("a temporary directory"));
+        let driver = ScriptedDriver {
+            mock: MockDriver::new(),
+            backends: Arc::new(Mutex::new(vec![backend.handle()])),
+            listens: Arc::new(Mutex::new(true)),
+            dies: Arc::default(),
+        };
+        let text = format!(
+            "[ollama_server]\nport = {}\ncommand = [\"/bin/sh\"]\nstartup_timeout = 60\n\n\
+             [mlx_server]\nport = 1\n\n[llama_server]\nport = 2\n\n[aliases]\nfast = \"tiny\"\n",
+            backend.port
+        );
+        Self::in_directory(directory, driver, &text, settings)
+    }
+
+    /// Starts a gateway with this configuration.
+    pub fn in_directory(
+        directory: Arc<TempDir>,
+        driver: ScriptedDriver,
+        text: &str,
+        settings: GatewaySettings,
+    ) -> Self {
+        let environment = Environment {
+            config_dir: Some(directory.path().to_owned()),
+            home: Some("/".into()),
+            ..Environment::default()
+        };
+        let paths = Paths::discover(&environment).expect("paths");
+        let (mut config, problems) = Config::parse(text, TABLE);
+        assert!(problems.is_empty(), "{problems:?}");
+        config.gateway = settings;
+        let shared: Arc<dyn ProcessDriver> = Arc::new(driver.clone());
+        let (bus, events) = (EventBus::new(), Arc::new(Events::default()));
+        bus.subscribe(&events);
+        let app = App::new(TABLE, config, paths, environment, shared, bus, HelperOutput::Keep);
+        let (end, ended) = tokio::sync::oneshot::channel();
+        let (port_sender, port) = std::sync::mpsc::channel();
+        let thread = std::thread::spawn(move || {
+            let server = GatewayServer::bind(app).expect("a free port");
+            port_sender.send(server.address().port).expect("the test waits");
+            server.run_until(async {
+                // The stage was dropped, too, if the sender is gone.
+                let _ = ended.await;
+            });
+        });
+        let port = port.recv().expect("it listens");
+        Self { port, driver, directory, events, end: Some(end), thread: Some(thread) }
+    }
+
+    /// Returns what happened so far.
+    pub fn events(&self) -> Vec<String> {
+        self.events.0.lock().expect("no panic").clone()
+    }
+}
+
+/// Settings for a test: any port, and nothing is stopped.
+pub fn settings() -> GatewaySettings {
+    GatewaySettings { port: 0, idle_timeout: IdleStop::Never, ..GatewaySettings::default() }
+}
+
+impl Drop for Stage {
+    fn drop(&mut self) {
+        drop(self.end.take());
+        if let Some(thread) = self.thread.take() {
+            let ended = thread.join();
+            assert!(ended.is_ok() || std::thread::panicking(), "the gateway panicked");
+        }
+        for backend in self.driver.backends.lock().expect("no panic").iter() {
+            backend.stop();
+        }
+    }
+}
+
+impl ScriptedDriver {
+    /// Returns how many processes were started.
+    pub fn starts(&self) -> usize {
+        self.mock.spawned().len()
+    }
+
+    /// Lets the next start fail: its process ends at once.
+    pub fn fail_next_start(&self) {
+        *self.dies.lock().expect("no panic") = true;
+    }
+
+    /// Lets the process that was started last listen.
+    pub fn begin_to_listen(&self, port: u16) {
+        self.backend(|backend| {
+            if backend.port == port {
+                backend.start();
+            }
+        });
+    }
+
+    pub fn mock(&self) -> &MockDriver {
+        &self.mock
+    }
+
+    fn backend(&self, act: impl Fn(&Backend)) {
+        self.backends.lock().expect("no panic").iter().for_each(act);
+    }
+}
+
+impl ProcessDriver for ScriptedDriver {
+    fn spawn(&self, spec: &ProcessSpec) -> Result<Box<dyn Child>, ProcessError> {
+        let host = spec.env.iter().find(|(name, _)| name == "OLLAMA_HOST").map(|(_, value)| value.clone());
+        let port =
+            host.and_then(|host| host.to_str()?.rsplit(':').next()?.parse::<u16>().ok()).expect("a port");
+        if std::mem::take(&mut *self.dies.lock().expect("no panic")) {
+            self.mock.plan_spawn(MockPlan::runs().dies_after(0, Ending::Code(1)));
+        } else {
+            self.mock.plan_spawn(MockPlan::runs());
+            if *self.listens.lock().expect("no panic") {
+                self.begin_to_listen(port);
+            }
+        }
+        self.mock.spawn(spec)
+    }
+
+    fn host(&self) -> Result<Host, ProcessError> {
+        self.mock.host()
+    }
+
+    fn identify(&self, pid: Pid) -> Result<Option<ProcessId>, ProcessError> {
+        self.mock.identify(pid)
+    }
+
+    fn members(&self, instance: Instance<'_>) -> Result<Vec<ProcessId>, ProcessError> {
+        self.mock.members(instance)
+    }
+
+    fn signal(&self, process: &ProcessId, signal: StopSignal) -> Result<(), ProcessError> {
+        self.backend(Backend::stop);
+        self.mock.signal(process, signal)
+    }
+
+    fn signal_group(&self, leader: &ProcessId, signal: StopSignal) -> Result<bool, ProcessError> {
+        self.backend(Backend::stop);
+        self.mock.signal_group(leader, signal)
+    }
+
+    fn is_in_group(&self, process: &ProcessId, leader: &ProcessId) -> bool {
+        self.mock.is_in_group(process, leader)
+    }
+
+    fn usage(&self, process: &ProcessId) -> Option<Usage> {
+        self.mock.usage(process)
+    }
+
+    fn listener(&self, address: &Address, ours: Option<Instance<'_>>) -> Result<Listener, ProcessError> {
+        let backends = self.backends.lock().expect("no panic");
+        if !backends.iter().any(|backend| backend.port == address.port && backend.is_listening()) {
+            return Ok(Listener::None);
+        }
+        let ours = ours.map(|ours| self.mock.members(ours)).transpose()?.unwrap_or_default();
+        Ok(match ours.first() {
+            Some(process) => Listener::Ours { pid: process.pid },
+            None => Listener::Unknown,
+        })
+    }
+}

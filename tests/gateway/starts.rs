@@ -1,0 +1,141 @@
+//! Services that a request starts, and that are stopped when nobody uses them.
+
+use std::time::Duration;
+
+use fusion::core::config::{GatewaySettings, IdleStop};
+
+use super::backend::Backend;
+use super::http;
+use super::stage::{Stage, settings};
+use super::{CHAT, TINY, TINY_STREAM, wait_until};
+
+fn answering() -> Backend {
+    Backend::stopped(|_, stream| http::respond(stream, 200, "{\"ok\":true}"))
+}
+
+#[test]
+fn request_starts_its_service() {
+    let backend = answering();
+    let stage = Stage::new(&backend, settings());
+    let response = http::exchange(stage.port, &http::post(CHAT, TINY));
+    assert_eq!((response.status(), response.text().as_str()), (200, "{\"ok\":true}"));
+    assert_eq!(stage.driver.starts(), 1);
+}
+
+#[test]
+fn twenty_cold_requests_make_one_start() {
+    let backend = answering();
+    let stage = Stage::new(&backend, settings());
+    let mut clients: Vec<_> = (0..20).map(|_| http::connect(stage.port)).collect();
+    for client in &mut clients {
+        http::write(client, &http::post(CHAT, TINY));
+    }
+    // One of them leaves.
+    drop(clients.pop());
+    for mut client in clients {
+        assert_eq!(http::read(&mut client, false).expect("a response").status(), 200);
+    }
+    assert_eq!(stage.driver.starts(), 1);
+}
+
+#[test]
+fn probes_neither_start_anything_nor_count_as_use() {
+    let backend = answering();
+    let stage = Stage::new(&backend, settings());
+    for path in ["/health", "/api/health", "/v1/models", "/v1/models/tiny", CHAT, "/nothing"] {
+        http::get(stage.port, path);
+        let head = format!("HEAD {path} HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n\r\n");
+        let mut client = http::connect(stage.port);
+        http::write(&mut client, &head);
+        let mut bytes = Vec::new();
+        std::io::Read::read_to_end(&mut client, &mut bytes).expect("a response");
+        assert!(bytes.ends_with(b"\r\n\r\n"), "{path}: {}", String::from_utf8_lossy(&bytes));
+    }
+    assert_eq!(stage.driver.starts(), 0);
+}
+
+#[test]
+fn idle_service_is_stopped_after_its_last_request() {
+    let idle_timeout = IdleStop::After(Duration::from_millis(300));
+    let backend = answering();
+    let own = backend.handle();
+    backend.set_script(move |_, stream| {
+        // Longer than the idle time, which counts from the end.
+        std::thread::sleep(Duration::from_millis(600));
+        assert!(own.is_listening(), "it is stopped while it answers");
+        http::respond(stream, 200, "{}");
+    });
+    let stage = Stage::new(&backend, GatewaySettings { idle_timeout, ..settings() });
+    assert_eq!(http::exchange(stage.port, &http::post(CHAT, TINY)).status(), 200);
+    wait_until("it is stopped", || !backend.is_listening());
+    backend.set_script(|_, stream| http::respond(stream, 200, "{}"));
+    assert_eq!(http::exchange(stage.port, &http::post(CHAT, TINY)).status(), 200);
+    assert_eq!(stage.driver.starts(), 2);
+}
+
+#[test]
+fn external_service_is_used_and_never_stopped() {
+    let idle_timeout = IdleStop::After(Duration::ZERO);
+    let backend = answering();
+    backend.start();
+    let stage = Stage::new(&backend, GatewaySettings { idle_timeout, ..settings() });
+    for _ in 0..3 {
+        assert_eq!(http::exchange(stage.port, &http::post(CHAT, TINY)).status(), 200);
+    }
+    std::thread::sleep(Duration::from_millis(100));
+    assert!(backend.is_listening());
+    assert_eq!(stage.driver.starts(), 0);
+}
+
+#[test]
+fn failed_once_is_not_failed_always() {
+    let backend = answering();
+    let stage = Stage::new(&backend, settings());
+    stage.driver.fail_next_start();
+    let first = http::exchange(stage.port, &http::post(CHAT, TINY));
+    assert_eq!(first.status(), 502, "{}", first.text());
+    assert_eq!(first.header("retry-after"), Some("1"));
+    let second = http::exchange(stage.port, &http::post(CHAT, TINY));
+    assert_eq!(second.status(), 503, "{}", second.text());
+    assert_eq!(second.json()["error"]["message"], first.json()["error"]["message"]);
+    assert_eq!(stage.driver.starts(), 1, "no start is tried meanwhile");
+    wait_until("it is tried again", || http::exchange(stage.port, &http::post(CHAT, TINY)).status() == 200);
+    assert_eq!(stage.driver.starts(), 2);
+}
+
+#[test]
+fn server_that_died_is_started_anew() {
+    let backend = answering();
+    let stage = Stage::new(&backend, settings());
+    assert_eq!(http::exchange(stage.port, &http::post(CHAT, TINY)).status(), 200);
+    for process in stage.driver.mock().living() {
+        stage.driver.mock().end(&process, fusion::core::process::Ending::Signal(9));
+    }
+    backend.stop();
+    assert_eq!(http::exchange(stage.port, &http::post(CHAT, TINY)).status(), 200);
+    assert_eq!(stage.driver.starts(), 2);
+}
+
+#[test]
+fn comments_keep_clients_of_a_loading_model() {
+    let backend = answering();
+    backend.set_script(|_, stream| {
+        http::begin_stream(stream);
+        http::chunk(stream, super::LAST);
+        http::chunk(stream, "");
+    });
+    let stage = Stage::new(&backend, settings());
+    *stage.driver.listens.lock().expect("no panic") = false;
+    let mut client = http::connect(stage.port);
+    http::write(&mut client, &http::post(CHAT, TINY_STREAM));
+    let since = std::time::Instant::now();
+    std::thread::scope(|scope| {
+        let read = scope.spawn(|| http::read(&mut client, false).expect("a response"));
+        std::thread::sleep(Duration::from_millis(5500));
+        stage.driver.begin_to_listen(backend.port);
+        let response = read.join().expect("no panic");
+        assert!(response.is_whole);
+        assert_eq!(response.text(), format!(": loading\n\n{}", super::LAST));
+    });
+    assert!(since.elapsed() >= Duration::from_secs(5));
+}
