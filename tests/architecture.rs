@@ -262,6 +262,32 @@ fn only_the_program_takes_the_global_table() {
     assert_eq!(takers, ["core::runtimes", "lib"]);
 }
 
+/// Every place that the table of questions names is there: "`function` in `path`", or a path alone.
+#[test]
+fn every_place_on_the_map_exists() {
+    let root = root();
+    let root = root.parent().expect("the root of the project");
+    let map = std::fs::read_to_string(root.join("docs/architecture.md")).expect("the map");
+    let mut questions = 0;
+    for row in map.lines().filter(|line| line.starts_with("| ") && line.contains("`src/")) {
+        questions += 1;
+        let place = row.split('|').nth(2).expect("a second column");
+        let words: Vec<&str> = place.split('`').skip(1).step_by(2).collect();
+        for (index, path) in words.iter().enumerate().filter(|(_, word)| word.starts_with("src/")) {
+            let file = root.join(path);
+            assert!(file.exists(), "{row}");
+            let names = words[..index].iter().rev().take_while(|word| !word.starts_with("src/"));
+            for name in names {
+                let text = std::fs::read_to_string(&file).expect("source is text");
+                let declared =
+                    ["fn", "struct", "enum"].iter().any(|kind| text.contains(&format!("{kind} {name}")));
+                assert!(declared, "{path} has no {name}: {row}");
+            }
+        }
+    }
+    assert!(questions >= 15, "{questions} questions");
+}
+
 /// A file that is longer has more than one thing to say.
 #[test]
 fn no_file_has_more_than_600_lines() {
