@@ -2,6 +2,7 @@
 
 #[expect(clippy::module_inception, reason = "the type gives the layer its name")]
 mod app;
+pub mod chat;
 mod ensure;
 mod error;
 mod flight;

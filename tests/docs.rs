@@ -15,9 +15,10 @@ const CONFIGURATION: &str = include_str!("../docs/configuration.md");
 const JSON: &str = include_str!("../docs/json.md");
 
 /// Every page, with its path.
-const PAGES: [(&str, &str); 8] = [
+const PAGES: [(&str, &str); 9] = [
     ("README.md", README),
     ("docs/configuration.md", CONFIGURATION),
+    ("docs/chat.md", include_str!("../docs/chat.md")),
     ("docs/json.md", JSON),
     ("docs/architecture.md", include_str!("../docs/architecture.md")),
     ("docs/adding-a-runtime.md", include_str!("../docs/adding-a-runtime.md")),

@@ -9,6 +9,7 @@ use std::process::{Command, ExitCode};
 
 use nix::sys::signal::Signal;
 use serde_json::{Value, json};
+use support::chat::Chat;
 use support::processes::{describe, kill, lives, send};
 use support::{Invocation, Sandbox, real, wait_until};
 
@@ -29,6 +30,7 @@ fn main() -> ExitCode {
             down_ends_a_stream_without_a_kill,
             a_schema_is_enforced,
             reasoning_stays_off_stdout,
+            a_conversation_changes_its_model,
             a_prompt_beyond_the_context_is_exit_8,
             an_answer_ends_at_the_context,
             tool_calls_are_in_the_json,
@@ -418,4 +420,15 @@ fn a_killed_model_process_is_exit_8(program: &Path) {
     wait_until("ps sees that it is gone", || real.llama(["ps", "--json"]).run().json()["state"] == "exited");
     real.llama(["down"]).run().assert_code(0);
     real.sandbox.assert_nothing_runs();
+}
+
+/// The context of the loaded model is shown with its use; another model goes on with the conversation.
+fn a_conversation_changes_its_model(program: &Path) {
+    let real = Real::new(program, "");
+    real.add("other", &[], &[]);
+    let mut chat = Chat::with(&real.sandbox, "llama", "-s one -m tiny", SENTENCE.trim_end());
+    chat.expect("tiny > ").send("Hello\r").expect(SENTENCE.trim_end()).expect("/32k > ");
+    chat.send("/model other\r").expect("other > ").send("Really?\r").expect(SENTENCE.trim_end());
+    chat.leaves();
+    real.down();
 }

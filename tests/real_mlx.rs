@@ -9,6 +9,7 @@ use std::time::Duration;
 
 use nix::sys::signal::Signal;
 use serde_json::Value;
+use support::chat::Chat;
 use support::processes::{kill, lives, send};
 use support::terminal::Terminal;
 use support::{Finished, Invocation, Sandbox, real, wait_until};
@@ -26,6 +27,7 @@ fn main() -> ExitCode {
         real::tests![
             a_server_starts_restarts_and_stops,
             every_kind_of_prompt_is_answered,
+            a_conversation_goes_on_in_its_session,
             reasoning_stays_off_stdout,
             a_missing_model_is_exit_7,
             an_unloadable_model_is_exit_6,
@@ -324,4 +326,25 @@ fn a_killed_server_is_exit_8(program: &Path) {
     assert!(!lives(server));
     real.mlx(["down"]).run().assert_code(0);
     real.sandbox.assert_nothing_runs();
+}
+
+/// The request with the history is accepted, and counted as a longer one.
+fn a_conversation_goes_on_in_its_session(program: &Path) {
+    let real = Real::new(program, &tiny());
+    let mut chat = Chat::with(&real.sandbox, "mlx", "-s one", SENTENCE.trim_end());
+    chat.expect("tiny > ").send("Hello\r").expect("starting mlx").expect(SENTENCE.trim_end());
+    chat.asks("Really?").types("/retry\r").expect(SENTENCE.trim_end());
+    chat.leaves();
+    let mut chat = Chat::with(&real.sandbox, "mlx", "--continue", SENTENCE.trim_end());
+    chat.expect("one: 2 questions, 4 messages").asks("Still?");
+    chat.leaves();
+    let lines =
+        std::fs::read_to_string(real.sandbox.config_dir().join("data/sessions/one.jsonl")).expect("it");
+    let tokens: Vec<u64> = lines
+        .lines()
+        .filter_map(|line| serde_json::from_str::<Value>(line).expect("JSON")["tokens"].as_u64())
+        .collect();
+    assert_eq!(tokens.len(), 4, "{lines}");
+    assert!(tokens[0] < tokens[1] && tokens[1] == tokens[2] && tokens[2] < tokens[3], "{tokens:?}");
+    real.down();
 }

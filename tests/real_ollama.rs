@@ -9,6 +9,7 @@ use std::process::{Child, Command, ExitCode};
 
 use nix::sys::signal::Signal;
 use serde_json::{Value, json};
+use support::chat::Chat;
 use support::processes::{describe, kill, lives, send};
 use support::terminal::Terminal;
 use support::{Finished, Invocation, Running, Sandbox, real, wait_for_end, wait_until};
@@ -28,6 +29,7 @@ fn main() -> ExitCode {
             a_killed_server_leaves_no_runner_after_down,
             a_killed_runner_is_exit_8,
             every_kind_of_prompt_is_answered,
+            a_conversation_shows_its_context,
             answers_satisfy_a_schema,
             reasoning_stays_off_stdout,
             tool_calls_are_in_the_json,
@@ -630,4 +632,14 @@ fn ps_names_a_runner_that_outlives_its_server(program: &Path) {
     real.ollama(["down"]).run().assert_code(0);
     assert!(!lives(runner));
     real.sandbox.assert_nothing_runs();
+}
+
+/// The context of the loaded model is shown with its use.
+fn a_conversation_shows_its_context(program: &Path) {
+    let real = Real::up(program);
+    let mut chat = Chat::with(&real.sandbox, "ollama", "-s one", SENTENCE.trim_end());
+    chat.expect("tiny > ").send("Hello\r").expect(SENTENCE.trim_end()).expect("tiny · ").expect("/4k > ");
+    chat.send("/system Be brief.\r").asks("Really?").expect("/4k > ").send("\x04");
+    chat.ends(0);
+    real.down();
 }

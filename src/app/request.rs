@@ -81,16 +81,20 @@ impl App {
 }
 
 impl Question {
-    /// Returns the messages of the request: the system message if it is not empty, then the user message.
-    pub fn messages(&self, system: &str) -> Value {
+    /// Returns the content of the user message: the text, or a list of parts if there are images.
+    pub fn content(&self) -> Value {
         let text = || json!({ "type": "text", "text": self.text });
         let image = |url: &String| json!({ "type": "image_url", "image_url": { "url": url } });
-        let content = match self.images.as_slice() {
+        match self.images.as_slice() {
             [] => json!(self.text),
             images if self.text.is_empty() => images.iter().map(image).collect(),
             images => images.iter().map(image).chain([text()]).collect(),
-        };
-        let user = json!({ "role": "user", "content": content });
+        }
+    }
+
+    /// Returns the messages of the request: the system message if it is not empty, then the user message.
+    pub fn messages(&self, system: &str) -> Value {
+        let user = json!({ "role": "user", "content": self.content() });
         if system.is_empty() {
             return json!([user]);
         }

@@ -8,10 +8,12 @@ use std::time::Duration;
 
 use serde::Serialize;
 
+use super::chat::SessionRow;
 use crate::core::address::Address;
 use crate::core::api::chat::{Answer, Arrivals, TokenUsage, ToolCall};
 use crate::core::models::catalogue::{Details, Entry};
 use crate::core::services::{Down, Endpoint, Health, ManagedService, StartedBy, State, Status, Up, UpKind};
+use crate::core::timestamp::Timestamp;
 
 /// A service, as `ps` shows it.
 #[derive(Debug, Serialize)]
@@ -259,6 +261,36 @@ impl Timing {
             first_token_ms: first.filter(|_| answer.streamed).map(milliseconds),
             total_ms: milliseconds(total),
             tokens_per_second: speed.map(tenths),
+        }
+    }
+}
+
+/// A saved conversation in a list.
+#[derive(Debug, Serialize)]
+pub struct SessionView<'a> {
+    /// Null if the header of the file is damaged.
+    pub service: Option<&'a str>,
+    pub runtime: Option<&'static str>,
+    pub session: &'a str,
+    pub model: &'a str,
+    pub questions: usize,
+    /// Lines that cannot be read.
+    pub damaged_lines: usize,
+    pub changed: Timestamp,
+}
+
+impl<'a> SessionView<'a> {
+    /// Returns the view of a session with `service`, if there is such a service.
+    pub fn new(row: &'a SessionRow, service: Option<&ManagedService>) -> Self {
+        let contents = &row.contents;
+        Self {
+            service: contents.header.as_ref().map(|header| header.service.as_str()),
+            runtime: service.and_then(runtime),
+            session: &row.name,
+            model: &contents.conversation.model,
+            questions: contents.conversation.questions(),
+            damaged_lines: contents.damaged,
+            changed: row.changed.into(),
         }
     }
 }

@@ -1,5 +1,6 @@
 //! The commands, one file each: arguments, whose doc comments are the help, and code.
 
+pub mod chat;
 pub mod completions;
 pub mod config;
 pub mod disable;

@@ -36,6 +36,7 @@ enum ServiceCommand {
     #[command(visible_alias = "hl")]
     Health(commands::health::HealthArgs),
     Run(Box<commands::run::RunArgs>),
+    Chat(commands::chat::ChatArgs),
     Models(commands::models::ModelsArgs),
     Pull(commands::pull::PullArgs),
     Rm(commands::rm::RmArgs),
@@ -56,6 +57,7 @@ enum GlobalCommand {
     Up(commands::up::AllUpArgs),
     #[command(visible_alias = "d")]
     Down(commands::down::AllDownArgs),
+    Chat(commands::chat::ChatArgs),
     Models(commands::models::AllModelsArgs),
     Serve(commands::serve::ServeArgs),
     #[command(visible_alias = "cf")]
@@ -141,12 +143,13 @@ pub fn command(table: Table, instances: &[NamedService]) -> Command {
 }
 
 /// The examples at the top of the help of a command; `SERVICE` is replaced by the name of the service.
-const EXAMPLES: [(&str, &[&str]); 5] = [
+const EXAMPLES: [(&str, &[&str]); 6] = [
     ("up", &["fusion SERVICE up", "fusion SERVICE up --no-wait", "fusion SERVICE up --install -m MODEL"]),
     ("down", &["fusion SERVICE down", "fusion SERVICE down --timeout 60"]),
     ("ps", &["fusion SERVICE ps", "fusion SERVICE ps --watch", "fusion SERVICE ps --json | jq -r .state"]),
     ("log", &["fusion SERVICE log -n 50", "fusion SERVICE log -f", "less \"$(fusion SERVICE log --path)\""]),
     ("run", &commands::run::EXAMPLES),
+    ("chat", &commands::chat::EXAMPLES),
 ];
 
 /// Adds the commands of the service that `command` is named after.
@@ -291,7 +294,10 @@ fn version_or_help(command: &mut Command, matches: &ArgMatches) -> Option<String
     match matches.subcommand() {
         None => Some(command.render_help().to_string()),
         Some((name, sub)) if sub.subcommand_name().is_none() => {
-            let sub_command = command.find_subcommand_mut(name).filter(|found| found.has_subcommands())?;
+            // A command that also takes words of its own needs no subcommand.
+            let needs_one =
+                |found: &&mut Command| found.has_subcommands() && found.get_positionals().next().is_none();
+            let sub_command = command.find_subcommand_mut(name).filter(needs_one)?;
             Some(sub_command.render_help().to_string())
         }
         Some(_) => None,
@@ -346,6 +352,7 @@ fn service_command(context: &Context, name: &str, matches: &ArgMatches) -> Resul
         C::Log(args) => commands::log::run(context, &app, service, &args),
         C::Health(args) => commands::health::run(context, &app, service, &args),
         C::Run(args) => commands::run::run(context, &app, service, &args),
+        C::Chat(args) => commands::chat::run(context, &app, Some(service), &args),
         C::Models(args) => commands::models::run(context, &app, service, &args),
         C::Pull(args) => commands::pull::run(context, &app, service, &args),
         C::Rm(args) => commands::rm::run(context, &app, service, &args),
@@ -365,6 +372,7 @@ fn global_command(context: &Context, serve: Serve, matches: &ArgMatches) -> Resu
         C::Ps(args) => commands::ps::run_all(context, &context.app()?, &args),
         C::Up(args) => commands::up::run_all(context, &context.app()?, &args),
         C::Down(args) => commands::down::run_all(context, &context.lenient_app(), &args),
+        C::Chat(args) => commands::chat::run(context, &context.app()?, None, &args),
         C::Models(args) => commands::models::run_all(context, &context.app()?, &args),
         C::Serve(args) => commands::serve::run(context, serve, &args),
         C::Config(args) => commands::config::run(context, &args),

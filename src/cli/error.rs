@@ -8,6 +8,7 @@ mod models;
 mod schema;
 mod serve;
 mod services;
+mod sessions;
 
 use std::io;
 use std::path::Path;

@@ -2,6 +2,7 @@
 
 use std::process::ExitCode;
 
+use crate::app::chat::SessionError;
 use crate::app::{AppError, ServeError};
 use crate::core::api::ApiError;
 use crate::core::api::chat::ChatError;
@@ -126,6 +127,16 @@ pub fn of_serve(error: &ServeError) -> Exit {
         ServeError::PortInUse { .. } => Exit::PortInUse,
         ServeError::NoToken { .. } | ServeError::OwnPort { .. } => Exit::Usage,
         ServeError::Listen { .. } | ServeError::Runtime(_) => Exit::Failed,
+    }
+}
+
+/// Returns the exit code for a session that cannot be used.
+pub fn of_session(error: &SessionError) -> Exit {
+    match error {
+        SessionError::InvalidName { .. } | SessionError::Missing { .. } | SessionError::NoneYet { .. } => {
+            Exit::Usage
+        }
+        SessionError::InUse { .. } | SessionError::File(_) => Exit::Failed,
     }
 }
 

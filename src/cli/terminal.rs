@@ -1,6 +1,7 @@
 //! The terminal and the standard streams: the only place with escape codes.
 
 pub mod filter;
+pub mod line_editor;
 pub mod progress;
 pub mod reporter;
 pub mod signals;

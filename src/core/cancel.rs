@@ -12,7 +12,8 @@ pub enum Cancelled {
     Abandoned,
 }
 
-/// Shared by those who work and those who may want them to stop. A token is cancelled once and stays so.
+/// Shared by those who work and those who may want them to stop. A token is cancelled once and stays so, unless its owner
+/// [renews](Self::renew) it.
 #[derive(Debug, Clone, Default)]
 pub struct CancelToken(Arc<Shared>);
 
@@ -60,6 +61,12 @@ impl CancelToken {
         };
         // A failed exchange means that there is an earlier reason.
         let _ = self.0.reason.compare_exchange(0, number, Ordering::Relaxed, Ordering::Relaxed);
+    }
+
+    /// Makes the token as new. Only for the owner, when the work that was asked to stop has ended: for the next answer of a
+    /// conversation.
+    pub fn renew(&self) {
+        self.0.reason.store(0, Ordering::Relaxed);
     }
 
     /// Returns why the work is to stop, once it is.
@@ -148,6 +155,16 @@ mod tests {
         token.cancel(Cancelled::Abandoned);
         assert_eq!(token.check(), Err(Cancelled::Signal(15)));
         assert!(token.is_cancelled());
+    }
+
+    #[test]
+    fn a_renewed_token_can_be_cancelled_again() {
+        let token = CancelToken::new();
+        token.cancel(Cancelled::Signal(2));
+        token.renew();
+        assert_eq!(token.check(), Ok(()));
+        token.cancel(Cancelled::Signal(15));
+        assert_eq!(token.check(), Err(Cancelled::Signal(15)));
     }
 
     #[test]

@@ -98,6 +98,11 @@ impl Paths {
         self.data.join("runtimes").join(runtime)
     }
 
+    /// Returns the directory of the saved conversations.
+    pub fn sessions(&self) -> PathBuf {
+        self.data.join("sessions")
+    }
+
     /// Returns the files of the service called `name`.
     pub fn service(&self, name: &str) -> ServicePaths {
         let directory = self.directory.join(name);

@@ -1,6 +1,6 @@
 //! `fusion config`: the file shown, checked and changed.
 
-mod edit;
+pub(super) mod edit;
 
 use std::collections::BTreeMap;
 use std::os::unix::ffi::OsStrExt as _;

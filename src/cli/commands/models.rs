@@ -161,7 +161,7 @@ fn header(names: &[&str]) -> Vec<String> {
 }
 
 /// Pads every column to its widest cell, with two spaces in between.
-fn aligned(lines: &[Vec<String>]) -> String {
+pub(super) fn aligned(lines: &[Vec<String>]) -> String {
     let lines: Vec<Vec<String>> = lines
         .iter()
         .map(|line| line.iter().map(|cell| printable(cell).replace('\n', " ")).collect())

@@ -1,14 +1,13 @@
 //! `fusion <service> run`: sends one prompt and prints the answer on stdout.
 
-mod files;
+pub(super) mod files;
 mod input_wait;
-mod prompt;
-mod report;
-mod sink;
-mod stdin;
+pub(super) mod prompt;
+pub(super) mod report;
+pub(super) mod sink;
+pub(super) mod stdin;
 
 use std::io;
-use std::ops::ControlFlow;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
@@ -26,7 +25,7 @@ use crate::cli::context::Context;
 use crate::cli::error::{Asked, Failure};
 use crate::cli::exit::Exit;
 use crate::cli::terminal::signals;
-use crate::cli::terminal::waiting::{FRAME_INTERVAL, Waiting};
+use crate::cli::terminal::waiting::Waiting;
 use crate::cli::units::seconds_from;
 use crate::core::api::chat::{Answer, Arrivals, ChatError, ChatOutcome};
 use crate::core::api::idle_timeout::IdleTimeout;
@@ -211,14 +210,7 @@ impl<'a> Task<'a> {
         let (context, args) = (self.context, self.args);
         let ui = &context.ui;
         let waiting = Waiting::new(ui, self.service.template.display_name());
-        let idle_timeout = IdleTimeout::new(self.idle_timeout, FRAME_INTERVAL, {
-            let (waiting, cancel, output) = (waiting.clone(), context.cancel.clone(), ui.output().clone());
-            move || {
-                waiting.tick();
-                let is_over = cancel.is_cancelled() || output.reader_is_gone(PollTimeout::ZERO);
-                if is_over { ControlFlow::Break(()) } else { ControlFlow::Continue(()) }
-            }
-        });
+        let idle_timeout = sink::observed(ui, self.idle_timeout, &waiting, &context.cancel);
         let options = SinkOptions {
             print_text: !args.json,
             print_as_generated: args.streams().unwrap_or(self.service.settings.run.stream),
@@ -282,9 +274,7 @@ impl<'a> Task<'a> {
         }
         let asked = Asked { service: self.service, model, idle_timeout: self.idle_timeout };
         result.map_err(|error| Failure::chat(&error, &asked))?;
-        if !self.app.is_model(self.service, model, named) {
-            ui.warning(&format!("the server names {named} as the model that answered, not {model}"));
-        }
+        report::warn_of_other_model(ui, self.app, self.service, model, &answer);
         report::warn(ui, &answer, sink.has_text, &self.question.text);
         ui.detail(&report::summary(&timing, answer.usage));
         // Before the schema: an answer that was cut cannot satisfy one, and the cut is the cause.
@@ -334,7 +324,7 @@ fn saved_prompt<'a>(config: &'a Config, name: &str) -> Result<&'a SavedPrompt, F
 }
 
 /// Parses `KEY=VALUE`, where VALUE is JSON if it is valid JSON, else text.
-fn parse_field(option: &str) -> Result<(String, Value), String> {
+pub(super) fn parse_field(option: &str) -> Result<(String, Value), String> {
     match option.split_once('=') {
         Some(("model", _)) => Err("use --model to choose the model".to_owned()),
         Some(("stream", _)) => {

@@ -30,6 +30,18 @@ pub enum Terminal {
     Line = 1,
     /// Coloured or dim text.
     Styled = 2,
+    /// A line that is being edited: the terminal passes every key on, and marks pasted text.
+    Edited = 3,
+}
+
+/// The settings of the terminal before a line is edited.
+static SETTINGS: OnceLock<libc::termios> = OnceLock::new();
+
+/// Keeps the settings of the terminal on standard input, which [`Terminal::Edited`] restores.
+pub fn keep_settings() {
+    if let Ok(settings) = nix::sys::termios::tcgetattr(std::io::stdin()) {
+        let _ = SETTINGS.set(settings.into());
+    }
 }
 
 /// Until it is dropped, the signals that end fusion only cancel the [`token`].
@@ -41,9 +53,18 @@ pub struct Remembering {
 
 /// Makes SIGINT, SIGQUIT, SIGTERM and SIGHUP only cancel the [`token`].
 pub fn remember() -> Remembering {
+    remember_these(&ENDING_SIGNALS)
+}
+
+/// Makes SIGINT only cancel the [`token`]: for a command that Ctrl-C does not end.
+pub fn remember_interrupts() -> Remembering {
+    remember_these(&[Signal::SIGINT])
+}
+
+fn remember_these(signals: &[Signal]) -> Remembering {
     TOKEN.get_or_init(CancelToken::new);
     // SA_RESTART, because some libraries treat EINTR as a failure.
-    Remembering { previous: install(remember_signal, SaFlags::SA_RESTART) }
+    Remembering { previous: install(signals, remember_signal, SaFlags::SA_RESTART) }
 }
 
 impl Drop for Remembering {
@@ -70,7 +91,7 @@ pub fn cause(token: &CancelToken) -> Option<Signal> {
 /// Makes SIGINT, SIGQUIT, SIGTERM and SIGHUP clean the terminal as [`showing`] requires before they end fusion.
 pub fn clean_terminal_on_death() {
     // The handler raises the signal again: with these flags it is then neither caught nor blocked.
-    install(clean_and_die, SaFlags::SA_RESETHAND | SaFlags::SA_NODEFER);
+    install(&ENDING_SIGNALS, clean_and_die, SaFlags::SA_RESETHAND | SaFlags::SA_NODEFER);
 }
 
 /// Sets what the terminal on standard error shows now.
@@ -102,13 +123,24 @@ extern "C" fn clean_and_die(number: libc::c_int) {
     }
 }
 
-/// Cleans the terminal. Async-signal-safe: one atomic exchange and one write.
+fn restore_settings() {
+    if let Some(settings) = SETTINGS.get() {
+        #[expect(unsafe_code, reason = "nix has a lock around its settings")]
+        // SAFETY: tcsetattr is async-signal-safe, and the settings are those that tcgetattr gave.
+        let _ = unsafe { libc::tcsetattr(libc::STDIN_FILENO, libc::TCSANOW, settings) };
+    }
+}
+
+/// Cleans the terminal. Async-signal-safe: atomics, one write, and where a line is edited one tcsetattr.
 fn clean_terminal() {
     let shown = TERMINAL.swap(Terminal::Clean as u8, Ordering::Relaxed);
     let reset: &[u8] = if shown == Terminal::Line as u8 {
         b"\r\x1b[K\x1b[0m"
     } else if shown == Terminal::Styled as u8 {
         b"\x1b[0m\n"
+    } else if shown == Terminal::Edited as u8 {
+        restore_settings();
+        b"\x1b[?2004l\n"
     } else {
         return;
     };
@@ -117,9 +149,13 @@ fn clean_terminal() {
     let _ = unsafe { libc::write(libc::STDERR_FILENO, reset.as_ptr().cast(), reset.len()) };
 }
 
-fn install(handler: extern "C" fn(libc::c_int), flags: SaFlags) -> Vec<(Signal, SigAction)> {
+fn install(
+    signals: &[Signal],
+    handler: extern "C" fn(libc::c_int),
+    flags: SaFlags,
+) -> Vec<(Signal, SigAction)> {
     let action = SigAction::new(SigHandler::Handler(handler), flags, SigSet::empty());
-    let caught = ENDING_SIGNALS.into_iter().filter(|signal| !is_ignored(*signal));
+    let caught = signals.iter().copied().filter(|signal| !is_ignored(*signal));
     caught
         .filter_map(|signal| {
             let previous = set_action(signal, &action);

@@ -34,6 +34,12 @@ pub enum Output {
     File(Arc<File>),
 }
 
+/// Makes the terminal of standard output the standard input. By its own name, for macOS cannot wait for `/dev/tty`.
+pub fn take_input_from_terminal() -> io::Result<()> {
+    let terminal = std::fs::File::open(nix::unistd::ttyname(io::stdout())?)?;
+    Ok(nix::unistd::dup2_stdin(terminal)?)
+}
+
 impl Streams {
     /// Returns the streams of this process.
     pub fn standard() -> Self {

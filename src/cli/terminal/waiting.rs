@@ -60,13 +60,13 @@ impl Waiting {
         display.tick();
     }
 
-    /// Removes the spinner for good: the answer has started.
+    /// Clears the status line for good: the answer has started.
     pub fn end(&self) {
         let mut display = self.display();
         display.over = true;
-        if display.drawn.take().is_some() {
-            display.ui.clear_status();
-        }
+        display.drawn = None;
+        // Also what another has shown there, such as the start of the server.
+        display.ui.clear_status();
     }
 
     fn display(&self) -> MutexGuard<'_, WaitingDisplay> {

@@ -58,7 +58,7 @@ pub enum FileError {
 
 impl FileError {
     /// Returns a function that adds the action (a verb) and the path to the error of the system.
-    pub(in crate::core) fn io(action: &'static str, path: &Path) -> impl Fn(io::Error) -> Self + use<> {
+    pub(crate) fn io(action: &'static str, path: &Path) -> impl Fn(io::Error) -> Self + use<> {
         let path = path.to_owned();
         move |source| Self::Io { action, path: path.clone(), source }
     }

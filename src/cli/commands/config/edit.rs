@@ -137,7 +137,7 @@ fn copy_for_editor(file: &Path, bytes: &[u8]) -> Result<PathBuf, Failure> {
 }
 
 /// Through a shell, as git does it: the variable may hold arguments and quotes.
-fn open(context: &Context, editor: &OsStr, copy: &Path) -> Result<(), Failure> {
+pub(in crate::cli::commands) fn open(context: &Context, editor: &OsStr, copy: &Path) -> Result<(), Failure> {
     let mut script = editor.to_owned();
     script.push(" \"$@\"");
     // Ctrl-C belongs to the editor while it runs.

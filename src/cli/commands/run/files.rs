@@ -19,14 +19,14 @@ use crate::cli::error::Failure;
 use crate::cli::exit::Exit;
 
 /// Maximum size of a file or standard input: larger than the context of any model, and enough for a photo.
-pub(super) const MAX_FILE_BYTES: u64 = 20 << 20;
+pub(in crate::cli::commands) const MAX_FILE_BYTES: u64 = 20 << 20;
 
 /// How much is read at once.
 const CHUNK_BYTES: usize = 64 * 1024;
 
 /// The content of one file.
 #[derive(Debug, PartialEq, Eq)]
-pub(super) enum Attachment {
+pub(in crate::cli::commands) enum Attachment {
     Text(String),
     /// An image, as a `data:` URL.
     Image(String),
@@ -34,7 +34,11 @@ pub(super) enum Attachment {
 
 /// Reads a file, which may be a pipe. A relative path starts in the current directory. `timeout` is the idle timeout of
 /// a pipe.
-pub(super) fn read(context: &Context, path: &Path, timeout: Option<Duration>) -> Result<Attachment, Failure> {
+pub(in crate::cli::commands) fn read(
+    context: &Context,
+    path: &Path,
+    timeout: Option<Duration>,
+) -> Result<Attachment, Failure> {
     let (ui, name) = (&context.ui, path.display().to_string());
     let current = context.environment.current_dir.as_deref().unwrap_or(Path::new(""));
     let input_wait = |notice| InputWait { name: &name, timeout, notice };
@@ -90,7 +94,7 @@ fn cannot_read(name: &str, error: &io::Error) -> Failure {
 }
 
 /// Returns `bytes`, the content of `name`, as text or an image.
-pub(super) fn attachment(name: &str, bytes: Vec<u8>) -> Result<Attachment, Failure> {
+pub(in crate::cli::commands) fn attachment(name: &str, bytes: Vec<u8>) -> Result<Attachment, Failure> {
     if bytes.len() as u64 > MAX_FILE_BYTES {
         let message = format!("{name} is larger than the limit of {} MiB", MAX_FILE_BYTES >> 20);
         return Err(Failure::new(Exit::Failed, message));
@@ -122,7 +126,7 @@ fn image_type(bytes: &[u8]) -> Option<&'static str> {
 }
 
 /// Returns text with its name, in a fence longer than any in the text.
-pub(super) fn quote(name: &str, text: &str) -> String {
+pub(in crate::cli::commands) fn quote(name: &str, text: &str) -> String {
     let longest = text.split(|character| character != '`').map(str::len).max().unwrap_or_default();
     let fence = "`".repeat(longest.max(2) + 1);
     let end = if text.is_empty() || text.ends_with('\n') { "" } else { "\n" };

@@ -35,7 +35,7 @@ pub(super) fn gather(
     let has_own_words = !input.is_empty() || !question.images.is_empty() || !needs_input;
     if wants_stdin(context, args, dash, has_own_words)? {
         let does = if has_own_words { "appended" } else { "read" };
-        match stdin::read(&context.ui, args.timeout)? {
+        match stdin::read(&context.ui, args.timeout, "do not read it with --no-stdin")? {
             Attachment::Text(text) => {
                 context.ui.detail(&format!("{does} {} from standard input", bytes(text.len() as u64)));
                 input.push(text.trim_end_matches(['\n', '\r']).to_owned());
@@ -79,7 +79,7 @@ fn wants_stdin(context: &Context, args: &RunArgs, dash: bool, has_own_words: boo
 }
 
 /// Joins the parts that are not empty, with a blank line between them.
-fn join(parts: Vec<String>) -> String {
+pub(in crate::cli::commands) fn join(parts: Vec<String>) -> String {
     let parts: Vec<String> = parts.into_iter().filter(|part| !part.is_empty()).collect();
     parts.join("\n\n")
 }

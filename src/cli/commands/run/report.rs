@@ -1,9 +1,11 @@
 //! What is printed about an answer besides its text: statistics and warnings.
 
+use crate::app::App;
 use crate::app::views::Timing;
 use crate::cli::terminal::ui::Ui;
 use crate::core::api::chat::{Answer, TokenUsage};
 use crate::core::api::error::clean;
+use crate::core::services::ManagedService;
 
 /// A shorter prompt is not checked for a cut by the server.
 const MIN_CHECKED_CHARACTERS: u64 = 2_000;
@@ -15,7 +17,7 @@ const MAX_CHARACTERS_PER_TOKEN: u64 = 7;
 const CONTEXT_STEP_TOKENS: u64 = 1_024;
 
 /// Returns the timing in words: `first token after 0.21 s, 63.4 tokens/s, 24 prompt tokens, 180 generated, 3.00 s total`.
-pub(super) fn summary(timing: &Timing, usage: Option<TokenUsage>) -> String {
+pub(in crate::cli::commands) fn summary(timing: &Timing, usage: Option<TokenUsage>) -> String {
     let mut parts = Vec::new();
     if let Some(first) = timing.first_token_ms {
         parts.push(format!("first token after {:.2} s", first / 1000.0));
@@ -30,13 +32,7 @@ pub(super) fn summary(timing: &Timing, usage: Option<TokenUsage>) -> String {
 }
 /// Warns about what is unusual in the answer.
 pub(super) fn warn(ui: &Ui, answer: &Answer, has_text: bool, prompt: &str) {
-    for call in &answer.tool_calls {
-        ui.warning(&format!(
-            "the model requested the tool call {}({}), which fusion does not make",
-            clean(&call.name),
-            clean(&call.arguments)
-        ));
-    }
+    warn_of_tool_calls(ui, answer);
     match answer.finish_reason.as_deref() {
         Some("length") if has_text => {
             ui.warning("the answer was cut at the token limit; raise it with --max-tokens");
@@ -56,6 +52,32 @@ pub(super) fn warn(ui: &Ui, answer: &Answer, has_text: bool, prompt: &str) {
              length",
             usage.prompt_tokens,
             prompt.chars().count()
+        ));
+    }
+}
+
+/// Warns if the server names another model than `asked`.
+pub(in crate::cli::commands) fn warn_of_other_model(
+    ui: &Ui,
+    app: &App,
+    service: &ManagedService,
+    asked: &str,
+    answer: &Answer,
+) {
+    if let Some(named) = &answer.model
+        && !app.is_model(service, asked, named)
+    {
+        ui.warning(&format!("the server names {named} as the model that answered, not {asked}"));
+    }
+}
+
+/// Warns about tool calls.
+pub(in crate::cli::commands) fn warn_of_tool_calls(ui: &Ui, answer: &Answer) {
+    for call in &answer.tool_calls {
+        ui.warning(&format!(
+            "the model requested the tool call {}({}), which fusion does not make",
+            clean(&call.name),
+            clean(&call.arguments)
         ));
     }
 }

@@ -3,6 +3,7 @@
 
 use std::io;
 use std::mem;
+use std::ops::ControlFlow;
 use std::time::{Duration, Instant};
 
 use nix::poll::PollTimeout;
@@ -13,10 +14,11 @@ use crate::cli::terminal::streams;
 use crate::cli::terminal::ui::{Ui, dimmed};
 use crate::cli::terminal::waiting::{FRAME_INTERVAL, Waiting};
 use crate::core::api::chat::Receiver;
+use crate::core::api::idle_timeout::IdleTimeout;
 use crate::core::cancel::CancelToken;
 
 /// Receives the answer.
-pub(super) struct Sink {
+pub(in crate::cli::commands) struct Sink {
     waiting: Waiting,
     cancel: CancelToken,
     stdout: streams::Output,
@@ -27,21 +29,21 @@ pub(super) struct Sink {
     /// While there is text to print at the end, a signal only cancels.
     keeping: Option<Remembering>,
     /// The whole text, if it is kept.
-    pub(super) text: Option<String>,
+    pub(in crate::cli::commands) text: Option<String>,
     /// The whole reasoning, if it is kept.
-    pub(super) reasoning: Option<String>,
-    pub(super) has_text: bool,
-    pub(super) started: Instant,
+    pub(in crate::cli::commands) reasoning: Option<String>,
+    pub(in crate::cli::commands) has_text: bool,
+    pub(in crate::cli::commands) started: Instant,
     /// When the reader of stdout was last checked.
     reader_checked: Instant,
     /// From the request to the first delta of the answer.
-    pub(super) first_delta: Option<Duration>,
+    pub(in crate::cli::commands) first_delta: Option<Duration>,
 }
 
 /// What is printed and what is kept of an answer.
 #[derive(Debug, Clone, Copy)]
 #[expect(clippy::struct_excessive_bools, reason = "independent switches")]
-pub(super) struct SinkOptions {
+pub(in crate::cli::commands) struct SinkOptions {
     pub print_text: bool,
     /// Print while the answer is generated, not at the end.
     pub print_as_generated: bool,
@@ -53,7 +55,12 @@ pub(super) struct SinkOptions {
 
 impl Sink {
     /// Returns a sink whose clock starts now.
-    pub(super) fn new(ui: &Ui, waiting: Waiting, cancel: CancelToken, options: SinkOptions) -> Self {
+    pub(in crate::cli::commands) fn new(
+        ui: &Ui,
+        waiting: Waiting,
+        cancel: CancelToken,
+        options: SinkOptions,
+    ) -> Self {
         Self {
             waiting,
             cancel,
@@ -72,7 +79,7 @@ impl Sink {
     }
 
     /// Writes the rest, and ends the text with a newline if it has none.
-    pub(super) fn finish(&mut self) -> io::Result<()> {
+    pub(in crate::cli::commands) fn finish(&mut self) -> io::Result<()> {
         // The reader may be slow: from here on a signal ends fusion at once.
         self.keeping = None;
         self.waiting.end();
@@ -83,7 +90,7 @@ impl Sink {
     }
 
     /// Returns the time since the request.
-    pub(super) fn elapsed(&self) -> Duration {
+    pub(in crate::cli::commands) fn elapsed(&self) -> Duration {
         self.started.elapsed()
     }
 
@@ -91,6 +98,21 @@ impl Sink {
     fn shows_text(&self) -> bool {
         self.as_generated && self.output.is_some()
     }
+}
+
+/// Returns an idle timeout that shows the wait meanwhile, and ends it when `cancel` is cancelled or nothing reads stdout.
+pub(in crate::cli::commands) fn observed(
+    ui: &Ui,
+    timeout: Duration,
+    waiting: &Waiting,
+    cancel: &CancelToken,
+) -> IdleTimeout {
+    let (waiting, cancel, output) = (waiting.clone(), cancel.clone(), ui.output().clone());
+    IdleTimeout::new(timeout, FRAME_INTERVAL, move || {
+        waiting.tick();
+        let is_over = cancel.is_cancelled() || output.reader_is_gone(PollTimeout::ZERO);
+        if is_over { ControlFlow::Break(()) } else { ControlFlow::Continue(()) }
+    })
 }
 
 impl Receiver for Sink {

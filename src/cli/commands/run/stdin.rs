@@ -15,9 +15,13 @@ use crate::cli::terminal::ui::Ui;
 
 const NAME: &str = "standard input";
 
-/// Reads standard input to its end; `timeout` is the idle timeout of a pipe.
-pub(super) fn read(ui: &Ui, timeout: Option<Duration>) -> Result<Attachment, Failure> {
-    let notice = || ui.note("waiting for standard input to end; do not read it with --no-stdin");
+/// Reads standard input to its end; `timeout` is the idle timeout of a pipe, and `instead` how to go on without it.
+pub(in crate::cli::commands) fn read(
+    ui: &Ui,
+    timeout: Option<Duration>,
+    instead: &str,
+) -> Result<Attachment, Failure> {
+    let notice = || ui.note(&format!("waiting for standard input to end; {instead}"));
     match ui.input() {
         Input::Standard => {
             let read = files::read_all(duplicate()?, &InputWait { name: NAME, timeout, notice: &notice });
@@ -32,7 +36,7 @@ pub(super) fn read(ui: &Ui, timeout: Option<Duration>) -> Result<Attachment, Fai
 
 /// Returns whether standard input is appended to a prompt: a pipe, or a file that no other program has started to read.
 /// A terminal, socket or device is inherited from the caller.
-pub(super) fn is_appended(ui: &Ui) -> bool {
+pub(in crate::cli::commands) fn is_appended(ui: &Ui) -> bool {
     if let Input::Memory(_) = ui.input() {
         return ui.input().has_more();
     }

@@ -1,0 +1,96 @@
+//! `!COMMAND`: runs a command, whose output goes with the next message.
+
+use std::io::{self, PipeReader, Read};
+use std::os::fd::AsFd;
+use std::process::{Command, ExitStatus};
+
+use nix::poll::{PollFd, PollFlags, PollTimeout};
+
+use super::talk::Talk;
+use crate::cli::commands::run::files::{self, Attachment, MAX_FILE_BYTES};
+use crate::cli::error::Failure;
+use crate::cli::exit::Exit;
+use crate::cli::terminal::signals;
+use crate::cli::units;
+use crate::core::cancel::CancelToken;
+
+/// How often an interrupt is noticed, in milliseconds.
+const POLL_INTERVAL_MS: u8 = 50;
+
+impl Talk<'_> {
+    /// Runs the command, and attaches what it prints.
+    pub(super) fn shell(&mut self, command: &str) {
+        let ui = &self.context.ui;
+        let ran = {
+            // Ctrl-C belongs to the command while it runs; SIGTERM ends both.
+            let _interrupts = signals::remember_interrupts();
+            run(command, &self.context.cancel)
+        };
+        match ran {
+            Ok(Some((output, status))) => match self.attach_output(command, output) {
+                Ok(size) => {
+                    let failed = if status.success() { String::new() } else { format!(" ({status})") };
+                    ui.note(&format!("`{command}`{failed}: its output, {size}, goes with the next message"));
+                }
+                Err(failure) => {
+                    ui.failure(&failure);
+                }
+            },
+            Ok(None) => ui.note("stopped; nothing is added to the next message"),
+            Err(error) => {
+                ui.failure(&Failure::of(Exit::Failed, &error).about(format!("cannot run `{command}`")));
+            }
+        }
+    }
+
+    /// Attaches the output of the command, and returns its size in words.
+    fn attach_output(&mut self, command: &str, output: Vec<u8>) -> Result<String, Failure> {
+        let size = units::bytes(output.len() as u64);
+        self.attached.push(match files::attachment(&format!("the output of `{command}`"), output)? {
+            Attachment::Text(text) => Attachment::Text(files::quote(&format!("$ {command}"), &text)),
+            image @ Attachment::Image(_) => image,
+        });
+        Ok(size)
+    }
+}
+
+/// Runs the command with the shell. Returns what it prints on both streams, in order; `None` after an interrupt.
+fn run(command: &str, cancel: &CancelToken) -> io::Result<Option<(Vec<u8>, ExitStatus)>> {
+    let (mut reader, writer) = io::pipe()?;
+    let mut shell = Command::new("/bin/sh");
+    shell.arg("-c").arg(command).stdout(writer.try_clone()?).stderr(writer);
+    let mut child = shell.spawn()?;
+    // It has the other ends of the pipe, which would never close.
+    drop(shell);
+    let read = read_all(&mut reader, cancel);
+    if !matches!(read, Ok(Some(_))) {
+        // It may have ended by itself.
+        let _ = child.kill();
+    }
+    let status = child.wait()?;
+    // The command can end by the interrupt before it is noticed here.
+    Ok(read?.filter(|_| !cancel.is_cancelled()).map(|output| (output, status)))
+}
+
+/// Reads to the end, or a byte more than a message may have; returns `None` after an interrupt.
+fn read_all(reader: &mut PipeReader, cancel: &CancelToken) -> io::Result<Option<Vec<u8>>> {
+    let mut output = Vec::new();
+    let mut chunk = vec![0; 64 * 1024];
+    while output.len() as u64 <= MAX_FILE_BYTES {
+        if cancel.is_cancelled() {
+            return Ok(None);
+        }
+        let mut polled = [PollFd::new(reader.as_fd(), PollFlags::POLLIN)];
+        if matches!(
+            nix::poll::poll(&mut polled, PollTimeout::from(POLL_INTERVAL_MS)),
+            Ok(0) | Err(nix::errno::Errno::EINTR)
+        ) {
+            continue;
+        }
+        match reader.read(&mut chunk)? {
+            0 => break,
+            length => output.extend_from_slice(&chunk[..length]),
+        }
+    }
+    Ok(Some(output))
+}
