@@ -103,7 +103,8 @@ fn agrees(page: &[String], actual: &[String]) -> bool {
 fn shell(sandbox: &Sandbox, command: &str) -> Finished {
     let programs = Path::new(env!("CARGO_BIN_EXE_fusion")).parent().expect("a directory").display();
     let script = format!("PATH={programs}:$PATH; exec 2>&1; {command}");
-    sandbox.command("bash").arg("-c").arg(script).run()
+    // The speed of an answer that arrives at once is not shown.
+    sandbox.command("bash").arg("-c").arg(script).env("FAKE_RUNTIME", "token-after=20").run()
 }
 
 #[test]

@@ -48,8 +48,8 @@ impl App {
         flight.map_err(ServiceError::Cancelled)
     }
 
-    /// Returns the endpoint of the service. Waits for a start of it that is under way. Starts it if it is not running and both `start_on_demand` and the configuration
-    /// allow that.
+    /// Returns the endpoint of the service. Waits for a start of it that is under way. Starts it if it is not running
+    /// and both `start_on_demand` and the configuration allow that.
     pub fn ensure_ready(
         &self,
         service: &ManagedService,
