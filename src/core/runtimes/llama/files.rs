@@ -245,15 +245,18 @@ fn of_directory(directory: &Path, name: String) -> Option<GgufModel> {
 
 /// Returns the GGUF files of a directory and of those below, in order.
 fn gguf_files(directory: &Path, depth: u32) -> Vec<PathBuf> {
-    let mut paths: Vec<PathBuf> =
-        std::fs::read_dir(directory).into_iter().flatten().flatten().map(|entry| entry.path()).collect();
-    paths.sort();
-    let (directories, mut files): (Vec<_>, Vec<_>) = paths.into_iter().partition(|path| path.is_dir());
-    files.retain(|file| is_gguf(&file_name(file)));
-    if depth > 1 {
-        files.extend(directories.iter().flat_map(|directory| gguf_files(directory, depth - 1)));
+    let (mut found, mut left) = (Vec::new(), vec![(directory.to_owned(), depth)]);
+    while let Some((directory, depth)) = left.pop() {
+        let entries = std::fs::read_dir(&directory).into_iter().flatten().flatten();
+        let mut paths: Vec<PathBuf> = entries.map(|entry| entry.path()).collect();
+        paths.sort();
+        let (directories, files): (Vec<_>, Vec<_>) = paths.into_iter().partition(|path| path.is_dir());
+        found.extend(files.into_iter().filter(|file| is_gguf(&file_name(file))));
+        if depth > 1 {
+            left.extend(directories.into_iter().rev().map(|directory| (directory, depth - 1)));
+        }
     }
-    files
+    found
 }
 
 /// A part of a model that was split: `FRONT-00001-of-00002`.
