@@ -6,6 +6,7 @@ pub mod chat;
 mod ensure;
 mod error;
 mod flight;
+pub mod gateway;
 mod install;
 mod logs;
 mod models;

@@ -3,6 +3,7 @@
 use std::sync::Arc;
 
 use super::flight::Flights;
+use super::gateway;
 use super::services;
 use crate::core::aliases;
 use crate::core::cancel::CancelToken;
@@ -31,6 +32,7 @@ pub struct App {
     /// Where installers print.
     pub helper_output: HelperOutput,
     services: Vec<ManagedService>,
+    gateway: ManagedService,
     pub(super) starts: Flights<SharedUp>,
 }
 
@@ -46,8 +48,9 @@ impl App {
         helper_output: HelperOutput,
     ) -> Self {
         let services = services::all(table, &config, &paths);
+        let gateway = gateway::service(&config, &paths, &environment);
         let starts = Flights::default();
-        Self { table, config, paths, environment, driver, events, helper_output, services, starts }
+        Self { table, config, paths, environment, driver, events, helper_output, services, gateway, starts }
     }
 
     /// Returns the same app with another configuration. It shares no start that is under way.
@@ -73,6 +76,11 @@ impl App {
     /// Returns the service called `name`.
     pub fn service(&self, name: &str) -> Option<&ManagedService> {
         self.services.iter().find(|service| *service.name == *name)
+    }
+
+    /// Returns the gateway, which is a service of its own kind: it is none of [`services`](Self::services).
+    pub fn gateway(&self) -> &ManagedService {
+        &self.gateway
     }
 
     /// Returns the manager that starts, stops and observes services until `cancel` is cancelled.

@@ -7,6 +7,7 @@ use std::sync::Arc;
 use clap::{Arg, ArgAction, ArgMatches, Command, FromArgMatches, Subcommand};
 
 use crate::app::Serve;
+use crate::app::gateway::GATEWAY;
 use crate::cli::commands;
 use crate::cli::context::Context;
 use crate::cli::error::Failure;
@@ -137,6 +138,8 @@ pub fn command(table: Table, instances: &[NamedService]) -> Command {
     }
     let of = |has_runtime| if has_runtime { service_commands } else { program_commands };
     command = command.subcommands(instances.iter().map(|instance| instance.command(of)));
+    let gateway = Command::new(GATEWAY).about("Start, stop and watch the gateway in the background");
+    command = command.subcommand(gateway.defer(program_commands));
     let mut command = GlobalCommand::augment_subcommands(command);
     commands::config::hand_down(table, &mut command);
     command
@@ -164,8 +167,8 @@ fn service_commands(command: Command) -> Command {
 }
 
 /// The commands that only a model server has.
-const OF_MODELS: [&str; 9] =
-    ["run", "models", "pull", "rm", "show", "load", "unload", "install", "uninstall"];
+const OF_MODELS: [&str; 10] =
+    ["run", "chat", "models", "pull", "rm", "show", "load", "unload", "install", "uninstall"];
 
 /// Like [`service_commands`], for a service that is no model server.
 fn program_commands(command: Command) -> Command {
@@ -315,6 +318,7 @@ fn version(verbose: bool) -> String {
 
 fn dispatch(context: &Context, serve: Serve, matches: &ArgMatches) -> Result<Exit, Failure> {
     match matches.subcommand() {
+        Some((name, sub)) if name == GATEWAY => service_command(context, name, sub),
         Some((name, _)) if COMMANDS.contains(&name) => global_command(context, serve, matches),
         Some((name, sub)) => service_command(context, name, sub),
         None => global_command(context, serve, matches),
@@ -334,7 +338,8 @@ fn service_command(context: &Context, name: &str, matches: &ArgMatches) -> Resul
         _ => context.app()?,
     };
     let no_service = || Failure::new(Exit::Usage, format!("there is no service {name}"));
-    let service = app.service(name).ok_or_else(no_service)?;
+    let service = if name == GATEWAY { Some(app.gateway()) } else { app.service(name) };
+    let service = service.ok_or_else(no_service)?;
     let subcommand = matches.subcommand_name().unwrap_or_default();
     if service.runtime().is_none() && OF_MODELS.contains(&subcommand) {
         let template = service.template.name();

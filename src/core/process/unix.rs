@@ -11,6 +11,7 @@ use std::time::Duration;
 
 use nix::errno::Errno;
 use nix::libc;
+use nix::sys::resource::{Resource, getrlimit, rlim_t, setrlimit};
 use nix::sys::signal::{SaFlags, SigAction, SigHandler, SigSet, SigmaskHow, Signal};
 use nix::unistd;
 
@@ -28,15 +29,24 @@ use crate::core::pid::Pid;
 
 /// The operating system. A driver owns the processes that it spawned: each method that inspects processes first reaps
 /// those that have ended. One driver serves for the whole life of a process.
-#[derive(Debug, Default)]
+#[derive(Debug)]
 pub struct UnixDriver {
     children: Children,
+    /// The limits of open descriptors, soft and hard, that this process had at first: what it spawns has the same, however
+    /// far the gateway raises its own.
+    descriptors: Option<(rlim_t, rlim_t)>,
+}
+
+impl Default for UnixDriver {
+    fn default() -> Self {
+        Self::new()
+    }
 }
 
 impl UnixDriver {
     /// Returns a driver without children.
-    pub const fn new() -> Self {
-        Self { children: Children::new() }
+    pub fn new() -> Self {
+        Self { children: Children::new(), descriptors: getrlimit(Resource::RLIMIT_NOFILE).ok() }
     }
 
     /// Returns the kernel's view, after reaping the driver's own children.
@@ -66,6 +76,9 @@ impl ProcessDriver for UnixDriver {
             .stdout(stdout)
             .stderr(stderr);
         isolate(&mut command);
+        if let Some(limits) = self.descriptors {
+            limit_descriptors(&mut command, limits);
+        }
         keep_children_for_waiting()?;
         let mut child = command.spawn().map_err(|error| spawn_error(spec, error))?;
         match identity(self.inspect(), &mut child) {
@@ -186,6 +199,17 @@ pub fn isolate(command: &mut Command) {
     // pthread_sigmask, close_range and fcntl, which are, and neither allocates nor locks; an error is a bare number.
     unsafe {
         command.pre_exec(prepare);
+    }
+}
+
+/// Sets the limits of open descriptors of the child.
+fn limit_descriptors(command: &mut Command, (soft, hard): (rlim_t, rlim_t)) {
+    let set = move || Ok(setrlimit(Resource::RLIMIT_NOFILE, soft, hard)?);
+    #[expect(unsafe_code, reason = "the standard library has no safe way to run code between fork and exec")]
+    // SAFETY: after fork only async-signal-safe functions may be called. setrlimit is one system call; an error is a bare
+    // number.
+    unsafe {
+        command.pre_exec(set);
     }
 }
 

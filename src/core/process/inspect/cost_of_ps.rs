@@ -62,9 +62,9 @@ impl Inspect for Counting {
         found
     }
 
-    fn has_instance(&self, _pid: i32, _instance: &str) -> bool {
+    fn instance(&self, _pid: i32) -> Option<String> {
         self.count(1);
-        false
+        None
     }
 
     fn resources(&self, _pid: i32) -> Option<Resources> {

@@ -61,9 +61,15 @@ pub(in crate::core::process) trait Inspect: Sync {
     /// if the system supports that.
     fn descendants(&self, pid: i32) -> Vec<i32>;
 
-    /// Returns whether the environment with which the process was started holds `FUSION_INSTANCE=instance`; false if
-    /// this user may not read it.
-    fn has_instance(&self, pid: i32, instance: &str) -> bool;
+    /// Returns the instance id in the environment with which the process was started; `None` if it has none, or if this
+    /// user may not read it.
+    fn instance(&self, pid: i32) -> Option<String>;
+
+    /// Returns whether another start than that of `instance` made the process: it leads a session, as each start does, and
+    /// has an instance id of its own.
+    fn is_other_start(&self, process: &Process, instance: &str) -> bool {
+        process.session == process.pid && self.instance(process.pid).is_some_and(|own| own != instance)
+    }
 
     /// Returns what the process uses; `None` if it has ended.
     fn resources(&self, pid: i32) -> Option<Resources>;

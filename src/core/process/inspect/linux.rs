@@ -134,10 +134,13 @@ impl Inspect for Linux {
         descendants(pid, |pid| children_among(&everyone, pid))
     }
 
-    fn has_instance(&self, pid: i32, instance: &str) -> bool {
-        let Ok(bytes) = fs::read(format!("/proc/{pid}/environ")) else { return false };
-        let wanted = format!("{INSTANCE_VARIABLE}={instance}");
-        bytes.split(|byte| *byte == 0).any(|variable| variable == wanted.as_bytes())
+    fn instance(&self, pid: i32) -> Option<String> {
+        let bytes = fs::read(format!("/proc/{pid}/environ")).ok()?;
+        let value = |variable: &[u8]| {
+            let value = variable.strip_prefix(INSTANCE_VARIABLE.as_bytes())?.strip_prefix(b"=")?;
+            String::from_utf8(value.to_vec()).ok()
+        };
+        bytes.split(|byte| *byte == 0).find_map(value)
     }
 
     fn resources(&self, pid: i32) -> Option<Resources> {

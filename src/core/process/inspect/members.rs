@@ -40,13 +40,15 @@ impl<'a> KnownInstance<'a> {
     }
 
     /// Returns the processes of the instance among `everyone`, zombies included: those with its id in their
-    /// environment, the leader, and those that descend from a member or are in a session that a member leads.
+    /// environment, the leader, and those that descend from a member or are in a session that a member leads, but none that
+    /// another start made.
     pub(super) fn members<'p>(&self, inspect: &dyn Inspect, everyone: &'p [Process]) -> Vec<&'p Process> {
         let Some(since) = self.since else { return Vec::new() };
         let own = std::process::id().cast_signed();
         let others = || everyone.iter().filter(|process| process.pid != own && process.start_time >= since);
-        let has_id =
-            |process: &&Process| !process.zombie && inspect.has_instance(process.pid, self.instance.id);
+        let has_id = |process: &&Process| {
+            !process.zombie && inspect.instance(process.pid).is_some_and(|id| id == self.instance.id)
+        };
         let named: Vec<&Process> = others().filter(has_id).collect();
         let mut members: HashSet<i32> = named.iter().map(|process| process.pid).collect();
         // The number of a session is the PID of its leader, and the kernel does not reuse that PID while the session
@@ -58,6 +60,8 @@ impl<'a> KnownInstance<'a> {
             let belongs = |process: &&Process| {
                 !members.contains(&process.pid)
                     && (members.contains(&process.parent) || members.contains(&process.session))
+                    // The gateway is the parent of services that outlive it.
+                    && !inspect.is_other_start(process, self.instance.id)
             };
             let more: Vec<i32> = others().filter(belongs).map(|process| process.pid).collect();
             if more.is_empty() {

@@ -5,6 +5,7 @@
 #[cfg(target_os = "macos")]
 mod macos;
 
+use std::ffi::OsString;
 use std::io::{self, Read};
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr, TcpStream};
 use std::process::{Command, Stdio};
@@ -92,11 +93,12 @@ impl Inspect for Portable {
         descendants(pid, |pid| super::facts::children_among(&everyone, pid))
     }
 
-    fn has_instance(&self, pid: i32, instance: &str) -> bool {
+    fn instance(&self, pid: i32) -> Option<String> {
         let environment = ProcessRefreshKind::nothing().with_environ(UpdateKind::Always);
-        let wanted = format!("{INSTANCE_VARIABLE}={instance}");
-        read(pid, environment, |process| process.environ().iter().any(|variable| *variable == *wanted))
-            .unwrap_or(false)
+        let value = |variable: &OsString| {
+            Some(variable.to_str()?.strip_prefix(INSTANCE_VARIABLE)?.strip_prefix('=')?.to_owned())
+        };
+        read(pid, environment, |process| process.environ().iter().find_map(value)).flatten()
     }
 
     fn resources(&self, pid: i32) -> Option<Resources> {

@@ -118,19 +118,47 @@ fn the_largest_number_is_no_process() {
         assert_eq!(inspect.process(i32::MAX).unwrap(), None, "{name}");
         assert_eq!(inspect.resources(i32::MAX), None, "{name}");
         assert_eq!(inspect.program(i32::MAX), None, "{name}");
-        assert!(!inspect.has_instance(i32::MAX, ""), "{name}");
+        assert_eq!(inspect.instance(i32::MAX), None, "{name}");
     }
 }
 
 #[test]
-fn an_instance_id_is_compared_as_a_whole() {
+fn an_instance_id_is_read_as_a_whole() {
     let shell = Shell::run("sleep 1000; :");
-    let id = shell.instance.clone();
+    let id = Some(shell.instance.clone());
     for (name, inspect) in IMPLEMENTATIONS {
-        until("the environment is there", || inspect.has_instance(shell.pid(), &id));
-        assert!(!inspect.has_instance(shell.pid(), &id[..id.len() - 1]), "{name}");
-        assert!(!inspect.has_instance(shell.pid(), &format!("{id}x")), "{name}");
-        assert!(!inspect.has_instance(own_pid(), &id), "{name}");
+        until("the environment is there", || inspect.instance(shell.pid()) == id);
+        assert_ne!(inspect.instance(own_pid()), id, "{name}");
+    }
+}
+
+/// The gateway is the parent of services that outlive it.
+#[test]
+fn what_another_start_made_is_no_member() {
+    for (name, inspect) in IMPLEMENTATIONS {
+        let shell = Shell::run("FUSION_INSTANCE=other setsid sh -c 'sleep 1000 & wait' & sleep 1000; :");
+        let of_other = || {
+            let mut found = inspect.descendants(shell.pid());
+            found.retain(|pid| inspect.instance(*pid).as_deref() == Some("other"));
+            found
+        };
+        until("all have been started", || of_other().len() == 2);
+        let others = of_other();
+        let leader = identify(inspect, shell.child.id().pid).unwrap().expect(name);
+        let instance = Instance { leader: Some(&leader), ..shell.instance() };
+        let members = members(inspect, instance).unwrap();
+        let used = usage(inspect, &leader).unwrap();
+        let memory: u64 = members
+            .iter()
+            .map(|member| inspect.resources(member.pid.as_raw()))
+            .map(|one| one.map_or(0, |one| one.memory_bytes))
+            .sum();
+        for pid in others {
+            let pid = nix::unistd::Pid::from_raw(pid);
+            nix::sys::signal::kill(pid, nix::sys::signal::Signal::SIGKILL).unwrap();
+        }
+        assert_eq!(members.len(), 2, "{name}: {members:?}");
+        assert_eq!(used.memory_bytes, memory, "{name}");
     }
 }
 

@@ -1,5 +1,6 @@
 //! Memory and CPU of a process and its descendants.
 
+use std::collections::HashSet;
 use std::time::Duration;
 
 use super::facts::Inspect;
@@ -13,11 +14,30 @@ pub(in crate::core::process) fn usage(inspect: &dyn Inspect, process: &ProcessId
     let same = !now.zombie && is_same(inspect, process).ok()?;
     let uptime = inspect.age(&now).filter(|_| same)?;
     let tree = inspect.descendants(now.pid);
+    let others = made_by_others(inspect, now.pid, &tree);
     let (memory_bytes, cpu_time) = tree
         .into_iter()
+        .filter(|pid| !others.contains(pid))
         .filter_map(|pid| inspect.resources(pid))
         .fold((0, Duration::ZERO), |sum, one| (sum.0 + one.memory_bytes, sum.1 + one.cpu_time));
     let cpu_percent =
         if uptime.is_zero() { 0.0 } else { 100.0 * cpu_time.as_secs_f64() / uptime.as_secs_f64() };
     Some(Usage { uptime, memory_bytes, cpu_percent })
+}
+
+/// Returns the processes among the descendants of `root` that other starts made, with all that descend from these: the
+/// gateway is the parent of services.
+fn made_by_others(inspect: &dyn Inspect, root: i32, tree: &[i32]) -> HashSet<i32> {
+    let others: Vec<i32> = match tree {
+        [] | [_] => Vec::new(),
+        _ => {
+            let own = inspect.instance(root).unwrap_or_default();
+            let is_other = |pid: &&i32| {
+                let process = inspect.process(**pid).ok().flatten();
+                **pid != root && process.is_some_and(|process| inspect.is_other_start(&process, &own))
+            };
+            tree.iter().filter(is_other).copied().collect()
+        }
+    };
+    others.into_iter().flat_map(|pid| inspect.descendants(pid)).collect()
 }

@@ -1,0 +1,43 @@
+//! The gateway as a service: it is started, stopped and watched as any other program.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+
+use crate::core::config::{Config, ServiceSettings, TemplateSettings};
+use crate::core::paths::Paths;
+use crate::core::services::{ManagedService, Origin};
+use crate::core::templates::Template;
+use crate::env::Environment;
+
+/// Its name, that of its template, and the command.
+pub const GATEWAY: &str = "gateway";
+
+/// Only the gateway has this path, and it is served without a token.
+const HEALTH_ENDPOINT: &str = "http://{host}:{port}/api/health";
+
+/// Returns the service of the gateway.
+pub(super) fn service(config: &Config, paths: &Paths, environment: &Environment) -> ManagedService {
+    let gateway = &config.gateway;
+    let program = environment.program.as_ref().map(|program| program.to_string_lossy().into_owned());
+    let template = TemplateSettings {
+        display_name: Some("the gateway".to_owned()),
+        description: Some("One API in front of every service".to_owned()),
+        command: Some(program.into_iter().chain(["serve".to_owned()]).collect()),
+        health_endpoint: Some(HEALTH_ENDPOINT.to_owned()),
+        ..TemplateSettings::new(GATEWAY)
+    };
+    let mut settings = ServiceSettings::default_for_template(&template, None);
+    settings.server.host.clone_from(&gateway.host);
+    settings.server.port = Some(gateway.port);
+    // The same configuration, whatever the working directory is.
+    let variables = environment.for_login(paths.directory()).into_iter();
+    let text = |(name, value): (&str, std::ffi::OsString)| Some((name.to_owned(), value.into_string().ok()?));
+    settings.server.env = variables.filter_map(text).collect::<BTreeMap<_, _>>();
+    ManagedService {
+        name: GATEWAY.into(),
+        origin: Origin::BuiltIn,
+        template: Template::program(Arc::new(template), None, GATEWAY, None),
+        settings: Arc::new(settings),
+        files: paths.service(GATEWAY),
+    }
+}

@@ -1,0 +1,121 @@
+//! `fusion serve` and `fusion gateway`, as programs.
+
+mod support;
+
+use std::io::{Read as _, Write as _};
+use std::net::TcpStream;
+
+use nix::sys::signal::Signal;
+use serde_json::Value;
+use support::ports::Port;
+use support::{Sandbox, processes, wait_until};
+
+/// Configures the gateway at a port of its own.
+fn with_gateway(sandbox: &Sandbox, more: &str) -> Port {
+    let port = Port::free();
+    let file = sandbox.config_dir().join("config.toml");
+    let text = std::fs::read_to_string(&file).expect("a configuration");
+    sandbox.write_config(&format!("{text}\n[gateway]\nport = {}\n{more}\n", port.number()));
+    port
+}
+
+fn exchange(port: &Port, request: &str) -> String {
+    let mut stream = TcpStream::connect(("127.0.0.1", port.number())).expect("the gateway listens");
+    stream.write_all(request.as_bytes()).expect("it reads");
+    let mut response = String::new();
+    stream.read_to_string(&mut response).expect("it responds");
+    response
+}
+
+fn chat(port: &Port) -> String {
+    let body = r#"{"model":"llama3.2:3b","messages":[]}"#;
+    let length = body.len();
+    exchange(
+        port,
+        &format!(
+            "POST /v1/chat/completions HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\nContent-Length: {length}\r\n\r\n{body}"
+        ),
+    )
+}
+
+fn state(sandbox: &Sandbox, service: &str) -> Value {
+    let json = sandbox.fusion([service, "ps", "--json"]).run().stdout();
+    serde_json::from_str::<Value>(&json).expect("JSON")["state"].take()
+}
+
+#[test]
+fn services_outlive_the_gateway() {
+    let sandbox = Sandbox::new();
+    let port = with_gateway(&sandbox, "");
+    sandbox.fusion(["gateway", "up"]).run().assert_code(0);
+    assert!(chat(&port).starts_with("HTTP/1.1 200 "));
+    let pid = sandbox.pid("ollama").expect("it was started");
+    assert_eq!(state(&sandbox, "gateway"), "ready");
+    sandbox.fusion(["gateway", "down"]).run().assert_code(0);
+    assert_eq!(state(&sandbox, "gateway"), "stopped");
+    assert!(processes::lives(pid));
+    assert_eq!(state(&sandbox, "ollama"), "ready");
+    sandbox.fusion(["down"]).run().assert_code(0);
+}
+
+#[test]
+fn gateway_up_beside_a_running_one_is_done() {
+    let sandbox = Sandbox::new();
+    let port = with_gateway(&sandbox, "");
+    let serve = sandbox.fusion(["serve"]).start();
+    wait_until("it listens", || TcpStream::connect(("127.0.0.1", port.number())).is_ok());
+    sandbox.fusion(["gateway", "up"]).run().assert_code(0);
+    let taken = sandbox.fusion(["serve"]).run().assert_code(5);
+    assert!(taken.stderr().contains("is in use by"), "{}", taken.stderr());
+    serve.signal(Signal::SIGINT);
+    assert_eq!(serve.finish().code(), 130);
+}
+
+#[test]
+fn serve_refuses_what_is_not_safe() {
+    let sandbox = Sandbox::new();
+    with_gateway(&sandbox, "host = \"0.0.0.0\"");
+    let refused = sandbox.fusion(["serve"]).run().assert_code(2);
+    assert!(refused.stderr().contains("`gateway.token` is not set"), "{}", refused.stderr());
+    let sandbox = Sandbox::new();
+    let file = sandbox.config_dir().join("config.toml");
+    let text = std::fs::read_to_string(&file).expect("a configuration");
+    sandbox.write_config(&format!("{text}\n[gateway]\nport = {}\n", sandbox.port("mlx")));
+    let refused = sandbox.fusion(["serve"]).run().assert_code(2);
+    assert!(refused.stderr().contains("mlx has the address of the gateway"), "{}", refused.stderr());
+}
+
+/// Nothing is lost and nothing happens twice.
+#[test]
+fn killed_gateway_finds_its_start_again() {
+    let sandbox = Sandbox::new();
+    let gate = sandbox.root().join("gate");
+    sandbox.faults("ollama", &[&format!("bind-when={}", gate.display())]);
+    let port = with_gateway(&sandbox, "idle_timeout = 1");
+    let serve = sandbox.fusion(["serve"]).start();
+    wait_until("it listens", || TcpStream::connect(("127.0.0.1", port.number())).is_ok());
+    std::thread::scope(|scope| {
+        scope.spawn(|| {
+            let mut stream = TcpStream::connect(("127.0.0.1", port.number())).expect("it listens");
+            let body = r#"{"model":"llama3.2:3b"}"#;
+            let head = "POST /v1/completions HTTP/1.1\r\nHost: localhost\r\nContent-Length: 23\r\n\r\n";
+            stream.write_all(format!("{head}{body}").as_bytes()).expect("it reads");
+            // It breaks off with the gateway.
+            drop(stream.read(&mut [0; 64]));
+        });
+        wait_until("it starts", || sandbox.pid("ollama").is_some());
+        serve.signal(Signal::SIGKILL);
+    });
+    assert_eq!(serve.finish().code(), 137);
+    let pid = sandbox.pid("ollama").expect("it lives on");
+    let serve = sandbox.fusion(["serve"]).start();
+    wait_until("it listens", || TcpStream::connect(("127.0.0.1", port.number())).is_ok());
+    std::fs::write(&gate, "").expect("the sandbox is writable");
+    assert!(chat(&port).starts_with("HTTP/1.1 200 "));
+    assert_eq!(sandbox.pid("ollama"), Some(pid));
+    // Its idle time is over a second after the request.
+    wait_until("it is stopped", || !processes::lives(pid));
+    serve.signal(Signal::SIGTERM);
+    assert_eq!(serve.finish().code(), 143);
+    sandbox.assert_nothing_runs();
+}
