@@ -13,8 +13,10 @@ mod models;
 pub mod pick;
 mod prompt;
 mod request;
+mod selection;
 mod serve;
 pub mod services;
+mod several;
 mod up;
 pub mod views;
 
@@ -25,5 +27,6 @@ pub use self::logs::ServiceLog;
 pub use self::models::{Models, Named, Unload};
 pub use self::prompt::Permissions;
 pub use self::request::{Overrides, Question, RESERVED_FIELDS, Request};
+pub use self::selection::{Selection, SelectionError};
 pub use self::serve::{Serve, ServeError};
 pub use self::up::UpRequest;

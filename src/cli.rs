@@ -6,6 +6,7 @@ pub mod dispatch;
 pub mod error;
 pub mod exit;
 pub mod instances;
+pub mod table;
 pub mod terminal;
 pub mod units;
 pub mod words;

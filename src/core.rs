@@ -19,6 +19,7 @@ pub mod logs;
 pub mod machine;
 pub mod models;
 pub mod names;
+pub mod parallel;
 pub mod paths;
 pub mod pid;
 pub mod process;

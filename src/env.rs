@@ -34,8 +34,10 @@ pub struct Environment {
     pub variables: BTreeMap<OsString, OsString>,
     /// `VISUAL`, else `EDITOR`, when not empty.
     pub editor: Option<OsString>,
-    /// `NO_COLOR` is set and not empty, or `TERM` is `dumb`.
+    /// `NO_COLOR` is set and not empty, or the terminal is dumb.
     pub no_color: bool,
+    /// `TERM` is `dumb`: the terminal obeys no escape codes.
+    pub terminal_is_dumb: bool,
     /// Standard input is a terminal.
     pub stdin_is_terminal: bool,
     /// Standard output is a terminal.
@@ -67,6 +69,7 @@ impl Environment {
     pub fn from_process() -> Self {
         let variable = |name: &str| std::env::var_os(name).filter(|value| !value.is_empty());
         let directory = |name: &str| variable(name).map(PathBuf::from);
+        let terminal_is_dumb = variable("TERM").is_some_and(|term| term == "dumb");
         Self {
             config_dir: directory("FUSION_CONFIG_DIR"),
             project_root: directory("FUSION_PROJECT_ROOT"),
@@ -79,7 +82,8 @@ impl Environment {
             path: variable("PATH"),
             variables: std::env::vars_os().collect(),
             editor: variable("VISUAL").or_else(|| variable("EDITOR")),
-            no_color: variable("NO_COLOR").is_some() || variable("TERM").is_some_and(|term| term == "dumb"),
+            no_color: variable("NO_COLOR").is_some() || terminal_is_dumb,
+            terminal_is_dumb,
             stdin_is_terminal: std::io::stdin().is_terminal(),
             stdout_is_terminal: std::io::stdout().is_terminal(),
             stderr_is_terminal: std::io::stderr().is_terminal(),

@@ -15,6 +15,7 @@ const CORE: [&[&str]; 11] = [
         "executables",
         "machine",
         "names",
+        "parallel",
         "paths",
         "pid",
         "schema",

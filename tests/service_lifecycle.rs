@@ -111,7 +111,8 @@ fn ps_json_of_a_running_service() {
     insta::assert_snapshot!(sandbox.fusion(["down"]).run(), @"
     exit 0
     [stdout]
-    ollama is down
+    SERVICE  RESULT  PID
+    ollama   down    [PID]
     ");
 }
 
@@ -262,7 +263,9 @@ fn up_of_all_goes_on_after_a_failure() {
     insta::assert_snapshot!(sandbox.fusion(["up"]).run(), @"
     exit 4
     [stdout]
-    mlx is up at http://127.0.0.1:[MLX] (pid [PID])
+    SERVICE  RESULT  PID    ADDRESS
+    ollama   failed  -      -
+    mlx      up      [PID]  http://127.0.0.1:[MLX]
     [stderr]
     error: there is no program /nowhere, which ollama_server.command names
     hint: correct the path: fusion config edit; or remove it: fusion config unset ollama_server.command

@@ -56,6 +56,11 @@ impl From<ServiceError> for AppError {
 }
 
 impl AppError {
+    /// Returns whether the service runs and fusion did not start it.
+    pub fn is_external(&self) -> bool {
+        matches!(self, Self::Service(error) if matches!(**error, ServiceError::External { .. }))
+    }
+
     /// Returns the error of a missing program, if that is the cause.
     pub fn missing_program(&self) -> Option<&ProgramError> {
         match self {

@@ -75,12 +75,13 @@ impl ServiceView {
 pub struct UpView {
     pub service: Arc<str>,
     pub runtime: Option<&'static str>,
-    /// `ready`, `external`, or with `--no-wait` `starting`.
-    pub state: State,
+    /// `ready`, `external`, or with `--no-wait` `starting`; null if it failed.
+    pub state: Option<State>,
     pub pid: Option<i64>,
-    pub address: String,
+    /// Null if the service has none yet.
+    pub address: Option<String>,
     pub model: Option<String>,
-    pub started_by: StartedBy,
+    pub started_by: Option<StartedBy>,
     /// Whether this command started it.
     pub started: bool,
 }
@@ -89,18 +90,30 @@ impl UpView {
     pub fn new(service: &ManagedService, up: &Up) -> Self {
         let Endpoint { address, pid, model, started_by } = &up.endpoint;
         Self {
-            service: Arc::clone(&service.name),
-            runtime: runtime(service),
-            state: match up.kind {
+            state: Some(match up.kind {
                 UpKind::Launched => State::Starting,
                 UpKind::External => State::External,
                 UpKind::Started | UpKind::AlreadyUp => State::Ready,
-            },
+            }),
             pid: pid.map(i64::from),
-            address: address.url(),
+            address: Some(address.url()),
             model: model.clone(),
-            started_by: *started_by,
+            started_by: Some(*started_by),
             started: matches!(up.kind, UpKind::Started | UpKind::Launched),
+            ..Self::failed(service)
+        }
+    }
+
+    fn failed(service: &ManagedService) -> Self {
+        Self {
+            service: Arc::clone(&service.name),
+            runtime: runtime(service),
+            state: None,
+            pid: None,
+            address: service.address().map(|address| address.url()),
+            model: None,
+            started_by: None,
+            started: false,
         }
     }
 }
@@ -110,24 +123,67 @@ impl UpView {
 pub struct DownView {
     pub service: Arc<str>,
     pub runtime: Option<&'static str>,
-    /// Always `stopped`.
-    pub state: State,
+    /// `stopped`; null if it failed.
+    pub state: Option<State>,
     /// The process that was stopped; null if it was down already.
     pub pid: Option<i64>,
     /// Whether a process was killed.
     pub killed: bool,
-    pub seconds: f64,
+    /// Null if it failed.
+    pub seconds: Option<f64>,
 }
 
 impl DownView {
     pub fn new(service: &ManagedService, down: &Down) -> Self {
         Self {
-            service: Arc::clone(&service.name),
-            runtime: runtime(service),
-            state: State::Stopped,
+            state: Some(State::Stopped),
             pid: down.pid.map(i64::from),
             killed: down.killed,
-            seconds: down.took.as_secs_f64(),
+            seconds: Some(down.took.as_secs_f64()),
+            ..Self::failed(service)
+        }
+    }
+
+    fn failed(service: &ManagedService) -> Self {
+        Self {
+            service: Arc::clone(&service.name),
+            runtime: runtime(service),
+            state: None,
+            pid: None,
+            killed: false,
+            seconds: None,
+        }
+    }
+}
+
+/// What became of one of several services.
+#[derive(Debug, Serialize)]
+pub struct Became<V> {
+    #[serde(flatten)]
+    pub view: V,
+    /// Why it failed; null if it did not.
+    pub error: Option<String>,
+}
+
+impl Became<UpView> {
+    /// Returns the view of a start, or of its failure in words.
+    pub fn up(service: &ManagedService, result: Result<&Up, String>) -> Self {
+        Self::of(result, |up| UpView::new(service, up), || UpView::failed(service))
+    }
+}
+
+impl Became<DownView> {
+    /// Returns the view of a stop, or of its failure in words.
+    pub fn down(service: &ManagedService, result: Result<&Down, String>) -> Self {
+        Self::of(result, |down| DownView::new(service, down), || DownView::failed(service))
+    }
+}
+
+impl<V> Became<V> {
+    fn of<T>(result: Result<&T, String>, view: impl FnOnce(&T) -> V, failed: impl FnOnce() -> V) -> Self {
+        match result {
+            Ok(done) => Self { view: view(done), error: None },
+            Err(error) => Self { view: failed(), error: Some(error) },
         }
     }
 }

@@ -20,6 +20,7 @@ pub mod rm;
 pub mod rotate_log;
 pub mod run;
 pub mod serve;
+mod several;
 pub mod show;
 pub mod uninstall;
 pub mod unload;

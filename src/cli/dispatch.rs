@@ -59,6 +59,9 @@ enum GlobalCommand {
     #[command(visible_alias = "d")]
     Down(commands::down::AllDownArgs),
     Chat(commands::chat::ChatArgs),
+    Restart(commands::restart::AllRestartArgs),
+    #[command(visible_alias = "lg", alias = "logs")]
+    Log(commands::log::AllLogArgs),
     Models(commands::models::AllModelsArgs),
     Serve(commands::serve::ServeArgs),
     #[command(visible_alias = "cf")]
@@ -378,6 +381,11 @@ fn global_command(context: &Context, serve: Serve, matches: &ArgMatches) -> Resu
         C::Up(args) => commands::up::run_all(context, &context.app()?, &args),
         C::Down(args) => commands::down::run_all(context, &context.lenient_app(), &args),
         C::Chat(args) => commands::chat::run(context, &context.app()?, None, &args),
+        C::Restart(args) => commands::restart::run_all(context, &context.app()?, &args),
+        C::Log(args) => {
+            // It needs little of the configuration, so its errors do not matter.
+            commands::log::run_all(context, &context.app_with(context.sound_config().0), &args)
+        }
         C::Models(args) => commands::models::run_all(context, &context.app()?, &args),
         C::Serve(args) => commands::serve::run(context, serve, &args),
         C::Config(args) => commands::config::run(context, &args),

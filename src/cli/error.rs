@@ -13,7 +13,7 @@ mod sessions;
 use std::io;
 use std::path::Path;
 
-use crate::app::AppError;
+use crate::app::{AppError, SelectionError};
 use crate::cli::exit::{self, Exit};
 use crate::core::config::{ConfigError, EditError, Fault, Problem};
 use crate::core::files::FileError;
@@ -109,6 +109,16 @@ fn missing_model_hint(model: &str, pull: &str) -> String {
         "choose the directory of a model".to_owned()
     } else {
         format!("download it: {pull}")
+    }
+}
+
+impl From<SelectionError> for Failure {
+    fn from(error: SelectionError) -> Self {
+        let hint = match error {
+            SelectionError::NoService { .. } => "list the services: fusion ps",
+            SelectionError::NoTemplate { .. } => "list the services with their templates: fusion ps --json",
+        };
+        Self::of(exit::of_selection(&error), &error).hint(hint)
     }
 }
 

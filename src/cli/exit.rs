@@ -3,7 +3,7 @@
 use std::process::ExitCode;
 
 use crate::app::chat::SessionError;
-use crate::app::{AppError, ServeError};
+use crate::app::{AppError, SelectionError, ServeError};
 use crate::core::api::ApiError;
 use crate::core::api::chat::ChatError;
 use crate::core::api::error::{ServerError, ServerErrorKind};
@@ -138,6 +138,11 @@ pub fn of_session(error: &SessionError) -> Exit {
         }
         SessionError::InUse { .. } | SessionError::File(_) => Exit::Failed,
     }
+}
+
+/// Returns the exit code for names that select no services.
+pub fn of_selection(_: &SelectionError) -> Exit {
+    Exit::Usage
 }
 
 /// Returns the exit code for a configuration that cannot be used.

@@ -1,5 +1,6 @@
 //! The terminal and the standard streams: the only place with escape codes.
 
+pub mod cells;
 pub mod filter;
 pub mod line_editor;
 pub mod progress;

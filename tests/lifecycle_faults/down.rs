@@ -305,7 +305,9 @@ fn down_of_all_goes_on_after_a_failure() {
     insta::assert_snapshot!(sandbox.fusion(["down"]).run(), @"
     exit 1
     [stdout]
-    mlx is down
+    SERVICE  RESULT  PID
+    ollama   failed  -
+    mlx      down    [PID]
     [stderr]
     error: [ROOT]/config/ollama/state.json has format 99; this version reads up to 1
     hint: use the newer version of fusion that wrote the record

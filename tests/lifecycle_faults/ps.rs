@@ -35,8 +35,9 @@ fn a_hanging_service_does_not_delay_others() {
     insta::assert_snapshot!(sandbox.fusion(["down"]).run(), @"
     exit 0
     [stdout]
-    ollama is down
-    mlx is down
+    SERVICE  RESULT  PID
+    ollama   down    [PID]
+    mlx      down    [PID]
     ");
 }
 

@@ -122,7 +122,7 @@ fn follow_continues_across_truncation() {
     following.expect(&["after the truncation"]);
     stop(&sandbox);
     insta::assert_snapshot!(following.finish().2, @"
-    the log was truncated: lines may be missing
+    the log of mlx was truncated: lines may be missing
     mlx has ended
     ");
 }

@@ -100,12 +100,19 @@ fn up_without_a_model_downloads_nothing() {
         sandbox.port("ollama"),
         sandbox.port("mlx")
     ));
-    let one = sandbox.fusion(["mlx", "up"]).run();
-    let all = sandbox.fusion(["up"]).run();
-    insta::assert_snapshot!(same_output([one, all]), @"
+    insta::assert_snapshot!(sandbox.fusion(["mlx", "up"]).run(), @"
     exit 7
     [stderr]
     error: the model org/tiny is not on this machine
+    hint: download it: fusion mlx pull org/tiny
+    ");
+    insta::assert_snapshot!(sandbox.fusion(["up"]).run(), @"
+    exit 7
+    [stdout]
+    SERVICE  RESULT  PID  ADDRESS
+    mlx      failed  -    -
+    [stderr]
+    error: mlx: the model org/tiny is not on this machine
     hint: download it: fusion mlx pull org/tiny
     ");
     assert!(!calls.exists(), "the tool was called");

@@ -36,6 +36,7 @@ pub fn normalize(text: &str, masks: &[Mask]) -> String {
     for name in own_names() {
         text = text.replace(&name, "[TEST]");
     }
+    text = replace_pids_of_table(&text);
     for (before, after, placeholder) in NUMBERS {
         text = replace_number(&text, before, after, placeholder);
     }
@@ -63,6 +64,31 @@ fn show_controls(text: &str) -> String {
         }
     }
     shown
+}
+
+/// Replaces the numbers in the column PID of a table, and gives the column the same width in every run.
+fn replace_pids_of_table(text: &str) -> String {
+    let header = text.lines().next().filter(|line| line.starts_with("SERVICE "));
+    let Some(start) = header.and_then(|header| header.find("  PID")).map(|at| at + 2) else {
+        return text.to_owned();
+    };
+    let is_pid = |cell: &str| !cell.is_empty() && cell.bytes().all(|byte| byte.is_ascii_digit());
+    let split = |line: &str| -> Option<(String, String, String)> {
+        let (before, cell) = (line.get(..start)?, line.get(start..)?);
+        let (cell, after) = cell.split_once(' ').unwrap_or((cell, ""));
+        Some((before.to_owned(), cell.to_owned(), after.trim_start().to_owned()))
+    };
+    if !text.lines().filter_map(split).any(|(_, cell, _)| is_pid(&cell)) {
+        return text.to_owned();
+    }
+    let lines = text.lines().map(|line| match split(line) {
+        Some((before, cell, after)) if !line.starts_with(' ') => {
+            let cell = if is_pid(&cell) { "[PID]".to_owned() } else { cell };
+            format!("{before}{cell:5}  {after}").trim_end().to_owned() + "\n"
+        }
+        _ => format!("{line}\n"),
+    });
+    lines.collect()
 }
 
 /// Replaces every number (digits, also with a point) between `before` and `after`.

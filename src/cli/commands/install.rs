@@ -64,13 +64,27 @@ pub(super) fn installed<T>(
             Err(error) => error,
         }
     };
+    if !install_if_wanted(context, app, service, &error)? {
+        return Err(error.into());
+    }
+    let _cancelled = context.cancel_on_signal();
+    Ok(work(false)?)
+}
+
+/// Offers on a terminal to install the program that is missing according to `error`; returns whether it is installed now.
+pub(super) fn install_if_wanted(
+    context: &Context,
+    app: &App,
+    service: &ManagedService,
+    error: &AppError,
+) -> Result<bool, Failure> {
     match error.missing_program() {
         Some(missing) if missing.is_installable() && is_wanted(context, service, missing) => {
             let _cancelled = context.cancel_on_signal();
             app.install_for_start(service, &context.cancel)?;
-            Ok(work(false)?)
+            Ok(true)
         }
-        _ => Err(error.into()),
+        _ => Ok(false),
     }
 }
 

@@ -1,17 +1,21 @@
-//! `fusion <service> log`.
+//! `fusion <service> log` and `fusion log`.
+
+mod printer;
 
 use std::io;
 use std::num::IntErrorKind;
 use std::os::unix::ffi::OsStrExt;
+use std::path::Path;
 use std::time::{Duration, Instant};
 
 use nix::poll::PollTimeout;
 
+use self::printer::LogPrinter;
 use crate::app::{App, ServiceLog};
+use crate::cli::commands::several::{NOTHING_RUNS, SelectionArgs, named, nothing_selected};
 use crate::cli::context::Context;
 use crate::cli::error::Failure;
 use crate::cli::exit::Exit;
-use crate::cli::terminal::filter::TerminalFilter;
 use crate::cli::terminal::ui::Ui;
 use crate::core::logs::{LogReader, ReadProgress};
 use crate::core::process::Pid;
@@ -40,6 +44,24 @@ start.
 --follow needs a running server (exit code 3 without one), continues after a restart, and ends with the server (exit \
 code 0).")]
 pub struct LogArgs {
+    #[command(flatten)]
+    flags: LogFlags,
+}
+
+/// Show the logs of several services
+///
+/// Of several logs, each line begins with the name of its service.
+#[derive(Debug, clap::Args)]
+#[command(after_help = "Without names: every running service that fusion started.")]
+pub struct AllLogArgs {
+    #[command(flatten)]
+    which: SelectionArgs,
+    #[command(flatten)]
+    flags: LogFlags,
+}
+
+#[derive(Debug, clap::Args)]
+struct LogFlags {
     /// Show the last LINES lines, or `all` [default: all; 20 on a terminal and with --follow]
     #[arg(short = 'n', long, value_name = "LINES", value_parser = lines)]
     lines: Option<Lines>,
@@ -63,7 +85,7 @@ fn lines(text: &str) -> Result<Lines, String> {
     }
 }
 
-impl LogArgs {
+impl LogFlags {
     fn last_lines(&self, to_terminal: bool) -> u64 {
         match self.lines {
             Some(Lines(lines)) => lines,
@@ -75,96 +97,178 @@ impl LogArgs {
 
 /// Runs the command.
 pub fn run(context: &Context, app: &App, service: &ManagedService, args: &LogArgs) -> Result<Exit, Failure> {
-    let target = Target { app, log: app.log(service) };
-    let log = target.log.path();
-    if args.path {
-        let mut line = log.into_os_string();
-        line.push("\n");
-        context.ui.result_bytes(line.as_bytes())?;
-        return Ok(Exit::Done);
-    }
-    if args.follow && target.log.running()?.is_none() {
-        return Err(target.not_running(context));
-    }
-    let lines = args.last_lines(context.ui.stdout_is_terminal);
-    let reader = LogReader::open(&log, lines)?.ok_or_else(|| target.no_log())?;
-    let mut output = LogPrinter::new(context);
-    if args.follow {
-        follow(context, &target, reader, &mut output)?;
-    } else {
-        show(context, reader, &mut output)?;
-    }
-    output.finish()?;
-    Ok(Exit::Done)
+    print(context, app, &[service], &args.flags)
 }
 
-/// Shows what the log holds now. What is written meanwhile is left out: otherwise a busy server would never let it end.
-fn show(context: &Context, mut reader: LogReader, output: &mut LogPrinter<'_>) -> Result<(), Failure> {
-    let mut remaining = reader.remaining();
-    let mut block = Vec::new();
-    while remaining > 0 {
-        block.clear();
-        match reader.read(&mut block)? {
-            ReadProgress::Read => {
-                block.truncate(usize::try_from(remaining).unwrap_or(usize::MAX));
-                remaining -= block.len() as u64;
-                output.write(&block)?;
+/// Runs the command for several services.
+pub fn run_all(context: &Context, app: &App, args: &AllLogArgs) -> Result<Exit, Failure> {
+    let selection = args.which.selection();
+    let mut services = app.select(&selection)?;
+    if selection.names.is_empty() {
+        services = app.started_by_fusion(services);
+        if services.is_empty() {
+            return Err(Failure::new(Exit::NotRunning, NOTHING_RUNS)
+                .hint("name the service whose last log you want: fusion log NAME"));
+        }
+    }
+    if services.is_empty() {
+        Err(nothing_selected(&selection))
+    } else {
+        print(context, app, &services, &args.flags)
+    }
+}
+
+/// Prints the logs of the services, or their paths. Of several, it goes on after a failure and returns the exit code of
+/// the first one.
+fn print(
+    context: &Context,
+    app: &App,
+    services: &[&ManagedService],
+    flags: &LogFlags,
+) -> Result<Exit, Failure> {
+    let widest = services.iter().map(|service| service.name.len()).max().unwrap_or_default();
+    let prefix = |name: &str| (services.len() > 1).then(|| format!("{name:widest$} | "));
+    let lines = flags.last_lines(context.ui.stdout_is_terminal);
+    let (mut shown, mut exit) = (Vec::new(), Exit::Done);
+    for service in services {
+        let target = Target { app, log: app.log(service) };
+        if flags.path {
+            print_path(context, &target.log.path())?;
+            continue;
+        }
+        match target.open(context, lines, flags.follow) {
+            Ok(reader) => {
+                shown.push(ShownLog::new(target, reader, LogPrinter::new(context, prefix(&service.name))));
             }
-            ReadProgress::UpToDate => break,
-            ReadProgress::Truncated => {
-                note_truncation(context);
-                break;
+            Err(failure) if services.len() == 1 => return Err(failure),
+            Err(failure) => exit = exit.or(context.ui.failure(&named(service, &failure))),
+        }
+    }
+    if flags.follow {
+        follow(context, shown)?;
+    } else {
+        show(context, shown)?;
+    }
+    Ok(exit)
+}
+
+fn print_path(context: &Context, log: &Path) -> Result<(), Failure> {
+    let mut line = log.as_os_str().to_owned();
+    line.push("\n");
+    context.ui.result_bytes(line.as_bytes())
+}
+
+/// A log that is shown.
+struct ShownLog<'a> {
+    target: Target<'a>,
+    reader: LogReader,
+    output: LogPrinter<'a>,
+    /// When its process was last seen alive.
+    checked: Instant,
+    has_ended: bool,
+    /// Whether the loss of the log was reported.
+    warned: bool,
+}
+
+/// What one look at a log gave.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Look {
+    Output,
+    Nothing,
+    /// There is no more output: the server has ended.
+    End,
+}
+
+impl<'a> ShownLog<'a> {
+    fn new(target: Target<'a>, reader: LogReader, output: LogPrinter<'a>) -> Self {
+        Self { target, reader, output, checked: Instant::now(), has_ended: false, warned: false }
+    }
+
+    /// Shows what was added to the log since the last look.
+    fn look(&mut self, context: &Context, block: &mut Vec<u8>) -> Result<Look, Failure> {
+        block.clear();
+        match self.reader.read(block)? {
+            ReadProgress::Read => {
+                self.output.write(block)?;
+                return Ok(Look::Output);
+            }
+            ReadProgress::Truncated => self.target.note_truncation(context),
+            ReadProgress::UpToDate if self.has_ended => {
+                context.ui.note(&format!("{} has ended", self.target.name()));
+                return Ok(Look::End);
+            }
+            ReadProgress::UpToDate if self.checked.elapsed() >= LIVENESS_INTERVAL => self.check(context)?,
+            ReadProgress::UpToDate => {}
+        }
+        Ok(Look::Nothing)
+    }
+
+    /// Checks whether the server is alive, and its log where it was.
+    fn check(&mut self, context: &Context) -> Result<(), Failure> {
+        let target = &self.target;
+        let running = target.log.running()?;
+        // A restart may have ended between the first two checks. The last output is read after this one.
+        self.has_ended = running.is_none() && !target.log.is_changing() && target.log.running()?.is_none();
+        if let Some(pid) = running.filter(|_| !self.warned && target.has_lost_log()) {
+            context.ui.warning(&target.deleted(pid));
+            self.warned = true;
+        }
+        self.checked = Instant::now();
+        Ok(())
+    }
+}
+
+/// Shows what the logs hold now. What is written meanwhile is left out: otherwise a busy server would never let it end.
+fn show(context: &Context, logs: Vec<ShownLog<'_>>) -> Result<(), Failure> {
+    let mut block = Vec::new();
+    for ShownLog { target, mut reader, mut output, .. } in logs {
+        let mut remaining = reader.remaining();
+        while remaining > 0 {
+            block.clear();
+            match reader.read(&mut block)? {
+                ReadProgress::Read => {
+                    block.truncate(usize::try_from(remaining).unwrap_or(usize::MAX));
+                    remaining -= block.len() as u64;
+                    output.write(&block)?;
+                }
+                ReadProgress::UpToDate => break,
+                ReadProgress::Truncated => {
+                    target.note_truncation(context);
+                    break;
+                }
             }
         }
+        output.finish()?;
     }
     Ok(())
 }
 
-/// Shows the log and what is added to it, until the server ends or the reader of the output is gone.
-fn follow(
-    context: &Context,
-    target: &Target<'_>,
-    mut reader: LogReader,
-    output: &mut LogPrinter<'_>,
-) -> Result<(), Failure> {
+/// Shows the logs and what is added to them, until every server has ended or the reader of the output is gone.
+fn follow(context: &Context, mut logs: Vec<ShownLog<'_>>) -> Result<(), Failure> {
     let mut block = Vec::new();
     let mut interval = MIN_POLL_INTERVAL;
-    let mut checked = Instant::now();
-    let mut has_ended = false;
-    let mut warned = false;
-    loop {
-        block.clear();
-        match reader.read(&mut block)? {
-            ReadProgress::Read => {
-                output.write(&block)?;
-                interval = MIN_POLL_INTERVAL;
-            }
-            ReadProgress::Truncated => note_truncation(context),
-            ReadProgress::UpToDate if has_ended => {
-                context.ui.note(&format!("{} has ended", target.name()));
-                return Ok(());
-            }
-            ReadProgress::UpToDate => {
-                if checked.elapsed() >= LIVENESS_INTERVAL {
-                    let running = target.log.running()?;
-                    // A restart may have ended between the first two checks. The last output is read after this one.
-                    has_ended =
-                        running.is_none() && !target.log.is_changing() && target.log.running()?.is_none();
-                    if let Some(pid) = running.filter(|_| !warned && target.has_lost_log()) {
-                        context.ui.warning(&target.deleted(pid));
-                        warned = true;
-                    }
-                    checked = Instant::now();
+    while !logs.is_empty() {
+        let mut going_on = Vec::new();
+        let mut is_quiet = true;
+        for mut log in logs {
+            match log.look(context, &mut block)? {
+                Look::End => {
+                    log.output.finish()?;
+                    continue;
                 }
-                wait(&context.ui, interval)?;
-                interval = (interval * 2).min(MAX_POLL_INTERVAL);
+                look => is_quiet &= look == Look::Nothing,
             }
+            going_on.push(log);
+        }
+        logs = going_on;
+        if is_quiet && !logs.is_empty() {
+            wait(&context.ui, interval)?;
+            interval = (interval * 2).min(MAX_POLL_INTERVAL);
+        } else {
+            interval = MIN_POLL_INTERVAL;
         }
     }
-}
-
-fn note_truncation(context: &Context) {
-    context.ui.note("the log was truncated: lines may be missing");
+    Ok(())
 }
 
 /// The log that is shown, and the errors for one that is missing.
@@ -176,6 +280,18 @@ struct Target<'a> {
 impl Target<'_> {
     fn name(&self) -> &str {
         &self.log.service.name
+    }
+
+    /// Opens the log at its last lines; to be followed, its server must be running.
+    fn open(&self, context: &Context, lines: u64, to_follow: bool) -> Result<LogReader, Failure> {
+        if to_follow && self.log.running()?.is_none() {
+            return Err(self.not_running(context));
+        }
+        LogReader::open(&self.log.path(), lines)?.ok_or_else(|| self.no_log())
+    }
+
+    fn note_truncation(&self, context: &Context) {
+        context.ui.note(&format!("the log of {} was truncated: lines may be missing", self.name()));
     }
 
     fn not_running(&self, context: &Context) -> Failure {
@@ -216,41 +332,6 @@ impl Target<'_> {
 
     fn start_hint(&self) -> String {
         format!("start the server: fusion {} up", self.name())
-    }
-}
-
-/// Standard output, filtered if it is a terminal.
-struct LogPrinter<'a> {
-    ui: &'a Ui,
-    filter: Option<TerminalFilter>,
-    text: String,
-    /// Whether the last line is complete.
-    complete: bool,
-}
-
-impl<'a> LogPrinter<'a> {
-    fn new(context: &'a Context) -> Self {
-        let filter = context.ui.stdout_is_terminal.then(TerminalFilter::default);
-        Self { ui: &context.ui, filter, text: String::new(), complete: true }
-    }
-
-    fn write(&mut self, bytes: &[u8]) -> Result<(), Failure> {
-        let Some(filter) = &mut self.filter else { return self.ui.result_bytes(bytes) };
-        self.text.clear();
-        filter.push(bytes, &mut self.text);
-        self.complete = self.text.chars().next_back().map_or(self.complete, |last| last == '\n');
-        self.ui.result(&self.text)
-    }
-
-    /// On a terminal, completes the last line.
-    fn finish(mut self) -> Result<(), Failure> {
-        let Some(filter) = &mut self.filter else { return Ok(()) };
-        self.text.clear();
-        filter.finish(&mut self.text);
-        if !self.complete || !self.text.is_empty() {
-            self.text.push('\n');
-        }
-        self.ui.result(&self.text)
     }
 }
 

@@ -7,7 +7,7 @@ use crate::app::views::{ModelRow, ModelsView};
 use crate::cli::context::Context;
 use crate::cli::error::Failure;
 use crate::cli::exit::Exit;
-use crate::cli::terminal::ui::printable;
+use crate::cli::table::{TextTable, unknown};
 use crate::cli::units::{ago, bytes};
 use crate::core::aliases;
 use crate::core::config::Config;
@@ -64,7 +64,9 @@ pub fn run(
             service.name
         ));
     } else {
-        context.ui.result(&table(&rows, false))?;
+        let mut table = table(&rows);
+        table.remove_first_column();
+        context.ui.result(&table.text(context.ui.screen_width()))?;
     }
     Ok(Exit::Done)
 }
@@ -91,11 +93,9 @@ pub fn run_all(context: &Context, app: &App, args: &AllModelsArgs) -> Result<Exi
         context.ui.json(&ModelsView { models: &all, aliases: &meanings })?;
         return Ok(exit);
     }
-    let mut text = String::new();
-    if !all.is_empty() {
-        text = table(&all, true) + "\n";
-    }
-    context.ui.result(&(text + &alias_table(context, &meanings)))?;
+    let screen = context.ui.screen_width();
+    let models = if all.is_empty() { String::new() } else { table(&all).text(screen) + "\n" };
+    context.ui.result(&(models + &alias_table(context, &meanings).text(screen)))?;
     Ok(exit)
 }
 
@@ -114,11 +114,10 @@ fn meanings(context: &Context, config: &Config) -> BTreeMap<String, BTreeMap<&'s
     all
 }
 
-fn table(rows: &[ModelRow], with_service: bool) -> String {
-    let mut lines = vec![header(&["SERVICE", "NAME", "SIZE", "FORMAT", "CHANGED", "LAST USED", "NOW"])];
-    lines.extend(rows.iter().map(|row| {
+fn table(rows: &[ModelRow]) -> TextTable {
+    let mut table = TextTable::new(&["SERVICE", "NAME", "SIZE", "FORMAT", "CHANGED", "LAST USED", "NOW"]);
+    for row in rows {
         let entry = &row.entry;
-        let unknown = || "-".to_owned();
         let size = if entry.remote { Some("remote".to_owned()) } else { entry.size_bytes.map(bytes) };
         let now = match (&entry.defects[..], entry.loaded, &entry.changed[..]) {
             ([first, ..], _, _) => format!("unusable: {first}"),
@@ -126,7 +125,7 @@ fn table(rows: &[ModelRow], with_service: bool) -> String {
             ([], _, [first, ..]) => format!("changed: {first}"),
             ([], _, []) => String::new(),
         };
-        vec![
+        table.row([
             row.service.to_string(),
             entry.name.clone(),
             size.unwrap_or_else(unknown),
@@ -134,53 +133,18 @@ fn table(rows: &[ModelRow], with_service: bool) -> String {
             entry.modified.map_or_else(unknown, |moment| ago(moment.age())),
             entry.last_used.map_or_else(unknown, |moment| ago(moment.age())),
             now,
-        ]
-    }));
-    if !with_service {
-        for line in &mut lines {
-            line.remove(0);
-        }
+        ]);
     }
-    aligned(&lines)
+    table
 }
 
-fn alias_table(context: &Context, meanings: &BTreeMap<String, BTreeMap<&'static str, String>>) -> String {
+fn alias_table(context: &Context, meanings: &BTreeMap<String, BTreeMap<&'static str, String>>) -> TextTable {
     let runtimes: Vec<&str> = context.table.iter().map(|runtime| runtime.name()).collect();
-    let mut first = vec!["ALIAS".to_owned()];
-    first.extend(runtimes.iter().map(|name| name.to_uppercase()));
-    let mut lines = vec![first];
-    lines.extend(meanings.iter().map(|(alias, meanings)| {
-        let meaning = |name: &&str| meanings.get(*name).cloned().unwrap_or_else(|| "-".to_owned());
-        std::iter::once(alias.clone()).chain(runtimes.iter().map(meaning)).collect()
-    }));
-    aligned(&lines)
-}
-
-fn header(names: &[&str]) -> Vec<String> {
-    names.iter().map(|name| (*name).to_owned()).collect()
-}
-
-/// Pads every column to its widest cell, with two spaces in between.
-pub(super) fn aligned(lines: &[Vec<String>]) -> String {
-    let lines: Vec<Vec<String>> = lines
-        .iter()
-        .map(|line| line.iter().map(|cell| printable(cell).replace('\n', " ")).collect())
-        .collect();
-    let columns = lines.iter().map(Vec::len).max().unwrap_or_default();
-    let width = |column: usize| {
-        lines
-            .iter()
-            .filter_map(|line| line.get(column))
-            .map(|cell| cell.chars().count())
-            .max()
-            .unwrap_or_default()
-    };
-    let widths: Vec<usize> = (0..columns).map(width).collect();
-    let mut text = String::new();
-    for line in &lines {
-        let cells = line.iter().zip(&widths).map(|(cell, width)| format!("{cell:width$}"));
-        text.push_str(cells.collect::<Vec<_>>().join("  ").trim_end());
-        text.push('\n');
+    let header: Vec<String> = ["alias"].iter().chain(&runtimes).map(|name| name.to_uppercase()).collect();
+    let mut table = TextTable::new(&header.iter().map(String::as_str).collect::<Vec<_>>());
+    for (alias, meanings) in meanings {
+        let meaning = |name: &&str| meanings.get(*name).cloned().unwrap_or_else(unknown);
+        table.row(std::iter::once(alias.clone()).chain(runtimes.iter().map(meaning)));
     }
-    text
+    table
 }

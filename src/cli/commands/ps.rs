@@ -1,15 +1,17 @@
 //! `fusion <service> ps` and `fusion ps`.
 
-use std::fmt::Write as _;
 use std::time::{Duration, SystemTime};
+
+use clap::builder::{PossibleValuesParser, TypedValueParser as _};
 
 use crate::app::App;
 use crate::app::views::ServiceView;
 use crate::cli::commands::doctor::described;
+use crate::cli::commands::several::{SelectionArgs, named};
 use crate::cli::context::Context;
 use crate::cli::error::Failure;
 use crate::cli::exit::{self, Exit};
-use crate::cli::terminal::ui::printable;
+use crate::cli::table::{TextTable, unknown};
 use crate::cli::units::{bytes, duration};
 use crate::cli::words::listener_name;
 use crate::core::address::Address;
@@ -25,11 +27,20 @@ pub struct PsArgs {
     flags: PsFlags,
 }
 
-/// Show the state of every service
+/// Show the state of every service, or of several
 #[derive(Debug, clap::Args)]
 pub struct AllPsArgs {
     #[command(flatten)]
+    which: SelectionArgs,
+    /// Only services in this state
+    #[arg(long, value_name = "STATE", value_parser = PossibleValuesParser::new(State::ALL.map(State::word)).try_map(state))]
+    state: Option<State>,
+    #[command(flatten)]
     flags: PsFlags,
+}
+
+fn state(word: String) -> Result<State, String> {
+    State::ALL.into_iter().find(|state| state.word() == word).ok_or(word)
 }
 
 #[derive(Debug, clap::Args)]
@@ -47,26 +58,28 @@ const WATCH_INTERVAL: Duration = Duration::from_secs(1);
 
 /// Runs the command.
 pub fn run(context: &Context, app: &App, service: &ManagedService, args: &PsArgs) -> Result<Exit, Failure> {
-    let seen = show(context, app, std::slice::from_ref(service), &args.flags, |views| {
+    let seen = show(context, app, &[service], None, &args.flags, |views| {
         views.first().map_or(Ok(()), |view| context.ui.json(view))
     })?;
     Ok(seen.first().map_or(Exit::Failed, |(_, status)| exit::of_state(status.state)))
 }
 
-/// Runs the command for every service.
+/// Runs the command for several services.
 pub fn run_all(context: &Context, app: &App, args: &AllPsArgs) -> Result<Exit, Failure> {
-    show(context, app, app.services(), &args.flags, |views| context.ui.json(&views))?;
+    let services = app.select(&args.which.selection())?;
+    show(context, app, &services, args.state, &args.flags, |views| context.ui.json(&views))?;
     Ok(Exit::Done)
 }
 
 /// The services that could be observed, each with its status.
 type Statuses<'a> = Vec<(&'a ManagedService, Status)>;
 
-/// Observes and prints, once or with `--watch` repeatedly; returns what was observed last.
+/// Observes and prints those in `state`, once or with `--watch` repeatedly; returns what was printed last.
 fn show<'a>(
     context: &Context,
     app: &App,
-    services: &'a [ManagedService],
+    services: &[&'a ManagedService],
+    state: Option<State>,
     flags: &PsFlags,
     print_json: impl Fn(&[ServiceView]) -> Result<(), Failure>,
 ) -> Result<Statuses<'a>, Failure> {
@@ -74,15 +87,20 @@ fn show<'a>(
         return Err(Failure::new(Exit::Usage, "--watch needs a terminal")
             .hint("leave out --watch to print the state once, as JSON with --json"));
     }
+    let observe = || -> Result<Statuses<'a>, Failure> {
+        let mut seen = observe(context, app, services)?;
+        seen.retain(|(_, status)| state.is_none_or(|state| status.state == state));
+        Ok(seen)
+    };
     if flags.watch {
-        return watch(context, || observe(context, app, services));
+        return watch(context, observe);
     }
-    let seen = observe(context, app, services)?;
+    let seen = observe()?;
     if flags.json {
         let views: Vec<_> = seen.iter().map(|(service, status)| ServiceView::new(service, status)).collect();
         print_json(&views)?;
     } else {
-        context.ui.result(&table(&seen))?;
+        context.ui.result(&table(&seen).text(context.ui.screen_width()))?;
     }
     if context.ui.verbose {
         tell_programs(context, app, services);
@@ -94,20 +112,20 @@ fn show<'a>(
 fn observe<'a>(
     context: &Context,
     app: &App,
-    services: &'a [ManagedService],
+    services: &[&'a ManagedService],
 ) -> Result<Statuses<'a>, Failure> {
     let statuses = app.manager(&context.cancel).status_of_all(services);
     let (mut seen, mut failed) = (Vec::new(), None);
     for (service, status) in services.iter().zip(statuses) {
         match status {
-            Ok(status) => seen.push((service, status)),
-            Err(error) => failed = failed.or(Some(error)),
+            Ok(status) => seen.push((*service, status)),
+            Err(error) => failed = failed.or(Some((*service, error))),
         }
     }
     match failed {
-        Some(error) if seen.is_empty() => Err(error.into()),
-        Some(error) => {
-            context.ui.failure(&error.into());
+        Some((_, error)) if seen.is_empty() => Err(error.into()),
+        Some((service, error)) => {
+            context.ui.failure(&named(service, &error.into()));
             Ok(seen)
         }
         None => Ok(seen),
@@ -115,7 +133,7 @@ fn observe<'a>(
 }
 
 /// Prints which program `up` would start.
-fn tell_programs(context: &Context, app: &App, services: &[ManagedService]) {
+fn tell_programs(context: &Context, app: &App, services: &[&ManagedService]) {
     for service in services {
         context.ui.detail(&match app.manager(&context.cancel).program(service) {
             Ok(program) => {
@@ -133,46 +151,27 @@ fn watch<'a>(
     observe: impl Fn() -> Result<Statuses<'a>, Failure>,
 ) -> Result<Statuses<'a>, Failure> {
     loop {
-        context.ui.redraw(&table(&observe()?))?;
+        context.ui.redraw(&table(&observe()?).text(context.ui.screen_width()))?;
         std::thread::sleep(WATCH_INTERVAL);
     }
 }
 
-const HEADER: [&str; 8] = ["SERVICE", "STATE", "PID", "ADDRESS", "UPTIME", "MEMORY", "CPU", "MODELS"];
-
 /// Returns one row for each service, with its notes below it.
-fn table(seen: &Statuses<'_>) -> String {
-    let rows: Vec<[String; 8]> = seen.iter().map(|(_, status)| row(status)).collect();
-    let width = |column: usize| {
-        let cells = rows.iter().map(|row| row[column].chars().count());
-        cells.chain([HEADER[column].len()]).max().unwrap_or_default()
-    };
-    let widths: [usize; 8] = std::array::from_fn(width);
-    let mut text = String::new();
-    push_row(&mut text, &HEADER.map(str::to_owned), &widths);
-    for ((_, status), row) in seen.iter().zip(&rows) {
-        push_row(&mut text, row, &widths);
+fn table(seen: &Statuses<'_>) -> TextTable {
+    let mut table =
+        TextTable::new(&["SERVICE", "STATE", "PID", "ADDRESS", "UPTIME", "MEMORY", "CPU", "MODELS"]);
+    for (_, status) in seen {
+        table.row(row(status));
         for note in notes(status) {
-            // Writing to a string cannot fail.
-            let _ = writeln!(text, "  {}", printable(&note.replace('\n', " ")));
+            table.note(&note);
         }
     }
-    text
-}
-
-fn push_row(text: &mut String, cells: &[String; 8], widths: &[usize; 8]) {
-    let mut line = String::new();
-    for (cell, width) in cells.iter().zip(widths) {
-        let _ = write!(line, "{cell:width$}  ");
-    }
-    text.push_str(line.trim_end());
-    text.push('\n');
+    table
 }
 
 fn row(status: &Status) -> [String; 8] {
-    let unknown = || "-".to_owned();
     let usage = status.usage.as_ref();
-    let models = status.models.as_ref().map(|models| printable(&models.join(", ")).replace('\n', " "));
+    let models = status.models.as_ref().map(|models| models.join(", "));
     [
         status.service.to_string(),
         status.state.word().to_owned(),

@@ -3,6 +3,7 @@
 use std::time::Duration;
 
 use crate::app::App;
+use crate::cli::commands::several::{NOTHING_RUNS, SelectionArgs};
 use crate::cli::commands::up;
 use crate::cli::context::Context;
 use crate::cli::error::Failure;
@@ -23,6 +24,23 @@ pub struct RestartArgs {
     json: bool,
 }
 
+/// Stop several services and start them with the current configuration
+///
+/// Restarts each service as `fusion SERVICE restart` does: at the same time, but model servers one after the other. The
+/// exit code is that of the first failure in the order of the names.
+#[derive(Debug, clap::Args)]
+#[command(after_help = "Without names: every running service that fusion started.")]
+pub struct AllRestartArgs {
+    #[command(flatten)]
+    which: SelectionArgs,
+    /// Maximum time until each is ready [default: `startup_timeout` in the configuration]
+    #[arg(long, value_name = "SECS", value_parser = seconds_from::<0>)]
+    timeout: Option<Duration>,
+    /// Print an array of results, like `up --json`
+    #[arg(long)]
+    json: bool,
+}
+
 /// Runs the command.
 pub fn run(
     context: &Context,
@@ -35,4 +53,25 @@ pub fn run(
     let up = app.restart(service, &options, &context.cancel)?;
     up::tell(context, service, &up, args.json)?;
     Ok(Exit::Done)
+}
+
+/// Runs the command for several services.
+pub fn run_all(context: &Context, app: &App, args: &AllRestartArgs) -> Result<Exit, Failure> {
+    let selection = args.which.selection();
+    let mut services = app.select(&selection)?;
+    if selection.names.is_empty() {
+        services = app.started_by_fusion(services);
+    }
+    if services.is_empty() && !args.json {
+        context.ui.note(NOTHING_RUNS);
+        return Ok(Exit::Done);
+    }
+    let options = UpOptions { timeout: args.timeout, ..UpOptions::default() };
+    let results = {
+        let _cancelled = context.cancel_on_signal();
+        app.restart_several(&services, &options, &context.cancel)
+    };
+    let results = services.into_iter().zip(results);
+    let results: Vec<_> = results.map(|(service, result)| (service, result.map_err(Failure::from))).collect();
+    up::report_several(context, &results, args.json)
 }

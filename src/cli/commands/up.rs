@@ -2,12 +2,14 @@
 
 use std::time::Duration;
 
-use crate::app::views::UpView;
-use crate::app::{App, UpRequest};
-use crate::cli::commands::install::installed;
+use crate::app::views::{Became, UpView};
+use crate::app::{App, Selection, UpRequest};
+use crate::cli::commands::install::{install_if_wanted, installed};
+use crate::cli::commands::several::{SelectionArgs, nothing_selected, report};
 use crate::cli::context::Context;
 use crate::cli::error::Failure;
 use crate::cli::exit::Exit;
+use crate::cli::table::{TextTable, unknown};
 use crate::cli::units::seconds_from;
 use crate::core::services::{Endpoint, ManagedService, StartedBy, Up, UpKind, UpOptions};
 
@@ -34,12 +36,24 @@ pub struct UpArgs {
     json: bool,
 }
 
-/// Start every service that has `auto_start` in the configuration
+/// Start several services and wait until they answer requests
 ///
-/// Starts each service as `fusion SERVICE up` does.
+/// Starts each service as `fusion SERVICE up` does: at the same time, but model servers one after the other. A failure
+/// of one leaves the others running; the exit code is that of the first failure in the order of the names.
 #[derive(Debug, clap::Args)]
+#[command(
+    after_help = "Without names, --tag and --template: every service that has `auto_start` in the configuration."
+)]
 pub struct AllUpArgs {
-    /// Print the result as JSON
+    #[command(flatten)]
+    which: SelectionArgs,
+    /// Maximum time until each is ready [default: `startup_timeout` in the configuration]
+    #[arg(long, value_name = "SECS", value_parser = seconds_from::<0>)]
+    timeout: Option<Duration>,
+    /// Return once they are started; `ps` shows when they are ready
+    #[arg(long)]
+    no_wait: bool,
+    /// Print an array of results
     #[arg(long)]
     json: bool,
 }
@@ -65,38 +79,62 @@ pub(super) fn tell(
     if as_json { context.ui.json(&UpView::new(service, up)) } else { context.ui.result(&line(service, up)) }
 }
 
-/// Runs the command for every service that has `auto_start`. It goes on after a failure, and after the reader of
-/// standard output has closed its end.
+/// Runs the command for several services.
 pub fn run_all(context: &Context, app: &App, args: &AllUpArgs) -> Result<Exit, Failure> {
-    let wanted: Vec<_> = app.services().iter().filter(|service| service.server().auto_start).collect();
-    if wanted.is_empty() {
-        let name = app.services().first().map_or("SERVICE", |service| &service.name);
-        return Err(Failure::new(Exit::Usage, "no service has `auto_start` in the configuration").hint(format!(
-            "start one: fusion {name} up; include it in `fusion up`: fusion config set {name}_server.auto_start true"
-        )));
-    }
-    let (mut done, mut exit) = (Vec::new(), Exit::Done);
-    for service in wanted {
-        let up = installed(context, app, service, |install| {
-            app.up(service, &UpRequest { install, ..UpRequest::default() }, &context.cancel)
-        });
-        let told = match up {
-            Ok(up) if args.json => {
-                done.push(UpView::new(service, &up));
-                Ok(())
+    let services = selected(app, &args.which.selection())?;
+    let options = UpOptions { timeout: args.timeout, no_wait: args.no_wait, ..UpOptions::default() };
+    let request = UpRequest { options, ..UpRequest::default() };
+    let results = {
+        let _cancelled = context.cancel_on_signal();
+        app.up_several(&services, &request, &context.cancel)
+    };
+    let offered = services.into_iter().zip(results).map(|(service, result)| {
+        let result = result.or_else(|error| match install_if_wanted(context, app, service, &error) {
+            Ok(true) => {
+                let _cancelled = context.cancel_on_signal();
+                app.up(service, &request, &context.cancel).map_err(Failure::from)
             }
-            Ok(up) => tell(context, service, &up, false),
-            Err(failure) if failure.exit == Exit::Interrupted => return Err(failure),
+            Ok(false) => Err(error.into()),
             Err(failure) => Err(failure),
-        };
-        if let Err(failure) = told {
-            exit = exit.or(context.ui.failure(&failure));
+        });
+        (service, result)
+    });
+    report_several(context, &offered.collect::<Vec<_>>(), args.json)
+}
+
+/// Returns the selected services; without a selection those that have `auto_start`.
+fn selected<'a>(app: &'a App, selection: &Selection) -> Result<Vec<&'a ManagedService>, Failure> {
+    let mut services = app.select(selection)?;
+    if selection.is_empty() {
+        services.retain(|service| service.server().auto_start);
+        if services.is_empty() {
+            let name = app.services().first().map_or("SERVICE", |service| &service.name);
+            return Err(Failure::new(Exit::Usage, "no service has `auto_start` in the configuration").hint(format!(
+                "start one: fusion {name} up; include it in `fusion up`: fusion config set {name}_server.auto_start true"
+            )));
         }
     }
-    if args.json {
-        context.ui.json(&done)?;
-    }
-    Ok(exit)
+    if services.is_empty() { Err(nothing_selected(selection)) } else { Ok(services) }
+}
+
+/// Prints what became of several starts.
+pub(super) fn report_several(
+    context: &Context,
+    results: &[(&ManagedService, Result<Up, Failure>)],
+    as_json: bool,
+) -> Result<Exit, Failure> {
+    let table = TextTable::new(&["SERVICE", "RESULT", "PID", "ADDRESS"]);
+    let cells = |up: &Up| {
+        let result = match up.kind {
+            UpKind::Started => "up",
+            UpKind::AlreadyUp => "already up",
+            UpKind::Launched => "starting",
+            UpKind::External => "external",
+        };
+        let Endpoint { address, pid, .. } = &up.endpoint;
+        vec![result.to_owned(), pid.map_or_else(unknown, |pid| pid.to_string()), address.url()]
+    };
+    report(context, results, as_json, table, cells, Became::<UpView>::up)
 }
 
 /// Returns the one line on stdout.

@@ -4,6 +4,7 @@
 
 use std::sync::{Mutex, PoisonError};
 
+use super::cells;
 use super::signals::{self, Terminal};
 use super::streams::Output;
 
@@ -26,7 +27,7 @@ impl StatusLine {
         let mut shown = self.shown.lock().unwrap_or_else(PoisonError::into_inner);
         signals::showing(Terminal::Line);
         *shown = true;
-        let line: String = text.chars().take(line_width()).collect();
+        let line = cells::cut(text, line_width());
         // A closed stderr is not an error.
         let _ = self.error.write_all(format!("\r\x1b[K\x1b[2m{line}\x1b[0m").as_bytes());
     }
@@ -41,7 +42,7 @@ impl StatusLine {
     }
 }
 
-/// Returns the maximum number of characters of a line on stderr: one column is left for the cursor.
+/// Returns the maximum number of cells of a line on stderr: one is left for the cursor.
 pub fn line_width() -> usize {
     terminal_size::terminal_size_of(std::io::stderr())
         .map_or(79, |(width, _)| usize::from(width.0).saturating_sub(1))

@@ -8,6 +8,7 @@ use clap::ArgMatches;
 
 use crate::cli::error::Failure;
 use crate::cli::exit::Exit;
+use crate::cli::terminal::cells;
 pub use crate::cli::terminal::filter::printable;
 use crate::cli::terminal::status_line::StatusLine;
 use crate::cli::terminal::streams::{Input, Output, Streams};
@@ -55,6 +56,7 @@ pub struct Ui {
     pub verbose: bool,
     pub stdout_is_terminal: bool,
     pub stderr_is_terminal: bool,
+    stdout_is_dumb: bool,
     pub stdout_color: bool,
     pub stderr_color: bool,
     streams: Streams,
@@ -74,6 +76,7 @@ impl Ui {
             verbose: matches.get_flag("verbose"),
             stdout_is_terminal: environment.stdout_is_terminal,
             stderr_is_terminal: environment.stderr_is_terminal,
+            stdout_is_dumb: environment.terminal_is_dumb,
             stdout_color: choice.colors(environment.stdout_is_terminal, environment),
             stderr_color,
             status: redraws.then(|| Arc::new(StatusLine::new(streams.error.clone()))),
@@ -127,14 +130,32 @@ impl Ui {
         self.write_result(bytes)
     }
 
-    fn write_result(&self, bytes: &[u8]) -> Result<(), Failure> {
+    /// Writes bytes to stdout as they are. What other programs made must be filtered for a terminal.
+    pub fn write_result(&self, bytes: &[u8]) -> Result<(), Failure> {
         self.clear_status();
         self.streams.output.write_all(bytes).map_err(|error| Failure::output(&error))
     }
 
-    /// Draws `text` over the screen of stdout, line by line: clearing the screen first would make it flicker.
+    /// Returns the number of columns of the terminal on stdout; `None` if stdout is not a terminal.
+    pub fn screen_width(&self) -> Option<usize> {
+        self.screen().map(|(columns, _)| columns)
+    }
+
+    fn screen(&self) -> Option<(usize, usize)> {
+        let size = terminal_size::terminal_size_of(std::io::stdout()).filter(|_| self.stdout_is_terminal)?;
+        Some((usize::from(size.0.0), usize::from(size.1.0)))
+    }
+
+    /// Draws `text` over the screen of stdout, line by line: clearing the screen first would make it flicker. A terminal
+    /// that obeys no escape codes gets the text below the last one.
     pub fn redraw(&self, text: &str) -> Result<(), Failure> {
-        let lines = text.lines().fold(String::new(), |lines, line| lines + line + "\x1b[K\n");
+        if self.stdout_is_dumb {
+            return self.result(&format!("{text}\n"));
+        }
+        // A line that wraps, or one too many, would move the screen.
+        let (columns, rows) = self.screen().unwrap_or((usize::MAX, usize::MAX));
+        let lines = text.lines().take(rows.saturating_sub(1)).map(|line| cells::cut(line, columns));
+        let lines = lines.fold(String::new(), |lines, line| lines + line + "\x1b[K\n");
         let screen = format!("\x1b[H{lines}\x1b[J");
         self.streams.output.write_all(screen.as_bytes()).map_err(|error| Failure::output(&error))
     }

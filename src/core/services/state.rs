@@ -21,6 +21,9 @@ pub enum State {
 }
 
 impl State {
+    pub const ALL: [Self; 6] =
+        [Self::Stopped, Self::Starting, Self::Ready, Self::Unhealthy, Self::External, Self::Exited];
+
     /// Returns its name in `ps`.
     pub fn word(self) -> &'static str {
         match self {

@@ -2,6 +2,7 @@
 //!
 //! Writes nothing and takes no lock.
 
+use std::borrow::Borrow;
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::{Duration, SystemTime};
@@ -17,6 +18,7 @@ use super::state::State;
 use crate::core::address::Address;
 use crate::core::api::Client;
 use crate::core::logs;
+use crate::core::parallel;
 use crate::core::process::{Listener, Pid, Usage};
 use crate::core::runtimes::{Recognition, ServerFacts};
 
@@ -68,19 +70,11 @@ const REQUEST_TIMEOUT: Duration = Duration::from_secs(1);
 
 impl ServiceManager<'_> {
     /// Returns the status of all services. Observes them at once, so one that hangs does not delay the others.
-    pub fn status_of_all(&self, services: &[ManagedService]) -> Vec<Result<Status, ServiceError>> {
-        std::thread::scope(|scope| {
-            // This thread observes the first one, which spares a thread: there is often only one more.
-            let others = services.get(1..).unwrap_or_default();
-            let handles: Vec<_> =
-                others.iter().map(|service| scope.spawn(move || self.status(service))).collect();
-            let first = services.first().map(|service| self.status(service));
-            let others = handles.into_iter().map(|handle| match handle.join() {
-                Ok(status) => status,
-                Err(panic) => std::panic::resume_unwind(panic),
-            });
-            first.into_iter().chain(others).collect()
-        })
+    pub fn status_of_all<S: Borrow<ManagedService> + Sync>(
+        &self,
+        services: &[S],
+    ) -> Vec<Result<Status, ServiceError>> {
+        parallel::each(services, |_| false, |service| self.status(service.borrow()))
     }
 
     pub fn status(&self, service: &ManagedService) -> Result<Status, ServiceError> {

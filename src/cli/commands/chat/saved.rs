@@ -8,6 +8,7 @@ use crate::app::views::SessionView;
 use crate::cli::context::Context;
 use crate::cli::error::Failure;
 use crate::cli::exit::Exit;
+use crate::cli::table::{TextTable, unknown};
 use crate::cli::units::ago;
 use crate::core::services::ManagedService;
 use crate::core::timestamp::Timestamp;
@@ -59,7 +60,9 @@ pub(super) fn run(
             let views: Vec<SessionView<'_>> = rows.iter().map(view).collect();
             context.ui.json(&views)?;
         }
-        SavedCommand::Ls { json: false } => context.ui.result_bytes(table(app, service)?.as_bytes())?,
+        SavedCommand::Ls { json: false } => {
+            context.ui.result(&table(app, service)?.text(context.ui.screen_width()))?;
+        }
         SavedCommand::Show { name, markdown: as_markdown } => {
             let contents = app.sessions().read(name)?;
             super::tell_damage(context, contents.damaged);
@@ -103,16 +106,16 @@ fn rows(app: &App, service: Option<&ManagedService>) -> Result<Vec<SessionRow>, 
 }
 
 /// Returns the list of sessions as a table.
-pub(super) fn table(app: &App, service: Option<&ManagedService>) -> Result<String, Failure> {
-    let heading = ["SERVICE", "NAME", "MODEL", "QUESTIONS", "CHANGED"].map(str::to_owned).to_vec();
-    let mut lines = vec![heading];
-    lines.extend(rows(app, service)?.into_iter().map(|row| {
-        let service = row.contents.header.map_or_else(|| "-".to_owned(), |header| header.service);
+pub(super) fn table(app: &App, service: Option<&ManagedService>) -> Result<TextTable, Failure> {
+    let mut table = TextTable::new(&["SERVICE", "NAME", "MODEL", "QUESTIONS", "CHANGED"]);
+    for row in rows(app, service)? {
+        let service = row.contents.header.map_or_else(unknown, |header| header.service);
         let conversation = row.contents.conversation;
         let changed = ago(Timestamp::from(row.changed).age());
-        vec![service, row.name, conversation.model.clone(), conversation.questions().to_string(), changed]
-    }));
-    Ok(crate::cli::commands::models::aligned(&lines))
+        let questions = conversation.questions().to_string();
+        table.row([service, row.name, conversation.model.clone(), questions, changed]);
+    }
+    Ok(table)
 }
 
 /// Returns the conversation as it looked on the terminal, each question after `> `.

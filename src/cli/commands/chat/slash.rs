@@ -26,7 +26,10 @@ impl Talk<'_> {
             Slash::Quit => return Ok(ControlFlow::Break(())),
             Slash::Help => self.context.ui.result(&help())?,
             Slash::Info => self.context.ui.result(&self.info())?,
-            Slash::Sessions => self.context.ui.result_bytes(saved::table(self.app, None)?.as_bytes())?,
+            Slash::Sessions => {
+                let ui = &self.context.ui;
+                ui.result(&saved::table(self.app, None)?.text(ui.screen_width()))?;
+            }
             Slash::Model(None) => self.show(&self.session.conversation.model)?,
             Slash::Model(Some(name)) => self.set_model(&name)?,
             Slash::System(None) => self.show(&self.session.conversation.system)?,
