@@ -135,7 +135,7 @@ fn one_model_is_never_mistaken_for_another() {
             exit 7
             [stderr]
             error: the server does not serve two; it serves one
-            hint: restart it with that model: fusion llama down, then fusion llama up -m two; or have it serve every model: fusion config unset llama_server.model
+            hint: restart it with that model: fusion llama down, then fusion llama up -m two; or have it serve every model: take `model` out of its table: fusion config edit
             ");
         }
     }

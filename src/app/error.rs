@@ -27,6 +27,8 @@ pub enum AppError {
     /// No model was named, and it cannot be told which one is meant.
     #[error("no model is given, and {service} has {}", some(available))]
     NoModelChosen {
+        /// The table of the configuration that may name one.
+        table: String,
         service: Arc<str>,
         /// Those it has.
         available: Vec<String>,

@@ -148,7 +148,11 @@ impl App {
         }
         match names.as_slice() {
             [name] => Ok(Model { name: name.clone(), present: None }),
-            _ => Err(AppError::NoModelChosen { service: service.name.clone(), available: names }),
+            _ => Err(AppError::NoModelChosen {
+                service: service.name.clone(),
+                table: service.run_table(),
+                available: names,
+            }),
         }
     }
 

@@ -47,6 +47,7 @@ pub struct ServiceView {
 impl ServiceView {
     pub fn new(service: &ManagedService, status: &Status) -> Self {
         let usage = status.usage.as_ref();
+        let instance = &service.settings.instance;
         Self {
             name: Arc::clone(&service.name),
             display_name: service.template.display_name().to_owned(),
@@ -62,9 +63,9 @@ impl ServiceView {
             context: status.context,
             log: status.log.display().to_string(),
             started_by: status.started_by,
-            version: status.version.clone(),
-            git_branch: None,
-            tags: Vec::new(),
+            version: instance.version.clone().or_else(|| status.version.clone()),
+            git_branch: instance.git_branch.clone(),
+            tags: instance.tags.clone(),
             restarts: None,
         }
     }
@@ -194,7 +195,8 @@ pub struct HealthView {
     pub service: Arc<str>,
     pub runtime: Option<&'static str>,
     pub address: String,
-    pub model: String,
+    /// Null for a program that is no model server.
+    pub model: Option<String>,
     pub latency_ms: f64,
 }
 

@@ -80,10 +80,10 @@ impl From<AppError> for Failure {
             AppError::ModelInUse { ref service, .. } => {
                 Self::of(exit, &error).hint(format!("stop the server first: fusion {service} down"))
             }
-            AppError::NoModelChosen { ref service, ref available } => {
+            AppError::NoModelChosen { ref service, ref table, ref available } => {
                 let hint = match available.first() {
                     Some(first) => format!(
-                        "name one with --model, or: fusion config set {service}_run.model {}",
+                        "name one with --model, or: fusion config set {table}.model {}",
                         quoted(first)
                     ),
                     None => format!("download one: fusion {service} pull NAME"),

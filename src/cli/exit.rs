@@ -68,17 +68,21 @@ pub fn of_state(state: State) -> Exit {
 /// Returns the exit code for a service that could not be started, stopped or observed.
 pub fn of_service(error: &ServiceError) -> Exit {
     match error {
-        ServiceError::PortInUse { .. } | ServiceError::NoPort { .. } | ServiceError::External { .. } => {
-            Exit::PortInUse
-        }
-        ServiceError::PlaceholderUnknown { .. } | ServiceError::NoWorkingDir { .. } => Exit::Usage,
+        ServiceError::PortInUse { .. }
+        | ServiceError::AddressTaken { .. }
+        | ServiceError::NoPort { .. }
+        | ServiceError::External { .. } => Exit::PortInUse,
+        ServiceError::NotConfigured { .. }
+        | ServiceError::PlaceholderUnknown { .. }
+        | ServiceError::NoWorkingDir { .. } => Exit::Usage,
         ServiceError::ModelMissing { .. } => Exit::ModelMissing,
         ServiceError::Model { error, .. } => of_model(error),
         ServiceError::Failed(_) | ServiceError::Unhealthy { .. } | ServiceError::StoppedMeanwhile { .. } => {
             Exit::NotUp
         }
-        ServiceError::CannotGenerate { timed_out: true, .. } => Exit::TimedOut,
-        ServiceError::CannotGenerate { .. } => Exit::RequestFailed,
+        ServiceError::CannotGenerate { timed_out: true, .. }
+        | ServiceError::NotHealthy { timed_out: true, .. } => Exit::TimedOut,
+        ServiceError::CannotGenerate { .. } | ServiceError::NotHealthy { .. } => Exit::RequestFailed,
         ServiceError::Cancelled(_) => Exit::Interrupted,
         ServiceError::Program(error) => of_program(error),
         ServiceError::Process(error) => of_process(error),

@@ -11,3 +11,8 @@ pub fn listener_name(listener: &Listener) -> String {
         Listener::Other { pid, program: Some(program) } => format!("{program} (pid {pid})"),
     }
 }
+
+/// Returns the changed parts of a configuration in brackets, if they are known.
+pub fn changed_parts(parts: &[String]) -> String {
+    if parts.is_empty() { String::new() } else { format!(" ({})", parts.join(", ")) }
+}

@@ -57,13 +57,24 @@ pub enum EventKind {
         address: Address,
     },
     /// The configuration has changed since the start of the running service.
-    ConfigurationChanged,
+    ConfigurationChanged {
+        /// Its changed parts; empty if they are not known.
+        parts: Vec<String>,
+    },
     /// The gateway has read the configuration file again.
     ConfigChanged {
         /// Whether the file is valid, and so in use.
         ok: bool,
         /// What is wrong with it.
         message: Option<String>,
+    },
+    /// The command that asks the server to stop failed; signals stop it.
+    StopCommandFailed { command: String, why: String },
+    /// Another service is configured at the same address.
+    AddressShared {
+        #[serde(serialize_with = "host_and_port")]
+        address: Address,
+        other: Arc<str>,
     },
     /// The service was stopped, and another process already listens on its port.
     PortInUse {
@@ -231,9 +242,9 @@ mod tests {
         bus.subscribe(&one);
         bus.emit(&name, EventKind::Orphaned);
         bus.subscribe(&other);
-        bus.clone().emit(&name, EventKind::ConfigurationChanged);
-        assert_eq!(kinds(&one), [EventKind::Orphaned, EventKind::ConfigurationChanged]);
-        assert_eq!(kinds(&other), [EventKind::ConfigurationChanged]);
+        bus.clone().emit(&name, EventKind::ConfigurationChanged { parts: Vec::new() });
+        assert_eq!(kinds(&one), [EventKind::Orphaned, EventKind::ConfigurationChanged { parts: Vec::new() }]);
+        assert_eq!(kinds(&other), [EventKind::ConfigurationChanged { parts: Vec::new() }]);
     }
 
     #[test]

@@ -88,6 +88,11 @@ impl Paths {
         self.directory.join(CONFIG_FILE)
     }
 
+    /// Returns the lock of every command that chooses the port of a service.
+    pub fn ports_lock(&self) -> PathBuf {
+        self.directory.join("ports.lock")
+    }
+
     /// Returns the directory of everything that fusion installs.
     pub fn data_directory(&self) -> &Path {
         &self.data

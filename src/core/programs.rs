@@ -37,9 +37,10 @@ pub enum ProgramError {
     #[error("{service} is not installed: no {program} on PATH")]
     NotInstalled { service: String, program: String },
     /// The program that the configuration names does not exist.
-    #[error("there is no program {program}, which {service}_server.command names")]
+    #[error("there is no program {program}, which {key} names")]
     CommandMissing {
-        service: String,
+        /// The key of the configuration.
+        key: String,
         /// The program in the configuration.
         program: String,
     },
@@ -71,7 +72,10 @@ pub fn find(
     search: Option<&OsStr>,
 ) -> Result<Program, ProgramError> {
     if let Some((program, args)) = server.command.as_ref().and_then(|command| command.split_first()) {
-        return configured(service, program, args, paths, search);
+        let is_built_in = service == runtime.name();
+        let table = if is_built_in { format!("{service}_server") } else { format!("instances.{service}") };
+        let key = format!("{table}.command");
+        return configured(key, program, args, paths, search);
     }
     let installation = Installation::read(&paths.installation(runtime.name()), runtime)
         .map_err(|source| ProgramError::Installation { service: service.to_owned(), source })?;
@@ -98,7 +102,7 @@ pub fn of_template(program: &str, working_dir: Option<&Path>, search: Option<&Os
 
 /// Finds the configured program: a plain name on `PATH`, a relative path from the configuration directory.
 fn configured(
-    service: &str,
+    key: String,
     program: &str,
     args: &[String],
     paths: &Paths,
@@ -109,10 +113,7 @@ fn configured(
     } else {
         on_path(program, search)
     };
-    let path = path.ok_or_else(|| ProgramError::CommandMissing {
-        service: service.to_owned(),
-        program: program.to_owned(),
-    })?;
+    let path = path.ok_or_else(|| ProgramError::CommandMissing { key, program: program.to_owned() })?;
     Ok(Program { path, args: args.to_vec(), source: Source::Configuration })
 }
 

@@ -17,7 +17,7 @@ use crate::core::address::Address;
 use crate::core::api::Response;
 use crate::core::api::error::{ServerError, ServerErrorKind};
 use crate::core::models::catalogue::Catalogue;
-use crate::core::models::quoted;
+
 pub use crate::core::models::{Model, ModelPlaces};
 
 /// A built-in alias, and the model of one runtime that it means.
@@ -152,18 +152,13 @@ pub trait Runtime: Sync {
         None
     }
 
-    /// Returns the command that downloads a missing model.
-    fn pull_command(&self, model: &str) -> String {
-        format!("fusion {} pull {}", self.name(), quoted(model))
-    }
-
     /// Returns whether both names mean the same model of the server.
     fn is_same_model(&self, name: &str, other: &str) -> bool {
         name == other
     }
 
-    /// Returns how `service` gets a longer context, in words, after the server has said that a prompt exceeds it.
-    fn longer_context(&self, _service: &str, _said: &str) -> Option<String> {
+    /// Returns how a server whose table of the configuration is `table` gets a longer context, in words, after the server has said that a prompt exceeds it.
+    fn longer_context(&self, _table: &str, _said: &str) -> Option<String> {
         None
     }
 

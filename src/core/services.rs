@@ -6,6 +6,7 @@
 
 mod endpoint;
 mod error;
+mod facets;
 #[cfg(all(test, feature = "test-fakes"))]
 mod faults;
 mod health;
@@ -13,6 +14,7 @@ mod kept_port;
 pub mod lock;
 mod manager;
 mod observe;
+mod others;
 mod plan;
 mod port;
 mod ports;
@@ -25,6 +27,7 @@ mod start;
 mod state;
 mod status;
 mod stop;
+mod stop_command;
 mod wait;
 
 pub use self::endpoint::Footprint;
@@ -32,7 +35,8 @@ pub use self::error::{ServiceError, StartFailure, StartFailureKind};
 pub use self::manager::ServiceManager;
 pub use self::record::Elsewhere;
 pub use self::service::{
-    Down, DownOptions, Endpoint, Health, ManagedService, Origin, StartedBy, Up, UpKind, UpOptions,
+    Down, DownOptions, Endpoint, Health, ManagedService, Origin, OtherService, StartedBy, Up, UpKind,
+    UpOptions,
 };
 pub use self::state::State;
 pub use self::status::{Exited, Status};

@@ -283,7 +283,7 @@ fn commands_follow_the_recorded_address() {
     sandbox.write_config(&format!("[ollama_server]\nport = {}\n", elsewhere.number()));
     let ps = sandbox.fusion(["ollama", "ps"]).run().assert_code(0);
     assert!(ps.stdout().contains(&sandbox.url("ollama")), "{ps}");
-    insta::assert_snapshot!(notes(&ps), @"the configuration has changed since the start; apply it: fusion ollama restart");
+    insta::assert_snapshot!(notes(&ps), @"the configuration has changed since the start (address); apply it: fusion ollama restart");
     insta::assert_snapshot!(sandbox.fusion(["ollama", "up"]).run().assert_names_pid(pid), @"
     exit 0
     [stdout]

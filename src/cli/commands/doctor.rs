@@ -132,7 +132,10 @@ fn report(finding: Finding) -> FindingView {
         Finding::Exposed { service, address } => FindingView::warning(
             "address",
             format!("{address} can be reached from other machines, and the server has no authentication"),
-            format!("listen on this machine only: fusion config set {}_server.host 127.0.0.1", service.name),
+            format!(
+                "listen on this machine only: fusion config set {}.host 127.0.0.1",
+                service.server_table()
+            ),
         )
         .of(&service),
         Finding::AtLogin { service, file, lingers } => {
@@ -224,7 +227,8 @@ fn service(service: &ManagedService, status: &Status, installed: bool) -> Findin
         (State::Stopped | State::Exited, Some(listener)) => {
             let summary = format!("{state}, and {port} is in use by {}", listener_name(listener));
             let remedy = format!(
-                "stop that program, or choose another port: fusion config set {name}_server.port PORT"
+                "stop that program, or choose another port: fusion config set {}.port PORT",
+                service.server_table()
             );
             let level = if installed { Level::Problem } else { Level::Warning };
             FindingView { level, ..FindingView::problem("address", summary, remedy) }
@@ -253,7 +257,7 @@ fn service(service: &ManagedService, status: &Status, installed: bool) -> Findin
         (State::External, _) => {
             FindingView::ok("service", format!("ready at {address}{process}, not started by fusion"))
         }
-        (State::Starting | State::Ready, _) if status.configuration_changed => FindingView::warning(
+        (State::Starting | State::Ready, _) if status.changes.is_some() => FindingView::warning(
             "service",
             format!("{state} at {address}{process}, but the configuration has changed since the start"),
             format!("apply the configuration: fusion {name} restart"),

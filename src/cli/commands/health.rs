@@ -30,7 +30,7 @@ pub fn run(
     args: &HealthArgs,
 ) -> Result<Exit, Failure> {
     let mut model = args.model.as_ref().map(|model| app.model(service, model).name);
-    if model.is_none() && service.settings.run.model.is_empty() {
+    if model.is_none() && service.runtime().is_some() && service.settings.run.model.is_empty() {
         app.manager(&context.cancel).require_endpoint(service)?;
         model = Some(app.only_model(service, &context.cancel)?.name);
     }
@@ -38,9 +38,12 @@ pub fn run(
     if args.json {
         context.ui.json(&HealthView::new(service, &health))?;
     } else {
-        let (name, model) = (&service.name, printable(&health.model));
-        let milliseconds = health.latency.as_secs_f64() * 1000.0;
-        context.ui.result(&format!("{name} is healthy: one token of {model} in {milliseconds:.0} ms\n"))?;
+        let (name, milliseconds) = (&service.name, health.latency.as_secs_f64() * 1000.0);
+        let what = match &health.model {
+            Some(model) => format!("one token of {}", printable(model)),
+            None => "it answered".to_owned(),
+        };
+        context.ui.result(&format!("{name} is healthy: {what} in {milliseconds:.0} ms\n"))?;
     }
     Ok(Exit::Done)
 }

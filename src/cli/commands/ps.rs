@@ -13,7 +13,7 @@ use crate::cli::error::Failure;
 use crate::cli::exit::{self, Exit};
 use crate::cli::table::{TextTable, unknown};
 use crate::cli::units::{bytes, duration};
-use crate::cli::words::listener_name;
+use crate::cli::words::{changed_parts, listener_name};
 use crate::core::address::Address;
 use crate::core::programs;
 use crate::core::services::{ManagedService, StartedBy, State, Status};
@@ -221,8 +221,14 @@ fn notes(status: &Status) -> Vec<String> {
         notes.push(trouble.clone());
     }
     notes.extend(orphans_note(status));
-    if status.configuration_changed {
-        notes.push(format!("the configuration has changed since the start; apply it: fusion {name} restart"));
+    if let Some(parts) = &status.changes {
+        let parts = changed_parts(parts);
+        notes.push(format!(
+            "the configuration has changed since the start{parts}; apply it: fusion {name} restart"
+        ));
+    }
+    if status.is_removed {
+        notes.push(format!("it is not in the configuration any longer; stop it: fusion {name} down"));
     }
     let is_in_trouble = matches!(status.state, State::Exited | State::Unhealthy);
     if is_in_trouble && status.started_by != Some(StartedBy::Other) {

@@ -68,8 +68,8 @@ impl Failure {
             ServerErrorKind::Busy => "the server is overloaded; try again later".to_owned(),
             ServerErrorKind::Loading => "the server is loading the model; try again in a moment".to_owned(),
             ServerErrorKind::ContextLength => {
-                let runtime = asked.service.runtime();
-                runtime.and_then(|runtime| runtime.longer_context(name, &error.message)).unwrap_or_else(
+                let (runtime, table) = (asked.service.runtime(), asked.service.server_table());
+                runtime.and_then(|runtime| runtime.longer_context(&table, &error.message)).unwrap_or_else(
                     || "shorten the prompt, or start the server with a longer context".to_owned(),
                 )
             }
@@ -90,5 +90,5 @@ impl Failure {
 
 /// Returns the command that downloads the model.
 fn pull_command(asked: &Asked<'_>) -> String {
-    asked.service.runtime().map_or_else(String::new, |runtime| runtime.pull_command(asked.model))
+    asked.service.pull_command(asked.model)
 }

@@ -24,10 +24,8 @@ fn program_hint(error: &ProgramError) -> String {
         ProgramError::OfTemplate { template, .. } => {
             format!("correct the command of [templates.{template}]: fusion config edit")
         }
-        ProgramError::CommandMissing { service, .. } => {
-            format!(
-                "correct the path: fusion config edit; or remove it: fusion config unset {service}_server.command"
-            )
+        ProgramError::CommandMissing { key, .. } => {
+            format!("correct the path: fusion config edit; or remove it: fusion config unset {key}")
         }
     }
 }

@@ -40,7 +40,7 @@ impl Failure {
             E::NoFile { .. } => failure.hint("a name that begins with /, ./, ../ or ~/ is a file"),
             E::NotServed { name: model, served } if served.len() == 1 => failure.hint(format!(
                 "restart it with that model: fusion {name} down, then fusion {name} up -m {}; or have it serve every \
-                 model: fusion config unset {name}_server.model",
+                 model: take `model` out of its table: fusion config edit",
                 quoted(model)
             )),
             E::NotServed { .. } => failure.hint(format!("`fusion {name} models` shows what it can serve")),

@@ -28,7 +28,7 @@ impl Failure {
             // The sender of the signal knows.
             ServiceError::Cancelled(_) => return Self::new(exit, ""),
             ServiceError::PortInUse { address, listener, message, .. } => Self {
-                causes: vec![message.clone()],
+                causes: vec![message.to_string()],
                 ..Self::new(exit, format!("port {} is in use by {}", address.port, listener_name(listener)))
             },
             ServiceError::ModelMissing { message: Some(message), .. } => {
@@ -60,16 +60,33 @@ fn hint(error: &ServiceError) -> Option<String> {
         ServiceError::Lock(ServiceLockError::Held { .. }) => {
             "wait until that command has ended, or stop it".to_owned()
         }
-        ServiceError::PortInUse { service, .. } => {
-            format!("stop that program, or choose another port: fusion config set {service}_server.port PORT")
+        ServiceError::PortInUse { table, .. } => {
+            format!("stop that program, or choose another port: fusion config set {table}.port PORT")
         }
-        ServiceError::CannotListen { service, source, .. } => match source.kind() {
+        ServiceError::AddressTaken { table, other, .. } => format!(
+            "stop it: fusion {other} down; or choose another port: fusion config set {table}.port PORT"
+        ),
+        ServiceError::NoPort { service, range: None } => {
+            format!("choose one: fusion config set instances.{service}.port PORT")
+        }
+        ServiceError::NoPort { .. } => {
+            "stop a program that uses one of them, or widen `port_range`: fusion config edit".to_owned()
+        }
+        ServiceError::NotConfigured { service } => format!("stop it: fusion {service} down"),
+        ServiceError::NoWorkingDir { service, path } => format!(
+            "make it: mkdir -p {}; or choose another: fusion config set instances.{service}.working_dir DIR",
+            quoted(&path.to_string_lossy())
+        ),
+        ServiceError::PlaceholderUnknown { placeholder: "{model}", service, .. } => {
+            format!("name a model: fusion config set instances.{service}.model MODEL")
+        }
+        ServiceError::CannotListen { table, source, .. } => match source.kind() {
             std::io::ErrorKind::PermissionDenied => {
-                format!("choose a port above 1023: fusion config set {service}_server.port PORT")
+                format!("choose a port above 1023: fusion config set {table}.port PORT")
             }
-            _ => format!(
-                "choose an address of this machine: fusion config set {service}_server.host 127.0.0.1"
-            ),
+            _ => {
+                format!("choose an address of this machine: fusion config set {table}.host 127.0.0.1")
+            }
         },
         ServiceError::ModelMissing { model, pull, .. } => missing_model_hint(model, pull),
         ServiceError::Failed(failed) if failed.kind.is_illegal_instruction() => {
@@ -79,7 +96,8 @@ fn hint(error: &ServiceError) -> Option<String> {
         ServiceError::Unhealthy { service, .. } => {
             format!("see the log: fusion {service} log; restart the server: fusion {service} restart")
         }
-        ServiceError::CannotGenerate { service, started_by: StartedBy::Fusion, .. } => {
+        ServiceError::CannotGenerate { service, started_by: StartedBy::Fusion, .. }
+        | ServiceError::NotHealthy { service, started_by: StartedBy::Fusion, .. } => {
             format!("see the log: fusion {service} log")
         }
         ServiceError::Elsewhere { service, record, .. } => format!(

@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use super::progress::DownloadProgress;
 use super::ui::Ui;
-use crate::cli::words::listener_name;
+use crate::cli::words::{changed_parts, listener_name};
 use crate::core::events::{Event, EventKind, Subscriber};
 
 /// Prints events: passing ones on the status line of a terminal, lasting ones in lines.
@@ -91,12 +91,19 @@ impl Subscriber for Reporter {
                 let danger = "the server has no authentication: anyone who can reach this address can use it";
                 ui.warning(&format!("{name} listens on {address}: {danger}"));
             }
-            EventKind::ConfigurationChanged => ui.warning(&format!(
-                "the configuration of {name} has changed since the start; apply it: fusion {name} restart"
+            EventKind::ConfigurationChanged { parts } => ui.warning(&format!(
+                "the configuration of {name} has changed since the start{}; apply it: fusion {name} restart",
+                changed_parts(parts)
             )),
             EventKind::ConfigChanged { message: None, .. } => ui.note("the configuration was read again"),
             EventKind::ConfigChanged { message: Some(message), .. } => {
                 ui.warning(&format!("the configuration stays as it was: {message}"));
+            }
+            EventKind::StopCommandFailed { command, why } => {
+                ui.warning(&format!("the stop_command of {name}, {command}, failed: {why}"));
+            }
+            EventKind::AddressShared { address, other } => {
+                ui.warning(&format!("{other} is configured at {address}, too; only one of them can run"));
             }
             EventKind::PortInUse { address, listener } => {
                 ui.warning(&format!(

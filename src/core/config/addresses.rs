@@ -51,6 +51,15 @@ impl Config {
         pairs.collect()
     }
 
+    /// Returns the other services that are configured at the address of `service`.
+    pub fn sharing_address_of(&self, service: &str) -> Vec<Located> {
+        let all = located(self);
+        let own = all.iter().find(|located| *located.service == *service).cloned();
+        own.map_or_else(Vec::new, |own| {
+            all.into_iter().filter(|other| other.shares_address_with(&own)).collect()
+        })
+    }
+
     /// Returns the configured addresses that a service called `service` may not choose: those of the other services and
     /// of the gateway.
     pub fn reserved_addresses(&self, service: &str) -> Vec<Address> {

@@ -130,13 +130,11 @@ impl Runtime for Llama {
         Some(&catalogue::LlamaCatalogue)
     }
 
-    fn longer_context(&self, service: &str, said: &str) -> Option<String> {
+    fn longer_context(&self, table: &str, said: &str) -> Option<String> {
         let numbers = said.split(|character: char| !character.is_ascii_digit());
         let needed: u64 = numbers.filter_map(|number| number.parse().ok()).max()?;
         let context = needed.saturating_add(1).checked_next_power_of_two()?;
-        Some(format!(
-            "shorten the prompt, or add \"-c\", \"{context}\" to {service}_server.args: fusion config edit"
-        ))
+        Some(format!("shorten the prompt, or add \"-c\", \"{context}\" to {table}.args: fusion config edit"))
     }
 
     /// The first line that is marked as an error says most; those after it say what follows from it.

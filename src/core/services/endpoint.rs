@@ -3,7 +3,7 @@
 use super::error::ServiceError;
 use super::manager::ServiceManager;
 use super::observe::{PROBE_TIMEOUT, recorded_endpoint};
-use super::port::{PortUse, in_use};
+use super::port::PortUse;
 use super::probe::{self, Depth};
 use super::record::Record;
 use super::service::{Endpoint, ManagedService, StartedBy};
@@ -70,7 +70,7 @@ impl ServiceManager<'_> {
                     address: record.address.clone(),
                 })
             }
-            (State::Unhealthy, ..) => Err(in_use(service, observed)),
+            (State::Unhealthy, ..) => Err(self.in_use(service, observed)),
             (state, ..) => Err(not_running(service, state)),
         }
     }

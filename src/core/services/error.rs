@@ -32,13 +32,32 @@ pub enum ServiceError {
     PortInUse {
         service: Arc<str>,
         address: Address,
+        /// The table of the configuration that holds its port.
+        table: Box<str>,
         listener: Listener,
         /// The response of that process, in words.
-        message: String,
+        message: Box<str>,
+    },
+    /// Another service of fusion runs at the address.
+    #[error("{other} (pid {pid}) runs at {address}")]
+    AddressTaken { service: Arc<str>, address: Address, table: Box<str>, other: Arc<str>, pid: Pid },
+    /// The configuration has no table of the service any longer.
+    #[error("{service} is not in the configuration any longer")]
+    NotConfigured { service: Arc<str> },
+    /// A server that is no model server does not answer as it should.
+    #[error("{service} at {address} is not healthy: {why}")]
+    NotHealthy {
+        service: Arc<str>,
+        address: Address,
+        /// What the probe found, in words.
+        why: String,
+        /// Whether the server sent no response in time.
+        timed_out: bool,
+        started_by: StartedBy,
     },
     /// Listening on the address failed, although no process uses it.
     #[error("cannot listen on {address}")]
-    CannotListen { service: Arc<str>, address: Address, source: std::io::Error },
+    CannotListen { service: Arc<str>, address: Address, table: Box<str>, source: std::io::Error },
     /// The configuration says no port, and none that may be chosen is free.
     #[error("{}", no_port(range.as_ref()))]
     NoPort {
@@ -111,7 +130,7 @@ impl ServiceError {
     /// Returns the error for a model that `service` does not have; `message` is the message of the server, if there is
     /// one.
     pub fn missing_model(service: &ManagedService, model: &str, message: Option<String>) -> Self {
-        let pull = service.runtime().map_or_else(String::new, |runtime| runtime.pull_command(model));
+        let pull = service.pull_command(model);
         Self::ModelMissing { service: service.name.clone(), model: model.to_owned(), pull, message }
     }
 

@@ -1,16 +1,24 @@
 //! `health`: generates one token and measures how long that takes.
 
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use super::error::ServiceError;
 use super::manager::ServiceManager;
+use super::observe::recorded_endpoint;
 use super::probe::{self, Depth, ProbeResult};
 use super::service::{Endpoint, Health, ManagedService, StartedBy};
+use super::state::State;
+
+/// The longest time for the response of a program; its template may say a shorter one.
+const HEALTH_TIMEOUT: Duration = Duration::from_secs(3600);
 
 impl ServiceManager<'_> {
     /// Generates one token with `model`; by default with the loaded model, else with the one that `run` uses. Also
     /// checks a server that fusion did not start.
     pub fn health(&self, service: &ManagedService, model: Option<&str>) -> Result<Health, ServiceError> {
+        if service.runtime().is_none() {
+            return self.health_of_program(service);
+        }
         let endpoint = self.require_endpoint(service)?;
         let model = model.map_or_else(|| self.own_model(service, &endpoint), str::to_owned);
         let address = &endpoint.address;
@@ -28,7 +36,7 @@ impl ServiceManager<'_> {
                 if endpoint.model.as_ref().is_some_and(|loaded| *loaded != model) {
                     self.record_model(service, &endpoint, &model);
                 }
-                Ok(Health { endpoint, model, latency })
+                Ok(Health { endpoint, model: Some(model), latency })
             }
             ProbeResult::ModelMissing(message) => {
                 Err(ServiceError::missing_model(service, &model, Some(message)))
@@ -40,6 +48,34 @@ impl ServiceManager<'_> {
                 timed_out: matches!(probe, ProbeResult::NoResponse | ProbeResult::NotGenerated),
                 started_by: endpoint.started_by,
             }),
+        }
+    }
+
+    /// Asks a program for its health as its template says.
+    fn health_of_program(&self, service: &ManagedService) -> Result<Health, ServiceError> {
+        let begin = Instant::now();
+        let observed = self.observe(service, HEALTH_TIMEOUT)?;
+        let latency = begin.elapsed();
+        let process = observed.recorded.process.as_ref();
+        match (observed.state, &observed.recorded.record, process, &observed.address) {
+            (State::Ready, Some(record), Some(process), _) => {
+                Ok(Health { endpoint: recorded_endpoint(record, process.pid), model: None, latency })
+            }
+            (State::External, ..) => match observed.external_endpoint() {
+                Some(endpoint) => Ok(Health { endpoint, model: None, latency }),
+                None => Err(self.in_use(service, observed)),
+            },
+            (State::Unhealthy, _, Some(_), Some(address)) if !observed.listener.is_other() => {
+                Err(ServiceError::NotHealthy {
+                    service: service.name.clone(),
+                    address: address.clone(),
+                    why: observed.probe.words(),
+                    timed_out: observed.probe == ProbeResult::NoResponse,
+                    started_by: StartedBy::Fusion,
+                })
+            }
+            (State::Unhealthy, ..) => Err(self.in_use(service, observed)),
+            (state, ..) => Err(ServiceError::NotRunning { service: service.name.clone(), state }),
         }
     }
 

@@ -10,7 +10,7 @@ use super::manager::ServiceManager;
 use super::probe::{self, Depth, ProbeResult};
 use super::record::{Record, RecordError};
 use super::service::{Endpoint, ManagedService, StartedBy};
-use super::state::{ListenerKind, Observation, RecordedProcess, StartPhase, State, classify};
+use super::state::{ListenerKind, Observation, RecordedProcess, ResponseKind, StartPhase, State, classify};
 use crate::core::address::Address;
 use crate::core::events::{EventKind, chain};
 use crate::core::files::FileError;
@@ -149,6 +149,15 @@ impl ServiceManager<'_> {
             (_, Some(address)) => {
                 self.driver.listener(address, recorded.instance()).unwrap_or(Listener::None)
             }
+        };
+        // What another service of fusion runs is never a server of this one.
+        let is_others = process != RecordedProcess::Alive
+            && !matches!(probe.response(), ResponseKind::None)
+            && address.as_ref().is_some_and(|address| self.other_service_at(service, address).is_some());
+        let probe = match probe {
+            ProbeResult::OtherProgram(_) => probe,
+            _ if is_others => ProbeResult::OtherProgram("another service of fusion runs there".to_owned()),
+            probe => probe,
         };
         let state = classify(Observation {
             process,

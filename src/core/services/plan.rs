@@ -4,10 +4,11 @@ use std::ffi::OsString;
 use std::path::Path;
 
 use super::error::ServiceError;
+use super::facets;
 use super::manager::ServiceManager;
 use super::record::{self, InstanceId, Record};
 use super::scope::Scope;
-use super::service::ManagedService;
+use super::service::{ManagedService, Origin};
 use crate::core::address::Address;
 use crate::core::aliases;
 use crate::core::models::catalogue::Site;
@@ -49,11 +50,14 @@ impl ServiceManager<'_> {
             self.check_model(service, model)?;
         }
         let mut record = Record::intent(&spec, instance.clone(), address, started_at);
+        let names_directory = service.settings.instance.working_dir.is_some();
+        record.facets = facets::of(&spec, address, names_directory);
         if configured != model {
             // The fingerprint covers the configuration, so it uses the configured model.
             let spec =
                 self.process_spec(&scope, service, &program, address, configured.as_ref(), &instance)?;
             record.fingerprint = record::fingerprint(&spec, address);
+            record.facets = facets::of(&spec, address, names_directory);
         }
         record.template = Some(service.template.name().to_owned());
         record.runtime = service.runtime().map(|runtime| runtime.name().to_owned());
@@ -63,17 +67,31 @@ impl ServiceManager<'_> {
         Ok(StartPlan { spec, record })
     }
 
-    /// Returns whether a start now would differ from `record`; `None` if the program cannot be found.
-    pub(super) fn has_changed(&self, service: &ManagedService, record: &Record) -> Option<bool> {
+    /// Returns in what a start now would differ from `record`, and `None` if in nothing, or if the program cannot be
+    /// found. Of a start by an older version it is not known in what.
+    pub(super) fn changes(&self, service: &ManagedService, record: &Record) -> Option<Vec<String>> {
+        if service.origin == Origin::Removed {
+            return None;
+        }
         let model = self.server_model(service, None);
         let program = self.program(service).ok()?;
         // A chosen port is no part of the configuration.
         let (host, port) = (service.server().host.clone(), service.server().port);
         let address = Address { host, port: port.unwrap_or(record.address.port) };
-        let scope = self.scope(service, Some(&address), record.project_root.as_deref()).ok()?;
-        let spec =
-            self.process_spec(&scope, service, &program, &address, model.as_ref(), &record.instance).ok()?;
-        Some(record::fingerprint(&spec, &address) != record.fingerprint)
+        let spec_at = |address: &Address| {
+            let scope = self.scope(service, Some(address), record.project_root.as_deref()).ok()?;
+            self.process_spec(&scope, service, &program, address, model.as_ref(), &record.instance).ok()
+        };
+        let has_changed = record::fingerprint(&spec_at(&address)?, &address) != record.fingerprint;
+        let names_directory = service.settings.instance.working_dir.is_some();
+        if !has_changed && !names_directory && !record.facets.contains_key(facets::WORKING_DIR) {
+            return None;
+        }
+        // At the recorded address, so what follows from another one is not named beside it.
+        let now = facets::of(&spec_at(&record.address)?, &address, names_directory);
+        let recorded = Some(&record.facets).filter(|facets| !facets.is_empty());
+        let differences = recorded.map_or_else(Vec::new, |recorded| facets::differences(recorded, &now));
+        (has_changed || !differences.is_empty()).then_some(differences)
     }
 
     /// Returns the model for the server: `requested`, else the configured one; `None` for servers that take none.
@@ -177,8 +195,6 @@ impl ServiceManager<'_> {
             Template::Runtime(_) => None,
             Template::Program(template) => Some(&template.settings),
         };
-        let variables = self.environment.variables.keys();
-        let without = variables.filter(|name| runtimes::is_withheld(self.table, name)).cloned().collect();
         let launch = service.template.launch(address, model, &self.places(service).of_resolved());
         let of_program = program.args.iter().map(|word| match settings {
             Some(_) => scope.expand(word),
@@ -189,6 +205,42 @@ impl ServiceManager<'_> {
         let of_service = server.args.iter().map(|word| own(word));
         let words = of_program.chain(launch.args.into_iter().map(Ok)).chain(of_template).chain(of_service);
         let words: Vec<String> = words.collect::<Result<_, _>>()?;
+        let env = self.variables(scope, service, address, model)?;
+        let directory = scope.working_dir().filter(|_| !service.is_built_in());
+        Ok(ProcessSpec {
+            program: program.path.clone(),
+            args: words.into_iter().map(OsString::from).collect(),
+            without: self.withheld(),
+            env,
+            directory: directory.unwrap_or(&service.files.directory).to_owned(),
+            log: Some(service.files.log.clone()),
+            instance: instance.as_str().to_owned(),
+        })
+    }
+
+    /// Returns the variables of the caller that no server inherits.
+    pub(super) fn withheld(&self) -> Vec<OsString> {
+        let variables = self.environment.variables.keys();
+        variables.filter(|name| runtimes::is_withheld(self.table, name)).cloned().collect()
+    }
+
+    /// Returns the variables that are set for the processes of the service, the last one with a name counts: those of
+    /// its runtime, those of its template, the leading words of its command, those of its own table.
+    pub(super) fn variables(
+        &self,
+        scope: &Scope<'_>,
+        service: &ManagedService,
+        address: &Address,
+        model: Option<&Model>,
+    ) -> Result<Vec<(OsString, OsString)>, ServiceError> {
+        let server = service.server();
+        // What the tables of a built-in service say is passed on as it is.
+        let own = |text: &str| if service.is_built_in() { Ok(text.to_owned()) } else { scope.expand(text) };
+        let settings = match &service.template {
+            Template::Runtime(_) => None,
+            Template::Program(template) => Some(&template.settings),
+        };
+        let launch = service.template.launch(address, model, &self.places(service).of_resolved());
         let home = self.environment.home.as_deref();
         let paths = service.template.path_variables();
         let expanded = |name: &str, value: &str| {
@@ -212,17 +264,8 @@ impl ServiceManager<'_> {
             of_files.push((name.clone(), expanded(name, &own(value)?)));
         }
         let cache = self.places(service).hub_cache_variable().map(|(name, value)| (name, value.into()));
-        let env =
-            launch.env.into_iter().map(|(name, value)| (name, value.into())).chain(of_files).chain(cache);
-        let directory = scope.working_dir().filter(|_| !service.is_built_in());
-        Ok(ProcessSpec {
-            program: program.path.clone(),
-            args: words.into_iter().map(OsString::from).collect(),
-            without,
-            env: env.map(|(name, value)| (name.into(), value)).collect(),
-            directory: directory.unwrap_or(&service.files.directory).to_owned(),
-            log: Some(service.files.log.clone()),
-            instance: instance.as_str().to_owned(),
-        })
+        let of_launch = launch.env.into_iter().map(|(name, value)| (name, value.into()));
+        let all = of_launch.chain(of_files).chain(cache);
+        Ok(all.map(|(name, value)| (name.into(), value)).collect())
     }
 }

@@ -11,7 +11,7 @@ use super::manager::ServiceManager;
 use super::observe::Observed;
 use super::probe::ProbeResult;
 use super::record::Record;
-use super::service::ManagedService;
+use super::service::{ManagedService, OtherService};
 use crate::core::address::Address;
 use crate::core::events::{EventKind, chain};
 use crate::core::process::{Listener, ProcessError};
@@ -45,19 +45,6 @@ impl PortUse {
     }
 }
 
-/// Returns the error for a port that another process uses.
-pub(super) fn in_use(service: &ManagedService, observed: Observed) -> ServiceError {
-    let Some(address) = observed.address else {
-        return ServiceError::NotRunning { service: service.name.clone(), state: observed.state };
-    };
-    let message = found_on(&address, &observed.probe);
-    conflict(service, address, observed.listener, message)
-}
-
-fn conflict(service: &ManagedService, address: Address, listener: Listener, message: String) -> ServiceError {
-    ServiceError::PortInUse { service: service.name.clone(), address, listener, message }
-}
-
 /// Returns what a probe of an address found where another process listens, in words.
 fn found_on(address: &Address, probe: &ProbeResult) -> String {
     match probe {
@@ -71,6 +58,38 @@ fn found_on(address: &Address, probe: &ProbeResult) -> String {
 }
 
 impl ServiceManager<'_> {
+    /// Returns the error for a port that another process uses.
+    pub(super) fn in_use(&self, service: &ManagedService, observed: Observed) -> ServiceError {
+        let Some(address) = observed.address else {
+            return ServiceError::NotRunning { service: service.name.clone(), state: observed.state };
+        };
+        let message = found_on(&address, &observed.probe);
+        self.conflict(service, address, observed.listener, message)
+    }
+
+    /// Returns the error for an address where another service, or another process, listens.
+    fn conflict(
+        &self,
+        service: &ManagedService,
+        address: Address,
+        listener: Listener,
+        message: String,
+    ) -> ServiceError {
+        let table = service.server_table().into();
+        match self.other_service_at(service, &address) {
+            Some(OtherService { name: other, pid }) => {
+                ServiceError::AddressTaken { service: service.name.clone(), address, table, other, pid }
+            }
+            None => ServiceError::PortInUse {
+                service: service.name.clone(),
+                address,
+                table,
+                listener,
+                message: message.into(),
+            },
+        }
+    }
+
     /// Fails when the port cannot be listened on although nothing responds there. Another process may have bound it
     /// without listening yet, or the host may not be an address of this machine.
     pub(super) fn check_port_is_free(
@@ -79,15 +98,16 @@ impl ServiceManager<'_> {
         address: &Address,
     ) -> Result<(), ServiceError> {
         let cannot_listen = |source| {
-            let (service, address) = (service.name.clone(), address.clone());
-            ServiceError::CannotListen { service, address, source }
+            let (table, service, address) =
+                (service.server_table().into(), service.name.clone(), address.clone());
+            ServiceError::CannotListen { service, address, table, source }
         };
         let attempts = attempts_to_listen(address).map_err(cannot_listen)?;
         let is_possible = attempts.iter().any(Result::is_ok);
         for error in attempts.into_iter().filter_map(Result::err) {
             if error.kind() == io::ErrorKind::AddrInUse {
                 let listener = self.driver.listener(address, None).unwrap_or(Listener::None);
-                return Err(conflict(service, address.clone(), listener, error.to_string()));
+                return Err(self.conflict(service, address.clone(), listener, error.to_string()));
             }
             // `localhost` often has two addresses, and the machine may lack one of them.
             if !is_possible {
@@ -118,7 +138,7 @@ impl ServiceManager<'_> {
             Ok(Listener::Ours { .. }) => Ok(true),
             // The next probe shows the change.
             Ok(Listener::None) => Ok(false),
-            Ok(listener) => Err(conflict(service, address.clone(), listener, found_on(address, probe))),
+            Ok(listener) => Err(self.conflict(service, address.clone(), listener, found_on(address, probe))),
             // An unknown listener does not contradict the response.
             Err(error) => {
                 let (address, error) = (address.clone(), chain(&error));
@@ -139,7 +159,7 @@ impl ServiceManager<'_> {
         let listener =
             self.listener_of(record).ok().filter(|listener| matches!(listener, Listener::Other { .. }))?;
         let message = cause.unwrap_or("another process listens there now").to_owned();
-        Some(conflict(service, record.address.clone(), listener, message))
+        Some(self.conflict(service, record.address.clone(), listener, message))
     }
 
     /// Waits after a stop until the port is free. Reports another process that takes the port first.

@@ -1,11 +1,19 @@
 //! Chooses the port of a service whose configuration says none.
 
+use std::time::Duration;
+
 use super::error::ServiceError;
 use super::kept_port;
+use super::lock::ServiceLockError;
 use super::manager::ServiceManager;
 use super::port;
 use super::service::ManagedService;
 use crate::core::address::Address;
+use crate::core::cancel::Cancelled;
+use crate::core::files;
+
+/// How long another command may take to choose a port: milliseconds, but for a slow disk.
+const CHOICE_TIMEOUT: Duration = Duration::from_secs(10);
 
 impl ServiceManager<'_> {
     /// Returns where a start would listen now: at the configured port; else at the first port that nothing listens on
@@ -21,7 +29,8 @@ impl ServiceManager<'_> {
                 || default == Some(*port)
         };
         let at = |port| Address { host: server.host.clone(), port };
-        let reserved = self.config.reserved_addresses(&service.name);
+        let mut reserved = self.config.reserved_addresses(&service.name);
+        reserved.extend(self.addresses_of_others(service));
         let is_usable = |address: &Address| {
             !reserved.iter().any(|other| other.conflicts_with(address)) && port::is_free(address)
         };
@@ -36,6 +45,30 @@ impl ServiceManager<'_> {
                 service: service.name.clone(),
                 range: range.or(default.map(|port| port..=port)),
             })
+    }
+
+    /// Keeps other commands from choosing a port until the result is dropped, if a start must choose one: two services
+    /// that start at once would choose the same.
+    pub(super) fn lock_choice_of_port(
+        &self,
+        service: &ManagedService,
+    ) -> Result<Option<files::Lock>, ServiceError> {
+        if service.server().port.is_some() {
+            return Ok(None);
+        }
+        files::make_directory(self.paths.directory())?;
+        let is_cancelled = || self.cancel.is_cancelled();
+        match files::Lock::acquire(&self.paths.ports_lock(), CHOICE_TIMEOUT, &is_cancelled) {
+            Ok(lock) => Ok(Some(lock)),
+            Err(files::LockError::Held { holder, .. }) => {
+                Err(ServiceLockError::Held { service: service.name.clone(), holder }.into())
+            }
+            Err(files::LockError::Cancelled { .. }) => {
+                self.cancel.check()?;
+                Err(ServiceError::Cancelled(Cancelled::Abandoned))
+            }
+            Err(files::LockError::File(error)) => Err(error.into()),
+        }
     }
 }
 

@@ -3,6 +3,7 @@
 //! `up` writes the record twice: as an intent, without a process, before the spawn, and with the process after it. If
 //! fusion dies in between, the instance id in the child's environment identifies the process.
 
+use std::collections::BTreeMap;
 use std::ffi::{OsStr, OsString};
 use std::fmt::Write as _;
 use std::io;
@@ -64,6 +65,9 @@ pub struct Record {
     pub command: Vec<String>,
     /// The [`fingerprint`] of the start.
     pub fingerprint: String,
+    /// The hashes of its parts, by name.
+    #[serde(default)]
+    pub facets: BTreeMap<String, String>,
     /// The path of its log; `None` if the path is not UTF-8, which JSON requires: then the default path holds.
     pub log: Option<PathBuf>,
 }
@@ -166,6 +170,7 @@ impl Record {
             on_demand: false,
             command: words.map(|word| word.to_string_lossy().into_owned()).collect(),
             fingerprint: fingerprint(spec, address),
+            facets: BTreeMap::new(),
             log: spec.log.clone().filter(|log| log.to_str().is_some()),
         }
     }
@@ -251,7 +256,12 @@ pub fn fingerprint(spec: &ProcessSpec, address: &Address) -> String {
     parts.push(arguments.as_ref());
     parts.extend(spec.args.iter().map(OsString::as_os_str));
     parts.extend(spec.env.iter().flat_map(|(name, value)| [name.as_os_str(), value.as_os_str()]));
-    let bytes = parts.iter().flat_map(|part| part.as_bytes().iter().copied().chain([0]));
+    hash(parts)
+}
+
+/// Returns a hash of a list of texts.
+pub(super) fn hash<'p>(parts: impl IntoIterator<Item = &'p OsStr>) -> String {
+    let bytes = parts.into_iter().flat_map(|part| part.as_bytes().iter().copied().chain([0]));
     let hash = bytes.fold(0xcbf2_9ce4_8422_2325_u64, |hash, byte| {
         (hash ^ u64::from(byte)).wrapping_mul(0x0100_0000_01b3)
     });

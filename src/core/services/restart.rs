@@ -9,7 +9,8 @@ impl ServiceManager<'_> {
     pub fn restart(&self, service: &ManagedService, options: &UpOptions) -> Result<Up, ServiceError> {
         let lock = self.lock(service)?;
         // Fails before the stop if the service cannot start again.
-        self.plan(service, &self.address_for_start(service)?, options.model.as_deref(), 0)?;
+        let address = service.address().map_or_else(|| self.address_for_start(service), Ok)?;
+        self.plan(service, &address, options.model.as_deref(), 0)?;
         self.down_locked(service, service.server().stop_timeout, false)?;
         self.cancel.check()?;
         let next = self.begin_up(service, options)?;

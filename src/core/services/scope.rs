@@ -8,6 +8,7 @@ use super::service::ManagedService;
 use crate::core::address::Address;
 use crate::core::command_line::{self, Placeholder};
 use crate::core::models::expand_home;
+use crate::core::process::Pid;
 
 /// The values of the placeholders of one service.
 pub(super) struct Scope<'a> {
@@ -17,6 +18,7 @@ pub(super) struct Scope<'a> {
     project_root: Option<&'a Path>,
     home: Option<&'a Path>,
     working_dir: Option<PathBuf>,
+    pid: Option<Pid>,
 }
 
 impl ServiceManager<'_> {
@@ -47,6 +49,7 @@ impl ServiceManager<'_> {
             project_root,
             home: self.environment.home.as_deref(),
             working_dir: None,
+            pid: None,
         };
         scope.working_dir = match &service.settings.instance.working_dir {
             Some(directory) => {
@@ -64,6 +67,11 @@ impl Scope<'_> {
     /// Returns the working directory of the process; `None` if there is neither a configured one nor a home.
     pub(super) fn working_dir(&self) -> Option<&Path> {
         self.working_dir.as_deref()
+    }
+
+    /// Returns the same values for the service while its process is `pid`.
+    pub(super) fn of_process(self, pid: Pid) -> Self {
+        Self { pid: Some(pid), ..self }
     }
 
     /// Replaces the placeholders of a text of the configuration.
@@ -88,7 +96,7 @@ impl Scope<'_> {
             Placeholder::ProjectRoot => path(self.project_root),
             Placeholder::Home => path(self.home),
             Placeholder::WorkingDir => path(self.working_dir()),
-            Placeholder::Pid => None,
+            Placeholder::Pid => Some(self.pid?.to_string()),
         }
     }
 }

@@ -9,7 +9,7 @@ use super::kept_port;
 use crate::core::address::Address;
 use crate::core::config::{ServerSettings, ServiceSettings};
 use crate::core::files::{self, FileError};
-use crate::core::models::ModelPlaces;
+use crate::core::models::{ModelPlaces, quoted};
 use crate::core::paths::{Paths, ServicePaths};
 use crate::core::process::Pid;
 use crate::core::runtimes::Runtime;
@@ -50,21 +50,24 @@ impl ManagedService {
         self.origin == Origin::BuiltIn
     }
 
-    /// Returns a key of its server in the configuration, dotted.
-    pub fn server_key(&self, key: &str) -> String {
-        if self.is_built_in() {
-            format!("{}_server.{key}", self.name)
-        } else {
-            format!("instances.{}.{key}", self.name)
+    /// Returns the command that downloads a model for it.
+    pub fn pull_command(&self, model: &str) -> String {
+        format!("fusion {} pull {}", self.name, quoted(model))
+    }
+
+    /// Returns the table of its server in the configuration, dotted.
+    pub fn server_table(&self) -> String {
+        match self.origin {
+            Origin::BuiltIn => format!("{}_server", self.name),
+            Origin::Instance | Origin::Removed => format!("instances.{}", self.name),
         }
     }
 
-    /// Returns a key of its prompts in the configuration, dotted.
-    pub fn run_key(&self, key: &str) -> String {
-        if self.is_built_in() {
-            format!("{}_run.{key}", self.name)
-        } else {
-            format!("instances.{}.run.{key}", self.name)
+    /// Returns the table of its prompts in the configuration, dotted.
+    pub fn run_table(&self) -> String {
+        match self.origin {
+            Origin::BuiltIn => format!("{}_run", self.name),
+            Origin::Instance | Origin::Removed => format!("instances.{}.run", self.name),
         }
     }
 
@@ -106,6 +109,13 @@ impl ManagedService {
     pub fn server(&self) -> &ServerSettings {
         &self.settings.server
     }
+}
+
+/// Another service that fusion runs.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct OtherService {
+    pub name: Arc<str>,
+    pub pid: Pid,
 }
 
 /// What started a running service.
@@ -188,8 +198,8 @@ pub struct Down {
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Health {
     pub endpoint: Endpoint,
-    /// The model that generated.
-    pub model: String,
+    /// The model that generated; `None` of a program that is no model server.
+    pub model: Option<String>,
     /// Time from the request to the end of the response.
     pub latency: Duration,
 }

@@ -6,11 +6,11 @@ use super::error::ServiceError;
 use super::manager::ServiceManager;
 use super::observe::{Observed, PROBE_TIMEOUT, Recorded, recorded_endpoint};
 use super::plan::StartPlan;
-use super::port::{PortUse, in_use};
+use super::port::PortUse;
 use super::ports;
 use super::probe::{ProbeResult, Watch};
 use super::record::Record;
-use super::service::{ManagedService, Up, UpKind, UpOptions};
+use super::service::{ManagedService, Origin, Up, UpKind, UpOptions};
 use super::state::State;
 use super::wait::{PendingStart, deadline};
 use crate::core::address::Address;
@@ -110,6 +110,8 @@ impl ServiceManager<'_> {
             }
             let action = decide(observed.state, living(&observed.recorded), PortUse::of(&observed));
             let Recorded { record, process, .. } = observed.recorded.clone();
+            let chooses_port =
+                service.server().port.is_none() && living(&observed.recorded) == Living::Nothing;
             let pending = match (action, record, process) {
                 (Action::StopOrphans, Some(record), _) => {
                     self.stop_orphans(service, &record)?;
@@ -129,7 +131,8 @@ impl ServiceManager<'_> {
                     return Err(ServiceError::elsewhere(service, &record));
                 }
                 (Action::VerifyExternal, ..) => return Ok(Next::Verify(Box::new(observed))),
-                (Action::RefusePort, ..) => return Err(in_use(service, observed)),
+                // A port that was chosen before may be in use now: another one is chosen.
+                (Action::RefusePort, ..) if !chooses_port => return Err(self.in_use(service, observed)),
                 _ => self.start(service, options)?,
             };
             return Ok(Next::Wait(Box::new(pending)));
@@ -156,7 +159,7 @@ impl ServiceManager<'_> {
                 }
                 match observed.external_endpoint() {
                     Some(endpoint) => Ok(Up { endpoint, kind: UpKind::External }),
-                    None => Err(in_use(service, *observed)),
+                    None => Err(self.in_use(service, *observed)),
                 }
             }
         }
@@ -176,8 +179,8 @@ impl ServiceManager<'_> {
         record: &Record,
         process: &ProcessId,
     ) -> Result<(), ServiceError> {
-        if self.has_changed(service, record) == Some(true) {
-            self.emit(service, EventKind::ConfigurationChanged);
+        if let Some(parts) = self.changes(service, record) {
+            self.emit(service, EventKind::ConfigurationChanged { parts });
         }
         if let Some(log) = record.log.as_ref().filter(|log| !log.exists()) {
             self.emit(service, EventKind::LogDeleted { log: log.clone() });
@@ -217,7 +220,7 @@ impl ServiceManager<'_> {
                 self.emit(service, EventKind::ExternalWithoutModel { message });
                 Ok(())
             }
-            probe => Err(in_use(service, Observed { probe, ..observed.clone() })),
+            probe => Err(self.in_use(service, Observed { probe, ..observed.clone() })),
         }
     }
 
@@ -228,6 +231,14 @@ impl ServiceManager<'_> {
     }
 
     fn start(&self, service: &ManagedService, options: &UpOptions) -> Result<PendingStart, ServiceError> {
+        if service.origin == Origin::Removed {
+            return Err(ServiceError::NotConfigured { service: service.name.clone() });
+        }
+        for other in self.config.sharing_address_of(&service.name) {
+            let (address, other) = (other.address, other.service);
+            self.emit(service, EventKind::AddressShared { address, other });
+        }
+        let choice = self.lock_choice_of_port(service)?;
         let address = self.address_for_start(service)?;
         self.check_port_is_free(service, &address)?;
         let started_at = SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |since| since.as_secs());
@@ -240,6 +251,7 @@ impl ServiceManager<'_> {
         // If fusion crashes after this write, the instance id in the record finds the process.
         ports::keep(service, &address)?;
         record.write(&service.files)?;
+        drop(choice);
         let spawned = logs::rotate(&service.files.log, service.server().log_keep)
             .map_err(ServiceError::from)
             .and_then(|()| Ok(self.driver.spawn(&spec)?));

@@ -13,7 +13,7 @@ use super::observe::Observed;
 use super::port::PortUse;
 use super::probe::ProbeResult;
 use super::record::{Elsewhere, Record};
-use super::service::{ManagedService, StartedBy};
+use super::service::{ManagedService, Origin, StartedBy};
 use super::state::State;
 use crate::core::address::Address;
 use crate::core::api::Client;
@@ -48,10 +48,12 @@ pub struct Status {
     pub other_listener: Option<Listener>,
     /// Where it was started, if that was on another host: this one cannot tell whether it runs there.
     pub elsewhere: Option<Elsewhere>,
-    /// Whether a start now would differ from the recorded one.
-    pub configuration_changed: bool,
     /// What the server left when it ended; `usage` is that of the first.
     pub orphans: Vec<Pid>,
+    /// The parts in which a start now would differ from the recorded one, as far as they are known; `None` if in none.
+    pub changes: Option<Vec<String>>,
+    /// Whether it runs although the configuration has no table of it any longer.
+    pub is_removed: bool,
     /// How it ended, as far as its log shows.
     pub exited: Option<Exited>,
 }
@@ -111,8 +113,8 @@ impl ServiceManager<'_> {
             trouble: matches!(state, State::Starting | State::Unhealthy).then(|| probe.words()),
             other_listener: (port == PortUse::InUse && state != State::External).then_some(listener),
             elsewhere: recorded.elsewhere().map(Record::elsewhere),
-            configuration_changed: ours
-                && record.is_some_and(|record| self.has_changed(service, record) == Some(true)),
+            changes: record.filter(|_| ours).and_then(|record| self.changes(service, record)),
+            is_removed: service.origin == Origin::Removed,
             orphans: recorded.orphans.iter().map(|process| process.pid).collect(),
             exited: (state == State::Exited).then(|| Exited {
                 last_sign: std::fs::metadata(&log).and_then(|metadata| metadata.modified()).ok(),

@@ -22,6 +22,9 @@ const EARLY_PHASE: Duration = Duration::from_millis(200);
 /// How long the kernel may take to end a killed process.
 const KILL_TIMEOUT: Duration = Duration::from_secs(10);
 
+/// What a server has at least to end after SIGTERM, whatever its `stop_command` took.
+const MIN_SIGNAL_TIME: Duration = Duration::from_secs(1);
+
 impl ServiceManager<'_> {
     /// Stops the service and every process it started; never a process that fusion did not start.
     pub fn down(&self, service: &ManagedService, options: &DownOptions) -> Result<Down, ServiceError> {
@@ -82,7 +85,7 @@ impl ServiceManager<'_> {
     ) -> Result<bool, ServiceError> {
         // Found before the stop, because the scan of all processes would delay the report.
         let rotators = rotator::find(self.driver, record.instance.as_str())?;
-        let killed = self.stop_instance(service, record.as_instance(), stop_timeout, force)?;
+        let killed = self.stop_instance(service, record, stop_timeout, force)?;
         // After the server has ended, the rotator has no work.
         let log = record.log.as_ref().unwrap_or(&service.files.log);
         rotator::stop(self.driver, log, &rotators)?;
@@ -92,15 +95,20 @@ impl ServiceManager<'_> {
     fn stop_instance(
         &self,
         service: &ManagedService,
-        instance: Instance<'_>,
+        record: &Record,
         stop_timeout: Duration,
         force: bool,
     ) -> Result<bool, ServiceError> {
+        let instance = record.as_instance();
+        let begin = Instant::now();
         let mut living = self.driver.members(instance)?;
         let first = instance.leader.or(living.first()).map(|process| process.pid);
         let Some(pid) = first.filter(|_| !living.is_empty()) else { return Ok(false) };
         self.emit(service, EventKind::Stopping { pid });
         if !force {
+            self.run_stop_command(service, record, pid, stop_timeout)?;
+            let stop_timeout =
+                stop_timeout.saturating_sub(begin.elapsed()).max(MIN_SIGNAL_TIME.min(stop_timeout));
             if self.end(service, instance, &mut living, stop_timeout)? {
                 return Ok(false);
             }

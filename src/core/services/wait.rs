@@ -13,7 +13,7 @@ use super::state::State;
 use crate::core::cancel::CancelToken;
 use crate::core::events::EventKind;
 use crate::core::logs;
-use crate::core::process::{Child, Ending, Liveness, Pid, ProcessId};
+use crate::core::process::{Child, Ending, Listener, Liveness, Pid, ProcessId};
 use crate::core::runtimes::ServerFacts;
 
 /// Number of log lines in a failure.
@@ -122,7 +122,7 @@ impl ServiceManager<'_> {
     ) -> Result<Up, ServiceError> {
         let since = Instant::now();
         let ready = match self.watch(service, &mut pending) {
-            Ok(facts) => self.mark_ready(service, &pending, facts),
+            Ok(facts) => self.mark_ready(service, &mut pending, facts),
             Err(unready) => Err(self.failure(service, &pending, unready, since.elapsed())),
         };
         let Err(error) = ready else {
@@ -232,13 +232,14 @@ impl ServiceManager<'_> {
     fn mark_ready(
         &self,
         service: &ManagedService,
-        pending: &PendingStart,
+        pending: &mut PendingStart,
         facts: ServerFacts,
     ) -> Result<(), ServiceError> {
         if pending.record.ready && pending.record.process.as_ref() == Some(&pending.process()) {
             return Ok(());
         }
         let _lock = self.lock(service)?;
+        self.put_listener_first(pending);
         match Record::read(&service.files.state)? {
             Some(mut record) if record.instance == pending.record.instance => {
                 record.ready = true;
@@ -247,6 +248,16 @@ impl ServiceManager<'_> {
                 Ok(record.write(&service.files)?)
             }
             _ => Err(ServiceError::StoppedMeanwhile { service: service.name.clone() }),
+        }
+    }
+
+    /// Makes the process that listens represent a service that put itself into the background.
+    fn put_listener_first(&self, pending: &mut PendingStart) {
+        let Tracked::Others(members) = &mut pending.process else { return };
+        let listener = self.driver.listener(&pending.record.address, Some(pending.record.as_instance()));
+        let Ok(Listener::Ours { pid }) = listener else { return };
+        if let Some(at) = members.iter().position(|member| member.pid == pid) {
+            members.swap(0, at);
         }
     }
 

@@ -1,0 +1,47 @@
+//! The other services of fusion, as their records show them: what runs at which address.
+
+use std::sync::Arc;
+
+use super::manager::ServiceManager;
+use super::record::Record;
+use super::service::ManagedService;
+use super::{lock, service::OtherService};
+use crate::core::address::Address;
+use crate::core::process::Liveness;
+
+impl ServiceManager<'_> {
+    /// Returns the other service that fusion runs at an address, whether or not it is ready.
+    pub(super) fn other_service_at(
+        &self,
+        service: &ManagedService,
+        address: &Address,
+    ) -> Option<OtherService> {
+        self.other_records(service).find_map(|(name, record)| {
+            let process = record.process.filter(|_| record.address.conflicts_with(address))?;
+            let is_alive = self.driver.liveness(&process).is_ok_and(|liveness| liveness == Liveness::Alive);
+            is_alive.then_some(OtherService { name, pid: process.pid })
+        })
+    }
+
+    /// Returns the addresses at which other services run, or are being started.
+    pub(super) fn addresses_of_others(&self, service: &ManagedService) -> Vec<Address> {
+        let is_in_use = |name: &str, record: &Record| match &record.process {
+            Some(process) => self.driver.liveness(process).is_ok_and(|liveness| liveness == Liveness::Alive),
+            None => lock::is_held(&self.paths.service(name)).unwrap_or(true),
+        };
+        self.other_records(service)
+            .filter(|(name, record)| is_in_use(name, record))
+            .map(|(_, record)| record.address)
+            .collect()
+    }
+
+    fn other_records(&self, service: &ManagedService) -> impl Iterator<Item = (Arc<str>, Record)> {
+        let entries = self.paths.directory().read_dir().into_iter().flatten();
+        let own = Arc::clone(&service.name);
+        entries.filter_map(move |entry| {
+            let name = entry.ok()?.file_name().into_string().ok().filter(|name| **name != *own)?;
+            let record = Record::read(&self.paths.service(&name).state).ok()??;
+            Some((Arc::from(name), record))
+        })
+    }
+}
