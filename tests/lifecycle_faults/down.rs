@@ -289,7 +289,7 @@ fn commands_follow_the_recorded_address() {
     [stdout]
     ollama is up at http://127.0.0.1:[OLLAMA] (pid [PID])
     [stderr]
-    warning: the configuration of ollama has changed since the start; apply it: fusion ollama restart
+    warning: the configuration of ollama has changed since the start (address); apply it: fusion ollama restart
     ");
     down(&sandbox, "ollama");
 }
