@@ -5,6 +5,7 @@
 mod backoff;
 mod body;
 pub mod end_mark;
+mod exchange;
 mod forward;
 pub mod framing;
 pub mod guard;

@@ -129,6 +129,12 @@ pub trait Runtime: Sync {
         None
     }
 
+    /// Returns whether a server of this version has the APIs `/v1/messages` and `/v1/responses`, too; `None` if only a
+    /// request shows it.
+    fn has_other_wires(&self, _version: Option<&str>) -> Option<bool> {
+        None
+    }
+
     /// Returns the variable that tells the server where the hub's cache is, before those of the hub's own tool.
     fn cache_variable(&self) -> Option<&'static str> {
         None

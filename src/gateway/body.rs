@@ -16,6 +16,7 @@ use super::meter::{Meter, Outcome};
 use super::pool::{Connection, Pool};
 use super::rejection::Rejection;
 use super::seats::Lease;
+use super::translate::{StreamEnd, Translator};
 use super::wire::Wire;
 
 /// How often a comment tells the client of a loading model that the gateway lives.
@@ -46,13 +47,22 @@ pub(super) struct PassedBody {
     /// Dropping it closes the connection to the server.
     connection: Option<Connection>,
     pool: Arc<Pool>,
-    /// Set for a stream of events, whose end must be marked.
-    end: Option<EndMark>,
+    reading: Reading,
     /// Whether the last byte that passed ends a line.
     ends_line: bool,
     wire: Wire,
     meter: Meter,
     _lease: Lease,
+}
+
+/// What the gateway does with the bytes of a response.
+pub(super) enum Reading {
+    /// They only pass.
+    Unread,
+    /// A stream of events, whose end must be marked.
+    Watched(EndMark),
+    /// A stream of events in another wire than the client's.
+    Translated(Box<Translator>),
 }
 
 /// The future of the response to a request whose model loads.
@@ -69,7 +79,7 @@ impl PassedBody {
         incoming: Incoming,
         connection: Connection,
         pool: Arc<Pool>,
-        end: Option<EndMark>,
+        reading: Reading,
         wire: Wire,
         meter: Meter,
         lease: Lease,
@@ -78,7 +88,7 @@ impl PassedBody {
             incoming,
             connection: Some(connection),
             pool,
-            end,
+            reading,
             ends_line: true,
             wire,
             meter,
@@ -86,13 +96,12 @@ impl PassedBody {
         }
     }
 
-    /// Returns whether the answer is there to its end, as far as its content tells.
-    fn is_whole(&self) -> bool {
-        self.end.as_ref().is_none_or(EndMark::may_end)
-    }
-
     fn finish(&mut self) {
-        self.meter.costs(self.end.as_ref().and_then(|end| end.usage));
+        self.meter.costs(match &self.reading {
+            Reading::Unread => None,
+            Reading::Watched(end) => end.usage,
+            Reading::Translated(translator) => translator.usage(),
+        });
         self.meter.ends(Outcome::Ok);
         if let Some(connection) = self.connection.take() {
             self.pool.keep(connection);
@@ -152,7 +161,7 @@ impl Body for ResponseBody {
     fn size_hint(&self) -> SizeHint {
         match self {
             Self::Whole(bytes) => SizeHint::with_exact(bytes.as_ref().map_or(0, Bytes::len) as u64),
-            Self::Passed(passed) if passed.end.is_none() => passed.incoming.size_hint(),
+            Self::Passed(passed) if matches!(passed.reading, Reading::Unread) => passed.incoming.size_hint(),
             _ => SizeHint::default(),
         }
     }
@@ -178,42 +187,80 @@ fn poll_passed(
     passed: &mut PassedBody,
     context: &mut Context<'_>,
 ) -> Poll<Result<Option<Frame<Bytes>>, ResponseBody>> {
-    match ready!(Pin::new(&mut passed.incoming).poll_frame(context)) {
-        Some(Ok(frame)) => {
-            if let Some(bytes) = frame.data_ref() {
-                passed.meter.receives();
-                if let Some(end) = &mut passed.end {
-                    end.push(bytes);
-                    passed.ends_line = bytes.last().is_none_or(|last| *last == b'\n');
+    loop {
+        let frame = ready!(Pin::new(&mut passed.incoming).poll_frame(context));
+        let Some(Ok(frame)) = frame else {
+            return Poll::Ready(ended(passed, frame.is_some()));
+        };
+        let Some(bytes) = frame.data_ref() else { continue };
+        passed.meter.receives();
+        match &mut passed.reading {
+            Reading::Unread => {
+                // A body of known length is not asked for its end.
+                if passed.incoming.is_end_stream() {
+                    passed.finish();
                 }
             }
-            // A body of known length is not asked for its end.
-            if passed.incoming.is_end_stream() && passed.end.is_none() {
-                passed.finish();
+            Reading::Watched(end) => {
+                end.push(bytes);
+                passed.ends_line = bytes.last().is_none_or(|last| *last == b'\n');
             }
-            Poll::Ready(Ok(Some(frame)))
+            Reading::Translated(translator) => {
+                let mut events = Vec::new();
+                translator.push(bytes, &mut events);
+                if translator.ending() == Some(StreamEnd::Failed) {
+                    passed.meter.ends(Outcome::Cut);
+                    return Poll::Ready(Err(ResponseBody::Aborting(Some(events.into()))));
+                }
+                if events.is_empty() {
+                    continue;
+                }
+                return Poll::Ready(Ok(Some(Frame::data(events.into()))));
+            }
         }
-        None if passed.is_whole() => {
+        return Poll::Ready(Ok(Some(frame)));
+    }
+}
+
+/// Decides what the end of the server's response is to the client.
+fn ended(passed: &mut PassedBody, has_broken_off: bool) -> Result<Option<Frame<Bytes>>, ResponseBody> {
+    let event = match &mut passed.reading {
+        Reading::Unread if has_broken_off => None,
+        Reading::Unread => {
             passed.finish();
-            Poll::Ready(Ok(None))
+            return Ok(None);
         }
         // All of the answer is there; what follows its end does not matter.
-        Some(Err(_)) if passed.end.as_ref().is_some_and(EndMark::may_end) => {
-            passed.meter.ends(Outcome::Ok);
-            Poll::Ready(Ok(None))
+        Reading::Watched(end) if end.may_end() && !(end.is_lost && has_broken_off) => {
+            if has_broken_off {
+                passed.connection = None;
+            }
+            passed.finish();
+            return Ok(None);
         }
         // The server has told its error itself.
-        None if passed.end.as_ref().is_some_and(|end| end.has_error) => {
+        Reading::Watched(end) if end.has_error => {
             passed.meter.ends(Outcome::Cut);
-            Poll::Ready(Ok(None))
+            return if has_broken_off { Err(ResponseBody::Aborting(None)) } else { Ok(None) };
         }
-        None | Some(Err(_)) => {
-            passed.meter.ends(Outcome::Cut);
-            let silent = passed.end.as_ref().filter(|end| !end.has_error);
-            let event = silent.map(|_| cut_event(passed.ends_line, passed.wire));
-            Poll::Ready(Err(ResponseBody::Aborting(event)))
+        Reading::Watched(_) => Some(cut_event(passed.ends_line, passed.wire)),
+        Reading::Translated(translator) => {
+            let mut events = Vec::new();
+            if translator.end(&mut events) == StreamEnd::Whole {
+                if has_broken_off {
+                    passed.connection = None;
+                }
+                passed.finish();
+                return match events.is_empty() {
+                    true => Ok(None),
+                    false => Err(ResponseBody::whole(events)),
+                };
+            }
+            Some(events.into())
         }
-    }
+    };
+    passed.meter.ends(Outcome::Cut);
+    Err(ResponseBody::Aborting(event))
 }
 
 fn cut_event(ends_line: bool, wire: Wire) -> Bytes {

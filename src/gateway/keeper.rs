@@ -8,17 +8,22 @@ use hyper::StatusCode;
 use super::backoff::FailedStart;
 use super::plan::{self, Obstacle, Owner, Phase, SeatFacts, Step, StopReason};
 use super::rejection::Rejection;
-use super::seats::Entrance;
+use super::seats::{Entrance, Upstream};
 use super::state::{Gateway, Setup, blocking};
 use crate::app::AppError;
+use crate::core::api::Client;
 use crate::core::cancel::{CancelToken, Cancelled};
 use crate::core::config::IdleStop;
+use crate::core::runtimes::Recognition;
 use crate::core::services::{
     DownOptions, Endpoint, ManagedService, ServiceError, StartFailureKind, StartedBy, Up, UpOptions,
 };
 
 /// After how long a service that a command uses is looked at again.
 const HELD_INTERVAL: Duration = Duration::from_secs(1);
+
+/// How long a server may take to tell its version.
+const VERSION_TIMEOUT: Duration = Duration::from_secs(2);
 
 /// Counts a request in for `service`. A process that was not seen lately is looked up first.
 pub(super) async fn enter(gateway: &Arc<Gateway>, setup: &Arc<Setup>, service: &Arc<str>) -> Entrance {
@@ -136,7 +141,7 @@ fn observe_unknown(gateway: &Arc<Gateway>, setup: &Arc<Setup>, facts: &[SeatFact
 
 /// What is seen of a service without starting it.
 struct Seen {
-    endpoint: Endpoint,
+    upstream: Upstream,
     owner: Owner,
     memory: Option<u64>,
 }
@@ -157,7 +162,25 @@ fn seen(setup: &Setup, service: &ManagedService, endpoint: Endpoint) -> Seen {
         StartedBy::Fusion if footprint.is_some_and(|footprint| footprint.on_demand) => Owner::Gateway,
         StartedBy::Fusion => Owner::Fusion,
     };
-    Seen { endpoint, owner, memory: footprint.and_then(|footprint| footprint.memory_bytes) }
+    let has_other_wires = has_other_wires(service, &endpoint);
+    Seen {
+        upstream: Upstream { endpoint, has_other_wires },
+        owner,
+        memory: footprint.and_then(|footprint| footprint.memory_bytes),
+    }
+}
+
+/// Returns whether the server has the APIs beyond chat completions, which may depend on its version.
+fn has_other_wires(service: &ManagedService, endpoint: &Endpoint) -> Option<bool> {
+    let runtime = service.runtime()?;
+    runtime.has_other_wires(None).or_else(|| {
+        let probe = runtime.status_probe();
+        let response = Client::with_timeout(&endpoint.address, VERSION_TIMEOUT).get(probe.path).ok()?;
+        match (probe.read)(&response) {
+            Recognition::Ready(facts) => runtime.has_other_wires(facts.version.as_deref()),
+            _ => None,
+        }
+    })
 }
 
 async fn observe(gateway: Arc<Gateway>, setup: Arc<Setup>, name: Arc<str>) {
@@ -178,7 +201,7 @@ async fn observe(gateway: Arc<Gateway>, setup: Arc<Setup>, name: Arc<str>) {
 fn is_up(gateway: &Gateway, setup: &Setup, name: &Arc<str>, seen: Seen) {
     gateway.seats.with(name, |seat| seat.memory = seen.memory.or(seat.memory));
     setup.forget_names();
-    gateway.seats.is_up(name, Phase::Up(seen.owner), seen.endpoint);
+    gateway.seats.is_up(name, Phase::Up(seen.owner), seen.upstream);
     gateway.seats.wake_keeper();
 }
 

@@ -75,6 +75,13 @@ impl Meter {
         }
     }
 
+    /// Measures the request as one of a service.
+    pub(super) fn of(mut self, service: &Arc<str>) -> Self {
+        self.service = Arc::clone(service);
+        self.outcome = Outcome::ClientGone;
+        self
+    }
+
     /// Notes that a part of the answer came.
     pub(super) fn receives(&mut self) {
         if self.first_byte.is_none() {

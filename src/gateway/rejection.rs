@@ -71,3 +71,11 @@ impl Rejection {
         }
     }
 }
+
+impl From<ApiFailure> for Rejection {
+    fn from(failure: ApiFailure) -> Self {
+        let ApiFailure { status, message, param, code } = failure;
+        let status = StatusCode::from_u16(status).unwrap_or(StatusCode::INTERNAL_SERVER_ERROR);
+        Self { param, code, ..Self::new(status, message) }
+    }
+}

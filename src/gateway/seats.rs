@@ -30,7 +30,7 @@ pub(super) type Admission = Result<Lease, Rejection>;
 pub(super) struct Seat {
     pub(super) phase: Phase,
     /// Where it answers, while it is up.
-    endpoint: Option<Arc<Endpoint>>,
+    upstream: Option<Arc<Upstream>>,
     /// When its process was last seen.
     checked: Instant,
     pub(super) in_flight: usize,
@@ -74,14 +74,22 @@ pub(super) struct Ticket {
 pub(super) struct Lease {
     seats: Arc<Seats>,
     pub(super) service: Arc<str>,
-    pub(super) endpoint: Arc<Endpoint>,
+    pub(super) upstream: Arc<Upstream>,
+}
+
+/// A running server.
+#[derive(Debug)]
+pub(super) struct Upstream {
+    pub(super) endpoint: Endpoint,
+    /// Whether it has the APIs beyond chat completions; `None` if only a request shows it.
+    pub(super) has_other_wires: Option<bool>,
 }
 
 impl Seat {
     fn new(now: Instant) -> Self {
         Self {
             phase: Phase::Unknown,
-            endpoint: None,
+            upstream: None,
             checked: now,
             in_flight: 0,
             waiting: Vec::new(),
@@ -140,17 +148,17 @@ impl Seats {
     pub(super) fn enter(self: &Arc<Self>, service: &Arc<str>, now: Instant) -> Entrance {
         let mut seats = self.lock();
         let seat = seats.entry(Arc::clone(service)).or_insert_with(|| Seat::new(now));
-        if let (Phase::Up(owner), Some(endpoint), false) = (seat.phase, &seat.endpoint, seat.is_draining) {
+        if let (Phase::Up(owner), Some(upstream), false) = (seat.phase, &seat.upstream, seat.is_draining) {
             // Whether an external one still runs, its connection shows.
             if owner != Owner::Other && now.saturating_duration_since(seat.checked) > MAX_AGE {
                 return Entrance::Stale;
             }
-            let endpoint = Arc::clone(endpoint);
+            let upstream = Arc::clone(upstream);
             seat.in_flight += 1;
             return Entrance::Admitted(Lease {
                 seats: Arc::clone(self),
                 service: Arc::clone(service),
-                endpoint,
+                upstream: Arc::clone(&upstream),
             });
         }
         if let Some(rejection) = seat.failure.as_ref().and_then(|failure| failure.rejection(now)) {
@@ -177,19 +185,19 @@ impl Seats {
         self.with(service, |seat| {
             if matches!(seat.phase, Phase::Up(_)) {
                 seat.phase = Phase::Unknown;
-                seat.endpoint = None;
+                seat.upstream = None;
             }
         });
     }
 
     /// Sets a service up, and lets those in who wait for it, unless it is another one's turn.
-    pub(super) fn is_up(self: &Arc<Self>, service: &Arc<str>, phase: Phase, endpoint: Endpoint) {
+    pub(super) fn is_up(self: &Arc<Self>, service: &Arc<str>, phase: Phase, upstream: Upstream) {
         self.with(service, |seat| {
             let now = Instant::now();
             if !matches!(seat.phase, Phase::Up(_)) {
                 seat.last_used = now;
             }
-            (seat.phase, seat.endpoint, seat.checked) = (phase, Some(Arc::new(endpoint)), now);
+            (seat.phase, seat.upstream, seat.checked) = (phase, Some(Arc::new(upstream)), now);
             seat.failure = None;
         });
         self.admit_waiting(service);
@@ -198,16 +206,16 @@ impl Seats {
     /// Lets those in who wait for a service that is up.
     pub(super) fn admit_waiting(self: &Arc<Self>, service: &Arc<str>) {
         let admitted = self.with(service, |seat| {
-            let endpoint = seat.endpoint.clone().filter(|_| matches!(seat.phase, Phase::Up(_)))?;
+            let upstream = seat.upstream.clone().filter(|_| matches!(seat.phase, Phase::Up(_)))?;
             let waiting = std::mem::take(&mut seat.waiting);
             seat.in_flight += waiting.len();
-            Some((endpoint, waiting))
+            Some((upstream, waiting))
         });
-        let Some((endpoint, waiting)) = admitted else { return };
+        let Some((upstream, waiting)) = admitted else { return };
         for waiter in waiting {
             let (seats, service) = (Arc::clone(self), Arc::clone(service));
             // A lease that nobody takes ends at once.
-            let _ = waiter.admission.send(Ok(Lease { seats, service, endpoint: Arc::clone(&endpoint) }));
+            let _ = waiter.admission.send(Ok(Lease { seats, service, upstream: Arc::clone(&upstream) }));
         }
     }
 
@@ -216,7 +224,7 @@ impl Seats {
         self.with(service, |seat| {
             seat.phase = phase;
             if phase != Phase::Stopping {
-                seat.endpoint = None;
+                seat.upstream = None;
             }
         });
         self.wake_keeper();

@@ -1,5 +1,6 @@
 //! [`Gateway`]: what all requests share.
 
+use std::collections::HashSet;
 use std::sync::{Arc, Mutex, PoisonError};
 
 use hyper::StatusCode;
@@ -10,6 +11,7 @@ use super::names::{self, Names, Route};
 use super::pool::Pool;
 use super::rejection::Rejection;
 use super::seats::Seats;
+use super::wire::Wire;
 use crate::app::App;
 use crate::core::address::Address;
 use crate::core::cancel::CancelToken;
@@ -34,6 +36,8 @@ pub(super) struct Gateway {
     pub(super) seats: Arc<Seats>,
     pub(super) pool: Arc<Pool>,
     pub(super) counts: Arc<Tallies>,
+    /// The services without an API of the clients, which was seen by asking.
+    translated: Mutex<HashSet<(Arc<str>, Wire)>>,
 }
 
 impl Setup {
@@ -48,6 +52,12 @@ impl Setup {
         };
         let max_memory = bytes(settings.max_memory);
         Self { app, max_memory, guard, names: Mutex::default(), listing: tokio::sync::Mutex::default() }
+    }
+
+    /// Returns whether no server of the service has more than chat completions.
+    pub(super) fn lacks_other_wires(&self, service: &str) -> bool {
+        let runtime = self.app.service(service).and_then(ManagedService::runtime);
+        runtime.is_some_and(|runtime| runtime.has_other_wires(None) == Some(false))
     }
 
     /// Forgets what names mean: a service has started or stopped, with another model perhaps.
@@ -77,7 +87,20 @@ impl Gateway {
             seats: Arc::default(),
             pool: Arc::default(),
             counts: Arc::default(),
+            translated: Mutex::default(),
         }
+    }
+
+    /// Returns whether requests in `wire` are translated for a service.
+    pub(super) fn is_translated(&self, service: &Arc<str>, wire: Wire) -> bool {
+        let translated = self.translated.lock().unwrap_or_else(PoisonError::into_inner);
+        translated.contains(&(Arc::clone(service), wire))
+    }
+
+    /// Remembers that requests in `wire` are translated for a service.
+    pub(super) fn translates(&self, service: &Arc<str>, wire: Wire) {
+        let mut translated = self.translated.lock().unwrap_or_else(PoisonError::into_inner);
+        translated.insert((Arc::clone(service), wire));
     }
 
     /// Returns the present configuration. A request keeps the one with which it began.

@@ -3,7 +3,7 @@
 use serde_json::{Value, json};
 
 /// What a client speaks.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub enum Wire {
     /// OpenAI's API but for `/v1/responses`.
     Chat,

@@ -26,6 +26,7 @@ struct Shared {
     /// How many connections the other side closed before the script was done with them.
     gone: AtomicUsize,
     models: Mutex<Vec<String>>,
+    version: Mutex<&'static str>,
     listening: Mutex<Option<Arc<AtomicBool>>>,
     open: Mutex<Vec<TcpStream>>,
 }
@@ -40,6 +41,7 @@ impl Backend {
             connections: AtomicUsize::new(0),
             gone: AtomicUsize::new(0),
             models: Mutex::new(vec!["tiny".to_owned()]),
+            version: Mutex::new("0.14.0"),
             listening: Mutex::default(),
             open: Mutex::default(),
         };
@@ -55,6 +57,11 @@ impl Backend {
 
     pub fn set_script(&self, script: impl Fn(&Message, &mut TcpStream) + Send + Sync + 'static) {
         *self.shared.script.lock().expect("no panic") = Arc::new(script);
+    }
+
+    /// Says that it is this version of Ollama; 0.14 is the first with more than chat completions.
+    pub fn set_version(&self, version: &'static str) {
+        *self.shared.version.lock().expect("no panic") = version;
     }
 
     pub fn set_models(&self, models: &[&str]) {
@@ -128,7 +135,10 @@ impl Shared {
         }
         while let Some(request) = http::read(&mut stream, true) {
             match request.line.as_str() {
-                "GET /api/version HTTP/1.1" => http::respond(&mut stream, 200, r#"{"version":"0.14.0"}"#),
+                "GET /api/version HTTP/1.1" => {
+                    let version = *self.version.lock().expect("no panic");
+                    http::respond(&mut stream, 200, &serde_json::json!({ "version": version }).to_string());
+                }
                 "GET /api/tags HTTP/1.1" | "GET /api/ps HTTP/1.1" => {
                     let models = self.models.lock().expect("no panic").clone();
                     let rows =

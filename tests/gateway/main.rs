@@ -15,6 +15,7 @@ mod reload;
 mod stage;
 mod starts;
 mod streams;
+mod translation;
 
 use std::time::{Duration, Instant};
 

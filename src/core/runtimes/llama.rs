@@ -107,6 +107,10 @@ impl Runtime for Llama {
         false
     }
 
+    fn has_other_wires(&self, _version: Option<&str>) -> Option<bool> {
+        Some(true)
+    }
+
     fn served_models(&self) -> Option<Probe> {
         Some(Probe { path: MODELS_PATH, read: read_served })
     }

@@ -91,6 +91,10 @@ impl Runtime for Mlx {
     }
 
     /// `--model` is the model of the requests that name this one (server.py: `default_model`).
+    fn has_other_wires(&self, _version: Option<&str>) -> Option<bool> {
+        Some(false)
+    }
+
     fn resident_model(&self) -> Option<&'static str> {
         Some("default_model")
     }

@@ -74,6 +74,10 @@ impl Runtime for Ollama {
         catalogue::full_name(name) == catalogue::full_name(other)
     }
 
+    fn has_other_wires(&self, version: Option<&str>) -> Option<bool> {
+        version.and_then(|version| is_at_least(version, FIRST_WITH_OTHER_WIRES))
+    }
+
     fn detail_probes(&self) -> &'static [Probe] {
         &[Probe { path: "/api/ps", read: read_loaded }]
     }
@@ -132,6 +136,16 @@ fn is_model_name(name: &str) -> bool {
         _ => false,
     };
     are_parts && tag.is_none_or(|tag| is_part(tag, &['.']))
+}
+
+/// The first version with `/v1/messages` and `/v1/responses`, major and minor.
+const FIRST_WITH_OTHER_WIRES: (u32, u32) = (0, 14);
+
+fn is_at_least(version: &str, least: (u32, u32)) -> Option<bool> {
+    let mut numbers = version.split('.').map(|number| number.parse::<u32>().ok());
+    let version = (numbers.next()??, numbers.next()??);
+    // A build of a developer.
+    (version != (0, 0)).then_some(version >= least)
 }
 
 fn read_version(response: &Response) -> Recognition {

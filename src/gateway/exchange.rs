@@ -1,0 +1,293 @@
+//! Sends a request to the service of its model, and makes the response for the client: as it is, or translated.
+
+use std::ops::Range;
+use std::pin::Pin;
+use std::sync::Arc;
+use std::time::{SystemTime, UNIX_EPOCH};
+
+use hyper::body::{Body as _, Bytes, Frame, Incoming};
+use hyper::http::request::Parts;
+use hyper::{Response, StatusCode, Uri};
+
+use super::body::{PassedBody, Reading, ResponseBody, stream_head};
+use super::end_mark::{EndMark, usage_of_response};
+use super::headers;
+use super::keeper;
+use super::meter::{Meter, Outcome};
+use super::names::Route;
+use super::pool::{Connection, Outgoing, Pieces, SendError};
+use super::rejection::Rejection;
+use super::respond::json;
+use super::seats::{Admission, Entrance, Lease};
+use super::state::{Gateway, Setup};
+use super::translate::{self, CHAT_PATH, Stamp, Translator};
+use super::wire::Wire;
+use super::{multipart, splice};
+
+/// Maximum size of an error response that is translated.
+const MAX_ERROR_BYTES: usize = 64 * 1024;
+
+/// Maximum size of an answer that is translated as a whole.
+const MAX_ANSWER_BYTES: usize = 64 * 1024 * 1024;
+
+/// A request on its way to the service of its model.
+pub(super) struct Passing {
+    pub(super) head: Parts,
+    pub(super) body: Bytes,
+    pub(super) wire: Wire,
+    pub(super) asked: NamedModel,
+    pub(super) route: Route,
+}
+
+/// What a request says of its answer.
+pub(super) struct NamedModel {
+    pub(super) model: String,
+    /// Whether the client expects a stream of events.
+    pub(super) is_stream: bool,
+    pub(super) place: NamePlace,
+}
+
+/// Where the model is in the body.
+pub(super) enum NamePlace {
+    Json(splice::Fields),
+    Form(Range<usize>),
+}
+
+/// A response whose head is here.
+struct Sent {
+    head: hyper::http::response::Parts,
+    incoming: Incoming,
+    connection: Connection,
+    lease: Lease,
+}
+
+impl Passing {
+    /// Returns whether it only asks how many tokens it would cost.
+    pub(super) fn is_count(&self) -> bool {
+        self.head.uri.path().ends_with("/count_tokens")
+    }
+
+    /// Returns the request for the server: the same bytes but for the model's name.
+    fn as_it_is(&self) -> (Uri, Pieces) {
+        let changed = match &self.asked.place {
+            NamePlace::Json(fields) => splice::with_model(&self.body, fields, &self.route.model),
+            NamePlace::Form(place) if self.route.model != self.asked.model => {
+                Some(multipart::with_model(&self.body, place.clone(), &self.route.model))
+            }
+            NamePlace::Form(_) => None,
+        };
+        let body = changed.map_or_else(|| self.body.clone(), Bytes::from);
+        let path = self.head.uri.path_and_query().cloned();
+        (path.map_or_else(|| Uri::from_static("/"), Uri::from), Pieces::new(vec![body]))
+    }
+
+    /// Returns the request as one for a chat completion.
+    fn translated(&self) -> Result<(Uri, Pieces), Rejection> {
+        let body = translate::request(self.wire, &self.body, &self.route.model).map_err(Rejection::from)?;
+        Ok((Uri::from_static(CHAT_PATH), Pieces::new(vec![body.into()])))
+    }
+}
+
+/// Counts the request as failed.
+pub(super) fn failed(mut meter: Meter, rejection: Rejection) -> Rejection {
+    meter.ends(if rejection.status.is_client_error() { Outcome::Refused } else { Outcome::Failed });
+    rejection
+}
+
+pub(super) fn admitted(admission: Option<Admission>) -> Admission {
+    admission.unwrap_or_else(|| Err(Rejection::unavailable("the gateway ends")))
+}
+
+/// Sends the request and returns the response. A server without the API of the request gets it translated.
+pub(super) async fn send(
+    gateway: &Arc<Gateway>,
+    setup: &Arc<Setup>,
+    passing: &Passing,
+    lease: Lease,
+    mut meter: Meter,
+) -> Result<Response<ResponseBody>, Rejection> {
+    let known = match passing.wire {
+        Wire::Chat => Some(true),
+        _ => lease.upstream.has_other_wires,
+    };
+    let has_wire = known.unwrap_or_else(|| !gateway.is_translated(&lease.service, passing.wire));
+    let mut lease = Some(lease);
+    if has_wire {
+        let sent = match deliver(gateway, setup, passing, passing.as_it_is(), lease.take()).await {
+            Ok(sent) => sent,
+            Err(rejection) => return Err(failed(meter, rejection)),
+        };
+        let lacks_it = matches!(sent.head.status.as_u16(), 404 | 405 | 501);
+        if known.is_some() || !lacks_it {
+            meter.receives();
+            return Ok(passed(gateway, passing, sent, meter));
+        }
+        gateway.translates(&sent.lease.service, passing.wire);
+        lease = Some(sent.lease);
+    }
+    if passing.is_count() {
+        let count = translate::count_tokens(&passing.body).map_err(Rejection::from);
+        meter.ends(Outcome::Ok);
+        return count.map(json);
+    }
+    let request = match passing.translated() {
+        Ok(request) => request,
+        Err(rejection) => return Err(failed(meter, rejection)),
+    };
+    match deliver(gateway, setup, passing, request, lease).await {
+        Ok(sent) => {
+            meter.receives();
+            translated(gateway, passing, sent, meter).await
+        }
+        Err(rejection) => Err(failed(meter, rejection)),
+    }
+}
+
+/// Sends the request. A server that takes no connection was stopped or died: it is started anew, once.
+async fn deliver(
+    gateway: &Arc<Gateway>,
+    setup: &Arc<Setup>,
+    passing: &Passing,
+    request: (Uri, Pieces),
+    lease: Option<Lease>,
+) -> Result<Sent, Rejection> {
+    let mut lease = match lease {
+        Some(lease) => lease,
+        None => enter(gateway, setup, passing).await?,
+    };
+    let mut sent = try_to_send(gateway, passing, &request, &lease).await;
+    if let Err(SendError::Connect(_)) = sent {
+        gateway.seats.distrust(&lease.service);
+        drop(lease);
+        lease = enter(gateway, setup, passing).await?;
+        sent = try_to_send(gateway, passing, &request, &lease).await;
+    }
+    let (response, connection) = sent.map_err(|error| bad_gateway(&lease, &error))?;
+    let (head, incoming) = response.into_parts();
+    Ok(Sent { head, incoming, connection, lease })
+}
+
+/// Waits for the service.
+async fn enter(gateway: &Arc<Gateway>, setup: &Arc<Setup>, passing: &Passing) -> Admission {
+    match keeper::enter(gateway, setup, &passing.route.service).await {
+        Entrance::Admitted(lease) => Ok(lease),
+        Entrance::Waits(ticket) => admitted(ticket.admission().await),
+        Entrance::Refused(rejection) => Err(rejection),
+        Entrance::Stale => Err(Rejection::unavailable("the service does not run")),
+    }
+}
+
+async fn try_to_send(
+    gateway: &Gateway,
+    passing: &Passing,
+    (uri, body): &(Uri, Pieces),
+    lease: &Lease,
+) -> Result<(Response<Incoming>, Connection), SendError> {
+    let address = &lease.upstream.endpoint.address;
+    let outgoing = Outgoing {
+        method: passing.head.method.clone(),
+        uri: uri.clone(),
+        headers: headers::to_server(&passing.head.headers, &address.dial().to_string(), body.len()),
+        body: body.clone(),
+    };
+    gateway.pool.send(address, &outgoing).await
+}
+
+fn bad_gateway(lease: &Lease, error: &SendError) -> Rejection {
+    let (service, address) = (&lease.service, &lease.upstream.endpoint.address);
+    let message = match error {
+        SendError::Connect(error) => format!("cannot connect to {service} at {address}: {error}"),
+        SendError::NoResponse(error) if error.is_parse() => {
+            format!("{service} at {address} did not answer with HTTP: {error}")
+        }
+        SendError::NoResponse(_) => format!("{service} closed the connection without a response"),
+    };
+    Rejection::new(StatusCode::BAD_GATEWAY, message)
+}
+
+/// Returns the response of the server as it is.
+fn passed(gateway: &Gateway, passing: &Passing, sent: Sent, meter: Meter) -> Response<ResponseBody> {
+    let Sent { head, incoming, connection, lease } = sent;
+    let is_watched = head.status == StatusCode::OK && headers::is_event_stream(&head.headers);
+    let reading = if is_watched { Reading::Watched(EndMark::default()) } else { Reading::Unread };
+    let pool = Arc::clone(&gateway.pool);
+    let body = PassedBody::new(incoming, connection, pool, reading, passing.wire, meter, lease);
+    let mut response = Response::new(ResponseBody::Passed(Box::new(body)));
+    *response.status_mut() = head.status;
+    *response.headers_mut() = headers::to_client(&head.headers);
+    response
+}
+
+/// Returns the response of the server in the wire of the client.
+async fn translated(
+    gateway: &Gateway,
+    passing: &Passing,
+    sent: Sent,
+    mut meter: Meter,
+) -> Result<Response<ResponseBody>, Rejection> {
+    let Sent { head, mut incoming, connection, lease } = sent;
+    let (wire, model) = (passing.wire, &passing.asked.model);
+    if head.status != StatusCode::OK {
+        let body = whole(&mut incoming, MAX_ERROR_BYTES).await.unwrap_or_default();
+        meter.ends(Outcome::Ok);
+        let mut response = json(translate::error(wire, head.status.as_u16(), &body));
+        *response.status_mut() = head.status;
+        return Ok(response);
+    }
+    let stamp = stamp();
+    if headers::is_event_stream(&head.headers) {
+        let reading = Reading::Translated(Box::new(Translator::new(wire, model, stamp)));
+        let pool = Arc::clone(&gateway.pool);
+        let body = PassedBody::new(incoming, connection, pool, reading, wire, meter, lease);
+        let mut response = Response::new(ResponseBody::Passed(Box::new(body)));
+        *response.headers_mut() = stream_head();
+        return Ok(response);
+    }
+    let body = match whole(&mut incoming, MAX_ANSWER_BYTES).await {
+        Some(body) => body,
+        None => {
+            meter.ends(Outcome::Cut);
+            return Err(Rejection::new(StatusCode::BAD_GATEWAY, "the response of the server broke off"));
+        }
+    };
+    gateway.pool.keep(connection);
+    meter.costs(usage_of_response(&body));
+    meter.ends(Outcome::Ok);
+    if passing.asked.is_stream {
+        // The server does not stream.
+        let (mut translator, mut events) = (Translator::new(wire, model, stamp), Vec::new());
+        translator.push_whole(&body, &mut events);
+        translator.end(&mut events);
+        let mut response = Response::new(ResponseBody::whole(events));
+        *response.headers_mut() = stream_head();
+        return Ok(response);
+    }
+    translate::answer(wire, &body, model, &stamp).map(json).map_err(Rejection::from)
+}
+
+/// Reads a body to its end; `None` if it breaks off or is larger than `limit`.
+async fn whole(incoming: &mut Incoming, limit: usize) -> Option<Vec<u8>> {
+    let mut body = Vec::new();
+    while let Some(frame) = frame(incoming).await {
+        if let Some(data) = frame.ok()?.data_ref() {
+            body.extend_from_slice(data);
+        }
+        if body.len() > limit {
+            return None;
+        }
+    }
+    Some(body)
+}
+
+pub(super) async fn frame(body: &mut Incoming) -> Option<Result<Frame<Bytes>, hyper::Error>> {
+    std::future::poll_fn(|context| Pin::new(&mut *body).poll_frame(context)).await
+}
+
+fn stamp() -> Stamp {
+    let mut bytes = [0; 8];
+    // Without randomness the time has to tell answers apart.
+    let _ = getrandom::fill(&mut bytes);
+    let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
+    let tag = u64::from_ne_bytes(bytes) ^ u64::from(now.subsec_nanos());
+    Stamp { tag: format!("{tag:016x}"), created_at: now.as_secs() }
+}
