@@ -119,3 +119,19 @@ fn killed_gateway_finds_its_start_again() {
     assert_eq!(serve.finish().code(), 143);
     sandbox.assert_nothing_runs();
 }
+
+#[test]
+fn service_that_run_uses_is_not_stopped() {
+    let sandbox = Sandbox::new();
+    sandbox.faults("ollama", &["token-after=400"]);
+    let port = with_gateway(&sandbox, "idle_timeout = 1");
+    let serve = sandbox.fusion(["serve"]).start();
+    wait_until("it listens", || TcpStream::connect(("127.0.0.1", port.number())).is_ok());
+    assert!(chat(&port).starts_with("HTTP/1.1 200 "));
+    let pid = sandbox.pid("ollama").expect("it was started");
+    // Longer than the idle time.
+    sandbox.fusion(["ollama", "run", "hi"]).run().assert_code(0);
+    wait_until("it is stopped", || !processes::lives(pid));
+    serve.signal(Signal::SIGTERM);
+    assert_eq!(serve.finish().code(), 143);
+}

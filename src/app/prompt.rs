@@ -54,6 +54,8 @@ impl App {
         receiver: &mut dyn Receiver,
         cancel: &CancelToken,
     ) -> Result<ChatOutcome, AppError> {
+        // Before the server is looked up: the gateway may be about to stop it.
+        let _in_use = service.use_it(cancel);
         let Some(server) = self.find_server(service, cancel)? else { return Ok(ChatOutcome::unsent()) };
         let replaces_model = self.check_model(service, &server, &request.model, cancel)?;
         receiver.begin();

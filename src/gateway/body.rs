@@ -47,7 +47,7 @@ pub(super) struct PassedBody {
     /// Dropping it closes the connection to the server.
     connection: Option<Connection>,
     pool: Arc<Pool>,
-    reading: Reading,
+    treatment: Treatment,
     /// Whether the last byte that passed ends a line.
     ends_line: bool,
     wire: Wire,
@@ -56,7 +56,7 @@ pub(super) struct PassedBody {
 }
 
 /// What the gateway does with the bytes of a response.
-pub(super) enum Reading {
+pub(super) enum Treatment {
     /// They only pass.
     Unread,
     /// A stream of events, whose end must be marked.
@@ -79,7 +79,7 @@ impl PassedBody {
         incoming: Incoming,
         connection: Connection,
         pool: Arc<Pool>,
-        reading: Reading,
+        treatment: Treatment,
         wire: Wire,
         meter: Meter,
         lease: Lease,
@@ -88,7 +88,7 @@ impl PassedBody {
             incoming,
             connection: Some(connection),
             pool,
-            reading,
+            treatment,
             ends_line: true,
             wire,
             meter,
@@ -97,10 +97,10 @@ impl PassedBody {
     }
 
     fn finish(&mut self) {
-        self.meter.costs(match &self.reading {
-            Reading::Unread => None,
-            Reading::Watched(end) => end.usage,
-            Reading::Translated(translator) => translator.usage(),
+        self.meter.costs(match &self.treatment {
+            Treatment::Unread => None,
+            Treatment::Watched(end) => end.usage,
+            Treatment::Translated(translator) => translator.usage(),
         });
         self.meter.ends(Outcome::Ok);
         if let Some(connection) = self.connection.take() {
@@ -161,7 +161,9 @@ impl Body for ResponseBody {
     fn size_hint(&self) -> SizeHint {
         match self {
             Self::Whole(bytes) => SizeHint::with_exact(bytes.as_ref().map_or(0, Bytes::len) as u64),
-            Self::Passed(passed) if matches!(passed.reading, Reading::Unread) => passed.incoming.size_hint(),
+            Self::Passed(passed) if matches!(passed.treatment, Treatment::Unread) => {
+                passed.incoming.size_hint()
+            }
             _ => SizeHint::default(),
         }
     }
@@ -194,18 +196,18 @@ fn poll_passed(
         };
         let Some(bytes) = frame.data_ref() else { continue };
         passed.meter.receives();
-        match &mut passed.reading {
-            Reading::Unread => {
+        match &mut passed.treatment {
+            Treatment::Unread => {
                 // A body of known length is not asked for its end.
                 if passed.incoming.is_end_stream() {
                     passed.finish();
                 }
             }
-            Reading::Watched(end) => {
+            Treatment::Watched(end) => {
                 end.push(bytes);
                 passed.ends_line = bytes.last().is_none_or(|last| *last == b'\n');
             }
-            Reading::Translated(translator) => {
+            Treatment::Translated(translator) => {
                 let mut events = Vec::new();
                 translator.push(bytes, &mut events);
                 if translator.ending() == Some(StreamEnd::Failed) {
@@ -224,14 +226,14 @@ fn poll_passed(
 
 /// Decides what the end of the server's response is to the client.
 fn ended(passed: &mut PassedBody, has_broken_off: bool) -> Result<Option<Frame<Bytes>>, ResponseBody> {
-    let event = match &mut passed.reading {
-        Reading::Unread if has_broken_off => None,
-        Reading::Unread => {
+    let event = match &mut passed.treatment {
+        Treatment::Unread if has_broken_off => None,
+        Treatment::Unread => {
             passed.finish();
             return Ok(None);
         }
         // All of the answer is there; what follows its end does not matter.
-        Reading::Watched(end) if end.may_end() && !(end.is_lost && has_broken_off) => {
+        Treatment::Watched(end) if end.may_end() && !(end.is_lost && has_broken_off) => {
             if has_broken_off {
                 passed.connection = None;
             }
@@ -239,22 +241,19 @@ fn ended(passed: &mut PassedBody, has_broken_off: bool) -> Result<Option<Frame<B
             return Ok(None);
         }
         // The server has told its error itself.
-        Reading::Watched(end) if end.has_error => {
+        Treatment::Watched(end) if end.has_error => {
             passed.meter.ends(Outcome::Cut);
             return if has_broken_off { Err(ResponseBody::Aborting(None)) } else { Ok(None) };
         }
-        Reading::Watched(_) => Some(cut_event(passed.ends_line, passed.wire)),
-        Reading::Translated(translator) => {
+        Treatment::Watched(_) => Some(cut_event(passed.ends_line, passed.wire)),
+        Treatment::Translated(translator) => {
             let mut events = Vec::new();
             if translator.end(&mut events) == StreamEnd::Whole {
                 if has_broken_off {
                     passed.connection = None;
                 }
                 passed.finish();
-                return match events.is_empty() {
-                    true => Ok(None),
-                    false => Err(ResponseBody::whole(events)),
-                };
+                return if events.is_empty() { Ok(None) } else { Err(ResponseBody::whole(events)) };
             }
             Some(events.into())
         }

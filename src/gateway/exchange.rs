@@ -9,7 +9,7 @@ use hyper::body::{Body as _, Bytes, Frame, Incoming};
 use hyper::http::request::Parts;
 use hyper::{Response, StatusCode, Uri};
 
-use super::body::{PassedBody, Reading, ResponseBody, stream_head};
+use super::body::{PassedBody, ResponseBody, Treatment, stream_head};
 use super::end_mark::{EndMark, usage_of_response};
 use super::headers;
 use super::keeper;
@@ -209,9 +209,9 @@ fn bad_gateway(lease: &Lease, error: &SendError) -> Rejection {
 fn passed(gateway: &Gateway, passing: &Passing, sent: Sent, meter: Meter) -> Response<ResponseBody> {
     let Sent { head, incoming, connection, lease } = sent;
     let is_watched = head.status == StatusCode::OK && headers::is_event_stream(&head.headers);
-    let reading = if is_watched { Reading::Watched(EndMark::default()) } else { Reading::Unread };
+    let treatment = if is_watched { Treatment::Watched(EndMark::default()) } else { Treatment::Unread };
     let pool = Arc::clone(&gateway.pool);
-    let body = PassedBody::new(incoming, connection, pool, reading, passing.wire, meter, lease);
+    let body = PassedBody::new(incoming, connection, pool, treatment, passing.wire, meter, lease);
     let mut response = Response::new(ResponseBody::Passed(Box::new(body)));
     *response.status_mut() = head.status;
     *response.headers_mut() = headers::to_client(&head.headers);
@@ -236,19 +236,16 @@ async fn translated(
     }
     let stamp = stamp();
     if headers::is_event_stream(&head.headers) {
-        let reading = Reading::Translated(Box::new(Translator::new(wire, model, stamp)));
+        let treatment = Treatment::Translated(Box::new(Translator::new(wire, model, stamp)));
         let pool = Arc::clone(&gateway.pool);
-        let body = PassedBody::new(incoming, connection, pool, reading, wire, meter, lease);
+        let body = PassedBody::new(incoming, connection, pool, treatment, wire, meter, lease);
         let mut response = Response::new(ResponseBody::Passed(Box::new(body)));
         *response.headers_mut() = stream_head();
         return Ok(response);
     }
-    let body = match whole(&mut incoming, MAX_ANSWER_BYTES).await {
-        Some(body) => body,
-        None => {
-            meter.ends(Outcome::Cut);
-            return Err(Rejection::new(StatusCode::BAD_GATEWAY, "the response of the server broke off"));
-        }
+    let Some(body) = whole(&mut incoming, MAX_ANSWER_BYTES).await else {
+        meter.ends(Outcome::Cut);
+        return Err(Rejection::new(StatusCode::BAD_GATEWAY, "the response of the server broke off"));
     };
     gateway.pool.keep(connection);
     meter.costs(usage_of_response(&body));

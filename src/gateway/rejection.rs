@@ -76,6 +76,6 @@ impl From<ApiFailure> for Rejection {
     fn from(failure: ApiFailure) -> Self {
         let ApiFailure { status, message, param, code } = failure;
         let status = StatusCode::from_u16(status).unwrap_or(StatusCode::INTERNAL_SERVER_ERROR);
-        Self { param, code, ..Self::new(status, message) }
+        Self { code, param, ..Self::new(status, message) }
     }
 }

@@ -73,9 +73,12 @@ fn translated_stream_that_is_cut_is_aborted() {
 
 #[test]
 fn missing_api_is_noticed_once() {
-    let (backend, stage) = stage(|request, stream| match request.line.contains("/v1/messages") {
-        true => http::respond(stream, 404, "404 page not found"),
-        false => http::respond(stream, 200, ANSWER),
+    let (backend, stage) = stage(|request, stream| {
+        if request.line.contains("/v1/messages") {
+            http::respond(stream, 404, "404 page not found");
+        } else {
+            http::respond(stream, 200, ANSWER);
+        }
     });
     // A version that does not tell.
     backend.set_version("0.0.0");

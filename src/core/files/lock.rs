@@ -60,6 +60,19 @@ impl Lock {
         }
     }
 
+    /// Like [`acquire`](Self::acquire), but others may have the lock in this way at the same time, and no holder is named.
+    pub fn acquire_shared(
+        path: &Path,
+        timeout: Duration,
+        cancelled: &dyn Fn() -> bool,
+    ) -> Result<Self, LockError> {
+        match wait(timeout, cancelled, || Self::attempt_shared(path))? {
+            Wait::Done(lock) => Ok(lock),
+            Wait::TimedOut => Err(LockError::Held { path: path.to_owned(), holder: holder(path) }),
+            Wait::Cancelled => Err(LockError::Cancelled { path: path.to_owned() }),
+        }
+    }
+
     /// Returns whether a process holds the lock now. Creates nothing.
     pub fn is_held(path: &Path) -> Result<bool, FileError> {
         match open(path, OpenOptions::new().read(true)) {
@@ -73,6 +86,16 @@ impl Lock {
     /// this process is killed. A child that reads finds the end of the file.
     pub fn share(&self) -> io::Result<Stdio> {
         Ok(Stdio::from(self.file.try_clone()?))
+    }
+
+    fn attempt_shared(path: &Path) -> Result<Option<Self>, FileError> {
+        let file = open(path, OpenOptions::new().read(true).write(true).create(true).truncate(false))?;
+        if is_locked(path, file.try_lock_shared())?
+            || !is_at(path, &file).map_err(FileError::io("lock", path))?
+        {
+            return Ok(None);
+        }
+        Ok(Some(Self { file }))
     }
 
     fn attempt(path: &Path) -> Result<Option<Self>, FileError> {

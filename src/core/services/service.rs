@@ -7,6 +7,7 @@ use serde::Serialize;
 
 use super::kept_port;
 use crate::core::address::Address;
+use crate::core::cancel::CancelToken;
 use crate::core::config::{ServerSettings, ServiceSettings};
 use crate::core::files::{self, FileError};
 use crate::core::models::{ModelPlaces, quoted};
@@ -15,6 +16,9 @@ use crate::core::process::Pid;
 use crate::core::runtimes::Runtime;
 use crate::core::templates::Template;
 use crate::env::Environment;
+
+/// How long the gateway may hold a service that it stops, beyond the time of the stop.
+const CLAIM_TIMEOUT: Duration = Duration::from_secs(15);
 
 /// Why there is a service.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -94,6 +98,16 @@ impl ManagedService {
             let port = kept_port::read(&self.files)?;
             Some(Address { host: server.host.clone(), port })
         })
+    }
+
+    /// Keeps the gateway from stopping the service while the result lives. Waits while the gateway stops it. `None` if the
+    /// service was never started here, or its directory cannot be written.
+    pub fn use_it(&self, cancel: &CancelToken) -> Option<files::Lock> {
+        if !self.files.directory.is_dir() {
+            return None;
+        }
+        let timeout = self.server().stop_timeout + CLAIM_TIMEOUT;
+        files::Lock::acquire_shared(&self.files.in_use, timeout, &|| cancel.is_cancelled()).ok()
     }
 
     /// Claims the service for a stop that no command expects; `None` while a command uses it.
