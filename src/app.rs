@@ -3,6 +3,7 @@
 #[expect(clippy::module_inception, reason = "the type gives the layer its name")]
 mod app;
 pub mod chat;
+mod diagnosis;
 mod ensure;
 mod error;
 mod flight;
@@ -10,6 +11,7 @@ pub mod gateway;
 mod install;
 mod logs;
 mod models;
+mod notices;
 pub mod pick;
 mod prompt;
 mod request;
@@ -21,10 +23,12 @@ mod up;
 pub mod views;
 
 pub use self::app::App;
+pub use self::diagnosis::{Diagnosis, ServerMark};
 pub use self::error::AppError;
 pub use self::install::homebrew_formula;
 pub use self::logs::ServiceLog;
 pub use self::models::{Models, Named, Unload};
+pub use self::notices::Notice;
 pub use self::prompt::Permissions;
 pub use self::request::{Overrides, Question, RESERVED_FIELDS, Request};
 pub use self::selection::{Selection, SelectionError};

@@ -346,8 +346,8 @@ fn without_a_service_one_is_picked() {
         |arguments: &str| Chat::script(&sandbox, Terminal::open(), &format!("exec \"$0\" chat {arguments}"));
     let shown = chat("").ends(2).replace('\r', "");
     insta::assert_snapshot!(shown, @"
-    error: neither a service nor a model is named
-    hint: name the model: fusion chat -m MODEL; or set a default: fusion config set default_service NAME
+    error: no model is named, and no default service is set
+    hint: set one: fusion config set default_service ollama; or name a model with --model
     ");
     let mut with_model = chat("-m other -s one");
     with_model.expect("the model is other").asks("one");

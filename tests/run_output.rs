@@ -134,10 +134,13 @@ fn a_burst_has_no_speed() {
 
 #[test]
 fn separate_arrivals_have_a_speed() {
-    let usage = "data: {\"choices\":[],\"usage\":{\"prompt_tokens\":3,\"completion_tokens\":2,\"total_tokens\":5}}\n\n";
-    let pieces = [text("Hel"), text("lo"), event(&json!({}), &json!("stop")), usage.to_owned()];
+    let usage = "data: {\"choices\":[],\"usage\":{\"prompt_tokens\":3,\"completion_tokens\":20,\"total_tokens\":23}}\n\n";
+    let end = [event(&json!({}), &json!("stop")), usage.to_owned()];
     // Each byte is sent alone.
-    let response = Response { drip: Some(Duration::from_micros(100)), ..Response::stream(pieces) };
+    let response = Response {
+        drip: Some(Duration::from_micros(1)),
+        ..Response::stream((0..20).map(|_| text("Hi")).chain(end))
+    };
     let asked = StubbedOllama::with([response]);
     let timing = &asked.run(["Hello", "--json", "--stream"]).assert_code(0).json()["timing"];
     assert!(timing["tokens_per_second"].as_f64() > Some(0.0), "{timing}");
@@ -240,18 +243,19 @@ fn a_prompt_cut_by_the_server_is_reported() {
     [stdout]
     Hi
     [stderr]
-    warning: the server counted 4096 tokens in a prompt of 29750 characters: it probably cut the prompt to its context length
+    warning: Ollama counted 4,096 tokens in a prompt of 29,777 characters: it probably cut the prompt to its context; shorten the prompt, or use a longer context: fusion config set ollama_server.env.OLLAMA_CONTEXT_LENGTH 8192, then fusion ollama restart
     ");
     StubbedOllama::with([response(5000)]).invocation([]).stdin(prose).run_in_process().assert_stdout("Hi\n");
     let prompt = "words ".repeat(6000);
-    let asked = StubbedOllama::with([response(6000), response(4096)]);
+    let asked = StubbedOllama::with([response(6000)]);
     asked.invocation([]).stdin(prompt.clone()).run_in_process().assert_stdout("Hi\n");
+    let asked = StubbedOllama::with([response(4096)]);
     insta::assert_snapshot!(asked.invocation([]).stdin(prompt).run_in_process(), @"
     exit 0
     [stdout]
     Hi
     [stderr]
-    warning: the server counted 4096 tokens in a prompt of 36000 characters: it probably cut the prompt to its context length
+    warning: Ollama counted 4,096 tokens in a prompt of 36,027 characters: it probably cut the prompt to its context; shorten the prompt, or use a longer context: fusion config set ollama_server.env.OLLAMA_CONTEXT_LENGTH 16384, then fusion ollama restart
     ");
 }
 

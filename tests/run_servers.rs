@@ -241,6 +241,7 @@ fn a_response_without_content_is_named() {
     exit 8
     [stderr]
     error: the server answered HTTP 204 without content
+    hint: another program may listen there; check the address: fusion config show
     ");
 }
 

@@ -33,6 +33,19 @@ pub enum AppError {
         /// Those it has.
         available: Vec<String>,
     },
+    /// The prompt names no model, and the configuration no service.
+    #[error("no model is named, and no default service is set")]
+    NoServiceChosen {
+        /// Those that can answer prompts.
+        available: Vec<Arc<str>>,
+    },
+    /// The service is a program that answers no prompts.
+    #[error("{service} answers no prompts: it is not a model server that fusion knows")]
+    NotPrompted {
+        service: Arc<str>,
+        /// Those that can answer prompts.
+        available: Vec<Arc<str>>,
+    },
     /// No service has the model.
     #[error("no service has the model {model}")]
     NoServiceHas {
@@ -61,6 +74,17 @@ impl AppError {
     /// Returns whether the service runs and fusion did not start it.
     pub fn is_external(&self) -> bool {
         matches!(self, Self::Service(error) if matches!(**error, ServiceError::External { .. }))
+    }
+
+    /// Returns whether a model is not on this machine.
+    pub fn is_missing_model(&self) -> bool {
+        match self {
+            Self::Service(error) => matches!(**error, ServiceError::ModelMissing { .. }),
+            Self::Model { error, .. } => {
+                matches!(**error, ModelError::NotHere { .. } | ModelError::NotServed { .. })
+            }
+            _ => false,
+        }
     }
 
     /// Returns the error of a missing program, if that is the cause.

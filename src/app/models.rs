@@ -13,7 +13,7 @@ use crate::core::cancel::CancelToken;
 use crate::core::events::EventKind;
 use crate::core::machine;
 use crate::core::models::ModelPlaces;
-use crate::core::models::catalogue::{Catalogue, Entry, KeepAlive, ModelError, PullStep, Site};
+use crate::core::models::catalogue::{Abilities, Catalogue, Entry, KeepAlive, ModelError, PullStep, Site};
 use crate::core::runtimes::{Recognition, Runtime, ServerFacts};
 use crate::core::services::{Endpoint, ManagedService, StartedBy, State, Status, Up, UpOptions};
 
@@ -258,6 +258,25 @@ impl Models<'_> {
         let load = |site: &Site<'_>| self.catalogue.load(site, &model.name, keep_alive);
         self.work_at(Some(&endpoint.address), load).map_err(|error| self.failed(model.asked, error))?;
         Ok(None)
+    }
+
+    /// Returns what a prompt to the model must take into account, if that is known.
+    pub(super) fn abilities(&self, address: &Address, name: &str) -> Option<Abilities> {
+        self.work_at(Some(address), |site| self.catalogue.abilities(site, name)).ok()
+    }
+
+    /// Returns whether the server at `address` does not have the model, or only lists it.
+    pub(super) fn lacks(&self, address: &Address, name: &str) -> bool {
+        matches!(
+            self.work_at(Some(address), |site| self.catalogue.check(site, name)),
+            Err(ModelError::NotHere { .. })
+        )
+    }
+
+    /// Loads the model into the server at `address`, as a prompt would.
+    pub(super) fn load_for_prompt(&self, address: &Address, model: &Named<'_>) -> Result<(), AppError> {
+        self.work_at(Some(address), |site| self.catalogue.load(site, &model.name, None))
+            .map_err(|error| self.failed(model.asked, error))
     }
 
     /// Unloads the model, and waits until its memory is free, but not long for one that still answers a request.

@@ -8,6 +8,7 @@ use super::app::App;
 use super::error::AppError;
 use super::models::served;
 use crate::core::cancel::CancelToken;
+use crate::core::config::SavedPrompt;
 use crate::core::models::Model;
 use crate::core::services::{ManagedService, State, Status};
 
@@ -69,6 +70,29 @@ impl App {
         let accepts =
             |service: &&ManagedService| self.check_model_name(service, asked, &resolve(service).name).is_ok();
         Err(AppError::NoServiceHas { model, pulls: services.iter().position(accepts).map(service) })
+    }
+
+    /// Returns the service for a prompt that names none: the one that has the model of the command line, else of the saved
+    /// prompt; `default_service` if neither names a model.
+    pub fn service_for(
+        &self,
+        model: Option<&str>,
+        saved: Option<&SavedPrompt>,
+        cancel: &CancelToken,
+    ) -> Result<&ManagedService, AppError> {
+        if let Some(name) = model {
+            return self.pick(name, &|service| self.model(service, name), cancel);
+        }
+        if let Some(name) = saved.and_then(|prompt| prompt.model.as_deref()) {
+            return self.pick(name, &|service| self.configured_model(service, name), cancel);
+        }
+        let names = || self.prompted().map(|service| Arc::clone(&service.name)).collect();
+        let Some(name) = &self.config.default_service else {
+            return Err(AppError::NoServiceChosen { available: names() });
+        };
+        self.prompted()
+            .find(|service| *service.name == **name)
+            .ok_or_else(|| AppError::NotPrompted { service: name.as_str().into(), available: names() })
     }
 
     /// Returns the services that can answer prompts, in the order of the file.

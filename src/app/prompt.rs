@@ -158,16 +158,6 @@ impl App {
         }
     }
 
-    /// Returns the context length of `model` in tokens, if the server reports it: the only loaded model must be that one.
-    pub fn context_length(&self, service: &ManagedService, model: &str, cancel: &CancelToken) -> Option<u64> {
-        let runtime = service.runtime()?;
-        let status = self.manager(cancel).status(service).ok()?;
-        match status.models?.as_slice() {
-            [loaded] if runtime.is_same_model(loaded, model) => status.context,
-            _ => None,
-        }
-    }
-
     /// Returns whether the model that a response names is the one that was asked for.
     pub fn is_model(&self, service: &ManagedService, asked: &str, named: &str) -> bool {
         let Some(runtime) = service.runtime() else { return asked == named };

@@ -62,6 +62,8 @@ enum GlobalCommand {
     Restart(commands::restart::AllRestartArgs),
     #[command(visible_alias = "lg", alias = "logs")]
     Log(commands::log::AllLogArgs),
+    /// Send a prompt to the service that has the model, and print the answer
+    Run(Deferred<Box<commands::run::RunArgs>>),
     Models(commands::models::AllModelsArgs),
     Serve(commands::serve::ServeArgs),
     #[command(visible_alias = "cf")]
@@ -386,6 +388,7 @@ fn global_command(context: &Context, serve: Serve, matches: &ArgMatches) -> Resu
             // It needs little of the configuration, so its errors do not matter.
             commands::log::run_all(context, &context.app_with(context.sound_config().0), &args)
         }
+        C::Run(Deferred(args)) => commands::run::run_any(context, &context.app()?, &args),
         C::Models(args) => commands::models::run_all(context, &context.app()?, &args),
         C::Serve(args) => commands::serve::run(context, serve, &args),
         C::Config(args) => commands::config::run(context, &args),

@@ -20,7 +20,7 @@ use crate::core::files::FileError;
 use crate::core::models::quoted;
 use crate::core::paths::PathsError;
 
-pub use self::chat::Asked;
+pub use self::chat::{Asked, loaded_model_hint};
 
 /// Why a command failed, ready to be printed as `error:`, `caused by:` and `hint:` lines.
 #[derive(Debug)]
@@ -88,6 +88,13 @@ impl From<AppError> for Failure {
                     ),
                     None => format!("download one: fusion {service} pull NAME"),
                 };
+                Self::of(exit, &error).hint(hint)
+            }
+            AppError::NoServiceChosen { ref available } | AppError::NotPrompted { ref available, .. } => {
+                let first = available.first().map_or("NAME", |name| name);
+                let hint = format!(
+                    "set one: fusion config set default_service {first}; or name a model with --model"
+                );
                 Self::of(exit, &error).hint(hint)
             }
             AppError::NoServiceHas { ref model, pulls: Some(ref service) } => {

@@ -17,6 +17,7 @@ use crate::core::address::Address;
 use crate::core::api::Response;
 use crate::core::api::error::{ServerError, ServerErrorKind};
 use crate::core::models::catalogue::Catalogue;
+use crate::core::models::quoted;
 
 pub use crate::core::models::{Model, ModelPlaces};
 
@@ -163,8 +164,41 @@ pub trait Runtime: Sync {
         name == other
     }
 
-    /// Returns how a server whose table of the configuration is `table` gets a longer context, in words, after the server has said that a prompt exceeds it.
-    fn longer_context(&self, _table: &str, _said: &str) -> Option<String> {
+    /// Returns how `service`, whose server has this table of the configuration, gets a context of at least this many
+    /// tokens, in words.
+    fn longer_context(&self, _service: &str, _table: &str, _tokens: u64) -> Option<String> {
+        None
+    }
+
+    /// Returns the request that tells the context length of a loaded model.
+    fn context_probe(&self) -> Option<ContextProbe> {
+        None
+    }
+
+    /// Returns whether the server cuts a prompt that exceeds its context, and answers without a word about it.
+    fn cuts_prompts(&self) -> bool {
+        false
+    }
+
+    /// Returns the fields of a request that the server ignores without a word, each with what to do instead.
+    fn ignored_fields(&self) -> &'static [Advice] {
+        &[]
+    }
+
+    /// Returns what to do about errors of the server, by what it says.
+    fn advice(&self) -> &'static [Advice] {
+        &[]
+    }
+
+    /// Returns what the server does with the messages of a model that has no chat template, in words that follow "the
+    /// server".
+    fn without_template(&self) -> &'static str {
+        "puts the messages to it in a form of its own"
+    }
+
+    /// Returns why the process of a model ended or the model could not be loaded, from the end of the server's log;
+    /// `None` if the log does not show it.
+    fn explain_model_failure(&self, _log_tail: &str) -> Option<String> {
         None
     }
 
@@ -189,6 +223,30 @@ pub struct Defaults {
 pub struct Launch {
     pub args: Vec<String>,
     pub env: Vec<(String, String)>,
+}
+
+/// What to do in a certain case.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Advice {
+    /// The name of a field, or a part of a message.
+    pub about: &'static str,
+    /// In words; `SERVICE` and `MODEL` stand for the names, `TABLE` for the server's table of the configuration.
+    pub text: &'static str,
+}
+
+impl Advice {
+    /// Returns the text with the names.
+    pub fn of(&self, service: &str, table: &str, model: &str) -> String {
+        self.text.replace("SERVICE", service).replace("TABLE", table).replace("MODEL", &quoted(model))
+    }
+}
+
+/// One `GET` request, and the function that reads the context length of a model from its response, in tokens.
+#[derive(Clone, Copy)]
+pub struct ContextProbe {
+    /// The path, with its leading slash.
+    pub path: &'static str,
+    pub read: fn(&Response, &str) -> Option<u64>,
 }
 
 /// One `GET` request, and the function that reads its response.

@@ -30,7 +30,7 @@ mod stop;
 mod stop_command;
 mod wait;
 
-pub use self::endpoint::Footprint;
+pub use self::endpoint::{Footprint, ServerEnd};
 pub use self::error::{ServiceError, StartFailure, StartFailureKind};
 pub use self::manager::ServiceManager;
 pub use self::record::Elsewhere;

@@ -100,8 +100,12 @@ impl Sandbox {
         for program in ["ollama", "mlx_lm.server", "llama-server"] {
             std::os::unix::fs::symlink(fake_runtime(), sandbox.bin().join(program)).expect("a link");
         }
-        for file in ["config.json", "tokenizer.json", "tokenizer_config.json"] {
-            std::fs::write(sandbox.model().join(file), "{}").expect("the sandbox is writable");
+        for (file, text) in [
+            ("config.json", "{}"),
+            ("tokenizer.json", "{}"),
+            ("tokenizer_config.json", r#"{"chat_template": "{{ messages }}"}"#),
+        ] {
+            std::fs::write(sandbox.model().join(file), text).expect("the sandbox is writable");
         }
         // Weights without any: a header of two bytes.
         std::fs::write(sandbox.model().join("model.safetensors"), b"\x02\0\0\0\0\0\0\0{}")

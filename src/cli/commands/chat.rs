@@ -121,7 +121,7 @@ fn open<'a>(
     let service = match (service, recorded) {
         (Some(service), _) => service,
         (None, Some(name)) => app.service(name).ok_or_else(|| gone(name))?,
-        (None, None) => picked(context, app, args.model.as_deref(), "chat")?,
+        (None, None) => app.service_for(args.model.as_deref(), None, &context.cancel)?,
     };
     let overrides =
         Overrides { model: args.model.as_deref(), system: args.system.as_deref(), ..Overrides::default() };
@@ -165,24 +165,6 @@ fn changes(args: &ChatArgs, header: &SessionHeader) -> Vec<Mark> {
     let model = args.model.as_ref().map(|_| Mark::Model { model: header.model.clone() });
     let system = args.system.as_ref().map(|system| Mark::System { system: system.clone() });
     model.into_iter().chain(system).collect()
-}
-
-/// Returns the service for a command line that names none: the one that has the model, else the default one.
-pub(super) fn picked<'a>(
-    context: &Context,
-    app: &'a App,
-    model: Option<&str>,
-    command: &str,
-) -> Result<&'a ManagedService, Failure> {
-    if let Some(model) = model {
-        return Ok(app.pick(model, &|service| app.model(service, model), &context.cancel)?);
-    }
-    let default = app.config.default_service.as_deref().and_then(|name| app.service(name));
-    default.ok_or_else(|| {
-        Failure::new(Exit::Usage, "neither a service nor a model is named").hint(format!(
-            "name the model: fusion {command} -m MODEL; or set a default: fusion config set default_service NAME"
-        ))
-    })
 }
 
 fn gone(name: &str) -> Failure {

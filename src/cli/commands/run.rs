@@ -19,10 +19,10 @@ use serde_json::Value;
 use self::files::Attachment;
 use self::sink::{Sink, SinkOptions};
 use crate::app::views::{AnswerView, Timing};
-use crate::app::{App, Overrides, Permissions, Question, RESERVED_FIELDS, Request};
+use crate::app::{App, Notice, Overrides, Permissions, RESERVED_FIELDS, Request, ServerMark};
 use crate::cli::commands::install::installed;
 use crate::cli::context::Context;
-use crate::cli::error::{Asked, Failure};
+use crate::cli::error::{Asked, Failure, loaded_model_hint};
 use crate::cli::exit::Exit;
 use crate::cli::terminal::signals;
 use crate::cli::terminal::waiting::Waiting;
@@ -152,13 +152,20 @@ pub fn run(context: &Context, app: &App, service: &ManagedService, args: &RunArg
     task.conclude(answered)
 }
 
+/// Runs the command without a service: the one that has the model answers.
+pub fn run_any(context: &Context, app: &App, args: &RunArgs) -> Result<Exit, Failure> {
+    let saved = args.saved.as_deref().map(|name| saved_prompt(&app.config, name)).transpose()?;
+    let service = app.service_for(args.model.as_deref(), saved, &context.cancel)?;
+    context.ui.detail(&format!("{} answers", service.name));
+    run(context, app, service, args)
+}
+
 /// A prompt, with all that decides how it is sent and how the answer is printed.
 struct Task<'a> {
     context: &'a Context,
     app: &'a App,
     service: &'a ManagedService,
     args: &'a RunArgs,
-    question: Question,
     request: Request,
     schema: Option<Schema>,
     reasoning: Reasoning,
@@ -202,7 +209,7 @@ impl<'a> Task<'a> {
         )?;
         let reasoning = args.reasoning.unwrap_or(settings.reasoning);
         let idle_timeout = args.timeout.unwrap_or(settings.timeout);
-        Ok(Self { context, app, service, args, question, request, schema, reasoning, idle_timeout })
+        Ok(Self { context, app, service, args, request, schema, reasoning, idle_timeout })
     }
 
     /// Sends the request and prints the answer.
@@ -220,11 +227,18 @@ impl<'a> Task<'a> {
             keep_reasoning: args.json,
         };
         let mut sink = Sink::new(ui, waiting, context.cancel.clone(), options);
-        let mut outcome = self.send(&idle_timeout, &mut sink)?;
+        report::tell(
+            ui,
+            self.service,
+            &self.request.model.name,
+            &App::ignored_fields(self.service, &self.request),
+        );
+        let mut sent = self.send(&idle_timeout, &mut sink)?;
         // Only now is the state of the service examined: a prompt to a running server costs no other request.
-        if outcome.is_unsent() && self.start()? {
-            outcome = self.send(&idle_timeout, &mut sink)?;
+        if sent.outcome.is_unsent() && self.start()? {
+            sent = self.send(&idle_timeout, &mut sink)?;
         }
+        let Sent { outcome, mark, is_too_long } = sent;
         let ChatOutcome { answer, result, finished, arrivals } = outcome;
         let total = finished.map_or_else(|| sink.elapsed(), |then| then.duration_since(sink.started));
         let written = sink.finish();
@@ -237,11 +251,32 @@ impl<'a> Task<'a> {
         if result.is_err() && ui.output().reader_is_gone(PollTimeout::ZERO) {
             return Err(Failure::output(&io::ErrorKind::BrokenPipe.into()));
         }
-        Ok(Answered { answer, result, sink, total, arrivals })
+        Ok(Answered { answer, result, sink, total, arrivals, mark, is_too_long })
     }
 
-    fn send(&self, idle_timeout: &IdleTimeout, sink: &mut Sink) -> Result<ChatOutcome, Failure> {
-        Ok(self.app.prompt(self.service, &self.request, idle_timeout, sink, &self.context.cancel)?)
+    /// Warns of what the server will not tell, and sends the request.
+    fn send(&self, idle_timeout: &IdleTimeout, sink: &mut Sink) -> Result<Sent, Failure> {
+        let (app, service, request, cancel) = (self.app, self.service, &self.request, &self.context.cancel);
+        let notices = app.notices_before(service, request, cancel);
+        report::tell(&self.context.ui, service, &request.model.name, &notices);
+        let mark = app.mark(service, cancel)?;
+        let sent = app.prompt(service, request, idle_timeout, sink, cancel).map_err(|error| {
+            let is_missing = error.is_missing_model() && self.is_default_model();
+            let loaded =
+                is_missing.then(|| app.loaded_instead(service, &request.model.name, cancel)).flatten();
+            let failure = Failure::from(error);
+            match loaded {
+                Some(loaded) => failure.hint(loaded_model_hint(service, &loaded)),
+                None => failure,
+            }
+        });
+        let is_too_long = notices.iter().any(|notice| matches!(notice, Notice::TooLong { .. }));
+        Ok(Sent { outcome: sent?, mark, is_too_long })
+    }
+
+    /// Returns whether the model is that of the configuration.
+    fn is_default_model(&self) -> bool {
+        self.args.model.is_none() && self.args.saved.is_none()
     }
 
     /// Starts the service if that is permitted; returns whether it was not running.
@@ -256,13 +291,14 @@ impl<'a> Task<'a> {
 
     /// Prints warnings and statistics, and returns the exit code.
     fn conclude(&self, answered: Answered) -> Result<Exit, Failure> {
-        let Answered { answer, result, sink, total, arrivals } = answered;
-        let ui = &self.context.ui;
+        let Answered { answer, result, sink, total, arrivals, mark, is_too_long } = answered;
+        let (ui, cancel) = (&self.context.ui, &self.context.cancel);
         let model = &self.request.model.name;
         let named = answer.model.as_deref().unwrap_or(model);
         let timing = Timing::new(sink.first_delta, total, &answer, &arrivals);
-        if self.args.json && (result.is_ok() || sink.first_delta.is_some()) {
-            let context = self.app.context_length(self.service, model, &self.context.cancel);
+        let has_json = self.args.json && (result.is_ok() || sink.first_delta.is_some());
+        let context = has_json.then(|| self.app.context_of(self.service, model, cancel)).flatten();
+        if has_json {
             ui.json_line(&AnswerView {
                 text: sink.text.as_deref().unwrap_or_default(),
                 reasoning: sink.reasoning.as_deref().unwrap_or_default(),
@@ -272,10 +308,12 @@ impl<'a> Task<'a> {
         if self.context.cancel.is_cancelled() {
             return Err(Failure::new(Exit::Interrupted, ""));
         }
-        let asked = Asked { service: self.service, model, idle_timeout: self.idle_timeout };
-        result.map_err(|error| Failure::chat(&error, &asked))?;
+        result.map_err(|error| self.failure(&error, mark.as_ref()))?;
         report::warn_of_other_model(ui, self.app, self.service, model, &answer);
-        report::warn(ui, &answer, sink.has_text, &self.question.text);
+        report::warn(ui, &answer, sink.has_text, sink.has_reasoning);
+        let mut notices = self.app.notices_after(self.service, &self.request, &answer, context, cancel);
+        notices.retain(|notice| !(is_too_long && matches!(notice, Notice::Cut { .. })));
+        report::tell(ui, self.service, model, &notices);
         ui.detail(&report::summary(&timing, answer.usage));
         // Before the schema: an answer that was cut cannot satisfy one, and the cut is the cause.
         if self.args.strict && answer.finish_reason.as_deref() == Some("length") {
@@ -283,6 +321,19 @@ impl<'a> Task<'a> {
         }
         self.check(&sink)?;
         Ok(Exit::Done)
+    }
+
+    fn failure(&self, error: &ChatError, mark: Option<&ServerMark>) -> Failure {
+        let (service, request) = (self.service, &self.request);
+        let mut diagnosis = self.app.diagnose(service, mark, request, error, &self.context.cancel);
+        diagnosis.loaded = diagnosis.loaded.filter(|_| self.is_default_model());
+        let asked = Asked {
+            service,
+            model: &request.model.name,
+            idle_timeout: self.idle_timeout,
+            diagnosis: &diagnosis,
+        };
+        Failure::chat(error, &asked)
     }
 
     /// Checks the answer against the schema of `--schema`.
@@ -300,6 +351,17 @@ struct Answered {
     /// From the request to the end of the answer.
     total: Duration,
     arrivals: Arrivals,
+    mark: Option<ServerMark>,
+    /// Whether it was told before that the prompt exceeds the context.
+    is_too_long: bool,
+}
+
+/// A request that was sent.
+struct Sent {
+    outcome: ChatOutcome,
+    /// The server that got it, if fusion started it.
+    mark: Option<ServerMark>,
+    is_too_long: bool,
 }
 
 /// Reads the schema of `--schema`.

@@ -3,11 +3,13 @@
 use std::time::Duration;
 
 use super::{Failure, missing_model_hint};
+use crate::app::Diagnosis;
 use crate::cli::exit;
 use crate::core::api::ApiError;
 use crate::core::api::chat::ChatError;
 use crate::core::api::error::{ServerError, ServerErrorKind};
-use crate::core::services::ManagedService;
+use crate::core::models::quoted;
+use crate::core::services::{ManagedService, ServerEnd};
 
 /// The service, model and timeout of a prompt, for the message of a failure.
 #[derive(Clone, Copy)]
@@ -16,6 +18,8 @@ pub struct Asked<'a> {
     /// The model of the request.
     pub model: &'a str,
     pub idle_timeout: Duration,
+    /// What was found out about the failure.
+    pub diagnosis: &'a Diagnosis,
 }
 
 impl Failure {
@@ -23,15 +27,27 @@ impl Failure {
     pub fn chat(error: &ChatError, asked: &Asked<'_>) -> Self {
         let name = &asked.service.name;
         let log = format!("see the log: fusion {name} log");
-        match error {
+        let mut failure = match error {
             ChatError::Api(error) => Self::api(error, asked),
             ChatError::Server(error) => Self::server(error, asked),
             ChatError::Receiver(error) => Self::output(error),
             ChatError::Cut | ChatError::ModelDied | ChatError::Empty => {
                 Self::of(exit::of_chat(error), error).hint(log)
             }
+            ChatError::Repetition => Self::of(exit::of_chat(error), error)
+                .hint("make repetitions less likely: -o frequency_penalty=1"),
+            ChatError::NoContent { .. } => Self::of(exit::of_chat(error), error)
+                .hint("another program may listen there; check the address: fusion config show"),
             _ => Self::of(exit::of_chat(error), error),
+        };
+        let logged = asked.diagnosis.logged.iter().filter(|cause| !failure.message.contains(*cause));
+        failure.causes.extend(logged.map(|cause| format!("its log: {cause}")));
+        if let Some(end) = asked.diagnosis.end {
+            let (became, hint) = end_in_words(end);
+            failure.causes.push(format!("{name} {became}"));
+            failure.hint = hint.map_or(failure.hint, |hint| Some(hint.replace("SERVICE", name)));
         }
+        failure
     }
 
     /// Returns the failure of a request.
@@ -60,18 +76,34 @@ impl Failure {
     fn server(error: &ServerError, asked: &Asked<'_>) -> Self {
         let name = &asked.service.name;
         let title = asked.service.template.display_name();
-        let message = format!("{title}: {error}");
+        let diagnosis = asked.diagnosis;
         let exit = exit::of_server(error);
+        let message = format!("{title}: {error}");
+        let found =
+            diagnosis.is_incomplete.then(|| format!("the model {} is incomplete on the disk", asked.model));
+        let said = [Some(&error.message), diagnosis.logged.as_ref(), found.as_ref()];
+        let hint = said.into_iter().flatten().find_map(|said| advice(asked, said));
+        if let Some(hint) = hint {
+            return Self { causes: found.into_iter().collect(), ..Self::new(exit, message).hint(hint) };
+        }
         let hint = match error.kind {
-            ServerErrorKind::ModelMissing => missing_model_hint(asked.model, &pull_command(asked)),
+            ServerErrorKind::ModelMissing => match &diagnosis.loaded {
+                Some(loaded) => loaded_model_hint(asked.service, loaded),
+                None => missing_model_hint(asked.model, &pull_command(asked)),
+            },
             ServerErrorKind::Auth | ServerErrorKind::Forbidden => "the server requires an API key".to_owned(),
             ServerErrorKind::Busy => "the server is overloaded; try again later".to_owned(),
             ServerErrorKind::Loading => "the server is loading the model; try again in a moment".to_owned(),
             ServerErrorKind::ContextLength => {
-                let (runtime, table) = (asked.service.runtime(), asked.service.server_table());
-                runtime.and_then(|runtime| runtime.longer_context(&table, &error.message)).unwrap_or_else(
-                    || "shorten the prompt, or start the server with a longer context".to_owned(),
-                )
+                let runtime = asked.service.runtime();
+                let longer = runtime.zip(largest_number(&error.message));
+                longer
+                    .and_then(|(runtime, tokens)| {
+                        runtime.longer_context(name, &asked.service.server_table(), tokens)
+                    })
+                    .unwrap_or_else(|| {
+                        "shorten the prompt, or start the server with a longer context".to_owned()
+                    })
             }
             ServerErrorKind::OutOfMemory => "choose a smaller model or a shorter context".to_owned(),
             ServerErrorKind::Proxy => {
@@ -86,6 +118,35 @@ impl Failure {
         };
         Self::new(exit, message).hint(hint)
     }
+}
+
+/// Returns what to do about an error of the runtime's server that says `said`.
+fn advice(asked: &Asked<'_>, said: &str) -> Option<String> {
+    let said = said.to_lowercase();
+    let known = asked.service.runtime()?.advice().iter().find(|advice| said.contains(advice.about))?;
+    Some(known.of(&asked.service.name, &asked.service.server_table(), asked.model))
+}
+
+/// Returns the hint where the default model is missing and another one is loaded.
+pub fn loaded_model_hint(service: &ManagedService, loaded: &str) -> String {
+    let (table, loaded) = (service.run_table(), quoted(loaded));
+    format!("{loaded} is loaded; make it the default: fusion config set {table}.model {loaded}")
+}
+
+/// Returns what became of a server, and what to do about it.
+fn end_in_words(end: ServerEnd) -> (&'static str, Option<&'static str>) {
+    match end {
+        ServerEnd::Stopped => {
+            ("was stopped meanwhile by another command", Some("start it again: fusion SERVICE up"))
+        }
+        ServerEnd::Restarted => ("was restarted meanwhile by another command", Some("run the command again")),
+        ServerEnd::Died => ("ended without `down`", None),
+    }
+}
+
+/// Returns the largest number in a message: the tokens of a prompt that exceeds a context.
+fn largest_number(said: &str) -> Option<u64> {
+    said.split(|character: char| !character.is_ascii_digit()).filter_map(|number| number.parse().ok()).max()
 }
 
 /// Returns the command that downloads the model.

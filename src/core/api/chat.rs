@@ -6,6 +6,7 @@
 
 mod arrivals;
 pub mod chunk;
+mod repetition;
 mod shape;
 mod split;
 
@@ -19,6 +20,7 @@ use serde_json::Value;
 use ureq::http::{self, header};
 
 use self::chunk::{Anything, Chunk, Delta, ToolCallDelta};
+use self::repetition::Repetition;
 use self::shape::ChunkShape;
 use self::split::{AnswerPart, Stop, Think};
 use super::error::{self, ServerError};
@@ -125,6 +127,9 @@ pub enum ChatError {
     /// The process that has the model ended; Ollama names no model from then on.
     #[error("the process of the model ended before the answer was finished")]
     ModelDied,
+    /// The last token came so often in a row that the server ended the answer.
+    #[error("the server ended the answer, because the model repeated itself")]
+    Repetition,
     #[error("the response is empty")]
     Empty,
     /// A successful response without content, which no server gives to a prompt.
@@ -261,6 +266,7 @@ struct Reading<'r> {
     arrivals: Arrivals,
     /// Number of calls of `push`.
     pushes: u64,
+    repetition: Repetition,
     /// The number of arrivals after which a chunk named no model.
     unnamed_after: Option<u64>,
     template: ChunkShape,
@@ -294,6 +300,7 @@ impl<'r> Reading<'r> {
             finished: None,
             arrivals: Arrivals::default(),
             pushes: 0,
+            repetition: Repetition::default(),
             unnamed_after: None,
             template: ChunkShape::default(),
             think: Think::default(),
@@ -343,7 +350,8 @@ impl<'r> Reading<'r> {
     }
 
     /// Counts a part of the answer.
-    fn arrived(&mut self) {
+    fn arrived(&mut self, text: &str) {
+        self.repetition.add(text);
         self.arrivals.add(self.idle_timeout.map_or(self.pushes, IdleTimeout::reads));
     }
 
@@ -447,7 +455,7 @@ impl<'r> Reading<'r> {
         let reasoning =
             if delta.reasoning_content.is_empty() { delta.reasoning } else { delta.reasoning_content };
         if !reasoning.is_empty() {
-            self.arrived();
+            self.arrived(&reasoning.0);
             self.receiver.reasoning(&reasoning.0)?;
         }
         for call in delta.tool_calls {
@@ -460,7 +468,7 @@ impl<'r> Reading<'r> {
         if text.is_empty() {
             return Ok(());
         }
-        self.arrived();
+        self.arrived(text);
         let (receiver, stop, stopped) = (&mut *self.receiver, &mut self.stop, &mut self.stopped);
         self.think.push(text, |piece| give(piece, stop, stopped, receiver))?;
         if self.stopped {
@@ -503,6 +511,7 @@ impl<'r> Reading<'r> {
                 Err(ChatError::NotAnAnswer { words: error::clean(&format!("an HTML page{title}")) })
             }
             Shape::Whole => self.whole_response(text),
+            Shape::Events if self.repetition.is_at_limit() => Err(ChatError::Repetition),
             Shape::Events if self.model_has_died() => Err(ChatError::ModelDied),
             Shape::Events if self.understood || text.lines().any(is_event_line) => Err(ChatError::Cut),
             Shape::Events => Err(ChatError::NotAnAnswer { words: error::clean(text) }),

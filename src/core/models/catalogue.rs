@@ -55,6 +55,9 @@ pub trait Catalogue: Sync {
     /// Returns what is known about one model.
     fn show(&self, site: &Site<'_>, name: &str) -> Result<Details, ModelError>;
 
+    /// Returns what a prompt to the model must take into account; cheap.
+    fn abilities(&self, site: &Site<'_>, name: &str) -> Result<Abilities, ModelError>;
+
     /// Fails if the model is not on this machine or incomplete; cheap for a runtime whose server checks by itself.
     fn check(&self, site: &Site<'_>, name: &str) -> Result<(), ModelError>;
 
@@ -131,6 +134,15 @@ pub struct Details {
     /// Such as `completion`, `vision`, `tools`.
     pub capabilities: Vec<String>,
     pub memory: Option<MemoryEstimate>,
+}
+
+/// What a prompt to a model must take into account; `None` where unknown.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub struct Abilities {
+    /// Whether it has a chat template that the server reads.
+    pub chat_template: Option<bool>,
+    /// Whether it sees images.
+    pub vision: Option<bool>,
 }
 
 /// An estimate of the memory that a model needs, in bytes.

@@ -13,8 +13,8 @@ use serde_json::Value;
 
 use self::files::GgufModel;
 use super::{
-    BuiltInAlias, Defaults, InstallMethod, Launch, Model, ModelPlaces, Probe, Recognition, Runtime,
-    ServerFacts,
+    BuiltInAlias, ContextProbe, Defaults, InstallMethod, Launch, Model, ModelPlaces, Probe, Recognition,
+    Runtime, ServerFacts,
 };
 use crate::core::address::Address;
 use crate::core::api::Response;
@@ -134,10 +134,16 @@ impl Runtime for Llama {
         Some(&catalogue::LlamaCatalogue)
     }
 
-    fn longer_context(&self, table: &str, said: &str) -> Option<String> {
-        let numbers = said.split(|character: char| !character.is_ascii_digit());
-        let needed: u64 = numbers.filter_map(|number| number.parse().ok()).max()?;
-        let context = needed.saturating_add(1).checked_next_power_of_two()?;
+    fn context_probe(&self) -> Option<ContextProbe> {
+        Some(ContextProbe { path: "/v1/models", read: read_context })
+    }
+
+    fn without_template(&self) -> &'static str {
+        "uses that of ChatML, which the model may not know"
+    }
+
+    fn longer_context(&self, _service: &str, table: &str, tokens: u64) -> Option<String> {
+        let context = tokens.saturating_add(1).checked_next_power_of_two()?;
         Some(format!("shorten the prompt, or add \"-c\", \"{context}\" to {table}.args: fusion config edit"))
     }
 
@@ -210,6 +216,15 @@ fn read_loaded(response: &Response) -> Recognition {
     };
     let names = loaded.iter().filter_map(|model| model["id"].as_str()).map(str::to_owned);
     Recognition::Ready(ServerFacts { models: Some(names.collect()), context, version: None })
+}
+
+fn read_context(response: &Response, model: &str) -> Option<u64> {
+    let json = response.json();
+    let is_named = |listed: &&Value| {
+        let aliases = listed["aliases"].as_array().into_iter().flatten();
+        is_loaded(listed) && [&listed["id"]].into_iter().chain(aliases).any(|name| name == model)
+    };
+    listed(&json).into_iter().find(is_named)?["meta"]["n_ctx"].as_u64()
 }
 
 /// Every name by which the server answers.

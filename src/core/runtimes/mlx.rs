@@ -103,6 +103,10 @@ impl Runtime for Mlx {
         Some(&catalogue::MlxCatalogue)
     }
 
+    fn without_template(&self) -> &'static str {
+        "separates the messages by words such as `USER:`, which the model may not know"
+    }
+
     fn explain_exit(&self, log_tail: &str) -> Option<String> {
         let last = log_tail.lines().rev().find(|line| line.contains("Error"))?;
         Some(last.trim().to_owned())

@@ -1,11 +1,14 @@
 //! The facts of Ollama.
 
+mod advice;
 mod aliases;
 mod catalogue;
 
+use serde_json::Value;
+
 use super::{
-    BuiltInAlias, Defaults, InstallMethod, Launch, Model, ModelPlaces, Probe, Recognition, Runtime,
-    ServerFacts,
+    Advice, BuiltInAlias, ContextProbe, Defaults, InstallMethod, Launch, Model, ModelPlaces, Probe,
+    Recognition, Runtime, ServerFacts,
 };
 use crate::core::address::Address;
 use crate::core::api::Response;
@@ -82,6 +85,40 @@ impl Runtime for Ollama {
         &[Probe { path: "/api/ps", read: read_loaded }]
     }
 
+    fn context_probe(&self) -> Option<ContextProbe> {
+        Some(ContextProbe { path: "/api/ps", read: read_context })
+    }
+
+    /// Kept are the first four tokens and the end (runner/ollamarunner/runner.go).
+    fn cuts_prompts(&self) -> bool {
+        true
+    }
+
+    fn longer_context(&self, service: &str, table: &str, tokens: u64) -> Option<String> {
+        let context = tokens.saturating_add(1).checked_next_power_of_two()?;
+        Some(format!(
+            "use a longer context: fusion config set {table}.env.OLLAMA_CONTEXT_LENGTH {context}, then fusion \
+             {service} restart"
+        ))
+    }
+
+    fn ignored_fields(&self) -> &'static [Advice] {
+        advice::IGNORED_FIELDS
+    }
+
+    fn advice(&self) -> &'static [Advice] {
+        advice::ERRORS
+    }
+
+    /// Its template is then `{{ .Prompt }}`.
+    fn without_template(&self) -> &'static str {
+        "gives it the bare prompt: the roles and the system message are lost"
+    }
+
+    fn explain_model_failure(&self, log_tail: &str) -> Option<String> {
+        advice::explain_model_failure(log_tail)
+    }
+
     fn ready_needs_generation(&self) -> bool {
         false
     }
@@ -155,6 +192,14 @@ fn read_version(response: &Response) -> Recognition {
         }
         _ => Recognition::OtherProgram(format!("HTTP {} without an Ollama version", response.status)),
     }
+}
+
+fn read_context(response: &Response, model: &str) -> Option<u64> {
+    let json = response.json();
+    let wanted = catalogue::full_name(model);
+    let is_named =
+        |loaded: &&Value| loaded["name"].as_str().is_some_and(|name| catalogue::full_name(name) == wanted);
+    json["models"].as_array()?.iter().find(is_named)?["context_length"].as_u64()
 }
 
 fn read_loaded(response: &Response) -> Recognition {

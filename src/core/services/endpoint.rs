@@ -1,6 +1,9 @@
 //! Finds the endpoint of a service, for commands that send requests to it.
 
+use std::time::Duration;
+
 use super::error::ServiceError;
+use super::lock::ServiceLock;
 use super::manager::ServiceManager;
 use super::observe::{PROBE_TIMEOUT, recorded_endpoint};
 use super::port::PortUse;
@@ -9,7 +12,7 @@ use super::record::Record;
 use super::service::{Endpoint, ManagedService, StartedBy};
 use super::state::{ListenerKind, Observation, RecordedProcess, StartPhase, State, classify};
 use crate::core::address::Address;
-use crate::core::events::{EventKind, chain};
+use crate::core::events::{EventBus, EventKind, chain};
 use crate::core::process::Liveness;
 
 /// What a record and the kernel tell of a living service.
@@ -23,6 +26,23 @@ pub struct Footprint {
     pub memory_bytes: Option<u64>,
 }
 
+/// What became of a server that fusion started.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum ServerEnd {
+    /// Another command stopped it.
+    Stopped,
+    /// Another command stopped it and started it again.
+    Restarted,
+    /// It ended by itself, or was killed.
+    Died,
+}
+
+/// How long a server may take to end after it has closed its connections.
+const END_TIME: Duration = Duration::from_millis(100);
+
+/// How long another command may take to stop the server.
+const STOP_TIME: Duration = Duration::from_secs(5);
+
 impl ServiceManager<'_> {
     /// Returns the footprint of a service that fusion started and that is alive. Sends no request.
     pub fn footprint(&self, service: &ManagedService) -> Option<Footprint> {
@@ -33,6 +53,24 @@ impl ServiceManager<'_> {
         }
         let memory_bytes = self.driver.usage(process).map(|usage| usage.memory_bytes);
         Some(Footprint { on_demand: record.on_demand, is_ready: record.ready, memory_bytes })
+    }
+
+    /// Returns what became of the server at `endpoint`; `None` if it runs. Waits for a command that is stopping it.
+    pub fn end_of(&self, service: &ManagedService, endpoint: &Endpoint) -> Option<ServerEnd> {
+        let pid = endpoint.pid?;
+        self.driver.sleep_until_exit(pid, END_TIME);
+        // Without events: the user waits for no command.
+        let lock =
+            ServiceLock::acquire(&service.name, &service.files, STOP_TIME, self.cancel, &EventBus::new());
+        let record = Record::read(&service.files.state).ok()?;
+        drop(lock);
+        match record.map(|record| record.process) {
+            None => Some(ServerEnd::Stopped),
+            Some(Some(process)) if process.pid == pid => {
+                (self.driver.liveness(&process).ok()? != Liveness::Alive).then_some(ServerEnd::Died)
+            }
+            Some(_) => Some(ServerEnd::Restarted),
+        }
     }
 
     /// Returns the endpoint of the service; `None` if one request shows that it is not running.

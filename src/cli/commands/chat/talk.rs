@@ -185,7 +185,7 @@ impl<'a> Talk<'a> {
         self.tell(&reply, &request.model.name);
         if reply.result.is_ok() && reply.answer.usage.is_some() {
             let model = &request.model.name;
-            self.context_size = self.app.context_length(self.service, model, &self.context.cancel);
+            self.context_size = self.app.context_of(self.service, model, &self.context.cancel);
             self.warn_of_full_context();
         }
         Ok(())

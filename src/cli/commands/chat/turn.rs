@@ -46,6 +46,7 @@ impl Turn<'_> {
             keep_reasoning: false,
         };
         let mut sink = Sink::new(ui, waiting, context.cancel.clone(), options);
+        let mark = self.app.mark(service, &context.cancel)?;
         let sent = self.send_or_start(&idle_timeout, &mut sink);
         let total = sink.elapsed();
         sink.finish().map_err(|error| Failure::output(&error))?;
@@ -58,8 +59,12 @@ impl Turn<'_> {
                 return Ok(TurnOutcome { text: String::new(), answer, timing, result: Err(failure) });
             }
         };
-        let asked = Asked { service, model, idle_timeout: settings.timeout };
-        let result = result.map_err(|error| self.failure(Failure::chat(&error, &asked)));
+        let result = result.map_err(|error| {
+            let mark = mark.as_ref();
+            let diagnosis = &self.app.diagnose(service, mark, self.request, &error, &context.cancel);
+            let asked = Asked { service, model, idle_timeout: settings.timeout, diagnosis };
+            self.failure(Failure::chat(&error, &asked))
+        });
         let total = finished.map_or(total, |then| then.duration_since(sink.started));
         let timing = Timing::new(sink.first_delta, total, &answer, &arrivals);
         Ok(TurnOutcome { text: sink.text.take().unwrap_or_default(), answer, timing, result })

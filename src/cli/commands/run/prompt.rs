@@ -37,7 +37,9 @@ pub(super) fn gather(
         let does = if has_own_words { "appended" } else { "read" };
         match stdin::read(&context.ui, args.timeout, "do not read it with --no-stdin")? {
             Attachment::Text(text) => {
-                context.ui.detail(&format!("{does} {} from standard input", bytes(text.len() as u64)));
+                if !text.is_empty() {
+                    context.ui.detail(&format!("{does} {} from standard input", bytes(text.len() as u64)));
+                }
                 input.push(text.trim_end_matches(['\n', '\r']).to_owned());
             }
             Attachment::Image(url) => {

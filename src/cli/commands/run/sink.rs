@@ -33,6 +33,7 @@ pub(in crate::cli::commands) struct Sink {
     /// The whole reasoning, if it is kept.
     pub(in crate::cli::commands) reasoning: Option<String>,
     pub(in crate::cli::commands) has_text: bool,
+    pub(in crate::cli::commands) has_reasoning: bool,
     pub(in crate::cli::commands) started: Instant,
     /// When the reader of stdout was last checked.
     reader_checked: Instant,
@@ -72,6 +73,7 @@ impl Sink {
             text: options.keep_text.then(String::new),
             reasoning: options.keep_reasoning.then(String::new),
             has_text: false,
+            has_reasoning: false,
             started: Instant::now(),
             reader_checked: Instant::now(),
             first_delta: None,
@@ -150,6 +152,7 @@ impl Receiver for Sink {
     }
 
     fn reasoning(&mut self, text: &str) -> io::Result<()> {
+        self.has_reasoning = true;
         self.first_delta.get_or_insert_with(|| self.started.elapsed());
         if self.reasoning.is_some() || (self.reasoning_output.is_some() && !self.as_generated) {
             self.keeping.get_or_insert_with(signals::remember);

@@ -12,7 +12,7 @@ use crate::core::api::idle_timeout::IdleTimeout;
 use crate::core::api::{Client, Response};
 use crate::core::models::ModelPlaces;
 use crate::core::models::catalogue::{
-    Catalogue, Details, Entry, KeepAlive, MemoryEstimate, ModelError, PullStep, Site,
+    Abilities, Catalogue, Details, Entry, KeepAlive, MemoryEstimate, ModelError, PullStep, Site,
 };
 use crate::core::models::defect::Defect;
 use crate::core::models::gguf::Header;
@@ -85,6 +85,15 @@ impl Catalogue for LlamaCatalogue {
                 defects: defects.iter().map(ToString::to_string).collect(),
                 ..entry
             },
+        })
+    }
+
+    fn abilities(&self, site: &Site<'_>, name: &str) -> Result<Abilities, ModelError> {
+        let model = find(site.places, name)?;
+        let header = Header::read(model.first_file()).ok();
+        Ok(Abilities {
+            chat_template: header.map(|header| header.chat_template().is_some()),
+            vision: Some(model.projector.is_some()),
         })
     }
 

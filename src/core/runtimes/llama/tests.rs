@@ -90,10 +90,9 @@ fn the_log_explains_an_early_exit() {
 
 #[test]
 fn a_longer_context_holds_the_prompt() {
-    let said = "request (45019 tokens) exceeds the available context size (4096 tokens), try increasing it";
     assert_eq!(
-        Llama.longer_context("llama_server", said).as_deref(),
+        Llama.longer_context("llama", "llama_server", 45_019).as_deref(),
         Some("shorten the prompt, or add \"-c\", \"65536\" to llama_server.args: fusion config edit")
     );
-    assert_eq!(Llama.longer_context("llama_server", "it is too long"), None);
+    assert_eq!(Llama.longer_context("llama", "llama_server", u64::MAX), None);
 }

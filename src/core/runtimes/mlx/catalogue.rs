@@ -9,7 +9,7 @@ use crate::core::api::Client;
 use crate::core::api::error::ServerError;
 use crate::core::api::idle_timeout::IdleTimeout;
 use crate::core::models::catalogue::{
-    Catalogue, Details, Entry, KeepAlive, MemoryEstimate, ModelError, PullStep, Site,
+    Abilities, Catalogue, Details, Entry, KeepAlive, MemoryEstimate, ModelError, PullStep, Site,
 };
 use crate::core::models::defect::Defect;
 use crate::core::models::directory;
@@ -70,6 +70,12 @@ impl Catalogue for MlxCatalogue {
                 ..entry
             },
         })
+    }
+
+    /// The server takes text only.
+    fn abilities(&self, site: &Site<'_>, name: &str) -> Result<Abilities, ModelError> {
+        let found = Found::find(site, name)?;
+        Ok(Abilities { chat_template: found.files().map(directory::has_chat_template), vision: Some(false) })
     }
 
     fn check(&self, site: &Site<'_>, name: &str) -> Result<(), ModelError> {

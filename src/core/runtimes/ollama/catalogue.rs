@@ -11,7 +11,7 @@ use crate::core::api::error::{ServerError, ServerErrorKind};
 use crate::core::api::idle_timeout::IdleTimeout;
 use crate::core::api::{ApiError, Client, Response};
 use crate::core::models::catalogue::{
-    Catalogue, Details, Entry, KeepAlive, MemoryEstimate, ModelError, PullStep, Site,
+    Abilities, Catalogue, Details, Entry, KeepAlive, MemoryEstimate, ModelError, PullStep, Site,
 };
 use crate::core::models::token_cache::is_plain_gguf;
 use crate::core::timestamp::Timestamp;
@@ -47,6 +47,17 @@ impl Catalogue for OllamaCatalogue {
         let wanted = full_name(name);
         let entry = self.list(site)?.into_iter().find(|entry| full_name(&entry.name) == wanted);
         Ok(read_details(&shown, entry.ok_or_else(|| ModelError::NotHere { name: name.to_owned() })?))
+    }
+
+    fn abilities(&self, site: &Site<'_>, name: &str) -> Result<Abilities, ModelError> {
+        let response = client(site)?.post("/api/show", &json!({ "model": name }))?;
+        let shown = json_of(&named(name, response)?)?;
+        let capabilities = shown["capabilities"].as_array();
+        Ok(Abilities {
+            chat_template: Some(has_template(&shown)),
+            // Versions before 0.6.4 tell none.
+            vision: capabilities.map(|all| all.iter().any(|capability| capability == "vision")),
+        })
     }
 
     fn check(&self, site: &Site<'_>, name: &str) -> Result<(), ModelError> {
@@ -230,11 +241,15 @@ fn read_details(shown: &Value, entry: Entry) -> Details {
         parameters: info["general.parameter_count"].as_u64(),
         context_length,
         license: text(&shown["license"]).as_deref().and_then(first_line),
-        chat_template: Some(text(&shown["template"]).is_some_and(|template| template != NO_TEMPLATE)),
+        chat_template: Some(has_template(shown)),
         capabilities: capabilities.filter_map(text).collect(),
         architecture,
         entry,
     }
+}
+
+fn has_template(shown: &Value) -> bool {
+    text(&shown["template"]).is_some_and(|template| template != NO_TEMPLATE)
 }
 
 fn text(value: &Value) -> Option<String> {
