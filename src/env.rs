@@ -97,6 +97,17 @@ impl Environment {
         }
     }
 
+    /// Returns the directory of the project, absolute: `FUSION_PROJECT_ROOT`, else the current one; `None` if that was
+    /// deleted.
+    pub fn project_directory(&self) -> Option<PathBuf> {
+        match (&self.project_root, &self.current_dir) {
+            (Some(root), _) if root.is_absolute() => Some(root.clone()),
+            (Some(root), Some(current)) => Some(current.join(root)),
+            (None, current) => current.clone(),
+            (Some(_), None) => None,
+        }
+    }
+
     /// Returns the variables that a command started at login needs: the service manager does not have those of the
     /// user's shell. Directories are made absolute, because the current directory differs there. `config_dir` is the
     /// directory that `FUSION_CONFIG_DIR` names.

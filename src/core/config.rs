@@ -59,7 +59,12 @@ impl Config {
         }
     }
 
-    /// Returns what the file says, without defaults, as JSON.
+    /// Returns the text of a file with `********` in place of every secret.
+    pub fn masked(text: &str) -> String {
+        parse::masked(text)
+    }
+
+    /// Returns what the file says, without defaults, as JSON. Secrets are masked.
     pub fn file_json(path: &Path, table: Table) -> Result<serde_json::Value, ConfigError> {
         let text = file::read_or_create(path, table)?;
         parse::into_json(&text, table)

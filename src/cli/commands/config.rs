@@ -77,7 +77,7 @@ enum ConfigCommand {
 
 /// Print the file as it is
 ///
-/// Nothing is left out: check it for secrets (in `env`) before you share it.
+/// `gateway.token` is masked. Nothing else is left out: check it for secrets (in `env`) before you share it.
 #[derive(Debug, clap::Args)]
 struct ConfigShowArgs {
     /// Print every key with its current value, defaults included
@@ -166,7 +166,10 @@ fn show(context: &Context, args: &ConfigShowArgs) -> Result<(), Failure> {
             if let Some(error) = error {
                 context.warn_about(error, "this is what it would be");
             }
-            ui.result_bytes(&text)
+            match std::str::from_utf8(&text) {
+                Ok(text) => ui.result_bytes(Config::masked(text).as_bytes()),
+                Err(_) => ui.result_bytes(&text),
+            }
         }
     }
 }

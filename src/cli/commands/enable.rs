@@ -52,7 +52,9 @@ pub(super) fn places(context: &Context) -> Result<Places, Failure> {
 
 fn job(context: &Context, service: &ManagedService) -> Result<Job, Failure> {
     let paths = &context.paths;
-    let environment = context.environment.for_login(paths.directory()).into_iter().map(text);
+    let project = context.environment.project_directory().filter(|_| !service.is_built_in());
+    let project = project.map(|directory| ("FUSION_PROJECT_ROOT", directory.into_os_string()));
+    let environment = context.environment.for_login(paths.directory()).into_iter().chain(project).map(text);
     Ok(Job {
         service: service.name.to_string(),
         display_name: service.template.display_name().to_owned(),

@@ -14,7 +14,7 @@ use toml::de::{DeString, DeTable, DeValue};
 
 use super::addresses::{self, Located};
 use super::keys;
-use super::kind::{Key, Wrong};
+use super::kind::{Key, MASK, ValueKind, Wrong};
 use super::problem::{Fault, Problem, nearest, position};
 use super::schema::{self, ALIASES, GATEWAY, INSTANCES, MODELS, PROMPTS, TEMPLATES, TableKind};
 use super::settings::{Alias, Config, ModelSettings, SavedPrompt, ServiceSettings};
@@ -39,9 +39,28 @@ pub(super) fn parse(text: &str, table: Table) -> (Config, Vec<Problem>) {
 /// Returns what the text says, without defaults, as JSON; its problems when it is not valid.
 pub(super) fn into_json(text: &str, table: Table) -> Result<serde_json::Value, Vec<Problem>> {
     let (_, problems) = parse(text, table);
+    let text = masked(text);
     // A valid configuration holds nothing that JSON lacks.
-    let json = values::table_to_json(DeTable::parse_recoverable(text).0.get_ref());
+    let json = values::table_to_json(DeTable::parse_recoverable(&text).0.get_ref());
     json.filter(|_| problems.is_empty()).ok_or(problems)
+}
+
+/// Returns the text with a mask in place of every secret. The parser finds them also in a text with mistakes.
+pub(super) fn masked(text: &str) -> String {
+    let (root, _) = DeTable::parse_recoverable(text);
+    let mut spans: Vec<Range<usize>> = Vec::new();
+    let gateway = root.get_ref().get(GATEWAY).and_then(|table| table.get_ref().as_table());
+    for key in keys::GATEWAY.iter().filter(|key| matches!(key.kind, ValueKind::Secret(_))) {
+        let value = gateway.and_then(|table| table.get(key.name));
+        let is_set = value.filter(|value| value.get_ref().as_str() != Some(""));
+        spans.extend(is_set.map(Spanned::span));
+    }
+    spans.sort_by_key(|span| std::cmp::Reverse(span.start));
+    let mut text = text.to_owned();
+    for span in spans.into_iter().filter(|span| !span.is_empty()) {
+        text.replace_range(span, &format!("\"{MASK}\""));
+    }
+    text
 }
 
 /// Returns the problem that the bytes are no UTF-8 after `valid` of them.

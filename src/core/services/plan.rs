@@ -39,7 +39,7 @@ impl ServiceManager<'_> {
         let configured = self.server_model(service, None);
         let model = self.server_model(service, model);
         let program = self.program(service)?;
-        let project_root = self.project_root();
+        let project_root = self.environment.project_directory();
         let scope = self.scope(service, Some(address), project_root.as_deref())?;
         let spec = self.process_spec(&scope, service, &program, address, model.as_ref(), &instance)?;
         if !service.is_built_in() && !spec.directory.is_dir() {
@@ -158,7 +158,7 @@ impl ServiceManager<'_> {
             Template::Program(template) => {
                 let words = template.settings.command_line().words;
                 let program = words.first().map_or("", String::as_str);
-                let project_root = self.project_root();
+                let project_root = self.environment.project_directory();
                 let address = service.address();
                 let scope = self.scope(service, address.as_ref(), project_root.as_deref());
                 // A placeholder without a value is told at the start.

@@ -22,18 +22,6 @@ pub(super) struct Scope<'a> {
 }
 
 impl ServiceManager<'_> {
-    /// Returns what `${PROJECT_ROOT}` stands for in a start now; `None` if the current directory was deleted.
-    pub(super) fn project_root(&self) -> Option<PathBuf> {
-        let environment = self.environment;
-        match (&environment.project_root, &environment.current_dir) {
-            (Some(root), _) if root.is_absolute() => Some(root.clone()),
-            (root, Some(current)) => {
-                Some(root.as_ref().map_or_else(|| current.clone(), |root| current.join(root)))
-            }
-            (_, None) => None,
-        }
-    }
-
     /// Returns the values for a service at `address`. Fails if its working directory depends on a value that is not
     /// known.
     pub(super) fn scope<'a>(

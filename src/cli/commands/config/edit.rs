@@ -65,15 +65,10 @@ fn link(context: &Context) -> Result<(), Failure> {
 }
 
 fn project_root(context: &Context) -> Result<PathBuf, Failure> {
-    let environment = &context.environment;
-    let current = environment.current_dir.as_deref();
-    match (&environment.project_root, current) {
-        (Some(root), _) if root.is_absolute() => Ok(root.clone()),
-        (Some(root), Some(current)) => Ok(current.join(root)),
-        (None, Some(current)) => Ok(current.to_owned()),
-        (_, None) => Err(Failure::new(Exit::Failed, "the current directory no longer exists")
-            .hint("change to another directory, or set FUSION_PROJECT_ROOT to an absolute path")),
-    }
+    context.environment.project_directory().ok_or_else(|| {
+        Failure::new(Exit::Failed, "the current directory no longer exists")
+            .hint("change to another directory, or set FUSION_PROJECT_ROOT to an absolute path")
+    })
 }
 
 fn leads_to(link: &Path, file: &Path) -> bool {
