@@ -3,6 +3,7 @@
 //! No test leaves a process.
 
 mod down;
+mod matrix;
 mod ps;
 mod state;
 #[path = "../support/mod.rs"]

@@ -1,6 +1,7 @@
 //! Failures in the middle of `up` and `down`, injected step by step with the mock driver.
 
 mod elsewhere;
+mod kinds;
 
 use std::io::{Read as _, Write as _};
 use std::net::{TcpListener, TcpStream};
@@ -8,6 +9,7 @@ use std::path::Path;
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
+use self::kinds::{ServiceKind, for_each_kind};
 use super::record::{InstanceId, Record};
 use super::{
     DownOptions, ManagedService, Origin, ServiceError, ServiceManager, State, Up, UpKind, UpOptions,
@@ -23,13 +25,13 @@ use crate::core::process::{
     Child, Ending, Host, Instance, Listener, Pid, ProcessDriver, ProcessError, ProcessId, ProcessSpec,
     StopSignal, Usage,
 };
-use crate::core::runtimes::{self, TABLE};
-use crate::core::templates::Template;
+use crate::core::runtimes::TABLE;
 use crate::env::Environment;
 use crate::test_ports::Port;
 
 /// A machine with one service on it, and hooks at the steps of its start.
 struct Machine {
+    kind: ServiceKind,
     root: tempfile::TempDir,
     driver: MockDriver,
     config: Config,
@@ -117,23 +119,23 @@ impl ProcessDriver for Staged<'_> {
 }
 
 impl Machine {
-    fn new() -> Self {
+    fn new(kind: ServiceKind) -> Self {
         let root = tempfile::tempdir().unwrap();
         let reserved = Port::free();
         let port = reserved.number();
-        let text = format!(
-            "[ollama_server]\nport = {port}\ncommand = [\"/bin/sh\"]\nstartup_timeout = 30\nstop_timeout = 1\n"
-        );
+        let text = kind.config(port);
         let (config, problems) = Config::parse(&text, TABLE);
         assert!(problems.is_empty(), "{problems:?}");
         let environment = Environment {
             config_dir: Some(root.path().to_owned()),
+            home: Some(root.path().to_owned()),
             program: Some("/nowhere/fusion".into()),
             ..Environment::default()
         };
         let (events, bus) = (Arc::new(Events::default()), EventBus::new());
         bus.subscribe(&events);
         Self {
+            kind,
             driver: MockDriver::new(),
             config,
             paths: Paths::discover(&environment).unwrap(),
@@ -174,12 +176,13 @@ impl Machine {
             paths: &self.paths,
             environment: &self.environment,
         };
+        let name = self.kind.name();
         let service = ManagedService {
-            origin: Origin::BuiltIn,
-            name: "ollama".into(),
-            template: Template::Runtime(runtimes::find(TABLE, "ollama").unwrap()),
-            settings: self.config.service("ollama").unwrap(),
-            files: self.paths.service("ollama"),
+            origin: if self.kind == ServiceKind::BuiltIn { Origin::BuiltIn } else { Origin::Instance },
+            name: name.into(),
+            template: self.kind.template(TABLE, &self.config),
+            settings: self.config.service(name).unwrap(),
+            files: self.paths.service(name),
         };
         work(&manager, &service)
     }
@@ -202,7 +205,12 @@ impl Machine {
     }
 
     fn file(&self, name: &str) -> std::path::PathBuf {
-        self.root.path().join("ollama").join(name)
+        self.root.path().join(self.kind.name()).join(name)
+    }
+
+    /// Returns the file that is named after the service.
+    fn own_file(&self, extension: &str) -> std::path::PathBuf {
+        self.file(&format!("{}.{extension}", self.kind.name()))
     }
 
     fn record(&self) -> Option<Record> {
@@ -213,7 +221,7 @@ impl Machine {
     fn assert_nothing_remains(&self) {
         assert_eq!(self.driver.living(), [], "a process remains");
         assert_eq!(self.record(), None, "a record remains");
-        assert!(!self.file("ollama.pid").exists(), "a pid file remains");
+        assert!(!self.own_file("pid").exists(), "a pid file remains");
     }
 }
 
@@ -228,210 +236,246 @@ fn clear(path: &Path) {
 
 #[test]
 fn up_and_down_leave_nothing() {
-    let machine = Machine::new();
-    machine.will_respond(|| {});
-    let up = machine.up().unwrap();
-    assert_eq!(up.kind, UpKind::Started);
-    assert_eq!(machine.record().unwrap().process.map(|process| process.pid), up.endpoint.pid);
-    assert!(machine.record().unwrap().ready);
-    machine.down().unwrap();
-    machine.assert_nothing_remains();
+    for_each_kind(|kind| {
+        let machine = Machine::new(kind);
+        machine.will_respond(|| {});
+        let up = machine.up().unwrap();
+        assert_eq!(up.kind, UpKind::Started);
+        assert_eq!(machine.record().unwrap().process.map(|process| process.pid), up.endpoint.pid);
+        assert!(machine.record().unwrap().ready);
+        machine.down().unwrap();
+        machine.assert_nothing_remains();
+    });
 }
 
 #[test]
 fn down_ignores_sockets_of_ending_process() {
-    let machine = Machine::new();
-    machine.will_respond(|| {});
-    machine.up().unwrap();
-    let socket = TcpListener::bind((machine.address.host.as_str(), machine.address.port)).unwrap();
-    machine.driver.unrelated(MockPlan::runs().listens(&machine.address).of_another_user());
-    let released = std::thread::spawn(move || {
-        std::thread::sleep(Duration::from_millis(100));
-        drop(socket);
+    for_each_kind(|kind| {
+        let machine = Machine::new(kind);
+        machine.will_respond(|| {});
+        machine.up().unwrap();
+        let socket = TcpListener::bind((machine.address.host.as_str(), machine.address.port)).unwrap();
+        machine.driver.unrelated(MockPlan::runs().listens(&machine.address).of_another_user());
+        let released = std::thread::spawn(move || {
+            std::thread::sleep(Duration::from_millis(100));
+            drop(socket);
+        });
+        machine.down().unwrap();
+        released.join().unwrap();
+        let events = machine.events.0.lock().unwrap();
+        assert!(!events.iter().any(|event| event.starts_with("PortInUse")), "{events:?}");
     });
-    machine.down().unwrap();
-    released.join().unwrap();
-    let events = machine.events.0.lock().unwrap();
-    assert!(!events.iter().any(|event| event.starts_with("PortInUse")), "{events:?}");
 }
 
 #[test]
 fn nothing_changes_without_lock() {
-    let machine = Machine::new();
-    obstruct(&machine.file("lock"));
-    assert!(matches!(machine.up().unwrap_err(), ServiceError::Lock(_)));
-    assert!(machine.driver.spawned().is_empty(), "never without the lock");
-    assert!(matches!(machine.down().unwrap_err(), ServiceError::Lock(_)));
-    machine.assert_nothing_remains();
+    for_each_kind(|kind| {
+        let machine = Machine::new(kind);
+        obstruct(&machine.file("lock"));
+        assert!(matches!(machine.up().unwrap_err(), ServiceError::Lock(_)));
+        assert!(machine.driver.spawned().is_empty(), "never without the lock");
+        assert!(matches!(machine.down().unwrap_err(), ServiceError::Lock(_)));
+        machine.assert_nothing_remains();
+    });
 }
 
 #[test]
 fn nothing_starts_without_intent() {
-    let machine = Machine::new();
-    obstruct(&machine.file("state.json.new"));
-    assert!(matches!(machine.up().unwrap_err(), ServiceError::Record(_)));
-    assert!(machine.driver.spawned().is_empty(), "never without a record");
-    machine.assert_nothing_remains();
+    for_each_kind(|kind| {
+        let machine = Machine::new(kind);
+        obstruct(&machine.file("state.json.new"));
+        assert!(matches!(machine.up().unwrap_err(), ServiceError::Record(_)));
+        assert!(machine.driver.spawned().is_empty(), "never without a record");
+        machine.assert_nothing_remains();
+    });
 }
 
 #[test]
 fn nothing_starts_without_log() {
-    let machine = Machine::new();
-    obstruct(&machine.file("ollama.log"));
-    assert!(matches!(machine.up().unwrap_err(), ServiceError::Log(_)));
-    assert!(machine.driver.spawned().is_empty());
-    machine.assert_nothing_remains();
+    for_each_kind(|kind| {
+        let machine = Machine::new(kind);
+        obstruct(&machine.own_file("log"));
+        assert!(matches!(machine.up().unwrap_err(), ServiceError::Log(_)));
+        assert!(machine.driver.spawned().is_empty());
+        machine.assert_nothing_remains();
+    });
 }
 
 #[test]
 fn failed_spawn_leaves_nothing() {
-    let machine = Machine::new();
-    machine.driver.plan_failure(ProcessError::ProgramMissing { program: "/gone".into() });
-    assert!(matches!(machine.up().unwrap_err(), ServiceError::Process(ProcessError::ProgramMissing { .. })));
-    machine.assert_nothing_remains();
+    for_each_kind(|kind| {
+        let machine = Machine::new(kind);
+        machine.driver.plan_failure(ProcessError::ProgramMissing { program: "/gone".into() });
+        assert!(matches!(
+            machine.up().unwrap_err(),
+            ServiceError::Process(ProcessError::ProgramMissing { .. })
+        ));
+        machine.assert_nothing_remains();
+    });
 }
 
 #[test]
 fn unrecorded_process_is_stopped() {
-    let machine = Machine::new();
-    let new = machine.file("state.json.new");
-    *machine.on_spawn.lock().unwrap() = Some(Box::new(move || obstruct(&new)));
-    assert!(matches!(machine.up().unwrap_err(), ServiceError::Record(_)));
-    assert_eq!(machine.driver.spawned().len(), 1);
-    machine.assert_nothing_remains();
+    for_each_kind(|kind| {
+        let machine = Machine::new(kind);
+        let new = machine.file("state.json.new");
+        *machine.on_spawn.lock().unwrap() = Some(Box::new(move || obstruct(&new)));
+        assert!(matches!(machine.up().unwrap_err(), ServiceError::Record(_)));
+        assert_eq!(machine.driver.spawned().len(), 1);
+        machine.assert_nothing_remains();
+    });
 }
 
 #[test]
 fn process_without_pid_file_is_stopped() {
-    let machine = Machine::new();
-    let new = machine.file("ollama.pid.new");
-    *machine.on_spawn.lock().unwrap() = Some(Box::new(move || obstruct(&new)));
-    assert!(matches!(machine.up().unwrap_err(), ServiceError::Record(_)));
-    machine.assert_nothing_remains();
+    for_each_kind(|kind| {
+        let machine = Machine::new(kind);
+        let new = machine.own_file("pid.new");
+        *machine.on_spawn.lock().unwrap() = Some(Box::new(move || obstruct(&new)));
+        assert!(matches!(machine.up().unwrap_err(), ServiceError::Record(_)));
+        machine.assert_nothing_remains();
+    });
 }
 
 #[test]
 fn failed_log_rotator_is_reported() {
-    let machine = Machine::new();
-    machine.will_respond(|| {});
-    machine.driver.plan_failure(ProcessError::ProgramMissing { program: "/gone".into() });
-    machine.up().unwrap();
-    let events = machine.events.0.lock().unwrap().join("\n");
-    assert!(events.contains("LogNotRotated"), "{events}");
-    machine.down().unwrap();
-    machine.assert_nothing_remains();
+    for_each_kind(|kind| {
+        let machine = Machine::new(kind);
+        machine.will_respond(|| {});
+        machine.driver.plan_failure(ProcessError::ProgramMissing { program: "/gone".into() });
+        machine.up().unwrap();
+        let events = machine.events.0.lock().unwrap().join("\n");
+        assert!(events.contains("LogNotRotated"), "{events}");
+        machine.down().unwrap();
+        machine.assert_nothing_remains();
+    });
 }
 
 #[test]
 fn process_with_unrecorded_readiness_is_stopped() {
-    let machine = Machine::new();
-    let new = machine.file("state.json.new");
-    let obstacle = new.clone();
-    machine.will_respond(move || obstruct(&obstacle));
-    assert!(matches!(machine.up().unwrap_err(), ServiceError::Record(_)));
-    clear(&new);
-    machine.assert_nothing_remains();
+    for_each_kind(|kind| {
+        let machine = Machine::new(kind);
+        let new = machine.file("state.json.new");
+        let obstacle = new.clone();
+        machine.will_respond(move || obstruct(&obstacle));
+        assert!(matches!(machine.up().unwrap_err(), ServiceError::Record(_)));
+        clear(&new);
+        machine.assert_nothing_remains();
+    });
 }
 
 #[test]
 fn death_at_any_moment_leaves_nothing() {
-    for scans in 0..12 {
-        for ending in [Ending::Code(0), Ending::Code(1), Ending::Signal(11)] {
-            let machine = Machine::new();
-            machine.driver.plan_spawn(MockPlan::runs().dies_after(scans, ending));
-            let error = machine.up().unwrap_err();
-            assert!(matches!(error, ServiceError::Failed(_)), "{scans} scans: {error}");
-            machine.assert_nothing_remains();
+    for_each_kind(|kind| {
+        for scans in 0..12 {
+            for ending in [Ending::Code(0), Ending::Code(1), Ending::Signal(11)] {
+                let machine = Machine::new(kind);
+                machine.driver.plan_spawn(MockPlan::runs().dies_after(scans, ending));
+                let error = machine.up().unwrap_err();
+                assert!(matches!(error, ServiceError::Failed(_)), "{scans} scans: {error}");
+                machine.assert_nothing_remains();
+            }
         }
-    }
+    });
 }
 
 #[test]
 fn cancellation_at_any_moment_leaves_nothing() {
-    let mut failed = 0;
-    for at in 0..12 {
-        let mut machine = Machine::new();
-        machine.cancel = CancelToken::after_checks(at);
-        let error = machine.up().unwrap_err();
-        assert!(matches!(error, ServiceError::Cancelled(Cancelled::Signal(2))), "check {at}: {error}");
-        failed += machine.driver.spawned().len();
-        machine.assert_nothing_remains();
-    }
-    assert!(failed > 0, "no cancellation came after the spawn");
+    for_each_kind(|kind| {
+        let mut failed = 0;
+        for at in 0..12 {
+            let mut machine = Machine::new(kind);
+            machine.cancel = CancelToken::after_checks(at);
+            let error = machine.up().unwrap_err();
+            assert!(matches!(error, ServiceError::Cancelled(Cancelled::Signal(2))), "check {at}: {error}");
+            failed += machine.driver.spawned().len();
+            machine.assert_nothing_remains();
+        }
+        assert!(failed > 0, "no cancellation came after the spawn");
+    });
 }
 
 #[test]
 fn record_of_another_users_process_stays() {
-    let machine = Machine::new();
-    machine.driver.plan_spawn(MockPlan::runs().listens(&machine.address).of_another_user());
-    // As after `sudo`: the record exists, and this user may not signal the process.
-    let error = machine.up_within(Duration::from_millis(50)).unwrap_err();
-    assert!(matches!(error, ServiceError::Process(ProcessError::Signal { .. })), "{error}");
-    assert!(machine.record().is_some(), "the process may be alive");
-    let error = machine.down().unwrap_err();
-    assert!(matches!(error, ServiceError::Process(ProcessError::Signal { .. })), "{error}");
-    assert!(machine.record().is_some());
-    assert_ne!(machine.driver.living(), []);
+    for_each_kind(|kind| {
+        let machine = Machine::new(kind);
+        machine.driver.plan_spawn(MockPlan::runs().listens(&machine.address).of_another_user());
+        // As after `sudo`: the record exists, and this user may not signal the process.
+        let error = machine.up_within(Duration::from_millis(50)).unwrap_err();
+        assert!(matches!(error, ServiceError::Process(ProcessError::Signal { .. })), "{error}");
+        assert!(machine.record().is_some(), "the process may be alive");
+        let error = machine.down().unwrap_err();
+        assert!(matches!(error, ServiceError::Process(ProcessError::Signal { .. })), "{error}");
+        assert!(machine.record().is_some());
+        assert_ne!(machine.driver.living(), []);
+    });
 }
 
 #[test]
 fn down_kills_processes_that_ignore_sigterm() {
-    let machine = Machine::new();
-    machine.will_respond(|| {});
-    machine.up().unwrap();
-    let record = machine.record().unwrap();
-    let leader = record.process.as_ref();
-    machine.driver.member(record.instance.as_str(), leader, MockPlan::runs().ignores_terminate());
-    machine.driver.member(record.instance.as_str(), leader, MockPlan::runs().own_session());
-    let external = machine.driver.unrelated(MockPlan::runs());
-    let down = machine.down().unwrap();
-    assert!(down.killed);
-    assert_eq!(machine.driver.living(), [external]);
-    assert_eq!(machine.record(), None);
+    for_each_kind(|kind| {
+        let machine = Machine::new(kind);
+        machine.will_respond(|| {});
+        machine.up().unwrap();
+        let record = machine.record().unwrap();
+        let leader = record.process.as_ref();
+        machine.driver.member(record.instance.as_str(), leader, MockPlan::runs().ignores_terminate());
+        machine.driver.member(record.instance.as_str(), leader, MockPlan::runs().own_session());
+        let external = machine.driver.unrelated(MockPlan::runs());
+        let down = machine.down().unwrap();
+        assert!(down.killed);
+        assert_eq!(machine.driver.living(), [external]);
+        assert_eq!(machine.record(), None);
+    });
 }
 
 /// Some servers abort their requests at a second SIGTERM.
 #[test]
 fn down_sends_one_sigterm_per_process() {
-    let machine = Machine::new();
-    machine.will_respond(|| {});
-    machine.up().unwrap();
-    let record = machine.record().unwrap();
-    let leader = record.process.unwrap();
-    let member = |plan: MockPlan| {
-        machine.driver.member(record.instance.as_str(), Some(&leader), plan.ignores_terminate())
-    };
-    let children = [member(MockPlan::runs()), member(MockPlan::runs().own_session())];
-    machine.down().unwrap();
-    for process in children.iter().chain([&leader]) {
-        let signals = machine.driver.signals();
-        let terminations = signals.iter().filter(|signal| **signal == (process.pid, StopSignal::Terminate));
-        assert_eq!(terminations.count(), 1, "{process:?}");
-    }
+    for_each_kind(|kind| {
+        let machine = Machine::new(kind);
+        machine.will_respond(|| {});
+        machine.up().unwrap();
+        let record = machine.record().unwrap();
+        let leader = record.process.unwrap();
+        let member = |plan: MockPlan| {
+            machine.driver.member(record.instance.as_str(), Some(&leader), plan.ignores_terminate())
+        };
+        let children = [member(MockPlan::runs()), member(MockPlan::runs().own_session())];
+        machine.down().unwrap();
+        for process in children.iter().chain([&leader]) {
+            let signals = machine.driver.signals();
+            let terminations =
+                signals.iter().filter(|signal| **signal == (process.pid, StopSignal::Terminate));
+            assert_eq!(terminations.count(), 1, "{process:?}");
+        }
+    });
 }
 
 #[test]
 fn down_signals_no_process_of_dead_record() {
-    let machine = Machine::new();
-    machine.will_respond(|| {});
-    machine.up().unwrap();
-    let process = machine.record().unwrap().process.unwrap();
-    machine.driver.end(&process, Ending::Code(0));
-    let reuser = machine.driver.reuse(&process);
-    let before = machine.driver.signals().len();
-    assert_eq!(machine.state(), State::Exited);
-    machine.down().unwrap();
-    assert_eq!(machine.driver.living(), [reuser]);
-    let after: Vec<_> = machine.driver.signals().split_off(before);
-    assert!(after.iter().all(|(pid, _)| *pid != process.pid), "{after:?}");
+    for_each_kind(|kind| {
+        let machine = Machine::new(kind);
+        machine.will_respond(|| {});
+        machine.up().unwrap();
+        let process = machine.record().unwrap().process.unwrap();
+        machine.driver.end(&process, Ending::Code(0));
+        let reuser = machine.driver.reuse(&process);
+        let before = machine.driver.signals().len();
+        assert_eq!(machine.state(), State::Exited);
+        machine.down().unwrap();
+        assert_eq!(machine.driver.living(), [reuser]);
+        let after: Vec<_> = machine.driver.signals().split_off(before);
+        assert!(after.iter().all(|(pid, _)| *pid != process.pid), "{after:?}");
 
-    let machine = Machine::new();
-    machine.will_respond(|| {});
-    machine.up().unwrap();
-    machine.driver.reboot();
-    assert_eq!(machine.state(), State::Exited);
-    machine.down().unwrap();
-    machine.assert_nothing_remains();
+        let machine = Machine::new(kind);
+        machine.will_respond(|| {});
+        machine.up().unwrap();
+        machine.driver.reboot();
+        assert_eq!(machine.state(), State::Exited);
+        machine.down().unwrap();
+        machine.assert_nothing_remains();
+    });
 }
 
 /// Records the intent of a start that stopped before its process was recorded.
@@ -455,43 +499,50 @@ fn record_intent(machine: &Machine) -> InstanceId {
 /// After a crash between the spawn and the record, the instance id identifies the process.
 #[test]
 fn every_command_finds_process_of_intent() {
-    type Command = fn(&Machine);
-    let commands: [Command; 2] = [
-        |machine| assert_eq!(machine.down().unwrap().pid.map(|_| ()), Some(())),
-        |machine| assert_eq!(machine.state(), State::Starting),
-    ];
-    for command in commands {
-        let machine = Machine::new();
-        let instance = record_intent(&machine);
-        machine.driver.member(instance.as_str(), None, MockPlan::runs());
-        command(&machine);
-        machine.down().unwrap();
-        machine.assert_nothing_remains();
-    }
+    for_each_kind(|kind| {
+        type Command = fn(&Machine);
+        let commands: [Command; 2] = [
+            |machine| assert_eq!(machine.down().unwrap().pid.map(|_| ()), Some(())),
+            |machine| assert_eq!(machine.state(), State::Starting),
+        ];
+        for command in commands {
+            let machine = Machine::new(kind);
+            let instance = record_intent(&machine);
+            machine.driver.member(instance.as_str(), None, MockPlan::runs());
+            command(&machine);
+            machine.down().unwrap();
+            machine.assert_nothing_remains();
+        }
+    });
 }
 
 /// Right after a spawn, the environment of the process does not show its instance id yet.
 #[test]
 fn late_instance_id_causes_no_second_start() {
-    let machine = Machine::new();
-    let instance = record_intent(&machine);
-    let driver = machine.driver.clone();
-    *machine.on_scan.lock().unwrap() = Some(Box::new(move || {
-        driver.member(instance.as_str(), None, MockPlan::runs());
-    }));
-    let error = machine.up_within(Duration::from_millis(50)).unwrap_err();
-    assert!(matches!(error, ServiceError::Failed(_)), "{error}");
-    let spawned = machine.driver.spawned();
-    let is_rotator = |spec: &ProcessSpec| spec.args.first().is_some_and(|word| word == rotator::SUBCOMMAND);
-    assert!(spawned.iter().all(is_rotator), "{spawned:?}");
-    machine.down().unwrap();
-    machine.assert_nothing_remains();
+    for_each_kind(|kind| {
+        let machine = Machine::new(kind);
+        let instance = record_intent(&machine);
+        let driver = machine.driver.clone();
+        *machine.on_scan.lock().unwrap() = Some(Box::new(move || {
+            driver.member(instance.as_str(), None, MockPlan::runs());
+        }));
+        let error = machine.up_within(Duration::from_millis(50)).unwrap_err();
+        assert!(matches!(error, ServiceError::Failed(_)), "{error}");
+        let spawned = machine.driver.spawned();
+        let is_rotator =
+            |spec: &ProcessSpec| spec.args.first().is_some_and(|word| word == rotator::SUBCOMMAND);
+        assert!(spawned.iter().all(is_rotator), "{spawned:?}");
+        machine.down().unwrap();
+        machine.assert_nothing_remains();
+    });
 }
 
 #[test]
 fn start_past_deadline_leaves_nothing() {
-    let machine = Machine::new();
-    let error = machine.up_within(Duration::from_millis(50)).unwrap_err();
-    assert!(matches!(error, ServiceError::Failed(_)), "{error}");
-    machine.assert_nothing_remains();
+    for_each_kind(|kind| {
+        let machine = Machine::new(kind);
+        let error = machine.up_within(Duration::from_millis(50)).unwrap_err();
+        assert!(matches!(error, ServiceError::Failed(_)), "{error}");
+        machine.assert_nothing_remains();
+    });
 }

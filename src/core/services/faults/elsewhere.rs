@@ -31,49 +31,57 @@ fn assert_untouched(machine: &Machine) {
 
 #[test]
 fn record_of_another_host_is_kept() {
-    for leave in [MockDriver::move_to_another_machine, MockDriver::enter_container] {
-        let machine = Machine::new();
-        machine.will_respond(|| {});
-        machine.up().unwrap();
-        leave(&machine.driver);
-        assert_untouched(&machine);
-    }
+    for_each_kind(|kind| {
+        for leave in [MockDriver::move_to_another_machine, MockDriver::enter_container] {
+            let machine = Machine::new(kind);
+            machine.will_respond(|| {});
+            machine.up().unwrap();
+            leave(&machine.driver);
+            assert_untouched(&machine);
+        }
+    });
 }
 
 #[test]
 fn intent_of_another_host_is_kept() {
-    let machine = Machine::new();
-    record_intent(&machine);
-    let host = machine.driver.host().unwrap();
-    machine.with(|_, service| {
-        Record { host: Some(host), ..machine.record().unwrap() }.write(&service.files).unwrap();
+    for_each_kind(|kind| {
+        let machine = Machine::new(kind);
+        record_intent(&machine);
+        let host = machine.driver.host().unwrap();
+        machine.with(|_, service| {
+            Record { host: Some(host), ..machine.record().unwrap() }.write(&service.files).unwrap();
+        });
+        machine.driver.move_to_another_machine();
+        assert_untouched(&machine);
     });
-    machine.driver.move_to_another_machine();
-    assert_untouched(&machine);
 }
 
 /// A server that responds here is used, although the record is of another host.
 #[test]
 fn external_server_is_used_beside_such_a_record() {
-    let machine = Machine::new();
-    machine.will_respond(|| {});
-    machine.up().unwrap();
-    let before = record_bytes(&machine);
-    machine.driver.move_to_another_machine();
-    let listener = TcpListener::bind((machine.address.host.as_str(), machine.address.port)).unwrap();
-    machine.driver.unrelated(MockPlan::runs().listens(&machine.address));
-    let server = std::thread::spawn(move || respond(listener.accept().unwrap().0, || {}));
-    assert_eq!(machine.up().unwrap().kind, UpKind::External);
-    server.join().unwrap();
-    assert_eq!(record_bytes(&machine), before);
+    for_each_kind(|kind| {
+        let machine = Machine::new(kind);
+        machine.will_respond(|| {});
+        machine.up().unwrap();
+        let before = record_bytes(&machine);
+        machine.driver.move_to_another_machine();
+        let listener = TcpListener::bind((machine.address.host.as_str(), machine.address.port)).unwrap();
+        machine.driver.unrelated(MockPlan::runs().listens(&machine.address));
+        let server = std::thread::spawn(move || respond(listener.accept().unwrap().0, || {}));
+        assert_eq!(machine.up().unwrap().kind, UpKind::External);
+        server.join().unwrap();
+        assert_eq!(record_bytes(&machine), before);
+    });
 }
 
 #[test]
 fn new_name_of_this_host_changes_nothing() {
-    let machine = Machine::new();
-    machine.will_respond(|| {});
-    let pid = machine.up().unwrap().endpoint.pid;
-    machine.driver.rename_host();
-    assert_eq!(machine.down().unwrap().pid, pid);
-    machine.assert_nothing_remains();
+    for_each_kind(|kind| {
+        let machine = Machine::new(kind);
+        machine.will_respond(|| {});
+        let pid = machine.up().unwrap().endpoint.pid;
+        machine.driver.rename_host();
+        assert_eq!(machine.down().unwrap().pid, pid);
+        machine.assert_nothing_remains();
+    });
 }

@@ -1,0 +1,226 @@
+//! Every kind of service keeps the rules of the lifecycle: the built-in one of a runtime, an instance of a runtime, a
+//! template of the file that replaces the start of a runtime, and any program.
+
+use std::net::TcpListener;
+
+use nix::sys::signal::{Signal, kill};
+use nix::unistd::Pid;
+
+use super::support::{Running, Sandbox, command_line, fake_runtime, wait_until};
+use super::{assert_nothing_left, assert_up_fails, down, state, up};
+
+/// A kind of service, and the name of one in the configuration of [`sandbox`].
+const SERVICES: [&str; 4] = ["ollama", "second", "replaced", "web"];
+
+/// A sandbox in which every kind of service has these faults. One of them runs at a time: all have one port.
+fn sandbox(faults: &[&str]) -> Sandbox {
+    let sandbox = Sandbox::new();
+    let port = sandbox.port("ollama");
+    let line = |role: &'static str| {
+        let words = [fake_runtime(), role].into_iter().chain(faults.iter().copied());
+        words.map(|word| format!("'{word}'")).collect::<Vec<_>>().join(" ")
+    };
+    let (command, ollama, mlx) = (command_line("ollama", faults), line("ollama"), line("mlx"));
+    let model = sandbox.model();
+    let model = model.display();
+    let server = format!("port = {port}\nstartup_timeout = 60\nstop_timeout = 3\n");
+    sandbox.write_config(&format!(
+        "[ollama_server]\n{server}{command}\n\
+         [instances.second]\ntemplate = \"ollama\"\n{server}{command}\n\
+         [templates.mlx]\nstart_command = \"\"\"{mlx} --port {{port}} --model {{model}}\"\"\"\n\
+         [templates.any]\nstart_command = \"\"\"{ollama} --port {{port}}\"\"\"\n\
+         health_endpoint = \"http://localhost:{{port}}/api/version\"\n\
+         [instances.replaced]\ntemplate = \"mlx\"\nmodel = \"{model}\"\n{server}\
+         [instances.web]\ntemplate = \"any\"\n{server}"
+    ));
+    sandbox
+}
+
+/// Runs a test with each kind of service that has these faults.
+fn for_each_service(faults: &[&str], test: impl Fn(&Sandbox, &str)) {
+    for service in SERVICES {
+        test(&sandbox(faults), service);
+    }
+}
+
+#[test]
+fn every_kind_starts_and_stops() {
+    for_each_service(&[], |sandbox, service| {
+        let pid = up(sandbox, service);
+        assert_eq!(state(sandbox, service), "ready");
+        // Idempotent.
+        assert_eq!(up(sandbox, service), pid);
+        sandbox.fusion([service, "health"]).run().assert_code(0);
+        sandbox.fusion([service, "restart"]).run().assert_code(0);
+        assert_ne!(sandbox.pid(service), Some(pid));
+        down(sandbox, service);
+        assert_eq!(state(sandbox, service), "stopped");
+        down(sandbox, service);
+    });
+}
+
+#[test]
+fn early_death_of_every_kind_is_told() {
+    for faults in [&["print=broken", "die=3"][..], &["never-bind", "die-after=300"], &["signal=9"]] {
+        for_each_service(faults, |sandbox, service| {
+            assert_up_fails(sandbox, service, 6);
+        });
+    }
+}
+
+#[test]
+fn no_kind_starts_without_its_program() {
+    for_each_service(&[], |sandbox, service| {
+        let file = sandbox.config_dir().join("config.toml");
+        let text = std::fs::read_to_string(file).expect("the configuration");
+        sandbox.write_config(&text.replace(fake_runtime(), "/nowhere/server"));
+        assert_up_fails(sandbox, service, 4);
+    });
+}
+
+#[test]
+fn every_kind_is_waited_for() {
+    for faults in [&["bind-after=700"][..], &["loading=700"]] {
+        for_each_service(faults, |sandbox, service| {
+            up(sandbox, service);
+            assert_eq!(state(sandbox, service), "ready");
+            down(sandbox, service);
+        });
+    }
+}
+
+#[test]
+fn no_kind_outlives_its_startup_timeout() {
+    for faults in [&["never-bind"][..], &["hang"], &["status=500"]] {
+        for_each_service(faults, |sandbox, service| {
+            sandbox.fusion([service, "up", "--timeout", "0.5"]).run().assert_code(6);
+            assert_nothing_left(sandbox, service);
+        });
+    }
+}
+
+#[test]
+fn every_kind_refuses_a_port_in_use() {
+    for_each_service(&[], |sandbox, service| {
+        let other = TcpListener::bind(("127.0.0.1", sandbox.port("ollama"))).expect("a free port");
+        let up = assert_up_fails(sandbox, service, 5);
+        assert!(up.stderr().contains("is in use by"), "{up}");
+        drop(other);
+    });
+}
+
+#[test]
+fn a_server_that_fusion_did_not_start_survives() {
+    for_each_service(&[], |sandbox, service| {
+        let role = if service == "replaced" { "mlx" } else { "ollama" };
+        let port = sandbox.port("ollama").to_string();
+        let foreign: Running = sandbox.command(fake_runtime()).arg(role).arg("--port").arg(&port).start();
+        wait_until("it listens", || state(sandbox, service) == "external");
+        sandbox.fusion([service, "up"]).run().assert_code(0);
+        sandbox.fusion([service, "down"]).run().assert_code(5);
+        assert_eq!(state(sandbox, service), "external");
+        foreign.signal(Signal::SIGKILL);
+        foreign.finish();
+    });
+}
+
+#[test]
+fn every_kind_is_killed_when_it_ignores_sigterm() {
+    for_each_service(&["ignore-term", "children=2", "children-ignore-term"], |sandbox, service| {
+        up(sandbox, service);
+        let down = down(sandbox, service);
+        assert!(down.stdout().contains("(killed)"), "{down}");
+    });
+}
+
+#[test]
+fn children_with_their_own_session_end_too() {
+    for_each_service(&["children=3", "children-own-session"], |sandbox, service| {
+        up(sandbox, service);
+        down(sandbox, service);
+    });
+}
+
+#[test]
+fn a_stopped_process_of_every_kind_ends() {
+    for_each_service(&[], |sandbox, service| {
+        let pid = up(sandbox, service);
+        kill(Pid::from_raw(pid), Signal::SIGSTOP).expect("it lives");
+        down(sandbox, service);
+    });
+}
+
+#[test]
+fn death_of_every_kind_is_seen() {
+    for_each_service(&["print=last words"], |sandbox, service| {
+        let pid = up(sandbox, service);
+        kill(Pid::from_raw(pid), Signal::SIGKILL).expect("it lives");
+        wait_until("it is gone", || state(sandbox, service) == "exited");
+        sandbox.fusion([service, "health"]).run().assert_code(3);
+        up(sandbox, service);
+        down(sandbox, service);
+    });
+}
+
+#[test]
+fn every_kind_may_put_itself_into_the_background() {
+    for_each_service(&["fork-away"], |sandbox, service| {
+        let pid = up(sandbox, service);
+        assert_eq!(state(sandbox, service), "ready");
+        let listed = sandbox.fusion([service, "ps", "--json"]).run().json();
+        assert_eq!(listed["pid"], pid);
+        down(sandbox, service);
+    });
+    for_each_service(&["fork-away", "never-bind", "die-after=200"], |sandbox, service| {
+        assert_up_fails(sandbox, service, 6);
+    });
+}
+
+#[test]
+fn eight_starts_of_every_kind_are_one() {
+    for_each_service(&["bind-after=300"], |sandbox, service| {
+        let ups: Vec<Running> = (0..8).map(|_| sandbox.fusion([service, "up"]).start()).collect();
+        for up in ups {
+            up.finish().assert_code(0);
+        }
+        let pid = sandbox.pid(service).expect("a PID file");
+        assert_eq!(up(sandbox, service), pid);
+        down(sandbox, service);
+    });
+}
+
+#[test]
+fn a_killed_start_of_every_kind_is_found() {
+    for_each_service(&["never-bind"], |sandbox, service| {
+        let start = sandbox.fusion([service, "up"]).start();
+        wait_until("it is recorded", || sandbox.pid(service).is_some());
+        start.signal(Signal::SIGKILL);
+        start.finish();
+        assert_eq!(state(sandbox, service), "starting");
+        down(sandbox, service);
+    });
+}
+
+#[test]
+fn an_interrupted_start_of_every_kind_leaves_nothing() {
+    for_each_service(&["never-bind"], |sandbox, service| {
+        let start = sandbox.fusion([service, "up"]).start();
+        wait_until("it is recorded", || sandbox.pid(service).is_some());
+        start.signal(Signal::SIGINT);
+        start.finish();
+        assert_nothing_left(sandbox, service);
+    });
+}
+
+#[test]
+fn damaged_records_of_every_kind_are_ignored() {
+    for text in ["", "{", "garbage", "\u{0}\u{1}", "{\"format\":1}", "-1"] {
+        for_each_service(&[], |sandbox, service| {
+            std::fs::create_dir_all(sandbox.file(service, "")).expect("the sandbox is writable");
+            std::fs::write(sandbox.file(service, "state.json"), text).expect("the sandbox is writable");
+            assert_eq!(state(sandbox, service), "stopped");
+            up(sandbox, service);
+            down(sandbox, service);
+        });
+    }
+}
