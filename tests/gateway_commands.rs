@@ -59,6 +59,26 @@ fn services_outlive_the_gateway() {
 }
 
 #[test]
+fn down_ends_the_gateway_before_the_services() {
+    let sandbox = Sandbox::new();
+    let port = with_gateway(&sandbox, "");
+    let names = || {
+        let json = sandbox.fusion(["ps", "--json"]).run().assert_code(0).stdout();
+        let views: Vec<Value> = serde_json::from_str(&json).expect("JSON");
+        views.into_iter().map(|view| format!("{} {}", view["name"], view["template"])).collect::<Vec<_>>()
+    };
+    assert!(!names().contains(&"\"gateway\" \"gateway\"".to_owned()));
+    sandbox.fusion(["gateway", "up"]).run().assert_code(0);
+    assert!(chat(&port).starts_with("HTTP/1.1 200 "));
+    assert!(names().contains(&"\"gateway\" \"gateway\"".to_owned()), "{:?}", names());
+    let down = sandbox.fusion(["down"]).run().assert_code(0);
+    let rows: Vec<String> =
+        down.stdout().lines().map(|line| line.split(' ').next().unwrap_or_default().to_owned()).collect();
+    assert_eq!(rows, ["SERVICE", "gateway", "ollama"]);
+    sandbox.assert_nothing_runs();
+}
+
+#[test]
 fn gateway_up_beside_a_running_one_is_done() {
     let sandbox = Sandbox::new();
     let port = with_gateway(&sandbox, "");

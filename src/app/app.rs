@@ -83,6 +83,11 @@ impl App {
         &self.gateway
     }
 
+    /// Returns the gateway, if fusion has started it.
+    pub fn recorded_gateway(&self) -> Option<&ManagedService> {
+        Some(&self.gateway).filter(|gateway| gateway.files.state.exists())
+    }
+
     /// Returns the manager that starts, stops and observes services until `cancel` is cancelled.
     pub fn manager<'a>(&'a self, cancel: &'a CancelToken) -> ServiceManager<'a> {
         ServiceManager {

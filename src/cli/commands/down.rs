@@ -72,8 +72,16 @@ pub fn run(context: &Context, app: &App, service: &ManagedService, args: &DownAr
 /// Runs the command for several services. Without names, it passes over those of which no process was started by fusion.
 pub fn run_all(context: &Context, app: &App, args: &AllDownArgs) -> Result<Exit, Failure> {
     let selection = args.which.selection();
-    let services = app.select(&selection)?;
-    let results = app.down_several(&services, &args.flags.options(), &context.cancel);
+    let mut services = app.select(&selection)?;
+    let mut results = Vec::new();
+    // First, or it would start again what is stopped.
+    if let Some(gateway) = app.recorded_gateway().filter(|_| selection.is_empty()) {
+        results = app.down_several(&[gateway], &args.flags.options(), &context.cancel);
+    }
+    results.extend(app.down_several(&services, &args.flags.options(), &context.cancel));
+    if results.len() > services.len() {
+        services.insert(0, app.gateway());
+    }
     let is_named = !selection.names.is_empty();
     let is_told = |result: &Result<Down, AppError>| match result {
         Ok(down) => is_named || down.pid.is_some(),
