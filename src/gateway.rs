@@ -20,6 +20,7 @@ mod pool;
 mod rejection;
 mod reload;
 mod respond;
+mod restarts;
 mod router;
 mod seats;
 mod server;

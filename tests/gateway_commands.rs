@@ -155,3 +155,25 @@ fn service_that_run_uses_is_not_stopped() {
     serve.signal(Signal::SIGTERM);
     assert_eq!(serve.finish().code(), 143);
 }
+
+#[test]
+fn service_that_died_is_restarted() {
+    let sandbox = Sandbox::new();
+    sandbox.configure("restart = \"on-failure\"", "");
+    let port = with_gateway(&sandbox, "");
+    sandbox.fusion(["ollama", "up"]).run().assert_code(0);
+    let serve = sandbox.fusion(["serve"]).start();
+    wait_until("it listens", || TcpStream::connect(("127.0.0.1", port.number())).is_ok());
+    let first = sandbox.pid("ollama").expect("it was started");
+    processes::kill(first);
+    wait_until("it is started again", || sandbox.pid("ollama").is_some_and(|pid| pid != first));
+    wait_until("it is ready", || state(&sandbox, "ollama") == "ready");
+    let json = sandbox.fusion(["ollama", "ps", "--json"]).run().json();
+    assert_eq!(json["restarts"], 1);
+    // What is stopped stays so.
+    sandbox.fusion(["ollama", "down"]).run().assert_code(0);
+    std::thread::sleep(std::time::Duration::from_millis(2500));
+    assert_eq!(state(&sandbox, "ollama"), "stopped");
+    serve.signal(Signal::SIGTERM);
+    assert_eq!(serve.finish().code(), 143);
+}

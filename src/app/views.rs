@@ -66,7 +66,7 @@ impl ServiceView {
             version: instance.version.clone().or_else(|| status.version.clone()),
             git_branch: instance.git_branch.clone(),
             tags: instance.tags.clone(),
-            restarts: None,
+            restarts: status.restarts,
         }
     }
 }

@@ -16,7 +16,7 @@ use crate::core::cancel::{CancelToken, Cancelled};
 use crate::core::config::IdleStop;
 use crate::core::runtimes::Recognition;
 use crate::core::services::{
-    DownOptions, Endpoint, ManagedService, ServiceError, StartFailureKind, StartedBy, Up, UpOptions,
+    DownOptions, Endpoint, ManagedService, ServiceError, StartFailureKind, StartedBy, Up,
 };
 
 /// After how long a service that a command uses is looked at again.
@@ -205,7 +205,8 @@ fn is_up(gateway: &Gateway, setup: &Setup, name: &Arc<str>, seen: Seen) {
     gateway.seats.wake_keeper();
 }
 
-fn act(gateway: &Arc<Gateway>, setup: &Arc<Setup>, step: Step) {
+/// Does one step.
+pub(super) fn act(gateway: &Arc<Gateway>, setup: &Arc<Setup>, step: Step) {
     match step {
         Step::Start(name) => {
             let cancel = CancelToken::new();
@@ -257,7 +258,7 @@ async fn start(gateway: Arc<Gateway>, setup: Arc<Setup>, name: Arc<str>, cancel:
     gateway.counts.count(&name, |counters| counters.starts += 1);
     let started = blocking(move || {
         let service = own.app.service(&asked)?;
-        let options = UpOptions { on_demand: true, ..UpOptions::default() };
+        let options = own.app.manager(&cancel).options_of_gateway(service);
         let up = own.app.start(service, &options, false, &cancel);
         Some(up.map(|Up { endpoint, .. }| seen(&own, service, endpoint)))
     })

@@ -10,6 +10,7 @@ use super::meter::Tallies;
 use super::names::{self, Names, Route};
 use super::pool::Pool;
 use super::rejection::Rejection;
+use super::restarts::Restarts;
 use super::seats::Seats;
 use super::wire::Wire;
 use crate::app::App;
@@ -36,6 +37,7 @@ pub(super) struct Gateway {
     pub(super) seats: Arc<Seats>,
     pub(super) pool: Arc<Pool>,
     pub(super) counts: Arc<Tallies>,
+    pub(super) restarts: Restarts,
     /// The services without an API of the clients, which was seen by asking.
     translated: Mutex<HashSet<(Arc<str>, Wire)>>,
 }
@@ -87,6 +89,7 @@ impl Gateway {
             seats: Arc::default(),
             pool: Arc::default(),
             counts: Arc::default(),
+            restarts: Restarts::default(),
             translated: Mutex::default(),
         }
     }

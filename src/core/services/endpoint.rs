@@ -9,7 +9,7 @@ use super::observe::{PROBE_TIMEOUT, recorded_endpoint};
 use super::port::PortUse;
 use super::probe::{self, Depth};
 use super::record::Record;
-use super::service::{Endpoint, ManagedService, StartedBy};
+use super::service::{Endpoint, ManagedService, StartedBy, UpOptions};
 use super::state::{ListenerKind, Observation, RecordedProcess, StartPhase, State, classify};
 use crate::core::address::Address;
 use crate::core::events::{EventBus, EventKind, chain};
@@ -44,6 +44,22 @@ const END_TIME: Duration = Duration::from_millis(100);
 const STOP_TIME: Duration = Duration::from_secs(5);
 
 impl ServiceManager<'_> {
+    /// Returns whether the service was ready once and its process is gone, although no command has stopped it.
+    pub fn has_ended(&self, service: &ManagedService) -> bool {
+        let Ok(Some(Record { process: Some(process), ready: true, .. })) = Record::read(&service.files.state)
+        else {
+            return false;
+        };
+        self.driver.liveness(&process).is_ok_and(|liveness| liveness == Liveness::Dead)
+    }
+
+    /// Returns the options of a start by the gateway. A service that has ended by itself keeps the mark of its first start.
+    pub fn options_of_gateway(&self, service: &ManagedService) -> UpOptions {
+        let ended = Record::read(&service.files.state).ok().flatten().filter(|_| self.has_ended(service));
+        let restarts = ended.as_ref().map_or(0, |record| record.restarts + 1);
+        UpOptions { on_demand: ended.is_none_or(|record| record.on_demand), restarts, ..UpOptions::default() }
+    }
+
     /// Returns the footprint of a service that fusion started and that is alive. Sends no request.
     pub fn footprint(&self, service: &ManagedService) -> Option<Footprint> {
         let record = Record::read(&service.files.state).ok().flatten()?;

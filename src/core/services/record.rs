@@ -61,6 +61,9 @@ pub struct Record {
     /// Whether the gateway started it for a request.
     #[serde(default)]
     pub on_demand: bool,
+    /// How often the service was started again because it had ended by itself.
+    #[serde(default)]
+    pub restarts: u64,
     /// The command line of the start. Bytes that are not UTF-8 are replaced.
     pub command: Vec<String>,
     /// The [`fingerprint`] of the start.
@@ -168,6 +171,7 @@ impl Record {
             project_root: None,
             ready: false,
             on_demand: false,
+            restarts: 0,
             command: words.map(|word| word.to_string_lossy().into_owned()).collect(),
             fingerprint: fingerprint(spec, address),
             facets: BTreeMap::new(),

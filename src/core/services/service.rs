@@ -167,6 +167,8 @@ pub struct UpOptions {
     pub model: Option<String>,
     /// Whether the gateway starts it for a request, so it may also stop it.
     pub on_demand: bool,
+    /// How often it was started again because it had ended by itself.
+    pub restarts: u64,
 }
 
 /// The result of `up`.

@@ -248,6 +248,7 @@ impl ServiceManager<'_> {
         record.startup_timeout_ms = options.timeout.map(milliseconds);
         record.host = Some(self.driver.host()?);
         record.on_demand = options.on_demand;
+        record.restarts = options.restarts;
         // If fusion crashes after this write, the instance id in the record finds the process.
         ports::keep(service, &address)?;
         record.write(&service.files)?;

@@ -17,6 +17,7 @@ use super::service::{ManagedService, Origin, StartedBy};
 use super::state::State;
 use crate::core::address::Address;
 use crate::core::api::Client;
+use crate::core::config::RestartPolicy;
 use crate::core::logs;
 use crate::core::parallel;
 use crate::core::process::{Listener, Pid, Usage};
@@ -56,6 +57,8 @@ pub struct Status {
     pub is_removed: bool,
     /// How it ended, as far as its log shows.
     pub exited: Option<Exited>,
+    /// How often it was started again because it had ended by itself, if the gateway does that.
+    pub restarts: Option<u64>,
 }
 
 /// The end of a process that no command was waiting for.
@@ -116,6 +119,9 @@ impl ServiceManager<'_> {
             changes: record.filter(|_| ours).and_then(|record| self.changes(service, record)),
             is_removed: service.origin == Origin::Removed,
             orphans: recorded.orphans.iter().map(|process| process.pid).collect(),
+            restarts: record
+                .filter(|_| service.server().restart == RestartPolicy::OnFailure)
+                .map(|record| record.restarts),
             exited: (state == State::Exited).then(|| Exited {
                 last_sign: std::fs::metadata(&log).and_then(|metadata| metadata.modified()).ok(),
                 last_line: logs::last_line(&log).ok().flatten(),
