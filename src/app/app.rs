@@ -7,7 +7,7 @@ use super::gateway;
 use super::services;
 use crate::core::aliases;
 use crate::core::cancel::CancelToken;
-use crate::core::config::Config;
+use crate::core::config::{Config, ModelSettings};
 use crate::core::events::EventBus;
 use crate::core::helper::HelperOutput;
 use crate::core::models::{Model, ModelPlaces};
@@ -112,6 +112,12 @@ impl App {
             Some(runtime) => aliases::resolve(runtime, &self.config, name, &self.places(service)),
             None => Model { name: name.to_owned(), present: None },
         }
+    }
+
+    /// Returns what `[models]` says of the model with this resolved name.
+    pub fn model_settings(&self, service: &ManagedService, model: &str) -> Option<&ModelSettings> {
+        let places = self.places(service).of_configuration();
+        aliases::settings(service.runtime()?, &self.config, model, &places)
     }
 
     /// Returns the model that `name` means in the configuration.

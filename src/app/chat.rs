@@ -28,7 +28,7 @@ impl App {
         let Request { model, body } = self.request(service, &Question::default(), None, overrides);
         let mut parameters = body.as_object().cloned().unwrap_or_default();
         parameters.retain(|field, _| !MADE_FIELDS.contains(&field.as_str()));
-        let system = overrides.system.unwrap_or(&service.settings.run.system_prompt).to_owned();
+        let system = overrides.system.unwrap_or_else(|| self.system_prompt(service, &model.name)).to_owned();
         SessionHeader { service: service.name.to_string(), model: model.name, system, parameters }
     }
 

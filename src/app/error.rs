@@ -46,6 +46,14 @@ pub enum AppError {
         /// Those that can answer prompts.
         available: Vec<Arc<str>>,
     },
+    /// `[models]` sets a context, which the service cannot give to one model.
+    #[error("`models.{model}.context` is set, and {service} has one context for all models")]
+    NoOwnContext {
+        service: Arc<str>,
+        model: String,
+        /// How the service gets that context, in words.
+        instead: Option<String>,
+    },
     /// No service has the model.
     #[error("no service has the model {model}")]
     NoServiceHas {

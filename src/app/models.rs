@@ -92,6 +92,27 @@ impl App {
     }
 }
 
+impl App {
+    /// Fails if `[models]` sets for the model with this resolved name what the service cannot do.
+    pub fn check_model_settings(&self, service: &ManagedService, model: &str) -> Result<(), AppError> {
+        let context = self.model_settings(service, model).and_then(|settings| settings.context);
+        match service.runtime().zip(context) {
+            Some((runtime, tokens)) if runtime.context_args(tokens).is_none() => {
+                Err(AppError::NoOwnContext {
+                    service: Arc::clone(&service.name),
+                    model: model.to_owned(),
+                    instead: runtime.longer_context(
+                        &service.name,
+                        &service.server_table(),
+                        tokens.saturating_sub(1),
+                    ),
+                })
+            }
+            _ => Ok(()),
+        }
+    }
+}
+
 impl Models<'_> {
     /// Resolves the name. Fails if no model of the runtime can have it.
     pub fn named<'n>(&self, asked: &'n str) -> Result<Named<'n>, AppError> {
@@ -219,9 +240,11 @@ impl Models<'_> {
         start_on_demand: bool,
         keep_alive: Option<&KeepAlive>,
     ) -> Result<(), AppError> {
+        self.app.check_model_settings(self.service, &model.name)?;
         if !self.needs_server() {
             self.work(false, model, |site| self.catalogue.check(site, &model.name))?;
         }
+        let keep_alive = keep_alive.or(self.configured_keep_alive(&model.name));
         let endpoint = self.endpoint(start_on_demand, Some(model.name.clone()))?;
         if !self.catalogue.restarts_to_load() {
             let load = |site: &Site<'_>| self.catalogue.load(site, &model.name, keep_alive);
@@ -239,7 +262,8 @@ impl Models<'_> {
             Err(error) if error.is_pullable() => self.pull(model, false)?,
             Err(error) => return Err(self.failed(model.asked, error)),
         }
-        Ok(self.load_at(model, &up.endpoint, None)?.unwrap_or(up))
+        let keep_alive = self.configured_keep_alive(&model.name);
+        Ok(self.load_at(model, &up.endpoint, keep_alive)?.unwrap_or(up))
     }
 
     /// Loads the model into the server at `endpoint`. A server that fusion started with another model is restarted with
@@ -260,6 +284,12 @@ impl Models<'_> {
         Ok(None)
     }
 
+    /// Returns how long `[models]` keeps the model loaded, for a server that loads and unloads by itself.
+    fn configured_keep_alive(&self, model: &str) -> Option<&KeepAlive> {
+        let settings = self.app.model_settings(self.service, model).filter(|_| self.needs_server());
+        settings?.keep_alive.as_ref()
+    }
+
     /// Returns what a prompt to the model must take into account, if that is known.
     pub(super) fn abilities(&self, address: &Address, name: &str) -> Option<Abilities> {
         self.work_at(Some(address), |site| self.catalogue.abilities(site, name)).ok()
@@ -275,7 +305,8 @@ impl Models<'_> {
 
     /// Loads the model into the server at `address`, as a prompt would.
     pub(super) fn load_for_prompt(&self, address: &Address, model: &Named<'_>) -> Result<(), AppError> {
-        self.work_at(Some(address), |site| self.catalogue.load(site, &model.name, None))
+        let keep_alive = self.configured_keep_alive(&model.name);
+        self.work_at(Some(address), |site| self.catalogue.load(site, &model.name, keep_alive))
             .map_err(|error| self.failed(model.asked, error))
     }
 

@@ -1,12 +1,12 @@
 //! Builds the body of a chat completion.
 //!
-//! Precedence: command line, saved prompt, configuration.
+//! Precedence: command line, saved prompt, `[models]`, the service's own table.
 
 use serde_json::{Map, Value, json};
 
 use super::app::App;
 pub use crate::core::config::RESERVED_FIELDS;
-use crate::core::config::{RunSettings, SavedPrompt};
+use crate::core::config::{ModelSettings, RunSettings, SavedPrompt};
 use crate::core::models::Model;
 use crate::core::services::ManagedService;
 
@@ -47,16 +47,6 @@ pub struct Request {
     pub body: Value,
 }
 
-impl Request {
-    /// Returns the same request to another model.
-    #[must_use]
-    pub fn to_model(mut self, model: Model) -> Self {
-        self.body["model"] = json!(model.name);
-        self.model = model;
-        self
-    }
-}
-
 impl App {
     /// Builds the request for a question to `service`.
     pub fn request(
@@ -72,11 +62,19 @@ impl App {
             self.configured_model(service, saved.unwrap_or(&settings.model))
         };
         let model = overrides.model.map_or_else(configured, |name| self.model(service, name));
+        let of_model = self.model_settings(service, &model.name);
         let saved_system = || saved.and_then(|prompt| prompt.system.as_deref());
-        let system = overrides.system.or_else(saved_system).unwrap_or(&settings.system_prompt);
-        let messages = question.messages(system);
-        let body = body(settings, saved, overrides, &model.name, messages);
+        let system = overrides.system.or_else(saved_system);
+        let messages = question.messages(system.unwrap_or_else(|| self.system_prompt(service, &model.name)));
+        let body = body(&Layers { settings, of_model, saved, overrides }, &model.name, messages);
         Request { model, body }
+    }
+
+    /// Returns the system message for the model with this resolved name, as the configuration says.
+    pub fn system_prompt<'a>(&'a self, service: &'a ManagedService, model: &str) -> &'a str {
+        let of_model =
+            self.model_settings(service, model).and_then(|settings| settings.system_prompt.as_deref());
+        of_model.unwrap_or(&service.settings.run.system_prompt)
     }
 }
 
@@ -102,13 +100,16 @@ impl Question {
     }
 }
 
-fn body(
-    settings: &RunSettings,
-    saved: Option<&SavedPrompt>,
-    overrides: &Overrides<'_>,
-    model: &str,
-    messages: Value,
-) -> Value {
+/// What decides about the fields of a request; what comes later wins.
+struct Layers<'a> {
+    settings: &'a RunSettings,
+    of_model: Option<&'a ModelSettings>,
+    saved: Option<&'a SavedPrompt>,
+    overrides: &'a Overrides<'a>,
+}
+
+fn body(layers: &Layers<'_>, model: &str, messages: Value) -> Value {
+    let Layers { settings, of_model, saved, overrides } = layers;
     let mut body = Map::new();
     let stop = |texts: &[String]| (!texts.is_empty()).then(|| json!(texts));
     put(
@@ -123,7 +124,10 @@ fn body(
         ],
     );
     body.extend(settings.extra_body.clone());
-    let temperature = overrides.temperature.or(saved.and_then(|prompt| prompt.temperature));
+    let temperature = overrides
+        .temperature
+        .or(saved.and_then(|prompt| prompt.temperature))
+        .or(of_model.and_then(|settings| settings.temperature));
     put(
         &mut body,
         [

@@ -28,6 +28,7 @@ impl App {
         if let Some(asked) = &request.model {
             let model = self.model(service, asked);
             self.check_model_name(service, asked, &model.name)?;
+            self.check_model_settings(service, &model.name)?;
             options.model = Some(model.name);
         }
         let start = || self.start(service, &options, request.install, cancel);

@@ -97,6 +97,10 @@ impl From<AppError> for Failure {
                 );
                 Self::of(exit, &error).hint(hint)
             }
+            AppError::NoOwnContext { ref instead, .. } => {
+                let hint = instead.clone();
+                Self { hint, ..Self::of(exit, &error) }
+            }
             AppError::NoServiceHas { ref model, pulls: Some(ref service) } => {
                 let hint = format!("download it: fusion {service} pull {}", quoted(model));
                 Self::of(exit, &error).hint(hint)

@@ -118,7 +118,9 @@ pub fn of_app(error: &AppError) -> Exit {
         AppError::Service(error) => of_service(error),
         AppError::Install(error) => of_install(error),
         AppError::Model { error, .. } => of_model(error),
-        AppError::NoServiceChosen { .. } | AppError::NotPrompted { .. } => Exit::Usage,
+        AppError::NoServiceChosen { .. } | AppError::NotPrompted { .. } | AppError::NoOwnContext { .. } => {
+            Exit::Usage
+        }
         AppError::NoModelChosen { .. } | AppError::NoServiceHas { .. } | AppError::WouldReplace { .. } => {
             Exit::ModelMissing
         }

@@ -2,7 +2,7 @@
 
 use std::collections::BTreeSet;
 
-use crate::core::config::Config;
+use crate::core::config::{Config, ModelSettings};
 use crate::core::models::{Model, ModelPlaces};
 use crate::core::runtimes::{Runtime, Table};
 
@@ -16,6 +16,20 @@ pub fn resolve(runtime: &dyn Runtime, config: &Config, name: &str, places: &Mode
         Some(model) => runtime.resolve_model(model, &places.of_configuration()),
         None => runtime.resolve_model(built_in(runtime, name).unwrap_or(name), places),
     }
+}
+
+/// Returns what `[models]` says of the model, which is named there in any way that means it on `runtime`; `places` are
+/// those of the configuration.
+pub fn settings<'a>(
+    runtime: &dyn Runtime,
+    config: &'a Config,
+    model: &str,
+    places: &ModelPlaces,
+) -> Option<&'a ModelSettings> {
+    let means_it = |name: &String| {
+        name == model || runtime.is_same_model(&resolve(runtime, config, name, places).name, model)
+    };
+    config.models.iter().find(|(name, _)| means_it(name)).map(|(_, settings)| settings)
 }
 
 /// Returns the names of all aliases: of the configuration, and built into any runtime of the table.

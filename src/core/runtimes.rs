@@ -170,6 +170,12 @@ pub trait Runtime: Sync {
         None
     }
 
+    /// Returns the arguments that start a server of one model with this context length; `None` where a model has no
+    /// context of its own.
+    fn context_args(&self, _tokens: u64) -> Option<Vec<String>> {
+        None
+    }
+
     /// Returns the request that tells the context length of a loaded model.
     fn context_probe(&self) -> Option<ContextProbe> {
         None
@@ -230,14 +236,14 @@ pub struct Launch {
 pub struct Advice {
     /// The name of a field, or a part of a message.
     pub about: &'static str,
-    /// In words; `SERVICE` and `MODEL` stand for the names, `TABLE` for the server's table of the configuration.
+    /// In words; `SERVICE` and `MODEL` stand for the names, `SECTION` for the server's table of the configuration.
     pub text: &'static str,
 }
 
 impl Advice {
     /// Returns the text with the names.
     pub fn of(&self, service: &str, table: &str, model: &str) -> String {
-        self.text.replace("SERVICE", service).replace("TABLE", table).replace("MODEL", &quoted(model))
+        self.text.replace("SERVICE", service).replace("SECTION", table).replace("MODEL", &quoted(model))
     }
 }
 

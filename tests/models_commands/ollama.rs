@@ -253,6 +253,21 @@ fn show_describes_a_model() {
 }
 
 #[test]
+fn load_keeps_as_the_models_table_says() {
+    let (sandbox, ollama) = with_ollama(&["llama3.2:3b"]);
+    let port = sandbox.port("ollama");
+    sandbox.write_config(&format!(
+        "[ollama_server]\nport = {port}\n[models.\"llama3.2:3b\"]\nkeep_alive = \"1h\"\n"
+    ));
+    for (options, seconds) in [(&[][..], 3600), (&["--keep-alive", "30m"], 1800)] {
+        let load = ["ollama", "load", "llama3.2:3b"].iter().chain(options).copied();
+        sandbox.fusion(load).run_in_process().assert_code(0);
+        let (_, body) = ollama.requests().pop().expect("a request");
+        assert_eq!(body["keep_alive"], seconds);
+    }
+}
+
+#[test]
 fn load_passes_keep_alive_and_unload_zero() {
     let (sandbox, ollama) = with_ollama(&["llama3.2:3b"]);
     let load = ["ollama", "load", "llama3.2:3b"];

@@ -209,3 +209,33 @@ fn invalid_option_values_are_refused() {
     For more information, try '--help'.
     ");
 }
+
+#[test]
+fn a_models_own_table_wins_over_the_services() {
+    let sandbox = Sandbox::new();
+    sandbox.write_config(
+        "[ollama_run]\nmodel = \"llama3.2\"\ntemperature = 0.8\nsystem_prompt = \"Service\"\n\
+         [prompts.calm]\ntemperature = 0.1\n\
+         [models.\"llama3.2:latest\"]\ntemperature = 0.3\nsystem_prompt = \"Model\"\n",
+    );
+    let sent = |arguments: &[&str]| {
+        let body = dry_run(&sandbox, arguments, "");
+        (body["messages"][0]["content"].clone(), body["temperature"].clone())
+    };
+    assert_eq!(sent(&["Hi"]), (json!("Model"), json!(0.3)));
+    assert_eq!(sent(&["Hi", "--prompt", "calm"]), (json!("Model"), json!(0.1)));
+    assert_eq!(sent(&["Hi", "--prompt", "calm", "-t", "0.2", "-s", "Mine"]), (json!("Mine"), json!(0.2)));
+    assert_eq!(sent(&["Hi", "-m", "other"]), (json!("Service"), json!(0.8)));
+}
+
+#[test]
+fn ollama_refuses_a_context_of_one_model() {
+    let sandbox = Sandbox::new();
+    sandbox.write_config("[models.\"llama3.2:3b\"]\ncontext = 32768\n");
+    insta::assert_snapshot!(sandbox.fusion(["ollama", "run", "Hi", "--dry-run"]).run_in_process(), @"
+    exit 2
+    [stderr]
+    error: `models.llama3.2:3b.context` is set, and ollama has one context for all models
+    hint: use a longer context: fusion config set ollama_server.env.OLLAMA_CONTEXT_LENGTH 32768, then fusion ollama restart
+    ");
+}

@@ -197,7 +197,9 @@ impl<'a> Task<'a> {
         let mut request = app.request(service, &question, saved, &overrides);
         let is_given = args.model.is_some() || saved.is_some_and(|prompt| prompt.model.is_some());
         if request.model.name.is_empty() && !is_given {
-            request = request.to_model(app.only_model(service, &context.cancel)?);
+            let only = app.only_model(service, &context.cancel)?;
+            request =
+                app.request(service, &question, saved, &Overrides { model: Some(&only.name), ..overrides });
         }
         if request.model.name.is_empty() {
             return Err(Failure::new(Exit::Usage, "no model is set").hint("choose one with --model MODEL"));
@@ -207,6 +209,7 @@ impl<'a> Task<'a> {
             args.model.as_deref().unwrap_or(&request.model.name),
             &request.model.name,
         )?;
+        app.check_model_settings(service, &request.model.name)?;
         let reasoning = args.reasoning.unwrap_or(settings.reasoning);
         let idle_timeout = args.timeout.unwrap_or(settings.timeout);
         Ok(Self { context, app, service, args, request, schema, reasoning, idle_timeout })
@@ -238,7 +241,7 @@ impl<'a> Task<'a> {
         if sent.outcome.is_unsent() && self.start()? {
             sent = self.send(&idle_timeout, &mut sink)?;
         }
-        let Sent { outcome, mark, is_too_long } = sent;
+        let SentPrompt { outcome, mark, is_too_long } = sent;
         let ChatOutcome { answer, result, finished, arrivals } = outcome;
         let total = finished.map_or_else(|| sink.elapsed(), |then| then.duration_since(sink.started));
         let written = sink.finish();
@@ -255,7 +258,7 @@ impl<'a> Task<'a> {
     }
 
     /// Warns of what the server will not tell, and sends the request.
-    fn send(&self, idle_timeout: &IdleTimeout, sink: &mut Sink) -> Result<Sent, Failure> {
+    fn send(&self, idle_timeout: &IdleTimeout, sink: &mut Sink) -> Result<SentPrompt, Failure> {
         let (app, service, request, cancel) = (self.app, self.service, &self.request, &self.context.cancel);
         let notices = app.notices_before(service, request, cancel);
         report::tell(&self.context.ui, service, &request.model.name, &notices);
@@ -271,7 +274,7 @@ impl<'a> Task<'a> {
             }
         });
         let is_too_long = notices.iter().any(|notice| matches!(notice, Notice::TooLong { .. }));
-        Ok(Sent { outcome: sent?, mark, is_too_long })
+        Ok(SentPrompt { outcome: sent?, mark, is_too_long })
     }
 
     /// Returns whether the model is that of the configuration.
@@ -357,7 +360,7 @@ struct Answered {
 }
 
 /// A request that was sent.
-struct Sent {
+struct SentPrompt {
     outcome: ChatOutcome,
     /// The server that got it, if fusion started it.
     mark: Option<ServerMark>,

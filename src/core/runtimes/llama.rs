@@ -134,6 +134,10 @@ impl Runtime for Llama {
         Some(&catalogue::LlamaCatalogue)
     }
 
+    fn context_args(&self, tokens: u64) -> Option<Vec<String>> {
+        Some(words(["-c", &tokens.to_string()]))
+    }
+
     fn context_probe(&self) -> Option<ContextProbe> {
         Some(ContextProbe { path: "/v1/models", read: read_context })
     }

@@ -196,6 +196,10 @@ impl ServiceManager<'_> {
             Template::Program(template) => Some(&template.settings),
         };
         let launch = service.template.launch(address, model, &self.places(service).of_resolved());
+        let context = service.runtime().zip(model).and_then(|(runtime, model)| {
+            let places = self.places(service).of_configuration();
+            runtime.context_args(aliases::settings(runtime, self.config, &model.name, &places)?.context?)
+        });
         let of_program = program.args.iter().map(|word| match settings {
             Some(_) => scope.expand(word),
             None => Ok(word.clone()),
@@ -203,7 +207,10 @@ impl ServiceManager<'_> {
         let of_template =
             settings.into_iter().flat_map(|settings| &settings.args).map(|word| scope.expand(word));
         let of_service = server.args.iter().map(|word| own(word));
-        let words = of_program.chain(launch.args.into_iter().map(Ok)).chain(of_template).chain(of_service);
+        let words = of_program
+            .chain(launch.args.into_iter().chain(context.into_iter().flatten()).map(Ok))
+            .chain(of_template)
+            .chain(of_service);
         let words: Vec<String> = words.collect::<Result<_, _>>()?;
         let env = self.variables(scope, service, address, model)?;
         let directory = scope.working_dir().filter(|_| !service.is_built_in());

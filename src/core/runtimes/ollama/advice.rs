@@ -6,7 +6,7 @@ use crate::core::runtimes::Advice;
 pub(super) const IGNORED_FIELDS: &[Advice] = &[
     Advice {
         about: "num_ctx",
-        text: "set the context of the server: fusion config set TABLE.env.OLLAMA_CONTEXT_LENGTH TOKENS, then \
+        text: "set the context of the server: fusion config set SECTION.env.OLLAMA_CONTEXT_LENGTH TOKENS, then \
                fusion SERVICE restart",
     },
     Advice {
@@ -25,7 +25,7 @@ pub(super) const IGNORED_FIELDS: &[Advice] = &[
 pub(super) const ERRORS: &[Advice] = &[
     Advice {
         about: "timed out waiting for llama runner to start",
-        text: "give the model more time to load: fusion config set TABLE.env.OLLAMA_LOAD_TIMEOUT 15m, then \
+        text: "give the model more time to load: fusion config set SECTION.env.OLLAMA_LOAD_TIMEOUT 15m, then \
                fusion SERVICE restart",
     },
     Advice {
@@ -47,7 +47,7 @@ pub(super) const ERRORS: &[Advice] = &[
     Advice {
         about: "maximum pending requests exceeded",
         text: "too many requests wait for a model to load: try again later, or raise \
-               TABLE.env.OLLAMA_MAX_QUEUE",
+               SECTION.env.OLLAMA_MAX_QUEUE",
     },
     Advice {
         about: "unknown model architecture",
