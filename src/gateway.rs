@@ -26,6 +26,7 @@ mod seats;
 mod server;
 pub mod splice;
 mod state;
+mod supervise;
 pub mod translate;
 pub mod wire;
 

@@ -1,15 +1,8 @@
-//! Starts services again that ended by themselves, where the configuration says so (`restart = "on-failure"`).
+//! When a service that ended by itself is started again: after a pause that grows, and not too often.
 
 use std::collections::HashMap;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
-
-use super::keeper;
-use super::plan::{Phase, Step};
-use super::state::{Gateway, Setup, blocking};
-use crate::core::cancel::CancelToken;
-use crate::core::config::RestartPolicy;
-use crate::core::services::ManagedService;
 
 /// How often a service is started again within [`WINDOW`].
 const LIMIT: usize = 5;
@@ -30,6 +23,18 @@ struct History {
     restarts: Vec<Instant>,
 }
 
+impl Restarts {
+    /// Notes whether a service has ended, and returns whether it is to be started now; `may_start` tells whether it can.
+    pub(super) fn is_due(&self, service: &Arc<str>, has_ended: bool, may_start: bool) -> bool {
+        let mut histories = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        let history = histories.entry(Arc::clone(service)).or_default();
+        if !has_ended {
+            history.ended = None;
+        }
+        has_ended && may_start && history.is_due(Instant::now())
+    }
+}
+
 impl History {
     /// Notes that the service has ended, and returns whether it is to be started now.
     fn is_due(&mut self, now: Instant) -> bool {
@@ -44,39 +49,6 @@ impl History {
         self.ended = None;
         true
     }
-}
-
-/// Looks for services that have ended by themselves, and starts those whose time has come.
-pub(super) async fn tend(gateway: &Arc<Gateway>) {
-    let setup = gateway.setup();
-    let is_kept = |service: &ManagedService| service.server().restart == RestartPolicy::OnFailure;
-    if !setup.app.services().iter().any(is_kept) {
-        return;
-    }
-    let own = Arc::clone(&setup);
-    let seen = blocking(move || {
-        let of = |service: &ManagedService| (Arc::clone(&service.name), has_ended(&own, service));
-        own.app.services().iter().filter(|service| is_kept(service)).map(of).collect::<Vec<_>>()
-    });
-    for (name, has_ended) in seen.await.unwrap_or_default() {
-        let is_free = gateway.seats.with(&name, |seat| {
-            !matches!(seat.phase, Phase::Starting | Phase::Stopping) && !seat.is_observed
-        });
-        let mut histories = gateway.restarts.0.lock().unwrap_or_else(PoisonError::into_inner);
-        let history = histories.entry(Arc::clone(&name)).or_default();
-        if !has_ended {
-            history.ended = None;
-        } else if is_free && history.is_due(Instant::now()) {
-            drop(histories);
-            gateway.seats.distrust(&name);
-            keeper::act(gateway, &setup, Step::Start(name));
-        }
-    }
-}
-
-/// Returns whether the service was ready and is gone. One that was stopped has no record.
-fn has_ended(setup: &Setup, service: &ManagedService) -> bool {
-    setup.app.manager(&CancelToken::new()).has_ended(service)
 }
 
 #[cfg(test)]

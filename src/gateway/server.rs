@@ -15,7 +15,7 @@ use tokio::runtime::{Builder, Runtime};
 use tokio::signal::unix::{SignalKind, signal};
 
 use super::state::{Gateway, Setup};
-use super::{keeper, reload, restarts, router};
+use super::{keeper, reload, router, supervise};
 use crate::app::{App, ServeError};
 use crate::core::address::Address;
 
@@ -181,7 +181,7 @@ async fn tick(gateway: Arc<Gateway>) {
         };
         let is_asked = tokio::time::timeout(TICK, asked).await.is_ok();
         gateway.pool.close_old();
-        restarts::tend(&gateway).await;
+        supervise::tend(&gateway).await;
         let now = reload::version(&path);
         // A file that is gone is about to be replaced.
         if is_asked || (now.is_some() && now != version) {
