@@ -10,6 +10,7 @@ mod flight;
 pub mod gateway;
 mod install;
 mod logs;
+pub mod metrics;
 mod models;
 mod notices;
 pub mod pick;

@@ -12,6 +12,7 @@ pub mod install;
 pub mod load;
 pub mod log;
 pub mod man;
+pub mod metrics;
 pub mod models;
 pub mod ps;
 pub mod pull;

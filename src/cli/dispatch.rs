@@ -64,6 +64,7 @@ enum GlobalCommand {
     Log(commands::log::AllLogArgs),
     /// Send a prompt to the service that has the model, and print the answer
     Run(Deferred<Box<commands::run::RunArgs>>),
+    Metrics(commands::metrics::MetricsArgs),
     Models(commands::models::AllModelsArgs),
     Serve(commands::serve::ServeArgs),
     #[command(visible_alias = "cf")]
@@ -389,6 +390,7 @@ fn global_command(context: &Context, serve: Serve, matches: &ArgMatches) -> Resu
             commands::log::run_all(context, &context.app_with(context.sound_config().0), &args)
         }
         C::Run(Deferred(args)) => commands::run::run_any(context, &context.app()?, &args),
+        C::Metrics(args) => commands::metrics::run(context, &context.app()?, &args),
         C::Models(args) => commands::models::run_all(context, &context.app()?, &args),
         C::Serve(args) => commands::serve::run(context, serve, &args),
         C::Config(args) => commands::config::run(context, &args),

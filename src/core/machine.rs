@@ -1,4 +1,4 @@
-//! Memory and disk space of the machine.
+//! Memory, disk space, CPU, load and GPU memory of the machine.
 
 #[cfg(target_os = "linux")]
 mod linux;
@@ -7,11 +7,13 @@ mod memory;
 mod portable;
 
 use std::io;
+use std::num::NonZero;
 use std::path::Path;
+use std::time::{Duration, Instant};
 
 use nix::sys::statvfs::statvfs;
 
-pub use memory::Memory;
+pub use memory::{GpuMemory, Memory};
 
 #[cfg(target_os = "linux")]
 use linux as native;
@@ -21,6 +23,44 @@ use portable as native;
 /// Returns the machine's memory, or `None` where the system does not tell.
 pub fn memory() -> Option<Memory> {
     native::memory()
+}
+
+/// Returns the load averages over 1, 5 and 15 minutes, or `None` where the system does not tell.
+pub fn load_averages() -> Option<[f64; 3]> {
+    native::load_averages()
+}
+
+/// Returns the memory of all GPUs together, or `None` where the system does not tell.
+pub fn gpu_memory() -> Option<GpuMemory> {
+    native::gpu_memory()
+}
+
+/// Returns the number of processors that this process may use.
+pub fn processors() -> Option<usize> {
+    std::thread::available_parallelism().ok().map(NonZero::get)
+}
+
+/// Measures how busy the machine is between two readings.
+pub struct CpuMeter {
+    percent: Box<dyn FnMut() -> Option<f64> + Send>,
+    read: Instant,
+}
+
+/// A shorter measurement would depend on the clock ticks of the kernel.
+const MIN_CPU_INTERVAL: Duration = Duration::from_millis(200);
+
+impl CpuMeter {
+    /// Begins to measure.
+    pub fn start() -> Self {
+        Self { percent: Box::new(native::cpu_percent()), read: Instant::now() }
+    }
+
+    /// Returns how busy all processors were since the last reading, in percent. Waits until that is long enough ago.
+    pub fn percent(&mut self) -> Option<f64> {
+        std::thread::sleep(MIN_CPU_INTERVAL.saturating_sub(self.read.elapsed()));
+        self.read = Instant::now();
+        (self.percent)()
+    }
 }
 
 /// Returns `path` if it exists, else the nearest directory above it that does.
@@ -38,6 +78,20 @@ pub fn free_space(path: &Path) -> io::Result<u64> {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_busy_processor_is_measured() {
+        let mut meter = CpuMeter::start();
+        let begin = Instant::now();
+        while begin.elapsed() < MIN_CPU_INTERVAL {
+            std::hint::spin_loop();
+        }
+        let percent = meter.percent().unwrap();
+        // One of the processors was busy, less what the others had of it.
+        assert!(percent > 0.0 && percent <= 100.0, "{percent}");
+        assert!(load_averages().is_none_or(|loads| loads.iter().all(|load| *load >= 0.0)));
+        assert!(processors().unwrap() > 0);
+    }
 
     #[test]
     fn this_machine_has_memory_and_disk_space() {

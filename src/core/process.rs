@@ -11,8 +11,8 @@ pub mod mock;
 pub mod unix;
 
 pub use driver::{
-    Child, Ending, INSTANCE_VARIABLE, Instance, Listener, Liveness, ProcessDriver, ProcessError, ProcessSpec,
-    StopSignal, Usage,
+    Child, Ending, Holdings, INSTANCE_VARIABLE, Instance, Listener, Liveness, ProcessDriver, ProcessError,
+    ProcessSpec, StopSignal, Usage,
 };
 pub use host::{Host, Place};
 pub use id::ProcessId;

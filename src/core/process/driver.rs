@@ -82,6 +82,15 @@ pub struct Usage {
     pub cpu_percent: f64,
 }
 
+/// How much of what is limited a process and its descendants hold.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub struct Holdings {
+    /// `None` if the system does not report it for every process.
+    pub threads: Option<u64>,
+    /// Open file descriptors; `None` if the system does not report it for every process.
+    pub open_files: Option<u64>,
+}
+
 /// The processes that one start of a service made, as its record identifies them.
 #[derive(Debug, Clone, Copy)]
 pub struct Instance<'a> {
@@ -187,6 +196,12 @@ pub trait ProcessDriver: Send + Sync {
 
     /// Returns what the process and its descendants use; `None` if it has ended. Inspects no other process.
     fn usage(&self, process: &ProcessId) -> Option<Usage>;
+
+    /// Returns the threads and open files of the process and its descendants. Takes longer than [`usage`](Self::usage) for
+    /// processes with many files. Inspects no other process.
+    fn holdings(&self, _process: &ProcessId) -> Holdings {
+        Holdings::default()
+    }
 
     /// Returns the listener on the address, which may be bound to a wildcard address. Inspects `ours` first, which is
     /// cheap, and then every process of the machine. Where several listen (`localhost` is two addresses), one that is

@@ -21,7 +21,7 @@ pub(super) use facts::Inspect;
 pub(super) use identity::{identify, is_same, ourselves};
 pub(super) use listener::listener;
 pub(super) use members::members;
-pub(super) use usage::usage;
+pub(super) use usage::{holdings, usage};
 
 /// Returns the implementation for this platform.
 pub(super) fn native() -> &'static dyn Inspect {

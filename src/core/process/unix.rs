@@ -17,7 +17,7 @@ use nix::unistd;
 
 use super::children::Children;
 use super::driver::{
-    Child, EXIT_POLL_INTERVAL, INSTANCE_VARIABLE, Instance, Listener, ProcessDriver, ProcessError,
+    Child, EXIT_POLL_INTERVAL, Holdings, INSTANCE_VARIABLE, Instance, Listener, ProcessDriver, ProcessError,
     ProcessSpec, StopSignal, Usage,
 };
 use super::host::Host;
@@ -142,6 +142,10 @@ impl ProcessDriver for UnixDriver {
 
     fn usage(&self, process: &ProcessId) -> Option<Usage> {
         inspect::usage(self.inspect(), process)
+    }
+
+    fn holdings(&self, process: &ProcessId) -> Holdings {
+        inspect::holdings(self.inspect(), process)
     }
 
     fn listener(&self, address: &Address, ours: Option<Instance<'_>>) -> Result<Listener, ProcessError> {

@@ -18,8 +18,8 @@ use fusion::core::helper::HelperOutput;
 use fusion::core::paths::Paths;
 use fusion::core::process::unix::UnixDriver;
 use fusion::core::process::{
-    Child, Host, Instance, Listener, Pid, ProcessDriver, ProcessError, ProcessId, ProcessSpec, StopSignal,
-    Usage,
+    Child, Holdings, Host, Instance, Listener, Pid, ProcessDriver, ProcessError, ProcessId, ProcessSpec,
+    StopSignal, Usage,
 };
 use fusion::core::runtimes;
 use fusion::env::{Environment, HuggingFaceVariables};
@@ -130,6 +130,10 @@ impl ProcessDriver for Driver {
 
     fn usage(&self, process: &ProcessId) -> Option<Usage> {
         self.unix.usage(process)
+    }
+
+    fn holdings(&self, process: &ProcessId) -> Holdings {
+        self.unix.holdings(process)
     }
 
     fn listener(&self, address: &Address, ours: Option<Instance<'_>>) -> Result<Listener, ProcessError> {

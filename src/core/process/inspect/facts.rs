@@ -74,6 +74,16 @@ pub(in crate::core::process) trait Inspect: Sync {
     /// Returns what the process uses; `None` if it has ended.
     fn resources(&self, pid: i32) -> Option<Resources>;
 
+    /// Returns the number of its threads; `None` if the system does not report it.
+    fn threads(&self, _pid: i32) -> Option<u64> {
+        None
+    }
+
+    /// Returns the number of its open file descriptors; `None` if the system does not report it.
+    fn open_files(&self, _pid: i32) -> Option<u64> {
+        None
+    }
+
     /// Returns how long ago the process started, by the kernel's clock.
     fn age(&self, process: &Process) -> Option<Duration>;
 

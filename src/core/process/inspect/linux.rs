@@ -145,10 +145,28 @@ impl Inspect for Linux {
 
     fn resources(&self, pid: i32) -> Option<Resources> {
         let stat = Stat::read(pid).ok()??;
+        let approximate = || Some(stat.pages.saturating_mul(system_value(SysconfVar::PAGE_SIZE)?));
         Some(Resources {
-            memory_bytes: stat.pages.saturating_mul(system_value(SysconfVar::PAGE_SIZE)?),
+            memory_bytes: resident_memory(pid).or_else(approximate)?,
             cpu_time: ticks_to_time(stat.ticks)?,
         })
+    }
+
+    fn threads(&self, pid: i32) -> Option<u64> {
+        Some(Stat::read(pid).ok()??.threads)
+    }
+
+    fn open_files(&self, pid: i32) -> Option<u64> {
+        let directory = format!("/proc/{pid}/fd");
+        // Since Linux 6.2 the size of the directory is the number of descriptors; before, it is 0.
+        match fs::metadata(&directory).map(|metadata| metadata.size()) {
+            Ok(size @ 1..) => {
+                // The directory must be readable, or the number is not to be known.
+                fs::read_dir(&directory).ok()?;
+                Some(size)
+            }
+            _ => Some(fs::read_dir(directory).ok()?.count() as u64),
+        }
     }
 
     fn age(&self, process: &Process) -> Option<Duration> {
@@ -193,6 +211,15 @@ fn read_host() -> io::Result<Host> {
         machine_id,
         name: read("/proc/sys/kernel/hostname")?,
     })
+}
+
+/// Returns `VmRSS` in bytes. Since Linux 6.16 it is exact; the number in `stat` may lack some pages for each processor, which
+/// is a tenth of a small process.
+fn resident_memory(pid: i32) -> Option<u64> {
+    let status = fs::read_to_string(format!("/proc/{pid}/status")).ok()?;
+    let line = status.lines().find_map(|line| line.strip_prefix("VmRSS:"))?;
+    let kibibytes: u64 = line.trim().strip_suffix(" kB")?.parse().ok()?;
+    kibibytes.checked_mul(1024)
 }
 
 /// Returns the children of all threads of the process: a child belongs to the thread that made it.

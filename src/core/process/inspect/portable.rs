@@ -108,6 +108,16 @@ impl Inspect for Portable {
         })
     }
 
+    #[cfg(target_os = "macos")]
+    fn threads(&self, pid: i32) -> Option<u64> {
+        macos::threads(pid)
+    }
+
+    #[cfg(target_os = "macos")]
+    fn open_files(&self, pid: i32) -> Option<u64> {
+        macos::open_files(pid)
+    }
+
     fn age(&self, process: &Process) -> Option<Duration> {
         let started = UNIX_EPOCH.checked_add(Duration::from_secs(process.start_time))?;
         // The clock may have been set back since.

@@ -1,11 +1,11 @@
-//! Memory and CPU of a process and its descendants.
+//! Memory, CPU, threads and open files of a process and its descendants.
 
 use std::collections::HashSet;
 use std::time::Duration;
 
 use super::facts::Inspect;
 use super::identity::is_same;
-use crate::core::process::driver::Usage;
+use crate::core::process::driver::{Holdings, Usage};
 use crate::core::process::id::ProcessId;
 
 /// See [`ProcessDriver::usage`](crate::core::process::ProcessDriver::usage).
@@ -40,4 +40,20 @@ fn made_by_others(inspect: &dyn Inspect, root: i32, tree: &[i32]) -> HashSet<i32
         }
     };
     others.into_iter().flat_map(|pid| inspect.descendants(pid)).collect()
+}
+
+/// See [`ProcessDriver::holdings`](crate::core::process::ProcessDriver::holdings).
+pub(in crate::core::process) fn holdings(inspect: &dyn Inspect, process: &ProcessId) -> Holdings {
+    let is_alive = |pid: &i32| inspect.process(*pid).ok().flatten().is_some_and(|process| !process.zombie);
+    if !is_same(inspect, process).unwrap_or(false) {
+        return Holdings::default();
+    }
+    let tree: Vec<i32> = inspect.descendants(process.pid.as_raw()).into_iter().filter(is_alive).collect();
+    // A process that ended a moment ago has no more to report than one that may not be inspected.
+    let sum = |of: &dyn Fn(i32) -> Option<u64>| {
+        let known = tree.iter().filter_map(|pid| of(*pid).or_else(|| (!is_alive(pid)).then_some(0)));
+        let known: Vec<u64> = known.collect();
+        (known.len() == tree.len() && !tree.is_empty()).then(|| known.iter().sum())
+    };
+    Holdings { threads: sum(&|pid| inspect.threads(pid)), open_files: sum(&|pid| inspect.open_files(pid)) }
 }

@@ -55,6 +55,36 @@ pub(super) fn children(pid: i32) -> Vec<i32> {
     pids.into_iter().filter(|child| *child > 0).collect()
 }
 
+/// Returns the number of threads of a process (`proc_pidinfo`, xnu `bsd/sys/proc_info.h`).
+pub(super) fn threads(pid: i32) -> Option<u64> {
+    let mut info = std::mem::MaybeUninit::<libc::proc_taskinfo>::zeroed();
+    let size = libc::c_int::try_from(size_of::<libc::proc_taskinfo>()).ok()?;
+    #[expect(unsafe_code, reason = "neither nix nor sysinfo has it")]
+    // SAFETY: the kernel writes at most `size` bytes to a value of its own type, of which all zeroes is one.
+    let (written, info) = unsafe {
+        let info_pointer = info.as_mut_ptr().cast();
+        let written = libc::proc_pidinfo(pid, libc::PROC_PIDTASKINFO, 0, info_pointer, size);
+        (written, info.assume_init())
+    };
+    (written == size).then(|| u64::try_from(info.pti_threadnum).ok())?
+}
+
+/// Returns the number of open descriptors of a process.
+pub(super) fn open_files(pid: i32) -> Option<u64> {
+    let one = size_of::<libc::proc_fdinfo>();
+    let list = |buffer: &mut [u8]| {
+        let size = libc::c_int::try_from(buffer.len()).unwrap_or(libc::c_int::MAX);
+        let pointer = if buffer.is_empty() { std::ptr::null_mut() } else { buffer.as_mut_ptr().cast() };
+        #[expect(unsafe_code, reason = "neither nix nor sysinfo has it")]
+        // SAFETY: the kernel writes at most `size` bytes to the buffer, and nothing without one.
+        let written = unsafe { libc::proc_pidinfo(pid, libc::PROC_PIDLISTFDS, 0, pointer, size) };
+        usize::try_from(written).ok().filter(|written| *written > 0)
+    };
+    // Without a buffer it returns the size of a list that is a little longer.
+    let mut buffer = vec![0; list(&mut [])?];
+    Some((list(&mut buffer)? / one) as u64)
+}
+
 /// See [`Inspect::sleep_until_exit`](super::Inspect::sleep_until_exit); `kqueue(2)` reports the end of any process that
 /// may be seen.
 pub(super) fn sleep_until_exit(pid: i32, limit: Duration) -> io::Result<()> {

@@ -1,0 +1,113 @@
+//! `metrics`: what the services and the machine use, in the JSON shape of every front end.
+
+use std::sync::Arc;
+
+use serde::Serialize;
+
+use super::app::App;
+use super::views::tenths;
+use crate::core::cancel::CancelToken;
+use crate::core::machine::{self, CpuMeter};
+use crate::core::process::Holdings;
+use crate::core::services::{ManagedService, ServiceError, Status};
+
+/// What the running services and the machine use.
+#[derive(Debug, Serialize)]
+pub struct MetricsView {
+    pub services: Vec<ServiceMetrics>,
+    pub machine: MachineMetrics,
+}
+
+/// What the process of a service and its descendants use, and what the gateway knows of its requests. Unknown values are
+/// null; the last five are, unless the gateway runs.
+#[derive(Debug, Serialize)]
+pub struct ServiceMetrics {
+    pub name: Arc<str>,
+    pub pid: Option<i64>,
+    /// Since its start, in percent of one processor.
+    pub cpu_percent: Option<f64>,
+    pub memory_bytes: Option<u64>,
+    pub threads: Option<u64>,
+    pub open_files: Option<u64>,
+    /// Requests that are being answered.
+    pub in_flight: Option<u64>,
+    /// Of the last answer.
+    pub tokens_per_second: Option<f64>,
+    /// Of the last answer.
+    pub first_token_ms: Option<f64>,
+    /// Tokens of the last request and its answer.
+    pub context_used: Option<u64>,
+    /// Seconds until it is stopped if no request comes.
+    pub idle_left_s: Option<u64>,
+}
+
+/// What the machine uses and has. Unknown values are null.
+#[derive(Debug, Serialize)]
+pub struct MachineMetrics {
+    /// Of all processors, while it was measured.
+    pub cpu_percent: Option<f64>,
+    pub processors: Option<usize>,
+    pub memory_bytes: Option<u64>,
+    /// What programs can still allocate.
+    pub memory_available_bytes: Option<u64>,
+    /// Over 1, 5 and 15 minutes.
+    pub load_averages: Option<[f64; 3]>,
+    /// Of all GPUs; where they share the memory of the machine, that.
+    pub gpu_memory_bytes: Option<u64>,
+    pub gpu_memory_used_bytes: Option<u64>,
+}
+
+impl App {
+    /// Measures the machine, and those of `services` that run. Returns with it which services could not be observed.
+    pub fn metrics<'a>(
+        &self,
+        services: &[&'a ManagedService],
+        meter: &mut CpuMeter,
+        cancel: &CancelToken,
+    ) -> (MetricsView, Vec<(&'a ManagedService, ServiceError)>) {
+        let (mut measured, mut failed) = (Vec::new(), Vec::new());
+        for (service, status) in services.iter().zip(self.manager(cancel).status_of_all(services)) {
+            match status {
+                Ok(status) if status.state.is_running() => measured.push(self.measure(service, &status)),
+                Ok(_) => {}
+                Err(error) => failed.push((*service, error)),
+            }
+        }
+        (MetricsView { services: measured, machine: MachineMetrics::now(meter) }, failed)
+    }
+
+    fn measure(&self, service: &ManagedService, status: &Status) -> ServiceMetrics {
+        let process = status.pid.and_then(|pid| self.driver.identify(pid).ok()?);
+        let holdings = process.map_or_else(Holdings::default, |process| self.driver.holdings(&process));
+        let usage = status.usage.as_ref();
+        ServiceMetrics {
+            name: Arc::clone(&service.name),
+            pid: status.pid.map(i64::from),
+            cpu_percent: usage.map(|usage| tenths(usage.cpu_percent)),
+            memory_bytes: usage.map(|usage| usage.memory_bytes),
+            threads: holdings.threads,
+            open_files: holdings.open_files,
+            in_flight: None,
+            tokens_per_second: None,
+            first_token_ms: None,
+            context_used: None,
+            idle_left_s: None,
+        }
+    }
+}
+
+impl MachineMetrics {
+    fn now(meter: &mut CpuMeter) -> Self {
+        let memory = machine::memory();
+        let gpu = machine::gpu_memory();
+        Self {
+            cpu_percent: meter.percent().map(tenths),
+            processors: machine::processors(),
+            memory_bytes: memory.map(|memory| memory.total),
+            memory_available_bytes: memory.map(|memory| memory.available),
+            load_averages: machine::load_averages(),
+            gpu_memory_bytes: gpu.map(|gpu| gpu.total),
+            gpu_memory_used_bytes: gpu.and_then(|gpu| gpu.used),
+        }
+    }
+}
