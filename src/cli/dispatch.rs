@@ -65,6 +65,11 @@ enum GlobalCommand {
     /// Send a prompt to the service that has the model, and print the answer
     Run(Deferred<Box<commands::run::RunArgs>>),
     Metrics(commands::metrics::MetricsArgs),
+    Templates(commands::templates::TemplatesArgs),
+    Create(commands::create::CreateArgs),
+    Remove(commands::remove::RemoveArgs),
+    Enable(commands::enable::EnableNamedArgs),
+    Disable(commands::disable::DisableNamedArgs),
     Models(commands::models::AllModelsArgs),
     Serve(commands::serve::ServeArgs),
     #[command(visible_alias = "cf")]
@@ -391,6 +396,11 @@ fn global_command(context: &Context, serve: Serve, matches: &ArgMatches) -> Resu
         }
         C::Run(Deferred(args)) => commands::run::run_any(context, &context.app()?, &args),
         C::Metrics(args) => commands::metrics::run(context, &context.app()?, &args),
+        C::Templates(args) => commands::templates::run(context, &context.app()?, &args),
+        C::Create(args) => commands::create::run(context, &args),
+        C::Remove(args) => commands::remove::run(context, &context.app()?, &args),
+        C::Enable(args) => commands::enable::run_named(context, &context.app()?, &args),
+        C::Disable(args) => commands::disable::run_named(context, &context.app()?, &args),
         C::Models(args) => commands::models::run_all(context, &context.app()?, &args),
         C::Serve(args) => commands::serve::run(context, serve, &args),
         C::Config(args) => commands::config::run(context, &args),

@@ -13,7 +13,7 @@ mod sessions;
 use std::io;
 use std::path::Path;
 
-use crate::app::{AppError, SelectionError};
+use crate::app::{AppError, RemoveError, SelectionError};
 use crate::cli::exit::{self, Exit};
 use crate::core::config::{ConfigError, EditError, Fault, Problem};
 use crate::core::files::FileError;
@@ -123,11 +123,27 @@ fn missing_model_hint(model: &str, pull: &str) -> String {
     }
 }
 
+impl From<RemoveError> for Failure {
+    fn from(error: RemoveError) -> Self {
+        let exit = exit::of_remove(&error);
+        let hint = match error {
+            RemoveError::App(error) => return error.into(),
+            RemoveError::Edit(error) => return error.into(),
+            RemoveError::Running { ref service, .. } => format!("stop it first: fusion {service} down"),
+            RemoveError::BuiltIn { ref service } => {
+                format!("restore its defaults: fusion config unset {service}_server.KEY")
+            }
+            RemoveError::File { .. } => return Self::of(exit, &error),
+        };
+        Self::of(exit, &error).hint(hint)
+    }
+}
+
 impl From<SelectionError> for Failure {
     fn from(error: SelectionError) -> Self {
         let hint = match error {
             SelectionError::NoService { .. } => "list the services: fusion ps",
-            SelectionError::NoTemplate { .. } => "list the services with their templates: fusion ps --json",
+            SelectionError::NoTemplate { .. } => "list the templates: fusion templates",
         };
         Self::of(exit::of_selection(&error), &error).hint(hint)
     }
@@ -202,6 +218,7 @@ impl From<EditError> for Failure {
         let exit = exit::of_edit(&error);
         let hint = match &error {
             EditError::NotAKey { .. } | EditError::IsATable { .. } => Some(shows_keys),
+            EditError::Taken { .. } => Some("choose another name; list the services: fusion ps"),
             EditError::Rejected { fault, .. } => matches!(fault, Fault::Unknown { .. }).then_some(shows_keys),
             EditError::NotInATable { .. } => Some("edit the file: fusion config edit"),
             EditError::Config(_) | EditError::Changed { .. } | EditError::Write { .. } => None,

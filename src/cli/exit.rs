@@ -3,7 +3,7 @@
 use std::process::ExitCode;
 
 use crate::app::chat::SessionError;
-use crate::app::{AppError, SelectionError, ServeError};
+use crate::app::{AppError, RemoveError, SelectionError, ServeError};
 use crate::core::api::ApiError;
 use crate::core::api::chat::ChatError;
 use crate::core::api::error::{ServerError, ServerErrorKind};
@@ -147,6 +147,16 @@ pub fn of_session(error: &SessionError) -> Exit {
     }
 }
 
+/// Returns the exit code for an instance that is not removed.
+pub fn of_remove(error: &RemoveError) -> Exit {
+    match error {
+        RemoveError::App(error) => of_app(error),
+        RemoveError::Edit(error) => of_edit(error),
+        RemoveError::BuiltIn { .. } => Exit::Usage,
+        RemoveError::Running { .. } | RemoveError::File { .. } => Exit::Failed,
+    }
+}
+
 /// Returns the exit code for names that select no services.
 pub fn of_selection(_: &SelectionError) -> Exit {
     Exit::Usage
@@ -171,7 +181,8 @@ pub fn of_config(error: &ConfigError) -> Exit {
 pub fn of_edit(error: &EditError) -> Exit {
     match error {
         EditError::Config(error) => of_config(error),
-        EditError::NotAKey { .. }
+        EditError::Taken { .. }
+        | EditError::NotAKey { .. }
         | EditError::IsATable { .. }
         | EditError::Rejected { .. }
         | EditError::NotInATable { .. } => Exit::Usage,

@@ -199,7 +199,7 @@ fn set(context: &Context, args: &ConfigSetArgs) -> Result<(), Failure> {
 
 /// Returns the absolute path of a relative directory that is to be a model. Relative to the configuration, as it would
 /// be read, it is another one.
-fn directory_of_model(context: &Context, key: &KeyPath, value: &str) -> Option<PathBuf> {
+pub(super) fn directory_of_model(context: &Context, key: &KeyPath, value: &str) -> Option<PathBuf> {
     let directory = context.environment.current_dir.as_ref()?.join(value);
     if !key.is_model() || value.is_empty() || Path::new(value).is_absolute() || !directory.is_dir() {
         return None;

@@ -3,6 +3,7 @@
 use std::ffi::OsString;
 use std::path::PathBuf;
 
+use crate::app::{App, Selection};
 use crate::cli::context::Context;
 use crate::cli::error::Failure;
 use crate::cli::exit::Exit;
@@ -26,6 +27,24 @@ pub fn run(context: &Context, service: &ManagedService, _args: &EnableArgs) -> R
     context.ui.result(&format!("{name} starts at every login, and is starting now\n"))?;
     context.ui.hint(&format!("see when it is ready: fusion {name} ps; undo this: fusion {name} disable"));
     Ok(Exit::Done)
+}
+
+/// Start a service now and at every login
+///
+/// Installs a systemd user unit (Linux) or a launchd agent (macOS) that runs `fusion NAME up`.
+#[derive(Debug, clap::Args)]
+pub struct EnableNamedArgs {
+    /// Name of the service
+    name: String,
+}
+
+/// Runs the command for the service of that name.
+pub fn run_named(context: &Context, app: &App, args: &EnableNamedArgs) -> Result<Exit, Failure> {
+    let selection = Selection { names: vec![args.name.clone()], ..Selection::default() };
+    let services = app.select(&selection)?;
+    services
+        .into_iter()
+        .try_fold(Exit::Done, |exit, service| Ok(exit.or(run(context, service, &EnableArgs {})?)))
 }
 
 /// Prints what was done.

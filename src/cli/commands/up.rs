@@ -69,6 +69,16 @@ pub fn run(context: &Context, app: &App, service: &ManagedService, args: &UpArgs
     Ok(Exit::Done)
 }
 
+/// Starts the service as it is configured, and prints the result.
+pub(super) fn start(context: &Context, app: &App, service: &ManagedService) -> Result<Exit, Failure> {
+    let request = UpRequest::default();
+    let up = installed(context, app, service, |install| {
+        app.up(service, &UpRequest { install, ..request.clone() }, &context.cancel)
+    })?;
+    tell(context, service, &up, false)?;
+    Ok(Exit::Done)
+}
+
 /// Prints the result of a start.
 pub(super) fn tell(
     context: &Context,

@@ -4,6 +4,7 @@ use std::fs;
 use std::path::{Path, PathBuf};
 
 use toml::de::DeValue;
+use toml_edit::{Array, InlineTable, Value};
 
 use super::error::{ConfigError, EditError};
 use super::key::{KeyPath, ValueFacts};
@@ -18,7 +19,58 @@ pub fn set(path: &Path, table: Table, key: &KeyPath, value: &str) -> Result<(), 
     let ValueFacts { spelling, expected, comment, .. } = key.value(table)?;
     let found = || Fault::Value { expected, found: format!("{value:?}") };
     let value = to_toml(spelling, value).ok_or_else(found).map_err(|fault| key.rejected(fault))?;
-    change(path, table, key, |text| splice::set(text, key.parts(), &value, &comment, key.table_length()))
+    change(path, table, key, |text| {
+        splice::set(text, key.parts(), &value, &comment, key.table_length()).ok_or_else(not_in_a_table(key))
+    })
+}
+
+fn not_in_a_table(key: &KeyPath) -> impl FnOnce() -> EditError {
+    || EditError::NotInATable { key: key.to_string() }
+}
+
+/// A new instance of a template. What it does not say has its default.
+#[derive(Debug, Clone, Default)]
+pub struct NewInstance {
+    pub name: String,
+    pub template: String,
+    pub port: Option<u16>,
+    pub model: Option<String>,
+    pub working_dir: Option<String>,
+    pub tags: Vec<String>,
+    pub env: Vec<(String, String)>,
+}
+
+impl NewInstance {
+    /// Returns the keys that are set, with their values.
+    fn keys(&self) -> Vec<(&'static str, Value)> {
+        let text = |text: &String| Value::from(text.as_str());
+        let tags: Array = self.tags.iter().collect();
+        let env: InlineTable = self.env.iter().map(|(name, value)| (name.as_str(), value.as_str())).collect();
+        let keys = [
+            ("template", Some(text(&self.template))),
+            ("port", self.port.map(|port| Value::from(i64::from(port)))),
+            ("model", self.model.as_ref().map(text)),
+            ("working_dir", self.working_dir.as_ref().map(text)),
+            ("tags", (!tags.is_empty()).then_some(Value::from(tags))),
+            ("env", (!env.is_empty()).then_some(Value::from(env))),
+        ];
+        keys.into_iter().filter_map(|(key, value)| Some((key, value?))).collect()
+    }
+}
+
+/// Appends the table of an instance. Writes nothing if there is one of that name, or if the result is not valid.
+pub fn create(path: &Path, table: Table, instance: &NewInstance) -> Result<(), EditError> {
+    let own = KeyPath::instance(&instance.name);
+    change(path, table, &own, |text| {
+        if splice::has(text, own.parts()) {
+            return Err(EditError::Taken { name: instance.name.clone() });
+        }
+        instance.keys().into_iter().try_fold(text.to_owned(), |text, (key, value)| {
+            let key_path = [own.parts(), &[key.to_owned()]].concat();
+            let written = value.to_string();
+            splice::set(&text, &key_path, written.trim(), "", 2).ok_or_else(not_in_a_table(&own))
+        })
+    })
 }
 
 /// Takes a key, a saved prompt or an alias out of the file, which makes its default hold; false when it is not there.
@@ -33,8 +85,10 @@ pub fn unset(path: &Path, table: Table, key: &KeyPath) -> Result<bool, EditError
         Err(_) => {}
     }
     // A file that does not parse holds nothing, which is an error here.
-    let without =
-        |text: &str| if is_there { splice::unset(text, key.parts()) } else { Some(text.to_owned()) };
+    let without = |text: &str| {
+        let without = if is_there { splice::unset(text, key.parts()) } else { Some(text.to_owned()) };
+        without.ok_or_else(not_in_a_table(key))
+    };
     change(path, table, key, without).map(|()| is_there)
 }
 
@@ -79,7 +133,7 @@ fn change(
     path: &Path,
     table: Table,
     key: &KeyPath,
-    change: impl FnOnce(&str) -> Option<String>,
+    change: impl FnOnce(&str) -> Result<String, EditError>,
 ) -> Result<(), EditError> {
     file::read_or_create(path, table)?;
     let _lock = file::lock(path)?;
@@ -89,7 +143,7 @@ fn change(
     if problems.iter().any(|problem| matches!(problem.fault, Fault::Syntax(_))) {
         return Err(invalid(problems).into());
     }
-    let after = change(&before).ok_or_else(|| EditError::NotInATable { key: key.to_string() })?;
+    let after = change(&before)?;
     if let Some(Problem { key: at_fault, fault, .. }) = parse::parse(&after, table).1.into_iter().next() {
         // A problem that was there before is told with its place; one that the change would make has none yet.
         let own = key.to_string();

@@ -31,6 +31,11 @@ impl std::fmt::Display for KeyPath {
 }
 
 impl KeyPath {
+    /// Returns the key of the table of an instance.
+    pub fn instance(name: &str) -> Self {
+        Self(vec![INSTANCES.to_owned(), name.to_owned()])
+    }
+
     /// Returns the parts, unquoted.
     pub(super) fn parts(&self) -> &[String] {
         &self.0
