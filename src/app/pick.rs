@@ -156,12 +156,20 @@ impl App {
         if service.runtime().is_none_or(|runtime| !runtime.is_model_name(&model.name)) {
             return Fit::No;
         }
-        match (model.present, self.started_with(service)) {
+        match (self.is_present(service, model), self.started_with(service)) {
             (None, _) => Fit::Unknown,
             (Some(false), _) => Fit::No,
             (Some(true), Some(configured)) if configured != model.name => Fit::CouldServe,
             (Some(true), _) => Fit::Serves,
         }
+    }
+
+    /// Returns whether a service that does not run has the model; `None` if only its server knows.
+    fn is_present(&self, service: &ManagedService, model: &Model) -> Option<bool> {
+        let is_same =
+            |name: &String| service.runtime().is_some_and(|runtime| runtime.is_same_model(name, &model.name));
+        let stored = || Some(service.stored_models(&self.environment)?.iter().any(is_same));
+        model.present.or_else(stored)
     }
 
     /// Returns the model with which a server of one model is started.

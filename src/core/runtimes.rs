@@ -10,7 +10,8 @@ mod mlx;
 mod ollama;
 
 pub use self::install_method::{InstallMethod, PythonPackage};
-use std::ffi::OsStr;
+use std::ffi::{OsStr, OsString};
+use std::path::Path;
 use std::time::Duration;
 
 use crate::core::address::Address;
@@ -143,6 +144,16 @@ pub trait Runtime: Sync {
 
     /// Returns the exact name of a model for the server, and whether its files are on this machine.
     fn resolve_model(&self, name: &str, places: &ModelPlaces) -> Model;
+
+    /// Returns the names of the models that its server would find on the disk, where only the server itself lists its
+    /// models; `None` if that cannot be known. `variable` returns a variable of the server's environment.
+    fn stored_models(
+        &self,
+        _variable: &dyn Fn(&str) -> Option<OsString>,
+        _home: Option<&Path>,
+    ) -> Option<Vec<String>> {
+        None
+    }
 
     /// Returns the built-in aliases of models.
     fn model_aliases(&self) -> &'static [BuiltInAlias] {

@@ -82,6 +82,7 @@ fn served_by(app: &App, service: &ManagedService, endpoint: Option<Endpoint>) ->
     // A list that cannot be had is that of a server that does not answer: a request will show it.
     let rows = models.list(false).unwrap_or_default();
     let names = rows.map(|rows| rows.into_iter().map(|row| row.entry.name).collect());
+    let names = names.or_else(|| service.stored_models(&app.environment));
     Some(Served { service: name, models: names, is_single: false })
 }
 

@@ -3,6 +3,10 @@
 mod advice;
 mod aliases;
 mod catalogue;
+mod store;
+
+use std::ffi::OsString;
+use std::path::Path;
 
 use serde_json::Value;
 
@@ -13,6 +17,7 @@ use super::{
 use crate::core::address::Address;
 use crate::core::api::Response;
 use crate::core::models::catalogue::Catalogue;
+use crate::core::models::expand_home;
 
 /// <https://ollama.com>: `ollama serve`.
 pub(super) struct Ollama;
@@ -66,6 +71,19 @@ impl Runtime for Ollama {
     /// `OLLAMA_HOST` in the caller's shell may name another server.
     fn withheld_variables(&self) -> &'static [&'static str] {
         &["OLLAMA_HOST"]
+    }
+
+    /// The default is that of `envconfig/config.go`.
+    fn stored_models(
+        &self,
+        variable: &dyn Fn(&str) -> Option<OsString>,
+        home: Option<&Path>,
+    ) -> Option<Vec<String>> {
+        let store = match variable("OLLAMA_MODELS").filter(|store| !store.is_empty()) {
+            Some(store) => expand_home(Path::new(&store), home),
+            None => home?.join(".ollama/models"),
+        };
+        store::names(&store)
     }
 
     /// The port accepts connections before HTTP responds, and this path needs no model (server/routes.go).

@@ -1,5 +1,6 @@
 //! A managed service, and the arguments and results of the use cases: plain data.
 
+use std::ffi::OsStr;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -117,6 +118,18 @@ impl ManagedService {
             Err(files::LockError::File(error)) => Err(error),
             Err(files::LockError::Held { .. } | files::LockError::Cancelled { .. }) => Ok(None),
         }
+    }
+
+    /// Returns the names of the models that its server would find on the disk if it were started; `None` if only the
+    /// server knows.
+    pub fn stored_models(&self, environment: &Environment) -> Option<Vec<String>> {
+        // The command of another template may set the server's environment.
+        let Template::Runtime(runtime) = self.template else { return None };
+        let variable = |name: &str| match self.server().env.get(name) {
+            Some(configured) => Some(configured.into()),
+            None => environment.variables.get(OsStr::new(name)).cloned(),
+        };
+        runtime.stored_models(&variable, environment.home.as_deref())
     }
 
     /// Returns the settings of its server.
