@@ -8,9 +8,10 @@ use std::time::Duration;
 use hyper::body::{Body, Bytes, Frame, Incoming, SizeHint};
 use hyper::header::CONTENT_TYPE;
 use hyper::{HeaderMap, Response, StatusCode};
+use tokio::sync::mpsc;
 use tokio::time::{Interval, MissedTickBehavior, interval};
 
-use super::end_mark::EndMark;
+use super::end_mark::{EndMark, usage_of_response};
 use super::headers;
 use super::meter::{Meter, Outcome};
 use super::pool::{Connection, Pool};
@@ -22,6 +23,9 @@ use super::wire::Wire;
 /// How often a comment tells the client of a loading model that the gateway lives.
 pub(super) const COMMENT_INTERVAL: Duration = Duration::from_secs(5);
 
+/// How much of the end of a JSON answer is kept.
+const COUNTED_BYTES: usize = 4096;
+
 const COMMENT: &[u8] = b": loading\n\n";
 
 /// The body of any response.
@@ -30,6 +34,8 @@ pub(super) enum ResponseBody {
     Whole(Option<Bytes>),
     /// What a server sends.
     Passed(Box<PassedBody>),
+    /// What a task of the gateway sends, until it ends.
+    Fed(mpsc::Receiver<Bytes>),
     /// A stream that began before the server was ready.
     Loading(Box<Loading>),
     /// The error event was sent: the rest is an abort, so no client takes it for an end.
@@ -59,6 +65,8 @@ pub(super) struct PassedBody {
 pub(super) enum Treatment {
     /// They only pass.
     Unread,
+    /// A whole answer in JSON, whose end tells its usage.
+    Counted(Vec<u8>),
     /// A stream of events, whose end must be marked.
     Watched(EndMark),
     /// A stream of events in another wire than the client's.
@@ -99,6 +107,7 @@ impl PassedBody {
     fn finish(&mut self) {
         self.meter.costs(match &self.treatment {
             Treatment::Unread => None,
+            Treatment::Counted(end) => usage_of_response(end),
             Treatment::Watched(end) => end.usage,
             Treatment::Translated(translator) => translator.usage(),
         });
@@ -140,6 +149,11 @@ impl Body for ResponseBody {
         loop {
             let next = match &mut *self {
                 Self::Whole(bytes) => return bytes.take().map_or(Poll::Ready(None), data),
+                Self::Fed(receiver) => {
+                    return receiver
+                        .poll_recv(context)
+                        .map(|bytes| bytes.map(|bytes| Ok(Frame::data(bytes))));
+                }
                 Self::Aborting(event) => return abort(event, context),
                 Self::Passed(passed) => match ready!(poll_passed(passed, context)) {
                     Ok(frame) => return Poll::Ready(frame.map(Ok)),
@@ -161,7 +175,7 @@ impl Body for ResponseBody {
     fn size_hint(&self) -> SizeHint {
         match self {
             Self::Whole(bytes) => SizeHint::with_exact(bytes.as_ref().map_or(0, Bytes::len) as u64),
-            Self::Passed(passed) if matches!(passed.treatment, Treatment::Unread) => {
+            Self::Passed(passed) if matches!(passed.treatment, Treatment::Unread | Treatment::Counted(_)) => {
                 passed.incoming.size_hint()
             }
             _ => SizeHint::default(),
@@ -197,7 +211,11 @@ fn poll_passed(
         let Some(bytes) = frame.data_ref() else { continue };
         passed.meter.receives();
         match &mut passed.treatment {
-            Treatment::Unread => {
+            Treatment::Unread | Treatment::Counted(_) => {
+                if let Treatment::Counted(end) = &mut passed.treatment {
+                    end.extend_from_slice(&bytes[bytes.len().saturating_sub(COUNTED_BYTES)..]);
+                    end.drain(..end.len().saturating_sub(COUNTED_BYTES));
+                }
                 // A body of known length is not asked for its end.
                 if passed.incoming.is_end_stream() {
                     passed.finish();
@@ -227,8 +245,8 @@ fn poll_passed(
 /// Decides what the end of the server's response is to the client.
 fn ended(passed: &mut PassedBody, has_broken_off: bool) -> Result<Option<Frame<Bytes>>, ResponseBody> {
     let event = match &mut passed.treatment {
-        Treatment::Unread if has_broken_off => None,
-        Treatment::Unread => {
+        Treatment::Unread | Treatment::Counted(_) if has_broken_off => None,
+        Treatment::Unread | Treatment::Counted(_) => {
             passed.finish();
             return Ok(None);
         }

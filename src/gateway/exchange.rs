@@ -90,7 +90,11 @@ impl Passing {
 
 /// Counts the request as failed.
 pub(super) fn failed(mut meter: Meter, rejection: Rejection) -> Rejection {
-    meter.ends(if rejection.status.is_client_error() { Outcome::Refused } else { Outcome::Failed });
+    if rejection.status.is_client_error() {
+        meter.ends(Outcome::Refused);
+    } else {
+        meter.fails(&rejection.message);
+    }
     rejection
 }
 
@@ -209,7 +213,11 @@ fn bad_gateway(lease: &Lease, error: &SendError) -> Rejection {
 fn passed(gateway: &Gateway, passing: &Passing, sent: Sent, meter: Meter) -> Response<ResponseBody> {
     let Sent { head, incoming, connection, lease } = sent;
     let is_watched = head.status == StatusCode::OK && headers::is_event_stream(&head.headers);
-    let treatment = if is_watched { Treatment::Watched(EndMark::default()) } else { Treatment::Unread };
+    let treatment = match head.status {
+        StatusCode::OK if is_watched => Treatment::Watched(EndMark::default()),
+        StatusCode::OK if headers::is_json(&head.headers) => Treatment::Counted(Vec::new()),
+        _ => Treatment::Unread,
+    };
     let pool = Arc::clone(&gateway.pool);
     let body = PassedBody::new(incoming, connection, pool, treatment, passing.wire, meter, lease);
     let mut response = Response::new(ResponseBody::Passed(Box::new(body)));

@@ -82,7 +82,7 @@ async fn answer(
 }
 
 /// Reads the whole body into one buffer.
-async fn read(headers: &HeaderMap, mut body: Incoming) -> Result<Bytes, Rejection> {
+pub(super) async fn read(headers: &HeaderMap, mut body: Incoming) -> Result<Bytes, Rejection> {
     let announced =
         headers.get(CONTENT_LENGTH).and_then(|length| length.to_str().ok()?.parse::<usize>().ok());
     if announced.is_some_and(|length| length > MAX_BODY_BYTES) {

@@ -72,8 +72,16 @@ pub(super) fn mark_as_stream(headers: &mut HeaderMap) {
 }
 
 pub(super) fn is_event_stream(headers: &HeaderMap) -> bool {
+    has_content_type(headers, b"text/event-stream")
+}
+
+pub(super) fn is_json(headers: &HeaderMap) -> bool {
+    has_content_type(headers, b"application/json")
+}
+
+fn has_content_type(headers: &HeaderMap, wanted: &[u8]) -> bool {
     let content_type = headers.get(CONTENT_TYPE).map(HeaderValue::as_bytes).unwrap_or_default();
-    content_type.len() >= 17 && content_type[..17].eq_ignore_ascii_case(b"text/event-stream")
+    content_type.get(..wanted.len()).is_some_and(|start| start.eq_ignore_ascii_case(wanted))
 }
 
 fn is_hop_by_hop(name: &HeaderName, named: &[String]) -> bool {

@@ -104,10 +104,17 @@ fn facts(gateway: &Gateway, setup: &Setup) -> Vec<SeatFacts> {
     setup.app.services().iter().map(of).collect()
 }
 
+/// Returns how long after its last request the service is stopped; `None`: never.
+pub(super) fn idle_timeout(setup: &Setup, service: &ManagedService) -> Option<Duration> {
+    match service.server().idle_timeout.unwrap_or(setup.app.config.gateway.idle_timeout) {
+        IdleStop::Never => None,
+        IdleStop::After(time) => Some(time),
+    }
+}
+
 /// Returns the facts that the configuration decides.
 fn policy(setup: &Setup, service: &ManagedService, now: Instant) -> SeatFacts {
     let server = service.server();
-    let idle_stop = server.idle_timeout.unwrap_or(setup.app.config.gateway.idle_timeout);
     SeatFacts {
         name: Arc::clone(&service.name),
         phase: Phase::Unknown,
@@ -117,10 +124,7 @@ fn policy(setup: &Setup, service: &ManagedService, now: Instant) -> SeatFacts {
         is_busy: false,
         waiting_since: None,
         last_used: now,
-        idle_timeout: match idle_stop {
-            IdleStop::Never => None,
-            IdleStop::After(time) => Some(time),
-        },
+        idle_timeout: idle_timeout(setup, service),
         memory: 0,
     }
 }
@@ -286,7 +290,7 @@ fn is_cancelled(error: &AppError) -> bool {
 }
 
 /// Returns the answer to those who waited for a start that failed: its cause, and the last line of the log.
-fn start_failed(error: &AppError) -> Rejection {
+pub(super) fn start_failed(error: &AppError) -> Rejection {
     let mut message = crate::core::events::chain(error);
     let mut status = StatusCode::BAD_GATEWAY;
     if let AppError::Service(error) = error {

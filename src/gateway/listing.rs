@@ -7,6 +7,7 @@ use serde::Serialize;
 
 use super::body::ResponseBody;
 use super::names::{self, Route, Served};
+use super::query::percent_decoded;
 use super::rejection::Rejection;
 use super::respond::{json, reject};
 use super::state::{Gateway, Setup, blocking, running};
@@ -103,34 +104,4 @@ fn list(setup: &Setup) -> Vec<Row> {
         }
     }
     rows
-}
-
-/// Decodes `%2F` and its like.
-fn percent_decoded(text: &str) -> String {
-    let bytes = text.as_bytes();
-    let mut decoded = Vec::with_capacity(bytes.len());
-    let mut at = 0;
-    while let Some(byte) = bytes.get(at) {
-        let hex = text.get(at + 1..at + 3).and_then(|hex| u8::from_str_radix(hex, 16).ok());
-        if let (b'%', Some(value)) = (byte, hex) {
-            decoded.push(value);
-            at += 3;
-        } else {
-            decoded.push(*byte);
-            at += 1;
-        }
-    }
-    String::from_utf8_lossy(&decoded).into_owned()
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn ids_are_percent_decoded() {
-        for (text, id) in [("org%2Fname", "org/name"), ("a%3ab", "a:b"), ("100%", "100%"), ("%zz", "%zz")] {
-            assert_eq!(percent_decoded(text), id);
-        }
-    }
 }

@@ -5,6 +5,8 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
 use super::end_mark::TokenCounts;
+use super::feed::{Feed, News};
+use crate::app::views::{milliseconds, tenths};
 
 /// How a request ended.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
@@ -42,14 +44,43 @@ pub(super) struct Counters {
     pub(super) context_used: Option<u64>,
 }
 
-/// The counters of all services.
+impl Outcome {
+    pub(super) const ALL: [Self; 5] = [Self::Ok, Self::ClientGone, Self::Cut, Self::Refused, Self::Failed];
+
+    /// Returns its name in metrics and events.
+    pub(super) fn name(self) -> &'static str {
+        match self {
+            Self::Ok => "ok",
+            Self::ClientGone => "client_gone",
+            Self::Cut => "cut",
+            Self::Refused => "refused",
+            Self::Failed => "failed",
+        }
+    }
+}
+
+/// The counters of all services, and who hears of each request.
 #[derive(Debug, Default)]
-pub(super) struct Tallies(Mutex<BTreeMap<Arc<str>, Counters>>);
+pub(super) struct Tallies {
+    counters: Mutex<BTreeMap<Arc<str>, Counters>>,
+    pub(super) feed: Arc<Feed>,
+}
 
 impl Tallies {
     pub(super) fn count(&self, service: &Arc<str>, change: impl FnOnce(&mut Counters)) {
-        let mut counts = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut counts = self.counters.lock().unwrap_or_else(PoisonError::into_inner);
         change(counts.entry(Arc::clone(service)).or_default());
+    }
+
+    /// Returns every name under which something was counted; that of requests without a service is empty.
+    pub(super) fn names(&self) -> Vec<Arc<str>> {
+        self.counters.lock().unwrap_or_else(PoisonError::into_inner).keys().cloned().collect()
+    }
+
+    /// Returns the counters of a service.
+    pub(super) fn of(&self, service: &Arc<str>) -> Counters {
+        let counts = self.counters.lock().unwrap_or_else(PoisonError::into_inner);
+        counts.get(service).cloned().unwrap_or_default()
     }
 }
 
@@ -61,6 +92,7 @@ pub(super) struct Meter {
     first_byte: Option<Instant>,
     outcome: Outcome,
     usage: Option<TokenCounts>,
+    error: Option<String>,
 }
 
 impl Meter {
@@ -72,6 +104,7 @@ impl Meter {
             first_byte: None,
             outcome: Outcome::ClientGone,
             usage: None,
+            error: None,
         }
     }
 
@@ -93,6 +126,12 @@ impl Meter {
         self.outcome = outcome;
     }
 
+    /// Notes that the gateway has no answer to pass on, and why.
+    pub(super) fn fails(&mut self, message: &str) {
+        self.ends(Outcome::Failed);
+        self.error = Some(message.to_owned());
+    }
+
     pub(super) fn costs(&mut self, usage: Option<TokenCounts>) {
         self.usage = usage.or(self.usage);
     }
@@ -101,7 +140,12 @@ impl Meter {
 impl Drop for Meter {
     fn drop(&mut self) {
         let first = self.first_byte.map(|first| first.saturating_duration_since(self.since));
-        let spent = self.first_byte.map(|first| first.elapsed().as_secs_f64());
+        #[expect(clippy::cast_precision_loss, reason = "no answer has 2^52 tokens")]
+        let speed = self.usage.zip(self.first_byte).map(|(usage, first)| {
+            // The first token took the prompt's time.
+            usage.completion.saturating_sub(1) as f64 / first.elapsed().as_secs_f64()
+        });
+        let speed = speed.filter(|speed| speed.is_finite() && *speed > 0.0);
         self.counts.count(&self.service, |counters| {
             *counters.outcomes.entry(self.outcome).or_default() += 1;
             if let Some(first) = first {
@@ -115,11 +159,17 @@ impl Drop for Meter {
             counters.prompt_tokens += usage.prompt;
             counters.completion_tokens += usage.completion;
             counters.context_used = Some(usage.prompt.saturating_add(usage.completion));
-            #[expect(clippy::cast_precision_loss, reason = "no answer has 2^52 tokens")]
-            let speed = spent.map(|spent| usage.completion.saturating_sub(1) as f64 / spent);
-            if let Some(speed) = speed.filter(|speed| speed.is_finite() && *speed > 0.0) {
-                counters.tokens_per_second = Some(speed);
-            }
+            counters.tokens_per_second = speed.or(counters.tokens_per_second);
         });
+        let news = News::RequestFinished {
+            outcome: self.outcome.name(),
+            duration_ms: milliseconds(self.since.elapsed()),
+            first_byte_ms: first.map(milliseconds),
+            prompt_tokens: self.usage.map(|usage| usage.prompt),
+            completion_tokens: self.usage.map(|usage| usage.completion),
+            tokens_per_second: speed.map(tenths),
+            error: self.error.take(),
+        };
+        self.counts.feed.publish(Some(&self.service), &news);
     }
 }

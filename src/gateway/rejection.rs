@@ -3,6 +3,8 @@
 use hyper::StatusCode;
 
 use super::wire::{ApiFailure, Wire};
+use crate::core::events::chain;
+use crate::core::services::ServiceError;
 
 /// An error response of the gateway. Cloned for every request that waited for the same thing.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -30,6 +32,11 @@ impl Rejection {
 
     pub(super) fn unavailable(message: impl Into<String>) -> Self {
         Self::new(StatusCode::SERVICE_UNAVAILABLE, message)
+    }
+
+    /// Returns the answer for a service that cannot be observed.
+    pub(super) fn of_service(error: &ServiceError) -> Self {
+        Self::new(StatusCode::INTERNAL_SERVER_ERROR, chain(error))
     }
 
     #[must_use]

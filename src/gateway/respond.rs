@@ -1,8 +1,9 @@
 //! The responses that the gateway makes itself.
 
-use hyper::Response;
 use hyper::body::Bytes;
 use hyper::header::{ALLOW, CONTENT_TYPE, HeaderValue, RETRY_AFTER};
+use hyper::{Response, StatusCode};
+use serde::Serialize;
 
 use super::body::ResponseBody;
 use super::rejection::Rejection;
@@ -13,6 +14,12 @@ pub(super) fn json(text: impl Into<Bytes>) -> Response<ResponseBody> {
     let mut response = Response::new(ResponseBody::whole(text));
     response.headers_mut().insert(CONTENT_TYPE, HeaderValue::from_static("application/json"));
     response
+}
+
+/// Returns a value as a JSON response.
+pub(super) fn json_of(value: &impl Serialize) -> Result<Response<ResponseBody>, Rejection> {
+    let text = serde_json::to_vec(value);
+    text.map(json).map_err(|error| Rejection::new(StatusCode::INTERNAL_SERVER_ERROR, error.to_string()))
 }
 
 /// Returns a response without a body.

@@ -5,6 +5,14 @@
 //! | GET | `/health`, `/api/health` | the gateway answers |
 //! | GET | `/v1/models`, `/v1/models/{id}` | the models of every service |
 //! | POST | `/v1/chat/completions`, `/v1/completions`, `/v1/embeddings`, `/v1/audio/*`, `/v1/images/*` | passed on |
+//! | GET | `/` | the page |
+//! | GET | `/metrics` | for Prometheus |
+//! | GET | `/ws`, `/api/events` | what happens, as a WebSocket and as server-sent events |
+//! | GET | `/api/instances` | the services |
+//! | GET | `/api/instances/{name}` | one service |
+//! | POST | `/api/instances/{name}/start`, `stop`, `restart`, `load`, `unload` | answered when it is done |
+//! | GET | `/api/instances/{name}/log` | its log, also followed |
+//! | GET | `/api/metrics` | what is measured |
 //! | POST | `/v1/messages`, `/v1/messages/count_tokens`, `/v1/responses` | passed on |
 
 use std::sync::Arc;
@@ -21,7 +29,7 @@ use super::rejection::Rejection;
 use super::respond::{empty, json, reject};
 use super::state::Gateway;
 use super::wire::Wire;
-use super::{forward, framing, listing};
+use super::{admin, events, forward, framing, listing, metrics, page, socket};
 
 /// Answers one request.
 pub(super) async fn answer(gateway: Arc<Gateway>, request: Request<Incoming>) -> Response<ResponseBody> {
@@ -51,6 +59,9 @@ async fn route(gateway: &Arc<Gateway>, request: Request<Incoming>) -> Response<R
     let path = request.uri().path().to_owned();
     let segments: Vec<&str> = path.strip_prefix('/').unwrap_or(&path).split('/').collect();
     let wire = Wire::of_path(&path);
+    if let Some(route) = admin::route(request.method(), &segments) {
+        return admin::answer(gateway, route, request).await.unwrap_or_else(|rejection| rejected(&rejection));
+    }
     match (method(request.method()), segments.as_slice()) {
         (Verb::Get, ["health"] | ["api", "health"]) => json(r#"{"status":"ok","service":"fusion"}"#),
         (Verb::Get, ["v1", "models"]) => listing::all(gateway).await,
@@ -64,6 +75,14 @@ async fn route(gateway: &Arc<Gateway>, request: Request<Incoming>) -> Response<R
             | ["v1", "messages", "count_tokens"]
             | ["v1", "audio" | "images", _],
         ) => forward::post(gateway, request).await,
+        (Verb::Get, [""]) => page::response(request.headers()),
+        (Verb::Get, ["ws"]) => {
+            socket::open(gateway.feed(), request).unwrap_or_else(|rejection| rejected(&rejection))
+        }
+        (Verb::Get, ["api", "events"]) => events::stream(gateway.feed(), request.headers()),
+        (Verb::Get, ["metrics"]) => {
+            metrics::prometheus(gateway).await.unwrap_or_else(|rejection| rejected(&rejection))
+        }
         (Verb::Options, _) => options(&segments),
         (_, segments) => match methods(segments) {
             Some(methods) => {
@@ -96,13 +115,20 @@ fn method(method: &Method) -> Verb {
 /// Returns the methods of a path; `None` if there is no such path.
 fn methods(segments: &[&str]) -> Option<&'static str> {
     Some(match segments {
-        ["health"] | ["api", "health"] | ["v1", "models", ..] => "GET, HEAD, OPTIONS",
+        ["" | "health" | "metrics" | "ws"] | ["api", "health" | "events"] | ["v1", "models", ..] => {
+            "GET, HEAD, OPTIONS"
+        }
         ["v1", "chat", "completions"]
         | ["v1", "completions" | "embeddings" | "responses" | "messages"]
         | ["v1", "messages", "count_tokens"]
         | ["v1", "audio" | "images", _] => "POST, OPTIONS",
-        _ => return None,
+        _ => return admin::methods(segments),
     })
+}
+
+/// Returns the response of a path outside the APIs of the model servers.
+fn rejected(rejection: &Rejection) -> Response<ResponseBody> {
+    reject(rejection, Wire::Chat)
 }
 
 fn options(segments: &[&str]) -> Response<ResponseBody> {

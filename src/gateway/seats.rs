@@ -239,6 +239,18 @@ impl Seats {
         }
     }
 
+    /// Returns how many requests a service answers now.
+    pub(super) fn in_flight(&self, service: &Arc<str>) -> usize {
+        self.lock().get(service).map_or(0, |seat| seat.in_flight)
+    }
+
+    /// Returns since when nothing uses a service that the gateway started; `None` for any other, and while it is in use.
+    pub(super) fn idle_since(&self, service: &Arc<str>) -> Option<Instant> {
+        let seats = self.lock();
+        let seat = seats.get(service).filter(|seat| seat.phase == Phase::Up(Owner::Gateway))?;
+        (seat.in_flight == 0).then_some(seat.last_used)
+    }
+
     pub(super) fn is_running(&self, service: &Arc<str>) -> bool {
         self.lock().get(service).is_some_and(|seat| matches!(seat.phase, Phase::Up(_)))
     }

@@ -15,7 +15,7 @@ use tokio::runtime::{Builder, Runtime};
 use tokio::signal::unix::{SignalKind, signal};
 
 use super::state::{Gateway, Setup};
-use super::{keeper, reload, router, supervise};
+use super::{keeper, observer, reload, router, supervise};
 use crate::app::{App, ServeError};
 use crate::core::address::Address;
 
@@ -40,6 +40,8 @@ pub struct GatewayServer {
     runtime: Runtime,
     listener: TcpListener,
     gateway: Arc<Gateway>,
+    /// The version of the configuration file before it listened: what is written from then on is another one.
+    version: Option<reload::Version>,
 }
 
 /// Serves until a signal ends it; returns the signal's number. `announce` is called once it listens.
@@ -72,11 +74,12 @@ impl GatewayServer {
     pub fn bind(app: App) -> Result<Self, ServeError> {
         let address = app.config.gateway.address();
         check(&app, &address)?;
+        let version = reload::version(&app.paths.config_file());
         let runtime = Builder::new_current_thread().enable_all().build().map_err(ServeError::Runtime)?;
         let listener = runtime.block_on(listen(&app, &address))?;
         let port = listener.local_addr().map_or(address.port, |bound| bound.port());
         let gateway = Arc::new(Gateway::new(Setup::new(app, Address { port, ..address })));
-        Ok(Self { runtime, listener, gateway })
+        Ok(Self { runtime, listener, gateway, version })
     }
 
     /// Returns where it listens.
@@ -86,11 +89,12 @@ impl GatewayServer {
 
     /// Serves until `end` is ready. Open streams break off then; services live on.
     pub fn run_until<T>(self, end: impl Future<Output = T>) -> T {
-        let Self { runtime, listener, gateway } = self;
+        let Self { runtime, listener, gateway, version } = self;
         let ended = runtime.block_on(async {
             tokio::spawn(accept(listener, Arc::clone(&gateway)));
-            tokio::spawn(tick(Arc::clone(&gateway)));
+            tokio::spawn(tick(Arc::clone(&gateway), version));
             keeper::adopt(&gateway).await;
+            tokio::spawn(observer::observe(Arc::clone(&gateway)));
             tokio::spawn(keeper::keep(gateway));
             end.await
         });
@@ -162,15 +166,15 @@ async fn connection(stream: TcpStream, gateway: Arc<Gateway>) {
         .header_read_timeout(HEADER_TIMEOUT)
         // A client that closes its sending half is gone.
         .half_close(false)
-        .serve_connection(TokioIo::new(stream), service);
+        .serve_connection(TokioIo::new(stream), service)
+        .with_upgrades();
     // Its failure is the client's: it knows.
     let _ = served.await;
 }
 
 /// Looks at the connections and at the configuration file again and again; at the latter also after SIGHUP.
-async fn tick(gateway: Arc<Gateway>) {
+async fn tick(gateway: Arc<Gateway>, mut version: Option<reload::Version>) {
     let path = gateway.setup().app.paths.config_file();
-    let mut version = reload::version(&path);
     let mut hangup = signal(SignalKind::hangup()).ok();
     loop {
         let asked = async {

@@ -5,11 +5,13 @@ use std::sync::{Arc, Mutex, PoisonError};
 
 use hyper::StatusCode;
 
+use super::feed::Feed;
 use super::guard::Guard;
 use super::meter::Tallies;
 use super::names::{self, Names, Route};
 use super::pool::Pool;
 use super::rejection::Rejection;
+use super::relay::Relay;
 use super::restarts::Restarts;
 use super::seats::Seats;
 use super::wire::Wire;
@@ -18,7 +20,7 @@ use crate::core::address::Address;
 use crate::core::cancel::CancelToken;
 use crate::core::config::MemoryLimit;
 use crate::core::machine;
-use crate::core::services::{Endpoint, ManagedService};
+use crate::core::services::{Endpoint, ManagedService, Status};
 
 /// What follows from one version of the configuration.
 pub(super) struct Setup {
@@ -40,6 +42,8 @@ pub(super) struct Gateway {
     pub(super) restarts: Restarts,
     /// The services without an API of the clients, which was seen by asking.
     translated: Mutex<HashSet<(Arc<str>, Wire)>>,
+    /// Held, because the bus of events holds its subscribers weakly.
+    _relay: Arc<Relay>,
 }
 
 impl Setup {
@@ -60,6 +64,23 @@ impl Setup {
     pub(super) fn lacks_other_wires(&self, service: &str) -> bool {
         let runtime = self.app.service(service).and_then(ManagedService::runtime);
         runtime.is_some_and(|runtime| runtime.has_other_wires(None) == Some(false))
+    }
+
+    /// Returns the status of every service that can be observed. Fails if that fails for all of them.
+    pub(super) fn statuses(&self) -> Result<Vec<(&ManagedService, Status)>, Rejection> {
+        let services = self.app.services();
+        let statuses = self.app.manager(&CancelToken::new()).status_of_all(services);
+        let (mut seen, mut failed) = (Vec::new(), None);
+        for (service, status) in services.iter().zip(statuses) {
+            match status {
+                Ok(status) => seen.push((service, status)),
+                Err(error) => failed = failed.or(Some(error)),
+            }
+        }
+        match failed {
+            Some(error) if seen.is_empty() => Err(Rejection::of_service(&error)),
+            _ => Ok(seen),
+        }
     }
 
     /// Forgets what names mean: a service has started or stopped, with another model perhaps.
@@ -84,14 +105,23 @@ fn bytes(limit: MemoryLimit) -> u64 {
 
 impl Gateway {
     pub(super) fn new(setup: Setup) -> Self {
+        let counts: Arc<Tallies> = Arc::default();
+        let relay = Arc::new(Relay(Arc::clone(&counts.feed)));
+        setup.app.events.subscribe(&relay);
         Self {
             setup: Mutex::new(Arc::new(setup)),
             seats: Arc::default(),
             pool: Arc::default(),
-            counts: Arc::default(),
+            counts,
             restarts: Restarts::default(),
             translated: Mutex::default(),
+            _relay: relay,
         }
+    }
+
+    /// Returns what happens, for those who listen.
+    pub(super) fn feed(&self) -> &Arc<Feed> {
+        &self.counts.feed
     }
 
     /// Returns whether requests in `wire` are translated for a service.

@@ -2,9 +2,11 @@
 
 #![allow(clippy::must_use_candidate, unreachable_pub, reason = "helpers of tests")]
 
+mod admin;
 mod backend;
 mod client_gone;
 mod connections;
+mod events;
 mod framing;
 mod http;
 mod models;

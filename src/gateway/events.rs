@@ -1,0 +1,54 @@
+//! `GET /api/events`: the events as server-sent events.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use hyper::Response;
+use hyper::body::Bytes;
+use hyper::header::{CONTENT_TYPE, HeaderMap, HeaderName, HeaderValue};
+use tokio::sync::mpsc;
+
+use super::body::ResponseBody;
+use super::feed::{Feed, FeedListener};
+use super::headers;
+
+const LAST_EVENT_ID: HeaderName = HeaderName::from_static("last-event-id");
+
+/// How often a comment keeps a silent stream open.
+const COMMENT_INTERVAL: Duration = Duration::from_secs(15);
+
+/// What tells a browser after how many milliseconds it may connect again.
+const RETRY: &str = "retry: 2000\n\n";
+
+/// Returns a stream of events after the one that the client names, or from now on.
+pub(super) fn stream(feed: &Arc<Feed>, request: &HeaderMap) -> Response<ResponseBody> {
+    // What is no id is one that nobody knows.
+    let last = request
+        .get(LAST_EVENT_ID)
+        .map(|id| id.to_str().ok().and_then(|id| id.parse().ok()).unwrap_or(u64::MAX));
+    let (sender, receiver) = mpsc::channel(1);
+    tokio::spawn(send(feed.listen(last), sender));
+    let mut response = Response::new(ResponseBody::Fed(receiver));
+    let headers = response.headers_mut();
+    headers.insert(CONTENT_TYPE, HeaderValue::from_static("text/event-stream"));
+    headers::mark_as_stream(headers);
+    response
+}
+
+/// Sends events until the client leaves. One that is slow misses the oldest, which it is told.
+async fn send(mut listener: FeedListener, sender: mpsc::Sender<Bytes>) {
+    let mut text = RETRY.to_owned();
+    loop {
+        if sender.send(Bytes::from(text)).await.is_err() {
+            return;
+        }
+        text = tokio::select! {
+            events = listener.next() => match events {
+                Some(events) => events.iter().map(|event| event.as_sse()).collect(),
+                None => return,
+            },
+            () = tokio::time::sleep(COMMENT_INTERVAL) => ": keep-alive\n\n".to_owned(),
+            () = sender.closed() => return,
+        };
+    }
+}

@@ -1,0 +1,95 @@
+//! What is measured of the services, for `GET /api/metrics`, the events and Prometheus.
+
+use std::sync::Arc;
+use std::time::Instant;
+
+use hyper::Response;
+use hyper::header::{CONTENT_TYPE, HeaderValue};
+
+use super::body::ResponseBody;
+use super::meter::Counters;
+use super::prometheus::{self, Sample};
+use super::rejection::Rejection;
+use super::respond::json_of;
+use super::state::{Gateway, Setup, blocking};
+use crate::app::views::{MachineView, MetricsView, ServiceMetricsView, milliseconds, tenths};
+use crate::core::services::{ManagedService, Status};
+
+/// Returns the metrics of the services.
+pub(super) fn rows(gateway: &Gateway, statuses: &[(&ManagedService, Status)]) -> Vec<ServiceMetricsView> {
+    statuses.iter().map(|(service, status)| row(gateway, service, status)).collect()
+}
+
+fn row(gateway: &Gateway, service: &ManagedService, status: &Status) -> ServiceMetricsView {
+    let counters = gateway.counts.of(&service.name);
+    let usage = status.usage.as_ref();
+    ServiceMetricsView {
+        name: Arc::clone(&service.name),
+        pid: status.pid.map(i64::from),
+        cpu_percent: usage.map(|usage| tenths(usage.cpu_percent)),
+        memory_bytes: usage.map(|usage| usage.memory_bytes),
+        threads: None,
+        open_files: None,
+        in_flight: Some(gateway.seats.in_flight(&service.name) as u64),
+        tokens_per_second: counters.tokens_per_second.map(tenths),
+        first_token_ms: counters.first_token.map(milliseconds),
+        context_used: counters.context_used,
+        idle_left_s: idle_left(gateway, &gateway.setup(), service),
+    }
+}
+
+/// Returns the seconds until the service is stopped because nothing uses it.
+fn idle_left(gateway: &Gateway, setup: &Setup, service: &ManagedService) -> Option<u64> {
+    let timeout = super::keeper::idle_timeout(setup, service)?;
+    let since = gateway.seats.idle_since(&service.name)?;
+    Some(timeout.saturating_sub(Instant::now().saturating_duration_since(since)).as_secs())
+}
+
+/// Answers `GET /metrics`.
+pub(super) async fn prometheus(gateway: &Arc<Gateway>) -> Result<Response<ResponseBody>, Rejection> {
+    let own = Arc::clone(gateway);
+    let text = blocking(move || {
+        let setup = own.setup();
+        Ok::<_, Rejection>(prometheus::text(&samples(&own, &setup.statuses()?)))
+    });
+    let mut response = Response::new(ResponseBody::whole(text.await??));
+    let content_type = HeaderValue::from_static("text/plain; version=0.0.4; charset=utf-8");
+    response.headers_mut().insert(CONTENT_TYPE, content_type);
+    Ok(response)
+}
+
+/// Answers `GET /api/metrics`.
+pub(super) async fn all(gateway: &Arc<Gateway>) -> Result<Response<ResponseBody>, Rejection> {
+    let own = Arc::clone(gateway);
+    let view = blocking(move || {
+        let setup = own.setup();
+        Ok::<_, Rejection>(MetricsView {
+            services: rows(&own, &setup.statuses()?),
+            machine: MachineView::now(),
+        })
+    });
+    json_of(&view.await??)
+}
+
+fn samples(gateway: &Gateway, statuses: &[(&ManagedService, Status)]) -> Vec<Sample> {
+    let sample = |(service, status): &(&ManagedService, Status)| {
+        let counters: Counters = gateway.counts.of(&service.name);
+        let has_models = status.models.as_ref().is_none_or(|models| !models.is_empty());
+        Sample {
+            service: Arc::clone(&service.name),
+            counters,
+            in_flight: gateway.seats.in_flight(&service.name),
+            is_loaded: status.state.is_running() && has_models,
+            memory_bytes: status.usage.as_ref().map(|usage| usage.memory_bytes),
+        }
+    };
+    let mut samples: Vec<Sample> = statuses.iter().map(sample).collect();
+    // Requests that named no service, and services that are gone.
+    for service in gateway.counts.names() {
+        if samples.iter().all(|sample| sample.service != service) {
+            let counters = gateway.counts.of(&service);
+            samples.push(Sample { service, counters, in_flight: 0, is_loaded: false, memory_bytes: None });
+        }
+    }
+    samples
+}
