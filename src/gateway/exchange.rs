@@ -54,7 +54,7 @@ pub(super) enum NamePlace {
 }
 
 /// A response whose head is here.
-struct Sent {
+struct Delivered {
     head: hyper::http::response::Parts,
     incoming: Incoming,
     connection: Connection,
@@ -154,7 +154,7 @@ async fn deliver(
     passing: &Passing,
     request: (Uri, Pieces),
     lease: Option<Lease>,
-) -> Result<Sent, Rejection> {
+) -> Result<Delivered, Rejection> {
     let mut lease = match lease {
         Some(lease) => lease,
         None => enter(gateway, setup, passing).await?,
@@ -168,7 +168,7 @@ async fn deliver(
     }
     let (response, connection) = sent.map_err(|error| bad_gateway(&lease, &error))?;
     let (head, incoming) = response.into_parts();
-    Ok(Sent { head, incoming, connection, lease })
+    Ok(Delivered { head, incoming, connection, lease })
 }
 
 /// Waits for the service.
@@ -210,8 +210,8 @@ fn bad_gateway(lease: &Lease, error: &SendError) -> Rejection {
 }
 
 /// Returns the response of the server as it is.
-fn passed(gateway: &Gateway, passing: &Passing, sent: Sent, meter: Meter) -> Response<ResponseBody> {
-    let Sent { head, incoming, connection, lease } = sent;
+fn passed(gateway: &Gateway, passing: &Passing, sent: Delivered, meter: Meter) -> Response<ResponseBody> {
+    let Delivered { head, incoming, connection, lease } = sent;
     let is_watched = head.status == StatusCode::OK && headers::is_event_stream(&head.headers);
     let treatment = match head.status {
         StatusCode::OK if is_watched => Treatment::Watched(EndMark::default()),
@@ -230,10 +230,10 @@ fn passed(gateway: &Gateway, passing: &Passing, sent: Sent, meter: Meter) -> Res
 async fn translated(
     gateway: &Gateway,
     passing: &Passing,
-    sent: Sent,
+    sent: Delivered,
     mut meter: Meter,
 ) -> Result<Response<ResponseBody>, Rejection> {
-    let Sent { head, mut incoming, connection, lease } = sent;
+    let Delivered { head, mut incoming, connection, lease } = sent;
     let (wire, model) = (passing.wire, &passing.asked.model);
     if head.status != StatusCode::OK {
         let body = whole(&mut incoming, MAX_ERROR_BYTES).await.unwrap_or_default();
