@@ -10,6 +10,7 @@ mod flight;
 pub mod gateway;
 mod install;
 mod instances;
+pub mod launch;
 mod logs;
 pub mod metrics;
 mod models;

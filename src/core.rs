@@ -3,6 +3,7 @@
 //! Dependencies point downwards only; `tests/architecture.rs` has the table.
 
 pub mod address;
+pub mod agents;
 pub mod aliases;
 pub mod api;
 pub mod cancel;

@@ -26,7 +26,7 @@ const CORE: [&[&str]; 11] = [
     &["events", "helper"],
     &["models"],
     &["runtimes"],
-    &["config"],
+    &["agents", "config"],
     &["aliases", "logs", "programs", "templates"],
     &["services"],
     &["install"],

@@ -15,9 +15,10 @@ const CONFIGURATION: &str = include_str!("../docs/configuration.md");
 const JSON: &str = include_str!("../docs/json.md");
 
 /// Every page, with its path.
-const PAGES: [(&str, &str); 9] = [
+const PAGES: [(&str, &str); 10] = [
     ("README.md", README),
     ("docs/configuration.md", CONFIGURATION),
+    ("docs/agents.md", include_str!("../docs/agents.md")),
     ("docs/chat.md", include_str!("../docs/chat.md")),
     ("docs/json.md", JSON),
     ("docs/architecture.md", include_str!("../docs/architecture.md")),
@@ -31,6 +32,9 @@ const PAGES: [(&str, &str); 9] = [
 const MODEL: &str = "/home/me/fusion/tests/models/tiny";
 const SENTENCE: &str = "Hello! This is a tiny model on your own machine.";
 const FAKE_SENTENCE: &str = "Hello from the fake runtime.";
+
+/// The speed of an answer that arrives at once is not shown. Agents need tool calls and room for them.
+const FAKE_RUNTIME: &str = "token-after=20 runs=true version=0.20.0 context=65536";
 
 /// The blocks of code in this language.
 fn blocks<'a>(page: &'a str, language: &str) -> Vec<&'a str> {
@@ -103,13 +107,16 @@ fn agrees(page: &[String], actual: &[String]) -> bool {
 fn shell(sandbox: &Sandbox, command: &str) -> Finished {
     let programs = Path::new(env!("CARGO_BIN_EXE_fusion")).parent().expect("a directory").display();
     let script = format!("PATH={programs}:$PATH; exec 2>&1; {command}");
-    // The speed of an answer that arrives at once is not shown.
-    sandbox.command("bash").arg("-c").arg(script).env("FAKE_RUNTIME", "token-after=20").run()
+    sandbox.command("bash").arg("-c").arg(script).env("FAKE_RUNTIME", FAKE_RUNTIME).run()
 }
 
 #[test]
 fn every_session_prints_what_is_shown() {
     let sandbox = Sandbox::new();
+    for (program, version) in [("codex", "codex-cli 0.171.0"), ("claude", "2.1.332 (Claude Code)")] {
+        let script = format!("#!/bin/sh\necho \"{version}\"\n");
+        support::write_program(&sandbox.bin().join(program), &script);
+    }
     let model = sandbox.model().display().to_string();
     let mut compared = 0;
     // Those of the configuration need a home without one: tests/config_commands/page.rs.

@@ -10,6 +10,7 @@ pub mod down;
 pub mod enable;
 pub mod health;
 pub mod install;
+pub mod launch;
 pub mod load;
 pub mod log;
 pub mod man;

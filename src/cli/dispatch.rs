@@ -70,6 +70,7 @@ enum GlobalCommand {
     Remove(commands::remove::RemoveArgs),
     Enable(commands::enable::EnableNamedArgs),
     Disable(commands::disable::DisableNamedArgs),
+    Launch(commands::launch::LaunchArgs),
     Models(commands::models::AllModelsArgs),
     Serve(commands::serve::ServeArgs),
     #[command(visible_alias = "cf")]
@@ -401,6 +402,7 @@ fn global_command(context: &Context, serve: Serve, matches: &ArgMatches) -> Resu
         C::Remove(args) => commands::remove::run(context, &context.app()?, &args),
         C::Enable(args) => commands::enable::run_named(context, &context.app()?, &args),
         C::Disable(args) => commands::disable::run_named(context, &context.app()?, &args),
+        C::Launch(args) => commands::launch::run(context, &context.app()?, &args),
         C::Models(args) => commands::models::run_all(context, &context.app()?, &args),
         C::Serve(args) => commands::serve::run(context, serve, &args),
         C::Config(args) => commands::config::run(context, &args),

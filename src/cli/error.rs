@@ -4,6 +4,7 @@
 
 mod chat;
 mod install;
+mod launch;
 mod models;
 mod schema;
 mod serve;

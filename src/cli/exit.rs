@@ -3,6 +3,7 @@
 use std::process::ExitCode;
 
 use crate::app::chat::SessionError;
+use crate::app::launch::LaunchError;
 use crate::app::{AppError, RemoveError, SelectionError, ServeError};
 use crate::core::api::ApiError;
 use crate::core::api::chat::ChatError;
@@ -134,6 +135,19 @@ pub fn of_serve(error: &ServeError) -> Exit {
         ServeError::PortInUse { .. } => Exit::PortInUse,
         ServeError::NoToken { .. } | ServeError::OwnPort { .. } => Exit::Usage,
         ServeError::Listen { .. } | ServeError::Runtime(_) => Exit::Failed,
+    }
+}
+
+/// Returns the exit code for an agent that is not launched.
+pub fn of_launch(error: &LaunchError) -> Exit {
+    match error {
+        LaunchError::NotInstalled { .. } => Exit::NotInstalled,
+        LaunchError::ContextTooLarge { .. } | LaunchError::FullThroughGateway { .. } => Exit::Usage,
+        LaunchError::Probe { source, .. } => of_chat(source),
+        LaunchError::TooOld { .. }
+        | LaunchError::WindowTooSmall { .. }
+        | LaunchError::NoToolCall { .. }
+        | LaunchError::File(_) => Exit::Failed,
     }
 }
 

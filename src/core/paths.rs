@@ -103,6 +103,11 @@ impl Paths {
         self.data.join("runtimes").join(runtime)
     }
 
+    /// Returns the directory of what coding agents are given, one directory each, and of what is known about them.
+    pub fn agents(&self) -> PathBuf {
+        self.data.join("agents")
+    }
+
     /// Returns the directory of the saved conversations.
     pub fn sessions(&self) -> PathBuf {
         self.data.join("sessions")

@@ -10,6 +10,7 @@
     reason = "compiled into every test file, of which each uses its own part"
 )]
 
+pub mod agent;
 pub mod chat;
 pub mod hub;
 pub mod invocation;

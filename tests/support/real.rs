@@ -49,7 +49,7 @@ pub fn is_required(runtime: &str) -> bool {
 }
 
 #[expect(clippy::disallowed_methods, reason = "tests have an environment")]
-fn find(program: &str) -> Option<PathBuf> {
+pub fn find(program: &str) -> Option<PathBuf> {
     let path = std::env::var_os("PATH")?;
     std::env::split_paths(&path).map(|directory| directory.join(program)).find(|path| path.is_file())
 }

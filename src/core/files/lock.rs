@@ -10,6 +10,8 @@ use std::process::Stdio;
 use std::thread;
 use std::time::{Duration, Instant};
 
+use nix::fcntl::{FcntlArg, FdFlag, fcntl};
+
 use super::private::{FileError, open};
 use crate::core::pid::Pid;
 
@@ -71,6 +73,14 @@ impl Lock {
             Wait::TimedOut => Err(LockError::Held { path: path.to_owned(), holder: holder(path) }),
             Wait::Cancelled => Err(LockError::Cancelled { path: path.to_owned() }),
         }
+    }
+
+    /// Hands the lock down to the program that this process becomes, and to its children: it is held until all have ended.
+    pub fn hand_down(self) -> io::Result<()> {
+        fcntl(&self.file, FcntlArg::F_SETFD(FdFlag::empty()))?;
+        // Closing it would release the lock.
+        std::mem::forget(self);
+        Ok(())
     }
 
     /// Returns whether a process holds the lock now. Creates nothing.

@@ -36,6 +36,8 @@ use std::time::Duration;
 /// | `quiet` | does not print the requests |
 /// | `dump=FILE` | writes its arguments, environment and descriptors to that file |
 /// | `models=A,B` | the models it knows |
+/// | `runs=COMMAND` | its model calls the tool that runs commands, with this command (see `agents.rs`) |
+/// | `version=TEXT`, `context=N` | the version that Ollama reports, and the context of its loaded models |
 pub(crate) struct Faults(pub(crate) BTreeMap<String, String>);
 
 impl Faults {
@@ -87,5 +89,8 @@ pub(crate) const FAULTS: &[&str] = &[
     "quiet",
     "dump",
     "models",
+    "runs",
+    "version",
+    "context",
     "child",
 ];

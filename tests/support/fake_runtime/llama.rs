@@ -54,9 +54,10 @@ impl Llama {
         let (status, body) = match path {
             "GET /health" => (200, json!({ "status": "ok" })),
             "GET /props" if is_router => (200, json!({ "role": "router", "build_info": "b42-fake" })),
-            "GET /props" => {
-                (200, json!({ "build_info": "b42-fake", "default_generation_settings": { "n_ctx": 4096 } }))
-            }
+            "GET /props" => (
+                200,
+                json!({ "build_info": "b42-fake", "default_generation_settings": { "n_ctx": context(fake) } }),
+            ),
             "GET /v1/models" => (200, json!({ "data": self.list(fake) })),
             "POST /models/load" if is_router => self.load(fake, &request.body),
             "POST /models/unload" if is_router => self.unload(fake, &request.body),
@@ -70,7 +71,7 @@ impl Llama {
             let is_loaded = fake.model.is_some() || self.loaded().contains(&name);
             let mut entry = json!({ "id": name, "aliases": [], "owned_by": "llamacpp" });
             if is_loaded {
-                entry["meta"] = json!({ "n_ctx": 4096 });
+                entry["meta"] = json!({ "n_ctx": context(fake) });
             }
             if fake.model.is_none() {
                 entry["status"] = json!({ "value": if is_loaded { "loaded" } else { "unloaded" } });
@@ -101,6 +102,10 @@ impl Llama {
         }
         (200, json!({ "success": true }))
     }
+}
+
+fn context(fake: &Fake) -> u64 {
+    fake.faults.number("context").unwrap_or(4096)
 }
 
 fn error(code: u64, words: &str) -> Value {

@@ -17,6 +17,7 @@
     reason = "a program of its own: it has an environment, prints, exits in the middle and leaves children"
 )]
 
+mod agents;
 mod faults;
 mod llama;
 mod server;

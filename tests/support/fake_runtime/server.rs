@@ -8,6 +8,7 @@ use std::sync::Arc;
 
 use serde_json::{Value, json};
 
+use crate::agents;
 use crate::{Fake, forever, wait_until};
 
 /// Binds as the faults say, and answers until a signal ends it.
@@ -98,14 +99,26 @@ fn answer(fake: &Fake, mut stream: TcpStream) -> std::io::Result<()> {
     if let Some(answered) = fake.llama.as_ref().and_then(|llama| llama.answer(fake, &mut stream, &request)) {
         return answered;
     }
+    if let Some(answered) = agents::answer(fake, &mut stream, &request) {
+        return answered;
+    }
     match (fake.mlx, request.line.as_str()) {
         (_, "POST /v1/chat/completions") => chat(fake, stream, &request.body),
-        (false, "GET /api/version") => response(fake, &mut stream, 200, &json!({"version": "0.0.0-fake"})),
+        (false, "GET /api/version") => {
+            let version = fake.faults.text("version").unwrap_or("0.0.0-fake");
+            response(fake, &mut stream, 200, &json!({"version": version}))
+        }
         (false, "GET /api/ps" | "GET /api/tags") => {
             let names = models(fake);
-            let models: Vec<Value> =
-                names.iter().map(|name| json!({"name": name, "model": name, "size": 1})).collect();
+            let models: Vec<Value> = names.iter().map(|name| model(fake, name)).collect();
             response(fake, &mut stream, 200, &json!({"models": models}))
+        }
+        (false, "POST /api/generate") => {
+            let name = request.body["model"].as_str().unwrap_or_default();
+            if models(fake).iter().any(|known| known == name) {
+                return response(fake, &mut stream, 200, &json!({"model": name, "done": true}));
+            }
+            response(fake, &mut stream, 404, &json!({"error": format!("model '{name}' not found")}))
         }
         (true, "GET /health") => response(fake, &mut stream, 200, &json!({"status": "ok"})),
         (_, "GET /v1/models") => {
@@ -117,6 +130,14 @@ fn answer(fake: &Fake, mut stream: TcpStream) -> std::io::Result<()> {
         }
         _ => response(fake, &mut stream, 404, &error(fake, "no such path")),
     }
+}
+
+fn model(fake: &Fake, name: &str) -> Value {
+    let mut model = json!({"name": name, "model": name, "size": 1});
+    if let Some(context) = fake.faults.number("context") {
+        model["context_length"] = json!(context);
+    }
+    model
 }
 
 pub(crate) fn models(fake: &Fake) -> Vec<String> {

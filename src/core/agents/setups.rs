@@ -1,0 +1,264 @@
+//! What each agent needs: environment, arguments and files, as its own documentation and releases have it.
+
+use serde_json::{Map, Value, json};
+
+use super::{AgentSetup, AgentTarget};
+
+/// The name of the provider in an agent's configuration. Some names are reserved: `openai`, `ollama`, `lmstudio`.
+const PROVIDER: &str = "fusion";
+
+/// The variable that has the key of Codex. Others could see it in an argument.
+const CODEX_KEY: &str = "FUSION_API_KEY";
+
+/// The longest answer that an agent is told to expect, in tokens, unless a quarter of the context is less.
+const MAX_OUTPUT_TOKENS: u64 = 8_192;
+
+/// How long Claude Code waits for an answer: a local model may have to be loaded, and may read a long prompt slowly.
+const API_TIMEOUT_MS: u64 = 3_600_000;
+
+/// Codex asks for `/responses` below the base, and reads no list of models.
+/// <https://github.com/openai/codex/blob/main/docs/config.md>
+pub(super) fn codex(target: &AgentTarget<'_>) -> AgentSetup {
+    let text = |text: &str| Value::from(text).to_string();
+    let mut settings = vec![
+        format!("model_providers.{PROVIDER}.name={}", text(PROVIDER)),
+        format!("model_providers.{PROVIDER}.env_key={}", text(CODEX_KEY)),
+        format!("model_providers.{PROVIDER}.base_url={}", text(&format!("{}/v1", target.url))),
+        format!("model_providers.{PROVIDER}.wire_api={}", text("responses")),
+        format!("model_provider={}", text(PROVIDER)),
+        format!("model={}", text(target.model)),
+    ];
+    settings.extend(target.context.map(|context| format!("model_context_window={context}")));
+    if target.lean {
+        settings.push(format!("web_search={}", text("disabled")));
+    }
+    let mut before: Vec<String> =
+        settings.into_iter().flat_map(|setting| ["-c".to_owned(), setting]).collect();
+    if target.lean {
+        let features = ["multi_agent", "goals"];
+        before.extend(features.iter().flat_map(|feature| ["--disable".to_owned(), (*feature).to_owned()]));
+    }
+    AgentSetup { before, env: vec![(CODEX_KEY, target.key.to_owned())], ..AgentSetup::default() }
+}
+
+/// The user's settings file overrides the environment, so both have the variables; `--settings` wins. It is a file, because
+/// others can see arguments. List-valued flags swallow a prompt behind them, so all of ours follow the user's.
+/// <https://code.claude.com/docs/en/llm-gateway>
+pub(super) fn claude(target: &AgentTarget<'_>) -> AgentSetup {
+    let model = target.model;
+    let mut env = vec![
+        ("ANTHROPIC_BASE_URL", target.url.to_owned()),
+        ("ANTHROPIC_AUTH_TOKEN", target.key.to_owned()),
+        ("ANTHROPIC_API_KEY", String::new()),
+        ("ANTHROPIC_MODEL", model.to_owned()),
+        ("ANTHROPIC_DEFAULT_OPUS_MODEL", model.to_owned()),
+        ("ANTHROPIC_DEFAULT_SONNET_MODEL", model.to_owned()),
+        ("ANTHROPIC_DEFAULT_HAIKU_MODEL", model.to_owned()),
+        ("CLAUDE_CODE_SUBAGENT_MODEL", model.to_owned()),
+        ("CLAUDE_CODE_DISABLE_NONESSENTIAL_TRAFFIC", "1".to_owned()),
+        // Else a changing line at the top of each request makes the server process the whole prompt again.
+        ("CLAUDE_CODE_ATTRIBUTION_HEADER", "0".to_owned()),
+        ("API_TIMEOUT_MS", API_TIMEOUT_MS.to_string()),
+        ("MAX_THINKING_TOKENS", "0".to_owned()),
+    ];
+    // Else a model of an unknown name counts as one of a million tokens.
+    env.extend(target.context.map(|context| ("CLAUDE_CODE_MAX_CONTEXT_TOKENS", context.to_string())));
+    let settings: Map<String, Value> =
+        env.iter().map(|(name, value)| ((*name).to_owned(), json!(value))).collect();
+    let file = "settings.json";
+    let mut after = vec!["--settings".to_owned(), path(target, file)];
+    if target.lean {
+        after.extend(["--tools".to_owned(), "Bash,Edit,Read,Write".to_owned()]);
+    }
+    let files = vec![(file, json!({ "env": settings }).to_string())];
+    AgentSetup { after, env, files, ..AgentSetup::default() }
+}
+
+/// <https://opencode.ai/docs/providers>
+pub(super) fn opencode(target: &AgentTarget<'_>) -> AgentSetup {
+    let mut model = json!({ "name": target.model });
+    if let Some(context) = target.context {
+        model["limit"] = json!({ "context": context, "output": max_output(context) });
+    }
+    let name = format!("{PROVIDER}/{}", target.model);
+    let content = json!({
+        "provider": { PROVIDER: {
+            "npm": "@ai-sdk/openai-compatible",
+            "name": PROVIDER,
+            "options": { "baseURL": format!("{}/v1", target.url), "apiKey": target.key },
+            "models": { target.model: model },
+        } },
+        "model": name,
+        "small_model": name,
+    });
+    AgentSetup { env: vec![("OPENCODE_CONFIG_CONTENT", content.to_string())], ..AgentSetup::default() }
+}
+
+/// <https://aider.chat/docs/llms/openai-compat.html>
+pub(super) fn aider(target: &AgentTarget<'_>) -> AgentSetup {
+    let name = format!("openai/{}", target.model);
+    let mut before: Vec<String> = ["--model", &name, "--openai-api-base", &format!("{}/v1", target.url)]
+        .into_iter()
+        .chain(["--no-show-model-warnings"])
+        .map(str::to_owned)
+        .collect();
+    let mut files = Vec::new();
+    if let Some(context) = target.context {
+        let facts = json!({
+            "max_input_tokens": context, "max_output_tokens": max_output(context),
+            "input_cost_per_token": 0.0, "output_cost_per_token": 0.0,
+            "litellm_provider": "openai", "mode": "chat",
+        });
+        let file = "model-metadata.json";
+        before.extend(["--model-metadata-file".to_owned(), path(target, file)]);
+        files.push((file, json!({ name: facts }).to_string()));
+    }
+    AgentSetup {
+        before,
+        env: vec![("OPENAI_API_KEY", target.key.to_owned())],
+        files,
+        ..AgentSetup::default()
+    }
+}
+
+/// <https://qwenlm.github.io/qwen-code-docs/en/users/configuration/auth/>
+pub(super) fn qwen_code(target: &AgentTarget<'_>) -> AgentSetup {
+    let env = vec![
+        ("OPENAI_BASE_URL", format!("{}/v1", target.url)),
+        ("OPENAI_API_KEY", target.key.to_owned()),
+        ("OPENAI_MODEL", target.model.to_owned()),
+    ];
+    AgentSetup { before: vec!["--auth-type".to_owned(), "openai".to_owned()], env, ..AgentSetup::default() }
+}
+
+/// <https://github.com/charmbracelet/crush#custom-providers>
+pub(super) fn crush(target: &AgentTarget<'_>) -> AgentSetup {
+    let mut model = json!({ "id": target.model, "name": target.model });
+    if let Some(context) = target.context {
+        model["context_window"] = json!(context);
+        model["default_max_tokens"] = json!(max_output(context));
+    }
+    let chosen = json!({ "provider": PROVIDER, "model": target.model });
+    let config = json!({
+        "providers": { PROVIDER: {
+            "name": PROVIDER, "type": "openai-compat", "base_url": format!("{}/v1/", target.url), "api_key": target.key,
+            "models": [model],
+        } },
+        "models": { "large": chosen, "small": chosen },
+    });
+    AgentSetup {
+        env: vec![("CRUSH_GLOBAL_CONFIG", target.directory.display().to_string())],
+        files: vec![("crush.json", config.to_string())],
+        ..AgentSetup::default()
+    }
+}
+
+/// <https://github.com/badlogic/pi-mono/blob/main/packages/coding-agent/docs/models.md>
+pub(super) fn pi(target: &AgentTarget<'_>) -> AgentSetup {
+    let mut model = json!({
+        "id": target.model, "name": target.model, "reasoning": false, "input": ["text"],
+        "cost": { "input": 0, "output": 0, "cacheRead": 0, "cacheWrite": 0 },
+    });
+    if let Some(context) = target.context {
+        model["contextWindow"] = json!(context);
+        model["maxTokens"] = json!(max_output(context));
+    }
+    let models = json!({ "providers": { PROVIDER: {
+        "baseUrl": format!("{}/v1", target.url), "api": "openai-completions", "apiKey": target.key, "models": [model],
+    } } });
+    AgentSetup {
+        before: ["--provider", PROVIDER, "--model", target.model].map(str::to_owned).to_vec(),
+        env: vec![("PI_CODING_AGENT_DIR", target.directory.display().to_string())],
+        files: vec![("models.json", models.to_string())],
+        ..AgentSetup::default()
+    }
+}
+
+fn path(target: &AgentTarget<'_>, file: &str) -> String {
+    target.directory.join(file).display().to_string()
+}
+
+fn max_output(context: u64) -> u64 {
+    (context / 4).clamp(1, MAX_OUTPUT_TOKENS)
+}
+
+#[cfg(test)]
+mod tests {
+    use std::path::Path;
+
+    use super::super::AGENTS;
+    use super::*;
+
+    fn setups(lean: bool, context: Option<u64>) -> String {
+        let target = AgentTarget {
+            url: "http://127.0.0.1:11434",
+            key: "fusion",
+            model: "qwen3:8b",
+            context,
+            lean,
+            directory: Path::new("/data/agents/x"),
+        };
+        AGENTS.iter().fold(String::new(), |all, agent| {
+            let AgentSetup { before, after, env, files } = (agent.setup)(&target);
+            let mut lines = vec![format!("# {}", agent.name)];
+            lines.push([&before[..], &["ARGS".to_owned()], &after[..]].concat().join(" "));
+            lines.extend(env.iter().map(|(name, value)| format!("{name}={value}")));
+            lines.extend(files.iter().map(|(name, text)| format!("{name}: {text}")));
+            all + &lines.join("\n") + "\n"
+        })
+    }
+
+    #[test]
+    fn every_agent_gets_address_model_and_context() {
+        insta::assert_snapshot!(setups(true, Some(32_768)), @r#"
+        # codex
+        -c model_providers.fusion.name="fusion" -c model_providers.fusion.env_key="FUSION_API_KEY" -c model_providers.fusion.base_url="http://127.0.0.1:11434/v1" -c model_providers.fusion.wire_api="responses" -c model_provider="fusion" -c model="qwen3:8b" -c model_context_window=32768 -c web_search="disabled" --disable multi_agent --disable goals ARGS
+        FUSION_API_KEY=fusion
+        # claude
+        ARGS --settings /data/agents/x/settings.json --tools Bash,Edit,Read,Write
+        ANTHROPIC_BASE_URL=http://127.0.0.1:11434
+        ANTHROPIC_AUTH_TOKEN=fusion
+        ANTHROPIC_API_KEY=
+        ANTHROPIC_MODEL=qwen3:8b
+        ANTHROPIC_DEFAULT_OPUS_MODEL=qwen3:8b
+        ANTHROPIC_DEFAULT_SONNET_MODEL=qwen3:8b
+        ANTHROPIC_DEFAULT_HAIKU_MODEL=qwen3:8b
+        CLAUDE_CODE_SUBAGENT_MODEL=qwen3:8b
+        CLAUDE_CODE_DISABLE_NONESSENTIAL_TRAFFIC=1
+        CLAUDE_CODE_ATTRIBUTION_HEADER=0
+        API_TIMEOUT_MS=3600000
+        MAX_THINKING_TOKENS=0
+        CLAUDE_CODE_MAX_CONTEXT_TOKENS=32768
+        settings.json: {"env":{"ANTHROPIC_API_KEY":"","ANTHROPIC_AUTH_TOKEN":"fusion","ANTHROPIC_BASE_URL":"http://127.0.0.1:11434","ANTHROPIC_DEFAULT_HAIKU_MODEL":"qwen3:8b","ANTHROPIC_DEFAULT_OPUS_MODEL":"qwen3:8b","ANTHROPIC_DEFAULT_SONNET_MODEL":"qwen3:8b","ANTHROPIC_MODEL":"qwen3:8b","API_TIMEOUT_MS":"3600000","CLAUDE_CODE_ATTRIBUTION_HEADER":"0","CLAUDE_CODE_DISABLE_NONESSENTIAL_TRAFFIC":"1","CLAUDE_CODE_MAX_CONTEXT_TOKENS":"32768","CLAUDE_CODE_SUBAGENT_MODEL":"qwen3:8b","MAX_THINKING_TOKENS":"0"}}
+        # opencode
+        ARGS
+        OPENCODE_CONFIG_CONTENT={"model":"fusion/qwen3:8b","provider":{"fusion":{"models":{"qwen3:8b":{"limit":{"context":32768,"output":8192},"name":"qwen3:8b"}},"name":"fusion","npm":"@ai-sdk/openai-compatible","options":{"apiKey":"fusion","baseURL":"http://127.0.0.1:11434/v1"}}},"small_model":"fusion/qwen3:8b"}
+        # aider
+        --model openai/qwen3:8b --openai-api-base http://127.0.0.1:11434/v1 --no-show-model-warnings --model-metadata-file /data/agents/x/model-metadata.json ARGS
+        OPENAI_API_KEY=fusion
+        model-metadata.json: {"openai/qwen3:8b":{"input_cost_per_token":0.0,"litellm_provider":"openai","max_input_tokens":32768,"max_output_tokens":8192,"mode":"chat","output_cost_per_token":0.0}}
+        # qwen-code
+        --auth-type openai ARGS
+        OPENAI_BASE_URL=http://127.0.0.1:11434/v1
+        OPENAI_API_KEY=fusion
+        OPENAI_MODEL=qwen3:8b
+        # crush
+        ARGS
+        CRUSH_GLOBAL_CONFIG=/data/agents/x
+        crush.json: {"models":{"large":{"model":"qwen3:8b","provider":"fusion"},"small":{"model":"qwen3:8b","provider":"fusion"}},"providers":{"fusion":{"api_key":"fusion","base_url":"http://127.0.0.1:11434/v1/","models":[{"context_window":32768,"default_max_tokens":8192,"id":"qwen3:8b","name":"qwen3:8b"}],"name":"fusion","type":"openai-compat"}}}
+        # pi
+        --provider fusion --model qwen3:8b ARGS
+        PI_CODING_AGENT_DIR=/data/agents/x
+        models.json: {"providers":{"fusion":{"api":"openai-completions","apiKey":"fusion","baseUrl":"http://127.0.0.1:11434/v1","models":[{"contextWindow":32768,"cost":{"cacheRead":0,"cacheWrite":0,"input":0,"output":0},"id":"qwen3:8b","input":["text"],"maxTokens":8192,"name":"qwen3:8b","reasoning":false}]}}}
+        "#);
+    }
+
+    #[test]
+    fn full_and_unknown_context_give_less() {
+        let text = setups(false, None);
+        for word in ["--tools", "web_search", "--disable", "32768", "limit", "context_window", "MAX_CONTEXT"]
+        {
+            assert!(!text.contains(word), "{word} in {text}");
+        }
+    }
+}

@@ -1,0 +1,97 @@
+//! A real coding agent in a sandbox, with a model that makes it write a file.
+
+use std::path::Path;
+use std::process::Command;
+
+use super::ports::Port;
+use super::{Finished, Sandbox, command_line, real};
+
+/// What the model has the agent run.
+const COMMAND: &str = "echo made > made.txt";
+
+/// What the model says in the end.
+const DONE: &str = "The file is written.";
+
+/// An agent, with the arguments by which it does one task without asking.
+pub struct RealAgent<'a> {
+    pub name: &'a str,
+    pub program: &'a Path,
+    pub arguments: &'a [&'a str],
+}
+
+impl RealAgent<'_> {
+    /// Launches it with the fake of this runtime. It writes the file, and says what the model says.
+    #[track_caller]
+    pub fn writes_a_file_with(&self, service: &str) {
+        let sandbox = self.sandbox(service);
+        let model = match service {
+            "mlx" => sandbox.model().display().to_string(),
+            _ => "tiny".to_owned(),
+        };
+        let launched = self.launch(&sandbox, service, &model, &[]).assert_code(0);
+        let made = std::fs::read_to_string(sandbox.project().join("made.txt"));
+        assert_eq!(made.ok().as_deref(), Some("made\n"), "{launched}");
+        assert!(launched.stdout().contains(DONE), "{launched}");
+        sandbox.fusion(["gateway", "down"]).run().assert_code(0);
+        sandbox.fusion(["down"]).run().assert_code(0);
+    }
+
+    /// Runs it in a sandbox for this service.
+    pub fn launch(&self, sandbox: &Sandbox, service: &str, model: &str, options: &[&str]) -> Finished {
+        let own = ["launch", self.name, "--service", service, "-m", model];
+        let arguments = own.iter().chain(options).chain(&["--"]).chain(self.arguments).copied();
+        sandbox.fusion(arguments).run()
+    }
+
+    /// Returns a sandbox with the agent, and the fake of this runtime, whose model calls tools.
+    fn sandbox(&self, service: &str) -> Sandbox {
+        let sandbox = Sandbox::new();
+        self.install(&sandbox);
+        let runs = format!("runs={COMMAND}");
+        let faults = [runs.as_str(), "version=0.20.0", "context=65536", "models=tiny"];
+        let gateway = Port::free();
+        let config = match service {
+            "mlx" => {
+                sandbox.configure("", &command_line("mlx", &faults[..1]));
+                read(&sandbox)
+            }
+            "ollama" => {
+                sandbox.configure(&command_line("ollama", &faults), "");
+                read(&sandbox)
+            }
+            // Its table is the last one.
+            _ => {
+                sandbox.configure("", "");
+                read(&sandbox) + &models_dir(&sandbox) + &command_line(service, &faults)
+            }
+        };
+        sandbox.write_config(&format!("{config}\n[gateway]\nport = {}\n", gateway.number()));
+        sandbox
+    }
+
+    /// Puts it on the `PATH` of a sandbox, with the interpreter that it may need.
+    pub fn install(&self, sandbox: &Sandbox) {
+        real::install(sandbox, self.program);
+        if let Some(node) = real::find("node") {
+            real::install(sandbox, &node);
+        }
+    }
+}
+
+/// Returns the line of the configuration for a directory with a tiny model.
+fn models_dir(sandbox: &Sandbox) -> String {
+    let directory = sandbox.root().join("gguf");
+    std::fs::create_dir(&directory).expect("the sandbox is writable");
+    let tests = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests");
+    let mut script = Command::new("python3");
+    script
+        .arg(tests.join("make_tiny_gguf.py"))
+        .arg(tests.join("models/tiny"))
+        .arg(directory.join("tiny.gguf"));
+    assert!(script.status().expect("Python runs").success(), "the model is written");
+    format!("models_dir = \"{}\"\n", directory.display())
+}
+
+fn read(sandbox: &Sandbox) -> String {
+    std::fs::read_to_string(sandbox.config_dir().join("config.toml")).expect("the configuration")
+}
