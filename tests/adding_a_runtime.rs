@@ -153,7 +153,7 @@ fn it_has_completions_and_manual_pages() {
     insta::assert_snapshot!(completed, @r"
     exit 0
     [stdout]
-    tabby\tStart, stop, watch and prompt Tabby
+    tabby\tstopped: Start, stop, watch and prompt Tabby
     ");
     with_tabby.fusion("man --out pages").run().assert_code(0);
     let page = with_tabby.sandbox.project().join("pages/fusion-tabby-up.1");

@@ -64,6 +64,35 @@ fn a_hanging_server_does_not_delay_completion() {
     assert_eq!(offered(&sandbox, &["ollama", "rm", "llama3.2:3"]), ["llama3.2:3b"]);
 }
 
+/// With their states beside them.
+#[test]
+fn names_of_services_are_completed_with_states() {
+    let sandbox = Sandbox::new();
+    let config =
+        std::fs::read_to_string(sandbox.config_dir().join("config.toml")).expect("the configuration");
+    sandbox.write_config(&format!(
+        "{config}[templates.pictures]\nstart_command = \"x {{port}}\"\ndefault_port = 1\n\
+         [instances.coder]\ntemplate = \"mlx\"\ntags = [\"code\"]\n[instances.comfy]\ntemplate = \"pictures\"\n"
+    ));
+    sandbox.fusion(["ollama", "up"]).run().assert_code(0);
+    let lines = |words: &[&str]| -> Vec<String> {
+        let completion = sandbox.fusion(["--", "fusion"].into_iter().chain(words.iter().copied()));
+        let finished = completion.env("_FUSION_COMPLETE", "fish").run().assert_code(0);
+        finished.stdout().lines().map(str::to_owned).collect()
+    };
+    assert_eq!(lines(&["down", "o"]), ["ollama\tready"]);
+    assert_eq!(lines(&["down", "ollama", "co"]), ["coder\tstopped", "comfy\tstopped"]);
+    assert_eq!(offered(&sandbox, &["remove", "cod"]), ["coder"]);
+    assert_eq!(offered(&sandbox, &["coder", "run", "--model", "llama3.2:3"]), ["llama3.2:3b"]);
+    assert_eq!(lines(&["ol"]), ["ollama\tready: Start, stop, watch and prompt Ollama"]);
+    assert_eq!(lines(&["code"]), ["coder\tstopped: Start, stop, watch and prompt coder, an instance of mlx"]);
+    assert_eq!(offered(&sandbox, &["ps", "--tag", ""]), ["code"]);
+    assert_eq!(offered(&sandbox, &["create", "x", "--template", "p"]), ["pictures"]);
+    assert_eq!(offered(&sandbox, &["templates", "ml"]), ["mlx"]);
+    assert_eq!(offered(&sandbox, &["ps", "--state", "re"]), ["ready"]);
+    sandbox.fusion(["ollama", "down"]).run().assert_code(0);
+}
+
 #[test]
 fn configuration_keys_are_completed() {
     let sandbox = Sandbox::new();

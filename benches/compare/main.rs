@@ -7,6 +7,7 @@
 
 mod chart;
 mod crowd;
+mod fleet;
 mod measure;
 mod measurements;
 mod programs;
@@ -47,8 +48,13 @@ fn compare(quick: bool) -> Result<()> {
     measurements::many_tokens(&programs, &mut report, rounds(20))?;
     measurements::delay(&programs, &mut report, rounds(20))?;
     measurements::services(&programs, &mut report, rounds(200), rounds(10), crowds)?;
+    if crowds {
+        fleet::fleet(&programs, &mut report, rounds(100), rounds(20))?;
+    }
     if !crowds {
-        println!("\nnot measured: ps beside 1,000 processes, and beside a process of 3,000 threads");
+        println!(
+            "\nnot measured: fifty services, ps beside 1,000 processes, and beside a process of 3,000 threads"
+        );
     }
     if !programs.has_curl() {
         println!("\ncurl is not installed: the comparisons with it are missing");

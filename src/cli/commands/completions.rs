@@ -2,17 +2,19 @@
 
 mod bash;
 
-use std::collections::BTreeSet;
+use std::collections::BTreeMap;
 use std::ffi::{OsStr, OsString};
 use std::sync::{Arc, mpsc};
 use std::thread;
 use std::time::Duration;
 
 use clap::Command;
+use clap::builder::StyledStr;
 use clap_complete::Shell;
 use clap_complete::engine::{ArgValueCompleter, CompletionCandidate};
 use clap_complete::env::{Elvish, EnvCompleter, Fish, Powershell, Zsh};
 
+use crate::app::App;
 use crate::cli::context::Context;
 use crate::cli::dispatch;
 use crate::cli::error::Failure;
@@ -21,10 +23,14 @@ use crate::cli::instances;
 use crate::core::aliases;
 use crate::core::cancel::CancelToken;
 use crate::core::config::Config;
+use crate::core::events::EventBus;
+use crate::core::helper::HelperOutput;
 use crate::core::models::ModelPlaces;
 use crate::core::models::catalogue::Site;
 use crate::core::paths::Paths;
-use crate::core::runtimes::{Runtime, Table};
+use crate::core::process::unix::UnixDriver;
+use crate::core::runtimes::{self, Runtime, Table};
+use crate::core::services::Status;
 use crate::env::{COMPLETION_VARIABLE, Environment};
 
 /// Print the completion script of a shell
@@ -74,7 +80,7 @@ pub fn candidates(
 ) -> Option<Vec<u8>> {
     let separator = arguments.iter().position(|argument| argument == "--")?;
     let words = arguments[separator + 1..].to_vec();
-    let mut command = with_values(table, environment);
+    let mut command = with_values(table, environment, words.len() <= 2);
     let mut output = Vec::new();
     completer(shell)?
         .write_complete(&mut command, words, environment.current_dir.as_deref(), &mut output)
@@ -84,17 +90,39 @@ pub fn candidates(
 
 /// Returns the tree with values from the configuration and the machine, which are looked up on demand. A completion never
 /// writes anything, so the defaults apply if there is no valid configuration.
-fn with_values(table: Table, environment: &Environment) -> Command {
+fn with_values(table: Table, environment: &Environment, is_first_word: bool) -> Command {
     let config = existing_config(table, environment).unwrap_or_else(|| Config::default_for(table));
     let mut command = dispatch::command(table, &instances::of_config(table, &config));
     command.build();
     command = with_hidden_aliases(command);
     let known = Arc::new(ValueSources { table, config, environment: environment.clone() });
-    for runtime in table {
-        command = command.mut_subcommand(runtime.name(), |command| {
+    if is_first_word {
+        for (name, state) in known.services() {
+            command = command.mut_subcommand(name, |command| with_state(command, state.as_deref()));
+        }
+    }
+    let services = |command: Command| {
+        command.mut_args(|argument| match argument.get_id().as_str() {
+            "names" | "name" => argument.add(described(&known, ValueSources::services)),
+            "tag" => argument.add(one_of(&known, ValueSources::tags)),
+            "template" => argument.add(one_of(&known, ValueSources::templates)),
+            _ => argument,
+        })
+    };
+    for name in ["up", "down", "restart", "ps", "log", "metrics", "remove", "enable", "disable"] {
+        command = command.mut_subcommand(name, services);
+    }
+    command = command.mut_subcommand("create", |command| {
+        command.mut_arg("template", |argument| argument.add(one_of(&known, ValueSources::templates)))
+    });
+    command = command.mut_subcommand("templates", |command| {
+        command.mut_arg("name", |argument| argument.add(one_of(&known, ValueSources::templates)))
+    });
+    for (name, runtime) in known.model_servers() {
+        command = command.mut_subcommand(name, |command| {
             command.mut_subcommands(|command| {
                 command.mut_args(|argument| match (argument.get_id().as_str(), argument.get_long()) {
-                    ("model", _) => argument.add(one_of(&known, |known| known.models(*runtime))),
+                    ("model", _) => argument.add(one_of(&known, |known| known.models(runtime))),
                     (_, Some("prompt")) => argument.add(one_of(&known, ValueSources::prompts)),
                     _ => argument,
                 })
@@ -118,7 +146,57 @@ struct ValueSources {
     environment: Environment,
 }
 
+/// A value, and what a shell shows beside it.
+type Described = (String, Option<String>);
+
 impl ValueSources {
+    /// Returns every service with its state; without states if a server takes too long: the shell is blocked meanwhile.
+    fn services(&self) -> Vec<Described> {
+        const STATE_TIMEOUT: Duration = Duration::from_millis(300);
+        let Ok(paths) = Paths::discover(&self.environment) else { return Vec::new() };
+        let (table, config, environment) = (self.table, self.config.clone(), self.environment.clone());
+        let driver = Arc::new(UnixDriver::new());
+        let app = Arc::new(App::new(
+            table,
+            config,
+            paths,
+            environment,
+            driver,
+            EventBus::new(),
+            HelperOutput::Keep,
+        ));
+        let (sender, receiver) = mpsc::channel();
+        let observer = Arc::clone(&app);
+        thread::spawn(move || {
+            let statuses = observer.manager(&CancelToken::new()).status_of_all(observer.services());
+            let state = |status: Result<Status, _>| status.ok().map(|status| status.state.word().to_owned());
+            // Fails after the timeout, when the receiver is gone.
+            let _ = sender.send(statuses.into_iter().map(state).collect::<Vec<_>>());
+        });
+        let states = receiver.recv_timeout(STATE_TIMEOUT).unwrap_or_default();
+        let states = states.into_iter().chain(std::iter::repeat(None));
+        app.services().iter().map(|service| service.name.to_string()).zip(states).collect()
+    }
+
+    /// Returns the services that have models, with their runtimes.
+    fn model_servers(&self) -> Vec<(String, &'static dyn Runtime)> {
+        let built_in = self.table.iter().map(|runtime| (runtime.name().to_owned(), *runtime));
+        let instances = self.config.instances.iter().filter_map(|(name, settings)| {
+            Some((name.to_string(), runtimes::find(self.table, &settings.instance.template)?))
+        });
+        built_in.chain(instances).collect()
+    }
+
+    fn tags(&self) -> Vec<String> {
+        let tags = self.config.instances.iter().flat_map(|(_, settings)| settings.instance.tags.clone());
+        tags.collect()
+    }
+
+    fn templates(&self) -> Vec<String> {
+        let built_in = self.table.iter().map(|runtime| runtime.name().to_owned());
+        built_in.chain(self.config.templates.iter().map(|template| template.name.to_string())).collect()
+    }
+
     /// Returns aliases, the models that the configuration names, and those on this machine.
     fn models(&self, runtime: &'static dyn Runtime) -> Vec<String> {
         let prompts = self.config.prompts.values().filter_map(|prompt| prompt.model.clone());
@@ -179,17 +257,35 @@ fn existing_config(table: Table, environment: &Environment) -> Option<Config> {
     file.exists().then(|| Config::load(&file, table).ok())?
 }
 
+/// Returns the command with the state of its service before its description.
+fn with_state(command: Command, state: Option<&str>) -> Command {
+    let about = command.get_about().map(ToString::to_string).unwrap_or_default();
+    match state {
+        Some(state) => command.about(format!("{state}: {about}")),
+        None => command,
+    }
+}
+
 fn one_of(
     known: &Arc<ValueSources>,
     values: impl Fn(&ValueSources) -> Vec<String> + Send + Sync + 'static,
 ) -> ArgValueCompleter {
+    described(known, move |known| values(known).into_iter().map(|value| (value, None)).collect())
+}
+
+fn described(
+    known: &Arc<ValueSources>,
+    values: impl Fn(&ValueSources) -> Vec<Described> + Send + Sync + 'static,
+) -> ArgValueCompleter {
     let known = Arc::clone(known);
     ArgValueCompleter::new(move |current: &OsStr| {
         let current = current.to_string_lossy();
-        let mut matching = BTreeSet::new();
+        let mut matching = BTreeMap::new();
         // The shells expect one candidate per line.
-        let fits = |value: &String| value.starts_with(&*current) && !value.contains(char::is_control);
+        let fits = |(value, _): &Described| value.starts_with(&*current) && !value.contains(char::is_control);
         matching.extend(values(&known).into_iter().filter(fits));
-        matching.into_iter().map(CompletionCandidate::new).collect()
+        let candidate =
+            |(value, help): Described| CompletionCandidate::new(value).help(help.map(StyledStr::from));
+        matching.into_iter().map(candidate).collect()
     })
 }

@@ -204,8 +204,9 @@ fn logout(session: Option<Session>) -> FindingView {
 
 /// Returns name, version, source and path of a program, in words.
 pub(super) fn described(service: &ManagedService, program: &Program, version: Option<&str>) -> String {
-    let name =
-        service.runtime().map_or_else(|| service.name.to_string(), |runtime| runtime.program().to_owned());
+    let file = || program.path.file_name().map(|name| name.to_string_lossy().into_owned());
+    let own = service.runtime().map(|runtime| runtime.program().to_owned());
+    let name = own.or_else(file).unwrap_or_else(|| service.name.to_string());
     let version = version.map(|version| format!(" {version}")).unwrap_or_default();
     let source = match program.source {
         Source::Configuration => "set in the configuration",
