@@ -123,3 +123,12 @@ use_llama_server() {
     once_per_machine llama-server "$version $(cksum <.ci/build-llama-server)" .ci/build-llama-server "$version"
     PATH=$DIRECTORY/bin:$PATH
 }
+
+# A linker for macOS: zig, which brings the stubs of the system's libraries, and its wrapper for cargo.
+use_zigbuild() {
+    local python packages='ziglang==0.17.1 cargo-zigbuild==0.24.1'
+    python=$(find_python)
+    # shellcheck disable=SC2086 # Two packages.
+    once_per_machine zigbuild "$packages $("$python" --version)" install_packages "$python" $packages
+    PATH=$DIRECTORY/bin:$PATH
+}

@@ -2,9 +2,11 @@
 
 #[cfg(target_os = "linux")]
 mod linux;
+#[cfg(target_os = "macos")]
+mod macos;
 mod memory;
-#[cfg(not(target_os = "linux"))]
-mod portable;
+#[cfg(target_os = "macos")]
+pub(super) mod sysctl;
 
 use std::io;
 use std::num::NonZero;
@@ -17,8 +19,8 @@ pub use memory::{GpuMemory, Memory};
 
 #[cfg(target_os = "linux")]
 use linux as native;
-#[cfg(not(target_os = "linux"))]
-use portable as native;
+#[cfg(target_os = "macos")]
+use macos as native;
 
 /// Returns the machine's memory, or `None` where the system does not tell.
 pub fn memory() -> Option<Memory> {

@@ -8,6 +8,7 @@ use crate::cli::error::Failure;
 use crate::cli::exit::Exit;
 use crate::cli::terminal::ui::printable;
 use crate::cli::units::{ago, bytes, count, grouped};
+use crate::core::machine;
 use crate::core::models::catalogue::{Details, Entry};
 use crate::core::services::ManagedService;
 
@@ -97,6 +98,11 @@ fn memory(details: &Details, machine: Option<u64>) -> Option<String> {
     if let Some(machine) = machine {
         let relation = if memory.bytes > machine { ", more than" } else { " of" };
         let _ = write!(text, "{relation} the {} of this machine", bytes(machine));
+    }
+    // Elsewhere the GPU has memory of its own, and a server may use both.
+    if let Some(gpu) = machine::gpu_memory().filter(|_| cfg!(target_os = "macos")) {
+        let relation = if memory.bytes > gpu.total { "only" } else { "about" };
+        let _ = write!(text, "; the GPU can use {relation} {}", bytes(gpu.total));
     }
     Some(text)
 }

@@ -201,7 +201,7 @@ fn write_beside(
     let written = open(&new, OpenOptions::new().write(true).create_new(true)).and_then(|mut file| {
         file.write_all(bytes)
             .and_then(|()| finish(&file))
-            .and_then(|()| file.sync_all())
+            .and_then(|()| sync(&file))
             .map_err(FileError::io("write", path))
     });
     if written.is_err() {
@@ -218,17 +218,33 @@ pub fn remove(path: &Path) -> Result<(), FileError> {
     }
 }
 
+/// Writes a file to the disk. On macOS `sync_all` has the disk empty its own cache (`F_FULLFSYNC`), which network and
+/// foreign file systems refuse; then what other systems do must be enough.
+fn sync(file: &File) -> io::Result<()> {
+    match file.sync_all() {
+        Err(error) if is_unsupported(&error) => {
+            nix::unistd::fsync(file).or_else(|errno| match errno.into() {
+                error if is_unsupported(&error) => Ok(()),
+                error => Err(error),
+            })
+        }
+        result => result,
+    }
+}
+
+/// Returns whether the file system cannot do it at all: SMB and NTFS say ENOTSUP, `WebDAV` EINVAL, ZFS ENOTTY. The standard
+/// library knows EOPNOTSUPP only, which on macOS is another number than ENOTSUP.
+fn is_unsupported(error: &io::Error) -> bool {
+    let unsupported = [Errno::ENOTSUP, Errno::EOPNOTSUPP, Errno::EINVAL, Errno::ENOTTY];
+    error.raw_os_error().is_some_and(|raw| unsupported.contains(&Errno::from_raw(raw)))
+}
+
 /// Writes the directory of a renamed file to the disk, without which the rename may be lost. Some file systems do not
 /// support that.
 fn sync_directory(path: &Path) -> Result<(), FileError> {
     let parent = path.parent().filter(|parent| !parent.as_os_str().as_bytes().is_empty());
     let directory = parent.unwrap_or(Path::new("."));
-    match File::open(directory).and_then(|file| file.sync_all()) {
-        Err(error) if !matches!(error.kind(), io::ErrorKind::InvalidInput | io::ErrorKind::Unsupported) => {
-            Err(FileError::io("write", directory)(error))
-        }
-        _ => Ok(()),
-    }
+    File::open(directory).and_then(|file| sync(&file)).map_err(FileError::io("write", directory))
 }
 
 #[cfg(test)]
@@ -237,6 +253,19 @@ mod tests {
 
     fn mode(path: &Path) -> u32 {
         path.metadata().unwrap().permissions().mode() & 0o7777
+    }
+
+    #[test]
+    fn a_disk_that_cannot_flush_is_written() {
+        for errno in [Errno::ENOTSUP, Errno::EOPNOTSUPP, Errno::EINVAL, Errno::ENOTTY] {
+            assert!(is_unsupported(&errno.into()), "{errno}");
+        }
+        for errno in [Errno::EIO, Errno::ENOSPC, Errno::EDQUOT, Errno::EROFS] {
+            assert!(!is_unsupported(&errno.into()), "{errno}");
+        }
+        // fsync(2) refuses a pipe.
+        let (_reader, writer) = nix::unistd::pipe().unwrap();
+        sync(&File::from(writer)).unwrap();
     }
 
     #[test]

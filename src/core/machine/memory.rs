@@ -16,3 +16,28 @@ pub struct GpuMemory {
     /// `None` where the system does not tell.
     pub used: Option<u64>,
 }
+
+/// Returns what macOS lets the GPU of a machine with this much memory use. `limit` is what the user has set in MiB, or 0.
+#[cfg(any(test, target_os = "macos"))]
+pub(super) fn gpu_share(total: u64, limit: u64) -> u64 {
+    const LARGE: u64 = 36 * 1024 * 1024 * 1024;
+    match limit {
+        0 if total <= LARGE => total / 3 * 2,
+        0 => total / 4 * 3,
+        limit => limit.saturating_mul(1024 * 1024).min(total),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_gpu_gets_a_part_of_the_memory() {
+        const GIB: u64 = 1024 * 1024 * 1024;
+        assert_eq!(gpu_share(15 * GIB, 0), 10 * GIB);
+        assert_eq!(gpu_share(64 * GIB, 0), 48 * GIB);
+        assert_eq!(gpu_share(64 * GIB, 57_344), 56 * GIB);
+        assert_eq!(gpu_share(64 * GIB, u64::MAX), 64 * GIB);
+    }
+}

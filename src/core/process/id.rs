@@ -9,7 +9,8 @@ use crate::core::pid::Pid;
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct ProcessId {
     pub pid: Pid,
-    /// The start time in the kernel's own unit: clock ticks since boot on Linux, seconds since 1970 on macOS.
+    /// The start time in the kernel's own unit: clock ticks since boot on Linux; on macOS a number that each boot uses
+    /// once, and that grows.
     pub start_time: u64,
     /// Where it runs.
     pub host: Host,

@@ -3,8 +3,10 @@
 use std::io;
 use std::net::{IpAddr, SocketAddr};
 use std::time::Duration;
+#[cfg(any(test, target_os = "macos"))]
+use std::{ffi::OsStr, path::Path};
 
-use crate::core::process::driver::ProcessError;
+use crate::core::process::driver::{Instance, ProcessError};
 use crate::core::process::host::Host;
 
 /// One process at one moment. The numbers are unchecked: 0 and 1 occur.
@@ -71,6 +73,12 @@ pub(in crate::core::process) trait Inspect: Sync {
         process.session == process.pid && self.instance(process.pid).is_some_and(|own| own != instance)
     }
 
+    /// Returns whether the leader of the instance started the process, where the system remembers the parent of a
+    /// process after that has ended.
+    fn was_started_by_leader(&self, _pid: i32, _instance: Instance<'_>) -> bool {
+        false
+    }
+
     /// Returns what the process uses; `None` if it has ended.
     fn resources(&self, pid: i32) -> Option<Resources>;
 
@@ -118,7 +126,38 @@ pub(super) fn descendants(root: i32, children: impl Fn(i32) -> Vec<i32>) -> Vec<
     found
 }
 
+/// Returns the name of the program with this path. Inside of an application it is that of the application, which the user
+/// knows and which may start the program again.
+#[cfg(any(test, target_os = "macos"))]
+pub(super) fn program_of(path: &Path) -> Option<String> {
+    let name = |part: &OsStr| part.to_string_lossy().into_owned();
+    let is_library = |part: &OsStr| Path::new(part).extension().is_some_and(|end| end == "framework");
+    let is_application = |part: &OsStr| Path::new(part).extension().is_some_and(|end| end == "app");
+    let application = path.iter().take_while(|part| !is_library(part)).find(|part| is_application(part));
+    application.or(path.file_name()).map(name)
+}
+
 #[cfg(not(target_os = "macos"))]
 pub(super) fn children_among(everyone: &[Process], parent: i32) -> Vec<i32> {
     everyone.iter().filter(|process| process.parent == parent).map(|process| process.pid).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_program_of_an_application_has_its_name() {
+        for (path, name) in [
+            ("/Applications/Ollama.app/Contents/Resources/ollama", "Ollama.app"),
+            ("/opt/homebrew/bin/ollama", "ollama"),
+            (
+                "/Library/Frameworks/Python.framework/Versions/3.12/Resources/Python.app/Contents/MacOS/Python",
+                "Python",
+            ),
+        ] {
+            assert_eq!(program_of(Path::new(path)).as_deref(), Some(name));
+        }
+        assert_eq!(program_of(Path::new("/")), None);
+    }
 }

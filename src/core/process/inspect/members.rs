@@ -40,21 +40,26 @@ impl<'a> KnownInstance<'a> {
     }
 
     /// Returns the processes of the instance among `everyone`, zombies included: those with its id in their
-    /// environment, the leader, and those that descend from a member or are in a session that a member leads, but none that
-    /// another start made.
+    /// environment, the leader and its children, and those that descend from a member or are in a session that a member
+    /// leads, but none that another start made.
     pub(super) fn members<'p>(&self, inspect: &dyn Inspect, everyone: &'p [Process]) -> Vec<&'p Process> {
         let Some(since) = self.since else { return Vec::new() };
         let own = std::process::id().cast_signed();
         let others = || everyone.iter().filter(|process| process.pid != own && process.start_time >= since);
-        let has_id = |process: &&Process| {
-            !process.zombie && inspect.instance(process.pid).is_some_and(|id| id == self.instance.id)
+        let is_proven = |process: &&Process| {
+            let has_id = || inspect.instance(process.pid).is_some_and(|id| id == self.instance.id);
+            let is_child = || {
+                inspect.was_started_by_leader(process.pid, self.instance)
+                    && !inspect.is_other_start(process, self.instance.id)
+            };
+            !process.zombie && (has_id() || is_child())
         };
-        let named: Vec<&Process> = others().filter(has_id).collect();
-        let mut members: HashSet<i32> = named.iter().map(|process| process.pid).collect();
+        let proven: Vec<&Process> = others().filter(is_proven).collect();
+        let mut members: HashSet<i32> = proven.iter().map(|process| process.pid).collect();
         // The number of a session is the PID of its leader, and the kernel does not reuse that PID while the session
-        // has members. So if the leader is gone, a process that has the id proves that its session is ours. Without
-        // one, the session may be that of another process that got the same PID.
-        let is_ours = |number: &i32| self.leads || named.iter().any(|process| process.session == *number);
+        // has members. So if the leader is gone, a process that is proven to be ours proves that its session is.
+        // Without one, the session may be that of another process that got the same PID.
+        let is_ours = |number: &i32| self.leads || proven.iter().any(|process| process.session == *number);
         members.extend(self.instance.leader.map(|leader| leader.pid.as_raw()).filter(is_ours));
         loop {
             let belongs = |process: &&Process| {
