@@ -2,6 +2,7 @@
 
 #[expect(clippy::module_inception, reason = "the type gives the layer its name")]
 mod app;
+mod awake;
 pub mod chat;
 mod diagnosis;
 mod ensure;

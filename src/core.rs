@@ -6,6 +6,7 @@ pub mod address;
 pub mod agents;
 pub mod aliases;
 pub mod api;
+pub mod awake;
 pub mod cancel;
 pub mod command_line;
 pub mod config;

@@ -3,6 +3,7 @@
 //! Only this module knows that async code exists; the lifecycle of services is blocking and runs on threads of its own.
 
 mod admin;
+mod awake;
 mod backoff;
 mod body;
 pub mod end_mark;

@@ -24,7 +24,7 @@ const CORE: [&[&str]; 11] = [
     &["files"],
     &["api", "login", "process"],
     &["events", "helper"],
-    &["models"],
+    &["awake", "models"],
     &["runtimes"],
     &["agents", "config"],
     &["aliases", "logs", "programs", "templates"],

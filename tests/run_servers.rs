@@ -7,9 +7,9 @@ use std::time::Duration;
 
 use nix::sys::socket::{setsockopt, sockopt};
 use serde_json::json;
-use support::Sandbox;
 use support::stub_server::{End, Framing, Response};
 use support::stubbed_ollama::{StubbedOllama, event, stream, text};
+use support::{Sandbox, write_program};
 
 #[test]
 fn any_byte_restarts_the_idle_timeout() {
@@ -271,4 +271,33 @@ fn the_end_of_the_models_process_is_named() {
     error: the answer ended before it was finished: no finish reason was sent
     hint: see the log: fusion ollama log
     ");
+}
+
+/// The tools of either system; they note when they begin and end.
+fn write_awake_tools(sandbox: &Sandbox, script: &str) {
+    for tool in ["caffeinate", "systemd-inhibit"] {
+        write_program(&sandbox.bin().join(tool), &format!("#!/bin/sh\ncd \"${{0%/*}}\"\n{script}\n"));
+    }
+}
+
+#[test]
+fn machine_stays_awake_until_the_answer_ends() {
+    for (value, notes) in [("requests", Some("started\nended\n".to_owned())), ("never", None)] {
+        let config = format!("keep_awake = \"{value}\"\n");
+        let asked = StubbedOllama::configured(&config, [stream(&["Hi"])]);
+        write_awake_tools(&asked.sandbox, "echo started >> notes; cat; echo ended >> notes");
+        asked.run(["Hello"]).assert_stdout("Hi\n");
+        assert_eq!(std::fs::read_to_string(asked.sandbox.bin().join("notes")).ok(), notes, "{value}");
+    }
+}
+
+#[test]
+fn a_machine_that_may_sleep_still_answers() {
+    let answers = [stream(&["Hi"]), stream(&["Hi"])];
+    let asked = StubbedOllama::configured("keep_awake = \"requests\"\n", answers);
+    write_awake_tools(&asked.sandbox, "echo no bus >&2; exit 1");
+    asked.run(["Hello"]).assert_stdout("Hi\n");
+    let told = asked.run(["Hello", "-v"]).assert_code(0);
+    assert!(told.stderr().contains("the machine may sleep while ollama answers: "), "{told}");
+    assert!(told.stderr().contains(" failed: no bus\n"), "{told}");
 }

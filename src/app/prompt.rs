@@ -60,8 +60,10 @@ impl App {
         let replaces_model = self.check_model(service, &server, &request.model, cancel)?;
         receiver.begin();
         let mut receiver = BeginObserver { receiver, has_started: false };
+        let vigil = self.keep_awake(service);
         let outcome =
             Client::with_idle_timeout(&server.address, idle_timeout).chat(&request.body, &mut receiver);
+        self.let_sleep(service, vigil);
         if replaces_model && outcome.result.is_err() && !receiver.has_started {
             // The model could not be loaded: the server still has the previous one.
             self.record_loaded(service, &server, server.loaded(), cancel);

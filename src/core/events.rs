@@ -151,6 +151,8 @@ pub enum EventKind {
         address: Address,
         error: String,
     },
+    /// The machine may sleep although the configuration forbids it while the service answers.
+    NotKeptAwake { error: String },
 }
 
 fn milliseconds<S: Serializer>(duration: &Duration, serializer: S) -> Result<S::Ok, S::Error> {

@@ -159,6 +159,7 @@ async fn deliver(
         Some(lease) => lease,
         None => enter(gateway, setup, passing).await?,
     };
+    let waking = gateway.wakefulness.wake(&setup.app, &lease.service);
     let mut sent = try_to_send(gateway, passing, &request, &lease).await;
     if let Err(SendError::Connect(_)) = sent {
         gateway.seats.distrust(&lease.service);
@@ -166,6 +167,7 @@ async fn deliver(
         lease = enter(gateway, setup, passing).await?;
         sent = try_to_send(gateway, passing, &request, &lease).await;
     }
+    lease.waking = waking;
     let (response, connection) = sent.map_err(|error| bad_gateway(&lease, &error))?;
     let (head, incoming) = response.into_parts();
     Ok(Delivered { head, incoming, connection, lease })

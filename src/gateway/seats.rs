@@ -6,6 +6,7 @@ use std::time::{Duration, Instant};
 
 use tokio::sync::{Notify, oneshot};
 
+use super::awake::Waking;
 use super::backoff::FailedStart;
 use super::plan::{Owner, Phase, SeatFacts};
 use super::rejection::Rejection;
@@ -75,6 +76,7 @@ pub(super) struct Lease {
     seats: Arc<Seats>,
     pub(super) service: Arc<str>,
     pub(super) upstream: Arc<Upstream>,
+    pub(super) waking: Waking,
 }
 
 /// A running server.
@@ -159,6 +161,7 @@ impl Seats {
                 seats: Arc::clone(self),
                 service: Arc::clone(service),
                 upstream: Arc::clone(&upstream),
+                waking: Waking::default(),
             });
         }
         if let Some(rejection) = seat.failure.as_ref().and_then(|failure| failure.rejection(now)) {
@@ -213,9 +216,9 @@ impl Seats {
         });
         let Some((upstream, waiting)) = admitted else { return };
         for waiter in waiting {
-            let (seats, service) = (Arc::clone(self), Arc::clone(service));
+            let (seats, service, upstream) = (Arc::clone(self), Arc::clone(service), Arc::clone(&upstream));
             // A lease that nobody takes ends at once.
-            let _ = waiter.admission.send(Ok(Lease { seats, service, upstream: Arc::clone(&upstream) }));
+            let _ = waiter.admission.send(Ok(Lease { seats, service, upstream, waking: Waking::default() }));
         }
     }
 

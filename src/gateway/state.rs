@@ -5,6 +5,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 
 use hyper::StatusCode;
 
+use super::awake::Wakefulness;
 use super::feed::Feed;
 use super::guard::Guard;
 use super::meter::Tallies;
@@ -40,6 +41,7 @@ pub(super) struct Gateway {
     pub(super) pool: Arc<Pool>,
     pub(super) counts: Arc<Tallies>,
     pub(super) restarts: Restarts,
+    pub(super) wakefulness: Wakefulness,
     /// The services without an API of the clients, which was seen by asking.
     translated: Mutex<HashSet<(Arc<str>, Wire)>>,
     /// Held, because the bus of events holds its subscribers weakly.
@@ -114,6 +116,7 @@ impl Gateway {
             pool: Arc::default(),
             counts,
             restarts: Restarts::default(),
+            wakefulness: Wakefulness::default(),
             translated: Mutex::default(),
             _relay: relay,
         }

@@ -13,6 +13,8 @@ mod models;
 #[path = "../support/ports.rs"]
 #[allow(dead_code, reason = "shared by all tests, of which each uses its own part")]
 mod ports;
+#[path = "../support/programs.rs"]
+mod programs;
 mod reload;
 mod stage;
 mod starts;

@@ -57,18 +57,23 @@ impl Stage {
     /// Starts a gateway in front of Ollama at the address of `backend`, with `settings`.
     pub fn new(backend: &Backend, settings: GatewaySettings) -> Self {
         let directory = Arc::new(TempDir::new().expect("a temporary directory"));
-        let driver = ScriptedDriver {
-            mock: MockDriver::new(),
-            backends: Arc::new(Mutex::new(vec![backend.handle()])),
-            listens: Arc::new(Mutex::new(true)),
-            dies: Arc::default(),
-        };
+        let driver = Self::scripted(backend);
         let text = format!(
             "[ollama_server]\nport = {}\ncommand = [\"/bin/sh\"]\nstartup_timeout = 60\n\n\
              [mlx_server]\nport = 1\n\n[llama_server]\nport = 2\n\n[aliases]\nfast = \"tiny\"\n",
             backend.port
         );
         Self::in_directory(directory, driver, &text, settings)
+    }
+
+    /// Returns a driver that switches this server on and off.
+    pub fn scripted(backend: &Backend) -> ScriptedDriver {
+        ScriptedDriver {
+            mock: MockDriver::new(),
+            backends: Arc::new(Mutex::new(vec![backend.handle()])),
+            listens: Arc::new(Mutex::new(true)),
+            dies: Arc::default(),
+        }
     }
 
     /// Starts a gateway with this configuration.
@@ -81,6 +86,7 @@ impl Stage {
         let environment = Environment {
             config_dir: Some(directory.path().to_owned()),
             home: Some("/".into()),
+            path: Some(directory.path().into()),
             ..Environment::default()
         };
         let paths = Paths::discover(&environment).expect("paths");

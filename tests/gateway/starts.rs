@@ -1,11 +1,14 @@
 //! Services that a request starts, and that are stopped when nobody uses them.
 
+use std::sync::Arc;
 use std::time::Duration;
 
 use fusion::core::config::{GatewaySettings, IdleStop};
+use tempfile::TempDir;
 
 use super::backend::Backend;
 use super::http;
+use super::programs::write_program;
 use super::stage::{Stage, settings};
 use super::{CHAT, TINY, TINY_STREAM, wait_until};
 
@@ -138,4 +141,26 @@ fn comments_keep_clients_of_a_loading_model() {
         assert_eq!(response.text(), format!(": loading\n\n{}", super::LAST));
     });
     assert!(since.elapsed() >= Duration::from_secs(5));
+}
+
+/// The tools note in files when they begin and end.
+#[test]
+fn machine_stays_awake_while_requests_are_answered() {
+    let directory = Arc::new(TempDir::new().expect("a temporary directory"));
+    let place = |name: &str| directory.path().join(name);
+    for tool in ["caffeinate", "systemd-inhibit"] {
+        write_program(&place(tool), "#!/bin/sh\ncd \"${0%/*}\"\n: > started\n/bin/cat\n: > ended\n");
+    }
+    let (started, ended) = (place("started"), place("ended"));
+    let ends = ended.clone();
+    let backend = Backend::running(move |_, stream| {
+        wait_until("the tool runs", || started.exists());
+        http::respond(stream, 200, if ends.exists() { "{\"asleep\":true}" } else { "{\"awake\":true}" });
+    });
+    let text = format!("[ollama_server]\nport = {}\nkeep_awake = \"requests\"\n", backend.port);
+    let stage = Stage::in_directory(Arc::clone(&directory), Stage::scripted(&backend), &text, settings());
+    let response = http::exchange(stage.port, &http::post(CHAT, TINY));
+    assert_eq!(response.text(), "{\"awake\":true}");
+    drop(stage);
+    wait_until("the tool has ended", || ended.exists());
 }

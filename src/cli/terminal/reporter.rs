@@ -160,6 +160,9 @@ impl Subscriber for Reporter {
                     "the system does not report which process listens on {address}: {error}"
                 ));
             }
+            EventKind::NotKeptAwake { error } => {
+                ui.detail(&format!("the machine may sleep while {name} answers: {error}"));
+            }
         }
     }
 }

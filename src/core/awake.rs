@@ -1,0 +1,160 @@
+//! Keeps the machine from sleeping by itself, with the tool that the system has for it.
+
+use std::ffi::OsStr;
+use std::io;
+use std::path::Path;
+use std::process::Command;
+use std::sync::mpsc::{self, Receiver, Sender};
+use std::thread::JoinHandle;
+use std::time::{Duration, Instant};
+
+use crate::core::executables::on_path;
+use crate::core::helper::{Helper, HelperOutput};
+
+/// A tool that keeps the machine awake while the program in its arguments runs. That is `cat`, which ends when its input
+/// does: also when fusion is killed.
+struct Tool {
+    program: &'static str,
+    arguments: &'static [&'static str],
+}
+
+#[cfg(target_os = "macos")]
+const TOOL: Tool = Tool { program: "caffeinate", arguments: &["-i", "cat"] };
+
+#[cfg(not(target_os = "macos"))]
+const TOOL: Tool = Tool {
+    program: "systemd-inhibit",
+    arguments: &["--what=idle", "--mode=block", "--who=fusion", "--why=A model server answers", "cat"],
+};
+
+/// How often the end of the tool is looked for.
+const POLL_INTERVAL: Duration = Duration::from_millis(2);
+
+/// How long the tool may take to end.
+const END_TIMEOUT: Duration = Duration::from_secs(2);
+
+/// The machine does not sleep by itself while this lives.
+#[derive(Debug)]
+pub struct Vigil {
+    /// Dropping it is the signal to end.
+    end: Sender<()>,
+    keeper: JoinHandle<Result<(), AwakeError>>,
+}
+
+/// Why the machine may sleep nevertheless.
+#[derive(Debug, thiserror::Error)]
+pub enum AwakeError {
+    #[error("there is no {program} on PATH")]
+    NoTool { program: &'static str },
+    #[error("cannot run {program}: {source}")]
+    Broken { program: &'static str, source: io::Error },
+    #[error("{program} failed: {said}")]
+    Failed { program: &'static str, said: String },
+}
+
+impl Vigil {
+    /// Keeps the machine awake. `search` is the value of `PATH`. Does not wait until the tool runs.
+    pub fn begin(search: Option<&OsStr>) -> Result<Self, AwakeError> {
+        let program = TOOL.program;
+        let path = on_path(program, search).ok_or(AwakeError::NoTool { program })?;
+        let (end, ended) = mpsc::channel();
+        let keeper = std::thread::Builder::new()
+            .spawn(move || keep(&path, &ended))
+            .map_err(|source| AwakeError::Broken { program, source })?;
+        Ok(Self { end, keeper })
+    }
+
+    /// Lets the machine sleep again. Fails if it could sleep all the time.
+    pub fn end(self) -> Result<(), AwakeError> {
+        let Self { end, keeper } = self;
+        drop(end);
+        // A thread that panicked has said so.
+        keeper.join().unwrap_or(Ok(()))
+    }
+}
+
+/// Runs the tool until the other end of `ended` is gone.
+fn keep(path: &Path, ended: &Receiver<()>) -> Result<(), AwakeError> {
+    let program = TOOL.program;
+    let broken = |source| AwakeError::Broken { program, source };
+    let (input, writer) = io::pipe().map_err(broken)?;
+    let mut command = Command::new(path);
+    command.args(TOOL.arguments).stdin(input);
+    let mut helper = Helper::start(&mut command, HelperOutput::Keep).map_err(broken)?;
+    drop(command);
+    // An error: nothing is ever sent, and the sender is gone.
+    let _ = ended.recv();
+    drop(writer);
+    let begin = Instant::now();
+    let status = helper.wait(POLL_INTERVAL, &mut || begin.elapsed() < END_TIMEOUT).map_err(broken)?;
+    match status {
+        Some(status) if !status.success() => {
+            let said = helper.last_lines().replace('\n', "; ");
+            let said = if said.is_empty() { status.to_string() } else { said };
+            Err(AwakeError::Failed { program, said })
+        }
+        _ => Ok(()),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::fs;
+    use std::os::unix::fs::PermissionsExt as _;
+
+    use super::*;
+
+    /// A directory with a tool that runs this script.
+    fn directory(script: &str) -> tempfile::TempDir {
+        let directory = tempfile::tempdir().unwrap();
+        let tool = directory.path().join(TOOL.program);
+        let write = "printf %s \"$1\" > \"$0\"";
+        assert!(
+            Command::new("/bin/sh").args(["-c", write]).arg(&tool).arg(script).status().unwrap().success()
+        );
+        fs::set_permissions(&tool, fs::Permissions::from_mode(0o755)).unwrap();
+        directory
+    }
+
+    fn begin(directory: &tempfile::TempDir) -> Vigil {
+        Vigil::begin(Some(directory.path().as_os_str())).unwrap()
+    }
+
+    #[test]
+    fn the_tool_runs_until_the_vigil_ends() {
+        let directory =
+            directory("#!/bin/sh\ncd \"${0%/*}\"\necho \"$*\" > started\n/bin/cat\necho > ended\n");
+        let place = |name: &str| directory.path().join(name);
+        let vigil = begin(&directory);
+        while !fs::read_to_string(place("started")).is_ok_and(|text| text.ends_with('\n')) {
+            std::thread::sleep(POLL_INTERVAL);
+        }
+        assert!(!place("ended").exists());
+        vigil.end().unwrap();
+        assert!(place("ended").exists());
+        let arguments = fs::read_to_string(place("started")).unwrap();
+        assert_eq!(arguments.trim_end(), TOOL.arguments.join(" "));
+    }
+
+    #[test]
+    fn a_dropped_vigil_ends_its_tool() {
+        let directory = directory("#!/bin/sh\ncd \"${0%/*}\"\n/bin/cat\necho > ended\n");
+        drop(begin(&directory));
+        while !directory.path().join("ended").exists() {
+            std::thread::sleep(POLL_INTERVAL);
+        }
+    }
+
+    #[test]
+    fn a_tool_that_fails_is_quoted() {
+        let directory = directory("#!/bin/sh\necho 'Failed to inhibit: no bus' >&2\nexit 1\n");
+        let error = begin(&directory).end().unwrap_err();
+        assert_eq!(error.to_string(), format!("{} failed: Failed to inhibit: no bus", TOOL.program));
+    }
+
+    #[test]
+    fn a_missing_tool_is_named() {
+        let error = Vigil::begin(Some(OsStr::new("/nowhere"))).unwrap_err();
+        assert_eq!(error.to_string(), format!("there is no {} on PATH", TOOL.program));
+    }
+}
