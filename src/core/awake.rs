@@ -13,16 +13,16 @@ use crate::core::helper::{Helper, HelperOutput};
 
 /// A tool that keeps the machine awake while the program in its arguments runs. That is `cat`, which ends when its input
 /// does: also when fusion is killed.
-struct Tool {
+struct AwakeTool {
     program: &'static str,
     arguments: &'static [&'static str],
 }
 
 #[cfg(target_os = "macos")]
-const TOOL: Tool = Tool { program: "caffeinate", arguments: &["-i", "cat"] };
+const TOOL: AwakeTool = AwakeTool { program: "caffeinate", arguments: &["-i", "cat"] };
 
 #[cfg(not(target_os = "macos"))]
-const TOOL: Tool = Tool {
+const TOOL: AwakeTool = AwakeTool {
     program: "systemd-inhibit",
     arguments: &["--what=idle", "--mode=block", "--who=fusion", "--why=A model server answers", "cat"],
 };

@@ -13,10 +13,10 @@ const LINGER: Duration = Duration::from_secs(5);
 
 /// One vigil for all requests, which ends with the last of them.
 #[derive(Default)]
-pub(super) struct Wakefulness(Mutex<Watch>);
+pub(super) struct Wakefulness(Mutex<SharedVigil>);
 
 #[derive(Default)]
-struct Watch {
+struct SharedVigil {
     vigil: Weak<Vigil>,
     /// Whether none could begin, which is told once.
     is_impossible: bool,
@@ -31,13 +31,13 @@ impl Wakefulness {
     pub(super) fn wake(&self, app: &App, service: &str) -> Waking {
         let asks = |service: &&ManagedService| service.server().keep_awake == KeepAwake::Requests;
         let Some(service) = app.service(service).filter(asks) else { return Waking(None) };
-        let mut watch = self.0.lock().unwrap_or_else(PoisonError::into_inner);
-        if watch.is_impossible {
+        let mut shared = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        if shared.is_impossible {
             return Waking(None);
         }
-        let vigil = watch.vigil.upgrade().or_else(|| app.keep_awake(service).map(Arc::new));
-        watch.vigil = vigil.as_ref().map(Arc::downgrade).unwrap_or_default();
-        watch.is_impossible = vigil.is_none();
+        let vigil = shared.vigil.upgrade().or_else(|| app.keep_awake(service).map(Arc::new));
+        shared.vigil = vigil.as_ref().map(Arc::downgrade).unwrap_or_default();
+        shared.is_impossible = vigil.is_none();
         Waking(vigil)
     }
 }
