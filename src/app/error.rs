@@ -54,6 +54,16 @@ pub enum AppError {
         /// How the service gets that context, in words.
         instead: Option<String>,
     },
+    /// The model needs more memory than the machine has for models.
+    #[error("{service} does not load {model}: it needs more memory than this machine has for models")]
+    TooLarge {
+        service: Arc<str>,
+        model: String,
+        /// In bytes.
+        needed: u64,
+        /// In bytes.
+        limit: u64,
+    },
     /// No service has the model.
     #[error("no service has the model {model}")]
     NoServiceHas {

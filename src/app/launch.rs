@@ -168,7 +168,7 @@ impl App {
         self.check_model_name(service, asked, &model)?;
         let manager = self.manager(cancel);
         if manager.find_endpoint(service)?.is_none() {
-            let permissions = Permissions { start_on_demand: true, install: false };
+            let permissions = Permissions { start_on_demand: true, install: false, force: false };
             self.start_for_prompt(service, &self.model(service, asked), permissions, cancel)?;
         }
         let endpoint = manager.require_endpoint(service)?;
@@ -176,7 +176,7 @@ impl App {
         if !has_loaded(service, &status, &model)
             && let Ok(models) = self.models(service, cancel)
         {
-            models.load(&Named { asked, name: model.clone() }, true, None)?;
+            models.load(&Named { asked, name: model.clone() }, true, None, false)?;
             status = self.manager(cancel).status(service)?;
         }
         let context = status.context.or_else(|| self.own_context(service, &model, cancel));

@@ -239,13 +239,16 @@ impl Models<'_> {
         model: &Named<'_>,
         start_on_demand: bool,
         keep_alive: Option<&KeepAlive>,
+        force: bool,
     ) -> Result<(), AppError> {
         self.app.check_model_settings(self.service, &model.name)?;
         if !self.needs_server() {
             self.work(false, model, |site| self.catalogue.check(site, &model.name))?;
+            self.app.admit_start(self.service, Some(&model.name), force, self.cancel)?;
         }
         let keep_alive = keep_alive.or(self.configured_keep_alive(&model.name));
         let endpoint = self.endpoint(start_on_demand, Some(model.name.clone()))?;
+        self.admit_into(&endpoint, &model.name, force)?;
         if !self.catalogue.restarts_to_load() {
             let load = |site: &Site<'_>| self.catalogue.load(site, &model.name, keep_alive);
             return self
@@ -256,12 +259,13 @@ impl Models<'_> {
     }
 
     /// Loads the model into a running server; downloads the model first if it is missing.
-    pub(super) fn ensure_loaded(&self, model: &Named<'_>, up: Up) -> Result<Up, AppError> {
+    pub(super) fn ensure_loaded(&self, model: &Named<'_>, up: Up, force: bool) -> Result<Up, AppError> {
         match self.work_at(Some(&up.endpoint.address), |site| self.catalogue.check(site, &model.name)) {
             Ok(()) => {}
             Err(error) if error.is_pullable() => self.pull(model, false)?,
             Err(error) => return Err(self.failed(model.asked, error)),
         }
+        self.admit_into(&up.endpoint, &model.name, force)?;
         let keep_alive = self.configured_keep_alive(&model.name);
         Ok(self.load_at(model, &up.endpoint, keep_alive)?.unwrap_or(up))
     }
@@ -288,6 +292,21 @@ impl Models<'_> {
     fn configured_keep_alive(&self, model: &str) -> Option<&KeepAlive> {
         let settings = self.app.model_settings(self.service, model).filter(|_| self.needs_server());
         settings?.keep_alive.as_ref()
+    }
+
+    /// Returns the memory that the model needs, in bytes, if that is known.
+    pub(super) fn memory_needed(&self, address: Option<&Address>, name: &str) -> Option<u64> {
+        let details = self.work_at(address, |site| self.catalogue.show(site, name)).ok()?;
+        Some(details.memory?.bytes)
+    }
+
+    /// Checks that the model fits into the memory, for a server that knows its models and has not loaded this one.
+    pub(super) fn admit_into(&self, endpoint: &Endpoint, name: &str, force: bool) -> Result<(), AppError> {
+        let is_loaded = |site: &Site<'_>| self.catalogue.is_loaded(site, name);
+        if !self.needs_server() || self.work_at(Some(&endpoint.address), is_loaded).unwrap_or(true) {
+            return Ok(());
+        }
+        self.app.admit_from(self, self.service, name, Some(&endpoint.address), force)
     }
 
     /// Returns what a prompt to the model must take into account, if that is known.

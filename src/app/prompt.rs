@@ -26,6 +26,8 @@ pub struct Permissions {
     pub start_on_demand: bool,
     /// Install the program if it is missing.
     pub install: bool,
+    /// Load the model although it needs more memory than the machine has.
+    pub force: bool,
 }
 
 /// The server that gets a prompt: the one that fusion started, else the one at the configured address.
@@ -171,6 +173,23 @@ impl App {
         served.is_some_and(|all| [asked, named].iter().all(|name| all.iter().any(|other| other == name)))
     }
 
+    /// Checks before a prompt that its model fits into the memory, if fusion started the server and that would have to
+    /// load the model first.
+    pub fn admit_prompt(
+        &self,
+        service: &ManagedService,
+        model: &str,
+        force: bool,
+        cancel: &CancelToken,
+    ) -> Result<(), AppError> {
+        let (Some(endpoint), Ok(models)) =
+            (self.manager(cancel).running(service)?, self.models(service, cancel))
+        else {
+            return Ok(());
+        };
+        models.admit_into(&endpoint, model, force)
+    }
+
     fn record_loaded(
         &self,
         service: &ManagedService,
@@ -196,6 +215,7 @@ impl App {
         if !(permissions.start_on_demand && service.settings.run.start_on_demand) {
             return Ok(manager.require_endpoint(service).map(|_| false)?);
         }
+        self.admit_start(service, Some(&model.name), permissions.force, cancel)?;
         let is_starting = manager.is_starting(service)?;
         self.events.emit(&service.name, EventKind::StartedOnDemand { is_starting });
         let options = UpOptions { model: Some(model.name.clone()), ..UpOptions::default() };

@@ -14,6 +14,8 @@ pub struct UpRequest {
     pub install: bool,
     /// The model to load, as the user named it; downloaded if it is missing. `None` downloads nothing.
     pub model: Option<String>,
+    /// Load the model although it needs more memory than the machine has.
+    pub force: bool,
 }
 
 impl App {
@@ -31,6 +33,7 @@ impl App {
             self.check_model_settings(service, &model.name)?;
             options.model = Some(model.name);
         }
+        self.admit_start(service, options.model.as_deref(), request.force, cancel)?;
         let start = || self.start(service, &options, request.install, cancel);
         let up = match start() {
             Err(AppError::Service(error)) if request.model.is_some() => match &*error {
@@ -46,13 +49,37 @@ impl App {
             Some(model) if service.runtime().is_some_and(|runtime| runtime.catalogue().is_some()) => {
                 let models = self.models(service, cancel)?;
                 let is_ours = up.kind == UpKind::Started;
-                models.named(model).and_then(|model| models.ensure_loaded(&model, up)).inspect_err(|_| {
-                    if is_ours {
-                        self.stop_failed(service);
-                    }
-                })
+                models
+                    .named(model)
+                    .and_then(|model| models.ensure_loaded(&model, up, request.force))
+                    .inspect_err(|_| {
+                        if is_ours {
+                            self.stop_failed(service);
+                        }
+                    })
             }
             _ => Ok(up),
+        }
+    }
+
+    /// Checks that the model with which a start would begin fits into the memory, where that is known without the server.
+    pub(super) fn admit_start(
+        &self,
+        service: &ManagedService,
+        model: Option<&str>,
+        force: bool,
+        cancel: &CancelToken,
+    ) -> Result<(), AppError> {
+        let configured = || Some(self.configured_model(service, service.server().model.as_deref()?).name);
+        let Some(model) = model.map(str::to_owned).or_else(configured) else { return Ok(()) };
+        let models = self.models(service, cancel);
+        if models.is_ok_and(|models| models.needs_server()) {
+            return Ok(());
+        }
+        // What runs is not started.
+        match self.manager(cancel).find_endpoint(service)? {
+            Some(endpoint) if endpoint.model.as_ref().is_none_or(|loaded| *loaded == model) => Ok(()),
+            _ => self.admit(service, &model, None, force, cancel),
         }
     }
 

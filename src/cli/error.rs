@@ -16,6 +16,7 @@ use std::path::Path;
 
 use crate::app::{AppError, RemoveError, SelectionError};
 use crate::cli::exit::{self, Exit};
+use crate::cli::units::bytes;
 use crate::core::config::{ConfigError, EditError, Fault, Problem};
 use crate::core::files::FileError;
 use crate::core::models::quoted;
@@ -97,6 +98,11 @@ impl From<AppError> for Failure {
                     "set one: fusion config set default_service {first}; or name a model with --model"
                 );
                 Self::of(exit, &error).hint(hint)
+            }
+            AppError::TooLarge { needed, limit, .. } => {
+                let numbers = format!("it needs about {}, and there are {}", bytes(needed), bytes(limit));
+                Self { causes: vec![numbers], ..Self::of(exit, &error) }
+                    .hint("choose a smaller model or quantization; or load it all the same with --force")
             }
             AppError::NoOwnContext { ref instead, .. } => {
                 let hint = instead.clone();

@@ -133,6 +133,14 @@ pub enum EventKind {
         /// The model that the server loads.
         model: String,
     },
+    /// A model is loaded that needs more memory than is free.
+    MemoryTight {
+        model: String,
+        /// What it needs, in bytes.
+        needed: u64,
+        /// What is free, or all there is if that is less than it needs, in bytes.
+        free: u64,
+    },
     /// The service is not running, and fusion starts it for a request.
     StartedOnDemand {
         /// Whether another command is already starting it.

@@ -153,7 +153,7 @@ fn carry_out(
         (Deed::Restart, _) => app.restart(service, &UpOptions::default(), &never).map(drop),
         (Deed::Load, Some(model)) => {
             let models = app.models(service, &never)?;
-            models.load(&models.named(model)?, true, None).map(drop)
+            models.load(&models.named(model)?, true, None, false).map(drop)
         }
         (Deed::Unload, Some(model)) => {
             let models = app.models(service, &never)?;

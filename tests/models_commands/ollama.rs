@@ -308,7 +308,7 @@ fn up_pulls_and_loads_a_model() {
     ollama.script(&send(&[json!({ "status": "success" })]));
     sandbox.fusion(["ollama", "up", "--model", "llama3.2:1b"]).run_in_process().assert_code(0);
     let asked: Vec<String> = ollama.requests().into_iter().map(|(request, _)| request).collect();
-    assert_eq!(asked, ["POST /api/show", "POST /api/pull", "POST /api/generate"]);
+    assert_eq!(asked, ["POST /api/show", "POST /api/pull", "POST /api/show", "POST /api/generate"]);
 }
 
 #[test]

@@ -21,6 +21,9 @@ pub struct LoadArgs {
     /// Do not start the server
     #[arg(long)]
     no_up: bool,
+    /// Load the model even if it needs more memory than the machine has
+    #[arg(long)]
+    force: bool,
 }
 
 fn keep_alive(text: &str) -> Result<KeepAlive, String> {
@@ -33,7 +36,7 @@ pub fn run(context: &Context, app: &App, service: &ManagedService, args: &LoadAr
     let models = app.models(service, &context.cancel)?;
     let model = models.named(&args.model)?;
     let _cancelled = context.cancel_on_signal();
-    models.load(&model, !args.no_up, args.keep_alive.as_ref())?;
+    models.load(&model, !args.no_up, args.keep_alive.as_ref(), args.force)?;
     context.ui.result(&format!("{} is loaded\n", model.name))?;
     Ok(Exit::Done)
 }

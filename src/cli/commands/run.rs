@@ -100,6 +100,9 @@ pub struct RunArgs {
     /// Fail with exit code 9 if the answer was cut at the token limit
     #[arg(long)]
     strict: bool,
+    /// Load the model even if it needs more memory than the machine has
+    #[arg(long)]
+    force: bool,
     /// Set any other field of the request; VALUE is JSON, else text; null removes the field (repeatable)
     #[arg(short = 'o', value_name = "KEY=VALUE", value_parser = parse_field)]
     options: Vec<(String, Value)>,
@@ -263,6 +266,7 @@ impl<'a> Task<'a> {
         let notices = app.notices_before(service, request, cancel);
         report::tell(&self.context.ui, service, &request.model.name, &notices);
         let mark = app.mark(service, cancel)?;
+        app.admit_prompt(service, &request.model.name, self.args.force, cancel)?;
         let sent = app.prompt(service, request, idle_timeout, sink, cancel).map_err(|error| {
             let is_missing = error.is_missing_model() && self.is_default_model();
             let loaded =
@@ -286,7 +290,8 @@ impl<'a> Task<'a> {
     fn start(&self) -> Result<bool, Failure> {
         installed(self.context, self.app, self.service, |install| {
             let install = install || self.args.install;
-            let permissions = Permissions { start_on_demand: !self.args.no_up, install };
+            let permissions =
+                Permissions { start_on_demand: !self.args.no_up, install, force: self.args.force };
             let model = &self.request.model;
             self.app.start_for_prompt(self.service, model, permissions, &self.context.cancel)
         })

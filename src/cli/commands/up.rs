@@ -18,6 +18,7 @@ use crate::core::services::{Endpoint, ManagedService, StartedBy, Up, UpKind, UpO
 /// Does nothing if the server is already running, even if it was started outside fusion. A start that fails leaves no
 /// process behind, only its log. With --model, a missing model is downloaded first.
 #[derive(Debug, clap::Args)]
+#[expect(clippy::struct_excessive_bools, reason = "independent switches")]
 pub struct UpArgs {
     /// Maximum time until the server is ready [default: `startup_timeout` in the configuration]
     #[arg(long, value_name = "SECS", value_parser = seconds_from::<0>)]
@@ -31,6 +32,9 @@ pub struct UpArgs {
     /// Install the program without asking if it is missing
     #[arg(long)]
     install: bool,
+    /// Load the model even if it needs more memory than the machine has
+    #[arg(long)]
+    force: bool,
     /// Print the result as JSON
     #[arg(long)]
     json: bool,
@@ -61,7 +65,7 @@ pub struct AllUpArgs {
 /// Runs the command.
 pub fn run(context: &Context, app: &App, service: &ManagedService, args: &UpArgs) -> Result<Exit, Failure> {
     let options = UpOptions { timeout: args.timeout, no_wait: args.no_wait, ..UpOptions::default() };
-    let request = UpRequest { options, install: args.install, model: args.model.clone() };
+    let request = UpRequest { options, install: args.install, model: args.model.clone(), force: args.force };
     let up = installed(context, app, service, |install| {
         app.up(service, &UpRequest { install: install || args.install, ..request.clone() }, &context.cancel)
     })?;

@@ -6,6 +6,7 @@ use std::time::Duration;
 
 use super::progress::DownloadProgress;
 use super::ui::Ui;
+use crate::cli::units::bytes;
 use crate::cli::words::{changed_parts, listener_name};
 use crate::core::events::{Event, EventKind, Subscriber};
 
@@ -91,6 +92,11 @@ impl Subscriber for Reporter {
                 let danger = "the server has no authentication: anyone who can reach this address can use it";
                 ui.warning(&format!("{name} listens on {address}: {danger}"));
             }
+            EventKind::MemoryTight { model, needed, free } => ui.warning(&format!(
+                "{model} needs about {}, and {} of memory are free; the machine may swap, or the load may fail",
+                bytes(*needed),
+                bytes(*free)
+            )),
             EventKind::ConfigurationChanged { parts } => ui.warning(&format!(
                 "the configuration of {name} has changed since the start{}; apply it: fusion {name} restart",
                 changed_parts(parts)

@@ -8,6 +8,19 @@ pub struct Memory {
     pub available: u64,
 }
 
+impl Memory {
+    /// Returns how much of it models may use: on Apple silicon what the GPU gets, two thirds, from 36 GiB on three
+    /// quarters (Metal: `recommendedMaxWorkingSetSize`).
+    pub fn for_models(&self) -> u64 {
+        const LARGE: u64 = 36 << 30;
+        match self.total {
+            total if !cfg!(all(target_os = "macos", target_arch = "aarch64")) => total,
+            total if total > LARGE => total / 4 * 3,
+            total => total / 3 * 2,
+        }
+    }
+}
+
 /// The memory of the GPUs, in bytes.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct GpuMemory {

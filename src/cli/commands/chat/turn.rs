@@ -85,7 +85,7 @@ impl Turn<'_> {
     /// Starts the service if that is permitted; returns whether it was not running.
     fn start(&self) -> Result<bool, Failure> {
         installed(self.context, self.app, self.service, |install| {
-            let permissions = Permissions { start_on_demand: true, install };
+            let permissions = Permissions { start_on_demand: true, install, force: false };
             self.app.start_for_prompt(self.service, &self.request.model, permissions, &self.context.cancel)
         })
     }
