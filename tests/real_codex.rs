@@ -12,7 +12,12 @@ fn main() -> ExitCode {
     real::main(
         "codex",
         "codex",
-        real::tests![a_file_is_written_with_ollama, a_file_is_written_with_llama, a_file_is_written_with_mlx],
+        real::tests![
+            a_file_is_written_with_ollama,
+            a_file_is_written_with_llama,
+            a_file_is_written_with_mlx,
+            the_real_mlx_server_answers
+        ],
     )
 }
 
@@ -39,4 +44,8 @@ fn a_file_is_written_with_llama(program: &Path) {
 
 fn a_file_is_written_with_mlx(program: &Path) {
     agent(program).writes_a_file_with("mlx");
+}
+
+fn the_real_mlx_server_answers(program: &Path) {
+    agent(program).gets_an_answer_of_the_real_mlx();
 }

@@ -36,6 +36,30 @@ impl RealAgent<'_> {
         sandbox.fusion(["down"]).run().assert_code(0);
     }
 
+    /// Launches it with the real server of MLX and the tiny model, which calls no tools: up to the first answer. Without the
+    /// server a line says that this did not run, unless it is required.
+    #[track_caller]
+    #[expect(clippy::print_stderr, reason = "the user must see which tests did not run")]
+    pub fn gets_an_answer_of_the_real_mlx(&self) {
+        let Some(server) = real::find("mlx_lm.server") else {
+            assert!(!real::is_required("mlx"), "there is no mlx_lm.server on PATH");
+            eprintln!("NOT RUN: {} with the real mlx_lm.server, which is not on PATH", self.name);
+            return;
+        };
+        let sandbox = Sandbox::without_config();
+        self.install(&sandbox);
+        real::install(&sandbox, &server);
+        let model = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/models/tiny").display().to_string();
+        let (port, gateway) = (sandbox.port("mlx"), Port::free());
+        sandbox.write_config(&format!(
+            "[mlx_server]\nport = {port}\nmodel = \"{model}\"\n\n[mlx_run]\nmodel = \"{model}\"\n\n[gateway]\nport = {}\n",
+            gateway.number()
+        ));
+        let launched = self.launch(&sandbox, "mlx", &model, &["--force"]).assert_code(0);
+        assert!(launched.stdout().contains("Hello! This is a tiny model on your own machine."), "{launched}");
+        sandbox.fusion(["down"]).run().assert_code(0);
+    }
+
     /// Runs it in a sandbox for this service.
     pub fn launch(&self, sandbox: &Sandbox, service: &str, model: &str, options: &[&str]) -> Finished {
         let own = ["launch", self.name, "--service", service, "-m", model];
