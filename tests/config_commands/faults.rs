@@ -4,7 +4,7 @@ use super::*;
 
 /// What `config check` says about each of these files: line, column and problem.
 #[track_caller]
-fn problems(texts: &[&str]) -> String {
+pub(super) fn problems(texts: &[&str]) -> String {
     let sandbox = Sandbox::without_config();
     let problem = |text: &&str| {
         sandbox.write_config(text);

@@ -9,6 +9,7 @@ mod on_a_terminal;
 mod page;
 mod places;
 mod reset;
+mod services;
 mod set;
 mod show;
 #[path = "../support/mod.rs"]

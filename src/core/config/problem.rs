@@ -128,7 +128,7 @@ pub(super) fn position(text: &str, offset: usize) -> (usize, usize) {
 /// Returns the name that `name` was most likely meant to be: at most a third of its letters differ.
 pub fn nearest<'n>(name: &str, names: &'n [String]) -> Option<&'n str> {
     let name: String = name.chars().take(64).flat_map(char::to_lowercase).collect();
-    let distance = |candidate: &str| strsim::damerau_levenshtein(&name, candidate);
+    let distance = |candidate: &str| strsim::damerau_levenshtein(&name, &candidate.to_lowercase());
     let (distance, candidate) = names
         .iter()
         .map(|candidate| (distance(candidate), candidate.as_str()))
