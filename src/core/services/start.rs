@@ -230,10 +230,16 @@ impl ServiceManager<'_> {
         Ok(Record::remove(&service.files)?)
     }
 
-    fn start(&self, service: &ManagedService, options: &UpOptions) -> Result<PendingStart, ServiceError> {
-        if service.origin == Origin::Removed {
-            return Err(ServiceError::NotConfigured { service: service.name.clone() });
+    /// Fails if the configuration has no table of the service any longer.
+    pub(super) fn check_is_configured(service: &ManagedService) -> Result<(), ServiceError> {
+        match service.origin {
+            Origin::Removed => Err(ServiceError::NotConfigured { service: service.name.clone() }),
+            Origin::BuiltIn | Origin::Instance => Ok(()),
         }
+    }
+
+    fn start(&self, service: &ManagedService, options: &UpOptions) -> Result<PendingStart, ServiceError> {
+        Self::check_is_configured(service)?;
         for other in self.config.sharing_address_of(&service.name) {
             let (address, other) = (other.address, other.service);
             self.emit(service, EventKind::AddressShared { address, other });

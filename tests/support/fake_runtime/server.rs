@@ -104,6 +104,7 @@ fn answer(fake: &Fake, mut stream: TcpStream) -> std::io::Result<()> {
     }
     match (fake.mlx, request.line.as_str()) {
         (_, "POST /v1/chat/completions") => chat(fake, stream, &request.body),
+        (false, "GET /") => response(fake, &mut stream, 200, &json!("Ollama is running")),
         (false, "GET /api/version") => {
             let version = fake.faults.text("version").unwrap_or("0.0.0-fake");
             response(fake, &mut stream, 200, &json!({"version": version}))

@@ -1,0 +1,453 @@
+//! Instances of templates: their ports, their directories, what becomes of them when the file changes.
+
+mod support;
+
+use std::net::TcpListener;
+use std::os::unix::fs::PermissionsExt as _;
+
+use nix::sys::signal::Signal;
+use support::ports::Port;
+use support::{Finished, Sandbox, fake_runtime, wait_until, write_program};
+
+/// The start of a program that answers `/api/version` on its port.
+fn server(faults: &str) -> String {
+    format!("start_command = \"\"\"'{}' ollama {faults} --port {{port}}\"\"\"\n", fake_runtime())
+}
+
+/// A template `web` with these lines, then the rest of the file.
+fn web(faults: &str, template: &str, rest: &str) -> String {
+    format!("[templates.web]\n{}health_endpoint = \"/api/version\"\n{template}{rest}", server(faults))
+}
+
+fn ps(sandbox: &Sandbox, service: &str) -> serde_json::Value {
+    sandbox.fusion([service, "ps", "--json"]).run().json()
+}
+
+#[track_caller]
+fn run(sandbox: &Sandbox, words: &str, code: i32) -> Finished {
+    sandbox.fusion(words.split(' ')).run().assert_code(code)
+}
+
+/// Three free ports, one after the other.
+fn three_ports() -> (Vec<Port>, u16) {
+    loop {
+        let first = Port::free();
+        let number = first.number();
+        let free = |port: u16| TcpListener::bind(("127.0.0.1", port)).is_ok();
+        if number < 65_000 && free(number + 1) && free(number + 2) {
+            return (vec![first], number);
+        }
+    }
+}
+
+#[test]
+fn the_services_of_usm_core_run() {
+    let sandbox = Sandbox::new();
+    // Plays Python's file server: `-m http.server PORT --bind HOST --directory DIR`.
+    let dump = sandbox.root().join("dump");
+    let script = format!(
+        "#!/bin/sh\nprintf '%s\\n' \"$@\" > '{}'\npwd >> '{}'\nexec '{}' ollama --port \"$3\"\n",
+        dump.display(),
+        dump.display(),
+        fake_runtime()
+    );
+    write_program(&sandbox.bin().join("python3"), &script);
+    let (_held, first) = three_ports();
+    let services = include_str!("cases/services/services.toml")
+        .replace("8766", &first.to_string())
+        .replace("8799", &(first + 2).to_string())
+        .replace("port = 11435", &format!("port = {}", sandbox.port("mlx")));
+    let fresh = std::fs::read_to_string(sandbox.config_dir().join("config.toml")).expect("the configuration");
+    sandbox.write_config(&format!("{fresh}\n{services}"));
+    for directory in ["notes", "notes v2"] {
+        std::fs::create_dir(sandbox.project().join(directory)).expect("the sandbox is writable");
+    }
+    run(&sandbox, "notes-api-primary up", 0);
+    assert_eq!(ps(&sandbox, "notes-api-v2")["address"], serde_json::Value::Null);
+    run(&sandbox, "notes-api-v2 up", 0);
+    // The argument with a space is one, and the process is in the directory.
+    let directory = sandbox.project().join("notes v2");
+    let words = std::fs::read_to_string(&dump).expect("it was started");
+    assert_eq!(
+        words,
+        format!(
+            "-m\nhttp.server\n{}\n--bind\n127.0.0.1\n--directory\n{}\n{}\n",
+            first + 1,
+            directory.display(),
+            directory.display()
+        )
+    );
+    let shown = ps(&sandbox, "notes-api-v2");
+    assert_eq!(shown["state"], "ready");
+    assert_eq!(shown["template"], "notes-api");
+    assert_eq!(shown["runtime"], serde_json::Value::Null);
+    assert_eq!(shown["display_name"], "Notes API");
+    assert_eq!(shown["version"], "2.0-beta");
+    assert_eq!(shown["git_branch"], "feature/search");
+    assert_eq!(shown["tags"], serde_json::json!(["core", "beta"]));
+    // A template with a runtime's name keeps the API.
+    run(&sandbox, "ollama-second up", 0);
+    let second = ps(&sandbox, "ollama-second");
+    assert_eq!((&second["runtime"], &second["state"]), (&"ollama".into(), &"ready".into()));
+    let answer = run(&sandbox, "ollama-second run -m llama3.2:3b hello", 0);
+    assert!(!answer.stdout().is_empty());
+    run(&sandbox, "down", 0);
+    sandbox.assert_nothing_runs();
+}
+
+#[test]
+fn ports_are_chosen_in_order_and_kept() {
+    let sandbox = Sandbox::new();
+    let (held, first) = three_ports();
+    drop(held);
+    let (second, third) = (first + 1, first + 2);
+    let range = format!("default_port = {second}\nport_range = [{first}, {third}]\n");
+    let instances = ["a", "b", "c", "e"].map(|name| format!("[instances.{name}]\ntemplate = \"web\"\n"));
+    sandbox.write_config(&web("", &range, &instances.concat()));
+    for (name, port) in [("a", second), ("b", first), ("c", third)] {
+        assert_eq!(ps(&sandbox, name)["address"], serde_json::Value::Null);
+        run(&sandbox, &format!("{name} up"), 0);
+        assert_eq!(ps(&sandbox, name)["address"], format!("http://127.0.0.1:{port}"));
+        let kept = std::fs::read_to_string(sandbox.file(name, "port")).expect("it is kept");
+        assert_eq!(kept, format!("{port}\n"));
+        let mode = std::fs::metadata(sandbox.file(name, "port")).expect("it is kept").permissions().mode();
+        assert_eq!(mode & 0o777, 0o600);
+    }
+    let refused = run(&sandbox, "e up", 5).stderr();
+    assert!(refused.contains(&format!("every port from {first} to {third} is in use")), "{refused}");
+    // Tried first the next time.
+    run(&sandbox, "c down", 0);
+    run(&sandbox, "b down", 0);
+    assert_eq!(ps(&sandbox, "c")["address"], format!("http://127.0.0.1:{third}"));
+    run(&sandbox, "c up", 0);
+    assert_eq!(ps(&sandbox, "c")["address"], format!("http://127.0.0.1:{third}"));
+    run(&sandbox, "c down", 0);
+    // What was kept is in use by another program: the next one.
+    let other = TcpListener::bind(("127.0.0.1", third)).expect("a free port");
+    run(&sandbox, "c up", 0);
+    assert_eq!(ps(&sandbox, "c")["address"], format!("http://127.0.0.1:{first}"));
+    drop(other);
+    run(&sandbox, "down", 0);
+}
+
+#[test]
+fn instances_started_at_once_get_different_ports() {
+    let sandbox = Sandbox::new();
+    let (held, first) = three_ports();
+    drop(held);
+    let range = format!("port_range = [{first}, {}]\n", first + 2);
+    let instances = ["a", "b", "c"].map(|name| format!("[instances.{name}]\ntemplate = \"web\"\n"));
+    sandbox.write_config(&web("bind-after=300", &range, &instances.concat()));
+    let ups = ["a", "b", "c"].map(|name| sandbox.fusion([name, "up"]).start());
+    for up in ups {
+        up.finish().assert_code(0);
+    }
+    let mut ports: Vec<String> =
+        ["a", "b", "c"].map(|name| ps(&sandbox, name)["address"].to_string()).to_vec();
+    ports.sort();
+    ports.dedup();
+    assert_eq!(ports.len(), 3, "{ports:?}");
+    run(&sandbox, "down", 0);
+}
+
+#[test]
+fn configured_ports_of_others_are_left_out() {
+    let sandbox = Sandbox::new();
+    let (held, first) = three_ports();
+    drop(held);
+    let range = format!("default_port = {first}\nport_range = [{first}, {}]\n", first + 2);
+    sandbox.write_config(&web(
+        "",
+        &range,
+        &format!(
+            "[instances.a]\ntemplate = \"web\"\n[instances.b]\ntemplate = \"web\"\nport = {first}\n\
+             [gateway]\nport = {}\n",
+            first + 1
+        ),
+    ));
+    run(&sandbox, "a up", 0);
+    assert_eq!(ps(&sandbox, "a")["address"], format!("http://127.0.0.1:{}", first + 2));
+    run(&sandbox, "a down", 0);
+}
+
+#[test]
+fn second_service_of_an_address_names_the_first() {
+    let sandbox = Sandbox::new();
+    let port = sandbox.port("ollama");
+    sandbox.write_config(&web(
+        "",
+        "",
+        &format!(
+            "[instances.one]\ntemplate = \"web\"\nport = {port}\n[instances.two]\ntemplate = \"web\"\nport = {port}\n"
+        ),
+    ));
+    insta::assert_snapshot!(run(&sandbox, "one up", 0), @"
+    exit 0
+    [stdout]
+    one is up at http://127.0.0.1:[OLLAMA] (pid [PID])
+    [stderr]
+    warning: two is configured at 127.0.0.1:[OLLAMA], too; only one of them can run
+    ");
+    insta::assert_snapshot!(run(&sandbox, "two up", 5), @"
+    exit 5
+    [stderr]
+    error: one (pid [PID]) runs at 127.0.0.1:[OLLAMA]
+    hint: stop it: fusion one down; or choose another port: fusion config set instances.two.port PORT
+    ");
+    // It is no server that fusion did not start.
+    assert_eq!(ps(&sandbox, "two")["state"], "stopped");
+    assert_eq!(ps(&sandbox, "one")["state"], "ready");
+    run(&sandbox, "two down", 0);
+    assert_eq!(ps(&sandbox, "one")["state"], "ready");
+    run(&sandbox, "one down", 0);
+}
+
+#[test]
+fn working_directory_must_exist() {
+    let sandbox = Sandbox::new();
+    let port = sandbox.port("ollama");
+    let file = |directory: &str| {
+        web(
+            "",
+            "",
+            &format!("[instances.x]\ntemplate = \"web\"\nport = {port}\nworking_dir = '{directory}'\n"),
+        )
+    };
+    sandbox.write_config(&file("${PROJECT_ROOT}/none"));
+    insta::assert_snapshot!(run(&sandbox, "x up", 2), @"
+    exit 2
+    [stderr]
+    error: the working directory of x, [ROOT]/project/none, does not exist
+    hint: make it: mkdir -p [ROOT]/project/none; or choose another: fusion config set instances.x.working_dir DIR
+    ");
+    assert_eq!(sandbox.record("x"), None);
+    // A relative one starts at the directory of the file.
+    sandbox.write_config(&file("below"));
+    std::fs::create_dir(sandbox.config_dir().join("below")).expect("the sandbox is writable");
+    run(&sandbox, "x up", 0);
+    run(&sandbox, "x down", 0);
+}
+
+/// Another value of the variable later is no change of the configuration.
+#[test]
+fn project_root_is_that_of_the_start() {
+    let sandbox = Sandbox::new();
+    let port = sandbox.port("ollama");
+    sandbox.write_config(&web(
+        "",
+        "env = { ROOT = '${PROJECT_ROOT}' }\n",
+        &format!("[instances.x]\ntemplate = \"web\"\nport = {port}\nworking_dir = '${{PROJECT_ROOT}}'\n"),
+    ));
+    run(&sandbox, "x up", 0);
+    assert_eq!(
+        sandbox.record("x").expect("a record")["project_root"],
+        sandbox.project().display().to_string()
+    );
+    let elsewhere = sandbox.fusion(["x", "ps"]).directory(&sandbox.home()).run().assert_code(0);
+    assert!(!elsewhere.stdout().contains("has changed"), "{elsewhere}");
+    let root = sandbox.home();
+    sandbox.fusion(["x", "restart"]).env("FUSION_PROJECT_ROOT", &root).run().assert_code(0);
+    assert_eq!(sandbox.record("x").expect("a record")["project_root"], root.display().to_string());
+    run(&sandbox, "x down", 0);
+}
+
+#[test]
+fn changes_of_a_running_instance_are_named() {
+    let sandbox = Sandbox::new();
+    let port = sandbox.port("ollama");
+    let file = |more: &str| web("", "", &format!("[instances.x]\ntemplate = \"web\"\nport = {port}\n{more}"));
+    sandbox.write_config(&file("env = { A = '1' }\n"));
+    run(&sandbox, "x up", 0);
+    let changed = file("args = ['quiet']\nenv = { A = '2', B = '1' }\nworking_dir = '/'\n");
+    sandbox.write_config(&changed);
+    let shown = run(&sandbox, "x ps", 0).stdout();
+    let note = "the configuration has changed since the start (command, env.A, env.B, working_dir); \
+                apply it: fusion x restart";
+    assert!(shown.contains(note), "{shown}");
+    run(&sandbox, "x restart", 0);
+    assert!(!run(&sandbox, "x ps", 0).stdout().contains("has changed"));
+    // Tags and the like are no part of what runs.
+    sandbox.write_config(&format!("{changed}tags = ['new']\n"));
+    assert!(!run(&sandbox, "x ps", 0).stdout().contains("has changed"));
+    run(&sandbox, "x down", 0);
+}
+
+#[test]
+fn removed_instances_are_shown_and_can_be_stopped() {
+    let sandbox = Sandbox::new();
+    let port = sandbox.port("ollama");
+    let instance = format!("[instances.x]\ntemplate = \"web\"\nport = {port}\n");
+    sandbox.write_config(&web("", "", &instance));
+    run(&sandbox, "x up", 0);
+    sandbox.write_config("[instances.other]\ntemplate = \"ollama\"\n");
+    let shown = run(&sandbox, "ps --json", 0).json();
+    let names: Vec<_> = shown.as_array().expect("an array").iter().map(|service| &service["name"]).collect();
+    assert_eq!(names, ["ollama", "mlx", "llama", "other", "x"]);
+    assert_eq!(shown[4]["state"], "ready");
+    assert_eq!(shown[4]["template"], "web");
+    assert!(run(&sandbox, "x ps", 0).stdout().contains("stop it: fusion x down"));
+    insta::assert_snapshot!(run(&sandbox, "x restart", 2), @"
+    exit 2
+    [stderr]
+    error: x is not in the configuration any longer
+    hint: stop it: fusion x down
+    ");
+    run(&sandbox, "x log", 0);
+    run(&sandbox, "x down", 0);
+    run(&sandbox, "x ps", 2);
+    sandbox.assert_nothing_runs();
+}
+
+/// Whatever has become of the file.
+#[test]
+fn instances_can_be_stopped_with_a_broken_file() {
+    let sandbox = Sandbox::new();
+    let port = sandbox.port("ollama");
+    sandbox.write_config(&web("", "", &format!("[instances.x]\ntemplate = \"web\"\nport = {port}\n")));
+    run(&sandbox, "x up", 0);
+    sandbox.write_config("[instances.x\n");
+    run(&sandbox, "x down", 0);
+    sandbox.assert_nothing_runs();
+}
+
+#[test]
+fn stop_command_runs_before_the_signals() {
+    let sandbox = Sandbox::new();
+    let port = sandbox.port("ollama");
+    let note = sandbox.root().join("note");
+    let file = |stop: &str| {
+        web(
+            "",
+            &format!("stop_command = \"\"\"{stop}\"\"\"\nenv = {{ GREETING = 'hello' }}\n"),
+            &format!(
+                "[instances.x]\ntemplate = \"web\"\nport = {port}\nstop_timeout = 2\nworking_dir = '${{HOME}}'\n"
+            ),
+        )
+    };
+    sandbox.write_config(&file(&format!(
+        "MORE=2 sh -c 'echo {{pid}} {{name}} $GREETING $MORE $PWD > {}; kill -0 {{pid}}'",
+        note.display()
+    )));
+    run(&sandbox, "x up", 0);
+    let pid = sandbox.pid("x").expect("a PID file");
+    assert_eq!(run(&sandbox, "x down", 0).stderr(), "");
+    let told = std::fs::read_to_string(&note).expect("it ran");
+    assert_eq!(told, format!("{pid} x hello 2 {}\n", sandbox.home().display()));
+    for (stop, why) in [
+        ("sh -c 'exit 3'", "it exited with status 3"),
+        ("sh -c 'kill -9 $$'", "signal 9 ended it"),
+        ("no-such-program", "there is no program no-such-program"),
+        ("sleep 60", "it did not end within 2 s"),
+    ] {
+        sandbox.write_config(&file(stop));
+        run(&sandbox, "x up", 0);
+        let stderr = run(&sandbox, "x down", 0).stderr();
+        assert!(stderr.contains("warning: the stop_command of x") && stderr.contains(why), "{stderr}");
+        sandbox.assert_nothing_runs();
+    }
+    // `--force` goes straight to the kill.
+    sandbox.write_config(&file("sleep 60"));
+    run(&sandbox, "x up", 0);
+    run(&sandbox, "x down --force", 0);
+}
+
+#[test]
+fn health_of_a_program_is_its_endpoint() {
+    let sandbox = Sandbox::new();
+    let port = sandbox.port("ollama");
+    let hangs = sandbox.root().join("hang");
+    let file = |template: &str| {
+        web(
+            &format!("hang-while={}", hangs.display()),
+            template,
+            &format!("[instances.x]\ntemplate = \"web\"\nport = {port}\n"),
+        )
+    };
+    sandbox.write_config(&file("health_timeout_ms = 500\n"));
+    run(&sandbox, "x health", 3);
+    run(&sandbox, "x up", 0);
+    let healthy = run(&sandbox, "x health --json", 0).json();
+    assert_eq!((&healthy["service"], &healthy["model"]), (&"x".into(), &serde_json::Value::Null));
+    std::fs::write(&hangs, "").expect("the sandbox is writable");
+    run(&sandbox, "x health", 124);
+    std::fs::remove_file(&hangs).expect("it was written");
+    // Another path of the same server.
+    let text = file("").replace("/api/version", "http://localhost:{port}/no-such-path");
+    sandbox.write_config(&text);
+    insta::assert_snapshot!(run(&sandbox, "x health", 8), @"
+    exit 8
+    [stderr]
+    error: x at 127.0.0.1:[OLLAMA] is not healthy: HTTP 404 to /no-such-path
+    hint: see the log: fusion x log
+    ");
+    run(&sandbox, "x down", 0);
+}
+
+#[test]
+fn only_model_servers_are_prompted() {
+    let sandbox = Sandbox::new();
+    sandbox.write_config(&web("", "default_port = 8188\n", "[instances.x]\ntemplate = \"web\"\n"));
+    insta::assert_snapshot!(run(&sandbox, "x run hello", 2), @"
+    exit 2
+    [stderr]
+    error: x is no model server: its template web is not a runtime
+    hint: see its commands: fusion x --help
+    ");
+    for words in ["x models", "x pull m", "x load m", "x install"] {
+        run(&sandbox, words, 2);
+    }
+    let help = run(&sandbox, "x --help", 0).stdout();
+    assert!(help.contains("health") && !help.contains("  run "), "{help}");
+}
+
+#[test]
+fn instance_of_a_runtime_has_its_commands() {
+    let sandbox = Sandbox::new();
+    let fresh = std::fs::read_to_string(sandbox.config_dir().join("config.toml")).expect("the configuration");
+    let (model, port) = (sandbox.model(), Port::free());
+    sandbox.write_config(&format!(
+        "{fresh}\n[instances.coder]\ntemplate = \"mlx\"\nmodel = \"{}\"\nport = {}\n\
+         [instances.coder.run]\nsystem_prompt = \"Code only.\"\n",
+        model.display(),
+        port.number()
+    ));
+    run(&sandbox, "mlx up", 0);
+    run(&sandbox, "coder up", 0);
+    let dry = run(&sandbox, "coder run --dry-run hello", 0).stdout();
+    assert!(dry.contains("Code only.") && dry.contains(&model.display().to_string()), "{dry}");
+    let answer = run(&sandbox, "coder run --json hello", 0).json();
+    assert_eq!((&answer["service"], &answer["runtime"]), (&"coder".into(), &"mlx".into()));
+    run(&sandbox, "coder health", 0);
+    run(&sandbox, "coder models", 0);
+    assert_ne!(sandbox.pid("mlx"), sandbox.pid("coder"));
+    run(&sandbox, "coder down", 0);
+    assert_eq!(ps(&sandbox, "mlx")["state"], "ready");
+    run(&sandbox, "mlx down", 0);
+}
+
+/// A program without a health endpoint is ready when its port accepts, and no other listener is taken for it.
+#[test]
+fn listener_without_endpoint_is_never_taken_for_the_service() {
+    let sandbox = Sandbox::new();
+    let port = sandbox.port("ollama");
+    sandbox.write_config(&format!(
+        "[templates.plain]\n{}[instances.x]\ntemplate = \"plain\"\nport = {port}\n",
+        server("hang")
+    ));
+    // It accepts, and answers nothing.
+    run(&sandbox, "x up", 0);
+    run(&sandbox, "x health", 0);
+    run(&sandbox, "x down", 0);
+    let other = sandbox.command(fake_runtime()).arg("ollama").arg("--port").arg(port.to_string()).start();
+    wait_until("it listens", || ps(&sandbox, "x")["state"] == "stopped" && run_code(&sandbox) == 5);
+    other.signal(Signal::SIGKILL);
+    other.finish();
+}
+
+fn run_code(sandbox: &Sandbox) -> i32 {
+    let up = sandbox.fusion(["x", "up"]).run();
+    if up.code() == 0 {
+        sandbox.fusion(["x", "down"]).run();
+    }
+    up.code()
+}
