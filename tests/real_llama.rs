@@ -39,6 +39,7 @@ fn main() -> ExitCode {
             a_git_lfs_pointer_is_named,
             down_ends_a_server_that_waits_for_its_client,
             a_killed_model_process_is_exit_8,
+            an_instance_runs_beside_the_router,
         ],
     )
 }
@@ -431,4 +432,27 @@ fn a_conversation_changes_its_model(program: &Path) {
     chat.send("/model other\r").expect("other > ").send("Really?\r").expect(SENTENCE.trim_end());
     chat.leaves();
     real.down();
+}
+
+/// The instance serves one model, the built-in service all of the directory.
+fn an_instance_runs_beside_the_router(program: &Path) {
+    let real = Real::new(program, "");
+    let file = real.models().join("tiny.gguf");
+    let config =
+        fs::read_to_string(real.sandbox.config_dir().join("config.toml")).expect("the configuration");
+    real.sandbox.write_config(&format!(
+        "{config}\n[instances.one]\ntemplate = \"llama\"\nport = {}\nmodel = \"{}\"\n\
+         [instances.one.run]\ntemperature = 0.0\n",
+        real.sandbox.port("mlx"),
+        file.display()
+    ));
+    let run = |words: &str| real.sandbox.fusion(words.split(' ')).run().assert_code(0);
+    run("llama up");
+    run("one up");
+    assert_eq!(run("one run Hello").stdout(), SENTENCE);
+    assert_eq!(run("one ps --json").json()["runtime"], "llama");
+    run("one down");
+    assert_eq!(run("llama ps --json").json()["state"], "ready");
+    run("llama down");
+    real.sandbox.assert_nothing_runs();
 }

@@ -37,6 +37,7 @@ fn main() -> ExitCode {
             an_interrupt_stops_the_generation,
             prefill_progress_of_a_long_prompt_is_shown,
             a_killed_server_is_exit_8,
+            two_servers_run_at_once,
         ],
     )
 }
@@ -346,5 +347,34 @@ fn a_conversation_goes_on_in_its_session(program: &Path) {
         .collect();
     assert_eq!(tokens.len(), 4, "{lines}");
     assert!(tokens[0] < tokens[1] && tokens[1] == tokens[2] && tokens[2] < tokens[3], "{tokens:?}");
+    real.down();
+}
+
+/// The built-in service and an instance, whose port fusion chooses.
+fn two_servers_run_at_once(program: &Path) {
+    let real = Real::new(program, &tiny());
+    let (sandbox, port) = (&real.sandbox, real.sandbox.port("mlx"));
+    let model = tiny();
+    sandbox.write_config(&format!(
+        "[mlx_server]\nport = {port}\nmodel = \"{model}\"\n[mlx_run]\nmodel = \"{model}\"\ntemperature = 0.0\n\
+         [instances.coder]\ntemplate = \"mlx\"\nmodel = \"{model}\"\ntags = [\"code\"]\n\
+         [instances.coder.run]\ntemperature = 0.0\n"
+    ));
+    let ups = ["mlx", "coder"].map(|service| sandbox.fusion([service, "up"]).start());
+    for up in ups {
+        up.finish().assert_code(0);
+    }
+    let shown = ["mlx", "coder"].map(|service| {
+        let answer = sandbox.fusion([service, "run", "Who are you?"]).run().assert_code(0).stdout();
+        assert_eq!(answer, "Hello! This is a tiny model on your own machine.\n", "{service}");
+        sandbox.fusion([service, "health"]).run().assert_code(0);
+        sandbox.fusion([service, "ps", "--json"]).run().assert_code(0).json()
+    });
+    assert_ne!(pid_of(&shown[0]), pid_of(&shown[1]));
+    assert_ne!(shown[0]["address"], shown[1]["address"]);
+    assert_eq!(shown[1]["runtime"], "mlx");
+    assert_eq!(shown[1]["models"], serde_json::json!([model]));
+    sandbox.fusion(["coder", "down"]).run().assert_code(0);
+    assert_eq!(real.ps(0)["state"], "ready");
     real.down();
 }

@@ -21,10 +21,23 @@ macro_rules! tests {
 }
 pub(crate) use tests;
 
+/// What a group of tests is called in the variable of the required ones, its program, and its tests.
+pub type Group<'a> = (&'a str, &'a str, &'a [(&'a str, Test)]);
+
 /// The `main` of a test file with `harness = false`.
-#[expect(clippy::print_stderr, reason = "the user must see which tests did not run")]
 pub fn main(runtime: &str, program: &str, tests: &[(&str, Test)]) -> ExitCode {
+    main_of(&[(runtime, program, tests)])
+}
+
+/// The `main` of a test file whose tests need different programs.
+pub fn main_of(groups: &[Group<'_>]) -> ExitCode {
     let arguments = Arguments::from_args();
+    let trials = groups.iter().flat_map(|group| trials(&arguments, *group)).collect();
+    libtest_mimic::run(&arguments, trials).exit_code()
+}
+
+#[expect(clippy::print_stderr, reason = "the user must see which tests did not run")]
+fn trials(arguments: &Arguments, (runtime, program, tests): Group<'_>) -> Vec<Trial> {
     let found = find(program);
     let is_ignored = found.is_none() && !is_required(runtime);
     if is_ignored && !arguments.list {
@@ -39,7 +52,7 @@ pub fn main(runtime: &str, program: &str, tests: &[(&str, Test)]) -> ExitCode {
         };
         Trial::test(*name, run).with_ignored_flag(is_ignored)
     });
-    libtest_mimic::run(&arguments, trials.collect()).exit_code()
+    trials.collect()
 }
 
 /// Whether `FUSION_TEST_REQUIRE` names it.
