@@ -6,6 +6,9 @@ use std::os::unix::process::ExitStatusExt;
 use std::process::ExitStatus;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
+use nix::sys::wait::{WaitPidFlag, WaitStatus, waitpid};
+use nix::unistd;
+
 use super::driver::{Child, Ending, ProcessError};
 use super::id::ProcessId;
 
@@ -13,6 +16,8 @@ use super::id::ProcessId;
 #[derive(Debug, Default)]
 pub(super) struct Children {
     unreaped: Mutex<Vec<Arc<Spawned>>>,
+    /// The PIDs of what other processes left to this one.
+    adopted: Mutex<Vec<i32>>,
 }
 
 /// A child, shared by its handle and by [`Children`]. The standard library remembers how a reaped child ended.
@@ -26,7 +31,7 @@ struct Handle(Arc<Spawned>);
 
 impl Children {
     pub(super) const fn new() -> Self {
-        Self { unreaped: Mutex::new(Vec::new()) }
+        Self { unreaped: Mutex::new(Vec::new()), adopted: Mutex::new(Vec::new()) }
     }
 
     /// Takes over a child. The handle returns how it ended even if it was reaped here.
@@ -40,6 +45,24 @@ impl Children {
     pub(super) fn reap(&self) {
         // An error means that it is not a child of this process any longer, and leaves nothing to reap.
         locked(&self.unreaped).retain(|child| matches!(child.try_wait(), Ok(None)));
+        let is_left = |pid: &i32| {
+            let ended = waitpid(unistd::Pid::from_raw(*pid), Some(WaitPidFlag::WNOHANG));
+            ended == Ok(WaitStatus::StillAlive)
+        };
+        locked(&self.adopted).retain(is_left);
+    }
+
+    /// Returns whether this process spawned the one with that PID.
+    pub(super) fn has(&self, pid: i32) -> bool {
+        locked(&self.unreaped).iter().any(|child| child.id.pid.as_raw() == pid)
+    }
+
+    /// Reaps a process that this one did not spawn, once it has ended.
+    pub(super) fn reap_adopted(&self, pid: i32) {
+        let mut adopted = locked(&self.adopted);
+        if !adopted.contains(&pid) {
+            adopted.push(pid);
+        }
     }
 }
 

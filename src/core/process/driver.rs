@@ -143,6 +143,19 @@ pub trait Child: Send {
 ///
 /// A driver owns the processes that it spawned and reaps each of them, whatever became of its handle.
 pub trait ProcessDriver: Send + Sync {
+    /// Makes this process the parent of what processes of its own leave behind, until as many calls of
+    /// [`end_adopting`](Self::end_adopting) have followed; where the system can do that.
+    fn begin_adopting(&self) {}
+
+    /// See [`begin_adopting`](Self::begin_adopting).
+    fn end_adopting(&self) {}
+
+    /// Returns the living processes that were started since `child` and that this process has adopted. A program that puts
+    /// itself into the background and overwrites its environment, as nginx and Redis do, is found in no other way.
+    fn adopted(&self, _child: &ProcessId) -> Result<Vec<ProcessId>, ProcessError> {
+        Ok(Vec::new())
+    }
+
     /// Starts a process in its own session, isolated from the caller (see `unix`).
     fn spawn(&self, spec: &ProcessSpec) -> Result<Box<dyn Child>, ProcessError>;
 

@@ -6,6 +6,7 @@ use std::os::fd::OwnedFd;
 use std::os::unix::process::CommandExt;
 use std::path::Path;
 use std::process::{Command, Stdio};
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::thread;
 use std::time::Duration;
 
@@ -32,6 +33,8 @@ use crate::core::pid::Pid;
 #[derive(Debug)]
 pub struct UnixDriver {
     children: Children,
+    /// How many starts adopt what their processes leave.
+    adopting: AtomicUsize,
     /// The limits of open descriptors, soft and hard, that this process had at first: what it spawns has the same, however
     /// far the gateway raises its own.
     descriptors: Option<(rlim_t, rlim_t)>,
@@ -46,7 +49,11 @@ impl Default for UnixDriver {
 impl UnixDriver {
     /// Returns a driver without children.
     pub fn new() -> Self {
-        Self { children: Children::new(), descriptors: getrlimit(Resource::RLIMIT_NOFILE).ok() }
+        Self {
+            children: Children::new(),
+            adopting: AtomicUsize::new(0),
+            descriptors: getrlimit(Resource::RLIMIT_NOFILE).ok(),
+        }
     }
 
     /// Returns the kernel's view, after reaping the driver's own children.
@@ -60,7 +67,37 @@ fn system(what: &'static str) -> impl FnOnce(io::Error) -> ProcessError {
     move |source| ProcessError::System { what, source }
 }
 
+/// Says whether orphans of this process's descendants become its children. Only Linux has that.
+#[cfg(target_os = "linux")]
+fn adopt_orphans(adopts: bool) {
+    // Where it is refused, programs that put themselves into the background are found by their instance id alone.
+    let _ = nix::sys::prctl::set_child_subreaper(adopts);
+}
+
+#[cfg(not(target_os = "linux"))]
+fn adopt_orphans(_: bool) {}
+
 impl ProcessDriver for UnixDriver {
+    fn begin_adopting(&self) {
+        if self.adopting.fetch_add(1, Ordering::SeqCst) == 0 {
+            adopt_orphans(true);
+        }
+    }
+
+    fn end_adopting(&self) {
+        if self.adopting.fetch_sub(1, Ordering::SeqCst) == 1 {
+            adopt_orphans(false);
+        }
+    }
+
+    fn adopted(&self, child: &ProcessId) -> Result<Vec<ProcessId>, ProcessError> {
+        let adopted = inspect::children_since(self.inspect(), child, |pid| !self.children.has(pid))?;
+        for process in &adopted {
+            self.children.reap_adopted(process.pid.as_raw());
+        }
+        Ok(adopted)
+    }
+
     fn spawn(&self, spec: &ProcessSpec) -> Result<Box<dyn Child>, ProcessError> {
         let (stdout, stderr) = output(spec.log.as_deref())?;
         let mut command = Command::new(&spec.program);

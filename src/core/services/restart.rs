@@ -8,6 +8,10 @@ impl ServiceManager<'_> {
     /// Stops the service and starts it again. Starts nothing once it is cancelled.
     pub fn restart(&self, service: &ManagedService, options: &UpOptions) -> Result<Up, ServiceError> {
         Self::check_is_configured(service)?;
+        self.adopting(|| self.restart_locked(service, options))
+    }
+
+    fn restart_locked(&self, service: &ManagedService, options: &UpOptions) -> Result<Up, ServiceError> {
         let lock = self.lock(service)?;
         // Fails before the stop if the service cannot start again.
         let address = service.address().map_or_else(|| self.address_for_start(service), Ok)?;

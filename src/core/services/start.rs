@@ -90,10 +90,20 @@ pub(super) enum Next {
 impl ServiceManager<'_> {
     /// Starts the service if it is not running, and waits until it is ready (except with `no_wait`).
     pub fn up(&self, service: &ManagedService, options: &UpOptions) -> Result<Up, ServiceError> {
-        let lock = self.lock(service)?;
-        let next = self.begin_up(service, options)?;
-        drop(lock);
-        self.finish_up(service, options, next)
+        self.adopting(|| {
+            let lock = self.lock(service)?;
+            let next = self.begin_up(service, options)?;
+            drop(lock);
+            self.finish_up(service, options, next)
+        })
+    }
+
+    /// Does `work` while this process adopts what a server leaves that puts itself into the background.
+    pub(super) fn adopting<T>(&self, work: impl FnOnce() -> T) -> T {
+        self.driver.begin_adopting();
+        let done = work();
+        self.driver.end_adopting();
+        done
     }
 
     /// Decides what to do, and starts the service if it must. The caller holds the lock.

@@ -13,7 +13,7 @@ use super::state::State;
 use crate::core::cancel::CancelToken;
 use crate::core::events::EventKind;
 use crate::core::logs;
-use crate::core::process::{Child, Ending, Listener, Liveness, Pid, ProcessId};
+use crate::core::process::{Child, Ending, Instance, Listener, Liveness, Pid, ProcessId};
 use crate::core::runtimes::ServerFacts;
 
 /// Number of log lines in a failure.
@@ -131,6 +131,7 @@ impl ServiceManager<'_> {
         };
         let is_held = matches!(error, ServiceError::Lock(ServiceLockError::Held { .. }));
         if pending.found.is_none() && !is_held {
+            self.claim_background(&mut pending);
             self.abandon(service, &pending.record)?;
         }
         Err(error)
@@ -221,11 +222,52 @@ impl ServiceManager<'_> {
         };
         let mut members = self.driver.members(pending.record.as_instance())?;
         if members.is_empty() {
-            return Ok(Life::Ended(ending));
+            return self.life_in_background(pending, ending);
         }
         members.sort_by_key(|member| member.start_time);
+        // It may overwrite its environment, and with it the mark by which it was found.
+        pending.record.process = members.first().cloned();
         pending.process = Tracked::Others(members);
         Ok(Life::Alive)
+    }
+
+    /// Checks whether a child that exited with 0 has left a process that listens for it, although no mark of the instance
+    /// is left in it.
+    fn life_in_background(
+        &self,
+        pending: &mut PendingStart,
+        ending: Option<Ending>,
+    ) -> Result<Life, ServiceError> {
+        let adopted = match ending {
+            Some(Ending::Code(0)) => self.driver.adopted(&pending.process())?,
+            _ => Vec::new(),
+        };
+        if adopted.is_empty() {
+            return Ok(Life::Ended(ending));
+        }
+        let id = pending.record.instance.as_str();
+        for process in adopted {
+            let instance = Instance { id, leader: Some(&process) };
+            let listener = self.driver.listener(&pending.record.address, Some(instance));
+            if matches!(listener, Ok(Listener::Ours { .. })) {
+                pending.record.process = Some(process.clone());
+                pending.process = Tracked::Others(vec![process]);
+                return Ok(Life::Alive);
+            }
+        }
+        // It does not listen yet.
+        Ok(Life::Alive)
+    }
+
+    /// Makes the cleanup find a process in the background that never listened.
+    fn claim_background(&self, pending: &mut PendingStart) {
+        if let Tracked::Child(child) = &pending.process
+            && matches!(child.try_wait(), Ok(Some(Ending::Code(0))))
+            && let Ok(adopted) = self.driver.adopted(child.id())
+            && let [first, ..] = adopted.as_slice()
+        {
+            pending.record.process = Some(first.clone());
+        }
     }
 
     /// Records that the service is ready, unless another command stopped it.

@@ -93,3 +93,25 @@ pub(in crate::core::process) fn members(
     });
     Ok(checked.collect())
 }
+
+/// Returns the living children of this process that were started since `first` and pass.
+pub(in crate::core::process) fn children_since(
+    inspect: &dyn Inspect,
+    first: &ProcessId,
+    passes: impl Fn(i32) -> bool,
+) -> Result<Vec<ProcessId>, ProcessError> {
+    let (own, host) = (std::process::id().cast_signed(), inspect.host()?);
+    let is_meant = |process: &Process| {
+        process.parent == own
+            && !process.zombie
+            && process.start_time >= first.start_time
+            && passes(process.pid)
+    };
+    let mut found: Vec<Process> = inspect.processes()?.into_iter().filter(is_meant).collect();
+    found.sort_by_key(|process| process.start_time);
+    let checked = found.into_iter().filter_map(|process| {
+        let pid = Pid::try_from(i64::from(process.pid)).ok()?;
+        Some(ProcessId { pid, start_time: process.start_time, host: host.clone() })
+    });
+    Ok(checked.collect())
+}
