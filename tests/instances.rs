@@ -427,7 +427,7 @@ fn instance_of_a_runtime_has_its_commands() {
 
 /// A program without a health endpoint is ready when its port accepts, and no other listener is taken for it.
 #[test]
-fn listener_without_endpoint_is_never_taken_for_the_service() {
+fn foreign_listener_is_never_taken_for_the_service() {
     let sandbox = Sandbox::new();
     let port = sandbox.port("ollama");
     sandbox.write_config(&format!(
