@@ -20,7 +20,7 @@ pub struct MetricsView {
 
 /// What the process of a service and its descendants use, and what the gateway knows of its requests. Unknown values are
 /// null; the last five are, unless the gateway runs.
-#[derive(Debug, Serialize)]
+#[derive(Debug, Clone, PartialEq, Serialize)]
 pub struct ServiceMetrics {
     pub name: Arc<str>,
     pub pid: Option<i64>,
@@ -76,7 +76,8 @@ impl App {
         (MetricsView { services: measured, machine: MachineMetrics::now(meter) }, failed)
     }
 
-    fn measure(&self, service: &ManagedService, status: &Status) -> ServiceMetrics {
+    /// Measures a running service.
+    pub fn measure(&self, service: &ManagedService, status: &Status) -> ServiceMetrics {
         let process = status.pid.and_then(|pid| self.driver.identify(pid).ok()?);
         let holdings = process.map_or_else(Holdings::default, |process| self.driver.holdings(&process));
         let usage = status.usage.as_ref();
@@ -97,7 +98,7 @@ impl App {
 }
 
 impl MachineMetrics {
-    fn now(meter: &mut CpuMeter) -> Self {
+    pub fn now(meter: &mut CpuMeter) -> Self {
         let memory = machine::memory();
         let gpu = machine::gpu_memory();
         Self {

@@ -11,7 +11,6 @@ use serde::Serialize;
 use super::chat::SessionRow;
 use crate::core::address::Address;
 use crate::core::api::chat::{Answer, Arrivals, TokenUsage, ToolCall};
-use crate::core::machine;
 use crate::core::models::catalogue::{Details, Entry};
 use crate::core::services::{Down, Endpoint, Health, ManagedService, StartedBy, State, Status, Up, UpKind};
 use crate::core::timestamp::Timestamp;
@@ -350,50 +349,6 @@ impl<'a> SessionView<'a> {
             questions: contents.conversation.questions(),
             damaged_lines: contents.damaged,
             changed: row.changed.into(),
-        }
-    }
-}
-
-/// What is measured, as `metrics` shows it.
-#[derive(Debug, Serialize)]
-pub struct MetricsView {
-    pub services: Vec<ServiceMetricsView>,
-    pub machine: MachineView,
-}
-
-/// What is measured of one service. The last five are known to the gateway only.
-#[derive(Debug, Clone, PartialEq, Serialize)]
-pub struct ServiceMetricsView {
-    pub name: Arc<str>,
-    pub pid: Option<i64>,
-    pub cpu_percent: Option<f64>,
-    /// Of the whole process tree, as everything that is measured.
-    pub memory_bytes: Option<u64>,
-    pub threads: Option<u64>,
-    pub open_files: Option<u64>,
-    /// Requests that are being answered.
-    pub in_flight: Option<u64>,
-    pub tokens_per_second: Option<f64>,
-    pub first_token_ms: Option<f64>,
-    /// Tokens of prompt and answer of the last request.
-    pub context_used: Option<u64>,
-    /// Seconds until the gateway stops it; null while it is in use, and for what the gateway does not stop.
-    pub idle_left_s: Option<u64>,
-}
-
-/// What is measured of the machine.
-#[derive(Debug, Serialize)]
-pub struct MachineView {
-    pub memory_bytes: Option<u64>,
-    pub memory_used_bytes: Option<u64>,
-}
-
-impl MachineView {
-    pub fn now() -> Self {
-        let memory = machine::memory();
-        Self {
-            memory_bytes: memory.map(|memory| memory.total),
-            memory_used_bytes: memory.map(|memory| memory.total.saturating_sub(memory.available)),
         }
     }
 }

@@ -1,33 +1,41 @@
 //! The admin API below `/api`: services and templates in the JSON of `ps`, `templates` and `metrics`.
 
+mod instance;
 mod log;
 
 use std::sync::Arc;
 
 use hyper::body::Incoming;
+use hyper::header::{HeaderValue, LOCATION};
 use hyper::{Method, Request, Response, StatusCode};
 use serde::Deserialize;
 
 use super::body::ResponseBody;
 use super::rejection::Rejection;
-use super::respond::json_of;
+use super::respond::{empty, json_of};
 use super::state::{Gateway, Setup, blocking};
-use super::{forward, keeper, metrics, query};
+use super::{forward, keeper, metrics, query, reload};
 use crate::app::views::ServiceView;
-use crate::app::{AppError, UpRequest};
+use crate::app::{AppError, RemoveError, UpRequest};
 use crate::core::api::error::clean;
 use crate::core::cancel::CancelToken;
+use crate::core::config::{EditError, edit};
 use crate::core::events::chain;
 use crate::core::models::catalogue::ModelError;
 use crate::core::services::{DownOptions, ManagedService, ServiceError, State, UpOptions};
 
+use self::instance::InstanceBody;
 use self::log::log;
 
 /// What is asked of the API.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) enum AdminRoute {
+    Templates,
+    Template(String),
     Instances,
+    Create,
     Instance(String),
+    Delete(String),
     Act(String, Deed),
     Log(String),
     Metrics,
@@ -38,6 +46,10 @@ pub(super) fn route(method: &Method, segments: &[&str]) -> Option<AdminRoute> {
     let ["api", segments @ ..] = segments else { return None };
     let name = |name: &str| name.to_owned();
     Some(match (method.as_str(), segments) {
+        ("GET" | "HEAD", ["templates"]) => AdminRoute::Templates,
+        ("GET" | "HEAD", ["templates", id]) => AdminRoute::Template(name(id)),
+        ("POST", ["instances"]) => AdminRoute::Create,
+        ("DELETE", ["instances", id]) => AdminRoute::Delete(name(id)),
         ("GET" | "HEAD", ["instances"]) => AdminRoute::Instances,
         ("GET" | "HEAD", ["instances", id]) => AdminRoute::Instance(name(id)),
         ("POST", ["instances", id, deed]) => AdminRoute::Act(name(id), Deed::of(deed)?),
@@ -67,6 +79,10 @@ pub(super) async fn answer(
 ) -> AdminAnswer {
     let query = request.uri().query();
     match route {
+        AdminRoute::Templates => json_of(&gateway.setup().app.templates()),
+        AdminRoute::Template(name) => template(gateway, &name),
+        AdminRoute::Create => create(gateway, request).await,
+        AdminRoute::Delete(name) => delete(gateway, &name).await,
         AdminRoute::Instances => instances(gateway, query).await,
         AdminRoute::Instance(name) => one_instance(gateway, &name).await,
         AdminRoute::Act(name, deed) => act(gateway, &name, deed, request).await,
@@ -184,6 +200,63 @@ fn failed(error: &AppError) -> Rejection {
         _ => return keeper::start_failed(error),
     };
     Rejection::new(status, clean(&chain(error)))
+}
+
+/// Answers `GET /api/templates/{name}`.
+fn template(gateway: &Gateway, name: &str) -> AdminAnswer {
+    match gateway.setup().app.templates().iter().find(|template| template.name == name) {
+        Some(template) => json_of(template),
+        None => Err(Rejection::new(StatusCode::NOT_FOUND, format!("there is no template {name}"))),
+    }
+}
+
+/// Answers `POST /api/instances`: writes the instance into the configuration, and answers with it.
+async fn create(gateway: &Arc<Gateway>, request: Request<Incoming>) -> AdminAnswer {
+    let setup = gateway.setup();
+    let (head, body) = request.into_parts();
+    let body = forward::read(&head.headers, body).await?;
+    // With a token set, every request to this path has shown it.
+    let may_choose_commands = setup.guard.token.is_some();
+    let instance = InstanceBody::read(&body, may_choose_commands)?.into_new()?;
+    let name = instance.name.clone();
+    let own = Arc::clone(&setup);
+    let written = blocking(move || edit::create(&own.app.paths.config_file(), own.app.table, &instance));
+    written.await?.map_err(|error| {
+        let status = match error {
+            EditError::Taken { .. } => StatusCode::CONFLICT,
+            EditError::Rejected { .. } => StatusCode::BAD_REQUEST,
+            _ => StatusCode::INTERNAL_SERVER_ERROR,
+        };
+        Rejection::new(status, chain(&error))
+    })?;
+    reload::reload(gateway).await;
+    let mut response = one_instance(gateway, &name).await?;
+    *response.status_mut() = StatusCode::CREATED;
+    if let Ok(location) = HeaderValue::try_from(format!("/api/instances/{name}")) {
+        response.headers_mut().insert(LOCATION, location);
+    }
+    Ok(response)
+}
+
+/// Answers `DELETE /api/instances/{name}`.
+async fn delete(gateway: &Arc<Gateway>, name: &str) -> AdminAnswer {
+    let setup = gateway.setup();
+    let (own, asked) = (Arc::clone(&setup), name.to_owned());
+    blocking(move || {
+        let service = known(&own, &asked)?;
+        own.app.remove(service, false, &CancelToken::new()).map_err(|error| {
+            let status = match error {
+                RemoveError::Running { .. } | RemoveError::BuiltIn { .. } => StatusCode::CONFLICT,
+                _ => StatusCode::INTERNAL_SERVER_ERROR,
+            };
+            Rejection::new(status, chain(&error))
+        })
+    })
+    .await??;
+    reload::reload(gateway).await;
+    let mut response = empty();
+    *response.status_mut() = StatusCode::NO_CONTENT;
+    Ok(response)
 }
 
 /// Reads `{"model": NAME}`.

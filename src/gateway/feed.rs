@@ -9,7 +9,7 @@ use std::time::{SystemTime, UNIX_EPOCH};
 use serde::Serialize;
 use tokio::sync::watch;
 
-use crate::app::views::ServiceMetricsView;
+use crate::app::metrics::ServiceMetrics;
 use crate::core::services::State;
 use crate::core::timestamp::Timestamp;
 
@@ -30,7 +30,7 @@ pub enum News {
     HealthChanged {
         healthy: bool,
     },
-    MetricsUpdated(ServiceMetricsView),
+    MetricsUpdated(ServiceMetrics),
     RequestFinished {
         outcome: &'static str,
         duration_ms: f64,

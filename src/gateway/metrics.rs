@@ -12,29 +12,29 @@ use super::prometheus::{self, Sample};
 use super::rejection::Rejection;
 use super::respond::json_of;
 use super::state::{Gateway, Setup, blocking};
-use crate::app::views::{MachineView, MetricsView, ServiceMetricsView, milliseconds, tenths};
+use crate::app::metrics::{MachineMetrics, MetricsView, ServiceMetrics};
+use crate::app::views::{milliseconds, tenths};
 use crate::core::services::{ManagedService, Status};
 
-/// Returns the metrics of the services.
-pub(super) fn rows(gateway: &Gateway, statuses: &[(&ManagedService, Status)]) -> Vec<ServiceMetricsView> {
-    statuses.iter().map(|(service, status)| row(gateway, service, status)).collect()
+/// Returns the metrics of the services that run.
+pub(super) fn rows(
+    gateway: &Gateway,
+    setup: &Setup,
+    statuses: &[(&ManagedService, Status)],
+) -> Vec<ServiceMetrics> {
+    let running = statuses.iter().filter(|(_, status)| status.state.is_running());
+    running.map(|(service, status)| row(gateway, setup, service, status)).collect()
 }
 
-fn row(gateway: &Gateway, service: &ManagedService, status: &Status) -> ServiceMetricsView {
+fn row(gateway: &Gateway, setup: &Setup, service: &ManagedService, status: &Status) -> ServiceMetrics {
     let counters = gateway.counts.of(&service.name);
-    let usage = status.usage.as_ref();
-    ServiceMetricsView {
-        name: Arc::clone(&service.name),
-        pid: status.pid.map(i64::from),
-        cpu_percent: usage.map(|usage| tenths(usage.cpu_percent)),
-        memory_bytes: usage.map(|usage| usage.memory_bytes),
-        threads: None,
-        open_files: None,
+    ServiceMetrics {
         in_flight: Some(gateway.seats.in_flight(&service.name) as u64),
         tokens_per_second: counters.tokens_per_second.map(tenths),
         first_token_ms: counters.first_token.map(milliseconds),
         context_used: counters.context_used,
-        idle_left_s: idle_left(gateway, &gateway.setup(), service),
+        idle_left_s: idle_left(gateway, setup, service),
+        ..setup.app.measure(service, status)
     }
 }
 
@@ -64,8 +64,8 @@ pub(super) async fn all(gateway: &Arc<Gateway>) -> Result<Response<ResponseBody>
     let view = blocking(move || {
         let setup = own.setup();
         Ok::<_, Rejection>(MetricsView {
-            services: rows(&own, &setup.statuses()?),
-            machine: MachineView::now(),
+            services: rows(&own, &setup, &setup.statuses()?),
+            machine: MachineMetrics::now(&mut own.cpu_meter()),
         })
     });
     json_of(&view.await??)

@@ -30,7 +30,7 @@ pub(super) async fn observe(gateway: Arc<Gateway>) {
             });
             Ok::<_, super::rejection::Rejection>((
                 states.collect::<BTreeMap<_, _>>(),
-                metrics::rows(&own, &statuses),
+                metrics::rows(&own, &setup, &statuses),
             ))
         });
         // What cannot be observed now may be in a second.

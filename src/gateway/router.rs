@@ -8,8 +8,9 @@
 //! | GET | `/` | the page |
 //! | GET | `/metrics` | for Prometheus |
 //! | GET | `/ws`, `/api/events` | what happens, as a WebSocket and as server-sent events |
-//! | GET | `/api/instances` | the services |
-//! | GET | `/api/instances/{name}` | one service |
+//! | GET | `/api/templates`, `/api/templates/{name}` | the blueprints of services |
+//! | GET, POST | `/api/instances` | the services; a new one |
+//! | GET, DELETE | `/api/instances/{name}` | one service |
 //! | POST | `/api/instances/{name}/start`, `stop`, `restart`, `load`, `unload` | answered when it is done |
 //! | GET | `/api/instances/{name}/log` | its log, also followed |
 //! | GET | `/api/metrics` | what is measured |

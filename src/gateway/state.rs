@@ -1,7 +1,7 @@
 //! [`Gateway`]: what all requests share.
 
 use std::collections::HashSet;
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use hyper::StatusCode;
 
@@ -20,7 +20,7 @@ use crate::app::App;
 use crate::core::address::Address;
 use crate::core::cancel::CancelToken;
 use crate::core::config::MemoryLimit;
-use crate::core::machine;
+use crate::core::machine::{self, CpuMeter};
 use crate::core::services::{Endpoint, ManagedService, Status};
 
 /// What follows from one version of the configuration.
@@ -44,6 +44,8 @@ pub(super) struct Gateway {
     pub(super) wakefulness: Wakefulness,
     /// The services without an API of the clients, which was seen by asking.
     translated: Mutex<HashSet<(Arc<str>, Wire)>>,
+    /// Measures the processors from one question to the next.
+    cpu_meter: Mutex<CpuMeter>,
     /// Held, because the bus of events holds its subscribers weakly.
     _relay: Arc<Relay>,
 }
@@ -118,8 +120,13 @@ impl Gateway {
             restarts: Restarts::default(),
             wakefulness: Wakefulness::default(),
             translated: Mutex::default(),
+            cpu_meter: Mutex::new(CpuMeter::start()),
             _relay: relay,
         }
+    }
+
+    pub(super) fn cpu_meter(&self) -> MutexGuard<'_, CpuMeter> {
+        self.cpu_meter.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// Returns what happens, for those who listen.

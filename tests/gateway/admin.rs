@@ -182,3 +182,67 @@ fn page_has_a_strict_policy() {
     let again = http::exchange(stage.port, &request);
     assert_eq!((again.status(), again.body.len()), (304, 0));
 }
+
+/// A gateway whose configuration is a file with a template of a program.
+fn stage_with_a_file(backend: &Backend) -> Stage {
+    let stage = stage(backend);
+    let text = format!(
+        "[ollama_server]\nport = {}\n\n[mlx_server]\nport = 1\n\n[llama_server]\nport = 2\n\n\
+         [templates.fake]\nstart_command = \"/bin/sh\"\n",
+        backend.port
+    );
+    std::fs::write(stage.directory.path().join("config.toml"), text).unwrap();
+    super::wait_until("the template is known", || {
+        http::get(stage.port, "/api/templates/fake").status() == 200
+    });
+    stage
+}
+
+#[test]
+fn instance_is_created_once_and_removed() {
+    let backend = Backend::running(|_, stream| http::respond(stream, 200, ANSWER));
+    let stage = stage_with_a_file(&backend);
+    let body = r#"{"name":"notes","template":"fake","port":3,"tags":["dev"]}"#;
+    let created = act(&stage, "/api/instances", body);
+    assert_eq!(created.status(), 201, "{}", created.text());
+    assert_eq!(created.header("location"), Some("/api/instances/notes"));
+    assert_eq!((&created.json()["name"], &created.json()["state"]), (&json!("notes"), &json!("stopped")));
+    assert_eq!(act(&stage, "/api/instances", body).status(), 409);
+    assert_eq!(http::get(stage.port, "/api/instances?template=fake").json().as_array().unwrap().len(), 1);
+    let template = http::get(stage.port, "/api/templates/fake").json();
+    assert_eq!(template["instances"], json!(["notes"]));
+    let delete = |name: &str| {
+        http::exchange(
+            stage.port,
+            &format!("DELETE /api/instances/{name} HTTP/1.1\r\nHost: localhost\r\n\r\n"),
+        )
+    };
+    assert_eq!(delete("notes").status(), 204);
+    assert_eq!(delete("notes").status(), 404);
+    assert_eq!(delete("ollama").status(), 409);
+}
+
+#[test]
+fn bad_instances_are_refused_and_change_nothing() {
+    let backend = Backend::running(|_, stream| http::respond(stream, 200, ANSWER));
+    let stage = stage_with_a_file(&backend);
+    let file = stage.directory.path().join("config.toml");
+    let before = std::fs::read(&file).unwrap();
+    let cases: serde_json::Value = serde_json::from_str(include_str!("../cases/gateway/cases.json")).unwrap();
+    for body in cases["refused_instances"].as_array().unwrap() {
+        let response = act(&stage, "/api/instances", &body.to_string());
+        let names = ["command", "args", "env", "start_command"];
+        let is_command_line = names.iter().any(|key| body.get(key).is_some());
+        let name_is_taken = matches!(body["name"].as_str(), Some("ollama"));
+        let expected: &[u16] = if is_command_line {
+            &[403]
+        } else if name_is_taken {
+            &[400, 409]
+        } else {
+            &[400]
+        };
+        assert!(expected.contains(&response.status()), "{body}: {} {}", response.status(), response.text());
+        assert!(response.json()["error"]["message"].is_string());
+    }
+    assert_eq!(std::fs::read(&file).unwrap(), before);
+}

@@ -69,11 +69,18 @@ fn request_that_ends_is_an_event() {
 fn change_of_state_is_an_event() {
     let backend = Backend::stopped(|_, stream| http::respond(stream, 200, ANSWER));
     let stage = stage(&backend);
+    let act = |deed: &str| {
+        let path = format!("/api/instances/ollama/{deed}");
+        assert_eq!(http::exchange(stage.port, &http::post(&path, "")).status(), 200, "{deed}");
+    };
+    act("start");
     let mut events = listen(&stage, None);
-    next_event(&mut events, "metrics_updated");
-    assert_eq!(ask(&stage).status(), 200);
+    // It shows that the service was seen while it ran.
+    assert_eq!(next_event(&mut events, "metrics_updated")["service"], "ollama");
+    act("stop");
     let event = next_event(&mut events, "status_changed");
-    assert_eq!((&event["service"], &event["previous"]), (&json!("ollama"), &json!("stopped")));
+    assert_eq!(event["service"], "ollama");
+    assert_eq!((&event["previous"], &event["state"]), (&json!("ready"), &json!("stopped")));
 }
 
 /// Opens a WebSocket with further headers; returns the connection and the status.

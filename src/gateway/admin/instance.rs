@@ -1,0 +1,161 @@
+//! The body of `POST /api/instances`, read strictly: what it asks for, and whether that is a command line.
+
+use std::collections::BTreeMap;
+
+use serde::Deserialize;
+use serde::de::DeserializeOwned;
+use serde_json::{Map, Value};
+
+use super::super::wire::ApiFailure;
+use crate::core::address::Address;
+use crate::core::config::edit::NewInstance;
+
+/// Keys with which a client would choose what runs on this machine, or where the gateway connects.
+const COMMAND_LINE: [&str; 9] = [
+    "args",
+    "command",
+    "env",
+    "extra_body",
+    "health_endpoint",
+    "models_dir",
+    "start_command",
+    "stop_command",
+    "working_dir",
+];
+
+/// An instance that a client wants.
+#[derive(Debug, Clone, PartialEq)]
+pub(super) struct InstanceBody {
+    pub(super) name: String,
+    pub(super) template: String,
+    /// The further keys.
+    keys: Map<String, Value>,
+}
+
+impl InstanceBody {
+    /// Reads the body. `may_choose_commands` says whether this client has shown the token.
+    pub(super) fn read(body: &[u8], may_choose_commands: bool) -> Result<Self, ApiFailure> {
+        #[derive(Deserialize)]
+        struct Posted {
+            name: Value,
+            template: Value,
+            #[serde(flatten)]
+            keys: Map<String, Value>,
+        }
+        let posted: Posted = serde_json::from_slice(body)
+            .map_err(|error| ApiFailure::new(400, format!("the body is not an instance: {error}")))?;
+        let text = |value: Value, key: &'static str| match value {
+            Value::String(text) => Ok(text),
+            _ => Err(ApiFailure::new(400, format!("`{key}` is not a string")).with_param(key)),
+        };
+        let mut keys = posted.keys;
+        keys.retain(|_, value| !value.is_null());
+        let instance =
+            Self { name: text(posted.name, "name")?, template: text(posted.template, "template")?, keys };
+        match instance.command_line().filter(|_| !may_choose_commands) {
+            Some(key) => {
+                let message = format!(
+                    "`{key}` is a part of a command line, which this gateway takes from the network only with `gateway.token`"
+                );
+                Err(ApiFailure { param: Some(key), ..ApiFailure::new(403, message) })
+            }
+            None => Ok(instance),
+        }
+    }
+
+    /// Returns the instance for the configuration, which checks names and ranges.
+    pub(super) fn into_new(self) -> Result<NewInstance, ApiFailure> {
+        let mut new = NewInstance { name: self.name, template: self.template, ..NewInstance::default() };
+        for (key, value) in self.keys {
+            let wrong = |expected: &str| ApiFailure::new(400, format!("`{key}` is not {expected}"));
+            match key.as_str() {
+                "port" => new.port = Some(read_as(value).ok_or_else(|| wrong("a port, 1 to 65535"))?),
+                "model" => new.model = Some(read_as(value).ok_or_else(|| wrong("a string"))?),
+                "working_dir" => new.working_dir = Some(read_as(value).ok_or_else(|| wrong("a string"))?),
+                "tags" => new.tags = read_as(value).ok_or_else(|| wrong("a list of strings"))?,
+                "env" => {
+                    let env: BTreeMap<String, String> =
+                        read_as(value).ok_or_else(|| wrong("an object of strings"))?;
+                    new.env = env.into_iter().collect();
+                }
+                _ => {
+                    let message = format!(
+                        "unknown key `{key}`; valid here: `name`, `template`, `port`, `model`, `working_dir`, `tags`, `env`"
+                    );
+                    return Err(ApiFailure::new(400, message));
+                }
+            }
+        }
+        Ok(new)
+    }
+
+    /// Returns the first key that is a part of a command line.
+    fn command_line(&self) -> Option<&'static str> {
+        let is_foreign = |host: &str| !Address { host: host.to_owned(), port: 1 }.is_loopback();
+        let is_text = |key: &str, test: &dyn Fn(&str) -> bool| {
+            self.keys.get(key).and_then(Value::as_str).is_some_and(test)
+        };
+        if is_text("host", &is_foreign) {
+            return Some("host");
+        }
+        if is_text("model", &|model| model.starts_with('-')) {
+            return Some("model");
+        }
+        COMMAND_LINE.into_iter().find(|key| self.keys.contains_key(*key))
+    }
+}
+
+fn read_as<T: DeserializeOwned>(value: Value) -> Option<T> {
+    serde_json::from_value(value).ok()
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::json;
+
+    use super::*;
+
+    fn status(body: &Value, has_token: bool) -> u16 {
+        InstanceBody::read(body.to_string().as_bytes(), has_token)
+            .map_or_else(|failure| failure.status, |_| 200)
+    }
+
+    #[test]
+    fn command_lines_need_the_token() {
+        for (key, value) in [
+            ("args", json!(["--x"])),
+            ("command", json!(["x"])),
+            ("env", json!({ "LD_PRELOAD": "x" })),
+            ("health_endpoint", json!("http://evil.example")),
+            ("host", json!("0.0.0.0")),
+            ("model", json!("--trust-remote-code")),
+            ("models_dir", json!("/")),
+            ("start_command", json!("x")),
+            ("stop_command", json!("x")),
+            ("working_dir", json!("/")),
+        ] {
+            let mut body = json!({ "name": "a", "template": "mlx" });
+            body[key] = value;
+            assert_eq!(status(&body, false), 403, "{body}");
+            assert_eq!(status(&body, true), 200, "{body}");
+        }
+    }
+
+    #[test]
+    fn bodies_are_read_strictly() {
+        for (body, expected) in [
+            (json!({ "name": "a", "template": "mlx" }), 200),
+            (json!({ "name": "a", "template": "mlx", "port": 1, "model": "m", "host": "localhost" }), 200),
+            (json!({ "name": "a", "template": "mlx", "args": null }), 200),
+            (json!({ "name": "a" }), 400),
+            (json!({ "template": "mlx" }), 400),
+            (json!({ "name": 7, "template": "mlx" }), 400),
+            (json!({ "name": "a", "template": null }), 400),
+            (json!([]), 400),
+            (json!({}), 400),
+        ] {
+            assert_eq!(status(&body, false), expected, "{body}");
+        }
+        assert!(InstanceBody::read(b"{", false).is_err());
+    }
+}
