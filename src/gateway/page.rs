@@ -13,7 +13,7 @@ const PAGE: &str = include_str!("page.html");
 /// Nothing but the page's own style, its own script, and connections to this gateway.
 const POLICY: &str = "default-src 'none'; \
     style-src 'sha256-2NofO9EDpPv9QUkw8uaEFUcMPttISof9Oj4TmgM51ns='; \
-    script-src 'sha256-YwZMaKpqZC4Dh/38QpZ+Ce8CC3GukfIj1wru+61zbE0='; \
+    script-src 'sha256-+bKYa97hv/Re5btTodR3Atz3u85GFYIIviQCZubAtIQ='; \
     connect-src 'self'; img-src data:; base-uri 'none'; form-action 'none'; frame-ancestors 'none'";
 
 /// Returns the page, or that the client has it already.
