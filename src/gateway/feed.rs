@@ -247,7 +247,8 @@ mod tests {
             message: None,
         };
         feed.publish(Some("mlx"), &state);
-        let event = feed.after(feed.ring.lock().expect("not poisoned").newest - 1).remove(0);
+        let newest = feed.ring.lock().expect("not poisoned").newest;
+        let event = feed.after(newest - 1).remove(0);
         let json: serde_json::Value = serde_json::from_str(&event.json).expect("JSON");
         assert!(json["id"].as_u64().is_some_and(|id| id < 1 << 53));
         assert!(json["at"].as_str().is_some_and(|at| at.ends_with('Z')), "{json}");
