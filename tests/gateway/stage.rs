@@ -85,7 +85,6 @@ impl Stage {
     ) -> Self {
         let environment = Environment {
             config_dir: Some(directory.path().to_owned()),
-            home: Some("/".into()),
             path: Some(directory.path().into()),
             ..Environment::default()
         };
