@@ -34,7 +34,7 @@ const NOWHERE: [&str; 26] = [
 ];
 
 /// Names of others, in which a word stands for what they mean by it.
-const NAMES: [&str; 1] = ["daemon-reload"];
+const NAMES: [&str; 2] = ["daemon-reload", "daemon off"];
 
 /// Where prose and code of the project are, and the endings of their files.
 const PLACES: [&str; 8] = ["src", "tests", "benches", "docs", ".github", ".ci", "packaging", "README.md"];
