@@ -41,23 +41,23 @@ pub(super) fn cpu_percent() -> impl FnMut() -> Option<f64> + Send {
 }
 
 /// The ticks of all processors since the boot: user, system, idle, nice. They wrap around.
-type Ticks = [c_uint; 4];
+type CpuTimes = [c_uint; 4];
 
-fn busy_percent(last: Ticks, now: Ticks) -> Option<f64> {
+fn busy_percent(last: CpuTimes, now: CpuTimes) -> Option<f64> {
     let passed = |state: usize| f64::from(now[state].wrapping_sub(last[state]));
     let idle = passed(usize::try_from(libc::CPU_STATE_IDLE).ok()?);
     let all: f64 = (0..now.len()).map(passed).sum();
     (all > 0.0).then(|| 100.0 * (all - idle) / all)
 }
 
-fn cpu_ticks() -> Option<Ticks> {
+fn cpu_ticks() -> Option<CpuTimes> {
     #[expect(unsafe_code, reason = "libc names another crate for the first of them")]
     // SAFETY: the signatures are those of <mach/mach_host.h>.
     unsafe extern "C" {
         safe fn mach_host_self() -> c_uint;
         fn host_statistics(host: c_uint, flavor: c_int, info: *mut c_uint, count: *mut c_uint) -> c_int;
     }
-    let mut ticks: Ticks = [0; 4];
+    let mut ticks: CpuTimes = [0; 4];
     let mut count = libc::HOST_CPU_LOAD_INFO_COUNT;
     #[expect(unsafe_code, reason = "nix has no host_statistics")]
     // SAFETY: the kernel writes at most `count` numbers, as many as there are.
