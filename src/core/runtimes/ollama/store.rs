@@ -9,8 +9,8 @@ use std::path::Path;
 const DEFAULT_HOST: &str = "registry.ollama.ai";
 const DEFAULT_NAMESPACE: &str = "library";
 
-/// Returns the name of every model in `store`, sorted, as the server lists it. A store that is not there has none; `None`
-/// if it cannot be read.
+/// Returns the name of every model in `store`, sorted, as the server lists it; `None` if the store is not there or cannot
+/// be read.
 pub(super) fn names(store: &Path) -> Option<Vec<String>> {
     let mut paths = vec![store.join("manifests")];
     let mut parts: Vec<Vec<String>> = vec![Vec::new()];
@@ -18,11 +18,7 @@ pub(super) fn names(store: &Path) -> Option<Vec<String>> {
         let mut below = Vec::new();
         let mut names = Vec::new();
         for (path, before) in paths.iter().zip(&parts) {
-            let entries = match path.read_dir() {
-                Err(error) if level == 0 && error.kind() == std::io::ErrorKind::NotFound => continue,
-                other => other.ok()?,
-            };
-            for entry in entries.flatten() {
+            for entry in path.read_dir().ok()?.flatten() {
                 // The server skips what is no name, too.
                 let Ok(name) = entry.file_name().into_string() else { continue };
                 let is_part = if level == 3 { entry.path().is_file() } else { entry.path().is_dir() };
@@ -56,7 +52,7 @@ mod tests {
     #[test]
     fn names_are_those_of_the_server() {
         let store = tempfile::tempdir().unwrap();
-        assert_eq!(names(store.path()), Some(Vec::new()), "a store without models");
+        assert_eq!(names(store.path()), None, "the server has never run");
         for manifest in [
             "registry.ollama.ai/library/llama3.2/3b",
             "registry.ollama.ai/me/own/latest",
