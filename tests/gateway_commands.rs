@@ -13,6 +13,9 @@ use support::{Sandbox, processes, wait_until};
 /// Configures the gateway at a port of its own.
 fn with_gateway(sandbox: &Sandbox, more: &str) -> Port {
     let port = Port::free();
+    // What a stopped Ollama has is in its store.
+    let model = sandbox.home().join(".ollama/models/manifests/registry.ollama.ai/library/llama3.2");
+    std::fs::create_dir_all(&model).and_then(|()| std::fs::write(model.join("3b"), "{}")).expect("a store");
     let file = sandbox.config_dir().join("config.toml");
     let text = std::fs::read_to_string(&file).expect("a configuration");
     sandbox.write_config(&format!("{text}\n[gateway]\nport = {}\n{more}\n", port.number()));

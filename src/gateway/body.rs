@@ -26,6 +26,9 @@ pub(super) const COMMENT_INTERVAL: Duration = Duration::from_secs(5);
 /// How much of the end of a JSON answer is kept.
 const COUNTED_BYTES: usize = 4096;
 
+/// How many bytes pass together at most, unless the server has sent more in one piece.
+const MAX_TOGETHER: usize = 16 * 1024;
+
 const COMMENT: &[u8] = b": loading\n\n";
 
 /// The body of any response.
@@ -54,6 +57,8 @@ pub(super) struct PassedBody {
     connection: Option<Connection>,
     pool: Arc<Pool>,
     treatment: Treatment,
+    /// Whether the server's response broke off, once it is over.
+    over: Option<bool>,
     /// Whether the last byte that passed ends a line.
     ends_line: bool,
     wire: Wire,
@@ -97,6 +102,7 @@ impl PassedBody {
             connection: Some(connection),
             pool,
             treatment,
+            over: None,
             ends_line: true,
             wire,
             meter,
@@ -198,17 +204,66 @@ fn abort(event: &mut Option<Bytes>, context: &mut Context<'_>) -> Polled {
     }
 }
 
+/// Bytes that pass to the client together, however the server has cut them.
+#[derive(Default)]
+struct Together {
+    /// The first piece, which is not copied if it stays alone.
+    first: Option<Bytes>,
+    all: Vec<u8>,
+}
+
+impl Together {
+    fn push(&mut self, bytes: Bytes) {
+        if self.first.is_none() && self.all.is_empty() {
+            self.first = Some(bytes);
+        } else {
+            self.all().extend_from_slice(&bytes);
+        }
+    }
+
+    /// Returns the bytes as one buffer, to which more can be appended.
+    fn all(&mut self) -> &mut Vec<u8> {
+        if let Some(first) = self.first.take() {
+            self.all.extend_from_slice(&first);
+        }
+        &mut self.all
+    }
+
+    fn len(&self) -> usize {
+        self.first.as_ref().map_or(self.all.len(), Bytes::len)
+    }
+
+    /// Returns the bytes as a frame; `None` if there are none.
+    fn frame(self) -> Option<Frame<Bytes>> {
+        (self.len() > 0).then(|| Frame::data(self.first.unwrap_or_else(|| self.all.into())))
+    }
+}
+
 /// Returns the next frame, or what the body becomes.
 fn poll_passed(
     passed: &mut PassedBody,
     context: &mut Context<'_>,
 ) -> Poll<Result<Option<Frame<Bytes>>, ResponseBody>> {
+    let mut together = Together::default();
     loop {
-        let frame = ready!(Pin::new(&mut passed.incoming).poll_frame(context));
-        let Some(Ok(frame)) = frame else {
-            return Poll::Ready(ended(passed, frame.is_some()));
+        if let Some(has_broken_off) = passed.over {
+            return Poll::Ready(
+                together.frame().map_or_else(|| ended(passed, has_broken_off), |frame| Ok(Some(frame))),
+            );
+        }
+        if let Some(connection) = &mut passed.connection {
+            connection.drive(context);
+        }
+        let bytes = match Pin::new(&mut passed.incoming).poll_frame(context) {
+            Poll::Pending => {
+                return together.frame().map_or(Poll::Pending, |frame| Poll::Ready(Ok(Some(frame))));
+            }
+            Poll::Ready(Some(Ok(frame))) => frame.into_data().unwrap_or_default(),
+            Poll::Ready(end) => {
+                passed.over = Some(end.is_some());
+                continue;
+            }
         };
-        let Some(bytes) = frame.data_ref() else { continue };
         passed.meter.receives();
         match &mut passed.treatment {
             Treatment::Unread | Treatment::Counted(_) => {
@@ -216,29 +271,30 @@ fn poll_passed(
                     end.extend_from_slice(&bytes[bytes.len().saturating_sub(COUNTED_BYTES)..]);
                     end.drain(..end.len().saturating_sub(COUNTED_BYTES));
                 }
+                together.push(bytes);
                 // A body of known length is not asked for its end.
                 if passed.incoming.is_end_stream() {
                     passed.finish();
+                    return Poll::Ready(Ok(together.frame()));
                 }
             }
             Treatment::Watched(end) => {
-                end.push(bytes);
+                end.push(&bytes);
                 passed.ends_line = bytes.last().is_none_or(|last| *last == b'\n');
+                together.push(bytes);
             }
             Treatment::Translated(translator) => {
-                let mut events = Vec::new();
-                translator.push(bytes, &mut events);
+                translator.push(&bytes, together.all());
                 if translator.ending() == Some(StreamEnd::Failed) {
                     passed.meter.ends(Outcome::Cut);
+                    let events = std::mem::take(together.all());
                     return Poll::Ready(Err(ResponseBody::Aborting(Some(events.into()))));
                 }
-                if events.is_empty() {
-                    continue;
-                }
-                return Poll::Ready(Ok(Some(Frame::data(events.into()))));
             }
         }
-        return Poll::Ready(Ok(Some(frame)));
+        if together.len() >= MAX_TOGETHER {
+            return Poll::Ready(Ok(together.frame()));
+        }
     }
 }
 
@@ -261,7 +317,7 @@ fn ended(passed: &mut PassedBody, has_broken_off: bool) -> Result<Option<Frame<B
         // The server has told its error itself.
         Treatment::Watched(end) if end.has_error => {
             passed.meter.ends(Outcome::Cut);
-            return if has_broken_off { Err(ResponseBody::Aborting(None)) } else { Ok(None) };
+            return if has_broken_off { Err(ResponseBody::Aborting(Some(Bytes::new()))) } else { Ok(None) };
         }
         Treatment::Watched(_) => Some(cut_event(passed.ends_line, passed.wire)),
         Treatment::Translated(translator) => {
@@ -277,7 +333,8 @@ fn ended(passed: &mut PassedBody, has_broken_off: bool) -> Result<Option<Frame<B
         }
     };
     passed.meter.ends(Outcome::Cut);
-    Err(ResponseBody::Aborting(event))
+    // Without an event, what was passed on is flushed all the same.
+    Err(ResponseBody::Aborting(event.or_else(|| Some(Bytes::new()))))
 }
 
 fn cut_event(ends_line: bool, wire: Wire) -> Bytes {

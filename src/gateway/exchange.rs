@@ -235,10 +235,10 @@ async fn translated(
     sent: Delivered,
     mut meter: Meter,
 ) -> Result<Response<ResponseBody>, Rejection> {
-    let Delivered { head, mut incoming, connection, lease } = sent;
+    let Delivered { head, mut incoming, mut connection, lease } = sent;
     let (wire, model) = (passing.wire, &passing.asked.model);
     if head.status != StatusCode::OK {
-        let body = whole(&mut incoming, MAX_ERROR_BYTES).await.unwrap_or_default();
+        let body = whole(&mut incoming, &mut connection, MAX_ERROR_BYTES).await.unwrap_or_default();
         meter.ends(Outcome::Ok);
         let mut response = json(translate::error(wire, head.status.as_u16(), &body));
         *response.status_mut() = head.status;
@@ -253,7 +253,7 @@ async fn translated(
         *response.headers_mut() = stream_head();
         return Ok(response);
     }
-    let Some(body) = whole(&mut incoming, MAX_ANSWER_BYTES).await else {
+    let Some(body) = whole(&mut incoming, &mut connection, MAX_ANSWER_BYTES).await else {
         meter.ends(Outcome::Cut);
         return Err(Rejection::new(StatusCode::BAD_GATEWAY, "the response of the server broke off"));
     };
@@ -273,9 +273,16 @@ async fn translated(
 }
 
 /// Reads a body to its end; `None` if it breaks off or is larger than `limit`.
-async fn whole(incoming: &mut Incoming, limit: usize) -> Option<Vec<u8>> {
+async fn whole(incoming: &mut Incoming, connection: &mut Connection, limit: usize) -> Option<Vec<u8>> {
     let mut body = Vec::new();
-    while let Some(frame) = frame(incoming).await {
+    let mut next = async || {
+        std::future::poll_fn(|context| {
+            connection.drive(context);
+            Pin::new(&mut *incoming).poll_frame(context)
+        })
+        .await
+    };
+    while let Some(frame) = next().await {
         if let Some(data) = frame.ok()?.data_ref() {
             body.extend_from_slice(data);
         }

@@ -125,7 +125,7 @@ fn route(app: &App, served: &Served, asked: &str) -> Option<Route> {
         Some(runtime) => known == name || runtime.is_same_model(known, name),
         None => known == name,
     };
-    let found = |name: &str| models.iter().find(|known| same(known, name)).cloned();
+    let found = |name: &str| models.iter().any(|known| same(known, name)).then(|| name.to_owned());
     let configured = || {
         let written = service.server().model.as_deref();
         (served.is_single && written == Some(asked)).then(|| models.first().cloned())?

@@ -12,7 +12,6 @@ use hyper::client::conn::http1::{self, SendRequest};
 use hyper::{Request, Response};
 use hyper_util::rt::TokioIo;
 use tokio::net::TcpStream;
-use tokio::task::AbortHandle;
 
 use crate::core::address::Address;
 
@@ -28,10 +27,16 @@ pub(super) struct Pool {
     idle: Mutex<HashMap<String, Vec<(Instant, Connection)>>>,
 }
 
+/// What reads and writes on a connection.
+type Driver = http1::Connection<TokioIo<TcpStream>, Pieces>;
+
 /// One connection to a server. Dropping it closes the connection, so the server stops generating.
+///
+/// The reader of the response drives it: no other task has to be woken for each piece of the response.
 pub(super) struct Connection {
     sender: SendRequest<Pieces>,
-    task: AbortHandle,
+    /// `None` once the connection has ended.
+    driver: Option<Pin<Box<Driver>>>,
     address: Arc<str>,
     /// Whether it has carried a request before.
     is_reused: bool,
@@ -56,12 +61,6 @@ pub(super) enum SendError {
     Connect(io::Error),
     /// The server closed the connection, or did not speak HTTP.
     NoResponse(hyper::Error),
-}
-
-impl Drop for Connection {
-    fn drop(&mut self) {
-        self.task.abort();
-    }
 }
 
 impl Pool {
@@ -113,11 +112,30 @@ impl Pool {
 }
 
 impl Connection {
+    /// Reads and writes as far as possible.
+    pub(super) fn drive(&mut self, context: &mut Context<'_>) {
+        // A failure is that of the request, which has it, too.
+        if let Some(driver) = &mut self.driver
+            && driver.as_mut().poll(context).is_ready()
+        {
+            self.driver = None;
+        }
+    }
+
     async fn send(&mut self, outgoing: &Outgoing) -> Result<Response<Incoming>, hyper::Error> {
         if self.is_reused {
-            self.sender.ready().await?;
+            std::future::poll_fn(|context| {
+                self.drive(context);
+                self.sender.poll_ready(context)
+            })
+            .await?;
         }
-        self.sender.send_request(outgoing.request()).await
+        let mut response = std::pin::pin!(self.sender.send_request(outgoing.request()));
+        std::future::poll_fn(|context| {
+            self.drive(context);
+            response.as_mut().poll(context)
+        })
+        .await
     }
 }
 
@@ -139,11 +157,7 @@ async fn connect(key: &Arc<str>, address: &Address) -> io::Result<Connection> {
     stream.set_nodelay(true)?;
     let handshake = http1::handshake(TokioIo::new(stream)).await;
     let (sender, connection) = handshake.map_err(io::Error::other)?;
-    let task = tokio::spawn(async move {
-        // Its failure is that of the request, which has it, too.
-        let _ = connection.await;
-    });
-    Ok(Connection { sender, task: task.abort_handle(), address: Arc::clone(key), is_reused: false })
+    Ok(Connection { sender, driver: Some(Box::pin(connection)), address: Arc::clone(key), is_reused: false })
 }
 
 /// Connects to a server. `localhost` is tried in the order in which servers bind it.

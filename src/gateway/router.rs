@@ -75,7 +75,7 @@ async fn route(gateway: &Arc<Gateway>, request: Request<Incoming>) -> Response<R
             | ["v1", "completions" | "embeddings" | "responses" | "messages"]
             | ["v1", "messages", "count_tokens"]
             | ["v1", "audio" | "images", _],
-        ) => forward::post(gateway, request).await,
+        ) => Box::pin(forward::post(gateway, request)).await,
         (Verb::Get, [""]) => page::response(request.headers()),
         (Verb::Get, ["ws"]) => {
             socket::open(gateway.feed(), request).unwrap_or_else(|rejection| rejected(&rejection))
