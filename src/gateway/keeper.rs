@@ -1,4 +1,4 @@
-//! Keeps the services as the requests need them: one task looks, decides with [`plan`](super::plan), starts and stops.
+//! Keeps the services as the requests need them: one task looks, decides with [`plan`], starts and stops.
 
 use std::sync::Arc;
 use std::time::{Duration, Instant};
