@@ -128,7 +128,6 @@ use_llama_server() {
 use_zigbuild() {
     local python packages='ziglang==0.17.1 cargo-zigbuild==0.24.1'
     python=$(find_python)
-    # shellcheck disable=SC2086 # Two packages.
-    once_per_machine zigbuild "$packages $("$python" --version)" install_packages "$python" $packages
+    once_per_machine zigbuild "$packages $("$python" --version)" install_packages "$python" "$packages"
     PATH=$DIRECTORY/bin:$PATH
 }
