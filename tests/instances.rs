@@ -28,14 +28,13 @@ fn run(sandbox: &Sandbox, words: &str, code: i32) -> Finished {
     sandbox.fusion(words.split(' ')).run().assert_code(code)
 }
 
-/// Three free ports, one after the other.
-fn three_ports() -> (Vec<Port>, u16) {
+/// Three free ports, one after the other, and the first of their numbers. They are free for as long as they are held.
+fn three_ports() -> ([Port; 3], u16) {
     loop {
         let first = Port::free();
         let number = first.number();
-        let free = |port: u16| TcpListener::bind(("127.0.0.1", port)).is_ok();
-        if number < 65_000 && free(number + 1) && free(number + 2) {
-            return (vec![first], number);
+        if let (Some(second), Some(third)) = (Port::reserve(number + 1), Port::reserve(number + 2)) {
+            return ([first, second, third], number);
         }
     }
 }
@@ -98,8 +97,7 @@ fn the_services_of_usm_core_run() {
 #[test]
 fn ports_are_chosen_in_order_and_kept() {
     let sandbox = Sandbox::new();
-    let (held, first) = three_ports();
-    drop(held);
+    let (_held, first) = three_ports();
     let (second, third) = (first + 1, first + 2);
     let range = format!("default_port = {second}\nport_range = [{first}, {third}]\n");
     let instances = ["a", "b", "c", "e"].map(|name| format!("[instances.{name}]\ntemplate = \"web\"\n"));
@@ -133,8 +131,7 @@ fn ports_are_chosen_in_order_and_kept() {
 #[test]
 fn instances_started_at_once_get_different_ports() {
     let sandbox = Sandbox::new();
-    let (held, first) = three_ports();
-    drop(held);
+    let (_held, first) = three_ports();
     let range = format!("port_range = [{first}, {}]\n", first + 2);
     let instances = ["a", "b", "c"].map(|name| format!("[instances.{name}]\ntemplate = \"web\"\n"));
     sandbox.write_config(&web("bind-after=300", &range, &instances.concat()));
@@ -153,8 +150,7 @@ fn instances_started_at_once_get_different_ports() {
 #[test]
 fn configured_ports_of_others_are_left_out() {
     let sandbox = Sandbox::new();
-    let (held, first) = three_ports();
-    drop(held);
+    let (_held, first) = three_ports();
     let range = format!("default_port = {first}\nport_range = [{first}, {}]\n", first + 2);
     sandbox.write_config(&web(
         "",

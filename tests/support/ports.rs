@@ -24,24 +24,28 @@ fn is_in_use(address: (&str, u16)) -> bool {
 impl Port {
     pub fn free() -> Self {
         static NEXT: AtomicU16 = AtomicU16::new(0);
-        let directory = std::env::temp_dir().join("fusion-test-ports");
-        std::fs::create_dir_all(&directory).expect("the temporary directory is writable");
         // Test processes start at different numbers, because each collision costs a lock file.
         let start = u16::try_from(std::process::id() * 61 % u32::from(COUNT)).expect("below COUNT");
         for _ in 0..COUNT {
             let step = NEXT.fetch_add(1, Ordering::Relaxed);
             let number = FIRST + start.wrapping_add(step) % COUNT;
-            let reservation = File::create(directory.join(number.to_string())).expect("a lock file");
-            let reserved = reservation.try_lock().is_ok();
-            if reserved
-                && TcpListener::bind(("127.0.0.1", number)).is_ok()
-                // Without IPv6, no listener has the port there.
-                && !is_in_use(("::", number))
-            {
-                return Self { number, _reservation: reservation };
+            if let Some(port) = Self::reserve(number) {
+                return port;
             }
         }
         panic!("no free port");
+    }
+
+    /// Returns this port, unless a listener or another sandbox has it.
+    pub fn reserve(number: u16) -> Option<Self> {
+        let directory = std::env::temp_dir().join("fusion-test-ports");
+        std::fs::create_dir_all(&directory).expect("the temporary directory is writable");
+        let reservation = File::create(directory.join(number.to_string())).expect("a lock file");
+        let is_free = reservation.try_lock().is_ok()
+            && TcpListener::bind(("127.0.0.1", number)).is_ok()
+            // Without IPv6, no listener has the port there.
+            && !is_in_use(("::", number));
+        is_free.then_some(Self { number, _reservation: reservation })
     }
 
     pub fn number(&self) -> u16 {
