@@ -12,6 +12,7 @@ use serde_json::{Value, json};
 use support::chat::Chat;
 use support::processes::{describe, kill, lives, send};
 use support::terminal::Terminal;
+use support::tls_registry::TlsRegistry;
 use support::{Finished, Invocation, Running, Sandbox, real, wait_for_end, wait_until};
 
 /// The answer of the tiny model at temperature 0.
@@ -489,104 +490,58 @@ fn a_full_queue_is_exit_8(program: &Path) {
     real.down();
 }
 
-/// A registry with the tiny model, and a server that trusts it.
-struct Registry {
+/// A server that trusts a registry with the tiny model.
+struct Trusting {
     real: Real,
-    directory: PathBuf,
-    server: Child,
+    registry: TlsRegistry,
 }
 
-impl Registry {
+impl Trusting {
     fn new(program: &Path) -> Self {
         let real = Real::new(program);
-        let directory = real.sandbox.root().join("registry");
-        fs::create_dir_all(&directory).expect("the sandbox is writable");
-        let script = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/tls_registry.py");
-        let server = Command::new("python3").arg(script).arg(&directory).spawn().expect("Python runs");
-        let trust = format!("env.SSL_CERT_FILE = \"{}\"", directory.join("certificate.pem").display());
-        real.configure(&trust);
-        wait_until("the registry listens", || directory.join("port").exists());
+        let registry = TlsRegistry::start(real.sandbox.root().join("registry"));
+        real.configure(&format!("env.SSL_CERT_FILE = \"{}\"", registry.certificate().display()));
         real.ollama(["up"]).run().assert_code(0);
         real.put("tiny", "plain", &[]);
-        let store = real.sandbox.home().join(".ollama/models");
-        fs::create_dir_all(directory.join("manifests/tiny")).expect("the sandbox is writable");
-        fs::create_dir_all(directory.join("blobs")).expect("the sandbox is writable");
-        let manifest = store.join("manifests/registry.ollama.ai/library/tiny/latest");
-        fs::copy(manifest, directory.join("manifests/tiny/latest")).expect("a manifest");
-        for blob in fs::read_dir(store.join("blobs")).expect("the blobs").flatten() {
-            fs::copy(blob.path(), directory.join("blobs").join(blob.file_name())).expect("a blob");
-        }
+        registry.take(&real.sandbox.home().join(".ollama/models"));
         real.ollama(["rm", "--yes", "tiny"]).run().assert_code(0);
         assert_eq!(real.weights(), [""; 0].map(PathBuf::from));
-        Self { real, directory, server }
-    }
-
-    /// The name of the tiny model.
-    fn model(&self) -> String {
-        let port = fs::read_to_string(self.directory.join("port")).expect("the registry listens");
-        format!("127.0.0.1:{port}/library/tiny")
+        Self { real, registry }
     }
 
     fn pull(&self) -> Invocation {
-        self.real.ollama(["pull", &self.model()])
-    }
-
-    fn set(&self, fault: &str, value: Option<&str>) {
-        let file = self.directory.join(fault);
-        match value {
-            Some(value) => fs::write(file, value),
-            None => fs::remove_file(file),
-        }
-        .expect("the sandbox is writable");
-    }
-
-    /// The ranges of the weights that were asked for.
-    fn ranges(&self) -> Vec<String> {
-        let weights = fs::read_dir(self.directory.join("blobs")).expect("the blobs").flatten();
-        let weights = weights.max_by_key(|blob| blob.metadata().expect("a file").len()).expect("a blob");
-        let digest = weights.file_name().to_string_lossy().replace('-', ":");
-        let requests = fs::read_to_string(self.directory.join("requests")).unwrap_or_default();
-        let start = format!("GET /stored/{digest} ");
-        requests.lines().filter_map(|line| line.strip_prefix(&start)).map(str::to_owned).collect()
+        self.real.ollama(["pull", &self.registry.model()])
     }
 
     fn assert_answers(&self) {
-        self.real.ollama(["run", "-m", &self.model(), "Hello"]).run().assert_stdout(SENTENCE);
-    }
-}
-
-impl Drop for Registry {
-    fn drop(&mut self) {
-        let _ = self.server.kill();
-        let _ = self.server.wait();
+        self.real.ollama(["run", "-m", &self.registry.model(), "Hello"]).run().assert_stdout(SENTENCE);
     }
 }
 
 fn a_model_is_pulled_and_pulled_again(program: &Path) {
-    let registry = Registry::new(program);
-    let pulled = registry.pull().run().assert_code(0);
+    let ollama = Trusting::new(program);
+    let pulled = ollama.pull().run().assert_code(0);
     assert!(pulled.stdout().contains("tiny is here"), "{pulled}");
-    registry.assert_answers();
-    assert_eq!(registry.ranges().len(), 1);
-    registry.pull().run().assert_code(0);
-    assert_eq!(registry.ranges().len(), 1, "what is here is not downloaded again");
-    let unknown = registry.model().replace("tiny", "none");
-    registry.real.ollama(["pull", &unknown]).run().assert_code(7);
-    registry.real.ollama(["rm", "--yes", &registry.model()]).run().assert_code(0);
-    registry.real.down();
+    ollama.assert_answers();
+    ollama.pull().run().assert_code(0);
+    assert_eq!(ollama.registry.ranges().len(), 1, "what is here is not downloaded again");
+    let unknown = ollama.registry.model().replace("tiny", "none");
+    ollama.real.ollama(["pull", &unknown]).run().assert_code(7);
+    ollama.real.ollama(["rm", "--yes", &ollama.registry.model()]).run().assert_code(0);
+    ollama.real.down();
     // `up` downloads a model that it is asked for.
-    registry.real.ollama(["up", "-m", &registry.model()]).run().assert_code(0);
-    assert_eq!(registry.real.ps(0)["models"], json!([format!("{}:latest", registry.model())]));
-    registry.real.down();
+    ollama.real.ollama(["up", "-m", &ollama.registry.model()]).run().assert_code(0);
+    assert_eq!(ollama.real.ps(0)["models"], json!([format!("{}:latest", ollama.registry.model())]));
+    ollama.real.down();
 }
 
 fn an_interrupted_pull_is_resumed(program: &Path) {
-    let registry = Registry::new(program);
-    registry.set("stall", Some("100000"));
-    let pull = registry.pull().start();
-    wait_until("a part has arrived", || !registry.ranges().is_empty());
+    let ollama = Trusting::new(program);
+    ollama.registry.set("stall", Some("100000"));
+    let pull = ollama.pull().start();
+    wait_until("a part has arrived", || !ollama.registry.ranges().is_empty());
     let part = || {
-        let blobs = fs::read_dir(registry.real.sandbox.home().join(".ollama/models/blobs"));
+        let blobs = fs::read_dir(ollama.real.sandbox.home().join(".ollama/models/blobs"));
         let parts = blobs.into_iter().flatten().flatten().map(|blob| blob.path());
         let mut parts = parts.filter(|part| part.to_string_lossy().contains("-partial-"));
         parts.any(|part| fs::read_to_string(part).is_ok_and(|text| text.contains("\"Completed\":100000")))
@@ -595,25 +550,25 @@ fn an_interrupted_pull_is_resumed(program: &Path) {
     pull.finish();
     wait_until("the server has noted how much it has", part);
     // A restart of the server keeps it.
-    registry.real.ollama(["restart"]).run().assert_code(0);
-    registry.set("stall", None);
-    registry.pull().run().assert_code(0);
-    let ranges = registry.ranges();
+    ollama.real.ollama(["restart"]).run().assert_code(0);
+    ollama.registry.set("stall", None);
+    ollama.pull().run().assert_code(0);
+    let ranges = ollama.registry.ranges();
     assert!(ranges.last().is_some_and(|range| range.starts_with("bytes=100000-")), "{ranges:?}");
-    registry.assert_answers();
-    registry.real.down();
+    ollama.assert_answers();
+    ollama.real.down();
 }
 
 fn a_damaged_download_is_refused(program: &Path) {
-    let registry = Registry::new(program);
-    registry.set("damage", Some(""));
-    let damaged = registry.pull().run().assert_code(8);
+    let ollama = Trusting::new(program);
+    ollama.registry.set("damage", Some(""));
+    let damaged = ollama.pull().run().assert_code(8);
     assert!(damaged.stderr().contains("digest mismatch"), "{damaged}");
-    assert_eq!(registry.real.ollama(["models", "--json"]).run().assert_code(0).json(), json!([]));
-    registry.set("damage", None);
-    registry.pull().run().assert_code(0);
-    registry.assert_answers();
-    registry.real.down();
+    assert_eq!(ollama.real.ollama(["models", "--json"]).run().assert_code(0).json(), json!([]));
+    ollama.registry.set("damage", None);
+    ollama.pull().run().assert_code(0);
+    ollama.assert_answers();
+    ollama.real.down();
 }
 
 fn ps_names_a_runner_that_outlives_its_server(program: &Path) {

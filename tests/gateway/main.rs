@@ -11,7 +11,6 @@ mod framing;
 mod http;
 mod models;
 #[path = "../support/ports.rs"]
-#[allow(dead_code, reason = "shared by all tests, of which each uses its own part")]
 mod ports;
 #[path = "../support/programs.rs"]
 mod programs;

@@ -23,6 +23,7 @@ pub mod real;
 pub mod stub_server;
 pub mod stubbed_ollama;
 pub mod terminal;
+pub mod tls_registry;
 
 use std::fs::Permissions;
 use std::os::unix::fs::PermissionsExt as _;
