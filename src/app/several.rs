@@ -8,39 +8,24 @@ use crate::core::parallel;
 use crate::core::services::{Down, DownOptions, ManagedService, ServiceError, Up, UpOptions};
 
 impl App {
-    /// Starts the services side by side; model servers one after the other, because each needs the machine for itself
-    /// while it loads. Returns what became of each, in their order.
+    /// Starts several services; see [`start_each`].
     pub fn up_several(
         &self,
         services: &[&ManagedService],
         request: &UpRequest,
         cancel: &CancelToken,
     ) -> Vec<Result<Up, AppError>> {
-        parallel::each(
-            services,
-            |service| is_model_server(service),
-            |service| {
-                not_cancelled(cancel)?;
-                self.up(service, request, cancel)
-            },
-        )
+        start_each(services, cancel, &|service| self.up(service, request, cancel))
     }
 
-    /// Restarts the services like [`up_several`](Self::up_several).
+    /// Restarts several services; see [`start_each`].
     pub fn restart_several(
         &self,
         services: &[&ManagedService],
         options: &UpOptions,
         cancel: &CancelToken,
     ) -> Vec<Result<Up, AppError>> {
-        parallel::each(
-            services,
-            |service| is_model_server(service),
-            |service| {
-                not_cancelled(cancel)?;
-                self.restart(service, options, cancel)
-            },
-        )
+        start_each(services, cancel, &|service| self.restart(service, options, cancel))
     }
 
     /// Stops the services at once. Returns what became of each, in their order.
@@ -61,8 +46,21 @@ impl App {
     }
 }
 
-fn not_cancelled(cancel: &CancelToken) -> Result<(), AppError> {
-    Ok(cancel.check().map_err(ServiceError::from)?)
+/// Starts the services side by side; model servers one after the other, because each needs the machine for itself while it
+/// loads. Begins no start after a cancellation. Returns what became of each, in their order.
+fn start_each(
+    services: &[&ManagedService],
+    cancel: &CancelToken,
+    start: &(dyn Fn(&ManagedService) -> Result<Up, AppError> + Sync),
+) -> Vec<Result<Up, AppError>> {
+    parallel::each(
+        services,
+        |service| is_model_server(service),
+        |service| {
+            cancel.check().map_err(ServiceError::from)?;
+            start(service)
+        },
+    )
 }
 
 /// Returns whether a service serves a model, so its start takes much memory and time.
