@@ -67,10 +67,24 @@ pub(in crate::core::process) trait Inspect: Sync {
     /// user may not read it.
     fn instance(&self, pid: i32) -> Option<String>;
 
+    /// Returns whether the system hides the environment of some processes.
+    fn hides_environments(&self) -> bool {
+        false
+    }
+
     /// Returns whether another start than that of `instance` made the process: it leads a session, as each start does, and
-    /// has an instance id of its own.
-    fn is_other_start(&self, process: &Process, instance: &str) -> bool {
-        process.session == process.pid && self.instance(process.pid).is_some_and(|own| own != instance)
+    /// has an instance id of its own. `leader` is the living leader of the instance.
+    ///
+    /// Of a process with a hidden environment it is not known which start made it. fusion hides none, so only a leader
+    /// that hides none, too, may be the gateway, which is the parent of services that outlive it.
+    fn is_other_start(&self, process: &Process, instance: &str, leader: Option<i32>) -> bool {
+        process.session == process.pid
+            && match self.instance(process.pid) {
+                Some(own) => own != instance,
+                None => {
+                    self.hides_environments() && leader.is_none_or(|leader| self.instance(leader).is_some())
+                }
+            }
     }
 
     /// Returns whether the leader of the instance started the process, where the system remembers the parent of a

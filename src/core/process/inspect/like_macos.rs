@@ -49,9 +49,8 @@ impl Inspect for LikeMacos {
         if hides_environment(pid) { None } else { Linux.instance(pid) }
     }
 
-    /// As on macOS.
-    fn is_other_start(&self, process: &Process, instance: &str) -> bool {
-        process.session == process.pid && self.instance(process.pid).is_none_or(|own| own != instance)
+    fn hides_environments(&self) -> bool {
+        true
     }
 
     /// Linux forgets the first parent of a process. The id that a process inherits stands in for it.

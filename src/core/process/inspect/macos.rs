@@ -107,10 +107,9 @@ impl Inspect for MacOs {
         String::from_utf8(value.to_vec()).ok()
     }
 
-    /// Of a process that leads a session and hides its environment, it is not known which start made it: the gateway is the
-    /// parent of services that outlive it, and no server that is known makes sessions.
-    fn is_other_start(&self, process: &Process, instance: &str) -> bool {
-        process.session == process.pid && self.instance(process.pid).is_none_or(|own| own != instance)
+    /// Those of programs that their makers sign with the hardened runtime.
+    fn hides_environments(&self) -> bool {
+        true
     }
 
     fn was_started_by_leader(&self, pid: i32, instance: Instance<'_>) -> bool {

@@ -50,7 +50,7 @@ impl<'a> KnownInstance<'a> {
             let has_id = || inspect.instance(process.pid).is_some_and(|id| id == self.instance.id);
             let is_child = || {
                 inspect.was_started_by_leader(process.pid, self.instance)
-                    && !inspect.is_other_start(process, self.instance.id)
+                    && !inspect.is_other_start(process, self.instance.id, self.leader())
             };
             !process.zombie && (has_id() || is_child())
         };
@@ -66,7 +66,7 @@ impl<'a> KnownInstance<'a> {
                 !members.contains(&process.pid)
                     && (members.contains(&process.parent) || members.contains(&process.session))
                     // The gateway is the parent of services that outlive it.
-                    && !inspect.is_other_start(process, self.instance.id)
+                    && !inspect.is_other_start(process, self.instance.id, self.leader())
             };
             let more: Vec<i32> = others().filter(belongs).map(|process| process.pid).collect();
             if more.is_empty() {

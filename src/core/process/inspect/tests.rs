@@ -26,9 +26,13 @@ struct Shell {
 
 impl Shell {
     fn run(script: &str) -> Self {
+        Self::of("/bin/sh", script)
+    }
+
+    fn of(program: impl Into<PathBuf>, script: &str) -> Self {
         let instance = format!("{script}-{:?}-{:?}", Instant::now(), std::thread::current().id());
         let spec = ProcessSpec {
-            program: PathBuf::from("/bin/sh"),
+            program: program.into(),
             args: vec![OsString::from("-c"), OsString::from(script)],
             without: Vec::new(),
             env: Vec::new(),
@@ -146,11 +150,17 @@ fn children_of_a_dead_leader_are_proven() {
     }
 }
 
-/// The gateway is the parent of services that outlive it.
+/// The gateway is the parent of services that outlive it. macOS does not hide its environment, as that of `/bin/sh`.
 #[test]
 fn what_another_start_made_is_no_member() {
+    let directory = tempfile::tempdir().unwrap();
+    let gateway = directory.path().join("gateway");
+    // By another process: a program cannot be run while a process has it open for writing.
+    let copied = std::process::Command::new("cp").arg("/bin/sh").arg(&gateway).status();
+    assert!(copied.unwrap().success());
     for (name, inspect) in IMPLEMENTATIONS {
-        let shell = Shell::run("FUSION_INSTANCE=other setsid sh -c 'sleep 1000 & wait' & sleep 1000; :");
+        let shell =
+            Shell::of(&gateway, "FUSION_INSTANCE=other setsid sh -c 'sleep 1000 & wait' & sleep 1000; :");
         let of_other = || {
             let mut found = inspect.descendants(shell.pid());
             found.retain(|pid| Linux.instance(*pid).as_deref() == Some("other"));
@@ -173,6 +183,14 @@ fn what_another_start_made_is_no_member() {
         }
         assert_eq!(members.len(), 2, "{name}: {members:?}");
         assert_eq!(used.memory_bytes, memory, "{name}");
+    }
+}
+
+#[test]
+fn a_session_of_a_hardened_program_is_a_member() {
+    let shell = Shell::run("setsid sleep 1000 & sleep 1000; :");
+    for (name, inspect) in IMPLEMENTATIONS {
+        until(&format!("{name} finds all"), || members(inspect, shell.instance()).unwrap().len() == 3);
     }
 }
 

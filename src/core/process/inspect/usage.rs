@@ -34,7 +34,8 @@ fn made_by_others(inspect: &dyn Inspect, root: i32, tree: &[i32]) -> HashSet<i32
             let own = inspect.instance(root).unwrap_or_default();
             let is_other = |pid: &&i32| {
                 let process = inspect.process(**pid).ok().flatten();
-                **pid != root && process.is_some_and(|process| inspect.is_other_start(&process, &own))
+                **pid != root
+                    && process.is_some_and(|process| inspect.is_other_start(&process, &own, Some(root)))
             };
             tree.iter().filter(is_other).copied().collect()
         }
