@@ -133,11 +133,7 @@ fn assert_left_children_are_stopped(own_session: &str) {
     let sandbox = left_children(own_session);
     assert_eq!(servers(&sandbox).len(), 2);
     assert_eq!(state(&sandbox, "ollama"), "unhealthy");
-    insta::assert_snapshot!(down(&sandbox, "ollama"), @"
-    exit 0
-    [stdout]
-    ollama is down
-    ");
+    down(&sandbox, "ollama").assert_stdout("ollama is down\n");
 }
 
 /// The processes but for the log rotator, which ends by itself within a second of the last of them.
