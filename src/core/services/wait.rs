@@ -185,9 +185,11 @@ impl ServiceManager<'_> {
             matches!(probe, ProbeResult::Ready(_) | ProbeResult::Broken(_) | ProbeResult::ModelMissing(_));
         if is_final || listener_checked.is_none_or(|then| then.elapsed() >= LISTENER_INTERVAL) {
             *listener_checked = Some(Instant::now());
+            let asked = pending.process();
             let is_own = self.is_own_response(service, &pending.record, &probe);
-            // The response counts only if the process of this instance is alive.
-            if matches!(self.life(pending)?, Life::Ended(_)) {
+            // The response counts only if the process of this instance is alive. If the service has put itself into the
+            // background meanwhile, the next probe is compared with the process that it left.
+            if matches!(self.life(pending)?, Life::Ended(_)) || pending.process() != asked {
                 return Ok(None);
             }
             if !is_own? {
