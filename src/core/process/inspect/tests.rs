@@ -187,7 +187,7 @@ fn what_another_start_made_is_no_member() {
 }
 
 #[test]
-fn a_session_of_a_hardened_program_is_a_member() {
+fn sessions_of_a_hardened_program_are_members() {
     let shell = Shell::run("setsid sleep 1000 & sleep 1000; :");
     for (name, inspect) in IMPLEMENTATIONS {
         until(&format!("{name} finds all"), || members(inspect, shell.instance()).unwrap().len() == 3);
