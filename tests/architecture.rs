@@ -83,6 +83,17 @@ fn paths(module: &[String], code: &str) -> Vec<Vec<String>> {
     found
 }
 
+/// Adds the paths that begin with the last word of `path`, the name of an imported module: `commands::up::run`.
+fn through_name(path: &[String], code: &str, found: &mut Vec<Vec<String>>) {
+    let name = format!("{}::", path.last().expect("a path has words"));
+    for (at, _) in code.match_indices(&name) {
+        let is_within = |before: char| before.is_alphanumeric() || before == '_' || before == ':';
+        if !code[..at].ends_with(is_within) {
+            unfold(path, &code[at + name.len()..], found);
+        }
+    }
+}
+
 /// Adds the paths that `text` begins with: `a::b`, or `a::{b, c::{d}}`.
 fn unfold(base: &[String], text: &str, found: &mut Vec<Vec<String>>) {
     let mut path = base.to_vec();
@@ -125,7 +136,13 @@ fn graph() -> BTreeMap<Vec<String>, BTreeSet<Vec<String>>> {
     let mut graph = BTreeMap::new();
     for file in &files {
         let own = module(file);
-        let used = paths(&own, &code(file)).into_iter().filter_map(|mut path| {
+        let code = code(file);
+        let mut paths = paths(&own, &code);
+        let imported: Vec<_> = paths.iter().filter(|path| modules.contains(*path)).cloned().collect();
+        for path in imported {
+            through_name(&path, &code, &mut paths);
+        }
+        let used = paths.into_iter().filter_map(|mut path| {
             while !path.is_empty() && !modules.contains(&path) {
                 path.pop();
             }

@@ -2,7 +2,7 @@
 
 use std::fmt::Write as _;
 
-use crate::report::{Other, Row};
+use crate::row::{Other, Row};
 
 const WIDTH: f64 = 910.0;
 const TOP: f64 = 56.0;

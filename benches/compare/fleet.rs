@@ -8,7 +8,8 @@ use anyhow::{Context, Result};
 use crate::crowd::Crowd;
 use crate::measure::{cost, in_turn, median, memory};
 use crate::programs::Programs;
-use crate::report::{Report, Unit};
+use crate::report::Report;
+use crate::row::Unit;
 
 const SERVICES: usize = 50;
 const RUNNING: usize = 20;

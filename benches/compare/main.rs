@@ -12,6 +12,7 @@ mod measure;
 mod measurements;
 mod programs;
 mod report;
+mod row;
 mod server;
 
 use std::path::Path;

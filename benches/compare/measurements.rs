@@ -10,7 +10,8 @@ use anyhow::{Context, Result, ensure};
 use crate::crowd::Crowd;
 use crate::measure::{Cost, arrivals, cost, in_turn, median, memory, quantile};
 use crate::programs::Programs;
-use crate::report::{Report, Unit};
+use crate::report::Report;
+use crate::row::Unit;
 use crate::server::{Answer, TOKEN};
 
 const CURL: &str = "curl";

@@ -7,33 +7,10 @@ use anyhow::{Context, Result};
 use crate::chart;
 use crate::measure::{Cost, median};
 use crate::programs::Programs;
+use crate::row::{Other, Row, Unit};
 
 const BEGIN: &str = "<!-- `cargo bench` writes from here -->\n";
 const END: &str = "<!-- to here -->\n";
-
-#[derive(Clone, Copy)]
-pub(crate) enum Unit {
-    Milliseconds,
-    Microseconds,
-    Megabytes,
-}
-
-/// One measurement.
-pub(crate) struct Row {
-    pub(crate) label: &'static str,
-    unit: Unit,
-    fusion: f64,
-    pub(crate) other: Option<Other>,
-    aim: &'static str,
-}
-
-/// What fusion is compared with.
-pub(crate) struct Other {
-    pub(crate) name: &'static str,
-    value: f64,
-    /// What fusion costs, divided by what the other costs.
-    pub(crate) ratio: f64,
-}
 
 pub(crate) struct Report(Vec<Row>);
 
@@ -119,23 +96,6 @@ impl Report {
             };
             format!("{table}| {label} | {} | {other} | {ratio} | {aim} |\n", unit.show(*fusion))
         })
-    }
-}
-
-impl Unit {
-    /// Two digits that count, or the whole number.
-    fn show(self, value: f64) -> String {
-        let unit = match self {
-            Self::Milliseconds => "ms",
-            Self::Microseconds => "µs",
-            Self::Megabytes => "MB",
-        };
-        let decimals = match value {
-            ..1.0 => 2,
-            ..10.0 => 1,
-            _ => 0,
-        };
-        format!("{value:.decimals$} {unit}")
     }
 }
 

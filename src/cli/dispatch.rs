@@ -296,7 +296,7 @@ fn complete(
     shell: &str,
     arguments: &[OsString],
 ) -> Exit {
-    let candidates = commands::completions::candidates(table, environment, shell, arguments);
+    let candidates = commands::completions::candidates(command, table, environment, shell, arguments);
     let written = candidates.and_then(|candidates| streams.output.write_all(&candidates).ok());
     if written.is_some() { Exit::Done } else { Exit::Failed }
 }
@@ -408,7 +408,7 @@ fn global_command(context: &Context, serve: Serve, matches: &ArgMatches) -> Resu
         C::Config(args) => commands::config::run(context, &args),
         C::Doctor(args) => commands::doctor::run(context, &args),
         C::Completions(args) => commands::completions::run(context, &args),
-        C::Man(args) => commands::man::run(context, &args),
+        C::Man(args) => commands::man::run(context, &args, command(context.table, &[])),
         C::RotateLog(Deferred(args)) => commands::rotate_log::run(context, &args),
     }
 }

@@ -16,10 +16,9 @@ use clap_complete::env::{Elvish, EnvCompleter, Fish, Powershell, Zsh};
 
 use crate::app::App;
 use crate::cli::context::Context;
-use crate::cli::dispatch;
 use crate::cli::error::Failure;
 use crate::cli::exit::Exit;
-use crate::cli::instances;
+use crate::cli::instances::{self, NamedService};
 use crate::core::aliases;
 use crate::core::cancel::CancelToken;
 use crate::core::config::Config;
@@ -68,11 +67,15 @@ fn completer(shell: &str) -> Option<&'static dyn EnvCompleter> {
     ALL.into_iter().find(|completer| completer.is(shell))
 }
 
+/// Makes the command line of fusion, with the names of instances.
+pub type Tree = fn(Table, &[NamedService]) -> Command;
+
 /// Returns what `shell` offers after `arguments`: the program's name, `--`, and the command line so far as the script of
 /// the shell passes it.
 ///
 /// Returns `None` for an unknown shell and for malformed arguments.
 pub fn candidates(
+    tree: Tree,
     table: Table,
     environment: &Environment,
     shell: &str,
@@ -80,7 +83,7 @@ pub fn candidates(
 ) -> Option<Vec<u8>> {
     let separator = arguments.iter().position(|argument| argument == "--")?;
     let words = arguments[separator + 1..].to_vec();
-    let mut command = with_values(table, environment, words.len() <= 2);
+    let mut command = with_values(tree, table, environment, words.len() <= 2);
     let mut output = Vec::new();
     completer(shell)?
         .write_complete(&mut command, words, environment.current_dir.as_deref(), &mut output)
@@ -90,9 +93,9 @@ pub fn candidates(
 
 /// Returns the tree with values from the configuration and the machine, which are looked up on demand. A completion never
 /// writes anything, so the defaults apply if there is no valid configuration.
-fn with_values(table: Table, environment: &Environment, is_first_word: bool) -> Command {
+fn with_values(tree: Tree, table: Table, environment: &Environment, is_first_word: bool) -> Command {
     let config = existing_config(table, environment).unwrap_or_else(|| Config::default_for(table));
-    let mut command = dispatch::command(table, &instances::of_config(table, &config));
+    let mut command = tree(table, &instances::of_config(table, &config));
     command.build();
     command = with_hidden_aliases(command);
     let known = Arc::new(ValueSources { table, config, environment: environment.clone() });

@@ -7,7 +7,6 @@ use clap::Command;
 use clap_mangen::Man;
 
 use crate::cli::context::Context;
-use crate::cli::dispatch;
 use crate::cli::error::Failure;
 use crate::cli::exit::Exit;
 
@@ -22,9 +21,9 @@ pub struct ManArgs {
     out: Option<PathBuf>,
 }
 
-/// Runs the command.
-pub fn run(context: &Context, args: &ManArgs) -> Result<Exit, Failure> {
-    let mut command = dispatch::command(context.table, &[]).disable_help_subcommand(true);
+/// Runs the command: prints or writes the pages of `command`, the command line of fusion.
+pub fn run(context: &Context, args: &ManArgs, command: Command) -> Result<Exit, Failure> {
+    let mut command = command.disable_help_subcommand(true);
     command.build();
     match &args.out {
         None => context.ui.result(&String::from_utf8_lossy(&page(&command)))?,
