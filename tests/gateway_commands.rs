@@ -8,6 +8,7 @@ use std::net::TcpStream;
 use nix::sys::signal::Signal;
 use serde_json::Value;
 use support::ports::Port;
+use support::stub_server::{Response, StubServer};
 use support::{Sandbox, processes, wait_until};
 
 /// Configures the gateway at a port of its own.
@@ -79,6 +80,58 @@ fn down_ends_the_gateway_before_the_services() {
         down.stdout().lines().map(|line| line.split(' ').next().unwrap_or_default().to_owned()).collect();
     assert_eq!(rows, ["SERVICE", "gateway", "ollama"]);
     sandbox.assert_nothing_runs();
+}
+
+/// What `metrics` shows of the requests to Ollama.
+fn request_metrics(sandbox: &Sandbox) -> Value {
+    let metrics = sandbox.fusion(["metrics", "ollama", "--json"]).run().assert_code(0).json();
+    metrics["services"][0].clone()
+}
+
+#[test]
+fn metrics_shows_what_the_gateway_knows() {
+    let sandbox = Sandbox::new();
+    with_gateway(&sandbox, "token = \"secret\"\nidle_timeout = 1000");
+    sandbox.fusion(["gateway", "up"]).run().assert_code(0);
+    sandbox.fusion(["ollama", "up"]).run().assert_code(0);
+    assert_eq!(request_metrics(&sandbox)["in_flight"], 0);
+    sandbox.fusion(["gateway", "down"]).run().assert_code(0);
+    assert!(request_metrics(&sandbox)["in_flight"].is_null());
+    sandbox.fusion(["down"]).run().assert_code(0);
+}
+
+#[test]
+fn metrics_shows_the_last_answer() {
+    let sandbox = Sandbox::new();
+    let port = with_gateway(&sandbox, "idle_timeout = 1000");
+    let serve = sandbox.fusion(["serve"]).start();
+    wait_until("it listens", || TcpStream::connect(("127.0.0.1", port.number())).is_ok());
+    assert!(chat(&port).starts_with("HTTP/1.1 200 "));
+    wait_until("the request is counted", || request_metrics(&sandbox)["first_token_ms"].is_number());
+    let known = request_metrics(&sandbox);
+    assert_eq!(known["in_flight"], 0, "{known}");
+    assert!(known["context_used"].is_u64(), "{known}");
+    assert!((1..=1000).contains(&known["idle_left_s"].as_u64().expect("a number")), "{known}");
+    serve.signal(Signal::SIGTERM);
+    assert_eq!(serve.finish().code(), 143);
+    sandbox.fusion(["down"]).run().assert_code(0);
+}
+
+/// The token goes to no other program.
+#[test]
+fn metrics_asks_only_a_gateway() {
+    let sandbox = Sandbox::new();
+    let other = StubServer::start([Response::json(200, r#"{"status":"ok"}"#)]);
+    let text = std::fs::read_to_string(sandbox.config_dir().join("config.toml")).expect("a configuration");
+    let port = other.port();
+    sandbox.write_config(&format!("{text}\n[gateway]\nport = {port}\ntoken = \"secret\"\n"));
+    sandbox.fusion(["metrics"]).run().assert_code(0);
+    TcpStream::connect(("127.0.0.1", port))
+        .and_then(|mut last| last.write_all(b"GET /last HTTP/1.1\r\n\r\n"))
+        .expect("it listens");
+    let asked = other.request();
+    assert_eq!((asked.line.as_str(), asked.header("authorization")), ("GET /api/health HTTP/1.1", None));
+    assert_eq!(other.request().line, "GET /last HTTP/1.1");
 }
 
 #[test]

@@ -13,7 +13,7 @@ use crate::env::Environment;
 pub const GATEWAY: &str = "gateway";
 
 /// Only the gateway has this path, and it is served without a token.
-const HEALTH_ENDPOINT: &str = "http://{host}:{port}/api/health";
+pub(super) const HEALTH_PATH: &str = "/api/health";
 
 /// Returns the service of the gateway.
 pub(super) fn service(config: &Config, paths: &Paths, environment: &Environment) -> ManagedService {
@@ -23,7 +23,7 @@ pub(super) fn service(config: &Config, paths: &Paths, environment: &Environment)
         display_name: Some("the gateway".to_owned()),
         description: Some("One API in front of every service".to_owned()),
         command: Some(program.into_iter().chain(["serve".to_owned()]).collect()),
-        health_endpoint: Some(HEALTH_ENDPOINT.to_owned()),
+        health_endpoint: Some(format!("http://{{host}}:{{port}}{HEALTH_PATH}")),
         ..TemplateSettings::new(GATEWAY)
     };
     let mut settings = ServiceSettings::default_for_template(&template, None);

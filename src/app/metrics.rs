@@ -1,15 +1,26 @@
 //! `metrics`: what the services and the machine use, in the JSON shape of every front end.
 
 use std::sync::Arc;
+use std::thread;
+use std::time::Duration;
 
 use serde::Serialize;
+use serde_json::Value;
 
 use super::app::App;
+use super::gateway::HEALTH_PATH;
 use super::views::tenths;
+use crate::core::address::Address;
+use crate::core::api::Client;
 use crate::core::cancel::CancelToken;
 use crate::core::machine::{self, CpuMeter};
 use crate::core::process::Holdings;
 use crate::core::services::{ManagedService, ServiceError, Status};
+
+const METRICS_PATH: &str = "/api/metrics";
+
+/// Timeout of each request to the gateway, which gives each service a second for each of its own.
+const REQUEST_TIMEOUT: Duration = Duration::from_secs(2);
 
 /// What the running services and the machine use.
 #[derive(Debug, Serialize)]
@@ -58,20 +69,30 @@ pub struct MachineMetrics {
 }
 
 impl App {
-    /// Measures the machine, and those of `services` that run. Returns with it which services could not be observed.
+    /// Measures the machine, and those of `services` that run; a running gateway adds what it knows of their requests.
+    /// Returns with it which services could not be observed.
     pub fn metrics<'a>(
         &self,
         services: &[&'a ManagedService],
         meter: &mut CpuMeter,
         cancel: &CancelToken,
     ) -> (MetricsView, Vec<(&'a ManagedService, ServiceError)>) {
+        let (statuses, known) = thread::scope(|scope| {
+            // Meanwhile, because the gateway, too, asks every service.
+            let asked = thread::Builder::new().spawn_scoped(scope, || self.ask_gateway_for_metrics(cancel));
+            let statuses = self.manager(cancel).status_of_all(services);
+            (statuses, asked.ok().and_then(|asked| asked.join().ok()).flatten().unwrap_or_default())
+        });
         let (mut measured, mut failed) = (Vec::new(), Vec::new());
-        for (service, status) in services.iter().zip(self.manager(cancel).status_of_all(services)) {
+        for (service, status) in services.iter().zip(statuses) {
             match status {
                 Ok(status) if status.state.is_running() => measured.push(self.measure(service, &status)),
                 Ok(_) => {}
                 Err(error) => failed.push((*service, error)),
             }
+        }
+        for service in &mut measured {
+            service.learn(&known);
         }
         (MetricsView { services: measured, machine: MachineMetrics::now(meter) }, failed)
     }
@@ -94,6 +115,41 @@ impl App {
             context_used: None,
             idle_left_s: None,
         }
+    }
+
+    /// Returns the metrics of a running gateway, which knows more of the requests. `None` without one.
+    fn ask_gateway_for_metrics(&self, cancel: &CancelToken) -> Option<Value> {
+        let client =
+            Client::with_timeout(&self.running_gateway(cancel)?, REQUEST_TIMEOUT).with_long_responses();
+        let response = client.with_token(&self.config.gateway.token).get(METRICS_PATH).ok()?;
+        (response.status == 200).then(|| response.json())
+    }
+
+    /// Returns the address of a running gateway.
+    fn running_gateway(&self, cancel: &CancelToken) -> Option<Address> {
+        if let Ok(Some(recorded)) = self.manager(cancel).running(self.gateway()) {
+            return Some(recorded.address);
+        }
+        // The token goes to a gateway only, also where `serve` runs in the foreground.
+        let address = self.gateway().address()?;
+        let health = Client::with_timeout(&address, REQUEST_TIMEOUT).get(HEALTH_PATH).ok()?;
+        (health.json()["service"] == "fusion").then_some(address)
+    }
+}
+
+impl ServiceMetrics {
+    /// Takes over what the gateway knows, in `metrics` of its own, of the requests to this service.
+    fn learn(&mut self, metrics: &Value) {
+        // A gateway of another configuration may have a service of this name.
+        let is_this = |row: &&Value| row["name"] == *self.name && row["pid"].as_i64() == self.pid;
+        let Some(row) = metrics["services"].as_array().and_then(|rows| rows.iter().find(is_this)) else {
+            return;
+        };
+        self.in_flight = row["in_flight"].as_u64();
+        self.tokens_per_second = row["tokens_per_second"].as_f64();
+        self.first_token_ms = row["first_token_ms"].as_f64();
+        self.context_used = row["context_used"].as_u64();
+        self.idle_left_s = row["idle_left_s"].as_u64();
     }
 }
 

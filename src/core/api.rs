@@ -38,6 +38,8 @@ pub struct Client {
     idle_timeout: Option<IdleTimeout>,
     /// Maximum size of a response body. Further bytes are not read.
     max_response_bytes: usize,
+    /// Sent as the bearer token; empty sends none.
+    token: String,
 }
 
 /// A response, cut at the size that its client reads.
@@ -90,7 +92,7 @@ impl Client {
             .timeout_recv_body(Some(limit))
             .build()
             .new_agent();
-        Self { agent, base: address.url(), idle_timeout: None, max_response_bytes: MAX_RESPONSE_BYTES }
+        Self::new(agent, address, None)
     }
 
     /// Returns a client for the server at `address` whose every read has `idle_timeout`.
@@ -99,17 +101,27 @@ impl Client {
         let configuration = configuration().timeout_connect(Some(limit)).build();
         let connector = DefaultConnector::default().chain(idle_timeout.clone());
         let agent = Agent::with_parts(configuration, connector, DefaultResolver::default());
-        Self {
-            agent,
-            base: address.url(),
-            idle_timeout: Some(idle_timeout.clone()),
-            max_response_bytes: MAX_RESPONSE_BYTES,
-        }
+        Self::new(agent, address, Some(idle_timeout.clone()))
+    }
+
+    fn new(agent: Agent, address: &Address, idle_timeout: Option<IdleTimeout>) -> Self {
+        let base = address.url();
+        Self { agent, base, idle_timeout, max_response_bytes: MAX_RESPONSE_BYTES, token: String::new() }
+    }
+
+    /// Returns this client with a token for its `GET` requests; an empty one is not sent.
+    #[must_use]
+    pub fn with_token(self, token: &str) -> Self {
+        Self { token: token.to_owned(), ..self }
     }
 
     /// Sends `GET path`.
     pub fn get(&self, path: &str) -> Result<Response, ApiError> {
-        let response = self.agent.get(self.url(path)).call();
+        let mut request = self.agent.get(self.url(path));
+        if !self.token.is_empty() {
+            request = request.header("Authorization", format!("Bearer {}", self.token));
+        }
+        let response = request.call();
         self.whole(response.map_err(|error| self.error(error))?)
     }
 
