@@ -63,6 +63,9 @@ pub struct HuggingFaceVariables {
     pub xdg_cache_home: Option<PathBuf>,
 }
 
+/// The variable that names the directory of the project.
+pub const PROJECT_ROOT: &str = "FUSION_PROJECT_ROOT";
+
 impl Environment {
     /// Reads the environment of this process.
     #[expect(clippy::disallowed_methods, reason = "the one home of these calls")]
@@ -72,7 +75,7 @@ impl Environment {
         let terminal_is_dumb = variable("TERM").is_some_and(|term| term == "dumb");
         Self {
             config_dir: directory("FUSION_CONFIG_DIR"),
-            project_root: directory("FUSION_PROJECT_ROOT"),
+            project_root: directory(PROJECT_ROOT),
             home: dirs::home_dir(),
             platform_config_dir: dirs::config_dir(),
             platform_data_dir: dirs::data_dir(),

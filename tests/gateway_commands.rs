@@ -9,7 +9,7 @@ use nix::sys::signal::Signal;
 use serde_json::Value;
 use support::ports::Port;
 use support::stub_server::{Response, StubServer};
-use support::{Sandbox, processes, wait_until};
+use support::{Sandbox, processes, programs, wait_until};
 
 /// Configures the gateway at a port of its own.
 fn with_gateway(sandbox: &Sandbox, more: &str) -> Port {
@@ -232,4 +232,56 @@ fn service_that_died_is_restarted() {
     assert_eq!(state(&sandbox, "ollama"), "stopped");
     serve.signal(Signal::SIGTERM);
     assert_eq!(serve.finish().code(), 143);
+}
+
+/// The gateway in the background has a working directory of its own.
+#[test]
+fn gateway_keeps_the_project_of_its_start() {
+    let sandbox = Sandbox::new();
+    let own = Port::free();
+    let more = format!(
+        "[instances.own]\ntemplate = \"ollama\"\nport = {}\nworking_dir = \"${{PROJECT_ROOT}}\"\n",
+        own.number()
+    );
+    let port = with_gateway(&sandbox, &more);
+    let project = sandbox.root().join("elsewhere");
+    std::fs::create_dir(&project).expect("the sandbox is writable");
+    sandbox.fusion(["gateway", "up"]).directory(&project).run().assert_code(0);
+    let response = exchange(
+        &port,
+        "POST /api/instances/own/start HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\nContent-Length: 0\r\n\r\n",
+    );
+    assert!(response.starts_with("HTTP/1.1 200 "), "{response}");
+    let record = sandbox.record("own").expect("it was started");
+    assert_eq!(record["project_root"].as_str(), project.to_str());
+    // Another directory now is no change of the configuration.
+    let shown = sandbox.fusion(["gateway", "ps"]).directory(&sandbox.home()).run().assert_code(0);
+    assert!(!(shown.stdout() + &shown.stderr()).contains("has changed"), "{}", shown.stderr());
+    sandbox.fusion(["down"]).run().assert_code(0);
+    sandbox.assert_nothing_runs();
+}
+
+/// A script that starts the server and waits for it.
+#[test]
+fn idle_stop_ends_wrapper_scripts_and_grandchildren() {
+    let sandbox = Sandbox::new();
+    let script = sandbox.root().join("wrapper");
+    let server = support::fake_runtime();
+    programs::write_program(
+        &script,
+        &format!("#!/bin/sh\n/bin/sleep 1000 &\n'{server}' ollama serve\n: end\n"),
+    );
+    sandbox.configure(&format!("command = [{script:?}]"), "");
+    let port = with_gateway(&sandbox, "idle_timeout = 1");
+    let serve = sandbox.fusion(["serve"]).start();
+    wait_until("it listens", || TcpStream::connect(("127.0.0.1", port.number())).is_ok());
+    let response = chat(&port);
+    assert!(response.starts_with("HTTP/1.1 200 "), "{response}");
+    let started = sandbox.processes();
+    assert!(started.len() >= 3, "the script, its server, another child: {started:?}");
+    wait_until("they are gone", || state(&sandbox, "ollama") == "stopped");
+    assert!(started.into_iter().filter(|pid| *pid != serve.pid()).all(|pid| !processes::lives(pid)));
+    serve.signal(Signal::SIGTERM);
+    assert_eq!(serve.finish().code(), 143);
+    sandbox.assert_nothing_runs();
 }

@@ -24,7 +24,7 @@ enum MemoryFit {
 
 fn decide(needed: Option<u64>, memory: Option<Memory>) -> MemoryFit {
     let (Some(needed), Some(memory)) = (needed, memory) else { return MemoryFit::Fits };
-    let limit = memory.for_models();
+    let limit = memory.for_models;
     if needed > limit {
         MemoryFit::TooLarge { needed, limit }
     } else if needed > memory.available {
@@ -35,6 +35,17 @@ fn decide(needed: Option<u64>, memory: Option<Memory>) -> MemoryFit {
 }
 
 impl App {
+    /// Returns the memory that a start of the service with this model needs, in bytes; `None` if only the server knows it.
+    pub fn memory_estimate(
+        &self,
+        service: &ManagedService,
+        model: &str,
+        cancel: &CancelToken,
+    ) -> Option<u64> {
+        let models = self.models(service, cancel).ok().filter(|models| !models.needs_server())?;
+        models.memory_needed(None, &self.configured_model(service, model).name)
+    }
+
     /// Checks before a load that the model with this resolved name fits into the memory. Fails if it cannot, unless
     /// `force` is set; an event tells if it does not fit now. `address` is where the server listens, if only that knows
     /// its models.
@@ -78,8 +89,8 @@ mod tests {
 
     #[test]
     fn a_model_is_compared_with_the_memory() {
-        let memory = Memory { total: 1000, available: 100 };
-        let limit = memory.for_models();
+        let limit = 700;
+        let memory = Memory { total: 1000, available: 100, for_models: limit };
         for (needed, memory, expected) in [
             (Some(100), Some(memory), MemoryFit::Fits),
             (Some(101), Some(memory), MemoryFit::Tight { needed: 101, free: 100 }),

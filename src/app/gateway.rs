@@ -3,11 +3,12 @@
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
+use crate::core::command_line::Placeholder;
 use crate::core::config::{Config, ServiceSettings, TemplateSettings};
 use crate::core::paths::Paths;
 use crate::core::services::{ManagedService, Origin};
 use crate::core::templates::Template;
-use crate::env::Environment;
+use crate::env::{Environment, PROJECT_ROOT};
 
 /// Its name, that of its template, and the command.
 pub const GATEWAY: &str = "gateway";
@@ -19,11 +20,16 @@ pub(super) const HEALTH_PATH: &str = "/api/health";
 pub(super) fn service(config: &Config, paths: &Paths, environment: &Environment) -> ManagedService {
     let gateway = &config.gateway;
     let program = environment.program.as_ref().map(|program| program.to_string_lossy().into_owned());
+    let has_project = environment.project_directory().is_some();
+    let project_root =
+        has_project.then(|| (PROJECT_ROOT.to_owned(), Placeholder::ProjectRoot.text().to_owned()));
     let template = TemplateSettings {
         display_name: Some("the gateway".to_owned()),
         description: Some("One API in front of every service".to_owned()),
         command: Some(program.into_iter().chain(["serve".to_owned()]).collect()),
         health_endpoint: Some(format!("http://{{host}}:{{port}}{HEALTH_PATH}")),
+        // The services that it starts get the one that it was started with.
+        env: project_root.into_iter().collect(),
         ..TemplateSettings::new(GATEWAY)
     };
     let mut settings = ServiceSettings::default_for_template(&template, None);

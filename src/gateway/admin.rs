@@ -1,6 +1,6 @@
 //! The admin API below `/api`: services and templates in the JSON of `ps`, `templates` and `metrics`.
 
-mod instance;
+mod bodies;
 mod log;
 
 use std::sync::Arc;
@@ -24,7 +24,7 @@ use crate::core::events::chain;
 use crate::core::models::catalogue::ModelError;
 use crate::core::services::{DownOptions, ManagedService, ServiceError, State, UpOptions};
 
-use self::instance::InstanceBody;
+use self::bodies::{InstanceBody, TemplateBody};
 use self::log::log;
 
 /// What is asked of the API.
@@ -32,6 +32,7 @@ use self::log::log;
 pub(super) enum AdminRoute {
     Templates,
     Template(String),
+    CreateTemplate,
     Instances,
     Create,
     Instance(String),
@@ -48,6 +49,7 @@ pub(super) fn route(method: &Method, segments: &[&str]) -> Option<AdminRoute> {
     Some(match (method.as_str(), segments) {
         ("GET" | "HEAD", ["templates"]) => AdminRoute::Templates,
         ("GET" | "HEAD", ["templates", id]) => AdminRoute::Template(name(id)),
+        ("POST", ["templates"]) => AdminRoute::CreateTemplate,
         ("POST", ["instances"]) => AdminRoute::Create,
         ("DELETE", ["instances", id]) => AdminRoute::Delete(name(id)),
         ("GET" | "HEAD", ["instances"]) => AdminRoute::Instances,
@@ -80,7 +82,8 @@ pub(super) async fn answer(
     let query = request.uri().query();
     match route {
         AdminRoute::Templates => json_of(&gateway.setup().app.templates()),
-        AdminRoute::Template(name) => template(gateway, &name),
+        AdminRoute::Template(name) => template_view(gateway, &name),
+        AdminRoute::CreateTemplate => create_template(gateway, request).await,
         AdminRoute::Create => create(gateway, request).await,
         AdminRoute::Delete(name) => delete(gateway, &name).await,
         AdminRoute::Instances => instances(gateway, query).await,
@@ -203,11 +206,31 @@ fn failed(error: &AppError) -> Rejection {
 }
 
 /// Answers `GET /api/templates/{name}`.
-fn template(gateway: &Gateway, name: &str) -> AdminAnswer {
+fn template_view(gateway: &Gateway, name: &str) -> AdminAnswer {
     match gateway.setup().app.templates().iter().find(|template| template.name == name) {
         Some(template) => json_of(template),
         None => Err(Rejection::new(StatusCode::NOT_FOUND, format!("there is no template {name}"))),
     }
+}
+
+/// Answers `POST /api/templates`: writes the template into the configuration, and answers with it.
+async fn create_template(gateway: &Arc<Gateway>, request: Request<Incoming>) -> AdminAnswer {
+    let setup = gateway.setup();
+    let (head, body) = request.into_parts();
+    let body = forward::read(&head.headers, body).await?;
+    let template = TemplateBody::read(&body, setup.guard.token.is_some())?;
+    let name = template.name.clone();
+    let own = Arc::clone(&setup);
+    let written = blocking(move || {
+        let TemplateBody { name, keys } = template;
+        if own.app.templates().iter().any(|known| known.name == name) {
+            return Err(EditError::Taken { what: "a template", name });
+        }
+        edit::create_template(&own.app.paths.config_file(), own.app.table, &name, &keys)
+    });
+    written.await?.map_err(|error| not_written(&error))?;
+    reload::reload(gateway).await;
+    Ok(created(template_view(gateway, &name)?, &format!("/api/templates/{name}")))
 }
 
 /// Answers `POST /api/instances`: writes the instance into the configuration, and answers with it.
@@ -221,21 +244,27 @@ async fn create(gateway: &Arc<Gateway>, request: Request<Incoming>) -> AdminAnsw
     let name = instance.name.clone();
     let own = Arc::clone(&setup);
     let written = blocking(move || edit::create(&own.app.paths.config_file(), own.app.table, &instance));
-    written.await?.map_err(|error| {
-        let status = match error {
-            EditError::Taken { .. } => StatusCode::CONFLICT,
-            EditError::Rejected { .. } => StatusCode::BAD_REQUEST,
-            _ => StatusCode::INTERNAL_SERVER_ERROR,
-        };
-        Rejection::new(status, chain(&error))
-    })?;
+    written.await?.map_err(|error| not_written(&error))?;
     reload::reload(gateway).await;
-    let mut response = one_instance(gateway, &name).await?;
+    Ok(created(one_instance(gateway, &name).await?, &format!("/api/instances/{name}")))
+}
+
+fn not_written(error: &EditError) -> Rejection {
+    let status = match error {
+        EditError::Taken { .. } => StatusCode::CONFLICT,
+        EditError::Rejected { .. } => StatusCode::BAD_REQUEST,
+        _ => StatusCode::INTERNAL_SERVER_ERROR,
+    };
+    Rejection::new(status, chain(error))
+}
+
+/// Marks the response as that of a new thing at `path`.
+fn created(mut response: Response<ResponseBody>, path: &str) -> Response<ResponseBody> {
     *response.status_mut() = StatusCode::CREATED;
-    if let Ok(location) = HeaderValue::try_from(format!("/api/instances/{name}")) {
+    if let Ok(location) = HeaderValue::try_from(path) {
         response.headers_mut().insert(LOCATION, location);
     }
-    Ok(response)
+    response
 }
 
 /// Answers `DELETE /api/instances/{name}`.

@@ -69,16 +69,12 @@ impl Passing {
 
     /// Returns the request for the server: the same bytes but for the model's name.
     fn as_it_is(&self) -> (Uri, Pieces) {
-        let changed = match &self.asked.place {
+        let body = match &self.asked.place {
             NamePlace::Json(fields) => splice::with_model(&self.body, fields, &self.route.model),
-            NamePlace::Form(place) if self.route.model != self.asked.model => {
-                Some(multipart::with_model(&self.body, place.clone(), &self.route.model))
-            }
-            NamePlace::Form(_) => None,
+            NamePlace::Form(place) => multipart::with_model(&self.body, place.clone(), &self.route.model),
         };
-        let body = changed.map_or_else(|| self.body.clone(), Bytes::from);
         let path = self.head.uri.path_and_query().cloned();
-        (path.map_or_else(|| Uri::from_static("/"), Uri::from), Pieces::new(vec![body]))
+        (path.map_or_else(|| Uri::from_static("/"), Uri::from), Pieces::new(body))
     }
 
     /// Returns the request as one for a chat completion.
@@ -175,7 +171,7 @@ async fn deliver(
 
 /// Waits for the service.
 async fn enter(gateway: &Arc<Gateway>, setup: &Arc<Setup>, passing: &Passing) -> Admission {
-    match keeper::enter(gateway, setup, &passing.route.service).await {
+    match keeper::enter(gateway, setup, &passing.route).await {
         Entrance::Admitted(lease) => Ok(lease),
         Entrance::Waits(ticket) => admitted(ticket.admission().await),
         Entrance::Refused(rejection) => Err(rejection),
@@ -216,6 +212,8 @@ fn passed(gateway: &Gateway, passing: &Passing, sent: Delivered, meter: Meter) -
     let Delivered { head, incoming, connection, lease } = sent;
     let is_watched = head.status == StatusCode::OK && headers::is_event_stream(&head.headers);
     let treatment = match head.status {
+        // It was not asked for a compressed response, which cannot be read.
+        _ if headers::is_compressed(&head.headers) => Treatment::Unread,
         StatusCode::OK if is_watched => Treatment::Watched(EndMark::default()),
         StatusCode::OK if headers::is_json(&head.headers) => Treatment::Counted(Vec::new()),
         _ => Treatment::Unread,

@@ -54,7 +54,7 @@ async fn answer(
         meter.ends(Outcome::Ok);
         return translate::count_tokens(&passing.body).map(json).map_err(Rejection::from);
     }
-    match keeper::enter(gateway, &setup, &passing.route.service).await {
+    match keeper::enter(gateway, &setup, &passing.route).await {
         Entrance::Admitted(lease) => send(gateway, &setup, &passing, lease, meter).await,
         Entrance::Refused(rejection) => Err(failed(meter, rejection)),
         Entrance::Stale => Err(failed(meter, Rejection::unavailable("the service does not run"))),

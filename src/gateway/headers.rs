@@ -1,8 +1,8 @@
 //! Which headers pass through the gateway, in both directions.
 
 use hyper::header::{
-    ACCEPT_ENCODING, AUTHORIZATION, CACHE_CONTROL, CONNECTION, CONTENT_LENGTH, CONTENT_TYPE, COOKIE, EXPECT,
-    HOST, HeaderMap, HeaderName, HeaderValue, ORIGIN, REFERER,
+    ACCEPT_ENCODING, AUTHORIZATION, CACHE_CONTROL, CONNECTION, CONTENT_ENCODING, CONTENT_LENGTH,
+    CONTENT_TYPE, COOKIE, EXPECT, HOST, HeaderMap, HeaderName, HeaderValue, ORIGIN, REFERER,
 };
 
 /// Headers that concern one connection only (RFC 9110, section 7.6.1), and older ones that still occur.
@@ -77,6 +77,11 @@ pub(super) fn is_event_stream(headers: &HeaderMap) -> bool {
 
 pub(super) fn is_json(headers: &HeaderMap) -> bool {
     has_content_type(headers, b"application/json")
+}
+
+/// Returns whether the bytes of the body are those of a compressed one.
+pub(super) fn is_compressed(headers: &HeaderMap) -> bool {
+    headers.get(CONTENT_ENCODING).is_some_and(|coding| !coding.as_bytes().eq_ignore_ascii_case(b"identity"))
 }
 
 fn has_content_type(headers: &HeaderMap, wanted: &[u8]) -> bool {

@@ -6,17 +6,18 @@ use std::time::{Duration, Instant};
 use hyper::StatusCode;
 
 use super::backoff::FailedStart;
+use super::names::Route;
 use super::plan::{self, Obstacle, Owner, Phase, SeatFacts, Step, StopReason};
 use super::rejection::Rejection;
 use super::seats::{Entrance, Upstream};
 use super::state::{Gateway, Setup, blocking};
-use crate::app::AppError;
+use crate::app::{AppError, UpRequest};
 use crate::core::api::Client;
 use crate::core::cancel::{CancelToken, Cancelled};
 use crate::core::config::IdleStop;
 use crate::core::runtimes::Recognition;
 use crate::core::services::{
-    DownOptions, Endpoint, ManagedService, ServiceError, StartFailureKind, StartedBy, Up,
+    DownOptions, Endpoint, Footprint, ManagedService, ServiceError, StartFailureKind, StartedBy, Up,
 };
 
 /// After how long a service that a command uses is looked at again.
@@ -25,11 +26,11 @@ const HELD_INTERVAL: Duration = Duration::from_secs(1);
 /// How long a server may take to tell its version.
 const VERSION_TIMEOUT: Duration = Duration::from_secs(2);
 
-/// Counts a request in for `service`. A process that was not seen lately is looked up first.
-pub(super) async fn enter(gateway: &Arc<Gateway>, setup: &Arc<Setup>, service: &Arc<str>) -> Entrance {
+/// Counts a request in for the service of its model. A process that was not seen lately is looked up first.
+pub(super) async fn enter(gateway: &Arc<Gateway>, setup: &Arc<Setup>, route: &Route) -> Entrance {
     loop {
-        match gateway.seats.enter(service, Instant::now()) {
-            Entrance::Stale => look_again(gateway, setup, service).await,
+        match gateway.seats.enter(route, Instant::now()) {
+            Entrance::Stale => look_again(gateway, setup, &route.service).await,
             entry => return entry,
         }
     }
@@ -112,13 +113,18 @@ pub(super) fn idle_timeout(setup: &Setup, service: &ManagedService) -> Option<Du
     }
 }
 
+/// Returns whether the service holds a model in memory.
+fn is_heavy(service: &ManagedService) -> bool {
+    service.runtime().is_some() || service.server().model.is_some()
+}
+
 /// Returns the facts that the configuration decides.
 fn policy(setup: &Setup, service: &ManagedService, now: Instant) -> SeatFacts {
     let server = service.server();
     SeatFacts {
         name: Arc::clone(&service.name),
         phase: Phase::Unknown,
-        is_heavy: service.runtime().is_some() || server.model.is_some(),
+        is_heavy: is_heavy(service),
         group: server.exclusive.as_deref().map(Arc::from),
         on_demand: server.on_demand,
         is_busy: false,
@@ -150,12 +156,35 @@ struct Seen {
     memory: Option<u64>,
 }
 
-/// Looks at the record of a service and at its address.
-fn look(setup: &Setup, service: &ManagedService) -> Result<Option<Seen>, ServiceError> {
+/// What a start must take into account.
+#[derive(Default)]
+struct Needs {
+    /// The memory of the service itself, as far as the files of its model tell.
+    estimate: Option<u64>,
+    /// What each model server holds; `None` of one that does not run.
+    held: Vec<(Arc<str>, Option<Footprint>)>,
+}
+
+/// Looks at the record of a service and at its address. If it does not run, returns what its start with the model `asked`
+/// needs.
+fn look(
+    setup: &Setup,
+    service: &ManagedService,
+    asked: Option<&str>,
+) -> Result<Result<Seen, Needs>, ServiceError> {
     let never = CancelToken::new();
     let manager = setup.app.manager(&never);
-    let Some(endpoint) = manager.find_endpoint(service)? else { return Ok(None) };
-    Ok(Some(seen(setup, service, endpoint)))
+    if let Some(endpoint) = manager.find_endpoint(service)? {
+        return Ok(Ok(seen(setup, service, endpoint)));
+    }
+    if !is_heavy(service) {
+        return Ok(Err(Needs::default()));
+    }
+    let model = service.server().model.as_deref().or(asked);
+    let estimate = model.and_then(|model| setup.app.memory_estimate(service, model, &never));
+    let heavy = setup.app.services().iter().filter(|service| is_heavy(service));
+    let held = heavy.map(|service| (Arc::clone(&service.name), manager.footprint(service)));
+    Ok(Err(Needs { estimate, held: held.collect() }))
 }
 
 fn seen(setup: &Setup, service: &ManagedService, endpoint: Endpoint) -> Seen {
@@ -188,11 +217,21 @@ fn has_other_wires(service: &ManagedService, endpoint: &Endpoint) -> Option<bool
 }
 
 async fn observe(gateway: Arc<Gateway>, setup: Arc<Setup>, name: Arc<str>) {
-    let (own, asked) = (Arc::clone(&setup), Arc::clone(&name));
-    let found = blocking(move || own.app.service(&asked).map(|service| look(&own, service))).await;
+    let (own, service) = (Arc::clone(&setup), Arc::clone(&name));
+    let asked = gateway.seats.with(&name, |seat| seat.asked.clone());
+    let found =
+        blocking(move || own.app.service(&service).map(|service| look(&own, service, asked.as_deref())));
+    let found = found.await;
     gateway.seats.with(&name, |seat| seat.is_observed = false);
     match found {
-        Ok(Some(Ok(Some(seen)))) => is_up(&gateway, &setup, &name, seen),
+        Ok(Some(Ok(Ok(seen)))) => is_up(&gateway, &setup, &name, seen),
+        Ok(Some(Ok(Err(needs)))) => {
+            for (service, footprint) in needs.held {
+                gateway.seats.is_measured(&service, footprint);
+            }
+            gateway.seats.with(&name, |seat| seat.estimate = needs.estimate);
+            gateway.seats.leaves(&name, Phase::Down);
+        }
         // What cannot be observed is told by its start.
         Ok(_) => gateway.seats.leaves(&name, Phase::Down),
         Err(rejection) => {
@@ -263,7 +302,7 @@ async fn start(gateway: Arc<Gateway>, setup: Arc<Setup>, name: Arc<str>, cancel:
     let started = blocking(move || {
         let service = own.app.service(&asked)?;
         let options = own.app.manager(&cancel).options_of_gateway(service);
-        let up = own.app.start(service, &options, false, &cancel);
+        let up = own.app.up(service, &UpRequest { options, ..UpRequest::default() }, &cancel);
         Some(up.map(|Up { endpoint, .. }| seen(&own, service, endpoint)))
     })
     .await;
@@ -292,33 +331,29 @@ fn is_cancelled(error: &AppError) -> bool {
 /// Returns the answer to those who waited for a start that failed: its cause, and the last line of the log.
 pub(super) fn start_failed(error: &AppError) -> Rejection {
     let mut message = crate::core::events::chain(error);
-    let mut status = StatusCode::BAD_GATEWAY;
-    if let AppError::Service(error) = error {
-        match &**error {
-            ServiceError::Failed(failure) => {
-                if let StartFailureKind::TimedOut { .. } = failure.kind {
-                    status = StatusCode::GATEWAY_TIMEOUT;
-                }
-                let cause = failure.cause.as_deref().map(|cause| format!(": {cause}"));
-                let last = failure.tail.lines().rev().find(|line| !line.trim().is_empty());
-                message += &cause.unwrap_or_default();
-                message +=
-                    &last.map(|line| format!("; the last line of its log: {line}")).unwrap_or_default();
-            }
-            ServiceError::PortInUse { .. }
-            | ServiceError::CannotListen { .. }
-            | ServiceError::Program(_)
-            | ServiceError::Model { .. }
-            | ServiceError::ModelMissing { .. } => status = StatusCode::SERVICE_UNAVAILABLE,
-            _ => {}
-        }
+    // What has not run is not to be started.
+    let mut status = StatusCode::SERVICE_UNAVAILABLE;
+    if let AppError::Service(error) = error
+        && let ServiceError::Failed(failure) = &**error
+    {
+        status = match failure.kind {
+            StartFailureKind::TimedOut { .. } => StatusCode::GATEWAY_TIMEOUT,
+            _ => StatusCode::BAD_GATEWAY,
+        };
+        let cause = failure.cause.as_deref().map(|cause| format!(": {cause}"));
+        let last = failure.tail.lines().rev().find(|line| !line.trim().is_empty());
+        message += &cause.unwrap_or_default();
+        message += &last.map(|line| format!("; the last line of its log: {line}")).unwrap_or_default();
     }
     Rejection::new(status, crate::core::api::error::clean(&message))
 }
 
 /// What became of an attempt to stop a service.
 enum Stopped {
-    Done,
+    Done {
+        /// The memory that it held until then.
+        memory: Option<u64>,
+    },
     /// A command uses it.
     InUse,
 }
@@ -326,19 +361,21 @@ enum Stopped {
 async fn stop(gateway: Arc<Gateway>, setup: Arc<Setup>, name: Arc<str>, before: Phase, reason: StopReason) {
     let (own, asked) = (Arc::clone(&setup), Arc::clone(&name));
     let stopped = blocking(move || {
-        let Some(service) = own.app.service(&asked) else { return Ok(Stopped::Done) };
+        let Some(service) = own.app.service(&asked) else { return Ok(Stopped::Done { memory: None }) };
         let Some(_in_use) = service.try_to_claim()? else { return Ok(Stopped::InUse) };
         let never = CancelToken::new();
         let manager = own.app.manager(&never);
+        let memory = manager.footprint(service).and_then(|footprint| footprint.memory_bytes);
         // The record of one that died by itself tells how.
         if manager.running(service)?.is_some() {
             manager.down(service, &DownOptions::default())?;
         }
-        Ok::<_, ServiceError>(Stopped::Done)
+        Ok::<_, ServiceError>(Stopped::Done { memory })
     })
     .await;
     match stopped {
-        Ok(Ok(Stopped::Done)) => {
+        Ok(Ok(Stopped::Done { memory })) => {
+            gateway.seats.with(&name, |seat| seat.memory = memory.or(seat.memory));
             if reason == StopReason::Idle {
                 gateway.counts.count(&name, |counters| counters.idle_stops += 1);
             }

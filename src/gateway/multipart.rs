@@ -2,7 +2,10 @@
 
 use std::ops::Range;
 
+use hyper::body::Bytes;
 use memchr::memmem;
+
+use super::splice;
 
 /// Returns the boundary that a `Content-Type` names, if it is a form.
 pub fn boundary(content_type: &str) -> Option<String> {
@@ -36,8 +39,8 @@ pub fn model(body: &[u8], boundary: &str) -> Option<(Range<usize>, String)> {
 }
 
 /// Returns the body with another model.
-pub fn with_model(body: &[u8], place: Range<usize>, model: &str) -> Vec<u8> {
-    [&body[..place.start], model.as_bytes(), &body[place.end..]].concat()
+pub fn with_model(body: &Bytes, place: Range<usize>, model: &str) -> Vec<Bytes> {
+    splice::replaced(body, [place], &Bytes::copy_from_slice(model.as_bytes()))
 }
 
 /// Returns the place of the value in a part named `model`. A part begins and ends with a line end.
@@ -63,7 +66,7 @@ mod tests {
     fn model_of_a_form_is_replaced() {
         let (place, name) = model(FORM, "x").expect("a model");
         assert_eq!(name, "fast");
-        let changed = with_model(FORM, place, "org/whisper");
+        let changed = with_model(&Bytes::from_static(FORM), place, "org/whisper").concat();
         assert_eq!(model(&changed, "x").map(|(_, name)| name).as_deref(), Some("org/whisper"));
         assert_eq!(changed.len(), FORM.len() + "org/whisper".len() - "fast".len());
     }

@@ -8,7 +8,9 @@ use hyper::StatusCode;
 use super::rejection::Rejection;
 use crate::app::App;
 use crate::core::cancel::CancelToken;
+use crate::core::models::quoted;
 use crate::core::services::{Endpoint, ManagedService};
+use crate::core::templates::Template;
 
 /// How many of the nearest names an error lists.
 const MAX_NEAREST: usize = 3;
@@ -108,13 +110,31 @@ pub(super) fn resolve(
     }
     if routes.is_empty() {
         // A server that does not run may have it.
-        let asked = |served: &&Served| served.models.is_none();
-        for silent in served.iter().filter(asked) {
-            let model = name.strip_prefix(&*silent.service).and_then(|rest| rest.strip_prefix('/'));
-            routes.extend(possible(app, silent, model.unwrap_or(name)));
-        }
+        routes = guess(app, served, name);
     }
     if routes.is_empty() { Err(unknown(app, served, name)) } else { Ok(routes) }
+}
+
+/// Returns the routes to servers that do not run and may have the model. A name that begins with that of a service means no
+/// other one.
+fn guess(app: &App, served: &[Served], name: &str) -> Vec<Route> {
+    let mut silent = served.iter().filter(|served| served.models.is_none());
+    match name.split_once('/').filter(|(service, _)| app.service(service).is_some()) {
+        Some((service, model)) => silent
+            .find(|served| *served.service == *service)
+            .and_then(|served| possible(app, served, model))
+            .into_iter()
+            .collect(),
+        // What is known of a runtime does not hold for another start.
+        None => silent
+            .filter(|served| is_started_by_its_runtime(app, served))
+            .filter_map(|served| possible(app, served, name))
+            .collect(),
+    }
+}
+
+fn is_started_by_its_runtime(app: &App, served: &Served) -> bool {
+    app.service(&served.service).is_some_and(|service| matches!(service.template, Template::Runtime(_)))
 }
 
 /// Returns the route to the model of `served` that is called `asked`, or has that alias.
@@ -148,11 +168,27 @@ fn unknown(app: &App, served: &[Served], name: &str) -> Rejection {
     let models = served.iter().filter_map(|served| served.models.as_ref()).flatten();
     let names: Vec<&str> =
         models.map(String::as_str).chain(app.config.aliases.keys().map(String::as_str)).collect();
-    let message = match nearest(name, &names).as_slice() {
+    let message = only_on_disk(app, served, name).unwrap_or_else(|| match nearest(name, &names).as_slice() {
         [] => format!("no service has the model {name}; GET /v1/models lists those that can be used"),
         near => format!("no service has the model {name}; similar names: {}", near.join(", ")),
-    };
+    });
     Rejection::new(StatusCode::NOT_FOUND, message).code("model_not_found").param("model")
+}
+
+/// Returns what to do for a model of this disk that the server of a service could load, but was not started with.
+fn only_on_disk(app: &App, served: &[Served], name: &str) -> Option<String> {
+    let (service, model, loaded) = served.iter().filter(|served| served.is_single).find_map(|served| {
+        let service = app.service(&served.service)?;
+        let own = name.strip_prefix(&*served.service).and_then(|rest| rest.strip_prefix('/'));
+        let model = app.configured_model(service, own.unwrap_or(name));
+        (model.present == Some(true)).then_some((service, model.name, served.models.as_ref()?.first()?))
+    })?;
+    let (template, quoted) = (service.template.name(), quoted(&model));
+    Some(format!(
+        "{} serves {loaded} alone; {model} is on this disk and needs a service of its own: \
+         fusion create NAME --template {template} --model {quoted}",
+        service.name
+    ))
 }
 
 fn nearest<'n>(name: &str, names: &[&'n str]) -> Vec<&'n str> {

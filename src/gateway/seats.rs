@@ -8,10 +8,11 @@ use tokio::sync::{Notify, oneshot};
 
 use super::awake::Waking;
 use super::backoff::FailedStart;
+use super::names::Route;
 use super::plan::{Owner, Phase, SeatFacts};
 use super::rejection::Rejection;
 use crate::core::cancel::CancelToken;
-use crate::core::services::Endpoint;
+use crate::core::services::{Endpoint, Footprint};
 
 /// How old the last look at a service's process may be before its next request.
 const MAX_AGE: Duration = Duration::from_millis(250);
@@ -43,6 +44,10 @@ pub(super) struct Seat {
     pub(super) failure: Option<FailedStart>,
     /// The memory that it held when it was last measured, in bytes.
     pub(super) memory: Option<u64>,
+    /// The memory that its next start needs, as far as the files of its model tell.
+    pub(super) estimate: Option<u64>,
+    /// The model that the first of those who wait asks for.
+    pub(super) asked: Option<String>,
     /// Until when it is not stopped, because a command uses it.
     pub(super) held_until: Option<Instant>,
     /// Whether its record and address are being looked at.
@@ -99,6 +104,8 @@ impl Seat {
             is_draining: false,
             failure: None,
             memory: None,
+            estimate: None,
+            asked: None,
             held_until: None,
             is_observed: false,
             cancel: None,
@@ -113,7 +120,7 @@ impl Seat {
             is_busy: self.in_flight > 0 || self.held_until.is_some_and(|until| until > now),
             waiting_since: self.waiting_since(),
             last_used: self.last_used,
-            memory: self.memory.unwrap_or(policy.memory),
+            memory: self.memory.or(self.estimate).unwrap_or(policy.memory),
             ..policy
         }
     }
@@ -146,8 +153,9 @@ impl Seats {
     }
 
     /// Counts a request in, and then looks whether its service runs: the other order would let the service be stopped in
-    /// between. `is_stale` is asked about a service whose process was not seen lately.
-    pub(super) fn enter(self: &Arc<Self>, service: &Arc<str>, now: Instant) -> Entrance {
+    /// between.
+    pub(super) fn enter(self: &Arc<Self>, route: &Route, now: Instant) -> Entrance {
+        let service = &route.service;
         let mut seats = self.lock();
         let seat = seats.entry(Arc::clone(service)).or_insert_with(|| Seat::new(now));
         if let (Phase::Up(owner), Some(upstream), false) = (seat.phase, &seat.upstream, seat.is_draining) {
@@ -167,12 +175,18 @@ impl Seats {
         if let Some(rejection) = seat.failure.as_ref().and_then(|failure| failure.rejection(now)) {
             return Entrance::Refused(rejection);
         }
-        // What was seen before nobody waited may not hold any more.
-        if seat.phase == Phase::Down && seat.waiting_since().is_none() {
-            seat.phase = Phase::Unknown;
+        let is_first = seat.waiting_since().is_none();
+        if is_first {
+            seat.asked = Some(route.model.clone());
         }
+        let may_be_seen = is_first && matches!(seat.phase, Phase::Down | Phase::Unknown);
         let (sender, receiver) = oneshot::channel();
         seat.waiting.push(Waiter { since: now, admission: sender });
+        if may_be_seen {
+            // What was seen before nobody waited may not hold any more, also of those that may be in its way.
+            let stale = |seat: &&mut Seat| seat.phase == Phase::Down;
+            seats.values_mut().filter(stale).for_each(|seat| seat.phase = Phase::Unknown);
+        }
         drop(seats);
         self.wake_keeper();
         Entrance::Waits(Ticket { admission: receiver, seats: Arc::clone(self) })
@@ -181,6 +195,18 @@ impl Seats {
     /// Notes that the process of a running service was seen now.
     pub(super) fn was_seen(&self, service: &Arc<str>) {
         self.with(service, |seat| seat.checked = Instant::now());
+    }
+
+    /// Notes what a service holds that fusion started; `None`: it does not run.
+    pub(super) fn is_measured(&self, service: &Arc<str>, footprint: Option<Footprint>) {
+        self.with(service, |seat| match (footprint, seat.phase) {
+            (Some(footprint), _) => seat.memory = footprint.memory_bytes.or(seat.memory),
+            // Another command has stopped it.
+            (None, Phase::Up(Owner::Gateway | Owner::Fusion)) => {
+                (seat.phase, seat.upstream) = (Phase::Unknown, None);
+            }
+            (None, _) => {}
+        });
     }
 
     /// Forgets that a service is up: its process is gone, or does not take connections.

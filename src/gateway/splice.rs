@@ -2,6 +2,8 @@
 
 use std::ops::Range;
 
+use hyper::body::Bytes;
+
 /// What the gateway reads of a request body.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Fields {
@@ -69,21 +71,22 @@ pub fn fields(body: &[u8]) -> Result<Fields, BodyFault> {
     Ok(Fields { model, stream, places })
 }
 
-/// Returns the body with `model` as its model; `None` if nothing changes. All of several equal keys get the new value,
-/// for servers differ in which one they use.
-pub fn with_model(body: &[u8], fields: &Fields, model: &str) -> Option<Vec<u8>> {
-    let wrong = || fields.places.iter().filter(|(_, name)| name != model);
-    wrong().next()?;
-    let value = serde_json::Value::from(model).to_string();
-    let mut changed = Vec::with_capacity(body.len() + value.len() * fields.places.len());
-    let mut copied = 0;
-    for (place, _) in wrong() {
-        changed.extend_from_slice(&body[copied..place.start]);
-        changed.extend_from_slice(value.as_bytes());
-        copied = place.end;
+/// Returns the body with `model` as its model. All of several equal keys get the new value, for servers differ in which one
+/// they use.
+pub fn with_model(body: &Bytes, fields: &Fields, model: &str) -> Vec<Bytes> {
+    let wrong = fields.places.iter().filter(|(_, name)| name != model).map(|(place, _)| place.clone());
+    replaced(body, wrong, &serde_json::Value::from(model).to_string().into())
+}
+
+/// Returns a body in pieces, with `value` in these places. What stays is not copied: a body may be large.
+pub fn replaced(body: &Bytes, places: impl IntoIterator<Item = Range<usize>>, value: &Bytes) -> Vec<Bytes> {
+    let (mut pieces, mut taken) = (Vec::new(), 0);
+    for place in places {
+        pieces.extend([body.slice(taken..place.start), value.clone()]);
+        taken = place.end;
     }
-    changed.extend_from_slice(&body[copied..]);
-    Some(changed)
+    pieces.push(body.slice(taken..));
+    pieces
 }
 
 /// Returns the text of a `model`; `None` if it is null.
@@ -190,9 +193,10 @@ mod tests {
         fields(body.as_bytes()).map(|fields| fields.model)
     }
 
-    fn spliced(body: &str, name: &str) -> Option<String> {
+    fn spliced(body: &str, name: &str) -> String {
         let fields = fields(body.as_bytes()).expect("a model");
-        with_model(body.as_bytes(), &fields, name).map(|body| String::from_utf8(body).expect("text"))
+        let pieces = with_model(&Bytes::copy_from_slice(body.as_bytes()), &fields, name);
+        String::from_utf8(pieces.concat()).expect("text")
     }
 
     #[test]
@@ -248,11 +252,17 @@ mod tests {
 
     #[test]
     fn every_wrong_model_is_replaced() {
-        assert_eq!(spliced(r#"{"model":"m","a":1}"#, "m"), None);
+        assert_eq!(spliced(r#"{"model":"m","a":1}"#, "m"), r#"{"model":"m","a":1}"#);
         let twice = spliced(r#"{"model":"a","z":1,"model":"m"}"#, "m");
-        assert_eq!(twice.as_deref(), Some(r#"{"model":"m","z":1,"model":"m"}"#));
-        let quoted = spliced(r#"{"model" : "a"}"#, "q\"\\é");
-        assert_eq!(quoted.as_deref(), Some(r#"{"model" : "q\"\\é"}"#));
+        assert_eq!(twice, r#"{"model":"m","z":1,"model":"m"}"#);
+        assert_eq!(spliced(r#"{"model" : "a"}"#, "q\"\\é"), r#"{"model" : "q\"\\é"}"#);
+    }
+
+    #[test]
+    fn rest_of_the_body_is_not_copied() {
+        let body = Bytes::from(r#"{"model":"a","z":1}"#);
+        let pieces = with_model(&body, &fields(&body).expect("a model"), "m");
+        assert_eq!([pieces[0].as_ptr(), pieces[2].as_ptr()], [body.as_ptr(), body[12..].as_ptr()]);
     }
 
     proptest! {
@@ -269,7 +279,7 @@ mod tests {
             let body = serde_json::json!({ "a": [&other, {"model": &other}], &key: &other, "model": &old }).to_string();
             let found = fields(body.as_bytes()).unwrap();
             prop_assert_eq!(&found.model, &old);
-            let changed = with_model(body.as_bytes(), &found, &new).unwrap_or(body.clone().into_bytes());
+            let changed = with_model(&body.clone().into(), &found, &new).concat();
             let mut expected: serde_json::Value = serde_json::from_str(&body).unwrap();
             expected["model"] = new.into();
             prop_assert_eq!(serde_json::from_slice::<serde_json::Value>(&changed).unwrap(), expected);

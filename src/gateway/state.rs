@@ -102,7 +102,7 @@ fn bytes(limit: MemoryLimit) -> u64 {
     match limit {
         MemoryLimit::Bytes(bytes) => bytes,
         MemoryLimit::Share(percent) => {
-            machine::memory().map_or(u64::MAX, |memory| memory.total / 100 * u64::from(percent))
+            machine::memory().map_or(u64::MAX, |memory| memory.for_models / 100 * u64::from(percent))
         }
     }
 }

@@ -81,3 +81,50 @@ fn nothing_is_sent_twice_after_a_byte() {
     assert!(!response.is_whole);
     assert_eq!(backend.requests().len(), 2);
 }
+
+#[test]
+fn compressed_stream_passes_unread() {
+    let backend = Backend::running(|_, stream| {
+        http::write(
+            stream,
+            "HTTP/1.1 200 OK\r\nContent-Type: text/event-stream\r\nContent-Encoding: gzip\r\n\
+             Transfer-Encoding: chunked\r\n\r\n3\r\nabc\r\n0\r\n\r\n",
+        );
+    });
+    let stage = Stage::new(&backend, settings());
+    let response = http::exchange(stage.port, &http::post(CHAT, TINY));
+    assert!(response.is_whole);
+    assert_eq!((response.text().as_str(), response.header("content-encoding")), ("abc", Some("gzip")));
+}
+
+/// Another program listens at the same port of `::1`.
+#[test]
+fn localhost_is_not_tried_as_ipv6_first() {
+    let backend = Backend::running(|_, stream| http::respond(stream, 200, "{}"));
+    let Ok(other) = std::net::TcpListener::bind(("::1", backend.port)) else { return };
+    other.set_nonblocking(true).expect("a socket");
+    let text = format!("[ollama_server]\nhost = \"localhost\"\nport = {}\n", backend.port);
+    let directory = std::sync::Arc::new(tempfile::TempDir::new().expect("a temporary directory"));
+    let stage = Stage::in_directory(directory, Stage::scripted(&backend), &text, settings());
+    for _ in 0..3 {
+        assert_eq!(http::exchange(stage.port, &http::post(CHAT, TINY)).status(), 200);
+    }
+    assert!(other.accept().is_err(), "it was connected to");
+}
+
+#[test]
+fn old_client_gets_no_chunks() {
+    let backend = Backend::running(|_, stream| {
+        http::begin_stream(stream);
+        for data in [super::TOKEN, super::DONE, ""] {
+            http::chunk(stream, data);
+        }
+    });
+    let stage = Stage::new(&backend, settings());
+    let length = TINY.len();
+    let request =
+        format!("POST {CHAT} HTTP/1.0\r\nHost: localhost\r\nContent-Length: {length}\r\n\r\n{TINY}");
+    let response = http::exchange(stage.port, &request);
+    assert_eq!((response.status(), response.header("transfer-encoding")), (200, None));
+    assert_eq!(response.text(), format!("{}{}", super::TOKEN, super::DONE));
+}

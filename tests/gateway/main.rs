@@ -10,6 +10,8 @@ mod events;
 mod framing;
 mod http;
 mod models;
+mod pages;
+mod places;
 #[path = "../support/ports.rs"]
 mod ports;
 #[path = "../support/programs.rs"]

@@ -97,3 +97,41 @@ fn foreign_host_and_origin_are_refused_everywhere() {
     }
     assert_eq!(backend.requests(), []);
 }
+
+/// Where a server was started in another way, nothing is known of its models.
+#[test]
+fn unknown_model_starts_no_server_of_another_start() {
+    let backend = Backend::stopped(|_, stream| http::respond(stream, 200, "{}"));
+    let text = format!(
+        "[templates.ollama]\nstart_command = \"/bin/sh\"\n[instances.own]\ntemplate = \"ollama\"\nport = {}\n",
+        backend.port
+    );
+    let directory = std::sync::Arc::new(tempfile::TempDir::new().expect("a temporary directory"));
+    let stage = Stage::in_directory(directory, Stage::scripted(&backend), &text, settings());
+    let ask = |model: &str| {
+        let body = serde_json::json!({ "model": model }).to_string();
+        http::exchange(stage.port, &http::post(CHAT, &body)).status()
+    };
+    assert_eq!((ask("any"), stage.driver.starts()), (404, 0));
+    assert_eq!((ask("own/tiny"), stage.driver.starts()), (200, 1));
+    assert_eq!((ask("tiny"), ask("any")), (200, 404));
+}
+
+#[test]
+fn other_model_on_disk_needs_its_own_service() {
+    let directory = std::sync::Arc::new(tempfile::TempDir::new().expect("a temporary directory"));
+    let model = format!("{}/tests/models/tiny", env!("CARGO_MANIFEST_DIR"));
+    let other = directory.path().join("other");
+    std::fs::create_dir(&other).expect("its own directory");
+    for file in std::fs::read_dir(&model).expect("the model").flatten() {
+        std::fs::copy(file.path(), other.join(file.file_name())).expect("its own directory");
+    }
+    let text = format!("[mlx_server]\nport = 1\nmodel = \"{model}\"\n");
+    let stage =
+        Stage::in_directory(std::sync::Arc::clone(&directory), Stage::scripted_all(&[]), &text, settings());
+    let body = serde_json::json!({ "model": other }).to_string();
+    let refused = http::exchange(stage.port, &http::post(CHAT, &body));
+    assert_eq!((refused.status(), &refused.json()["error"]["code"]), (404, &"model_not_found".into()));
+    let message = refused.json()["error"]["message"].as_str().unwrap_or_default().to_owned();
+    assert!(message.contains("fusion create NAME --template mlx --model"), "{message}");
+}

@@ -1,5 +1,6 @@
 //! A gateway in this process, in front of scripted servers.
 
+use std::collections::HashMap;
 use std::sync::{Arc, Mutex};
 use std::thread::JoinHandle;
 
@@ -47,6 +48,10 @@ pub struct ScriptedDriver {
     mock: MockDriver,
     /// The servers, by port.
     backends: Arc<Mutex<Vec<Backend>>>,
+    /// Which process has which port.
+    ports: Arc<Mutex<Vec<(ProcessId, u16)>>>,
+    /// The memory of the process with a port, in bytes.
+    memory: Arc<Mutex<HashMap<u16, u64>>>,
     /// Whether a spawned process listens; else it only lives.
     pub listens: Arc<Mutex<bool>>,
     /// Whether the next process ends at once.
@@ -68,9 +73,16 @@ impl Stage {
 
     /// Returns a driver that switches this server on and off.
     pub fn scripted(backend: &Backend) -> ScriptedDriver {
+        Self::scripted_all(&[backend])
+    }
+
+    /// Returns a driver that switches these servers on and off.
+    pub fn scripted_all(backends: &[&Backend]) -> ScriptedDriver {
         ScriptedDriver {
             mock: MockDriver::new(),
-            backends: Arc::new(Mutex::new(vec![backend.handle()])),
+            backends: Arc::new(Mutex::new(backends.iter().map(|backend| backend.handle()).collect())),
+            ports: Arc::default(),
+            memory: Arc::default(),
             listens: Arc::new(Mutex::new(true)),
             dies: Arc::default(),
         }
@@ -158,8 +170,28 @@ impl ScriptedDriver {
         &self.mock
     }
 
+    /// Lets the process of a server hold this much memory.
+    pub fn set_memory(&self, backend: &Backend, bytes: u64) {
+        self.memory.lock().expect("no panic").insert(backend.port, bytes);
+    }
+
     fn backend(&self, act: impl Fn(&Backend)) {
         self.backends.lock().expect("no panic").iter().for_each(act);
+    }
+
+    fn port_of(&self, process: &ProcessId) -> Option<u16> {
+        let ports = self.ports.lock().expect("no panic");
+        ports.iter().find(|(known, _)| known == process).map(|(_, port)| *port)
+    }
+
+    /// Ends the server of a process.
+    fn end(&self, process: &ProcessId) {
+        let port = self.port_of(process);
+        self.backend(|backend| {
+            if Some(backend.port) == port {
+                backend.stop();
+            }
+        });
     }
 }
 
@@ -176,7 +208,9 @@ impl ProcessDriver for ScriptedDriver {
                 self.begin_to_listen(port);
             }
         }
-        self.mock.spawn(spec)
+        let child = self.mock.spawn(spec)?;
+        self.ports.lock().expect("no panic").push((child.id().clone(), port));
+        Ok(child)
     }
 
     fn host(&self) -> Result<Host, ProcessError> {
@@ -192,12 +226,12 @@ impl ProcessDriver for ScriptedDriver {
     }
 
     fn signal(&self, process: &ProcessId, signal: StopSignal) -> Result<(), ProcessError> {
-        self.backend(Backend::stop);
+        self.end(process);
         self.mock.signal(process, signal)
     }
 
     fn signal_group(&self, leader: &ProcessId, signal: StopSignal) -> Result<bool, ProcessError> {
-        self.backend(Backend::stop);
+        self.end(leader);
         self.mock.signal_group(leader, signal)
     }
 
@@ -206,7 +240,11 @@ impl ProcessDriver for ScriptedDriver {
     }
 
     fn usage(&self, process: &ProcessId) -> Option<Usage> {
-        self.mock.usage(process)
+        let memory = self.memory.lock().expect("no panic");
+        let memory_bytes = memory.get(&self.port_of(process)?).copied();
+        memory_bytes
+            .map(|memory_bytes| Usage { memory_bytes, ..Usage::default() })
+            .or_else(|| self.mock.usage(process))
     }
 
     fn listener(&self, address: &Address, ours: Option<Instance<'_>>) -> Result<Listener, ProcessError> {

@@ -178,7 +178,7 @@ fn disk(directory: &Path, free: Option<u64>) -> FindingView {
 }
 
 fn memory(memory: Option<Memory>) -> FindingView {
-    let Some(Memory { total, available }) = memory else {
+    let Some(Memory { total, available, .. }) = memory else {
         return FindingView::ok("memory", "the system does not report its memory".to_owned());
     };
     let summary = format!("{} of {} memory free", bytes(available), bytes(total));

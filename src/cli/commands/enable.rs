@@ -10,6 +10,7 @@ use crate::cli::exit::Exit;
 use crate::core::executables::on_path;
 use crate::core::login::{self, Job, LoginError, LoginManager, LoginStep, Places};
 use crate::core::services::ManagedService;
+use crate::env::PROJECT_ROOT;
 
 /// Start the server now and at every login
 ///
@@ -71,8 +72,8 @@ pub(super) fn places(context: &Context) -> Result<Places, Failure> {
 
 fn job(context: &Context, service: &ManagedService) -> Result<Job, Failure> {
     let paths = &context.paths;
-    let project = context.environment.project_directory().filter(|_| !service.is_built_in());
-    let project = project.map(|directory| ("FUSION_PROJECT_ROOT", directory.into_os_string()));
+    let project = context.environment.project_directory().filter(|_| service.has_placeholders());
+    let project = project.map(|directory| (PROJECT_ROOT, directory.into_os_string()));
     let environment = context.environment.for_login(paths.directory()).into_iter().chain(project).map(text);
     Ok(Job {
         service: service.name.to_string(),

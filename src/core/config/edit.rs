@@ -3,6 +3,7 @@
 use std::fs;
 use std::path::{Path, PathBuf};
 
+use serde_json::{Map, Value as Json};
 use toml::de::DeValue;
 use toml_edit::{Array, InlineTable, Value};
 
@@ -10,7 +11,7 @@ use super::error::{ConfigError, EditError};
 use super::key::{KeyPath, ValueFacts};
 use super::kind::Spelling;
 use super::problem::{Fault, Problem};
-use super::{file, parse, render, splice};
+use super::{file, parse, render, splice, values};
 use crate::core::files;
 use crate::core::runtimes::Table;
 
@@ -60,15 +61,39 @@ impl NewInstance {
 
 /// Appends the table of an instance. Writes nothing if there is one of that name, or if the result is not valid.
 pub fn create(path: &Path, table: Table, instance: &NewInstance) -> Result<(), EditError> {
-    let own = KeyPath::instance(&instance.name);
-    change(path, table, &own, |text| {
+    let taken = || EditError::Taken { what: "an instance", name: instance.name.clone() };
+    append(path, table, &KeyPath::instance(&instance.name), &instance.keys(), taken)
+}
+
+/// Appends the table of a template with the keys of a JSON object. Writes nothing if there is one of that name, or if the
+/// result is not valid.
+pub fn create_template(
+    path: &Path,
+    table: Table,
+    name: &str,
+    keys: &Map<String, Json>,
+) -> Result<(), EditError> {
+    let taken = || EditError::Taken { what: "a template", name: name.to_owned() };
+    let keys: Vec<_> =
+        keys.iter().filter_map(|(key, value)| Some((key.as_str(), values::to_toml(value)?))).collect();
+    append(path, table, &KeyPath::template(name), &keys, taken)
+}
+
+fn append(
+    path: &Path,
+    table: Table,
+    own: &KeyPath,
+    keys: &[(&str, Value)],
+    taken: impl FnOnce() -> EditError,
+) -> Result<(), EditError> {
+    change(path, table, own, |text| {
         if splice::has(text, own.parts()) {
-            return Err(EditError::Taken { name: instance.name.clone() });
+            return Err(taken());
         }
-        instance.keys().into_iter().try_fold(text.to_owned(), |text, (key, value)| {
-            let key_path = [own.parts(), &[key.to_owned()]].concat();
+        keys.iter().try_fold(text.to_owned(), |text, (key, value)| {
+            let key_path = [own.parts(), &[(*key).to_owned()]].concat();
             let written = value.to_string();
-            splice::set(&text, &key_path, written.trim(), "", 2).ok_or_else(not_in_a_table(&own))
+            splice::set(&text, &key_path, written.trim(), "", 2).ok_or_else(not_in_a_table(own))
         })
     })
 }

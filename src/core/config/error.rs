@@ -43,9 +43,9 @@ pub enum ConfigError {
 /// Why the file was not changed. It is as it was.
 #[derive(Debug, thiserror::Error)]
 pub enum EditError {
-    /// The configuration has an instance of that name.
-    #[error("there is an instance {name} already")]
-    Taken { name: String },
+    /// The configuration has a table of that name.
+    #[error("there is {what} {name} already")]
+    Taken { what: &'static str, name: String },
     /// The file cannot be used as it is.
     #[error(transparent)]
     Config(#[from] ConfigError),

@@ -36,6 +36,11 @@ impl KeyPath {
         Self(vec![INSTANCES.to_owned(), name.to_owned()])
     }
 
+    /// Returns the key of the table of a template.
+    pub fn template(name: &str) -> Self {
+        Self(vec![TEMPLATES.to_owned(), name.to_owned()])
+    }
+
     /// Returns the parts, unquoted.
     pub(super) fn parts(&self) -> &[String] {
         &self.0

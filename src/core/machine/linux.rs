@@ -14,7 +14,8 @@ fn parse(text: &str) -> Option<Memory> {
         let kibibytes: u64 = line.trim().strip_suffix(" kB")?.parse().ok()?;
         kibibytes.checked_mul(1024)
     };
-    Some(Memory { total: bytes("MemTotal")?, available: bytes("MemAvailable")? })
+    let total = bytes("MemTotal")?;
+    Some(Memory { total, available: bytes("MemAvailable")?, for_models: total })
 }
 
 pub(super) fn load_averages() -> Option<[f64; 3]> {
@@ -138,7 +139,8 @@ mod tests {
     #[test]
     fn meminfo_is_parsed() {
         let text = "MemTotal:       24687616 kB\nMemFree:        100 kB\nMemAvailable:   2000 kB\n";
-        assert_eq!(parse(text), Some(Memory { total: 24_687_616 * 1024, available: 2000 * 1024 }));
+        let total = 24_687_616 * 1024;
+        assert_eq!(parse(text), Some(Memory { total, available: 2000 * 1024, for_models: total }));
         assert_eq!(parse("MemTotal: many kB\nMemAvailable: 1 kB\n"), None);
         assert_eq!(parse(""), None);
     }

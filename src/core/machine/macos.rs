@@ -11,14 +11,18 @@ pub(super) fn memory() -> Option<Memory> {
     let total = sysctl::number(c"hw.memsize")?;
     // In percent. What `vm_stat` calls free is not it: most of the memory that can be had is inactive or purgeable.
     let level = sysctl::number(c"kern.memorystatus_level")?.min(100);
-    Some(Memory { total, available: total / 100 * level })
+    let for_models = if cfg!(target_arch = "aarch64") {
+        gpu_share(total, sysctl::number(c"iogpu.wired_limit_mb").unwrap_or_default())
+    } else {
+        total
+    };
+    Some(Memory { total, available: total / 100 * level, for_models })
 }
 
 /// On Apple silicon, the GPU uses a part of the machine's memory. Other GPUs are not asked.
 pub(super) fn gpu_memory() -> Option<GpuMemory> {
-    let total = memory().filter(|_| cfg!(target_arch = "aarch64"))?.total;
-    let limit = sysctl::number(c"iogpu.wired_limit_mb").unwrap_or_default();
-    Some(GpuMemory { total: gpu_share(total, limit), used: None })
+    let memory = memory().filter(|_| cfg!(target_arch = "aarch64"))?;
+    Some(GpuMemory { total: memory.for_models, used: None })
 }
 
 pub(super) fn load_averages() -> Option<[f64; 3]> {

@@ -6,19 +6,8 @@ pub struct Memory {
     pub total: u64,
     /// How much programs can still allocate before the system swaps.
     pub available: u64,
-}
-
-impl Memory {
-    /// Returns how much of it models may use: on Apple silicon what the GPU gets, two thirds, from 36 GiB on three
-    /// quarters (Metal: `recommendedMaxWorkingSetSize`).
-    pub fn for_models(&self) -> u64 {
-        const LARGE: u64 = 36 << 30;
-        match self.total {
-            total if !cfg!(all(target_os = "macos", target_arch = "aarch64")) => total,
-            total if total > LARGE => total / 4 * 3,
-            total => total / 3 * 2,
-        }
-    }
+    /// How much of it models may use: on Apple silicon what the GPU gets.
+    pub for_models: u64,
 }
 
 /// The memory of the GPUs, in bytes.
@@ -30,7 +19,8 @@ pub struct GpuMemory {
     pub used: Option<u64>,
 }
 
-/// Returns what macOS lets the GPU of a machine with this much memory use. `limit` is what the user has set in MiB, or 0.
+/// Returns what macOS lets the GPU of a machine with this much memory use: two thirds, from 36 GiB on three quarters (Metal:
+/// `recommendedMaxWorkingSetSize`). `limit` is what the user has set in MiB, or 0.
 #[cfg(any(test, target_os = "macos"))]
 pub(super) fn gpu_share(total: u64, limit: u64) -> u64 {
     const LARGE: u64 = 36 * 1024 * 1024 * 1024;

@@ -61,7 +61,7 @@ impl ServiceManager<'_> {
         }
         record.template = Some(service.template.name().to_owned());
         record.runtime = service.runtime().map(|runtime| runtime.name().to_owned());
-        record.project_root = project_root.filter(|_| !service.is_built_in());
+        record.project_root = project_root.filter(|_| service.has_placeholders());
         record.model = model.map(|model| model.name);
         record.version = service.runtime().and_then(|runtime| programs::version(runtime, &program));
         Ok(StartPlan { spec, record })

@@ -53,7 +53,7 @@ pub struct Record {
     /// The name of the runtime whose API it speaks.
     #[serde(default)]
     pub runtime: Option<String>,
-    /// What `${PROJECT_ROOT}` stood for, if the service is an instance.
+    /// What `${PROJECT_ROOT}` stood for, if texts of the service may name it.
     #[serde(default)]
     pub project_root: Option<PathBuf>,
     /// Whether it has been ready since it was started.

@@ -55,6 +55,11 @@ impl ManagedService {
         self.origin == Origin::BuiltIn
     }
 
+    /// Returns whether texts of its configuration may hold placeholders. Those of a built-in runtime are passed on as they are.
+    pub fn has_placeholders(&self) -> bool {
+        !self.is_built_in() || matches!(self.template, Template::Program(_))
+    }
+
     /// Returns the command that downloads a model for it.
     pub fn pull_command(&self, model: &str) -> String {
         format!("fusion {} pull {}", self.name, quoted(model))

@@ -1,4 +1,5 @@
-//! The body of `POST /api/instances`, read strictly: what it asks for, and whether that is a command line.
+//! The bodies of `POST /api/instances` and `/api/templates`, read strictly: what they ask for, and whether that is a command
+//! line.
 
 use std::collections::BTreeMap;
 
@@ -32,6 +33,14 @@ pub(super) struct InstanceBody {
     keys: Map<String, Value>,
 }
 
+/// A template that a client wants.
+#[derive(Debug, Clone, PartialEq)]
+pub(super) struct TemplateBody {
+    pub(super) name: String,
+    /// The keys of its table.
+    pub(super) keys: Map<String, Value>,
+}
+
 impl InstanceBody {
     /// Reads the body. `may_choose_commands` says whether this client has shown the token.
     pub(super) fn read(body: &[u8], may_choose_commands: bool) -> Result<Self, ApiFailure> {
@@ -42,25 +51,12 @@ impl InstanceBody {
             #[serde(flatten)]
             keys: Map<String, Value>,
         }
-        let posted: Posted = serde_json::from_slice(body)
+        let Posted { name, template, mut keys } = serde_json::from_slice(body)
             .map_err(|error| ApiFailure::new(400, format!("the body is not an instance: {error}")))?;
-        let text = |value: Value, key: &'static str| match value {
-            Value::String(text) => Ok(text),
-            _ => Err(ApiFailure::new(400, format!("`{key}` is not a string")).with_param(key)),
-        };
-        let mut keys = posted.keys;
         keys.retain(|_, value| !value.is_null());
-        let instance =
-            Self { name: text(posted.name, "name")?, template: text(posted.template, "template")?, keys };
-        match instance.command_line().filter(|_| !may_choose_commands) {
-            Some(key) => {
-                let message = format!(
-                    "`{key}` is a part of a command line, which this gateway takes from the network only with `gateway.token`"
-                );
-                Err(ApiFailure { param: Some(key), ..ApiFailure::new(403, message) })
-            }
-            None => Ok(instance),
-        }
+        let (name, template) = (text(name, "name")?, text(template, "template")?);
+        refuse_command_line(&keys, may_choose_commands)?;
+        Ok(Self { name, template, keys })
     }
 
     /// Returns the instance for the configuration, which checks names and ranges.
@@ -88,21 +84,60 @@ impl InstanceBody {
         }
         Ok(new)
     }
+}
 
-    /// Returns the first key that is a part of a command line.
-    fn command_line(&self) -> Option<&'static str> {
-        let is_foreign = |host: &str| !Address { host: host.to_owned(), port: 1 }.is_loopback();
-        let is_text = |key: &str, test: &dyn Fn(&str) -> bool| {
-            self.keys.get(key).and_then(Value::as_str).is_some_and(test)
-        };
-        if is_text("host", &is_foreign) {
-            return Some("host");
+impl TemplateBody {
+    /// Reads the body. `may_choose_commands` says whether this client has shown the token.
+    pub(super) fn read(body: &[u8], may_choose_commands: bool) -> Result<Self, ApiFailure> {
+        #[derive(Deserialize)]
+        struct PostedTemplate {
+            name: Value,
+            #[serde(flatten)]
+            keys: Map<String, Value>,
         }
-        if is_text("model", &|model| model.starts_with('-')) {
-            return Some("model");
+        let PostedTemplate { name, keys } = serde_json::from_slice(body)
+            .map_err(|error| ApiFailure::new(400, format!("the body is not a template: {error}")))?;
+        let name = text(name, "name")?;
+        if !["start_command", "command"].iter().any(|key| keys.contains_key(*key)) {
+            return Err(ApiFailure::new(400, "a template needs `start_command` or `command`"));
         }
-        COMMAND_LINE.into_iter().find(|key| self.keys.contains_key(*key))
+        refuse_command_line(&keys, may_choose_commands)?;
+        Ok(Self { name, keys })
     }
+}
+
+fn text(value: Value, key: &'static str) -> Result<String, ApiFailure> {
+    match value {
+        Value::String(text) => Ok(text),
+        _ => Err(ApiFailure::new(400, format!("`{key}` is not a string")).with_param(key)),
+    }
+}
+
+/// Fails if a key is a part of a command line, unless the client may choose one.
+fn refuse_command_line(keys: &Map<String, Value>, may_choose_commands: bool) -> Result<(), ApiFailure> {
+    match command_line(keys).filter(|_| !may_choose_commands) {
+        Some(key) => {
+            let message = format!(
+                "`{key}` is a part of a command line, which this gateway takes from the network only with `gateway.token`"
+            );
+            Err(ApiFailure::new(403, message).with_param(key))
+        }
+        None => Ok(()),
+    }
+}
+
+/// Returns the first key that is a part of a command line.
+fn command_line(keys: &Map<String, Value>) -> Option<&'static str> {
+    let is_foreign = |host: &str| !Address { host: host.to_owned(), port: 1 }.is_loopback();
+    let is_text =
+        |key: &str, test: &dyn Fn(&str) -> bool| keys.get(key).and_then(Value::as_str).is_some_and(test);
+    if is_text("host", &is_foreign) {
+        return Some("host");
+    }
+    if is_text("model", &|model| model.starts_with('-')) {
+        return Some("model");
+    }
+    COMMAND_LINE.into_iter().find(|key| keys.contains_key(*key))
 }
 
 fn read_as<T: DeserializeOwned>(value: Value) -> Option<T> {

@@ -1,0 +1,168 @@
+//! Web pages: which may ask, what they are told, and the token.
+
+use super::backend::Backend;
+use super::http::{self, Message};
+use super::stage::{Stage, settings};
+use super::{CHAT, TINY};
+use fusion::core::config::GatewaySettings;
+
+const PAGE: &str = "http://app.example";
+
+fn stage(change: impl FnOnce(&mut GatewaySettings)) -> (Backend, Stage) {
+    let backend = Backend::running(|_, stream| {
+        http::write(
+            stream,
+            "HTTP/1.1 200 OK\r\nContent-Length: 2\r\nAccess-Control-Allow-Origin: *\r\n\
+             Access-Control-Allow-Credentials: true\r\nVary: Accept\r\n\r\n{}",
+        );
+    });
+    let mut settings = settings();
+    change(&mut settings);
+    let stage = Stage::new(&backend, settings);
+    (backend, stage)
+}
+
+fn request(stage: &Stage, line: &str, headers: &str, body: &str) -> Message {
+    let length = body.len();
+    let request =
+        format!("{line} HTTP/1.1\r\nHost: localhost\r\nContent-Length: {length}\r\n{headers}\r\n{body}");
+    http::exchange(stage.port, &request)
+}
+
+fn values<'m>(message: &'m Message, name: &str) -> Vec<&'m str> {
+    let named = message.headers.iter().filter(|(known, _)| known == name);
+    named.map(|(_, value)| value.as_str()).collect()
+}
+
+#[test]
+fn configured_page_gets_one_set_of_cors_headers() {
+    let (_backend, stage) = stage(|settings| settings.cors_origins = vec![PAGE.to_owned()]);
+    let origin = format!("Origin: {PAGE}\r\nSec-Fetch-Site: cross-site\r\n");
+    let response = request(&stage, &format!("POST {CHAT}"), &origin, TINY);
+    assert_eq!(response.status(), 200, "{}", response.text());
+    assert_eq!(values(&response, "access-control-allow-origin"), [PAGE]);
+    assert_eq!(values(&response, "access-control-allow-credentials"), [""; 0]);
+    // The admin API and the page are not for it.
+    for path in ["/api/instances", "/metrics", "/", "/ws", "/api/events"] {
+        assert_eq!(request(&stage, &format!("GET {path}"), &origin, "").status(), 403, "{path}");
+    }
+}
+
+#[test]
+fn options_allow_the_headers_of_official_clients() {
+    let (backend, stage) = stage(|settings| {
+        settings.cors_origins = vec![PAGE.to_owned()];
+        settings.token = "secret".to_owned();
+    });
+    let asked = "authorization,content-type,x-stainless-arch,x-stainless-lang,x-stainless-retry-count";
+    let headers = format!(
+        "Origin: {PAGE}\r\nAccess-Control-Request-Method: POST\r\nAccess-Control-Request-Headers: {asked}\r\n"
+    );
+    for path in [CHAT, "/v1/messages", "/v1/responses", "/v1/embeddings", "/v1/models", "/v1/audio/speech"] {
+        let response = request(&stage, &format!("OPTIONS {path}"), &headers, "");
+        assert_eq!(response.status(), 204, "{path}");
+        assert_eq!(values(&response, "access-control-allow-headers"), [asked], "{path}");
+        assert_eq!(values(&response, "access-control-allow-origin"), [PAGE], "{path}");
+        let method = if path == "/v1/models" { "GET" } else { "POST" };
+        assert!(values(&response, "access-control-allow-methods")[0].contains(method), "{path}");
+    }
+    let foreign = headers.replace(PAGE, "http://evil.example");
+    assert_eq!(request(&stage, &format!("OPTIONS {CHAT}"), &foreign, "").status(), 403);
+    assert_eq!(backend.requests(), []);
+}
+
+#[test]
+fn rebound_host_is_refused_on_every_path() {
+    let (backend, stage) = stage(|settings| settings.hosts = vec!["box.home".to_owned()]);
+    let port = stage.port;
+    let status = |path: &str, host: &str| {
+        http::exchange(port, &format!("GET {path} HTTP/1.1\r\nHost: {host}\r\nConnection: close\r\n\r\n"))
+            .status()
+    };
+    let paths =
+        ["/", "/health", "/metrics", "/v1/models", "/api/instances", "/api/events", "/ws", "/nothing", CHAT];
+    for path in paths {
+        for host in ["evil.example", "localhost.evil.example", "127.0.0.1.evil.example", "192.168.1.5", ""] {
+            assert!(matches!(status(path, host), 400 | 403), "{path} {host:?}");
+        }
+    }
+    for host in ["localhost", "fusion.localhost:9", "127.0.0.1", "[::1]", "BOX.home", "127.9.9.9"] {
+        assert_eq!(status("/health", host), 200, "{host}");
+    }
+    assert_eq!(backend.requests(), []);
+}
+
+#[test]
+fn token_is_needed_on_loopback_too() {
+    let (backend, stage) = stage(|settings| settings.token = "secret".to_owned());
+    let paths =
+        ["/v1/models", "/api/instances", "/api/events", "/metrics", "/ws", "/nothing", "/v1/models/tiny"];
+    for path in paths {
+        for header in
+            ["", "Authorization: Bearer wrong\r\n", "x-api-key: \r\n", "Authorization: Basic secret\r\n"]
+        {
+            let response = request(&stage, &format!("GET {path}"), header, "");
+            assert_eq!(response.status(), 401, "{path} {header}");
+            assert_eq!(response.json()["error"]["type"], "authentication_error");
+        }
+        assert_eq!(request(&stage, &format!("GET {path}?token=secret"), "", "").status(), 401, "{path}");
+    }
+    for path in ["/", "/health", "/api/health"] {
+        assert_eq!(request(&stage, &format!("GET {path}"), "", "").status(), 200, "{path}");
+    }
+    for header in
+        ["Authorization: Bearer secret\r\n", "authorization: bearer secret\r\n", "x-api-key: secret\r\n"]
+    {
+        assert_eq!(request(&stage, &format!("POST {CHAT}"), header, TINY).status(), 200, "{header}");
+    }
+    // Our key stays here.
+    for sent in backend.requests() {
+        assert_eq!((sent.header("authorization"), sent.header("x-api-key")), (None, None));
+        assert!(!sent.headers.iter().any(|(_, value)| value.contains("secret")));
+    }
+}
+
+#[test]
+fn template_is_taken_with_a_token_only() {
+    let body = r#"{"name":"notes","start_command":"/bin/notes --port {port}","port_range":[9000,9009],"category":"text"}"#;
+    let (backend, open) = stage(|_| {});
+    let write = |stage: &Stage, gateway: &str| {
+        let port = backend.port;
+        let text = format!(
+            "[ollama_server]\nport = {port}\n[mlx_server]\nport = 1\n[llama_server]\nport = 2\n{gateway}"
+        );
+        std::fs::write(stage.directory.path().join("config.toml"), text).expect("its own directory");
+    };
+    write(&open, "");
+    let refused = request(&open, "POST /api/templates", "", body);
+    assert_eq!(refused.status(), 403, "{}", refused.text());
+    assert!(refused.text().contains("`start_command` is a part of a command line"), "{}", refused.text());
+    let (_backend, stage) = stage(|settings| settings.token = "secret".to_owned());
+    write(&stage, "[gateway]\ntoken = \"secret\"\n");
+    let token = "x-api-key: secret\r\n";
+    let post = |body: &str| request(&stage, "POST /api/templates", token, body);
+    let created = post(body);
+    assert_eq!(created.status(), 201, "{}", created.text());
+    assert_eq!(created.header("location"), Some("/api/templates/notes"));
+    assert_eq!(
+        (&created.json()["name"], &created.json()["port_range"]),
+        (&"notes".into(), &serde_json::json!([9000, 9009]))
+    );
+    assert_eq!((post(body).status(), post(&body.replace("notes\"", "mlx\"")).status()), (409, 409));
+    for bad in [
+        "",
+        "[]",
+        "{}",
+        "{\"name\":7}",
+        "{\"name\":\"a\"}",
+        "{\"name\":\"a\",\"start_command\":7}",
+        "{\"name\":\"a\",\"start_command\":\"x {prot}\"}",
+        "{\"name\":\"a\",\"start_command\":\"x\",\"unknown\":1}",
+        "{\"name\":\"\",\"start_command\":\"x\"}",
+    ] {
+        let response = post(bad);
+        assert_eq!(response.status(), 400, "{bad}: {}", response.text());
+    }
+    let wrong = request(&stage, "DELETE /api/templates", token, "");
+    assert_eq!((wrong.status(), wrong.header("allow")), (405, Some("GET, HEAD, POST, OPTIONS")));
+}

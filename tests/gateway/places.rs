@@ -1,0 +1,180 @@
+//! Services that need each other's place: memory, groups, turns.
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
+
+use fusion::core::config::{GatewaySettings, MemoryLimit};
+use tempfile::TempDir;
+
+use super::backend::Backend;
+use super::http;
+use super::stage::{Stage, settings};
+use super::{CHAT, wait_until};
+
+const ONE: &str = r#"{"model":"one/tiny"}"#;
+const TWO: &str = r#"{"model":"two/tiny"}"#;
+
+/// Two instances of Ollama, and a gateway in front of them.
+fn stage(more: &str, max_memory: MemoryLimit) -> (Backend, Backend, Stage) {
+    let answering = || Backend::stopped(|_, stream| http::respond(stream, 200, "{}"));
+    let (one, two) = (answering(), answering());
+    let instance = |name: &str, backend: &Backend| {
+        let port = backend.port;
+        format!("[instances.{name}]\ntemplate = \"ollama\"\nport = {port}\ncommand = [\"/bin/sh\"]\n{more}\n")
+    };
+    let text = instance("one", &one) + &instance("two", &two);
+    let driver = Stage::scripted_all(&[&one, &two]);
+    let directory = Arc::new(TempDir::new().expect("a temporary directory"));
+    let stage = Stage::in_directory(directory, driver, &text, GatewaySettings { max_memory, ..settings() });
+    (one, two, stage)
+}
+
+fn ask(stage: &Stage, body: &str) -> http::Message {
+    http::exchange(stage.port, &http::post(CHAT, body))
+}
+
+fn act(stage: &Stage, path: &str) {
+    assert_eq!(http::exchange(stage.port, &http::post(&format!("/api/instances/{path}"), "")).status(), 200);
+}
+
+#[test]
+fn least_recently_used_model_makes_room() {
+    let (one, two, stage) = stage("", MemoryLimit::Bytes(1000));
+    stage.driver.set_memory(&one, 700);
+    stage.driver.set_memory(&two, 700);
+    assert_eq!(ask(&stage, ONE).status(), 200);
+    // What it needs is not known before it runs: it is checked again when it is ready.
+    assert_eq!(ask(&stage, TWO).status(), 200);
+    wait_until("the first one is stopped", || !one.is_listening());
+    assert!(two.is_listening());
+    // Now both were measured: the other one goes first.
+    assert_eq!(ask(&stage, ONE).status(), 200);
+    assert!(!two.is_listening() && one.is_listening());
+    assert_eq!(stage.driver.starts(), 3);
+}
+
+#[test]
+fn memory_that_others_hold_is_named() {
+    let (one, two, stage) = stage("", MemoryLimit::Bytes(1000));
+    stage.driver.set_memory(&one, 900);
+    stage.driver.set_memory(&two, 700);
+    assert_eq!(ask(&stage, TWO).status(), 200);
+    act(&stage, "two/stop");
+    // The gateway stops only what a request has started.
+    act(&stage, "one/start");
+    let refused = ask(&stage, TWO);
+    assert_eq!(refused.status(), 503, "{}", refused.text());
+    assert!(refused.header("retry-after").is_some());
+    let message = refused.json()["error"]["message"].as_str().unwrap_or_default().to_owned();
+    assert!(message.starts_with("two needs 700 bytes of memory; one would exceed"), "{message}");
+    assert!(one.is_listening());
+}
+
+#[test]
+fn estimate_counts_before_the_first_start() {
+    let directory = Arc::new(TempDir::new().expect("a temporary directory"));
+    let model = format!("{}/tests/models/tiny", env!("CARGO_MANIFEST_DIR"));
+    let text = format!("[mlx_server]\nport = 1\nmodel = \"{model}\"\ncommand = [\"/bin/sh\"]\n");
+    let max_memory = MemoryLimit::Bytes(1);
+    let driver = Stage::scripted_all(&[]);
+    let stage = Stage::in_directory(directory, driver, &text, GatewaySettings { max_memory, ..settings() });
+    let refused = ask(&stage, &serde_json::json!({ "model": model }).to_string());
+    assert_eq!(refused.status(), 503, "{}", refused.text());
+    assert!(refused.text().contains("`gateway.max_memory` is 1 bytes"), "{}", refused.text());
+    assert_eq!(stage.driver.starts(), 0);
+}
+
+#[test]
+fn one_of_an_exclusive_group_runs() {
+    let (one, two, stage) = stage("exclusive = \"gpu\"", MemoryLimit::Share(100));
+    for _ in 0..2 {
+        assert_eq!(ask(&stage, ONE).status(), 200);
+        assert_eq!((one.is_listening(), two.is_listening()), (true, false));
+        assert_eq!(ask(&stage, TWO).status(), 200);
+        assert_eq!((one.is_listening(), two.is_listening()), (false, true));
+    }
+    // Also what another command of fusion has started.
+    act(&stage, "two/stop");
+    act(&stage, "one/start");
+    assert_eq!(ask(&stage, TWO).status(), 200);
+    assert!(!one.is_listening());
+}
+
+#[test]
+fn external_group_member_is_in_the_way() {
+    let (one, _two, stage) = stage("exclusive = \"gpu\"", MemoryLimit::Share(100));
+    one.start();
+    let refused = ask(&stage, TWO);
+    assert_eq!(refused.status(), 503);
+    let message = refused.json()["error"]["message"].take();
+    assert_eq!(
+        message,
+        "two cannot start: one runs, of the exclusive group gpu, and fusion did not start it"
+    );
+    assert!(one.is_listening());
+}
+
+#[test]
+fn running_answer_is_never_cut_for_another_model() {
+    let (one, two, stage) = stage("exclusive = \"gpu\"", MemoryLimit::Share(100));
+    let is_done = Arc::new(AtomicBool::new(false));
+    let (answered, other) = (Arc::clone(&is_done), two.handle());
+    one.set_script(move |_, stream| {
+        std::thread::sleep(std::time::Duration::from_millis(500));
+        assert!(!other.is_listening(), "it runs beside");
+        answered.store(true, Ordering::SeqCst);
+        http::respond(stream, 200, "{}");
+    });
+    two.set_script(move |_, stream| {
+        assert!(is_done.load(Ordering::SeqCst), "it overtakes");
+        http::respond(stream, 200, "{}");
+    });
+    std::thread::scope(|scope| {
+        let first = scope.spawn(|| ask(&stage, ONE));
+        wait_until("it is asked", || !one.requests().is_empty());
+        assert_eq!(ask(&stage, TWO).status(), 200);
+        let first = first.join().expect("no panic");
+        assert!(first.status() == 200 && first.is_whole);
+    });
+}
+
+/// Requests for one of two models come without a pause: they share its start, and the other one gets its turn.
+#[test]
+fn two_models_in_turn_are_collated_fairly() {
+    let (one, two, stage) = stage("exclusive = \"gpu\"", MemoryLimit::Share(100));
+    one.set_script(|_, stream| {
+        std::thread::sleep(std::time::Duration::from_millis(50));
+        http::respond(stream, 200, "{}");
+    });
+    let (is_over, failed) = (AtomicBool::new(false), AtomicUsize::new(0));
+    std::thread::scope(|scope| {
+        for delay in [0, 15, 30] {
+            let (stage, is_over, failed) = (&stage, &is_over, &failed);
+            scope.spawn(move || {
+                std::thread::sleep(std::time::Duration::from_millis(delay));
+                while !is_over.load(Ordering::SeqCst) {
+                    failed.fetch_add(usize::from(ask(stage, ONE).status() != 200), Ordering::SeqCst);
+                }
+            });
+        }
+        wait_until("one is asked", || one.requests().len() > 5);
+        assert_eq!(ask(&stage, TWO).status(), 200);
+        let before = one.requests().len();
+        is_over.store(true, Ordering::SeqCst);
+        assert!(before > 20, "{before}");
+    });
+    assert_eq!(failed.load(Ordering::SeqCst), 0);
+    assert!(stage.driver.starts() <= 3, "{}", stage.driver.starts());
+    assert_eq!(two.requests().len(), 1);
+}
+
+#[test]
+fn service_that_no_request_starts_says_how() {
+    let (_one, _two, stage) = stage("on_demand = false", MemoryLimit::Share(100));
+    let refused = ask(&stage, ONE);
+    assert_eq!(refused.status(), 503);
+    assert!(refused.text().contains("fusion one up"), "{}", refused.text());
+    assert_eq!(stage.driver.starts(), 0);
+    act(&stage, "one/start");
+    assert_eq!(ask(&stage, ONE).status(), 200);
+}
