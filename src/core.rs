@@ -14,6 +14,7 @@ pub mod doctor;
 pub mod events;
 pub mod executables;
 pub mod files;
+pub mod gpu;
 pub mod helper;
 pub mod install;
 pub mod login;

@@ -13,6 +13,7 @@ const CORE: [&[&str]; 11] = [
         "cancel",
         "command_line",
         "executables",
+        "gpu",
         "machine",
         "names",
         "parallel",

@@ -7,7 +7,7 @@ use std::path::Path;
 use std::process::Command;
 
 use serde_json::{Value, json};
-use support::{Finished, Sandbox};
+use support::{Finished, Sandbox, fake_runtime, write_program};
 
 /// A sandbox with a directory of two models.
 struct Llama {
@@ -55,6 +55,17 @@ impl Llama {
         let finished = self.fusion("down").run().assert_code(0);
         self.sandbox.assert_nothing_runs();
         finished
+    }
+
+    /// Has `llama-server` list these devices, and write this into its log.
+    fn tells(&self, devices: &str, log: &str) {
+        let program = self.sandbox.bin().join("llama-server");
+        fs::remove_file(&program).expect("the sandbox is writable");
+        let devices =
+            format!("[ \"$1\" = --list-devices ] && printf 'Available devices:\\n  {devices}\\n' && exit");
+        let script =
+            format!("#!/bin/sh\n{devices}\nprintf '{log}' >&2\nexec {} llama \"$@\"\n", fake_runtime());
+        write_program(&program, &script);
     }
 
     /// What the fake wrote about its own start.
@@ -276,4 +287,27 @@ fn headers_describe_models() {
     assert_eq!(facts("format"), "gguf");
     assert!(facts("parameters").as_u64().is_some_and(|count| count > 100_000), "{shown}");
     assert!(facts("memory")["bytes"].as_u64() > facts("memory")["weight_bytes"].as_u64(), "{shown}");
+}
+
+#[test]
+fn devices_and_log_tell_of_a_required_gpu() {
+    let llama = Llama::new("model = \"one\"");
+    let layers =
+        "load_tensors: offloaded 20/33 layers to GPU\\nload_tensors: CUDA0 model buffer size = 1 MiB\\n";
+    for (devices, log, code, said) in [
+        ("(none)", "", 6, "on the CPU"),
+        ("CUDA0: GPU", "", 0, "does not tell whether a model runs on the GPU"),
+        ("CUDA0: GPU", layers, 6, "partly on the CPU: 60% of it"),
+    ] {
+        llama.tells(devices, log);
+        let required = llama.fusion("up --require-gpu").run().assert_code(code);
+        assert!(required.stderr().contains(said), "{devices} {log}: {required}");
+        if code == 6 {
+            llama.sandbox.assert_nothing_runs();
+        }
+        llama.down();
+    }
+    let up = llama.fusion("up").run().assert_code(0);
+    assert_eq!(up.stderr(), "warning: llama runs one partly on the CPU: 60% of it is on the GPU\n");
+    llama.down();
 }

@@ -2,6 +2,7 @@
 
 use std::sync::Arc;
 
+use crate::core::gpu::where_it_runs;
 use crate::core::install::InstallError;
 use crate::core::models::catalogue::{ModelError, some};
 use crate::core::programs::ProgramError;
@@ -63,6 +64,14 @@ pub enum AppError {
         needed: u64,
         /// In bytes.
         limit: u64,
+    },
+    /// A part of the model, or all of it, is on the CPU, and the user requires a GPU.
+    #[error("{service} runs {model} {}", where_it_runs(*gpu_percent))]
+    NotOnGpu {
+        service: Arc<str>,
+        model: String,
+        /// What is on the GPU.
+        gpu_percent: u64,
     },
     /// No service has the model.
     #[error("no service has the model {model}")]

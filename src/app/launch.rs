@@ -7,16 +7,16 @@ pub mod views;
 use std::collections::BTreeMap;
 use std::io;
 use std::path::{Path, PathBuf};
-use std::process::{Command, Stdio};
+use std::process::Command;
 use std::sync::Arc;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use serde_json::{Value, json};
 
 use self::cache::Cache;
 use super::app::App;
 use super::error::AppError;
-use super::models::Named;
+use super::models::{LoadOptions, Named};
 use super::prompt::Permissions;
 use crate::core::address::Address;
 use crate::core::agents::{AGENTS, Agent, AgentSetup, AgentTarget, AgentVersion, AgentWire};
@@ -26,15 +26,12 @@ use crate::core::api::idle_timeout::IdleTimeout;
 use crate::core::cancel::CancelToken;
 use crate::core::executables::on_path;
 use crate::core::files::{self, FileError};
-use crate::core::helper::{Helper, HelperOutput};
+use crate::core::helper;
 use crate::core::runtimes::Runtime;
 use crate::core::services::{ManagedService, Status, UpKind, UpOptions};
 
 /// How long a program may take to print its version.
 const VERSION_TIMEOUT: Duration = Duration::from_secs(30);
-
-/// How often the program is asked whether it has ended.
-const POLL_INTERVAL: Duration = Duration::from_millis(5);
 
 /// Maximum length of the answer to the probe for tool calls, with the reasoning before it.
 const PROBE_TOKENS: u32 = 1_024;
@@ -150,11 +147,8 @@ impl App {
 
     fn printed_version(&self, program: &Path) -> Option<String> {
         let mut command = Command::new(program);
-        command.arg("--version").stdin(Stdio::null()).env_clear().envs(&self.environment.variables);
-        let mut helper = Helper::start(&mut command, HelperOutput::Keep).ok()?;
-        let begin = Instant::now();
-        helper.wait(POLL_INTERVAL, &mut || begin.elapsed() < VERSION_TIMEOUT).ok()??;
-        Some(helper.output(4096))
+        command.arg("--version").env_clear().envs(&self.environment.variables);
+        helper::output_of(command, VERSION_TIMEOUT)
     }
 
     /// Starts the service if that is needed and permitted, and has it load the model. Never downloads one.
@@ -176,7 +170,7 @@ impl App {
         if !has_loaded(service, &status, &model)
             && let Ok(models) = self.models(service, cancel)
         {
-            models.load(&Named { asked, name: model.clone() }, true, None, false)?;
+            models.load(&Named { asked, name: model.clone() }, true, &LoadOptions::default())?;
             status = self.manager(cancel).status(service)?;
         }
         let context = status.context.or_else(|| self.own_context(service, &model, cancel));

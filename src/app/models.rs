@@ -40,6 +40,17 @@ pub enum Unload {
     NotRunning,
 }
 
+/// How a model is loaded.
+#[derive(Debug, Clone, Default)]
+pub struct LoadOptions {
+    /// How long it stays loaded after its last use.
+    pub keep_alive: Option<KeepAlive>,
+    /// Load it although it needs more memory than the machine has.
+    pub force: bool,
+    /// Fail if it is not on the GPU as a whole.
+    pub require_gpu: bool,
+}
+
 /// The models of one service.
 pub struct Models<'a> {
     app: &'a App,
@@ -233,29 +244,56 @@ impl Models<'_> {
         }
     }
 
-    /// Loads the model; starts the server if it is not running and `start_on_demand`.
+    /// Loads the model; starts the server if it is not running and `start_on_demand`. A load that fails because the model
+    /// is not on the GPU leaves neither the model nor a server that it started.
     pub fn load(
         &self,
         model: &Named<'_>,
         start_on_demand: bool,
-        keep_alive: Option<&KeepAlive>,
-        force: bool,
+        options: &LoadOptions,
     ) -> Result<(), AppError> {
+        if !options.require_gpu {
+            let endpoint = self.load_anywhere(model, start_on_demand, options)?;
+            return self.app.check_gpu(self.service, &endpoint, false, self.cancel);
+        }
+        let before = self.app.manager(self.cancel).find_endpoint(self.service)?;
+        let is_loaded = loaded(&self.status()?).is_some_and(|loaded| loaded.contains(&model.name));
+        let endpoint = self.load_anywhere(model, start_on_demand, options)?;
+        self.app.check_gpu(self.service, &endpoint, true, self.cancel).inspect_err(|_| {
+            match before {
+                None => self.app.stop_failed(self.service),
+                Some(_) if is_loaded => {}
+                // The failure that led to it is the one to be told.
+                Some(_) => {
+                    let _ = self.work_at(Some(&endpoint.address), |site| self.unload_at(site, model));
+                }
+            }
+        })
+    }
+
+    /// Loads the model, and returns where.
+    fn load_anywhere(
+        &self,
+        model: &Named<'_>,
+        start_on_demand: bool,
+        options: &LoadOptions,
+    ) -> Result<Endpoint, AppError> {
+        let LoadOptions { keep_alive, force, .. } = options;
+        let force = *force;
         self.app.check_model_settings(self.service, &model.name)?;
         if !self.needs_server() {
             self.work(false, model, |site| self.catalogue.check(site, &model.name))?;
             self.app.admit_start(self.service, Some(&model.name), force, self.cancel)?;
         }
-        let keep_alive = keep_alive.or(self.configured_keep_alive(&model.name));
+        let keep_alive = keep_alive.as_ref().or(self.configured_keep_alive(&model.name));
         let endpoint = self.endpoint(start_on_demand, Some(model.name.clone()))?;
         self.admit_into(&endpoint, &model.name, force)?;
         if !self.catalogue.restarts_to_load() {
             let load = |site: &Site<'_>| self.catalogue.load(site, &model.name, keep_alive);
-            return self
-                .work_at(Some(&endpoint.address), load)
-                .map_err(|error| self.failed(model.asked, error));
+            self.work_at(Some(&endpoint.address), load).map_err(|error| self.failed(model.asked, error))?;
+            return Ok(endpoint);
         }
-        self.load_at(model, &endpoint, keep_alive).map(drop)
+        Ok(self.load_at(model, &endpoint, keep_alive)?.map_or(endpoint, |up| up.endpoint))
     }
 
     /// Loads the model into a running server; downloads the model first if it is missing.

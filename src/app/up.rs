@@ -16,6 +16,8 @@ pub struct UpRequest {
     pub model: Option<String>,
     /// Load the model although it needs more memory than the machine has.
     pub force: bool,
+    /// Fail if a model is not on the GPU as a whole.
+    pub require_gpu: bool,
 }
 
 impl App {
@@ -45,21 +47,34 @@ impl App {
             },
             other => other?,
         };
-        match &request.model {
+        let is_ours = up.kind == UpKind::Started;
+        self.finish_up(service, request, up, cancel).inspect_err(|_| {
+            if is_ours {
+                self.stop_failed(service);
+            }
+        })
+    }
+
+    /// Has a running service load the requested model, and checks where its models run.
+    fn finish_up(
+        &self,
+        service: &ManagedService,
+        request: &UpRequest,
+        up: Up,
+        cancel: &CancelToken,
+    ) -> Result<Up, AppError> {
+        if up.kind == UpKind::Launched {
+            return Ok(up);
+        }
+        let up = match &request.model {
             Some(model) if service.runtime().is_some_and(|runtime| runtime.catalogue().is_some()) => {
                 let models = self.models(service, cancel)?;
-                let is_ours = up.kind == UpKind::Started;
-                models
-                    .named(model)
-                    .and_then(|model| models.ensure_loaded(&model, up, request.force))
-                    .inspect_err(|_| {
-                        if is_ours {
-                            self.stop_failed(service);
-                        }
-                    })
+                models.ensure_loaded(&models.named(model)?, up, request.force)?
             }
-            _ => Ok(up),
-        }
+            _ => up,
+        };
+        self.check_gpu(service, &up.endpoint, request.require_gpu, cancel)?;
+        Ok(up)
     }
 
     /// Checks that the model with which a start would begin fits into the memory, where that is known without the server.
@@ -85,7 +100,7 @@ impl App {
 
     /// Stops a service that this command has started in vain, also after an interrupt. That is tried; the failure that
     /// led to it is the one to be told.
-    fn stop_failed(&self, service: &ManagedService) {
+    pub(super) fn stop_failed(&self, service: &ManagedService) {
         let _ = self.manager(&CancelToken::new()).down(service, &DownOptions::default());
     }
 }

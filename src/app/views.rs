@@ -365,7 +365,7 @@ pub enum Level {
 /// A finding of `doctor` in words.
 #[derive(Debug, Serialize)]
 pub struct FindingView {
-    /// What was checked: `configuration`, `disk`, `memory`, `logout`, `program`, `service`, `address`, `login`.
+    /// What was checked: `configuration`, `disk`, `memory`, `logout`, `program`, `service`, `gpu`, `address`, `login`.
     pub check: &'static str,
     /// Null for what concerns all services.
     pub service: Option<Arc<str>>,

@@ -104,6 +104,8 @@ impl From<AppError> for Failure {
                 Self { causes: vec![numbers], ..Self::of(exit, &error) }
                     .hint("choose a smaller model or quantization; or load it all the same with --force")
             }
+            AppError::NotOnGpu { .. } => Self::of(exit, &error)
+                .hint("free memory of the GPU, choose a smaller model or a shorter context, or leave out --require-gpu"),
             AppError::NoOwnContext { ref instead, .. } => {
                 let hint = instead.clone();
                 Self { hint, ..Self::of(exit, &error) }

@@ -125,7 +125,7 @@ pub fn of_app(error: &AppError) -> Exit {
         AppError::NoModelChosen { .. } | AppError::NoServiceHas { .. } | AppError::WouldReplace { .. } => {
             Exit::ModelMissing
         }
-        AppError::TooLarge { .. } => Exit::NotUp,
+        AppError::TooLarge { .. } | AppError::NotOnGpu { .. } => Exit::NotUp,
         AppError::ModelInUse { .. } | AppError::NoModels { .. } => Exit::Failed,
     }
 }

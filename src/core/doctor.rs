@@ -6,6 +6,7 @@ use std::path::{Path, PathBuf};
 
 use crate::core::address::Address;
 use crate::core::config::ConfigError;
+use crate::core::gpu;
 use crate::core::install;
 use crate::core::login::{self, LoginManager, Places, Session};
 use crate::core::machine::{self, Memory};
@@ -38,6 +39,13 @@ pub enum Finding {
         version: Option<String>,
         /// Whether this is a supported version; `None` if unknown.
         known: Option<bool>,
+    },
+    /// A loaded model of which a part, or all, is on the CPU.
+    OnCpu {
+        service: ManagedService,
+        model: String,
+        /// What is on the GPU.
+        gpu_percent: u64,
     },
     /// The program of a runtime is missing.
     NoProgram {
@@ -168,7 +176,16 @@ impl Examination<'_> {
             install::unfinished(&self.manager.paths.installation(runtime.name()), runtime)
         });
         findings.extend(unfinished.map(|directory| Finding::Unfinished { service: owned(), directory }));
+        let shares = status.as_ref().map_or(&[][..], |status| &status.gpu_shares);
+        let on_cpu: Vec<Finding> = gpu::on_cpu(shares)
+            .map(|(model, gpu_percent)| Finding::OnCpu {
+                service: owned(),
+                model: model.to_owned(),
+                gpu_percent,
+            })
+            .collect();
         findings.push(Finding::Service { service: owned(), status: Box::new(status), installed });
+        findings.extend(on_cpu);
         if let Some(address) = service.address().filter(|address| !address.is_loopback()) {
             findings.push(Finding::Exposed { service: owned(), address });
         }

@@ -141,6 +141,14 @@ pub enum EventKind {
         /// What is free, or all there is if that is less than it needs, in bytes.
         free: u64,
     },
+    /// A model is loaded of which a part, or all, is on the CPU.
+    OnCpu {
+        model: String,
+        /// What is on the GPU.
+        gpu_percent: u64,
+    },
+    /// Nothing tells whether the models of the service are on the GPU, which the user requires.
+    GpuUnknown,
     /// The service is not running, and fusion starts it for a request.
     StartedOnDemand {
         /// Whether another command is already starting it.

@@ -7,7 +7,7 @@ use std::fs::File;
 use std::io;
 use std::os::fd::OwnedFd;
 use std::os::unix::fs::FileExt as _;
-use std::process::{Child, Command, ExitStatus};
+use std::process::{Child, Command, ExitStatus, Stdio};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
@@ -30,6 +30,17 @@ pub enum HelperOutput {
     Show(Arc<OwnedFd>),
     /// To an unnamed file.
     Keep,
+}
+
+/// How often the end of a program is looked for of which only the output is wanted.
+const OUTPUT_POLL_INTERVAL: Duration = Duration::from_millis(5);
+
+/// Runs a program and returns the end of its output; `None` if it cannot run, or has not ended after `timeout`.
+pub fn output_of(mut command: Command, timeout: Duration) -> Option<String> {
+    let mut helper = Helper::start(command.stdin(Stdio::null()), HelperOutput::Keep).ok()?;
+    let begin = Instant::now();
+    helper.wait(OUTPUT_POLL_INTERVAL, &mut || begin.elapsed() < timeout).ok()??;
+    Some(helper.output(4096))
 }
 
 /// A running helper. Dropping it stops it.

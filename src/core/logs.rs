@@ -11,6 +11,7 @@ mod tests;
 
 use std::ffi::OsString;
 use std::fs::{self, File, Metadata, OpenOptions};
+use std::io::Read as _;
 use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
@@ -77,6 +78,14 @@ fn open(path: &Path, options: &mut OpenOptions) -> Result<Option<(File, Metadata
     };
     let metadata = file.metadata().map_err(FileError::io("read", path))?;
     Ok(Some((file, metadata)))
+}
+
+/// Returns at most the first `max_bytes` of a log.
+pub fn beginning(log: &Path, max_bytes: u64) -> Result<String, FileError> {
+    let Some((file, _)) = open(log, OpenOptions::new().read(true))? else { return Ok(String::new()) };
+    let mut bytes = Vec::new();
+    file.take(max_bytes).read_to_end(&mut bytes).map_err(FileError::io("read", log))?;
+    Ok(String::from_utf8_lossy(&bytes).into_owned())
 }
 
 fn numbered(log: &Path, number: u64) -> PathBuf {

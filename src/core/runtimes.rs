@@ -17,6 +17,7 @@ use std::time::Duration;
 use crate::core::address::Address;
 use crate::core::api::Response;
 use crate::core::api::error::{ServerError, ServerErrorKind};
+use crate::core::gpu::{GpuParts, GpuShare};
 use crate::core::models::catalogue::Catalogue;
 use crate::core::models::quoted;
 
@@ -187,6 +188,22 @@ pub trait Runtime: Sync {
         None
     }
 
+    /// Returns which of [`detail_probes`](Self::detail_probes) tells how much of each model is on the GPU.
+    fn gpu_probe(&self) -> Option<Probe> {
+        None
+    }
+
+    /// Returns the function that reads from the beginning of the server's log how much of its model is on the GPU, for a
+    /// server that tells it nowhere else.
+    fn gpu_share_in_log(&self) -> Option<fn(&str) -> Option<GpuParts>> {
+        None
+    }
+
+    /// Returns how its program tells whether it can use a GPU.
+    fn gpu_query(&self) -> Option<GpuQuery> {
+        None
+    }
+
     /// Returns the request that tells the context length of a loaded model.
     fn context_probe(&self) -> Option<ContextProbe> {
         None
@@ -266,6 +283,14 @@ pub struct ContextProbe {
     pub read: fn(&Response, &str) -> Option<u64>,
 }
 
+/// What a program is asked to tell whether it can use a GPU.
+#[derive(Clone, Copy)]
+pub struct GpuQuery {
+    pub args: &'static [&'static str],
+    /// Reads what it prints; `None` if it prints something else.
+    pub read: fn(&str) -> Option<bool>,
+}
+
 /// One `GET` request, and the function that reads its response.
 #[derive(Clone, Copy)]
 pub struct Probe {
@@ -329,6 +354,8 @@ pub struct ServerFacts {
     pub models: Option<Vec<String>>,
     /// The context length of the loaded model in tokens, if reported. `None` if several models are loaded.
     pub context: Option<u64>,
+    /// The loaded models of which it is reported how much is on the GPU.
+    pub gpu_shares: Vec<GpuShare>,
 }
 
 #[cfg(test)]

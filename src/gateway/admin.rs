@@ -16,7 +16,7 @@ use super::respond::{empty, json_of};
 use super::state::{Gateway, Setup, blocking};
 use super::{forward, keeper, metrics, query, reload};
 use crate::app::views::ServiceView;
-use crate::app::{AppError, RemoveError, UpRequest};
+use crate::app::{AppError, LoadOptions, RemoveError, UpRequest};
 use crate::core::api::error::clean;
 use crate::core::cancel::CancelToken;
 use crate::core::config::{EditError, edit};
@@ -172,7 +172,7 @@ fn carry_out(
         (Deed::Restart, _) => app.restart(service, &UpOptions::default(), &never).map(drop),
         (Deed::Load, Some(model)) => {
             let models = app.models(service, &never)?;
-            models.load(&models.named(model)?, true, None, false).map(drop)
+            models.load(&models.named(model)?, true, &LoadOptions::default())
         }
         (Deed::Unload, Some(model)) => {
             let models = app.models(service, &never)?;

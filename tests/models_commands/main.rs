@@ -1,6 +1,7 @@
 //! The commands about models: Ollama's by its native API, played by a stub; MLX's in a hub cache on the disk.
 
 mod downloads;
+mod gpu;
 mod memory;
 mod mlx;
 mod ollama;

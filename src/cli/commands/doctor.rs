@@ -13,6 +13,7 @@ use crate::cli::units::bytes;
 use crate::cli::words::listener_name;
 use crate::core::config::Config;
 use crate::core::doctor::{Examination, Finding};
+use crate::core::gpu::where_it_runs;
 use crate::core::login::Session;
 use crate::core::machine::Memory;
 use crate::core::programs::{Program, Source};
@@ -27,7 +28,7 @@ use crate::core::services::{ManagedService, State, Status};
 pub struct DoctorArgs {
     /// Print an array of objects, one for each finding
     ///
-    /// Each has `check` (configuration, disk, memory, logout, program, service, address, login), `service` and
+    /// Each has `check` (configuration, disk, memory, logout, program, service, gpu, address, login), `service` and
     /// `runtime` (null if it concerns all services), `level` (ok, warning, problem), `summary`, and `remedy` (null if
     /// there is nothing to do). Names and types do not change between releases.
     #[arg(long)]
@@ -129,6 +130,12 @@ fn report(finding: Finding) -> FindingView {
                 failed("service", Failure::from(error), log).of(&service)
             }
         },
+        Finding::OnCpu { service, model, gpu_percent } => FindingView::warning(
+            "gpu",
+            format!("it runs {model} {}", where_it_runs(gpu_percent)),
+            "free memory of the GPU, or choose a smaller model or a shorter context".to_owned(),
+        )
+        .of(&service),
         Finding::Exposed { service, address } => FindingView::warning(
             "address",
             format!("{address} can be reached from other machines, and the server has no authentication"),

@@ -1,6 +1,6 @@
 //! `fusion <runtime> load`.
 
-use crate::app::App;
+use crate::app::{App, LoadOptions};
 use crate::cli::context::Context;
 use crate::cli::error::Failure;
 use crate::cli::exit::Exit;
@@ -24,6 +24,9 @@ pub struct LoadArgs {
     /// Load the model even if it needs more memory than the machine has
     #[arg(long)]
     force: bool,
+    /// Fail with exit code 6 if the model runs on the CPU, or a part of it
+    #[arg(long)]
+    require_gpu: bool,
 }
 
 fn keep_alive(text: &str) -> Result<KeepAlive, String> {
@@ -36,7 +39,9 @@ pub fn run(context: &Context, app: &App, service: &ManagedService, args: &LoadAr
     let models = app.models(service, &context.cancel)?;
     let model = models.named(&args.model)?;
     let _cancelled = context.cancel_on_signal();
-    models.load(&model, !args.no_up, args.keep_alive.as_ref(), args.force)?;
+    let LoadArgs { keep_alive, force, require_gpu, .. } = args;
+    let options = LoadOptions { keep_alive: keep_alive.clone(), force: *force, require_gpu: *require_gpu };
+    models.load(&model, !args.no_up, &options)?;
     context.ui.result(&format!("{} is loaded\n", model.name))?;
     Ok(Exit::Done)
 }

@@ -15,6 +15,7 @@ use crate::cli::table::{TextTable, unknown};
 use crate::cli::units::{bytes, duration};
 use crate::cli::words::{changed_parts, listener_name};
 use crate::core::address::Address;
+use crate::core::gpu::{on_cpu, where_it_runs};
 use crate::core::programs;
 use crate::core::services::{ManagedService, StartedBy, State, Status};
 
@@ -223,6 +224,9 @@ fn notes(status: &Status) -> Vec<String> {
         notes.push(trouble.clone());
     }
     notes.extend(orphans_note(status));
+    for (model, gpu_percent) in on_cpu(&status.gpu_shares) {
+        notes.push(format!("{model} runs {}", where_it_runs(gpu_percent)));
+    }
     if let Some(parts) = &status.changes {
         let parts = changed_parts(parts);
         notes.push(format!(

@@ -35,6 +35,9 @@ pub struct UpArgs {
     /// Load the model even if it needs more memory than the machine has
     #[arg(long)]
     force: bool,
+    /// Fail with exit code 6, and leave no server behind, if a model runs on the CPU, or a part of it
+    #[arg(long, conflicts_with = "no_wait")]
+    require_gpu: bool,
     /// Print the result as JSON
     #[arg(long)]
     json: bool,
@@ -48,6 +51,7 @@ pub struct UpArgs {
 #[command(
     after_help = "Without names, --tag and --template: every service that has `auto_start` in the configuration."
 )]
+#[expect(clippy::struct_excessive_bools, reason = "independent switches")]
 pub struct AllUpArgs {
     #[command(flatten)]
     which: SelectionArgs,
@@ -57,6 +61,12 @@ pub struct AllUpArgs {
     /// Return once they are started; `ps` shows when they are ready
     #[arg(long)]
     no_wait: bool,
+    /// Load the models even if they need more memory than the machine has
+    #[arg(long)]
+    force: bool,
+    /// Fail with exit code 6, and leave no server behind, if a model runs on the CPU, or a part of it
+    #[arg(long, conflicts_with = "no_wait")]
+    require_gpu: bool,
     /// Print an array of results
     #[arg(long)]
     json: bool,
@@ -65,7 +75,8 @@ pub struct AllUpArgs {
 /// Runs the command.
 pub fn run(context: &Context, app: &App, service: &ManagedService, args: &UpArgs) -> Result<Exit, Failure> {
     let options = UpOptions { timeout: args.timeout, no_wait: args.no_wait, ..UpOptions::default() };
-    let request = UpRequest { options, install: args.install, model: args.model.clone(), force: args.force };
+    let UpArgs { install, force, require_gpu, .. } = *args;
+    let request = UpRequest { options, install, model: args.model.clone(), force, require_gpu };
     let up = installed(context, app, service, |install| {
         app.up(service, &UpRequest { install: install || args.install, ..request.clone() }, &context.cancel)
     })?;
@@ -97,7 +108,8 @@ pub(super) fn tell(
 pub fn run_all(context: &Context, app: &App, args: &AllUpArgs) -> Result<Exit, Failure> {
     let services = selected(app, &args.which.selection())?;
     let options = UpOptions { timeout: args.timeout, no_wait: args.no_wait, ..UpOptions::default() };
-    let request = UpRequest { options, ..UpRequest::default() };
+    let AllUpArgs { force, require_gpu, .. } = *args;
+    let request = UpRequest { options, force, require_gpu, ..UpRequest::default() };
     let results = {
         let _cancelled = context.cancel_on_signal();
         app.up_several(&services, &request, &context.cancel)

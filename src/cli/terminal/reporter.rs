@@ -9,6 +9,7 @@ use super::ui::Ui;
 use crate::cli::units::bytes;
 use crate::cli::words::{changed_parts, listener_name};
 use crate::core::events::{Event, EventKind, Subscriber};
+use crate::core::gpu::where_it_runs;
 
 /// Prints events: passing ones on the status line of a terminal, lasting ones in lines.
 pub struct Reporter {
@@ -96,6 +97,12 @@ impl Subscriber for Reporter {
                 "{model} needs about {}, and {} of memory are free; the machine may swap, or the load may fail",
                 bytes(*needed),
                 bytes(*free)
+            )),
+            EventKind::OnCpu { model, gpu_percent } => {
+                ui.warning(&format!("{name} runs {model} {}", where_it_runs(*gpu_percent)));
+            }
+            EventKind::GpuUnknown => ui.warning(&format!(
+                "{name} does not tell whether a model runs on the GPU; --require-gpu could not be checked"
             )),
             EventKind::ConfigurationChanged { parts } => ui.warning(&format!(
                 "the configuration of {name} has changed since the start{}; apply it: fusion {name} restart",

@@ -6,6 +6,7 @@
 mod aliases;
 mod catalogue;
 mod files;
+mod gpu;
 
 use std::time::Duration;
 
@@ -13,11 +14,12 @@ use serde_json::Value;
 
 use self::files::GgufModel;
 use super::{
-    BuiltInAlias, ContextProbe, Defaults, InstallMethod, Launch, Model, ModelPlaces, Probe, Recognition,
-    Runtime, ServerFacts,
+    BuiltInAlias, ContextProbe, Defaults, GpuQuery, InstallMethod, Launch, Model, ModelPlaces, Probe,
+    Recognition, Runtime, ServerFacts,
 };
 use crate::core::address::Address;
 use crate::core::api::Response;
+use crate::core::gpu::GpuParts;
 use crate::core::models::catalogue::Catalogue;
 
 /// <https://github.com/ggml-org/llama.cpp>: `llama-server`.
@@ -142,6 +144,14 @@ impl Runtime for Llama {
         Some(ContextProbe { path: "/v1/models", read: read_context })
     }
 
+    fn gpu_share_in_log(&self) -> Option<fn(&str) -> Option<GpuParts>> {
+        Some(gpu::in_log)
+    }
+
+    fn gpu_query(&self) -> Option<GpuQuery> {
+        Some(GpuQuery { args: &["--list-devices"], read: gpu::has_device })
+    }
+
     fn without_template(&self) -> &'static str {
         "uses that of ChatML, which the model may not know"
     }
@@ -219,7 +229,7 @@ fn read_loaded(response: &Response) -> Recognition {
         _ => None,
     };
     let names = loaded.iter().filter_map(|model| model["id"].as_str()).map(str::to_owned);
-    Recognition::Ready(ServerFacts { models: Some(names.collect()), context, version: None })
+    Recognition::Ready(ServerFacts { models: Some(names.collect()), context, ..ServerFacts::default() })
 }
 
 fn read_context(response: &Response, model: &str) -> Option<u64> {
@@ -258,7 +268,7 @@ fn read_props(response: &Response) -> Recognition {
     let build = json["build_info"].as_str().and_then(|build| build.split('-').next());
     let version = build.filter(|build| !matches!(*build, "" | "b0")).map(str::to_owned);
     let context = json["default_generation_settings"]["n_ctx"].as_u64().filter(|tokens| *tokens > 0);
-    Recognition::Ready(ServerFacts { version, context, models: None })
+    Recognition::Ready(ServerFacts { version, context, ..ServerFacts::default() })
 }
 
 /// What a line of the log says, if it is an error: `0.00.030.621 E gguf_init: failed to open`, `error: invalid argument`.

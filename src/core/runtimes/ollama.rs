@@ -16,6 +16,7 @@ use super::{
 };
 use crate::core::address::Address;
 use crate::core::api::Response;
+use crate::core::gpu::{GpuParts, GpuShare};
 use crate::core::models::catalogue::Catalogue;
 use crate::core::models::expand_home;
 
@@ -101,6 +102,10 @@ impl Runtime for Ollama {
 
     fn detail_probes(&self) -> &'static [Probe] {
         &[Probe { path: "/api/ps", read: read_loaded }]
+    }
+
+    fn gpu_probe(&self) -> Option<Probe> {
+        self.detail_probes().first().copied()
     }
 
     fn context_probe(&self) -> Option<ContextProbe> {
@@ -220,6 +225,12 @@ fn read_context(response: &Response, model: &str) -> Option<u64> {
     json["models"].as_array()?.iter().find(is_named)?["context_length"].as_u64()
 }
 
+/// Reads the sizes of a loaded model, with its context, in all memory and in that of the GPU.
+fn gpu_share(model: &Value) -> Option<GpuShare> {
+    let parts = GpuParts { on_gpu: model["size_vram"].as_u64()?, all: model["size"].as_u64()? };
+    Some(GpuShare { model: model["name"].as_str()?.to_owned(), parts })
+}
+
 fn read_loaded(response: &Response) -> Recognition {
     match response.json()["models"].as_array() {
         Some(models) if response.status == 200 => {
@@ -228,7 +239,8 @@ fn read_loaded(response: &Response) -> Recognition {
                 [model] => model["context_length"].as_u64(),
                 _ => None,
             };
-            let facts = ServerFacts { models: Some(names.collect()), context, ..ServerFacts::default() };
+            let gpu_shares = models.iter().filter_map(gpu_share).collect();
+            let facts = ServerFacts { models: Some(names.collect()), context, gpu_shares, version: None };
             Recognition::Ready(facts)
         }
         _ => Recognition::NotReady(format!("HTTP {} to /api/ps", response.status)),
@@ -267,6 +279,19 @@ mod tests {
         // Up to version 0.6 it does not tell, and of several it is not known which one is meant.
         assert_eq!(facts(r#"{"name":"a"}"#), None);
         assert_eq!(facts(&format!("{model},{model}")), None);
+    }
+
+    #[test]
+    fn share_on_the_gpu_is_read() {
+        let shares = |models: &str| {
+            let body = format!(r#"{{"models":[{models}]}}"#).into_bytes();
+            match read_loaded(&Response { status: 200, server: String::new(), body }) {
+                Recognition::Ready(facts) => facts.gpu_shares,
+                other => panic!("{other:?}"),
+            }
+        };
+        let expected = GpuShare { model: "a".to_owned(), parts: GpuParts { on_gpu: 30, all: 40 } };
+        assert_eq!(shares(r#"{"name":"a","size":40,"size_vram":30},{"name":"b","size":40}"#), [expected]);
     }
 
     #[test]

@@ -13,11 +13,12 @@ use super::observe::Observed;
 use super::port::PortUse;
 use super::probe::ProbeResult;
 use super::record::{Elsewhere, Record};
-use super::service::{ManagedService, Origin, StartedBy};
+use super::service::{Endpoint, ManagedService, Origin, StartedBy};
 use super::state::State;
 use crate::core::address::Address;
 use crate::core::api::Client;
 use crate::core::config::RestartPolicy;
+use crate::core::gpu::{GpuParts, GpuShare};
 use crate::core::logs;
 use crate::core::parallel;
 use crate::core::process::{Listener, Pid, Usage};
@@ -38,6 +39,8 @@ pub struct Status {
     pub models: Option<Vec<String>>,
     /// The context length of the loaded model in tokens, if the server reports it.
     pub context: Option<u64>,
+    /// The loaded models of which it is known how much is on the GPU.
+    pub gpu_shares: Vec<GpuShare>,
     /// Its version, if the server reports it.
     pub version: Option<String>,
     pub log: PathBuf,
@@ -61,6 +64,13 @@ pub struct Status {
     pub restarts: Option<u64>,
 }
 
+impl Status {
+    /// Returns how much of all loaded models is on the GPU, in percent, if it is known.
+    pub fn gpu_percent(&self) -> Option<u64> {
+        self.gpu_shares.iter().fold(GpuParts::default(), |sum, share| sum.and(share.parts)).percent()
+    }
+}
+
 /// The end of a process that no command was waiting for.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Exited {
@@ -69,6 +79,9 @@ pub struct Exited {
     /// The last log line that is not blank.
     pub last_line: Option<String>,
 }
+
+/// How much of a log is read to find what a server tells at its start.
+const MAX_LOG_BYTES: u64 = 128 * 1024;
 
 /// Timeout of each request of `ps`.
 const REQUEST_TIMEOUT: Duration = Duration::from_secs(1);
@@ -80,6 +93,23 @@ impl ServiceManager<'_> {
         services: &[S],
     ) -> Vec<Result<Status, ServiceError>> {
         parallel::each(services, |_| false, |service| self.status(service.borrow()))
+    }
+
+    /// Returns how much of each loaded model is on the GPU, as far as the server at `endpoint` tells.
+    pub fn gpu_shares(&self, service: &ManagedService, endpoint: &Endpoint) -> Vec<GpuShare> {
+        let told = service.runtime().and_then(|runtime| {
+            let probe = runtime.gpu_probe()?;
+            let response = Client::with_timeout(&endpoint.address, REQUEST_TIMEOUT)
+                .with_long_responses()
+                .get(probe.path);
+            match (probe.read)(&response.ok()?) {
+                Recognition::Ready(facts) => Some(facts.gpu_shares),
+                _ => None,
+            }
+        });
+        let model = endpoint.model.as_ref();
+        let logged = model.and_then(|model| logged_gpu_share(service, model));
+        told.into_iter().flatten().chain(logged).collect()
     }
 
     pub fn status(&self, service: &ManagedService) -> Result<Status, ServiceError> {
@@ -105,6 +135,7 @@ impl ServiceManager<'_> {
             usage: process.and_then(|process| self.driver.usage(&process)),
             models: facts.models,
             context: facts.context,
+            gpu_shares: facts.gpu_shares,
             version: facts
                 .version
                 .or_else(|| record.filter(|_| ours).and_then(|record| record.version.clone())),
@@ -148,9 +179,19 @@ fn facts(service: &ManagedService, observed: &Observed) -> ServerFacts {
             facts.models = more.models.or(facts.models);
             facts.version = more.version.or(facts.version);
             facts.context = more.context.or(facts.context);
+            facts.gpu_shares.extend(more.gpu_shares);
         }
     }
-    let model = observed.recorded.record.as_ref().filter(|_| observed.state == State::Ready);
-    facts.models = facts.models.or_else(|| Some(vec![model?.model.clone()?]));
+    let record = observed.recorded.here().filter(|_| observed.state == State::Ready);
+    facts.models = facts.models.or_else(|| Some(vec![record?.model.clone()?]));
+    let model = record.and_then(|record| record.model.as_ref());
+    facts.gpu_shares.extend(model.and_then(|model| logged_gpu_share(service, model)));
     facts
+}
+
+/// Returns how much of the model with which the server was started is on the GPU, if its log tells that.
+fn logged_gpu_share(service: &ManagedService, model: &str) -> Option<GpuShare> {
+    let read = service.runtime()?.gpu_share_in_log()?;
+    let parts = read(&logs::beginning(&service.files.log, MAX_LOG_BYTES).ok()?)?;
+    Some(GpuShare { model: model.to_owned(), parts })
 }

@@ -38,6 +38,7 @@ use std::time::Duration;
 /// | `models=A,B` | the models it knows |
 /// | `runs=COMMAND` | its model calls the tool that runs commands, with this command (see `agents.rs`) |
 /// | `version=TEXT`, `context=N` | the version that Ollama reports, and the context of its loaded models |
+/// | `gpu=PERCENT` | Ollama says that so much of each model is on the GPU |
 pub(crate) struct Faults(pub(crate) BTreeMap<String, String>);
 
 impl Faults {
@@ -92,5 +93,6 @@ pub(crate) const FAULTS: &[&str] = &[
     "runs",
     "version",
     "context",
+    "gpu",
     "child",
 ];

@@ -114,6 +114,12 @@ fn answer(fake: &Fake, mut stream: TcpStream) -> std::io::Result<()> {
             let models: Vec<Value> = names.iter().map(|name| model(fake, name)).collect();
             response(fake, &mut stream, 200, &json!({"models": models}))
         }
+        (false, "POST /api/show") => response(
+            fake,
+            &mut stream,
+            200,
+            &json!({"template": "{{ .Messages }}", "capabilities": ["completion"]}),
+        ),
         (false, "POST /api/generate") => {
             let name = request.body["model"].as_str().unwrap_or_default();
             if models(fake).iter().any(|known| known == name) {
@@ -137,6 +143,9 @@ fn model(fake: &Fake, name: &str) -> Value {
     let mut model = json!({"name": name, "model": name, "size": 1});
     if let Some(context) = fake.faults.number("context") {
         model["context_length"] = json!(context);
+    }
+    if let Some(percent) = fake.faults.number("gpu") {
+        (model["size"], model["size_vram"]) = (json!(100), json!(percent));
     }
     model
 }
