@@ -1,5 +1,6 @@
 //! What fusion can do, for every front end: use cases that return values and emit events, and never print.
 
+pub mod ability;
 mod admission;
 #[expect(clippy::module_inception, reason = "the type gives the layer its name")]
 mod app;

@@ -27,9 +27,11 @@ impl App {
     ) -> Result<(), AppError> {
         let mut shares = self.manager(cancel).gpu_shares(service, endpoint);
         if required && shares.is_empty() {
-            match self.without_gpu(service, cancel) {
-                Some(share) => shares.push(share),
-                None => self.events.emit(&service.name, EventKind::GpuUnknown),
+            if let Some(share) = self.without_gpu(service, cancel) {
+                shares.push(share);
+            } else {
+                let tells = service.runtime().is_some_and(|runtime| runtime.gpu_probe().is_some());
+                self.events.emit(&service.name, EventKind::GpuUnknown { tells });
             }
         }
         for (model, gpu_percent) in on_cpu(&shares) {

@@ -5,24 +5,19 @@ mod cache;
 pub mod views;
 
 use std::collections::BTreeMap;
-use std::io;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::sync::Arc;
 use std::time::Duration;
 
-use serde_json::{Value, json};
-
 use self::cache::Cache;
+use super::ability::{Ability, AbilityError, AbilityTest};
 use super::app::App;
 use super::error::AppError;
 use super::models::{LoadOptions, Named};
 use super::prompt::Permissions;
 use crate::core::address::Address;
 use crate::core::agents::{AGENTS, Agent, AgentSetup, AgentTarget, AgentVersion, AgentWire};
-use crate::core::api::Client;
-use crate::core::api::chat::{ChatError, Receiver};
-use crate::core::api::idle_timeout::IdleTimeout;
 use crate::core::cancel::CancelToken;
 use crate::core::executables::on_path;
 use crate::core::files::{self, FileError};
@@ -32,9 +27,6 @@ use crate::core::services::{ManagedService, Status, UpKind, UpOptions};
 
 /// How long a program may take to print its version.
 const VERSION_TIMEOUT: Duration = Duration::from_secs(30);
-
-/// Maximum length of the answer to the probe for tool calls, with the reasoning before it.
-const PROBE_TOKENS: u32 = 1_024;
 
 /// Why an agent was not launched.
 #[derive(Debug, thiserror::Error)]
@@ -61,9 +53,9 @@ pub enum LaunchError {
     /// All features of the agent need what the gateway cannot translate.
     #[error("{} reaches {service} only through the gateway, which cannot translate {untranslated}", agent.display_name)]
     FullThroughGateway { agent: &'static Agent, service: Arc<str>, untranslated: &'static str },
-    /// The probe for tool calls failed.
-    #[error("cannot ask {model} for a tool call")]
-    Probe { model: String, source: ChatError },
+    /// The test for tool calls failed.
+    #[error(transparent)]
+    Ability(#[from] AbilityError),
     #[error(transparent)]
     File(#[from] FileError),
 }
@@ -200,22 +192,16 @@ impl App {
             return Ok(());
         }
         asking();
-        let idle_timeout = IdleTimeout::cancellable(service.settings.run.timeout, cancel);
-        let mut said = Said::default();
-        let outcome = Client::with_idle_timeout(&ready.address, &idle_timeout)
-            .chat(&probe_body(&ready.model), &mut said);
-        let no_call = |said: String| LaunchError::NoToolCall { agent, model: ready.model.clone(), said };
-        match outcome.result {
-            Ok(()) if outcome.answer.tool_calls.iter().any(|call| is_call(&call.name, &call.arguments)) => {
+        match self.test_ability(service, &ready.address, &ready.model, Ability::Tools, cancel)? {
+            AbilityTest::Passed => {
                 if let Some(key) = key {
                     cache.add_calls_tools(&key);
                 }
                 Ok(())
             }
-            Ok(()) => Err(no_call(said.0.trim().chars().take(100).collect())),
-            // Ollama refuses tools for a model without a template for them.
-            Err(ChatError::Server(error)) if error.message.contains("tool") => Err(no_call(error.message)),
-            Err(source) => Err(LaunchError::Probe { model: ready.model.clone(), source }),
+            AbilityTest::Failed { said } => {
+                Err(LaunchError::NoToolCall { agent, model: ready.model.clone(), said })
+            }
         }
     }
 
@@ -301,49 +287,6 @@ fn no_proxy(variables: &BTreeMap<std::ffi::OsString, std::ffi::OsString>) -> Vec
     if has_proxy { vec![with("NO_PROXY"), with("no_proxy")] } else { Vec::new() }
 }
 
-/// One function, and a question that only it can answer.
-fn probe_body(model: &str) -> Value {
-    let city = json!({ "type": "string", "description": "Name of the city" });
-    let parameters = json!({ "type": "object", "properties": { "city": city }, "required": ["city"] });
-    let function = json!({
-        "name": "get_weather", "description": "Returns the present weather in a city", "parameters": parameters,
-    });
-    json!({
-        "model": model,
-        "messages": [{ "role": "user", "content": "What is the weather in Paris now? Use the tool." }],
-        "tools": [{ "type": "function", "function": function }],
-        "max_tokens": PROBE_TOKENS,
-        "temperature": 0.0,
-        "stream": true,
-        "stream_options": { "include_usage": true },
-    })
-}
-
-fn is_call(name: &str, arguments: &str) -> bool {
-    name == "get_weather" && serde_json::from_str::<Value>(arguments).is_ok_and(|value| value.is_object())
-}
-
-/// Keeps the text that came in place of a call.
-#[derive(Default)]
-struct Said(String);
-
-impl Receiver for Said {
-    fn text(&mut self, text: &str) -> io::Result<()> {
-        self.0.push_str(text);
-        Ok(())
-    }
-
-    fn reasoning(&mut self, _: &str) -> io::Result<()> {
-        Ok(())
-    }
-
-    fn progress(&mut self, _: u64, _: u64) {}
-
-    fn flush(&mut self) -> io::Result<()> {
-        Ok(())
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -364,17 +307,6 @@ mod tests {
             assert_eq!(route(wire, of(runtime), version), expected, "{wire:?} {runtime} {version:?}");
         }
         assert_eq!(route(messages, None, None), AgentRoute::Gateway);
-    }
-
-    #[test]
-    fn only_the_function_with_arguments_is_a_call() {
-        for (name, arguments, expected) in [
-            ("get_weather", r#"{"city":"Paris"}"#, true),
-            ("get_weather", "Paris", false),
-            ("other", "{}", false),
-        ] {
-            assert_eq!(is_call(name, arguments), expected, "{name} {arguments}");
-        }
     }
 
     #[test]

@@ -182,7 +182,10 @@ impl Models<'_> {
         if details.entry.loaded.is_none() {
             details.entry.loaded = loaded(&self.status()?).map(|loaded| loaded.contains(&model.name));
         }
+        let is_loaded = details.entry.loaded == Some(true);
+        let context = || self.app.context_of(self.service, &model.name, self.cancel);
         Ok(ModelView {
+            loaded_context: is_loaded.then(context).flatten(),
             service: Arc::clone(&self.service.name),
             runtime: self.runtime.name(),
             aliases: self.aliases(&model.name),

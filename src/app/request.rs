@@ -166,6 +166,6 @@ fn put<const N: usize>(body: &mut Map<String, Value>, fields: [(&str, Option<Val
 }
 
 /// <https://platform.openai.com/docs/guides/structured-outputs>
-fn response_format(schema: &Value) -> Value {
+pub(super) fn response_format(schema: &Value) -> Value {
     json!({ "type": "json_schema", "json_schema": { "name": "answer", "strict": true, "schema": schema } })
 }

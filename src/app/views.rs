@@ -8,6 +8,7 @@ use std::time::Duration;
 
 use serde::Serialize;
 
+use super::ability::Ability;
 use super::chat::SessionRow;
 use crate::core::address::Address;
 use crate::core::api::chat::{Answer, Arrivals, TokenUsage, ToolCall};
@@ -198,16 +199,27 @@ pub struct HealthView {
     /// Null for a program that is no model server.
     pub model: Option<String>,
     pub latency_ms: f64,
+    /// Whether the model calls tools; null if it was not asked.
+    pub tools: Option<bool>,
+    /// Whether its answers satisfy a schema; null if it was not asked.
+    pub schema: Option<bool>,
+    /// Whether it sees images; null if it was not asked.
+    pub vision: Option<bool>,
 }
 
 impl HealthView {
-    pub fn new(service: &ManagedService, health: &Health) -> Self {
+    /// Returns the view of a token that was generated, and of what the model was asked to show after that.
+    pub fn new(service: &ManagedService, health: &Health, shown: &[(Ability, bool)]) -> Self {
+        let of = |ability| shown.iter().find(|(asked, _)| *asked == ability).map(|(_, is_shown)| *is_shown);
         Self {
             service: Arc::clone(&service.name),
             runtime: runtime(service),
             address: health.endpoint.address.url(),
             model: health.model.clone(),
             latency_ms: milliseconds(health.latency),
+            tools: of(Ability::Tools),
+            schema: of(Ability::Schema),
+            vision: of(Ability::Vision),
         }
     }
 }
@@ -240,6 +252,8 @@ pub struct ModelView {
     /// Aliases of this model.
     pub aliases: Vec<String>,
     pub machine_memory_bytes: Option<u64>,
+    /// The context length in tokens with which it is loaded; null if it is not, or the server does not tell.
+    pub loaded_context: Option<u64>,
     #[serde(flatten)]
     pub details: Details,
 }

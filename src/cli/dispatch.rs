@@ -158,11 +158,12 @@ pub fn command(table: Table, instances: &[NamedService]) -> Command {
 }
 
 /// The examples at the top of the help of a command; `SERVICE` is replaced by the name of the service.
-const EXAMPLES: [(&str, &[&str]); 6] = [
+const EXAMPLES: [(&str, &[&str]); 7] = [
     ("up", &["fusion SERVICE up", "fusion SERVICE up --no-wait", "fusion SERVICE up --install -m MODEL"]),
     ("down", &["fusion SERVICE down", "fusion SERVICE down --timeout 60"]),
     ("ps", &["fusion SERVICE ps", "fusion SERVICE ps --watch", "fusion SERVICE ps --json | jq -r .state"]),
     ("log", &["fusion SERVICE log -n 50", "fusion SERVICE log -f", "less \"$(fusion SERVICE log --path)\""]),
+    ("health", &commands::health::EXAMPLES),
     ("run", &commands::run::EXAMPLES),
     ("chat", &commands::chat::EXAMPLES),
 ];

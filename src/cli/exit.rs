@@ -144,7 +144,7 @@ pub fn of_launch(error: &LaunchError) -> Exit {
     match error {
         LaunchError::NotInstalled { .. } => Exit::NotInstalled,
         LaunchError::ContextTooLarge { .. } | LaunchError::FullThroughGateway { .. } => Exit::Usage,
-        LaunchError::Probe { source, .. } => of_chat(source),
+        LaunchError::Ability(error) => of_chat(&error.source),
         LaunchError::TooOld { .. }
         | LaunchError::WindowTooSmall { .. }
         | LaunchError::NoToolCall { .. }

@@ -147,8 +147,11 @@ pub enum EventKind {
         /// What is on the GPU.
         gpu_percent: u64,
     },
-    /// Nothing tells whether the models of the service are on the GPU, which the user requires.
-    GpuUnknown,
+    /// It is not known whether a model of the service is on the GPU, which the user requires.
+    GpuUnknown {
+        /// Whether a loaded model would tell.
+        tells: bool,
+    },
     /// The service is not running, and fusion starts it for a request.
     StartedOnDemand {
         /// Whether another command is already starting it.

@@ -70,7 +70,7 @@ fn an_unknown_gpu_is_a_warning() {
     [stdout]
     mlx is up at http://127.0.0.1:[MLX] (pid [PID])
     [stderr]
-    warning: mlx does not tell whether a model runs on the GPU; --require-gpu could not be checked
+    warning: mlx does not tell whether a model runs on the GPU, so --require-gpu is not checked
     ");
     sandbox.fusion(["mlx", "down"]).run().assert_code(0);
 }

@@ -253,7 +253,7 @@ impl AgentLaunch<'_> {
             return Err(Failure::new(Exit::Interrupted, ""));
         }
         match probed {
-            Err(error @ (LaunchError::NoToolCall { .. } | LaunchError::Probe { .. })) => self.refuse(error),
+            Err(error @ (LaunchError::NoToolCall { .. } | LaunchError::Ability(_))) => self.refuse(error),
             other => Ok(other?),
         }
     }

@@ -3,6 +3,7 @@
 use std::fmt::Write as _;
 
 use crate::app::App;
+use crate::app::views::ModelView;
 use crate::cli::context::Context;
 use crate::cli::error::Failure;
 use crate::cli::exit::Exit;
@@ -38,13 +39,14 @@ pub fn run(context: &Context, app: &App, service: &ManagedService, args: &ShowAr
     if args.json {
         context.ui.json(&shown)?;
     } else {
-        context.ui.result(&text(&shown.details, &shown.aliases, shown.machine_memory_bytes))?;
+        context.ui.result(&text(&shown))?;
     }
     Ok(Exit::Done)
 }
 
 /// Writes one fact per line; leaves out what is unknown.
-fn text(details: &Details, aliases: &[String], machine: Option<u64>) -> String {
+fn text(shown: &ModelView) -> String {
+    let ModelView { details, aliases, machine_memory_bytes: machine, loaded_context, .. } = shown;
     let entry = &details.entry;
     let format = [entry.format.clone(), entry.quantization.clone()];
     let format: Vec<String> = format.into_iter().flatten().collect();
@@ -56,11 +58,11 @@ fn text(details: &Details, aliases: &[String], machine: Option<u64>) -> String {
         ("architecture", details.architecture.clone()),
         ("parameters", details.parameters.map(count)),
         ("format", list(&format)),
-        ("context", details.context_length.map(|tokens| format!("{} tokens", grouped(tokens)))),
+        ("context", context(details.context_length, *loaded_context)),
         ("changed files", list(&entry.changed)),
         ("remote", entry.remote.then(|| "yes".to_owned())),
         ("size", entry.size_bytes.filter(|_| !entry.remote).map(bytes)),
-        ("memory", memory(details, machine)),
+        ("memory", memory(details, *machine)),
         ("license", details.license.clone()),
         ("chat template", details.chat_template.map(|has| if has { "yes" } else { "none" }.to_owned())),
         ("capabilities", list(&details.capabilities)),
@@ -76,6 +78,16 @@ fn text(details: &Details, aliases: &[String], machine: Option<u64>) -> String {
         }
     }
     text
+}
+
+/// Returns `131,072 tokens, loaded with 4,096`.
+fn context(length: Option<u64>, loaded: Option<u64>) -> Option<String> {
+    let facts = [
+        length.map(|tokens| format!("{} tokens", grouped(tokens))),
+        loaded.map(|tokens| format!("loaded with {}", grouped(tokens))),
+    ];
+    let facts: Vec<String> = facts.into_iter().flatten().collect();
+    (!facts.is_empty()).then(|| facts.join(", "))
 }
 
 fn state(entry: &Entry) -> Option<String> {

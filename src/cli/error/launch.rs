@@ -1,8 +1,15 @@
 //! Messages and hints for agents that are not launched.
 
 use super::Failure;
+use crate::app::ability::AbilityError;
 use crate::app::launch::LaunchError;
 use crate::cli::exit;
+
+impl From<AbilityError> for Failure {
+    fn from(error: AbilityError) -> Self {
+        Self::of(exit::of_chat(&error.source), &error).hint("see the log of the service")
+    }
+}
 
 impl From<LaunchError> for Failure {
     fn from(error: LaunchError) -> Self {
@@ -23,7 +30,7 @@ impl From<LaunchError> for Failure {
                 "choose a model that calls tools, such as qwen3:8b; or try it with --force".to_owned()
             }
             LaunchError::FullThroughGateway { .. } => "launch it without --full".to_owned(),
-            LaunchError::Probe { .. } => "see the log of the service, or launch it with --force".to_owned(),
+            LaunchError::Ability(_) => "see the log of the service, or launch it with --force".to_owned(),
             LaunchError::File(_) => String::new(),
         };
         match error {

@@ -101,9 +101,7 @@ impl Subscriber for Reporter {
             EventKind::OnCpu { model, gpu_percent } => {
                 ui.warning(&format!("{name} runs {model} {}", where_it_runs(*gpu_percent)));
             }
-            EventKind::GpuUnknown => ui.warning(&format!(
-                "{name} does not tell whether a model runs on the GPU; --require-gpu could not be checked"
-            )),
+            EventKind::GpuUnknown { tells } => ui.warning(&gpu_unknown(name, *tells)),
             EventKind::ConfigurationChanged { parts } => ui.warning(&format!(
                 "the configuration of {name} has changed since the start{}; apply it: fusion {name} restart",
                 changed_parts(parts)
@@ -178,6 +176,11 @@ impl Subscriber for Reporter {
             }
         }
     }
+}
+
+fn gpu_unknown(name: &str, tells: bool) -> String {
+    let why = if tells { "has no model loaded" } else { "does not tell whether a model runs on the GPU" };
+    format!("{name} {why}, so --require-gpu is not checked")
 }
 
 fn installing(what: &str, with: &str, directory: Option<&Path>) -> String {
