@@ -29,6 +29,9 @@ const COUNTED_BYTES: usize = 4096;
 /// How many bytes pass together at most, unless the server has sent more in one piece.
 const MAX_TOGETHER: usize = 16 * 1024;
 
+/// How many bytes pass before other requests get their turn: a fast server and a fast client would keep them out.
+const MAX_IN_TURN: usize = 64 * 1024;
+
 const COMMENT: &[u8] = b": loading\n\n";
 
 /// The body of any response.
@@ -61,6 +64,8 @@ pub(super) struct PassedBody {
     over: Option<bool>,
     /// Whether the last byte that passed ends a line.
     ends_line: bool,
+    /// How many bytes have passed in this turn.
+    in_turn: usize,
     wire: Wire,
     meter: Meter,
     _lease: Lease,
@@ -104,6 +109,7 @@ impl PassedBody {
             treatment,
             over: None,
             ends_line: true,
+            in_turn: 0,
             wire,
             meter,
             _lease: lease,
@@ -244,6 +250,11 @@ fn poll_passed(
     passed: &mut PassedBody,
     context: &mut Context<'_>,
 ) -> Poll<Result<Option<Frame<Bytes>>, ResponseBody>> {
+    if passed.in_turn >= MAX_IN_TURN {
+        passed.in_turn = 0;
+        context.waker().wake_by_ref();
+        return Poll::Pending;
+    }
     let mut together = Together::default();
     loop {
         if let Some(has_broken_off) = passed.over {
@@ -256,7 +267,11 @@ fn poll_passed(
         }
         let bytes = match Pin::new(&mut passed.incoming).poll_frame(context) {
             Poll::Pending => {
-                return together.frame().map_or(Poll::Pending, |frame| Poll::Ready(Ok(Some(frame))));
+                let frame = together.frame();
+                if frame.is_none() {
+                    passed.in_turn = 0;
+                }
+                return frame.map_or(Poll::Pending, |frame| Poll::Ready(Ok(Some(frame))));
             }
             Poll::Ready(Some(Ok(frame))) => frame.into_data().unwrap_or_default(),
             Poll::Ready(end) => {
@@ -265,6 +280,7 @@ fn poll_passed(
             }
         };
         passed.meter.receives();
+        passed.in_turn += bytes.len();
         match &mut passed.treatment {
             Treatment::Unread | Treatment::Counted(_) => {
                 if let Treatment::Counted(end) = &mut passed.treatment {

@@ -21,6 +21,9 @@ const MAX_IDLE: Duration = Duration::from_secs(1);
 /// How long a connection may take to be made. A local server that does not refuse it at once has it in its queue.
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(10);
 
+/// How much of a response is read at once at most. A larger buffer serves one stream at the cost of the others.
+const MAX_BUFFER_BYTES: usize = 64 * 1024;
+
 /// The idle connections, by address.
 #[derive(Default)]
 pub(super) struct Pool {
@@ -155,7 +158,8 @@ async fn connect(key: &Arc<str>, address: &Address) -> io::Result<Connection> {
     let stream = connected.await.map_err(|_| io::Error::from(io::ErrorKind::TimedOut))??;
     // A token must not wait for the next one.
     stream.set_nodelay(true)?;
-    let handshake = http1::handshake(TokioIo::new(stream)).await;
+    let mut builder = http1::Builder::new();
+    let handshake = builder.max_buf_size(MAX_BUFFER_BYTES).handshake(TokioIo::new(stream)).await;
     let (sender, connection) = handshake.map_err(io::Error::other)?;
     Ok(Connection { sender, driver: Some(Box::pin(connection)), address: Arc::clone(key), is_reused: false })
 }

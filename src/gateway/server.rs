@@ -22,6 +22,9 @@ use crate::core::address::Address;
 /// How long a client may take to send the head of a request.
 const HEADER_TIMEOUT: Duration = Duration::from_secs(30);
 
+/// Maximum size of the head of a request, and of what is read of a body at once.
+const MAX_HEAD_BYTES: usize = 64 * 1024;
+
 /// How many connections may wait to be accepted.
 const BACKLOG: u32 = 4096;
 
@@ -166,6 +169,7 @@ async fn connection(stream: TcpStream, gateway: Arc<Gateway>) {
         .header_read_timeout(HEADER_TIMEOUT)
         // A client that closes its sending half is gone.
         .half_close(false)
+        .max_buf_size(MAX_HEAD_BYTES)
         .serve_connection(TokioIo::new(stream), service)
         .with_upgrades();
     // Its failure is the client's: it knows.

@@ -107,6 +107,11 @@ impl Backend {
         self.shared.requests.lock().expect("no panic").clone()
     }
 
+    /// Forgets the requests that came so far.
+    pub fn forget_requests(&self) {
+        self.shared.requests.lock().expect("no panic").clear();
+    }
+
     /// Returns how many connections were closed under a script that waited.
     pub fn gone(&self) -> usize {
         self.shared.gone.load(Ordering::SeqCst)

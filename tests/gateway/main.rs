@@ -6,8 +6,10 @@ mod admin;
 mod backend;
 mod client_gone;
 mod connections;
+mod crowds;
 mod events;
 mod framing;
+mod hostile;
 mod http;
 mod models;
 mod pages;
@@ -42,5 +44,21 @@ fn wait_until(what: &str, mut condition: impl FnMut() -> bool) {
     while !condition() {
         assert!(Instant::now() < deadline, "waited in vain until {what}");
         std::thread::sleep(Duration::from_millis(1));
+    }
+}
+
+/// Returns how often a test does it: as `FUSION_TEST_ROUNDS` says, else a `few` times.
+#[expect(clippy::disallowed_methods, reason = "tests have an environment")]
+fn rounds(few: usize) -> usize {
+    std::env::var("FUSION_TEST_ROUNDS").ok().and_then(|rounds| rounds.parse().ok()).unwrap_or(few)
+}
+
+/// Numbers that are the same in each run (Knuth, volume 2, section 3.3.4).
+struct Numbers(u64);
+
+impl Numbers {
+    fn below(&mut self, limit: u64) -> u64 {
+        self.0 = self.0.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);
+        (self.0 >> 33) % limit
     }
 }

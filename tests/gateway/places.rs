@@ -1,7 +1,7 @@
 //! Services that need each other's place: memory, groups, turns.
 
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicBool, Ordering};
 
 use fusion::core::config::{GatewaySettings, MemoryLimit};
 use tempfile::TempDir;
@@ -138,34 +138,35 @@ fn running_answer_is_never_cut_for_another_model() {
     });
 }
 
-/// Requests for one of two models come without a pause: they share its start, and the other one gets its turn.
+/// While a model answers, requests for it need not wait for the other one's start; after the time of a turn they do.
 #[test]
 fn two_models_in_turn_are_collated_fairly() {
     let (one, two, stage) = stage("exclusive = \"gpu\"", MemoryLimit::Share(100));
-    one.set_script(|_, stream| {
-        std::thread::sleep(std::time::Duration::from_millis(50));
+    let (go, gate) = std::sync::mpsc::channel::<()>();
+    let gate = std::sync::Mutex::new(gate);
+    one.set_script(move |request, stream| {
+        if request.text().contains("held") {
+            gate.lock().expect("no panic").recv().expect("the test goes on");
+        }
         http::respond(stream, 200, "{}");
     });
-    let (is_over, failed) = (AtomicBool::new(false), AtomicUsize::new(0));
     std::thread::scope(|scope| {
-        for delay in [0, 15, 30] {
-            let (stage, is_over, failed) = (&stage, &is_over, &failed);
-            scope.spawn(move || {
-                std::thread::sleep(std::time::Duration::from_millis(delay));
-                while !is_over.load(Ordering::SeqCst) {
-                    failed.fetch_add(usize::from(ask(stage, ONE).status() != 200), Ordering::SeqCst);
-                }
-            });
+        let held = scope.spawn(|| ask(&stage, r#"{"model":"one/tiny","held":true}"#).status());
+        wait_until("one is asked", || one.requests().len() == 1);
+        let other = scope.spawn(|| ask(&stage, TWO).status());
+        for _ in 0..20 {
+            assert_eq!(ask(&stage, ONE).status(), 200);
         }
-        wait_until("one is asked", || one.requests().len() > 5);
-        assert_eq!(ask(&stage, TWO).status(), 200);
-        let before = one.requests().len();
-        is_over.store(true, Ordering::SeqCst);
-        assert!(before > 20, "{before}");
+        assert_eq!((stage.driver.starts(), two.requests().len()), (1, 0));
+        std::thread::sleep(std::time::Duration::from_millis(5500));
+        let late = scope.spawn(|| ask(&stage, ONE).status());
+        std::thread::sleep(std::time::Duration::from_millis(200));
+        assert_eq!(one.requests().len(), 21, "it is the turn of the other one");
+        go.send(()).expect("it waits");
+        let statuses = [held, other, late].map(|asked| asked.join().expect("no panic"));
+        assert_eq!(statuses, [200; 3]);
     });
-    assert_eq!(failed.load(Ordering::SeqCst), 0);
-    assert!(stage.driver.starts() <= 3, "{}", stage.driver.starts());
-    assert_eq!(two.requests().len(), 1);
+    assert_eq!((stage.driver.starts(), two.requests().len(), one.requests().len()), (3, 1, 22));
 }
 
 #[test]

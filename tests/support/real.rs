@@ -12,7 +12,7 @@ use super::Sandbox;
 
 const REQUIRE: &str = "FUSION_TEST_REQUIRE";
 
-/// A test, which gets the path of the real program.
+/// A test, which gets the path of the real program, or of the first of several.
 pub type Test = fn(&Path);
 
 /// The functions with their names, for [`main`].
@@ -21,7 +21,7 @@ macro_rules! tests {
 }
 pub(crate) use tests;
 
-/// What a group of tests is called in the variable of the required ones, its program, and its tests.
+/// What a group of tests is called in the variable of the required ones, its programs with spaces between, and its tests.
 pub type Group<'a> = (&'a str, &'a str, &'a [(&'a str, Test)]);
 
 /// The `main` of a test file with `harness = false`.
@@ -38,16 +38,16 @@ pub fn main_of(groups: &[Group<'_>]) -> ExitCode {
 
 #[expect(clippy::print_stderr, reason = "the user must see which tests did not run")]
 fn trials(arguments: &Arguments, (runtime, program, tests): Group<'_>) -> Vec<Trial> {
-    let found = find(program);
+    let found = program.split(' ').map(find).collect::<Option<Vec<PathBuf>>>();
     let is_ignored = found.is_none() && !is_required(runtime);
     if is_ignored && !arguments.list {
-        eprintln!("\nNOT RUN: the {} tests against the real {program}, which is not on PATH", tests.len());
+        eprintln!("\nNOT RUN: the {} tests against the real {program}, which is not here", tests.len());
     }
     let trials = tests.iter().map(|(name, test)| {
         let (test, found, program) = (*test, found.clone(), program.to_owned());
         let run = move || {
-            let found = found.ok_or_else(|| Failed::from(format!("there is no {program} on PATH")))?;
-            test(&found);
+            let found = found.ok_or_else(|| Failed::from(format!("not here: {program}")))?;
+            test(&found[0]);
             Ok(())
         };
         Trial::test(*name, run).with_ignored_flag(is_ignored)
@@ -61,8 +61,12 @@ pub fn is_required(runtime: &str) -> bool {
     std::env::var(REQUIRE).is_ok_and(|names| names.split(',').any(|name| name.trim() == runtime))
 }
 
+/// Finds a program on `PATH`, or for `$NAME` what the variable names.
 #[expect(clippy::disallowed_methods, reason = "tests have an environment")]
 pub fn find(program: &str) -> Option<PathBuf> {
+    if let Some(variable) = program.strip_prefix('$') {
+        return std::env::var_os(variable).map(PathBuf::from).filter(|path| path.exists());
+    }
     let path = std::env::var_os("PATH")?;
     std::env::split_paths(&path).map(|directory| directory.join(program)).find(|path| path.is_file())
 }

@@ -1,0 +1,90 @@
+// Uses the page of a gateway in a browser: page.js PLAYWRIGHT_CORE CHROMIUM URL SCREENSHOTS. Prints a line when a step is
+// done; the other side answers with a line when it has done its part.
+"use strict";
+const [playwright, executablePath, url, screenshots] = process.argv.slice(2);
+const { chromium } = require(playwright);
+const assert = require("node:assert/strict");
+const lines = require("node:readline").createInterface({ input: process.stdin })[Symbol.asyncIterator]();
+const step = async (name) => { console.log(name); assert.equal((await lines.next()).done, false, "the test has ended"); };
+
+async function main() {
+  const browser = await chromium.launch({ executablePath, args: ["--no-sandbox"] });
+  const context = await browser.newContext({ viewport: { width: 1100, height: 800 } });
+  const page = await context.newPage();
+  page.setDefaultTimeout(60000);
+  const faults = [];
+  page.on("console", (message) => { if (message.type() === "error") faults.push(message.text()); });
+  page.on("pageerror", (error) => faults.push(String(error)));
+  await page.goto(url);
+  const status = page.getByRole("status");
+  const row = (name) => page.getByRole("list", { name: "Services" }).getByRole("listitem", { name, exact: true });
+  const said = (text) => status.filter({ hasText: text }).waitFor();
+  const shot = (name) => page.screenshot({ path: `${screenshots}/${name}.png`, fullPage: true });
+
+  // List.
+  await said("connected");
+  assert.equal(await page.getByRole("heading", { level: 1 }).count(), 1);
+  for (const name of ["ollama", "mlx", "llama"]) await row(name).getByText("stopped", { exact: true }).waitFor();
+  await shot("list");
+
+  // Start by keyboard: every control is reached with Tab.
+  const start = row("ollama").getByRole("button", { name: "start", exact: true });
+  await page.locator("body").press("Tab");
+  for (let presses = 0; !(await start.evaluate((button) => button === document.activeElement)); presses++) {
+    assert.ok(presses < 20, "Tab does not reach the button");
+    await page.keyboard.press("Tab");
+  }
+  await page.keyboard.press("Enter");
+  await said("ollama is ready");
+  await row("ollama").getByText("ready", { exact: true }).waitFor();
+  assert.ok(await start.isDisabled());
+
+  // What another program does is seen.
+  await step("started");
+  await row("ollama").locator("[data-key=memory]").filter({ hasText: "B" }).waitFor();
+
+  // Log, also followed.
+  await row("ollama").getByRole("button", { name: "log" }).press("Enter");
+  await page.getByRole("heading", { name: "Log of ollama" }).waitFor();
+  await page.getByLabel("Log lines").filter({ hasText: "listening" }).waitFor();
+  await step("log");
+  await page.getByLabel("Log lines").filter({ hasText: "a line of the test" }).waitFor();
+  await shot("log");
+  await page.getByRole("button", { name: "close" }).press("Enter");
+  assert.equal(await page.getByLabel("Log lines").isVisible(), false);
+  assert.ok(await row("ollama").getByRole("button", { name: "log" }).evaluate((button) => button === document.activeElement));
+
+  // Stop.
+  await row("ollama").getByRole("button", { name: "stop" }).click();
+  await said("ollama is stopped");
+  await row("ollama").getByText("stopped", { exact: true }).waitFor();
+
+  await row("ollama").locator("[data-key=memory]").filter({ hasText: /^-$/ }).waitFor();
+
+  // A start that fails says why.
+  await row("mlx").getByRole("button", { name: "start", exact: true }).click();
+  await said("mlx: start failed");
+  await row("mlx").getByText("last error:").waitFor();
+
+  // A phone, light and dark.
+  await page.setViewportSize({ width: 320, height: 700 });
+  const wide = await page.evaluate(() => document.documentElement.scrollWidth);
+  assert.ok(wide <= 320, `it is ${wide} wide`);
+  await shot("phone");
+  const ground = () => page.evaluate(() => getComputedStyle(document.body).backgroundColor);
+  const light = await ground();
+  await page.emulateMedia({ colorScheme: "dark" });
+  assert.notEqual(await ground(), light);
+  await shot("dark");
+  assert.deepEqual(faults.filter((fault) => !fault.includes("502") && !fault.includes("503")), []);
+
+  // A dead gateway, and one that comes back.
+  await step("end");
+  await said("the gateway does not answer");
+  assert.ok((await page.locator("body").getAttribute("class")).includes("lost"));
+  await shot("dead");
+  await step("ended");
+  await said("connected");
+  await browser.close();
+}
+main().then(() => { console.log("done"); process.exit(0); }, (error) => { console.error(error); process.exit(1); });
