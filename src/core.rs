@@ -22,6 +22,7 @@ pub mod logs;
 pub mod machine;
 pub mod models;
 pub mod names;
+pub mod order;
 pub mod parallel;
 pub mod paths;
 pub mod pid;

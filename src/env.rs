@@ -5,6 +5,8 @@ use std::ffi::OsString;
 use std::io::IsTerminal;
 use std::path::{Path, PathBuf};
 
+use crate::core::order;
+
 /// The variable in which a completion script names its shell; see `cli::commands::completions`.
 pub const COMPLETION_VARIABLE: &str = "_FUSION_COMPLETE";
 
@@ -83,7 +85,7 @@ impl Environment {
             current_dir: std::env::current_dir().ok(),
             program: std::env::current_exe().ok(),
             path: variable("PATH"),
-            variables: std::env::vars_os().collect(),
+            variables: order::map(std::env::vars_os()),
             editor: variable("VISUAL").or_else(|| variable("EDITOR")),
             no_color: variable("NO_COLOR").is_some() || terminal_is_dumb,
             terminal_is_dumb,

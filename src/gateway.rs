@@ -38,6 +38,7 @@ mod socket;
 pub mod splice;
 mod state;
 mod supervise;
+mod task;
 pub mod translate;
 pub mod wire;
 

@@ -14,6 +14,7 @@ use crate::core::events::EventKind;
 use crate::core::machine;
 use crate::core::models::ModelPlaces;
 use crate::core::models::catalogue::{Abilities, Catalogue, Entry, KeepAlive, ModelError, PullStep, Site};
+use crate::core::order;
 use crate::core::runtimes::{Recognition, Runtime, ServerFacts};
 use crate::core::services::{Endpoint, ManagedService, StartedBy, State, Status, Up, UpOptions};
 
@@ -158,7 +159,7 @@ impl Models<'_> {
     fn rows(&self, status: &Status) -> Result<Vec<ModelRow>, AppError> {
         let listed = self.work_at(status.address.as_ref(), |site| self.catalogue.list(site));
         let mut entries = listed.map_err(|error| self.failed("", error))?;
-        entries.sort_by(|one, other| one.name.cmp(&other.name));
+        order::sort_by(&mut entries, |one, other| one.name.cmp(&other.name));
         let loaded = loaded(status);
         // A directory of the user is listed only while it is loaded.
         for name in loaded.iter().flatten().filter(|name| name.starts_with('/')) {

@@ -5,6 +5,7 @@ use std::sync::Arc;
 
 use crate::core::config::{Config, ServiceSettings, TemplateSettings};
 use crate::core::names;
+use crate::core::order;
 use crate::core::paths::Paths;
 use crate::core::runtimes::{self, Runtime, Table};
 use crate::core::services::record::Record;
@@ -67,7 +68,7 @@ fn removed(table: Table, paths: &Paths, known: &[ManagedService]) -> Vec<Managed
     let is_known = |name: &str| known.iter().any(|service| *service.name == *name);
     let mut names: Vec<String> =
         names.filter(|name| !is_known(name) && is_recorded(table, paths, name)).collect();
-    names.sort();
+    order::sort(&mut names);
     names.iter().map(|name| removed_service(table, paths, name)).collect()
 }
 

@@ -1,5 +1,6 @@
 //! Does the same work for several things at once.
 
+use std::sync::{Mutex, PoisonError};
 use std::thread;
 
 /// Does `work` for each item and returns the results in the order of the items. Items that are `in_turn` share one thread,
@@ -10,11 +11,19 @@ pub fn each<I: Sync, T: Send>(
     work: impl Fn(&I) -> T + Sync,
 ) -> Vec<T> {
     let in_turn: Vec<bool> = items.iter().map(in_turn).collect();
-    let work = |lane: &[usize]| -> Vec<(usize, T)> {
-        lane.iter().filter_map(|index| Some((*index, work(items.get(*index)?)))).collect()
-    };
-    let lanes = lanes(&in_turn);
-    let mut done = thread::scope(|scope| {
+    let results: Vec<(&I, Mutex<Option<T>>)> = items.iter().map(|item| (item, Mutex::new(None))).collect();
+    each_index(&lanes(&in_turn), &|index| {
+        if let Some((item, result)) = results.get(index) {
+            *result.lock().unwrap_or_else(PoisonError::into_inner) = Some(work(item));
+        }
+    });
+    let result = |(_, result): (_, Mutex<_>)| result.into_inner().unwrap_or_else(PoisonError::into_inner);
+    results.into_iter().filter_map(result).collect()
+}
+
+fn each_index(lanes: &[Vec<usize>], work: &(dyn Fn(usize) + Sync)) {
+    let work = |lane: &[usize]| lane.iter().for_each(|index| work(*index));
+    thread::scope(|scope| {
         let work = &work;
         let (mut handles, mut mine) = (Vec::new(), Vec::new());
         for (number, lane) in lanes.iter().enumerate() {
@@ -24,17 +33,13 @@ pub fn each<I: Sync, T: Send>(
                 Some(Err(_)) | None => mine.push(lane),
             }
         }
-        let mut done: Vec<(usize, T)> = mine.into_iter().flat_map(|lane| work(lane)).collect();
+        mine.into_iter().for_each(|lane| work(lane));
         for handle in handles {
-            match handle.join() {
-                Ok(more) => done.extend(more),
-                Err(panic) => std::panic::resume_unwind(panic),
+            if let Err(panic) = handle.join() {
+                std::panic::resume_unwind(panic);
             }
         }
-        done
     });
-    done.sort_by_key(|(index, _)| *index);
-    done.into_iter().map(|(_, result)| result).collect()
 }
 
 /// Returns the indices that each thread takes, in their order.

@@ -7,6 +7,7 @@ use crate::app::App;
 use crate::core::awake::Vigil;
 use crate::core::config::KeepAwake;
 use crate::core::services::ManagedService;
+use crate::gateway::task;
 
 /// How long the machine stays awake after an answer: until then, the next request needs no new tool.
 const LINGER: Duration = Duration::from_secs(5);
@@ -46,8 +47,8 @@ impl Drop for Waking {
     fn drop(&mut self) {
         let Some(vigil) = self.0.take() else { return };
         // Without a runtime the gateway has ended, and nobody asks again.
-        if let Ok(runtime) = tokio::runtime::Handle::try_current() {
-            runtime.spawn(async move {
+        if tokio::runtime::Handle::try_current().is_ok() {
+            task::start(async move {
                 tokio::time::sleep(LINGER).await;
                 drop(vigil);
             });

@@ -11,6 +11,7 @@ use tokio::sync::mpsc;
 use super::body::ResponseBody;
 use super::feed::{Feed, FeedListener};
 use super::headers;
+use super::task;
 
 const LAST_EVENT_ID: HeaderName = HeaderName::from_static("last-event-id");
 
@@ -27,7 +28,7 @@ pub(super) fn stream(feed: &Arc<Feed>, request: &HeaderMap) -> Response<Response
         .get(LAST_EVENT_ID)
         .map(|id| id.to_str().ok().and_then(|id| id.parse().ok()).unwrap_or(u64::MAX));
     let (sender, receiver) = mpsc::channel(1);
-    tokio::spawn(send(feed.listen(last), sender));
+    task::start(send(feed.listen(last), sender));
     let mut response = Response::new(ResponseBody::Fed(receiver));
     let headers = response.headers_mut();
     headers.insert(CONTENT_TYPE, HeaderValue::from_static("text/event-stream"));

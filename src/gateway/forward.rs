@@ -15,6 +15,7 @@ use super::rejection::Rejection;
 use super::respond::{json, reject};
 use super::seats::Entrance;
 use super::state::Gateway;
+use super::task;
 use super::wire::Wire;
 use super::{keeper, multipart, splice, translate};
 
@@ -108,9 +109,10 @@ pub(super) async fn read(headers: &HeaderMap, mut body: Incoming) -> Result<Byte
 
 /// Refuses the body, and goes on reading it for a moment: closing the connection at once would take the response with it.
 fn too_large(mut body: Incoming) -> Rejection {
-    tokio::spawn(tokio::time::timeout(DRAIN_TIMEOUT, async move {
-        while let Some(Ok(_)) = frame(&mut body).await {}
-    }));
+    task::start(async move {
+        let rest = async { while let Some(Ok(_)) = frame(&mut body).await {} };
+        let _ = tokio::time::timeout(DRAIN_TIMEOUT, rest).await;
+    });
     let message = format!("the body is larger than {} MiB", MAX_BODY_BYTES / 1024 / 1024);
     Rejection::new(StatusCode::PAYLOAD_TOO_LARGE, message)
 }

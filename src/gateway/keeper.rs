@@ -10,7 +10,8 @@ use super::names::Route;
 use super::plan::{self, Obstacle, Owner, Phase, SeatFacts, Step, StopReason};
 use super::rejection::Rejection;
 use super::seats::{Entrance, Upstream};
-use super::state::{Gateway, Setup, blocking};
+use super::state::{Gateway, Setup};
+use super::task::{self, blocking};
 use crate::app::{AppError, UpRequest};
 use crate::core::api::Client;
 use crate::core::cancel::{CancelToken, Cancelled};
@@ -144,7 +145,7 @@ fn observe_unknown(gateway: &Arc<Gateway>, setup: &Arc<Setup>, facts: &[SeatFact
         let is_new =
             gateway.seats.with(&unknown.name, |seat| !std::mem::replace(&mut seat.is_observed, true));
         if is_new {
-            tokio::spawn(observe(Arc::clone(gateway), Arc::clone(setup), Arc::clone(&unknown.name)));
+            task::start(observe(Arc::clone(gateway), Arc::clone(setup), Arc::clone(&unknown.name)));
         }
     }
 }
@@ -257,7 +258,7 @@ pub(super) fn act(gateway: &Arc<Gateway>, setup: &Arc<Setup>, step: Step) {
                 seat.phase = Phase::Starting;
                 seat.cancel = Some(cancel.clone());
             });
-            tokio::spawn(start(Arc::clone(gateway), Arc::clone(setup), name, cancel));
+            task::start(start(Arc::clone(gateway), Arc::clone(setup), name, cancel));
         }
         Step::CancelStart(name) => {
             let cancel = gateway.seats.with(&name, |seat| seat.cancel.take());
@@ -268,7 +269,7 @@ pub(super) fn act(gateway: &Arc<Gateway>, setup: &Arc<Setup>, step: Step) {
         Step::Stop(name, reason) => {
             let before = gateway.seats.with(&name, |seat| seat.phase);
             gateway.seats.leaves(&name, Phase::Stopping);
-            tokio::spawn(stop(Arc::clone(gateway), Arc::clone(setup), name, before, reason));
+            task::start(stop(Arc::clone(gateway), Arc::clone(setup), name, before, reason));
         }
         Step::Refuse(name, obstacle) => gateway.seats.refuse_waiting(&name, &in_the_way(&name, &obstacle)),
     }

@@ -9,6 +9,7 @@ use super::rejection::Rejection;
 use crate::app::App;
 use crate::core::cancel::CancelToken;
 use crate::core::models::quoted;
+use crate::core::order;
 use crate::core::services::{Endpoint, ManagedService};
 use crate::core::templates::Template;
 
@@ -99,7 +100,7 @@ pub(super) fn resolve(
     let within = |asked: &str, only: Option<&str>| {
         let candidates = served.iter().filter(|served| only.is_none_or(|only| &*served.service == only));
         let mut routes: Vec<Route> = candidates.filter_map(|served| route(app, served, asked)).collect();
-        routes.sort_by_key(|route| !is_up(&route.service));
+        order::sort_by_key(&mut routes, |route| !is_up(&route.service));
         routes
     };
     let mut routes = within(name, None);
@@ -199,7 +200,7 @@ fn nearest<'n>(name: &str, names: &[&'n str]) -> Vec<&'n str> {
         .map(|other| (similarity(other), *other))
         .filter(|(similarity, _)| *similarity >= MIN_SIMILARITY)
         .collect();
-    similar.sort_by(|(one, _), (other, _)| other.total_cmp(one));
+    order::sort_by(&mut similar, |(one, _), (other, _)| other.total_cmp(one));
     similar.dedup_by_key(|(_, name)| *name);
     similar.into_iter().map(|(_, name)| name).take(MAX_NEAREST).collect()
 }

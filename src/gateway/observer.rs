@@ -6,7 +6,9 @@ use std::time::Duration;
 
 use super::feed::{Feed, News};
 use super::metrics;
-use super::state::{Gateway, blocking};
+use super::state::Gateway;
+use super::task::blocking;
+use crate::core::order;
 use crate::core::services::State;
 
 /// How often the services are looked at.
@@ -28,10 +30,7 @@ pub(super) async fn observe(gateway: Arc<Gateway>) {
                 let line = status.exited.as_ref().and_then(|exited| exited.last_line.clone());
                 (Arc::clone(&service.name), (status.state, status.pid.map(i64::from), line))
             });
-            Ok::<_, super::rejection::Rejection>((
-                states.collect::<BTreeMap<_, _>>(),
-                metrics::rows(&own, &setup, &statuses),
-            ))
+            Ok::<_, super::rejection::Rejection>((order::map(states), metrics::rows(&own, &setup, &statuses)))
         });
         // What cannot be observed now may be in a second.
         let Ok(Ok((states, rows))) = looked.await else { continue };

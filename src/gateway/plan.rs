@@ -1,5 +1,6 @@
 //! Decides which services are started, stopped and made to wait: one pure function over the facts of all of them.
 
+use crate::core::order;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
@@ -114,7 +115,7 @@ pub(super) fn plan(services: &[SeatFacts], limit: u64, now: Instant) -> Plan {
         plan.steps.push(Step::Refuse(Arc::clone(&service.name), Obstacle::NotOnDemand));
     }
     waiting.retain(|service| service.on_demand);
-    waiting.sort_by_key(|service| service.waiting_since);
+    order::sort_by_key(&mut waiting, |service| service.waiting_since);
     for service in waiting.iter().filter(|service| !is_contended(service)) {
         plan.steps.push(Step::Start(Arc::clone(&service.name)));
     }
@@ -154,7 +155,7 @@ fn plan_idle_stop(service: &SeatFacts, now: Instant, plan: &mut Plan) {
 fn plan_overflow(services: &[SeatFacts], limit: u64, plan: &mut Plan) {
     let mut held: Vec<&SeatFacts> =
         services.iter().filter(|service| service.is_heavy && matches!(service.phase, Phase::Up(_))).collect();
-    held.sort_by_key(|service| service.last_used);
+    order::sort_by_key(&mut held, |service| service.last_used);
     let mut total = held.iter().fold(0_u64, |sum, service| sum.saturating_add(service.memory));
     held.pop();
     for service in held {
@@ -227,7 +228,7 @@ fn in_the_way<'a>(
     let mut held: Vec<&SeatFacts> =
         running.into_iter().filter(|other| other.is_heavy && !is_victim(&victims, other)).collect();
     // Idle ones first, and of these the least recently used.
-    held.sort_by_key(|other| (other.is_busy, other.last_used));
+    order::sort_by_key(&mut held, |other| (other.is_busy, other.last_used));
     let mut needed = held.iter().fold(service.memory, |sum: u64, other| sum.saturating_add(other.memory));
     for other in &held {
         if needed <= limit {

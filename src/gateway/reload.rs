@@ -4,7 +4,8 @@ use std::path::Path;
 use std::sync::Arc;
 use std::time::SystemTime;
 
-use super::state::{Gateway, Setup, blocking};
+use super::state::{Gateway, Setup};
+use super::task::blocking;
 use crate::app::App;
 use crate::core::address::Address;
 use crate::core::config::Config;

@@ -15,6 +15,7 @@ use tokio::runtime::{Builder, Runtime};
 use tokio::signal::unix::{SignalKind, signal};
 
 use super::state::{Gateway, Setup};
+use super::task;
 use super::{keeper, observer, reload, router, supervise};
 use crate::app::{App, ServeError};
 use crate::core::address::Address;
@@ -94,11 +95,11 @@ impl GatewayServer {
     pub fn run_until<T>(self, end: impl Future<Output = T>) -> T {
         let Self { runtime, listener, gateway, version } = self;
         let ended = runtime.block_on(async {
-            tokio::spawn(accept(listener, Arc::clone(&gateway)));
-            tokio::spawn(tick(Arc::clone(&gateway), version));
+            task::start(accept(listener, Arc::clone(&gateway)));
+            task::start(tick(Arc::clone(&gateway), version));
             keeper::adopt(&gateway).await;
-            tokio::spawn(observer::observe(Arc::clone(&gateway)));
-            tokio::spawn(keeper::keep(gateway));
+            task::start(observer::observe(Arc::clone(&gateway)));
+            task::start(keeper::keep(gateway));
             end.await
         });
         // A start that goes on is found by its record.
@@ -148,7 +149,7 @@ fn listen_at(address: SocketAddr) -> io::Result<TcpListener> {
 async fn accept(listener: TcpListener, gateway: Arc<Gateway>) {
     loop {
         match listener.accept().await {
-            Ok((stream, _)) => drop(tokio::spawn(connection(stream, Arc::clone(&gateway)))),
+            Ok((stream, _)) => task::start(connection(stream, Arc::clone(&gateway))),
             // The client has left already, or descriptors are short.
             Err(_) => tokio::time::sleep(ACCEPT_PAUSE).await,
         }

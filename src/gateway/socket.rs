@@ -22,6 +22,7 @@ use super::feed::{Feed, FeedListener};
 use super::guard::{self, SUBPROTOCOL};
 use super::rejection::Rejection;
 use super::respond::reject;
+use super::task;
 use super::wire::Wire;
 
 /// How often a silent client is asked whether it is there.
@@ -51,7 +52,7 @@ pub(super) fn open(
         .map_err(|_| Rejection::bad_request("the key of the handshake is malformed"))?;
     let is_named = guard::offers_subprotocol(headers);
     let listener = feed.listen(None);
-    tokio::spawn(serve(hyper::upgrade::on(&mut request), listener));
+    task::start(serve(hyper::upgrade::on(&mut request), listener));
     let mut response = Response::new(ResponseBody::empty());
     *response.status_mut() = StatusCode::SWITCHING_PROTOCOLS;
     let headers = response.headers_mut();

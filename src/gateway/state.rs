@@ -15,6 +15,7 @@ use super::rejection::Rejection;
 use super::relay::Relay;
 use super::restarts::Restarts;
 use super::seats::Seats;
+use super::task::blocking;
 use super::wire::Wire;
 use crate::app::App;
 use crate::core::address::Address;
@@ -189,13 +190,4 @@ impl Gateway {
 pub(super) fn running(app: &App, service: &ManagedService) -> Option<Endpoint> {
     // One that cannot be observed does not run, as far as requests are concerned.
     app.manager(&CancelToken::new()).find_endpoint(service).ok().flatten()
-}
-
-/// Runs blocking work on another thread.
-pub(super) async fn blocking<T: Send + 'static>(
-    work: impl FnOnce() -> T + Send + 'static,
-) -> Result<T, Rejection> {
-    tokio::task::spawn_blocking(work).await.map_err(|_| {
-        Rejection::new(StatusCode::INTERNAL_SERVER_ERROR, "the gateway failed; its log tells more")
-    })
 }

@@ -4,7 +4,8 @@ use std::sync::Arc;
 
 use super::keeper;
 use super::plan::{Phase, Step};
-use super::state::{Gateway, Setup, blocking};
+use super::state::{Gateway, Setup};
+use super::task::blocking;
 use crate::core::cancel::CancelToken;
 use crate::core::config::RestartPolicy;
 use crate::core::services::ManagedService;

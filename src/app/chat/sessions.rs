@@ -5,6 +5,7 @@ use std::time::SystemTime;
 
 use super::session::{self, ChatSession, Contents, SavedSession, SessionError, SessionFile};
 use crate::core::files::{self, FileError};
+use crate::core::order;
 use crate::core::timestamp::Timestamp;
 
 const EXTENSION: &str = "jsonl";
@@ -130,7 +131,9 @@ impl Sessions {
             .flatten()
             .filter_map(|entry| Some((session_name(&entry.path())?, entry.metadata().ok()?.modified().ok()?)))
             .collect();
-        names.sort_by(|(one, earlier), (other, later)| later.cmp(earlier).then_with(|| other.cmp(one)));
+        order::sort_by(&mut names, |(one, earlier), (other, later)| {
+            later.cmp(earlier).then_with(|| other.cmp(one))
+        });
         Ok(names)
     }
 }

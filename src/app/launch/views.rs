@@ -7,6 +7,7 @@ use serde::Serialize;
 
 use super::{AgentRoute, InstalledAgent, PreparedAgent};
 use crate::core::agents::{Agent, AgentTarget};
+use crate::core::order;
 use crate::core::runtimes::Runtime;
 use crate::core::services::ManagedService;
 
@@ -75,7 +76,7 @@ impl<'a> LaunchView<'a> {
             context: target.context,
             arguments_before: before,
             arguments_after: after,
-            env: prepared.env.iter().map(|(name, value)| (*name, value.as_str())).collect(),
+            env: order::map(prepared.env.iter().map(|(name, value)| (*name, value.as_str()))),
         }
     }
 }

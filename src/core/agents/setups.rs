@@ -3,6 +3,7 @@
 use serde_json::{Map, Value, json};
 
 use super::{AgentSetup, AgentTarget};
+use crate::core::order;
 
 /// The name of the provider in an agent's configuration. Some names are reserved: `openai`, `ollama`, `lmstudio`.
 const PROVIDER: &str = "fusion";
@@ -63,8 +64,7 @@ pub(super) fn claude(target: &AgentTarget<'_>) -> AgentSetup {
     ];
     // Else a model of an unknown name counts as one of a million tokens.
     env.extend(target.context.map(|context| ("CLAUDE_CODE_MAX_CONTEXT_TOKENS", context.to_string())));
-    let settings: Map<String, Value> =
-        env.iter().map(|(name, value)| ((*name).to_owned(), json!(value))).collect();
+    let settings = order::object(env.iter().map(|(name, value)| ((*name).to_owned(), value.as_str())));
     let file = "settings.json";
     let mut after = vec!["--settings".to_owned(), path(target, file)];
     if target.lean {

@@ -14,6 +14,7 @@ use super::values;
 use crate::core::address::is_host;
 use crate::core::command_line;
 use crate::core::models::catalogue::KeepAlive;
+use crate::core::order;
 
 /// One key of a table that is kept in a `T`.
 pub(super) struct Key<T: 'static> {
@@ -220,7 +221,7 @@ impl<T> ValueKind<T> {
             Self::Ports(field) => field
                 .value(owner)
                 .map(|ports| vec![Value::from(*ports.start()), (*ports.end()).into()].into()),
-            Self::Variables(field) => field.value(owner).map(|variables| variables.into_iter().collect()),
+            Self::Variables(field) => field.value(owner).map(order::object),
             Self::Body(field) => field.value(owner).map(Value::from),
         }
     }

@@ -21,6 +21,7 @@ use super::settings::{Alias, Config, ModelSettings, SavedPrompt, ServiceSettings
 use super::values::{self, article, found};
 use crate::core::address::Address;
 use crate::core::models::ModelPlaces;
+use crate::core::order;
 use crate::core::runtimes::{self, Runtime, Table};
 
 /// Returns what the text says, and what is wrong with it: keys with problems keep their defaults.
@@ -55,7 +56,7 @@ pub(super) fn masked(text: &str) -> String {
         let is_set = value.filter(|value| value.get_ref().as_str() != Some(""));
         spans.extend(is_set.map(Spanned::span));
     }
-    spans.sort_by_key(|span| std::cmp::Reverse(span.start));
+    order::sort_by_key(&mut spans, |span| std::cmp::Reverse(span.start));
     let mut text = text.to_owned();
     for span in spans.into_iter().filter(|span| !span.is_empty()) {
         text.replace_range(span, &format!("\"{MASK}\""));
@@ -271,7 +272,7 @@ impl ConfigReader<'_> {
                 (place.start, place, server)
             })
             .collect();
-        servers.sort_by_key(|(start, ..)| *start);
+        order::sort_by_key(&mut servers, |(start, ..)| *start);
         let starting: Vec<(Range<usize>, Located)> = servers
             .into_iter()
             .map(|(_, place, server)| (place, server))
@@ -296,7 +297,7 @@ impl ConfigReader<'_> {
         let place =
             |error: &toml::de::Error| position(text, error.span().map_or(text.len(), |span| span.start));
         let mut places: Vec<_> = errors.iter().map(|error| (place(error), error.message())).collect();
-        places.sort_by_key(|(place, _)| *place);
+        order::sort_by_key(&mut places, |(place, _)| *place);
         places.dedup_by_key(|(place, _)| place.0);
         for ((line, column), message) in places {
             let misread = misread_lines(text, line);

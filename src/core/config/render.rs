@@ -10,6 +10,7 @@ use super::kind::{Key, Presence};
 use super::schema::{self, ALIASES, GATEWAY, INSTANCES, MODELS, PROMPTS, RUN, TEMPLATES, TableKind};
 use super::settings::{Alias, Config, ServiceSettings};
 use super::values::to_toml;
+use crate::core::order;
 use crate::core::runtimes::{self, Table};
 
 /// One table with all its keys.
@@ -73,7 +74,7 @@ fn aliases(config: &Config) -> Section {
     let value = |alias: &Alias| match alias {
         Alias::Everywhere(model) => Value::from(model.as_str()),
         Alias::ForRuntimes(models) => {
-            models.iter().map(|(name, model)| (name.clone(), model.as_str())).collect()
+            order::object(models.iter().map(|(name, model)| (name.clone(), model.as_str())))
         }
     };
     let rows = config.aliases.iter().map(|(name, alias)| (name.clone(), Some(value(alias)))).collect();

@@ -8,6 +8,7 @@ use std::time::Duration;
 use crate::core::address::Address;
 use crate::core::command_line::{self, ShellLine};
 use crate::core::models::catalogue::KeepAlive;
+use crate::core::order;
 use crate::core::runtimes::{Runtime, Table};
 
 /// What the whole file says, defaults filled in.
@@ -414,7 +415,7 @@ impl Config {
         let of = |runtime: &&'static dyn Runtime| {
             (Arc::from(runtime.name()), Arc::new(ServiceSettings::default_for(*runtime)))
         };
-        let services = table.iter().map(of).collect();
+        let services = order::map(table.iter().map(of));
         Self {
             services,
             templates: Vec::new(),

@@ -3,6 +3,7 @@
 //! `toml_edit` says where everything is, and the text itself is changed: written back by `toml_edit`, it would lose its
 //! CRs, its BOM, the comments above a removed key, and the order of dotted keys.
 
+use crate::core::order;
 use std::ops::Range;
 
 use toml_edit::{Document, Item, Key, Table, TableLike, Value};
@@ -95,7 +96,7 @@ impl<'t> Layout<'t> {
         let document = Document::parse(text).ok()?;
         let mut pieces = Vec::new();
         collect(document.as_table(), &EntryKind::Statement, &mut Vec::new(), &mut pieces);
-        pieces.sort_by_key(|piece| piece.start);
+        order::sort_by_key(&mut pieces, |piece| piece.start);
         Some(Self { text, document, pieces })
     }
 

@@ -5,6 +5,7 @@ use std::ffi::{OsStr, OsString};
 
 use super::record::hash;
 use crate::core::address::Address;
+use crate::core::order;
 use crate::core::process::ProcessSpec;
 
 /// A hash for each part, by the name of the part. Hashes, because the configuration may hold secrets.
@@ -32,7 +33,7 @@ pub(super) fn of(spec: &ProcessSpec, address: &Address, names_directory: bool) -
 
 /// Returns the names of the parts that differ, in order.
 pub(super) fn differences(recorded: &Facets, now: &Facets) -> Vec<String> {
-    let names: std::collections::BTreeSet<&String> = recorded.keys().chain(now.keys()).collect();
+    let names = order::set(recorded.keys().chain(now.keys()));
     names.into_iter().filter(|name| recorded.get(*name) != now.get(*name)).cloned().collect()
 }
 

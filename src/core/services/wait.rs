@@ -13,6 +13,7 @@ use super::state::State;
 use crate::core::cancel::CancelToken;
 use crate::core::events::EventKind;
 use crate::core::logs;
+use crate::core::order;
 use crate::core::process::{Child, Ending, Instance, Listener, Liveness, Pid, ProcessId};
 use crate::core::runtimes::ServerFacts;
 
@@ -226,7 +227,7 @@ impl ServiceManager<'_> {
         if members.is_empty() {
             return self.life_in_background(pending, ending);
         }
-        members.sort_by_key(|member| member.start_time);
+        order::sort_by_key(&mut members, |member| member.start_time);
         // It may overwrite its environment, and with it the mark by which it was found.
         pending.record.process = members.first().cloned();
         pending.process = Tracked::Others(members);

@@ -14,7 +14,8 @@ use crate::core::logs::{LogReader, ReadProgress};
 use crate::gateway::body::ResponseBody;
 use crate::gateway::query;
 use crate::gateway::rejection::Rejection;
-use crate::gateway::state::{Gateway, Setup, blocking};
+use crate::gateway::state::{Gateway, Setup};
+use crate::gateway::task::{self, blocking};
 
 /// How many lines are sent if the client does not say.
 const DEFAULT_LINES: u64 = 200;
@@ -54,7 +55,7 @@ pub(super) async fn log(gateway: &Arc<Gateway>, name: &str, query: Option<&str>)
     };
     let (sender, receiver) = mpsc::channel(WAITING_BLOCKS);
     let name = name.to_owned();
-    tokio::task::spawn_blocking(move || send(&setup, &name, reader, follow, &sender));
+    task::start_blocking(move || send(&setup, &name, reader, follow, &sender));
     let mut response = hyper::Response::new(ResponseBody::Fed(receiver));
     let headers = response.headers_mut();
     headers.insert(CONTENT_TYPE, HeaderValue::from_static("text/plain; charset=utf-8"));

@@ -12,6 +12,7 @@ use crate::core::config::problem::Fault;
 use crate::core::config::schema::{self, INSTANCES, RUN, TEMPLATES};
 use crate::core::config::settings::{Config, ServiceSettings, TemplateSettings};
 use crate::core::names;
+use crate::core::order;
 use crate::core::runtimes::{self, Runtime};
 
 /// The template of an instance.
@@ -271,6 +272,6 @@ impl ConfigReader<'_> {
 /// Returns the members of a table in the order of the file.
 fn in_order<'v, 'i>(table: &'v DeTable<'i>) -> Vec<(&'v Spanned<DeString<'i>>, &'v Spanned<DeValue<'i>>)> {
     let mut members: Vec<_> = table.iter().collect();
-    members.sort_by_key(|(name, _)| name.span().start);
+    order::sort_by_key(&mut members, |(name, _)| name.span().start);
     members
 }

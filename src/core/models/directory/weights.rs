@@ -96,7 +96,11 @@ pub(super) fn read_tensors(directory: &Path, name: &str) -> Result<Option<BTreeM
 fn parse_header(header: &[u8]) -> Option<BTreeMap<String, Tensor>> {
     let mut entries: Map<String, Value> = serde_json::from_slice(header).ok()?;
     entries.remove("__metadata__");
-    entries.into_iter().map(|(name, entry)| Some((name, serde_json::from_value(entry).ok()?))).collect()
+    let mut tensors = BTreeMap::new();
+    for (name, entry) in entries {
+        tensors.insert(name, serde_json::from_value(entry).ok()?);
+    }
+    Some(tensors)
 }
 
 /// Returns the number of parameters. A packed tensor has fewer numbers than parameters, but its `scales` have one for

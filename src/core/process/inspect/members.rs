@@ -4,6 +4,7 @@ use std::collections::HashSet;
 
 use super::facts::{Inspect, Process};
 use super::identity::is_same;
+use crate::core::order;
 use crate::core::pid::Pid;
 use crate::core::process::driver::{Instance, ProcessError};
 use crate::core::process::id::ProcessId;
@@ -108,7 +109,7 @@ pub(in crate::core::process) fn children_since(
             && passes(process.pid)
     };
     let mut found: Vec<Process> = inspect.processes()?.into_iter().filter(is_meant).collect();
-    found.sort_by_key(|process| process.start_time);
+    order::sort_by_key(&mut found, |process| process.start_time);
     let checked = found.into_iter().filter_map(|process| {
         let pid = Pid::try_from(i64::from(process.pid)).ok()?;
         Some(ProcessId { pid, start_time: process.start_time, host: host.clone() })

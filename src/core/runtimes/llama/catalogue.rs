@@ -19,6 +19,7 @@ use crate::core::models::gguf::Header;
 use crate::core::models::hub::download::Download;
 use crate::core::models::hub::replacement::Replacement;
 use crate::core::models::hub::{CachedModel, DiskUse, HubCache, HubCacheError};
+use crate::core::order;
 use crate::core::runtimes::Runtime as _;
 
 /// The models of a llama.cpp server.
@@ -378,7 +379,7 @@ fn choose(name: &str, listed: &[String], asked: Option<&str>) -> Result<Wanted, 
     for tag in listed.iter().map(|path| file_name(path)).filter(|file| !files::is_projector(file)) {
         tags.extend(files::tag(&tag).filter(|tag| !tags.contains(tag)));
     }
-    tags.sort();
+    order::sort(&mut tags);
     let asked = asked.map(str::to_uppercase);
     let usual = || tags.iter().find(|tag| *tag == DEFAULT_QUANTIZATION);
     let only = || tags.first().filter(|_| tags.len() == 1);

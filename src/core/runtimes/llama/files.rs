@@ -8,6 +8,7 @@ use std::path::{Path, PathBuf};
 
 use crate::core::models::ModelPlaces;
 use crate::core::models::hub::{CachedModel, HubCache, HubCacheError};
+use crate::core::order;
 
 /// What a name without a quantization means, if it is there.
 pub(super) const DEFAULT_QUANTIZATION: &str = "Q4_K_M";
@@ -132,7 +133,7 @@ pub(super) fn in_directory(directory: &Path) -> io::Result<Vec<GgufModel>> {
             None => directory.join(&name).is_dir().then_some(name),
         })
         .collect();
-    stems.sort();
+    order::sort(&mut stems);
     stems.dedup();
     Ok(stems.iter().filter_map(|stem| named(directory, stem)).collect())
 }
@@ -166,7 +167,7 @@ pub(super) fn in_repository(cached: &CachedModel) -> Vec<GgufModel> {
 /// Returns the projector that goes with any quantization: the one of 16 bits, else the first.
 pub(super) fn best_projector(names: impl Iterator<Item = String>) -> Option<String> {
     let mut projectors: Vec<String> = names.filter(|name| is_projector(name) && is_gguf(name)).collect();
-    projectors.sort();
+    order::sort(&mut projectors);
     let best = projectors.iter().position(|name| tag(name).as_deref() == Some("F16")).unwrap_or(0);
     projectors.into_iter().nth(best)
 }
@@ -249,7 +250,7 @@ fn gguf_files(directory: &Path, depth: u32) -> Vec<PathBuf> {
     while let Some((directory, depth)) = left.pop() {
         let entries = std::fs::read_dir(&directory).into_iter().flatten().flatten();
         let mut paths: Vec<PathBuf> = entries.map(|entry| entry.path()).collect();
-        paths.sort();
+        order::sort(&mut paths);
         let (directories, files): (Vec<_>, Vec<_>) = paths.into_iter().partition(|path| path.is_dir());
         found.extend(files.into_iter().filter(|file| is_gguf(&file_name(file))));
         if depth > 1 {

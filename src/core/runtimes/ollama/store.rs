@@ -3,6 +3,7 @@
 //! Each has a manifest at `manifests/HOST/NAMESPACE/MODEL/TAG` of the store, which is written when the download is complete
 //! (`server/manifest.go`).
 
+use crate::core::order;
 use std::path::Path;
 
 /// The parts of a name that are left out of it (`types/model/name.go`).
@@ -31,7 +32,7 @@ pub(super) fn names(store: &Path) -> Option<Vec<String>> {
         (paths, parts) = (below, names);
     }
     let mut names: Vec<String> = parts.iter().filter_map(|parts| name(parts)).collect();
-    names.sort();
+    order::sort(&mut names);
     Some(names)
 }
 
