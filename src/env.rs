@@ -5,8 +5,6 @@ use std::ffi::OsString;
 use std::io::IsTerminal;
 use std::path::{Path, PathBuf};
 
-use crate::core::order;
-
 /// The variable in which a completion script names its shell; see `cli::commands::completions`.
 pub const COMPLETION_VARIABLE: &str = "_FUSION_COMPLETE";
 
@@ -74,6 +72,8 @@ impl Environment {
     pub fn from_process() -> Self {
         let variable = |name: &str| std::env::var_os(name).filter(|value| !value.is_empty());
         let directory = |name: &str| variable(name).map(PathBuf::from);
+        let mut variables = BTreeMap::new();
+        variables.extend(std::env::vars_os());
         let terminal_is_dumb = variable("TERM").is_some_and(|term| term == "dumb");
         Self {
             config_dir: directory("FUSION_CONFIG_DIR"),
@@ -85,7 +85,7 @@ impl Environment {
             current_dir: std::env::current_dir().ok(),
             program: std::env::current_exe().ok(),
             path: variable("PATH"),
-            variables: order::map(std::env::vars_os()),
+            variables,
             editor: variable("VISUAL").or_else(|| variable("EDITOR")),
             no_color: variable("NO_COLOR").is_some() || terminal_is_dumb,
             terminal_is_dumb,

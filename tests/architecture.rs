@@ -16,6 +16,7 @@ const CORE: [&[&str]; 11] = [
         "gpu",
         "machine",
         "names",
+        "order",
         "parallel",
         "paths",
         "pid",

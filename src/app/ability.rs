@@ -178,7 +178,7 @@ fn tools_body(model: &str) -> Value {
 
 /// A schema, and a question to which the natural answer does not satisfy it.
 fn schema_body(model: &str) -> Value {
-    let schema: Value = serde_json::from_str(SCHEMA).unwrap_or_default();
+    let schema: Value = serde_json::from_slice(SCHEMA.as_bytes()).unwrap_or_default();
     let mut body = body(model, &json!("Say hello in one short sentence."));
     body["response_format"] = super::request::response_format(&schema);
     body
@@ -193,7 +193,8 @@ fn vision_body(model: &str, image: &str) -> Value {
 }
 
 fn is_call(name: &str, arguments: &str) -> bool {
-    name == "get_weather" && serde_json::from_str::<Value>(arguments).is_ok_and(|value| value.is_object())
+    name == "get_weather"
+        && serde_json::from_slice::<Value>(arguments.as_bytes()).is_ok_and(|value| value.is_object())
 }
 
 /// Returns whether the text names this colour and no other.

@@ -33,7 +33,9 @@ fn each_index(lanes: &[Vec<usize>], work: &(dyn Fn(usize) + Sync)) {
                 Some(Err(_)) | None => mine.push(lane),
             }
         }
-        mine.into_iter().for_each(|lane| work(lane));
+        for lane in mine {
+            work(lane);
+        }
         for handle in handles {
             if let Err(panic) = handle.join() {
                 std::panic::resume_unwind(panic);

@@ -119,7 +119,9 @@ fn is_error(data: &str) -> bool {
         #[serde(default)]
         error: serde_json::Value,
     }
-    let error = serde_json::from_str::<Reported>(data).map(|reported| reported.error).unwrap_or_default();
+    let error = serde_json::from_slice::<Reported>(data.as_bytes())
+        .map(|reported| reported.error)
+        .unwrap_or_default();
     match error {
         serde_json::Value::Null | serde_json::Value::Bool(false) => false,
         serde_json::Value::String(text) => !text.is_empty(),

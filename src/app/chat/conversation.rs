@@ -1,12 +1,12 @@
 //! A conversation as plain data, and the lines of a session file that change it.
 
-use serde::{Deserialize, Serialize};
+use serde::Serialize;
 use serde_json::{Map, Value, json};
 
 use super::context_use::ContextUse;
 
 /// One line of a session file. What is read from a file and what happens now change a conversation in the same way.
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Serialize)]
 #[serde(untagged)]
 pub enum SessionLine {
     Header(SessionHeader),
@@ -14,23 +14,48 @@ pub enum SessionLine {
     Mark(Mark),
 }
 
+impl SessionLine {
+    /// Reads a line of a file; `None` if it is no JSON object that is known.
+    pub(super) fn read(line: &[u8]) -> Option<Self> {
+        let mut fields: Map<String, Value> = serde_json::from_slice(line).ok()?;
+        let header = SessionHeader::of(&fields).map(Self::Header);
+        let message = || ChatMessage::of(&mut fields).map(Self::Message);
+        header.or_else(message).or_else(|| Mark::of(&fields).map(Self::Mark))
+    }
+}
+
+fn text(fields: &Map<String, Value>, name: &str) -> Option<String> {
+    fields.get(name)?.as_str().map(str::to_owned)
+}
+
 /// The first line of a session file.
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Serialize)]
 pub struct SessionHeader {
     /// The service that the conversation was started with.
     pub service: String,
     /// By the server's name for it.
     pub model: String,
     /// The system message; an empty one is not sent.
-    #[serde(default)]
     pub system: String,
     /// The other fields of the request.
-    #[serde(default)]
     pub parameters: Map<String, Value>,
 }
 
+impl SessionHeader {
+    fn of(fields: &Map<String, Value>) -> Option<Self> {
+        let parameters =
+            fields.get("parameters").map_or_else(|| Some(Map::new()), |it| it.as_object().cloned());
+        Some(Self {
+            service: text(fields, "service")?,
+            model: text(fields, "model")?,
+            system: if fields.contains_key("system") { text(fields, "system")? } else { String::new() },
+            parameters: parameters?,
+        })
+    }
+}
+
 /// Who wrote a message.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "lowercase")]
 pub enum Role {
     User,
@@ -38,19 +63,34 @@ pub enum Role {
 }
 
 /// A question or an answer. `role` and `content` are as in the request.
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Serialize)]
 pub struct ChatMessage {
     pub role: Role,
     pub content: Value,
     /// Of an answer: the tokens of the whole conversation up to here, if the server counted them.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[serde(skip_serializing_if = "Option::is_none")]
     pub tokens: Option<u64>,
     /// Of an answer: whether it was stopped or broke off.
-    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    #[serde(skip_serializing_if = "std::ops::Not::not")]
     pub partial: bool,
 }
 
 impl ChatMessage {
+    /// Takes the content out of the fields, for it may be large.
+    fn of(fields: &mut Map<String, Value>) -> Option<Self> {
+        let role = match fields.get("role")?.as_str()? {
+            "user" => Role::User,
+            "assistant" => Role::Assistant,
+            _ => return None,
+        };
+        let tokens = match fields.get("tokens") {
+            None | Some(Value::Null) => None,
+            Some(tokens) => Some(tokens.as_u64()?),
+        };
+        let partial = fields.get("partial").map_or(Some(false), Value::as_bool)?;
+        Some(Self { role, content: fields.remove("content")?, tokens, partial })
+    }
+
     /// Returns a question.
     pub fn question(content: Value) -> Self {
         Self { role: Role::User, content, tokens: None, partial: false }
@@ -74,7 +114,7 @@ impl ChatMessage {
 }
 
 /// A change of the conversation that is not a message.
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Serialize)]
 #[serde(tag = "mark", rename_all = "lowercase")]
 pub enum Mark {
     /// Takes out the last question with its answer.
@@ -91,6 +131,22 @@ pub enum Mark {
     System { system: String },
     /// Sets a field of the request; null removes it.
     Set { key: String, value: Value },
+}
+
+impl Mark {
+    fn of(fields: &Map<String, Value>) -> Option<Self> {
+        let mark = match fields.get("mark")?.as_str()? {
+            "undo" => Self::Undo,
+            "retry" => Self::Retry,
+            "drop" => Self::Drop { count: fields.get("count")?.as_u64()?.try_into().ok()? },
+            "clear" => Self::Clear,
+            "model" => Self::Model { model: text(fields, "model")? },
+            "system" => Self::System { system: text(fields, "system")? },
+            "set" => Self::Set { key: text(fields, "key")?, value: fields.get("value")?.clone() },
+            _ => return None,
+        };
+        Some(mark)
+    }
 }
 
 /// A conversation: what every request is made of. Questions and answers alternate, and the first message is a question.
@@ -336,7 +392,7 @@ mod tests {
             .chain(marks.into_iter().map(SessionLine::Mark));
         for line in lines {
             let written = serde_json::to_string(&line).unwrap();
-            assert_eq!(serde_json::from_str::<SessionLine>(&written).unwrap(), line, "{written}");
+            assert_eq!(SessionLine::read(written.as_bytes()).unwrap(), line, "{written}");
         }
     }
 }

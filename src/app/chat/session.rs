@@ -111,7 +111,7 @@ impl Contents {
         let mut contents =
             Self { is_whole: bytes.last().is_none_or(|last| *last == b'\n'), ..Self::default() };
         for line in bytes.split(|byte| *byte == b'\n').filter(|line| !line.trim_ascii().is_empty()) {
-            let Some(line) = parse(line) else {
+            let Some(line) = SessionLine::read(line) else {
                 contents.damaged += 1;
                 continue;
             };
@@ -122,11 +122,6 @@ impl Contents {
         }
         contents
     }
-}
-
-/// Returns the line, if it is a JSON object that is known. (serde would take some arrays, too.)
-fn parse(line: &[u8]) -> Option<SessionLine> {
-    line.trim_ascii_start().starts_with(b"{").then(|| serde_json::from_slice(line).ok())?
 }
 
 /// An open session file, locked against every other process until it is dropped.

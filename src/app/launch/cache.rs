@@ -1,11 +1,10 @@
 //! What `launch` has found out before: versions of programs, and models that call tools.
 
-use std::collections::BTreeMap;
 use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
-use serde::{Deserialize, Serialize};
+use serde_json::{Map, Value, json};
 
 use crate::core::files;
 
@@ -20,21 +19,12 @@ pub(super) struct Cache {
     directory: PathBuf,
 }
 
-#[derive(Debug, Default, Serialize, Deserialize)]
-#[serde(default)]
+#[derive(Debug, Default)]
 struct Findings {
-    /// By the path of the program.
-    versions: BTreeMap<String, ProgramVersion>,
+    /// By the path of the program: a version, and the stamp of the program that has it.
+    versions: Map<String, Value>,
     /// What identifies models that call tools.
-    calls_tools: Vec<String>,
-}
-
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-struct ProgramVersion {
-    size: u64,
-    /// Of the last change, in nanoseconds since 1970.
-    modified: i128,
-    version: String,
+    calls_tools: Vec<Value>,
 }
 
 impl Cache {
@@ -44,14 +34,14 @@ impl Cache {
 
     /// Returns the version of a program that has not changed since.
     pub(super) fn version(&self, program: &Path) -> Option<String> {
-        let (size, modified) = stamp(program)?;
-        let known = self.read().versions.remove(&program.display().to_string())?;
-        (known.size == size && known.modified == modified).then_some(known.version)
+        let findings = self.read();
+        let known = findings.versions.get(&program.display().to_string())?;
+        (known["stamp"] == stamp(program)?).then(|| known["version"].as_str().map(str::to_owned))?
     }
 
     pub(super) fn add_version(&self, program: &Path, version: &str) {
-        let Some((size, modified)) = stamp(program) else { return };
-        let found = ProgramVersion { size, modified, version: version.to_owned() };
+        let Some(stamp) = stamp(program) else { return };
+        let found = json!({ "stamp": stamp, "version": version });
         self.change(|findings| {
             findings.versions.insert(program.display().to_string(), found);
         });
@@ -62,7 +52,7 @@ impl Cache {
     }
 
     pub(super) fn add_calls_tools(&self, key: &str) {
-        self.change(|findings| findings.calls_tools.push(key.to_owned()));
+        self.change(|findings| findings.calls_tools.push(key.into()));
     }
 
     fn file(&self) -> PathBuf {
@@ -71,7 +61,12 @@ impl Cache {
 
     fn read(&self) -> Findings {
         let bytes = files::read(&self.file(), MAX_BYTES).ok().flatten().unwrap_or_default();
-        serde_json::from_slice(&bytes).unwrap_or_default()
+        let mut json: Value = serde_json::from_slice(&bytes).unwrap_or_default();
+        let mut taken = |name| json.get_mut(name).map(Value::take).unwrap_or_default();
+        Findings {
+            versions: if let Value::Object(versions) = taken("versions") { versions } else { Map::new() },
+            calls_tools: if let Value::Array(keys) = taken("calls_tools") { keys } else { Vec::new() },
+        }
     }
 
     fn change(&self, change: impl FnOnce(&mut Findings)) {
@@ -81,7 +76,8 @@ impl Cache {
             let _lock = files::Lock::acquire(&lock, LOCK_TIMEOUT, &|| false).ok()?;
             let mut findings = self.read();
             change(&mut findings);
-            files::replace(&self.file(), &serde_json::to_vec(&findings).ok()?).ok()
+            let json = json!({ "versions": findings.versions, "calls_tools": findings.calls_tools });
+            files::replace(&self.file(), json.to_string().as_bytes()).ok()
         };
         // Without it, the next launch finds it out again.
         let _ = write();
@@ -89,9 +85,9 @@ impl Cache {
 }
 
 /// Returns size and time of the last change. Of the program itself, for a link to it stays when the program is replaced.
-fn stamp(program: &Path) -> Option<(u64, i128)> {
+fn stamp(program: &Path) -> Option<String> {
     let metadata = program.metadata().ok()?;
-    Some((metadata.size(), i128::from(metadata.mtime()) * 1_000_000_000 + i128::from(metadata.mtime_nsec())))
+    Some(format!("{} {}.{:09}", metadata.size(), metadata.mtime(), metadata.mtime_nsec()))
 }
 
 #[cfg(test)]

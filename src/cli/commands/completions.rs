@@ -149,6 +149,9 @@ struct ValueSources {
     environment: Environment,
 }
 
+/// Finds values.
+type Values = dyn Fn(&ValueSources) -> Vec<Described> + Send + Sync;
+
 /// A value, and what a shell shows beside it.
 type Described = (String, Option<String>);
 
@@ -168,17 +171,15 @@ impl ValueSources {
             EventBus::new(),
             HelperOutput::Keep,
         ));
-        let (sender, receiver) = mpsc::channel();
         let observer = Arc::clone(&app);
-        thread::spawn(move || {
+        let states = in_time(STATE_TIMEOUT, move || {
             let statuses = observer.manager(&CancelToken::new()).status_of_all(observer.services());
             let state = |status: Result<Status, _>| status.ok().map(|status| status.state.word().to_owned());
-            // Fails after the timeout, when the receiver is gone.
-            let _ = sender.send(statuses.into_iter().map(state).collect::<Vec<_>>());
+            let names = observer.services().iter().map(|service| service.name.to_string());
+            names.zip(statuses.into_iter().map(state)).collect()
         });
-        let states = receiver.recv_timeout(STATE_TIMEOUT).unwrap_or_default();
-        let states = states.into_iter().chain(std::iter::repeat(None));
-        app.services().iter().map(|service| service.name.to_string()).zip(states).collect()
+        let unknown = || app.services().iter().map(|service| (service.name.to_string(), None)).collect();
+        states.unwrap_or_else(unknown)
     }
 
     /// Returns the services that have models, with their runtimes.
@@ -217,8 +218,7 @@ impl ValueSources {
         let Some(settings) = self.config.service(runtime.name()) else { return Vec::new() };
         let Ok(paths) = Paths::discover(&self.environment) else { return Vec::new() };
         let places = ModelPlaces::discover(&self.environment, &paths, &settings.server.env);
-        let (sender, receiver) = mpsc::channel();
-        thread::spawn(move || {
+        let models = in_time(LIST_TIMEOUT, move || {
             let address = settings.server.address();
             let site = Site {
                 address: address.as_ref(),
@@ -229,12 +229,10 @@ impl ValueSources {
                 load_timeout: LIST_TIMEOUT,
                 cancel: &CancelToken::new(),
             };
-            let names =
-                catalogue.list(&site).map(|models| models.into_iter().map(|model| model.name).collect());
-            // Fails after the timeout, when the receiver is gone.
-            let _ = sender.send(names.unwrap_or_default());
+            let models = catalogue.list(&site).unwrap_or_default();
+            models.into_iter().map(|model| (model.name, None)).collect()
         });
-        receiver.recv_timeout(LIST_TIMEOUT).unwrap_or_default()
+        models.unwrap_or_default().into_iter().map(|(name, _)| name).collect()
     }
 
     fn prompts(&self) -> Vec<String> {
@@ -245,6 +243,19 @@ impl ValueSources {
     fn keys(&self) -> Vec<String> {
         self.config.keys(self.table)
     }
+}
+
+/// Returns the values that another thread finds, if it does so in time. The thread is left alone.
+fn in_time(
+    timeout: Duration,
+    find: impl FnOnce() -> Vec<Described> + Send + 'static,
+) -> Option<Vec<Described>> {
+    let (sender, receiver) = mpsc::channel();
+    thread::spawn(move || {
+        // Fails after the timeout, when the receiver is gone.
+        let _ = sender.send(find());
+    });
+    receiver.recv_timeout(timeout).ok()
 }
 
 /// Hides every alias: of several visible names, the engine offers another one than the help shows first.
@@ -280,7 +291,10 @@ fn described(
     known: &Arc<ValueSources>,
     values: impl Fn(&ValueSources) -> Vec<Described> + Send + Sync + 'static,
 ) -> ArgValueCompleter {
-    let known = Arc::clone(known);
+    completing(Arc::clone(known), Box::new(values))
+}
+
+fn completing(known: Arc<ValueSources>, values: Box<Values>) -> ArgValueCompleter {
     ArgValueCompleter::new(move |current: &OsStr| {
         let current = current.to_string_lossy();
         let mut matching = BTreeMap::new();

@@ -402,7 +402,7 @@ pub(super) fn parse_field(option: &str) -> Result<(String, Value), String> {
         }
         Some((key, _)) if RESERVED_FIELDS.contains(&key) => Err(format!("`{key}` is made from the prompt")),
         Some((key, value)) if !key.is_empty() => {
-            Ok((key.to_owned(), serde_json::from_str(value).unwrap_or_else(|_| Value::from(value))))
+            Ok((key.to_owned(), serde_json::from_slice(value.as_bytes()).unwrap_or_else(|_| Value::from(value))))
         }
         _ => Err("expected KEY=VALUE".to_owned()),
     }

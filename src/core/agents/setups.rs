@@ -1,6 +1,6 @@
 //! What each agent needs: environment, arguments and files, as its own documentation and releases have it.
 
-use serde_json::{Map, Value, json};
+use serde_json::{Value, json};
 
 use super::{AgentSetup, AgentTarget};
 use crate::core::order;

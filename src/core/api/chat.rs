@@ -399,7 +399,8 @@ impl<'r> Reading<'r> {
         if let Some(text) = self.template.text(data) {
             return self.content(text).map_err(ChatError::Receiver);
         }
-        match serde_json::from_str::<Chunk<'_>>(data) {
+        let json = data.as_bytes();
+        match serde_json::from_slice::<Chunk<'_>>(json) {
             Ok(chunk) if chunk.error.is_said() || chunk.object.0 == "error" => {
                 Err(ServerError::from_event(data).into())
             }
@@ -412,7 +413,7 @@ impl<'r> Reading<'r> {
             // The answer is complete, so the rest does not matter.
             Err(_) if self.answer.finish_reason.is_some() => Ok(()),
             // Some proxies send a number or null to keep the connection open.
-            Err(_) if !data.starts_with('{') && serde_json::from_str::<IgnoredAny>(data).is_ok() => Ok(()),
+            Err(_) if !data.starts_with('{') && serde_json::from_slice::<IgnoredAny>(json).is_ok() => Ok(()),
             Err(_) => match chunk::without_lone_halves(data) {
                 Some(mended) => self.chunk(&mended),
                 None => Err(ChatError::Malformed { words: error::clean(data) }),
@@ -519,7 +520,7 @@ impl<'r> Reading<'r> {
     }
 
     fn whole_response(&mut self, text: &str) -> Result<(), ChatError> {
-        match serde_json::from_str::<Chunk<'_>>(text) {
+        match serde_json::from_slice::<Chunk<'_>>(text.as_bytes()) {
             Err(error) if error.is_eof() => Err(ChatError::Cut),
             Ok(chunk) if chunk.choices.is_empty() && !chunk.error.is_said() => {
                 let response = ServerError::from_response(200, text.as_bytes());

@@ -173,6 +173,8 @@ impl ConfigReader<'_> {
     }
 
     /// Reads a table. `elsewhere` returns the place of a key that another table of the same service has.
+    // The code is the same for every `T`, so the compiler keeps one copy, unless it has put it into the callers before.
+    #[inline(never)]
     fn keys<T>(
         &mut self,
         path: &str,

@@ -23,32 +23,34 @@ struct Section {
 
 /// Returns every table and key, with the values that hold.
 fn sections(config: &Config, table: Table) -> Vec<Section> {
-    let of_services = table.iter().filter_map(|runtime| {
-        let settings = config.services.get(runtime.name())?;
-        Some(TableKind::ALL.map(|part| Section {
+    let mut sections = vec![Section { path: Vec::new(), rows: rows(keys::TOP, config) }];
+    for runtime in table {
+        let Some(settings) = config.services.get(runtime.name()) else { continue };
+        sections.extend(TableKind::ALL.map(|part| Section {
             path: vec![part.table_of(runtime.name())],
             rows: rows(part.keys(*runtime), settings.as_ref()),
-        }))
-    });
-    let top = Section { path: Vec::new(), rows: rows(keys::TOP, config) };
-    let gateway = Section { path: vec![GATEWAY.to_owned()], rows: rows(keys::GATEWAY, &config.gateway) };
-    let templates = config.templates.iter().map(|template| Section {
-        path: vec![TEMPLATES.to_owned(), template.name.to_string()],
-        rows: rows(keys::TEMPLATE, template.as_ref()),
-    });
-    let instances =
-        config.instances.iter().flat_map(|(name, settings)| instance(config, table, name, settings));
-    let models = config.models.iter().map(|(name, model)| Section {
-        path: vec![MODELS.to_owned(), name.clone()],
-        rows: rows(keys::MODEL, model),
-    });
-    let prompts = config.prompts.iter().map(|(name, prompt)| Section {
-        path: vec![PROMPTS.to_owned(), name.clone()],
-        rows: rows(keys::PROMPT, prompt),
-    });
-    let aliases = (!config.aliases.is_empty()).then(|| aliases(config));
-    let own = templates.chain(instances).chain(models).chain(prompts).chain(aliases);
-    [top].into_iter().chain(of_services.flatten()).chain([gateway]).chain(own).collect()
+        }));
+    }
+    sections.push(Section { path: vec![GATEWAY.to_owned()], rows: rows(keys::GATEWAY, &config.gateway) });
+    for template in &config.templates {
+        sections.push(own(TEMPLATES, &template.name, rows(keys::TEMPLATE, template.as_ref())));
+    }
+    for (name, settings) in &config.instances {
+        sections.extend(instance(config, table, name, settings));
+    }
+    for (name, model) in &config.models {
+        sections.push(own(MODELS, name, rows(keys::MODEL, model)));
+    }
+    for (name, prompt) in &config.prompts {
+        sections.push(own(PROMPTS, name, rows(keys::PROMPT, prompt)));
+    }
+    sections.extend((!config.aliases.is_empty()).then(|| aliases(config)));
+    sections
+}
+
+/// Returns a table whose name the user chose.
+fn own(kind: &str, name: &str, rows: Vec<(String, Option<Value>)>) -> Section {
+    Section { path: vec![kind.to_owned(), name.to_owned()], rows }
 }
 
 fn instance(config: &Config, table: Table, name: &str, settings: &ServiceSettings) -> Vec<Section> {

@@ -1,10 +1,8 @@
 //! The bodies of `POST /api/instances` and `/api/templates`, read strictly: what they ask for, and whether that is a command
 //! line.
 
-use std::collections::BTreeMap;
+use std::fmt::Display;
 
-use serde::Deserialize;
-use serde::de::DeserializeOwned;
 use serde_json::{Map, Value};
 
 use super::super::wire::ApiFailure;
@@ -44,17 +42,10 @@ pub(super) struct TemplateBody {
 impl InstanceBody {
     /// Reads the body. `may_choose_commands` says whether this client has shown the token.
     pub(super) fn read(body: &[u8], may_choose_commands: bool) -> Result<Self, ApiFailure> {
-        #[derive(Deserialize)]
-        struct Posted {
-            name: Value,
-            template: Value,
-            #[serde(flatten)]
-            keys: Map<String, Value>,
-        }
-        let Posted { name, template, mut keys } = serde_json::from_slice(body)
-            .map_err(|error| ApiFailure::new(400, format!("the body is not an instance: {error}")))?;
+        const WHAT: &str = "an instance";
+        let mut keys = object(body, WHAT)?;
+        let (name, template) = (taken(&mut keys, "name", WHAT)?, taken(&mut keys, "template", WHAT)?);
         keys.retain(|_, value| !value.is_null());
-        let (name, template) = (text(name, "name")?, text(template, "template")?);
         refuse_command_line(&keys, may_choose_commands)?;
         Ok(Self { name, template, keys })
     }
@@ -65,14 +56,22 @@ impl InstanceBody {
         for (key, value) in self.keys {
             let wrong = |expected: &str| ApiFailure::new(400, format!("`{key}` is not {expected}"));
             match key.as_str() {
-                "port" => new.port = Some(read_as(value).ok_or_else(|| wrong("a port, 1 to 65535"))?),
-                "model" => new.model = Some(read_as(value).ok_or_else(|| wrong("a string"))?),
-                "working_dir" => new.working_dir = Some(read_as(value).ok_or_else(|| wrong("a string"))?),
-                "tags" => new.tags = read_as(value).ok_or_else(|| wrong("a list of strings"))?,
+                "port" => {
+                    let port = value.as_u64().and_then(|port| port.try_into().ok());
+                    new.port = Some(port.ok_or_else(|| wrong("a port, 1 to 65535"))?);
+                }
+                "model" => new.model = Some(text(value).ok_or_else(|| wrong("a string"))?),
+                "working_dir" => new.working_dir = Some(text(value).ok_or_else(|| wrong("a string"))?),
+                "tags" => {
+                    let Value::Array(tags) = value else { return Err(wrong("a list of strings")) };
+                    let tags: Option<Vec<String>> = tags.into_iter().map(text).collect();
+                    new.tags = tags.ok_or_else(|| wrong("a list of strings"))?;
+                }
                 "env" => {
-                    let env: BTreeMap<String, String> =
-                        read_as(value).ok_or_else(|| wrong("an object of strings"))?;
-                    new.env = env.into_iter().collect();
+                    let Value::Object(env) = value else { return Err(wrong("an object of strings")) };
+                    for (name, value) in env {
+                        new.env.push((name, text(value).ok_or_else(|| wrong("an object of strings"))?));
+                    }
                 }
                 _ => {
                     let message = format!(
@@ -89,15 +88,9 @@ impl InstanceBody {
 impl TemplateBody {
     /// Reads the body. `may_choose_commands` says whether this client has shown the token.
     pub(super) fn read(body: &[u8], may_choose_commands: bool) -> Result<Self, ApiFailure> {
-        #[derive(Deserialize)]
-        struct PostedTemplate {
-            name: Value,
-            #[serde(flatten)]
-            keys: Map<String, Value>,
-        }
-        let PostedTemplate { name, keys } = serde_json::from_slice(body)
-            .map_err(|error| ApiFailure::new(400, format!("the body is not a template: {error}")))?;
-        let name = text(name, "name")?;
+        const WHAT: &str = "a template";
+        let mut keys = object(body, WHAT)?;
+        let name = taken(&mut keys, "name", WHAT)?;
         if !["start_command", "command"].iter().any(|key| keys.contains_key(*key)) {
             return Err(ApiFailure::new(400, "a template needs `start_command` or `command`"));
         }
@@ -106,11 +99,22 @@ impl TemplateBody {
     }
 }
 
-fn text(value: Value, key: &'static str) -> Result<String, ApiFailure> {
-    match value {
-        Value::String(text) => Ok(text),
-        _ => Err(ApiFailure::new(400, format!("`{key}` is not a string")).with_param(key)),
+/// Reads a JSON object that stands for `what`.
+fn object(body: &[u8], what: &str) -> Result<Map<String, Value>, ApiFailure> {
+    serde_json::from_slice(body).map_err(|error| malformed(what, &error))
+}
+
+/// Takes a text out of the object.
+fn taken(keys: &mut Map<String, Value>, key: &'static str, what: &str) -> Result<String, ApiFailure> {
+    match keys.remove(key) {
+        Some(Value::String(text)) => Ok(text),
+        Some(_) => Err(ApiFailure::new(400, format!("`{key}` is not a string")).with_param(key)),
+        None => Err(malformed(what, &format_args!("missing field `{key}`"))),
     }
+}
+
+fn malformed(what: &str, fault: &dyn Display) -> ApiFailure {
+    ApiFailure::new(400, format!("the body is not {what}: {fault}"))
 }
 
 /// Fails if a key is a part of a command line, unless the client may choose one.
@@ -140,8 +144,8 @@ fn command_line(keys: &Map<String, Value>) -> Option<&'static str> {
     COMMAND_LINE.into_iter().find(|key| keys.contains_key(*key))
 }
 
-fn read_as<T: DeserializeOwned>(value: Value) -> Option<T> {
-    serde_json::from_value(value).ok()
+fn text(value: Value) -> Option<String> {
+    if let Value::String(text) = value { Some(text) } else { None }
 }
 
 #[cfg(test)]

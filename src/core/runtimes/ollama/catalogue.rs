@@ -153,7 +153,7 @@ struct Pull {
 impl Pull {
     fn line(&mut self, line: &[u8], observer: &mut dyn FnMut(PullStep<'_>)) {
         let text = String::from_utf8_lossy(line);
-        let Ok(json) = serde_json::from_str::<Value>(&text) else {
+        let Ok(json) = serde_json::from_slice::<Value>(text.as_bytes()) else {
             self.error = Some(format!("this is not a response of Ollama: {text}"));
             return;
         };
