@@ -27,6 +27,7 @@ mod serve;
 pub mod services;
 mod several;
 pub mod templates;
+pub mod top;
 mod up;
 pub mod views;
 

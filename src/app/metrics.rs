@@ -118,7 +118,7 @@ impl App {
     }
 
     /// Returns the metrics of a running gateway, which knows more of the requests. `None` without one.
-    fn ask_gateway_for_metrics(&self, cancel: &CancelToken) -> Option<Value> {
+    pub(super) fn ask_gateway_for_metrics(&self, cancel: &CancelToken) -> Option<Value> {
         let client =
             Client::with_timeout(&self.running_gateway(cancel)?, REQUEST_TIMEOUT).with_long_responses();
         let response = client.with_token(&self.config.gateway.token).get(METRICS_PATH).ok()?;
@@ -140,17 +140,20 @@ impl App {
 impl ServiceMetrics {
     /// Takes over what the gateway knows, in `metrics` of its own, of the requests to this service.
     fn learn(&mut self, metrics: &Value) {
-        // A gateway of another configuration may have a service of this name.
-        let is_this = |row: &&Value| row["name"] == *self.name && row["pid"].as_i64() == self.pid;
-        let Some(row) = metrics["services"].as_array().and_then(|rows| rows.iter().find(is_this)) else {
-            return;
-        };
+        let Some(row) = row_of(metrics, &self.name, self.pid) else { return };
         self.in_flight = row["in_flight"].as_u64();
         self.tokens_per_second = row["tokens_per_second"].as_f64();
         self.first_token_ms = row["first_token_ms"].as_f64();
         self.context_used = row["context_used"].as_u64();
         self.idle_left_s = row["idle_left_s"].as_u64();
     }
+}
+
+/// Returns what the gateway tells of a service in its metrics.
+pub(super) fn row_of<'a>(metrics: &'a Value, name: &str, pid: Option<i64>) -> Option<&'a Value> {
+    // A gateway of another configuration may have a service of this name.
+    let is_this = |row: &&Value| row["name"] == *name && row["pid"].as_i64() == pid;
+    metrics["services"].as_array()?.iter().find(is_this)
 }
 
 impl MachineMetrics {

@@ -27,6 +27,7 @@ pub mod serve;
 mod several;
 pub mod show;
 pub mod templates;
+pub mod top;
 pub mod uninstall;
 pub mod unload;
 pub mod up;

@@ -95,6 +95,14 @@ impl Context {
         App::new(self.table, config, paths, environment, driver, events, helper_output)
     }
 
+    /// Returns the app of [`app`](Self::app) whose events are not printed: for a command that draws the screen.
+    pub fn silent_app(&self) -> Result<App, Failure> {
+        let (paths, environment) = (self.paths.clone(), self.environment.clone());
+        let driver = Arc::clone(&self.driver);
+        let config = self.config()?;
+        Ok(App::new(self.table, config, paths, environment, driver, EventBus::new(), HelperOutput::Keep))
+    }
+
     /// Warns about an invalid configuration and its consequence.
     pub fn warn_about(&self, error: ConfigError, consequence: &str) {
         let failure = Failure::from(error);

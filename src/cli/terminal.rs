@@ -5,6 +5,7 @@ pub mod filter;
 pub mod line_editor;
 pub mod progress;
 pub mod reporter;
+pub mod screen;
 pub mod signals;
 pub mod status_line;
 pub mod streams;

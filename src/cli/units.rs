@@ -77,6 +77,19 @@ pub fn grouped(number: u64) -> String {
     text
 }
 
+/// Returns a number of tokens in steps of 1,024, as context lengths are: `812`, `4.1k`, `32k`.
+pub fn tokens(count: u64) -> String {
+    match count {
+        ..1024 => count.to_string(),
+        1024..10_189 => {
+            let tenths = (count * 10 + 512) / 1024;
+            let decimal = if tenths.is_multiple_of(10) { String::new() } else { format!(".{}", tenths % 10) };
+            format!("{}{decimal}k", tenths / 10)
+        }
+        _ => format!("{}k", count.saturating_add(512) / 1024),
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -124,5 +137,22 @@ mod tests {
             [0, 999, 1000, 131_072, 1_234_567].map(grouped),
             ["0", "999", "1,000", "131,072", "1,234,567"]
         );
+    }
+
+    #[test]
+    fn tokens_have_at_most_one_decimal() {
+        for (count, text) in [
+            (0, "0"),
+            (1023, "1023"),
+            (1024, "1k"),
+            (4200, "4.1k"),
+            (10_188, "9.9k"),
+            (10_189, "10k"),
+            (32_768, "32k"),
+            (131_072, "128k"),
+            (u64::MAX, "18014398509481983k"),
+        ] {
+            assert_eq!(tokens(count), text);
+        }
     }
 }

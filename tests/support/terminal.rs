@@ -94,6 +94,18 @@ impl Terminal {
         self.reader.take().expect("it is closed once").join().expect("the reader ends");
     }
 
+    /// Changes the size of the window.
+    pub fn resize(&self, columns: u16, rows: u16) {
+        let size = ["cols", &columns.to_string(), "rows", &rows.to_string()].map(str::to_owned);
+        let resized = std::process::Command::new("stty").args(size).stdin(self.stream()).status();
+        assert!(resized.expect("stty runs").success());
+    }
+
+    /// The local settings of the terminal.
+    pub fn flags(&self) -> LocalFlags {
+        tcgetattr(self.slave.as_ref().expect("the terminal is open")).expect("a terminal").local_flags
+    }
+
     /// Types these bytes.
     pub fn send(&mut self, bytes: &[u8]) {
         self.master.write_all(bytes).expect("the terminal takes it");

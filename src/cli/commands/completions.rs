@@ -112,7 +112,7 @@ fn with_values(tree: Tree, table: Table, environment: &Environment, is_first_wor
             _ => argument,
         })
     };
-    for name in ["up", "down", "restart", "ps", "log", "metrics", "remove", "enable", "disable"] {
+    for name in ["up", "down", "restart", "ps", "log", "top", "metrics", "remove", "enable", "disable"] {
         command = command.mut_subcommand(name, services);
     }
     command = command.mut_subcommand("create", |command| {

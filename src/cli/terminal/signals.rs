@@ -32,6 +32,8 @@ pub enum Terminal {
     Styled = 2,
     /// A line that is being edited: the terminal passes every key on, and marks pasted text.
     Edited = 3,
+    /// A screen that is drawn again and again: the terminal passes every key on, and hides the cursor.
+    Screen = 4,
 }
 
 /// The settings of the terminal before a line is edited.
@@ -94,6 +96,22 @@ pub fn clean_terminal_on_death() {
     install(&ENDING_SIGNALS, clean_and_die, SaFlags::SA_RESETHAND | SaFlags::SA_NODEFER);
 }
 
+/// Cleans the terminal when fusion panics, before the message of the panic.
+pub fn clean_terminal_on_panic() {
+    let tell = std::panic::take_hook();
+    std::panic::set_hook(Box::new(move |panic| {
+        clean_terminal();
+        tell(panic);
+    }));
+}
+
+/// Has a change of the terminal's size interrupt a wait.
+pub fn wake_on_resize() {
+    install(&[Signal::SIGWINCH], ignore_signal, SaFlags::empty());
+}
+
+extern "C" fn ignore_signal(_: libc::c_int) {}
+
 /// Sets what the terminal on standard error shows now.
 pub fn showing(terminal: Terminal) {
     TERMINAL.store(terminal as u8, Ordering::Relaxed);
@@ -141,6 +159,9 @@ fn clean_terminal() {
     } else if shown == Terminal::Edited as u8 {
         restore_settings();
         b"\x1b[?2004l\n"
+    } else if shown == Terminal::Screen as u8 {
+        restore_settings();
+        b"\x1b[0m\x1b[?25h\r\n"
     } else {
         return;
     };
@@ -180,7 +201,7 @@ fn is_ignored(signal: Signal) -> bool {
 /// Sets the action of a signal and returns the previous one.
 fn set_action(signal: Signal, action: &SigAction) -> Option<SigAction> {
     #[expect(unsafe_code, reason = "a handler can interrupt anything")]
-    // SAFETY: the actions are the default, those found in place, and the two handlers of this file, which use
+    // SAFETY: the actions are the default, those found in place, and the handlers of this file, which use
     // atomics, write and raise only.
     unsafe { signal::sigaction(signal, action) }.ok()
 }

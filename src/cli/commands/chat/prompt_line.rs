@@ -2,6 +2,7 @@
 
 use crate::app::chat::{ContextUse, Fill};
 use crate::cli::terminal::line_editor::Tint;
+use crate::cli::units::tokens;
 
 /// The end of every prompt.
 const END: &str = "> ";
@@ -37,39 +38,9 @@ fn base_name(model: &str) -> &str {
     model.trim_end_matches('/').rsplit('/').next().unwrap_or(model)
 }
 
-/// Returns a number of tokens in steps of 1,024, as context lengths are: `812`, `4.1k`, `32k`.
-pub(super) fn tokens(count: u64) -> String {
-    match count {
-        ..1024 => count.to_string(),
-        1024..10_189 => {
-            let tenths = (count * 10 + 512) / 1024;
-            let decimal = if tenths.is_multiple_of(10) { String::new() } else { format!(".{}", tenths % 10) };
-            format!("{}{decimal}k", tenths / 10)
-        }
-        _ => format!("{}k", count.saturating_add(512) / 1024),
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    #[test]
-    fn tokens_have_at_most_one_decimal() {
-        for (count, text) in [
-            (0, "0"),
-            (1023, "1023"),
-            (1024, "1k"),
-            (4200, "4.1k"),
-            (10_188, "9.9k"),
-            (10_189, "10k"),
-            (32_768, "32k"),
-            (131_072, "128k"),
-            (u64::MAX, "18014398509481983k"),
-        ] {
-            assert_eq!(tokens(count), text);
-        }
-    }
 
     #[test]
     fn the_prompt_shows_what_is_known() {

@@ -7,7 +7,6 @@ use std::path::{Path, PathBuf};
 
 use serde_json::Value;
 
-use super::prompt_line::tokens;
 use super::saved;
 use super::talk::Talk;
 use super::typed::{KEYS, SLASH_COMMANDS, Slash};
@@ -18,6 +17,7 @@ use crate::cli::commands::run::files::{self, Attachment};
 use crate::cli::error::Failure;
 use crate::cli::exit::Exit;
 use crate::cli::units;
+use crate::cli::units::tokens;
 
 impl Talk<'_> {
     /// Obeys a slash command; breaks when the user leaves. A command that fails says why, and the conversation goes on.

@@ -5,7 +5,7 @@ use std::time::SystemTime;
 
 use nix::sys::signal::Signal;
 
-use super::prompt_line::{prompt_line, tint, tokens};
+use super::prompt_line::{prompt_line, tint};
 use super::turn::{Turn, TurnOutcome};
 use super::typed::{self, SLASH_COMMANDS, Typed};
 use super::warn_unsaved;
@@ -18,6 +18,7 @@ use crate::cli::error::Failure;
 use crate::cli::exit::Exit;
 use crate::cli::terminal::line_editor::{Edited, LineEditor, columns};
 use crate::cli::terminal::signals;
+use crate::cli::units::tokens;
 use crate::core::services::ManagedService;
 
 /// When the conversation gets a file.
