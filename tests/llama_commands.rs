@@ -311,3 +311,29 @@ fn devices_and_log_tell_of_a_required_gpu() {
     assert_eq!(up.stderr(), "warning: llama runs one partly on the CPU: 60% of it is on the GPU\n");
     llama.down();
 }
+
+#[test]
+fn a_router_gets_the_context_of_models() {
+    let llama = Llama::dumping(
+        "[models.one]\ncontext = 2048\n[models.gone]\ncontext = 512\n[models.two]\ntemperature = 0\n",
+    );
+    llama.fusion("up").run().assert_code(0);
+    let preset = || {
+        let arguments = llama.dump()["arguments"].as_array().expect("arguments").clone();
+        let flag = arguments.iter().position(|word| word == "--models-preset").expect("the flag");
+        fs::read_to_string(arguments[flag + 1].as_str().expect("a path")).expect("the file")
+    };
+    assert_eq!(preset(), "version = 1\n\n[one]\nctx-size = 2048\n");
+    // Another context is another start.
+    let text = fs::read_to_string(llama.sandbox.config_dir().join("config.toml")).expect("the configuration");
+    llama.sandbox.write_config(&text.replace("2048", "4096"));
+    let ps = llama.fusion("ps").run().assert_code(0).stdout();
+    assert!(ps.contains("the configuration has changed since the start (command)"), "{ps}");
+    fs::remove_file(llama.sandbox.root().join("dump.json")).expect("the dump");
+    llama.fusion("restart").run().assert_code(0);
+    assert_eq!(preset(), "version = 1\n\n[one]\nctx-size = 4096\n");
+    let directory = fs::read_dir(llama.sandbox.config_dir().join("llama")).expect("the directory");
+    let extensions = directory.flatten().filter_map(|entry| entry.path().extension().map(ToOwned::to_owned));
+    assert_eq!(extensions.filter(|extension| extension == "ini").count(), 1);
+    llama.down();
+}

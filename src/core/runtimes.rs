@@ -188,6 +188,12 @@ pub trait Runtime: Sync {
         None
     }
 
+    /// Returns the argument before the path of a file that gives models their context lengths, and its text, for a server of
+    /// many models.
+    fn context_presets(&self, _contexts: &[(String, u64)]) -> Option<(&'static str, String)> {
+        None
+    }
+
     /// Returns which of [`detail_probes`](Self::detail_probes) tells how much of each model is on the GPU.
     fn gpu_probe(&self) -> Option<Probe> {
         None

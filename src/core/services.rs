@@ -18,6 +18,7 @@ mod others;
 mod plan;
 mod port;
 mod ports;
+mod presets;
 pub mod probe;
 pub mod record;
 mod restart;

@@ -140,6 +140,15 @@ impl Runtime for Llama {
         Some(words(["-c", &tokens.to_string()]))
     }
 
+    /// A section has the name by which the router lists the model.
+    fn context_presets(&self, contexts: &[(String, u64)]) -> Option<(&'static str, String)> {
+        let can_be_section = |name: &str| !name.contains(['[', ']', '\n', '\r']);
+        let sections = contexts.iter().filter(|(name, _)| can_be_section(name));
+        let sections: Vec<String> =
+            sections.map(|(name, tokens)| format!("[{name}]\nctx-size = {tokens}\n")).collect();
+        (!sections.is_empty()).then(|| ("--models-preset", format!("version = 1\n\n{}", sections.join("\n"))))
+    }
+
     fn context_probe(&self) -> Option<ContextProbe> {
         Some(ContextProbe { path: "/v1/models", read: read_context })
     }

@@ -6,6 +6,7 @@ use std::path::Path;
 use super::error::ServiceError;
 use super::facets;
 use super::manager::ServiceManager;
+use super::presets::PresetFile;
 use super::record::{self, InstanceId, Record};
 use super::scope::Scope;
 use super::service::{ManagedService, Origin};
@@ -23,6 +24,8 @@ pub(super) struct StartPlan {
     pub(super) spec: ProcessSpec,
     /// The record of the start, without the process.
     pub(super) record: Record,
+    /// A file that must be there before the start.
+    pub(super) preset: Option<PresetFile>,
 }
 
 impl ServiceManager<'_> {
@@ -49,6 +52,7 @@ impl ServiceManager<'_> {
         if let Some(model) = &model {
             self.check_model(service, model)?;
         }
+        let preset = if model.is_none() { self.preset_file(service) } else { None };
         let mut record = Record::intent(&spec, instance.clone(), address, started_at);
         let names_directory = service.settings.instance.working_dir.is_some();
         record.facets = facets::of(&spec, address, names_directory);
@@ -64,7 +68,7 @@ impl ServiceManager<'_> {
         record.project_root = project_root.filter(|_| service.has_placeholders());
         record.model = model.map(|model| model.name);
         record.version = service.runtime().and_then(|runtime| programs::version(runtime, &program));
-        Ok(StartPlan { spec, record })
+        Ok(StartPlan { spec, record, preset })
     }
 
     /// Returns in what a start now would differ from `record`, and `None` if in nothing, or if the program cannot be
@@ -200,6 +204,9 @@ impl ServiceManager<'_> {
             let places = self.places(service).of_configuration();
             runtime.context_args(aliases::settings(runtime, self.config, &model.name, &places)?.context?)
         });
+        let preset = if model.is_none() { self.preset_file(service) } else { None };
+        let preset =
+            preset.map(|preset| [preset.flag.to_owned(), preset.path.to_string_lossy().into_owned()]);
         let of_program = program.args.iter().map(|word| match settings {
             Some(_) => scope.expand(word),
             None => Ok(word.clone()),
@@ -209,6 +216,7 @@ impl ServiceManager<'_> {
         let of_service = server.args.iter().map(|word| own(word));
         let words = of_program
             .chain(launch.args.into_iter().chain(context.into_iter().flatten()).map(Ok))
+            .chain(preset.into_iter().flatten().map(Ok))
             .chain(of_template)
             .chain(of_service);
         let words: Vec<String> = words.collect::<Result<_, _>>()?;

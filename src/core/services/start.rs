@@ -258,7 +258,7 @@ impl ServiceManager<'_> {
         let address = self.address_for_start(service)?;
         self.check_port_is_free(service, &address)?;
         let started_at = SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |since| since.as_secs());
-        let StartPlan { spec, mut record } =
+        let StartPlan { spec, mut record, preset } =
             self.plan(service, &address, options.model.as_deref(), started_at)?;
         let milliseconds = |timeout: Duration| u64::try_from(timeout.as_millis()).unwrap_or(u64::MAX);
         record.startup_timeout_ms = options.timeout.map(milliseconds);
@@ -270,6 +270,7 @@ impl ServiceManager<'_> {
         record.write(&service.files)?;
         drop(choice);
         let spawned = logs::rotate(&service.files.log, service.server().log_keep)
+            .and_then(|()| preset.map_or(Ok(()), |preset| preset.write()))
             .map_err(ServiceError::from)
             .and_then(|()| Ok(self.driver.spawn(&spec)?));
         let child = match spawned {
