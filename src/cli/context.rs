@@ -1,5 +1,6 @@
 //! [`Context`]: what every command gets.
 
+use std::slice;
 use std::sync::{Arc, Mutex};
 
 use crate::app::App;
@@ -106,7 +107,7 @@ impl Context {
     /// Warns about an invalid configuration and its consequence.
     pub fn warn_about(&self, error: ConfigError, consequence: &str) {
         let failure = Failure::from(error);
-        let facts = [vec![failure.message], failure.causes].concat().join(": ");
+        let facts = [slice::from_ref(&failure.message), &failure.causes].concat().join(": ");
         self.ui.warning(&format!("{facts}; {consequence}"));
     }
 

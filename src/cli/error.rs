@@ -12,6 +12,7 @@ mod services;
 mod sessions;
 
 use std::io;
+use std::ops::{Deref, DerefMut};
 use std::path::Path;
 
 use crate::app::{AppError, RemoveError, SelectionError};
@@ -24,9 +25,12 @@ use crate::core::paths::PathsError;
 
 pub use self::chat::{Asked, loaded_model_hint};
 
-/// Why a command failed, ready to be printed as `error:`, `caused by:` and `hint:` lines.
+/// Why a command failed, ready to be printed as `error:`, `caused by:` and `hint:` lines. Boxed, for most functions return it.
 #[derive(Debug)]
-pub struct Failure {
+pub struct Failure(Box<FailureLines>);
+
+#[derive(Debug, Clone)]
+pub struct FailureLines {
     pub exit: Exit,
     /// Lines before the message, such as the end of a log.
     pub details: Vec<String>,
@@ -38,9 +42,30 @@ pub struct Failure {
     pub hint: Option<String>,
 }
 
+impl Deref for Failure {
+    type Target = FailureLines;
+
+    fn deref(&self) -> &FailureLines {
+        &self.0
+    }
+}
+
+impl DerefMut for Failure {
+    fn deref_mut(&mut self) -> &mut FailureLines {
+        &mut self.0
+    }
+}
+
+impl From<FailureLines> for Failure {
+    fn from(lines: FailureLines) -> Self {
+        Self(Box::new(lines))
+    }
+}
+
 impl Failure {
     pub fn new(exit: Exit, message: impl Into<String>) -> Self {
-        Self { exit, details: Vec::new(), message: message.into(), causes: Vec::new(), hint: None }
+        let message = message.into();
+        FailureLines { exit, details: Vec::new(), message, causes: Vec::new(), hint: None }.into()
     }
 
     /// Returns the failure to write to standard output. A closed pipe is not a failure: its reader has read enough.
@@ -49,25 +74,40 @@ impl Failure {
             return Self::new(Exit::Done, "");
         }
         let causes = vec![error.to_string()];
-        Self { causes, ..Self::new(Exit::Failed, "cannot write to standard output") }
+        Self::new(Exit::Failed, "cannot write to standard output").caused_by(causes)
     }
 
     /// Returns a failure with the message of `error` and its causes.
     pub fn of(exit: Exit, error: &dyn std::error::Error) -> Self {
         let causes = std::iter::successors(error.source(), |cause| cause.source()).map(ToString::to_string);
-        Self { causes: causes.collect(), ..Self::new(exit, error.to_string()) }
+        Self::new(exit, error.to_string()).caused_by(causes.collect())
+    }
+
+    /// Replaces the causes.
+    #[must_use]
+    pub fn caused_by(mut self, causes: Vec<String>) -> Self {
+        self.causes = causes;
+        self
     }
 
     /// Replaces the message; the old message becomes the first cause.
     #[must_use]
     pub fn about(mut self, message: impl Into<String>) -> Self {
-        self.causes.insert(0, std::mem::replace(&mut self.message, message.into()));
+        let message = std::mem::replace(&mut self.message, message.into());
+        self.causes.insert(0, message);
         self
     }
 
     #[must_use]
     pub fn hint(mut self, hint: impl Into<String>) -> Self {
         self.hint = Some(hint.into());
+        self
+    }
+
+    /// Replaces the hint.
+    #[must_use]
+    pub fn hint_or_none(mut self, hint: Option<String>) -> Self {
+        self.hint = hint;
         self
     }
 }
@@ -101,14 +141,14 @@ impl From<AppError> for Failure {
             }
             AppError::TooLarge { needed, limit, .. } => {
                 let numbers = format!("it needs about {}, and there are {}", bytes(needed), bytes(limit));
-                Self { causes: vec![numbers], ..Self::of(exit, &error) }
+                Self::of(exit, &error)
+                    .caused_by(vec![numbers])
                     .hint("choose a smaller model or quantization; or load it all the same with --force")
             }
             AppError::NotOnGpu { .. } => Self::of(exit, &error)
                 .hint("free memory of the GPU, choose a smaller model or a shorter context, or leave out --require-gpu"),
             AppError::NoOwnContext { ref instead, .. } => {
-                let hint = instead.clone();
-                Self { hint, ..Self::of(exit, &error) }
+                Self::of(exit, &error).hint_or_none(instead.clone())
             }
             AppError::NoServiceHas { ref model, pulls: Some(ref service) } => {
                 let hint = format!("download it: fusion {service} pull {}", quoted(model));
@@ -234,7 +274,7 @@ impl From<EditError> for Failure {
         };
         match error {
             EditError::Config(error) => error.into(),
-            error => Self { hint: hint.map(str::to_owned), ..Self::of(exit, &error) },
+            error => Self::of(exit, &error).hint_or_none(hint.map(str::to_owned)),
         }
     }
 }
@@ -242,7 +282,7 @@ impl From<EditError> for Failure {
 impl From<FileError> for Failure {
     fn from(error: FileError) -> Self {
         let hint = file_hint(&error).map(str::to_owned);
-        Self { hint, ..Self::of(Exit::Failed, &error) }
+        Self::of(Exit::Failed, &error).hint_or_none(hint)
     }
 }
 

@@ -1,6 +1,7 @@
 //! `fusion doctor`: finds problems and prints how to fix them.
 
 use std::path::Path;
+use std::slice;
 
 use anstyle::{AnsiColor, Style};
 
@@ -93,7 +94,7 @@ fn report(finding: Finding) -> FindingView {
             FindingView::ok("configuration", format!("{} is valid", path.display()))
         }
         Finding::BrokenConfiguration(error) => {
-            failed("configuration", Failure::of_config(&error, usize::MAX), "fusion config edit".to_owned())
+            failed("configuration", &Failure::of_config(&error, usize::MAX), "fusion config edit".to_owned())
         }
         Finding::Disk { directory, free } => disk(&directory, free),
         Finding::Memory(memory) => self::memory(memory),
@@ -112,7 +113,7 @@ fn report(finding: Finding) -> FindingView {
         Finding::NoProgram { service, reason, needed } => {
             let level = if needed { Level::Problem } else { Level::Warning };
             let install = format!("install it: fusion {} install", service.name);
-            FindingView { level, ..failed("program", Failure::of_program(&reason), install) }.of(&service)
+            FindingView { level, ..failed("program", &Failure::of_program(&reason), install) }.of(&service)
         }
         Finding::Unfinished { service, directory } => FindingView::warning(
             "program",
@@ -127,7 +128,7 @@ fn report(finding: Finding) -> FindingView {
             Ok(status) => self::service(&service, &status, installed).of(&service),
             Err(error) => {
                 let log = format!("see the log: fusion {} log", service.name);
-                failed("service", Failure::from(error), log).of(&service)
+                failed("service", &Failure::from(error), log).of(&service)
             }
         },
         Finding::OnCpu { service, model, gpu_percent } => FindingView::warning(
@@ -161,9 +162,9 @@ fn report(finding: Finding) -> FindingView {
 }
 
 /// Returns a failure with its causes, each on a line; `otherwise` is the remedy if it has no hint.
-fn failed(check: &'static str, failure: Failure, otherwise: String) -> FindingView {
-    let summary = [failure.message].into_iter().chain(failure.causes).collect::<Vec<_>>().join("\n");
-    FindingView::problem(check, summary, failure.hint.unwrap_or(otherwise))
+fn failed(check: &'static str, failure: &Failure, otherwise: String) -> FindingView {
+    let summary = [slice::from_ref(&failure.message), &failure.causes].concat().join("\n");
+    FindingView::problem(check, summary, failure.hint.clone().unwrap_or(otherwise))
 }
 
 fn disk(directory: &Path, free: Option<u64>) -> FindingView {

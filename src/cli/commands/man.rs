@@ -55,5 +55,5 @@ fn page(command: &Command) -> Vec<u8> {
 
 fn cannot_write(path: &Path, error: &std::io::Error) -> Failure {
     let message = format!("cannot write {}", path.display());
-    Failure { causes: vec![error.to_string()], ..Failure::new(Exit::Failed, message) }
+    Failure::new(Exit::Failed, message).caused_by(vec![error.to_string()])
 }

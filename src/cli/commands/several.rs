@@ -4,7 +4,7 @@ use serde::Serialize;
 
 use crate::app::Selection;
 use crate::cli::context::Context;
-use crate::cli::error::Failure;
+use crate::cli::error::{Failure, FailureLines};
 use crate::cli::exit::Exit;
 use crate::cli::table::TextTable;
 use crate::core::services::ManagedService;
@@ -83,14 +83,12 @@ pub(super) fn report<T, V: Serialize>(
 
 /// Returns the failure with the name of the service in its message.
 pub(super) fn named(service: &ManagedService, failure: &Failure) -> Failure {
-    let Failure { exit, details, message, causes, hint } = failure;
-    let mut words = message.split(|character: char| !character.is_alphanumeric() && character != '-');
-    let message = if message.is_empty() || words.any(|word| *word == *service.name) {
-        message.clone()
-    } else {
-        format!("{}: {message}", service.name)
-    };
-    Failure { exit: *exit, details: details.clone(), message, causes: causes.clone(), hint: hint.clone() }
+    let mut named = FailureLines::clone(failure);
+    let mut words = failure.message.split(|character: char| !character.is_alphanumeric() && character != '-');
+    if !failure.message.is_empty() && !words.any(|word| *word == *service.name) {
+        named.message = format!("{}: {}", service.name, failure.message);
+    }
+    named.into()
 }
 
 fn in_one_line(failure: &Failure) -> String {

@@ -40,12 +40,17 @@ impl Failure {
                 .hint("another program may listen there; check the address: fusion config show"),
             _ => Self::of(exit::of_chat(error), error),
         };
-        let logged = asked.diagnosis.logged.iter().filter(|cause| !failure.message.contains(*cause));
-        failure.causes.extend(logged.map(|cause| format!("its log: {cause}")));
+        if let Some(cause) = &asked.diagnosis.logged
+            && !failure.message.contains(cause)
+        {
+            failure.causes.push(format!("its log: {cause}"));
+        }
         if let Some(end) = asked.diagnosis.end {
             let (became, hint) = end_in_words(end);
             failure.causes.push(format!("{name} {became}"));
-            failure.hint = hint.map_or(failure.hint, |hint| Some(hint.replace("SERVICE", name)));
+            if let Some(hint) = hint {
+                failure.hint = Some(hint.replace("SERVICE", name));
+            }
         }
         failure
     }
@@ -84,7 +89,7 @@ impl Failure {
         let said = [Some(&error.message), diagnosis.logged.as_ref(), found.as_ref()];
         let hint = said.into_iter().flatten().find_map(|said| advice(asked, said));
         if let Some(hint) = hint {
-            return Self { causes: found.into_iter().collect(), ..Self::new(exit, message).hint(hint) };
+            return Self::new(exit, message).hint(hint).caused_by(found.into_iter().collect());
         }
         let hint = match error.kind {
             ServerErrorKind::ModelMissing => match &diagnosis.loaded {

@@ -32,10 +32,11 @@ fn program_hint(error: &ProgramError) -> String {
 
 impl From<InstallError> for Failure {
     fn from(error: InstallError) -> Self {
-        let failure = Self { hint: hint(&error), ..Self::of(exit::of_install(&error), &error) };
+        let mut failure = Self::of(exit::of_install(&error), &error).hint_or_none(hint(&error));
         match error {
             InstallError::Failed { output, .. } | InstallError::DoesNotStart { output, .. } => {
-                Self { details: output.lines().map(|line| format!("  {line}")).collect(), ..failure }
+                failure.details = output.lines().map(|line| format!("  {line}")).collect();
+                failure
             }
             InstallError::Lock(error) => ServiceError::Lock(error).into(),
             InstallError::Record(error) => ServiceError::Record(error).into(),

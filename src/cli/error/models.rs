@@ -13,7 +13,7 @@ impl Failure {
     /// Returns the failure of work with a model of the service `name`. The hints name the model as the user did.
     pub fn of_model(name: &str, asked: &str, error: &ModelError) -> Self {
         use ModelError as E;
-        let failure = Self::of(exit::of_model(error), error);
+        let mut failure = Self::of(exit::of_model(error), error);
         match error {
             E::CannotUnload | E::UnloadTimedOut { .. } => failure.hint(format!("stop the server: fusion {name} down")),
             E::NotRunning => failure.hint(format!("start the server: fusion {name} up")),
@@ -62,9 +62,9 @@ impl Failure {
                 failure.hint(format!("install it together with the server: fusion {name} install"))
             }
             E::NoSpace { needed, free, path, name: model } => {
-                let message =
+                failure.message =
                     format!("{model} needs {}, but {} has {} free", bytes(*needed), path.display(), bytes(*free));
-                Self { message, ..failure }.hint(format!(
+                failure.hint(format!(
                     "free space: `fusion {name} models` lists the sizes, `fusion {name} rm NAME` removes a model"
                 ))
             }

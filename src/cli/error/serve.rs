@@ -7,13 +7,12 @@ use crate::cli::words::listener_name;
 
 impl From<ServeError> for Failure {
     fn from(error: ServeError) -> Self {
-        let failure = Self::of(exit::of_serve(&error), &error);
+        let mut failure = Self::of(exit::of_serve(&error), &error);
         match &error {
-            ServeError::PortInUse { address, listener } => Self {
-                message: format!("port {} is in use by {}", address.port, listener_name(listener)),
-                ..failure
+            ServeError::PortInUse { address, listener } => {
+                failure.message = format!("port {} is in use by {}", address.port, listener_name(listener));
+                failure.hint("stop that program, or choose another port: fusion config set gateway.port PORT")
             }
-            .hint("stop that program, or choose another port: fusion config set gateway.port PORT"),
             ServeError::Listen { .. } => {
                 failure.hint("choose an address of this machine: fusion config set gateway.host 127.0.0.1")
             }

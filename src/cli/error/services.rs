@@ -27,12 +27,12 @@ impl Failure {
             ServiceError::Model { service, model, error } => return Self::of_model(service, model, error),
             // The sender of the signal knows.
             ServiceError::Cancelled(_) => return Self::new(exit, ""),
-            ServiceError::PortInUse { address, listener, message, .. } => Self {
-                causes: vec![message.to_string()],
-                ..Self::new(exit, format!("port {} is in use by {}", address.port, listener_name(listener)))
-            },
+            ServiceError::PortInUse { address, listener, message, .. } => {
+                Self::new(exit, format!("port {} is in use by {}", address.port, listener_name(listener)))
+                    .caused_by(vec![message.to_string()])
+            }
             ServiceError::ModelMissing { message: Some(message), .. } => {
-                Self { causes: vec![message.clone()], ..Self::of(exit, error) }
+                Self::of(exit, error).caused_by(vec![message.clone()])
             }
             ServiceError::External { service, address, listener } => Self::new(
                 exit,
@@ -42,8 +42,9 @@ impl Failure {
                 ),
             ),
             ServiceError::Failed(failed) => {
-                let causes = failed.cause.iter().cloned().collect();
-                Self { details: tail(failed), causes, ..Self::of(exit, error) }
+                let mut failure = Self::of(exit, error).caused_by(failed.cause.iter().cloned().collect());
+                failure.details = tail(failed);
+                failure
             }
             _ => Self::of(exit, error),
         };
@@ -135,7 +136,7 @@ fn process(error: &ProcessError) -> Failure {
         }
         ProcessError::DirectoryMissing { .. } | ProcessError::System { .. } => None,
     };
-    Failure { hint: hint.map(str::to_owned), ..Failure::of(exit::of_process(error), error) }
+    Failure::of(exit::of_process(error), error).hint_or_none(hint.map(str::to_owned))
 }
 
 fn record(error: &RecordError) -> Failure {
@@ -147,7 +148,7 @@ fn record(error: &RecordError) -> Failure {
         RecordError::File(file) => file_hint(file),
         RecordError::Random(_) | RecordError::Encode(_) => None,
     };
-    Failure { hint: hint.map(str::to_owned), ..Failure::of(Exit::Failed, error) }
+    Failure::of(Exit::Failed, error).hint_or_none(hint.map(str::to_owned))
 }
 
 /// Returns the end of the log, each line marked with `|`.

@@ -112,7 +112,7 @@ fn edit(context: &Context, editor: &OsStr, copy: &Path, before: &[u8]) -> Result
             Ok(text) => return Ok(Some(text)),
             Err(error) => error,
         };
-        context.ui.failure(&Failure { hint: None, ..Failure::of_config(&error, usize::MAX) });
+        context.ui.failure(&Failure::of_config(&error, usize::MAX).hint_or_none(None));
         if context.ask("Edit it again?", true) != Some(true) {
             let file = context.paths.config_file();
             return Err(Failure::new(Exit::Usage, format!("{} was not changed", file.display())));
