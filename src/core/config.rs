@@ -93,7 +93,7 @@ impl Config {
         key.value(table)?;
         Ok(render::value_at(self, table, key).and_then(|value| match value {
             serde_json::Value::String(text) => Some(text),
-            other => values::to_toml(&other).map(|value| value.to_string()),
+            other => values::to_toml(&other),
         }))
     }
 

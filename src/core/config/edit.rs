@@ -5,7 +5,7 @@ use std::path::{Path, PathBuf};
 
 use serde_json::{Map, Value as Json};
 use toml::de::DeValue;
-use toml_edit::{Array, InlineTable, Value};
+use toml_writer::ToTomlValue as _;
 
 use super::error::{ConfigError, EditError};
 use super::key::{KeyPath, ValueFacts};
@@ -13,6 +13,7 @@ use super::kind::Spelling;
 use super::problem::{Fault, Problem};
 use super::{file, parse, render, splice, values};
 use crate::core::files;
+use crate::core::order;
 use crate::core::runtimes::Table;
 
 /// Sets a key to a value that is written as on the command line: a text without quotes, anything else as in the file.
@@ -43,19 +44,17 @@ pub struct NewInstance {
 
 impl NewInstance {
     /// Returns the keys that are set, with their values.
-    fn keys(&self) -> Vec<(&'static str, Value)> {
-        let text = |text: &String| Value::from(text.as_str());
-        let tags: Array = self.tags.iter().collect();
-        let env: InlineTable = self.env.iter().map(|(name, value)| (name.as_str(), value.as_str())).collect();
+    fn keys(&self) -> Vec<(&'static str, String)> {
+        let text = |text: &String| Json::from(text.as_str());
         let keys = [
             ("template", Some(text(&self.template))),
-            ("port", self.port.map(|port| Value::from(i64::from(port)))),
+            ("port", self.port.map(Json::from)),
             ("model", self.model.as_ref().map(text)),
             ("working_dir", self.working_dir.as_ref().map(text)),
-            ("tags", (!tags.is_empty()).then_some(Value::from(tags))),
-            ("env", (!env.is_empty()).then_some(Value::from(env))),
+            ("tags", (!self.tags.is_empty()).then(|| self.tags.as_slice().into())),
+            ("env", (!self.env.is_empty()).then(|| order::object(self.env.iter().cloned()))),
         ];
-        keys.into_iter().filter_map(|(key, value)| Some((key, value?))).collect()
+        keys.into_iter().filter_map(|(key, value)| Some((key, values::to_toml(&value?)?))).collect()
     }
 }
 
@@ -83,7 +82,7 @@ fn append(
     path: &Path,
     table: Table,
     own: &KeyPath,
-    keys: &[(&str, Value)],
+    keys: &[(&str, String)],
     taken: impl FnOnce() -> EditError,
 ) -> Result<(), EditError> {
     change(path, table, own, |text| {
@@ -92,8 +91,7 @@ fn append(
         }
         keys.iter().try_fold(text.to_owned(), |text, (key, value)| {
             let key_path = [own.parts(), &[(*key).to_owned()]].concat();
-            let written = value.to_string();
-            splice::set(&text, &key_path, written.trim(), "", 2).ok_or_else(not_in_a_table(own))
+            splice::set(&text, &key_path, value, "", 2).ok_or_else(not_in_a_table(own))
         })
     })
 }
@@ -194,7 +192,7 @@ fn write(path: &Path, text: &str) -> Result<(), EditError> {
 
 /// Returns the value as TOML; `None` when it is none.
 pub(super) fn to_toml(spelling: Spelling, value: &str) -> Option<String> {
-    let as_text = || Some(toml_edit::Value::from(value).to_string());
+    let as_text = || Some(value.to_toml_value());
     let as_toml = || DeValue::parse(value.trim()).ok().map(|_| value.trim().to_owned());
     match spelling {
         Spelling::Toml => as_toml(),

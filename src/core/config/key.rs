@@ -1,7 +1,9 @@
 //! Dotted keys: how they are written, and which value belongs to each.
 
 use toml::de::DeValue;
-use toml_edit::Key;
+use toml_parser::parser::{Event, EventKind, parse_key};
+use toml_parser::{ParseError, Source};
+use toml_writer::ToTomlKey;
 
 use super::error::EditError;
 use super::keys;
@@ -19,8 +21,19 @@ impl std::str::FromStr for KeyPath {
     type Err = EditError;
 
     fn from_str(text: &str) -> Result<Self, EditError> {
-        let parts = Key::parse(text).map_err(|_| EditError::NotAKey { text: text.to_owned() })?;
-        Ok(Self(parts.iter().map(|part| part.get().to_owned()).collect()))
+        let (source, mut errors, mut parts) = (Source::new(text), Vec::<ParseError>::new(), Vec::new());
+        let mut faults = Vec::new();
+        let mut receive = |event: Event| {
+            if event.kind() == EventKind::SimpleKey {
+                parts.push(decoded(source, &event, &mut faults));
+            }
+        };
+        parse_key(&source.lex().into_vec(), &mut receive, &mut errors);
+        if errors.is_empty() && faults.is_empty() {
+            Ok(Self(parts))
+        } else {
+            Err(EditError::NotAKey { text: text.to_owned() })
+        }
     }
 }
 
@@ -158,7 +171,16 @@ impl ValueFacts {
     }
 }
 
+/// Returns one part of a key as it is meant, without quotes.
+pub(super) fn decoded(source: Source<'_>, key: &Event, faults: &mut Vec<ParseError>) -> String {
+    let mut name = String::new();
+    if let Some(raw) = source.get(key) {
+        raw.decode_key(&mut name, faults);
+    }
+    name
+}
+
 /// Returns the dotted key, each part quoted where TOML needs it.
 pub(super) fn dotted(path: &[String]) -> String {
-    path.iter().map(|name| Key::new(name).display_repr().into_owned()).collect::<Vec<_>>().join(".")
+    path.iter().map(ToTomlKey::to_toml_key).collect::<Vec<_>>().join(".")
 }

@@ -11,6 +11,7 @@ use std::sync::Arc;
 
 use toml::Spanned;
 use toml::de::{DeString, DeTable, DeValue};
+use toml_writer::ToTomlKey as _;
 
 use super::addresses::{self, Located};
 use super::keys;
@@ -343,9 +344,9 @@ fn all<T>(keys: &'static [Key<T>]) -> Vec<&'static Key<T>> {
 /// Returns `path.name`, the name quoted where TOML needs it.
 fn dotted(path: &str, name: &str) -> String {
     if path.is_empty() {
-        return toml_edit::Key::new(name).display_repr().into_owned();
+        return name.to_toml_key();
     }
-    format!("{path}.{}", toml_edit::Key::new(name).display_repr())
+    format!("{path}.{}", name.to_toml_key())
 }
 
 /// Returns the fault of a key that is none of `keys`: it was renamed, it belongs `elsewhere`, or one is near.

@@ -1,14 +1,17 @@
 //! Changes one key in a text, and not one byte more: comments, order, spacing and line ends stay as they are.
 //!
-//! `toml_edit` says where everything is, and the text itself is changed: written back by `toml_edit`, it would lose its
-//! CRs, its BOM, the comments above a removed key, and the order of dotted keys.
+//! The parser says where everything is, and the text itself is changed: written anew, it would lose its CRs, its BOM, the
+//! comments above a removed key, and the order of dotted keys.
 
-use crate::core::order;
+use std::mem;
 use std::ops::Range;
 
-use toml_edit::{Document, Item, Key, Table, TableLike, Value};
+use toml::Spanned;
+use toml::de::{DeTable, DeValue};
+use toml_parser::Source;
+use toml_parser::parser::{Event, EventKind as Kind, parse_document};
 
-use super::key::dotted;
+use super::key::{decoded, dotted};
 
 /// Returns the text with `value` (TOML) at `path`; `None` when the text is no TOML, or has something else than a table
 /// where the path leads through.
@@ -23,14 +26,14 @@ pub(super) fn set(
     header_length: usize,
 ) -> Option<String> {
     let layout = Layout::of(text)?;
-    let is_table = |length| layout.item(&path[..length]).is_none_or(Item::is_table_like);
+    let is_table = |length| layout.value(&path[..length]).is_none_or(DeValue::is_table);
     if !(0..path.len()).all(is_table) {
         return None;
     }
     if let Some(piece) = layout.pieces.iter().find(|piece| piece.kind.is_value() && piece.path == path) {
         return Some(spliced(text, piece.span.clone(), value));
     }
-    if layout.item(path).is_some() {
+    if layout.value(path).is_some() {
         // A table that is written with headers or dotted keys.
         return set(&unset(text, path)?, path, value, comment, header_length);
     }
@@ -41,7 +44,7 @@ pub(super) fn set(
 /// Returns the text without what is at `path`; `None` when it is no TOML or has nothing there. A comment stays, also
 /// one behind the value.
 pub(super) fn unset(text: &str, path: &[String]) -> Option<String> {
-    Layout::of(text)?.item(path)?;
+    Layout::of(text)?.value(path)?;
     let mut text = text.to_owned();
     // One at a time, for each cut changes where the next one is.
     while let Some((range, rest)) = Layout::of(&text)?.cut(path) {
@@ -52,13 +55,13 @@ pub(super) fn unset(text: &str, path: &[String]) -> Option<String> {
 
 /// Whether the text has something at `path`.
 pub(super) fn has(text: &str, path: &[String]) -> bool {
-    Layout::of(text).is_some_and(|layout| layout.item(path).is_some())
+    Layout::of(text).is_some_and(|layout| layout.value(path).is_some())
 }
 
 /// Where everything is in a text.
 struct Layout<'t> {
     text: &'t str,
-    document: Document<&'t str>,
+    root: Spanned<DeTable<'t>>,
     /// In the order of the text.
     pieces: Vec<TomlEntry>,
 }
@@ -93,15 +96,14 @@ impl EntryKind {
 
 impl<'t> Layout<'t> {
     fn of(text: &'t str) -> Option<Self> {
-        let document = Document::parse(text).ok()?;
-        let mut pieces = Vec::new();
-        collect(document.as_table(), &EntryKind::Statement, &mut Vec::new(), &mut pieces);
-        order::sort_by_key(&mut pieces, |piece| piece.start);
-        Some(Self { text, document, pieces })
+        let root = DeTable::parse(text).ok()?;
+        Some(Self { text, root, pieces: Pieces::of(text) })
     }
 
-    fn item(&self, path: &[String]) -> Option<&Item> {
-        path.iter().try_fold(self.document.as_item(), |item, name| item.as_table_like()?.get(name))
+    fn value(&self, path: &[String]) -> Option<&DeValue<'t>> {
+        let (first, rest) = path.split_first()?;
+        let value = self.root.get_ref().get(first.as_str())?.get_ref();
+        rest.iter().try_fold(value, |value, name| Some(value.as_table()?.get(name.as_str())?.get_ref()))
     }
 
     fn with_new_key(&self, path: &[String], value: &str, comment: &str, header_length: usize) -> String {
@@ -275,36 +277,99 @@ impl<'t> Layout<'t> {
     }
 }
 
-/// Collects the pieces of a table whose values are of this kind. The parser has given all of them spans.
-fn collect(table: &dyn TableLike, kind: &EntryKind, path: &mut Vec<String>, pieces: &mut Vec<TomlEntry>) {
-    for (name, item) in table.iter() {
-        path.push(name.to_owned());
-        match item {
-            Item::Table(inner) if inner.is_dotted() => collect(inner, kind, path, pieces),
-            Item::Table(inner) => collect_headed(inner, EntryKind::Header, path, pieces),
-            Item::ArrayOfTables(tables) => {
-                tables.iter().for_each(|inner| collect_headed(inner, EntryKind::ArrayHeader, path, pieces));
-            }
-            Item::Value(Value::InlineTable(inner)) if inner.is_dotted() => collect(inner, kind, path, pieces),
-            Item::Value(value) => {
-                let span = value.span().unwrap_or_default();
-                let start = table.key(name).and_then(Key::span).unwrap_or_default().start;
-                pieces.push(TomlEntry { path: path.clone(), start, span: span.clone(), kind: kind.clone() });
-                if let Value::InlineTable(inner) = value {
-                    collect(inner, &EntryKind::TomlEntry(span), path, pieces);
-                }
-            }
-            Item::None => {}
-        }
-        path.pop();
-    }
+/// Collects the pieces of a text that is valid TOML, event by event.
+struct Pieces<'t> {
+    source: Source<'t>,
+    pieces: Vec<TomlEntry>,
+    /// The tables in which the next key is: the one of the last header, then the inline ones.
+    tables: Vec<(Vec<String>, EntryKind)>,
+    /// The parts of the last key.
+    key: Vec<String>,
+    /// Where its last part begins.
+    start: usize,
+    /// Where the last header begins.
+    header: usize,
+    /// Where each array begins in which the next value is. Tables in arrays have no pieces.
+    arrays: Vec<usize>,
 }
 
-fn collect_headed(table: &Table, kind: EntryKind, path: &mut Vec<String>, pieces: &mut Vec<TomlEntry>) {
-    if let Some(span) = table.span().filter(|_| !table.is_implicit()) {
-        pieces.push(TomlEntry { path: path.clone(), start: span.start, span, kind });
+impl<'t> Pieces<'t> {
+    fn of(text: &'t str) -> Vec<TomlEntry> {
+        let mut pieces = Self {
+            source: Source::new(text),
+            pieces: Vec::new(),
+            tables: vec![(Vec::new(), EntryKind::Statement)],
+            key: Vec::new(),
+            start: 0,
+            header: 0,
+            arrays: Vec::new(),
+        };
+        let tokens = pieces.source.lex().into_vec();
+        parse_document(&tokens, &mut |event: Event| pieces.receive(&event), &mut ());
+        pieces.pieces
     }
-    collect(table, &EntryKind::Statement, path, pieces);
+
+    fn receive(&mut self, event: &Event) {
+        let span = event.span();
+        match event.kind() {
+            Kind::ArrayOpen => self.arrays.push(span.start()),
+            Kind::ArrayClose => {
+                let start = self.arrays.pop().unwrap_or_default();
+                if self.arrays.is_empty() {
+                    self.value(start..span.end());
+                }
+            }
+            _ if !self.arrays.is_empty() => {}
+            Kind::StdTableOpen | Kind::ArrayTableOpen => {
+                self.header = span.start();
+                self.key.clear();
+            }
+            Kind::SimpleKey => {
+                self.key.push(decoded(self.source, event, &mut Vec::new()));
+                self.start = span.start();
+            }
+            Kind::StdTableClose => self.headed(EntryKind::Header, span.end()),
+            Kind::ArrayTableClose => self.headed(EntryKind::ArrayHeader, span.end()),
+            Kind::Scalar => self.value(span.start()..span.end()),
+            Kind::InlineTableOpen => {
+                // Its end is not known yet.
+                self.value(span.start()..span.end());
+                let path = self.pieces.last().map(|piece| piece.path.clone()).unwrap_or_default();
+                self.tables.push((path, EntryKind::TomlEntry(span.start()..span.end())));
+            }
+            Kind::InlineTableClose => self.close(span.end()),
+            _ => {}
+        }
+    }
+
+    fn headed(&mut self, kind: EntryKind, end: usize) {
+        let path = mem::take(&mut self.key);
+        self.tables = vec![(path.clone(), EntryKind::Statement)];
+        self.pieces.push(TomlEntry { path, start: self.header, span: self.header..end, kind });
+    }
+
+    fn value(&mut self, span: Range<usize>) {
+        let key = mem::take(&mut self.key);
+        if let Some((table, kind)) = self.tables.last() {
+            let path = [table.as_slice(), &key].concat();
+            self.pieces.push(TomlEntry { path, start: self.start, span, kind: kind.clone() });
+        }
+    }
+
+    /// Sets the end of the innermost inline table, also in its entries.
+    fn close(&mut self, end: usize) {
+        let Some((_, EntryKind::TomlEntry(table))) = self.tables.pop() else { return };
+        for piece in &mut self.pieces {
+            if piece.kind.is_value() && piece.span.start == table.start {
+                piece.span.end = end;
+            }
+            if let EntryKind::TomlEntry(inside) = &mut piece.kind
+                && inside.start == table.start
+            {
+                inside.end = end;
+            }
+        }
+    }
 }
 
 fn spliced(text: &str, range: Range<usize>, replacement: &str) -> String {

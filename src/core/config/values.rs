@@ -6,7 +6,7 @@ use std::time::Duration;
 use serde_json::{Map, Value};
 use toml::Spanned;
 use toml::de::{DeArray, DeFloat, DeInteger, DeTable, DeValue};
-use toml_edit::{Array, InlineTable};
+use toml_writer::{ToTomlKey as _, ToTomlValue as _};
 
 use super::settings::{IdleStop, MemoryLimit};
 use crate::core::address::is_host;
@@ -223,19 +223,26 @@ pub(super) fn table_to_json(table: &DeTable<'_>) -> Option<Value> {
 }
 
 /// Returns the value in TOML; `None` for null, which TOML lacks.
-pub(super) fn to_toml(value: &Value) -> Option<toml_edit::Value> {
+pub(super) fn to_toml(value: &Value) -> Option<String> {
     Some(match value {
         Value::Null => return None,
-        Value::Bool(switch) => (*switch).into(),
+        Value::Bool(switch) => switch.to_string(),
         Value::Number(number) => match number.as_i64() {
-            Some(whole) => whole.into(),
-            None => number.as_f64()?.into(),
+            Some(whole) => whole.to_string(),
+            None => number.as_f64()?.to_toml_value(),
         },
-        Value::String(text) => text.into(),
-        Value::Array(values) => values.iter().filter_map(to_toml).collect::<Array>().into(),
+        Value::String(text) => text.to_toml_value(),
+        Value::Array(values) => {
+            format!("[{}]", values.iter().filter_map(to_toml).collect::<Vec<_>>().join(", "))
+        }
         Value::Object(members) => {
-            let members = members.iter().filter_map(|(name, value)| Some((name, to_toml(value)?)));
-            members.collect::<InlineTable>().into()
+            let member = |(name, value): (&String, &Value)| {
+                Some(format!("{} = {}", name.to_toml_key(), to_toml(value)?))
+            };
+            match members.iter().filter_map(member).collect::<Vec<_>>().join(", ") {
+                members if members.is_empty() => "{}".to_owned(),
+                members => format!("{{ {members} }}"),
+            }
         }
     })
 }
