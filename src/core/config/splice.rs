@@ -97,7 +97,7 @@ impl EntryKind {
 impl<'t> Layout<'t> {
     fn of(text: &'t str) -> Option<Self> {
         let root = DeTable::parse(text).ok()?;
-        Some(Self { text, root, pieces: Pieces::of(text) })
+        Some(Self { text, root, pieces: LayoutReader::of(text) })
     }
 
     fn value(&self, path: &[String]) -> Option<&DeValue<'t>> {
@@ -278,7 +278,7 @@ impl<'t> Layout<'t> {
 }
 
 /// Collects the pieces of a text that is valid TOML, event by event.
-struct Pieces<'t> {
+struct LayoutReader<'t> {
     source: Source<'t>,
     pieces: Vec<TomlEntry>,
     /// The tables in which the next key is: the one of the last header, then the inline ones.
@@ -293,7 +293,7 @@ struct Pieces<'t> {
     arrays: Vec<usize>,
 }
 
-impl<'t> Pieces<'t> {
+impl<'t> LayoutReader<'t> {
     fn of(text: &'t str) -> Vec<TomlEntry> {
         let mut pieces = Self {
             source: Source::new(text),
