@@ -117,7 +117,8 @@ pub fn read(path: &Path, limit: u64) -> Result<Option<Vec<u8>>, FileError> {
         Err(error) if error.is_missing() => return Ok(None),
         other => other?,
     };
-    let mut bytes = Vec::new();
+    // Room for a record, which is then read at once.
+    let mut bytes = Vec::with_capacity(4096);
     file.take(limit + 1).read_to_end(&mut bytes).map_err(FileError::io("read", path))?;
     if bytes.len() as u64 > limit {
         return Err(FileError::TooLarge { path: path.to_owned(), limit });

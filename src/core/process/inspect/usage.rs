@@ -11,7 +11,7 @@ use crate::core::process::id::ProcessId;
 /// See [`ProcessDriver::usage`](crate::core::process::ProcessDriver::usage).
 pub(in crate::core::process) fn usage(inspect: &dyn Inspect, process: &ProcessId) -> Option<Usage> {
     let now = inspect.process(process.pid.as_raw()).ok()??;
-    let same = !now.zombie && is_same(inspect, process).ok()?;
+    let same = !now.zombie && now.start_time == process.start_time && inspect.host().ok()? == process.host;
     let uptime = inspect.age(&now).filter(|_| same)?;
     let tree = inspect.descendants(now.pid);
     let others = made_by_others(inspect, now.pid, &tree);
