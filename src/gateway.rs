@@ -1,4 +1,4 @@
-//! One API in front of every service: it starts what a request needs, and stops what nobody uses.
+//! One API in front of every service: starts the service that a request needs, and stops idle ones.
 //!
 //! Only this module knows that async code exists; the lifecycle of services is blocking and runs on threads of its own.
 

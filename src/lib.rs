@@ -3,8 +3,8 @@
 //! [`core`] has the facts and mechanisms and is silent: it prints nothing, reads no argument and no environment
 //! variable, and never exits. [`app`] has the use cases, which return values and emit events. [`cli`] is the front
 //! end of the command line: it parses, dispatches, prints, and turns every error into a message, a hint and an exit
-//! code. [`gateway`] is the front end for programs: one HTTP API in front of every service. [`env`](mod@env) is the only
-//! reader of process globals.
+//! code. [`gateway`] is the front end for programs: one HTTP API in front of every service. [`env`](mod@env) is the
+//! only reader of process globals.
 
 pub mod app;
 pub mod cli;

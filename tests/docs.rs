@@ -1,7 +1,7 @@
 //! The pages are correct: their sessions are run, their configurations are read, their tables are complete.
 //!
-//! The sessions run with programs that play the runtimes. In their output every number may differ, and so may the number
-//! of spaces between words; a line of `...` stands for any lines.
+//! The sessions run with programs that play the runtimes. In their output every number may differ, and so may the
+//! number of spaces between words; a line of `...` stands for any lines.
 
 mod support;
 

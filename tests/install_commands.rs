@@ -8,8 +8,8 @@ use nix::sys::signal::Signal;
 use support::terminal::Terminal;
 use support::{Invocation, Sandbox, same_output, wait_for_end, wait_until, write_program};
 
-/// Does what `uv` and Python's `venv` and `pip` do, as far as fusion can see: makes an environment with a program in it.
-/// `VERSION` is the version that the index has; `BREAK` is run instead of filling the environment.
+/// Does what `uv` and Python's `venv` and `pip` do, as far as fusion can see: makes an environment with a program in
+/// it. `VERSION` is the version that the index has; `BREAK` is run instead of filling the environment.
 const INSTALLER: &str = r#"
 make() { mkdir -p "$1/bin" && cp "$0" "$1/bin/python" && echo "made $1"; }
 fill() {

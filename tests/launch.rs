@@ -7,8 +7,8 @@ use support::{Finished, Sandbox, write_program};
 /// An Ollama that serves every wire, with a model that calls tools.
 const ABLE: [&str; 3] = ["version=0.20.0", "context=65536", "runs=true"];
 
-/// A sandbox whose Ollama runs with these faults, and in which each agent prints its version, its arguments and what it was
-/// given.
+/// A sandbox whose Ollama runs with these faults, and in which each agent prints its version, its arguments and what
+/// it was given.
 fn with_faults(faults: &[&str]) -> Sandbox {
     let sandbox = Sandbox::new();
     sandbox.faults("ollama", faults);

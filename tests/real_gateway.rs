@@ -1,5 +1,5 @@
-//! The gateway with real programs around it: the official clients of both APIs, a browser, Prometheus, and three runtimes behind
-//! one address.
+//! The gateway with real programs around it: the official clients of both APIs, a browser, Prometheus, and three
+//! runtimes behind one address.
 
 mod support;
 

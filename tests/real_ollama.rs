@@ -404,8 +404,8 @@ fn a_start_that_fails_names_the_cause(program: &Path) {
     real.sandbox.assert_nothing_runs();
 }
 
-/// Asserts that stderr has the server's message about a model that does not load. A server that sees the end of its runner
-/// before it has read the runner's last lines does not know the cause, and refers to its log.
+/// Asserts that stderr has the server's message about a model that does not load. A server that sees the end of its
+/// runner before it has read the runner's last lines does not know the cause, and refers to its log.
 fn assert_names_load_failure(finished: &Finished, cause: &str) {
     let stderr = finished.stderr();
     let messages = [cause, "model failed to load"];

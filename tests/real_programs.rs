@@ -1,5 +1,5 @@
-//! Real programs that are no model servers: nginx, which puts itself into the background and is told to quit, Redis, which
-//! speaks no HTTP, and Python's file server.
+//! Real programs that are no model servers: nginx, which puts itself into the background and is told to quit, Redis,
+//! which speaks no HTTP, and Python's file server.
 
 mod support;
 

@@ -400,8 +400,8 @@ fn ctrl_c_keeps_the_text_that_had_arrived() {
     assert!(terminal.finish().contains("Hello there"));
 }
 
-/// `mlx_lm.server` notices that its client is gone only while it streams, so it is asked for a stream even if the answer
-/// is printed whole.
+/// `mlx_lm.server` notices that its client is gone only while it streams, so it is asked for a stream even if the
+/// answer is printed whole.
 #[test]
 fn an_answer_printed_whole_can_be_interrupted() {
     let sandbox = Sandbox::new();

@@ -1,7 +1,8 @@
 //! Measures what fusion costs, as ratios to `curl` and to programs that do only the necessary: `cargo bench`.
 //!
-//! A full run writes its table and its chart into `docs/`; `cargo bench -- --quick` makes few rounds and writes nothing.
-//! No duration is asserted: the aims stand beside the figures. `docs/performance.md` explains what is measured.
+//! A full run writes its table and its chart into `docs/`; `cargo bench -- --quick` makes few rounds and writes
+//! nothing. No duration is asserted: the aims stand beside the figures. `docs/performance.md` explains what is
+//! measured.
 
 #![allow(clippy::print_stdout)] // The figures are the result.
 

@@ -1,5 +1,5 @@
-//! The stub server: OpenAI-compatible, with the status paths of Ollama and MLX. In this process for prompts, in a process
-//! of its own as a service that fusion starts.
+//! The stub server: OpenAI-compatible, with the status paths of Ollama and MLX. In this process for prompts, in a
+//! process of its own as a service that fusion starts.
 
 use std::io::{BufRead, BufReader, Write};
 use std::net::{SocketAddr, TcpListener, TcpStream};

@@ -35,7 +35,8 @@ fn decide(needed: Option<u64>, memory: Option<Memory>) -> MemoryFit {
 }
 
 impl App {
-    /// Returns the memory that a start of the service with this model needs, in bytes; `None` if only the server knows it.
+    /// Returns the memory that a start of the service with this model needs, in bytes; `None` if only the server
+    /// knows it.
     pub fn memory_estimate(
         &self,
         service: &ManagedService,

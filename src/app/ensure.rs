@@ -61,7 +61,7 @@ impl App {
         if !(start_on_demand && service.settings.run.start_on_demand) {
             return Ok(manager.require_endpoint(service)?);
         }
-        // A restart may be about to stop what a look would find.
+        // A restart may be about to stop the running service.
         if !self.starts.is_running(&service.name)
             && let Some(endpoint) = manager.find_endpoint(service)?
         {

@@ -30,9 +30,9 @@ fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
 }
 
 impl<T: Clone> Flights<T> {
-    /// Runs `work` for `name`, or waits for its result if it is running already. The work is cancelled when the tokens of
-    /// all callers are. A waiter whose own token is cancelled returns at once. Returns with the result whether it is that
-    /// of this caller's `work`.
+    /// Runs `work` for `name`, or waits for its result if it is running already. The work is cancelled when the
+    /// tokens of all callers are. A waiter whose own token is cancelled returns at once. Returns with the result
+    /// whether it is that of this caller's `work`.
     pub(super) fn run(
         &self,
         name: &Arc<str>,

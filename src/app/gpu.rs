@@ -44,8 +44,8 @@ impl App {
         Ok(())
     }
 
-    /// Returns the share of the loaded model, which is nothing, if the program says that it can use no GPU. A program of the
-    /// user's own is not asked: it may do anything with the question.
+    /// Returns the share of the loaded model, which is nothing, if the program says that it can use no GPU. A program
+    /// of the user's own is not asked: it may do anything with the question.
     fn without_gpu(&self, service: &ManagedService, cancel: &CancelToken) -> Option<GpuShare> {
         let query = service.runtime()?.gpu_query()?;
         let model = self.manager(cancel).status(service).ok()?.models?.first()?.clone();

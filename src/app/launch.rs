@@ -1,5 +1,5 @@
-//! Launches coding agents: finds the program, checks its version, readies the model, finds a way for its wire, and asks the
-//! model for a tool call.
+//! Launches coding agents: finds the program, checks its version, readies the model, finds a way for its wire, and
+//! asks the model for a tool call.
 
 mod cache;
 pub mod views;
@@ -176,8 +176,8 @@ impl App {
         models.show(&Named::resolved(model), false).ok()?.details.context_length
     }
 
-    /// Fails if the model does not call a tool when it is asked for that. A success is remembered for the files of the model
-    /// and the version of the server. `asking` is called before the model is asked.
+    /// Fails if the model does not call a tool when it is asked for that. A success is remembered for the files of
+    /// the model and the version of the server. `asking` is called before the model is asked.
     pub fn probe_tools(
         &self,
         agent: &'static Agent,

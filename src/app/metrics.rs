@@ -29,8 +29,8 @@ pub struct MetricsView {
     pub machine: MachineMetrics,
 }
 
-/// What the process of a service and its descendants use, and what the gateway knows of its requests. Unknown values are
-/// null; the last five are, unless the gateway runs.
+/// What the process of a service and its descendants use, and what the gateway knows of its requests. Unknown values
+/// are null; the last five are, unless the gateway runs.
 #[derive(Debug, Clone, PartialEq, Serialize)]
 pub struct ServiceMetrics {
     pub name: Arc<str>,

@@ -248,8 +248,8 @@ impl Models<'_> {
         }
     }
 
-    /// Loads the model; starts the server if it is not running and `start_on_demand`. A load that fails because the model
-    /// is not on the GPU leaves neither the model nor a server that it started.
+    /// Loads the model; starts the server if it is not running and `start_on_demand`. A load that fails because the
+    /// model is not on the GPU leaves neither the model nor a server that it started.
     pub fn load(
         &self,
         model: &Named<'_>,
@@ -394,7 +394,8 @@ impl Models<'_> {
         Ok(Unload::Done)
     }
 
-    /// Fails if the model is incomplete: a server that is told to load such a model unloads its own one before it fails.
+    /// Fails if the model is incomplete: a server that is told to load such a model unloads its own one before it
+    /// fails.
     pub(super) fn check_at(&self, address: &Address, model: &Named<'_>) -> Result<(), AppError> {
         self.work_at(Some(address), |site| self.catalogue.check(site, &model.name))
             .map_err(|error| self.failed(model.asked, error))

@@ -66,8 +66,8 @@ struct Counted {
 }
 
 impl Counted {
-    /// Returns whether the server has cut the prompt: Ollama cuts it to its context length, older versions to half of it
-    /// and two tokens.
+    /// Returns whether the server has cut the prompt: Ollama cuts it to its context length, older versions to half of
+    /// it and two tokens.
     fn is_cut(self) -> bool {
         let Self { characters, prompt_tokens: tokens, context } = self;
         let is_over = |ratio: u64| characters > tokens.saturating_mul(ratio);

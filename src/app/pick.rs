@@ -72,8 +72,8 @@ impl App {
         Err(AppError::NoServiceHas { model, pulls: services.iter().position(accepts).map(service) })
     }
 
-    /// Returns the service for a prompt that names none: the one that has the model of the command line, else of the saved
-    /// prompt; `default_service` if neither names a model.
+    /// Returns the service for a prompt that names none: the one that has the model of the command line, else of the
+    /// saved prompt; `default_service` if neither names a model.
     pub fn service_for(
         &self,
         model: Option<&str>,

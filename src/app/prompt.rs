@@ -62,10 +62,10 @@ impl App {
         let replaces_model = self.check_model(service, &server, &request.model, cancel)?;
         receiver.begin();
         let mut receiver = BeginObserver { receiver, has_started: false };
-        let vigil = self.keep_awake(service);
+        let inhibitor = self.keep_awake(service);
         let outcome =
             Client::with_idle_timeout(&server.address, idle_timeout).chat(&request.body, &mut receiver);
-        self.let_sleep(service, vigil);
+        self.let_sleep(service, inhibitor);
         if replaces_model && outcome.result.is_err() && !receiver.has_started {
             // The model could not be loaded: the server still has the previous one.
             self.record_loaded(service, &server, server.loaded(), cancel);
@@ -84,8 +84,8 @@ impl App {
         Ok(address.map(|address| Server { address, started }))
     }
 
-    /// Checks that the server can have `model`: a server without it could download it, or unload its own model before it
-    /// fails. Returns whether the server will load it in place of another model.
+    /// Checks that the server can have `model`: a server without it could download it, or unload its own model before
+    /// it fails. Returns whether the server will load it in place of another model.
     fn check_model(
         &self,
         service: &ManagedService,
@@ -202,8 +202,8 @@ impl App {
         }
     }
 
-    /// Starts the service with `model`, or waits while another command starts it; returns false if it is running already.
-    /// Fails if starting is not permitted.
+    /// Starts the service with `model`, or waits while another command starts it; returns false if it is running
+    /// already. Fails if starting is not permitted.
     pub fn start_for_prompt(
         &self,
         service: &ManagedService,

@@ -80,8 +80,8 @@ impl Selection {
 }
 
 impl App {
-    /// Returns the services that `selection` names, in the order of the names; without names, of all services those that
-    /// fit.
+    /// Returns the services that `selection` names, in the order of the names; without names, of all services those
+    /// that fit.
     pub fn select(&self, selection: &Selection) -> Result<Vec<&ManagedService>, SelectionError> {
         let services = self.services();
         let facts: Vec<SelectionFacts<'_>> = services.iter().map(facts).collect();

@@ -1,5 +1,5 @@
-//! What the front end of the command line knows about the gateway, which is another front end: how it is started, and why it
-//! fails.
+//! What the front end of the command line knows about the gateway, which is another front end: how it is started, and
+//! why it fails.
 
 use std::sync::Arc;
 
@@ -7,7 +7,8 @@ use super::app::App;
 use crate::core::address::Address;
 use crate::core::process::Listener;
 
-/// Serves until a signal ends it, and returns the number of the signal. The function is called once the gateway listens.
+/// Serves until a signal ends it, and returns the number of the signal. The function is called once the gateway
+/// listens.
 pub type Serve = fn(App, &mut dyn FnMut(&Address)) -> Result<i32, ServeError>;
 
 /// Why the gateway cannot serve.

@@ -46,8 +46,8 @@ impl App {
     }
 }
 
-/// Starts the services side by side; model servers one after the other, because each needs the machine for itself while it
-/// loads. Begins no start after a cancellation. Returns what became of each, in their order.
+/// Starts the services side by side; model servers one after the other, because each needs the machine for itself
+/// while it loads. Begins no start after a cancellation. Returns what became of each, in their order.
 fn start_each(
     services: &[&ManagedService],
     cancel: &CancelToken,

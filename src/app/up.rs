@@ -77,7 +77,8 @@ impl App {
         Ok(up)
     }
 
-    /// Checks that the model with which a start would begin fits into the memory, where that is known without the server.
+    /// Checks that the model with which a start would begin fits into the memory, where that is known without the
+    /// server.
     pub(super) fn admit_start(
         &self,
         service: &ManagedService,

@@ -274,8 +274,8 @@ pub struct AnswerView<'a> {
 }
 
 impl<'a> AnswerView<'a> {
-    /// Returns the view of an answer without its text and reasoning, which the caller has kept. `context` is the context
-    /// length of the model in tokens, if known.
+    /// Returns the view of an answer without its text and reasoning, which the caller has kept. `context` is the
+    /// context length of the model in tokens, if known.
     pub fn new(
         service: &ManagedService,
         model: &'a str,

@@ -73,8 +73,8 @@ impl Context {
         }
     }
 
-    /// Returns the app with the valid part of the configuration, and warns if the rest is invalid: for commands that must
-    /// work with any file.
+    /// Returns the app with the valid part of the configuration, and warns if the rest is invalid: for commands that
+    /// must work with any file.
     pub fn lenient_app(&self) -> App {
         let (config, error) = self.sound_config();
         if let Some(error) = error {

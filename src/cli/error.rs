@@ -25,7 +25,8 @@ use crate::core::paths::PathsError;
 
 pub use self::chat::{Asked, loaded_model_hint};
 
-/// Why a command failed, ready to be printed as `error:`, `caused by:` and `hint:` lines. Boxed, for most functions return it.
+/// Why a command failed, ready to be printed as `error:`, `caused by:` and `hint:` lines. Boxed, for most functions
+/// return it.
 #[derive(Debug)]
 pub struct Failure(Box<FailureLines>);
 

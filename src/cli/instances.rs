@@ -1,5 +1,5 @@
-//! The commands of instances, which only the configuration knows: it is read when the first word of a command line is no
-//! command of fusion's own.
+//! The commands of instances, which only the configuration knows: it is read when the first word of a command line is
+//! no command of fusion's own.
 
 use std::ffi::OsString;
 

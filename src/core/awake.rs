@@ -11,8 +11,8 @@ use std::time::{Duration, Instant};
 use crate::core::executables::on_path;
 use crate::core::helper::{Helper, HelperOutput};
 
-/// A tool that keeps the machine awake while the program in its arguments runs. That is `cat`, which ends when its input
-/// does: also when fusion is killed.
+/// A tool that keeps the machine awake while the program in its arguments runs. That is `cat`, which ends when its
+/// input does: also when fusion is killed.
 struct AwakeTool {
     program: &'static str,
     arguments: &'static [&'static str],
@@ -35,7 +35,7 @@ const END_TIMEOUT: Duration = Duration::from_secs(2);
 
 /// The machine does not sleep by itself while this lives.
 #[derive(Debug)]
-pub struct Vigil {
+pub struct SleepInhibitor {
     /// Dropping it is the signal to end.
     end: Sender<()>,
     keeper: JoinHandle<Result<(), AwakeError>>,
@@ -52,7 +52,7 @@ pub enum AwakeError {
     Failed { program: &'static str, said: String },
 }
 
-impl Vigil {
+impl SleepInhibitor {
     /// Keeps the machine awake. `search` is the value of `PATH`. Does not wait until the tool runs.
     pub fn begin(search: Option<&OsStr>) -> Result<Self, AwakeError> {
         let program = TOOL.program;
@@ -116,8 +116,8 @@ mod tests {
         directory
     }
 
-    fn begin(directory: &tempfile::TempDir) -> Vigil {
-        Vigil::begin(Some(directory.path().as_os_str())).unwrap()
+    fn begin(directory: &tempfile::TempDir) -> SleepInhibitor {
+        SleepInhibitor::begin(Some(directory.path().as_os_str())).unwrap()
     }
 
     #[test]
@@ -125,12 +125,12 @@ mod tests {
         let directory =
             directory("#!/bin/sh\ncd \"${0%/*}\"\necho \"$*\" > started\n/bin/cat\necho > ended\n");
         let place = |name: &str| directory.path().join(name);
-        let vigil = begin(&directory);
+        let inhibitor = begin(&directory);
         while !fs::read_to_string(place("started")).is_ok_and(|text| text.ends_with('\n')) {
             std::thread::sleep(POLL_INTERVAL);
         }
         assert!(!place("ended").exists());
-        vigil.end().unwrap();
+        inhibitor.end().unwrap();
         assert!(place("ended").exists());
         let arguments = fs::read_to_string(place("started")).unwrap();
         assert_eq!(arguments.trim_end(), TOOL.arguments.join(" "));
@@ -154,7 +154,7 @@ mod tests {
 
     #[test]
     fn a_missing_tool_is_named() {
-        let error = Vigil::begin(Some(OsStr::new("/nowhere"))).unwrap_err();
+        let error = SleepInhibitor::begin(Some(OsStr::new("/nowhere"))).unwrap_err();
         assert_eq!(error.to_string(), format!("there is no {} on PATH", TOOL.program));
     }
 }

@@ -12,8 +12,8 @@ pub enum Cancelled {
     Abandoned,
 }
 
-/// Shared by those who work and those who may want them to stop. A token is cancelled once and stays so, unless its owner
-/// [renews](Self::renew) it.
+/// Shared by those who work and those who may want them to stop. A token is cancelled once and stays so, unless its
+/// owner [renews](Self::renew) it.
 #[derive(Debug, Clone, Default)]
 pub struct CancelToken(Arc<Shared>);
 
@@ -63,8 +63,8 @@ impl CancelToken {
         let _ = self.0.reason.compare_exchange(0, number, Ordering::Relaxed, Ordering::Relaxed);
     }
 
-    /// Makes the token as new. Only for the owner, when the work that was asked to stop has ended: for the next answer of a
-    /// conversation.
+    /// Makes the token as new. Only for the owner, when the work that was asked to stop has ended: for the next
+    /// answer of a conversation.
     pub fn renew(&self) {
         self.0.reason.store(0, Ordering::Relaxed);
     }

@@ -31,7 +31,8 @@ struct ShellWord {
     unquoted: usize,
 }
 
-/// Splits a text into words as a POSIX shell does: quotes and backslashes count, nothing else does. Nothing is expanded.
+/// Splits a text into words as a POSIX shell does: quotes and backslashes count, nothing else does. Nothing is
+/// expanded.
 pub fn split(text: &str) -> Result<ShellLine, SplitError> {
     if text.contains('\0') {
         return Err(SplitError::Nul);

@@ -1,4 +1,4 @@
-//! The typed, strict configuration: what the file may say, its defaults, and edits that keep comments.
+//! The typed, strict configuration: keys, defaults, and edits that keep comments.
 
 mod addresses;
 pub mod edit;
@@ -32,14 +32,14 @@ pub use self::values::MAX_SECONDS;
 use crate::core::runtimes::Table;
 
 impl Config {
-    /// Reads the file, which is made with its defaults on first use.
+    /// Reads the file; creates it with its defaults on first use.
     pub fn load(path: &Path, table: Table) -> Result<Self, ConfigError> {
         let (config, error) = Self::load_sound(path, table);
         error.map_or(Ok(config), Err)
     }
 
-    /// Like [`Config::load`]; when that fails, returns the reason with the sound part of the file, defaults for the
-    /// rest: for commands that must work whatever the file says.
+    /// Like [`Config::load`]; if that fails, returns the error with the valid part of the file, and defaults for the
+    /// rest: for commands that must work with any file.
     pub fn load_sound(path: &Path, table: Table) -> (Self, Option<ConfigError>) {
         let text = match file::read_or_create(path, table) {
             Ok(text) => text,
@@ -50,8 +50,8 @@ impl Config {
         (config, error)
     }
 
-    /// Returns the bytes of the file, of any size, whatever they say. Where it cannot be made: what it would be, and
-    /// why.
+    /// Returns the bytes of the file, valid or not, of any size. If the file cannot be created, returns the fresh
+    /// content and the error.
     pub fn source(path: &Path, table: Table) -> Result<(Vec<u8>, Option<ConfigError>), ConfigError> {
         match file::source(path, table, u64::MAX) {
             Err(error @ ConfigError::Create { .. }) => Ok((render::fresh(table).into_bytes(), Some(error))),
@@ -64,14 +64,14 @@ impl Config {
         parse::masked(text)
     }
 
-    /// Returns what the file says, without defaults, as JSON. Secrets are masked.
+    /// Returns the content of the file, without defaults, as JSON. Secrets are masked.
     pub fn file_json(path: &Path, table: Table) -> Result<serde_json::Value, ConfigError> {
         let text = file::read_or_create(path, table)?;
         parse::into_json(&text, table)
             .map_err(|problems| ConfigError::Invalid { path: path.to_owned(), problems })
     }
 
-    /// Returns the bytes as text, if they are a valid configuration; `path` is for the error only.
+    /// Returns the bytes as text if they are a valid configuration; `path` is for the error only.
     pub fn validate(path: &Path, bytes: Vec<u8>, table: Table) -> Result<String, ConfigError> {
         let text = file::into_text(path, bytes)?;
         let problems = parse::parse(&text, table).1;
@@ -82,12 +82,12 @@ impl Config {
         }
     }
 
-    /// Returns what the text of a file says, and what is wrong with it: keys with problems keep their defaults.
+    /// Returns the configuration of a text, and its problems: keys with problems keep their defaults.
     pub fn parse(text: &str, table: Table) -> (Self, Vec<Problem>) {
         parse::parse(text, table)
     }
 
-    /// Returns the value that holds for a key, as TOML, a string without quotes; `None` when it is not set and has no
+    /// Returns the effective value of a key as TOML, a string without quotes; `None` if the key is not set and has no
     /// default.
     pub fn value(&self, table: Table, key: &KeyPath) -> Result<Option<String>, EditError> {
         key.value(table)?;
@@ -102,12 +102,12 @@ impl Config {
         render::keys(self, table)
     }
 
-    /// Returns every key with the value that holds, as TOML.
+    /// Returns every key with its effective value, as TOML.
     pub fn effective_toml(&self, table: Table) -> String {
         render::effective_toml(self, table)
     }
 
-    /// Returns every key with the value that holds, as JSON; null where a key is not set and has no default.
+    /// Returns every key with its effective value, as JSON; null if a key is not set and has no default.
     pub fn effective_json(&self, table: Table) -> serde_json::Value {
         render::effective_json(self, table)
     }

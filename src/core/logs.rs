@@ -1,8 +1,8 @@
 //! The log of a service: the file to which the server appends, and the older parts beside it (`.1`, `.2` ...).
 //!
 //! The server itself holds the log open, with `O_APPEND`, so nothing that fusion does can stop it or slow it down.
-//! [`rotate`] puts the log of the last run aside before a start. While the server runs, a [`rotator::LogRotator`] copies
-//! and truncates a log above its limit. A [`LogReader`] reads the parts of the run and the log as one text.
+//! [`rotate`] puts the log of the last run aside before a start. While the server runs, a [`rotator::LogRotator`]
+//! copies and truncates a log above its limit. A [`LogReader`] reads the parts of the run and the log as one text.
 
 mod reader;
 pub mod rotator;
@@ -111,9 +111,8 @@ fn file_at(path: &Path) -> Option<FileId> {
     fs::symlink_metadata(path).ok().map(|metadata| file_id(&metadata))
 }
 
-/// Locks the log for a rotation, which is one step for its readers, or for a look. Goes on without the lock after two
-/// seconds: a suspended reader must not stop the rotation, nor a suspended rotator a reader, who then sees some lines
-/// twice or not at all.
+/// Locks the log for a rotation or a read. Returns `None` after two seconds: a suspended reader must not stop the
+/// rotation, nor a suspended rotator a reader, which then may repeat or miss lines.
 fn lock(log: &File, kind: ContentLockKind) -> Option<ContentLock> {
     ContentLock::acquire(log, kind, Duration::from_secs(2))
 }

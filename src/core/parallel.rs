@@ -11,9 +11,9 @@ const FEW: usize = 8;
 /// How long the threads may finish nothing until each lane that waits gets its own.
 const STALL_TIME: Duration = Duration::from_millis(3);
 
-/// Does `work` for each item and returns the results in the order of the items. Items that are `in_turn` are done one after
-/// the other, all others at once: a few threads take most of them, and when these wait for something, each has its own.
-/// What the system has no thread for is done by this one.
+/// Does `work` for each item and returns the results in the order of the items. Items that are `in_turn` are done one
+/// after the other, all others at once: a few threads take most of them, and when these wait for something, each has
+/// its own. What the system has no thread for is done by this one.
 pub fn each<I: Sync, T: Send>(
     items: &[I],
     in_turn: impl Fn(&I) -> bool,

@@ -82,8 +82,9 @@ impl Paths {
         &self.directory
     }
 
-    /// Returns the configuration file. Beside it are `config.lock`, the lock of those who change it, `config.toml.new`
-    /// during a change, a `config.edit.*.toml` for each editor, and `config.toml.bak`, `config.toml.bak.1` ... from each reset.
+    /// Returns the configuration file. Beside it are `config.lock`, the lock of those who change it,
+    /// `config.toml.new` during a change, a `config.edit.*.toml` for each editor, and `config.toml.bak`,
+    /// `config.toml.bak.1` ... from each reset.
     pub fn config_file(&self) -> PathBuf {
         self.directory.join(CONFIG_FILE)
     }

@@ -188,8 +188,8 @@ pub trait Runtime: Sync {
         None
     }
 
-    /// Returns the argument before the path of a file that gives models their context lengths, and its text, for a server of
-    /// many models.
+    /// Returns the argument before the path of a file that gives models their context lengths, and its text, for a
+    /// server of many models.
     fn context_presets(&self, _contexts: &[(String, u64)]) -> Option<(&'static str, String)> {
         None
     }
@@ -199,8 +199,8 @@ pub trait Runtime: Sync {
         None
     }
 
-    /// Returns the function that reads from the beginning of the server's log how much of its model is on the GPU, for a
-    /// server that tells it nowhere else.
+    /// Returns the function that reads from the beginning of the server's log how much of its model is on the GPU,
+    /// for a server that tells it nowhere else.
     fn gpu_share_in_log(&self) -> Option<fn(&str) -> Option<GpuParts>> {
         None
     }

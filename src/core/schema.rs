@@ -112,8 +112,8 @@ impl std::fmt::Display for Pointer<'_> {
     }
 }
 
-/// Checks that every keyword in `schema`, and in the targets of its references, is supported and well formed; `followed`
-/// are the references that were checked.
+/// Checks that every keyword in `schema`, and in the targets of its references, is supported and well formed;
+/// `followed` are the references that were checked.
 fn validate<'a>(
     root: &'a Value,
     schema: &'a Value,

@@ -28,7 +28,7 @@ use crate::core::services::{DownOptions, ManagedService, ServiceError, State, Up
 use self::bodies::{InstanceBody, TemplateBody};
 use self::log::log;
 
-/// What is asked of the API.
+/// A request to the admin API.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) enum AdminRoute {
     Templates,
@@ -43,7 +43,7 @@ pub(super) enum AdminRoute {
     Metrics,
 }
 
-/// Returns what a method and a path mean.
+/// Returns the request of a method and a path.
 pub(super) fn route(method: &Method, segments: &[&str]) -> Option<AdminRoute> {
     let ["api", segments @ ..] = segments else { return None };
     let name = |name: &str| name.to_owned();
@@ -97,7 +97,7 @@ pub(super) async fn answer(
 
 type AdminAnswer = Result<Response<ResponseBody>, Rejection>;
 
-/// What can be done to an instance.
+/// An action on an instance.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Deed {
     Start,
@@ -135,7 +135,7 @@ async fn one_instance(gateway: &Arc<Gateway>, name: &str) -> AdminAnswer {
     json_of(&view)
 }
 
-/// Answers `POST /api/instances/{name}/start` and its like, when it is done.
+/// Answers `POST /api/instances/{name}/start` and the other actions, after they are done.
 async fn act(gateway: &Arc<Gateway>, name: &str, deed: Deed, request: Request<Incoming>) -> AdminAnswer {
     let setup = gateway.setup();
     known(&setup, name)?;
@@ -151,7 +151,7 @@ async fn act(gateway: &Arc<Gateway>, name: &str, deed: Deed, request: Request<In
         carry_out(&own, service, deed, model.as_deref()).map_err(|error| failed(&error))
     });
     let done = done.await?;
-    // Requests must not be sent where it was before.
+    // A request must not go to its former address.
     setup.forget_names();
     gateway.seats.distrust(&Arc::from(name));
     gateway.seats.wake_keeper();
@@ -183,7 +183,7 @@ fn carry_out(
     }
 }
 
-/// Returns the answer for a deed that failed.
+/// Returns the response for a failed action.
 fn failed(error: &AppError) -> Rejection {
     let status = match error {
         AppError::Service(error) if matches!(**error, ServiceError::External { .. }) => StatusCode::CONFLICT,
@@ -234,12 +234,12 @@ async fn create_template(gateway: &Arc<Gateway>, request: Request<Incoming>) -> 
     Ok(created(template_view(gateway, &name)?, &format!("/api/templates/{name}")))
 }
 
-/// Answers `POST /api/instances`: writes the instance into the configuration, and answers with it.
+/// Answers `POST /api/instances`: writes the instance into the configuration, and returns it.
 async fn create(gateway: &Arc<Gateway>, request: Request<Incoming>) -> AdminAnswer {
     let setup = gateway.setup();
     let (head, body) = request.into_parts();
     let body = forward::read(&head.headers, body).await?;
-    // With a token set, every request to this path has shown it.
+    // If a token is set, every request to this path has presented it.
     let may_choose_commands = setup.guard.token.is_some();
     let instance = InstanceBody::read(&body, may_choose_commands)?.into_new()?;
     let name = instance.name.clone();
@@ -326,7 +326,7 @@ fn views(setup: &Setup, filter: &Filter) -> Result<Vec<ServiceView>, Rejection> 
     Ok(views.filter(|view| filter.takes(view)).collect())
 }
 
-/// Which instances are listed.
+/// The filters of the list.
 #[derive(Debug, Default)]
 struct Filter {
     template: Option<String>,

@@ -1,10 +1,10 @@
-//! Keeps the machine awake while requests are answered whose service asks for it.
+//! Keeps the machine awake while services with `keep_awake` answer requests.
 
 use std::sync::{Arc, Mutex, PoisonError, Weak};
 use std::time::Duration;
 
 use crate::app::App;
-use crate::core::awake::Vigil;
+use crate::core::awake::SleepInhibitor;
 use crate::core::config::KeepAwake;
 use crate::core::services::ManagedService;
 use crate::gateway::task;
@@ -12,45 +12,45 @@ use crate::gateway::task;
 /// How long the machine stays awake after an answer: until then, the next request needs no new tool.
 const LINGER: Duration = Duration::from_secs(5);
 
-/// One vigil for all requests, which ends with the last of them.
+/// One helper process for all requests, which ends with the last of them.
 #[derive(Default)]
 pub(super) struct Wakefulness(Mutex<SharedVigil>);
 
 #[derive(Default)]
 struct SharedVigil {
-    vigil: Weak<Vigil>,
-    /// Whether none could begin, which is told once.
+    inhibitor: Weak<SleepInhibitor>,
+    /// Whether the helper failed, which is reported once.
     is_impossible: bool,
 }
 
-/// What keeps the machine awake for one request, if anything does.
+/// The share of one request in the helper, if there is one.
 #[derive(Default)]
-pub(super) struct Waking(Option<Arc<Vigil>>);
+pub(super) struct Awake(Option<Arc<SleepInhibitor>>);
 
 impl Wakefulness {
-    /// Keeps the machine awake while the result lives, if the service asks for that.
-    pub(super) fn wake(&self, app: &App, service: &str) -> Waking {
+    /// Keeps the machine awake while the result lives, if the service has `keep_awake`.
+    pub(super) fn wake(&self, app: &App, service: &str) -> Awake {
         let asks = |service: &&ManagedService| service.server().keep_awake == KeepAwake::Requests;
-        let Some(service) = app.service(service).filter(asks) else { return Waking(None) };
+        let Some(service) = app.service(service).filter(asks) else { return Awake(None) };
         let mut shared = self.0.lock().unwrap_or_else(PoisonError::into_inner);
         if shared.is_impossible {
-            return Waking(None);
+            return Awake(None);
         }
-        let vigil = shared.vigil.upgrade().or_else(|| app.keep_awake(service).map(Arc::new));
-        shared.vigil = vigil.as_ref().map(Arc::downgrade).unwrap_or_default();
-        shared.is_impossible = vigil.is_none();
-        Waking(vigil)
+        let inhibitor = shared.inhibitor.upgrade().or_else(|| app.keep_awake(service).map(Arc::new));
+        shared.inhibitor = inhibitor.as_ref().map(Arc::downgrade).unwrap_or_default();
+        shared.is_impossible = inhibitor.is_none();
+        Awake(inhibitor)
     }
 }
 
-impl Drop for Waking {
+impl Drop for Awake {
     fn drop(&mut self) {
-        let Some(vigil) = self.0.take() else { return };
-        // Without a runtime the gateway has ended, and nobody asks again.
+        let Some(inhibitor) = self.0.take() else { return };
+        // Without an async runtime, the gateway has ended.
         if tokio::runtime::Handle::try_current().is_ok() {
             task::start(async move {
                 tokio::time::sleep(LINGER).await;
-                drop(vigil);
+                drop(inhibitor);
             });
         }
     }

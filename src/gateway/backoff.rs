@@ -1,4 +1,4 @@
-//! Lets time pass between the starts of a service that fails.
+//! The back-off between failed starts of a service.
 
 use std::time::{Duration, Instant};
 
@@ -7,7 +7,7 @@ use super::rejection::Rejection;
 const FIRST_PAUSE: Duration = Duration::from_secs(1);
 const MAX_PAUSE: Duration = Duration::from_secs(60);
 
-/// A failed start, and until when its error is the answer.
+/// A failed start, and until when requests get its error.
 #[derive(Debug, Clone)]
 pub(super) struct FailedStart {
     rejection: Rejection,
@@ -16,20 +16,20 @@ pub(super) struct FailedStart {
 }
 
 impl FailedStart {
-    /// Returns the failure after `earlier`, whose pause is doubled.
+    /// Returns the failure that follows `earlier`, with twice its pause.
     pub(super) fn after(earlier: Option<&Self>, rejection: Rejection, now: Instant) -> Self {
         let pause = earlier.map_or(FIRST_PAUSE, |earlier| MAX_PAUSE.min(earlier.pause * 2));
         Self { rejection, until: now + pause, pause }
     }
 
-    /// Returns the answer to a request that comes now; `None` when the next start may be tried.
+    /// Returns the error for a request that comes now; `None` if the next start may be tried.
     pub(super) fn rejection(&self, now: Instant) -> Option<Rejection> {
         let left = self.until.checked_duration_since(now).filter(|left| !left.is_zero())?;
         let status = hyper::StatusCode::SERVICE_UNAVAILABLE;
         Some(self.rejection.clone().status(status).retry_after(left.as_secs() + 1))
     }
 
-    /// Returns the answer to those who waited for the start.
+    /// Returns the error for requests that waited for the start.
     pub(super) fn first_answer(&self) -> Rejection {
         self.rejection.clone().retry_after(self.pause.as_secs())
     }

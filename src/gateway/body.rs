@@ -1,4 +1,4 @@
-//! The bodies of responses: one that is passed on holds the lease of its service, and its end is that of the request.
+//! The bodies of responses: one that is passed on holds the lease of its service until its end.
 
 use std::pin::Pin;
 use std::sync::Arc;
@@ -20,13 +20,13 @@ use super::seats::Lease;
 use super::translate::{StreamEnd, Translator};
 use super::wire::Wire;
 
-/// How often a comment tells the client of a loading model that the gateway lives.
+/// How often a client that waits for a loading model gets a comment.
 pub(super) const COMMENT_INTERVAL: Duration = Duration::from_secs(5);
 
 /// How much of the end of a JSON answer is kept.
 const COUNTED_BYTES: usize = 4096;
 
-/// How many bytes pass together at most, unless the server has sent more in one piece.
+/// Maximum number of bytes that pass together, unless the server has sent more in one piece.
 const MAX_TOGETHER: usize = 16 * 1024;
 
 /// How many bytes pass before other requests get their turn: a fast server and a fast client would keep them out.
@@ -44,7 +44,7 @@ pub(super) enum ResponseBody {
     Fed(mpsc::Receiver<Bytes>),
     /// A stream that began before the server was ready.
     Loading(Box<Loading>),
-    /// The error event was sent: the rest is an abort, so no client takes it for an end.
+    /// The error event was sent. The connection is then aborted, so no client takes this for a complete answer.
     Aborting(Option<Bytes>),
 }
 
@@ -71,11 +71,11 @@ pub(super) struct PassedBody {
     _lease: Lease,
 }
 
-/// What the gateway does with the bytes of a response.
+/// How the gateway treats the bytes of a response.
 pub(super) enum Treatment {
-    /// They only pass.
+    /// They pass unread.
     Unread,
-    /// A whole answer in JSON, whose end tells its usage.
+    /// A whole answer in JSON, whose end has its usage.
     Counted(Vec<u8>),
     /// A stream of events, whose end must be marked.
     Watched(EndMark),
@@ -245,7 +245,7 @@ impl Together {
     }
 }
 
-/// Returns the next frame, or what the body becomes.
+/// Returns the next frame, or the next state of the body.
 fn poll_passed(
     passed: &mut PassedBody,
     context: &mut Context<'_>,
@@ -288,7 +288,7 @@ fn poll_passed(
                     end.drain(..end.len().saturating_sub(COUNTED_BYTES));
                 }
                 together.push(bytes);
-                // A body of known length is not asked for its end.
+                // hyper does not poll a body of known length for its end.
                 if passed.incoming.is_end_stream() {
                     passed.finish();
                     return Poll::Ready(Ok(together.frame()));
@@ -314,7 +314,7 @@ fn poll_passed(
     }
 }
 
-/// Decides what the end of the server's response is to the client.
+/// Decides how the client's response ends after the server's has ended.
 fn ended(passed: &mut PassedBody, has_broken_off: bool) -> Result<Option<Frame<Bytes>>, ResponseBody> {
     let event = match &mut passed.treatment {
         Treatment::Unread | Treatment::Counted(_) if has_broken_off => None,
@@ -322,7 +322,7 @@ fn ended(passed: &mut PassedBody, has_broken_off: bool) -> Result<Option<Frame<B
             passed.finish();
             return Ok(None);
         }
-        // All of the answer is there; what follows its end does not matter.
+        // The answer is complete; what follows does not matter.
         Treatment::Watched(end) if end.may_end() && !(end.is_lost && has_broken_off) => {
             if has_broken_off {
                 passed.connection = None;
@@ -330,7 +330,7 @@ fn ended(passed: &mut PassedBody, has_broken_off: bool) -> Result<Option<Frame<B
             passed.finish();
             return Ok(None);
         }
-        // The server has told its error itself.
+        // The server has reported its error itself.
         Treatment::Watched(end) if end.has_error => {
             passed.meter.ends(Outcome::Cut);
             return if has_broken_off { Err(ResponseBody::Aborting(Some(Bytes::new()))) } else { Ok(None) };
@@ -361,7 +361,7 @@ fn cut_event(ends_line: bool, wire: Wire) -> Bytes {
     format!("{separator}{}", rejection.event(wire)).into()
 }
 
-/// Returns the next comment, or what the body becomes.
+/// Returns the next comment, or the next state of the body.
 fn poll_loading(
     loading: &mut Loading,
     context: &mut Context<'_>,

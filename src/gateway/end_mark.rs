@@ -1,5 +1,4 @@
-//! Watches an event stream that is passed on: whether it reached its end mark, what it cost, whether it reports an
-//! error.
+//! Reads along in an event stream that is passed on: its end mark, its usage, and whether it reports an error.
 //!
 //! Nearly every event is one token of text, so an event is searched for a few keys and parsed only when it has one.
 
@@ -20,14 +19,14 @@ const LAST_EVENTS: [&str; 8] = [
     "transcript.text.done",
 ];
 
-/// What a request cost, in tokens.
+/// The usage of a request, in tokens.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub struct TokenCounts {
     pub prompt: u64,
     pub completion: u64,
 }
 
-/// What was seen of a stream so far.
+/// The state of a stream so far.
 #[derive(Debug, Default)]
 pub struct EndMark {
     parser: Parser,
@@ -77,7 +76,7 @@ impl EndMark {
         }
         if let Some(usage) = values(bytes, "\"usage\"").find_map(usage) {
             let known = self.usage.unwrap_or_default();
-            // Anthropic tells the prompt at the start and the rest at the end.
+            // Anthropic reports the prompt's tokens at the start and the rest at the end.
             self.usage = Some(TokenCounts {
                 prompt: usage.prompt.max(known.prompt),
                 completion: usage.completion.max(known.completion),
@@ -152,7 +151,7 @@ fn usage(value: &[u8]) -> Option<TokenCounts> {
 mod tests {
     use super::*;
 
-    /// What is seen of a stream in one piece; the same must be seen of it in bytes.
+    /// The result for a stream in one piece, which must be the same byte by byte.
     fn watched(stream: &str) -> (bool, bool, Option<TokenCounts>) {
         let seen = |pieces: &mut dyn Iterator<Item = &[u8]>| {
             let mut mark = EndMark::default();

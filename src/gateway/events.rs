@@ -23,7 +23,7 @@ const RETRY: &str = "retry: 2000\n\n";
 
 /// Returns a stream of events after the one that the client names, or from now on.
 pub(super) fn stream(feed: &Arc<Feed>, request: &HeaderMap) -> Response<ResponseBody> {
-    // What is no id is one that nobody knows.
+    // A malformed id is treated as an unknown one.
     let last = request
         .get(LAST_EVENT_ID)
         .map(|id| id.to_str().ok().and_then(|id| id.parse().ok()).unwrap_or(u64::MAX));
@@ -36,7 +36,7 @@ pub(super) fn stream(feed: &Arc<Feed>, request: &HeaderMap) -> Response<Response
     response
 }
 
-/// Sends events until the client leaves. One that is slow misses the oldest, which it is told.
+/// Sends events until the client leaves. A slow client misses the oldest events, and is told so.
 async fn send(mut listener: FeedListener, sender: mpsc::Sender<Bytes>) {
     let mut text = RETRY.to_owned();
     loop {

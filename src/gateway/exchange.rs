@@ -39,7 +39,7 @@ pub(super) struct Passing {
     pub(super) route: Route,
 }
 
-/// What a request says of its answer.
+/// The kind of answer that a request asks for.
 pub(super) struct NamedModel {
     pub(super) model: String,
     /// Whether the client expects a stream of events.
@@ -62,12 +62,12 @@ struct Delivered {
 }
 
 impl Passing {
-    /// Returns whether it only asks how many tokens it would cost.
+    /// Returns whether the request only counts its tokens.
     pub(super) fn is_count(&self) -> bool {
         self.head.uri.path().ends_with("/count_tokens")
     }
 
-    /// Returns the request for the server: the same bytes but for the model's name.
+    /// Returns the request for the server: the same bytes except the model's name.
     fn as_it_is(&self) -> (Uri, Pieces) {
         let body = match &self.asked.place {
             NamePlace::Json(fields) => splice::with_model(&self.body, fields, &self.route.model),
@@ -143,7 +143,7 @@ pub(super) async fn send(
     }
 }
 
-/// Sends the request. A server that takes no connection was stopped or died: it is started anew, once.
+/// Sends the request. A server that accepts no connection was stopped or died: it is started again, once.
 async fn deliver(
     gateway: &Arc<Gateway>,
     setup: &Arc<Setup>,
@@ -155,7 +155,7 @@ async fn deliver(
         Some(lease) => lease,
         None => enter(gateway, setup, passing).await?,
     };
-    let waking = gateway.wakefulness.wake(&setup.app, &lease.service);
+    let awake = gateway.wakefulness.wake(&setup.app, &lease.service);
     let mut sent = try_to_send(gateway, passing, &request, &lease).await;
     if let Err(SendError::Connect(_)) = sent {
         gateway.seats.distrust(&lease.service);
@@ -163,7 +163,7 @@ async fn deliver(
         lease = enter(gateway, setup, passing).await?;
         sent = try_to_send(gateway, passing, &request, &lease).await;
     }
-    lease.waking = waking;
+    lease.awake = awake;
     let (response, connection) = sent.map_err(|error| bad_gateway(&lease, &error))?;
     let (head, incoming) = response.into_parts();
     Ok(Delivered { head, incoming, connection, lease })
@@ -297,7 +297,7 @@ pub(super) async fn frame(body: &mut Incoming) -> Option<Result<Frame<Bytes>, hy
 
 fn stamp() -> Stamp {
     let mut bytes = [0; 8];
-    // Without randomness the time has to tell answers apart.
+    // Without randomness, the time distinguishes answers.
     let _ = getrandom::fill(&mut bytes);
     let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
     let tag = u64::from_ne_bytes(bytes) ^ u64::from(now.subsec_nanos());

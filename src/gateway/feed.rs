@@ -1,6 +1,6 @@
-//! What happens, for those who listen: the last 256 events, each with an id that only grows.
+//! The events for listeners: the last 256, each with an increasing id.
 //!
-//! Every listener reads the same ring from a place of its own, so one that is slow costs nothing and loses the oldest.
+//! Every listener has its own position in one ring, so a slow one costs nothing and misses the oldest events.
 
 use std::collections::VecDeque;
 use std::sync::{Arc, Mutex, PoisonError};
@@ -16,7 +16,7 @@ use crate::core::timestamp::Timestamp;
 /// Number of events that are kept.
 const KEPT_EVENTS: usize = 256;
 
-/// What happened.
+/// The kind of an event.
 #[derive(Debug, Clone, PartialEq, Serialize)]
 #[serde(tag = "type", rename_all = "snake_case")]
 pub enum News {
@@ -38,14 +38,14 @@ pub enum News {
         prompt_tokens: Option<u64>,
         completion_tokens: Option<u64>,
         tokens_per_second: Option<f64>,
-        /// Why the gateway had no answer.
+        /// Why the gateway sent no answer.
         error: Option<String>,
     },
     ConfigChanged {
         ok: bool,
         message: String,
     },
-    /// Events were missed: the listener must ask for the state of everything.
+    /// Events were missed: the listener must request the whole state again.
     Resync,
 }
 
@@ -108,8 +108,8 @@ struct Ring {
 }
 
 impl Default for Feed {
-    /// Returns a feed whose ids begin at the present time in microseconds, so they are greater than those of any earlier
-    /// gateway, and below 2^53.
+    /// Returns a feed whose ids begin at the present time in microseconds, so they are greater than those of any
+    /// earlier gateway, and below 2^53.
     fn default() -> Self {
         let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default().as_micros();
         let start = u64::try_from(now).unwrap_or_default();

@@ -1,4 +1,4 @@
-//! Requests that name a model: their body is read, the model found, and its service waited for.
+//! Requests that name a model: reads the body, finds the model, and waits for its service.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -22,7 +22,8 @@ use super::{keeper, multipart, splice, translate};
 /// Maximum size of a request body.
 pub(super) const MAX_BODY_BYTES: usize = 64 * 1024 * 1024;
 
-/// How long the rest of a body that is too large is read, for a client that reads no response before it has sent all.
+/// How long the rest of a body that is too large is read: some clients read no response before they have sent
+/// everything.
 const DRAIN_TIMEOUT: Duration = Duration::from_secs(2);
 
 /// Answers a request of the OpenAI or Anthropic API that names its model in the body.
@@ -44,7 +45,7 @@ async fn answer(
     wire: Wire,
 ) -> Result<Response<ResponseBody>, Rejection> {
     let setup = gateway.setup();
-    // Before its service is known, a request belongs to none.
+    // A request has no service until its model is found.
     let mut refused = Meter::begin(&gateway.counts, &"".into());
     refused.ends(Outcome::Refused);
     let asked = asked(&head.headers, &body)?;
@@ -107,7 +108,7 @@ pub(super) async fn read(headers: &HeaderMap, mut body: Incoming) -> Result<Byte
     Ok(whole.into())
 }
 
-/// Refuses the body, and goes on reading it for a moment: closing the connection at once would take the response with it.
+/// Refuses the body, and keeps reading it for a moment: closing the connection at once would lose the response.
 fn too_large(mut body: Incoming) -> Rejection {
     task::start(async move {
         let rest = async { while let Some(Ok(_)) = frame(&mut body).await {} };

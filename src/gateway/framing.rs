@@ -1,9 +1,9 @@
-//! How a request's body is delimited: what two programs could read in two ways is refused (RFC 9112, section 6.3).
+//! How a request's body is delimited: refuses what two programs could read in two ways (RFC 9112, section 6.3).
 
 use http::header::{CONTENT_LENGTH, EXPECT, TRANSFER_ENCODING};
 use http::{HeaderMap, StatusCode, Version};
 
-/// Why a request's headers do not say where its body ends.
+/// Why the headers of a request do not define the end of its body.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
 pub enum FramingFault {
     #[error("`Content-Length` is not a number of bytes")]
@@ -27,7 +27,7 @@ impl FramingFault {
     }
 }
 
-/// Checks the headers of a request. Header lines that are malformed in themselves are hyper's to refuse.
+/// Checks the headers of a request. hyper refuses malformed header lines.
 pub fn check(version: Version, headers: &HeaderMap) -> Result<(), FramingFault> {
     let mut lengths = headers.get_all(CONTENT_LENGTH).iter();
     let length = lengths.next();
@@ -39,7 +39,7 @@ pub fn check(version: Version, headers: &HeaderMap) -> Result<(), FramingFault> 
         if length.contains(&b',') {
             return Err(FramingFault::TwoLengths);
         }
-        // No sign, no white space: what `parse` alone would let pass.
+        // No sign and no white space, which `parse` alone would accept.
         let is_number = !length.is_empty() && length.iter().all(u8::is_ascii_digit);
         let fits = str::from_utf8(length).is_ok_and(|length| length.parse::<u64>().is_ok());
         if !is_number || !fits {

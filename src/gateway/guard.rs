@@ -1,4 +1,4 @@
-//! Who may ask: the `Host` that a client names, the web page that it comes from, and the token.
+//! Which requests are allowed: by `Host`, by the web page that sends them, and by token.
 
 use std::net::IpAddr;
 
@@ -11,10 +11,10 @@ use crate::core::address::Address;
 const API_KEY: HeaderName = HeaderName::from_static("x-api-key");
 const FETCH_SITE: HeaderName = HeaderName::from_static("sec-fetch-site");
 
-/// The subprotocol of the WebSocket that carries no token.
+/// The WebSocket subprotocol without a token.
 pub const SUBPROTOCOL: &str = "fusion";
 
-/// What begins the subprotocol that carries the token.
+/// The prefix of the subprotocol with the token.
 const TOKEN_SUBPROTOCOL: &str = "token.";
 
 /// Paths that are served without a token.
@@ -32,10 +32,10 @@ pub struct Guard {
     pub token: Option<String>,
 }
 
-/// A request that may pass.
+/// An allowed request.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Passed {
-    /// The configured origin that asks, which gets CORS headers.
+    /// The configured origin of the request, which gets CORS headers.
     pub cors_origin: Option<String>,
 }
 
@@ -108,7 +108,7 @@ impl Guard {
         is_same(&self.bound.host) || self.hosts.iter().any(is_same)
     }
 
-    /// Decides by the web page that sends the request. Programs name none.
+    /// Decides by the web page that sends the request. Programs send no `Origin`.
     fn origin(&self, path: &str, host: &str, headers: &HeaderMap) -> Result<Passed, Refusal> {
         let mut origins =
             headers.get_all(ORIGIN).iter().map(|origin| String::from_utf8_lossy(origin.as_bytes()));
@@ -142,13 +142,13 @@ impl Guard {
         if tokens.is_empty() {
             return Err(Refusal::TokenMissing);
         }
-        // Clients send a key of their own beside a token that they were given.
+        // Clients may send a key of their own beside the token.
         let is_ours = |given: &Vec<u8>| is_equal(given, token.as_bytes());
         if tokens.iter().any(is_ours) { Ok(()) } else { Err(Refusal::TokenWrong) }
     }
 }
 
-/// Returns every token that a request carries.
+/// Returns every token of a request.
 fn tokens(headers: &HeaderMap) -> Vec<Vec<u8>> {
     let bearer = headers.get_all(AUTHORIZATION).iter().filter_map(|value| {
         let (scheme, token) = value.as_bytes().split_at_checked("Bearer ".len())?;
@@ -206,7 +206,7 @@ fn is_host_label_list(text: &str) -> bool {
     text.split('.').all(is_label)
 }
 
-/// Returns text of a client for a message.
+/// Returns a client's text, cleaned for a message.
 fn shown(text: &str) -> String {
     crate::core::api::error::clean(text)
 }

@@ -18,8 +18,8 @@ const HOP_BY_HOP: [&str; 9] = [
     "upgrade",
 ];
 
-/// Headers of a request that are for the gateway: the client's key is ours, the origin was checked, and the body is framed
-/// anew. A compressed response could not be read.
+/// Request headers that end at the gateway: the client's key is the gateway's, the origin was checked, and the body
+/// gets new framing. The gateway could not read a compressed response.
 const OURS: [HeaderName; 9] = [
     ACCEPT_ENCODING,
     AUTHORIZATION,

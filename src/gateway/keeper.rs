@@ -1,4 +1,4 @@
-//! Keeps the services as the requests need them: one task looks, decides with [`plan`], starts and stops.
+//! Keeps the services as the requests need them: one task observes, decides with [`plan`], starts and stops.
 
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -21,24 +21,24 @@ use crate::core::services::{
     DownOptions, Endpoint, Footprint, ManagedService, ServiceError, StartFailureKind, StartedBy, Up,
 };
 
-/// After how long a service that a command uses is looked at again.
+/// How soon a service that a command uses is checked again.
 const HELD_INTERVAL: Duration = Duration::from_secs(1);
 
-/// How long a server may take to tell its version.
+/// Timeout for the version of a server.
 const VERSION_TIMEOUT: Duration = Duration::from_secs(2);
 
 /// Counts a request in for the service of its model. A process that was not seen lately is looked up first.
 pub(super) async fn enter(gateway: &Arc<Gateway>, setup: &Arc<Setup>, route: &Route) -> Entrance {
     loop {
         match gateway.seats.enter(route, Instant::now()) {
-            Entrance::Stale => look_again(gateway, setup, &route.service).await,
+            Entrance::Stale => check_again(gateway, setup, &route.service).await,
             entry => return entry,
         }
     }
 }
 
-/// Looks whether the process of a running service still lives.
-async fn look_again(gateway: &Arc<Gateway>, setup: &Arc<Setup>, service: &Arc<str>) {
+/// Checks whether the process of a running service still lives.
+async fn check_again(gateway: &Arc<Gateway>, setup: &Arc<Setup>, service: &Arc<str>) {
     let (own, name) = (Arc::clone(setup), Arc::clone(service));
     let seen = blocking(move || {
         let service = own.app.service(&name)?;
@@ -50,8 +50,8 @@ async fn look_again(gateway: &Arc<Gateway>, setup: &Arc<Setup>, service: &Arc<st
     }
 }
 
-/// Looks which services run that an earlier gateway started: their idle time begins anew. A start that it left unfinished is
-/// finished.
+/// Finds the running services that an earlier gateway started: their idle time begins again. Finishes a start that it
+/// left unfinished.
 pub(super) async fn adopt(gateway: &Arc<Gateway>) {
     let setup = gateway.setup();
     let own = Arc::clone(&setup);
@@ -70,7 +70,7 @@ pub(super) async fn adopt(gateway: &Arc<Gateway>) {
     }
 }
 
-/// Keeps the services until the gateway ends.
+/// Runs until the gateway ends.
 pub(super) async fn keep(gateway: Arc<Gateway>) {
     loop {
         let setup = gateway.setup();
@@ -90,7 +90,7 @@ pub(super) async fn keep(gateway: Arc<Gateway>) {
             }
         }
         match plan.next {
-            // Nothing is lost by a timeout: it only decides anew.
+            // A timeout loses nothing: the next round decides again.
             Some(at) => drop(tokio::time::timeout_at(at.into(), gateway.seats.changed()).await),
             None => gateway.seats.changed().await,
         }
@@ -119,7 +119,7 @@ fn is_heavy(service: &ManagedService) -> bool {
     service.runtime().is_some() || service.server().model.is_some()
 }
 
-/// Returns the facts that the configuration decides.
+/// Returns the facts from the configuration.
 fn policy(setup: &Setup, service: &ManagedService, now: Instant) -> SeatFacts {
     let server = service.server();
     SeatFacts {
@@ -136,7 +136,7 @@ fn policy(setup: &Setup, service: &ManagedService, now: Instant) -> SeatFacts {
     }
 }
 
-/// Has the services looked at that are wanted and not known, and those that may be in the way of a start.
+/// Observes the services that are wanted and unknown, and those that may be in the way of a start.
 fn observe_unknown(gateway: &Arc<Gateway>, setup: &Arc<Setup>, facts: &[SeatFacts]) {
     let is_contended = |facts: &&SeatFacts| facts.is_heavy || facts.group.is_some();
     let any_waits = facts.iter().filter(is_contended).any(|facts| facts.waiting_since.is_some());
@@ -150,7 +150,7 @@ fn observe_unknown(gateway: &Arc<Gateway>, setup: &Arc<Setup>, facts: &[SeatFact
     }
 }
 
-/// What is seen of a service without starting it.
+/// The observation of a service, without starting it.
 struct Seen {
     upstream: Upstream,
     owner: Owner,
@@ -166,9 +166,9 @@ struct Needs {
     held: Vec<(Arc<str>, Option<Footprint>)>,
 }
 
-/// Looks at the record of a service and at its address. If it does not run, returns what its start with the model `asked`
-/// needs.
-fn look(
+/// Observes the record of a service and its address. If it does not run, returns what its start with the model
+/// `asked` needs.
+fn observation(
     setup: &Setup,
     service: &ManagedService,
     asked: Option<&str>,
@@ -220,8 +220,9 @@ fn has_other_wires(service: &ManagedService, endpoint: &Endpoint) -> Option<bool
 async fn observe(gateway: Arc<Gateway>, setup: Arc<Setup>, name: Arc<str>) {
     let (own, service) = (Arc::clone(&setup), Arc::clone(&name));
     let asked = gateway.seats.with(&name, |seat| seat.asked.clone());
-    let found =
-        blocking(move || own.app.service(&service).map(|service| look(&own, service, asked.as_deref())));
+    let found = blocking(move || {
+        own.app.service(&service).map(|service| observation(&own, service, asked.as_deref()))
+    });
     let found = found.await;
     gateway.seats.with(&name, |seat| seat.is_observed = false);
     match found {
@@ -233,7 +234,7 @@ async fn observe(gateway: Arc<Gateway>, setup: Arc<Setup>, name: Arc<str>) {
             gateway.seats.with(&name, |seat| seat.estimate = needs.estimate);
             gateway.seats.leaves(&name, Phase::Down);
         }
-        // What cannot be observed is told by its start.
+        // The start reports what cannot be observed.
         Ok(_) => gateway.seats.leaves(&name, Phase::Down),
         Err(rejection) => {
             gateway.seats.refuse_waiting(&name, &rejection);
@@ -249,7 +250,7 @@ fn is_up(gateway: &Gateway, setup: &Setup, name: &Arc<str>, seen: Seen) {
     gateway.seats.wake_keeper();
 }
 
-/// Does one step.
+/// Carries out one step.
 pub(super) fn act(gateway: &Arc<Gateway>, setup: &Arc<Setup>, step: Step) {
     match step {
         Step::Start(name) => {
@@ -329,7 +330,7 @@ fn is_cancelled(error: &AppError) -> bool {
     matches!(error, AppError::Service(error) if matches!(**error, ServiceError::Cancelled(Cancelled::Abandoned)))
 }
 
-/// Returns the answer to those who waited for a start that failed: its cause, and the last line of the log.
+/// Returns the error for requests that waited for a failed start: its cause, and the last line of the log.
 pub(super) fn start_failed(error: &AppError) -> Rejection {
     let mut message = crate::core::events::chain(error);
     // What has not run is not to be started.
@@ -349,7 +350,7 @@ pub(super) fn start_failed(error: &AppError) -> Rejection {
     Rejection::new(status, crate::core::api::error::clean(&message))
 }
 
-/// What became of an attempt to stop a service.
+/// The result of an attempt to stop a service.
 enum Stopped {
     Done {
         /// The memory that it held until then.
@@ -367,7 +368,7 @@ async fn stop(gateway: Arc<Gateway>, setup: Arc<Setup>, name: Arc<str>, before: 
         let never = CancelToken::new();
         let manager = own.app.manager(&never);
         let memory = manager.footprint(service).and_then(|footprint| footprint.memory_bytes);
-        // The record of one that died by itself tells how.
+        // The record of a service that died by itself says how.
         if manager.running(service)?.is_some() {
             manager.down(service, &DownOptions::default())?;
         }

@@ -1,4 +1,4 @@
-//! `/v1/models`: every model that a request may name.
+//! `/v1/models`: every model that a request can name.
 
 use std::sync::Arc;
 

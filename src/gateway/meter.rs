@@ -1,4 +1,4 @@
-//! What becomes of requests, counted by service.
+//! The outcomes of requests, counted by service.
 
 use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex, PoisonError};
@@ -16,9 +16,9 @@ pub(super) enum Outcome {
     ClientGone,
     /// The answer of the server broke off.
     Cut,
-    /// The request was wrong.
+    /// The gateway refused the request.
     Refused,
-    /// The gateway had no answer to pass on.
+    /// The gateway sent an error of its own: 502, 503 or 504.
     Failed,
 }
 
@@ -29,18 +29,18 @@ pub(super) const FIRST_BYTE_BOUNDS: [f64; 9] = [0.01, 0.05, 0.1, 0.5, 1.0, 5.0, 
 #[derive(Debug, Clone, Default)]
 pub(super) struct Counters {
     pub(super) outcomes: BTreeMap<Outcome, u64>,
-    /// How many first bytes came within each bound, and how many in all.
+    /// Number of first bytes within each bound, and in total.
     pub(super) first_bytes: [u64; FIRST_BYTE_BOUNDS.len() + 1],
     pub(super) first_byte_seconds: f64,
     pub(super) prompt_tokens: u64,
     pub(super) completion_tokens: u64,
     pub(super) starts: u64,
     pub(super) idle_stops: u64,
-    /// Of the last answer that told its usage.
+    /// Of the last answer with usage.
     pub(super) tokens_per_second: Option<f64>,
     /// Of the last answer.
     pub(super) first_token: Option<Duration>,
-    /// The tokens of prompt and answer, of the last answer that told its usage.
+    /// The tokens of prompt and answer, of the last answer with usage.
     pub(super) context_used: Option<u64>,
 }
 
@@ -59,7 +59,7 @@ impl Outcome {
     }
 }
 
-/// The counters of all services, and who hears of each request.
+/// The counters of all services, and the feed that gets each request.
 #[derive(Debug, Default)]
 pub(super) struct Tallies {
     counters: Mutex<BTreeMap<Arc<str>, Counters>>,
@@ -72,7 +72,7 @@ impl Tallies {
         change(counts.entry(Arc::clone(service)).or_default());
     }
 
-    /// Returns every name under which something was counted; that of requests without a service is empty.
+    /// Returns every counted name; requests without a service have an empty one.
     pub(super) fn names(&self) -> Vec<Arc<str>> {
         self.counters.lock().unwrap_or_else(PoisonError::into_inner).keys().cloned().collect()
     }
@@ -84,7 +84,7 @@ impl Tallies {
     }
 }
 
-/// Measures one request. Dropping it counts the request: without another outcome, the client is gone.
+/// Measures one request. Dropping it counts the request; the default outcome is that the client is gone.
 pub(super) struct Meter {
     counts: Arc<Tallies>,
     service: Arc<str>,
@@ -115,7 +115,7 @@ impl Meter {
         self
     }
 
-    /// Notes that a part of the answer came.
+    /// Records the arrival of a part of the answer.
     pub(super) fn receives(&mut self) {
         if self.first_byte.is_none() {
             self.first_byte = Some(Instant::now());
@@ -126,7 +126,7 @@ impl Meter {
         self.outcome = outcome;
     }
 
-    /// Notes that the gateway has no answer to pass on, and why.
+    /// Records that the gateway has no answer to pass on, and why.
     pub(super) fn fails(&mut self, message: &str) {
         self.ends(Outcome::Failed);
         self.error = Some(message.to_owned());
@@ -142,7 +142,7 @@ impl Drop for Meter {
         let first = self.first_byte.map(|first| first.saturating_duration_since(self.since));
         #[expect(clippy::cast_precision_loss, reason = "no answer has 2^52 tokens")]
         let speed = self.usage.zip(self.first_byte).map(|(usage, first)| {
-            // The first token took the prompt's time.
+            // The time to the first token is that of the prompt.
             usage.completion.saturating_sub(1) as f64 / first.elapsed().as_secs_f64()
         });
         let speed = speed.filter(|speed| speed.is_finite() && *speed > 0.0);

@@ -1,4 +1,4 @@
-//! What is measured of the services, for `GET /api/metrics`, the events and Prometheus.
+//! The metrics of the services, for `GET /api/metrics`, the events and Prometheus.
 
 use std::sync::Arc;
 use std::time::Instant;
@@ -39,7 +39,7 @@ fn row(gateway: &Gateway, setup: &Setup, service: &ManagedService, status: &Stat
     }
 }
 
-/// Returns the seconds until the service is stopped because nothing uses it.
+/// Returns the seconds until the idle stop of the service.
 fn idle_left(gateway: &Gateway, setup: &Setup, service: &ManagedService) -> Option<u64> {
     let timeout = super::keeper::idle_timeout(setup, service)?;
     let since = gateway.seats.idle_since(&service.name)?;
@@ -85,7 +85,7 @@ fn samples(gateway: &Gateway, statuses: &[(&ManagedService, Status)]) -> Vec<Sam
         }
     };
     let mut samples: Vec<Sample> = statuses.iter().map(sample).collect();
-    // Requests that named no service, and services that are gone.
+    // Requests without a service, and services that are gone.
     for service in gateway.counts.names() {
         if samples.iter().all(|sample| sample.service != service) {
             let counters = gateway.counts.of(&service);

@@ -1,4 +1,4 @@
-//! The `model` of a `multipart/form-data` body, which carries audio and images (RFC 7578).
+//! The `model` of a `multipart/form-data` body, the form of audio and images (RFC 7578).
 
 use std::ops::Range;
 

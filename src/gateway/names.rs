@@ -1,4 +1,4 @@
-//! Which service serves a model: the names of the models of each service, and what a client's name for one means.
+//! Which service serves a model: the model names of each service, and the meaning of a client's name.
 
 use std::collections::HashMap;
 use std::sync::Arc;
@@ -27,30 +27,30 @@ pub(super) struct Route {
     pub(super) model: String,
 }
 
-/// What one service serves.
+/// The models of one service.
 #[derive(Debug, Clone)]
 pub(super) struct Served {
     pub(super) service: Arc<str>,
-    /// The models' names for the server; `None` if only the server knows them and it does not run.
+    /// The server's names of the models; `None` if only the server knows them and it does not run.
     pub(super) models: Option<Vec<String>>,
-    /// The only model, where requests cannot choose.
+    /// The only model, if requests cannot choose.
     is_single: bool,
 }
 
-/// The names that were looked up.
+/// The cache of resolved names.
 #[derive(Debug, Default)]
 pub(super) struct Names {
     known: HashMap<String, Vec<Route>>,
 }
 
 impl Names {
-    /// Returns what a name means, if that was looked up before.
+    /// Returns the routes of a name from the cache.
     pub(super) fn known(&self, name: &str) -> Option<&[Route]> {
         self.known.get(name).map(Vec::as_slice)
     }
 
     pub(super) fn learn(&mut self, name: &str, routes: Vec<Route>) {
-        // A client that makes names up must not fill the memory.
+        // Invented names of a client must not fill the memory.
         if self.known.len() >= 1000 {
             self.known.clear();
         }
@@ -59,7 +59,7 @@ impl Names {
 }
 
 impl Served {
-    /// Returns whether a request could be answered: the files are here, or the start is not fusion's own.
+    /// Returns whether a request could be answered: the files are here, or the template has a start of its own.
     pub(super) fn can_be_used(&self, app: &App) -> bool {
         let Some(service) = app.service(&self.service).filter(|_| self.is_single) else { return true };
         let model = service.server().model.as_deref().map(|model| app.configured_model(service, model));
@@ -67,8 +67,8 @@ impl Served {
     }
 }
 
-/// Asks every service which models it has. A service that does not run is not started; `endpoint` is where a running one
-/// answers.
+/// Asks every service which models it has. A service that does not run is not started; `endpoint` is where a running
+/// one answers.
 pub(super) fn served(app: &App, running: &dyn Fn(&ManagedService) -> Option<Endpoint>) -> Vec<Served> {
     app.services().iter().filter_map(|service| served_by(app, service, running(service))).collect()
 }
@@ -82,15 +82,15 @@ fn served_by(app: &App, service: &ManagedService, endpoint: Option<Endpoint>) ->
     }
     let cancel = CancelToken::new();
     let models = app.models(service, &cancel).ok()?;
-    // A list that cannot be had is that of a server that does not answer: a request will show it.
+    // A missing list means that the server does not respond, which the request will show.
     let rows = models.list(false).unwrap_or_default();
     let names = rows.map(|rows| rows.into_iter().map(|row| row.entry.name).collect());
     let names = names.or_else(|| service.stored_models(&app.environment));
     Some(Served { service: name, models: names, is_single: false })
 }
 
-/// Returns what `name` means, most fitting first: a model's exact name, an alias, `SERVICE/MODEL`. Of several services the
-/// running one is first, then the order of the file.
+/// Returns the routes of `name`, the best match first: a model's exact name, an alias, `SERVICE/MODEL`. Of several
+/// services the running one is first, then the order of the file.
 pub(super) fn resolve(
     app: &App,
     served: &[Served],
@@ -116,8 +116,8 @@ pub(super) fn resolve(
     if routes.is_empty() { Err(unknown(app, served, name)) } else { Ok(routes) }
 }
 
-/// Returns the routes to servers that do not run and may have the model. A name that begins with that of a service means no
-/// other one.
+/// Returns the routes to servers that do not run and may have the model. A name that begins with that of a service
+/// means no other one.
 fn guess(app: &App, served: &[Served], name: &str) -> Vec<Route> {
     let mut silent = served.iter().filter(|served| served.models.is_none());
     match name.split_once('/').filter(|(service, _)| app.service(service).is_some()) {

@@ -1,4 +1,4 @@
-//! Looks at the services while there are listeners, and publishes what has changed.
+//! Observes the services while there are listeners, and publishes the changes.
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -11,10 +11,10 @@ use super::task::blocking;
 use crate::core::order;
 use crate::core::services::State;
 
-/// How often the services are looked at.
+/// How often the services are observed.
 const INTERVAL: Duration = Duration::from_secs(1);
 
-/// Observes until the gateway ends. A look starts nothing, and is no use of a service.
+/// Observes until the gateway ends. An observation starts nothing, and does not count as use of a service.
 pub(super) async fn observe(gateway: Arc<Gateway>) {
     let mut known = BTreeMap::new();
     loop {
@@ -32,7 +32,7 @@ pub(super) async fn observe(gateway: Arc<Gateway>) {
             });
             Ok::<_, super::rejection::Rejection>((order::map(states), metrics::rows(&own, &setup, &statuses)))
         });
-        // What cannot be observed now may be in a second.
+        // The next observation may succeed.
         let Ok(Ok((states, rows))) = looked.await else { continue };
         for (name, (state, pid, line)) in &states {
             let before = known.insert(Arc::clone(name), *state);

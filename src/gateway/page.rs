@@ -16,7 +16,7 @@ const POLICY: &str = "default-src 'none'; \
     script-src 'sha256-qk7NzMYyqYXnW5dOaJQluL2Tx25pevWZIcwxbSeBGgw='; \
     connect-src 'self'; img-src data:; base-uri 'none'; form-action 'none'; frame-ancestors 'none'";
 
-/// Returns the page, or that the client has it already.
+/// Returns the page, or 304 if the client has it already.
 pub(super) fn response(request: &HeaderMap) -> Response<ResponseBody> {
     let tag = format!("\"{:016x}\"", fingerprint(PAGE.as_bytes()));
     let known = request.get_all(IF_NONE_MATCH).iter().filter_map(|value| value.to_str().ok());
@@ -35,7 +35,7 @@ pub(super) fn response(request: &HeaderMap) -> Response<ResponseBody> {
     for (name, value) in [
         (CONTENT_TYPE, "text/html; charset=utf-8"),
         (CONTENT_SECURITY_POLICY, POLICY),
-        // It is asked for each time, for it comes from the program that answers.
+        // Browsers revalidate it each time, because another version of fusion has another page.
         (CACHE_CONTROL, "no-cache"),
         (REFERRER_POLICY, "no-referrer"),
         (X_CONTENT_TYPE_OPTIONS, "nosniff"),
@@ -45,7 +45,7 @@ pub(super) fn response(request: &HeaderMap) -> Response<ResponseBody> {
     response
 }
 
-/// Returns a number that changes with the bytes (FNV-1a).
+/// Returns a hash of the bytes (FNV-1a).
 fn fingerprint(bytes: &[u8]) -> u64 {
     bytes
         .iter()

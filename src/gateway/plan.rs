@@ -4,13 +4,13 @@ use crate::core::order;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-/// How long requests for a loaded model may keep another model waiting, from its first waiting request on.
+/// How long requests for a loaded model may delay another model, from its first waiting request on.
 pub(super) const TURN: Duration = Duration::from_secs(5);
 
-/// How far a service is.
+/// The phase of a service.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Phase {
-    /// Its record and address must be looked at first.
+    /// Its record and address must be observed first.
     Unknown,
     Down,
     Starting,
@@ -21,15 +21,15 @@ pub(super) enum Phase {
 /// Who started a running service.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Owner {
-    /// The gateway, now or before it was restarted: its idle stop holds.
+    /// The gateway, now or before its restart: the idle stop applies.
     Gateway,
     /// Another command of fusion.
     Fusion,
-    /// Another program: it is used, and never stopped.
+    /// Another program: the gateway uses it, and never stops it.
     Other,
 }
 
-/// What is known about one service.
+/// The facts about one service.
 #[derive(Debug, Clone)]
 pub(super) struct SeatFacts {
     pub(super) name: Arc<str>,
@@ -56,11 +56,11 @@ pub(super) struct SeatFacts {
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum StopReason {
     Idle,
-    /// Another one needs its place.
+    /// Another service needs its place.
     Room,
 }
 
-/// What stands in the way of a start and does not go away.
+/// An obstacle to a start that does not go away by itself.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) enum Obstacle {
     /// No request may start it.
@@ -75,7 +75,7 @@ pub(super) enum Obstacle {
 pub(super) enum Step {
     Start(Arc<str>),
     Stop(Arc<str>, StopReason),
-    /// Nobody waits for this start any more, and another one needs its place.
+    /// No request waits for this start any more, and another service needs its place.
     CancelStart(Arc<str>),
     Refuse(Arc<str>, Obstacle),
 }
@@ -84,7 +84,7 @@ pub(super) enum Step {
 #[derive(Debug, Default, PartialEq, Eq)]
 pub(super) struct Plan {
     pub(super) steps: Vec<Step>,
-    /// The services whose new requests wait, because it is another one's turn.
+    /// The services whose new requests wait because it is another service's turn.
     pub(super) draining: Vec<Arc<str>>,
     /// When to decide again, even if nothing happens.
     pub(super) next: Option<Instant>,
@@ -95,7 +95,7 @@ impl Plan {
         self.steps.iter().any(|action| matches!(action, Step::Stop(name, _) if *name == service.name))
     }
 
-    fn look_again(&mut self, at: Instant) {
+    fn check_again(&mut self, at: Instant) {
         self.next = Some(self.next.map_or(at, |next| next.min(at)));
     }
 }
@@ -122,7 +122,7 @@ pub(super) fn plan(services: &[SeatFacts], limit: u64, now: Instant) -> Plan {
     // In the order in which they came: a later one never overtakes the first.
     for service in waiting.into_iter().filter(|service| is_contended(service)) {
         match plan_start(service, services, limit, now, &mut plan) {
-            // The next one may need other things.
+            // The next start may need other stops.
             Err(obstacle) => plan.steps.push(Step::Refuse(Arc::clone(&service.name), obstacle)),
             Ok(()) => break,
         }
@@ -139,19 +139,19 @@ fn plan_idle_stop(service: &SeatFacts, now: Instant, plan: &mut Plan) {
     let is_ours = service.phase == Phase::Up(Owner::Gateway);
     let Some(timeout) = service.idle_timeout.filter(|_| is_ours) else { return };
     let is_idle = !service.is_busy && service.waiting_since.is_none();
-    // The end of a request wakes nobody: it is noticed when the earliest end of the idle time has come.
+    // The end of a request does not wake the keeper, which notices it at the earliest end of an idle time.
     let since = if is_idle { service.last_used } else { now };
     match since.checked_add(timeout) {
         Some(at) if is_idle && at <= now => {
             plan.steps.push(Step::Stop(Arc::clone(&service.name), StopReason::Idle));
         }
-        Some(at) => plan.look_again(at),
+        Some(at) => plan.check_again(at),
         None => {}
     }
 }
 
-/// Stops what the gateway started, least recently used first, while the memory that was measured is above the limit. The
-/// last one stays: it would only be started again.
+/// Stops what the gateway started, least recently used first, while the memory that was measured is above the limit.
+/// The last one stays: it would only be started again.
 fn plan_overflow(services: &[SeatFacts], limit: u64, plan: &mut Plan) {
     let mut held: Vec<&SeatFacts> =
         services.iter().filter(|service| service.is_heavy && matches!(service.phase, Phase::Up(_))).collect();
@@ -192,7 +192,7 @@ fn plan_start(
             }
             Phase::Up(_) => match service.waiting_since.map_or(now, |since| since + TURN) {
                 turn if turn <= now => plan.draining.push(Arc::clone(&other.name)),
-                turn => plan.look_again(turn),
+                turn => plan.check_again(turn),
             },
             Phase::Starting | Phase::Stopping | Phase::Unknown | Phase::Down => {}
         }

@@ -1,4 +1,4 @@
-//! Connections to the model servers: each is used for one request after the other, and kept for a second.
+//! Connections to the model servers: each carries one request after the other, and is kept for a second.
 
 use std::collections::HashMap;
 use std::io;
@@ -30,7 +30,7 @@ pub(super) struct Pool {
     idle: Mutex<HashMap<String, Vec<(Instant, Connection)>>>,
 }
 
-/// What reads and writes on a connection.
+/// The task that reads and writes on a connection.
 type Driver = http1::Connection<TokioIo<TcpStream>, Pieces>;
 
 /// One connection to a server. Dropping it closes the connection, so the server stops generating.
@@ -117,7 +117,7 @@ impl Pool {
 impl Connection {
     /// Reads and writes as far as possible.
     pub(super) fn drive(&mut self, context: &mut Context<'_>) {
-        // A failure is that of the request, which has it, too.
+        // The request reports the same failure.
         if let Some(driver) = &mut self.driver
             && driver.as_mut().poll(context).is_ready()
         {

@@ -5,7 +5,7 @@ use std::sync::Arc;
 
 use super::meter::{Counters, FIRST_BYTE_BOUNDS, Outcome};
 
-/// What is measured of one service.
+/// The metrics of one service.
 #[derive(Debug)]
 pub(super) struct Sample {
     pub(super) service: Arc<str>,

@@ -11,11 +11,11 @@ use crate::core::services::ServiceError;
 pub(super) struct Rejection {
     pub(super) status: StatusCode,
     pub(super) message: String,
-    /// A word for programs, such as `model_not_found`.
+    /// A code for programs, such as `model_not_found`.
     code: Option<&'static str>,
     /// The field of the body that is wrong.
     param: Option<&'static str>,
-    /// After how many seconds another attempt may succeed.
+    /// Seconds after which another attempt may succeed.
     pub(super) retry_after: Option<u64>,
     /// The methods that the path has.
     pub(super) allow: Option<&'static str>,
@@ -34,7 +34,7 @@ impl Rejection {
         Self::new(StatusCode::SERVICE_UNAVAILABLE, message)
     }
 
-    /// Returns the answer for a service that cannot be observed.
+    /// Returns the error for a service that cannot be observed.
     pub(super) fn of_service(error: &ServiceError) -> Self {
         Self::new(StatusCode::INTERNAL_SERVER_ERROR, chain(error))
     }

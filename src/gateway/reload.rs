@@ -1,4 +1,4 @@
-//! Follows the configuration file: a valid one is used from its next second on, an invalid one changes nothing.
+//! Follows the configuration file: a valid file applies within a second, an invalid one changes nothing.
 
 use std::path::Path;
 use std::sync::Arc;
@@ -12,7 +12,7 @@ use crate::core::config::Config;
 use crate::core::events::{EventKind, chain};
 use crate::core::services::ManagedService;
 
-/// What tells one version of a file from the next.
+/// Identifies a version of a file.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) struct Version {
     modified: Option<SystemTime>,
@@ -43,7 +43,7 @@ pub(super) async fn reload(gateway: &Arc<Gateway>) {
     setup.app.events.emit(&"gateway".into(), EventKind::ConfigChanged { ok, message });
 }
 
-/// Returns the setup that the file says; why not, if it says none.
+/// Returns the setup of the file, or its problems.
 fn next(setup: &Setup) -> Result<Setup, String> {
     let app = &setup.app;
     let config = Config::load(&app.paths.config_file(), app.table).map_err(|error| chain(&error))?;

@@ -1,4 +1,4 @@
-//! When a service that ended by itself is started again: after a pause that grows, and not too often.
+//! When a service that ended by itself is started again: after a growing pause, and with a limit.
 
 use std::collections::HashMap;
 use std::sync::{Arc, Mutex, PoisonError};
@@ -24,7 +24,8 @@ struct History {
 }
 
 impl Restarts {
-    /// Notes whether a service has ended, and returns whether it is to be started now; `may_start` tells whether it can.
+    /// Records whether a service has ended, and returns whether to start it now; `may_start` says whether it can
+    /// start.
     pub(super) fn is_due(&self, service: &Arc<str>, has_ended: bool, may_start: bool) -> bool {
         let mut histories = self.0.lock().unwrap_or_else(PoisonError::into_inner);
         let history = histories.entry(Arc::clone(service)).or_default();
@@ -36,7 +37,7 @@ impl Restarts {
 }
 
 impl History {
-    /// Notes that the service has ended, and returns whether it is to be started now.
+    /// Records the end of the service, and returns whether to start it now.
     fn is_due(&mut self, now: Instant) -> bool {
         self.restarts.retain(|start| now.saturating_duration_since(*start) < WINDOW);
         let ended = *self.ended.get_or_insert(now);

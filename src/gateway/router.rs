@@ -151,7 +151,7 @@ fn allow(headers: &mut HeaderMap, origin: &str, asked: Option<HeaderValue>) {
     if let Some(methods) = headers.get(hyper::header::ALLOW).cloned() {
         headers.insert(ACCESS_CONTROL_ALLOW_METHODS, methods);
         headers.insert(ACCESS_CONTROL_MAX_AGE, HeaderValue::from_static("600"));
-        // Clients send headers of their own, such as x-stainless-*: they do not matter here.
+        // Clients send headers of their own, such as x-stainless-*, which do not matter here.
         if let Some(asked) = asked {
             headers.insert(ACCESS_CONTROL_ALLOW_HEADERS, asked);
         }

@@ -1,4 +1,4 @@
-//! The seats of the services: who uses each, who waits for it, and how far it is.
+//! The seats of the services: the requests that use each, those that wait for it, and its phase.
 
 use std::collections::HashMap;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -6,7 +6,7 @@ use std::time::{Duration, Instant};
 
 use tokio::sync::{Notify, oneshot};
 
-use super::awake::Waking;
+use super::awake::Awake;
 use super::backoff::FailedStart;
 use super::names::Route;
 use super::plan::{Owner, Phase, SeatFacts};
@@ -14,7 +14,7 @@ use super::rejection::Rejection;
 use crate::core::cancel::CancelToken;
 use crate::core::services::{Endpoint, Footprint};
 
-/// How old the last look at a service's process may be before its next request.
+/// Maximum age of the last check of a service's process before its next request.
 const MAX_AGE: Duration = Duration::from_millis(250);
 
 /// All seats, shared by the requests and the keeper.
@@ -31,7 +31,7 @@ pub(super) type Admission = Result<Lease, Rejection>;
 /// One service, as the gateway knows it.
 pub(super) struct Seat {
     pub(super) phase: Phase,
-    /// Where it answers, while it is up.
+    /// Its address, while it is up.
     upstream: Option<Arc<Upstream>>,
     /// When its process was last seen.
     checked: Instant,
@@ -50,7 +50,7 @@ pub(super) struct Seat {
     pub(super) asked: Option<String>,
     /// Until when it is not stopped, because a command uses it.
     pub(super) held_until: Option<Instant>,
-    /// Whether its record and address are being looked at.
+    /// Whether its record and address are being observed.
     pub(super) is_observed: bool,
     /// Cancels its start.
     pub(super) cancel: Option<CancelToken>,
@@ -61,12 +61,12 @@ struct Waiter {
     admission: oneshot::Sender<Admission>,
 }
 
-/// What a request for a service gets at once.
+/// The immediate result of a request for a service.
 pub(super) enum Entrance {
     Admitted(Lease),
     Waits(Ticket),
     Refused(Rejection),
-    /// Its process must be seen again first.
+    /// Its process must be checked again first.
     Stale,
 }
 
@@ -81,7 +81,7 @@ pub(super) struct Lease {
     seats: Arc<Seats>,
     pub(super) service: Arc<str>,
     pub(super) upstream: Arc<Upstream>,
-    pub(super) waking: Waking,
+    pub(super) awake: Awake,
 }
 
 /// A running server.
@@ -152,7 +152,7 @@ impl Seats {
         self.changed.notified().await;
     }
 
-    /// Counts a request in, and then looks whether its service runs: the other order would let the service be stopped in
+    /// Counts a request in, then checks whether its service runs: in the other order the service could be stopped in
     /// between.
     pub(super) fn enter(self: &Arc<Self>, route: &Route, now: Instant) -> Entrance {
         let service = &route.service;
@@ -169,7 +169,7 @@ impl Seats {
                 seats: Arc::clone(self),
                 service: Arc::clone(service),
                 upstream: Arc::clone(&upstream),
-                waking: Waking::default(),
+                awake: Awake::default(),
             });
         }
         if let Some(rejection) = seat.failure.as_ref().and_then(|failure| failure.rejection(now)) {
@@ -192,7 +192,7 @@ impl Seats {
         Entrance::Waits(Ticket { admission: receiver, seats: Arc::clone(self) })
     }
 
-    /// Notes that the process of a running service was seen now.
+    /// Records that the process of a running service was seen now.
     pub(super) fn was_seen(&self, service: &Arc<str>) {
         self.with(service, |seat| seat.checked = Instant::now());
     }
@@ -219,7 +219,7 @@ impl Seats {
         });
     }
 
-    /// Sets a service up, and lets those in who wait for it, unless it is another one's turn.
+    /// Marks a service as up, and admits the waiting requests, unless it is another service's turn.
     pub(super) fn is_up(self: &Arc<Self>, service: &Arc<str>, phase: Phase, upstream: Upstream) {
         self.with(service, |seat| {
             let now = Instant::now();
@@ -232,7 +232,7 @@ impl Seats {
         self.admit_waiting(service);
     }
 
-    /// Lets those in who wait for a service that is up.
+    /// Admits the requests that wait for a service that is up.
     pub(super) fn admit_waiting(self: &Arc<Self>, service: &Arc<str>) {
         let admitted = self.with(service, |seat| {
             let upstream = seat.upstream.clone().filter(|_| matches!(seat.phase, Phase::Up(_)))?;
@@ -243,8 +243,8 @@ impl Seats {
         let Some((upstream, waiting)) = admitted else { return };
         for waiter in waiting {
             let (seats, service, upstream) = (Arc::clone(self), Arc::clone(service), Arc::clone(&upstream));
-            // A lease that nobody takes ends at once.
-            let _ = waiter.admission.send(Ok(Lease { seats, service, upstream, waking: Waking::default() }));
+            // A lease without a receiver ends at once.
+            let _ = waiter.admission.send(Ok(Lease { seats, service, upstream, awake: Awake::default() }));
         }
     }
 
@@ -259,11 +259,11 @@ impl Seats {
         self.wake_keeper();
     }
 
-    /// Sends those away who wait for a service.
+    /// Fails the requests that wait for a service.
     pub(super) fn refuse_waiting(&self, service: &Arc<str>, rejection: &Rejection) {
         let waiting = self.with(service, |seat| std::mem::take(&mut seat.waiting));
         for waiter in waiting {
-            // Those who have left need no answer.
+            // Clients that have left need no answer.
             let _ = waiter.admission.send(Err(rejection.clone()));
         }
     }
@@ -273,7 +273,7 @@ impl Seats {
         self.lock().get(service).map_or(0, |seat| seat.in_flight)
     }
 
-    /// Returns since when nothing uses a service that the gateway started; `None` for any other, and while it is in use.
+    /// Returns since when a service that the gateway started is idle; `None` for any other, and while it is in use.
     pub(super) fn idle_since(&self, service: &Arc<str>) -> Option<Instant> {
         let seats = self.lock();
         let seat = seats.get(service).filter(|seat| seat.phase == Phase::Up(Owner::Gateway))?;

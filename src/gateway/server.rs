@@ -29,13 +29,13 @@ const MAX_HEAD_BYTES: usize = 64 * 1024;
 /// How many connections may wait to be accepted.
 const BACKLOG: u32 = 4096;
 
-/// How often connections and services are looked at.
+/// How often idle connections and services are checked.
 const TICK: Duration = Duration::from_secs(1);
 
 /// How long no connection is accepted when there are no descriptors left.
 const ACCEPT_PAUSE: Duration = Duration::from_millis(50);
 
-/// The most descriptors that are asked for; macOS grants 10,240.
+/// Maximum number of descriptors to request; macOS grants 10,240.
 const MAX_DESCRIPTORS: u64 = 1 << 20;
 const FEWER_DESCRIPTORS: u64 = 10_240;
 
@@ -173,11 +173,11 @@ async fn connection(stream: TcpStream, gateway: Arc<Gateway>) {
         .max_buf_size(MAX_HEAD_BYTES)
         .serve_connection(TokioIo::new(stream), service)
         .with_upgrades();
-    // Its failure is the client's: it knows.
+    // The client sees the failure itself.
     let _ = served.await;
 }
 
-/// Looks at the connections and at the configuration file again and again; at the latter also after SIGHUP.
+/// Checks the connections and the configuration file at intervals; the file also after SIGHUP.
 async fn tick(gateway: Arc<Gateway>, mut version: Option<reload::Version>) {
     let path = gateway.setup().app.paths.config_file();
     let mut hangup = signal(SignalKind::hangup()).ok();
@@ -200,8 +200,8 @@ async fn tick(gateway: Arc<Gateway>, mut version: Option<reload::Version>) {
     }
 }
 
-/// Raises the limit of open descriptors as far as it goes: each stream needs two. Services keep the limit that this process
-/// was started with.
+/// Raises the limit of open descriptors as far as permitted: each stream needs two. Services keep the limit with
+/// which this process was started.
 fn raise_descriptor_limit() {
     let Ok((soft, hard)) = getrlimit(Resource::RLIMIT_NOFILE) else { return };
     for wanted in [MAX_DESCRIPTORS.min(hard), FEWER_DESCRIPTORS] {

@@ -25,10 +25,10 @@ use super::respond::reject;
 use super::task;
 use super::wire::Wire;
 
-/// How often a silent client is asked whether it is there.
+/// How often a silent client gets a ping.
 const PING_INTERVAL: Duration = Duration::from_secs(30);
 
-/// Maximum size of what a client sends: it has nothing to say.
+/// Maximum size of a client's message: clients only send control frames.
 const MAX_MESSAGE_BYTES: usize = 4096;
 
 /// Answers the handshake, and sends events from then on.
@@ -107,7 +107,7 @@ async fn serve(upgrade: OnUpgrade, mut listener: FeedListener) {
             break;
         }
     }
-    // A client that is gone gets no farewell.
+    // A client that is gone gets no close frame.
     let _ = socket.close(None).await;
 }
 

@@ -4,7 +4,7 @@ use std::ops::Range;
 
 use hyper::body::Bytes;
 
-/// What the gateway reads of a request body.
+/// The parts of a request body that the gateway reads.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Fields {
     /// The model, from the last of several equal keys, which is the one that model servers use.
@@ -71,8 +71,8 @@ pub fn fields(body: &[u8]) -> Result<Fields, BodyFault> {
     Ok(Fields { model, stream, places })
 }
 
-/// Returns the body with `model` as its model. All of several equal keys get the new value, for servers differ in which one
-/// they use.
+/// Returns the body with `model` as its model. All of several equal keys get the new value, because servers differ in
+/// which one they use.
 pub fn with_model(body: &Bytes, fields: &Fields, model: &str) -> Vec<Bytes> {
     let wrong = fields.places.iter().filter(|(_, name)| name != model).map(|(place, _)| place.clone());
     replaced(body, wrong, &serde_json::Value::from(model).to_string().into())

@@ -1,4 +1,4 @@
-//! [`Gateway`]: what all requests share.
+//! [`Gateway`]: the state that all requests share.
 
 use std::collections::HashSet;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -24,14 +24,14 @@ use crate::core::config::MemoryLimit;
 use crate::core::machine::{self, CpuMeter};
 use crate::core::services::{Endpoint, ManagedService, Status};
 
-/// What follows from one version of the configuration.
+/// The state that follows from one version of the configuration.
 pub(super) struct Setup {
     pub(super) app: App,
     /// The memory that model servers may hold together, in bytes.
     pub(super) max_memory: u64,
     pub(super) guard: Guard,
     names: Mutex<Names>,
-    /// Held while the services are asked for their models, so a crowd of requests asks once.
+    /// Held while the services list their models, so concurrent requests cause one listing.
     listing: tokio::sync::Mutex<()>,
 }
 
@@ -43,9 +43,9 @@ pub(super) struct Gateway {
     pub(super) counts: Arc<Tallies>,
     pub(super) restarts: Restarts,
     pub(super) wakefulness: Wakefulness,
-    /// The services without an API of the clients, which was seen by asking.
+    /// The services that lack an API of the clients, as their responses showed.
     translated: Mutex<HashSet<(Arc<str>, Wire)>>,
-    /// Measures the processors from one question to the next.
+    /// Measures the processors between two requests.
     cpu_meter: Mutex<CpuMeter>,
     /// Held, because the bus of events holds its subscribers weakly.
     _relay: Arc<Relay>,
@@ -88,7 +88,7 @@ impl Setup {
         }
     }
 
-    /// Forgets what names mean: a service has started or stopped, with another model perhaps.
+    /// Clears the cache of names: a service has started or stopped, perhaps with another model.
     pub(super) fn forget_names(&self) {
         self.with_names(|names| *names = Names::default());
     }
@@ -130,7 +130,7 @@ impl Gateway {
         self.cpu_meter.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Returns what happens, for those who listen.
+    /// Returns the feed of events.
     pub(super) fn feed(&self) -> &Arc<Feed> {
         &self.counts.feed
     }
@@ -175,7 +175,7 @@ impl Gateway {
         self.known(setup, name).ok_or_else(|| Rejection::new(StatusCode::NOT_FOUND, "no such model"))
     }
 
-    /// Returns what a name means that was looked up before. Of several services, one that runs is first.
+    /// Returns the routes of a name from the cache. Of several services, a running one is first.
     fn known(&self, setup: &Setup, name: &str) -> Option<Route> {
         setup.with_names(|names| {
             let routes = names.known(name)?;
@@ -186,8 +186,8 @@ impl Gateway {
     }
 }
 
-/// Returns where a service answers, if it does. Starts nothing.
+/// Returns the address of a running service. Starts nothing.
 pub(super) fn running(app: &App, service: &ManagedService) -> Option<Endpoint> {
-    // One that cannot be observed does not run, as far as requests are concerned.
+    // For requests, a service that cannot be observed does not run.
     app.manager(&CancelToken::new()).find_endpoint(service).ok().flatten()
 }

@@ -1,4 +1,4 @@
-//! Starts services again that ended by themselves, where the configuration says so (`restart = "on-failure"`).
+//! Restarts services that ended by themselves, if the configuration says so (`restart = "on-failure"`).
 
 use std::sync::Arc;
 
@@ -10,7 +10,7 @@ use crate::core::cancel::CancelToken;
 use crate::core::config::RestartPolicy;
 use crate::core::services::ManagedService;
 
-/// Looks for services that have ended by themselves, and starts those whose time has come.
+/// Finds services that have ended by themselves, and starts those whose pause is over.
 pub(super) async fn tend(gateway: &Arc<Gateway>) {
     let setup = gateway.setup();
     let is_kept = |service: &ManagedService| service.server().restart == RestartPolicy::OnFailure;

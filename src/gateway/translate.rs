@@ -14,7 +14,7 @@ pub use self::stream::{StreamEnd, Translator};
 /// The path of the requests that the translators write.
 pub const CHAT_PATH: &str = "/v1/chat/completions";
 
-/// What names an answer: ids of messages and calls are made from it.
+/// The identity of an answer, from which ids of messages and calls are made.
 #[derive(Debug, Clone)]
 pub struct Stamp {
     /// A part of ids, different for each answer.

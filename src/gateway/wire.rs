@@ -1,11 +1,11 @@
-//! The three wires that clients speak, and how an error looks on each.
+//! The three wires of clients, and the form of an error on each.
 
 use serde_json::{Value, json};
 
-/// What a client speaks.
+/// The API of a client.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub enum Wire {
-    /// OpenAI's API but for `/v1/responses`.
+    /// OpenAI's API except `/v1/responses`.
     Chat,
     /// Anthropic's `/v1/messages`.
     Messages,
@@ -21,7 +21,7 @@ pub struct ApiFailure {
     pub message: String,
     /// The field of the request that is wrong.
     pub param: Option<&'static str>,
-    /// What programs may tell errors apart by.
+    /// The code of the error for programs.
     pub code: Option<&'static str>,
 }
 

@@ -52,7 +52,8 @@ fn assert_nothing_left(sandbox: &Sandbox, runtime: &str) {
     assert_eq!(sandbox.pid(runtime), None, "a PID file is left");
 }
 
-/// Shows both accounts of a server that hangs as `[SILENCE]`: the last probe ends with the wait for it, or a moment before.
+/// Shows both accounts of a server that hangs as `[SILENCE]`: the last probe ends with the wait for it, or a moment
+/// before.
 fn mask_silence(invocation: Invocation) -> Invocation {
     let accounts = [
         "it has not responded yet",
@@ -84,7 +85,8 @@ fn notes(ps: &Finished) -> String {
     notes.collect::<Vec<_>>().join("\n")
 }
 
-/// Exit code and output, without the lines of the log that are shown with a failure: how many there are depends on time.
+/// Exit code and output, without the lines of the log that are shown with a failure: how many there are depends on
+/// time.
 fn log_lines_hidden(finished: &Finished) -> String {
     let text = finished.to_string();
     let lines = text.lines().filter(|line| !line.starts_with("  | "));

@@ -36,8 +36,8 @@ impl RealAgent<'_> {
         sandbox.fusion(["down"]).run().assert_code(0);
     }
 
-    /// Launches it with the real server of MLX and the tiny model, which calls no tools: up to the first answer. Without the
-    /// server a line says that this did not run, unless it is required.
+    /// Launches it with the real server of MLX and the tiny model, which calls no tools: up to the first answer.
+    /// Without the server a line says that this did not run, unless it is required.
     #[track_caller]
     #[expect(clippy::print_stderr, reason = "the user must see which tests did not run")]
     pub fn gets_an_answer_of_the_real_mlx(&self) {

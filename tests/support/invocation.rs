@@ -100,7 +100,8 @@ impl Invocation {
         self
     }
 
-    /// For streams and waits of the caller's own. The environment and the actions of signals are set, the streams are not.
+    /// For streams and waits of the caller's own. The environment and the actions of signals are set, the streams are
+    /// not.
     pub fn into_command(self) -> Command {
         let mut command = Command::new(&self.program);
         command.env_clear().envs(self.environment).args(&self.arguments);
@@ -133,8 +134,8 @@ impl Invocation {
         Running { child, stdout, stderr, described, timeout, masks }
     }
 
-    /// Runs it to its end and returns its peak memory in bytes, too. A separate process runs it, because the kernel reports
-    /// the largest of all children that a process ever had.
+    /// Runs it to its end and returns its peak memory in bytes, too. A separate process runs it, because the kernel
+    /// reports the largest of all children that a process ever had.
     #[track_caller]
     pub fn run_measured(self) -> (Finished, u64) {
         let directory = tempfile::tempdir().expect("a temporary directory");
@@ -156,8 +157,8 @@ impl Invocation {
         let described = self.described();
         let mut command = assert_cmd::Command::from_std(self.into_command());
         command.write_stdin(stdin);
-        // The crate's own timeout bounds the program, not its streams, and waits for SIGCHLD, whose action is reset by the
-        // driver that some tests use.
+        // The crate's own timeout bounds the program, not its streams, and waits for SIGCHLD, whose action is reset
+        // by the driver that some tests use.
         let (sender, receiver) = std::sync::mpsc::channel();
         std::thread::spawn(move || sender.send(command.output()));
         let output = receiver.recv_timeout(timeout);

@@ -252,8 +252,8 @@ impl Sandbox {
         assert!(left.is_empty(), "still running: {left:#?}");
     }
 
-    /// The processes that still live after the time that the kernel needs to end a killed process, and that a log rotator
-    /// needs to see the end of its writers.
+    /// The processes that still live after the time that the kernel needs to end a killed process, and that a log
+    /// rotator needs to see the end of its writers.
     fn lingering(&self) -> Vec<i32> {
         let deadline = Instant::now() + Duration::from_secs(5);
         loop {

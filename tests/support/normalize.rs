@@ -28,8 +28,8 @@ const NUMBERS: [(&str, &str, &str); 8] = [
     ("os error ", "", "[ERRNO]"),
 ];
 
-/// Masks numbers, the version of fusion and the name of the test's own process. Then applies `masks` in their order, and
-/// shows control characters as escapes.
+/// Masks numbers, the version of fusion and the name of the test's own process. Then applies `masks` in their order,
+/// and shows control characters as escapes.
 pub fn normalize(text: &str, masks: &[Mask]) -> String {
     let version = concat!("fusion ", env!("CARGO_PKG_VERSION"));
     let mut text = text.replace(version, "fusion [VERSION]");

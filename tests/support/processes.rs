@@ -76,8 +76,8 @@ pub fn send(pid: i32, signal: Signal) {
     let _ = signal::kill(Pid::from_raw(pid), signal);
 }
 
-/// Has the program start with the default actions of signals. A test may have inherited them as ignored, from `nohup` or
-/// from a shell that started it in the background.
+/// Has the program start with the default actions of signals. A test may have inherited them as ignored, from `nohup`
+/// or from a shell that started it in the background.
 pub fn reset_signals(command: &mut Command) {
     let reset = || {
         for ignored in [Signal::SIGINT, Signal::SIGQUIT, Signal::SIGHUP, Signal::SIGTERM] {

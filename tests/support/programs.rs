@@ -4,8 +4,8 @@ use std::os::unix::fs::PermissionsExt as _;
 use std::path::Path;
 use std::process::Command;
 
-/// Writes an executable script, by another process: a program cannot be run while a process has it open for writing, and
-/// a process that another test starts at that moment would inherit it open.
+/// Writes an executable script, by another process: a program cannot be run while a process has it open for writing,
+/// and a process that another test starts at that moment would inherit it open.
 pub fn write_program(path: &Path, text: &str) {
     let write =
         Command::new("/bin/sh").args(["-c", "printf %s \"$1\" > \"$0\""]).arg(path).arg(text).status();

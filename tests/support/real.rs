@@ -21,7 +21,8 @@ macro_rules! tests {
 }
 pub(crate) use tests;
 
-/// What a group of tests is called in the variable of the required ones, its programs with spaces between, and its tests.
+/// What a group of tests is called in the variable of the required ones, its programs with spaces between, and its
+/// tests.
 pub type Group<'a> = (&'a str, &'a str, &'a [(&'a str, Test)]);
 
 /// The `main` of a test file with `harness = false`.

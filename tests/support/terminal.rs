@@ -78,8 +78,8 @@ impl Terminal {
         Stdio::from(slave.try_clone().expect("a descriptor"))
     }
 
-    /// Starts a shell script in its own session, of which this is the controlling terminal. Ctrl-C reaches it as a signal,
-    /// and closing the terminal hangs it up. `$0` is the program under test.
+    /// Starts a shell script in its own session, of which this is the controlling terminal. Ctrl-C reaches it as a
+    /// signal, and closing the terminal hangs it up. `$0` is the program under test.
     pub fn script(&self, sandbox: &Sandbox, options: &str, script: &str) -> Running {
         let slave = self.slave.as_ref().expect("the terminal is open");
         let path = nix::unistd::ttyname(slave).expect("a terminal");

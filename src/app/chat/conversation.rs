@@ -174,8 +174,8 @@ impl Conversation {
         }
     }
 
-    /// Adds a message. A question replaces one without an answer: servers refuse two in a row. An answer whose question is
-    /// gone is left out.
+    /// Adds a message. A question replaces one without an answer: servers refuse two in a row. An answer whose
+    /// question is gone is left out.
     fn add(&mut self, message: &ChatMessage) {
         match message.role {
             Role::User if self.is_unanswered() => {

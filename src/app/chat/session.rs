@@ -68,8 +68,8 @@ impl ChatSession {
         self.file.insert(file).append(&lines)
     }
 
-    /// Applies a line and writes it. The conversation has the line even if it cannot be written; then it is written with
-    /// the next one.
+    /// Applies a line and writes it. The conversation has the line even if it cannot be written; then it is written
+    /// with the next one.
     pub fn push(&mut self, line: &SessionLine) -> Result<(), FileError> {
         self.conversation.apply(line);
         self.file.as_mut().map_or(Ok(()), |file| file.append(std::slice::from_ref(line)))
@@ -182,8 +182,8 @@ impl SessionFile {
         Ok(bytes)
     }
 
-    /// Writes the lines, after those that could not be written before. On failure the file ends with a whole line, and the
-    /// lines wait for the next attempt.
+    /// Writes the lines, after those that could not be written before. On failure the file ends with a whole line,
+    /// and the lines wait for the next attempt.
     fn append(&mut self, lines: &[SessionLine]) -> Result<(), FileError> {
         for line in lines {
             // Its keys are strings, so a line is always JSON.

@@ -84,7 +84,8 @@ impl Cache {
     }
 }
 
-/// Returns size and time of the last change. Of the program itself, for a link to it stays when the program is replaced.
+/// Returns size and time of the last change. Of the program itself, for a link to it stays when the program is
+/// replaced.
 fn stamp(program: &Path) -> Option<String> {
     let metadata = program.metadata().ok()?;
     Some(format!("{} {}.{:09}", metadata.size(), metadata.mtime(), metadata.mtime_nsec()))

@@ -24,9 +24,9 @@ use crate::core::services::ManagedService;
 
 /// Talk with a model
 ///
-/// Each message gets an answer, which is printed as it is generated. The words of PROMPT and a pipe on standard input are
-/// the first message. `/help` lists the commands at the prompt; Ctrl-C stops an answer, Ctrl-D leaves. Every conversation
-/// is saved as a session, unless `--no-save` is given.
+/// Each message gets an answer, which is printed as it is generated. The words of PROMPT and a pipe on standard input
+/// are the first message. `/help` lists the commands at the prompt; Ctrl-C stops an answer, Ctrl-D leaves. Every
+/// conversation is saved as a session, unless `--no-save` is given.
 ///
 /// `ls`, `show` and `rm` are commands only as the first word: `chat -- ls` is a prompt.
 #[derive(Debug, clap::Args)]

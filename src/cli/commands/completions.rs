@@ -70,8 +70,8 @@ fn completer(shell: &str) -> Option<&'static dyn EnvCompleter> {
 /// Makes the command line of fusion, with the names of instances.
 pub type Tree = fn(Table, &[NamedService]) -> Command;
 
-/// Returns what `shell` offers after `arguments`: the program's name, `--`, and the command line so far as the script of
-/// the shell passes it.
+/// Returns what `shell` offers after `arguments`: the program's name, `--`, and the command line so far as the script
+/// of the shell passes it.
 ///
 /// Returns `None` for an unknown shell and for malformed arguments.
 pub fn candidates(
@@ -91,8 +91,8 @@ pub fn candidates(
     Some(output)
 }
 
-/// Returns the tree with values from the configuration and the machine, which are looked up on demand. A completion never
-/// writes anything, so the defaults apply if there is no valid configuration.
+/// Returns the tree with values from the configuration and the machine, which are looked up on demand. A completion
+/// never writes anything, so the defaults apply if there is no valid configuration.
 fn with_values(tree: Tree, table: Table, environment: &Environment, is_first_word: bool) -> Command {
     let config = existing_config(table, environment).unwrap_or_else(|| Config::default_for(table));
     let mut command = tree(table, &instances::of_config(table, &config));

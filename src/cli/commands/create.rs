@@ -10,8 +10,8 @@ use crate::core::config::{Config, KeyPath};
 
 /// Make a service from a template
 ///
-/// Writes a table `[instances.NAME]` into the configuration. Comments and everything else stay as they are. Writes nothing
-/// if the result would not be valid.
+/// Writes a table `[instances.NAME]` into the configuration. Comments and everything else stay as they are. Writes
+/// nothing if the result would not be valid.
 #[derive(Debug, clap::Args)]
 pub struct CreateArgs {
     /// Name of the service: 1 to 32 lowercase letters, digits and hyphens

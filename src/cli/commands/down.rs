@@ -69,7 +69,8 @@ pub fn run(context: &Context, app: &App, service: &ManagedService, args: &DownAr
     Ok(Exit::Done)
 }
 
-/// Runs the command for several services. Without names, it passes over those of which no process was started by fusion.
+/// Runs the command for several services. Without names, it passes over those of which no process was started by
+/// fusion.
 pub fn run_all(context: &Context, app: &App, args: &AllDownArgs) -> Result<Exit, Failure> {
     let selection = args.which.selection();
     let mut services = app.select(&selection)?;

@@ -71,7 +71,8 @@ pub(super) fn installed<T>(
     Ok(work(false)?)
 }
 
-/// Offers on a terminal to install the program that is missing according to `error`; returns whether it is installed now.
+/// Offers on a terminal to install the program that is missing according to `error`; returns whether it is installed
+/// now.
 pub(super) fn install_if_wanted(
     context: &Context,
     app: &App,

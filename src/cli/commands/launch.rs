@@ -17,9 +17,9 @@ use crate::core::services::ManagedService;
 
 /// Launch a coding agent on a local model
 ///
-/// Without AGENT, lists the agents. Starts the service of the model if it is not running, checks that the agent can work
-/// with it, and becomes the agent: its exit code and signals are its own. The agent gets environment variables, arguments
-/// and files of fusion's own directory, for this process only; none of your files is read or written.
+/// Without AGENT, lists the agents. Starts the service of the model if it is not running, checks that the agent can
+/// work with it, and becomes the agent: its exit code and signals are its own. The agent gets environment variables,
+/// arguments and files of fusion's own directory, for this process only; none of your files is read or written.
 ///
 /// Arguments after `--` are those of the agent.
 #[derive(Debug, clap::Args)]

@@ -33,8 +33,8 @@ const LIVENESS_INTERVAL: Duration = Duration::from_millis(250);
 
 /// Show the log of the server
 ///
-/// The log holds the output of the server since its start. A terminal gets it without escape sequences and other control
-/// characters; a pipe or file gets every byte unchanged.
+/// The log holds the output of the server since its start. A terminal gets it without escape sequences and other
+/// control characters; a pipe or file gets every byte unchanged.
 #[derive(Debug, clap::Args)]
 #[command(after_long_help = "\
 Every start renames the previous log to .1, that one to .2, and so on, and keeps `log_keep` of them. While the server \
@@ -170,9 +170,9 @@ struct ShownLog<'a> {
     warned: bool,
 }
 
-/// What one look at a log gave.
+/// The result of one poll of a log.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum Look {
+enum LogPoll {
     Output,
     Nothing,
     /// There is no more output: the server has ended.
@@ -184,23 +184,23 @@ impl<'a> ShownLog<'a> {
         Self { target, reader, output, checked: Instant::now(), has_ended: false, warned: false }
     }
 
-    /// Shows what was added to the log since the last look.
-    fn look(&mut self, context: &Context, block: &mut Vec<u8>) -> Result<Look, Failure> {
+    /// Shows what was added to the log since the last poll.
+    fn poll(&mut self, context: &Context, block: &mut Vec<u8>) -> Result<LogPoll, Failure> {
         block.clear();
         match self.reader.read(block)? {
             ReadProgress::Read => {
                 self.output.write(block)?;
-                return Ok(Look::Output);
+                return Ok(LogPoll::Output);
             }
             ReadProgress::Truncated => self.target.note_truncation(context),
             ReadProgress::UpToDate if self.has_ended => {
                 context.ui.note(&format!("{} has ended", self.target.name()));
-                return Ok(Look::End);
+                return Ok(LogPoll::End);
             }
             ReadProgress::UpToDate if self.checked.elapsed() >= LIVENESS_INTERVAL => self.check(context)?,
             ReadProgress::UpToDate => {}
         }
-        Ok(Look::Nothing)
+        Ok(LogPoll::Nothing)
     }
 
     /// Checks whether the server is alive, and its log where it was.
@@ -251,12 +251,12 @@ fn follow(context: &Context, mut logs: Vec<ShownLog<'_>>) -> Result<(), Failure>
         let mut going_on = Vec::new();
         let mut is_quiet = true;
         for mut log in logs {
-            match log.look(context, &mut block)? {
-                Look::End => {
+            match log.poll(context, &mut block)? {
+                LogPoll::End => {
                     log.output.finish()?;
                     continue;
                 }
-                look => is_quiet &= look == Look::Nothing,
+                poll => is_quiet &= poll == LogPoll::Nothing,
             }
             going_on.push(log);
         }

@@ -12,9 +12,10 @@ use crate::core::machine::CpuMeter;
 
 /// Show what running services and the machine use
 ///
-/// Shows CPU, memory, threads and open files of each service with all processes it started, and CPU, load, memory and GPU
-/// memory of the machine. The CPU of a service is the average since its start, in percent of one processor; that of the
-/// machine is measured for a moment. With --json, a running gateway adds what it knows of the requests to each service.
+/// Shows CPU, memory, threads and open files of each service with all processes it started, and CPU, load, memory and
+/// GPU memory of the machine. The CPU of a service is the average since its start, in percent of one processor; that
+/// of the machine is measured for a moment. With --json, a running gateway adds what it knows of the requests to each
+/// service.
 #[derive(Debug, clap::Args)]
 pub struct MetricsArgs {
     /// Only this service (exit code 3 if it is not running)

@@ -9,8 +9,8 @@ use crate::core::login::{self, LoginManager};
 
 /// Remove a service that was made from a template
 ///
-/// Removes its table from the configuration, its log, and its start at login. Refuses while it is running. Models and the
-/// working directory stay.
+/// Removes its table from the configuration, its log, and its start at login. Refuses while it is running. Models and
+/// the working directory stay.
 #[derive(Debug, clap::Args)]
 pub struct RemoveArgs {
     /// Name of the service

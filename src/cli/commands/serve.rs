@@ -8,8 +8,9 @@ use crate::core::cancel::Cancelled;
 
 /// Serve one API in front of every service, in the foreground
 ///
-/// Apps, editors and agents get one address that speaks the APIs of OpenAI and Anthropic. A request starts the service that
-/// has its model; an idle service is stopped. `fusion gateway up` runs the same program in the background.
+/// Apps, editors and agents get one address that speaks the APIs of OpenAI and Anthropic. A request starts the
+/// service that has its model; an idle service is stopped. `fusion gateway up` runs the same program in the
+/// background.
 #[derive(Debug, clap::Args)]
 pub struct ServeArgs {}
 

@@ -45,8 +45,9 @@ pub(super) fn nothing_selected(selection: &Selection) -> Failure {
     Failure::new(Exit::Usage, message).hint("list the services with tags and templates: fusion ps --json")
 }
 
-/// Prints what became of services: failures on stderr, each with the name of its service, the rest on stdout. Returns the
-/// exit code of the first failure in the order of the services; an interruption is a failure of the whole command.
+/// Prints what became of services: failures on stderr, each with the name of its service, the rest on stdout. Returns
+/// the exit code of the first failure in the order of the services; an interruption is a failure of the whole
+/// command.
 pub(super) fn report<T, V: Serialize>(
     context: &Context,
     results: &[(&ManagedService, Result<T, Failure>)],

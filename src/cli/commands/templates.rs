@@ -10,8 +10,8 @@ use crate::core::config::nearest;
 
 /// List the templates from which services are made
 ///
-/// Every runtime is a built-in template; others are tables `[templates.NAME]` of the configuration. `fusion create` makes
-/// a service from one.
+/// Every runtime is a built-in template; others are tables `[templates.NAME]` of the configuration. `fusion create`
+/// makes a service from one.
 #[derive(Debug, clap::Args)]
 pub struct TemplatesArgs {
     /// Only this template

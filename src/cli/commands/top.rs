@@ -24,11 +24,12 @@ use crate::core::services::{DownOptions, ManagedService};
 
 /// Watch the services, and start and stop them by keys
 ///
-/// Shows state, loaded model, memory, and how much of the model is on the GPU, once a second. While the gateway runs, also
-/// how full the context of the last request is, tokens per second, time to the first token, and the time until an idle
-/// service is stopped. Sparklines show the last minute where the screen is wide enough.
+/// Shows state, loaded model, memory, and how much of the model is on the GPU, once a second. While the gateway runs,
+/// also how full the context of the last request is, tokens per second, time to the first token, and the time until
+/// an idle service is stopped. Sparklines show the last minute where the screen is wide enough.
 ///
-/// Keys: q quits, the arrows or j and k choose a service, u starts it, d stops it, x unloads its models, l shows its log.
+/// Keys: q quits, the arrows or j and k choose a service, u starts it, d stops it, x unloads its models, l shows its
+/// log.
 #[derive(Debug, clap::Args)]
 #[command(
     before_long_help = "Examples:\n  fusion top\n  fusion top --tag code\n  fusion top --json | jq .services[0].memory_bytes\n"

@@ -68,7 +68,8 @@ impl LineEditor {
         let _ = self.editor.add_history_entry(text);
     }
 
-    /// Reads one text, which may have several lines; `initial` can be edited. A backslash at the end continues the text.
+    /// Reads one text, which may have several lines; `initial` can be edited. A backslash at the end continues the
+    /// text.
     pub fn read(&mut self, prompt: &str, tint: Tint, initial: &str) -> io::Result<Edited> {
         let mut text = String::new();
         let mut edited = self.read_part(prompt, tint, initial)?;

@@ -22,7 +22,8 @@ pub enum KeyPress {
     Gone,
 }
 
-/// The terminal on standard input and output, with every key passed on and the cursor hidden. Dropping it restores both.
+/// The terminal on standard input and output, with every key passed on and the cursor hidden. Dropping it restores
+/// both.
 #[derive(Debug)]
 pub struct Screen {
     output: Output,
@@ -79,7 +80,8 @@ impl Screen {
         signals::showing(Terminal::Clean);
     }
 
-    /// Draws the lines, which fit into the screen and end with the style of its own. Writes only those that have changed.
+    /// Draws the lines, which fit into the screen and end with the style of its own. Writes only those that have
+    /// changed.
     pub fn draw(&mut self, lines: Vec<String>) -> io::Result<()> {
         let mut text = String::from(if self.shown.is_empty() { "\x1b[H\x1b[J" } else { "" });
         for row in 0..lines.len().max(self.shown.len()) {

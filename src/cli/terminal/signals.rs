@@ -1,8 +1,8 @@
 //! Signals that end fusion: they cancel the work while something must be finished first, else they clean the terminal
 //! and end fusion at once.
 //!
-//! A signal that was ignored when fusion started (as under `nohup`) stays ignored. A blocked signal is unblocked: the mask
-//! is inherited, rarely on purpose, and every command must be interruptible.
+//! A signal that was ignored when fusion started (as under `nohup`) stays ignored. A blocked signal is unblocked: the
+//! mask is inherited, rarely on purpose, and every command must be interruptible.
 
 use std::sync::OnceLock;
 use std::sync::atomic::{AtomicU8, Ordering};

@@ -21,8 +21,8 @@ impl StatusLine {
         Self { error, shown: Mutex::new(false) }
     }
 
-    /// Shows `text`, which must have no control characters. It is cut to the width of the terminal: a wrapped line cannot
-    /// be overwritten.
+    /// Shows `text`, which must have no control characters. It is cut to the width of the terminal: a wrapped line
+    /// cannot be overwritten.
     pub fn show(&self, text: &str) {
         let mut shown = self.shown.lock().unwrap_or_else(PoisonError::into_inner);
         signals::showing(Terminal::Line);

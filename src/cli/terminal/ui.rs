@@ -146,8 +146,8 @@ impl Ui {
         Some((usize::from(size.0.0), usize::from(size.1.0)))
     }
 
-    /// Draws `text` over the screen of stdout, line by line: clearing the screen first would make it flicker. A terminal
-    /// that obeys no escape codes gets the text below the last one.
+    /// Draws `text` over the screen of stdout, line by line: clearing the screen first would make it flicker. A
+    /// terminal that obeys no escape codes gets the text below the last one.
     pub fn redraw(&self, text: &str) -> Result<(), Failure> {
         if self.stdout_is_dumb {
             return self.result(&format!("{text}\n"));

@@ -42,9 +42,9 @@ pub(super) fn codex(target: &AgentTarget<'_>) -> AgentSetup {
     AgentSetup { before, env: vec![(CODEX_KEY, target.key.to_owned())], ..AgentSetup::default() }
 }
 
-/// The user's settings file overrides the environment, so both have the variables; `--settings` wins. It is a file, because
-/// others can see arguments. List-valued flags swallow a prompt behind them, so all of ours follow the user's.
-/// <https://code.claude.com/docs/en/llm-gateway>
+/// The user's settings file overrides the environment, so both have the variables; `--settings` wins. It is a file,
+/// because others can see arguments. List-valued flags swallow a prompt behind them, so all of ours follow the
+/// user's. <https://code.claude.com/docs/en/llm-gateway>
 pub(super) fn claude(target: &AgentTarget<'_>) -> AgentSetup {
     let model = target.model;
     let mut env = vec![

@@ -26,8 +26,8 @@ enum Position {
 pub(super) struct Transfer(Position);
 
 impl Transfer {
-    /// Takes the bytes that have arrived and are not decoded yet. Returns the data before a malformed chunk, if there is
-    /// one.
+    /// Takes the bytes that have arrived and are not decoded yet. Returns the data before a malformed chunk, if there
+    /// is one.
     pub(super) fn take(&mut self, input: &[u8]) -> Option<Vec<u8>> {
         let (before, mut rest) = (self.0, input);
         while let Some(next) = self.0.step(&mut rest, &mut |_| {}) {

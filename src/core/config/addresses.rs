@@ -6,7 +6,7 @@ use super::schema::{INSTANCES, TableKind};
 use super::settings::{Config, ServiceSettings};
 use crate::core::address::Address;
 
-/// A service whose address the file says, and where.
+/// A service whose address the file configures, and where.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Located {
     pub service: Arc<str>,

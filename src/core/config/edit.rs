@@ -1,4 +1,5 @@
-//! Changes of the file: one key or the whole of it, checked before the file is replaced, one command at a time.
+//! Changes one key, one table or the whole file: checks the new text before it replaces the file, one command at a
+//! time.
 
 use std::fs;
 use std::path::{Path, PathBuf};
@@ -16,7 +17,7 @@ use crate::core::files;
 use crate::core::order;
 use crate::core::runtimes::Table;
 
-/// Sets a key to a value that is written as on the command line: a text without quotes, anything else as in the file.
+/// Sets a key to a value written as on the command line: a string without quotes, any other value as in the file.
 pub fn set(path: &Path, table: Table, key: &KeyPath, value: &str) -> Result<(), EditError> {
     let ValueFacts { spelling, expected, comment, .. } = key.value(table)?;
     let found = || Fault::Value { expected, found: format!("{value:?}") };
@@ -30,7 +31,7 @@ fn not_in_a_table(key: &KeyPath) -> impl FnOnce() -> EditError {
     || EditError::NotInATable { key: key.to_string() }
 }
 
-/// A new instance of a template. What it does not say has its default.
+/// A new instance of a template. Missing values have their defaults.
 #[derive(Debug, Clone, Default)]
 pub struct NewInstance {
     pub name: String,
@@ -64,8 +65,8 @@ pub fn create(path: &Path, table: Table, instance: &NewInstance) -> Result<(), E
     append(path, table, &KeyPath::instance(&instance.name), &instance.keys(), taken)
 }
 
-/// Appends the table of a template with the keys of a JSON object. Writes nothing if there is one of that name, or if the
-/// result is not valid.
+/// Appends the table of a template with the keys of a JSON object. Writes nothing if there is one of that name, or if
+/// the result is not valid.
 pub fn create_template(
     path: &Path,
     table: Table,
@@ -96,18 +97,19 @@ fn append(
     })
 }
 
-/// Takes a key, a saved prompt or an alias out of the file, which makes its default hold; false when it is not there.
+/// Removes a key, a saved prompt or an alias from the file, which restores its default; returns false if it is not
+/// there.
 pub fn unset(path: &Path, table: Table, key: &KeyPath) -> Result<bool, EditError> {
     let text = file::read_or_create(path, table)?;
     let is_there = splice::has(&text, key.parts());
     match key.value(table) {
         Err(error @ EditError::IsATable { .. }) if key.parts().len() == 1 => return Err(error),
         Err(EditError::IsATable { .. }) | Ok(_) => {}
-        // What is in the file without being valid can be taken out of it.
+        // An invalid key can be removed, too.
         Err(error) if !is_there => return Err(error),
         Err(_) => {}
     }
-    // A file that does not parse holds nothing, which is an error here.
+    // A file that does not parse has no keys, which is an error here.
     let without = |text: &str| {
         let without = if is_there { splice::unset(text, key.parts()) } else { Some(text.to_owned()) };
         without.ok_or_else(not_in_a_table(key))
@@ -115,7 +117,7 @@ pub fn unset(path: &Path, table: Table, key: &KeyPath) -> Result<bool, EditError
     change(path, table, key, without).map(|()| is_there)
 }
 
-/// Replaces the file's text, if it still is `before`. The caller has checked the new text.
+/// Replaces the file's text if it is still `before`. The caller has checked the new text.
 pub fn replace(path: &Path, before: &[u8], after: &str) -> Result<(), EditError> {
     let _lock = file::lock(path)?;
     if fs::read(path).ok().as_deref() != Some(before) {
@@ -124,8 +126,8 @@ pub fn replace(path: &Path, before: &[u8], after: &str) -> Result<(), EditError>
     write(path, after)
 }
 
-/// Puts the fresh file in place of whatever is there, of which a copy is kept; returns where. `None` when there was
-/// nothing, or the fresh file already.
+/// Replaces the file with a fresh one, and keeps a copy of the old file; returns the path of the copy. `None` if
+/// there was no file, or it was fresh already.
 pub fn reset(path: &Path, table: Table) -> Result<Option<PathBuf>, EditError> {
     let fresh = render::fresh(table);
     let old = file::source(path, table, u64::MAX)?;
@@ -151,7 +153,7 @@ fn back_up(path: &Path, bytes: &[u8]) -> Result<PathBuf, EditError> {
     Ok(backup)
 }
 
-/// Changes the text under the lock, if the result is valid.
+/// Changes the text under the lock if the result is valid.
 fn change(
     path: &Path,
     table: Table,
@@ -168,7 +170,7 @@ fn change(
     }
     let after = change(&before)?;
     if let Some(Problem { key: at_fault, fault, .. }) = parse::parse(&after, table).1.into_iter().next() {
-        // A problem that was there before is told with its place; one that the change would make has none yet.
+        // A problem of the present file is reported with its place; one that the change would cause has none yet.
         let own = key.to_string();
         let is_own =
             |key: &str| key.strip_prefix(&own).is_some_and(|rest| rest.is_empty() || rest.starts_with('.'));
@@ -190,7 +192,7 @@ fn write(path: &Path, text: &str) -> Result<(), EditError> {
     files::replace_contents(&target, text.as_bytes()).map_err(failed)
 }
 
-/// Returns the value as TOML; `None` when it is none.
+/// Returns the value as TOML; `None` if it is not TOML.
 pub(super) fn to_toml(spelling: Spelling, value: &str) -> Option<String> {
     let as_text = || Some(value.to_toml_value());
     let as_toml = || DeValue::parse(value.trim()).ok().map(|_| value.trim().to_owned());

@@ -15,7 +15,7 @@ pub enum ConfigError {
         /// Never empty, in the order of the file.
         problems: Vec<Problem>,
     },
-    /// There is a directory or a device in the file's place.
+    /// The path is a directory or a device.
     #[error("{path} is not a file")]
     NotAFile { path: PathBuf },
     /// The file is too large to be a configuration.
@@ -29,18 +29,18 @@ pub enum ConfigError {
     WritableByOthers { path: PathBuf },
     #[error("cannot read {path}")]
     Read { path: PathBuf, source: std::io::Error },
-    /// There is no file, and none can be made.
+    /// There is no file, and it cannot be created.
     #[error("cannot make {path}")]
     Create { path: PathBuf, source: FileError },
-    /// Other commands cannot be kept from changing the file.
+    /// The lock of the file cannot be used.
     #[error("cannot lock {path}")]
     Lock { path: PathBuf, source: FileError },
-    /// Another command has been changing the file all the time.
+    /// Another command held the lock until the timeout.
     #[error("another fusion command is changing {path}")]
     Locked { path: PathBuf },
 }
 
-/// Why the file was not changed. It is as it was.
+/// Why the file was not changed.
 #[derive(Debug, thiserror::Error)]
 pub enum EditError {
     /// The configuration has a table of that name.
@@ -49,16 +49,16 @@ pub enum EditError {
     /// The file cannot be used as it is.
     #[error(transparent)]
     Config(#[from] ConfigError),
-    /// The text is no dotted key.
+    /// The text is not a dotted key.
     #[error("{text:?} is not a key of the configuration")]
     NotAKey { text: String },
     /// There is no such key, or the file would not be valid with the value.
     #[error("{}", fault.told_of(key))]
     Rejected { key: String, fault: Fault },
-    /// The key leads to a whole table.
+    /// The key names a whole table.
     #[error("`{key}` is a table, not a key")]
     IsATable { key: String },
-    /// The key leads through something that is not a table.
+    /// A parent of the key is not a table.
     #[error("`{key}` is within something that is not a table")]
     NotInATable { key: String },
     /// Another program has changed the file since it was read.

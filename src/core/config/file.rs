@@ -1,4 +1,4 @@
-//! The file itself: read with limits, made on first use, and changed by one command at a time.
+//! The file itself: reads it with limits, creates it on first use, and lets one command at a time change it.
 
 use std::fs::{self, File, Metadata};
 use std::io::{self, Read};
@@ -11,21 +11,21 @@ use super::{parse, render};
 use crate::core::files::{self, Lock, LockError};
 use crate::core::runtimes::Table;
 
-/// Far more than any configuration, little enough to read at every start.
+/// Maximum size: far larger than any configuration, small enough to read at every start.
 pub(super) const MAX_BYTES: u64 = 1024 * 1024;
 
-/// How long another command is waited for: such a change takes milliseconds.
+/// Timeout for another command's change, which takes milliseconds.
 const LOCK_TIMEOUT: Duration = Duration::from_secs(10);
 
 /// The bits of a mode that let other users write.
 const WRITABLE_BY_OTHERS: u32 = 0o022;
 
-/// Returns the text of the file, which is made with its defaults when there is none.
+/// Returns the text of the file; creates the file with its defaults if it is missing.
 pub(super) fn read_or_create(path: &Path, table: Table) -> Result<String, ConfigError> {
     source(path, table, MAX_BYTES).and_then(|bytes| into_text(path, bytes))
 }
 
-/// Returns the bytes of the file, at most `limit`; it is made with its defaults when there is none.
+/// Returns the bytes of the file, at most `limit`; creates the file with its defaults if it is missing.
 pub(super) fn source(path: &Path, table: Table, limit: u64) -> Result<Vec<u8>, ConfigError> {
     if let Some(bytes) = read_if_there(path, limit)? {
         return Ok(bytes);
@@ -34,16 +34,16 @@ pub(super) fn source(path: &Path, table: Table, limit: u64) -> Result<Vec<u8>, C
     if create(path, &text)? {
         return Ok(text.into_bytes());
     }
-    // Another command was faster.
+    // Another command has created it meanwhile.
     read_bytes(path, limit)
 }
 
-/// Returns the text of the file, which is there.
+/// Returns the text of the existing file.
 pub(super) fn read(path: &Path) -> Result<String, ConfigError> {
     read_bytes(path, MAX_BYTES).and_then(|bytes| into_text(path, bytes))
 }
 
-/// Returns the bytes of the file, at most `limit`, which is there.
+/// Returns the bytes of the existing file, at most `limit`.
 pub(super) fn read_bytes(path: &Path, limit: u64) -> Result<Vec<u8>, ConfigError> {
     let missing = || ConfigError::Read { path: path.to_owned(), source: io::ErrorKind::NotFound.into() };
     read_if_there(path, limit)?.ok_or_else(missing)
@@ -89,7 +89,7 @@ fn refuse_writable_by_others(path: &Path, metadata: &Metadata) -> Result<(), Con
     Err(ConfigError::WritableByOthers { path: path.to_owned() })
 }
 
-/// The same for the directory of the file, which need not be there.
+/// The same for the directory of the file, which may not exist yet.
 fn refuse_directory_of(path: &Path) -> Result<(), ConfigError> {
     let Some(directory) = path.parent() else { return Ok(()) };
     fs::metadata(directory).map_or(Ok(()), |metadata| refuse_writable_by_others(directory, &metadata))
@@ -104,7 +104,7 @@ pub(super) fn into_text(path: &Path, bytes: Vec<u8>) -> Result<String, ConfigErr
     })
 }
 
-/// Makes the file and its directory; false when the file is there.
+/// Creates the file and its directory; returns false if the file exists.
 fn create(path: &Path, text: &str) -> Result<bool, ConfigError> {
     let failed = |source| ConfigError::Create { path: path.to_owned(), source };
     if let Some(directory) = path.parent() {
@@ -117,7 +117,7 @@ fn create(path: &Path, text: &str) -> Result<bool, ConfigError> {
     files::create(path, text.as_bytes()).map_err(failed)
 }
 
-/// Keeps every other fusion from changing the file until the result is dropped.
+/// Locks the file against changes by other commands until the result is dropped.
 pub(super) fn lock(path: &Path) -> Result<Lock, ConfigError> {
     Lock::acquire(&path.with_extension("lock"), LOCK_TIMEOUT, &|| false).map_err(|error| match error {
         LockError::File(source) => ConfigError::Lock { path: path.to_owned(), source },

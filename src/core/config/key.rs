@@ -1,4 +1,4 @@
-//! Dotted keys: how they are written, and which value belongs to each.
+//! Dotted keys: how they are written, and the type of each one's value.
 
 use toml::de::DeValue;
 use toml_parser::parser::{Event, EventKind, parse_key};
@@ -13,7 +13,7 @@ use super::problem::Fault;
 use super::schema::{self, ALIASES, GATEWAY, INSTANCES, MODELS, PROMPTS, RUN, TEMPLATES};
 use crate::core::runtimes::{self, Runtime, Table};
 
-/// A dotted key, of which parts may be quoted: `prompts."code review".model`.
+/// A dotted key, whose parts may be quoted: `prompts."code review".model`.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct KeyPath(Vec<String>);
 
@@ -59,7 +59,7 @@ impl KeyPath {
         &self.0
     }
 
-    /// Returns how many parts name the table.
+    /// Returns the number of parts that name the table.
     pub(super) fn table_length(&self) -> usize {
         match self.0.iter().map(String::as_str).collect::<Vec<_>>().as_slice() {
             [INSTANCES, _, RUN, _, ..] => 3,
@@ -69,17 +69,17 @@ impl KeyPath {
         }
     }
 
-    /// Whether its value is the name of a model.
+    /// Returns whether its value is the name of a model.
     pub fn is_model(&self) -> bool {
         self.0.len() == self.table_length() + 1 && self.0.last().is_some_and(|name| name == "model")
     }
 
-    /// Returns the runtime in whose tables it is.
+    /// Returns the runtime whose tables contain it.
     pub fn runtime(&self, table: Table) -> Option<&'static dyn Runtime> {
         schema::section(table, &self.0[0]).map(|(runtime, _)| runtime)
     }
 
-    /// Returns a valid value as on the command line; `None` where none is known.
+    /// Returns a valid example as on the command line; `None` if none is known.
     pub fn example(&self, table: Table) -> Option<String> {
         let ValueFacts { spelling, example, .. } = self.value(table).ok()?;
         let text = DeValue::parse(example).ok()?.get_ref().as_str().map(str::to_owned);
@@ -90,7 +90,7 @@ impl KeyPath {
         EditError::Rejected { key: self.to_string(), fault }
     }
 
-    /// Returns what is known of its value; an error when there is no such key.
+    /// Returns the description of its value. Fails if there is no such key.
     pub(super) fn value(&self, table: Table) -> Result<ValueFacts, EditError> {
         let is_a_table = || EditError::IsATable { key: self.to_string() };
         let parts: Vec<&str> = self.0.iter().map(String::as_str).collect();
@@ -152,20 +152,20 @@ impl KeyPath {
     }
 }
 
-/// What is known of the value of a key.
+/// The description of a key's value.
 pub(super) struct ValueFacts {
     /// How it is written on the command line.
     pub(super) spelling: Spelling,
-    /// What it must be.
+    /// Its type and limits.
     pub(super) expected: String,
-    /// A valid value, as in the file; empty where none is known.
+    /// A valid example, as in the file; empty if none is known.
     example: &'static str,
-    /// The line above it in the fresh file.
+    /// Its comment in the fresh file.
     pub(super) comment: String,
 }
 
 impl ValueFacts {
-    /// Of a value whose name the user has chosen.
+    /// The description of a value whose name the user has chosen.
     fn unnamed(spelling: Spelling, expected: &str) -> Self {
         Self { spelling, expected: expected.to_owned(), example: "", comment: String::new() }
     }

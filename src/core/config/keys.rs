@@ -1,4 +1,4 @@
-//! The one table of what the file may say: every key with its type, limits and meaning.
+//! The one table of every key of the file, with its type, limits and meaning.
 //!
 //! The fresh file, validation, suggestions, `config get` and `set`, completion and the reference in `docs/` follow
 //! from it.
@@ -15,7 +15,7 @@ type GatewayKey = Key<GatewaySettings>;
 type ModelKey = Key<ModelSettings>;
 type TopKey = Key<Config>;
 
-/// Above the first header.
+/// Keys above the first header.
 pub(super) static TOP: &[TopKey] =
     &[TopKey::optional("default_service", ValueKind::Name(field!(default_service)), r#""coder""#)
         .means("Service of `fusion run` and `fusion chat` when neither a service nor a model is named")];
@@ -66,7 +66,7 @@ pub(super) static SERVER: &[ServiceKey] = &[
         .means("When the machine is kept from sleeping"),
 ];
 
-/// What `[instances.NAME]` has beside the keys of `[NAME_server]`.
+/// The keys of `[instances.NAME]` beside those of `[NAME_server]`.
 pub(super) static INSTANCE: &[ServiceKey] = &[
     ServiceKey::optional("template", ValueKind::Name(field!(instance.template)), r#""comfy""#)
         .means("Template of the service: a runtime, or the name of a `[templates]` table"),
@@ -84,7 +84,7 @@ pub(super) static INSTANCE: &[ServiceKey] = &[
         .means("Branch to show"),
 ];
 
-/// The keys of [`SERVER`] that an instance of any program has, too.
+/// The keys of [`SERVER`] that instances of any program have, too.
 pub(super) const OF_ANY_PROGRAM: [&str; 14] = [
     "host",
     "port",

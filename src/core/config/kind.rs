@@ -1,4 +1,4 @@
-//! One key of a table: its meaning, its type, its limits and its place; how its value is read and written.
+//! One key of a table: its meaning, type, limits and place, and how its value is read and written.
 
 use std::collections::BTreeMap;
 use std::ops::{Range, RangeInclusive};
@@ -16,31 +16,31 @@ use crate::core::command_line;
 use crate::core::models::catalogue::KeepAlive;
 use crate::core::order;
 
-/// One key of a table that is kept in a `T`.
+/// One key of a table, whose value is stored in a `T`.
 pub(super) struct Key<T: 'static> {
     pub(super) name: &'static str,
     pub(super) kind: ValueKind<T>,
-    /// What it means, in one line.
+    /// Its meaning in one line.
     pub(super) meaning: &'static str,
-    /// A valid value.
+    /// A valid example.
     pub(super) example: &'static str,
     pub(super) presence: Presence,
-    /// Its name in version 2.0, if that was another one.
+    /// Its name in version 2.0, if it differs.
     pub(super) formerly: Option<&'static str>,
 }
 
 /// Where a key exists.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Presence {
-    /// Where it has a default, and in the fresh file; without a default, where the runtime says so.
+    /// Where it has a default, and in the fresh file; without a default, where the runtime has it.
     Fresh,
     /// Everywhere.
     Optional,
-    /// Where the runtime says so.
+    /// Where the runtime has it.
     OfSome,
 }
 
-/// The type of a key's value, its limits, and where it is kept.
+/// The type of a key's value, its limits, and where it is stored.
 pub(super) enum ValueKind<T: 'static> {
     /// A host without scheme, port or path.
     Host(Field<T, String>),
@@ -66,7 +66,7 @@ pub(super) enum ValueKind<T: 'static> {
     Reasoning(Field<T, Reasoning>),
     Restart(Field<T, RestartPolicy>),
     KeepAwake(Field<T, KeepAwake>),
-    /// A text that is never printed.
+    /// A secret, which is never printed.
     Secret(Field<T, String>),
     /// Seconds, 0 for never.
     IdleStop(Field<T, IdleStop>),
@@ -84,7 +84,7 @@ pub(super) enum ValueKind<T: 'static> {
     CommandLine(bool, Field<T, String>),
     /// A URL with placeholders, or a path.
     Endpoint(Field<T, String>),
-    /// Fields of a request body, but for those of [`RESERVED_FIELDS`].
+    /// Fields of a request body, except those of [`RESERVED_FIELDS`].
     Body(Field<T, Map<String, Value>>),
 }
 
@@ -94,7 +94,7 @@ pub(super) struct Field<T: 'static, V> {
     pub(super) set: fn(&mut T, V),
 }
 
-/// Makes a [`Field`] of the path of a member.
+/// Makes a [`Field`] from the path of a member.
 macro_rules! field {
     ($($path:tt)+) => {
         crate::core::config::kind::Field { get: |owner| owner.$($path)+.clone().into(), set: |owner, value| owner.$($path)+ = value.into() }
@@ -115,7 +115,7 @@ impl<T> Key<T> {
         Self { presence: Presence::OfSome, ..Self::fresh(name, kind, example) }
     }
 
-    /// Returns the line above it in the fresh file.
+    /// Returns its comment in the fresh file.
     pub(super) fn comment(&self) -> String {
         format!("# {}", self.meaning)
     }
@@ -132,15 +132,15 @@ impl<T> Key<T> {
 /// What is wrong with a value.
 #[derive(Debug, PartialEq, Eq)]
 pub(super) struct Wrong {
-    /// The member of a table that is meant, where it is not the value itself.
+    /// The member of the table at fault, if it is not the value itself.
     pub(super) member: Option<String>,
-    /// Where in the text.
+    /// The position in the text.
     pub(super) span: Range<usize>,
     pub(super) fault: Fault,
 }
 
 impl<T> ValueKind<T> {
-    /// Keeps the value in its place, if there is nothing wrong with it.
+    /// Stores the value in its place if it is valid.
     pub(super) fn read(&self, value: &Spanned<DeValue<'_>>, owner: &mut T) -> Result<(), Vec<Wrong>> {
         let inner = value.get_ref();
         match self {
@@ -183,7 +183,7 @@ impl<T> ValueKind<T> {
         Ok(())
     }
 
-    /// Returns the value that is kept in its place; `None` when it is not set.
+    /// Returns the value stored in its place; `None` if it is not set.
     pub(super) fn write(&self, owner: &T) -> Option<Value> {
         match self {
             Self::Host(field) | Self::Text(field) | Self::CommandLine(_, field) | Self::Endpoint(field) => {
@@ -226,7 +226,7 @@ impl<T> ValueKind<T> {
         }
     }
 
-    /// Returns what the value must be, in words that follow "expected".
+    /// Returns the expected type and limits, in words that follow "expected".
     pub(super) fn expected(&self) -> String {
         match self {
             Self::Host(_) => "a host name or an IP address, without scheme, port or path".to_owned(),
@@ -326,7 +326,7 @@ impl<T> ValueKind<T> {
     }
 }
 
-/// What is printed in place of a secret.
+/// The text printed in place of a secret.
 pub(super) const MASK: &str = "********";
 
 fn choice<C: Keyword>(value: &DeValue<'_>) -> Option<C> {
@@ -381,9 +381,9 @@ pub(super) enum Spelling {
     Text,
     /// As in the file.
     Toml,
-    /// The words themselves, or, where they begin with this, as in the file.
+    /// The words themselves; as in the file if they begin with this.
     TextUnless(char),
-    /// As in the file, or, where that is not TOML, the words themselves.
+    /// As in the file; or the words themselves, if they are not TOML.
     TomlOrText,
 }
 

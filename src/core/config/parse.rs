@@ -1,7 +1,7 @@
-//! Strict reading of the file: every problem with its line and column, and the values of the sound keys.
+//! Reads the file strictly: every problem with its line and column, and the values of the valid keys.
 //!
-//! `toml`'s parser goes on after an error and reports every mistake of syntax. serde would stop at the first wrong value;
-//! so each value is checked by its key of the schema.
+//! `toml`'s parser goes on after an error and reports every mistake of syntax. serde would stop at the first wrong
+//! value; so each value is checked by its entry in the table of keys.
 
 mod services;
 
@@ -25,7 +25,7 @@ use crate::core::models::ModelPlaces;
 use crate::core::order;
 use crate::core::runtimes::{self, Runtime, Table};
 
-/// Returns what the text says, and what is wrong with it: keys with problems keep their defaults.
+/// Returns the configuration of a text, and its problems: keys with problems keep their defaults.
 pub(super) fn parse(text: &str, table: Table) -> (Config, Vec<Problem>) {
     let (root, errors) = DeTable::parse_recoverable(text);
     let mut config = Config::default_for(table);
@@ -38,7 +38,7 @@ pub(super) fn parse(text: &str, table: Table) -> (Config, Vec<Problem>) {
     (config, reader.problems)
 }
 
-/// Returns what the text says, without defaults, as JSON; its problems when it is not valid.
+/// Returns the content of the text, without defaults, as JSON. Fails with the problems of an invalid text.
 pub(super) fn into_json(text: &str, table: Table) -> Result<serde_json::Value, Vec<Problem>> {
     let (_, problems) = parse(text, table);
     let text = masked(text);
@@ -65,7 +65,7 @@ pub(super) fn masked(text: &str) -> String {
     text
 }
 
-/// Returns the problem that the bytes are no UTF-8 after `valid` of them.
+/// Returns the problem of bytes that are not UTF-8 after the first `valid` ones.
 pub(super) fn not_utf8(bytes: &[u8], valid: usize) -> Problem {
     let before = String::from_utf8_lossy(&bytes[..valid]);
     let (line, column) = position(&before, before.len());
@@ -261,7 +261,7 @@ impl ConfigReader<'_> {
         members
     }
 
-    /// Two servers that both start by themselves on one address: the one that comes later in the file is at fault.
+    /// Of two servers that start by themselves on one address, the later one in the file is at fault.
     fn addresses(&mut self, root: &DeTable<'_>, config: &Config) {
         let mut servers: Vec<(usize, Range<usize>, Located)> = addresses::located(config)
             .into_iter()
@@ -294,7 +294,7 @@ impl ConfigReader<'_> {
         }
     }
 
-    /// Reports errors of syntax, one a line. Other problems near them may follow from them.
+    /// Reports syntax errors, one for each line. Other problems near them may be consequences.
     fn syntax(&mut self, errors: &[toml::de::Error]) {
         let text = self.text;
         let place =
@@ -349,7 +349,7 @@ fn dotted(path: &str, name: &str) -> String {
     format!("{path}.{}", name.to_toml_key())
 }
 
-/// Returns the fault of a key that is none of `keys`: it was renamed, it belongs `elsewhere`, or one is near.
+/// Returns the fault of an unknown key: it was renamed, it belongs `elsewhere`, or a similar key exists.
 pub(super) fn unknown_key<T>(
     path: &str,
     name: &str,
@@ -383,7 +383,7 @@ pub(super) fn other_table_of_instance(path: &str, name: &str) -> Option<String> 
     }
 }
 
-/// Returns the fault of a name that is none of the tables. What is not a table may be the key of one.
+/// Returns the fault of an unknown table. A value that is not a table may be a key of one.
 pub(super) fn unknown_table(table: Table, name: &str, is_table: bool) -> Fault {
     let owners = if is_table { Vec::new() } else { tables_with_key(table, name) };
     if owners.is_empty() {
@@ -395,20 +395,20 @@ pub(super) fn unknown_table(table: Table, name: &str, is_table: bool) -> Fault {
     Fault::Unknown { what: "key", valid, near: true }
 }
 
-/// Returns the fault of a name that is none of the runtimes.
+/// Returns the fault of an unknown runtime.
 pub(super) fn unknown_runtime(table: Table, path: &str, name: &str) -> Fault {
     let names: Vec<String> = table.iter().map(|runtime| runtime.name().to_owned()).collect();
     unknown("runtime", path, name, &names)
 }
 
-/// Returns the fault of a value that names none of `names`.
+/// Returns the fault of a value that is not one of `names`.
 pub(super) fn no_such(what: &'static str, name: &str, names: Vec<String>) -> Fault {
     let near = nearest(name, &names).map(str::to_owned);
     let (near, valid) = (near.is_some(), near.map_or(names, |near| vec![near]));
     Fault::NoSuch { what, name: name.to_owned(), valid, near }
 }
 
-/// Returns the fault of a name that is none of `names`, all of which are at `path`.
+/// Returns the fault of a name that is not one of `names`, all of which are at `path`.
 fn unknown(what: &'static str, path: &str, name: &str, names: &[String]) -> Fault {
     match nearest(name, names) {
         Some(nearest) if path.is_empty() => {

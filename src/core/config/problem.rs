@@ -1,38 +1,38 @@
-//! What can be wrong in the file, where, and how it is told.
+//! The problems of a configuration: what, where, and their messages.
 
 use std::fmt;
 
 /// The fields of a request body that fusion sets itself.
 pub const RESERVED_FIELDS: [&str; 3] = ["model", "messages", "stream"];
 
-/// Something in the file that does not parse or validate.
+/// A part of the file that does not parse or validate.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Problem {
     /// From 1.
     pub line: usize,
     /// In characters, from 1.
     pub column: usize,
-    /// The dotted key that is meant; empty when the text is no TOML.
+    /// The dotted key at fault; empty if the text is not TOML.
     pub key: String,
     pub fault: Fault,
 }
 
-/// What can be wrong in the file.
+/// The kind of a problem.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Fault {
-    /// It is no TOML; why, in the parser's words.
+    /// It is not TOML; the reason in the parser's words.
     Syntax(String),
     NotUtf8,
     /// There is no such table or key.
     Unknown {
         /// `table`, `key` or `runtime`.
         what: &'static str,
-        /// The valid names that are nearest; all of them when none is near.
+        /// The nearest valid names; all valid names if none is near.
         valid: Vec<String>,
         /// Whether those names are near.
         near: bool,
     },
-    /// The value names something that is not there.
+    /// The value names something that does not exist.
     NoSuch {
         /// `template`, `service` or `placeholder`.
         what: &'static str,
@@ -41,7 +41,7 @@ pub enum Fault {
         valid: Vec<String>,
         near: bool,
     },
-    /// A table lacks a key that it must have.
+    /// A table lacks a required key.
     Missing {
         key: String,
     },
@@ -50,7 +50,7 @@ pub enum Fault {
         expected: String,
         found: String,
     },
-    /// The key has had another name since version 2.0.
+    /// The key was renamed after version 2.0.
     Renamed {
         new: String,
     },
@@ -59,15 +59,15 @@ pub enum Fault {
         /// Why, or what to set instead.
         reason: String,
     },
-    /// The key is right, and what it says is not possible.
+    /// The value is well formed, and not possible.
     Refused {
         /// Why, in words.
         reason: String,
     },
-    /// Two servers cannot be at one address.
+    /// Two servers are configured at one address.
     SameAddress {
         address: String,
-        /// The table that has it too.
+        /// The other table with the address.
         other: String,
     },
 }
@@ -79,7 +79,7 @@ impl fmt::Display for Problem {
 }
 
 impl Fault {
-    /// Returns the fault in words, as that of `key`.
+    /// Returns the message of the fault of `key`.
     pub(super) fn told_of(&self, key: &str) -> String {
         match self {
             Self::Syntax(message) => message.clone(),

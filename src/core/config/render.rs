@@ -1,4 +1,4 @@
-//! The configuration as text: the fresh file, and every key with the value that holds.
+//! The configuration as text: the fresh file, and every key with its effective value.
 
 use std::fmt::Write as _;
 
@@ -17,11 +17,11 @@ use crate::core::runtimes::{self, Table};
 struct Section {
     /// The parts of its name.
     path: Vec<String>,
-    /// Each key with its value; `None` when it is not set and has no default.
+    /// Each key with its value; `None` if it is not set and has no default.
     rows: Vec<(String, Option<Value>)>,
 }
 
-/// Returns every table and key, with the values that hold.
+/// Returns every table and key, with their effective values.
 fn sections(config: &Config, table: Table) -> Vec<Section> {
     let mut sections = vec![Section { path: Vec::new(), rows: rows(keys::TOP, config) }];
     for runtime in table {
@@ -83,7 +83,7 @@ fn aliases(config: &Config) -> Section {
     Section { path: vec![ALIASES.to_owned()], rows }
 }
 
-/// Returns the file that is made on first use.
+/// Returns the content of a fresh file.
 pub(super) fn fresh(table: Table) -> String {
     let mut sections = Vec::new();
     for runtime in table.iter().filter(|runtime| runtime.in_fresh_config()) {
@@ -100,7 +100,7 @@ pub(super) fn fresh(table: Table) -> String {
     sections.join("\n")
 }
 
-/// Returns the value that holds for a key; `None` when it is not set and has no default.
+/// Returns the effective value of a key; `None` if it is not set and has no default.
 pub(super) fn value_at(config: &Config, table: Table, key: &KeyPath) -> Option<Value> {
     let (name, rest) = key.parts().split_at_checked(key.table_length())?;
     let (first, members) = rest.split_first()?;
@@ -109,7 +109,7 @@ pub(super) fn value_at(config: &Config, table: Table, key: &KeyPath) -> Option<V
     members.iter().try_fold(value, |value, member| value.get(member).cloned())
 }
 
-/// Returns every key that a file with these tables may have, dotted, and the members there are.
+/// Returns every dotted key that a file with these tables may have, with the existing members.
 pub(super) fn keys(config: &Config, table: Table) -> Vec<String> {
     let mut keys = Vec::new();
     for Section { mut path, rows } in sections(config, table) {
@@ -131,7 +131,7 @@ fn push_keys(path: &mut Vec<String>, value: Option<&Value>, keys: &mut Vec<Strin
     }
 }
 
-/// Returns `name = value`, or a comment where there is none.
+/// Returns `name = value`, or a comment if there is no value.
 fn line(name: &str, value: Option<&Value>) -> String {
     let name = dotted(&[name.to_owned()]);
     match value.and_then(to_toml) {
@@ -140,7 +140,7 @@ fn line(name: &str, value: Option<&Value>) -> String {
     }
 }
 
-/// Returns every key with the value that holds, as TOML.
+/// Returns every key with its effective value, as TOML.
 pub(super) fn effective_toml(config: &Config, table: Table) -> String {
     let tables = sections(config, table).into_iter().map(|section| {
         let header = dotted(&section.path);
@@ -153,7 +153,7 @@ pub(super) fn effective_toml(config: &Config, table: Table) -> String {
     tables.collect::<Vec<_>>().join("\n")
 }
 
-/// Returns every key with the value that holds, as JSON; null where a key is not set and has no default.
+/// Returns every key with its effective value, as JSON; null if a key is not set and has no default.
 pub(super) fn effective_json(config: &Config, table: Table) -> serde_json::Value {
     let mut root = serde_json::json!({ TEMPLATES: {}, INSTANCES: {}, MODELS: {}, PROMPTS: {}, ALIASES: {} });
     for section in sections(config, table) {

@@ -1,11 +1,11 @@
-//! The tables of the file: their names, and the keys that each has.
+//! The tables of the file: their names, and the keys of each.
 
 use super::keys;
 use super::kind::{Key, Presence};
 use super::settings::ServiceSettings;
 use crate::core::runtimes::{self, Runtime, Table};
 
-/// The tables that hold names chosen by the user.
+/// The tables whose members the user names.
 pub(super) const TEMPLATES: &str = "templates";
 pub(super) const INSTANCES: &str = "instances";
 pub(super) const MODELS: &str = "models";
@@ -14,7 +14,7 @@ pub(super) const ALIASES: &str = "aliases";
 
 pub(super) const GATEWAY: &str = "gateway";
 
-/// The table within that of an instance which says how it is prompted.
+/// The table of an instance with its run keys.
 pub(super) const RUN: &str = "run";
 
 /// The two tables of a service.
@@ -53,7 +53,7 @@ impl TableKind {
     }
 }
 
-/// Returns the runtime whose table is called `name`, and which of its tables that is.
+/// Returns the runtime whose table is called `name`, and which of its two tables that is.
 pub(super) fn section(table: Table, name: &str) -> Option<(&'static dyn Runtime, TableKind)> {
     let of = |part: TableKind, end: &str| Some((runtimes::find(table, name.strip_suffix(end)?)?, part));
     of(TableKind::Server, "_server").or_else(|| of(TableKind::Run, "_run"))
@@ -79,7 +79,7 @@ pub(super) fn instance_keys(
 ) -> Vec<&'static Key<ServiceSettings>> {
     let exists = |key: &&Key<ServiceSettings>| match runtime {
         None => keys::OF_ANY_PROGRAM.contains(&key.name),
-        // The template of the file says what is started.
+        // The template of the file has the command.
         Some(_) if of_file && key.name == "command" => false,
         Some(runtime) => key.presence != Presence::OfSome || runtime.optional_keys().contains(&key.name),
     };

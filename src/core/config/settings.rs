@@ -1,4 +1,4 @@
-//! What the configuration says, as plain data, and what holds where it says nothing.
+//! The configuration as plain data, and its defaults.
 
 use std::collections::BTreeMap;
 use std::ops::RangeInclusive;
@@ -11,7 +11,7 @@ use crate::core::models::catalogue::KeepAlive;
 use crate::core::order;
 use crate::core::runtimes::{Runtime, Table};
 
-/// What the whole file says, defaults filled in.
+/// The whole configuration, with defaults filled in.
 #[derive(Debug, Clone)]
 pub struct Config {
     /// The built-in services by name. Shared, because a service owns its settings.
@@ -32,7 +32,8 @@ pub struct Config {
     pub aliases: BTreeMap<String, Alias>,
 }
 
-/// `[NAME_server]` and `[NAME_run]` of a built-in service, `[instances.NAME]` and `[instances.NAME.run]` of an instance.
+/// `[NAME_server]` and `[NAME_run]` of a built-in service, `[instances.NAME]` and `[instances.NAME.run]` of an
+/// instance.
 #[derive(Debug, Clone, PartialEq)]
 pub struct ServiceSettings {
     pub server: ServerSettings,
@@ -45,7 +46,7 @@ pub struct ServiceSettings {
 pub struct InstanceSettings {
     /// The name of its template; of a built-in service, that of its runtime.
     pub template: String,
-    /// May hold placeholders.
+    /// May have placeholders.
     pub working_dir: Option<String>,
     pub tags: Vec<String>,
     pub version: Option<String>,
@@ -55,7 +56,7 @@ pub struct InstanceSettings {
 /// `[NAME_server]`: how the server is started, reached and stopped.
 #[derive(Debug, Clone, PartialEq)]
 pub struct ServerSettings {
-    /// Where it listens.
+    /// The address on which it listens.
     pub host: String,
     /// `None`: fusion chooses one at the start.
     pub port: Option<u16>,
@@ -77,9 +78,9 @@ pub struct ServerSettings {
     pub log_max_size: u64,
     /// How many rotated logs are kept.
     pub log_keep: u64,
-    /// When the gateway stops it; `None`: as `[gateway]` says.
+    /// When the gateway stops it; `None`: the value of `[gateway]`.
     pub idle_timeout: Option<IdleStop>,
-    /// The group of services of which one runs at a time.
+    /// The group of which at most one service runs at a time.
     pub exclusive: Option<String>,
     /// Whether a request to the gateway starts it.
     pub on_demand: bool,
@@ -95,7 +96,7 @@ pub enum IdleStop {
     After(Duration),
 }
 
-/// Whether the gateway starts a service again that ended by itself.
+/// Whether the gateway restarts a service that ended by itself.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum RestartPolicy {
     No,
@@ -113,9 +114,9 @@ pub enum KeepAwake {
 /// `[NAME_run]`: how the service is prompted.
 #[derive(Debug, Clone, PartialEq)]
 pub struct RunSettings {
-    /// Empty: the one that is loaded, or the only one there is.
+    /// Empty: the loaded model, or the only model on this machine.
     pub model: String,
-    /// Empty sends none.
+    /// The system message; an empty one is not sent.
     pub system_prompt: String,
     /// 0 to 2.
     pub temperature: f64,
@@ -136,7 +137,7 @@ pub struct RunSettings {
     pub extra_body: serde_json::Map<String, serde_json::Value>,
 }
 
-/// `[prompts.NAME]`: what is set wins over `[NAME_run]`.
+/// `[prompts.NAME]`, whose values win over `[NAME_run]`.
 #[derive(Debug, Clone, PartialEq, Default)]
 pub struct SavedPrompt {
     /// The system message.
@@ -147,7 +148,7 @@ pub struct SavedPrompt {
     pub template: Option<String>,
 }
 
-/// `[aliases]`: what an alias stands for.
+/// `[aliases]`: the models of an alias.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Alias {
     /// `NAME = "model"`: the same model for every runtime.
@@ -157,7 +158,7 @@ pub enum Alias {
 }
 
 impl Alias {
-    /// Returns the model that the alias stands for when this runtime is asked.
+    /// Returns the model of the alias on this runtime.
     pub fn model(&self, runtime: &str) -> Option<&str> {
         match self {
             Self::Everywhere(model) => Some(model),
@@ -175,7 +176,7 @@ pub enum Reasoning {
     Hide,
 }
 
-/// A value of few, each of which has a word in the file and on the command line.
+/// A value of a small set, each with a word in the file and on the command line.
 pub trait Keyword: Copy + 'static {
     const ALL: &'static [Self];
 
@@ -216,7 +217,7 @@ impl Keyword for KeepAwake {
     }
 }
 
-/// `[models.NAME]`: what holds for one model, whichever service has it. What is set wins over `[NAME_run]`.
+/// `[models.NAME]`: settings of one model, whichever service has it. They win over `[NAME_run]`.
 #[derive(Debug, Clone, PartialEq, Default)]
 pub struct ModelSettings {
     pub temperature: Option<f64>,
@@ -272,7 +273,7 @@ impl GatewaySettings {
     }
 }
 
-/// `[templates.NAME]`: how servers of any program are started, probed and stopped. Its texts may hold placeholders.
+/// `[templates.NAME]`: how servers of any program are started, probed and stopped. Its strings may have placeholders.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct TemplateSettings {
     pub name: Arc<str>,
@@ -284,7 +285,7 @@ pub struct TemplateSettings {
     pub command: Option<Vec<String>>,
     /// Run before the signals that stop a server; empty: none.
     pub stop_command: String,
-    /// The URL that is requested to see whether a server is healthy; `None`: it is when its port accepts.
+    /// The URL of the health request; `None`: a server is healthy if its port accepts connections.
     pub health_endpoint: Option<String>,
     pub health_timeout: Duration,
     pub host: String,
@@ -331,14 +332,14 @@ impl TemplateSettings {
 pub(super) const DEFAULT_HOST: &str = "127.0.0.1";
 
 impl ServerSettings {
-    /// Returns where it listens; `None` when fusion chooses the port at the start.
+    /// Returns the configured address; `None` if fusion chooses the port at the start.
     pub fn address(&self) -> Option<Address> {
         Some(Address { host: self.host.clone(), port: self.port? })
     }
 }
 
 impl ServiceSettings {
-    /// Returns what holds for the built-in service of `runtime` when the file says nothing.
+    /// Returns the defaults of the built-in service of `runtime`.
     pub fn default_for(runtime: &dyn Runtime) -> Self {
         let defaults = runtime.defaults();
         let mut settings = Self::of_any();
@@ -350,15 +351,15 @@ impl ServiceSettings {
         settings
     }
 
-    /// Returns what holds for an instance of `runtime` when the file says nothing but that.
+    /// Returns the defaults of an instance of `runtime`.
     pub fn default_for_instance(runtime: &dyn Runtime) -> Self {
         let mut settings = Self::default_for(runtime);
         settings.server.port = None;
         settings
     }
 
-    /// Returns what holds for an instance of a template of the file when the file says nothing but that. A server of
-    /// `runtime` is started as the template says, so it has no model of its own.
+    /// Returns the defaults of an instance of a template of the file. A server of `runtime` is started as the
+    /// template says, so it has no model of its own.
     pub fn default_for_template(template: &TemplateSettings, runtime: Option<&dyn Runtime>) -> Self {
         let mut settings = runtime.map_or_else(Self::of_any, Self::default_for_instance);
         settings.server.host.clone_from(&template.host);
@@ -367,7 +368,7 @@ impl ServiceSettings {
         settings
     }
 
-    /// Returns what holds for every service.
+    /// Returns the defaults of every service.
     fn of_any() -> Self {
         Self {
             server: ServerSettings {
@@ -410,7 +411,7 @@ impl ServiceSettings {
 }
 
 impl Config {
-    /// Returns what holds when the file says nothing.
+    /// Returns the defaults of the whole configuration.
     pub fn default_for(table: Table) -> Self {
         let of = |runtime: &&'static dyn Runtime| {
             (Arc::from(runtime.name()), Arc::new(ServiceSettings::default_for(*runtime)))
@@ -428,7 +429,7 @@ impl Config {
         }
     }
 
-    /// Returns the settings of the service called `name`; `None` when there is no such service.
+    /// Returns the settings of the service called `name`; `None` if there is no such service.
     pub fn service(&self, name: &str) -> Option<Arc<ServiceSettings>> {
         let instance = || self.instances.iter().find(|(known, _)| **known == *name);
         self.services.get(name).or_else(|| instance().map(|(_, settings)| settings)).cloned()

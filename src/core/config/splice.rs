@@ -1,7 +1,7 @@
-//! Changes one key in a text, and not one byte more: comments, order, spacing and line ends stay as they are.
+//! Changes one key in a text and no other byte: comments, order, spacing and line ends stay.
 //!
-//! The parser says where everything is, and the text itself is changed: written anew, it would lose its CRs, its BOM, the
-//! comments above a removed key, and the order of dotted keys.
+//! The parser says where everything is, and the text itself is changed: written anew, it would lose its CRs, its BOM,
+//! the comments above a removed key, and the order of dotted keys.
 
 use std::mem;
 use std::ops::Range;
@@ -13,8 +13,8 @@ use toml_parser::parser::{Event, EventKind as Kind, parse_document};
 
 use super::key::{decoded, dotted};
 
-/// Returns the text with `value` (TOML) at `path`; `None` when the text is no TOML, or has something else than a table
-/// where the path leads through.
+/// Returns the text with `value` (TOML) at `path`; `None` if the text is not TOML, or a parent of `path` is not a
+/// table.
 ///
 /// A new key goes below the line `comment`, if its table has that, or else below the last key of its table. Where there
 /// is no table, a header of `header_length` parts is appended.
@@ -41,8 +41,8 @@ pub(super) fn set(
     has(&text, path).then_some(text)
 }
 
-/// Returns the text without what is at `path`; `None` when it is no TOML or has nothing there. A comment stays, also
-/// one behind the value.
+/// Returns the text without the key or table at `path`; `None` if the text is not TOML or has nothing there. Comments
+/// stay, even one behind the value.
 pub(super) fn unset(text: &str, path: &[String]) -> Option<String> {
     Layout::of(text)?.value(path)?;
     let mut text = text.to_owned();
@@ -53,12 +53,12 @@ pub(super) fn unset(text: &str, path: &[String]) -> Option<String> {
     Some(text)
 }
 
-/// Whether the text has something at `path`.
+/// Returns whether the text has something at `path`.
 pub(super) fn has(text: &str, path: &[String]) -> bool {
     Layout::of(text).is_some_and(|layout| layout.value(path).is_some())
 }
 
-/// Where everything is in a text.
+/// The positions of all keys and headers in a text.
 struct Layout<'t> {
     text: &'t str,
     root: Spanned<DeTable<'t>>,
@@ -148,7 +148,7 @@ impl<'t> Layout<'t> {
         self.with_line((start, end), &format!("{key} = {value}"))
     }
 
-    /// Returns where the line of a comment begins and ends, if it is below this header.
+    /// Returns the span of a comment's line, if it is below this header.
     fn comment_line(&self, header: usize, comment: &str) -> Option<(usize, usize)> {
         if comment.is_empty() {
             return None;
@@ -196,7 +196,7 @@ impl<'t> Layout<'t> {
         spliced(self.text, end..end, &format!("{before}{}{line}{newline}", self.indent(start)))
     }
 
-    /// Returns what to replace, and by what, for one piece of `path` to go; `None` when there is none.
+    /// Returns the replacement that removes one piece of `path`; `None` if there is no such piece.
     fn cut(&self, path: &[String]) -> Option<(Range<usize>, String)> {
         let of_path = || self.pieces.iter().filter(|piece| piece.path.starts_with(path));
         // From the end: a statement without its header would belong to another table.
@@ -244,7 +244,7 @@ impl<'t> Layout<'t> {
         }
     }
 
-    /// Returns where the blanks, comments and commas at `offset` end.
+    /// Returns the end of the blanks, comments and commas at `offset`.
     fn after_blank(&self, mut offset: usize) -> usize {
         loop {
             let rest = self.text[offset..].trim_start_matches([' ', '\t', '\r', '\n', ',']);
@@ -256,7 +256,7 @@ impl<'t> Layout<'t> {
         }
     }
 
-    /// Returns where the lines of a piece begin and end, the last newline included.
+    /// Returns the span of the lines of a piece, with the last newline.
     fn lines(&self, piece: &TomlEntry) -> (usize, usize) {
         let start = self.text[..piece.start].rfind('\n').map_or(0, |newline| newline + 1);
         (start, self.line_end(piece.span.end))

@@ -239,7 +239,7 @@ fn unset_after_set_gives_the_fresh_file_back() {
     }
 }
 
-/// Every value of a text that is not a table, by its path; `None` when the text is no TOML.
+/// Every value of a text that is not a table, by its path; `None` if the text is not TOML.
 fn all_values(text: &str) -> Option<Vec<(Vec<String>, String)>> {
     fn walk(value: &DeValue<'_>, path: &mut Vec<String>, values: &mut Vec<(Vec<String>, String)>) {
         let members: Vec<(String, &DeValue<'_>)> = match value {
@@ -307,7 +307,7 @@ const KEYS: &[&str] = &[
 const VALUES: &[&str] =
     &["1", "'text'", "[1, 2]", "{ A = 'x', 'B C' = 'y' }", "\"\"\"two\nlines\"\"\"", "{}", "true"];
 
-/// Lines (and some statements of several lines) of which texts are put together; `@` becomes a number.
+/// Lines (and some statements of several lines) from which texts are composed; `@` becomes a number.
 const LINES: &[&str] = &[
     "[ollama_server]",
     "[ollama_server] # c@",
@@ -436,7 +436,7 @@ proptest! {
             prop_assert!(problem.line >= 1 && problem.column >= 1);
             prop_assert!(!problem.to_string().is_empty());
         }
-        // A text that is no TOML has a problem, and what is sound can be written and read back.
+        // A text that is not TOML has a problem, and its valid part can be written and read back.
         prop_assert!(DeTable::parse(&text).is_ok() || !problems.is_empty());
         prop_assert_eq!(Config::parse(&config.effective_toml(TABLE), TABLE).1.len(), 0);
         for dotted in KEYS {

@@ -12,13 +12,13 @@ use super::settings::{IdleStop, MemoryLimit};
 use crate::core::address::is_host;
 use crate::core::models::catalogue::KeepAlive;
 
-/// The longest time that can be asked for, in seconds: a year. More would overflow the system's clocks.
+/// Maximum duration in seconds: a year. A longer one could overflow the system's clocks.
 pub const MAX_SECONDS: f64 = 31_536_000.0;
 
-/// The shortest time that can be asked for, in seconds.
+/// Minimum duration in seconds.
 pub(super) const MIN_SECONDS: f64 = 0.001;
 
-/// The units of a size. A unit that ends with another one comes before it.
+/// The units of a size. A unit that ends with another one precedes it.
 const UNITS: [(&str, u64); 9] = [
     ("TiB", 1 << 40),
     ("GiB", 1 << 30),
@@ -35,7 +35,7 @@ pub(super) fn text(value: &DeValue<'_>) -> Option<String> {
     value.as_str().map(str::to_owned)
 }
 
-/// Returns a text that is not empty. Neither a program nor its arguments can hold a NUL.
+/// Returns a text that is not empty. Neither a program nor its arguments can contain a NUL.
 pub(super) fn name(value: &DeValue<'_>) -> Option<String> {
     text(value).filter(|text| !text.is_empty() && !text.contains('\0'))
 }
@@ -52,7 +52,7 @@ pub(super) fn command(value: &DeValue<'_>) -> Option<Vec<String>> {
     arguments(value).filter(|words| words.first().is_some_and(|program| !program.is_empty()))
 }
 
-/// Returns the texts of an array, or a text that stands alone.
+/// Returns the texts of an array, or a single text as a list of one.
 pub(super) fn text_or_texts(value: &DeValue<'_>) -> Option<Vec<String>> {
     text(value).map(|text| vec![text]).or_else(|| texts(value))
 }
@@ -94,12 +94,12 @@ pub(super) fn size_text(size: u64) -> String {
     unit.map_or_else(|| format!("{size}B"), |(name, unit)| format!("{}{name}", size / unit))
 }
 
-/// Returns an array of texts that all pass.
+/// Returns an array of texts if `is_valid` accepts all of them.
 pub(super) fn texts_of(value: &DeValue<'_>, is_valid: fn(&str) -> bool) -> Option<Vec<String>> {
     elements(value.as_array()?).map(|element| text(element).filter(|text| is_valid(text))).collect()
 }
 
-/// Returns a text that a header of HTTP can hold.
+/// Returns a text that can be the value of an HTTP header.
 pub(super) fn secret(value: &DeValue<'_>) -> Option<String> {
     text(value).filter(|text| text.bytes().all(|byte| byte.is_ascii_graphic()))
 }
@@ -201,7 +201,7 @@ fn elements<'a, 'i>(array: &'a DeArray<'i>) -> impl Iterator<Item = &'a DeValue<
     array.iter().map(Spanned::get_ref)
 }
 
-/// Returns the value in JSON; `None` when it holds what JSON lacks: a date, an infinity, a number that does not fit.
+/// Returns the value in JSON; `None` if JSON lacks it: a date, an infinity, a number out of range.
 pub(super) fn to_json(value: &DeValue<'_>) -> Option<Value> {
     match value {
         DeValue::String(text) => Some((&**text).into()),
@@ -247,7 +247,7 @@ pub(super) fn to_toml(value: &Value) -> Option<String> {
     })
 }
 
-/// Describes what is there instead, in words that follow "found".
+/// Describes the wrong value, in words that follow "found".
 pub(super) fn found(value: &DeValue<'_>) -> String {
     const MAX_LENGTH: usize = 60;
     let quoted = match value {
@@ -263,7 +263,7 @@ pub(super) fn found(value: &DeValue<'_>) -> String {
     quoted.chars().take(MAX_LENGTH).chain("...".chars()).collect()
 }
 
-/// Describes what kind of thing is there instead, without its value.
+/// Describes the type of the wrong value, without the value.
 pub(super) fn article(value: &DeValue<'_>) -> &'static str {
     match value {
         DeValue::String(_) => "a string",

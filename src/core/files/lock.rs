@@ -62,7 +62,8 @@ impl Lock {
         }
     }
 
-    /// Like [`acquire`](Self::acquire), but others may have the lock in this way at the same time, and no holder is named.
+    /// Like [`acquire`](Self::acquire), but others may have the lock in this way at the same time, and no holder is
+    /// named.
     pub fn acquire_shared(
         path: &Path,
         timeout: Duration,
@@ -75,7 +76,8 @@ impl Lock {
         }
     }
 
-    /// Hands the lock down to the program that this process becomes, and to its children: it is held until all have ended.
+    /// Hands the lock down to the program that this process becomes, and to its children: it is held until all have
+    /// ended.
     pub fn hand_down(self) -> io::Result<()> {
         fcntl(&self.file, FcntlArg::F_SETFD(FdFlag::empty()))?;
         // Closing it would release the lock.

@@ -233,8 +233,8 @@ fn sync(file: &File) -> io::Result<()> {
     }
 }
 
-/// Returns whether the file system cannot do it at all: SMB and NTFS say ENOTSUP, `WebDAV` EINVAL, ZFS ENOTTY. The standard
-/// library knows EOPNOTSUPP only, which on macOS is another number than ENOTSUP.
+/// Returns whether the file system cannot do it at all: SMB and NTFS say ENOTSUP, `WebDAV` EINVAL, ZFS ENOTTY. The
+/// standard library knows EOPNOTSUPP only, which on macOS is another number than ENOTSUP.
 fn is_unsupported(error: &io::Error) -> bool {
     let unsupported = [Errno::ENOTSUP, Errno::EOPNOTSUPP, Errno::EINVAL, Errno::ENOTTY];
     error.raw_os_error().is_some_and(|raw| unsupported.contains(&Errno::from_raw(raw)))

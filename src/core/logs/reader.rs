@@ -1,7 +1,7 @@
 //! Reads a log as `tail -F` does: while it grows, and on across truncation, rotation and a restart.
 //!
-//! A look costs a few `stat` and one `read`. Waiting between two looks is left to the caller, because no portable call
-//! reports that a file grows.
+//! Each poll costs a few `stat` and one `read`. The caller waits between polls, because no portable call reports that
+//! a file grows.
 
 use std::collections::VecDeque;
 use std::fs::{File, OpenOptions};
@@ -15,18 +15,18 @@ use crate::core::files::{ContentLockKind, FileError};
 
 const BLOCK_BYTES: usize = 64 * 1024;
 
-/// How many of the last bytes must precede the place where reading goes on.
+/// How many of the last bytes must precede the place where reading continues.
 const CONTEXT_BYTES: usize = 64;
 
-/// What a look at the log found.
+/// The result of a poll.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum ReadProgress {
     /// More of the text.
     Read,
     /// Nothing new.
     UpToDate,
-    /// What follows the bytes read last is gone: the log was truncated, or rotated more often than parts stay. Reading
-    /// goes on at the beginning of the log.
+    /// The bytes after the last read are gone: the log was truncated, or rotated more often than parts are kept.
+    /// Reading continues at the beginning of the log.
     Truncated,
 }
 
@@ -37,7 +37,7 @@ pub struct LogReader {
     /// Files that grow no further, oldest first, to be read before the current one.
     older: VecDeque<LogPart>,
     current: LogPart,
-    /// The part `.1` at the last look, held open, for its inode must not be used again.
+    /// The part `.1` at the last poll, held open so its inode is not reused.
     newest: Option<LogPart>,
     /// The last bytes that were read.
     context: Vec<u8>,
@@ -51,7 +51,7 @@ struct LogPart {
     created: Option<SystemTime>,
     /// When it was opened.
     size: u64,
-    /// Where reading goes on.
+    /// Where reading continues.
     offset: u64,
 }
 
@@ -138,8 +138,8 @@ impl LogReader {
         self.next_file().offset += bytes;
     }
 
-    /// Returns how many bytes precede the last lines. Reads blocks from the end, so the time depends on the length of those
-    /// lines, not on that of the log.
+    /// Returns how many bytes precede the last lines. Reads blocks from the end, so the time depends on the length of
+    /// those lines, not on that of the log.
     fn start_of_last_lines(&self, lines: u64) -> io::Result<u64> {
         let mut before = self.remaining();
         let mut missing = lines;
@@ -150,7 +150,7 @@ impl LogReader {
                 let start = end.saturating_sub(BLOCK_BYTES as u64);
                 let bytes = &mut block[..usize::try_from(end - start).unwrap_or(BLOCK_BYTES)];
                 match part.file.read_exact_at(bytes, start) {
-                    // Truncated meanwhile, which the first look reports.
+                    // Truncated meanwhile, which the first poll reports.
                     Err(error) if error.kind() != io::ErrorKind::UnexpectedEof => return Err(error),
                     _ => {}
                 }
@@ -170,17 +170,17 @@ impl LogReader {
         Ok(before)
     }
 
-    /// Looks once, and appends at most 64 KiB of the text to `buffer`. Never waits for more to be written.
+    /// Polls once, and appends at most 64 KiB of the text to `buffer`. Never waits for new text.
     pub fn read(&mut self, buffer: &mut Vec<u8>) -> Result<ReadProgress, FileError> {
         let start = buffer.len();
-        let progress = self.look(buffer)?;
+        let progress = self.poll(buffer)?;
         let new = &buffer[start..];
         self.context.extend_from_slice(&new[new.len().saturating_sub(CONTEXT_BYTES)..]);
         self.context.drain(..self.context.len().saturating_sub(CONTEXT_BYTES));
         Ok(progress)
     }
 
-    fn look(&mut self, buffer: &mut Vec<u8>) -> Result<ReadProgress, FileError> {
+    fn poll(&mut self, buffer: &mut Vec<u8>) -> Result<ReadProgress, FileError> {
         let failed = FileError::io("read", &self.log);
         loop {
             while let Some(part) = self.older.front_mut() {
@@ -204,7 +204,7 @@ impl LogReader {
         }
     }
 
-    /// Looks for files that were made since the last look. They continue the text, because a rotation copies the log
+    /// Finds the files that were made since the last poll. They continue the text, because a rotation copies the log
     /// and a restart renames it: the oldest one is read from the offset that the log was read to.
     fn adopt_new_files(&mut self) -> Result<(), FileError> {
         let known = self.newest.as_ref().map(|part| part.id);

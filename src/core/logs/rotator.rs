@@ -1,7 +1,8 @@
 //! The log rotator: a process beside the server that rotates its log above a limit, and ends with it.
 //!
-//! The server writes to its log itself, so a rotator that is killed costs only the limit, and the next `up` starts another
-//! one. It is a hidden subcommand of fusion with an instance id of its own, so it is no member of the server's instance.
+//! The server writes to its log itself, so a rotator that is killed costs only the limit, and the next `up` starts
+//! another one. It is a hidden subcommand of fusion with an instance id of its own, so it is no member of the
+//! server's instance.
 
 use std::ffi::OsString;
 use std::fs::{self, File, OpenOptions};
@@ -94,8 +95,8 @@ impl LogRotator {
     }
 }
 
-/// Returns how long to wait before the next look at a log of `size` bytes: until it is full if it goes on growing by as
-/// many bytes in that time, but no longer than a flood may go unnoticed.
+/// Returns the wait before the next check of a log of `size` bytes: until it is full at its present rate, but no
+/// longer than a flood may stay unnoticed.
 pub(super) fn pause(max_bytes: u64, size: u64, growth: (u64, Duration)) -> Duration {
     let left = |limit: u64| u128::from(limit.saturating_sub(size));
     let flooded = left(max_bytes.saturating_mul(FLOOD_FACTOR)) * 1000 / u128::from(FLOOD_BYTES_PER_SECOND);
@@ -108,7 +109,7 @@ fn rotator_instance(instance: &str) -> String {
     format!("{instance}-log")
 }
 
-/// Returns the rotators of an instance. Looks at every process of the machine.
+/// Returns the rotators of an instance. Inspects every process of the machine.
 pub fn find(driver: &dyn ProcessDriver, instance: &str) -> Result<Vec<ProcessId>, ProcessError> {
     driver.members(Instance { id: &rotator_instance(instance), leader: None })
 }
@@ -143,8 +144,8 @@ impl GrowingLog {
         Ok(self.file.metadata()?.len())
     }
 
-    /// Rotates the log if it is larger than its limit. Returns its size afterwards, or `None` if it has another name now:
-    /// then it must stay as it is, because a start may have put it aside.
+    /// Rotates the log if it is larger than its limit. Returns its size afterwards, or `None` if it has another name
+    /// now: then it must stay as it is, because a start may have put it aside.
     pub(super) fn rotate_if_full(&self) -> io::Result<Option<u64>> {
         if self.size()? > self.limits.max_bytes {
             let _lock = lock(&self.file, ContentLockKind::Exclusive);
@@ -161,8 +162,8 @@ impl GrowingLog {
         Ok(Some(self.size()?))
     }
 
-    /// Copies the log, which has `size` bytes or more, to `.1` and truncates it. What the server writes between the last
-    /// read and the truncation is lost; only a process between the server and its log could prevent that.
+    /// Copies the log, which has `size` bytes or more, to `.1` and truncates it. What the server writes between the
+    /// last read and the truncation is lost; only a process between the server and its log could prevent that.
     pub(super) fn copy_and_truncate(&self, size: u64) -> io::Result<()> {
         let new = beside(&self.path, "new");
         let mut copied = self.copy_to(&new, size);

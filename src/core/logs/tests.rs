@@ -160,7 +160,7 @@ fn follow_across_truncation() {
     let mut fixture = Fixture::with("one\n");
     let mut reader = fixture.reader(u64::MAX);
     assert_eq!(new_text(&mut reader), "one\n");
-    // At the next look the log is shorter than before, and then longer.
+    // At the next poll the log is shorter than before, and then longer.
     for text in ["2\n", "three\nfour\n"] {
         fixture.writer.set_len(0).unwrap();
         fixture.write(text);
@@ -296,7 +296,7 @@ fn a_reader_of_a_flood_misses_nothing_stored() {
 proptest! {
     #![proptest_config(ProptestConfig::with_cases(64))]
 
-    /// Whatever happens between two looks; a start removes an empty log.
+    /// Whatever happens between two polls; a start removes an empty log.
     #[test]
     fn every_line_is_read_once(
         steps in prop::collection::vec((prop_oneof![Just(0_u64), 0_u64..2000], 0_u8..8), 1..20),

@@ -1,4 +1,5 @@
-//! Linux: `/proc/meminfo`, `/proc/stat`, `/proc/loadavg` (proc(5)), and the memory that the driver of AMD's GPUs reports.
+//! Linux: `/proc/meminfo`, `/proc/stat`, `/proc/loadavg` (proc(5)), and the memory that the driver of AMD's GPUs
+//! reports.
 
 use std::path::Path;
 
@@ -31,8 +32,8 @@ pub(super) fn gpu_memory() -> Option<GpuMemory> {
     gpu_memory_in(Path::new("/sys/class/drm"))
 }
 
-/// Adds the memory of every card whose driver reports it, as amdgpu does: the kernel documents `mem_info_vram_total` and
-/// `mem_info_vram_used` in `Documentation/gpu/amdgpu/driver-misc.rst`.
+/// Adds the memory of every card whose driver reports it, as amdgpu does: the kernel documents `mem_info_vram_total`
+/// and `mem_info_vram_used` in `Documentation/gpu/amdgpu/driver-misc.rst`.
 fn gpu_memory_in(directory: &Path) -> Option<GpuMemory> {
     let cards = directory.read_dir().ok()?.filter_map(|card| Some(card.ok()?.path()));
     // Connectors are directories such as `card0-DP-1`, which have the device of their card, too.

@@ -19,8 +19,8 @@ pub struct GpuMemory {
     pub used: Option<u64>,
 }
 
-/// Returns what macOS lets the GPU of a machine with this much memory use: two thirds, from 36 GiB on three quarters (Metal:
-/// `recommendedMaxWorkingSetSize`). `limit` is what the user has set in MiB, or 0.
+/// Returns what macOS lets the GPU of a machine with this much memory use: two thirds, from 36 GiB on three quarters
+/// (Metal: `recommendedMaxWorkingSetSize`). `limit` is what the user has set in MiB, or 0.
 #[cfg(any(test, target_os = "macos"))]
 pub(super) fn gpu_share(total: u64, limit: u64) -> u64 {
     const LARGE: u64 = 36 * 1024 * 1024 * 1024;

@@ -81,8 +81,8 @@ impl Defect {
     }
 }
 
-/// Returns the length of the file `name` in `directory`, which must be a regular file: opening a FIFO could wait without
-/// limit.
+/// Returns the length of the file `name` in `directory`, which must be a regular file: opening a FIFO could wait
+/// without limit.
 pub fn file_length(directory: &Path, name: &str) -> Result<u64, Defect> {
     let path = directory.join(name);
     let file = || name.to_owned();

@@ -1,4 +1,5 @@
-//! A model as a directory of files in the layout of Hugging Face: whether it is complete, and what it says about itself.
+//! A model as a directory of files in the layout of Hugging Face: whether it is complete, and what it says about
+//! itself.
 
 mod weights;
 
@@ -92,7 +93,8 @@ fn compare(directory: &Path, file: &str, expected: u64) -> Option<Defect> {
     ends_early.then(|| Defect::Truncated { file: file.to_owned(), found, expected })
 }
 
-/// Returns the defects that the headers of the weights show. Reading them counts as using the model, hence not in lists.
+/// Returns the defects that the headers of the weights show. Reading them counts as using the model, hence not in
+/// lists.
 pub fn damaged_weights(directory: &Path) -> Vec<Defect> {
     weight_files(directory).present.iter().filter_map(|file| read_tensors(directory, file).err()).collect()
 }

@@ -274,9 +274,9 @@ impl DiskUse {
     }
 }
 
-/// Returns whether the hub allows this name for a model: `NAME` or `ORG/NAME` of ASCII letters, digits, `-`, `_`, `.`; no
-/// part begins or ends with `-` or `.`; never `--` or `..`
-/// (<https://github.com/huggingface/huggingface_hub>, `validate_repo_id`). Such a name cannot leave the cache.
+/// Returns whether the hub allows this name for a model: `NAME` or `ORG/NAME` of ASCII letters, digits, `-`, `_`,
+/// `.`; no part begins or ends with `-` or `.`; never `--` or `..` (<https://github.com/huggingface/huggingface_hub>,
+/// `validate_repo_id`). Such a name cannot leave the cache.
 pub fn is_model_name(name: &str) -> bool {
     let is_part = |part: &str| {
         let known = |byte: u8| byte.is_ascii_alphanumeric() || matches!(byte, b'-' | b'_' | b'.');

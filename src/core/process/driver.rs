@@ -150,8 +150,9 @@ pub trait ProcessDriver: Send + Sync {
     /// See [`begin_adopting`](Self::begin_adopting).
     fn end_adopting(&self) {}
 
-    /// Returns the living processes that were started since `child` and that this process has adopted. A program that puts
-    /// itself into the background and overwrites its environment, as nginx and Redis do, is found in no other way.
+    /// Returns the living processes that were started since `child` and that this process has adopted. A program that
+    /// puts itself into the background and overwrites its environment, as nginx and Redis do, is found in no other
+    /// way.
     fn adopted(&self, _child: &ProcessId) -> Result<Vec<ProcessId>, ProcessError> {
         Ok(Vec::new())
     }
@@ -210,8 +211,8 @@ pub trait ProcessDriver: Send + Sync {
     /// Returns what the process and its descendants use; `None` if it has ended. Inspects no other process.
     fn usage(&self, process: &ProcessId) -> Option<Usage>;
 
-    /// Returns the threads and open files of the process and its descendants. Takes longer than [`usage`](Self::usage) for
-    /// processes with many files. Inspects no other process.
+    /// Returns the threads and open files of the process and its descendants. Takes longer than
+    /// [`usage`](Self::usage) for processes with many files. Inspects no other process.
     fn holdings(&self, _process: &ProcessId) -> Holdings {
         Holdings::default()
     }

@@ -35,8 +35,8 @@ pub struct UnixDriver {
     children: Children,
     /// How many starts adopt what their processes leave.
     adopting: AtomicUsize,
-    /// The limits of open descriptors, soft and hard, that this process had at first: what it spawns has the same, however
-    /// far the gateway raises its own.
+    /// The limits of open descriptors, soft and hard, that this process had at first: what it spawns has the same,
+    /// however far the gateway raises its own.
     descriptors: Option<(rlim_t, rlim_t)>,
 }
 

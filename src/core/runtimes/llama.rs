@@ -1,7 +1,7 @@
 //! All that is particular to llama.cpp (`llama-server`).
 //!
-//! Without a model it is a router: a process for each model, which is loaded when a request names it, out of a directory
-//! and the hub's cache. With a model it serves that one, whatever a request names.
+//! Without a model it is a router: a process for each model, which is loaded when a request names it, out of a
+//! directory and the hub's cache. With a model it serves that one, whatever a request names.
 
 mod aliases;
 mod catalogue;
@@ -280,7 +280,8 @@ fn read_props(response: &Response) -> Recognition {
     Recognition::Ready(ServerFacts { version, context, ..ServerFacts::default() })
 }
 
-/// What a line of the log says, if it is an error: `0.00.030.621 E gguf_init: failed to open`, `error: invalid argument`.
+/// What a line of the log says, if it is an error: `0.00.030.621 E gguf_init: failed to open`, `error: invalid
+/// argument`.
 fn error_line(line: &str) -> Option<&str> {
     if let Some(said) = line.strip_prefix("error: ") {
         return Some(said.trim());

@@ -75,8 +75,8 @@ impl Runtime for Mlx {
         true
     }
 
-    /// The server takes another spelling of the same directory for another model, hence the absolute path. Called before
-    /// every prompt, so it is cheap: `load` and `up` check the model's files.
+    /// The server takes another spelling of the same directory for another model, hence the absolute path. Called
+    /// before every prompt, so it is cheap: `load` and `up` check the model's files.
     fn resolve_model(&self, name: &str, places: &ModelPlaces) -> Model {
         let (name, directory) = match places.directory(name) {
             Some(directory) => (directory.to_string_lossy().into_owned(), Some(directory)),

@@ -58,8 +58,9 @@ impl Runtime for Ollama {
         &["serve"]
     }
 
-    /// `OLLAMA_HOST` is the only way to set the address (envconfig/config.go). Without `OLLAMA_NOPRUNE`, a start deletes
-    /// every partial download, also one that another server on the same directory is writing (server/routes.go).
+    /// `OLLAMA_HOST` is the only way to set the address (envconfig/config.go). Without `OLLAMA_NOPRUNE`, a start
+    /// deletes every partial download, also one that another server on the same directory is writing
+    /// (server/routes.go).
     fn launch(&self, address: &Address, _model: Option<&Model>, _places: &ModelPlaces) -> Launch {
         let env = [("OLLAMA_HOST", address.to_string()), ("OLLAMA_NOPRUNE", "1".to_owned())];
         Launch { args: Vec::new(), env: env.map(|(name, value)| (name.to_owned(), value)).into() }
@@ -172,8 +173,8 @@ impl Runtime for Ollama {
     }
 }
 
-/// `[host/][namespace/]model[:tag]`, as types/model/name.go reads it. A name that breaks its rules gets a different error
-/// from each of the server's APIs, none of which names it.
+/// `[host/][namespace/]model[:tag]`, as types/model/name.go reads it. A name that breaks its rules gets a different
+/// error from each of the server's APIs, none of which names it.
 fn is_model_name(name: &str) -> bool {
     let (path, tag) = match name.rsplit_once(':') {
         Some((path, tag)) if !tag.contains('/') => (path, Some(tag)),

@@ -53,7 +53,8 @@ impl ServiceManager<'_> {
         self.driver.liveness(&process).is_ok_and(|liveness| liveness == Liveness::Dead)
     }
 
-    /// Returns the options of a start by the gateway. A service that has ended by itself keeps the mark of its first start.
+    /// Returns the options of a start by the gateway. A service that has ended by itself keeps the mark of its first
+    /// start.
     pub fn options_of_gateway(&self, service: &ManagedService) -> UpOptions {
         let ended = Record::read(&service.files.state).ok().flatten().filter(|_| self.has_ended(service));
         let restarts = ended.as_ref().map_or(0, |record| record.restarts + 1);

@@ -29,8 +29,8 @@ pub(super) struct StartPlan {
 }
 
 impl ServiceManager<'_> {
-    /// Plans a start on `address` with `model`, or with the configured model if `None`. Fails when the program or the model is
-    /// missing.
+    /// Plans a start on `address` with `model`, or with the configured model if `None`. Fails when the program or the
+    /// model is missing.
     pub(super) fn plan(
         &self,
         service: &ManagedService,

@@ -24,8 +24,8 @@ pub(super) struct PresetFile {
 }
 
 impl ServiceManager<'_> {
-    /// Returns the file with what `[models]` says of models on this machine; `None` if it says nothing, or the server takes
-    /// no such file.
+    /// Returns the file with what `[models]` says of models on this machine; `None` if it says nothing, or the server
+    /// takes no such file.
     pub(super) fn preset_file(&self, service: &ManagedService) -> Option<PresetFile> {
         let Template::Runtime(runtime) = service.template else { return None };
         let of_model = |(name, tokens): (&String, Option<u64>)| {

@@ -55,7 +55,8 @@ impl ManagedService {
         self.origin == Origin::BuiltIn
     }
 
-    /// Returns whether texts of its configuration may hold placeholders. Those of a built-in runtime are passed on as they are.
+    /// Returns whether texts of its configuration may hold placeholders. Those of a built-in runtime are passed on as
+    /// they are.
     pub fn has_placeholders(&self) -> bool {
         !self.is_built_in() || matches!(self.template, Template::Program(_))
     }
@@ -106,8 +107,8 @@ impl ManagedService {
         })
     }
 
-    /// Keeps the gateway from stopping the service while the result lives. Waits while the gateway stops it. `None` if the
-    /// service was never started here, or its directory cannot be written.
+    /// Keeps the gateway from stopping the service while the result lives. Waits while the gateway stops it. `None`
+    /// if the service was never started here, or its directory cannot be written.
     pub fn use_it(&self, cancel: &CancelToken) -> Option<files::Lock> {
         if !self.files.directory.is_dir() {
             return None;

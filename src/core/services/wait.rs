@@ -234,8 +234,8 @@ impl ServiceManager<'_> {
         Ok(Life::Alive)
     }
 
-    /// Checks whether a child that exited with 0 has left a process that listens for it, although no mark of the instance
-    /// is left in it.
+    /// Checks whether a child that exited with 0 has left a process that listens for it, although no mark of the
+    /// instance is left in it.
     fn life_in_background(
         &self,
         pending: &mut PendingStart,

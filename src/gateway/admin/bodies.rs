@@ -1,5 +1,5 @@
-//! The bodies of `POST /api/instances` and `/api/templates`, read strictly: what they ask for, and whether that is a command
-//! line.
+//! The bodies of `POST /api/instances` and `/api/templates`, read strictly: what they ask for, and whether that is a
+//! command line.
 
 use std::fmt::Display;
 

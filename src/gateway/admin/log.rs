@@ -1,4 +1,4 @@
-//! The log of an instance: its last lines, and with `follow=1` what is added until the client leaves or the server ends.
+//! The log of an instance: its last lines, and with `follow=1` new lines until the client leaves or the server ends.
 
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -17,10 +17,10 @@ use crate::gateway::rejection::Rejection;
 use crate::gateway::state::{Gateway, Setup};
 use crate::gateway::task::{self, blocking};
 
-/// How many lines are sent if the client does not say.
+/// Number of lines if the client names none.
 const DEFAULT_LINES: u64 = 200;
 
-/// How often a log is looked at for more.
+/// How often the log is read for new lines.
 const POLL_INTERVAL: Duration = Duration::from_millis(100);
 
 /// How often the process is checked while nothing is written.
@@ -65,7 +65,7 @@ pub(super) async fn log(gateway: &Arc<Gateway>, name: &str, query: Option<&str>)
     Ok(response)
 }
 
-/// Sends the log in blocks. An error of the disk ends it: there is no more to send.
+/// Sends the log in blocks. A disk error ends it.
 fn send(setup: &Setup, name: &str, mut reader: LogReader, follow: bool, sender: &mpsc::Sender<Bytes>) {
     let Some(service) = setup.app.service(name) else { return };
     let log = setup.app.log(service);
@@ -87,7 +87,7 @@ fn send(setup: &Setup, name: &str, mut reader: LogReader, follow: bool, sender: 
             Ok(ReadProgress::UpToDate) if follow && !has_ended => {
                 if checked.elapsed() >= LIVENESS_INTERVAL {
                     checked = Instant::now();
-                    // Once more after its end: its last words.
+                    // Once more after its end, for its last lines.
                     has_ended = is_over(&log);
                 }
                 std::thread::sleep(POLL_INTERVAL);
@@ -97,7 +97,7 @@ fn send(setup: &Setup, name: &str, mut reader: LogReader, follow: bool, sender: 
     }
 }
 
-/// Returns whether nothing more will be written.
+/// Returns whether the log will not grow any more.
 fn is_over(log: &ServiceLog<'_>) -> bool {
     matches!(log.running(), Ok(None)) && !log.is_changing()
 }

@@ -1,4 +1,4 @@
-//! A whole answer of chat completions, and how it looks on the other wires.
+//! A whole answer of chat completions, and its form on the other wires.
 
 use serde_json::{Value, json};
 
@@ -12,7 +12,7 @@ use crate::core::api::error::{ServerError, clean};
 /// Why an answer ended.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Finish {
-    /// The model came to an end.
+    /// The model ended its answer.
     End,
     /// The token limit.
     Length,
@@ -194,7 +194,7 @@ pub(super) fn call_item(id: &str, status: &str, call: &ReplyCall) -> Value {
     })
 }
 
-/// How far a response is.
+/// The phase of a response.
 #[derive(Debug)]
 pub(super) enum ResponseState<'a> {
     InProgress,

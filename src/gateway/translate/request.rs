@@ -1,4 +1,4 @@
-//! A request for chat completions, as the translators write it: what they only pass on keeps its bytes.
+//! A request for chat completions, as the translators write it: values that are only passed on keep their bytes.
 
 mod messages;
 mod object;

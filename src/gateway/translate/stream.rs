@@ -21,7 +21,7 @@ use crate::core::api::sse::{Item, Parser, SseEvent};
 pub enum StreamEnd {
     /// With its end mark.
     Whole,
-    /// With an error, of which an event tells.
+    /// With an error, which an event reports.
     Failed,
 }
 
@@ -102,7 +102,7 @@ impl Translator {
         self.chunk(&String::from_utf8_lossy(body), out);
     }
 
-    /// Handles the end of the server's stream. Without a finish reason it was cut, and an event tells so.
+    /// Handles the end of the server's stream. Without a finish reason it was cut, which an event reports.
     pub fn end(&mut self, out: &mut Vec<u8>) -> StreamEnd {
         if self.ending.is_none() {
             self.finish_or_cut(out);
@@ -119,7 +119,7 @@ impl Translator {
         }
     }
 
-    /// Returns how the stream has ended, if it has: what follows is no part of the answer.
+    /// Returns how the stream has ended, if it has. Later bytes are not part of the answer.
     pub fn ending(&self) -> Option<StreamEnd> {
         self.ending
     }
@@ -131,7 +131,7 @@ impl Translator {
 
     fn item(&mut self, item: &Item<'_>, out: &mut Vec<u8>) {
         match item {
-            // Servers send comments to keep the connection open, which is good for ours, too.
+            // Servers send comments to keep the connection open; the client's connection needs them, too.
             Item::Comment(comment) => out.extend_from_slice(format!(":{comment}\n\n").as_bytes()),
             Item::Error(words) => self.server_error(words, out),
             Item::Event(SseEvent { name: "error", data, .. }) => self.server_error(data, out),

@@ -1,5 +1,5 @@
-//! A model that calls tools, for coding agents: a first turn with one call, and a last one with a text, on each of the three
-//! wires that agents speak.
+//! A model that calls tools, for coding agents: a first turn with one call, and a last one with a text, on each of
+//! the three wires that agents speak.
 
 use std::io::Write;
 use std::net::TcpStream;
@@ -12,8 +12,8 @@ use crate::server::{Request, response};
 /// What the model says after the tool has run.
 const DONE: &str = "The file is written.";
 
-/// Answers a request of an agent if the fault `runs=COMMAND` is set: the first tool that runs commands is called with it.
-/// A server of MLX has only chat completions.
+/// Answers a request of an agent if the fault `runs=COMMAND` is set: the first tool that runs commands is called with
+/// it. A server of MLX has only chat completions.
 pub(crate) fn answer(fake: &Fake, stream: &mut TcpStream, request: &Request) -> Option<std::io::Result<()>> {
     let command = fake.faults.text("runs")?;
     let path = request.line.split('?').next().unwrap_or_default();

@@ -1,8 +1,8 @@
 //! A program that plays any runtime, and its faults.
 //!
-//! `fake-runtime ROLE [FAULT]... [ARGUMENT]...`: `ROLE` is `ollama`, `mlx` or `llama`. Without it, the name under which the
-//! program was started decides. Faults are words like `bind-after=2000` (see [`faults`]), also in the variable
-//! `FAKE_RUNTIME`. Other arguments are those of the real server: `--host`, `--port`, `--model`.
+//! `fake-runtime ROLE [FAULT]... [ARGUMENT]...`: `ROLE` is `ollama`, `mlx` or `llama`. Without it, the name under
+//! which the program was started decides. Faults are words like `bind-after=2000` (see [`faults`]), also in the
+//! variable `FAKE_RUNTIME`. Other arguments are those of the real server: `--host`, `--port`, `--model`.
 //!
 //! `fake-runtime on-terminal TERMINAL PROGRAM [ARGUMENT]...` becomes a program on its own controlling terminal;
 //! `fake-runtime with-blocked-signals PROGRAM [ARGUMENT]...` one that starts with every signal blocked;
@@ -102,8 +102,8 @@ fn measured(report: &str, program: &str, arguments: &[String]) -> ExitCode {
     ExitCode::from(u8::try_from(status.code().expect("it exits")).expect("an exit code"))
 }
 
-/// Becomes `program` in its own session. The terminal becomes the controlling terminal, because it is the first that the
-/// leader of the session opens.
+/// Becomes `program` in its own session. The terminal becomes the controlling terminal, because it is the first that
+/// the leader of the session opens.
 fn on_terminal(terminal: &Path, program: &str, arguments: &[String]) -> ExitCode {
     unistd::setsid().expect("a session of its own");
     let stream = || {

@@ -60,7 +60,8 @@ impl EnvCompleter for Bash {
             return Err(io::Error::other("expected the line and the part that is replaced"));
         };
         let (line, part) = (line.to_string_lossy(), part.to_string_lossy());
-        // bash never replaces the character at which it splits, but bash-completion passes it when it completes for `sudo`.
+        // bash never replaces the character at which it splits, but bash-completion passes it when it completes for
+        // `sudo`.
         let part = if part.chars().all(|character| ":=".contains(character)) { "" } else { &part };
         let kept = CommandLine::read(line.strip_suffix(part).unwrap_or(&line));
         let line = CommandLine::read(&line);

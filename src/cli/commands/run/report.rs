@@ -11,7 +11,8 @@ use crate::core::services::ManagedService;
 /// The usual length of a token, to tell how long a context must be.
 const CHARACTERS_PER_TOKEN: u64 = 4;
 
-/// Returns the timing in words: `first token after 0.21 s, 63.4 tokens/s, 24 prompt tokens, 180 generated, 3.00 s total`.
+/// Returns the timing in words: `first token after 0.21 s, 63.4 tokens/s, 24 prompt tokens, 180 generated, 3.00 s
+/// total`.
 pub(in crate::cli::commands) fn summary(timing: &Timing, usage: Option<TokenUsage>) -> String {
     let mut parts = Vec::new();
     if let Some(first) = timing.first_token_ms {

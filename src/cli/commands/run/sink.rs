@@ -102,7 +102,8 @@ impl Sink {
     }
 }
 
-/// Returns an idle timeout that shows the wait meanwhile, and ends it when `cancel` is cancelled or nothing reads stdout.
+/// Returns an idle timeout that shows the wait meanwhile, and ends it when `cancel` is cancelled or nothing reads
+/// stdout.
 pub(in crate::cli::commands) fn observed(
     ui: &Ui,
     timeout: Duration,

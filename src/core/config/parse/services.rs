@@ -22,7 +22,7 @@ struct Blueprint {
     runtime: Option<&'static dyn Runtime>,
 }
 
-/// What a text may stand for before the process runs.
+/// The placeholders that are known before the process runs.
 fn before_start(placeholder: Placeholder) -> bool {
     placeholder != Placeholder::Pid
 }
@@ -32,7 +32,7 @@ fn in_working_dir(placeholder: Placeholder) -> bool {
     before_start(placeholder) && placeholder != Placeholder::WorkingDir
 }
 
-/// What stands for the same as long as a service is not started.
+/// The placeholders that are known before a start.
 fn in_endpoint(placeholder: Placeholder) -> bool {
     !matches!(placeholder, Placeholder::Pid | Placeholder::WorkingDir)
 }
@@ -101,7 +101,7 @@ impl ConfigReader<'_> {
         }
     }
 
-    /// Reads an instance; `None` when its name or its template cannot be used.
+    /// Reads an instance; `None` if its name or its template cannot be used.
     fn instance(
         &mut self,
         name: &Spanned<DeString<'_>>,

@@ -97,8 +97,8 @@ impl<'a> Download<'a> {
         if outlook.has_files() { self.download(patterns, &outlook, observer) } else { Ok(()) }
     }
 
-    /// Returns what is to be downloaded, besides files of `replaced_bytes` that are there now. Fails if the hub does not
-    /// allow it or the disk is too small; changes nothing.
+    /// Returns what is to be downloaded, besides files of `replaced_bytes` that are there now. Fails if the hub does
+    /// not allow it or the disk is too small; changes nothing.
     pub fn plan(
         &self,
         patterns: &[&str],

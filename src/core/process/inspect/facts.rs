@@ -72,8 +72,8 @@ pub(in crate::core::process) trait Inspect: Sync {
         false
     }
 
-    /// Returns whether another start than that of `instance` made the process: it leads a session, as each start does, and
-    /// has an instance id of its own. `leader` is the living leader of the instance.
+    /// Returns whether another start than that of `instance` made the process: it leads a session, as each start
+    /// does, and has an instance id of its own. `leader` is the living leader of the instance.
     ///
     /// Of a process with a hidden environment it is not known which start made it. fusion hides none, so only a leader
     /// that hides none, too, may be the gateway, which is the parent of services that outlive it.
@@ -140,8 +140,8 @@ pub(super) fn descendants(root: i32, children: impl Fn(i32) -> Vec<i32>) -> Vec<
     found
 }
 
-/// Returns the name of the program with this path. Inside of an application it is that of the application, which the user
-/// knows and which may start the program again.
+/// Returns the name of the program with this path. Inside of an application it is that of the application, which the
+/// user knows and which may start the program again.
 #[cfg(any(test, target_os = "macos"))]
 pub(super) fn program_of(path: &Path) -> Option<String> {
     let name = |part: &OsStr| part.to_string_lossy().into_owned();

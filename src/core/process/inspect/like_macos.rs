@@ -1,7 +1,7 @@
 //! Linux without what macOS hides, for the tests of a build that acts as if it ran there (feature `like-macos`).
 //!
-//! Hidden are zombies, and the environment of the system's own programs and of what is called `ollama`, whose makers sign
-//! it with the hardened runtime.
+//! Hidden are zombies, and the environment of the system's own programs and of what is called `ollama`, whose makers
+//! sign it with the hardened runtime.
 
 use std::fs;
 use std::io;

@@ -221,8 +221,8 @@ fn read_host() -> io::Result<Host> {
     })
 }
 
-/// Returns `VmRSS` in bytes. Since Linux 6.16 it is exact; the number in `stat` may lack some pages for each processor, which
-/// is a tenth of a small process.
+/// Returns `VmRSS` in bytes. Since Linux 6.16 it is exact; the number in `stat` may lack some pages for each
+/// processor, which is a tenth of a small process.
 fn resident_memory(pid: i32) -> Option<u64> {
     let status = String::from_utf8(read_short(format!("/proc/{pid}/status")).ok()?).ok()?;
     let line = status.lines().find_map(|line| line.strip_prefix("VmRSS:"))?;

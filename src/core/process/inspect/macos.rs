@@ -204,16 +204,16 @@ fn pids() -> io::Result<Vec<i32>> {
     }
 }
 
-/// Returns the number of arguments, the arguments and the environment of a process, each ended by NUL (`KERN_PROCARGS2`);
-/// `None` if this user may not read them.
+/// Returns the number of arguments, the arguments and the environment of a process, each ended by NUL
+/// (`KERN_PROCARGS2`); `None` if this user may not read them.
 fn arguments(pid: i32) -> Option<Vec<u8>> {
     let mut name = [libc::CTL_KERN, libc::KERN_PROCARGS2, pid];
     let mut bytes: Vec<u8> = Vec::with_capacity(MAX_ARGUMENT_BYTES);
     let mut length = MAX_ARGUMENT_BYTES;
     let names = libc::c_uint::try_from(name.len()).ok()?;
     #[expect(unsafe_code, reason = "nix has no sysctl")]
-    // SAFETY: the kernel writes at most `length` bytes, for which there is space, and their number to `length`; nothing is
-    // set.
+    // SAFETY: the kernel writes at most `length` bytes, for which there is space, and their number to `length`;
+    // nothing is set.
     unsafe {
         let buffer = bytes.as_mut_ptr().cast::<c_void>();
         let result = libc::sysctl(name.as_mut_ptr(), names, buffer, &raw mut length, std::ptr::null_mut(), 0);

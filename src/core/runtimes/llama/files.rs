@@ -1,7 +1,7 @@
 //! GGUF models on the disk, by the names that the server has for them.
 //!
-//! In a directory: a file without its ending, or a directory of one model with its parts and its projector. In the hub's
-//! cache: `ORG/REPO:QUANTIZATION`. Anything else: the path of a file.
+//! In a directory: a file without its ending, or a directory of one model with its parts and its projector. In the
+//! hub's cache: `ORG/REPO:QUANTIZATION`. Anything else: the path of a file.
 
 use std::io;
 use std::path::{Path, PathBuf};

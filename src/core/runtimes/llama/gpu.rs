@@ -2,8 +2,8 @@
 
 use crate::core::gpu::GpuParts;
 
-/// Reads the layers from a log: `offloaded 20/33 layers to GPU`, which a program without a GPU writes, too; only that has no
-/// buffer elsewhere than in the memory of the CPU. New versions write neither by default.
+/// Reads the layers from a log: `offloaded 20/33 layers to GPU`, which a program without a GPU writes, too; only that
+/// has no buffer elsewhere than in the memory of the CPU. New versions write neither by default.
 pub(super) fn in_log(log: &str) -> Option<GpuParts> {
     let buffers: Vec<&str> = log
         .lines()

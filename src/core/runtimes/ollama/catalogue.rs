@@ -120,8 +120,8 @@ impl Catalogue for OllamaCatalogue {
         named(name, client(site)?.post("/api/generate", &body)?).map(|_| ())
     }
 
-    /// An unload is answered at once. The list has the model for as long as it still answers a request, and a third of a
-    /// second longer.
+    /// An unload is answered at once. The list has the model for as long as it still answers a request, and a third
+    /// of a second longer.
     fn is_loaded(&self, site: &Site<'_>, name: &str) -> Result<bool, ModelError> {
         let loaded = json_of(&client(site)?.get("/api/ps")?)?;
         let wanted = full_name(name);

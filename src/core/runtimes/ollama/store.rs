@@ -1,7 +1,7 @@
 //! The names of the models in Ollama's store on the disk.
 //!
-//! Each has a manifest at `manifests/HOST/NAMESPACE/MODEL/TAG` of the store, which is written when the download is complete
-//! (`server/manifest.go`).
+//! Each has a manifest at `manifests/HOST/NAMESPACE/MODEL/TAG` of the store, which is written when the download is
+//! complete (`server/manifest.go`).
 
 use crate::core::order;
 use std::path::Path;
@@ -10,8 +10,8 @@ use std::path::Path;
 const DEFAULT_HOST: &str = "registry.ollama.ai";
 const DEFAULT_NAMESPACE: &str = "library";
 
-/// Returns the name of every model in `store`, sorted, as the server lists it; `None` if the store is not there or cannot
-/// be read.
+/// Returns the name of every model in `store`, sorted, as the server lists it; `None` if the store is not there or
+/// cannot be read.
 pub(super) fn names(store: &Path) -> Option<Vec<String>> {
     let mut paths = vec![store.join("manifests")];
     let mut parts: Vec<Vec<String>> = vec![Vec::new()];

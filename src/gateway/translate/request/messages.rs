@@ -11,7 +11,7 @@ use super::{
     Message, ResponseFormat, ToolChoice,
 };
 
-/// Fields that change nothing, or nothing that a chat completion could have.
+/// Fields without an effect on a chat completion.
 const IGNORED: [&str; 5] = ["cache_control", "metadata", "service_tier", "thinking", "top_k"];
 
 const READ: [&str; 13] = [
@@ -90,7 +90,7 @@ fn push_user<'a>(messages: &mut Vec<Message<'a>>, content: &'a RawValue) -> Resu
         }
     }
     let content = Content::of(parts);
-    // A message of tool results only is no user's.
+    // A message of tool results only is not a message of the user.
     let is_only_results = content.is_empty() && messages.last().is_some_and(|last| last.role == "tool");
     if !is_only_results {
         messages.push(Message::new("user", content));

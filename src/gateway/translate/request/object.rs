@@ -1,5 +1,5 @@
-//! JSON of a client, read strictly: a value keeps its bytes until it is needed, and a key that is not understood is
-//! refused by name.
+//! JSON of a client, read strictly: a value keeps its bytes until it is needed, and an unknown key is refused by
+//! name.
 
 use std::borrow::Cow;
 use std::fmt;
@@ -29,7 +29,7 @@ impl<'a> Object<'a> {
         found.filter(|value| value.get() != "null")
     }
 
-    /// Returns a text, which must be there.
+    /// Returns a text; fails if it is missing.
     pub(super) fn text(&self, key: &str) -> Result<Cow<'a, str>, ApiFailure> {
         let value = self.get(key).ok_or_else(|| ApiFailure::new(400, format!("`{key}` is missing")))?;
         text(value, key)
@@ -112,7 +112,7 @@ pub(super) fn is_string(value: &RawValue) -> bool {
     value.get().starts_with('"')
 }
 
-/// Returns the error for something that has no counterpart in chat completions.
+/// Returns the error for a feature that chat completions lack.
 pub(super) fn refused(what: &str) -> ApiFailure {
     ApiFailure::new(400, format!("{what} cannot be translated for this server"))
 }

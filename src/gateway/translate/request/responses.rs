@@ -11,7 +11,7 @@ use super::{
     Message, ResponseFormat, ToolChoice,
 };
 
-/// Fields that change nothing, or nothing that a chat completion could have.
+/// Fields without an effect on a chat completion.
 const IGNORED: [&str; 13] = [
     "client_metadata",
     "include",
@@ -43,7 +43,7 @@ const READ: [&str; 12] = [
     "truncation",
 ];
 
-/// What joins the texts of several leading system messages: most chat templates take only one.
+/// The separator between the texts of several leading system messages: most chat templates take only one.
 const SYSTEM_SEPARATOR: &str = "\n\n";
 
 /// Reads a request into one for `model`.
@@ -136,7 +136,7 @@ fn push_call<'a>(messages: &mut Vec<Message<'a>>, item: &Object<'a>) -> Result<(
     Ok(())
 }
 
-/// Adds a tool's output. Its images become a message of the user, for a message of a tool has only text.
+/// Adds a tool's output. Its images become a message of the user, because a message of a tool has only text.
 fn push_output<'a>(messages: &mut Vec<Message<'a>>, item: &Object<'a>) -> Result<(), ApiFailure> {
     let read = ["type", "call_id", "output"];
     item.only(&read, &["id", "status"], Some("input item 'function_call_output'"))?;
@@ -218,7 +218,7 @@ fn tool_choice(choice: &RawValue) -> Result<ToolChoice<'_>, ApiFailure> {
     }
 }
 
-/// Reads `text`, which says how the answer's text looks.
+/// Reads `text`, the format of the answer.
 fn response_format(text: &RawValue) -> Result<Option<ResponseFormat<'_>>, ApiFailure> {
     let text = Object::read(text.get(), "text")?;
     text.only(&["format"], &["verbosity"], Some("text"))?;

@@ -95,7 +95,7 @@ impl EventWriter for ResponseEvents {
         self.write_response("response.in_progress", &ResponseState::InProgress, out);
     }
 
-    /// The events of reasoning are those of a hosted model, with summaries and encrypted content, which this has not.
+    /// The events of reasoning need summaries and encrypted content, which only hosted models have.
     fn reasoning(&mut self, _text: &str, _out: &mut Vec<u8>) {}
 
     fn text(&mut self, delta: &str, out: &mut Vec<u8>) {
