@@ -2,7 +2,9 @@
 //!
 //! Nearly every event is one token of text, so an event is searched for a few keys and parsed only when it has one.
 
-use memchr::memmem;
+use std::sync::LazyLock;
+
+use memchr::memmem::Finder;
 use serde::Deserialize;
 
 use crate::core::api::sse::{Item, Parser, SseEvent};
@@ -18,6 +20,11 @@ const LAST_EVENTS: [&str; 8] = [
     "speech.audio.done",
     "transcript.text.done",
 ];
+
+/// The keys for which every event is searched; a searcher is made once.
+static FINISH_REASON: LazyLock<Finder<'static>> = LazyLock::new(|| Finder::new("\"finish_reason\""));
+static ERROR: LazyLock<Finder<'static>> = LazyLock::new(|| Finder::new("\"error\""));
+static USAGE: LazyLock<Finder<'static>> = LazyLock::new(|| Finder::new("\"usage\""));
 
 /// The usage of a request, in tokens.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
@@ -70,11 +77,11 @@ impl EndMark {
         self.is_whole |= LAST_EVENTS.contains(&name);
         self.has_error |= matches!(name, "error" | "response.failed");
         let bytes = data.as_bytes();
-        self.is_whole |= values(bytes, "\"finish_reason\"").any(is_text);
-        if values(bytes, "\"error\"").any(|value| !value.starts_with(b"null")) {
+        self.is_whole |= values(bytes, &FINISH_REASON).any(is_text);
+        if values(bytes, &ERROR).any(|value| !value.starts_with(b"null")) {
             self.has_error |= is_error(data);
         }
-        if let Some(usage) = values(bytes, "\"usage\"").find_map(usage) {
+        if let Some(usage) = values(bytes, &USAGE).find_map(usage) {
             let known = self.usage.unwrap_or_default();
             // Anthropic reports the prompt's tokens at the start and the rest at the end.
             self.usage = Some(TokenCounts {
@@ -87,13 +94,13 @@ impl EndMark {
 
 /// Returns the usage of a whole response, which is not a stream.
 pub fn usage_of_response(body: &[u8]) -> Option<TokenCounts> {
-    values(body, "\"usage\"").filter_map(usage).last()
+    values(body, &USAGE).filter_map(usage).last()
 }
 
 /// Returns what follows each occurrence of a key. Inside of JSON text, quotes are escaped, so only keys are found.
-fn values<'d>(data: &'d [u8], key: &'static str) -> impl Iterator<Item = &'d [u8]> {
-    memmem::find_iter(data, key).filter_map(move |at| {
-        let rest = data[at + key.len()..].trim_ascii_start().strip_prefix(b":")?;
+fn values<'d>(data: &'d [u8], key: &'static Finder<'static>) -> impl Iterator<Item = &'d [u8]> {
+    key.find_iter(data).filter_map(move |at| {
+        let rest = data[at + key.needle().len()..].trim_ascii_start().strip_prefix(b":")?;
         Some(rest.trim_ascii_start())
     })
 }

@@ -163,7 +163,8 @@ async fn connection(stream: TcpStream, gateway: Arc<Gateway>) {
     }
     let service = service_fn(move |request| {
         let gateway = Arc::clone(&gateway);
-        async move { Ok::<_, Infallible>(router::answer(gateway, request).await) }
+        // Boxed, so its memory is free while a stream runs: hyper keeps the place of the future itself.
+        Box::pin(async move { Ok::<_, Infallible>(router::answer(gateway, request).await) })
     });
     let served = http1::Builder::new()
         .timer(TokioTimer::new())
