@@ -13,7 +13,7 @@ use crate::core::services::ManagedService;
 
 /// Whether a model fits into the memory.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum MemoryFit {
+pub(super) enum MemoryFit {
     /// It fits, or it is not known what it needs.
     Fits,
     /// It needs more than is free now.
@@ -22,7 +22,7 @@ enum MemoryFit {
     TooLarge { needed: u64, limit: u64 },
 }
 
-fn decide(needed: Option<u64>, memory: Option<Memory>) -> MemoryFit {
+pub(super) fn decide(needed: Option<u64>, memory: Option<Memory>) -> MemoryFit {
     let (Some(needed), Some(memory)) = (needed, memory) else { return MemoryFit::Fits };
     let limit = memory.for_models;
     if needed > limit {
