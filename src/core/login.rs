@@ -9,7 +9,9 @@ use std::ffi::OsStr;
 use std::fs::File;
 use std::io::{self, Read as _};
 use std::path::{Path, PathBuf};
-use std::process::{Command, Stdio};
+use std::process::{Command, Output, Stdio};
+use std::thread;
+use std::time::{Duration, Instant};
 
 pub use self::session::{Session, session};
 use crate::core::executables::on_path;
@@ -53,6 +55,8 @@ pub enum LoginStep {
     Removed(PathBuf),
     /// A command succeeded.
     Ran(String),
+    /// There is no graphical session, so the job belongs to the user's background session.
+    InBackground,
 }
 
 /// Why a job was not enabled or disabled.
@@ -75,7 +79,9 @@ pub enum LoginError {
     #[error("`{command}` failed: {output}")]
     Refused {
         command: String,
-        /// The last line of its output.
+        /// The exit code of the command; `None` after a signal.
+        code: Option<i32>,
+        /// The line of its output that names the reason.
         output: String,
     },
 }
@@ -85,6 +91,18 @@ const MARK: &str = "Written by `fusion";
 
 /// Number of bytes that are searched for `MARK`.
 const HEAD_BYTES: u64 = 4096;
+
+/// Number of attempts of a command whose failure may pass.
+const ATTEMPTS: u32 = 3;
+
+/// Time between two attempts.
+const ATTEMPT_INTERVAL: Duration = Duration::from_millis(500);
+
+/// How long a manager may take to unload a job.
+const UNLOAD_TIMEOUT: Duration = Duration::from_secs(5);
+
+/// Time between two looks at a job that is being unloaded.
+const POLL_INTERVAL: Duration = Duration::from_millis(50);
 
 impl LoginManager {
     /// Returns the manager of this platform.
@@ -99,6 +117,15 @@ impl LoginManager {
             Self::Launchd => {
                 places.home.join("Library/LaunchAgents").join(format!("{}.plist", launchd::label(service)))
             }
+        }
+    }
+
+    /// Returns the file for fusion's output at login: in `directory`, the service's own, unless the manager may be unable
+    /// to write there.
+    pub fn log(self, service: &str, directory: &Path, places: &Places) -> PathBuf {
+        match self {
+            Self::Systemd => directory.join("login.log"),
+            Self::Launchd => places.home.join(launchd::LOGS).join(format!("{service}.log")),
         }
     }
 
@@ -121,11 +148,25 @@ impl LoginManager {
         }
     }
 
+    /// Returns the kinds of session that may have the job, the best first.
+    fn domains(self) -> &'static [&'static str] {
+        match self {
+            Self::Systemd => &[""],
+            Self::Launchd => &launchd::DOMAINS,
+        }
+    }
+
+    /// Returns whether a command failed because there is no session of that kind.
+    fn lacks_domain(self, error: &LoginError) -> bool {
+        let LoginError::Refused { code: Some(code), .. } = error else { return false };
+        self == Self::Launchd && launchd::NO_DOMAIN.contains(code)
+    }
+
     /// Returns the commands that run after the file was written.
-    fn load(self, service: &str, file: &str, user: u32) -> Vec<Order> {
+    fn load(self, service: &str, file: &str, domain: &str, user: u32) -> Vec<Order> {
         match self {
             Self::Systemd => systemd::load(service),
-            Self::Launchd => launchd::load(service, file, user),
+            Self::Launchd => launchd::load(service, file, domain, user),
         }
     }
 
@@ -142,17 +183,28 @@ impl LoginManager {
 #[derive(Debug, PartialEq, Eq)]
 struct Order {
     arguments: Vec<String>,
-    /// Whether the command may fail, because there may be nothing to do.
-    may_fail: bool,
+    on_failure: OnFailure,
+}
+
+/// The meaning of a failed command.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum OnFailure {
+    Stop,
+    /// There may be nothing to do.
+    GoOn,
+    /// With one of these exit codes the command may succeed a moment later.
+    TryAgain(&'static [i32]),
+    /// The command asks for something that is about to go away, and fails when it has.
+    Expected,
 }
 
 impl Order {
     fn new(arguments: &[&str]) -> Self {
-        Self { arguments: arguments.iter().map(ToString::to_string).collect(), may_fail: false }
+        Self { arguments: arguments.iter().map(ToString::to_string).collect(), on_failure: OnFailure::Stop }
     }
 
     fn may_fail(arguments: &[&str]) -> Self {
-        Self { may_fail: true, ..Self::new(arguments) }
+        Self { on_failure: OnFailure::GoOn, ..Self::new(arguments) }
     }
 }
 
@@ -162,7 +214,7 @@ pub fn is_enabled(manager: LoginManager, service: &str, places: &Places) -> bool
 }
 
 /// Writes the job's file over an older one of fusion, and makes the manager load it, which also starts the service.
-/// Removes the file if the manager fails. `search` is the value of `PATH`.
+/// Puts the older file back if the manager fails. `search` is the value of `PATH`.
 pub fn enable(
     manager: LoginManager,
     job: &Job,
@@ -173,17 +225,50 @@ pub fn enable(
     let path = manager.file(&job.service, places);
     let text = manager.text(job)?;
     let file = path.to_str().ok_or_else(|| LoginError::NotText { path: path.clone() })?;
-    own_file(&path)?;
-    files::make_directory(path.parent().unwrap_or(Path::new("/")))?;
+    let older = if own_file(&path)? {
+        Some(std::fs::read(&path).map_err(FileError::io("read", &path))?)
+    } else {
+        None
+    };
+    // A manager that cannot open the log does not start the job, and says nothing.
+    for file in [&path, &job.log] {
+        files::make_directory(file.parent().unwrap_or(Path::new("/")))?;
+    }
     files::replace(&path, text.as_bytes())?;
     let mut steps = vec![LoginStep::Wrote(path.clone())];
-    let loaded = run_all(&program, &manager.load(&job.service, file, places.user), &mut steps);
-    if let Err(error) = loaded {
-        // Without the file nothing starts at the next login, even if the manager loaded it.
-        let _ = std::fs::remove_file(&path);
+    if let Err(error) = load(manager, &program, &job.service, file, places.user, &mut steps) {
+        match older {
+            Some(text) => files::replace(&path, &text)?,
+            // Without the file nothing starts at the next login, even if the manager loaded it.
+            None => files::remove(&path)?,
+        }
         return Err(error);
     }
     Ok(steps)
+}
+
+/// Makes the manager load the file for the first kind of session that there is.
+fn load(
+    manager: LoginManager,
+    program: &Path,
+    service: &str,
+    file: &str,
+    user: u32,
+    steps: &mut Vec<LoginStep>,
+) -> Result<(), LoginError> {
+    let mut loaded = Ok(());
+    for (index, domain) in manager.domains().iter().enumerate() {
+        loaded = run_all(program, &manager.load(service, file, domain, user), steps);
+        match &loaded {
+            Err(error) if manager.lacks_domain(error) => {}
+            Ok(()) if index > 0 => {
+                steps.push(LoginStep::InBackground);
+                break;
+            }
+            _ => break,
+        }
+    }
+    loaded
 }
 
 /// Makes the manager unload the job, and removes its file; the service keeps running. Succeeds if there is no job.
@@ -230,22 +315,51 @@ fn run_all(program: &Path, orders: &[Order], steps: &mut Vec<LoginStep>) -> Resu
 }
 
 fn run(program: &Path, order: &Order, steps: &mut Vec<LoginStep>) -> Result<(), LoginError> {
-    let output = Command::new(program)
-        .args(&order.arguments)
-        .stdin(Stdio::null())
-        .output()
-        .map_err(|source| LoginError::Run { program: program.to_owned(), source })?;
     let name = program.file_name().unwrap_or_default().to_string_lossy();
     let command = format!("{name} {}", order.arguments.join(" "));
+    let mut output = execute(program, order)?;
+    match order.on_failure {
+        OnFailure::Stop | OnFailure::GoOn => {}
+        OnFailure::TryAgain(codes) => {
+            for _ in 1..ATTEMPTS {
+                if !output.status.code().is_some_and(|code| codes.contains(&code)) {
+                    break;
+                }
+                thread::sleep(ATTEMPT_INTERVAL);
+                output = execute(program, order)?;
+            }
+        }
+        OnFailure::Expected => {
+            let deadline = Instant::now() + UNLOAD_TIMEOUT;
+            while output.status.success() && Instant::now() < deadline {
+                thread::sleep(POLL_INTERVAL);
+                output = execute(program, order)?;
+            }
+            return Ok(());
+        }
+    }
     if output.status.success() {
         steps.push(LoginStep::Ran(command));
-    } else if !order.may_fail {
+    } else if order.on_failure != OnFailure::GoOn {
         let printed = [output.stdout, output.stderr].concat();
-        let printed = String::from_utf8_lossy(&printed);
-        let message = printed.lines().rev().find(|line| !line.trim().is_empty()).unwrap_or("no reason given");
-        return Err(LoginError::Refused { command, output: message.trim().to_owned() });
+        let output_line = reason(&String::from_utf8_lossy(&printed));
+        return Err(LoginError::Refused { command, code: output.status.code(), output: output_line });
     }
     Ok(())
+}
+
+fn execute(program: &Path, order: &Order) -> Result<Output, LoginError> {
+    let mut command = Command::new(program);
+    command.args(&order.arguments).stdin(Stdio::null());
+    command.output().map_err(|source| LoginError::Run { program: program.to_owned(), source })
+}
+
+/// Returns the line that names the reason: the last one, without the advice with which launchctl ends.
+fn reason(printed: &str) -> String {
+    let is_advice =
+        |line: &&str| line.trim().is_empty() || line.starts_with("Try re-running the command as root");
+    let line = printed.lines().rev().find(|line| !is_advice(line)).unwrap_or("no reason given");
+    line.trim().to_owned()
 }
 
 #[cfg(test)]
@@ -266,6 +380,9 @@ mod tests {
         }
     }
 
+    /// A job that is unloaded at once.
+    const UNLOADS: &str = "case $1 in print) exit 113 ;; esac";
+
     /// A home directory, and a manager's command that writes its arguments to `calls` and then runs `script`.
     struct Desk {
         root: tempfile::TempDir,
@@ -285,7 +402,8 @@ mod tests {
         }
 
         fn enable(&self, manager: LoginManager) -> Result<Vec<LoginStep>, LoginError> {
-            enable(manager, &job(), &self.places, Some(self.root.path().as_os_str()))
+            let job = Job { log: manager.log("mlx", &self.root.path().join("mlx"), &self.places), ..job() };
+            enable(manager, &job, &self.places, Some(self.root.path().as_os_str()))
         }
 
         fn disable(&self, manager: LoginManager) -> Result<Vec<LoginStep>, LoginError> {
@@ -300,13 +418,14 @@ mod tests {
     #[test]
     fn enable_loads_and_disable_removes() {
         for manager in [LoginManager::Systemd, LoginManager::Launchd] {
-            let desk = Desk::new(manager, "");
+            let desk = Desk::new(manager, UNLOADS);
             let file = manager.file("mlx", &desk.places);
             assert!(!is_enabled(manager, "mlx", &desk.places));
 
             let steps = desk.enable(manager).unwrap();
             assert_eq!(steps[0], LoginStep::Wrote(file.clone()));
-            assert_eq!(std::fs::read_to_string(&file).unwrap(), manager.text(&job()).unwrap());
+            let text = std::fs::read_to_string(&file).unwrap();
+            assert!(text.contains("/usr/bin/fusion"), "{text}");
             assert!(is_enabled(manager, "mlx", &desk.places));
 
             // A second `enable` replaces the file.
@@ -347,9 +466,83 @@ mod tests {
 
     #[test]
     fn enable_ignores_agent_that_is_not_loaded() {
-        let desk = Desk::new(LoginManager::Launchd, "case $1 in bootout) exit 3 ;; esac");
+        let desk = Desk::new(LoginManager::Launchd, "case $1 in bootout) exit 3 ;; print) exit 113 ;; esac");
         desk.enable(LoginManager::Launchd).unwrap();
         desk.disable(LoginManager::Launchd).unwrap();
+    }
+
+    /// launchd refuses a job while the one of the same name goes away.
+    #[test]
+    fn enable_tries_again_while_agent_unloads() {
+        let script = "case $1 in
+            print) [ -e \"$0.gone\" ] && exit 113; touch \"$0.gone\" ;;
+            bootstrap) [ -e \"$0.tried\" ] || { touch \"$0.tried\"
+                echo 'Bootstrap failed: 5: Input/output error'; exit 5; } ;;
+            esac";
+        let desk = Desk::new(LoginManager::Launchd, script);
+        desk.enable(LoginManager::Launchd).unwrap();
+        let file = LoginManager::Launchd.file("mlx", &desk.places);
+        let bootstrap = format!("bootstrap gui/501 {}", file.display());
+        assert_eq!(
+            desk.calls().lines().collect::<Vec<_>>(),
+            [
+                "bootout gui/501/fusion.mlx",
+                "bootout user/501/fusion.mlx",
+                "print gui/501/fusion.mlx",
+                "print gui/501/fusion.mlx",
+                "enable gui/501/fusion.mlx",
+                &bootstrap,
+                &bootstrap,
+            ]
+        );
+    }
+
+    #[test]
+    fn failed_enable_puts_the_older_agent_back() {
+        let script = "case $1 in
+            print) exit 113 ;;
+            bootstrap) [ -e \"$0.refuses\" ] || exit 0; echo 'Bootstrap failed: 119: Service is disabled' >&2
+                echo 'Try re-running the command as root for richer errors.' >&2; exit 119 ;;
+            esac";
+        let desk = Desk::new(LoginManager::Launchd, script);
+        desk.enable(LoginManager::Launchd).unwrap();
+        let file = LoginManager::Launchd.file("mlx", &desk.places);
+        let older = std::fs::read_to_string(&file).unwrap() + "<!-- older -->\n";
+        std::fs::write(&file, &older).unwrap();
+        std::fs::write(desk.root.path().join("launchctl.refuses"), "").unwrap();
+        let error = desk.enable(LoginManager::Launchd).unwrap_err().to_string();
+        assert!(error.ends_with("failed: Bootstrap failed: 119: Service is disabled"), "{error}");
+        assert_eq!(std::fs::read_to_string(&file).unwrap(), older);
+    }
+
+    /// A machine that is used over the network has no graphical session.
+    #[test]
+    fn enable_works_without_a_screen() {
+        let script = "case $1$2 in
+            print*) exit 113 ;;
+            bootstrapgui*) echo 'Bootstrap failed: 125: Domain does not support specified action'; exit 125 ;;
+            esac";
+        let desk = Desk::new(LoginManager::Launchd, script);
+        let steps = desk.enable(LoginManager::Launchd).unwrap();
+        assert_eq!(steps.last(), Some(&LoginStep::InBackground));
+        let file = LoginManager::Launchd.file("mlx", &desk.places);
+        assert!(
+            desk.calls().ends_with(&format!("bootstrap user/501 {}\n", file.display())),
+            "{}",
+            desk.calls()
+        );
+        desk.disable(LoginManager::Launchd).unwrap();
+        assert!(desk.calls().ends_with("bootout gui/501/fusion.mlx\nbootout user/501/fusion.mlx\n"));
+    }
+
+    /// launchd starts nothing, and says nothing, if it cannot open the log.
+    #[test]
+    fn enable_makes_the_directory_of_the_log() {
+        let desk = Desk::new(LoginManager::Launchd, UNLOADS);
+        desk.enable(LoginManager::Launchd).unwrap();
+        let log = LoginManager::Launchd.log("mlx", Path::new("/config/mlx"), &desk.places);
+        assert_eq!(log, desk.places.home.join("Library/Logs/fusion/mlx.log"));
+        assert!(log.parent().unwrap().is_dir());
     }
 
     #[test]

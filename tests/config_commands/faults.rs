@@ -30,11 +30,11 @@ fn text_that_is_not_toml() {
     ]);
     insta::assert_snapshot!(problems, @r#"
     "port = \n"
-      1:8: string values must be quoted, expected literal string
+      1:8: `port` has no value
     "[ollama_server]\nport = 1\nport = 2\n"
-      3:1: duplicate key
+      3:1: `port` is set twice in this table
     "[ollama_server]\n[ollama_server]\n"
-      2:2: duplicate key
+      2:2: the table `[ollama_server]` is in the file twice
     "[ollama_server\n"
       1:15: unclosed table, expected `]`
     "[ollama_run]\nmodel = 'é\n"
@@ -419,13 +419,13 @@ fn every_mistake_of_syntax_is_reported() {
     [stderr]
     error: [ROOT]/config/config.toml has 10 problems
       caused by: [ROOT]/config/config.toml:2:8: `ollama_server.port`: expected a whole number from 1 to 65535, found the number 0
-      caused by: [ROOT]/config/config.toml:3:1: duplicate key
-      caused by: [ROOT]/config/config.toml:4:8: string values must be quoted, expected literal string
+      caused by: [ROOT]/config/config.toml:3:1: `port` is set twice in this table
+      caused by: [ROOT]/config/config.toml:4:8: `host`: text must be in quotes: host = "local host"
       caused by: [ROOT]/config/config.toml:5:8: `ollama_server.args`: expected an array of strings, found the number 5
-      caused by: [ROOT]/config/config.toml:6:2: duplicate key
+      caused by: [ROOT]/config/config.toml:6:2: the table `[ollama_server]` is in the file twice
       caused by: [ROOT]/config/config.toml:8:8: `mlx_run.seed`: expected a whole number from 0 to 9223372036854775807, found the number 99999999999999999999
       caused by: [ROOT]/config/config.toml:9:11: missing escaped value, expected `b`, `e`, `f`, `n`, `r`, `\`, `"`, `x`, `u`, `U`
-      caused by: [ROOT]/config/config.toml:10:9: string values must be quoted, expected literal string
+      caused by: [ROOT]/config/config.toml:10:9: `model` has no value
       caused by: [ROOT]/config/config.toml:11:5: unclosed table, expected `]`
       caused by: [ROOT]/config/config.toml:15:1: unknown key `prompts.x.y`; valid here: `system`, `model`, `temperature`, `template`
     hint: edit the file: fusion config edit

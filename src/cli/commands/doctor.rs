@@ -198,6 +198,11 @@ fn memory(memory: Option<Memory>) -> FindingView {
 
 fn logout(session: Option<Session>) -> FindingView {
     match session {
+        None if cfg!(target_os = "macos") => FindingView::ok(
+            "logout",
+            "servers keep running after you log out, and may lose the GPU: restart them after the next login"
+                .to_owned(),
+        ),
         None => FindingView::ok("logout", "servers keep running after you log out".to_owned()),
         Some(Session { kills: false, .. }) => {
             FindingView::ok("logout", "systemd keeps servers running after you log out".to_owned())

@@ -21,7 +21,7 @@ pub struct EnableArgs {}
 /// Runs the command.
 pub fn run(context: &Context, service: &ManagedService, _args: &EnableArgs) -> Result<Exit, Failure> {
     let (manager, places) = (LoginManager::native(), places(context)?);
-    let job = job(context, service)?;
+    let job = job(context, service, manager.log(&service.name, &service.files.directory, &places))?;
     let steps = login::enable(manager, &job, &places, context.environment.path.as_deref())?;
     tell(context, &steps);
     let name = &service.name;
@@ -55,6 +55,10 @@ pub(super) fn tell(context: &Context, steps: &[LoginStep]) {
             LoginStep::Wrote(path) => format!("wrote {}", path.display()),
             LoginStep::Removed(path) => format!("removed {}", path.display()),
             LoginStep::Ran(command) => format!("ran {command}"),
+            LoginStep::InBackground => {
+                "there is no graphical session: the server starts at a login, not when the machine starts"
+                    .to_owned()
+            }
         });
     }
 }
@@ -70,7 +74,7 @@ pub(super) fn places(context: &Context) -> Result<Places, Failure> {
     Ok(Places { home, config, user: nix::unistd::getuid().as_raw() })
 }
 
-fn job(context: &Context, service: &ManagedService) -> Result<Job, Failure> {
+fn job(context: &Context, service: &ManagedService, log: PathBuf) -> Result<Job, Failure> {
     let paths = &context.paths;
     let project = context.environment.project_directory().filter(|_| service.has_placeholders());
     let project = project.map(|directory| (PROJECT_ROOT, directory.into_os_string()));
@@ -80,7 +84,7 @@ fn job(context: &Context, service: &ManagedService) -> Result<Job, Failure> {
         display_name: service.template.display_name().to_owned(),
         fusion: fusion(context)?,
         environment: environment.collect::<Result<_, _>>()?,
-        log: service.files.directory.join("login.log"),
+        log,
     })
 }
 

@@ -4,7 +4,7 @@ use crate::cli::error::{Failure, file_hint, missing_model_hint};
 use crate::cli::exit::{self, Exit};
 use crate::cli::words::listener_name;
 use crate::core::models::quoted;
-use crate::core::process::ProcessError;
+use crate::core::process::{Listener, ProcessError};
 use crate::core::services::lock::ServiceLockError;
 use crate::core::services::record::RecordError;
 use crate::core::services::{ServiceError, StartFailure, StartedBy, State};
@@ -61,6 +61,12 @@ fn hint(error: &ServiceError) -> Option<String> {
         ServiceError::Lock(ServiceLockError::Held { .. }) => {
             "wait until that command has ended, or stop it".to_owned()
         }
+        ServiceError::PortInUse { listener, .. } | ServiceError::External { listener, .. }
+            if application(listener).is_some() =>
+        {
+            let name = application(listener).unwrap_or_default();
+            format!("quit {name}, which starts its server again when that ends; its icon is in the menu bar")
+        }
         ServiceError::PortInUse { table, .. } => {
             format!("stop that program, or choose another port: fusion config set {table}.port PORT")
         }
@@ -116,6 +122,14 @@ fn hint(error: &ServiceError) -> Option<String> {
         }
         _ => return None,
     })
+}
+
+/// Returns the name of the macOS application that listens.
+fn application(listener: &Listener) -> Option<&str> {
+    match listener {
+        Listener::Other { program: Some(program), .. } => program.strip_suffix(".app"),
+        _ => None,
+    }
 }
 
 fn process(error: &ProcessError) -> Failure {

@@ -4,6 +4,7 @@
 //! value; so each value is checked by its entry in the table of keys.
 
 mod services;
+mod syntax;
 
 use std::collections::BTreeMap;
 use std::ops::Range;
@@ -307,7 +308,8 @@ impl ConfigReader<'_> {
             self.problems.retain(|problem| {
                 matches!(problem.fault, Fault::Syntax(_)) || !misread.contains(&problem.line)
             });
-            let fault = Fault::Syntax(message.replace('\n', "; "));
+            let own_line = text.lines().nth(line - 1).unwrap_or_default();
+            let fault = Fault::Syntax(syntax::explained(own_line, column, message));
             self.insert(Problem { line, column, key: String::new(), fault });
         }
     }

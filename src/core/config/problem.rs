@@ -20,7 +20,7 @@ pub struct Problem {
 /// The kind of a problem.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Fault {
-    /// It is not TOML; the reason in the parser's words.
+    /// It is not TOML; the reason in words.
     Syntax(String),
     NotUtf8,
     /// There is no such table or key.

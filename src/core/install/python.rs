@@ -35,7 +35,8 @@ impl Tool {
         names.push("python".to_owned());
 
         let mut reason = InstallError::NoPython { oldest: package.python };
-        for path in names.iter().filter_map(|name| on_path(name, search)) {
+        let found = names.iter().filter_map(|name| on_path(name, search));
+        for path in found.filter(|path| !opens_dialog(path, cfg!(target_os = "macos"))) {
             match examine(&path) {
                 Some((version, true)) if version >= package.python => return Ok(Self::Python(path)),
                 // The error reports why the first Python is unsuitable.
@@ -83,6 +84,11 @@ impl Tool {
     }
 }
 
+/// Returns whether a Python only asks the user to install Apple's developer tools. Theirs is too old in any case.
+fn opens_dialog(python: &Path, on_macos: bool) -> bool {
+    on_macos && python.parent() == Some(Path::new("/usr/bin"))
+}
+
 /// Returns the version of a Python, and whether it can make environments; `None` if it does not run.
 fn examine(python: &Path) -> Option<((u32, u32), bool)> {
     let probe = Command::new(python)
@@ -127,6 +133,13 @@ mod tests {
             Ok(Tool::Python(path)) => Ok(Tool::Python(shorten(path))),
             Err(error) => Err(error.to_string().replace(&format!("{}/", directory.path().display()), "")),
         }
+    }
+
+    #[test]
+    fn apples_python_is_not_run() {
+        assert!(opens_dialog(Path::new("/usr/bin/python3"), true));
+        assert!(!opens_dialog(Path::new("/usr/bin/python3"), false));
+        assert!(!opens_dialog(Path::new("/opt/homebrew/bin/python3"), true));
     }
 
     #[test]

@@ -1,6 +1,18 @@
 //! The launchd agent that starts a service, as text (launchd.plist(5), launchctl(1)).
 
-use super::{Job, MARK, Order};
+use super::{Job, MARK, OnFailure, Order};
+
+/// The directory, in the home directory, of the logs: launchd can write there wherever the configuration is.
+pub(super) const LOGS: &str = "Library/Logs/fusion";
+
+/// The domains of a user: that of the graphical session, then that of every session, also one over the network.
+pub(super) const DOMAINS: [&str; 2] = ["gui", "user"];
+
+/// Exit codes of launchctl for a domain that does not exist: ENODOMAIN and "Domain does not support specified action".
+pub(super) const NO_DOMAIN: [i32; 2] = [112, 125];
+
+/// Exit codes of `launchctl bootstrap` while an agent with the same label is being unloaded: EIO and EINPROGRESS.
+const STILL_UNLOADING: [i32; 2] = [5, 37];
 
 /// Returns the label of the agent.
 pub(super) fn label(service: &str) -> String {
@@ -45,6 +57,11 @@ pub(super) fn agent(job: &Job, fusion: &str, log: &str) -> String {
          \t<true/>\n\
          \t<key>ProcessType</key>\n\
          \t<string>Interactive</string>\n\
+         \t<key>LimitLoadToSessionType</key>\n\
+         \t<array>\n\
+         \t\t<string>Aqua</string>\n\
+         \t\t<string>Background</string>\n\
+         \t</array>\n\
          \t<key>StandardOutPath</key>\n\
          \t<string>{log}</string>\n\
          \t<key>StandardErrorPath</key>\n\
@@ -57,20 +74,30 @@ pub(super) fn agent(job: &Job, fusion: &str, log: &str) -> String {
     )
 }
 
-/// Returns the commands that load the agent: a loaded one is unloaded first, and one that the user disabled is
-/// enabled.
-pub(super) fn load(service: &str, file: &str, user: u32) -> Vec<Order> {
-    let domain = format!("gui/{user}");
-    let target = format!("{domain}/{}", label(service));
-    vec![
-        Order::may_fail(&["bootout", &target]),
+/// Returns the commands that load the agent into `domain`: a loaded one is unloaded first, and one that the user disabled
+/// is enabled.
+pub(super) fn load(service: &str, file: &str, domain: &str, user: u32) -> Vec<Order> {
+    let target = target(service, domain, user);
+    let (mut orders, _) = unload(service, user);
+    orders.extend([
+        // `bootout` returns before the label is free.
+        Order { on_failure: OnFailure::Expected, ..Order::new(&["print", &target]) },
         Order::new(&["enable", &target]),
-        Order::new(&["bootstrap", &domain, file]),
-    ]
+        Order {
+            on_failure: OnFailure::TryAgain(&STILL_UNLOADING),
+            ..Order::new(&["bootstrap", &format!("{domain}/{user}"), file])
+        },
+    ]);
+    orders
 }
 
 pub(super) fn unload(service: &str, user: u32) -> (Vec<Order>, Vec<Order>) {
-    (vec![Order::may_fail(&["bootout", &format!("gui/{user}/{}", label(service))])], Vec::new())
+    let bootout = |domain: &&str| Order::may_fail(&["bootout", &target(service, domain, user)]);
+    (DOMAINS.iter().map(bootout).collect(), Vec::new())
+}
+
+fn target(service: &str, domain: &str, user: u32) -> String {
+    format!("{domain}/{user}/{}", label(service))
 }
 
 fn escaped(text: &str) -> String {
@@ -111,6 +138,11 @@ mod tests {
 	<true/>
 	<key>ProcessType</key>
 	<string>Interactive</string>
+	<key>LimitLoadToSessionType</key>
+	<array>
+		<string>Aqua</string>
+		<string>Background</string>
+	</array>
 	<key>StandardOutPath</key>
 	<string>/config/mlx/login.log</string>
 	<key>StandardErrorPath</key>
@@ -118,15 +150,5 @@ mod tests {
 </dict>
 </plist>
 "#);
-    }
-
-    #[test]
-    fn load_replaces_loaded_agent() {
-        let words: Vec<String> =
-            load("mlx", "/a.plist", 501).iter().map(|order| order.arguments.join(" ")).collect();
-        assert_eq!(
-            words,
-            ["bootout gui/501/fusion.mlx", "enable gui/501/fusion.mlx", "bootstrap gui/501 /a.plist"]
-        );
     }
 }
