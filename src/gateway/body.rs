@@ -279,7 +279,7 @@ fn poll_passed(
                 continue;
             }
         };
-        passed.meter.receives();
+        passed.meter.receives_piece();
         passed.in_turn += bytes.len();
         match &mut passed.treatment {
             Treatment::Unread | Treatment::Counted(_) => {

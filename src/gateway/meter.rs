@@ -7,6 +7,7 @@ use std::time::{Duration, Instant};
 use super::end_mark::TokenCounts;
 use super::feed::{Feed, News};
 use crate::app::views::{milliseconds, tenths};
+use crate::core::api::chat::Arrivals;
 
 /// How a request ended.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
@@ -90,6 +91,9 @@ pub(super) struct Meter {
     service: Arc<str>,
     since: Instant,
     first_byte: Option<Instant>,
+    arrivals: Arrivals,
+    /// Number of pieces of the body so far.
+    pieces: u64,
     outcome: Outcome,
     usage: Option<TokenCounts>,
     error: Option<String>,
@@ -102,6 +106,8 @@ impl Meter {
             service: Arc::clone(service),
             since: Instant::now(),
             first_byte: None,
+            arrivals: Arrivals::default(),
+            pieces: 0,
             outcome: Outcome::ClientGone,
             usage: None,
             error: None,
@@ -115,11 +121,15 @@ impl Meter {
         self
     }
 
-    /// Records the arrival of a part of the answer.
+    /// Records the arrival of the head of the response.
     pub(super) fn receives(&mut self) {
-        if self.first_byte.is_none() {
-            self.first_byte = Some(Instant::now());
-        }
+        self.first_byte.get_or_insert_with(Instant::now);
+    }
+
+    /// Records the arrival of a piece of the body.
+    pub(super) fn receives_piece(&mut self) {
+        self.arrivals.add(self.pieces);
+        self.pieces += 1;
     }
 
     pub(super) fn ends(&mut self, outcome: Outcome) {
@@ -140,12 +150,7 @@ impl Meter {
 impl Drop for Meter {
     fn drop(&mut self) {
         let first = self.first_byte.map(|first| first.saturating_duration_since(self.since));
-        #[expect(clippy::cast_precision_loss, reason = "no answer has 2^52 tokens")]
-        let speed = self.usage.zip(self.first_byte).map(|(usage, first)| {
-            // The time to the first token is that of the prompt.
-            usage.completion.saturating_sub(1) as f64 / first.elapsed().as_secs_f64()
-        });
-        let speed = speed.filter(|speed| speed.is_finite() && *speed > 0.0);
+        let speed = self.usage.and_then(|usage| self.arrivals.tokens_per_second(usage.completion));
         self.counts.count(&self.service, |counters| {
             *counters.outcomes.entry(self.outcome).or_default() += 1;
             if let Some(first) = first {

@@ -22,7 +22,7 @@ pub struct Arrivals {
 
 impl Arrivals {
     /// Counts a part of the answer that read number `read` brought.
-    pub(super) fn add(&mut self, read: u64) {
+    pub fn add(&mut self, read: u64) {
         if self.last_read == Some(read) {
             return;
         }
