@@ -7,7 +7,7 @@ use std::io;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 use std::thread;
-use std::time::{Duration, Instant, SystemTime};
+use std::time::{Duration, SystemTime};
 
 use serde_json::Value;
 
@@ -21,9 +21,6 @@ use crate::core::timestamp::Timestamp;
 
 /// How often the tool is checked for its end and for words of failure.
 const POLL_INTERVAL: Duration = Duration::from_millis(20);
-
-/// Timeout of one run of the tool, which has none of its own.
-const TIMEOUT: Duration = Duration::from_secs(60);
 
 /// Maximum size of what the tool prints.
 const MAX_OUTPUT_BYTES: usize = 4 << 20;
@@ -199,7 +196,6 @@ impl<'a> HubSearch<'a> {
         let mut command = Command::new(&self.tool);
         command.args(arguments).envs(QUIET.map(|name| (name, "1"))).stdin(Stdio::null());
         let mut helper = Helper::start(&mut command, HelperOutput::Keep).map_err(broken)?;
-        let begin = Instant::now();
         loop {
             let ended = helper.try_wait().map_err(broken)?;
             let output = without_escapes(&helper.output(MAX_OUTPUT_BYTES));
@@ -209,10 +205,6 @@ impl<'a> HubSearch<'a> {
                 None if self.cancel.is_cancelled() => return Err(HubSearchError::Cancelled),
                 None if output.contains("Rate limited.") || output.contains("Retrying in") => {
                     return Err(failure(&output));
-                }
-                None if begin.elapsed() > TIMEOUT => {
-                    let said = format!("no response within {} s", TIMEOUT.as_secs());
-                    return Err(HubSearchError::Unreachable { said });
                 }
                 None => thread::sleep(POLL_INTERVAL),
             }
