@@ -22,7 +22,6 @@ mod notices;
 pub mod pick;
 mod prompt;
 mod request;
-pub mod search;
 mod selection;
 mod serve;
 pub mod services;

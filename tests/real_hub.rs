@@ -3,11 +3,8 @@
 mod support;
 
 use std::fs;
-use std::io::{BufRead as _, BufReader, Write as _};
-use std::net::TcpListener;
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
-use std::thread;
 
 use nix::sys::signal::Signal;
 
@@ -41,7 +38,6 @@ fn main() -> ExitCode {
             a_broken_download_of_weights_is_resumed,
             an_interrupted_quantization_can_be_pulled_again,
             a_built_in_alias_downloads_its_quantization,
-            a_search_lists_models_of_the_hub,
         ],
     )
 }
@@ -526,40 +522,4 @@ fn a_built_in_alias_downloads_its_quantization(tool: &Path) {
     assert_eq!(rows[0]["aliases"], serde_json::json!(["llama3.2:1b"]));
     real.llama(["rm", "--yes", "llama3.2:1b"]).run().assert_code(0);
     assert_eq!(real.quantizations(), [""; 0]);
-}
-
-/// Answers every request with the list, or with the files of a repository.
-fn loopback_hub() -> String {
-    let listener = TcpListener::bind("127.0.0.1:0").unwrap();
-    let url = format!("http://{}", listener.local_addr().unwrap());
-    thread::spawn(move || {
-        for connection in listener.incoming().map_while(Result::ok) {
-            let mut reader = BufReader::new(connection);
-            let mut head = Vec::new();
-            while reader.read_until(b'\n', &mut head).is_ok_and(|length| length > 2) {}
-            let head = String::from_utf8_lossy(&head);
-            let body = if head.contains("/tree/") {
-                r#"[{"type": "file", "oid": "a", "size": 5000, "path": "model.safetensors"}]"#
-            } else if head.contains("/api/models?") && head.contains("filter=mlx") {
-                r#"[{"_id": "1", "id": "org/tiny-4bit", "downloads": 12, "lastModified": "2020-01-02T03:04:05.000Z",
-                    "safetensors": {"parameters": {"U32": 100}, "total": 100}}]"#
-            } else {
-                "{}"
-            };
-            let length = body.len();
-            let head = "HTTP/1.1 200 OK\r\nContent-Type: application/json\r\nConnection: close\r\n";
-            let _ = write!(reader.get_mut(), "{head}Content-Length: {length}\r\n\r\n{body}");
-        }
-    });
-    url
-}
-
-fn a_search_lists_models_of_the_hub(tool: &Path) {
-    let sandbox = Sandbox::new();
-    real::install(&sandbox, tool);
-    let found = sandbox.fusion(["mlx", "search", "tiny"]).env("HF_ENDPOINT", loopback_hub()).run();
-    let rows: Vec<Vec<String>> =
-        found.stdout().lines().map(|line| line.split_whitespace().map(str::to_owned).collect()).collect();
-    assert_eq!(rows[1][..5], ["org/tiny-4bit", "800", "4-bit", "5.0", "kB"], "{found}");
-    assert_eq!(found.stdout().lines().last(), Some("fusion mlx pull org/tiny-4bit"));
 }

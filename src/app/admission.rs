@@ -13,7 +13,7 @@ use crate::core::services::ManagedService;
 
 /// Whether a model fits into the memory.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum MemoryFit {
+enum MemoryFit {
     /// It fits, or it is not known what it needs.
     Fits,
     /// It needs more than is free now.
@@ -22,7 +22,7 @@ pub(super) enum MemoryFit {
     TooLarge { needed: u64, limit: u64 },
 }
 
-pub(super) fn decide(needed: Option<u64>, memory: Option<Memory>) -> MemoryFit {
+fn decide(needed: Option<u64>, memory: Option<Memory>) -> MemoryFit {
     let (Some(needed), Some(memory)) = (needed, memory) else { return MemoryFit::Fits };
     let limit = memory.for_models;
     if needed > limit {

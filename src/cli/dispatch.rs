@@ -42,7 +42,6 @@ enum ServiceCommand {
     Pull(commands::pull::PullArgs),
     Rm(commands::rm::RmArgs),
     Show(commands::show::ShowArgs),
-    Search(commands::search::SearchArgs),
     Load(commands::load::LoadArgs),
     Unload(commands::unload::UnloadArgs),
     Install(commands::install::InstallArgs),
@@ -72,7 +71,6 @@ enum GlobalCommand {
     Enable(commands::enable::EnableNamedArgs),
     Disable(commands::disable::DisableNamedArgs),
     Top(commands::top::TopArgs),
-    Search(commands::search::SearchArgs),
     Launch(commands::launch::LaunchArgs),
     Models(commands::models::AllModelsArgs),
     Serve(commands::serve::ServeArgs),
@@ -161,7 +159,7 @@ pub fn command(table: Table, instances: &[NamedService]) -> Command {
 }
 
 /// The examples at the top of the help of a command; `SERVICE` is replaced by the name of the service.
-const EXAMPLES: [(&str, &[&str]); 8] = [
+const EXAMPLES: [(&str, &[&str]); 7] = [
     ("up", &["fusion SERVICE up", "fusion SERVICE up --no-wait", "fusion SERVICE up --install -m MODEL"]),
     ("down", &["fusion SERVICE down", "fusion SERVICE down --timeout 60"]),
     ("ps", &["fusion SERVICE ps", "fusion SERVICE ps --watch", "fusion SERVICE ps --json | jq -r .state"]),
@@ -169,7 +167,6 @@ const EXAMPLES: [(&str, &[&str]); 8] = [
     ("health", &commands::health::EXAMPLES),
     ("run", &commands::run::EXAMPLES),
     ("chat", &commands::chat::EXAMPLES),
-    ("search", &commands::search::EXAMPLES),
 ];
 
 /// Adds the commands of the service that `command` is named after.
@@ -184,8 +181,8 @@ fn service_commands(command: Command) -> Command {
 }
 
 /// The commands that only a model server has.
-const OF_MODELS: [&str; 11] =
-    ["run", "chat", "models", "pull", "rm", "show", "search", "load", "unload", "install", "uninstall"];
+const OF_MODELS: [&str; 10] =
+    ["run", "chat", "models", "pull", "rm", "show", "load", "unload", "install", "uninstall"];
 
 /// Like [`service_commands`], for a service that is no model server.
 fn program_commands(command: Command) -> Command {
@@ -379,7 +376,6 @@ fn service_command(context: &Context, name: &str, matches: &ArgMatches) -> Resul
         C::Pull(args) => commands::pull::run(context, &app, service, &args),
         C::Rm(args) => commands::rm::run(context, &app, service, &args),
         C::Show(args) => commands::show::run(context, &app, service, &args),
-        C::Search(args) => commands::search::run(context, &app, Some(service), &args),
         C::Load(args) => commands::load::run(context, &app, service, &args),
         C::Unload(args) => commands::unload::run(context, &app, service, &args),
         C::Install(args) => commands::install::run(context, &app, service, &args),
@@ -409,7 +405,6 @@ fn global_command(context: &Context, serve: Serve, matches: &ArgMatches) -> Resu
         C::Enable(args) => commands::enable::run_named(context, &context.app()?, &args),
         C::Disable(args) => commands::disable::run_named(context, &context.app()?, &args),
         C::Top(args) => commands::top::run(context, &args),
-        C::Search(args) => commands::search::run(context, &context.app()?, None, &args),
         C::Launch(args) => commands::launch::run(context, &context.app()?, &args),
         C::Models(args) => commands::models::run_all(context, &context.app()?, &args),
         C::Serve(args) => commands::serve::run(context, serve, &args),

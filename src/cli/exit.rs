@@ -4,7 +4,6 @@ use std::process::ExitCode;
 
 use crate::app::chat::SessionError;
 use crate::app::launch::LaunchError;
-use crate::app::search::SearchError;
 use crate::app::{AppError, RemoveError, SelectionError, ServeError};
 use crate::core::api::ApiError;
 use crate::core::api::chat::ChatError;
@@ -12,7 +11,6 @@ use crate::core::api::error::{ServerError, ServerErrorKind};
 use crate::core::config::{ConfigError, EditError};
 use crate::core::install::InstallError;
 use crate::core::models::catalogue::ModelError;
-use crate::core::models::hub::search::HubSearchError;
 use crate::core::process::ProcessError;
 use crate::core::programs::ProgramError;
 use crate::core::schema::{SchemaError, Violation};
@@ -151,18 +149,6 @@ pub fn of_launch(error: &LaunchError) -> Exit {
         | LaunchError::WindowTooSmall { .. }
         | LaunchError::NoToolCall { .. }
         | LaunchError::File(_) => Exit::Failed,
-    }
-}
-
-/// Returns the exit code for a search without a result.
-pub fn of_search(error: &SearchError) -> Exit {
-    let SearchError::Hub { error, .. } = error else { return Exit::Usage };
-    match error {
-        HubSearchError::ToolMissing { .. } | HubSearchError::ToolBroken { .. } => Exit::NotInstalled,
-        HubSearchError::Cancelled => Exit::Interrupted,
-        HubSearchError::RateLimited { .. }
-        | HubSearchError::Unreachable { .. }
-        | HubSearchError::Failed { .. } => Exit::RequestFailed,
     }
 }
 

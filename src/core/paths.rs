@@ -109,11 +109,6 @@ impl Paths {
         self.data.join("agents")
     }
 
-    /// Returns the directory of the results of searches, which are kept for a day.
-    pub fn searches(&self) -> PathBuf {
-        self.data.join("searches")
-    }
-
     /// Returns the directory of the saved conversations.
     pub fn sessions(&self) -> PathBuf {
         self.data.join("sessions")

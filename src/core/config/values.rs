@@ -79,7 +79,7 @@ pub(super) fn size(value: &DeValue<'_>, limits: &RangeInclusive<u64>) -> Option<
     }
 }
 
-pub fn parse_size(text: &str) -> Option<u64> {
+fn parse_size(text: &str) -> Option<u64> {
     let (number, unit) = UNITS.iter().find_map(|(name, unit)| Some((text.strip_suffix(name)?, unit)))?;
     let number = number.trim_end();
     // `parse` takes a sign, too.

@@ -157,21 +157,11 @@ pub struct MemoryEstimate {
 
 impl MemoryEstimate {
     /// The context that an estimate assumes if the model allows it.
-    pub const CONTEXT_TOKENS: u64 = 4096;
+    const CONTEXT_TOKENS: u64 = 4096;
 
     /// Adds the cache of up to 4,096 tokens to the weights.
     pub fn estimate(weight_bytes: u64, cache: impl Into<TokenCache>, context_length: Option<u64>) -> Self {
-        Self::with_context(weight_bytes, cache, context_length, Self::CONTEXT_TOKENS)
-    }
-
-    /// Adds the cache of up to `tokens` tokens to the weights.
-    pub fn with_context(
-        weight_bytes: u64,
-        cache: impl Into<TokenCache>,
-        context_length: Option<u64>,
-        tokens: u64,
-    ) -> Self {
-        let context_tokens = context_length.unwrap_or(u64::MAX).min(tokens);
+        let context_tokens = context_length.unwrap_or(u64::MAX).min(Self::CONTEXT_TOKENS);
         let bytes = weight_bytes.saturating_add(cache.into().bytes(context_tokens));
         Self { bytes, weight_bytes, context_tokens }
     }

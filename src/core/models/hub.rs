@@ -8,7 +8,6 @@
 
 pub mod download;
 pub mod replacement;
-pub mod search;
 
 use std::fs::{self, File, Metadata, TryLockError};
 use std::io;

@@ -21,7 +21,6 @@ use crate::core::address::Address;
 use crate::core::api::Response;
 use crate::core::gpu::GpuParts;
 use crate::core::models::catalogue::Catalogue;
-use crate::core::models::hub::search::HubModels;
 
 /// <https://github.com/ggml-org/llama.cpp>: `llama-server`.
 pub(super) struct Llama;
@@ -131,10 +130,6 @@ impl Runtime for Llama {
 
     fn cache_variable(&self) -> Option<&'static str> {
         Some("LLAMA_CACHE")
-    }
-
-    fn hub_models(&self) -> Option<HubModels> {
-        Some(HubModels { filter: &["--apps", "llama.cpp"], prefix: "", is_gguf: true })
     }
 
     fn catalogue(&self) -> Option<&'static dyn Catalogue> {

@@ -13,7 +13,6 @@ use crate::core::address::Address;
 use crate::core::api::Response;
 use crate::core::models::catalogue::Catalogue;
 use crate::core::models::hub::HubCache;
-use crate::core::models::hub::search::HubModels;
 
 /// <https://github.com/ml-explore/mlx-lm>: `mlx_lm.server`.
 pub(super) struct Mlx;
@@ -98,14 +97,6 @@ impl Runtime for Mlx {
 
     fn resident_model(&self) -> Option<&'static str> {
         Some("default_model")
-    }
-
-    fn brings_hub_tool(&self) -> bool {
-        true
-    }
-
-    fn hub_models(&self) -> Option<HubModels> {
-        Some(HubModels { filter: &["--filter", "mlx"], prefix: "", is_gguf: false })
     }
 
     fn catalogue(&self) -> Option<&'static dyn Catalogue> {

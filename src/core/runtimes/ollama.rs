@@ -19,7 +19,6 @@ use crate::core::api::Response;
 use crate::core::gpu::{GpuParts, GpuShare};
 use crate::core::models::catalogue::Catalogue;
 use crate::core::models::expand_home;
-use crate::core::models::hub::search::HubModels;
 
 /// <https://ollama.com>: `ollama serve`.
 pub(super) struct Ollama;
@@ -158,10 +157,6 @@ impl Runtime for Ollama {
 
     fn is_model_name(&self, name: &str) -> bool {
         is_model_name(name)
-    }
-
-    fn hub_models(&self) -> Option<HubModels> {
-        Some(HubModels { filter: &["--apps", "ollama"], prefix: "hf.co/", is_gguf: true })
     }
 
     fn catalogue(&self) -> Option<&'static dyn Catalogue> {

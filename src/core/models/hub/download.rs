@@ -18,11 +18,7 @@ use crate::core::helper::{Helper, HelperOutput};
 use crate::core::machine;
 use crate::core::models::catalogue::{ModelError, PullStep, Site};
 
-pub(super) const TOOL: &str = "hf";
-
-/// Variables without which its progress bar, its check for a newer version, and colours would disturb its output.
-pub(super) const QUIET: [&str; 3] =
-    ["HF_HUB_DISABLE_PROGRESS_BARS", "HF_HUB_DISABLE_UPDATE_CHECK", "NO_COLOR"];
+const TOOL: &str = "hf";
 
 /// How often the growth of the cache is measured.
 const POLL_INTERVAL: Duration = Duration::from_millis(100);
@@ -88,7 +84,10 @@ impl<'a> Download<'a> {
         let mut env: Vec<(OsString, OsString)> =
             site.env.iter().map(|(name, value)| (name.into(), value.into())).collect();
         env.push(("HF_HUB_CACHE".into(), cache.root().into()));
-        env.extend(QUIET.map(|name| (name.into(), "1".into())));
+        // Its progress bar, its check for a newer version, and colours would disturb its output.
+        for name in ["HF_HUB_DISABLE_PROGRESS_BARS", "HF_HUB_DISABLE_UPDATE_CHECK", "NO_COLOR"] {
+            env.push((name.into(), "1".into()));
+        }
         Ok(Self { tool, env, cache, model, cancel: site.cancel })
     }
 
@@ -222,7 +221,7 @@ impl<'a> Download<'a> {
 }
 
 /// Finds the tool beside the runtime's program, with which it was installed, or on `PATH`.
-pub(super) fn find_tool(program: Option<&Path>, search: Option<&OsStr>) -> Option<PathBuf> {
+fn find_tool(program: Option<&Path>, search: Option<&OsStr>) -> Option<PathBuf> {
     // The program can be a link into its environment, or a Python that is a link out of it.
     let places =
         program.into_iter().flat_map(|program| [Some(program.to_owned()), program.canonicalize().ok()]);
@@ -291,7 +290,7 @@ fn read_size(text: &str) -> Option<u64> {
 }
 
 /// Removes escape sequences, which some versions print to files too.
-pub(super) fn without_escapes(text: &str) -> String {
+fn without_escapes(text: &str) -> String {
     let mut parts = text.split("\u{1b}[");
     let mut plain = parts.next().unwrap_or_default().to_owned();
     for part in parts {
@@ -314,16 +313,11 @@ fn failure(name: &str, output: &str) -> ModelError {
         ModelError::Unknown { name }
     } else if has(&["hfvalidationerror"]) {
         ModelError::InvalidName { name }
-    } else if is_network_error(&lower) {
+    } else if has(NETWORK_WORDS) {
         ModelError::Network { said }
     } else {
         ModelError::Download { said }
     }
-}
-
-/// Returns whether an output in small letters tells of a network error.
-pub(super) fn is_network_error(lower: &str) -> bool {
-    NETWORK_WORDS.iter().any(|word| lower.contains(word))
 }
 
 /// Words of a network error.
@@ -344,7 +338,7 @@ const NETWORK_WORDS: &[&str] = &[
 ];
 
 /// Returns the most telling line: the last with a network error, else the last with an error, else the last.
-pub(super) fn said(output: &str) -> String {
+fn said(output: &str) -> String {
     let lines = || output.lines().map(str::trim).filter(|line| !line.is_empty());
     let has = |line: &str, words: &[&str]| words.iter().any(|word| line.to_lowercase().contains(word));
     let line = lines()
