@@ -430,12 +430,10 @@ impl Models<'_> {
         work: impl FnOnce(&Site<'_>) -> Result<T, ModelError>,
     ) -> Result<T, ModelError> {
         let server = self.service.server();
-        let program = self.app.manager(self.cancel).program(self.service);
         let site = Site {
             address,
             places: &self.places.of_resolved(),
-            program: program.as_ref().ok().map(|program| program.path.as_path()),
-            search: self.app.environment.path.as_deref(),
+            find_tool: &|name| self.app.find_tool(name, self.service),
             env: &server.env,
             load_timeout: server.startup_timeout.max(MIN_LOAD_TIMEOUT),
             cancel: self.cancel,
@@ -457,7 +455,10 @@ impl Models<'_> {
         aliases::of(self.app.table, self.runtime, &self.app.config, model, &self.places.of_configuration())
     }
 
-    fn failed(&self, asked: &str, error: ModelError) -> AppError {
+    fn failed(&self, asked: &str, mut error: ModelError) -> AppError {
+        if let ModelError::ToolMissing { comes_with, .. } = &mut error {
+            *comes_with = self.app.brings_hub_tool();
+        }
         AppError::Model {
             service: Arc::clone(&self.service.name),
             asked: asked.to_owned(),

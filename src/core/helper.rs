@@ -30,6 +30,8 @@ pub enum HelperOutput {
     Show(Arc<OwnedFd>),
     /// To an unnamed file.
     Keep,
+    /// Standard output and standard error to an unnamed file each.
+    KeepApart,
 }
 
 /// How often the end of a program is looked for of which only the output is wanted.
@@ -47,25 +49,32 @@ pub fn output_of(mut command: Command, timeout: Duration) -> Option<String> {
 #[derive(Debug)]
 pub struct Helper {
     child: Child,
+    /// Its output, or only its standard error.
     kept: Option<File>,
+    /// Its standard output, if that is kept apart.
+    printed: Option<File>,
 }
 
 impl Helper {
     /// Starts `command`; the caller chooses its standard input. The helper has no terminal. If it asks a question, it
     /// fails at once with its own message; in the background of the caller's terminal it would hang.
     pub fn start(command: &mut Command, output: HelperOutput) -> io::Result<Self> {
-        let (streams, kept) = match output {
-            HelperOutput::Show(stream) => ([stream.try_clone()?, stream.try_clone()?], None),
+        let (streams, kept, printed) = match output {
+            HelperOutput::Show(stream) => ([stream.try_clone()?, stream.try_clone()?], None, None),
             HelperOutput::Keep => {
                 let file = tempfile::tempfile()?;
-                ([file.try_clone()?.into(), file.try_clone()?.into()], Some(file))
+                ([file.try_clone()?.into(), file.try_clone()?.into()], Some(file), None)
+            }
+            HelperOutput::KeepApart => {
+                let (printed, file) = (tempfile::tempfile()?, tempfile::tempfile()?);
+                ([printed.try_clone()?.into(), file.try_clone()?.into()], Some(file), Some(printed))
             }
         };
         let [stdout, stderr] = streams;
         command.stdout(stdout).stderr(stderr);
         isolate(command);
         let child = command.spawn()?;
-        Ok(Self { child, kept })
+        Ok(Self { child, kept, printed })
     }
 
     /// Returns how it has ended; `None` while it runs.
@@ -119,11 +128,14 @@ impl Helper {
         }
     }
 
-    /// Returns at most the last `max_bytes` of its output; nothing if that was shown.
+    /// Returns at most the last `max_bytes` of its output, without what is kept apart; nothing if that was shown.
     pub fn output(&self, max_bytes: usize) -> String {
-        // If the output cannot be read, the error of the helper is reported without it.
-        let bytes = self.kept.as_ref().and_then(|file| end_of(file, max_bytes).ok()).unwrap_or_default();
-        String::from_utf8_lossy(&bytes).into_owned()
+        text_of(self.kept.as_ref(), max_bytes)
+    }
+
+    /// Returns at most the last `max_bytes` of its standard output, if that is kept apart.
+    pub fn printed(&self, max_bytes: usize) -> String {
+        text_of(self.printed.as_ref(), max_bytes)
     }
 
     /// Returns the last five lines of its output, for a message.
@@ -138,6 +150,12 @@ impl Drop for Helper {
     fn drop(&mut self) {
         self.stop();
     }
+}
+
+/// If it cannot be read, the error of the helper is reported without it.
+fn text_of(file: Option<&File>, max_bytes: usize) -> String {
+    let bytes = file.and_then(|file| end_of(file, max_bytes).ok()).unwrap_or_default();
+    String::from_utf8_lossy(&bytes).into_owned()
 }
 
 /// Reads without moving the file's offset, at which the helper may still write.

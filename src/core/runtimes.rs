@@ -19,6 +19,7 @@ use crate::core::api::Response;
 use crate::core::api::error::{ServerError, ServerErrorKind};
 use crate::core::gpu::{GpuParts, GpuShare};
 use crate::core::models::catalogue::Catalogue;
+use crate::core::models::hub::search::HubModels;
 use crate::core::models::quoted;
 
 pub use crate::core::models::{Model, ModelPlaces};
@@ -168,6 +169,16 @@ pub trait Runtime: Sync {
 
     /// Returns the operations on its models.
     fn catalogue(&self) -> Option<&'static dyn Catalogue> {
+        None
+    }
+
+    /// Returns whether the installation of its program brings the hub's own tool.
+    fn brings_hub_tool(&self) -> bool {
+        false
+    }
+
+    /// Returns how the hub is searched for models that its catalogue can pull; `None` if it cannot be.
+    fn hub_models(&self) -> Option<HubModels> {
         None
     }
 

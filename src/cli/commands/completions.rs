@@ -223,8 +223,7 @@ impl ValueSources {
             let site = Site {
                 address: address.as_ref(),
                 places: &places,
-                program: None,
-                search: None,
+                find_tool: &|_| None,
                 env: &settings.server.env,
                 load_timeout: LIST_TIMEOUT,
                 cancel: &CancelToken::new(),

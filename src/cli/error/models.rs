@@ -58,9 +58,7 @@ impl Failure {
             E::Gated { name: model } => failure.hint(format!(
                 "request access at https://huggingface.co/{model}, then set your token (HF_TOKEN, or `hf auth login`)"
             )),
-            E::ToolMissing { .. } => {
-                failure.hint(format!("install it together with the server: fusion {name} install"))
-            }
+            E::ToolMissing { comes_with, .. } => failure.hint(install_tool_hint(comes_with.as_deref())),
             E::NoSpace { needed, free, path, name: model } => {
                 failure.message =
                     format!("{model} needs {}, but {} has {} free", bytes(*needed), path.display(), bytes(*free));
@@ -78,6 +76,15 @@ impl Failure {
             E::Cancelled => Self::new(failure.exit, ""),
             E::ToolBroken { .. } | E::Cache(_) => failure,
         }
+    }
+}
+
+/// Returns how the hub's tool is installed; `comes_with` is the service whose installation brings it.
+pub(super) fn install_tool_hint(comes_with: Option<&str>) -> String {
+    const BY_HAND: &str = "uv tool install huggingface_hub";
+    match comes_with {
+        Some(service) => format!("install it: fusion {service} install, which brings it; or {BY_HAND}"),
+        None => format!("install it: {BY_HAND}"),
     }
 }
 

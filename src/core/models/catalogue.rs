@@ -1,9 +1,9 @@
 //! What a runtime can do with models: list, show, pull, remove, load, unload.
 
 use std::collections::BTreeMap;
-use std::ffi::OsStr;
 use std::io;
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
+use std::sync::Arc;
 use std::time::Duration;
 
 use serde::Serialize;
@@ -24,10 +24,8 @@ pub struct Site<'a> {
     /// Where the service listens, or would; `None` while it has no port yet.
     pub address: Option<&'a Address>,
     pub places: &'a ModelPlaces,
-    /// The program that starts the server, if it is installed; other tools are beside it.
-    pub program: Option<&'a Path>,
-    /// The value of `PATH`.
-    pub search: Option<&'a OsStr>,
+    /// Finds a tool that comes with the program of a server, or on `PATH`.
+    pub find_tool: &'a dyn Fn(&str) -> Option<PathBuf>,
     /// The variables that the configuration sets for the server.
     pub env: &'a BTreeMap<String, String>,
     /// The timeout for loading a model.
@@ -157,11 +155,21 @@ pub struct MemoryEstimate {
 
 impl MemoryEstimate {
     /// The context that an estimate assumes if the model allows it.
-    const CONTEXT_TOKENS: u64 = 4096;
+    pub const CONTEXT_TOKENS: u64 = 4096;
 
     /// Adds the cache of up to 4,096 tokens to the weights.
     pub fn estimate(weight_bytes: u64, cache: impl Into<TokenCache>, context_length: Option<u64>) -> Self {
-        let context_tokens = context_length.unwrap_or(u64::MAX).min(Self::CONTEXT_TOKENS);
+        Self::with_context(weight_bytes, cache, context_length, Self::CONTEXT_TOKENS)
+    }
+
+    /// Adds the cache of so many tokens to the weights; of fewer, if the model has not so many.
+    pub fn with_context(
+        weight_bytes: u64,
+        cache: impl Into<TokenCache>,
+        context_length: Option<u64>,
+        tokens: u64,
+    ) -> Self {
+        let context_tokens = context_length.unwrap_or(u64::MAX).min(tokens);
         let bytes = weight_bytes.saturating_add(cache.into().bytes(context_tokens));
         Self { bytes, weight_bytes, context_tokens }
     }
@@ -278,7 +286,12 @@ pub enum ModelError {
     Gated { name: String },
     /// The program that downloads is not installed.
     #[error("cannot download {name}: the program {tool} is not installed")]
-    ToolMissing { tool: &'static str, name: String },
+    ToolMissing {
+        tool: &'static str,
+        name: String,
+        /// The service whose installation brings it, if there is one.
+        comes_with: Option<Arc<str>>,
+    },
     #[error("cannot run {tool}")]
     ToolBroken { tool: PathBuf, source: io::Error },
     /// The download would not fit on the disk.

@@ -8,6 +8,8 @@
 
 pub mod download;
 pub mod replacement;
+pub mod search;
+pub mod tool;
 
 use std::fs::{self, File, Metadata, TryLockError};
 use std::io;

@@ -139,8 +139,7 @@ impl ServiceManager<'_> {
         let site = Site {
             address: None,
             places: &self.places(service).of_resolved(),
-            program: None,
-            search: self.environment.path.as_deref(),
+            find_tool: &|_| None,
             env: &server.env,
             load_timeout: server.startup_timeout,
             cancel: self.cancel,

@@ -5,34 +5,21 @@
 //! a broken connection, but starts it again after its own death (since version 1.18 of `huggingface_hub`); then the
 //! remains of that file are removed.
 
-use std::ffi::{OsStr, OsString};
-use std::io;
-use std::path::{Path, PathBuf};
-use std::process::{Command, ExitStatus, Stdio};
 use std::time::Duration;
 
+use super::tool::{HubTool, TOOL, failure};
 use super::{CachedModel, HubCache};
-use crate::core::cancel::CancelToken;
-use crate::core::executables::{is_executable, on_path};
-use crate::core::helper::{Helper, HelperOutput};
 use crate::core::machine;
 use crate::core::models::catalogue::{ModelError, PullStep, Site};
-
-const TOOL: &str = "hf";
 
 /// How often the growth of the cache is measured.
 const POLL_INTERVAL: Duration = Duration::from_millis(100);
 
-/// How much of the end of the tool's output is read.
-const MAX_OUTPUT_BYTES: usize = 256 * 1024;
-
 /// A download that has its tool.
 pub struct Download<'a> {
-    tool: PathBuf,
-    env: Vec<(OsString, OsString)>,
+    tool: HubTool<'a>,
     cache: &'a HubCache,
     model: &'a CachedModel,
-    cancel: &'a CancelToken,
 }
 
 /// What the tool would download.
@@ -66,12 +53,6 @@ enum Patterns {
     Together,
 }
 
-/// How the tool ended, and the end of its output.
-struct Ended {
-    status: ExitStatus,
-    output: String,
-}
-
 impl<'a> Download<'a> {
     /// Finds the tool.
     pub fn prepare(
@@ -79,16 +60,13 @@ impl<'a> Download<'a> {
         cache: &'a HubCache,
         model: &'a CachedModel,
     ) -> Result<Self, ModelError> {
-        let tool = find_tool(site.program, site.search)
-            .ok_or(ModelError::ToolMissing { tool: TOOL, name: model.name.clone() })?;
-        let mut env: Vec<(OsString, OsString)> =
-            site.env.iter().map(|(name, value)| (name.into(), value.into())).collect();
-        env.push(("HF_HUB_CACHE".into(), cache.root().into()));
-        // Its progress bar, its check for a newer version, and colours would disturb its output.
-        for name in ["HF_HUB_DISABLE_PROGRESS_BARS", "HF_HUB_DISABLE_UPDATE_CHECK", "NO_COLOR"] {
-            env.push((name.into(), "1".into()));
-        }
-        Ok(Self { tool, env, cache, model, cancel: site.cancel })
+        let missing =
+            || ModelError::ToolMissing { tool: TOOL, name: model.name.clone(), comes_with: None };
+        let program = (site.find_tool)(TOOL).ok_or_else(missing)?;
+        let variables = site.env.iter().map(|(name, value)| (name.into(), value.into()));
+        let cache_root = ("HF_HUB_CACHE".into(), cache.root().into());
+        let tool = HubTool::new(program, variables.chain([cache_root]), site.cancel);
+        Ok(Self { tool, cache, model })
     }
 
     /// Downloads the missing files that match one of `patterns`.
@@ -132,11 +110,11 @@ impl<'a> Download<'a> {
     pub fn list(&self, pattern: &str) -> Result<Vec<String>, ModelError> {
         let mut arguments = self.arguments(&[pattern], Patterns::OneByOne);
         arguments.push("--dry-run");
-        let ended = self.command(&arguments, &mut || {})?;
-        if ended.status.success() {
-            Ok(read_files(&ended.output))
+        let ended = self.tool.run(&arguments, POLL_INTERVAL, &mut |_| true)?;
+        if ended.succeeded() {
+            Ok(read_files(&ended.printed))
         } else {
-            Err(failure(&self.model.name, &ended.output))
+            Err(failure(&self.model.name, &ended.all()))
         }
     }
 
@@ -144,15 +122,15 @@ impl<'a> Download<'a> {
     fn ask(&self, patterns: &[&str]) -> Result<Outlook, ModelError> {
         let mut arguments = self.arguments(patterns, Patterns::OneByOne);
         arguments.push("--dry-run");
-        let ended = self.command(&arguments, &mut || {})?;
-        if ended.status.success() {
-            return Ok(Outlook { plan: read_plan(&ended.output), patterns: Patterns::OneByOne });
+        let ended = self.tool.run(&arguments, POLL_INTERVAL, &mut |_| true)?;
+        if ended.succeeded() {
+            return Ok(Outlook { plan: read_plan(&ended.printed), patterns: Patterns::OneByOne });
         }
-        let too_old = ended.output.contains("--dry-run") && ended.output.to_lowercase().contains("usage:");
+        let too_old = ended.all().contains("--dry-run") && ended.all().to_lowercase().contains("usage:");
         if too_old {
             Ok(Outlook { plan: None, patterns: Patterns::Together })
         } else {
-            Err(failure(&self.model.name, &ended.output))
+            Err(failure(&self.model.name, &ended.all()))
         }
     }
 
@@ -180,12 +158,13 @@ impl<'a> Download<'a> {
         let before = self.model.disk_use().bytes;
         let missing = || exact_size(self.model, patterns);
         let mut total = None;
-        let ended = self.command(arguments, &mut || {
+        let ended = self.tool.run(arguments, POLL_INTERVAL, &mut |_| {
             let done = self.model.disk_use().bytes.saturating_sub(before);
             total = total.or_else(|| closest(expected, missing().map(|bytes| bytes.saturating_add(done))));
             observer(PullStep::Bytes { done: total.map_or(done, |total| done.min(total)), total });
+            true
         })?;
-        if ended.status.success() { Ok(()) } else { Err(failure(&self.model.name, &ended.output)) }
+        if ended.succeeded() { Ok(()) } else { Err(failure(&self.model.name, &ended.all())) }
     }
 
     /// Fails if the download does not fit on the disk of the cache or of its nearest existing parent.
@@ -204,29 +183,6 @@ impl<'a> Download<'a> {
         }
     }
 
-    /// Runs the tool to its end; calls `observe` at every poll.
-    fn command(&self, arguments: &[&str], observe: &mut dyn FnMut()) -> Result<Ended, ModelError> {
-        let broken = |source: io::Error| ModelError::ToolBroken { tool: self.tool.clone(), source };
-        let mut command = Command::new(&self.tool);
-        command.args(arguments).envs(self.env.iter().map(|(name, value)| (name, value))).stdin(Stdio::null());
-        let mut helper = Helper::start(&mut command, HelperOutput::Keep).map_err(broken)?;
-        let mut goes_on = || {
-            observe();
-            !self.cancel.is_cancelled()
-        };
-        let status =
-            helper.wait(POLL_INTERVAL, &mut goes_on).map_err(broken)?.ok_or(ModelError::Cancelled)?;
-        Ok(Ended { status, output: without_escapes(&helper.output(MAX_OUTPUT_BYTES)) })
-    }
-}
-
-/// Finds the tool beside the runtime's program, with which it was installed, or on `PATH`.
-fn find_tool(program: Option<&Path>, search: Option<&OsStr>) -> Option<PathBuf> {
-    // The program can be a link into its environment, or a Python that is a link out of it.
-    let places =
-        program.into_iter().flat_map(|program| [Some(program.to_owned()), program.canonicalize().ok()]);
-    let mut beside = places.flatten().map(|program| program.with_file_name(TOOL));
-    beside.find(|tool| is_executable(tool)).or_else(|| on_path(TOOL, search))
 }
 
 /// Returns whether a file name matches a pattern with at most one `*`.
@@ -289,92 +245,9 @@ fn read_size(text: &str) -> Option<u64> {
     Some(bytes.min(1e18) as u64)
 }
 
-/// Removes escape sequences, which some versions print to files too.
-fn without_escapes(text: &str) -> String {
-    let mut parts = text.split("\u{1b}[");
-    let mut plain = parts.next().unwrap_or_default().to_owned();
-    for part in parts {
-        plain.push_str(part.split_once(|end: char| end.is_ascii_alphabetic()).map_or("", |(_, rest)| rest));
-    }
-    plain
-}
-
-/// Returns what the tool's output means, in the words of `huggingface_hub/errors.py`, its HTTP library and the system.
-fn failure(name: &str, output: &str) -> ModelError {
-    let name = name.to_owned();
-    let lower = output.to_lowercase();
-    let has = |words: &[&str]| words.iter().any(|word| lower.contains(word));
-    let said = said(output);
-    if has(&["offline mode is enabled"]) {
-        ModelError::Offline { variable: "HF_HUB_OFFLINE" }
-    } else if has(&["gatedrepoerror", "cannot access gated repo", "requires approval"]) {
-        ModelError::Gated { name }
-    } else if has(&["repositorynotfound", "repository not found", "if the repo does not exist"]) {
-        ModelError::Unknown { name }
-    } else if has(&["hfvalidationerror"]) {
-        ModelError::InvalidName { name }
-    } else if has(NETWORK_WORDS) {
-        ModelError::Network { said }
-    } else {
-        ModelError::Download { said }
-    }
-}
-
-/// Words of a network error.
-const NETWORK_WORDS: &[&str] = &[
-    "connecterror",
-    "connection refused",
-    "connection reset",
-    "remoteprotocolerror",
-    "name resolution",
-    "name or service not known",
-    "nodename nor servname",
-    "network is unreachable",
-    "no route to host",
-    "proxyerror",
-    "timed out",
-    "timeout",
-    "certificate_verify_failed",
-];
-
-/// Returns the most telling line: the last with a network error, else the last with an error, else the last.
-fn said(output: &str) -> String {
-    let lines = || output.lines().map(str::trim).filter(|line| !line.is_empty());
-    let has = |line: &str, words: &[&str]| words.iter().any(|word| line.to_lowercase().contains(word));
-    let line = lines()
-        .rfind(|line| has(line, NETWORK_WORDS))
-        .or_else(|| lines().rfind(|line| has(line, &["error"])));
-    let line = line.or_else(|| lines().next_back()).unwrap_or("it gave no reason");
-    line.trim_start_matches("Error: ").chars().take(300).collect()
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    #[test]
-    fn the_tool_is_found_through_links() -> io::Result<()> {
-        use std::os::unix::fs::{PermissionsExt as _, symlink};
-        let root = tempfile::tempdir()?;
-        let root = root.path().canonicalize()?;
-        let place = |name: &str| root.join(name);
-        for directory in ["environment", "bin", "system"] {
-            std::fs::create_dir(place(directory))?;
-        }
-        for program in ["environment/hf", "environment/server", "system/python"] {
-            std::fs::write(place(program), "")?;
-            std::fs::set_permissions(place(program), std::fs::Permissions::from_mode(0o755))?;
-        }
-        symlink(place("environment/server"), place("bin/server"))?;
-        symlink(place("system/python"), place("environment/python"))?;
-        for program in ["environment/server", "bin/server", "environment/python"] {
-            assert_eq!(find_tool(Some(&place(program)), None), Some(place("environment/hf")), "{program}");
-        }
-        assert_eq!(find_tool(Some(&place("system/python")), None), None);
-        let search = place("environment").into_os_string();
-        assert_eq!(find_tool(None, Some(&search)), Some(place("environment/hf")));
-        Ok(())
-    }
 
     #[test]
     fn the_plan_of_the_tool_is_parsed() {
@@ -405,25 +278,6 @@ mod tests {
         assert!(!matches("a*a", "a"));
         assert!(matches("tokenizer.model", "tokenizer.model"));
         assert!(!matches("tokenizer.model", "tokenizer.model.old"));
-    }
-
-    #[test]
-    fn output_of_the_tool_is_understood() {
-        let understood = |output: &str| failure("org/x", output).to_string();
-        let traceback = "Traceback:\nhuggingface_hub.errors.RepositoryNotFoundError: 404 Client Error.\n\
-                         huggingface_hub.errors.DryRunError: Dry run cannot be performed.\n";
-        assert_eq!(understood(traceback), "there is no model org/x to download");
-        let refused = "httpx2.ConnectError: [Errno 111] Connection refused\n\nhuggingface_hub.errors.DryRunError: Dry run\n";
-        assert!(understood(refused).ends_with("[Errno 111] Connection refused"));
-        let offline = "Cannot reach http://x: offline mode is enabled.";
-        assert!(matches!(failure("org/x", offline), ModelError::Offline { .. }));
-        let gated = "Error: Access denied. Model 'org/x' requires approval.";
-        assert!(matches!(failure("org/x", gated), ModelError::Gated { .. }));
-        let unknown =
-            "Error: Model 'org/x' not found.\nIf the repo does not exist, create it with: hf repos create";
-        assert!(matches!(failure("org/x", unknown), ModelError::Unknown { .. }));
-        assert_eq!(understood("Error: disk on fire\n"), "the download failed: disk on fire");
-        assert_eq!(understood(""), "the download failed: it gave no reason");
     }
 
     #[test]
