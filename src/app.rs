@@ -22,6 +22,7 @@ mod notices;
 pub mod pick;
 mod prompt;
 mod request;
+pub mod search;
 mod selection;
 mod serve;
 pub mod services;

@@ -23,6 +23,7 @@ pub mod restart;
 pub mod rm;
 pub mod rotate_log;
 pub mod run;
+pub mod search;
 pub mod serve;
 mod several;
 pub mod show;

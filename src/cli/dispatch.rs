@@ -44,6 +44,7 @@ enum ServiceCommand {
     Show(commands::show::ShowArgs),
     Load(commands::load::LoadArgs),
     Unload(commands::unload::UnloadArgs),
+    Search(commands::search::SearchArgs),
     Install(commands::install::InstallArgs),
     Uninstall(commands::uninstall::UninstallArgs),
     Enable(commands::enable::EnableArgs),
@@ -73,6 +74,7 @@ enum GlobalCommand {
     Top(commands::top::TopArgs),
     Launch(commands::launch::LaunchArgs),
     Models(commands::models::AllModelsArgs),
+    Search(commands::search::SearchArgs),
     Serve(commands::serve::ServeArgs),
     #[command(visible_alias = "cf")]
     Config(commands::config::ConfigArgs),
@@ -159,7 +161,7 @@ pub fn command(table: Table, instances: &[NamedService]) -> Command {
 }
 
 /// The examples at the top of the help of a command; `SERVICE` is replaced by the name of the service.
-const EXAMPLES: [(&str, &[&str]); 7] = [
+const EXAMPLES: [(&str, &[&str]); 8] = [
     ("up", &["fusion SERVICE up", "fusion SERVICE up --no-wait", "fusion SERVICE up --install -m MODEL"]),
     ("down", &["fusion SERVICE down", "fusion SERVICE down --timeout 60"]),
     ("ps", &["fusion SERVICE ps", "fusion SERVICE ps --watch", "fusion SERVICE ps --json | jq -r .state"]),
@@ -167,6 +169,7 @@ const EXAMPLES: [(&str, &[&str]); 7] = [
     ("health", &commands::health::EXAMPLES),
     ("run", &commands::run::EXAMPLES),
     ("chat", &commands::chat::EXAMPLES),
+    ("search", &commands::search::EXAMPLES),
 ];
 
 /// Adds the commands of the service that `command` is named after.
@@ -181,8 +184,8 @@ fn service_commands(command: Command) -> Command {
 }
 
 /// The commands that only a model server has.
-const OF_MODELS: [&str; 10] =
-    ["run", "chat", "models", "pull", "rm", "show", "load", "unload", "install", "uninstall"];
+const OF_MODELS: [&str; 11] =
+    ["run", "chat", "models", "pull", "rm", "show", "load", "unload", "search", "install", "uninstall"];
 
 /// Like [`service_commands`], for a service that is no model server.
 fn program_commands(command: Command) -> Command {
@@ -378,6 +381,7 @@ fn service_command(context: &Context, name: &str, matches: &ArgMatches) -> Resul
         C::Show(args) => commands::show::run(context, &app, service, &args),
         C::Load(args) => commands::load::run(context, &app, service, &args),
         C::Unload(args) => commands::unload::run(context, &app, service, &args),
+        C::Search(args) => commands::search::run(context, &app, Some(service), &args),
         C::Install(args) => commands::install::run(context, &app, service, &args),
         C::Uninstall(args) => commands::uninstall::run(context, &app, service, &args),
         C::Enable(args) => commands::enable::run(context, service, &args),
@@ -407,6 +411,7 @@ fn global_command(context: &Context, serve: Serve, matches: &ArgMatches) -> Resu
         C::Top(args) => commands::top::run(context, &args),
         C::Launch(args) => commands::launch::run(context, &context.app()?, &args),
         C::Models(args) => commands::models::run_all(context, &context.app()?, &args),
+        C::Search(args) => commands::search::run(context, &context.app()?, None, &args),
         C::Serve(args) => commands::serve::run(context, serve, &args),
         C::Config(args) => commands::config::run(context, &args),
         C::Doctor(args) => commands::doctor::run(context, &args),

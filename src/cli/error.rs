@@ -7,6 +7,7 @@ mod install;
 mod launch;
 mod models;
 mod schema;
+mod search;
 mod serve;
 mod services;
 mod sessions;

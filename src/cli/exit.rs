@@ -4,6 +4,7 @@ use std::process::ExitCode;
 
 use crate::app::chat::SessionError;
 use crate::app::launch::LaunchError;
+use crate::app::search::SearchError;
 use crate::app::{AppError, RemoveError, SelectionError, ServeError};
 use crate::core::api::ApiError;
 use crate::core::api::chat::ChatError;
@@ -11,6 +12,7 @@ use crate::core::api::error::{ServerError, ServerErrorKind};
 use crate::core::config::{ConfigError, EditError};
 use crate::core::install::InstallError;
 use crate::core::models::catalogue::ModelError;
+use crate::core::models::hub::search::HubError;
 use crate::core::process::ProcessError;
 use crate::core::programs::ProgramError;
 use crate::core::schema::{SchemaError, Violation};
@@ -149,6 +151,27 @@ pub fn of_launch(error: &LaunchError) -> Exit {
         | LaunchError::WindowTooSmall { .. }
         | LaunchError::NoToolCall { .. }
         | LaunchError::File(_) => Exit::Failed,
+    }
+}
+
+/// Returns the exit code for a search that was not begun.
+pub fn of_search(error: &SearchError) -> Exit {
+    match error {
+        SearchError::ToolMissing { .. } => Exit::NotInstalled,
+        SearchError::NoHub { .. } => Exit::Usage,
+        SearchError::Hub(error) => of_hub(error),
+        SearchError::App(error) => of_app(error),
+    }
+}
+
+/// Returns the exit code for a hub that does not answer.
+pub fn of_hub(error: &HubError) -> Exit {
+    match error {
+        HubError::TooManyRequests { .. } | HubError::Unreachable { .. } | HubError::Offline { .. } => {
+            Exit::RequestFailed
+        }
+        HubError::ToolTooOld => Exit::Failed,
+        HubError::Tool(error) => of_model(error),
     }
 }
 

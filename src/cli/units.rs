@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use crate::core::config::MAX_SECONDS;
+use crate::core::config::{MAX_SECONDS, parse_size};
 
 /// Returns a size in units of a thousand, with at most three digits: `1.2 GB`.
 pub fn bytes(bytes: u64) -> String {
@@ -35,6 +35,23 @@ pub fn seconds_from<const MILLISECONDS: u16>(text: &str) -> Result<Duration, Str
     let seconds = text.parse().ok().filter(|seconds| (shortest..=MAX_SECONDS).contains(seconds));
     let duration = seconds.and_then(|seconds| Duration::try_from_secs_f64(seconds).ok());
     duration.ok_or_else(|| format!("expected a number of seconds from {shortest} to {MAX_SECONDS}"))
+}
+
+/// Parses an option's number of bytes: `8GB`, `500MiB`, or a bare number.
+pub fn bytes_from(text: &str) -> Result<u64, String> {
+    let bytes = text.parse().ok().or_else(|| parse_size(text)).filter(|bytes| *bytes > 0);
+    bytes.ok_or_else(|| "expected a size such as 8GB, 7500MB or 16GiB".to_owned())
+}
+
+/// Parses an option's number of tokens: `8k` is 8,192, as models count.
+pub fn tokens_from(text: &str) -> Result<u64, String> {
+    let (number, unit) = match text.strip_suffix(['k', 'K']) {
+        Some(number) => (number, 1024),
+        None => (text, 1),
+    };
+    let number = number.parse::<u32>().ok().filter(|number| *number > 0 && !text.starts_with('+'));
+    let tokens = number.map(|number| u64::from(number) * unit);
+    tokens.ok_or_else(|| "expected a number of tokens such as 8192 or 8k".to_owned())
 }
 
 /// Returns an age in its largest unit: `3 days ago`.
@@ -112,6 +129,22 @@ mod tests {
         }
         let expected = "expected a number of seconds from 0.001 to 31536000".to_owned();
         assert_eq!(seconds_from::<1>("0"), Err(expected));
+    }
+
+    #[test]
+    fn sizes_and_tokens_are_parsed() {
+        for (text, bytes) in [("8GB", 8_000_000_000), ("1GiB", 1 << 30), ("7", 7), ("7500 MB", 7_500_000_000)] {
+            assert_eq!(bytes_from(text), Ok(bytes), "{text}");
+        }
+        for text in ["", "0", "-1", "GB", "NaN", "1e9", "8 parsecs", "99999999999GB"] {
+            assert!(bytes_from(text).is_err(), "{text}");
+        }
+        for (text, tokens) in [("8k", 8192), ("8K", 8192), ("1", 1), ("4294967295k", 4_294_967_295 * 1024)] {
+            assert_eq!(tokens_from(text), Ok(tokens), "{text}");
+        }
+        for text in ["", "0", "0k", "k", "-1", "+8k", "1.5k", "NaN", "4294967296"] {
+            assert!(tokens_from(text).is_err(), "{text}");
+        }
     }
 
     #[test]

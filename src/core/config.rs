@@ -28,7 +28,7 @@ pub use self::settings::{
     ModelSettings, Reasoning, RestartPolicy, RunSettings, SavedPrompt, ServerSettings, ServiceSettings,
     TemplateSettings,
 };
-pub use self::values::MAX_SECONDS;
+pub use self::values::{MAX_SECONDS, parse_size};
 use crate::core::runtimes::Table;
 
 impl Config {

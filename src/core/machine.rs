@@ -15,7 +15,7 @@ use std::time::{Duration, Instant};
 
 use nix::sys::statvfs::statvfs;
 
-pub use memory::{GpuMemory, Memory};
+pub use memory::{GpuMemory, Memory, MemoryFit};
 
 #[cfg(target_os = "linux")]
 use linux as native;

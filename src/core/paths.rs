@@ -109,6 +109,11 @@ impl Paths {
         self.data.join("agents")
     }
 
+    /// Returns the directory of what the hub has answered lately.
+    pub fn searches(&self) -> PathBuf {
+        self.data.join("searches")
+    }
+
     /// Returns the directory of the saved conversations.
     pub fn sessions(&self) -> PathBuf {
         self.data.join("sessions")

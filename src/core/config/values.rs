@@ -79,7 +79,8 @@ pub(super) fn size(value: &DeValue<'_>, limits: &RangeInclusive<u64>) -> Option<
     }
 }
 
-fn parse_size(text: &str) -> Option<u64> {
+/// Parses a number of bytes with its unit: `50MB`, `1GiB`.
+pub fn parse_size(text: &str) -> Option<u64> {
     let (number, unit) = UNITS.iter().find_map(|(name, unit)| Some((text.strip_suffix(name)?, unit)))?;
     let number = number.trim_end();
     // `parse` takes a sign, too.

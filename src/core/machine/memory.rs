@@ -10,6 +10,29 @@ pub struct Memory {
     pub for_models: u64,
 }
 
+/// Whether something fits into the memory.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum MemoryFit {
+    Fits,
+    /// It needs more than is free now.
+    Tight,
+    /// It needs more than there is for models.
+    TooLarge,
+}
+
+impl Memory {
+    /// Returns whether a model that needs so many bytes fits.
+    pub fn fit(&self, needed: u64) -> MemoryFit {
+        if needed > self.for_models {
+            MemoryFit::TooLarge
+        } else if needed > self.available {
+            MemoryFit::Tight
+        } else {
+            MemoryFit::Fits
+        }
+    }
+}
+
 /// The memory of the GPUs, in bytes.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct GpuMemory {
@@ -34,6 +57,14 @@ pub(super) fn gpu_share(total: u64, limit: u64) -> u64 {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_model_is_compared_with_the_memory() {
+        let memory = Memory { total: 1000, available: 100, for_models: 700 };
+        let fits = [100, 101, 700, 701, u64::MAX].map(|needed| memory.fit(needed));
+        use MemoryFit::{Fits, Tight, TooLarge};
+        assert_eq!(fits, [Fits, Tight, Tight, TooLarge, TooLarge]);
+    }
 
     #[test]
     fn the_gpu_gets_a_part_of_the_memory() {

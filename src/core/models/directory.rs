@@ -102,7 +102,6 @@ pub fn damaged_weights(directory: &Path) -> Vec<Defect> {
 /// Returns what the model in the directory says about itself.
 pub fn facts(directory: &Path) -> Facts {
     let config = read_json(directory, "config.json").unwrap_or_default();
-    let network = config.get("text_config").filter(|text| text.is_object()).unwrap_or(&config);
     let mut parameters = 0;
     let mut dtype = None;
     let files = weight_files(directory).present;
@@ -117,7 +116,7 @@ pub fn facts(directory: &Path) -> Facts {
         architecture: config["model_type"].as_str().map(str::to_owned),
         parameters: (parameters > 0).then_some(parameters),
         quantization: bits(&config).map(|bits| format!("{bits}-bit")).or(dtype),
-        context_length: first_number(network, &["max_position_embeddings", "n_positions", "max_seq_len"]),
+        context_length: context_length_in(&config),
         weight_bytes: weight_bytes.map(|metadata| metadata.len()).sum(),
         token_cache: token_cache(&config),
         license: license(directory),
@@ -127,9 +126,19 @@ pub fn facts(directory: &Path) -> Facts {
 
 /// Returns the quantization without reading the weights: `4-bit`, or the type of the numbers.
 pub fn quantization(directory: &Path) -> Option<String> {
-    let config = read_json(directory, "config.json").ok()?;
+    quantization_in(&read_json(directory, "config.json").ok()?)
+}
+
+/// Returns the quantization that a `config.json` tells.
+pub fn quantization_in(config: &Value) -> Option<String> {
     let dtype = || config["torch_dtype"].as_str().or_else(|| config["dtype"].as_str()).map(str::to_owned);
-    bits(&config).map(|bits| format!("{bits}-bit")).or_else(dtype)
+    bits(config).map(|bits| format!("{bits}-bit")).or_else(dtype)
+}
+
+/// Returns the context length in tokens that a `config.json` tells.
+pub fn context_length_in(config: &Value) -> Option<u64> {
+    let network = config.get("text_config").filter(|text| text.is_object()).unwrap_or(config);
+    first_number(network, &["max_position_embeddings", "n_positions", "max_seq_len"])
 }
 
 /// Returns whether a relative path stays in its directory.
@@ -138,7 +147,7 @@ pub fn is_inside(path: &str) -> bool {
 }
 
 /// Returns the table of the quantization, which `mlx_lm` writes twice.
-fn quantization_of(config: &Value) -> Option<&Value> {
+pub fn quantization_of(config: &Value) -> Option<&Value> {
     config.get("quantization").or_else(|| config.get("quantization_config")).filter(|table| table.is_object())
 }
 

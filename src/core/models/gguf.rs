@@ -1,6 +1,8 @@
 //! GGUF files: what the header says of the model, and whether the file is as long as it says
 //! (<https://github.com/ggml-org/ggml/blob/master/docs/gguf.md>).
 
+pub mod names;
+
 use std::collections::BTreeMap;
 use std::fs::File;
 use std::io::{self, BufReader, Read as _};

@@ -34,6 +34,21 @@ impl From<u64> for TokenCache {
     }
 }
 
+/// Returns a bound for a model of which only the number of parameters is known: a quarter of its power of two thirds.
+///
+/// A model of L layers of width d has about 12 L d^2 parameters and keeps at most 4 L d bytes of a token; L is at least
+/// d / 128. Most models share heads and keep a fraction of that.
+pub fn most_for(parameters: u64) -> TokenCache {
+    #[expect(
+        clippy::cast_precision_loss,
+        clippy::cast_possible_truncation,
+        clippy::cast_sign_loss,
+        reason = "a bound needs no digits, and the root of 64 bits squared is within 64 bits"
+    )]
+    let bytes = (parameters as f64).cbrt().powi(2) as u64 / 4;
+    TokenCache::from(bytes)
+}
+
 /// The architectures of GGUF files that keep a key and a value for each key-value head, in every layer.
 const PLAIN_GGUF: &[&str] = &[
     "command-r",
@@ -306,6 +321,27 @@ mod tests {
         assert_eq!(cache.bytes(100), 26 * layer * 100);
         assert_eq!(cache.bytes(4096), 4 * layer * 4096 + 22 * layer * 512);
         assert_eq!(TokenCache { growing: u64::MAX, sliding: u64::MAX, window: 9 }.bytes(u64::MAX), u64::MAX);
+    }
+
+    /// The first number of each line is that of the parameters, then layers, heads that are kept, and their size.
+    #[test]
+    fn the_bound_holds_for_known_models() {
+        for (parameters, layers, heads, size) in [
+            (124_000_000, 12, 12, 64),
+            (464_000_000, 24, 16, 64),
+            (1_240_000_000, 16, 8, 64),
+            (2_780_000_000, 32, 32, 80),
+            (3_820_000_000, 32, 32, 96),
+            (6_740_000_000, 32, 32, 128),
+            (8_030_000_000, 32, 8, 128),
+            (9_240_000_000, 42, 8, 256),
+            (70_600_000_000, 80, 8, 128),
+        ] {
+            let bound = most_for(parameters).growing;
+            assert!(bound >= layers * heads * size * 4, "{parameters}: {bound}");
+        }
+        assert_eq!(most_for(0).growing, 0);
+        assert!(most_for(u64::MAX).growing > 0);
     }
 
     #[test]

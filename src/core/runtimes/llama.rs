@@ -21,12 +21,25 @@ use crate::core::address::Address;
 use crate::core::api::Response;
 use crate::core::gpu::GpuParts;
 use crate::core::models::catalogue::Catalogue;
+use crate::core::models::gguf::names::{GgufQuantization, quantizations};
+use crate::core::models::hub::search::{HubChoice, HubModels, RepositoryFile};
 
 /// <https://github.com/ggml-org/llama.cpp>: `llama-server`.
 pub(super) struct Llama;
 
 /// The request that lists models, which have the directory and the cache read again.
 const MODELS_PATH: &str = "/v1/models?reload=1";
+
+/// Returns the quantizations of a repository, by the names that the server has for them.
+fn choices(repository: &str, files: &[RepositoryFile]) -> Vec<HubChoice> {
+    let choice = |one: GgufQuantization| HubChoice {
+        name: format!("{repository}:{}", one.tag),
+        quantization: Some(one.tag),
+        bytes: one.bytes,
+        weight_bytes: one.bytes,
+    };
+    quantizations(files).into_iter().map(choice).collect()
+}
 
 impl Runtime for Llama {
     fn name(&self) -> &'static str {
@@ -130,6 +143,10 @@ impl Runtime for Llama {
 
     fn cache_variable(&self) -> Option<&'static str> {
         Some("LLAMA_CACHE")
+    }
+
+    fn hub_models(&self) -> Option<HubModels> {
+        Some(HubModels { filter: "--filter=gguf", name: str::to_owned, choices })
     }
 
     fn catalogue(&self) -> Option<&'static dyn Catalogue> {

@@ -12,6 +12,7 @@ use super::{
 use crate::core::address::Address;
 use crate::core::api::Response;
 use crate::core::models::catalogue::Catalogue;
+use crate::core::models::hub::search::HubModels;
 use crate::core::models::hub::HubCache;
 
 /// <https://github.com/ml-explore/mlx-lm>: `mlx_lm.server`.
@@ -97,6 +98,14 @@ impl Runtime for Mlx {
 
     fn resident_model(&self) -> Option<&'static str> {
         Some("default_model")
+    }
+
+    fn brings_hub_tool(&self) -> bool {
+        true
+    }
+
+    fn hub_models(&self) -> Option<HubModels> {
+        Some(HubModels { filter: "--filter=mlx", name: str::to_owned, choices: catalogue::choices })
     }
 
     fn catalogue(&self) -> Option<&'static dyn Catalogue> {

@@ -18,6 +18,8 @@ use crate::core::address::Address;
 use crate::core::api::Response;
 use crate::core::gpu::{GpuParts, GpuShare};
 use crate::core::models::catalogue::Catalogue;
+use crate::core::models::gguf::names::{GgufQuantization, is_quantization, quantizations};
+use crate::core::models::hub::search::{HubChoice, HubModels, RepositoryFile};
 use crate::core::models::expand_home;
 
 /// <https://ollama.com>: `ollama serve`.
@@ -159,6 +161,10 @@ impl Runtime for Ollama {
         is_model_name(name)
     }
 
+    fn hub_models(&self) -> Option<HubModels> {
+        Some(HubModels { filter: "--apps=ollama", name: |repository| format!("hf.co/{repository}"), choices })
+    }
+
     fn catalogue(&self) -> Option<&'static dyn Catalogue> {
         Some(&catalogue::OllamaCatalogue)
     }
@@ -171,6 +177,18 @@ impl Runtime for Ollama {
         let cause = log_tail.lines().rev().find_map(|line| line.strip_prefix("Error: "))?;
         Some(cause.trim().to_owned())
     }
+}
+
+/// Returns the quantizations of a repository (<https://huggingface.co/docs/hub/ollama>): one of an unknown kind is named
+/// by its file, one in several parts cannot be pulled.
+fn choices(repository: &str, files: &[RepositoryFile]) -> Vec<HubChoice> {
+    let choice = |one: GgufQuantization| HubChoice {
+        name: format!("hf.co/{repository}:{}", if is_quantization(&one.tag) { &one.tag } else { &one.file }),
+        quantization: Some(one.tag),
+        bytes: one.bytes,
+        weight_bytes: one.bytes,
+    };
+    quantizations(files).into_iter().filter(|one| !one.is_split).map(choice).collect()
 }
 
 /// `[host/][namespace/]model[:tag]`, as types/model/name.go reads it. A name that breaks its rules gets a different

@@ -12,6 +12,7 @@ use super::tool::{HubTool, failure, said};
 use crate::core::helper::Helper;
 use crate::core::models::catalogue::ModelError;
 use crate::core::models::defect::read_file;
+use crate::core::models::directory::quantization_of;
 use crate::core::models::python_json;
 use crate::core::timestamp::Timestamp;
 
@@ -148,8 +149,7 @@ impl NumberCounts {
         if self.packed == 0 {
             return Some(total);
         }
-        let table = ["quantization", "quantization_config"].map(|key| &config[key]);
-        let table = table.into_iter().find(|table| table.is_object())?;
+        let table = quantization_of(config)?;
         let (bits, group) = (table["bits"].as_u64()?, table["group_size"].as_u64()?);
         let held = self.packed.checked_mul(32)?.checked_div(bits)?;
         // Each group has a scale and a bias.

@@ -5,7 +5,7 @@ use std::time::{Duration, Instant};
 
 use serde_json::json;
 
-use super::files::{self, DEFAULT_QUANTIZATION, GgufModel, ModelPlace};
+use super::files::{self, GgufModel, ModelPlace};
 use super::{Llama, MODELS_PATH, listed};
 use crate::core::api::error::ServerError;
 use crate::core::api::idle_timeout::IdleTimeout;
@@ -16,6 +16,7 @@ use crate::core::models::catalogue::{
 };
 use crate::core::models::defect::Defect;
 use crate::core::models::gguf::Header;
+use crate::core::models::gguf::names::{self, DEFAULT_QUANTIZATION};
 use crate::core::models::hub::download::Download;
 use crate::core::models::hub::replacement::Replacement;
 use crate::core::models::hub::{CachedModel, DiskUse, HubCache, HubCacheError};
@@ -376,8 +377,8 @@ struct Wanted {
 fn choose(name: &str, listed: &[String], asked: Option<&str>) -> Result<Wanted, ModelError> {
     let file_name = |path: &str| path.rsplit('/').next().unwrap_or(path).to_owned();
     let mut tags: Vec<String> = Vec::new();
-    for tag in listed.iter().map(|path| file_name(path)).filter(|file| !files::is_projector(file)) {
-        tags.extend(files::tag(&tag).filter(|tag| !tags.contains(tag)));
+    for tag in listed.iter().map(|path| file_name(path)).filter(|file| !names::is_projector(file)) {
+        tags.extend(names::tag(&tag).filter(|tag| !tags.contains(tag)));
     }
     order::sort(&mut tags);
     let asked = asked.map(str::to_uppercase);
@@ -396,13 +397,13 @@ fn choose(name: &str, listed: &[String], asked: Option<&str>) -> Result<Wanted, 
             ModelError::NoQuantization { name, asked, available: tags }
         });
     };
-    let projector = files::best_projector(listed.iter().map(|path| file_name(path)));
+    let projector = names::best_projector(listed.iter().map(|path| file_name(path)));
     let is_wanted = |path: &&String| {
         let file = file_name(path);
-        if files::is_projector(&file) {
+        if names::is_projector(&file) {
             projector.as_ref() == Some(&file)
         } else {
-            files::tag(&file).as_ref() == Some(&tag)
+            names::tag(&file).as_ref() == Some(&tag)
         }
     };
     Ok(Wanted { files: listed.iter().filter(is_wanted).cloned().collect(), tag })

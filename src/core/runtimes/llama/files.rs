@@ -7,11 +7,11 @@ use std::io;
 use std::path::{Path, PathBuf};
 
 use crate::core::models::ModelPlaces;
+use crate::core::models::gguf::names::{
+    DEFAULT_QUANTIZATION, SplitPart, best_projector, is_gguf, is_projector, is_quantization, part, tag,
+};
 use crate::core::models::hub::{CachedModel, HubCache, HubCacheError};
 use crate::core::order;
-
-/// What a name without a quantization means, if it is there.
-pub(super) const DEFAULT_QUANTIZATION: &str = "Q4_K_M";
 
 /// A model: one or more files, of which the server is told the first.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -164,38 +164,6 @@ pub(super) fn in_repository(cached: &CachedModel) -> Vec<GgufModel> {
     models
 }
 
-/// Returns the projector that goes with any quantization: the one of 16 bits, else the first.
-pub(super) fn best_projector(names: impl Iterator<Item = String>) -> Option<String> {
-    let mut projectors: Vec<String> = names.filter(|name| is_projector(name) && is_gguf(name)).collect();
-    order::sort(&mut projectors);
-    let best = projectors.iter().position(|name| tag(name).as_deref() == Some("F16")).unwrap_or(0);
-    projectors.into_iter().nth(best)
-}
-
-/// Returns the last part of a file's name, by which the server tells quantizations apart; in capital letters.
-pub(super) fn tag(file: &str) -> Option<String> {
-    let stem = file.strip_suffix(".gguf")?;
-    let stem = part(stem).map_or(stem, |part| part.front);
-    let (_, tag) = stem.rsplit_once(['-', '.'])?;
-    let is_tag = !tag.is_empty() && tag.bytes().all(|byte| byte.is_ascii_alphanumeric() || byte == b'_');
-    is_tag.then(|| tag.to_uppercase())
-}
-
-pub(super) fn is_projector(file: &str) -> bool {
-    file.to_lowercase().contains("mmproj")
-}
-
-fn is_gguf(name: &str) -> bool {
-    Path::new(name).extension().is_some_and(|end| end == "gguf")
-}
-
-fn is_quantization(tag: &str) -> bool {
-    let digit_after = |start: &str| {
-        tag.strip_prefix(start).is_some_and(|rest| rest.starts_with(|first: char| first.is_ascii_digit()))
-    };
-    matches!(tag, "F16" | "F32" | "BF16") || ["Q", "IQ", "TQ", "MXFP", "NVFP"].into_iter().any(digit_after)
-}
-
 fn quantization_of(name: &str) -> &str {
     name.rsplit_once(':').map_or("", |(_, tag)| tag)
 }
@@ -258,21 +226,6 @@ fn gguf_files(directory: &Path, depth: u32) -> Vec<PathBuf> {
         }
     }
     found
-}
-
-/// A part of a model that was split: `FRONT-00001-of-00002`.
-struct SplitPart<'a> {
-    front: &'a str,
-    number: u32,
-    count: u32,
-}
-
-fn part(stem: &str) -> Option<SplitPart<'_>> {
-    let (front, count) = stem.rsplit_once("-of-")?;
-    let (front, number) = front.rsplit_once('-')?;
-    let read = |text: &str| text.parse().ok().filter(|_| text.len() == 5);
-    let (number, count) = (read(number)?, read(count)?);
-    (number >= 1 && number <= count && count <= 1000).then_some(SplitPart { front, number, count })
 }
 
 /// Returns all parts of the model of which `file` is one, whether they are there or not.

@@ -15,6 +15,7 @@ use crate::core::models::defect::Defect;
 use crate::core::models::directory;
 use crate::core::models::hub::download::{self, Download};
 use crate::core::models::hub::replacement::Replacement;
+use crate::core::models::hub::search::{HubChoice, RepositoryFile, total_bytes};
 use crate::core::models::hub::{CachedModel, DiskUse, HubCache, HubCacheError};
 use crate::core::runtimes::Runtime as _;
 
@@ -190,6 +191,17 @@ fn missing_bytes(defects: &[Defect]) -> u64 {
 
 fn is_needed(file: &str) -> bool {
     file != "README.md" && FILES.iter().any(|pattern| download::matches(pattern, file))
+}
+
+/// Returns the model of a repository, if it has weights that the server loads. Its `config.json` tells the quantization.
+pub(super) fn choices(repository: &str, files: &[RepositoryFile]) -> Vec<HubChoice> {
+    let pulled = || files.iter().filter(|file| is_needed(&file.path));
+    let weights = || pulled().filter(|file| file.path.ends_with(".safetensors"));
+    if weights().next().is_none() {
+        return Vec::new();
+    }
+    let (bytes, weight_bytes) = (total_bytes(pulled()), total_bytes(weights()));
+    vec![HubChoice { name: repository.to_owned(), quantization: None, bytes, weight_bytes }]
 }
 
 /// A model on the disk.
