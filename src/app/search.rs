@@ -166,16 +166,13 @@ impl App {
         cancel: &CancelToken,
     ) -> Result<Vec<FoundView>, AppError> {
         let models = self.models(service, cancel)?;
-        let is_meant = |name: &str| contains_all(name, words);
-        let rows = match models.list(false)? {
-            Some(rows) => rows.into_iter().map(|row| FoundView::here(service, row.entry)).collect(),
-            None => {
-                let stored = service.stored_models(&self.environment).unwrap_or_default();
-                stored.into_iter().map(|name| FoundView::named(service, name)).collect()
-            }
+        let mut rows: Vec<FoundView> = if let Some(rows) = models.list(false)? {
+            rows.into_iter().map(|row| FoundView::here(service, row.entry)).collect()
+        } else {
+            let stored = service.stored_models(&self.environment).unwrap_or_default();
+            stored.into_iter().map(|name| FoundView::named(service, name)).collect()
         };
-        let mut rows: Vec<FoundView> = rows;
-        rows.retain(|row| is_meant(&row.name));
+        rows.retain(|row| contains_all(&row.name, words));
         Ok(rows)
     }
 }
@@ -228,9 +225,10 @@ impl HubAsker<'_> {
         let list = self.kept(&format!("files {repository}"), |tool| tool.files(repository))?;
         let files = files(&list);
         let has_config = files.iter().any(|file| file.path == "config.json");
-        let config = match has_config {
-            true => self.kept(&format!("config {repository}"), |tool| tool.config(repository))?,
-            false => Value::Null,
+        let config = if has_config {
+            self.kept(&format!("config {repository}"), |tool| tool.config(repository))?
+        } else {
+            Value::Null
         };
         Ok(HubDetails { files, config })
     }
@@ -265,7 +263,8 @@ impl OneSearch<'_> {
         let at_once = machine::processors().unwrap_or(1).clamp(1, MAX_AT_ONCE);
         while rows.len() < request.count && !rest.is_empty() {
             // Filters may take all of a batch.
-            let wanted = if request.is_filtered() { at_once } else { at_once.min(request.count - rows.len()) };
+            let wanted =
+                if request.is_filtered() { at_once } else { at_once.min(request.count - rows.len()) };
             let (batch, others) = rest.split_at(wanted.min(rest.len()));
             rest = others;
             let details = match trouble {
@@ -319,14 +318,14 @@ impl OneSearch<'_> {
             let fit = self.fit(model, &details.config, parameters, choice.weight_bytes);
             (choice, fit)
         });
-        let (choice, fit) = judged.into_iter().find(|(choice, fit)| self.request.accepts(choice.bytes, *fit))?;
+        let (choice, fit) =
+            judged.into_iter().find(|(choice, fit)| self.request.accepts(choice.bytes, *fit))?;
         let quantization = choice.quantization.or_else(|| quantization_in(&details.config));
         let choice = HubChoice { quantization, ..choice };
         Some(FoundView::of_hub(self.service, model, choice, parameters, fit))
     }
 
-    /// Returns whether the model fits, if its size is known. Without its exact cache, it fits if it does with the largest
-    /// one, and does not if it is too large without any.
+    /// Returns whether the model fits, if its size is known.
     fn fit(
         &self,
         model: &HubModel,
@@ -334,19 +333,85 @@ impl OneSearch<'_> {
         parameters: Option<u64>,
         weight_bytes: Option<u64>,
     ) -> Option<MemoryFit> {
-        let (weights, memory) = (weight_bytes?, self.memory?);
         let length = model.context_length.or_else(|| context_length_in(config));
         let tokens = self.request.context.unwrap_or(MemoryEstimate::CONTEXT_TOKENS);
-        let needed = |cache| MemoryEstimate::with_context(weights, cache, length, tokens).bytes;
-        let [least, most] = match token_cache(config) {
-            Some(cache) => [cache, cache],
-            // No quantization has less than two bits for a parameter.
-            None => [TokenCache::default(), most_for(parameters.unwrap_or(weights.saturating_mul(4)))],
+        Some(judge(self.memory?, weight_bytes?, token_cache(config), parameters, length, tokens))
+    }
+}
+
+/// Returns whether a model fits with a context of so many tokens. Without its exact cache, it fits if it does with the
+/// largest one, and does not if it is too large without any.
+fn judge(
+    memory: Memory,
+    weights: u64,
+    cache: Option<TokenCache>,
+    parameters: Option<u64>,
+    length: Option<u64>,
+    tokens: u64,
+) -> MemoryFit {
+    let needed = |cache| MemoryEstimate::with_context(weights, cache, length, tokens).bytes;
+    // No quantization has less than two bits for a parameter.
+    let most = || most_for(parameters.unwrap_or(weights.saturating_mul(4)));
+    let [least, most] = cache.map_or_else(|| [TokenCache::default(), most()], |cache| [cache, cache]);
+    match (memory.fit(needed(least)), memory.fit(needed(most))) {
+        (MemoryFit::TooLarge, _) => MemoryFit::TooLarge,
+        (_, MemoryFit::Fits) => MemoryFit::Fits,
+        _ => MemoryFit::Tight,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const GB: u64 = 1_000_000_000;
+
+    #[test]
+    fn fits_are_judged_with_the_context() {
+        use MemoryFit::{Fits, Tight, TooLarge};
+        let memory = Memory { total: 16 * GB, available: 10 * GB, for_models: 12 * GB };
+        let known = Some(TokenCache::from(100_000));
+        for (weights, cache, length, tokens, expected) in [
+            (5 * GB, known, None, 4096, Fits),
+            (5 * GB, known, None, 65_536, Tight),
+            (5 * GB, known, None, 131_072, TooLarge),
+            // The model has no longer context.
+            (5 * GB, known, Some(8192), 131_072, Fits),
+            (13 * GB, known, None, 1, TooLarge),
+            // About 1 MB for each of 8 billion parameters' tokens at most.
+            (5 * GB, None, None, 4096, Fits),
+            (5 * GB, None, None, 131_072, Tight),
+            (13 * GB, None, None, 4096, TooLarge),
+            (u64::MAX, None, None, u64::MAX, TooLarge),
+        ] {
+            let judged = judge(memory, weights, cache, Some(8 * GB), length, tokens);
+            assert_eq!(judged, expected, "{weights} {cache:?} {length:?} {tokens}");
+        }
+        assert_eq!(judge(memory, 5 * GB, None, None, None, 4096), Tight);
+    }
+
+    #[test]
+    fn unknown_sizes_pass_no_filter() {
+        let request = SearchRequest {
+            words: "x",
+            order: HubOrder::New,
+            count: 1,
+            fits: true,
+            max_size: Some(10),
+            context: None,
         };
-        Some(match (memory.fit(needed(least)), memory.fit(needed(most))) {
-            (MemoryFit::TooLarge, _) => MemoryFit::TooLarge,
-            (_, MemoryFit::Fits) => MemoryFit::Fits,
-            _ => MemoryFit::Tight,
-        })
+        let accepts = |bytes, fit| request.accepts(bytes, fit);
+        assert!(accepts(Some(10), Some(MemoryFit::Tight)) && accepts(Some(0), Some(MemoryFit::Fits)));
+        assert!(!accepts(Some(11), Some(MemoryFit::Fits)) && !accepts(Some(1), Some(MemoryFit::TooLarge)));
+        assert!(!accepts(None, Some(MemoryFit::Fits)) && !accepts(Some(1), None));
+        let open = SearchRequest { fits: false, max_size: None, ..request };
+        assert!(open.accepts(None, None) && open.limit() == 12);
+        assert_eq!(SearchRequest { count: MAX_SHOWN, ..open }.limit(), MAX_SHOWN);
+    }
+
+    #[test]
+    fn all_words_are_in_a_name() {
+        assert!(contains_all("mlx-community/Llama-3.2-3B", "LLAMA 3b"));
+        assert!(!contains_all("mlx-community/Llama-3.2-3B", "llama qwen"));
     }
 }

@@ -133,7 +133,8 @@ mod tests {
 
     #[test]
     fn sizes_and_tokens_are_parsed() {
-        for (text, bytes) in [("8GB", 8_000_000_000), ("1GiB", 1 << 30), ("7", 7), ("7500 MB", 7_500_000_000)] {
+        for (text, bytes) in [("8GB", 8_000_000_000), ("1GiB", 1 << 30), ("7", 7), ("7500 MB", 7_500_000_000)]
+        {
             assert_eq!(bytes_from(text), Ok(bytes), "{text}");
         }
         for text in ["", "0", "-1", "GB", "NaN", "1e9", "8 parsecs", "99999999999GB"] {

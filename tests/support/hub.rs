@@ -10,7 +10,7 @@ use std::path::Path;
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
-use serde_json::json;
+use serde_json::{Value, json};
 
 /// The only commit of every model.
 const COMMIT: &str = "0123456789abcdef0123456789abcdef01234567";
@@ -27,6 +27,10 @@ struct Shared {
     models: Mutex<BTreeMap<String, Files>>,
     faults: Mutex<HashMap<String, Fault>>,
     requests: Mutex<Vec<Request>>,
+    /// What a list says of each model besides its name and files.
+    facts: Mutex<BTreeMap<String, Value>>,
+    /// Seconds after which it takes requests again.
+    limit: Mutex<Option<u64>>,
 }
 
 type Files = BTreeMap<String, Arc<Vec<u8>>>;
@@ -85,6 +89,16 @@ impl Hub {
     /// Offers one more file.
     pub fn add(&self, name: &str, file: &str, bytes: Vec<u8>) {
         self.lock_models().entry(name.to_owned()).or_default().insert(file.to_owned(), Arc::new(bytes));
+    }
+
+    /// Tells more about a model in lists.
+    pub fn describe(&self, name: &str, facts: Value) {
+        self.shared.facts.lock().expect("no panic").insert(name.to_owned(), facts);
+    }
+
+    /// Refuses every request, for so many seconds as it says.
+    pub fn refuse(&self, seconds: u64) {
+        *self.shared.limit.lock().expect("no panic") = Some(seconds);
     }
 
     /// Gives every file of that name this fault.
@@ -156,13 +170,23 @@ fn read_request(reader: &mut BufReader<&TcpStream>) -> std::io::Result<Option<Re
 
 fn answer(stream: &TcpStream, shared: &Shared, request: &Request) -> std::io::Result<()> {
     let path = request.path.split('?').next().unwrap_or_default();
+    if let Some(seconds) = *shared.limit.lock().expect("no panic") {
+        let limit = format!("RateLimit: \"api\";r=0;t={seconds}");
+        return response(stream, request, "429 Too Many Requests", &[&limit], b"{}");
+    }
     let models = shared.models.lock().expect("no panic").clone();
+    if path == "/api/models" {
+        return response(stream, request, "200 OK", &[], list(shared, &models).to_string().as_bytes());
+    }
     let model = models.iter().find_map(|(name, files)| {
         let api = path.strip_prefix(&format!("/api/models/{name}"));
         let api = api.filter(|rest| rest.is_empty() || rest.starts_with('/'));
         let api = api.map(|rest| ("api", rest.to_owned()));
-        let file =
-            path.strip_prefix(&format!("/{name}/resolve/{COMMIT}/")).map(|rest| ("file", rest.to_owned()));
+        // A single file is asked for by the name of the branch.
+        let file = [COMMIT, "main"]
+            .iter()
+            .find_map(|revision| path.strip_prefix(&format!("/{name}/resolve/{revision}/")))
+            .map(|rest| ("file", rest.to_owned()));
         api.or(file).map(|(kind, rest)| (kind, rest, name, files))
     });
     match model {
@@ -183,6 +207,20 @@ fn answer(stream: &TcpStream, shared: &Shared, request: &Request) -> std::io::Re
             response(stream, request, "404 Not Found", &headers, br#"{"error":"Repository not found"}"#)
         }
     }
+}
+
+/// Lists every model, whatever is searched for.
+fn list(shared: &Shared, models: &BTreeMap<String, Files>) -> Value {
+    let facts = shared.facts.lock().expect("no panic");
+    let listed = models.iter().map(|(name, files)| {
+        let siblings: Vec<_> = files.keys().map(|file| json!({ "rfilename": file })).collect();
+        let mut model = json!({ "id": name, "siblings": siblings });
+        for (key, value) in facts.get(name).and_then(Value::as_object).into_iter().flatten() {
+            model[key] = value.clone();
+        }
+        model
+    });
+    listed.collect()
 }
 
 fn is_large(file: &str) -> bool {

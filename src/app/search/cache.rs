@@ -9,7 +9,7 @@ use serde_json::{Value, json};
 use crate::core::files;
 
 /// How long an answer is used.
-const LIFETIME: Duration = Duration::from_hours(24);
+const LIFETIME: Duration = Duration::from_secs(24 * 60 * 60);
 
 /// Longer answers are not kept.
 const MAX_BYTES: u64 = 8 << 20;
@@ -89,7 +89,7 @@ mod tests {
         cache.put("b", &json!({}));
         assert_eq!(cache.get("a"), Some(json!([1])));
         let set_age = |hours: u64, future: bool| {
-            let age = Duration::from_hours(hours);
+            let age = Duration::from_secs(hours * 60 * 60);
             let now = SystemTime::now();
             let moment = if future { now + age } else { now - age };
             std::fs::File::options().write(true).open(cache.file("a")).unwrap().set_modified(moment).unwrap();

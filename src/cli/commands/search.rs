@@ -79,9 +79,8 @@ pub fn run(
     if words.trim().is_empty() {
         return Err(Failure::new(Exit::Usage, "the words to search for are empty"));
     }
-    let service = match service.or_else(|| app.searched_service()) {
-        Some(service) => service,
-        None => return Err(Failure::new(Exit::Usage, "no service has models on the hub")),
+    let Some(service) = service.or_else(|| app.searched_service()) else {
+        return Err(Failure::new(Exit::Usage, "no service has models on the hub"));
     };
     let request = SearchRequest {
         words: words.trim(),

@@ -34,9 +34,9 @@ impl From<HubError> for Failure {
             HubError::TooManyRequests { retry_after: None } => failure.hint("try again in five minutes"),
             HubError::Unreachable { .. } => failure.hint("check the connection, then try again"),
             HubError::Offline { variable } => failure.hint(format!("unset {variable}, then try again")),
-            HubError::ToolTooOld => {
-                failure.hint("install a newer one, with the tool that installed it: uv tool upgrade huggingface_hub")
-            }
+            HubError::ToolTooOld => failure.hint(
+                "install a newer one, with the tool that installed it: uv tool upgrade huggingface_hub",
+            ),
             HubError::Tool(_) => failure,
         }
     }

@@ -60,9 +60,9 @@ mod tests {
 
     #[test]
     fn a_model_is_compared_with_the_memory() {
+        use MemoryFit::{Fits, Tight, TooLarge};
         let memory = Memory { total: 1000, available: 100, for_models: 700 };
         let fits = [100, 101, 700, 701, u64::MAX].map(|needed| memory.fit(needed));
-        use MemoryFit::{Fits, Tight, TooLarge};
         assert_eq!(fits, [Fits, Tight, Tight, TooLarge, TooLarge]);
     }
 

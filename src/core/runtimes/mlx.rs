@@ -12,8 +12,8 @@ use super::{
 use crate::core::address::Address;
 use crate::core::api::Response;
 use crate::core::models::catalogue::Catalogue;
-use crate::core::models::hub::search::HubModels;
 use crate::core::models::hub::HubCache;
+use crate::core::models::hub::search::HubModels;
 
 /// <https://github.com/ml-explore/mlx-lm>: `mlx_lm.server`.
 pub(super) struct Mlx;

@@ -18,9 +18,9 @@ use crate::core::address::Address;
 use crate::core::api::Response;
 use crate::core::gpu::{GpuParts, GpuShare};
 use crate::core::models::catalogue::Catalogue;
+use crate::core::models::expand_home;
 use crate::core::models::gguf::names::{GgufQuantization, is_quantization, quantizations};
 use crate::core::models::hub::search::{HubChoice, HubModels, RepositoryFile};
-use crate::core::models::expand_home;
 
 /// <https://ollama.com>: `ollama serve`.
 pub(super) struct Ollama;

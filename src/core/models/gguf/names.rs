@@ -55,7 +55,6 @@ pub fn part(stem: &str) -> Option<SplitPart<'_>> {
     (number >= 1 && number <= count && count <= 1000).then_some(SplitPart { front, number, count })
 }
 
-
 /// One quantization in a repository.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct GgufQuantization {

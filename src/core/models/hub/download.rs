@@ -60,8 +60,7 @@ impl<'a> Download<'a> {
         cache: &'a HubCache,
         model: &'a CachedModel,
     ) -> Result<Self, ModelError> {
-        let missing =
-            || ModelError::ToolMissing { tool: TOOL, name: model.name.clone(), comes_with: None };
+        let missing = || ModelError::ToolMissing { tool: TOOL, name: model.name.clone(), comes_with: None };
         let program = (site.find_tool)(TOOL).ok_or_else(missing)?;
         let variables = site.env.iter().map(|(name, value)| (name.into(), value.into()));
         let cache_root = ("HF_HUB_CACHE".into(), cache.root().into());
@@ -182,7 +181,6 @@ impl<'a> Download<'a> {
             _ => Ok(()),
         }
     }
-
 }
 
 /// Returns whether a file name matches a pattern with at most one `*`.

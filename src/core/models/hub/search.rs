@@ -162,9 +162,8 @@ impl HubModel {
     /// Reads one model of a list; `None` for what is none.
     fn read(model: &Value) -> Option<Self> {
         let name = model["id"].as_str().filter(|name| is_model_name(name))?.to_owned();
-        let file = |file: &Value| {
-            Some(RepositoryFile { path: file["rfilename"].as_str()?.to_owned(), bytes: None })
-        };
+        let file =
+            |file: &Value| Some(RepositoryFile { path: file["rfilename"].as_str()?.to_owned(), bytes: None });
         Some(Self {
             downloads: model["downloads"].as_u64(),
             updated: model["last_modified"].as_str().and_then(|text| text.parse().ok()),
@@ -369,7 +368,10 @@ mod tests {
         let models = HubModel::all(&python_json::parse(list).unwrap());
         assert_eq!(models.iter().map(|model| &*model.name).collect::<Vec<_>>(), ["org/a", "org/b", "org/c"]);
         let [a, b, c] = &models[..] else { panic!("three models") };
-        assert_eq!((a.downloads, a.context_length, a.numbers.total), (Some(12), Some(8192), Some(3_000_000_000)));
+        assert_eq!(
+            (a.downloads, a.context_length, a.numbers.total),
+            (Some(12), Some(8192), Some(3_000_000_000))
+        );
         assert_eq!(a.updated.unwrap().to_string(), "2026-01-02T03:04:05Z");
         let file = RepositoryFile { path: "a-Q4_K_M.gguf".to_owned(), bytes: None };
         assert_eq!(a.files.as_deref(), Some(&[file][..]));
@@ -399,13 +401,20 @@ mod tests {
     fn packed_numbers_count_what_they_hold() {
         let of = |model: Value, config: Value| NumberCounts::of(&model).parameters(&config);
         assert_eq!(of(json!({ "gguf": { "total": 7 } }), json!(null)), Some(7));
-        assert_eq!(of(json!({ "safetensors": { "parameters": { "BF16": 9 }, "total": 9 } }), json!({})), Some(9));
+        assert_eq!(
+            of(json!({ "safetensors": { "parameters": { "BF16": 9 }, "total": 9 } }), json!({})),
+            Some(9)
+        );
         // 64 numbers of 4 bits in eight of 32, with one group's scale and bias, and 10 others.
         let packed = json!({ "safetensors": { "parameters": { "BF16": 12, "U32": 8 }, "total": 20 } });
         let config = json!({ "quantization": { "bits": 4, "group_size": 64 } });
         assert_eq!(of(packed.clone(), config.clone()), Some(74));
         assert_eq!(of(packed.clone(), json!({})), None);
-        for odd in [json!({ "bits": 0, "group_size": 64 }), json!({ "bits": 4, "group_size": 0 }), json!({ "bits": -4 })] {
+        for odd in [
+            json!({ "bits": 0, "group_size": 64 }),
+            json!({ "bits": 4, "group_size": 0 }),
+            json!({ "bits": -4 }),
+        ] {
             assert_eq!(of(packed.clone(), json!({ "quantization": odd })), None);
         }
         // Counted by the hub.
@@ -426,7 +435,8 @@ mod tests {
         assert_eq!(told(&limited).unwrap(), "TooManyRequests { retry_after: Some(56s) }");
         let unknown = format!("{first}Retrying in 1s [Retry 1/5].\n");
         assert_eq!(told(&unknown).unwrap(), "TooManyRequests { retry_after: None }");
-        let at_once = "429 Too Many Requests: you have reached your 'api' rate limit.\nRetry after 55 seconds (0/500).";
+        let at_once =
+            "429 Too Many Requests: you have reached your 'api' rate limit.\nRetry after 55 seconds (0/500).";
         assert_eq!(told(at_once).unwrap(), "TooManyRequests { retry_after: Some(55s) }");
         let refused = "'[Errno 111] Connection refused' thrown while requesting GET http://x/api/models\n";
         let once = format!("{refused}Retrying in 1s [Retry 1/5].\n");
@@ -440,7 +450,9 @@ mod tests {
 
     #[test]
     fn an_old_tool_is_recognised() {
-        for output in ["Error: No such command 'models'.", "hf: error: argument {x}: invalid choice: 'models'"] {
+        for output in
+            ["Error: No such command 'models'.", "hf: error: argument {x}: invalid choice: 'models'"]
+        {
             assert!(matches!(why("", output), HubError::ToolTooOld), "{output}");
         }
         assert!(matches!(why("", "Cannot reach x: offline mode is enabled."), HubError::Offline { .. }));

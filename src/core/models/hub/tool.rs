@@ -171,7 +171,8 @@ mod tests {
         let root = tempfile::tempdir()?;
         let root = root.path().canonicalize()?;
         let place = |name: &str| root.join(name);
-        let found = |programs: &[&Path], search: Option<&OsStr>| find_tool(TOOL, programs.iter().copied(), search);
+        let found =
+            |programs: &[&Path], search: Option<&OsStr>| find_tool(TOOL, programs.iter().copied(), search);
         for directory in ["environment", "bin", "system"] {
             std::fs::create_dir(place(directory))?;
         }
