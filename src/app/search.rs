@@ -68,7 +68,7 @@ impl SearchRequest<'_> {
 
 /// The result of a search.
 #[derive(Debug)]
-pub struct Found {
+pub struct SearchResult {
     pub rows: Vec<FoundView>,
     /// Why the hub has not told everything. If it has told nothing, `rows` are models of this machine.
     pub trouble: Option<HubError>,
@@ -129,7 +129,7 @@ impl App {
         service: &ManagedService,
         request: &SearchRequest<'_>,
         cancel: &CancelToken,
-    ) -> Result<Found, SearchError> {
+    ) -> Result<SearchResult, SearchError> {
         let no_hub = || SearchError::NoHub { service: Arc::clone(&service.name) };
         let hub = hub_models(service).ok_or_else(no_hub)?;
         let missing = || SearchError::ToolMissing { comes_with: self.brings_hub_tool() };
@@ -144,7 +144,7 @@ impl App {
         match search.run() {
             Err(error) if says_later(&error) => {
                 let rows = self.matching(service, request.words, cancel)?;
-                Ok(Found { rows, trouble: Some(error) })
+                Ok(SearchResult { rows, trouble: Some(error) })
             }
             other => other.map_err(SearchError::Hub),
         }
@@ -252,7 +252,7 @@ struct OneSearch<'a> {
 }
 
 impl OneSearch<'_> {
-    fn run(&self) -> Result<Found, HubError> {
+    fn run(&self) -> Result<SearchResult, HubError> {
         let Self { request, .. } = self;
         let limit = request.limit();
         let query = HubQuery { words: request.words, filter: self.hub.filter, order: request.order, limit };
@@ -285,7 +285,7 @@ impl OneSearch<'_> {
             }
         }
         rows.truncate(request.count);
-        Ok(Found { rows, trouble })
+        Ok(SearchResult { rows, trouble })
     }
 
     /// Returns whether the service can pull something of the model, as far as the list tells.

@@ -74,6 +74,9 @@ enum GlobalCommand {
     Top(commands::top::TopArgs),
     Launch(commands::launch::LaunchArgs),
     Models(commands::models::AllModelsArgs),
+    #[command(
+        before_long_help = "Examples:\n  fusion search qwen3\n  fusion search --fits --context 32k coder\n"
+    )]
     Search(commands::search::SearchArgs),
     Serve(commands::serve::ServeArgs),
     #[command(visible_alias = "cf")]

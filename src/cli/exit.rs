@@ -154,7 +154,7 @@ pub fn of_launch(error: &LaunchError) -> Exit {
     }
 }
 
-/// Returns the exit code for a search that was not begun.
+/// Returns the exit code for a search that cannot be made.
 pub fn of_search(error: &SearchError) -> Exit {
     match error {
         SearchError::ToolMissing { .. } => Exit::NotInstalled,

@@ -128,7 +128,7 @@ fn without_the_hubs_tool_nothing_is_downloaded() {
     exit 4
     [stderr]
     error: cannot download org/tiny: the program hf is not installed
-    hint: install it together with the server: fusion mlx install
+    hint: install it: fusion mlx install, which brings it; or uv tool install huggingface_hub
     ");
     sandbox.assert_nothing_runs();
 }

@@ -48,7 +48,7 @@ pub struct SearchArgs {
 pub const EXAMPLES: [&str; 3] = [
     "fusion SERVICE search qwen3",
     "fusion SERVICE search --fits --context 32k coder",
-    "fusion SERVICE search --max-size 8GB --sort trending --json instruct | jq -r .[].name",
+    "fusion SERVICE search --max-size 8GB --sort trending --json instruct | jq -r '.[].name'",
 ];
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq, clap::ValueEnum)]
