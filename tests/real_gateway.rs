@@ -3,20 +3,10 @@
 
 mod support;
 
-#[allow(
-    dead_code,
-    clippy::must_use_candidate,
-    unreachable_pub,
-    reason = "shared with the tests of the gateway"
-)]
+#[expect(dead_code, unreachable_pub, reason = "shared with the tests of the gateway")]
 #[path = "gateway/backend.rs"]
 mod backend;
-#[allow(
-    dead_code,
-    clippy::must_use_candidate,
-    unreachable_pub,
-    reason = "shared with the tests of the gateway"
-)]
+#[expect(dead_code, unreachable_pub, reason = "shared with the tests of the gateway")]
 #[path = "gateway/http.rs"]
 mod http;
 

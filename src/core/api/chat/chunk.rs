@@ -20,7 +20,7 @@ pub struct Chunk<'a> {
     pub choices: Vec<Choice<'a>>,
     #[serde(deserialize_with = "if_understood")]
     pub usage: Option<TokenUsage>,
-    /// Returns whether it is an error object: a field `error` with content, or `"object": "error"`.
+    /// It is an error object if this has content, or `object` is `error`.
     #[serde(borrow)]
     pub error: Anything<'a>,
     #[serde(borrow)]
