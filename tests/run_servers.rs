@@ -2,6 +2,7 @@
 
 mod support;
 
+use std::io::{Read as _, Write as _};
 use std::net::TcpListener;
 use std::time::Duration;
 
@@ -30,13 +31,26 @@ fn any_byte_restarts_the_idle_timeout() {
 
 #[test]
 fn a_server_that_never_reads_times_out() {
-    // The kernel accepts the connection, and a prompt as long as its buffers.
+    // After it has told what it is, the kernel accepts the connection, and a prompt as long as its buffers.
     let listener = TcpListener::bind(("127.0.0.1", 0)).unwrap();
     setsockopt(&listener, sockopt::RcvBuf, &4096).unwrap();
     let port = listener.local_addr().unwrap().port();
     let sandbox = Sandbox::new();
     sandbox.write_config(&format!("[ollama_server]\nport = {port}\n"));
     std::fs::write(sandbox.project().join("long.txt"), "word ".repeat(1_600_000)).unwrap();
+    let told = std::thread::spawn(move || {
+        loop {
+            let (mut stream, _) = listener.accept().unwrap();
+            let mut head = [0; 512];
+            let length = stream.read(&mut head).unwrap();
+            let answer = match &head[..length] {
+                head if head.starts_with(b"GET /api/version ") => "200 OK\r\n\r\n{\"version\":\"0.17.4\"}",
+                head if head.starts_with(b"POST /v1/") => return stream,
+                _ => "404 Not Found\r\n\r\n{}",
+            };
+            let _ = stream.write_all(format!("HTTP/1.0 {answer}").as_bytes());
+        }
+    });
     let run = sandbox.fusion(["ollama", "run", "Hello", "-f", "long.txt", "--timeout", "0.5"]);
     insta::assert_snapshot!(run.mask(format!(":{port}"), ":[PORT]").run(), @"
     exit 124
@@ -44,6 +58,7 @@ fn a_server_that_never_reads_times_out() {
     error: timed out: no data from 127.0.0.1:[PORT] for [TIME] s
     hint: raise the idle timeout with --timeout SECONDS
     ");
+    drop(told.join().unwrap());
 }
 
 #[test]

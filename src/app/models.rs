@@ -285,6 +285,7 @@ impl Models<'_> {
         let LoadOptions { keep_alive, force, .. } = options;
         let force = *force;
         self.app.check_model_settings(self.service, &model.name)?;
+        self.app.manager(self.cancel).refuse_other_program(self.service)?;
         if !self.needs_server() {
             self.work(false, model, |site| self.catalogue.check(site, &model.name))?;
             self.app.admit_start(self.service, Some(&model.name), force, self.cancel)?;

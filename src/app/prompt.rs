@@ -17,7 +17,7 @@ use crate::core::events::EventKind;
 use crate::core::models::Model;
 use crate::core::models::catalogue::ModelError;
 use crate::core::runtimes::Runtime;
-use crate::core::services::{Endpoint, ManagedService, ServiceError, UpOptions};
+use crate::core::services::{Endpoint, ManagedService, ServiceError, StartedBy, UpOptions};
 
 /// What a prompt may do to make the service ready.
 #[derive(Debug, Clone, Copy)]
@@ -45,8 +45,8 @@ impl Server {
 }
 
 impl App {
-    /// Sends the request and hands the answer to `receiver` as it arrives. Nothing is started, so a server that runs
-    /// costs no request but this one: when the outcome [`is_unsent`](ChatOutcome::is_unsent), start the service with
+    /// Sends the request and hands the answer to `receiver` as it arrives. Nothing is started, so a server that fusion
+    /// started costs no request but this one: when the outcome [`is_unsent`](ChatOutcome::is_unsent), start the service with
     /// [`start_for_prompt`](Self::start_for_prompt), and send again. Never downloads a model.
     pub fn prompt(
         &self,
@@ -73,15 +73,18 @@ impl App {
         Ok(outcome)
     }
 
-    /// Finds the server by the record and the kernel, without a request.
+    /// Finds the server by the record and the kernel. A server that fusion did not start is asked what it is before it
+    /// gets a prompt.
     fn find_server(
         &self,
         service: &ManagedService,
         cancel: &CancelToken,
     ) -> Result<Option<Server>, AppError> {
-        let started = self.manager(cancel).running(service)?;
-        let address = started.as_ref().map(|endpoint| endpoint.address.clone()).or_else(|| service.address());
-        Ok(address.map(|address| Server { address, started }))
+        let endpoint = self.manager(cancel).find_endpoint(service)?;
+        Ok(endpoint.map(|endpoint| Server {
+            address: endpoint.address.clone(),
+            started: Some(endpoint).filter(|endpoint| endpoint.started_by == StartedBy::Fusion),
+        }))
     }
 
     /// Checks that the server can have `model`: a server without it could download it, or unload its own model before

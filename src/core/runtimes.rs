@@ -373,6 +373,9 @@ pub struct ServerFacts {
     pub context: Option<u64>,
     /// The loaded models of which it is reported how much is on the GPU.
     pub gpu_shares: Vec<GpuShare>,
+    /// Whether servers of other kinds respond in the same way. Only a process that fusion started is then known to be of
+    /// this runtime.
+    pub is_unmarked: bool,
 }
 
 #[cfg(test)]

@@ -1,5 +1,6 @@
 //! `fusion <service> run`: what is sent, how the answer is checked, and where the prompt goes.
 
+mod other_kinds;
 mod picking;
 mod prompt;
 mod schema;

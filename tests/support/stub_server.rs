@@ -4,7 +4,7 @@
 
 use std::io::{Read, Write};
 use std::net::{Shutdown, TcpListener, TcpStream};
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::sync::mpsc::{self, Receiver, Sender};
 use std::sync::{Arc, Mutex};
 use std::thread::JoinHandle;
@@ -118,22 +118,47 @@ pub struct StubServer {
     thread: Option<JoinHandle<()>>,
 }
 
+/// Answers that show what a server is: those of Ollama and `mlx_lm.server`. They are no part of the test's own requests.
+fn mark(line: &str) -> Option<Response> {
+    match line.strip_suffix(" HTTP/1.1")? {
+        "GET /api/version" => Some(Response::json(200, r#"{"version":"0.0.0-stub"}"#)),
+        "GET /health" => {
+            let headers = vec![("Server".to_owned(), "BaseHTTP/0.6 Python/3.11.7".to_owned())];
+            Some(Response { headers, ..Response::json(200, r#"{"status": "ok"}"#) })
+        }
+        "POST /api/show" => Some(Response::json(200, r#"{"template":"{{ .Messages }}"}"#)),
+        _ => None,
+    }
+}
+
 impl StubServer {
     /// Answers every request with the next of `responses`, and repeats the last one.
     pub fn start(responses: impl IntoIterator<Item = Response>) -> Self {
         let listener = TcpListener::bind(("127.0.0.1", 0)).expect("a free port");
         let port = listener.local_addr().expect("an address").port();
-        Self::serve(listener, port, responses)
+        Self::serve(listener, port, responses, mark)
     }
 
     /// At a port of the caller's choice.
     pub fn at(port: u16, responses: impl IntoIterator<Item = Response>) -> Self {
         let listener = TcpListener::bind(("127.0.0.1", port)).expect("the port is free");
-        Self::serve(listener, port, responses)
+        Self::serve(listener, port, responses, mark)
     }
 
-    fn serve(listener: TcpListener, port: u16, responses: impl IntoIterator<Item = Response>) -> Self {
-        let responses: Vec<Response> = responses.into_iter().collect();
+    /// At a port of the caller's choice, and of no kind that is known.
+    pub fn unmarked(port: u16, responses: impl IntoIterator<Item = Response>) -> Self {
+        let listener = TcpListener::bind(("127.0.0.1", port)).expect("the port is free");
+        Self::serve(listener, port, responses, |_| None)
+    }
+
+    fn serve(
+        listener: TcpListener,
+        port: u16,
+        responses: impl IntoIterator<Item = Response>,
+        mark: fn(&str) -> Option<Response>,
+    ) -> Self {
+        let responses =
+            Arc::new(Responses { list: responses.into_iter().collect(), used: AtomicUsize::new(0), mark });
         let stopping = Arc::new(AtomicBool::new(false));
         let was_used = Arc::new(AtomicBool::new(false));
         let (request_sender, requests) = mpsc::channel();
@@ -142,17 +167,17 @@ impl StubServer {
             let (stopping, was_used) = (Arc::clone(&stopping), Arc::clone(&was_used));
             move || {
                 let mut connections = Vec::new();
-                for (index, stream) in listener.incoming().enumerate() {
+                for stream in listener.incoming() {
                     let Ok(stream) = stream else { continue };
                     if stopping.load(Ordering::SeqCst) {
                         break;
                     }
                     was_used.store(true, Ordering::SeqCst);
-                    let response = responses[index.min(responses.len() - 1)].clone();
+                    let responses = Arc::clone(&responses);
                     let (requests, gone) = (request_sender.clone(), gone_sender.clone());
                     let stopping = Arc::clone(&stopping);
                     connections.push(std::thread::spawn(move || {
-                        serve_one(stream, &response, &requests, &gone, &stopping);
+                        serve_one(stream, &responses, &requests, &gone, &stopping);
                     }));
                 }
                 for connection in connections {
@@ -175,6 +200,11 @@ impl StubServer {
         request
     }
 
+    /// Returns the first lines of the requests that no previous call returned.
+    pub fn lines(&self) -> Vec<String> {
+        self.requests.try_iter().map(|request| request.line).collect()
+    }
+
     /// Waits until a client has closed its connection before the response was complete.
     #[track_caller]
     pub fn wait_for_disconnect(&self) {
@@ -195,15 +225,29 @@ impl Drop for StubServer {
     }
 }
 
+/// What is answered.
+struct Responses {
+    list: Vec<Response>,
+    /// How many were used.
+    used: AtomicUsize,
+    mark: fn(&str) -> Option<Response>,
+}
+
 fn serve_one(
     mut stream: TcpStream,
-    response: &Response,
+    responses: &Responses,
     requests: &Sender<Request>,
     gone: &Sender<()>,
     stopping: &AtomicBool,
 ) {
     let _ = stream.set_nodelay(true);
     let Some(request) = read_request(&mut stream) else { return };
+    if let Some(response) = (responses.mark)(&request.line) {
+        let _ = write_response(&mut stream, &response);
+        return;
+    }
+    let next = responses.used.fetch_add(1, Ordering::SeqCst);
+    let response = &responses.list[next.min(responses.list.len() - 1)];
     let _ = requests.send(request);
     if write_response(&mut stream, response).is_err() {
         let _ = gone.send(());

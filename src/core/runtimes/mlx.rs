@@ -127,9 +127,13 @@ fn cached(name: &str, places: &ModelPlaces) -> Option<PathBuf> {
     HubCache::new(places.hub_cache.as_ref()?).model(name).ok()?.snapshot()
 }
 
+/// Python's HTTP server names itself. The body is that of many servers: of llama-server, too.
 fn read_health(response: &Response) -> Recognition {
     match (response.status, response.json()["status"].as_str()) {
-        (200, Some("ok")) => Recognition::Ready(ServerFacts::default()),
+        (200, Some("ok")) => {
+            let is_unmarked = !response.server.starts_with("BaseHTTP/");
+            Recognition::Ready(ServerFacts { is_unmarked, ..ServerFacts::default() })
+        }
         // Since version 0.32: the thread that loads the model and generates has died (server.py: is_healthy).
         (503, Some("unavailable")) => Recognition::Broken("its generation thread died".to_owned()),
         (503, Some(reason)) => Recognition::NotReady(reason.to_owned()),

@@ -259,7 +259,8 @@ fn read_loaded(response: &Response) -> Recognition {
                 _ => None,
             };
             let gpu_shares = models.iter().filter_map(gpu_share).collect();
-            let facts = ServerFacts { models: Some(names.collect()), context, gpu_shares, version: None };
+            let facts =
+                ServerFacts { models: Some(names.collect()), context, gpu_shares, ..ServerFacts::default() };
             Recognition::Ready(facts)
         }
         _ => Recognition::NotReady(format!("HTTP {} to /api/ps", response.status)),

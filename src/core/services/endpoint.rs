@@ -126,6 +126,9 @@ impl ServiceManager<'_> {
                 })
             }
             (State::Unhealthy, ..) => Err(self.in_use(service, observed)),
+            (State::Stopped | State::Exited, ..) if PortUse::of(&observed) == PortUse::InUse => {
+                Err(self.in_use(service, observed))
+            }
             (state, ..) => Err(not_running(service, state)),
         }
     }
@@ -151,12 +154,17 @@ impl ServiceManager<'_> {
         }
     }
 
-    /// Returns the endpoint if fusion has started nothing here and a server of this template responds. Sends one
+    /// Returns the endpoint if nothing runs that fusion has started here, and a server of this template responds. Sends one
     /// request, and does not search for the process. Fails if only another host knows whether the service runs.
     fn running_externally(&self, service: &ManagedService) -> Result<Option<Endpoint>, ServiceError> {
         let elsewhere = match Record::read(&service.files.state) {
             Ok(None) => None,
             Ok(Some(record)) if self.is_elsewhere(&record)? => Some(record),
+            Ok(Some(Record { process: Some(process), .. }))
+                if self.driver.liveness(&process)? == Liveness::Dead =>
+            {
+                None
+            }
             _ => return Ok(None),
         };
         let external = service.address().and_then(|address| Self::responding(service, &address));

@@ -67,6 +67,14 @@ impl ServiceManager<'_> {
         self.conflict(service, address, observed.listener, message)
     }
 
+    /// Fails if another program has the address of the service.
+    pub fn refuse_other_program(&self, service: &ManagedService) -> Result<(), ServiceError> {
+        match self.require_endpoint(service) {
+            Err(error @ ServiceError::PortInUse { .. }) => Err(error),
+            _ => Ok(()),
+        }
+    }
+
     /// Returns the error for an address where another service, or another process, listens.
     fn conflict(
         &self,

@@ -51,6 +51,9 @@ impl ProbeResult {
             Self::Ready(_) if !template.is_recognisable() => {
                 Self::OtherProgram("it accepts connections".to_owned())
             }
+            Self::Ready(facts) if facts.is_unmarked => {
+                Self::OtherProgram("it responds as servers of several kinds do".to_owned())
+            }
             other => other,
         }
     }

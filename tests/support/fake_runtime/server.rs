@@ -183,7 +183,11 @@ pub(crate) fn response(
     let body = body.to_string();
     let head = format!(
         "HTTP/1.1 {status} Fake\r\n{}Content-Type: application/json\r\nContent-Length: {}\r\nConnection: close\r\n\r\n",
-        if fake.llama.is_some() { "Server: llama.cpp\r\n" } else { "" },
+        match fake {
+            Fake { llama: Some(_), .. } => "Server: llama.cpp\r\n",
+            Fake { mlx: true, .. } => "Server: BaseHTTP/0.6 Python/3.11.7\r\n",
+            _ => "",
+        },
         body.len()
     );
     stream.write_all(format!("{head}{body}").as_bytes())

@@ -44,8 +44,7 @@ fn details_are_read_from_both_modes() {
         Recognition::Ready(ServerFacts {
             models: Some(vec!["tiny.gguf".to_owned()]),
             context: Some(32768),
-            version: None,
-            gpu_shares: Vec::new()
+            ..ServerFacts::default()
         })
     );
     assert_eq!(names(read_loaded(&response("router_models_200.http"))), [""; 0]);
