@@ -217,6 +217,8 @@ fn working_directory_must_exist() {
     hint: make it: mkdir -p [ROOT]/project/none; or choose another: fusion config set instances.x.working_dir DIR
     ");
     assert_eq!(sandbox.record("x"), None);
+    let found = run(&sandbox, "doctor", 1).stdout();
+    assert!(found.contains("x: the working directory of x, "), "{found}");
     // A relative one starts at the directory of the file.
     sandbox.write_config(&file("below"));
     std::fs::create_dir(sandbox.config_dir().join("below")).expect("the sandbox is writable");
@@ -407,6 +409,8 @@ fn instance_of_a_runtime_has_its_commands() {
         model.display(),
         port.number()
     ));
+    run(&sandbox, "man --out pages", 0);
+    assert!(sandbox.project().join("pages/fusion-coder-run.1").is_file());
     run(&sandbox, "mlx up", 0);
     run(&sandbox, "coder up", 0);
     let dry = run(&sandbox, "coder run --dry-run hello", 0).stdout();

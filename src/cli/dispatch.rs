@@ -419,7 +419,11 @@ fn global_command(context: &Context, serve: Serve, matches: &ArgMatches) -> Resu
         C::Config(args) => commands::config::run(context, &args),
         C::Doctor(args) => commands::doctor::run(context, &args),
         C::Completions(args) => commands::completions::run(context, &args),
-        C::Man(args) => commands::man::run(context, &args, command(context.table, &[])),
+        C::Man(args) => {
+            let config = instances::existing_config(context.table, &context.environment);
+            let named = config.map_or_else(Vec::new, |config| instances::of_config(context.table, &config));
+            commands::man::run(context, &args, command(context.table, &named))
+        }
         C::RotateLog(Deferred(args)) => commands::rotate_log::run(context, &args),
     }
 }

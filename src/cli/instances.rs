@@ -46,6 +46,12 @@ pub fn of_config(table: Table, config: &Config) -> Vec<NamedService> {
     named.collect()
 }
 
+/// Returns the configuration, if there is a valid file. Makes no file.
+pub fn existing_config(table: Table, environment: &Environment) -> Option<Config> {
+    let file = Paths::discover(environment).ok()?.config_file();
+    file.exists().then(|| Config::load(&file, table).ok())?
+}
+
 /// Returns the instances, and the configuration that was read for that, if the first word of `arguments` may name one.
 /// Makes no file.
 pub fn asked_for(

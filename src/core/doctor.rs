@@ -54,6 +54,8 @@ pub enum Finding {
         /// Whether it is needed: the service starts automatically, or no other runtime is installed.
         needed: bool,
     },
+    /// The working directory of an instance is missing, or depends on a value that is not known.
+    NoWorkingDir { service: ManagedService, error: ServiceError },
     /// An installation was interrupted.
     Unfinished {
         service: ManagedService,
@@ -171,6 +173,9 @@ impl Examination<'_> {
                 Finding::NoProgram { service: owned(), reason, needed }
             }
         }];
+        if let Err(error) = self.manager.check_working_dir(service) {
+            findings.push(Finding::NoWorkingDir { service: owned(), error });
+        }
         let runtime = service.runtime();
         let unfinished = runtime.and_then(|runtime| {
             install::unfinished(&self.manager.paths.installation(runtime.name()), runtime)

@@ -94,7 +94,7 @@ pub fn candidates(
 /// Returns the tree with values from the configuration and the machine, which are looked up on demand. A completion
 /// never writes anything, so the defaults apply if there is no valid configuration.
 fn with_values(tree: Tree, table: Table, environment: &Environment, is_first_word: bool) -> Command {
-    let config = existing_config(table, environment).unwrap_or_else(|| Config::default_for(table));
+    let config = instances::existing_config(table, environment).unwrap_or_else(|| Config::default_for(table));
     let mut command = tree(table, &instances::of_config(table, &config));
     command.build();
     command = with_hidden_aliases(command);
@@ -263,11 +263,6 @@ fn with_hidden_aliases(command: Command) -> Command {
         let aliases: Vec<String> = command.get_all_aliases().map(str::to_owned).collect();
         with_hidden_aliases(command.alias(None).aliases(aliases))
     })
-}
-
-fn existing_config(table: Table, environment: &Environment) -> Option<Config> {
-    let file = Paths::discover(environment).ok()?.config_file();
-    file.exists().then(|| Config::load(&file, table).ok())?
 }
 
 /// Returns the command with the state of its service before its description.

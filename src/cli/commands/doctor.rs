@@ -115,6 +115,10 @@ fn report(finding: Finding) -> FindingView {
             let install = format!("install it: fusion {} install", service.name);
             FindingView { level, ..failed("program", &Failure::of_program(&reason), install) }.of(&service)
         }
+        Finding::NoWorkingDir { service, error } => {
+            let edit = "fusion config edit".to_owned();
+            failed("service", &Failure::from(error), edit).of(&service)
+        }
         Finding::Unfinished { service, directory } => FindingView::warning(
             "program",
             format!("an installation was interrupted: {}", directory.display()),

@@ -45,10 +45,7 @@ impl ServiceManager<'_> {
         let project_root = self.environment.project_directory();
         let scope = self.scope(service, Some(address), project_root.as_deref())?;
         let spec = self.process_spec(&scope, service, &program, address, model.as_ref(), &instance)?;
-        if !service.is_built_in() && !spec.directory.is_dir() {
-            let (service, path) = (service.name.clone(), spec.directory);
-            return Err(ServiceError::NoWorkingDir { service, path });
-        }
+        check_directory(service, &spec.directory)?;
         if let Some(model) = &model {
             self.check_model(service, model)?;
         }
@@ -149,6 +146,14 @@ impl ServiceManager<'_> {
             model: model.name.clone(),
             error: Box::new(error),
         })
+    }
+
+    /// Fails if the working directory of an instance is missing.
+    pub fn check_working_dir(&self, service: &ManagedService) -> Result<(), ServiceError> {
+        let project_root = self.environment.project_directory();
+        let address = service.address();
+        let scope = self.scope(service, address.as_ref(), project_root.as_deref())?;
+        scope.working_dir().map_or(Ok(()), |directory| check_directory(service, directory))
     }
 
     /// Returns the program that a start would run now.
@@ -282,4 +287,11 @@ impl ServiceManager<'_> {
         let all = of_launch.chain(of_files).chain(cache);
         Ok(all.map(|(name, value)| (name.into(), value)).collect())
     }
+}
+
+fn check_directory(service: &ManagedService, directory: &Path) -> Result<(), ServiceError> {
+    if service.is_built_in() || directory.is_dir() {
+        return Ok(());
+    }
+    Err(ServiceError::NoWorkingDir { service: service.name.clone(), path: directory.to_owned() })
 }
