@@ -96,7 +96,13 @@ impl Real {
     fn start_a_pull_that_stalls(&self) -> support::Running {
         self.hub.break_file("model.safetensors", Fault::StallAfter(100_000));
         let running = self.mlx(["pull", MODEL]).start();
-        let others = ["config.json", "tokenizer.json", "tokenizer_config.json"];
+        let others = [
+            "config.json",
+            "generation_config.json",
+            "model.safetensors.index.json",
+            "tokenizer.json",
+            "tokenizer_config.json",
+        ];
         wait_until("all but the weights have arrived", || {
             let snapshots = fs::read_dir(self.model().join("snapshots")).into_iter().flatten().flatten();
             let complete = snapshots

@@ -85,12 +85,12 @@ enum EntryKind {
     /// `key = value`, on lines of its own
     Statement,
     /// `key = value`, in this inline table
-    TomlEntry(Range<usize>),
+    Inline(Range<usize>),
 }
 
 impl EntryKind {
     fn is_value(&self) -> bool {
-        matches!(self, Self::Statement | Self::TomlEntry(_))
+        matches!(self, Self::Statement | Self::Inline(_))
     }
 }
 
@@ -134,7 +134,7 @@ impl<'t> Layout<'t> {
     fn entries(&self, table: &Range<usize>) -> impl Iterator<Item = &TomlEntry> {
         self.pieces
             .iter()
-            .filter(move |piece| matches!(&piece.kind, EntryKind::TomlEntry(inside) if inside == table))
+            .filter(move |piece| matches!(&piece.kind, EntryKind::Inline(inside) if inside == table))
     }
 
     /// Puts a statement below a comment, or below the last statement of a header.
@@ -200,11 +200,11 @@ impl<'t> Layout<'t> {
     fn cut(&self, path: &[String]) -> Option<(Range<usize>, String)> {
         let of_path = || self.pieces.iter().filter(|piece| piece.path.starts_with(path));
         // From the end: a statement without its header would belong to another table.
-        if let Some(piece) = of_path().rfind(|piece| !matches!(piece.kind, EntryKind::TomlEntry(_))) {
+        if let Some(piece) = of_path().rfind(|piece| !matches!(piece.kind, EntryKind::Inline(_))) {
             return Some(self.cut_lines(piece));
         }
         let entry = of_path().min_by_key(|piece| piece.path.len())?;
-        let EntryKind::TomlEntry(table) = &entry.kind else { return None };
+        let EntryKind::Inline(table) = &entry.kind else { return None };
         Some(self.cut_entry(entry, table))
     }
 
@@ -335,7 +335,7 @@ impl<'t> LayoutReader<'t> {
                 // Its end is not known yet.
                 self.value(span.start()..span.end());
                 let path = self.pieces.last().map(|piece| piece.path.clone()).unwrap_or_default();
-                self.tables.push((path, EntryKind::TomlEntry(span.start()..span.end())));
+                self.tables.push((path, EntryKind::Inline(span.start()..span.end())));
             }
             Kind::InlineTableClose => self.close(span.end()),
             _ => {}
@@ -358,12 +358,12 @@ impl<'t> LayoutReader<'t> {
 
     /// Sets the end of the innermost inline table, also in its entries.
     fn close(&mut self, end: usize) {
-        let Some((_, EntryKind::TomlEntry(table))) = self.tables.pop() else { return };
+        let Some((_, EntryKind::Inline(table))) = self.tables.pop() else { return };
         for piece in &mut self.pieces {
             if piece.kind.is_value() && piece.span.start == table.start {
                 piece.span.end = end;
             }
-            if let EntryKind::TomlEntry(inside) = &mut piece.kind
+            if let EntryKind::Inline(inside) = &mut piece.kind
                 && inside.start == table.start
             {
                 inside.end = end;
