@@ -87,7 +87,9 @@ fn redis_is_ready_when_its_port_accepts(program: &Path) {
         assert!(lives(pid));
         run(&sandbox, "cache health", 0);
         run(&sandbox, "cache restart", 0);
-        assert_ne!(pid_of(&ps(&sandbox, "cache")), pid);
+        let again = ps(&sandbox, "cache");
+        assert!(!again["pid"].is_null(), "{again} {}", sandbox.log("cache"));
+        assert_ne!(pid_of(&again), pid);
         let down = run(&sandbox, "cache down", 0);
         assert!(!down.stdout().contains("killed"), "{down}");
         sandbox.assert_nothing_runs();

@@ -6,7 +6,7 @@ DIRECTORY holds `manifests/NAME/TAG` and `blobs/sha256-HEX`. It gets `certificat
 `port`, when the server listens; and `requests`, one line for each request: method, path, range. Needs `openssl`.
 
 Faults are files in DIRECTORY: `stall` has a number of bytes, after which a blob sends nothing more and keeps the
-connection; with `damage` one byte of the weights is another one. (Of several damaged blobs Ollama finds one, and takes
+connection; `stalled` then appears if bytes are missing; with `damage` one byte of the weights is another one. (Of several damaged blobs Ollama finds one, and takes
 the others for good the next time.)
 """
 import http.server
@@ -79,8 +79,11 @@ class Registry(http.server.BaseHTTPRequestHandler):
             return
         stall = root / "stall"
         if is_blob and stall.exists():
-            self.wfile.write(data[start : min(end + 1, start + int(stall.read_text()))])
+            cut = start + int(stall.read_text())
+            self.wfile.write(data[start : min(end + 1, cut)])
             self.wfile.flush()
+            if cut <= end:
+                (root / "stalled").touch()
             while stall.exists():
                 time.sleep(0.02)
             self.close_connection = True

@@ -260,11 +260,10 @@ impl OneSearch<'_> {
             self.asker.list(&query)?.into_iter().filter(|model| self.may_be_shown(model)).collect();
         let (mut rows, mut trouble) = (Vec::new(), None);
         let mut rest = models.as_slice();
-        let at_once = machine::processors().unwrap_or(1).clamp(1, MAX_AT_ONCE);
         while rows.len() < request.count && !rest.is_empty() {
             // Filters may take all of a batch.
             let wanted =
-                if request.is_filtered() { at_once } else { at_once.min(request.count - rows.len()) };
+                if request.is_filtered() { MAX_AT_ONCE } else { MAX_AT_ONCE.min(request.count - rows.len()) };
             let (batch, others) = rest.split_at(wanted.min(rest.len()));
             rest = others;
             let details = match trouble {

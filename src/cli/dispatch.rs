@@ -2,6 +2,7 @@
 
 use std::ffi::OsString;
 use std::io;
+use std::ops::Deref;
 use std::sync::Arc;
 
 use clap::{Arg, ArgAction, ArgMatches, Command, FromArgMatches, Subcommand};
@@ -26,70 +27,69 @@ use crate::env::Environment;
 // The commands of one service. (A doc comment would become the description of every service.)
 #[derive(Debug, Subcommand)]
 enum ServiceCommand {
-    Up(commands::up::UpArgs),
+    Up(Deferred<commands::up::UpArgs>),
     #[command(visible_alias = "d")]
-    Down(commands::down::DownArgs),
-    Restart(commands::restart::RestartArgs),
+    Down(Deferred<commands::down::DownArgs>),
+    Restart(Deferred<commands::restart::RestartArgs>),
     #[command(visible_alias = "p", alias = "status")]
-    Ps(commands::ps::PsArgs),
+    Ps(Deferred<commands::ps::PsArgs>),
     #[command(visible_alias = "lg", alias = "logs")]
-    Log(commands::log::LogArgs),
+    Log(Deferred<commands::log::LogArgs>),
     #[command(visible_alias = "hl")]
-    Health(commands::health::HealthArgs),
-    Run(Box<commands::run::RunArgs>),
-    Chat(commands::chat::ChatArgs),
-    Models(commands::models::ModelsArgs),
-    Pull(commands::pull::PullArgs),
-    Rm(commands::rm::RmArgs),
-    Show(commands::show::ShowArgs),
-    Load(commands::load::LoadArgs),
-    Unload(commands::unload::UnloadArgs),
-    Search(commands::search::SearchArgs),
-    Install(commands::install::InstallArgs),
-    Uninstall(commands::uninstall::UninstallArgs),
-    Enable(commands::enable::EnableArgs),
-    Disable(commands::disable::DisableArgs),
+    Health(Deferred<commands::health::HealthArgs>),
+    Run(Deferred<Box<commands::run::RunArgs>>),
+    Chat(Deferred<commands::chat::ChatArgs>),
+    Models(Deferred<commands::models::ModelsArgs>),
+    Pull(Deferred<commands::pull::PullArgs>),
+    Rm(Deferred<commands::rm::RmArgs>),
+    Show(Deferred<commands::show::ShowArgs>),
+    Load(Deferred<commands::load::LoadArgs>),
+    Unload(Deferred<commands::unload::UnloadArgs>),
+    Search(Deferred<commands::search::SearchArgs>),
+    Install(Deferred<commands::install::InstallArgs>),
+    Uninstall(Deferred<commands::uninstall::UninstallArgs>),
+    Enable(Deferred<commands::enable::EnableArgs>),
+    Disable(Deferred<commands::disable::DisableArgs>),
 }
 
 // The commands for all services and for fusion itself.
 #[derive(Debug, Subcommand)]
 enum GlobalCommand {
     #[command(visible_alias = "p", alias = "status")]
-    Ps(commands::ps::AllPsArgs),
-    Up(commands::up::AllUpArgs),
+    Ps(Deferred<commands::ps::AllPsArgs>),
+    Up(Deferred<commands::up::AllUpArgs>),
     #[command(visible_alias = "d")]
-    Down(commands::down::AllDownArgs),
-    Chat(commands::chat::ChatArgs),
-    Restart(commands::restart::AllRestartArgs),
+    Down(Deferred<commands::down::AllDownArgs>),
+    Chat(Deferred<commands::chat::ChatArgs>),
+    Restart(Deferred<commands::restart::AllRestartArgs>),
     #[command(visible_alias = "lg", alias = "logs")]
-    Log(commands::log::AllLogArgs),
-    /// Send a prompt to the service that has the model, and print the answer
+    Log(Deferred<commands::log::AllLogArgs>),
     Run(Deferred<Box<commands::run::RunArgs>>),
-    Metrics(commands::metrics::MetricsArgs),
-    Templates(commands::templates::TemplatesArgs),
-    Create(commands::create::CreateArgs),
-    Remove(commands::remove::RemoveArgs),
-    Enable(commands::enable::EnableNamedArgs),
-    Disable(commands::disable::DisableNamedArgs),
-    Top(commands::top::TopArgs),
-    Launch(commands::launch::LaunchArgs),
-    Models(commands::models::AllModelsArgs),
+    Metrics(Deferred<commands::metrics::MetricsArgs>),
+    Templates(Deferred<commands::templates::TemplatesArgs>),
+    Create(Deferred<commands::create::CreateArgs>),
+    Remove(Deferred<commands::remove::RemoveArgs>),
+    Enable(Deferred<commands::enable::EnableNamedArgs>),
+    Disable(Deferred<commands::disable::DisableNamedArgs>),
+    Top(Deferred<commands::top::TopArgs>),
+    Launch(Deferred<commands::launch::LaunchArgs>),
+    Models(Deferred<commands::models::AllModelsArgs>),
     #[command(
         before_long_help = "Examples:\n  fusion search qwen3\n  fusion search --fits --context 32k coder\n"
     )]
-    Search(commands::search::SearchArgs),
-    Serve(commands::serve::ServeArgs),
+    Search(Deferred<commands::search::SearchArgs>),
+    Serve(Deferred<commands::serve::ServeArgs>),
     #[command(visible_alias = "cf")]
     Config(commands::config::ConfigArgs),
-    Doctor(commands::doctor::DoctorArgs),
-    Completions(commands::completions::CompletionsArgs),
-    Man(commands::man::ManArgs),
+    Doctor(Deferred<commands::doctor::DoctorArgs>),
+    Completions(Deferred<commands::completions::CompletionsArgs>),
+    Man(Deferred<commands::man::ManArgs>),
     #[command(hide = true)]
     RotateLog(Deferred<commands::rotate_log::RotateLogArgs>),
 }
 
-/// Arguments whose part of the tree is built only when their command is given: it keeps every other start short. Such a
-/// command has no description in the help of its parent.
+/// Arguments whose part of the tree is built only when their command is given, or when help is asked for: it keeps every
+/// other start short.
 #[derive(Debug)]
 struct Deferred<A>(A);
 
@@ -99,7 +99,7 @@ impl<A: clap::Args> clap::Args for Deferred<A> {
     }
 
     fn augment_args_for_update(command: Command) -> Command {
-        command.defer(A::augment_args_for_update)
+        Self::augment_args(command)
     }
 }
 
@@ -109,7 +109,16 @@ impl<A: FromArgMatches> FromArgMatches for Deferred<A> {
     }
 
     fn update_from_arg_matches(&mut self, matches: &ArgMatches) -> Result<(), clap::Error> {
-        self.0.update_from_arg_matches(matches)
+        *self = Self::from_arg_matches(matches)?;
+        Ok(())
+    }
+}
+
+impl<A> Deref for Deferred<A> {
+    type Target = A;
+
+    fn deref(&self) -> &A {
+        &self.0
     }
 }
 
@@ -272,9 +281,20 @@ fn parse(
     arguments: Vec<OsString>,
 ) -> Result<(ArgMatches, Option<String>), clap::Error> {
     let mut command = command(table, instances);
+    if may_ask_for_help(&arguments) {
+        // The descriptions of commands are in the parts that are built late.
+        command.build();
+    }
     let matches = command.try_get_matches_from_mut(arguments)?;
     let text = version_or_help(&mut command, &matches);
     Ok((matches, text))
+}
+
+/// Returns whether the help of a command may be asked for.
+fn may_ask_for_help(arguments: &[OsString]) -> bool {
+    let is_short = |text: &str| text.starts_with('-') && !text.starts_with("--") && text.contains('h');
+    let mut words = arguments.iter().skip(1).filter_map(|argument| argument.to_str());
+    words.any(|word| matches!(word, "help" | "--help") || is_short(word))
 }
 
 /// Prints clap's error for a wrong command line, or the help. clap's own printing obeys variables that fusion does not,
@@ -315,16 +335,21 @@ fn version_or_help(command: &mut Command, matches: &ArgMatches) -> Option<String
         return Some(version(matches.get_flag("verbose")));
     }
     match matches.subcommand() {
-        None => Some(command.render_help().to_string()),
+        None => Some(short_help(command)),
         Some((name, sub)) if sub.subcommand_name().is_none() => {
             // A command that also takes words of its own needs no subcommand.
             let needs_one =
                 |found: &&mut Command| found.has_subcommands() && found.get_positionals().next().is_none();
-            let sub_command = command.find_subcommand_mut(name).filter(needs_one)?;
-            Some(sub_command.render_help().to_string())
+            command.find_subcommand_mut(name).filter(needs_one).map(short_help)
         }
         Some(_) => None,
     }
+}
+
+/// Returns the short help of a command, whose subcommands are described in the parts that are built late.
+fn short_help(command: &mut Command) -> String {
+    command.build();
+    command.render_help().to_string()
 }
 
 fn version(verbose: bool) -> String {
@@ -404,7 +429,7 @@ fn global_command(context: &Context, serve: Serve, matches: &ArgMatches) -> Resu
             // It needs little of the configuration, so its errors do not matter.
             commands::log::run_all(context, &context.app_with(context.sound_config().0), &args)
         }
-        C::Run(Deferred(args)) => commands::run::run_any(context, &context.app()?, &args),
+        C::Run(args) => commands::run::run_any(context, &context.app()?, &args),
         C::Metrics(args) => commands::metrics::run(context, &context.app()?, &args),
         C::Templates(args) => commands::templates::run(context, &context.app()?, &args),
         C::Create(args) => commands::create::run(context, &args),

@@ -54,6 +54,11 @@ impl TlsRegistry {
         .expect("the sandbox is writable");
     }
 
+    /// Whether a blob has sent all that it sends before it stalls.
+    pub fn has_stalled(&self) -> bool {
+        self.directory.join("stalled").exists()
+    }
+
     /// The ranges of the weights that were asked for.
     pub fn ranges(&self) -> Vec<String> {
         let weights = fs::read_dir(self.directory.join("blobs")).expect("the blobs").flatten();
