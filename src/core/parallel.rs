@@ -1,7 +1,7 @@
-//! Does the same work for several things at once.
+//! Threads: the same work for several things at once, and a value that another thread makes.
 
 use std::sync::atomic::{AtomicUsize, Ordering};
-use std::sync::mpsc;
+use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 use std::thread;
 use std::time::Duration;
 
@@ -10,6 +10,32 @@ const FEW: usize = 8;
 
 /// How long the threads may finish nothing until each lane that waits gets its own.
 const STALL_TIME: Duration = Duration::from_millis(3);
+
+/// A value that another thread makes. The thread goes on if this is dropped.
+pub struct PendingValue<T>(Arc<(Mutex<Option<T>>, Condvar)>);
+
+impl<T: Send + 'static> PendingValue<T> {
+    /// Begins `work` on a thread of its own. Where the system has no thread for it, the value never comes.
+    pub fn begin(work: impl FnOnce() -> T + Send + 'static) -> Self {
+        let made = Arc::new((Mutex::new(None), Condvar::new()));
+        let pending = Self(Arc::clone(&made));
+        let thread: Box<dyn FnOnce() + Send> = Box::new(move || {
+            let value = work();
+            *lock(&made.0) = Some(value);
+            made.1.notify_all();
+        });
+        // Fails where the system has no thread.
+        let _ = thread::Builder::new().spawn(thread);
+        pending
+    }
+
+    /// Returns the value if it is there within `timeout`.
+    pub fn wait(&self, timeout: Duration) -> Option<T> {
+        let (value, made) = &*self.0;
+        let waited = made.wait_timeout_while(lock(value), timeout, |value| value.is_none());
+        waited.unwrap_or_else(PoisonError::into_inner).0.take()
+    }
+}
 
 /// Does `work` for each item and returns the results in the order of the items. Items that are `in_turn` are done one
 /// after the other, all others at once: a few threads take most of them, and when these wait for something, each has
@@ -21,44 +47,61 @@ pub fn each<I: Sync, T: Send>(
 ) -> Vec<T> {
     let in_turn: Vec<bool> = items.iter().map(in_turn).collect();
     let lanes = lanes(&in_turn);
-    let next = AtomicUsize::new(0);
-    let (sender, results) = mpsc::channel();
-    // Takes lanes until none is left.
-    let take = |sender: mpsc::Sender<(usize, T)>| {
-        while let Some(lane) = lanes.get(next.fetch_add(1, Ordering::Relaxed)) {
-            for index in lane {
-                let Some(item) = items.get(*index) else { continue };
-                // The receiver lives until all are done.
-                let _ = sender.send((*index, work(item)));
+    let results: Vec<Mutex<Option<T>>> = items.iter().map(|_| Mutex::default()).collect();
+    do_lanes(lanes.len(), &|lane| {
+        for index in lanes.get(lane).into_iter().flatten() {
+            if let (Some(item), Some(result)) = (items.get(*index), results.get(*index)) {
+                let done = work(item);
+                *lock(result) = Some(done);
             }
+        }
+    });
+    results
+        .into_iter()
+        .filter_map(|result| result.into_inner().unwrap_or_else(PoisonError::into_inner))
+        .collect()
+}
+
+/// Calls `work` with each number below `count`, on a few threads, or on one for each where these wait.
+fn do_lanes(count: usize, work: &(dyn Fn(usize) + Sync)) {
+    let next = AtomicUsize::new(0);
+    let (finished, progress) = (Mutex::new(0), Condvar::new());
+    // Takes lanes until all are taken.
+    let take = || {
+        loop {
+            let lane = next.fetch_add(1, Ordering::Relaxed);
+            if lane >= count {
+                break;
+            }
+            work(lane);
+            *lock(&finished) += 1;
+            progress.notify_all();
         }
     };
-    let mut done: Vec<(usize, T)> = Vec::new();
     thread::scope(|scope| {
         let take = &take;
-        let spawn = |count: usize| {
-            (0..count).all(|_| {
-                let sender = sender.clone();
-                thread::Builder::new().spawn_scoped(scope, move || take(sender)).is_ok()
-            })
-        };
+        let spawn =
+            |count: usize| (0..count).all(|_| thread::Builder::new().spawn_scoped(scope, take).is_ok());
         // One lane needs no thread.
-        if lanes.len() <= 1 || !spawn(lanes.len().min(FEW)) {
-            take(sender.clone());
+        if count <= 1 || !spawn(count.min(FEW)) {
+            take();
         }
-        let untaken = || lanes.len().saturating_sub(next.load(Ordering::Relaxed));
+        let untaken = || count.saturating_sub(next.load(Ordering::Relaxed));
         while untaken() > 0 {
-            match results.recv_timeout(STALL_TIME) {
-                Ok(result) => done.push(result),
-                Err(_) if !spawn(untaken()) => take(sender.clone()),
-                Err(_) => break,
+            let before = *lock(&finished);
+            let waited = progress.wait_timeout_while(lock(&finished), STALL_TIME, |now| *now == before);
+            if waited.unwrap_or_else(PoisonError::into_inner).1.timed_out() {
+                if !spawn(untaken()) {
+                    take();
+                }
+                break;
             }
         }
-        drop(sender);
-        done.extend(results);
     });
-    done.sort_by_key(|(index, _)| *index);
-    done.into_iter().map(|(_, result)| result).collect()
+}
+
+fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
 /// Returns the indices of the items of each lane, which one thread does in their order.
@@ -83,6 +126,17 @@ mod tests {
         assert_eq!(lanes(&[true, true]), [vec![0, 1]]);
         assert_eq!(lanes(&[false, false]), [vec![0], vec![1]]);
         assert_eq!(lanes(&[false, true, false, true]), [vec![1, 3], vec![0], vec![2]]);
+    }
+
+    #[test]
+    fn value_of_another_thread_is_awaited() {
+        let (end, ended) = std::sync::mpsc::channel::<()>();
+        let pending = PendingValue::begin(move || (ended.recv().is_err(), thread::current().id()));
+        assert_eq!(pending.wait(Duration::ZERO), None);
+        drop(end);
+        let (is_ended, thread) = pending.wait(Duration::from_secs(60)).unwrap();
+        assert!(is_ended);
+        assert_ne!(thread, thread::current().id());
     }
 
     #[test]

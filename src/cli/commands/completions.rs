@@ -4,8 +4,7 @@ mod bash;
 
 use std::collections::BTreeMap;
 use std::ffi::{OsStr, OsString};
-use std::sync::{Arc, mpsc};
-use std::thread;
+use std::sync::Arc;
 use std::time::Duration;
 
 use clap::Command;
@@ -26,6 +25,7 @@ use crate::core::events::EventBus;
 use crate::core::helper::HelperOutput;
 use crate::core::models::ModelPlaces;
 use crate::core::models::catalogue::Site;
+use crate::core::parallel::PendingValue;
 use crate::core::paths::Paths;
 use crate::core::process::unix::UnixDriver;
 use crate::core::runtimes::{self, Runtime, Table};
@@ -172,14 +172,14 @@ impl ValueSources {
             HelperOutput::Keep,
         ));
         let observer = Arc::clone(&app);
-        let states = in_time(STATE_TIMEOUT, move || {
+        let states = PendingValue::begin(move || {
             let statuses = observer.manager(&CancelToken::new()).status_of_all(observer.services());
             let state = |status: Result<Status, _>| status.ok().map(|status| status.state.word().to_owned());
             let names = observer.services().iter().map(|service| service.name.to_string());
             names.zip(statuses.into_iter().map(state)).collect()
         });
         let unknown = || app.services().iter().map(|service| (service.name.to_string(), None)).collect();
-        states.unwrap_or_else(unknown)
+        states.wait(STATE_TIMEOUT).unwrap_or_else(unknown)
     }
 
     /// Returns the services that have models, with their runtimes.
@@ -218,7 +218,7 @@ impl ValueSources {
         let Some(settings) = self.config.service(runtime.name()) else { return Vec::new() };
         let Ok(paths) = Paths::discover(&self.environment) else { return Vec::new() };
         let places = ModelPlaces::discover(&self.environment, &paths, &settings.server.env);
-        let models = in_time(LIST_TIMEOUT, move || {
+        let models = PendingValue::begin(move || {
             let address = settings.server.address();
             let site = Site {
                 address: address.as_ref(),
@@ -229,9 +229,9 @@ impl ValueSources {
                 cancel: &CancelToken::new(),
             };
             let models = catalogue.list(&site).unwrap_or_default();
-            models.into_iter().map(|model| (model.name, None)).collect()
+            models.into_iter().map(|model| model.name).collect::<Vec<_>>()
         });
-        models.unwrap_or_default().into_iter().map(|(name, _)| name).collect()
+        models.wait(LIST_TIMEOUT).unwrap_or_default()
     }
 
     fn prompts(&self) -> Vec<String> {
@@ -242,19 +242,6 @@ impl ValueSources {
     fn keys(&self) -> Vec<String> {
         self.config.keys(self.table)
     }
-}
-
-/// Returns the values that another thread finds, if it does so in time. The thread is left alone.
-fn in_time(
-    timeout: Duration,
-    find: impl FnOnce() -> Vec<Described> + Send + 'static,
-) -> Option<Vec<Described>> {
-    let (sender, receiver) = mpsc::channel();
-    thread::spawn(move || {
-        // Fails after the timeout, when the receiver is gone.
-        let _ = sender.send(find());
-    });
-    receiver.recv_timeout(timeout).ok()
 }
 
 /// Hides every alias: of several visible names, the engine offers another one than the help shows first.

@@ -1,12 +1,12 @@
-//! Probes: what one request to an address finds, and repeated probes on a thread beside a wait.
+//! Probes: what one request to an address finds, and repeated probes on another thread beside a wait.
 
 use std::net::{TcpStream, ToSocketAddrs as _};
-use std::sync::mpsc::{self, Receiver, RecvTimeoutError, Sender};
 use std::time::{Duration, Instant};
 
 use super::state::ResponseKind;
 use crate::core::address::Address;
 use crate::core::api::{ApiError, Client};
+use crate::core::parallel::PendingValue;
 use crate::core::runtimes::{Generation, Recognition, ServerFacts};
 use crate::core::templates::{StatusCheck, Template};
 
@@ -205,62 +205,72 @@ const MAX_PAUSE: Duration = Duration::from_secs(1);
 /// Timeout of a status request during a wait. A server that loads a model may need long for its first response.
 pub const STATUS_TIMEOUT: Duration = Duration::from_secs(5);
 
-/// Probes repeatedly on its own thread, while the caller watches other things.
+/// Probes repeatedly on another thread, while the caller watches other things.
 ///
-/// The thread probes only on request: fusion would cut an unused probe off when it ends, and servers log that as an
-/// error. The thread ends soon after the watch is dropped or the deadline has passed.
+/// It probes only on request: fusion would cut an unused probe off when it ends, and servers log that as an error.
 pub struct Watch {
-    requests: Sender<()>,
-    results: Receiver<ProbeResult>,
-    /// Whether a result was requested and has not arrived.
-    is_awaited: bool,
+    template: Template,
+    address: Address,
+    /// Asked for one token once the server is ready.
+    model: Option<String>,
+    deadline: Instant,
+    /// When the next probe may be sent.
+    not_before: Instant,
+    pause_after_generation: Duration,
+    /// The probe that was requested and has no result yet.
+    pending: Option<PendingValue<(ProbeResult, bool)>>,
 }
 
 impl Watch {
-    /// Starts the thread. It probes until `deadline`, and sends a one-token chat if `model` is given.
+    /// Probes until `deadline`, and sends a one-token chat if `model` is given.
     pub fn begin(template: Template, address: Address, model: Option<String>, deadline: Instant) -> Self {
-        let (requests, requested) = mpsc::channel();
-        let (sender, results) = mpsc::channel();
-        std::thread::spawn(move || {
-            let mut pause_after_generation = MIN_PAUSE;
-            while requested.recv().is_ok() {
-                let left = deadline.saturating_duration_since(Instant::now());
-                if left.is_zero() {
-                    return;
-                }
-                let mut result = probe(&template, &address, Depth::Status, left.min(STATUS_TIMEOUT));
-                let mut pause = pause_after(&result);
-                if let (Some(model), ProbeResult::Ready(_)) = (&model, &result) {
-                    result = with_generation(result, &address, model, left);
-                    pause = pause_after_generation;
-                    pause_after_generation = MAX_PAUSE.min(pause * 2);
-                }
-                if sender.send(result).is_err() {
-                    return;
-                }
-                std::thread::sleep(pause);
-            }
-        });
-        Self { requests, results, is_awaited: false }
+        Self {
+            template,
+            address,
+            model,
+            deadline,
+            not_before: Instant::now(),
+            pause_after_generation: MIN_PAUSE,
+            pending: None,
+        }
     }
 
     /// Returns the next result if it arrives within `timeout`; `None` after the deadline.
     pub fn next(&mut self, timeout: Duration) -> Option<ProbeResult> {
-        if !self.is_awaited {
-            // The thread has ended after the deadline, so no result comes.
-            self.is_awaited = self.requests.send(()).is_ok();
-        }
-        match self.results.recv_timeout(timeout) {
-            Ok(result) => {
-                self.is_awaited = false;
-                Some(result)
-            }
-            Err(RecvTimeoutError::Timeout) => None,
-            Err(RecvTimeoutError::Disconnected) => {
+        if self.pending.is_none() {
+            if Instant::now() >= self.deadline {
                 std::thread::sleep(timeout);
-                None
+                return None;
             }
+            self.pending = Some(self.request());
         }
+        let (result, has_generated) = self.pending.as_ref()?.wait(timeout)?;
+        self.pending = None;
+        let mut pause = pause_after(&result);
+        if has_generated {
+            pause = self.pause_after_generation;
+            self.pause_after_generation = MAX_PAUSE.min(pause * 2);
+        }
+        self.not_before = Instant::now() + pause;
+        Some(result)
+    }
+
+    /// Begins one probe; its result, and whether a token was asked for.
+    fn request(&self) -> PendingValue<(ProbeResult, bool)> {
+        let Self { template, address, model, deadline, not_before, .. } = self;
+        let (template, address, model) = (template.clone(), address.clone(), model.clone());
+        let (deadline, not_before) = (*deadline, *not_before);
+        PendingValue::begin(move || {
+            std::thread::sleep(not_before.saturating_duration_since(Instant::now()));
+            let left = deadline.saturating_duration_since(Instant::now()).max(MIN_PAUSE);
+            let result = probe(&template, &address, Depth::Status, left.min(STATUS_TIMEOUT));
+            match (model, result) {
+                (Some(model), ProbeResult::Ready(facts)) => {
+                    (with_generation(ProbeResult::Ready(facts), &address, &model, left), true)
+                }
+                (_, result) => (result, false),
+            }
+        })
     }
 }
 

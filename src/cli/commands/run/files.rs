@@ -5,8 +5,6 @@ use std::io::{self, ErrorKind, Read};
 use std::os::fd::AsFd;
 use std::os::unix::fs::FileTypeExt;
 use std::path::{Path, PathBuf};
-use std::sync::mpsc;
-use std::thread;
 use std::time::Duration;
 
 use base64::prelude::{BASE64_STANDARD, Engine};
@@ -17,6 +15,7 @@ use super::input_wait::InputWait;
 use crate::cli::context::Context;
 use crate::cli::error::Failure;
 use crate::cli::exit::Exit;
+use crate::core::parallel::PendingValue;
 
 /// Maximum size of a file or standard input: larger than the context of any model, and enough for a photo.
 pub(in crate::cli::commands) const MAX_FILE_BYTES: u64 = 20 << 20;
@@ -53,12 +52,8 @@ fn open(path: PathBuf, input_wait: &InputWait<'_>) -> Result<io::Result<File>, F
     if !path.metadata().is_ok_and(|metadata| metadata.file_type().is_fifo()) {
         return Ok(File::open(path));
     }
-    let (sender, opened) = mpsc::channel();
-    thread::spawn(move || {
-        // Fails after the timeout, when the receiver is gone.
-        let _ = sender.send(File::open(path));
-    });
-    input_wait.wait(&mut false, |time| opened.recv_timeout(time).ok())
+    let opened = PendingValue::begin(|| File::open(path));
+    input_wait.wait(&mut false, |time| opened.wait(time))
 }
 
 /// Reads a file to its end.
