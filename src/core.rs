@@ -31,5 +31,6 @@ pub mod programs;
 pub mod runtimes;
 pub mod schema;
 pub mod services;
+pub mod sorted_map;
 pub mod templates;
 pub mod timestamp;

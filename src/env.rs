@@ -1,6 +1,5 @@
 //! The sole reader of process globals: environment variables, home, current directory, terminals.
 
-use std::collections::BTreeMap;
 use std::ffi::OsString;
 use std::io::IsTerminal;
 use std::path::{Path, PathBuf};
@@ -31,7 +30,7 @@ pub struct Environment {
     /// `PATH`: the directories that are searched for programs.
     pub path: Option<OsString>,
     /// Every variable with its value.
-    pub variables: BTreeMap<OsString, OsString>,
+    pub variables: Vec<(OsString, OsString)>,
     /// `VISUAL`, else `EDITOR`, when not empty.
     pub editor: Option<OsString>,
     /// `NO_COLOR` is set and not empty, or the terminal is dumb.
@@ -72,8 +71,6 @@ impl Environment {
     pub fn from_process() -> Self {
         let variable = |name: &str| std::env::var_os(name).filter(|value| !value.is_empty());
         let directory = |name: &str| variable(name).map(PathBuf::from);
-        let mut variables = BTreeMap::new();
-        variables.extend(std::env::vars_os());
         let terminal_is_dumb = variable("TERM").is_some_and(|term| term == "dumb");
         Self {
             config_dir: directory("FUSION_CONFIG_DIR"),
@@ -85,7 +82,7 @@ impl Environment {
             current_dir: std::env::current_dir().ok(),
             program: std::env::current_exe().ok(),
             path: variable("PATH"),
-            variables,
+            variables: std::env::vars_os().collect(),
             editor: variable("VISUAL").or_else(|| variable("EDITOR")),
             no_color: variable("NO_COLOR").is_some() || terminal_is_dumb,
             terminal_is_dumb,
@@ -100,6 +97,11 @@ impl Environment {
                 xdg_cache_home: directory("XDG_CACHE_HOME"),
             },
         }
+    }
+
+    /// Returns the value of a variable.
+    pub fn variable(&self, name: &str) -> Option<&OsString> {
+        self.variables.iter().find(|(other, _)| other == name).map(|(_, value)| value)
     }
 
     /// Returns the directory of the project, absolute: `FUSION_PROJECT_ROOT`, else the current one; `None` if that was

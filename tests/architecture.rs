@@ -7,7 +7,8 @@ use std::path::{Path, PathBuf};
 const LAYERS: [&[&str]; 4] = [&["env"], &["core"], &["app"], &["cli", "gateway", "mcp"]];
 
 /// The modules of core, from the bottom: each may use those of the lines before its own.
-const CORE: [&[&str]; 11] = [
+const CORE: [&[&str]; 12] = [
+    &["order", "sorted_map"],
     &[
         "address",
         "cancel",
@@ -16,7 +17,6 @@ const CORE: [&[&str]; 11] = [
         "gpu",
         "machine",
         "names",
-        "order",
         "parallel",
         "paths",
         "pid",

@@ -4,7 +4,6 @@ use std::sync::Arc;
 
 use crate::core::command_line::Placeholder;
 use crate::core::config::{Config, ServiceSettings, TemplateSettings};
-use crate::core::order;
 use crate::core::paths::Paths;
 use crate::core::services::{ManagedService, Origin};
 use crate::core::templates::Template;
@@ -38,7 +37,7 @@ pub(super) fn service(config: &Config, paths: &Paths, environment: &Environment)
     // The same configuration, whatever the working directory is.
     let variables = environment.for_login(paths.directory()).into_iter();
     let text = |(name, value): (&str, std::ffi::OsString)| Some((name.to_owned(), value.into_string().ok()?));
-    settings.server.env = order::map(variables.filter_map(text));
+    settings.server.env = variables.filter_map(text).collect();
     ManagedService {
         name: GATEWAY.into(),
         origin: Origin::BuiltIn,

@@ -54,7 +54,7 @@ impl App {
             return None;
         }
         let mut command = Command::new(program.path);
-        command.args(query.args).env_clear().envs(&self.environment.variables);
+        command.args(query.args).env_clear().envs(self.environment.variables.iter().cloned());
         let has_gpu = (query.read)(&helper::output_of(command, QUERY_TIMEOUT)?)?;
         (!has_gpu).then_some(GpuShare { model, parts: GpuParts { on_gpu: 0, all: 1 } })
     }

@@ -4,7 +4,7 @@
 mod cache;
 pub mod views;
 
-use std::collections::BTreeMap;
+use std::ffi::OsString;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::sync::Arc;
@@ -24,6 +24,7 @@ use crate::core::files::{self, FileError};
 use crate::core::helper;
 use crate::core::runtimes::Runtime;
 use crate::core::services::{ManagedService, Status, UpKind, UpOptions};
+use crate::env::Environment;
 
 /// How long a program may take to print its version.
 const VERSION_TIMEOUT: Duration = Duration::from_secs(30);
@@ -139,7 +140,7 @@ impl App {
 
     fn printed_version(&self, program: &Path) -> Option<String> {
         let mut command = Command::new(program);
-        command.arg("--version").env_clear().envs(&self.environment.variables);
+        command.arg("--version").env_clear().envs(self.environment.variables.iter().cloned());
         helper::output_of(command, VERSION_TIMEOUT)
     }
 
@@ -249,7 +250,7 @@ impl App {
                 files::replace(&path, content.as_bytes())?;
             }
         }
-        env.extend(no_proxy(&self.environment.variables));
+        env.extend(no_proxy(&self.environment));
         let in_use = service.use_it(cancel);
         Ok(PreparedAgent { program: installed.program.clone(), arguments: [before, after], env, in_use })
     }
@@ -276,11 +277,12 @@ fn has_loaded(service: &ManagedService, status: &Status, model: &str) -> bool {
 }
 
 /// Returns the variables that keep requests to this machine away from a proxy.
-fn no_proxy(variables: &BTreeMap<std::ffi::OsString, std::ffi::OsString>) -> Vec<(&'static str, String)> {
-    let has_proxy = variables.keys().any(|name| name.to_string_lossy().to_lowercase().ends_with("_proxy"));
+fn no_proxy(environment: &Environment) -> Vec<(&'static str, String)> {
+    let is_proxy = |name: &OsString| name.to_string_lossy().to_lowercase().ends_with("_proxy");
+    let has_proxy = environment.variables.iter().any(|(name, _)| is_proxy(name));
     let own = "127.0.0.1,localhost";
     let with = |name: &'static str| {
-        let present = variables.get(std::ffi::OsStr::new(name)).map(|value| value.to_string_lossy());
+        let present = environment.variable(name).map(|value| value.to_string_lossy());
         let present = present.filter(|value| !value.is_empty());
         (name, present.map_or_else(|| own.to_owned(), |value| format!("{value},{own}")))
     };
@@ -311,11 +313,12 @@ mod tests {
 
     #[test]
     fn this_machine_is_exempt_from_proxies() {
-        let variables = |pairs: &[(&str, &str)]| {
-            pairs.iter().map(|(name, value)| ((*name).into(), (*value).into())).collect()
+        let with = |variables: &[(&str, &str)]| Environment {
+            variables: variables.iter().map(|(name, value)| ((*name).into(), (*value).into())).collect(),
+            ..Environment::default()
         };
-        assert_eq!(no_proxy(&variables(&[("PATH", "/bin")])), []);
-        let both = no_proxy(&variables(&[("HTTPS_PROXY", "http://proxy"), ("NO_PROXY", "intra")]));
+        assert_eq!(no_proxy(&with(&[("PATH", "/bin")])), []);
+        let both = no_proxy(&with(&[("HTTPS_PROXY", "http://proxy"), ("NO_PROXY", "intra")]));
         assert_eq!(
             both,
             [

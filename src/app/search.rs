@@ -5,7 +5,7 @@
 mod cache;
 pub mod views;
 
-use std::ffi::{OsStr, OsString};
+use std::ffi::OsString;
 use std::path::PathBuf;
 use std::sync::Arc;
 
@@ -154,7 +154,7 @@ impl App {
     fn endpoint(&self, service: &ManagedService) -> OsString {
         const NAME: &str = "HF_ENDPOINT";
         let configured = service.server().env.get(NAME).map(OsString::from);
-        let inherited = || self.environment.variables.get(OsStr::new(NAME)).cloned();
+        let inherited = || self.environment.variable(NAME).cloned();
         configured.or_else(inherited).unwrap_or_default()
     }
 

@@ -2,7 +2,6 @@
 //!
 //! Between releases fields are added; names and types do not change. Unknown values are null.
 
-use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -14,6 +13,7 @@ use crate::core::address::Address;
 use crate::core::api::chat::{Answer, Arrivals, TokenUsage, ToolCall};
 use crate::core::models::catalogue::{Details, Entry};
 use crate::core::services::{Down, Endpoint, Health, ManagedService, StartedBy, State, Status, Up, UpKind};
+use crate::core::sorted_map::SortedMap;
 use crate::core::timestamp::Timestamp;
 
 /// A service, as `ps` shows it.
@@ -241,7 +241,7 @@ pub struct ModelsView<'a> {
     /// From every service that could list its models.
     pub models: &'a [ModelRow],
     /// By alias, then by runtime.
-    pub aliases: &'a BTreeMap<String, BTreeMap<&'static str, String>>,
+    pub aliases: &'a SortedMap<String, SortedMap<&'static str, String>>,
 }
 
 /// The details of a model.

@@ -1,9 +1,8 @@
 //! Aliases: names that mean the right model on every runtime.
 
-use std::collections::BTreeSet;
-
 use crate::core::config::{Config, ModelSettings};
 use crate::core::models::{Model, ModelPlaces};
+use crate::core::order;
 use crate::core::runtimes::{Runtime, Table};
 
 /// Returns what `name` means on `runtime`: a directory, else an alias of the configuration, else a built-in one, else
@@ -33,12 +32,10 @@ pub fn settings<'a>(
 }
 
 /// Returns the names of all aliases: of the configuration, and built into any runtime of the table.
-pub fn all(table: Table, config: &Config) -> BTreeSet<String> {
+pub fn all(table: Table, config: &Config) -> Vec<String> {
     let built_in = table.iter().flat_map(|runtime| runtime.model_aliases());
-    let mut all = BTreeSet::new();
-    all.extend(config.aliases.keys().cloned());
-    all.extend(built_in.map(|(alias, _)| (*alias).to_owned()));
-    all
+    let built_in = built_in.map(|(alias, _)| (*alias).to_owned());
+    order::unique(config.aliases.keys().cloned().chain(built_in))
 }
 
 /// Returns the model of the alias on `runtime`.

@@ -8,11 +8,11 @@ pub mod hub;
 pub mod python_json;
 pub mod token_cache;
 
-use std::collections::BTreeMap;
-use std::ffi::{OsStr, OsString};
+use std::ffi::OsString;
 use std::path::{Path, PathBuf};
 
 use crate::core::paths::Paths;
+use crate::core::sorted_map::SortedMap;
 use crate::env::Environment;
 
 /// The places on this machine where model files can be.
@@ -44,12 +44,16 @@ impl ModelPlaces {
     /// Returns the places of a server that gets `server_env` (from its configuration) on top of this environment. The
     /// hub cache is found as the hub's own tool finds it (`huggingface_hub/constants.py`). Relative names start in the
     /// working directory.
-    pub fn discover(environment: &Environment, paths: &Paths, server_env: &BTreeMap<String, String>) -> Self {
+    pub fn discover(
+        environment: &Environment,
+        paths: &Paths,
+        server_env: &SortedMap<String, String>,
+    ) -> Self {
         let home = environment.home.clone();
         let config_dir = paths.directory().to_owned();
         let variables = &environment.hugging_face;
         let value = |name: &str| {
-            let inherited = || Some(environment.variables.get(OsStr::new(name))?.clone());
+            let inherited = || Some(environment.variable(name)?.clone());
             server_env.get(name).map(OsString::from).or_else(inherited)
         };
         // A relative value in the configuration starts in its directory.

@@ -1,7 +1,6 @@
-//! Sorts, and fills sorted maps, with one copy of the sorting algorithm: the standard library's has one for each type.
+//! Sorts with one copy of the sorting algorithm: the standard library has one for each type.
 
 use std::cmp::Ordering;
-use std::collections::{BTreeMap, BTreeSet};
 
 use serde_json::{Map, Value};
 
@@ -35,25 +34,19 @@ pub fn sort<T: Ord>(items: &mut [T]) {
     sort_by(items, T::cmp);
 }
 
-/// Collects a map. `BTreeMap::from_iter` would sort the pairs first.
-pub fn map<K: Ord, V>(pairs: impl IntoIterator<Item = (K, V)>) -> BTreeMap<K, V> {
-    let mut map = BTreeMap::new();
-    map.extend(pairs);
-    map
-}
-
-/// Collects a JSON object, as [`map`] does.
+/// Collects a JSON object. Its `from_iter` would sort the pairs first.
 pub fn object<V: Into<Value>>(pairs: impl IntoIterator<Item = (String, V)>) -> Value {
     let mut object = Map::new();
     object.extend(pairs.into_iter().map(|(name, value)| (name, value.into())));
     Value::Object(object)
 }
 
-/// Collects a set. `BTreeSet::from_iter` would sort the items first.
-pub fn set<T: Ord>(items: impl IntoIterator<Item = T>) -> BTreeSet<T> {
-    let mut set = BTreeSet::new();
-    set.extend(items);
-    set
+/// Collects items in their order, each once.
+pub fn unique<T: Ord>(items: impl IntoIterator<Item = T>) -> Vec<T> {
+    let mut items: Vec<T> = items.into_iter().collect();
+    sort(&mut items);
+    items.dedup();
+    items
 }
 
 /// Returns for each place the index of the item that belongs there.
@@ -84,8 +77,7 @@ mod tests {
     }
 
     #[test]
-    fn the_last_of_equal_keys_wins() {
-        assert_eq!(map([(2, 'a'), (1, 'b'), (2, 'c')]), BTreeMap::from([(1, 'b'), (2, 'c')]));
-        assert_eq!(set([2, 1, 2]), BTreeSet::from([1, 2]));
+    fn equal_items_are_collected_once() {
+        assert_eq!(unique([2, 1, 2]), [1, 2]);
     }
 }

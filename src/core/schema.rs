@@ -7,9 +7,10 @@
 //! is an error: an answer must not count as valid while a rule was not checked.
 
 use std::cell::Cell;
-use std::collections::BTreeSet;
 
 use serde_json::{Map, Value};
+
+use crate::core::sorted_map::SortedMap;
 
 /// Maximum nesting of a schema.
 const MAX_SCHEMA_DEPTH: usize = 64;
@@ -74,7 +75,7 @@ impl Schema {
     }
 
     fn new(value: Value) -> Result<Self, SchemaError> {
-        validate(&value, &value, "#", 0, &mut BTreeSet::new())?;
+        validate(&value, &value, "#", 0, &mut SortedMap::new())?;
         Ok(Self(value))
     }
 
@@ -119,7 +120,7 @@ fn validate<'a>(
     schema: &'a Value,
     place: &str,
     depth: usize,
-    followed: &mut BTreeSet<&'a str>,
+    followed: &mut SortedMap<&'a str, ()>,
 ) -> Result<(), SchemaError> {
     let keywords = match schema {
         Value::Bool(_) => return Ok(()),
@@ -159,7 +160,7 @@ fn validate<'a>(
                 let target = referred(root, value)
                     .ok_or_else(|| invalid(&here, "must point into the schema, like #/$defs/x"))?;
                 let reference = value.as_str().unwrap_or_default();
-                if !is_definition(reference) && followed.insert(reference) {
+                if !is_definition(reference) && followed.insert(reference, ()).is_none() {
                     validate(root, target, reference, depth + 1, followed)?;
                 }
             }

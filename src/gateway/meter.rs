@@ -1,6 +1,5 @@
 //! The outcomes of requests, counted by service.
 
-use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
@@ -8,6 +7,7 @@ use super::end_mark::TokenCounts;
 use super::feed::{Feed, News};
 use crate::app::views::{milliseconds, tenths};
 use crate::core::api::chat::Arrivals;
+use crate::core::sorted_map::SortedMap;
 
 /// How a request ended.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
@@ -29,7 +29,7 @@ pub(super) const FIRST_BYTE_BOUNDS: [f64; 9] = [0.01, 0.05, 0.1, 0.5, 1.0, 5.0, 
 /// The counters of one service since the gateway started.
 #[derive(Debug, Clone, Default)]
 pub(super) struct Counters {
-    pub(super) outcomes: BTreeMap<Outcome, u64>,
+    pub(super) outcomes: SortedMap<Outcome, u64>,
     /// Number of first bytes within each bound, and in total.
     pub(super) first_bytes: [u64; FIRST_BYTE_BOUNDS.len() + 1],
     pub(super) first_byte_seconds: f64,
@@ -63,14 +63,14 @@ impl Outcome {
 /// The counters of all services, and the feed that gets each request.
 #[derive(Debug, Default)]
 pub(super) struct Tallies {
-    counters: Mutex<BTreeMap<Arc<str>, Counters>>,
+    counters: Mutex<SortedMap<Arc<str>, Counters>>,
     pub(super) feed: Arc<Feed>,
 }
 
 impl Tallies {
     pub(super) fn count(&self, service: &Arc<str>, change: impl FnOnce(&mut Counters)) {
         let mut counts = self.counters.lock().unwrap_or_else(PoisonError::into_inner);
-        change(counts.entry(Arc::clone(service)).or_default());
+        change(counts.get_or_default(Arc::clone(service)));
     }
 
     /// Returns every counted name; requests without a service have an empty one.
@@ -152,7 +152,7 @@ impl Drop for Meter {
         let first = self.first_byte.map(|first| first.saturating_duration_since(self.since));
         let speed = self.usage.and_then(|usage| self.arrivals.tokens_per_second(usage.completion));
         self.counts.count(&self.service, |counters| {
-            *counters.outcomes.entry(self.outcome).or_default() += 1;
+            *counters.outcomes.get_or_default(self.outcome) += 1;
             if let Some(first) = first {
                 let seconds = first.as_secs_f64();
                 let bucket = FIRST_BYTE_BOUNDS.iter().position(|bound| seconds <= *bound);

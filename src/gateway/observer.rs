@@ -1,6 +1,5 @@
 //! Observes the services while there are listeners, and publishes the changes.
 
-use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -8,15 +7,15 @@ use super::feed::{Feed, News};
 use super::metrics;
 use super::state::Gateway;
 use super::task::blocking;
-use crate::core::order;
 use crate::core::services::State;
+use crate::core::sorted_map::SortedMap;
 
 /// How often the services are observed.
 const INTERVAL: Duration = Duration::from_secs(1);
 
 /// Observes until the gateway ends. An observation starts nothing, and does not count as use of a service.
 pub(super) async fn observe(gateway: Arc<Gateway>) {
-    let mut known = BTreeMap::new();
+    let mut known = SortedMap::new();
     loop {
         tokio::time::sleep(INTERVAL).await;
         if gateway.feed().listeners() == 0 {
@@ -30,7 +29,10 @@ pub(super) async fn observe(gateway: Arc<Gateway>) {
                 let line = status.exited.as_ref().and_then(|exited| exited.last_line.clone());
                 (Arc::clone(&service.name), (status.state, status.pid.map(i64::from), line))
             });
-            Ok::<_, super::rejection::Rejection>((order::map(states), metrics::rows(&own, &setup, &statuses)))
+            Ok::<_, super::rejection::Rejection>((
+                states.collect::<SortedMap<_, _>>(),
+                metrics::rows(&own, &setup, &statuses),
+            ))
         });
         // The next observation may succeed.
         let Ok(Ok((states, rows))) = looked.await else { continue };

@@ -1,15 +1,14 @@
 //! The JSON shapes of coding agents.
 
-use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use serde::Serialize;
 
 use super::{AgentRoute, InstalledAgent, PreparedAgent};
 use crate::core::agents::{Agent, AgentTarget};
-use crate::core::order;
 use crate::core::runtimes::Runtime;
 use crate::core::services::ManagedService;
+use crate::core::sorted_map::SortedMap;
 
 /// A coding agent in a list.
 #[derive(Debug, Serialize)]
@@ -53,7 +52,7 @@ pub struct LaunchView<'a> {
     /// Before those of the user.
     pub arguments_before: &'a [String],
     pub arguments_after: &'a [String],
-    pub env: BTreeMap<&'static str, &'a str>,
+    pub env: SortedMap<&'static str, &'a str>,
 }
 
 impl<'a> LaunchView<'a> {
@@ -76,7 +75,7 @@ impl<'a> LaunchView<'a> {
             context: target.context,
             arguments_before: before,
             arguments_after: after,
-            env: order::map(prepared.env.iter().map(|(name, value)| (*name, value.as_str()))),
+            env: prepared.env.iter().map(|(name, value)| (*name, value.as_str())).collect(),
         }
     }
 }

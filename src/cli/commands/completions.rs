@@ -2,7 +2,6 @@
 
 mod bash;
 
-use std::collections::BTreeMap;
 use std::ffi::{OsStr, OsString};
 use std::sync::Arc;
 use std::time::Duration;
@@ -30,6 +29,7 @@ use crate::core::paths::Paths;
 use crate::core::process::unix::UnixDriver;
 use crate::core::runtimes::{self, Runtime, Table};
 use crate::core::services::Status;
+use crate::core::sorted_map::SortedMap;
 use crate::env::{COMPLETION_VARIABLE, Environment};
 
 /// Print the completion script of a shell
@@ -278,7 +278,7 @@ fn described(
 fn completing(known: Arc<ValueSources>, values: Box<Values>) -> ArgValueCompleter {
     ArgValueCompleter::new(move |current: &OsStr| {
         let current = current.to_string_lossy();
-        let mut matching = BTreeMap::new();
+        let mut matching = SortedMap::new();
         // The shells expect one candidate per line.
         let fits = |(value, _): &Described| value.starts_with(&*current) && !value.contains(char::is_control);
         matching.extend(values(&known).into_iter().filter(fits));

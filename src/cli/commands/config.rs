@@ -2,7 +2,6 @@
 
 pub(super) mod edit;
 
-use std::collections::BTreeMap;
 use std::os::unix::ffi::OsStrExt as _;
 use std::path::{Component, Path, PathBuf};
 
@@ -14,6 +13,7 @@ use crate::cli::exit::Exit;
 use crate::core::config::{Config, KeyPath, Located, edit as change};
 use crate::core::models::{ModelPlaces, quoted};
 use crate::core::runtimes::{Runtime, Table};
+use crate::core::sorted_map::SortedMap;
 
 /// What to do with the configuration.
 #[derive(Debug)]
@@ -204,7 +204,7 @@ pub(super) fn directory_of_model(context: &Context, key: &KeyPath, value: &str) 
     if !key.is_model() || value.is_empty() || Path::new(value).is_absolute() || !directory.is_dir() {
         return None;
     }
-    let places = ModelPlaces::discover(&context.environment, &context.paths, &BTreeMap::new());
+    let places = ModelPlaces::discover(&context.environment, &context.paths, &SortedMap::new());
     let takes_directories = |runtime: &&dyn Runtime| runtime.resolve_model(".", &places).name != ".";
     let mut runtimes = context.table.iter().copied();
     let is_directory = match key.runtime(context.table) {

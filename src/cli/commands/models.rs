@@ -1,7 +1,5 @@
 //! `fusion <runtime> models` and `fusion models`.
 
-use std::collections::BTreeMap;
-
 use crate::app::App;
 use crate::app::views::{ModelRow, ModelsView};
 use crate::cli::context::Context;
@@ -12,6 +10,7 @@ use crate::cli::units::{ago, bytes};
 use crate::core::aliases;
 use crate::core::config::Config;
 use crate::core::services::ManagedService;
+use crate::core::sorted_map::SortedMap;
 
 /// List the models on this machine
 ///
@@ -100,10 +99,10 @@ pub fn run_all(context: &Context, app: &App, args: &AllModelsArgs) -> Result<Exi
 }
 
 /// Returns the model of each alias, by runtime.
-fn meanings(context: &Context, config: &Config) -> BTreeMap<String, BTreeMap<&'static str, String>> {
-    let mut all = BTreeMap::new();
+fn meanings(context: &Context, config: &Config) -> SortedMap<String, SortedMap<&'static str, String>> {
+    let mut all = SortedMap::new();
     for alias in aliases::all(context.table, config) {
-        let mut meanings = BTreeMap::new();
+        let mut meanings = SortedMap::new();
         for runtime in context.table {
             if let Some(model) = aliases::meaning(*runtime, config, &alias) {
                 meanings.insert(runtime.name(), model.to_owned());
@@ -138,7 +137,10 @@ fn table(rows: &[ModelRow]) -> TextTable {
     table
 }
 
-fn alias_table(context: &Context, meanings: &BTreeMap<String, BTreeMap<&'static str, String>>) -> TextTable {
+fn alias_table(
+    context: &Context,
+    meanings: &SortedMap<String, SortedMap<&'static str, String>>,
+) -> TextTable {
     let runtimes: Vec<&str> = context.table.iter().map(|runtime| runtime.name()).collect();
     let header: Vec<String> = ["alias"].iter().chain(&runtimes).map(|name| name.to_uppercase()).collect();
     let mut table = TextTable::new(&header.iter().map(String::as_str).collect::<Vec<_>>());

@@ -1,6 +1,5 @@
 //! One key of a table: its meaning, type, limits and place, and how its value is read and written.
 
-use std::collections::BTreeMap;
 use std::ops::{Range, RangeInclusive};
 use std::time::Duration;
 
@@ -15,6 +14,7 @@ use crate::core::address::is_host;
 use crate::core::command_line;
 use crate::core::models::catalogue::KeepAlive;
 use crate::core::order;
+use crate::core::sorted_map::SortedMap;
 
 /// One key of a table, whose value is stored in a `T`.
 pub(super) struct Key<T: 'static> {
@@ -62,7 +62,7 @@ pub(super) enum ValueKind<T: 'static> {
     /// A text, or an array of texts.
     Texts(Field<T, Vec<String>>),
     /// Environment variables.
-    Variables(Field<T, BTreeMap<String, String>>),
+    Variables(Field<T, SortedMap<String, String>>),
     Reasoning(Field<T, Reasoning>),
     Restart(Field<T, RestartPolicy>),
     KeepAwake(Field<T, KeepAwake>),

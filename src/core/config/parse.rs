@@ -6,7 +6,6 @@
 mod services;
 mod syntax;
 
-use std::collections::BTreeMap;
 use std::ops::Range;
 use std::sync::Arc;
 
@@ -25,6 +24,7 @@ use crate::core::address::Address;
 use crate::core::models::ModelPlaces;
 use crate::core::order;
 use crate::core::runtimes::{self, Runtime, Table};
+use crate::core::sorted_map::SortedMap;
 
 /// Returns the configuration of a text, and its problems: keys with problems keep their defaults.
 pub(super) fn parse(text: &str, table: Table) -> (Config, Vec<Problem>) {
@@ -226,7 +226,7 @@ impl ConfigReader<'_> {
             let expected = "a model name, or a table with a model name for each runtime";
             return self.model_name(path, value, expected).map(Alias::Everywhere);
         };
-        let mut models = BTreeMap::new();
+        let mut models = SortedMap::new();
         for (name, value) in members {
             if runtimes::find(self.table, name.get_ref()).is_none() {
                 let fault = unknown_runtime(self.table, path, name.get_ref());

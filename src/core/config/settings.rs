@@ -1,6 +1,5 @@
 //! The configuration as plain data, and its defaults.
 
-use std::collections::BTreeMap;
 use std::ops::RangeInclusive;
 use std::sync::Arc;
 use std::time::Duration;
@@ -8,14 +7,14 @@ use std::time::Duration;
 use crate::core::address::Address;
 use crate::core::command_line::{self, ShellLine};
 use crate::core::models::catalogue::KeepAlive;
-use crate::core::order;
 use crate::core::runtimes::{Runtime, Table};
+use crate::core::sorted_map::SortedMap;
 
 /// The whole configuration, with defaults filled in.
 #[derive(Debug, Clone)]
 pub struct Config {
     /// The built-in services by name. Shared, because a service owns its settings.
-    pub(super) services: BTreeMap<Arc<str>, Arc<ServiceSettings>>,
+    pub(super) services: SortedMap<Arc<str>, Arc<ServiceSettings>>,
     /// `[templates.NAME]`, in the order of the file.
     pub templates: Vec<Arc<TemplateSettings>>,
     /// `[instances.NAME]` by name, in the order of the file.
@@ -25,11 +24,11 @@ pub struct Config {
     /// The service of a prompt that names neither a service nor a model.
     pub default_service: Option<String>,
     /// `[models.NAME]`.
-    pub models: BTreeMap<String, ModelSettings>,
+    pub models: SortedMap<String, ModelSettings>,
     /// `[prompts.NAME]`.
-    pub prompts: BTreeMap<String, SavedPrompt>,
+    pub prompts: SortedMap<String, SavedPrompt>,
     /// `[aliases]`: other names of models.
-    pub aliases: BTreeMap<String, Alias>,
+    pub aliases: SortedMap<String, Alias>,
 }
 
 /// `[NAME_server]` and `[NAME_run]` of a built-in service, `[instances.NAME]` and `[instances.NAME.run]` of an
@@ -69,7 +68,7 @@ pub struct ServerSettings {
     /// Appended to the command.
     pub args: Vec<String>,
     /// Set for the process.
-    pub env: BTreeMap<String, String>,
+    pub env: SortedMap<String, String>,
     pub startup_timeout: Duration,
     pub stop_timeout: Duration,
     /// Whether `fusion up` without names starts it.
@@ -154,7 +153,7 @@ pub enum Alias {
     /// `NAME = "model"`: the same model for every runtime.
     Everywhere(String),
     /// `NAME = { RUNTIME = "model" }`: by the runtime's name. A runtime that is missing does not know the alias.
-    ForRuntimes(BTreeMap<String, String>),
+    ForRuntimes(SortedMap<String, String>),
 }
 
 impl Alias {
@@ -293,7 +292,7 @@ pub struct TemplateSettings {
     pub port_range: Option<RangeInclusive<u16>>,
     pub supports_multiple: bool,
     pub args: Vec<String>,
-    pub env: BTreeMap<String, String>,
+    pub env: SortedMap<String, String>,
 }
 
 impl TemplateSettings {
@@ -323,7 +322,7 @@ impl TemplateSettings {
             port_range: None,
             supports_multiple: true,
             args: Vec::new(),
-            env: BTreeMap::new(),
+            env: SortedMap::new(),
         }
     }
 }
@@ -378,7 +377,7 @@ impl ServiceSettings {
                 models_dir: None,
                 command: None,
                 args: Vec::new(),
-                env: BTreeMap::new(),
+                env: SortedMap::new(),
                 startup_timeout: Duration::from_secs(300),
                 stop_timeout: Duration::from_secs(15),
                 auto_start: false,
@@ -416,16 +415,16 @@ impl Config {
         let of = |runtime: &&'static dyn Runtime| {
             (Arc::from(runtime.name()), Arc::new(ServiceSettings::default_for(*runtime)))
         };
-        let services = order::map(table.iter().map(of));
+        let services = table.iter().map(of).collect();
         Self {
             services,
             templates: Vec::new(),
             instances: Vec::new(),
             gateway: GatewaySettings::default(),
             default_service: None,
-            models: BTreeMap::new(),
-            prompts: BTreeMap::new(),
-            aliases: BTreeMap::new(),
+            models: SortedMap::new(),
+            prompts: SortedMap::new(),
+            aliases: SortedMap::new(),
         }
     }
 

@@ -1,6 +1,5 @@
 //! What a runtime can do with models: list, show, pull, remove, load, unload.
 
-use std::collections::BTreeMap;
 use std::io;
 use std::path::PathBuf;
 use std::sync::Arc;
@@ -17,6 +16,7 @@ use crate::core::models::ModelPlaces;
 use crate::core::models::defect::Defect;
 use crate::core::models::hub::HubCacheError;
 use crate::core::models::token_cache::TokenCache;
+use crate::core::sorted_map::SortedMap;
 use crate::core::timestamp::Timestamp;
 
 /// What a catalogue must be told to do its work.
@@ -27,7 +27,7 @@ pub struct Site<'a> {
     /// Finds a tool that comes with the program of a server, or on `PATH`.
     pub find_tool: &'a dyn Fn(&str) -> Option<PathBuf>,
     /// The variables that the configuration sets for the server.
-    pub env: &'a BTreeMap<String, String>,
+    pub env: &'a SortedMap<String, String>,
     /// The timeout for loading a model.
     pub load_timeout: Duration,
     pub cancel: &'a CancelToken,

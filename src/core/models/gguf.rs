@@ -3,12 +3,13 @@
 
 pub mod names;
 
-use std::collections::BTreeMap;
 use std::fs::File;
 use std::io::{self, BufReader, Read as _};
 use std::path::Path;
 
 use super::defect::{Defect, denied, file_length, is_lfs_pointer};
+
+use crate::core::sorted_map::SortedMap;
 
 /// The first bytes of every file.
 const MAGIC: &[u8; 4] = b"GGUF";
@@ -25,7 +26,7 @@ const MAX_DEPTH: u32 = 4;
 /// The header of one file.
 #[derive(Debug, Clone, Default)]
 pub struct Header {
-    values: BTreeMap<String, MetadataValue>,
+    values: SortedMap<String, MetadataValue>,
     /// How many numbers the tensors hold.
     pub parameters: u64,
     /// The length of the file.
@@ -205,7 +206,7 @@ impl HeaderReader {
 
     /// Reads the list of tensors, and checks that the last of them ends within the file.
     fn tensors(&mut self, count: u64, header: &mut Header) -> Result<(), HeaderFault> {
-        let mut bytes_of_type: BTreeMap<&'static str, u64> = BTreeMap::new();
+        let mut bytes_of_type: SortedMap<&'static str, u64> = SortedMap::new();
         let mut end: u64 = 0;
         for _ in 0..count {
             self.text()?;
@@ -219,7 +220,7 @@ impl HeaderReader {
             let known = TENSOR_TYPES.iter().find(|known| known.0 == kind);
             let bytes = known.map_or(0, |(_, _, block, size)| numbers.div_ceil(*block).saturating_mul(*size));
             if let Some((_, name, ..)) = known {
-                *bytes_of_type.entry(*name).or_default() += bytes;
+                *bytes_of_type.get_or_default(*name) += bytes;
             }
             end = end.max(offset.saturating_add(bytes));
         }

@@ -1,15 +1,15 @@
 //! The parts of a configuration that a start depends on, as hashes, so `ps` can name those that have changed.
 
-use std::collections::BTreeMap;
 use std::ffi::{OsStr, OsString};
 
 use super::record::hash;
 use crate::core::address::Address;
 use crate::core::order;
 use crate::core::process::ProcessSpec;
+use crate::core::sorted_map::SortedMap;
 
 /// A hash for each part, by the name of the part. Hashes, because the configuration may hold secrets.
-pub(super) type Facets = BTreeMap<String, String>;
+pub(super) type Facets = SortedMap<String, String>;
 
 /// The part that is there only where the configuration names a working directory.
 pub(super) const WORKING_DIR: &str = "working_dir";
@@ -33,7 +33,7 @@ pub(super) fn of(spec: &ProcessSpec, address: &Address, names_directory: bool) -
 
 /// Returns the names of the parts that differ, in order.
 pub(super) fn differences(recorded: &Facets, now: &Facets) -> Vec<String> {
-    let names = order::set(recorded.keys().chain(now.keys()));
+    let names = order::unique(recorded.keys().chain(now.keys()));
     names.into_iter().filter(|name| recorded.get(*name) != now.get(*name)).cloned().collect()
 }
 

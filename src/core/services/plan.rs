@@ -239,8 +239,8 @@ impl ServiceManager<'_> {
 
     /// Returns the variables of the caller that no server inherits.
     pub(super) fn withheld(&self) -> Vec<OsString> {
-        let variables = self.environment.variables.keys();
-        variables.filter(|name| runtimes::is_withheld(self.table, name)).cloned().collect()
+        let names = self.environment.variables.iter().map(|(name, _)| name);
+        names.filter(|name| runtimes::is_withheld(self.table, name)).cloned().collect()
     }
 
     /// Returns the variables that are set for the processes of the service, the last one with a name counts: those of

@@ -3,7 +3,6 @@
 //! `up` writes the record twice: as an intent, without a process, before the spawn, and with the process after it. If
 //! fusion dies in between, the instance id in the child's environment identifies the process.
 
-use std::collections::BTreeMap;
 use std::ffi::{OsStr, OsString};
 use std::fmt::Write as _;
 use std::io;
@@ -17,6 +16,7 @@ use crate::core::address::Address;
 use crate::core::files::{self, FileError};
 use crate::core::paths::ServicePaths;
 use crate::core::process::{Host, Instance, Pid, ProcessId, ProcessSpec};
+use crate::core::sorted_map::SortedMap;
 
 /// The format that this version writes, and the newest it can read.
 const FORMAT: u32 = 1;
@@ -70,7 +70,7 @@ pub struct Record {
     pub fingerprint: String,
     /// The hashes of its parts, by name.
     #[serde(default)]
-    pub facets: BTreeMap<String, String>,
+    pub facets: SortedMap<String, String>,
     /// The path of its log; `None` if the path is not UTF-8, which JSON requires: then the default path holds.
     pub log: Option<PathBuf>,
 }
@@ -174,7 +174,7 @@ impl Record {
             restarts: 0,
             command: words.map(|word| word.to_string_lossy().into_owned()).collect(),
             fingerprint: fingerprint(spec, address),
-            facets: BTreeMap::new(),
+            facets: SortedMap::new(),
             log: spec.log.clone().filter(|log| log.to_str().is_some()),
         }
     }

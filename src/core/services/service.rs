@@ -1,6 +1,5 @@
 //! A managed service, and the arguments and results of the use cases: plain data.
 
-use std::ffi::OsStr;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -133,7 +132,7 @@ impl ManagedService {
         let Template::Runtime(runtime) = self.template else { return None };
         let variable = |name: &str| match self.server().env.get(name) {
             Some(configured) => Some(configured.into()),
-            None => environment.variables.get(OsStr::new(name)).cloned(),
+            None => environment.variable(name).cloned(),
         };
         runtime.stored_models(&variable, environment.home.as_deref())
     }

@@ -1,6 +1,6 @@
 //! The lines of `top`: a table of the services with what they did in the last minute, and a line below it.
 
-use std::collections::{BTreeMap, VecDeque};
+use std::collections::VecDeque;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -11,6 +11,7 @@ use crate::cli::table::unknown;
 use crate::cli::terminal::cells;
 use crate::cli::terminal::ui::printable;
 use crate::cli::units::{bytes, duration, tokens};
+use crate::core::sorted_map::SortedMap;
 
 const HEADER: [&str; COLUMNS] =
     ["SERVICE", "MODEL", "STATE", "MEMORY", "GPU", "CONTEXT", "TOK/S", "TTFT", "IDLE", "LAST"];
@@ -33,7 +34,7 @@ const MIN_LAST_CELLS: usize = 16;
 
 /// What each service used in the last minute.
 #[derive(Debug, Default)]
-pub(super) struct LastMinute(BTreeMap<Arc<str>, Samples>);
+pub(super) struct LastMinute(SortedMap<Arc<str>, Samples>);
 
 #[derive(Debug, Default)]
 struct Samples {
@@ -46,7 +47,7 @@ impl LastMinute {
     pub(super) fn add(&mut self, view: &TopView) {
         self.0.retain(|name, _| view.services.iter().any(|service| service.name == *name));
         for service in &view.services {
-            let samples = self.0.entry(Arc::clone(&service.name)).or_default();
+            let samples = self.0.get_or_default(Arc::clone(&service.name));
             #[expect(clippy::cast_precision_loss, reason = "a cell shows eight heights")]
             let memory = service.memory_bytes.unwrap_or_default() as f64;
             // Between answers nothing is generated.

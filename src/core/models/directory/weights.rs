@@ -1,6 +1,5 @@
 //! The files of weights in a directory: their names, and what their headers say.
 
-use std::collections::{BTreeMap, BTreeSet};
 use std::fs::{self, File};
 use std::io::{BufReader, Read as _};
 use std::path::Path;
@@ -10,6 +9,8 @@ use serde_json::{Map, Value};
 
 use super::{is_inside, read_json};
 use crate::core::models::defect::{Defect, denied, file_length, is_lfs_pointer};
+use crate::core::order;
+use crate::core::sorted_map::SortedMap;
 
 /// The longest accepted header of a weights file (the hub's own limit is 25 MB).
 const MAX_HEADER_BYTES: u64 = 100_000_000;
@@ -17,8 +18,8 @@ const MAX_HEADER_BYTES: u64 = 100_000_000;
 /// The files of the weights: those that are there, and those that are only named.
 #[derive(Default)]
 pub(super) struct WeightFiles {
-    pub(super) present: BTreeSet<String>,
-    pub(super) missing: BTreeSet<String>,
+    pub(super) present: Vec<String>,
+    pub(super) missing: Vec<String>,
 }
 
 /// Compares the files that `mlx_lm` and others load (`model*.safetensors`) with the index and with the `of-00003` in
@@ -26,10 +27,10 @@ pub(super) struct WeightFiles {
 pub(super) fn weight_files(directory: &Path) -> WeightFiles {
     let names = fs::read_dir(directory).into_iter().flatten().flatten();
     let names = names.filter_map(|entry| entry.file_name().into_string().ok());
-    let mut wanted = BTreeSet::new();
-    wanted.extend(names.filter(|name| {
+    let is_weights = |name: &String| {
         name.starts_with("model") && Path::new(name).extension().is_some_and(|end| end == "safetensors")
-    }));
+    };
+    let mut wanted: Vec<String> = names.filter(is_weights).collect();
     if let Ok(index) = read_json(directory, "model.safetensors.index.json")
         && let Some(map) = index["weight_map"].as_object()
     {
@@ -39,7 +40,8 @@ pub(super) fn weight_files(directory: &Path) -> WeightFiles {
     }
     let siblings: Vec<String> = wanted.iter().flat_map(|name| shards(name)).collect();
     wanted.extend(siblings);
-    let (present, missing) = wanted.into_iter().partition(|name| directory.join(name).is_file());
+    let (present, missing) =
+        order::unique(wanted).into_iter().partition(|name| directory.join(name).is_file());
     WeightFiles { present, missing }
 }
 
@@ -65,7 +67,10 @@ pub(super) struct Tensor {
 
 /// Reads the header of a weights file and checks the length of the file; `None` for a header that the server may
 /// understand.
-pub(super) fn read_tensors(directory: &Path, name: &str) -> Result<Option<BTreeMap<String, Tensor>>, Defect> {
+pub(super) fn read_tensors(
+    directory: &Path,
+    name: &str,
+) -> Result<Option<SortedMap<String, Tensor>>, Defect> {
     let found = file_length(directory, name)?;
     if is_lfs_pointer(directory, name) {
         return Err(Defect::LfsPointer { file: name.to_owned() });
@@ -93,10 +98,10 @@ pub(super) fn read_tensors(directory: &Path, name: &str) -> Result<Option<BTreeM
     if found < expected { Err(truncated(expected)) } else { Ok(Some(tensors)) }
 }
 
-fn parse_header(header: &[u8]) -> Option<BTreeMap<String, Tensor>> {
+fn parse_header(header: &[u8]) -> Option<SortedMap<String, Tensor>> {
     let mut entries: Map<String, Value> = serde_json::from_slice(header).ok()?;
     entries.remove("__metadata__");
-    let mut tensors = BTreeMap::new();
+    let mut tensors = SortedMap::new();
     for (name, entry) in entries {
         tensors.insert(name, serde_json::from_value(entry).ok()?);
     }
@@ -105,7 +110,7 @@ fn parse_header(header: &[u8]) -> Option<BTreeMap<String, Tensor>> {
 
 /// Returns the number of parameters. A packed tensor has fewer numbers than parameters, but its `scales` have one for
 /// each group.
-pub(super) fn count_parameters(tensors: &BTreeMap<String, Tensor>, quantization: Option<&Value>) -> u64 {
+pub(super) fn count_parameters(tensors: &SortedMap<String, Tensor>, quantization: Option<&Value>) -> u64 {
     let count =
         |tensor: &Tensor| tensor.shape.iter().fold(1, |product: u64, size| product.saturating_mul(*size));
     let group_size = |path: &str| {
@@ -123,11 +128,11 @@ pub(super) fn count_parameters(tensors: &BTreeMap<String, Tensor>, quantization:
 }
 
 /// Returns the type of most bytes of the tensors, as configuration files name it.
-pub(super) fn most_used_type(tensors: &BTreeMap<String, Tensor>) -> Option<String> {
-    let mut bytes: BTreeMap<&str, u64> = BTreeMap::new();
+pub(super) fn most_used_type(tensors: &SortedMap<String, Tensor>) -> Option<String> {
+    let mut bytes: SortedMap<&str, u64> = SortedMap::new();
     for tensor in tensors.values() {
         let [begin, end] = tensor.data_offsets;
-        *bytes.entry(&tensor.dtype).or_default() += end.saturating_sub(begin);
+        *bytes.get_or_default(&tensor.dtype) += end.saturating_sub(begin);
     }
     let (dtype, _) = bytes.into_iter().max_by_key(|(_, bytes)| *bytes)?;
     let words = match dtype {
