@@ -17,6 +17,7 @@ pub mod files;
 pub mod gpu;
 pub mod helper;
 pub mod install;
+pub mod json_object;
 pub mod login;
 pub mod logs;
 pub mod machine;

@@ -4,7 +4,7 @@ use std::fmt;
 use std::net::IpAddr;
 
 /// The address of a server: a host and a port.
-#[derive(Debug, Clone, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, serde::Serialize)]
 pub struct Address {
     /// A host name or an IP address, IPv6 without brackets.
     pub host: String,

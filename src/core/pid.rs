@@ -2,11 +2,11 @@
 
 use std::fmt;
 
-use serde::{Deserialize, Serialize};
+use serde::Serialize;
 
 /// The PID of a process that fusion may inspect and signal: never 0, 1 or negative.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
-#[serde(try_from = "i64", into = "i64")]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize)]
+#[serde(into = "i64")]
 pub struct Pid(i32);
 
 /// A number that is not the PID of a process fusion may touch.
@@ -65,13 +65,6 @@ mod tests {
             if let Ok(pid) = Pid::try_from(number) {
                 assert!(pid.as_raw() > 1);
                 assert_eq!(i64::from(pid), number);
-            }
-        }
-
-        #[test]
-        fn any_text_is_parsed_without_panic(text in ".{0,30}") {
-            if let Ok(pid) = serde_json::from_str::<Pid>(&text) {
-                assert!(pid.as_raw() > 1);
             }
         }
     }

@@ -1,10 +1,8 @@
 //! A map in the order of its keys, for a few hundred entries: `BTreeMap` brings several kilobytes of code for each type.
 
 use std::borrow::Borrow;
-use std::fmt;
 
-use serde::de::{MapAccess, Visitor};
-use serde::{Deserialize, Deserializer, Serialize, Serializer};
+use serde::{Serialize, Serializer};
 
 /// A map in the order of its keys. An entry that comes last is added in no time, any other moves those behind it.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -155,29 +153,6 @@ impl<K, V> IntoIterator for SortedMap<K, V> {
 impl<K: Serialize, V: Serialize> Serialize for SortedMap<K, V> {
     fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
         serializer.collect_map(self.0.iter().map(|(key, value)| (key, value)))
-    }
-}
-
-impl<'de, K: Ord + Deserialize<'de>, V: Deserialize<'de>> Deserialize<'de> for SortedMap<K, V> {
-    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
-        struct MapVisitor<K, V>(SortedMap<K, V>);
-
-        impl<'de, K: Ord + Deserialize<'de>, V: Deserialize<'de>> Visitor<'de> for MapVisitor<K, V> {
-            type Value = SortedMap<K, V>;
-
-            fn expecting(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
-                formatter.write_str("a map")
-            }
-
-            fn visit_map<A: MapAccess<'de>>(mut self, mut entries: A) -> Result<Self::Value, A::Error> {
-                while let Some((key, value)) = entries.next_entry()? {
-                    self.0.insert(key, value);
-                }
-                Ok(self.0)
-            }
-        }
-
-        deserializer.deserialize_map(MapVisitor(Self::default()))
     }
 }
 

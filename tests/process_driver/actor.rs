@@ -12,7 +12,7 @@ use nix::sys::signal::{SigSet, Signal};
 use nix::unistd::{self, Uid};
 use serde_json::{Value, json};
 
-use crate::identity::assert_elsewhere;
+use crate::identity::{assert_elsewhere, process_id};
 use crate::stage::{Stage, ended};
 use crate::state::{lock, record, service_paths};
 use crate::support::wait_until;
@@ -43,7 +43,7 @@ fn actor() {
         "another user" => another_user(&stage),
         "another container" => {
             let process = std::fs::read_to_string(stage.path("process")).unwrap();
-            assert_elsewhere(&stage, &serde_json::from_str(&process).unwrap());
+            assert_elsewhere(&stage, &process_id(&serde_json::from_str(&process).unwrap()));
             let child = stage.driver.spawn(&stage.spec("/bin/sh", &["-c", "sleep 1000"])).unwrap();
             tell(&stage, &json!(child.id()));
         }

@@ -4,11 +4,13 @@ use std::net::TcpListener;
 use std::process::Command;
 use std::time::Duration;
 
+use fusion::core::json_object::JsonObject;
 use fusion::core::process::unix::UnixDriver;
 use fusion::core::process::{
     Ending, Host, Instance, Liveness, Pid, ProcessDriver, ProcessError, ProcessId, StopSignal,
 };
 use nix::unistd::{self, Uid};
+use serde_json::Value;
 
 use crate::stage::{Stage, ended, skipped};
 use crate::support::wait_until;
@@ -136,11 +138,14 @@ fn a_process_of_another_container_is_not_judged() {
     let script = "exec \"$0\" actor::actor --exact --nocapture";
     assert!(stage.act(&format!("exec {}", unshared(script)), "another container"));
     assert_eq!(stage.driver.liveness(child.id()).unwrap(), Liveness::Alive);
-    let inside: ProcessId = serde_json::from_value(stage.facts("facts")).unwrap();
-    assert_elsewhere(&stage, &inside);
+    assert_elsewhere(&stage, &process_id(&stage.facts("facts")));
     let renamed = Host { name: "renamed".to_owned(), ..child.id().host.clone() };
     let renamed = ProcessId { host: renamed, ..child.id().clone() };
     assert_eq!(stage.driver.liveness(&renamed).unwrap(), Liveness::Alive);
+}
+
+pub(crate) fn process_id(json: &Value) -> ProcessId {
+    ProcessId::read(&JsonObject::new(json, "the process").unwrap()).unwrap()
 }
 
 pub(crate) fn assert_elsewhere(stage: &Stage, process: &ProcessId) {

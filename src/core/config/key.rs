@@ -7,7 +7,7 @@ use toml_writer::ToTomlKey;
 
 use super::error::EditError;
 use super::keys;
-use super::kind::{Key as KeyOf, Spelling};
+use super::kind::{KeyFacts, Spelling, facts};
 use super::parse::{other_table, other_table_of_instance, unknown_key, unknown_runtime, unknown_table};
 use super::problem::Fault;
 use super::schema::{self, ALIASES, GATEWAY, INSTANCES, MODELS, PROMPTS, RUN, TEMPLATES};
@@ -64,7 +64,7 @@ impl KeyPath {
         match self.0.iter().map(String::as_str).collect::<Vec<_>>().as_slice() {
             [INSTANCES, _, RUN, _, ..] => 3,
             [PROMPTS | TEMPLATES | INSTANCES | MODELS, ..] => 2,
-            [name] if keys::TOP.iter().any(|key| key.name == *name) => 0,
+            [name] if keys::TOP.iter().any(|key| key.facts.name == *name) => 0,
             _ => 1,
         }
     }
@@ -97,8 +97,8 @@ impl KeyPath {
         match parts.as_slice() {
             [name] if schema::table_names(table).iter().any(|known| known == name) => Err(is_a_table()),
             [PROMPTS | TEMPLATES | INSTANCES | MODELS, _] | [INSTANCES, _, RUN] => Err(is_a_table()),
-            [name] if keys::TOP.iter().any(|key| key.name == *name) => {
-                self.value_of(keys::TOP, name, &[], None)
+            [name] if keys::TOP.iter().any(|key| key.facts.name == *name) => {
+                self.value_of(&facts(keys::TOP), name, &[], None)
             }
             [ALIASES, _] => Ok(ValueFacts::unnamed(Spelling::TextUnless('{'), "a model name")),
             [ALIASES, _, runtime] if runtimes::find(table, runtime).is_some() => {
@@ -107,21 +107,26 @@ impl KeyPath {
             [ALIASES, _, runtime] => {
                 Err(self.rejected(unknown_runtime(table, &dotted(&self.0[..2]), runtime)))
             }
-            [PROMPTS, _, name, members @ ..] => self.value_of(keys::PROMPT, name, members, None),
-            [MODELS, _, name, members @ ..] => self.value_of(keys::MODEL, name, members, None),
-            [TEMPLATES, _, name, members @ ..] => self.value_of(keys::TEMPLATE, name, members, None),
-            [GATEWAY, name, members @ ..] => self.value_of(keys::GATEWAY, name, members, None),
+            [PROMPTS, _, name, members @ ..] => self.value_of(&facts(keys::PROMPT), name, members, None),
+            [MODELS, _, name, members @ ..] => self.value_of(&facts(keys::MODEL), name, members, None),
+            [TEMPLATES, _, name, members @ ..] => self.value_of(&facts(keys::TEMPLATE), name, members, None),
+            [GATEWAY, name, members @ ..] => self.value_of(&facts(keys::GATEWAY), name, members, None),
             [INSTANCES, _, RUN, name, members @ ..] => {
                 let elsewhere = other_table_of_instance(&dotted(&self.0[..3]), name);
-                self.value_of(keys::RUN, name, members, elsewhere)
+                self.value_of(&facts(keys::RUN), name, members, elsewhere)
             }
             [INSTANCES, _, name, members @ ..] => {
                 let elsewhere = other_table_of_instance(&dotted(&self.0[..2]), name);
-                self.value_of(schema::all_instance_keys(), name, members, elsewhere)
+                self.value_of(&facts(schema::all_instance_keys()), name, members, elsewhere)
             }
             [name, rest @ ..] => {
                 if let (Some((runtime, part)), [key, members @ ..]) = (schema::section(table, name), rest) {
-                    return self.value_of(part.keys(runtime), key, members, other_table(table, name, key));
+                    return self.value_of(
+                        &facts(part.keys(runtime)),
+                        key,
+                        members,
+                        other_table(table, name, key),
+                    );
                 }
                 let fault = unknown_table(table, name, !rest.is_empty());
                 Err(EditError::Rejected { key: dotted(&self.0[..1]), fault })
@@ -130,17 +135,16 @@ impl KeyPath {
         }
     }
 
-    fn value_of<T: 'static>(
+    fn value_of(
         &self,
-        keys: impl IntoIterator<Item = &'static KeyOf<T>>,
+        keys: &[&'static KeyFacts],
         name: &str,
         members: &[&str],
         elsewhere: Option<String>,
     ) -> Result<ValueFacts, EditError> {
-        let keys: Vec<_> = keys.into_iter().collect();
         let Some(key) = keys.iter().find(|key| key.name == name) else {
             let path = dotted(&self.0[..self.table_length()]);
-            return Err(self.rejected(unknown_key(&path, name, &keys, elsewhere)));
+            return Err(self.rejected(unknown_key(&path, name, keys, elsewhere)));
         };
         if members.is_empty() {
             let (spelling, expected) = (key.kind.spelling(), key.kind.expected());

@@ -18,8 +18,14 @@ use crate::core::sorted_map::SortedMap;
 
 /// One key of a table, whose value is stored in a `T`.
 pub(super) struct Key<T: 'static> {
+    pub(super) facts: KeyFacts,
+    place: Slot<T>,
+}
+
+/// What is known of a key, wherever its value is stored.
+pub(super) struct KeyFacts {
     pub(super) name: &'static str,
-    pub(super) kind: ValueKind<T>,
+    pub(super) kind: ValueKind,
     /// Its meaning in one line.
     pub(super) meaning: &'static str,
     /// A valid example.
@@ -40,51 +46,91 @@ pub(super) enum Presence {
     OfSome,
 }
 
-/// The type of a key's value, its limits, and where it is stored.
-pub(super) enum ValueKind<T: 'static> {
+/// The type of a key's value, and its limits.
+pub(super) enum ValueKind {
     /// A host without scheme, port or path.
-    Host(Field<T, String>),
+    Host,
     /// 1 to 65535.
-    Port(Field<T, u16>),
-    Text(Field<T, String>),
+    Port,
+    Text,
     /// A text that is not empty.
-    Name(Field<T, String>),
-    Switch(Field<T, bool>),
-    Number(RangeInclusive<f64>, Field<T, f64>),
-    Whole(RangeInclusive<u64>, Field<T, u64>),
+    Name,
+    Switch,
+    Number(RangeInclusive<f64>),
+    Whole(RangeInclusive<u64>),
     /// A number of bytes: `"50MB"`, or a whole number.
-    Size(RangeInclusive<u64>, Field<T, u64>),
-    Seconds(Field<T, Duration>),
+    Size(RangeInclusive<u64>),
+    Seconds,
     /// Arguments of a program.
-    Arguments(Field<T, Vec<String>>),
+    Arguments,
     /// A program and its arguments.
-    Command(Field<T, Vec<String>>),
+    Command,
     /// A text, or an array of texts.
-    Texts(Field<T, Vec<String>>),
+    Texts,
     /// Environment variables.
+    Variables,
+    Reasoning,
+    Restart,
+    KeepAwake,
+    /// A secret, which is never printed.
+    Secret,
+    /// Seconds, 0 for never.
+    IdleStop,
+    Milliseconds,
+    /// `"75%"`, or a number of bytes.
+    Memory,
+    /// A number of seconds, or a duration such as `"10m"`.
+    KeepAlive,
+    /// The first and the last port.
+    Ports,
+    Hosts,
+    /// Origins of web pages: scheme, host and port.
+    Origins,
+    /// A program and its arguments as one line; an empty one where `true`.
+    CommandLine(bool),
+    /// A URL with placeholders, or a path.
+    Endpoint,
+    /// Fields of a request body, except those of [`RESERVED_FIELDS`].
+    Body,
+}
+
+/// A value of any kind, as it is stored.
+enum Stored {
+    Text(String),
+    Port(u16),
+    Switch(bool),
+    Number(f64),
+    Whole(u64),
+    Time(Duration),
+    Texts(Vec<String>),
+    Variables(SortedMap<String, String>),
+    Reasoning(Reasoning),
+    Restart(RestartPolicy),
+    KeepAwake(KeepAwake),
+    IdleStop(IdleStop),
+    Memory(MemoryLimit),
+    KeepAlive(KeepAlive),
+    Ports(RangeInclusive<u16>),
+    Body(Map<String, Value>),
+}
+
+/// Where the value of a key is stored.
+pub(super) enum Slot<T: 'static> {
+    Text(Field<T, String>),
+    Port(Field<T, u16>),
+    Switch(Field<T, bool>),
+    Number(Field<T, f64>),
+    Whole(Field<T, u64>),
+    Time(Field<T, Duration>),
+    Texts(Field<T, Vec<String>>),
     Variables(Field<T, SortedMap<String, String>>),
     Reasoning(Field<T, Reasoning>),
     Restart(Field<T, RestartPolicy>),
     KeepAwake(Field<T, KeepAwake>),
-    /// A secret, which is never printed.
-    Secret(Field<T, String>),
-    /// Seconds, 0 for never.
     IdleStop(Field<T, IdleStop>),
-    Milliseconds(Field<T, Duration>),
-    /// `"75%"`, or a number of bytes.
     Memory(Field<T, MemoryLimit>),
-    /// A number of seconds, or a duration such as `"10m"`.
     KeepAlive(Field<T, KeepAlive>),
-    /// The first and the last port.
     Ports(Field<T, RangeInclusive<u16>>),
-    Hosts(Field<T, Vec<String>>),
-    /// Origins of web pages: scheme, host and port.
-    Origins(Field<T, Vec<String>>),
-    /// A program and its arguments as one line; an empty one where `true`.
-    CommandLine(bool, Field<T, String>),
-    /// A URL with placeholders, or a path.
-    Endpoint(Field<T, String>),
-    /// Fields of a request body, except those of [`RESERVED_FIELDS`].
     Body(Field<T, Map<String, Value>>),
 }
 
@@ -94,38 +140,125 @@ pub(super) struct Field<T: 'static, V> {
     pub(super) set: fn(&mut T, V),
 }
 
-/// Makes a [`Field`] from the path of a member.
+/// Makes a [`Slot`] from the type and the path of a member.
 macro_rules! field {
-    ($($path:tt)+) => {
-        crate::core::config::kind::Field { get: |owner| owner.$($path)+.clone().into(), set: |owner, value| owner.$($path)+ = value.into() }
+    ($type:ident, $($path:tt)+) => {
+        crate::core::config::kind::Slot::$type(crate::core::config::kind::Field {
+            get: |owner| owner.$($path)+.clone().into(),
+            set: |owner, value| owner.$($path)+ = value.into(),
+        })
     };
 }
 pub(super) use field;
 
 impl<T> Key<T> {
-    pub(super) const fn fresh(name: &'static str, kind: ValueKind<T>, example: &'static str) -> Self {
-        Self { name, kind, example, meaning: "", presence: Presence::Fresh, formerly: None }
+    pub(super) const fn fresh(
+        name: &'static str,
+        kind: ValueKind,
+        place: Slot<T>,
+        example: &'static str,
+    ) -> Self {
+        let presence = Presence::Fresh;
+        Self { facts: KeyFacts { name, kind, example, meaning: "", presence, formerly: None }, place }
     }
 
-    pub(super) const fn optional(name: &'static str, kind: ValueKind<T>, example: &'static str) -> Self {
-        Self { presence: Presence::Optional, ..Self::fresh(name, kind, example) }
+    pub(super) const fn optional(
+        name: &'static str,
+        kind: ValueKind,
+        place: Slot<T>,
+        example: &'static str,
+    ) -> Self {
+        let mut key = Self::fresh(name, kind, place, example);
+        key.facts.presence = Presence::Optional;
+        key
     }
 
-    pub(super) const fn of_some(name: &'static str, kind: ValueKind<T>, example: &'static str) -> Self {
-        Self { presence: Presence::OfSome, ..Self::fresh(name, kind, example) }
+    pub(super) const fn of_some(
+        name: &'static str,
+        kind: ValueKind,
+        place: Slot<T>,
+        example: &'static str,
+    ) -> Self {
+        let mut key = Self::fresh(name, kind, place, example);
+        key.facts.presence = Presence::OfSome;
+        key
     }
 
+    pub(super) const fn means(mut self, meaning: &'static str) -> Self {
+        self.facts.meaning = meaning;
+        self
+    }
+
+    pub(super) const fn formerly(mut self, name: &'static str) -> Self {
+        self.facts.formerly = Some(name);
+        self
+    }
+
+    /// Stores the value in its place if it is valid.
+    pub(super) fn read(&self, value: &Spanned<DeValue<'_>>, owner: &mut T) -> Result<(), Vec<Wrong>> {
+        self.facts.kind.read(value).map(|value| self.place.store(owner, value))
+    }
+
+    /// Returns the value stored in its place; `None` if it is not set.
+    pub(super) fn write(&self, owner: &T) -> Option<Value> {
+        self.facts.kind.write(self.place.load(owner)?)
+    }
+}
+
+/// Returns what is known of each key.
+pub(super) fn facts<T: 'static>(keys: impl IntoIterator<Item = &'static Key<T>>) -> Vec<&'static KeyFacts> {
+    keys.into_iter().map(|key| &key.facts).collect()
+}
+
+impl KeyFacts {
     /// Returns its comment in the fresh file.
     pub(super) fn comment(&self) -> String {
         format!("# {}", self.meaning)
     }
+}
 
-    pub(super) const fn means(self, meaning: &'static str) -> Self {
-        Self { meaning, ..self }
+impl<T> Slot<T> {
+    fn store(&self, owner: &mut T, value: Stored) {
+        match (self, value) {
+            (Self::Text(field), Stored::Text(value)) => (field.set)(owner, value),
+            (Self::Port(field), Stored::Port(value)) => (field.set)(owner, value),
+            (Self::Switch(field), Stored::Switch(value)) => (field.set)(owner, value),
+            (Self::Number(field), Stored::Number(value)) => (field.set)(owner, value),
+            (Self::Whole(field), Stored::Whole(value)) => (field.set)(owner, value),
+            (Self::Time(field), Stored::Time(value)) => (field.set)(owner, value),
+            (Self::Texts(field), Stored::Texts(value)) => (field.set)(owner, value),
+            (Self::Variables(field), Stored::Variables(value)) => (field.set)(owner, value),
+            (Self::Reasoning(field), Stored::Reasoning(value)) => (field.set)(owner, value),
+            (Self::Restart(field), Stored::Restart(value)) => (field.set)(owner, value),
+            (Self::KeepAwake(field), Stored::KeepAwake(value)) => (field.set)(owner, value),
+            (Self::IdleStop(field), Stored::IdleStop(value)) => (field.set)(owner, value),
+            (Self::Memory(field), Stored::Memory(value)) => (field.set)(owner, value),
+            (Self::KeepAlive(field), Stored::KeepAlive(value)) => (field.set)(owner, value),
+            (Self::Ports(field), Stored::Ports(value)) => (field.set)(owner, value),
+            (Self::Body(field), Stored::Body(value)) => (field.set)(owner, value),
+            _ => debug_assert!(false, "a key whose kind does not fit its place"),
+        }
     }
 
-    pub(super) const fn formerly(self, name: &'static str) -> Self {
-        Self { formerly: Some(name), ..self }
+    fn load(&self, owner: &T) -> Option<Stored> {
+        Some(match self {
+            Self::Text(field) => Stored::Text((field.get)(owner)?),
+            Self::Port(field) => Stored::Port((field.get)(owner)?),
+            Self::Switch(field) => Stored::Switch((field.get)(owner)?),
+            Self::Number(field) => Stored::Number((field.get)(owner)?),
+            Self::Whole(field) => Stored::Whole((field.get)(owner)?),
+            Self::Time(field) => Stored::Time((field.get)(owner)?),
+            Self::Texts(field) => Stored::Texts((field.get)(owner)?),
+            Self::Variables(field) => Stored::Variables((field.get)(owner)?),
+            Self::Reasoning(field) => Stored::Reasoning((field.get)(owner)?),
+            Self::Restart(field) => Stored::Restart((field.get)(owner)?),
+            Self::KeepAwake(field) => Stored::KeepAwake((field.get)(owner)?),
+            Self::IdleStop(field) => Stored::IdleStop((field.get)(owner)?),
+            Self::Memory(field) => Stored::Memory((field.get)(owner)?),
+            Self::KeepAlive(field) => Stored::KeepAlive((field.get)(owner)?),
+            Self::Ports(field) => Stored::Ports((field.get)(owner)?),
+            Self::Body(field) => Stored::Body((field.get)(owner)?),
+        })
     }
 }
 
@@ -139,149 +272,129 @@ pub(super) struct Wrong {
     pub(super) fault: Fault,
 }
 
-impl<T> ValueKind<T> {
-    /// Stores the value in its place if it is valid.
-    pub(super) fn read(&self, value: &Spanned<DeValue<'_>>, owner: &mut T) -> Result<(), Vec<Wrong>> {
+impl ValueKind {
+    /// Returns the value if it is valid.
+    fn read(&self, value: &Spanned<DeValue<'_>>) -> Result<Stored, Vec<Wrong>> {
         let inner = value.get_ref();
-        match self {
-            Self::Host(field) => {
-                field.keep(owner, self.must(value, values::text(inner).filter(|text| is_host(text)))?);
+        let valid = match self {
+            Self::Host => values::text(inner).filter(|text| is_host(text)).map(Stored::Text),
+            Self::Port => values::whole(inner, &(1..=65_535)).map(Stored::Port),
+            Self::Text => values::text(inner).map(Stored::Text),
+            Self::Name => values::name(inner).map(Stored::Text),
+            Self::Switch => inner.as_bool().map(Stored::Switch),
+            Self::Number(limits) => values::number(inner, limits).map(Stored::Number),
+            Self::Whole(limits) => values::whole(inner, limits).map(Stored::Whole),
+            Self::Size(limits) => values::size(inner, limits).map(Stored::Whole),
+            Self::Seconds => values::seconds(inner).map(Stored::Time),
+            Self::Arguments => values::arguments(inner).map(Stored::Texts),
+            Self::Command => values::command(inner).map(Stored::Texts),
+            Self::Texts => values::text_or_texts(inner).map(Stored::Texts),
+            Self::Reasoning => choice(inner).map(Stored::Reasoning),
+            Self::Restart => choice(inner).map(Stored::Restart),
+            Self::KeepAwake => choice(inner).map(Stored::KeepAwake),
+            Self::Secret => values::secret(inner).map(Stored::Text),
+            Self::IdleStop => values::idle_stop(inner).map(Stored::IdleStop),
+            Self::Milliseconds => values::milliseconds(inner).map(Stored::Time),
+            Self::Memory => values::memory(inner).map(Stored::Memory),
+            Self::KeepAlive => values::keep_alive(inner).map(Stored::KeepAlive),
+            Self::Ports => values::ports(inner).map(Stored::Ports),
+            Self::Hosts => values::texts_of(inner, is_host).map(Stored::Texts),
+            Self::Origins => values::texts_of(inner, values::is_origin).map(Stored::Texts),
+            Self::CommandLine(may_be_empty) => {
+                return command_line(value, *may_be_empty).map(Stored::Text);
             }
-            Self::Port(field) => field.keep(owner, self.must(value, values::whole(inner, &(1..=65_535)))?),
-            Self::Text(field) => field.keep(owner, self.must(value, values::text(inner))?),
-            Self::Name(field) => field.keep(owner, self.must(value, values::name(inner))?),
-            Self::Switch(field) => field.keep(owner, self.must(value, inner.as_bool())?),
-            Self::Number(limits, field) => {
-                field.keep(owner, self.must(value, values::number(inner, limits))?);
-            }
-            Self::Whole(limits, field) => field.keep(owner, self.must(value, values::whole(inner, limits))?),
-            Self::Size(limits, field) => field.keep(owner, self.must(value, values::size(inner, limits))?),
-            Self::Seconds(field) => field.keep(owner, self.must(value, values::seconds(inner))?),
-            Self::Arguments(field) => field.keep(owner, self.must(value, values::arguments(inner))?),
-            Self::Command(field) => field.keep(owner, self.must(value, values::command(inner))?),
-            Self::Texts(field) => field.keep(owner, self.must(value, values::text_or_texts(inner))?),
-            Self::Reasoning(field) => field.keep(owner, self.must(value, choice(inner))?),
-            Self::Restart(field) => field.keep(owner, self.must(value, choice(inner))?),
-            Self::KeepAwake(field) => field.keep(owner, self.must(value, choice(inner))?),
-            Self::Secret(field) => field.keep(owner, self.must(value, values::secret(inner))?),
-            Self::IdleStop(field) => field.keep(owner, self.must(value, values::idle_stop(inner))?),
-            Self::Milliseconds(field) => field.keep(owner, self.must(value, values::milliseconds(inner))?),
-            Self::Memory(field) => field.keep(owner, self.must(value, values::memory(inner))?),
-            Self::KeepAlive(field) => field.keep(owner, self.must(value, values::keep_alive(inner))?),
-            Self::Ports(field) => field.keep(owner, self.must(value, values::ports(inner))?),
-            Self::Hosts(field) => field.keep(owner, self.must(value, values::texts_of(inner, is_host))?),
-            Self::Origins(field) => {
-                field.keep(owner, self.must(value, values::texts_of(inner, values::is_origin))?);
-            }
-            Self::CommandLine(may_be_empty, field) => {
-                field.keep(owner, command_line(value, *may_be_empty)?);
-            }
-            Self::Endpoint(field) => field.keep(owner, self.must(value, values::endpoint(inner))?),
-            Self::Variables(field) => field.keep(owner, self.members(value, variable)?),
-            Self::Body(field) => field.keep(owner, self.members(value, body_field)?),
-        }
-        Ok(())
+            Self::Endpoint => values::endpoint(inner).map(Stored::Text),
+            Self::Variables => return self.members(value, variable).map(Stored::Variables),
+            Self::Body => return self.members(value, body_field).map(Stored::Body),
+        };
+        self.must(value, valid)
     }
 
-    /// Returns the value stored in its place; `None` if it is not set.
-    pub(super) fn write(&self, owner: &T) -> Option<Value> {
-        match self {
-            Self::Host(field) | Self::Text(field) | Self::CommandLine(_, field) | Self::Endpoint(field) => {
-                field.value(owner).map(Value::from)
+    /// Returns the value as it is printed; `None` if it counts as not set.
+    fn write(&self, value: Stored) -> Option<Value> {
+        Some(match (value, self) {
+            (Stored::Text(name), Self::Name) if name.is_empty() => return None,
+            (Stored::Text(secret), Self::Secret) if !secret.is_empty() => MASK.into(),
+            (Stored::Text(text), _) => text.into(),
+            (Stored::Port(port), _) => port.into(),
+            (Stored::Switch(is_on), _) => is_on.into(),
+            (Stored::Number(number), _) => number.into(),
+            (Stored::Whole(size), Self::Size(_)) => values::size_text(size).into(),
+            (Stored::Whole(number), _) => number.into(),
+            (Stored::Time(time), Self::Milliseconds) => {
+                u64::try_from(time.as_millis()).unwrap_or(u64::MAX).into()
             }
-            Self::Name(field) => field.value(owner).filter(|name| !name.is_empty()).map(Value::from),
-            Self::Port(field) => field.value(owner).map(Value::from),
-            Self::Switch(field) => field.value(owner).map(Value::from),
-            Self::Number(_, field) => field.value(owner).map(Value::from),
-            Self::Whole(_, field) => field.value(owner).map(Value::from),
-            Self::Size(_, field) => field.value(owner).map(|size| values::size_text(size).into()),
-            Self::Seconds(field) => field.value(owner).map(values::from_seconds),
-            Self::Arguments(field) | Self::Command(field) | Self::Texts(field) => {
-                field.value(owner).map(Value::from)
-            }
-            Self::Hosts(field) | Self::Origins(field) => field.value(owner).map(Value::from),
-            Self::Reasoning(field) => field.value(owner).map(|reasoning| reasoning.name().into()),
-            Self::Restart(field) => field.value(owner).map(|policy| policy.name().into()),
-            Self::KeepAwake(field) => field.value(owner).map(|when| when.name().into()),
-            Self::Secret(field) => {
-                field.value(owner).map(|text| if text.is_empty() { text } else { MASK.to_owned() }.into())
-            }
-            Self::IdleStop(field) => field.value(owner).map(|when| match when {
-                IdleStop::Never => 0.into(),
-                IdleStop::After(time) => values::from_seconds(time),
-            }),
-            Self::Milliseconds(field) => {
-                field.value(owner).map(|time| u64::try_from(time.as_millis()).unwrap_or(u64::MAX).into())
-            }
-            Self::Memory(field) => field.value(owner).map(|limit| match limit {
-                MemoryLimit::Share(percent) => format!("{percent}%").into(),
-                MemoryLimit::Bytes(bytes) => values::size_text(bytes).into(),
-            }),
-            Self::KeepAlive(field) => field.value(owner).map(|time| time.json()),
-            Self::Ports(field) => field
-                .value(owner)
-                .map(|ports| vec![Value::from(*ports.start()), (*ports.end()).into()].into()),
-            Self::Variables(field) => field.value(owner).map(order::object),
-            Self::Body(field) => field.value(owner).map(Value::from),
-        }
+            (Stored::Time(time) | Stored::IdleStop(IdleStop::After(time)), _) => values::from_seconds(time),
+            (Stored::IdleStop(IdleStop::Never), _) => 0.into(),
+            (Stored::Texts(texts), _) => texts.into(),
+            (Stored::Variables(variables), _) => order::object(variables),
+            (Stored::Reasoning(reasoning), _) => reasoning.name().into(),
+            (Stored::Restart(policy), _) => policy.name().into(),
+            (Stored::KeepAwake(when), _) => when.name().into(),
+            (Stored::Memory(MemoryLimit::Share(percent)), _) => format!("{percent}%").into(),
+            (Stored::Memory(MemoryLimit::Bytes(bytes)), _) => values::size_text(bytes).into(),
+            (Stored::KeepAlive(time), _) => time.json(),
+            (Stored::Ports(ports), _) => vec![Value::from(*ports.start()), (*ports.end()).into()].into(),
+            (Stored::Body(fields), _) => fields.into(),
+        })
     }
 
     /// Returns the expected type and limits, in words that follow "expected".
     pub(super) fn expected(&self) -> String {
         match self {
-            Self::Host(_) => "a host name or an IP address, without scheme, port or path".to_owned(),
-            Self::Port(_) => "a whole number from 1 to 65535".to_owned(),
-            Self::Text(_) => "a string".to_owned(),
-            Self::Name(_) => "a string that is not empty".to_owned(),
-            Self::Switch(_) => "true or false".to_owned(),
-            Self::Number(limits, _) => format!("a number from {} to {}", limits.start(), limits.end()),
-            Self::Whole(limits, _) => format!("a whole number from {} to {}", limits.start(), limits.end()),
-            Self::Size(limits, _) => {
+            Self::Host => "a host name or an IP address, without scheme, port or path".to_owned(),
+            Self::Port => "a whole number from 1 to 65535".to_owned(),
+            Self::Text => "a string".to_owned(),
+            Self::Name => "a string that is not empty".to_owned(),
+            Self::Switch => "true or false".to_owned(),
+            Self::Number(limits) => format!("a number from {} to {}", limits.start(), limits.end()),
+            Self::Whole(limits) => format!("a whole number from {} to {}", limits.start(), limits.end()),
+            Self::Size(limits) => {
                 let [least, most] = [limits.start(), limits.end()].map(|size| values::size_text(*size));
                 format!("a size from {least} to {most}, such as \"50MB\" or \"64MiB\"")
             }
-            Self::Seconds(_) => {
+            Self::Seconds => {
                 format!("a number of seconds from {} to {}", values::MIN_SECONDS, values::MAX_SECONDS)
             }
-            Self::Arguments(_) => "an array of strings".to_owned(),
-            Self::Command(_) => "an array of strings that begins with a program".to_owned(),
-            Self::Texts(_) => "a string or an array of strings".to_owned(),
-            Self::Variables(_) => "a table of strings".to_owned(),
-            Self::Reasoning(_) => choices::<Reasoning>(),
-            Self::Restart(_) => choices::<RestartPolicy>(),
-            Self::KeepAwake(_) => choices::<KeepAwake>(),
-            Self::Secret(_) => "a string without spaces and control characters".to_owned(),
-            Self::IdleStop(_) => format!("a number of seconds up to {}, or 0 for never", values::MAX_SECONDS),
-            Self::Milliseconds(_) => "a whole number of milliseconds from 1 to 3600000".to_owned(),
-            Self::Memory(_) => {
+            Self::Arguments => "an array of strings".to_owned(),
+            Self::Command => "an array of strings that begins with a program".to_owned(),
+            Self::Texts => "a string or an array of strings".to_owned(),
+            Self::Variables => "a table of strings".to_owned(),
+            Self::Reasoning => choices::<Reasoning>(),
+            Self::Restart => choices::<RestartPolicy>(),
+            Self::KeepAwake => choices::<KeepAwake>(),
+            Self::Secret => "a string without spaces and control characters".to_owned(),
+            Self::IdleStop => format!("a number of seconds up to {}, or 0 for never", values::MAX_SECONDS),
+            Self::Milliseconds => "a whole number of milliseconds from 1 to 3600000".to_owned(),
+            Self::Memory => {
                 "a share from \"1%\" to \"100%\", or a size such as \"24GB\" or \"16GiB\"".to_owned()
             }
-            Self::KeepAlive(_) => "a number of seconds, a time such as \"10m\", or \"forever\"".to_owned(),
-            Self::Ports(_) => "an array of two ports from 1 to 65535, the smaller one first".to_owned(),
-            Self::Hosts(_) => "an array of host names, without scheme, port or path".to_owned(),
-            Self::Origins(_) => "an array of origins such as \"http://localhost:3000\"".to_owned(),
-            Self::CommandLine(..) => "a string that begins with a program".to_owned(),
-            Self::Endpoint(_) => {
+            Self::KeepAlive => "a number of seconds, a time such as \"10m\", or \"forever\"".to_owned(),
+            Self::Ports => "an array of two ports from 1 to 65535, the smaller one first".to_owned(),
+            Self::Hosts => "an array of host names, without scheme, port or path".to_owned(),
+            Self::Origins => "an array of origins such as \"http://localhost:3000\"".to_owned(),
+            Self::CommandLine(_) => "a string that begins with a program".to_owned(),
+            Self::Endpoint => {
                 "a URL such as \"http://localhost:{port}/health\", or a path such as \"/health\"".to_owned()
             }
-            Self::Body(_) => "a table of values that JSON has".to_owned(),
+            Self::Body => "a table of values that JSON has".to_owned(),
         }
     }
 
     /// Returns how a value is written on the command line.
     pub(super) fn spelling(&self) -> Spelling {
         match self {
-            Self::Host(_)
-            | Self::Text(_)
-            | Self::Name(_)
-            | Self::Reasoning(_)
-            | Self::Restart(_)
-            | Self::KeepAwake(_)
-            | Self::Secret(_)
-            | Self::CommandLine(..)
-            | Self::Endpoint(_) => Spelling::Text,
-            Self::Texts(_) => Spelling::TextUnless('['),
-            Self::Size(..) | Self::Memory(_) | Self::KeepAlive(_) => Spelling::TomlOrText,
+            Self::Host
+            | Self::Text
+            | Self::Name
+            | Self::Reasoning
+            | Self::Restart
+            | Self::KeepAwake
+            | Self::Secret
+            | Self::CommandLine(_)
+            | Self::Endpoint => Spelling::Text,
+            Self::Texts => Spelling::TextUnless('['),
+            Self::Size(_) | Self::Memory | Self::KeepAlive => Spelling::TomlOrText,
             _ => Spelling::Toml,
         }
     }
@@ -289,8 +402,8 @@ impl<T> ValueKind<T> {
     /// Returns how a member of this value is written on the command line, if it has members.
     pub(super) fn member_spelling(&self) -> Option<Spelling> {
         match self {
-            Self::Variables(_) => Some(Spelling::Text),
-            Self::Body(_) => Some(Spelling::TomlOrText),
+            Self::Variables => Some(Spelling::Text),
+            Self::Body => Some(Spelling::TomlOrText),
             _ => None,
         }
     }
@@ -298,7 +411,7 @@ impl<T> ValueKind<T> {
     fn must<V>(&self, value: &Spanned<DeValue<'_>>, read: Option<V>) -> Result<V, Vec<Wrong>> {
         read.ok_or_else(|| {
             let found = match self {
-                Self::Secret(_) => values::article(value.get_ref()).to_owned(),
+                Self::Secret => values::article(value.get_ref()).to_owned(),
                 _ => values::found(value.get_ref()),
             };
             let fault = Fault::Value { expected: self.expected(), found };
@@ -385,14 +498,4 @@ pub(super) enum Spelling {
     TextUnless(char),
     /// As in the file; or the words themselves, if they are not TOML.
     TomlOrText,
-}
-
-impl<T, V> Field<T, V> {
-    fn keep(&self, owner: &mut T, value: V) {
-        (self.set)(owner, value);
-    }
-
-    fn value(&self, owner: &T) -> Option<V> {
-        (self.get)(owner)
-    }
 }

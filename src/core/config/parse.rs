@@ -15,7 +15,7 @@ use toml_writer::ToTomlKey as _;
 
 use super::addresses::{self, Located};
 use super::keys;
-use super::kind::{Key, MASK, ValueKind, Wrong};
+use super::kind::{Key, KeyFacts, MASK, ValueKind, Wrong, facts};
 use super::problem::{Fault, Problem, nearest, position};
 use super::schema::{self, ALIASES, GATEWAY, INSTANCES, MODELS, PROMPTS, TEMPLATES, TableKind};
 use super::settings::{Alias, Config, ModelSettings, SavedPrompt, ServiceSettings};
@@ -53,8 +53,8 @@ pub(super) fn masked(text: &str) -> String {
     let (root, _) = DeTable::parse_recoverable(text);
     let mut spans: Vec<Range<usize>> = Vec::new();
     let gateway = root.get_ref().get(GATEWAY).and_then(|table| table.get_ref().as_table());
-    for key in keys::GATEWAY.iter().filter(|key| matches!(key.kind, ValueKind::Secret(_))) {
-        let value = gateway.and_then(|table| table.get(key.name));
+    for key in keys::GATEWAY.iter().filter(|key| matches!(key.facts.kind, ValueKind::Secret)) {
+        let value = gateway.and_then(|table| table.get(key.facts.name));
         let is_set = value.filter(|value| value.get_ref().as_str() != Some(""));
         spans.extend(is_set.map(Spanned::span));
     }
@@ -93,7 +93,9 @@ impl ConfigReader<'_> {
                 }
                 // Its template may come later in the file, and so may the service that is the default.
                 INSTANCES => {}
-                other if keys::TOP.iter().any(|key| key.name == other) => self.top(other, value, config),
+                other if keys::TOP.iter().any(|key| key.facts.name == other) => {
+                    self.top(other, value, config);
+                }
                 _ => self.service(name, value, config),
             }
         }
@@ -107,7 +109,7 @@ impl ConfigReader<'_> {
 
     /// Reads a key above the first header.
     fn top(&mut self, name: &str, value: &Spanned<DeValue<'_>>, config: &mut Config) {
-        let Some(key) = keys::TOP.iter().find(|key| key.name == name) else { return };
+        let Some(key) = keys::TOP.iter().find(|key| key.facts.name == name) else { return };
         self.key("", key, value, config);
     }
 
@@ -187,19 +189,26 @@ impl ConfigReader<'_> {
     ) {
         let Some(members) = self.members(path, value, "a table") else { return };
         for (name, value) in members {
-            if let Some(key) = keys.iter().find(|key| key.name == name.get_ref()) {
+            if let Some(key) = keys.iter().find(|key| key.facts.name == name.get_ref()) {
                 self.key(path, key, value, owner);
             } else {
-                let fault = unknown_key(path, name.get_ref(), keys, elsewhere(name.get_ref()));
+                let keys = facts(keys.iter().copied());
+                let fault = unknown_key(path, name.get_ref(), &keys, elsewhere(name.get_ref()));
                 self.report(name.span(), dotted(path, name.get_ref()), fault);
             }
         }
     }
 
     fn key<T>(&mut self, path: &str, key: &Key<T>, value: &Spanned<DeValue<'_>>, owner: &mut T) {
-        for Wrong { member, span, fault } in key.kind.read(value, owner).err().into_iter().flatten() {
-            let path = dotted(path, key.name);
-            self.report(span, member.map_or_else(|| path.clone(), |member| dotted(&path, &member)), fault);
+        if let Err(wrong) = key.read(value, owner) {
+            self.wrong(&dotted(path, key.facts.name), wrong);
+        }
+    }
+
+    /// Reports what is wrong with the value of the key at `path`.
+    fn wrong(&mut self, path: &str, wrong: Vec<Wrong>) {
+        for Wrong { member, span, fault } in wrong {
+            self.report(span, member.map_or_else(|| path.to_owned(), |member| dotted(path, &member)), fault);
         }
     }
 
@@ -352,10 +361,10 @@ fn dotted(path: &str, name: &str) -> String {
 }
 
 /// Returns the fault of an unknown key: it was renamed, it belongs `elsewhere`, or a similar key exists.
-pub(super) fn unknown_key<T>(
+pub(super) fn unknown_key(
     path: &str,
     name: &str,
-    keys: &[&'static Key<T>],
+    keys: &[&'static KeyFacts],
     elsewhere: Option<String>,
 ) -> Fault {
     if let Some(key) = keys.iter().find(|key| key.formerly == Some(name)) {
@@ -378,7 +387,7 @@ pub(super) fn other_table(table: Table, path: &str, name: &str) -> Option<String
 
 /// Returns the place of a key that the other table of the same instance has.
 pub(super) fn other_table_of_instance(path: &str, name: &str) -> Option<String> {
-    let has = |keys: &[Key<ServiceSettings>]| keys.iter().any(|key| key.name == name);
+    let has = |keys: &[Key<ServiceSettings>]| keys.iter().any(|key| key.facts.name == name);
     match path.strip_suffix(".run") {
         Some(instance) => (has(keys::INSTANCE) || has(keys::SERVER)).then(|| dotted(instance, name)),
         None => has(keys::RUN).then(|| dotted(&dotted(path, schema::RUN), name)),
@@ -389,7 +398,7 @@ pub(super) fn other_table_of_instance(path: &str, name: &str) -> Option<String> 
 pub(super) fn unknown_table(table: Table, name: &str, is_table: bool) -> Fault {
     let owners = if is_table { Vec::new() } else { tables_with_key(table, name) };
     if owners.is_empty() {
-        let top = keys::TOP.iter().filter(|_| !is_table).map(|key| key.name.to_owned());
+        let top = keys::TOP.iter().filter(|_| !is_table).map(|key| key.facts.name.to_owned());
         let names: Vec<String> = schema::table_names(table).into_iter().chain(top).collect();
         return unknown(if is_table { "table" } else { "key" }, "", name, &names);
     }
@@ -423,8 +432,9 @@ fn unknown(what: &'static str, path: &str, name: &str, names: &[String]) -> Faul
 
 fn tables_with_key(table: Table, key: &str) -> Vec<String> {
     let has_key = |name: &String| {
-        schema::section(table, name)
-            .is_some_and(|(runtime, part)| part.keys(runtime).iter().any(|candidate| candidate.name == key))
+        schema::section(table, name).is_some_and(|(runtime, part)| {
+            part.keys(runtime).iter().any(|candidate| candidate.facts.name == key)
+        })
     };
     schema::service_tables(table).filter(has_key).collect()
 }

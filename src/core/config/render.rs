@@ -69,7 +69,7 @@ fn rows<T: 'static>(
     keys: impl IntoIterator<Item = &'static Key<T>>,
     owner: &T,
 ) -> Vec<(String, Option<Value>)> {
-    keys.into_iter().map(|key| (key.name.to_owned(), key.kind.write(owner))).collect()
+    keys.into_iter().map(|key| (key.facts.name.to_owned(), key.write(owner))).collect()
 }
 
 fn aliases(config: &Config) -> Section {
@@ -90,9 +90,9 @@ pub(super) fn fresh(table: Table) -> String {
         let defaults = ServiceSettings::default_for(*runtime);
         for part in TableKind::ALL {
             let mut text = format!("[{}]\n", part.table_of(runtime.name()));
-            for key in part.keys(*runtime).into_iter().filter(|key| key.presence == Presence::Fresh) {
-                let value = key.kind.write(&defaults);
-                let _ = writeln!(text, "{}\n{}", key.comment(), line(key.name, value.as_ref()));
+            for key in part.keys(*runtime).into_iter().filter(|key| key.facts.presence == Presence::Fresh) {
+                let value = key.write(&defaults);
+                let _ = writeln!(text, "{}\n{}", key.facts.comment(), line(key.facts.name, value.as_ref()));
             }
             sections.push(text);
         }

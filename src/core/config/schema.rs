@@ -42,12 +42,12 @@ impl TableKind {
             Self::Server => keys::SERVER,
             Self::Run => keys::RUN,
         };
-        let exists = |key: &&Key<ServiceSettings>| match key.presence {
+        let exists = |key: &&Key<ServiceSettings>| match key.facts.presence {
             Presence::Fresh => {
-                key.kind.write(&defaults).is_some() || runtime.optional_keys().contains(&key.name)
+                key.write(&defaults).is_some() || runtime.optional_keys().contains(&key.facts.name)
             }
             Presence::Optional => true,
-            Presence::OfSome => runtime.optional_keys().contains(&key.name),
+            Presence::OfSome => runtime.optional_keys().contains(&key.facts.name),
         };
         keys.iter().filter(exists).collect()
     }
@@ -78,10 +78,12 @@ pub(super) fn instance_keys(
     of_file: bool,
 ) -> Vec<&'static Key<ServiceSettings>> {
     let exists = |key: &&Key<ServiceSettings>| match runtime {
-        None => keys::OF_ANY_PROGRAM.contains(&key.name),
+        None => keys::OF_ANY_PROGRAM.contains(&key.facts.name),
         // The template of the file has the command.
-        Some(_) if of_file && key.name == "command" => false,
-        Some(runtime) => key.presence != Presence::OfSome || runtime.optional_keys().contains(&key.name),
+        Some(_) if of_file && key.facts.name == "command" => false,
+        Some(runtime) => {
+            key.facts.presence != Presence::OfSome || runtime.optional_keys().contains(&key.facts.name)
+        }
     };
     keys::INSTANCE.iter().chain(keys::SERVER.iter().filter(exists)).collect()
 }

@@ -90,7 +90,7 @@ fn reference<T: 'static>(keys: &[&'static Key<T>], owners: &[(&str, T)]) -> Stri
     let code = |value: &serde_json::Value| format!("`{}`", values::to_toml(value).unwrap());
     let row = |key: &&Key<T>| {
         let defaults: Vec<_> =
-            owners.iter().filter_map(|(name, owner)| Some((name, code(&key.kind.write(owner)?)))).collect();
+            owners.iter().filter_map(|(name, owner)| Some((name, code(&key.write(owner)?)))).collect();
         let default = match defaults.as_slice() {
             [] => String::new(),
             [(_, first), rest @ ..]
@@ -103,7 +103,8 @@ fn reference<T: 'static>(keys: &[&'static Key<T>], owners: &[(&str, T)]) -> Stri
             }
         };
         let [name, meaning, expected, example] =
-            [key.name, key.meaning, &key.kind.expected(), key.example].map(|cell| cell.replace('|', "\\|"));
+            [key.facts.name, key.facts.meaning, &key.facts.kind.expected(), key.facts.example]
+                .map(|cell| cell.replace('|', "\\|"));
         format!("| `{name}` | {meaning} | {expected} | {default} | `{example}` |\n")
     };
     let head = "| key | meaning | value | default | example |\n|---|---|---|---|---|\n".to_owned();

@@ -1,9 +1,11 @@
 //! The host: within it, PIDs and start times mean something.
 
-use serde::{Deserialize, Serialize};
+use serde::Serialize;
+
+use crate::core::json_object::{JsonObject, required};
 
 /// One boot of one machine, and one PID namespace in it. Two hosts are equal if a PID means the same process on both.
-#[derive(Debug, Clone, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, Eq, Serialize)]
 pub struct Host {
     /// The id of the boot, which no other boot of any machine has.
     pub boot_id: String,
@@ -34,6 +36,16 @@ impl PartialEq for Host {
 }
 
 impl Host {
+    /// Reads a host as it is serialized.
+    pub fn read(host: &JsonObject<'_>) -> Result<Self, serde_json::Error> {
+        Ok(Self {
+            boot_id: required("boot_id", host.text("boot_id")?)?,
+            pid_namespace: host.number("pid_namespace")?,
+            machine_id: host.text("machine_id")?,
+            name: required("name", host.text("name")?)?,
+        })
+    }
+
     /// Returns where `recorded` is, compared with this host.
     pub fn place_of(&self, recorded: &Self) -> Place {
         if self == recorded {

@@ -2,9 +2,11 @@
 
 use std::path::{Path, PathBuf};
 
-use serde::{Deserialize, Serialize};
+use serde::Serialize;
+use serde_json::Value;
 
 use crate::core::executables::is_executable;
+use crate::core::json_object::{JsonObject, required};
 use crate::core::runtimes::Runtime;
 
 /// The file that declares a complete installation.
@@ -20,7 +22,7 @@ pub struct Installation {
 }
 
 /// The content of [`MANIFEST`].
-#[derive(Debug, Serialize, Deserialize)]
+#[derive(Debug, Serialize)]
 pub struct Manifest {
     /// The environment's directory, beside the manifest. Environments contain their own absolute path, so a moved one
     /// does not work.
@@ -34,6 +36,18 @@ pub struct Manifest {
 }
 
 impl Manifest {
+    fn parse(text: &[u8]) -> Result<Self, serde_json::Error> {
+        let value: Value = serde_json::from_slice(text)?;
+        let manifest = JsonObject::new(&value, "the manifest")?;
+        let text = |name| required(name, manifest.text(name)?);
+        Ok(Self {
+            directory: text("directory")?.into(),
+            version: text("version")?,
+            requirement: text("requirement")?,
+            installed_with: text("installed_with")?,
+        })
+    }
+
     /// Returns the installation that it declares, if its directory is `home`.
     pub fn installation(&self, home: &Path) -> Result<Installation, InstallationError> {
         let moved = || InstallationError::Moved { from: self.directory.clone() };
@@ -77,8 +91,8 @@ impl Installation {
             Err(error) if error.kind() == std::io::ErrorKind::NotFound => return Ok(None),
             Err(source) => return Err(InstallationError::Unreadable { path, source }),
         };
-        let manifest: Manifest =
-            serde_json::from_slice(&text).map_err(|source| InstallationError::Damaged { path, source })?;
+        let manifest =
+            Manifest::parse(&text).map_err(|source| InstallationError::Damaged { path, source })?;
         let installation = manifest.installation(directory)?;
         let needed = [runtime.program(), "python"].map(|name| installation.program(name));
         match needed.into_iter().find(|path| !is_executable(path)) {

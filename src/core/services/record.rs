@@ -10,10 +10,13 @@ use std::os::unix::ffi::OsStrExt;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
-use serde::{Deserialize, Serialize};
+use serde::Serialize;
+use serde::de::Error as _;
+use serde_json::Value;
 
 use crate::core::address::Address;
 use crate::core::files::{self, FileError};
+use crate::core::json_object::{JsonObject, required, wrong};
 use crate::core::paths::ServicePaths;
 use crate::core::process::{Host, Instance, Pid, ProcessId, ProcessSpec};
 use crate::core::sorted_map::SortedMap;
@@ -25,7 +28,7 @@ const FORMAT: u32 = 1;
 const MAX_RECORD_BYTES: u64 = 64 * 1024;
 
 /// How a service was started, and the facts known at that time.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 pub struct Record {
     /// The number of the format, from 1.
     pub format: u32,
@@ -34,7 +37,6 @@ pub struct Record {
     /// The process; `None` between the intent and the spawn.
     pub process: Option<ProcessId>,
     /// The host of the intent. The process names its own.
-    #[serde(default)]
     pub host: Option<Host>,
     /// The address on which it listens.
     pub address: Address,
@@ -45,31 +47,24 @@ pub struct Record {
     /// Time of the start in seconds since 1970, by the wall clock. For display only, never for decisions.
     pub started_at: u64,
     /// The startup timeout in milliseconds, if it differs from the configuration.
-    #[serde(default)]
     pub startup_timeout_ms: Option<u64>,
     /// The name of its template; `None` in a record of version 2.0.
-    #[serde(default)]
     pub template: Option<String>,
     /// The name of the runtime whose API it speaks.
-    #[serde(default)]
     pub runtime: Option<String>,
     /// What `${PROJECT_ROOT}` stood for, if texts of the service may name it.
-    #[serde(default)]
     pub project_root: Option<PathBuf>,
     /// Whether it has been ready since it was started.
     pub ready: bool,
     /// Whether the gateway started it for a request.
-    #[serde(default)]
     pub on_demand: bool,
     /// How often the service was started again because it had ended by itself.
-    #[serde(default)]
     pub restarts: u64,
     /// The command line of the start. Bytes that are not UTF-8 are replaced.
     pub command: Vec<String>,
     /// The [`fingerprint`] of the start.
     pub fingerprint: String,
     /// The hashes of its parts, by name.
-    #[serde(default)]
     pub facets: SortedMap<String, String>,
     /// The path of its log; `None` if the path is not UTF-8, which JSON requires: then the default path holds.
     pub log: Option<PathBuf>,
@@ -92,8 +87,8 @@ impl std::fmt::Display for Elsewhere {
 }
 
 /// A random number of 128 bits, as 32 hexadecimal digits.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(try_from = "String", into = "String")]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+#[serde(into = "String")]
 pub struct InstanceId(String);
 
 /// A text that is not an instance id.
@@ -109,7 +104,7 @@ pub enum RecordError {
     #[error("{path} is not a record of a started service")]
     Damaged { path: PathBuf, source: serde_json::Error },
     #[error("{path} has format {found}; this version reads up to {FORMAT}")]
-    Newer { path: PathBuf, found: u32 },
+    Newer { path: PathBuf, found: u64 },
     #[error("cannot get a random number")]
     Random(#[source] io::Error),
     #[error("cannot encode the record")]
@@ -209,17 +204,48 @@ impl Record {
     }
 
     fn parse(path: &Path, bytes: &[u8]) -> Result<Self, RecordError> {
-        /// The part that all formats share: it tells a newer format from a damaged file.
-        #[derive(Deserialize)]
-        struct Head {
-            format: u32,
-        }
         let damaged = |source| RecordError::Damaged { path: path.to_owned(), source };
-        let head: Head = serde_json::from_slice(bytes).map_err(damaged)?;
-        if head.format > FORMAT {
-            return Err(RecordError::Newer { path: path.to_owned(), found: head.format });
+        let value: Value = serde_json::from_slice(bytes).map_err(damaged)?;
+        let record = JsonObject::new(&value, "the record").map_err(damaged)?;
+        // The number that all formats share tells a newer one from a damaged file.
+        let format =
+            record.number("format").and_then(|format| required("format", format)).map_err(damaged)?;
+        if format > u64::from(FORMAT) {
+            return Err(RecordError::Newer { path: path.to_owned(), found: format });
         }
-        serde_json::from_slice(bytes).map_err(damaged)
+        Self::from_object(&record).map_err(damaged)
+    }
+
+    fn from_object(record: &JsonObject<'_>) -> Result<Self, serde_json::Error> {
+        let instance = required("instance", record.text("instance")?)?;
+        let address = required("address", record.object("address")?)?;
+        let facets = record.object("facets")?.map(|facets| facets.entries().ok_or_else(|| wrong("facets")));
+        Ok(Self {
+            format: FORMAT,
+            instance: instance.try_into().map_err(serde_json::Error::custom)?,
+            process: record.object("process")?.map(|process| ProcessId::read(&process)).transpose()?,
+            host: record.object("host")?.map(|host| Host::read(&host)).transpose()?,
+            address: Address {
+                host: required("host", address.text("host")?)?,
+                port: required("port", address.number("port")?)?
+                    .try_into()
+                    .map_err(serde_json::Error::custom)?,
+            },
+            model: record.text("model")?,
+            version: record.text("version")?,
+            started_at: required("started_at", record.number("started_at")?)?,
+            startup_timeout_ms: record.number("startup_timeout_ms")?,
+            template: record.text("template")?,
+            runtime: record.text("runtime")?,
+            project_root: record.text("project_root")?.map(PathBuf::from),
+            ready: required("ready", record.flag("ready")?)?,
+            on_demand: record.flag("on_demand")?.unwrap_or_default(),
+            restarts: record.number("restarts")?.unwrap_or_default(),
+            command: required("command", record.texts("command")?)?,
+            fingerprint: required("fingerprint", record.text("fingerprint")?)?,
+            facets: facets.transpose()?.into_iter().flatten().collect(),
+            log: record.text("log")?.map(PathBuf::from),
+        })
     }
 
     /// Writes the record, and the pid beside it. The caller holds the service's lock.

@@ -89,8 +89,8 @@ impl Reply {
             if message.reasoning_content.is_empty() { message.reasoning } else { message.reasoning_content };
         let calls = message.tool_calls.into_iter().map(|call| ReplyCall {
             id: call.id.unwrap_or_default(),
-            name: call.function.name.unwrap_or_default(),
-            arguments: call.function.arguments.unwrap_or_default(),
+            name: call.name.unwrap_or_default(),
+            arguments: call.arguments.unwrap_or_default(),
         });
         Ok(Self {
             model,

@@ -219,7 +219,7 @@ impl Translator {
 
     fn tool_call(&mut self, delta: ToolCallDelta, out: &mut Vec<u8>) {
         let id = delta.id.unwrap_or_default();
-        let name = delta.function.name.unwrap_or_default();
+        let name = delta.name.unwrap_or_default();
         // Some servers give every call of an answer the index 0, and others give no index.
         let is_open = self.call.as_ref().is_some_and(|open| {
             let same_index = delta.index.is_none() || delta.index == open.index;
@@ -236,7 +236,7 @@ impl Translator {
             self.calls += 1;
             self.call = Some(OpenCall { index: delta.index, id });
         }
-        let arguments = delta.function.arguments.unwrap_or_default();
+        let arguments = delta.arguments.unwrap_or_default();
         if !arguments.is_empty() {
             self.events.arguments(&arguments, out);
         }

@@ -5,9 +5,11 @@
 use std::borrow::Cow;
 use std::fmt;
 
-use serde::de::{DeserializeOwned, Deserializer, IgnoredAny, MapAccess, SeqAccess, Visitor};
+use serde::de::{Deserializer, Error as _, IgnoredAny, MapAccess, SeqAccess, Visitor};
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
+
+use crate::core::json_object::JsonObject;
 
 /// One chunk, or a whole response.
 #[derive(Debug, Default, Deserialize)]
@@ -18,7 +20,7 @@ pub struct Chunk<'a> {
     pub model: Anything<'a>,
     #[serde(borrow, deserialize_with = "nullable")]
     pub choices: Vec<Choice<'a>>,
-    #[serde(deserialize_with = "if_understood")]
+    #[serde(deserialize_with = "usage_if_understood")]
     pub usage: Option<TokenUsage>,
     /// It is an error object if this has content, or `object` is `error`.
     #[serde(borrow)]
@@ -72,31 +74,37 @@ pub struct Delta<'a> {
     /// The field of Ollama and `mlx_lm.server`.
     #[serde(borrow)]
     pub reasoning: Text<'a>,
-    #[serde(deserialize_with = "nullable")]
+    #[serde(deserialize_with = "tool_calls")]
     pub tool_calls: Vec<ToolCallDelta>,
 }
 
 /// A part of a tool call. The parts of one call have the same index.
-#[derive(Debug, Default, Deserialize)]
-#[serde(default)]
+#[derive(Debug, Default)]
 pub struct ToolCallDelta {
     pub index: Option<u64>,
     pub id: Option<String>,
-    #[serde(deserialize_with = "nullable")]
-    pub function: FunctionDelta,
-}
-
-/// The function of a tool call. Its arguments arrive in parts.
-#[derive(Debug, Default, Deserialize)]
-#[serde(default)]
-pub struct FunctionDelta {
+    /// The name of the function.
     pub name: Option<String>,
+    /// Its arguments arrive in parts.
     pub arguments: Option<String>,
 }
 
+impl ToolCallDelta {
+    fn read(call: &Value) -> Result<Self, serde_json::Error> {
+        let call = JsonObject::new(call, "a tool call")?;
+        let function = call.object("function")?;
+        let of_function = |name| function.as_ref().map_or(Ok(None), |function| function.text(name));
+        Ok(Self {
+            index: call.number("index")?,
+            id: call.text("id")?,
+            name: of_function("name")?,
+            arguments: of_function("arguments")?,
+        })
+    }
+}
+
 /// The number of tokens of a request, as the server counts them.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
-#[serde(default)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize)]
 pub struct TokenUsage {
     /// Tokens of the prompt.
     pub prompt_tokens: u64,
@@ -107,6 +115,16 @@ pub struct TokenUsage {
 }
 
 impl TokenUsage {
+    fn read(usage: &Value) -> Option<Self> {
+        let usage = usage.as_object()?;
+        let count = |name| usage.get(name).map_or(Some(0), Value::as_u64);
+        Some(Self {
+            prompt_tokens: count("prompt_tokens")?,
+            completion_tokens: count("completion_tokens")?,
+            total_tokens: count("total_tokens")?,
+        })
+    }
+
     /// Fills in the total, which some servers leave out.
     #[must_use]
     pub fn summed(self) -> Self {
@@ -239,11 +257,18 @@ pub fn without_lone_halves(json: &str) -> Option<String> {
     (copied > 0).then(|| mended + &json[copied..])
 }
 
-/// Reads a field that accompanies the text; ignores a value of an unknown form rather than rejecting the chunk.
-fn if_understood<'de, D: Deserializer<'de>, T: DeserializeOwned>(
-    deserializer: D,
-) -> Result<Option<T>, D::Error> {
-    Ok(serde_json::from_value(Value::deserialize(deserializer)?).ok())
+/// Reads the usage, which accompanies the text; ignores a value of an unknown form rather than rejecting the chunk.
+fn usage_if_understood<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Option<TokenUsage>, D::Error> {
+    Ok(TokenUsage::read(&Value::deserialize(deserializer)?))
+}
+
+fn tool_calls<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Vec<ToolCallDelta>, D::Error> {
+    let calls = match Value::deserialize(deserializer)? {
+        Value::Null => return Ok(Vec::new()),
+        Value::Array(calls) => calls,
+        _ => return Err(D::Error::custom("the tool calls are no array")),
+    };
+    calls.iter().map(|call| ToolCallDelta::read(call).map_err(D::Error::custom)).collect()
 }
 
 fn nullable<'de, D: Deserializer<'de>, T: Default + Deserialize<'de>>(

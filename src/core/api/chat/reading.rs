@@ -306,8 +306,8 @@ impl<'r> Reading<'r> {
         }
         let call = &mut calls[index];
         call.id.push_str(&delta.id.unwrap_or_default());
-        call.name.push_str(&delta.function.name.unwrap_or_default());
-        call.arguments.push_str(&delta.function.arguments.unwrap_or_default());
+        call.name.push_str(&delta.name.unwrap_or_default());
+        call.arguments.push_str(&delta.arguments.unwrap_or_default());
     }
 
     /// Handles the end of a response without a finish reason: only a whole response may be an answer.

@@ -8,6 +8,7 @@ use toml::de::{DeString, DeTable, DeValue};
 use super::{ConfigReader, all, dotted, no_such, other_table_of_instance};
 use crate::core::command_line::{self, Placeholder, PlaceholderUse};
 use crate::core::config::keys;
+use crate::core::config::kind::facts;
 use crate::core::config::problem::Fault;
 use crate::core::config::schema::{self, INSTANCES, RUN, TEMPLATES};
 use crate::core::config::settings::{Config, ServiceSettings, TemplateSettings};
@@ -125,7 +126,7 @@ impl ConfigReader<'_> {
         let keys = schema::instance_keys(runtime, blueprint.of_file.is_some());
         for (name, value) in members {
             let elsewhere = || other_table_of_instance(&path, name.get_ref()).filter(|_| runtime.is_some());
-            match (keys.iter().find(|key| key.name == name.get_ref()), runtime) {
+            match (keys.iter().find(|key| key.facts.name == name.get_ref()), runtime) {
                 (Some(key), _) => self.key(&path, key, value, &mut settings),
                 (None, Some(_)) if name.get_ref() == RUN => {
                     let path = dotted(&path, RUN);
@@ -133,6 +134,7 @@ impl ConfigReader<'_> {
                     self.keys(&path, value, &all(keys::RUN), &mut settings, &elsewhere);
                 }
                 (None, _) => {
+                    let keys = facts(keys.iter().copied());
                     let fault = super::unknown_key(&path, name.get_ref(), &keys, elsewhere());
                     self.report(name.span(), dotted(&path, name.get_ref()), fault);
                 }
