@@ -1,16 +1,16 @@
 //! Single flight: concurrent requests for the same work run it once and share the result.
 
-use std::collections::HashMap;
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use crate::core::cancel::{CancelToken, Cancelled};
+use crate::core::sorted_map::SortedMap;
 
 /// How often a waiter checks its own token.
 const POLL_INTERVAL: Duration = Duration::from_millis(10);
 
 /// The running work, by the name of its service.
-pub(super) struct Flights<T>(Mutex<HashMap<Arc<str>, Arc<Flight<T>>>>);
+pub(super) struct Flights<T>(Mutex<SortedMap<Arc<str>, Arc<Flight<T>>>>);
 
 struct Flight<T> {
     /// Cancelled when the tokens of all callers are.

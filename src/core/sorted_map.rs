@@ -47,10 +47,15 @@ impl<K: Ord, V> SortedMap<K, V> {
     where
         V: Default,
     {
+        self.get_or_insert_with(key, V::default)
+    }
+
+    /// Returns the value of the key, after adding what `make` returns if there is none.
+    pub fn get_or_insert_with(&mut self, key: K, make: impl FnOnce() -> V) -> &mut V {
         let index = match self.find(&key) {
             Ok(index) => index,
             Err(index) => {
-                self.0.insert(index, (key, V::default()));
+                self.0.insert(index, (key, make()));
                 index
             }
         };
@@ -76,8 +81,12 @@ impl<K: Ord, V> SortedMap<K, V> {
     }
 
     /// Keeps the entries for which `keep` holds.
-    pub fn retain(&mut self, mut keep: impl FnMut(&K, &V) -> bool) {
-        self.0.retain(|(key, value)| keep(key, value));
+    pub fn retain(&mut self, mut keep: impl FnMut(&K, &mut V) -> bool) {
+        self.0.retain_mut(|(key, value)| keep(key, value));
+    }
+
+    pub fn clear(&mut self) {
+        self.0.clear();
     }
 
     pub fn iter(&self) -> Entries<'_, K, V> {
@@ -86,6 +95,10 @@ impl<K: Ord, V> SortedMap<K, V> {
 
     pub fn keys(&self) -> impl DoubleEndedIterator<Item = &K> + ExactSizeIterator + Clone {
         self.0.iter().map(|(key, _)| key)
+    }
+
+    pub fn values_mut(&mut self) -> impl Iterator<Item = &mut V> {
+        self.0.iter_mut().map(|(_, value)| value)
     }
 
     pub fn values(&self) -> impl DoubleEndedIterator<Item = &V> + ExactSizeIterator + Clone {

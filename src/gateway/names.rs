@@ -1,6 +1,5 @@
 //! Which service serves a model: the model names of each service, and the meaning of a client's name.
 
-use std::collections::HashMap;
 use std::sync::Arc;
 
 use hyper::StatusCode;
@@ -11,6 +10,7 @@ use crate::core::cancel::CancelToken;
 use crate::core::models::quoted;
 use crate::core::order;
 use crate::core::services::{Endpoint, ManagedService};
+use crate::core::sorted_map::SortedMap;
 use crate::core::templates::Template;
 
 /// How many of the nearest names an error lists.
@@ -40,7 +40,7 @@ pub(super) struct Served {
 /// The cache of resolved names.
 #[derive(Debug, Default)]
 pub(super) struct Names {
-    known: HashMap<String, Vec<Route>>,
+    known: SortedMap<String, Vec<Route>>,
 }
 
 impl Names {

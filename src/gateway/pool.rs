@@ -1,6 +1,5 @@
 //! Connections to the model servers: each carries one request after the other, and is kept for a second.
 
-use std::collections::HashMap;
 use std::io;
 use std::pin::Pin;
 use std::sync::{Arc, Mutex, PoisonError};
@@ -14,6 +13,7 @@ use hyper_util::rt::TokioIo;
 use tokio::net::TcpStream;
 
 use crate::core::address::Address;
+use crate::core::sorted_map::SortedMap;
 
 /// How long a connection may be idle before it is not used again: servers close theirs at any moment.
 const MAX_IDLE: Duration = Duration::from_secs(1);
@@ -27,7 +27,7 @@ const MAX_BUFFER_BYTES: usize = 64 * 1024;
 /// The idle connections, by address.
 #[derive(Default)]
 pub(super) struct Pool {
-    idle: Mutex<HashMap<String, Vec<(Instant, Connection)>>>,
+    idle: Mutex<SortedMap<String, Vec<(Instant, Connection)>>>,
 }
 
 /// The task that reads and writes on a connection.
@@ -89,7 +89,7 @@ impl Pool {
     pub(super) fn keep(&self, mut connection: Connection) {
         connection.is_reused = true;
         let mut idle = self.idle.lock().unwrap_or_else(PoisonError::into_inner);
-        idle.entry(connection.address.to_string()).or_default().push((Instant::now(), connection));
+        idle.get_or_default(connection.address.to_string()).push((Instant::now(), connection));
     }
 
     /// Closes the connections that nothing has used for a while.

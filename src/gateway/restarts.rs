@@ -1,8 +1,9 @@
 //! When a service that ended by itself is started again: after a growing pause, and with a limit.
 
-use std::collections::HashMap;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
+
+use crate::core::sorted_map::SortedMap;
 
 /// How often a service is started again within [`WINDOW`].
 const LIMIT: usize = 5;
@@ -13,7 +14,7 @@ const MAX_PAUSE: Duration = Duration::from_secs(60);
 
 /// The ends of services, and the starts that followed.
 #[derive(Debug, Default)]
-pub(super) struct Restarts(Mutex<HashMap<Arc<str>, History>>);
+pub(super) struct Restarts(Mutex<SortedMap<Arc<str>, History>>);
 
 #[derive(Debug, Default)]
 struct History {
@@ -28,7 +29,7 @@ impl Restarts {
     /// start.
     pub(super) fn is_due(&self, service: &Arc<str>, has_ended: bool, may_start: bool) -> bool {
         let mut histories = self.0.lock().unwrap_or_else(PoisonError::into_inner);
-        let history = histories.entry(Arc::clone(service)).or_default();
+        let history = histories.get_or_default(Arc::clone(service));
         if !has_ended {
             history.ended = None;
         }

@@ -1,6 +1,5 @@
 //! The seats of the services: the requests that use each, those that wait for it, and its phase.
 
-use std::collections::HashMap;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
@@ -13,6 +12,7 @@ use super::plan::{Owner, Phase, SeatFacts};
 use super::rejection::Rejection;
 use crate::core::cancel::CancelToken;
 use crate::core::services::{Endpoint, Footprint};
+use crate::core::sorted_map::SortedMap;
 
 /// Maximum age of the last check of a service's process before its next request.
 const MAX_AGE: Duration = Duration::from_millis(250);
@@ -20,7 +20,7 @@ const MAX_AGE: Duration = Duration::from_millis(250);
 /// All seats, shared by the requests and the keeper.
 #[derive(Default)]
 pub(super) struct Seats {
-    by_service: Mutex<HashMap<Arc<str>, Seat>>,
+    by_service: Mutex<SortedMap<Arc<str>, Seat>>,
     /// Wakes the keeper.
     changed: Notify,
 }
@@ -132,14 +132,14 @@ impl Seat {
 }
 
 impl Seats {
-    fn lock(&self) -> MutexGuard<'_, HashMap<Arc<str>, Seat>> {
+    fn lock(&self) -> MutexGuard<'_, SortedMap<Arc<str>, Seat>> {
         self.by_service.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// Reads or changes the seat of a service.
     pub(super) fn with<T>(&self, service: &Arc<str>, change: impl FnOnce(&mut Seat) -> T) -> T {
         let mut seats = self.lock();
-        change(seats.entry(Arc::clone(service)).or_insert_with(|| Seat::new(Instant::now())))
+        change(seats.get_or_insert_with(Arc::clone(service), || Seat::new(Instant::now())))
     }
 
     /// Wakes the keeper, which decides anew.
@@ -157,7 +157,7 @@ impl Seats {
     pub(super) fn enter(self: &Arc<Self>, route: &Route, now: Instant) -> Entrance {
         let service = &route.service;
         let mut seats = self.lock();
-        let seat = seats.entry(Arc::clone(service)).or_insert_with(|| Seat::new(now));
+        let seat = seats.get_or_insert_with(Arc::clone(service), || Seat::new(now));
         if let (Phase::Up(owner), Some(upstream), false) = (seat.phase, &seat.upstream, seat.is_draining) {
             // Whether an external one still runs, its connection shows.
             if owner != Owner::Other && now.saturating_duration_since(seat.checked) > MAX_AGE {

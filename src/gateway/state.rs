@@ -1,6 +1,5 @@
 //! [`Gateway`]: the state that all requests share.
 
-use std::collections::HashSet;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use hyper::StatusCode;
@@ -23,6 +22,7 @@ use crate::core::cancel::CancelToken;
 use crate::core::config::MemoryLimit;
 use crate::core::machine::{self, CpuMeter};
 use crate::core::services::{Endpoint, ManagedService, Status};
+use crate::core::sorted_map::SortedMap;
 
 /// The state that follows from one version of the configuration.
 pub(super) struct Setup {
@@ -44,7 +44,7 @@ pub(super) struct Gateway {
     pub(super) restarts: Restarts,
     pub(super) wakefulness: Wakefulness,
     /// The services that lack an API of the clients, as their responses showed.
-    translated: Mutex<HashSet<(Arc<str>, Wire)>>,
+    translated: Mutex<SortedMap<(Arc<str>, Wire), ()>>,
     /// Measures the processors between two requests.
     cpu_meter: Mutex<CpuMeter>,
     /// Held, because the bus of events holds its subscribers weakly.
@@ -138,13 +138,13 @@ impl Gateway {
     /// Returns whether requests in `wire` are translated for a service.
     pub(super) fn is_translated(&self, service: &Arc<str>, wire: Wire) -> bool {
         let translated = self.translated.lock().unwrap_or_else(PoisonError::into_inner);
-        translated.contains(&(Arc::clone(service), wire))
+        translated.contains_key(&(Arc::clone(service), wire))
     }
 
     /// Remembers that requests in `wire` are translated for a service.
     pub(super) fn translates(&self, service: &Arc<str>, wire: Wire) {
         let mut translated = self.translated.lock().unwrap_or_else(PoisonError::into_inner);
-        translated.insert((Arc::clone(service), wire));
+        translated.insert((Arc::clone(service), wire), ());
     }
 
     /// Returns the present configuration. A request keeps the one with which it began.

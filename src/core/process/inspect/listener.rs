@@ -1,6 +1,5 @@
 //! The listener on an address: which sockets get its connections, and which processes hold them.
 
-use std::collections::HashSet;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr, ToSocketAddrs};
 
 use super::facts::{Inspect, Socket};
@@ -43,10 +42,10 @@ pub(in crate::core::process) fn listener(
 /// Returns the process that holds one of the sockets; `Unknown` if none is found.
 fn holder(
     inspect: &dyn Inspect,
-    sockets: &HashSet<u64>,
+    sockets: &[u64],
     ours: Option<Instance<'_>>,
 ) -> Result<Listener, ProcessError> {
-    let mut left: Vec<u64> = sockets.iter().copied().collect();
+    let mut left: Vec<u64> = sockets.to_vec();
     // A socket is shared by all processes that inherited it. One that ours holds is ours, even if others hold it too.
     let holds_one_of = |pid: i32, left: &mut Vec<u64>| {
         let held = if left.is_empty() { Vec::new() } else { inspect.sockets_of(pid, left) };
@@ -100,7 +99,7 @@ fn resolve(address: &Address) -> Result<Vec<IpAddr>, ProcessError> {
 }
 
 /// Returns the sockets that get the connections to the targets, or that keep a server from binding one of them.
-fn reached(sockets: &[Socket], targets: &[IpAddr]) -> HashSet<u64> {
+fn reached(sockets: &[Socket], targets: &[IpAddr]) -> Vec<u64> {
     targets.iter().flat_map(|target| reached_at(sockets, *target)).map(|socket| socket.id).collect()
 }
 

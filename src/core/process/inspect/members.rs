@@ -1,7 +1,5 @@
 //! The processes of an instance.
 
-use std::collections::HashSet;
-
 use super::facts::{Inspect, Process};
 use super::identity::is_same;
 use crate::core::order;
@@ -56,7 +54,7 @@ impl<'a> KnownInstance<'a> {
             !process.zombie && (has_id() || is_child())
         };
         let proven: Vec<&Process> = others().filter(is_proven).collect();
-        let mut members: HashSet<i32> = proven.iter().map(|process| process.pid).collect();
+        let mut members: Vec<i32> = proven.iter().map(|process| process.pid).collect();
         // The number of a session is the PID of its leader, and the kernel does not reuse that PID while the session
         // has members. So if the leader is gone, a process that is proven to be ours proves that its session is.
         // Without one, the session may be that of another process that got the same PID.

@@ -171,7 +171,7 @@ fn what_another_start_made_is_no_member() {
         let leader = identify(inspect, shell.child.id().pid).unwrap().expect(name);
         let instance = Instance { leader: Some(&leader), ..shell.instance() };
         let own = || members(inspect, instance).unwrap();
-        // A process that has just begun still gets memory.
+        // The memory of a process grows while it starts.
         let memory_of = |member: &ProcessId| {
             inspect.resources(member.pid.as_raw()).map_or(0, |resources| resources.memory_bytes)
         };

@@ -1,6 +1,5 @@
 //! Memory, CPU, threads and open files of a process and its descendants.
 
-use std::collections::HashSet;
 use std::time::Duration;
 
 use super::facts::Inspect;
@@ -27,7 +26,7 @@ pub(in crate::core::process) fn usage(inspect: &dyn Inspect, process: &ProcessId
 
 /// Returns the processes among the descendants of `root` that other starts made, with all that descend from these: the
 /// gateway is the parent of services.
-fn made_by_others(inspect: &dyn Inspect, root: i32, tree: &[i32]) -> HashSet<i32> {
+fn made_by_others(inspect: &dyn Inspect, root: i32, tree: &[i32]) -> Vec<i32> {
     let others: Vec<i32> = match tree {
         [] | [_] => Vec::new(),
         _ => {
