@@ -4,8 +4,8 @@ use std::path::Path;
 use std::sync::Arc;
 
 use crate::core::config::{Config, ServiceSettings, TemplateSettings};
+use crate::core::files;
 use crate::core::names;
-use crate::core::order;
 use crate::core::paths::Paths;
 use crate::core::runtimes::{self, Runtime, Table};
 use crate::core::services::record::Record;
@@ -63,12 +63,9 @@ fn template_of(table: Table, config: &Config, name: &str, settings: &ServiceSett
 
 /// Returns the recorded services that are not among `known`.
 fn removed(table: Table, paths: &Paths, known: &[ManagedService]) -> Vec<ManagedService> {
-    let Ok(entries) = paths.directory().read_dir() else { return Vec::new() };
-    let names = entries.filter_map(|entry| entry.ok()?.file_name().into_string().ok());
     let is_known = |name: &str| known.iter().any(|service| *service.name == *name);
-    let mut names: Vec<String> =
-        names.filter(|name| !is_known(name) && is_recorded(table, paths, name)).collect();
-    order::sort(&mut names);
+    let mut names = files::names(paths.directory());
+    names.retain(|name| !is_known(name) && is_recorded(table, paths, name));
     names.iter().map(|name| removed_service(table, paths, name)).collect()
 }
 

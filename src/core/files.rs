@@ -1,7 +1,9 @@
-//! Files that are fusion's alone, and locks between the processes that use them.
+//! Files that are fusion's alone, locks between the processes that use them, and what directories hold.
 
+mod listing;
 mod lock;
 mod private;
 
+pub use listing::{entries, names};
 pub use lock::{ContentLock, ContentLockKind, Lock, LockError};
 pub use private::{FileError, create, make_directory, open, read, remove, replace, replace_contents};

@@ -228,8 +228,9 @@ pub fn unfinished(home: &Path, runtime: &dyn Runtime) -> Option<PathBuf> {
 
 /// Returns the directories of all attempts in `home`, with the successful one.
 fn attempts(home: &Path) -> Vec<PathBuf> {
-    let entries = std::fs::read_dir(home).into_iter().flatten().flatten();
-    entries.map(|entry| entry.path()).filter(|path| attempt_number(path).is_some()).collect()
+    let mut attempts = files::entries(home);
+    attempts.retain(|path| attempt_number(path).is_some());
+    attempts
 }
 
 fn attempt_number(path: &Path) -> Option<u32> {

@@ -60,10 +60,10 @@ impl SearchCache {
     }
 
     fn remove_old(&self) {
-        let entries = std::fs::read_dir(&self.directory).into_iter().flatten().flatten();
-        let answers = entries.map(|entry| entry.path()).filter(|path| path.extension().is_some());
-        for old in answers.filter(|path| !is_fresh(path)) {
-            let _ = files::remove(&old);
+        let mut old = files::entries(&self.directory);
+        old.retain(|path| path.extension().is_some() && !is_fresh(path));
+        for file in old {
+            let _ = files::remove(&file);
         }
     }
 }

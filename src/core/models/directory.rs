@@ -12,6 +12,7 @@ use self::weights::{count_parameters, most_used_type, read_tensors, weight_files
 use super::defect::{Defect, file_length, is_lfs_pointer, read_file};
 use super::python_json::{self, JsonFault};
 use super::token_cache::{TokenCache, first_number, token_cache};
+use crate::core::files;
 
 /// Names of tokenizers; any `*.tiktoken` is one too.
 const TOKENIZERS: [&str; 4] = ["tokenizer.json", "tokenizer.model", "tiktoken.model", "vocab.json"];
@@ -172,9 +173,8 @@ fn license(directory: &Path) -> Option<String> {
 
 /// Returns why there is no tokenizer.
 fn tokenizer_defect(directory: &Path) -> Option<Defect> {
-    let mut names = fs::read_dir(directory).into_iter().flatten().flatten();
     let has_tokenizer = TOKENIZERS.iter().any(|file| directory.join(file).is_file())
-        || names.any(|entry| entry.path().extension().is_some_and(|end| end == "tiktoken"));
+        || has_file_that_ends_with(directory, "tiktoken");
     if has_tokenizer {
         let pointer = TOKENIZERS.iter().find(|file| is_lfs_pointer(directory, file));
         return pointer.map(|file| Defect::LfsPointer { file: (*file).to_owned() });
@@ -188,12 +188,14 @@ fn tokenizer_defect(directory: &Path) -> Option<Defect> {
 pub fn has_chat_template(directory: &Path) -> bool {
     let config = read_json(directory, "tokenizer_config.json").unwrap_or_default();
     let is_set = |key: &str| config.get(key).is_some_and(|template| !template.is_null());
-    let named = fs::read_dir(directory.join("additional_chat_templates")).into_iter().flatten().flatten();
-    let mut named = named.map(|entry| entry.path());
     directory.join("chat_template.jinja").is_file()
         || is_set("chat_template")
         || is_set("chat_template_type")
-        || named.any(|path| path.extension().is_some_and(|end| end == "jinja"))
+        || has_file_that_ends_with(&directory.join("additional_chat_templates"), "jinja")
+}
+
+fn has_file_that_ends_with(directory: &Path, extension: &str) -> bool {
+    files::entries(directory).iter().any(|path| path.extension().is_some_and(|end| end == extension))
 }
 
 /// Reads a JSON file; null for one that fusion cannot parse and the server may.

@@ -17,6 +17,7 @@ use std::os::unix::fs::MetadataExt as _;
 use std::path::{Component, Path, PathBuf};
 use std::time::SystemTime;
 
+use crate::core::files;
 use crate::core::models::defect::{Defect, read_file};
 
 /// The file by which the hub's tool recognises its store of shared files, and its content for the layout known here.
@@ -326,23 +327,26 @@ fn own_bytes(directory: &Path) -> u64 {
 
 /// Returns all files directly in a directory, which need not exist.
 fn files_of(directory: &Path) -> Vec<PathBuf> {
-    let entries = fs::read_dir(directory).into_iter().flatten().flatten();
-    entries
-        .filter(|entry| entry.file_type().is_ok_and(|kind| !kind.is_dir()))
-        .map(|entry| entry.path())
-        .collect()
+    let mut files = files::entries(directory);
+    files.retain(|path| !is_own_directory(path));
+    files
 }
 
 /// Returns all files below a directory; links to directories are not followed.
 fn walk(directory: &Path) -> Vec<PathBuf> {
     let (mut files, mut directories) = (Vec::new(), vec![directory.to_owned()]);
     while let Some(directory) = directories.pop() {
-        files.extend(files_of(&directory));
-        let entries = fs::read_dir(&directory).into_iter().flatten().flatten();
-        let is_directory = |entry: &fs::DirEntry| entry.file_type().is_ok_and(|kind| kind.is_dir());
-        directories.extend(entries.filter(is_directory).map(|entry| entry.path()));
+        let (below, found): (Vec<_>, Vec<_>) =
+            files::entries(&directory).into_iter().partition(|path| is_own_directory(path));
+        files.extend(found);
+        directories.extend(below);
     }
     files
+}
+
+/// Returns whether it is a directory, and no link to one.
+fn is_own_directory(path: &Path) -> bool {
+    path.symlink_metadata().is_ok_and(|metadata| metadata.is_dir())
 }
 
 /// Returns whether a process holds the lock; the hub's tool locks with `flock`, as [`File::try_lock`] does.

@@ -6,6 +6,7 @@ use serde::Serialize;
 use serde_json::Value;
 
 use crate::core::executables::is_executable;
+use crate::core::files;
 use crate::core::json_object::{JsonObject, required};
 use crate::core::runtimes::Runtime;
 
@@ -111,12 +112,9 @@ impl Installation {
 /// (`lib/pythonX.Y/site-packages/NAME-VERSION.dist-info`, PEP 427 and PEP 376).
 pub fn package_version(directory: &Path, package: &str) -> Option<String> {
     let prefix = format!("{}-", package.replace('-', "_"));
-    let pythons = std::fs::read_dir(directory.join("lib")).ok()?.flatten();
-    let mut names = pythons
-        .filter_map(|python| std::fs::read_dir(python.path().join("site-packages")).ok())
-        .flat_map(|packages| packages.flatten().map(|entry| entry.file_name()));
-    names.find_map(|name| {
-        let version = name.to_str()?.strip_prefix(&prefix)?.strip_suffix(".dist-info")?;
-        Some(version.to_owned())
-    })
+    let version_in = |python: PathBuf| {
+        let names = files::names(&python.join("site-packages"));
+        names.iter().find_map(|name| Some(name.strip_prefix(&prefix)?.strip_suffix(".dist-info")?.to_owned()))
+    };
+    files::entries(&directory.join("lib")).into_iter().find_map(version_in)
 }

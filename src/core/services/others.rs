@@ -7,6 +7,7 @@ use super::record::Record;
 use super::service::ManagedService;
 use super::{lock, service::OtherService};
 use crate::core::address::Address;
+use crate::core::files;
 use crate::core::process::Liveness;
 
 impl ServiceManager<'_> {
@@ -36,10 +37,9 @@ impl ServiceManager<'_> {
     }
 
     fn other_records(&self, service: &ManagedService) -> impl Iterator<Item = (Arc<str>, Record)> {
-        let entries = self.paths.directory().read_dir().into_iter().flatten();
-        let own = Arc::clone(&service.name);
-        entries.filter_map(move |entry| {
-            let name = entry.ok()?.file_name().into_string().ok().filter(|name| **name != *own)?;
+        let mut names = files::names(self.paths.directory());
+        names.retain(|name| **name != *service.name);
+        names.into_iter().filter_map(|name| {
             let record = Record::read(&self.paths.service(&name).state).ok()??;
             Some((Arc::from(name), record))
         })

@@ -44,8 +44,7 @@ impl ServiceManager<'_> {
 impl PresetFile {
     /// Writes the file in place of those of earlier starts.
     pub(super) fn write(&self) -> Result<(), FileError> {
-        let entries = self.path.parent().and_then(|directory| directory.read_dir().ok());
-        for path in entries.into_iter().flatten().flatten().map(|entry| entry.path()) {
+        for path in self.path.parent().map(files::entries).unwrap_or_default() {
             let name = path.file_name().unwrap_or_default().to_string_lossy();
             if path != self.path && name.starts_with(PREFIX) && name.ends_with(EXTENSION) {
                 files::remove(&path)?;

@@ -1,6 +1,6 @@
 //! The files of weights in a directory: their names, and what their headers say.
 
-use std::fs::{self, File};
+use std::fs::File;
 use std::io::{BufReader, Read as _};
 use std::path::Path;
 
@@ -8,6 +8,7 @@ use serde::Deserialize;
 use serde_json::{Map, Value};
 
 use super::{is_inside, read_json};
+use crate::core::files;
 use crate::core::models::defect::{Defect, denied, file_length, is_lfs_pointer};
 use crate::core::order;
 use crate::core::sorted_map::SortedMap;
@@ -25,12 +26,11 @@ pub(super) struct WeightFiles {
 /// Compares the files that `mlx_lm` and others load (`model*.safetensors`) with the index and with the `of-00003` in
 /// their names.
 pub(super) fn weight_files(directory: &Path) -> WeightFiles {
-    let names = fs::read_dir(directory).into_iter().flatten().flatten();
-    let names = names.filter_map(|entry| entry.file_name().into_string().ok());
     let is_weights = |name: &String| {
         name.starts_with("model") && Path::new(name).extension().is_some_and(|end| end == "safetensors")
     };
-    let mut wanted: Vec<String> = names.filter(is_weights).collect();
+    let mut wanted = files::names(directory);
+    wanted.retain(is_weights);
     if let Ok(index) = read_json(directory, "model.safetensors.index.json")
         && let Some(map) = index["weight_map"].as_object()
     {

@@ -6,6 +6,7 @@
 use std::io;
 use std::path::{Path, PathBuf};
 
+use crate::core::files;
 use crate::core::models::ModelPlaces;
 use crate::core::models::gguf::names::{
     DEFAULT_QUANTIZATION, SplitPart, best_projector, is_gguf, is_projector, is_quantization, part, tag,
@@ -216,10 +217,8 @@ fn of_directory(directory: &Path, name: String) -> Option<GgufModel> {
 fn gguf_files(directory: &Path, depth: u32) -> Vec<PathBuf> {
     let (mut found, mut left) = (Vec::new(), vec![(directory.to_owned(), depth)]);
     while let Some((directory, depth)) = left.pop() {
-        let entries = std::fs::read_dir(&directory).into_iter().flatten().flatten();
-        let mut paths: Vec<PathBuf> = entries.map(|entry| entry.path()).collect();
-        order::sort(&mut paths);
-        let (directories, files): (Vec<_>, Vec<_>) = paths.into_iter().partition(|path| path.is_dir());
+        let (directories, files): (Vec<_>, Vec<_>) =
+            files::entries(&directory).into_iter().partition(|path| path.is_dir());
         found.extend(files.into_iter().filter(|file| is_gguf(&file_name(file))));
         if depth > 1 {
             left.extend(directories.into_iter().rev().map(|directory| (directory, depth - 1)));

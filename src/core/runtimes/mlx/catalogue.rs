@@ -8,6 +8,7 @@ use super::Mlx;
 use crate::core::api::Client;
 use crate::core::api::error::ServerError;
 use crate::core::api::idle_timeout::IdleTimeout;
+use crate::core::files;
 use crate::core::models::catalogue::{
     Abilities, Catalogue, Details, Entry, KeepAlive, MemoryEstimate, ModelError, PullStep, Site,
 };
@@ -290,13 +291,11 @@ impl Found {
     fn is_foreign(&self) -> bool {
         let Self::Cached(model, Ok(snapshot)) = self else { return false };
         let is_weights = |name: &str| name.starts_with("model") && name.contains(".safetensors");
-        let files = std::fs::read_dir(snapshot).into_iter().flatten().flatten();
-        let mut names = files.filter_map(|file| file.file_name().into_string().ok());
         let is_expected = match model.expected_files() {
             Some(files) => files.iter().any(|(name, _)| is_weights(name)),
             None => model.has_unfinished_files(),
         };
-        !is_expected && !names.any(|name| is_weights(&name))
+        !is_expected && !files::names(snapshot).iter().any(|name| is_weights(name))
     }
 
     fn entry(&self, name: &str) -> Entry {
