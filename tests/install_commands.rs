@@ -444,6 +444,20 @@ fn homebrew_installs_ollama() {
     ");
 }
 
+/// An application upgrades itself, and Homebrew does not know it.
+#[test]
+fn only_what_homebrew_installed_is_upgraded() {
+    let machine = Machine::with(&[("brew", "echo \"brew $*\""), ("ollama", "")]);
+    insta::assert_snapshot!(machine.fusion("ollama install --upgrade").run(), @"");
+    // What lies in the cellar is Homebrew's.
+    let cellar = machine.sandbox.root().join("Cellar/ollama");
+    std::fs::create_dir_all(&cellar).expect("the sandbox is writable");
+    let (program, link) = (cellar.join("ollama"), machine.sandbox.bin().join("ollama"));
+    std::fs::rename(&link, &program).expect("the sandbox is writable");
+    std::os::unix::fs::symlink(&program, &link).expect("the sandbox is writable");
+    insta::assert_snapshot!(machine.fusion("ollama install --upgrade").run(), @"");
+}
+
 #[test]
 fn a_homebrew_program_outside_path_is_reported() {
     let machine = Machine::with(&[("brew", "exit 0")]);

@@ -218,6 +218,10 @@ impl App {
         if !(permissions.start_on_demand && service.settings.run.start_on_demand) {
             return Ok(manager.require_endpoint(service).map(|_| false)?);
         }
+        // A service without a port of its own chooses another one.
+        if service.server().port.is_some() {
+            manager.refuse_other_program(service)?;
+        }
         self.admit_start(service, Some(&model.name), permissions.force, cancel)?;
         let is_starting = manager.is_starting(service)?;
         self.events.emit(&service.name, EventKind::StartedOnDemand { is_starting });

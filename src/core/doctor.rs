@@ -7,7 +7,7 @@ use std::path::{Path, PathBuf};
 use crate::core::address::Address;
 use crate::core::config::ConfigError;
 use crate::core::gpu;
-use crate::core::install;
+use crate::core::install::{self, InstallError};
 use crate::core::login::{self, LoginManager, Places, Session};
 use crate::core::machine::{self, Memory};
 use crate::core::models::ModelPlaces;
@@ -53,6 +53,8 @@ pub enum Finding {
         reason: ProgramError,
         /// Whether it is needed: the service starts automatically, or no other runtime is installed.
         needed: bool,
+        /// Why it cannot be installed on this machine, if that is so.
+        refused: Option<InstallError>,
     },
     /// The working directory of an instance is missing, or depends on a value that is not known.
     NoWorkingDir { service: ManagedService, error: ServiceError },
@@ -79,7 +81,11 @@ pub enum Finding {
         file: PathBuf,
         /// Whether the service survives the user's last logout; `None` if the system does not report it.
         lingers: Option<bool>,
+        /// Whether the user has switched the job off in the system's settings.
+        is_switched_off: bool,
     },
+    /// A macOS application ends the servers of this kind that it did not start.
+    Application { service: ManagedService, path: PathBuf },
 }
 
 /// The input of the checks.
@@ -170,7 +176,14 @@ impl Examination<'_> {
             Err(reason) => {
                 let configured = !matches!(reason, ProgramError::NotInstalled { .. });
                 let needed = configured || service.server().auto_start || at_login.is_some() || !any;
-                Finding::NoProgram { service: owned(), reason, needed }
+                let package = match service.runtime().and_then(Runtime::install_method) {
+                    Some(InstallMethod::Python(package)) => Some(package),
+                    _ => None,
+                };
+                let mac = machine::mac();
+                let refused =
+                    package.and_then(|package| install::check_machine(&package, mac.as_ref()).err());
+                Finding::NoProgram { service: owned(), reason, needed, refused }
             }
         }];
         if let Err(error) = self.manager.check_working_dir(service) {
@@ -194,11 +207,17 @@ impl Examination<'_> {
         if let Some(address) = service.address().filter(|address| !address.is_loopback()) {
             findings.push(Finding::Exposed { service: owned(), address });
         }
-        findings.extend(at_login.map(|file| Finding::AtLogin {
+        let search = self.manager.environment.path.as_deref();
+        findings.extend(at_login.zip(self.places.as_ref()).map(|(file, places)| Finding::AtLogin {
             service: owned(),
             file,
             lingers: session.and_then(|session| session.lingers),
+            is_switched_off: login::is_switched_off(LoginManager::native(), &service.name, places, search),
         }));
+        let home = self.places.as_ref().map(|places| places.home.as_path());
+        let application =
+            home.and_then(|home| programs::application(service.runtime(), &[Path::new("/"), home]));
+        findings.extend(application.map(|path| Finding::Application { service: owned(), path }));
         findings
     }
 }

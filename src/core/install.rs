@@ -19,7 +19,7 @@ use crate::core::events::{EventBus, EventKind};
 use crate::core::executables::on_path;
 use crate::core::files;
 use crate::core::helper::{Helper, HelperOutput};
-use crate::core::machine;
+use crate::core::machine::{self, Mac};
 use crate::core::paths::ServicePaths;
 use crate::core::process::{Place, ProcessDriver};
 use crate::core::programs::installed::{Installation, MANIFEST, Manifest, package_version};
@@ -103,6 +103,7 @@ impl Installer<'_> {
             return Ok(InstallOutcome::Already(installation));
         }
         self.refuse_while_in_use()?;
+        check_machine(package, machine::mac().as_ref())?;
         files::make_directory(home)?;
         let tool = python::Tool::find(package, self.search)?;
         let keep = before.as_ref().map(|before| before.directory.as_path());
@@ -158,11 +159,16 @@ impl Installer<'_> {
         lock: &ServiceLock,
     ) -> Result<InstallOutcome, InstallError> {
         let program = self.runtime.program();
-        if let Some(found) = on_path(program, self.search).filter(|_| !upgrade) {
-            return Ok(InstallOutcome::Homebrew(found));
+        let brew = on_path("brew", self.search);
+        if let Some(found) = on_path(program, self.search) {
+            if !upgrade {
+                return Ok(InstallOutcome::Homebrew(found));
+            }
+            if !brew.as_ref().is_some_and(|brew| is_of_homebrew(brew, &found)) {
+                return Err(InstallError::NotOfHomebrew { program: found });
+            }
         }
-        let brew = on_path("brew", self.search)
-            .ok_or(InstallError::ByHand { service: Arc::clone(self.service), manual })?;
+        let brew = brew.ok_or(InstallError::ByHand { service: Arc::clone(self.service), manual })?;
         self.installing(formula, "brew", None);
         let mut command = Command::new(brew);
         command.args([if upgrade { "upgrade" } else { "install" }, formula]);
@@ -212,6 +218,24 @@ impl Installer<'_> {
             Some(member) => Err(InstallError::InUse { service: Arc::clone(self.service), pid: member.pid }),
             None => Ok(()),
         }
+    }
+}
+
+/// Fails if the package is not made for this Mac.
+pub fn check_machine(package: &PythonPackage, mac: Option<&Mac>) -> Result<(), InstallError> {
+    match mac.and_then(|mac| package.refuses(mac)) {
+        Some((needed, found)) => Err(InstallError::Machine { package: package.name, needed, found }),
+        None => Ok(()),
+    }
+}
+
+/// Returns whether Homebrew has installed a program: then the file is in its cellar.
+fn is_of_homebrew(brew: &Path, program: &Path) -> bool {
+    let cellar = brew.parent().and_then(Path::parent).map(|prefix| prefix.join("Cellar"));
+    let real = |path: &Path| path.canonicalize().ok();
+    match (cellar.and_then(|cellar| real(&cellar)), real(program)) {
+        (Some(cellar), Some(program)) => program.starts_with(cellar),
+        _ => false,
     }
 }
 
@@ -274,6 +298,26 @@ mod tests {
         let InstallError::NoSpace { available, .. } = &error else { panic!("{error}") };
         assert!(*available < u64::MAX);
         assert!(error.to_string().ends_with("and 18446744073709 MB are needed"), "{error}");
+    }
+
+    #[test]
+    fn a_program_is_of_homebrew_by_its_cellar() {
+        let root = tempfile::tempdir().unwrap();
+        let at = |path: &str| root.path().join(path);
+        for directory in ["brew/bin", "brew/Cellar/ollama/0.17/bin", "Applications/Ollama.app"] {
+            std::fs::create_dir_all(at(directory)).unwrap();
+        }
+        for file in ["brew/bin/brew", "brew/Cellar/ollama/0.17/bin/ollama", "Applications/Ollama.app/ollama"]
+        {
+            std::fs::write(at(file), "").unwrap();
+        }
+        let link = at("brew/bin/ollama");
+        std::os::unix::fs::symlink(at("brew/Cellar/ollama/0.17/bin/ollama"), &link).unwrap();
+        assert!(is_of_homebrew(&at("brew/bin/brew"), &link));
+        std::fs::remove_file(&link).unwrap();
+        // Both have their link in /usr/local/bin on an Intel Mac.
+        std::os::unix::fs::symlink(at("Applications/Ollama.app/ollama"), &link).unwrap();
+        assert!(!is_of_homebrew(&at("brew/bin/brew"), &link));
     }
 
     #[test]

@@ -59,6 +59,8 @@ pub enum LoginStep {
     Ran(String),
     /// There is no graphical session, so the job belongs to the user's background session.
     InBackground,
+    /// The manager cannot open the job's log or directory.
+    CannotOpen,
 }
 
 /// Why a job was not enabled or disabled.
@@ -143,6 +145,11 @@ impl LoginManager {
         }
     }
 
+    /// Returns whether the manager's jobs may be unable to read what is at `path`.
+    pub fn may_refuse(self, path: &Path, home: &Path) -> bool {
+        self == Self::Launchd && launchd::may_refuse(path, home)
+    }
+
     fn program(self) -> &'static str {
         match self {
             Self::Systemd => "systemctl",
@@ -210,6 +217,24 @@ impl Order {
     }
 }
 
+/// Returns whether the user has switched an enabled job off in the system's settings.
+pub fn is_switched_off(
+    manager: LoginManager,
+    service: &str,
+    places: &Places,
+    search: Option<&OsStr>,
+) -> bool {
+    let printed = |domain: &str| {
+        let program = on_path(manager.program(), search)?;
+        let order = Order::new(&["print-disabled", &format!("{domain}/{}", places.user)]);
+        Some(String::from_utf8_lossy(&execute(&program, &order).ok()?.stdout).into_owned())
+    };
+    manager == LoginManager::Launchd
+        && launchd::DOMAINS
+            .iter()
+            .any(|domain| printed(domain).is_some_and(|printed| launchd::is_switched_off(&printed, service)))
+}
+
 /// Returns whether fusion has enabled the job of `service`.
 pub fn is_enabled(manager: LoginManager, service: &str, places: &Places) -> bool {
     own_file(&manager.file(service, places)).unwrap_or(false)
@@ -261,14 +286,19 @@ fn load(
     let mut loaded = Ok(());
     for (index, domain) in manager.domains().iter().enumerate() {
         loaded = run_all(program, &manager.load(service, file, domain, user), steps);
-        match &loaded {
-            Err(error) if manager.lacks_domain(error) => {}
-            Ok(()) if index > 0 => {
-                steps.push(LoginStep::InBackground);
-                break;
-            }
-            _ => break,
+        if matches!(&loaded, Err(error) if manager.lacks_domain(error)) {
+            continue;
         }
+        if loaded.is_ok() && index > 0 {
+            steps.push(LoginStep::InBackground);
+        }
+        if loaded.is_ok() && manager == LoginManager::Launchd {
+            let order = Order::new(&["print", &launchd::target(service, domain, user)]);
+            let printed = execute(program, &order)?.stdout;
+            let failed = launchd::could_not_open(&String::from_utf8_lossy(&printed));
+            steps.extend(failed.then_some(LoginStep::CannotOpen));
+        }
+        break;
     }
     loaded
 }

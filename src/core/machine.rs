@@ -22,9 +22,22 @@ use linux as native;
 #[cfg(target_os = "macos")]
 use macos as native;
 
+/// A Mac, as far as packages depend on it.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Mac {
+    pub has_apple_silicon: bool,
+    /// The version of macOS.
+    pub version: String,
+}
+
 /// Returns the machine's memory, or `None` where the system does not tell.
 pub fn memory() -> Option<Memory> {
     native::memory()
+}
+
+/// Returns the kind of Mac that this machine is; `None` if it is none.
+pub fn mac() -> Option<Mac> {
+    native::mac()
 }
 
 /// Returns the load averages over 1, 5 and 15 minutes, or `None` where the system does not tell.

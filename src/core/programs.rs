@@ -11,6 +11,13 @@ use crate::core::executables::on_path;
 use crate::core::paths::Paths;
 use crate::core::runtimes::{InstallMethod, Runtime};
 
+/// Returns the macOS application that runs a server of its own for the runtime; `roots` hold the directories of
+/// applications.
+pub fn application(runtime: Option<&dyn Runtime>, roots: &[&Path]) -> Option<PathBuf> {
+    let name = runtime?.application()?;
+    roots.iter().map(|root| root.join("Applications").join(name)).find(|path| path.exists())
+}
+
 /// The program that starts a server.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Program {

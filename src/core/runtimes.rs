@@ -91,6 +91,11 @@ pub trait Runtime: Sync {
         None
     }
 
+    /// Returns the macOS application that runs such a server of its own, and starts it again whenever it ends.
+    fn application(&self) -> Option<&'static str> {
+        None
+    }
+
     /// Returns the arguments and environment that start a server on `address`, without `command`, `args` and `env` of
     /// the configuration. `model` is resolved; `places` are those of resolved names.
     fn launch(&self, address: &Address, model: Option<&Model>, places: &ModelPlaces) -> Launch;

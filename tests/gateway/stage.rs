@@ -225,6 +225,10 @@ impl ProcessDriver for ScriptedDriver {
         self.mock.members(instance)
     }
 
+    fn instance_id(&self, pid: Pid) -> Option<String> {
+        self.mock.instance_id(pid)
+    }
+
     fn signal(&self, process: &ProcessId, signal: StopSignal) -> Result<(), ProcessError> {
         self.end(process);
         self.mock.signal(process, signal)

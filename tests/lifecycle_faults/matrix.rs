@@ -5,6 +5,7 @@ use std::net::TcpListener;
 
 use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
+use serde_json::json;
 
 use super::support::{Running, Sandbox, command_line, fake_runtime, wait_until};
 use super::{assert_nothing_left, assert_up_fails, down, state, up};
@@ -208,6 +209,48 @@ fn an_interrupted_start_of_every_kind_leaves_nothing() {
         wait_until("it is recorded", || sandbox.pid(service).is_some());
         start.signal(Signal::SIGINT);
         start.finish();
+        assert_nothing_left(sandbox, service);
+    });
+}
+
+/// The listener carries the instance id, so a lost record can be made again.
+#[test]
+fn every_kind_without_a_record_is_found() {
+    for_each_service(&["children=2"], |sandbox, service| {
+        let lose = || std::fs::remove_file(sandbox.file(service, "state.json")).expect("a record");
+        let pid = up(sandbox, service);
+        lose();
+        let listed = sandbox.fusion([service, "ps", "--json"]).run().assert_code(0).json();
+        assert_eq!(
+            (&listed["state"], &listed["pid"], &listed["started_by"]),
+            (&json!("ready"), &json!(pid), &json!("fusion"))
+        );
+        assert!(sandbox.record(service).is_none(), "ps wrote a record");
+        let again = sandbox.fusion([service, "up", "--json"]).run().assert_code(0).json();
+        assert_eq!((&again["pid"], &again["started"]), (&json!(pid), &json!(false)));
+        assert_eq!((&again["state"], &again["started_by"]), (&json!("ready"), &json!("fusion")));
+        assert_eq!(sandbox.record(service).expect("a record")["process"]["pid"], pid);
+        assert_eq!(state(sandbox, service), "ready");
+        lose();
+        let stopped = down(sandbox, service);
+        assert_eq!(stopped.stdout(), format!("{service} is down\n"), "{stopped}");
+    });
+}
+
+/// Only the record is lost: the server may be loading.
+#[test]
+fn a_loading_server_without_a_record_is_starting() {
+    for_each_service(&["loading=60000"], |sandbox, service| {
+        sandbox.fusion([service, "up", "--no-wait"]).run().assert_code(0);
+        wait_until("it listens", || sandbox.fusion([service, "ps"]).run().stdout().contains("starting"));
+        wait_until("it is bound", || {
+            std::net::TcpStream::connect(("127.0.0.1", sandbox.port("ollama"))).is_ok()
+        });
+        std::fs::remove_file(sandbox.file(service, "state.json")).expect("a record");
+        assert_eq!(state(sandbox, service), "starting");
+        sandbox.fusion([service, "up", "--no-wait"]).run().assert_code(0);
+        assert_eq!(sandbox.record(service).expect("a record")["ready"], false);
+        down(sandbox, service);
         assert_nothing_left(sandbox, service);
     });
 }

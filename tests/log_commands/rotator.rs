@@ -74,7 +74,7 @@ impl<'a> Server<'a> {
     fn start(sandbox: &'a Sandbox, program: &str, args: &[&str]) -> Self {
         let log = log_of(sandbox);
         fs::create_dir_all(log.parent().unwrap()).unwrap();
-        let instance = String::from(InstanceId::random().unwrap());
+        let instance = String::from(InstanceId::random(&"0".repeat(16)).unwrap());
         let process = spawn(
             sandbox,
             ProcessSpec {

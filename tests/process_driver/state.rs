@@ -26,7 +26,7 @@ pub(crate) fn lock(stage: &Stage, limit: Duration) -> Result<ServiceLock, Servic
 pub(crate) fn record(stage: &Stage) -> Record {
     let address = Address { host: "127.0.0.1".to_owned(), port: 1 };
     let spec = stage.spec("/bin/sh", &[]);
-    Record::intent(&spec, InstanceId::try_from("0".repeat(32)).unwrap(), &address, 0)
+    Record::intent(&spec, InstanceId::try_from("0".repeat(32)).unwrap(), &address, std::time::UNIX_EPOCH)
 }
 
 #[test]

@@ -22,8 +22,28 @@ fn another_kind_of_server_gets_no_prompt() {
             assert_eq!(finished.stdout(), "", "{command:?}");
             let what = format!("port {port} is in use by ");
             assert!(finished.stderr().contains(&what), "{command:?}: {finished}");
+            assert!(!finished.stderr().contains("starting"), "{command:?}: {finished}");
         }
         let methods: Vec<String> = server.lines();
         assert!(methods.iter().all(|line| line.starts_with("GET ")), "{methods:?}");
     }
+}
+
+/// Nothing is announced before the port is looked at.
+#[test]
+fn run_announces_no_start_on_a_taken_port() {
+    let sandbox = Sandbox::new();
+    let (port, model) = (sandbox.port("ollama"), sandbox.model());
+    sandbox.write_config(&format!(
+        "[ollama_server]\nport = {port}\n[mlx_server]\nport = {port}\nmodel = \"{0}\"\n[mlx_run]\nmodel = \"{0}\"\n",
+        model.display()
+    ));
+    sandbox.fusion(["ollama", "up"]).run().assert_code(0);
+    let refused = sandbox.fusion(["mlx", "run", "Hello"]).run().assert_code(5);
+    let pid = sandbox.pid("ollama").expect("a PID file");
+    insta::assert_snapshot!(
+        refused.stderr().replace(&pid.to_string(), "[PID]").replace(&port.to_string(), "[PORT]"),
+        @""
+    );
+    sandbox.fusion(["ollama", "down"]).run().assert_code(0);
 }

@@ -110,10 +110,11 @@ fn report(finding: Finding) -> FindingView {
             };
             report.of(&service)
         }
-        Finding::NoProgram { service, reason, needed } => {
+        Finding::NoProgram { service, reason, needed, refused } => {
             let level = if needed { Level::Problem } else { Level::Warning };
             let install = format!("install it: fusion {} install", service.name);
-            FindingView { level, ..failed("program", &Failure::of_program(&reason), install) }.of(&service)
+            let failure = refused.map_or_else(|| Failure::of_program(&reason), Failure::from);
+            FindingView { level, ..failed("program", &failure, install) }.of(&service)
         }
         Finding::NoWorkingDir { service, error } => {
             let edit = "fusion config edit".to_owned();
@@ -150,9 +151,23 @@ fn report(finding: Finding) -> FindingView {
             ),
         )
         .of(&service),
-        Finding::AtLogin { service, file, lingers } => {
+        Finding::Application { service, path } => FindingView::warning(
+            "application",
+            format!("{} ends other servers of its kind and starts its own", path.display()),
+            "remove it from the login items in System Settings".to_owned(),
+        )
+        .of(&service),
+        Finding::AtLogin { service, file, lingers, is_switched_off } => {
             let summary = format!("starts at login ({})", file.display());
             match lingers {
+                _ if is_switched_off => FindingView::warning(
+                    "login",
+                    format!(
+                        "does not start at login: it is switched off in System Settings ({})",
+                        file.display()
+                    ),
+                    format!("switch it on: fusion {} enable", service.name),
+                ),
                 Some(false) => FindingView::warning(
                     "login",
                     format!("{summary}, and is stopped at your last logout"),
@@ -202,10 +217,10 @@ fn memory(memory: Option<Memory>) -> FindingView {
 
 fn logout(session: Option<Session>) -> FindingView {
     match session {
-        None if cfg!(target_os = "macos") => FindingView::ok(
+        None if cfg!(target_os = "macos") => FindingView::warning(
             "logout",
-            "servers keep running after you log out, and may lose the GPU: restart them after the next login"
-                .to_owned(),
+            "servers keep running after your last logout, and may lose the GPU then".to_owned(),
+            "restart them after the next login: fusion restart".to_owned(),
         ),
         None => FindingView::ok("logout", "servers keep running after you log out".to_owned()),
         Some(Session { kills: false, .. }) => {

@@ -1,7 +1,7 @@
 //! `fusion <service> enable`: start it at login.
 
 use std::ffi::OsString;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 use crate::app::{App, Selection};
 use crate::cli::context::Context;
@@ -9,6 +9,7 @@ use crate::cli::error::Failure;
 use crate::cli::exit::Exit;
 use crate::core::executables::on_path;
 use crate::core::login::{self, Job, LoginError, LoginManager, LoginStep, Places};
+use crate::core::programs;
 use crate::core::services::ManagedService;
 use crate::env::PROJECT_ROOT;
 
@@ -22,8 +23,17 @@ pub struct EnableArgs {}
 pub fn run(context: &Context, service: &ManagedService, _args: &EnableArgs) -> Result<Exit, Failure> {
     let (manager, places) = (LoginManager::native(), places(context)?);
     let job = job(context, service, manager.log(&service.name, &service.files.directory, &places))?;
+    for warning in warnings(manager, service, context, &places) {
+        context.ui.warning(&warning);
+    }
+    let is_new = !login::is_enabled(manager, &service.name, &places);
     let steps = login::enable(manager, &job, &places, context.environment.path.as_deref())?;
     tell(context, &steps);
+    if manager == LoginManager::Launchd && is_new {
+        context
+            .ui
+            .note("macOS shows \"Background Items Added\" with an unidentified developer: that is fusion");
+    }
     let name = &service.name;
     context.ui.result(&format!("{name} starts at every login, and is starting now\n"))?;
     context.ui.hint(&format!("see when it is ready: fusion {name} ps; undo this: fusion {name} disable"));
@@ -48,6 +58,40 @@ pub fn run_named(context: &Context, app: &App, args: &EnableNamedArgs) -> Result
         .try_fold(Exit::Done, |exit, service| Ok(exit.or(run(context, service, &EnableArgs {})?)))
 }
 
+/// Returns what may keep the job from working.
+fn warnings(
+    manager: LoginManager,
+    service: &ManagedService,
+    context: &Context,
+    places: &Places,
+) -> Vec<String> {
+    let models = service.places(&context.environment, &context.paths);
+    let model =
+        service.server().model.as_deref().and_then(|model| models.of_configuration().directory(model));
+    let paths = [
+        ("the configuration", Some(context.paths.directory().to_owned())),
+        ("the model cache", models.hub_cache),
+        ("`models_dir`", models.models_dir),
+        ("the model", model),
+    ];
+    let refused = paths.into_iter().filter_map(|(what, path)| {
+        let path = path.filter(|path| manager.may_refuse(path, &places.home))?;
+        Some(format!(
+            "macOS may refuse {what} in {} to programs started at login: allow fusion in System Settings > Privacy \
+             & Security > Full Disk Access, or move it to another directory of the startup disk",
+            path.display()
+        ))
+    });
+    let roots = [Path::new("/"), &places.home];
+    let application = programs::application(service.runtime(), &roots).map(|path| {
+        format!(
+            "{} ends other servers of its kind and starts its own: remove it from the login items in System Settings",
+            path.display()
+        )
+    });
+    application.into_iter().chain(refused).collect()
+}
+
 /// Prints what was done.
 pub(super) fn tell(context: &Context, steps: &[LoginStep]) {
     for step in steps {
@@ -58,6 +102,9 @@ pub(super) fn tell(context: &Context, steps: &[LoginStep]) {
             LoginStep::InBackground => {
                 "there is no graphical session: the server starts at a login, not when the machine starts"
                     .to_owned()
+            }
+            LoginStep::CannotOpen => {
+                "launchd could not open the log or the directory of the job, so it did not start".to_owned()
             }
         });
     }

@@ -53,6 +53,13 @@ fn hint(error: &InstallError) -> Option<String> {
         InstallError::NotOnPath { .. } => {
             "add this directory to PATH: `echo \"$(brew --prefix)/bin\"`".to_owned()
         }
+        InstallError::NotOfHomebrew { program } => format!(
+            "upgrade {} the way it was installed; an application upgrades itself",
+            program.display()
+        ),
+        InstallError::Machine { .. } => {
+            "use another runtime on this machine: fusion templates".to_owned()
+        }
         InstallError::ByHand { manual, .. } => format!("install it as its documentation says: {manual}"),
         InstallError::NoPython { .. } | InstallError::PythonTooOld { .. } => {
             "install uv (https://docs.astral.sh/uv/), which brings its own Python, or a newer Python".to_owned()

@@ -157,7 +157,7 @@ fn record(error: &RecordError) -> Failure {
     let hint = match error {
         RecordError::Newer { .. } => Some("use the newer version of fusion that wrote the record"),
         RecordError::Damaged { .. } => Some(
-            "remove the file; fusion then shows a running server as external, and you must stop it yourself",
+            "remove the file; fusion finds a running server again by its environment, if the system shows that",
         ),
         RecordError::File(file) => file_hint(file),
         RecordError::Random(_) | RecordError::Encode(_) => None,

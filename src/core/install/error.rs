@@ -22,6 +22,12 @@ pub enum InstallError {
         /// The command or page of its makers.
         manual: &'static str,
     },
+    /// Another way than Homebrew has installed the program.
+    #[error("Homebrew did not install {program}")]
+    NotOfHomebrew { program: PathBuf },
+    /// The package is not made for this Mac.
+    #[error("{package} needs {needed}, and this is {found}")]
+    Machine { package: &'static str, needed: String, found: String },
     /// Homebrew has installed the program, but not on `PATH`.
     #[error("brew has installed {program}, and it is not on PATH")]
     NotOnPath { program: &'static str },

@@ -112,6 +112,7 @@ mod tests {
         extra: Some("cpu"),
         versions: ("0.32.2", "0.33"),
         python: (3, 11),
+        macos: 14,
         disk_bytes: 1,
     };
 

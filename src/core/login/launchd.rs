@@ -1,5 +1,7 @@
 //! The launchd agent that starts a service, as text (launchd.plist(5), launchctl(1)).
 
+use std::path::Path;
+
 use super::{Job, MARK, OnFailure, Order};
 
 /// The directory, in the home directory, of the logs: launchd can write there wherever the configuration is.
@@ -13,6 +15,31 @@ pub(super) const NO_DOMAIN: [i32; 2] = [112, 125];
 
 /// Exit codes of `launchctl bootstrap` while an agent with the same label is being unloaded: EIO and EINPROGRESS.
 const STILL_UNLOADING: [i32; 2] = [5, 37];
+
+/// Exit code of a job whose log or directory launchd cannot open (sysexits.h: EX_CONFIG).
+const CANNOT_OPEN: &str = "78";
+
+/// Directories of the home directory that launchd's jobs may read only after the user has allowed it.
+const GUARDED: [&str; 3] = ["Desktop", "Documents", "Downloads"];
+
+/// Returns whether launchd's jobs may be refused what is at `path`: it is on another volume or guarded.
+pub(super) fn may_refuse(path: &Path, home: &Path) -> bool {
+    path.starts_with("/Volumes") || GUARDED.iter().any(|name| path.starts_with(home.join(name)))
+}
+
+/// Returns whether the user has switched the agent off, as `launchctl print-disabled` tells it.
+pub(super) fn is_switched_off(printed: &str, service: &str) -> bool {
+    let label = format!("\"{}\"", label(service));
+    let value = printed.lines().find_map(|line| line.trim().strip_prefix(&label)?.trim().strip_prefix("=>"));
+    value.is_some_and(|value| matches!(value.trim(), "disabled" | "true"))
+}
+
+/// Returns whether the first run of the agent failed because launchd could not open a file of it, as `launchctl print`
+/// tells it.
+pub(super) fn could_not_open(printed: &str) -> bool {
+    let value = printed.lines().find_map(|line| line.trim().strip_prefix("last exit code = "));
+    value.is_some_and(|value| value.split(':').next() == Some(CANNOT_OPEN))
+}
 
 /// Returns the label of the agent.
 pub(super) fn label(service: &str) -> String {
@@ -96,7 +123,7 @@ pub(super) fn unload(service: &str, user: u32) -> (Vec<Order>, Vec<Order>) {
     (DOMAINS.iter().map(bootout).collect(), Vec::new())
 }
 
-fn target(service: &str, domain: &str, user: u32) -> String {
+pub(super) fn target(service: &str, domain: &str, user: u32) -> String {
     format!("{domain}/{user}/{}", label(service))
 }
 
@@ -108,6 +135,33 @@ fn escaped(text: &str) -> String {
 mod tests {
     use super::super::tests::job;
     use super::*;
+
+    #[test]
+    fn other_volumes_and_guarded_directories_may_be_refused() {
+        let home = Path::new("/Users/me");
+        for (path, refused) in [
+            ("/Volumes/Models/hub", true),
+            ("/Users/me/Documents/fusion", true),
+            ("/Users/me/Desktop", true),
+            ("/Users/me/Library/Application Support/fusion", false),
+            ("/Users/me/.cache/huggingface/hub", false),
+            ("/Users/other/Documents", false),
+        ] {
+            assert_eq!(may_refuse(Path::new(path), home), refused, "{path}");
+        }
+    }
+
+    #[test]
+    fn an_agent_that_is_switched_off_is_seen() {
+        let printed = |state: &str| {
+            format!("disabled services = {{\n\t\"a\" => enabled\n\t\"fusion.mlx\" => {state}\n}}\n")
+        };
+        for (state, off) in [("disabled", true), ("true", true), ("enabled", false), ("false", false)] {
+            assert_eq!(is_switched_off(&printed(state), "mlx"), off, "{state}");
+            assert!(!is_switched_off(&printed(state), "mlx-2"), "{state}");
+        }
+        assert!(!is_switched_off("", "mlx"));
+    }
 
     #[test]
     fn the_agent() {

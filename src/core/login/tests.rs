@@ -129,6 +129,7 @@ fn enable_tries_again_while_agent_unloads() {
             "enable gui/501/fusion.mlx",
             &bootstrap,
             &bootstrap,
+            "print gui/501/fusion.mlx",
         ]
     );
 }
@@ -162,7 +163,8 @@ fn enable_works_without_a_screen() {
     let steps = desk.enable(LoginManager::Launchd).unwrap();
     assert_eq!(steps.last(), Some(&LoginStep::InBackground));
     let file = LoginManager::Launchd.file("mlx", &desk.places);
-    assert!(desk.calls().ends_with(&format!("bootstrap user/501 {}\n", file.display())), "{}", desk.calls());
+    let last = format!("bootstrap user/501 {}\nprint user/501/fusion.mlx\n", file.display());
+    assert!(desk.calls().ends_with(&last), "{}", desk.calls());
     desk.disable(LoginManager::Launchd).unwrap();
     assert!(desk.calls().ends_with("bootout gui/501/fusion.mlx\nbootout user/501/fusion.mlx\n"));
 }
@@ -175,6 +177,31 @@ fn enable_makes_the_directory_of_the_log() {
     let log = LoginManager::Launchd.log("mlx", Path::new("/config/mlx"), &desk.places);
     assert_eq!(log, desk.places.home.join("Library/Logs/fusion/mlx.log"));
     assert!(log.parent().unwrap().is_dir());
+}
+
+/// launchd says nothing itself if it cannot open a file of the job.
+#[test]
+fn enable_tells_of_an_agent_that_cannot_run() {
+    let script = "case $1 in
+        print) [ -e \"$0.loaded\" ] || exit 113; printf '\\tstate = not running\\n\\tlast exit code = 78: EX_CONFIG\\n' ;;
+        bootstrap) touch \"$0.loaded\" ;;
+        esac";
+    let desk = Desk::new(LoginManager::Launchd, script);
+    assert_eq!(desk.enable(LoginManager::Launchd).unwrap().last(), Some(&LoginStep::CannotOpen));
+}
+
+#[test]
+fn an_agent_switched_off_in_settings_is_seen() {
+    let script = "case $1 in
+        print-disabled) [ $2 = gui/501 ] && printf 'disabled services = {\\n\\t\"fusion.mlx\" => disabled\\n}\\n' ;;
+        print) exit 113 ;;
+        esac";
+    let desk = Desk::new(LoginManager::Launchd, script);
+    desk.enable(LoginManager::Launchd).unwrap();
+    let search = Some(desk.root.path().as_os_str());
+    assert!(is_switched_off(LoginManager::Launchd, "mlx", &desk.places, search));
+    assert!(!is_switched_off(LoginManager::Launchd, "ollama", &desk.places, search));
+    assert!(!is_switched_off(LoginManager::Systemd, "mlx", &desk.places, search));
 }
 
 #[test]

@@ -3,6 +3,7 @@
 
 use std::path::Path;
 
+use super::Mac;
 use super::memory::{GpuMemory, Memory};
 
 pub(super) fn memory() -> Option<Memory> {
@@ -26,6 +27,10 @@ pub(super) fn load_averages() -> Option<[f64; 3]> {
 fn parse_loads(text: &str) -> Option<[f64; 3]> {
     let mut numbers = text.split_ascii_whitespace().map(|word| word.parse().ok());
     Some([numbers.next()??, numbers.next()??, numbers.next()??])
+}
+
+pub(super) fn mac() -> Option<Mac> {
+    None
 }
 
 pub(super) fn gpu_memory() -> Option<GpuMemory> {

@@ -4,6 +4,7 @@ use std::ffi::{c_int, c_uint};
 
 use nix::libc;
 
+use super::Mac;
 use super::memory::{GpuMemory, Memory, gpu_share};
 use super::sysctl;
 
@@ -17,6 +18,14 @@ pub(super) fn memory() -> Option<Memory> {
         total
     };
     Some(Memory { total, available: total / 100 * level, for_models })
+}
+
+/// A program for Intel processors that Apple silicon translates sees the real processor, too.
+pub(super) fn mac() -> Option<Mac> {
+    Some(Mac {
+        has_apple_silicon: sysctl::number(c"hw.optional.arm64").is_some_and(|number| number != 0),
+        version: sysctl::text(c"kern.osproductversion").ok()?,
+    })
 }
 
 /// On Apple silicon, the GPU uses a part of the machine's memory. Other GPUs are not asked.

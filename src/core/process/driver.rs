@@ -198,6 +198,9 @@ pub trait ProcessDriver: Send + Sync {
     /// for `down` and for recovery, not for `ps`.
     fn members(&self, instance: Instance<'_>) -> Result<Vec<ProcessId>, ProcessError>;
 
+    /// Returns the instance id in the environment of the process; `None` if it has none or the system hides it.
+    fn instance_id(&self, pid: Pid) -> Option<String>;
+
     /// Signals the process; does nothing if it has ended.
     fn signal(&self, process: &ProcessId, signal: StopSignal) -> Result<(), ProcessError>;
 

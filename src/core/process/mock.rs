@@ -327,6 +327,10 @@ impl ProcessDriver for MockDriver {
         Ok(members.filter_map(|process| process.probe().is_none().then(|| process.id.clone())).collect())
     }
 
+    fn instance_id(&self, pid: Pid) -> Option<String> {
+        self.world().processes.iter().find(|process| process.id.pid == pid)?.instance.clone()
+    }
+
     fn signal(&self, process: &ProcessId, signal: StopSignal) -> Result<(), ProcessError> {
         self.world().send(signal, |found| found.id == *process)
     }

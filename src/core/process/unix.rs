@@ -148,6 +148,10 @@ impl ProcessDriver for UnixDriver {
         inspect::members(self.inspect(), instance)
     }
 
+    fn instance_id(&self, pid: Pid) -> Option<String> {
+        inspect::native().instance(pid.as_raw())
+    }
+
     fn signal(&self, process: &ProcessId, signal: StopSignal) -> Result<(), ProcessError> {
         refuse_ourselves(process.pid)?;
         match self.identify(process.pid)? {

@@ -1,5 +1,7 @@
 //! How a runtime's program is installed, as data; [`crate::core::install`] installs it.
 
+use crate::core::machine::Mac;
+
 /// How fusion installs a runtime's program.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum InstallMethod {
@@ -24,6 +26,8 @@ pub struct PythonPackage {
     pub versions: (&'static str, &'static str),
     /// The oldest supported Python: major and minor version.
     pub python: (u32, u32),
+    /// The oldest macOS on which it runs, by the first number of its version. Of Macs only those with Apple silicon do.
+    pub macos: u32,
     /// The disk space that an installation may need while it is made, in bytes.
     pub disk_bytes: u64,
 }
@@ -34,6 +38,16 @@ impl PythonPackage {
         let extra = self.extra.map(|extra| format!("[{extra}]")).unwrap_or_default();
         let (first, below) = self.versions;
         format!("{}{extra}>={first},<{below}", self.name)
+    }
+
+    /// Returns what the package needs and this Mac is not, and what it is instead.
+    pub fn refuses(&self, mac: &Mac) -> Option<(String, String)> {
+        let is_new = numbers(&mac.version).first().is_some_and(|major| *major >= self.macos);
+        let processor = if mac.has_apple_silicon { "Apple silicon" } else { "an Intel processor" };
+        (!is_new || !mac.has_apple_silicon).then(|| {
+            let needed = format!("macOS {} or newer on Apple silicon", self.macos);
+            (needed, format!("macOS {} on {processor}", mac.version))
+        })
     }
 
     /// Returns whether a version is supported.
@@ -53,12 +67,35 @@ mod tests {
     use super::*;
 
     #[test]
+    fn a_mac_without_wheels_is_refused() {
+        let package = PythonPackage {
+            name: "mlx-lm",
+            extra: None,
+            versions: ("1", "2"),
+            python: (3, 11),
+            macos: 14,
+            disk_bytes: 1,
+        };
+        for (has_apple_silicon, version, found) in [
+            (true, "14.0", None),
+            (true, "26.1", None),
+            (true, "13.7.8", Some("macOS 13.7.8 on Apple silicon")),
+            (false, "15.4", Some("macOS 15.4 on an Intel processor")),
+        ] {
+            let refused = package.refuses(&Mac { has_apple_silicon, version: version.to_owned() });
+            assert_eq!(refused.as_ref().map(|(_, found)| found.as_str()), found);
+            assert!(refused.is_none_or(|(needed, _)| needed == "macOS 14 or newer on Apple silicon"));
+        }
+    }
+
+    #[test]
     fn requirement_covers_supported_versions_only() {
         let package = PythonPackage {
             name: "mlx-lm",
             extra: None,
             versions: ("0.32.2", "0.33"),
             python: (3, 11),
+            macos: 14,
             disk_bytes: 1,
         };
         assert_eq!(package.requirement(), "mlx-lm>=0.32.2,<0.33");

@@ -49,6 +49,7 @@ impl Runtime for Mlx {
             extra: if cfg!(target_os = "macos") { None } else { Some("cpu") },
             versions: ("0.32.2", "0.33"),
             python: (3, 11),
+            macos: 14,
             disk_bytes: 1_000_000_000,
         }))
     }

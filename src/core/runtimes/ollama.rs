@@ -56,6 +56,11 @@ impl Runtime for Ollama {
         Some(InstallMethod::Homebrew { formula: "ollama", manual })
     }
 
+    /// It ends every other server (app/server/server_unix.go).
+    fn application(&self) -> Option<&'static str> {
+        Some("Ollama.app")
+    }
+
     fn program_args(&self) -> &'static [&'static str] {
         &["serve"]
     }

@@ -97,6 +97,10 @@ impl ProcessDriver for Staged<'_> {
         members
     }
 
+    fn instance_id(&self, pid: Pid) -> Option<String> {
+        self.0.driver.instance_id(pid)
+    }
+
     fn signal(&self, process: &ProcessId, signal: StopSignal) -> Result<(), ProcessError> {
         self.0.driver.signal(process, signal)
     }
@@ -481,7 +485,7 @@ fn down_signals_no_process_of_dead_record() {
 /// Records the intent of a start that stopped before its process was recorded.
 fn record_intent(machine: &Machine) -> InstanceId {
     std::fs::create_dir_all(machine.file("")).unwrap();
-    let instance = InstanceId::random().unwrap();
+    let instance = InstanceId::random("0123456789abcdef").unwrap();
     let spec = ProcessSpec {
         program: "/bin/sh".into(),
         args: Vec::new(),
@@ -491,7 +495,7 @@ fn record_intent(machine: &Machine) -> InstanceId {
         log: None,
         instance: instance.as_str().to_owned(),
     };
-    let record = Record::intent(&spec, instance.clone(), &machine.address, 0);
+    let record = Record::intent(&spec, instance.clone(), &machine.address, std::time::UNIX_EPOCH);
     machine.with(|_, service| record.write(&service.files).unwrap());
     instance
 }

@@ -2,13 +2,13 @@
 //!
 //! Writes nothing.
 
-use std::time::{Duration, Instant};
+use std::time::{Duration, Instant, SystemTime};
 
 use super::error::ServiceError;
 use super::lock;
 use super::manager::ServiceManager;
 use super::probe::{self, Depth, ProbeResult};
-use super::record::{Record, RecordError};
+use super::record::{InstanceId, Record, RecordError};
 use super::service::{Endpoint, ManagedService, StartedBy};
 use super::state::{ListenerKind, Observation, RecordedProcess, ResponseKind, StartPhase, State, classify};
 use crate::core::address::Address;
@@ -30,6 +30,8 @@ pub(super) struct Recorded {
     /// Whether the service was started on another host or in another container. The record then says nothing about
     /// this one, and is neither changed nor removed.
     pub(super) is_elsewhere: bool,
+    /// Whether the record was lost, and `record` is made from the process that still listens.
+    pub(super) is_adopted: bool,
 }
 
 /// The result of one observation of a service.
@@ -47,7 +49,14 @@ pub(super) struct Observed {
 
 impl Recorded {
     pub(super) fn none() -> Self {
-        Self { record: None, process: None, orphans: Vec::new(), is_spawning: false, is_elsewhere: false }
+        Self {
+            record: None,
+            process: None,
+            orphans: Vec::new(),
+            is_spawning: false,
+            is_elsewhere: false,
+            is_adopted: false,
+        }
     }
 
     /// Returns the record of a start on this host.
@@ -120,13 +129,51 @@ impl ServiceManager<'_> {
         Ok(self.observe_recorded(service, recorded, timeout))
     }
 
-    /// Observes the address of a service whose record is known.
+    /// Observes the address of a service whose record is known. A process of the service that listens there although
+    /// the record does not name it is found again.
     pub(super) fn observe_recorded(
         &self,
         service: &ManagedService,
         recorded: Recorded,
         timeout: Duration,
     ) -> Observed {
+        let observed = self.observe_address(service, recorded, timeout);
+        match self.adopted(service, &observed) {
+            Some(adopted) => self.observe_address(service, adopted, timeout),
+            None => observed,
+        }
+    }
+
+    /// Returns the record of a process of the service that listens without one, as far as it is still known.
+    fn adopted(&self, service: &ManagedService, observed: &Observed) -> Option<Recorded> {
+        let (Listener::Other { pid, .. }, Some(address), RecordedProcess::None | RecordedProcess::Gone) =
+            (&observed.listener, &observed.address, observed.recorded.kind())
+        else {
+            return None;
+        };
+        if observed.recorded.is_elsewhere {
+            return None;
+        }
+        let id = InstanceId::try_from(self.driver.instance_id(*pid)?).ok()?;
+        if !id.is_marked(&self.mark_of(service).ok()?) {
+            return None;
+        }
+        let members = self.driver.members(Instance { id: id.as_str(), leader: None }).ok()?;
+        let process = members.into_iter().min_by_key(|member| member.start_time)?;
+        let now = SystemTime::now();
+        let started_at = self.driver.usage(&process).and_then(|usage| now.checked_sub(usage.uptime));
+        let log = &service.files.log;
+        let record = Record {
+            process: Some(process.clone()),
+            template: Some(service.template.name().to_owned()),
+            runtime: service.runtime().map(|runtime| runtime.name().to_owned()),
+            log: log.to_str().is_some().then(|| log.clone()),
+            ..Record::of(id, address, started_at.unwrap_or(now))
+        };
+        Some(Recorded { record: Some(record), process: Some(process), is_adopted: true, ..Recorded::none() })
+    }
+
+    fn observe_address(&self, service: &ManagedService, recorded: Recorded, timeout: Duration) -> Observed {
         let process = recorded.kind();
         let alive = recorded.record.as_ref().filter(|_| process == RecordedProcess::Alive);
         let address = alive.map_or_else(|| service.address(), |record| Some(record.address.clone()));
@@ -219,6 +266,7 @@ impl ServiceManager<'_> {
                 && locked == Locked::No
                 && lock::is_held(&service.files)?,
             is_elsewhere: false,
+            is_adopted: false,
             process,
             record: Some(record),
         })

@@ -2,6 +2,7 @@
 
 use std::ffi::OsString;
 use std::path::Path;
+use std::time::SystemTime;
 
 use super::error::ServiceError;
 use super::facets;
@@ -36,9 +37,9 @@ impl ServiceManager<'_> {
         service: &ManagedService,
         address: &Address,
         model: Option<&str>,
-        started_at: u64,
+        started_at: SystemTime,
     ) -> Result<StartPlan, ServiceError> {
-        let instance = InstanceId::random()?;
+        let instance = InstanceId::random(&self.mark_of(service)?)?;
         let configured = self.server_model(service, None);
         let model = self.server_model(service, model);
         let program = self.program(service)?;
@@ -68,10 +69,16 @@ impl ServiceManager<'_> {
         Ok(StartPlan { spec, record, preset })
     }
 
+    /// Returns the mark in the instance ids of the service.
+    pub(super) fn mark_of(&self, service: &ManagedService) -> Result<String, ServiceError> {
+        Ok(InstanceId::mark(&self.driver.host()?, self.paths.directory(), &service.name))
+    }
+
     /// Returns in what a start now would differ from `record`, and `None` if in nothing, or if the program cannot be
     /// found. Of a start by an older version it is not known in what.
     pub(super) fn changes(&self, service: &ManagedService, record: &Record) -> Option<Vec<String>> {
-        if service.origin == Origin::Removed {
+        // A record that was lost and found again does not know it.
+        if service.origin == Origin::Removed || record.fingerprint.is_empty() {
             return None;
         }
         let model = self.server_model(service, None);

@@ -4,11 +4,10 @@
 //! fusion dies in between, the instance id in the child's environment identifies the process.
 
 use std::ffi::{OsStr, OsString};
-use std::fmt::Write as _;
 use std::io;
 use std::os::unix::ffi::OsStrExt;
 use std::path::{Path, PathBuf};
-use std::time::Duration;
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use serde::Serialize;
 use serde::de::Error as _;
@@ -62,7 +61,7 @@ pub struct Record {
     pub restarts: u64,
     /// The command line of the start. Bytes that are not UTF-8 are replaced.
     pub command: Vec<String>,
-    /// The [`fingerprint`] of the start.
+    /// The [`fingerprint`] of the start; empty if it is not known.
     pub fingerprint: String,
     /// The hashes of its parts, by name.
     pub facets: SortedMap<String, String>,
@@ -86,7 +85,7 @@ impl std::fmt::Display for Elsewhere {
     }
 }
 
-/// A random number of 128 bits, as 32 hexadecimal digits.
+/// A random number, and the mark of the service that was started: 64 bits each, as 32 hexadecimal digits.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 #[serde(into = "String")]
 pub struct InstanceId(String);
@@ -112,15 +111,24 @@ pub enum RecordError {
 }
 
 impl InstanceId {
-    /// Returns a new random id.
-    pub fn random() -> Result<Self, RecordError> {
-        let mut bytes = [0; 16];
+    /// Returns a new id with a [`mark`](Self::mark).
+    pub fn random(mark: &str) -> Result<Self, RecordError> {
+        let mut bytes = [0; 8];
         getrandom::fill(&mut bytes).map_err(|error| RecordError::Random(error.into()))?;
-        Ok(Self(bytes.iter().fold(String::new(), |mut text, byte| {
-            // Writing to a string cannot fail.
-            let _ = write!(text, "{byte:02x}");
-            text
-        })))
+        Ok(Self(format!("{:016x}{mark}", u64::from_ne_bytes(bytes))))
+    }
+
+    /// Returns the mark of every start of a service of this configuration directory on this host: 16 hexadecimal
+    /// digits, by which a process without a record is known.
+    pub fn mark(host: &Host, directory: &Path, service: &str) -> String {
+        let directory = directory.canonicalize().unwrap_or_else(|_| directory.to_owned());
+        let namespace = host.pid_namespace.unwrap_or_default().to_string();
+        hash([host.boot_id.as_ref(), namespace.as_ref(), directory.as_os_str(), service.as_ref()])
+    }
+
+    /// Returns whether the id has this mark.
+    pub fn is_marked(&self, mark: &str) -> bool {
+        self.0.ends_with(mark)
     }
 
     pub fn as_str(&self) -> &str {
@@ -147,10 +155,8 @@ impl From<InstanceId> for String {
 }
 
 impl Record {
-    /// Returns the record of a start before its spawn.
-    pub fn intent(spec: &ProcessSpec, instance: InstanceId, address: &Address, started_at: u64) -> Self {
-        let words =
-            std::iter::once(spec.program.as_os_str()).chain(spec.args.iter().map(OsString::as_os_str));
+    /// Returns the record of a start of which nothing else is known.
+    pub fn of(instance: InstanceId, address: &Address, started_at: SystemTime) -> Self {
         Self {
             format: FORMAT,
             instance,
@@ -159,7 +165,7 @@ impl Record {
             address: address.clone(),
             model: None,
             version: None,
-            started_at,
+            started_at: started_at.duration_since(UNIX_EPOCH).map_or(0, |since| since.as_secs()),
             startup_timeout_ms: None,
             template: None,
             runtime: None,
@@ -167,10 +173,27 @@ impl Record {
             ready: false,
             on_demand: false,
             restarts: 0,
+            command: Vec::new(),
+            fingerprint: String::new(),
+            facets: SortedMap::new(),
+            log: None,
+        }
+    }
+
+    /// Returns the record of a start before its spawn.
+    pub fn intent(
+        spec: &ProcessSpec,
+        instance: InstanceId,
+        address: &Address,
+        started_at: SystemTime,
+    ) -> Self {
+        let words =
+            std::iter::once(spec.program.as_os_str()).chain(spec.args.iter().map(OsString::as_os_str));
+        Self {
             command: words.map(|word| word.to_string_lossy().into_owned()).collect(),
             fingerprint: fingerprint(spec, address),
-            facets: SortedMap::new(),
             log: spec.log.clone().filter(|log| log.to_str().is_some()),
+            ..Self::of(instance, address, started_at)
         }
     }
 

@@ -1,5 +1,7 @@
 //! `restart`: stops and starts a service under one lock, so two processes of a service never run at once.
 
+use std::time::SystemTime;
+
 use super::error::ServiceError;
 use super::manager::ServiceManager;
 use super::service::{ManagedService, Up, UpOptions};
@@ -15,7 +17,7 @@ impl ServiceManager<'_> {
         let lock = self.lock(service)?;
         // Fails before the stop if the service cannot start again.
         let address = service.address().map_or_else(|| self.address_for_start(service), Ok)?;
-        self.plan(service, &address, options.model.as_deref(), 0)?;
+        self.plan(service, &address, options.model.as_deref(), SystemTime::now())?;
         self.down_locked(service, service.server().stop_timeout, false)?;
         self.cancel.check()?;
         let next = self.begin_up(service, options)?;

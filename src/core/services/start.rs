@@ -1,6 +1,6 @@
 //! `up`: observe, decide, act; then wait until the service is ready.
 
-use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
+use std::time::{Duration, Instant, SystemTime};
 
 use super::error::ServiceError;
 use super::manager::ServiceManager;
@@ -119,7 +119,10 @@ impl ServiceManager<'_> {
                 self.warn_of_exposure(service, address);
             }
             let action = decide(observed.state, living(&observed.recorded), PortUse::of(&observed));
-            let Recorded { record, process, .. } = observed.recorded.clone();
+            let Recorded { record, process, is_adopted, .. } = observed.recorded.clone();
+            if let Some(record) = record.as_ref().filter(|_| is_adopted) {
+                record.write(&service.files)?;
+            }
             let chooses_port =
                 service.server().port.is_none() && living(&observed.recorded) == Living::Nothing;
             let pending = match (action, record, process) {
@@ -257,9 +260,8 @@ impl ServiceManager<'_> {
         let choice = self.lock_choice_of_port(service)?;
         let address = self.address_for_start(service)?;
         self.check_port_is_free(service, &address)?;
-        let started_at = SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |since| since.as_secs());
         let StartPlan { spec, mut record, preset } =
-            self.plan(service, &address, options.model.as_deref(), started_at)?;
+            self.plan(service, &address, options.model.as_deref(), SystemTime::now())?;
         let milliseconds = |timeout: Duration| u64::try_from(timeout.as_millis()).unwrap_or(u64::MAX);
         record.startup_timeout_ms = options.timeout.map(milliseconds);
         record.host = Some(self.driver.host()?);

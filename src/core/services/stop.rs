@@ -47,31 +47,37 @@ impl ServiceManager<'_> {
         if let Some(record) = recorded.elsewhere() {
             return Err(ServiceError::elsewhere(service, record));
         }
-        let Some(record) = &recorded.record else {
-            self.refuse_external(service)?;
-            return Ok(Down { pid: None, killed: false, took: begin.elapsed() });
-        };
-        let pid = recorded.process.as_ref().map(|process| process.pid);
-        let killed = self.stop_processes(service, record, stop_timeout, force)?;
-        Record::remove(&service.files)?;
-        if pid.is_some() {
-            self.await_release(service, &record.address);
-        } else {
-            self.refuse_external(service)?;
+        let (mut pid, mut killed) = (None, false);
+        let mut next = if recorded.record.is_some() { recorded } else { self.found_without_record(service)? };
+        while let Some(record) = &next.record {
+            if next.is_adopted {
+                record.write(&service.files)?;
+            }
+            pid = next.process.as_ref().map(|process| process.pid);
+            killed = self.stop_processes(service, record, stop_timeout, force)?;
+            Record::remove(&service.files)?;
+            if pid.is_some() {
+                self.await_release(service, &record.address);
+                break;
+            }
+            next = self.found_without_record(service)?;
         }
         Ok(Down { pid, killed, took: begin.elapsed() })
     }
 
-    /// Fails if a server that fusion did not start responds on the address: then the service is not down.
-    fn refuse_external(&self, service: &ManagedService) -> Result<(), ServiceError> {
+    /// Returns a process of the service that listens without a record, if there is one. Fails if a server that fusion
+    /// did not start responds on the address: then the service is not down.
+    fn found_without_record(&self, service: &ManagedService) -> Result<Recorded, ServiceError> {
         let observed = self.observe_recorded(service, Recorded::none(), PROBE_TIMEOUT);
         match (observed.state, observed.address) {
-            (State::External | State::Unhealthy, Some(address)) => Err(ServiceError::External {
-                service: service.name.clone(),
-                address,
-                listener: observed.listener,
-            }),
-            _ => Ok(()),
+            (State::External | State::Unhealthy, Some(address)) if !observed.recorded.is_adopted => {
+                Err(ServiceError::External {
+                    service: service.name.clone(),
+                    address,
+                    listener: observed.listener,
+                })
+            }
+            _ => Ok(observed.recorded),
         }
     }
 

@@ -100,7 +100,7 @@ impl ServiceManager<'_> {
             directory: scope.working_dir().unwrap_or(&service.files.directory).to_owned(),
             log: Some(service.files.log.clone()),
             // Not that of the service: it is no part of what is stopped.
-            instance: InstanceId::random()?.as_str().to_owned(),
+            instance: InstanceId::random(&"0".repeat(16))?.as_str().to_owned(),
         })
     }
 }

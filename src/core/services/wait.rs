@@ -15,7 +15,7 @@ use crate::core::events::EventKind;
 use crate::core::logs;
 use crate::core::order;
 use crate::core::process::{Child, Ending, Instance, Listener, Liveness, Pid, ProcessId};
-use crate::core::runtimes::ServerFacts;
+use crate::core::runtimes::{Runtime, ServerFacts};
 
 /// Number of log lines in a failure.
 const TAIL_LINES: u64 = 20;
@@ -140,7 +140,9 @@ impl ServiceManager<'_> {
 
     fn watch(&self, service: &ManagedService, pending: &mut PendingStart) -> Result<ServerFacts, Unready> {
         let (since, deadline) = (Instant::now(), deadline(pending.timeout));
-        let model = pending.record.model.clone().filter(|_| service.template.ready_needs_generation());
+        let resident = || service.runtime().and_then(Runtime::resident_model).map(str::to_owned);
+        let model = pending.record.model.clone().or_else(resident);
+        let model = model.filter(|_| service.template.ready_needs_generation());
         let address = pending.record.address.clone();
         let mut watch = Watch::begin(service.template.clone(), address, model, deadline);
         let (mut reported, mut listener_checked) = (since, None);

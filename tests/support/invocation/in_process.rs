@@ -116,6 +116,10 @@ impl ProcessDriver for Driver {
         self.unix.members(instance)
     }
 
+    fn instance_id(&self, pid: Pid) -> Option<String> {
+        self.unix.instance_id(pid)
+    }
+
     fn signal(&self, process: &ProcessId, signal: StopSignal) -> Result<(), ProcessError> {
         self.unix.signal(process, signal)
     }

@@ -29,12 +29,15 @@ fn spec() -> ProcessSpec {
     }
 }
 
+const MARK: &str = "0123456789abcdef";
+
 fn address() -> Address {
     Address { host: "127.0.0.1".to_owned(), port: 8080 }
 }
 
 fn intent() -> Record {
-    Record::intent(&spec(), InstanceId::random().unwrap(), &address(), 1_700_000_000)
+    let started_at = UNIX_EPOCH + Duration::from_secs(1_700_000_000);
+    Record::intent(&spec(), InstanceId::random(MARK).unwrap(), &address(), started_at)
 }
 
 fn complete() -> Record {
@@ -328,9 +331,40 @@ fn fingerprint_differs_between_configurations() {
 #[test]
 fn instance_ids_differ() {
     let ids: std::collections::HashSet<String> =
-        (0..100).map(|_| InstanceId::random().unwrap().into()).collect();
+        (0..100).map(|_| InstanceId::random(MARK).unwrap().into()).collect();
     assert_eq!(ids.len(), 100);
-    assert!(ids.iter().all(|id| id.len() == 32));
+    assert!(ids.iter().all(|id| id.len() == 32 && id.ends_with(MARK)));
+}
+
+#[test]
+fn a_mark_is_of_one_service() {
+    let host = |boot: &str, namespace| Host {
+        boot_id: boot.to_owned(),
+        pid_namespace: Some(namespace),
+        machine_id: None,
+        name: "name".to_owned(),
+    };
+    let mark = InstanceId::mark(&host("boot", 1), Path::new("/there"), "ollama");
+    assert_eq!(mark.len(), 16);
+    assert!(InstanceId::random(&mark).unwrap().is_marked(&mark));
+    for (host, directory, service) in [
+        (host("other", 1), "/there", "ollama"),
+        (host("boot", 2), "/there", "ollama"),
+        (host("boot", 1), "/elsewhere", "ollama"),
+        (host("boot", 1), "/there", "mlx"),
+    ] {
+        assert_ne!(InstanceId::mark(&host, Path::new(directory), service), mark);
+    }
+}
+
+/// A configuration directory may have several names.
+#[test]
+fn a_link_to_a_directory_has_its_mark() {
+    let root = tempfile::TempDir::new().unwrap();
+    let link = root.path().join("link");
+    std::os::unix::fs::symlink(root.path(), &link).unwrap();
+    let host = crate::core::process::unix::UnixDriver::new().host().unwrap();
+    assert_eq!(InstanceId::mark(&host, &link, "mlx"), InstanceId::mark(&host, root.path(), "mlx"));
 }
 
 proptest! {
