@@ -67,10 +67,10 @@ impl ServiceManager<'_> {
         self.conflict(service, address, observed.listener, message)
     }
 
-    /// Fails if another program has the address of the service.
+    /// Fails if another program or another service has the address of the service.
     pub fn refuse_other_program(&self, service: &ManagedService) -> Result<(), ServiceError> {
         match self.require_endpoint(service) {
-            Err(error @ ServiceError::PortInUse { .. }) => Err(error),
+            Err(error @ (ServiceError::PortInUse { .. } | ServiceError::AddressTaken { .. })) => Err(error),
             _ => Ok(()),
         }
     }
