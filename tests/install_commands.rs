@@ -448,7 +448,12 @@ fn homebrew_installs_ollama() {
 #[test]
 fn only_what_homebrew_installed_is_upgraded() {
     let machine = Machine::with(&[("brew", "echo \"brew $*\""), ("ollama", "")]);
-    insta::assert_snapshot!(machine.fusion("ollama install --upgrade").run(), @"");
+    insta::assert_snapshot!(machine.fusion("ollama install --upgrade").run(), @"
+    exit 1
+    [stderr]
+    error: Homebrew did not install [ROOT]/bin/ollama
+    hint: upgrade [ROOT]/bin/ollama the way it was installed; an application upgrades itself
+    ");
     // What lies in the cellar is Homebrew's.
     let cellar = machine.sandbox.root().join("Cellar/ollama");
     std::fs::create_dir_all(&cellar).expect("the sandbox is writable");
