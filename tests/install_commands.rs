@@ -460,7 +460,14 @@ fn only_what_homebrew_installed_is_upgraded() {
     let (program, link) = (cellar.join("ollama"), machine.sandbox.bin().join("ollama"));
     std::fs::rename(&link, &program).expect("the sandbox is writable");
     std::os::unix::fs::symlink(&program, &link).expect("the sandbox is writable");
-    insta::assert_snapshot!(machine.fusion("ollama install --upgrade").run(), @"");
+    insta::assert_snapshot!(machine.fusion("ollama install --upgrade").run(), @"
+    exit 0
+    [stdout]
+    ollama is installed: [ROOT]/bin/ollama
+    [stderr]
+    installing ollama with brew
+    brew upgrade ollama
+    ");
 }
 
 #[test]

@@ -50,7 +50,10 @@ impl Host {
     pub fn place_of(&self, recorded: &Self) -> Place {
         if self == recorded {
             Place::Here
-        } else if self.boot_id != recorded.boot_id && self.is_machine_of(recorded) {
+        } else if self.boot_id != recorded.boot_id
+            && self.pid_namespace == recorded.pid_namespace
+            && self.is_machine_of(recorded)
+        {
             Place::EarlierBoot
         } else {
             Place::Elsewhere
@@ -90,8 +93,8 @@ mod tests {
             ("boot", 2, Some("machine"), "name", Elsewhere),
             ("other", 1, Some("machine"), "name", EarlierBoot),
             ("other", 1, Some("machine"), "new name", EarlierBoot),
-            // The containers of a boot end with it.
-            ("other", 2, Some("machine"), "name", EarlierBoot),
+            // It may be a machine of its own, with a copy of this one's id.
+            ("other", 2, Some("machine"), "name", Elsewhere),
             ("other", 1, Some("other"), "name", Elsewhere),
             ("other", 1, Some("other"), "other", Elsewhere),
             ("other", 1, None, "name", EarlierBoot),
