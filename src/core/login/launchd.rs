@@ -16,7 +16,7 @@ pub(super) const NO_DOMAIN: [i32; 2] = [112, 125];
 /// Exit codes of `launchctl bootstrap` while an agent with the same label is being unloaded: EIO and EINPROGRESS.
 const STILL_UNLOADING: [i32; 2] = [5, 37];
 
-/// Exit code of a job whose log or directory launchd cannot open (sysexits.h: EX_CONFIG).
+/// Exit code of a job whose log or directory launchd cannot open (`EX_CONFIG`).
 const CANNOT_OPEN: &str = "78";
 
 /// Directories of the home directory that launchd's jobs may read only after the user has allowed it.

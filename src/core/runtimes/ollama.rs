@@ -56,7 +56,7 @@ impl Runtime for Ollama {
         Some(InstallMethod::Homebrew { formula: "ollama", manual })
     }
 
-    /// It ends every other server (app/server/server.go).
+    /// It ends every other server (`reapServers` in app/server/server.go).
     fn application(&self) -> Option<&'static str> {
         Some("Ollama.app")
     }
