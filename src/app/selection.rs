@@ -1,6 +1,7 @@
 //! Which services a command over several means: a pure function of their names, templates and tags.
 
 use super::app::App;
+use super::gateway::GATEWAY;
 use crate::core::config::nearest;
 use crate::core::services::ManagedService;
 
@@ -81,12 +82,14 @@ impl Selection {
 
 impl App {
     /// Returns the services that `selection` names, in the order of the names; without names, of all services those
-    /// that fit.
+    /// that fit. The gateway is selected by its name alone.
     pub fn select(&self, selection: &Selection) -> Result<Vec<&ManagedService>, SelectionError> {
-        let services = self.services();
-        let facts: Vec<SelectionFacts<'_>> = services.iter().map(facts).collect();
+        let is_gateway_named = selection.names.iter().any(|name| name == GATEWAY);
+        let gateway = is_gateway_named.then(|| self.gateway());
+        let services: Vec<&ManagedService> = self.services().iter().chain(gateway).collect();
+        let facts: Vec<SelectionFacts<'_>> = services.iter().copied().map(facts).collect();
         let found = selection.of(&facts, &self.template_names())?;
-        Ok(found.into_iter().filter_map(|index| services.get(index)).collect())
+        Ok(found.into_iter().filter_map(|index| services.get(index).copied()).collect())
     }
 
     /// Returns the names of all templates.
