@@ -39,7 +39,7 @@ fn a_thousand_spawns_leave_no_zombie() {
 }
 
 #[test]
-fn a_handle_knows_how_a_reaped_child_ended() {
+fn how_a_reaped_child_ended_is_known() {
     let stage = Stage::new();
     let child = stage.shell("exit 3");
     wait_until("it is reaped", || {
@@ -48,7 +48,9 @@ fn a_handle_knows_how_a_reaped_child_ended() {
     });
     for _ in 0..2 {
         assert_eq!(child.try_wait().unwrap(), Some(Ending::Code(3)));
+        assert_eq!(stage.driver.ending(child.id()), Some(Ending::Code(3)));
     }
+    assert_eq!(UnixDriver::new().ending(child.id()), None, "of a child of another driver");
 }
 
 #[test]

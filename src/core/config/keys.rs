@@ -73,7 +73,7 @@ pub(super) static SERVER: &[ServiceKey] = &[
     ServiceKey::optional("on_demand", ValueKind::Switch, field!(Switch, server.on_demand), "false")
         .means("Whether a request to the gateway starts the server"),
     ServiceKey::optional("restart", ValueKind::Restart, field!(Restart, server.restart), r#""on-failure""#)
-        .means("Whether the gateway starts the server again when it ends by itself"),
+        .means("Whether the gateway starts the server again when it fails"),
     ServiceKey::optional(
         "keep_awake",
         ValueKind::KeepAwake,

@@ -16,9 +16,14 @@ use super::id::ProcessId;
 #[derive(Debug, Default)]
 pub(super) struct Children {
     unreaped: Mutex<Vec<Arc<Spawned>>>,
+    /// How the last ones ended that were reaped.
+    endings: Mutex<Vec<(ProcessId, Ending)>>,
     /// The PIDs of what other processes left to this one.
     adopted: Mutex<Vec<i32>>,
 }
+
+/// How many endings are remembered.
+const MAX_ENDINGS: usize = 64;
 
 /// A child, shared by its handle and by [`Children`]. The standard library remembers how a reaped child ended.
 #[derive(Debug)]
@@ -31,7 +36,11 @@ struct Handle(Arc<Spawned>);
 
 impl Children {
     pub(super) const fn new() -> Self {
-        Self { unreaped: Mutex::new(Vec::new()), adopted: Mutex::new(Vec::new()) }
+        Self {
+            unreaped: Mutex::new(Vec::new()),
+            endings: Mutex::new(Vec::new()),
+            adopted: Mutex::new(Vec::new()),
+        }
     }
 
     /// Takes over a child. The handle returns how it ended even if it was reaped here.
@@ -43,13 +52,34 @@ impl Children {
 
     /// Reaps the children that have ended, with one system call for each child.
     pub(super) fn reap(&self) {
-        // An error means that it is not a child of this process any longer, and leaves nothing to reap.
-        locked(&self.unreaped).retain(|child| matches!(child.try_wait(), Ok(None)));
+        locked(&self.unreaped).retain(|child| match child.try_wait() {
+            Ok(None) => true,
+            Ok(Some(ending)) => {
+                self.remember(&child.id, ending);
+                false
+            }
+            // It is not a child of this process any longer, which leaves nothing to reap.
+            Err(_) => false,
+        });
         let is_left = |pid: &i32| {
             let ended = waitpid(unistd::Pid::from_raw(*pid), Some(WaitPidFlag::WNOHANG));
             ended == Ok(WaitStatus::StillAlive)
         };
         locked(&self.adopted).retain(is_left);
+    }
+
+    fn remember(&self, child: &ProcessId, ending: Ending) {
+        let mut endings = locked(&self.endings);
+        if endings.len() >= MAX_ENDINGS {
+            endings.remove(0);
+        }
+        endings.push((child.clone(), ending));
+    }
+
+    /// Returns how a child ended, if it was one of the last that were reaped.
+    pub(super) fn ending(&self, child: &ProcessId) -> Option<Ending> {
+        let endings = locked(&self.endings);
+        endings.iter().find(|(ended, _)| ended == child).map(|(_, ending)| *ending)
     }
 
     /// Returns whether this process spawned the one with that PID.

@@ -160,6 +160,11 @@ pub trait ProcessDriver: Send + Sync {
     /// Starts a process in its own session, isolated from the caller (see `unix`).
     fn spawn(&self, spec: &ProcessSpec) -> Result<Box<dyn Child>, ProcessError>;
 
+    /// Returns how a process ended that this one spawned; `None` of others, and of what ended long ago.
+    fn ending(&self, _child: &ProcessId) -> Option<Ending> {
+        None
+    }
+
     /// Returns the host on which this process runs.
     fn host(&self) -> Result<Host, ProcessError>;
 

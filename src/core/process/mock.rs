@@ -309,6 +309,10 @@ impl ProcessDriver for MockDriver {
         Ok(Box::new(MockChild { id, driver: self.clone() }))
     }
 
+    fn ending(&self, child: &ProcessId) -> Option<Ending> {
+        self.world().find(child)?.ending
+    }
+
     fn host(&self) -> Result<Host, ProcessError> {
         Ok(self.world().host.clone())
     }

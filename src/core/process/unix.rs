@@ -18,7 +18,7 @@ use nix::unistd;
 
 use super::children::Children;
 use super::driver::{
-    Child, EXIT_POLL_INTERVAL, Holdings, INSTANCE_VARIABLE, Instance, Listener, ProcessDriver, ProcessError,
+    Child, EXIT_POLL_INTERVAL, Ending, Holdings, INSTANCE_VARIABLE, Instance, Listener, ProcessDriver, ProcessError,
     ProcessSpec, StopSignal, Usage,
 };
 use super::host::Host;
@@ -128,6 +128,11 @@ impl ProcessDriver for UnixDriver {
                 Err(error)
             }
         }
+    }
+
+    fn ending(&self, child: &ProcessId) -> Option<Ending> {
+        self.children.reap();
+        self.children.ending(child)
     }
 
     fn host(&self) -> Result<Host, ProcessError> {

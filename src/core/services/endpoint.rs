@@ -13,7 +13,7 @@ use super::service::{Endpoint, ManagedService, StartedBy, UpOptions};
 use super::state::{ListenerKind, Observation, RecordedProcess, StartPhase, State, classify};
 use crate::core::address::Address;
 use crate::core::events::{EventBus, EventKind, chain};
-use crate::core::process::Liveness;
+use crate::core::process::{Ending, Liveness};
 
 /// What a record and the kernel tell of a living service.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -45,12 +45,22 @@ const STOP_TIME: Duration = Duration::from_secs(5);
 
 impl ServiceManager<'_> {
     /// Returns whether the service was ready once and its process is gone, although no command has stopped it.
-    pub fn has_ended(&self, service: &ManagedService) -> bool {
+    fn has_ended(&self, service: &ManagedService) -> bool {
         let Ok(Some(Record { process: Some(process), ready: true, .. })) = Record::read(&service.files.state)
         else {
             return false;
         };
         self.driver.liveness(&process).is_ok_and(|liveness| liveness == Liveness::Dead)
+    }
+
+    /// Returns whether the service has ended by itself, and not with exit status 0 as far as this process knows. The
+    /// status is told only to the process that started it.
+    pub fn has_failed(&self, service: &ManagedService) -> bool {
+        let status = || {
+            let record = Record::read(&service.files.state).ok().flatten()?;
+            self.driver.ending(record.process.as_ref()?)
+        };
+        self.has_ended(service) && status() != Some(Ending::Code(0))
     }
 
     /// Returns the options of a start by the gateway. A service that has ended by itself keeps the mark of its first

@@ -81,6 +81,10 @@ impl ProcessDriver for Staged<'_> {
         Ok(child)
     }
 
+    fn ending(&self, child: &ProcessId) -> Option<Ending> {
+        self.0.driver.ending(child)
+    }
+
     fn host(&self) -> Result<Host, ProcessError> {
         self.0.driver.host()
     }
@@ -379,6 +383,31 @@ fn death_at_any_moment_leaves_nothing() {
                 assert!(matches!(error, ServiceError::Failed(_)), "{scans} scans: {error}");
                 machine.assert_nothing_remains();
             }
+        }
+    });
+}
+
+/// After a boot nobody knows the status.
+#[test]
+fn end_without_status_0_is_a_failure() {
+    for_each_kind(|kind| {
+        for (ending, fails) in [
+            (Some(Ending::Code(0)), false),
+            (Some(Ending::Code(1)), true),
+            (Some(Ending::Signal(9)), true),
+            (None, true),
+        ] {
+            let machine = Machine::new(kind);
+            machine.will_respond(|| {});
+            machine.up().unwrap();
+            let has_failed = || machine.with(|manager, service| manager.has_failed(service));
+            assert!(!has_failed(), "it runs");
+            let process = machine.record().unwrap().process.unwrap();
+            match ending {
+                Some(ending) => machine.driver.end(&process, ending),
+                None => machine.driver.reboot(),
+            }
+            assert_eq!(has_failed(), fails, "{ending:?}");
         }
     });
 }
