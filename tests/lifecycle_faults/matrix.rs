@@ -172,6 +172,14 @@ fn every_kind_may_put_itself_into_the_background() {
         assert_eq!(listed["pid"], pid);
         down(sandbox, service);
     });
+    // Its first process ends after the first response, and only a parent knows the other one.
+    for_each_service(&["fork-away", "lingers=300"], |sandbox, service| {
+        let pid = up(sandbox, service);
+        wait_until("the first process is gone", || sandbox.processes().len() <= 2);
+        let listed = sandbox.fusion([service, "ps", "--json"]).run().json();
+        assert_eq!((&listed["pid"], &listed["state"]), (&pid.into(), &"ready".into()));
+        down(sandbox, service);
+    });
     for_each_service(&["fork-away", "never-bind", "die-after=200"], |sandbox, service| {
         assert_up_fails(sandbox, service, 6);
     });

@@ -125,14 +125,14 @@ impl ServiceManager<'_> {
         Ok(())
     }
 
-    /// Returns whether a recorded instance itself sent the response that `probe` found; `false` if it has just
-    /// stopped listening. Fails if another process listens on its port.
-    pub(super) fn is_own_response(
+    /// Returns the listener that sent the response which `probe` found: one of the recorded instance, `None` if it has
+    /// just stopped listening, or `Unknown` if the system does not tell. Fails if another process listens on its port.
+    pub(super) fn own_listener(
         &self,
         service: &ManagedService,
         record: &Record,
         probe: &ProbeResult,
-    ) -> Result<bool, ServiceError> {
+    ) -> Result<Listener, ServiceError> {
         let address = &record.address;
         let listener = match self.listener_of(record) {
             // No visible process owns the sockets of an ending process.
@@ -143,15 +143,13 @@ impl ServiceManager<'_> {
             other => other,
         };
         match listener {
-            Ok(Listener::Ours { .. }) => Ok(true),
-            // The next probe shows the change.
-            Ok(Listener::None) => Ok(false),
+            Ok(own @ (Listener::Ours { .. } | Listener::None)) => Ok(own),
             Ok(listener) => Err(self.conflict(service, address.clone(), listener, found_on(address, probe))),
             // An unknown listener does not contradict the response.
             Err(error) => {
                 let (address, error) = (address.clone(), chain(&error));
                 self.emit(service, EventKind::ListenerUnknown { address, error });
-                Ok(true)
+                Ok(Listener::Unknown)
             }
         }
     }

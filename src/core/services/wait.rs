@@ -36,6 +36,9 @@ const MAX_RESPONSE_AGE: Duration = Duration::from_secs(1);
 /// The description of a server that has not responded yet.
 const NO_RESPONSE_YET: &str = "it has not responded yet";
 
+/// How long the first process of a service that puts itself into the background may outlive its first response.
+const LEAVE_TIME: Duration = Duration::from_secs(2);
+
 /// How often the listener is looked up while another program responds.
 const LISTENER_INTERVAL: Duration = Duration::from_millis(500);
 
@@ -189,14 +192,17 @@ impl ServiceManager<'_> {
         if is_final || listener_checked.is_none_or(|then| then.elapsed() >= LISTENER_INTERVAL) {
             *listener_checked = Some(Instant::now());
             let asked = pending.process();
-            let is_own = self.is_own_response(service, &pending.record, &probe);
+            let listener = self.own_listener(service, &pending.record, &probe);
             // The response counts only if the process of this instance is alive. If the service has put itself into the
             // background meanwhile, the next probe is compared with the process that it left.
             if matches!(self.life(pending)?, Life::Ended(_)) || pending.process() != asked {
                 return Ok(None);
             }
-            if !is_own? {
-                return Ok(None);
+            match listener? {
+                // The next probe shows the change.
+                Listener::None => return Ok(None),
+                Listener::Ours { pid } if is_final => self.await_background(pending, pid)?,
+                _ => {}
             }
         }
         match probe {
@@ -217,8 +223,11 @@ impl ServiceManager<'_> {
                 Some(ending) => return Ok(Life::Ended(Some(ending))),
             },
             Tracked::Others(members) => {
-                for member in members {
-                    if self.driver.liveness(member)? == Liveness::Alive {
+                for at in 0..members.len() {
+                    if self.driver.liveness(&members[at])? == Liveness::Alive {
+                        // One that has ended represents the service no longer.
+                        members.drain(..at);
+                        pending.record.process = members.first().cloned();
                         return Ok(Life::Alive);
                     }
                 }
@@ -234,6 +243,28 @@ impl ServiceManager<'_> {
         pending.record.process = members.first().cloned();
         pending.process = Tracked::Others(members);
         Ok(Life::Alive)
+    }
+
+    /// Waits until the first process has ended, if it started a listener in a session of its own: such a service puts
+    /// itself into the background. Its first process may end later than its first response, and then nothing leads from
+    /// the one process to the other.
+    fn await_background(&self, pending: &mut PendingStart, listener: Pid) -> Result<(), Unready> {
+        let since = Instant::now();
+        loop {
+            let Tracked::Child(child) = &pending.process else { return Ok(()) };
+            if child.id().pid == listener || since.elapsed() >= LEAVE_TIME {
+                return Ok(());
+            }
+            let Some(process) = self.driver.identify(listener)? else { return Ok(()) };
+            if self.driver.is_in_group(&process, child.id()) {
+                return Ok(());
+            }
+            if let Life::Ended(ending) = self.life(pending)? {
+                return Err(Unready::Died(ending));
+            }
+            self.cancel.check()?;
+            std::thread::sleep(FIRST_POLL_INTERVAL);
+        }
     }
 
     /// Checks whether a child that exited with 0 has left a process that listens for it, although no mark of the

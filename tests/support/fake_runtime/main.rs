@@ -76,12 +76,14 @@ fn main() -> ExitCode {
     prologue(&fake, &arguments);
     if fake.faults.has("fork-away") {
         let rest = arguments[1..].iter().filter(|word| *word != "fork-away");
-        let started = Command::new(std::env::current_exe().expect("own path"))
-            .args(role(&fake))
-            .args(rest)
-            .args(["child-session-leader"])
-            .spawn();
-        started.expect("the server starts");
+        let mut server = Command::new(std::env::current_exe().expect("own path"));
+        server.args(role(&fake)).args(rest).args(["child-session-leader"]);
+        let lingers = fake.faults.millis("lingers");
+        if lingers.is_some() {
+            server.env_remove("FUSION_INSTANCE");
+        }
+        server.spawn().expect("the server starts");
+        std::thread::sleep(lingers.unwrap_or_default());
         return ExitCode::SUCCESS;
     }
     if arguments.iter().any(|word| word == "child-session-leader") {
