@@ -148,6 +148,30 @@ fn gateway_up_beside_a_running_one_is_done() {
 }
 
 #[test]
+fn gateway_is_named_as_any_service() {
+    let sandbox = Sandbox::new();
+    let port = with_gateway(&sandbox, "");
+    let run = |words: &str, code| sandbox.fusion(words.split(' ')).run().assert_code(code);
+    let other = std::net::TcpListener::bind(("127.0.0.1", port.number())).expect("a free port");
+    let hint = "choose another port: fusion config set gateway.port PORT";
+    let refused = run("up gateway", 5);
+    assert!(refused.stderr().contains(hint), "{refused}");
+    drop(other);
+    run("up gateway ollama", 0);
+    let pid = sandbox.pid("gateway").expect("it was started");
+    assert!(run("log gateway", 0).stdout().contains("the gateway listens on"));
+    assert_eq!(run("ps gateway --json", 0).json()[0]["pid"], pid);
+    run("restart gateway", 0);
+    assert!(!processes::lives(pid));
+    let kept = run("remove gateway --yes", 2);
+    assert!(kept.stderr().contains("fusion config unset gateway.KEY"), "{kept}");
+    run("down gateway", 0);
+    assert_eq!((state(&sandbox, "gateway"), state(&sandbox, "ollama")), ("stopped".into(), "ready".into()));
+    assert!(run("up gatway", 2).stderr().contains("did you mean gateway?"));
+    run("down", 0);
+}
+
+#[test]
 fn serve_refuses_what_is_not_safe() {
     let sandbox = Sandbox::new();
     with_gateway(&sandbox, "host = \"0.0.0.0\"");

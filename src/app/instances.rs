@@ -23,7 +23,7 @@ pub enum RemoveError {
     #[error("{service} is running{}", pid.map(|pid| format!(" (pid {pid})")).unwrap_or_default())]
     Running { service: Arc<str>, pid: Option<Pid> },
     #[error("{service} is a built-in service, which cannot be removed")]
-    BuiltIn { service: Arc<str> },
+    BuiltIn { service: Arc<str>, table: String },
     #[error(transparent)]
     App(#[from] AppError),
     #[error(transparent)]
@@ -37,7 +37,7 @@ impl App {
     pub fn check_removable(&self, service: &ManagedService, cancel: &CancelToken) -> Result<(), RemoveError> {
         let name = || Arc::clone(&service.name);
         if service.origin == Origin::BuiltIn {
-            return Err(RemoveError::BuiltIn { service: name() });
+            return Err(RemoveError::BuiltIn { service: name(), table: service.server_table() });
         }
         let status = self.manager(cancel).status(service).map_err(AppError::from)?;
         if status.state.is_running() && status.started_by == Some(StartedBy::Fusion) {

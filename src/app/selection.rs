@@ -60,7 +60,8 @@ impl Selection {
         for name in &self.names {
             let is_meant = |service: &SelectionFacts<'_>| service.name == name || service.alias == Some(name);
             let Some(index) = services.iter().position(is_meant) else {
-                let names: Vec<String> = services.iter().map(|service| service.name.to_owned()).collect();
+                let names = services.iter().map(|service| service.name).chain([GATEWAY]);
+                let names: Vec<String> = names.map(str::to_owned).collect();
                 let nearest = nearest(name, &names).map(str::to_owned);
                 return Err(SelectionError::NoService { name: name.clone(), nearest });
             };

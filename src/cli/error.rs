@@ -181,8 +181,8 @@ impl From<RemoveError> for Failure {
             RemoveError::App(error) => return error.into(),
             RemoveError::Edit(error) => return error.into(),
             RemoveError::Running { ref service, .. } => format!("stop it first: fusion {service} down"),
-            RemoveError::BuiltIn { ref service } => {
-                format!("restore its defaults: fusion config unset {service}_server.KEY")
+            RemoveError::BuiltIn { ref table, .. } => {
+                format!("restore its defaults: fusion config unset {table}.KEY")
             }
             RemoveError::File { .. } => return Self::of(exit, &error),
         };

@@ -18,8 +18,8 @@ use nix::unistd;
 
 use super::children::Children;
 use super::driver::{
-    Child, EXIT_POLL_INTERVAL, Ending, Holdings, INSTANCE_VARIABLE, Instance, Listener, ProcessDriver, ProcessError,
-    ProcessSpec, StopSignal, Usage,
+    Child, EXIT_POLL_INTERVAL, Ending, Holdings, INSTANCE_VARIABLE, Instance, Listener, ProcessDriver,
+    ProcessError, ProcessSpec, StopSignal, Usage,
 };
 use super::host::Host;
 use super::id::ProcessId;

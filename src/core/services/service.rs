@@ -68,6 +68,8 @@ impl ManagedService {
     /// Returns the table of its server in the configuration, dotted.
     pub fn server_table(&self) -> String {
         match self.origin {
+            // The gateway.
+            Origin::BuiltIn if self.runtime().is_none() => self.name.to_string(),
             Origin::BuiltIn => format!("{}_server", self.name),
             Origin::Instance | Origin::Removed => format!("instances.{}", self.name),
         }
