@@ -198,6 +198,8 @@ fn remove_can_keep_the_log() {
     here.write(&format!("[instances.dev]\ntemplate = \"pictures\"\nport = {}\n", here.port(0)));
     here.run("dev up").assert_code(0);
     here.run("dev down").assert_code(0);
+    let refused = here.run("remove dev --keep-log").assert_code(2);
+    assert!(refused.stderr().contains("fusion remove dev --yes --keep-log\n"), "{refused}");
     here.run("remove dev --yes --keep-log").assert_code(0);
     let left: Vec<_> =
         std::fs::read_dir(here.sandbox.config_dir().join("dev")).expect("its directory").collect();

@@ -7,7 +7,7 @@ use std::os::unix::fs::PermissionsExt as _;
 
 use nix::sys::signal::Signal;
 use support::ports::Port;
-use support::{Finished, Sandbox, fake_runtime, wait_until, write_program};
+use support::{Finished, Sandbox, command_line, fake_runtime, wait_until, write_program};
 
 /// The start of a program that answers `/api/version` on its port.
 fn server(faults: &str) -> String {
@@ -190,12 +190,31 @@ fn second_service_of_an_address_names_the_first() {
     error: one (pid [PID]) runs at 127.0.0.1:[OLLAMA]
     hint: stop it: fusion one down; or choose another port: fusion config set instances.two.port PORT
     ");
+    run(&sandbox, "two health", 5);
     // It is no server that fusion did not start.
     assert_eq!(ps(&sandbox, "two")["state"], "stopped");
     assert_eq!(ps(&sandbox, "one")["state"], "ready");
     run(&sandbox, "two down", 0);
     assert_eq!(ps(&sandbox, "one")["state"], "ready");
     run(&sandbox, "one down", 0);
+}
+
+#[test]
+fn no_prompt_goes_to_another_service() {
+    let sandbox = Sandbox::new();
+    let file = sandbox.config_dir().join("config.toml");
+    let text = std::fs::read_to_string(file).expect("the configuration");
+    let (port, command) = (sandbox.port("ollama"), command_line("ollama", &[]));
+    sandbox.write_config(&format!(
+        "{text}\n[instances.other]\ntemplate = \"ollama\"\nport = {port}\n{command}\n"
+    ));
+    run(&sandbox, "other up", 0);
+    for words in ["ollama run hi", "ollama run --no-up hi", "ollama health"] {
+        let refused = run(&sandbox, words, 5);
+        assert!(refused.stderr().contains("error: other (pid "), "{refused}");
+    }
+    run(&sandbox, "other run hi", 0);
+    run(&sandbox, "other down", 0);
 }
 
 #[test]

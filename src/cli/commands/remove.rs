@@ -29,7 +29,7 @@ pub fn run(context: &Context, app: &App, args: &RemoveArgs) -> Result<Exit, Fail
     for service in app.select(&selection)? {
         app.check_removable(service, &context.cancel)?;
         let name = &service.name;
-        let with = if args.keep_log { "" } else { " and its log" };
+        let (with, keeping) = if args.keep_log { ("", " --keep-log") } else { (" and its log", "") };
         let question = format!("Remove {name} from the configuration{with}?");
         match if args.yes { Some(true) } else { context.ask(&question, false) } {
             Some(true) => {}
@@ -37,7 +37,7 @@ pub fn run(context: &Context, app: &App, args: &RemoveArgs) -> Result<Exit, Fail
             None => {
                 let message = "not removed: there is no terminal to ask for confirmation on";
                 return Err(Failure::new(Exit::Usage, message)
-                    .hint(format!("confirm it: fusion remove {name} --yes")));
+                    .hint(format!("confirm it: fusion remove {name} --yes{keeping}")));
             }
         }
         app.remove(service, args.keep_log, &context.cancel)?;

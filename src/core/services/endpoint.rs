@@ -178,6 +178,9 @@ impl ServiceManager<'_> {
             _ => return Ok(None),
         };
         let external = service.address().and_then(|address| Self::responding(service, &address));
+        // What another service of fusion runs is never a server of this one.
+        let external =
+            external.filter(|endpoint| self.other_service_at(service, &endpoint.address).is_none());
         match (external, elsewhere) {
             (None, Some(record)) => Err(ServiceError::elsewhere(service, &record)),
             (external, _) => Ok(external),

@@ -400,14 +400,14 @@ fn end_without_status_0_is_a_failure() {
             let machine = Machine::new(kind);
             machine.will_respond(|| {});
             machine.up().unwrap();
-            let has_failed = || machine.with(|manager, service| manager.has_failed(service));
-            assert!(!has_failed(), "it runs");
+            let is_well = || machine.with(|manager, service| !manager.has_failed(service));
+            assert!(is_well(), "it runs");
             let process = machine.record().unwrap().process.unwrap();
             match ending {
                 Some(ending) => machine.driver.end(&process, ending),
                 None => machine.driver.reboot(),
             }
-            assert_eq!(has_failed(), fails, "{ending:?}");
+            assert_eq!(is_well(), !fails, "{ending:?}");
         }
     });
 }

@@ -5,6 +5,7 @@ use std::time::{Duration, Instant};
 use super::error::ServiceError;
 use super::manager::ServiceManager;
 use super::observe::recorded_endpoint;
+use super::port::PortUse;
 use super::probe::{self, Depth, ProbeResult};
 use super::service::{Endpoint, Health, ManagedService, StartedBy};
 use super::state::State;
@@ -75,6 +76,7 @@ impl ServiceManager<'_> {
                 })
             }
             (State::Unhealthy, ..) => Err(self.in_use(service, observed)),
+            _ if PortUse::of(&observed) == PortUse::InUse => Err(self.in_use(service, observed)),
             (state, ..) => Err(ServiceError::NotRunning { service: service.name.clone(), state }),
         }
     }
