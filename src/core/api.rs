@@ -4,6 +4,7 @@ pub mod chat;
 pub mod error;
 pub mod idle_timeout;
 pub mod native;
+mod resolver;
 pub mod sse;
 mod transfer;
 
@@ -14,11 +15,15 @@ use serde_json::{Value, json};
 use ureq::config::ConfigBuilder;
 use ureq::http;
 use ureq::typestate::AgentScope;
-use ureq::unversioned::resolver::DefaultResolver;
-use ureq::unversioned::transport::{Connector as _, DefaultConnector};
+#[cfg(feature = "tls")]
+use ureq::unversioned::transport::DefaultConnector;
+#[cfg(not(feature = "tls"))]
+use ureq::unversioned::transport::TcpConnector;
+use ureq::unversioned::transport::{Connector, Transport};
 use ureq::{Agent, Timeout};
 
 use self::idle_timeout::IdleTimeout;
+use self::resolver::HostResolver;
 use crate::core::address::Address;
 
 /// Maximum size of a response body that a client reads by default: enough for any error message.
@@ -85,22 +90,20 @@ pub enum ApiError {
 impl Client {
     /// Returns a client for the server at `address`. Connecting, the response's head, and its body each have `limit`.
     pub fn with_timeout(address: &Address, limit: Duration) -> Self {
-        // No global limit, because ureq would start a thread to resolve a name within it.
-        let agent = configuration()
+        let configuration = configuration()
+            .timeout_resolve(Some(limit))
             .timeout_connect(Some(limit))
             .timeout_recv_response(Some(limit))
             .timeout_recv_body(Some(limit))
-            .build()
-            .new_agent();
-        Self::new(agent, address, None)
+            .build();
+        Self::new(Agent::with_parts(configuration, connector(), HostResolver), address, None)
     }
 
     /// Returns a client for the server at `address` whose every read has `idle_timeout`.
     pub fn with_idle_timeout(address: &Address, idle_timeout: &IdleTimeout) -> Self {
         let limit = CONNECT_TIMEOUT.min(idle_timeout.timeout());
-        let configuration = configuration().timeout_connect(Some(limit)).build();
-        let connector = DefaultConnector::default().chain(idle_timeout.clone());
-        let agent = Agent::with_parts(configuration, connector, DefaultResolver::default());
+        let configuration = configuration().timeout_resolve(Some(limit)).timeout_connect(Some(limit)).build();
+        let agent = Agent::with_parts(configuration, connector().chain(idle_timeout.clone()), HostResolver);
         Self::new(agent, address, Some(idle_timeout.clone()))
     }
 
@@ -176,6 +179,17 @@ impl Client {
             source => ApiError::Protocol { address, source },
         }
     }
+}
+
+/// Returns what connects: fusion uses no proxy, so it does without the connectors of ureq that may.
+#[cfg(not(feature = "tls"))]
+fn connector() -> impl Connector<Out: Transport> {
+    TcpConnector::default()
+}
+
+#[cfg(feature = "tls")]
+fn connector() -> impl Connector<Out: Transport> {
+    DefaultConnector::default()
 }
 
 fn configuration() -> ConfigBuilder<AgentScope> {
