@@ -117,6 +117,9 @@ fn every_session_prints_what_is_shown() {
         let script = format!("#!/bin/sh\necho \"{version}\"\n");
         support::write_program(&sandbox.bin().join(program), &script);
     }
+    let manifest = sandbox.home().join(".ollama/models/manifests/registry.ollama.ai/library/llama3.2/3b");
+    std::fs::create_dir_all(manifest.parent().expect("a directory")).expect("the sandbox is writable");
+    std::fs::write(manifest, "{}").expect("the sandbox is writable");
     let model = sandbox.model().display().to_string();
     let mut compared = 0;
     // Those of the configuration need a home without one: tests/config_commands/page.rs.

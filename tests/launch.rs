@@ -180,12 +180,12 @@ fn what_cannot_be_launched_is_told() {
     # codex -m missing:1b
     exit 7
     [stderr]
-    starting ollama, which is not running
-    error: the model missing:1b is not on this machine
+    error: no service has the model missing:1b
     hint: download it: fusion ollama pull missing:1b
     # codex --service ollama -m missing:1b
     exit 7
     [stderr]
+    starting ollama, which is not running
     error: the model missing:1b is not on this machine
     hint: download it: fusion ollama pull missing:1b
     ");

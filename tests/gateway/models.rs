@@ -117,6 +117,39 @@ fn unknown_model_starts_no_server_of_another_start() {
     assert_eq!((ask("tiny"), ask("any")), (200, 404));
 }
 
+/// Its server would have no models, or those of its store.
+#[test]
+fn unknown_model_starts_no_server() {
+    let backend = Backend::stopped(|_, stream| http::respond(stream, 200, "{}"));
+    let directory = std::sync::Arc::new(tempfile::TempDir::new().expect("a temporary directory"));
+    let store = directory.path().join("store");
+    let text = format!(
+        "[ollama_server]\nport = {}\ncommand = [\"/bin/sh\"]\nenv = {{ OLLAMA_MODELS = \"{}\" }}\n",
+        backend.port,
+        store.display()
+    );
+    let driver = Stage::scripted(&backend);
+    let stage = Stage::in_directory(std::sync::Arc::clone(&directory), driver, &text, settings());
+    let ask = |model: &str| {
+        let body = serde_json::json!({ "model": model }).to_string();
+        let head = format!("HEAD /v1/models/{model} HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n\r\n");
+        let mut client = http::connect(stage.port);
+        http::write(&mut client, &head);
+        std::io::Read::read_to_end(&mut client, &mut Vec::new()).expect("a response");
+        let answer = http::exchange(stage.port, &http::post(CHAT, &body));
+        (answer.status(), answer.json()["error"]["message"].as_str().map(str::to_owned))
+    };
+    let hint = "no service has the model tinny; GET /v1/models lists those that can be used".to_owned();
+    assert_eq!(ask("tinny"), (404, Some(hint)), "there is no store");
+    let manifest = store.join("manifests/registry.ollama.ai/library/tiny/latest");
+    std::fs::create_dir_all(manifest.parent().expect("a directory")).expect("its own directory");
+    std::fs::write(manifest, "{}").expect("its own directory");
+    let near = "no service has the model tinny; similar names: tiny:latest".to_owned();
+    assert_eq!(ask("tinny"), (404, Some(near)));
+    assert_eq!(stage.driver.starts(), 0);
+    assert_eq!((ask("tiny").0, stage.driver.starts()), (200, 1));
+}
+
 #[test]
 fn other_model_on_disk_needs_its_own_service() {
     let directory = std::sync::Arc::new(tempfile::TempDir::new().expect("a temporary directory"));

@@ -10,8 +10,8 @@ use std::path::Path;
 const DEFAULT_HOST: &str = "registry.ollama.ai";
 const DEFAULT_NAMESPACE: &str = "library";
 
-/// Returns the name of every model in `store`, sorted, as the server lists it; `None` if the store is not there or
-/// cannot be read.
+/// Returns the name of every model in `store`, sorted, as the server lists it; `None` if the store cannot be read. The
+/// server makes the store with the first model.
 pub(super) fn names(store: &Path) -> Option<Vec<String>> {
     let mut paths = vec![store.join("manifests")];
     let mut parts: Vec<Vec<String>> = vec![Vec::new()];
@@ -19,7 +19,12 @@ pub(super) fn names(store: &Path) -> Option<Vec<String>> {
         let mut below = Vec::new();
         let mut names = Vec::new();
         for (path, before) in paths.iter().zip(&parts) {
-            for entry in path.read_dir().ok()?.flatten() {
+            let entries = match path.read_dir() {
+                // Without a store there are no models, and what was just removed has none.
+                Err(error) if error.kind() == std::io::ErrorKind::NotFound => continue,
+                entries => entries.ok()?,
+            };
+            for entry in entries.flatten() {
                 // The server skips what is no name, too.
                 let Ok(name) = entry.file_name().into_string() else { continue };
                 let is_part = if level == 3 { entry.path().is_file() } else { entry.path().is_dir() };
@@ -53,7 +58,8 @@ mod tests {
     #[test]
     fn names_are_those_of_the_server() {
         let store = tempfile::tempdir().unwrap();
-        assert_eq!(names(store.path()), None, "the server has never run");
+        assert_eq!(names(store.path()), Some(vec![]), "the server has never run");
+        assert_eq!(names(Path::new("/dev/null")), None, "it cannot be read");
         for manifest in [
             "registry.ollama.ai/library/llama3.2/3b",
             "registry.ollama.ai/me/own/latest",
