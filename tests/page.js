@@ -13,12 +13,32 @@ async function main() {
   const page = await context.newPage();
   page.setDefaultTimeout(60000);
   const faults = [];
-  page.on("console", (message) => { if (message.type() === "error") faults.push(message.text()); });
+  // Everything that is told, for the next message may follow before anybody looks.
+  const told = [];
+  let heard = 0, wake = () => {};
+  page.on("console", (message) => {
+    if (message.type() === "error") faults.push(message.text());
+    if (message.type() === "debug") { told.push(message.text()); wake(); }
+  });
+  await page.addInitScript(() => {
+    const tell = (changes) => {
+      const place = (change) => change.target.nodeType === Node.TEXT_NODE ? change.target.parentNode : change.target;
+      if (changes.some((change) => place(change)?.getAttribute?.("role") === "status")) console.debug(document.querySelector("[role=status]").textContent);
+    };
+    new MutationObserver(tell).observe(document, { subtree: true, childList: true, characterData: true });
+  });
   page.on("pageerror", (error) => faults.push(String(error)));
   await page.goto(url);
-  const status = page.getByRole("status");
   const row = (name) => page.getByRole("list", { name: "Services" }).getByRole("listitem", { name, exact: true });
-  const said = (text) => status.filter({ hasText: text }).waitFor();
+  const said = async (text) => {
+    const late = setTimeout(() => { throw new Error(`"${text}" is not told, but ${JSON.stringify(told)}`); }, 60000);
+    for (;;) {
+      const at = told.findIndex((message, index) => index >= heard && message.includes(text));
+      if (at >= 0) { heard = at + 1; break; }
+      await new Promise((resolve) => { wake = resolve; });
+    }
+    clearTimeout(late);
+  };
   const shot = (name) => page.screenshot({ path: `${screenshots}/${name}.png`, fullPage: true });
 
   // List.
