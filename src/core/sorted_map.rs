@@ -47,15 +47,10 @@ impl<K: Ord, V> SortedMap<K, V> {
     where
         V: Default,
     {
-        self.get_or_insert_with(key, V::default)
-    }
-
-    /// Returns the value of the key, after adding what `make` returns if there is none.
-    pub fn get_or_insert_with(&mut self, key: K, make: impl FnOnce() -> V) -> &mut V {
         let index = match self.find(&key) {
             Ok(index) => index,
             Err(index) => {
-                self.0.insert(index, (key, make()));
+                self.0.insert(index, (key, V::default()));
                 index
             }
         };

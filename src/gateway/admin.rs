@@ -5,17 +5,15 @@ mod log;
 
 use std::sync::Arc;
 
-use hyper::body::Incoming;
 use hyper::header::{HeaderValue, LOCATION};
-use hyper::{Method, Request, Response, StatusCode};
+use hyper::{Method, Response, StatusCode};
 use serde::Deserialize;
 
 use super::body::ResponseBody;
 use super::rejection::Rejection;
 use super::respond::{empty, json_of};
 use super::state::{Gateway, Setup};
-use super::task::blocking;
-use super::{forward, keeper, metrics, query, reload};
+use super::{keeper, metrics, query, reload};
 use crate::app::views::ServiceView;
 use crate::app::{AppError, LoadOptions, RemoveError, UpRequest};
 use crate::core::api::error::clean;
@@ -74,28 +72,23 @@ pub(super) fn methods(segments: &[&str]) -> Option<&'static str> {
     }
 }
 
-/// Answers a request.
-pub(super) async fn answer(
-    gateway: &Arc<Gateway>,
-    route: AdminRoute,
-    request: Request<Incoming>,
-) -> AdminAnswer {
-    let query = request.uri().query();
+/// Answers a request, on a thread that may block.
+pub(super) fn answer(gateway: &Arc<Gateway>, route: AdminRoute, query: &str, body: &[u8]) -> AdminAnswer {
     match route {
         AdminRoute::Templates => json_of(&gateway.setup().app.templates()),
         AdminRoute::Template(name) => template_view(gateway, &name),
-        AdminRoute::CreateTemplate => create_template(gateway, request).await,
-        AdminRoute::Create => create(gateway, request).await,
-        AdminRoute::Delete(name) => delete(gateway, &name).await,
-        AdminRoute::Instances => instances(gateway, query).await,
-        AdminRoute::Instance(name) => one_instance(gateway, &name).await,
-        AdminRoute::Act(name, deed) => act(gateway, &name, deed, request).await,
-        AdminRoute::Log(name) => log(gateway, &name, query).await,
-        AdminRoute::Metrics => metrics::all(gateway).await,
+        AdminRoute::CreateTemplate => create_template(gateway, body),
+        AdminRoute::Create => create(gateway, body),
+        AdminRoute::Delete(name) => delete(gateway, &name),
+        AdminRoute::Instances => instances(gateway, query),
+        AdminRoute::Instance(name) => one_instance(gateway, &name),
+        AdminRoute::Act(name, deed) => act(gateway, &name, deed, body),
+        AdminRoute::Log(name) => log(gateway, &name, query),
+        AdminRoute::Metrics => metrics::all(gateway),
     }
 }
 
-type AdminAnswer = Result<Response<ResponseBody>, Rejection>;
+pub(super) type AdminAnswer = Result<Response<ResponseBody>, Rejection>;
 
 /// An action on an instance.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -122,41 +115,38 @@ impl Deed {
 }
 
 /// Answers `GET /api/instances`.
-async fn instances(gateway: &Arc<Gateway>, query: Option<&str>) -> AdminAnswer {
-    let filter = Filter::read(query.unwrap_or_default())?;
+fn instances(gateway: &Gateway, query: &str) -> AdminAnswer {
+    let filter = Filter::read(query)?;
     let setup = gateway.setup();
-    let views = blocking(move || views(&setup, &filter)).await??;
-    json_of(&views)
+    let views = setup.statuses()?.into_iter().map(|(service, status)| ServiceView::new(service, &status));
+    json_of(&views.filter(|view| filter.takes(view)).collect::<Vec<_>>())
 }
 
 /// Answers `GET /api/instances/{name}`.
-async fn one_instance(gateway: &Arc<Gateway>, name: &str) -> AdminAnswer {
-    let view = view(&gateway.setup(), name).await?;
-    json_of(&view)
+fn one_instance(gateway: &Gateway, name: &str) -> AdminAnswer {
+    let setup = gateway.setup();
+    let service = known(&setup, name)?;
+    match setup.app.manager(&CancelToken::new()).status(service) {
+        Ok(status) => json_of(&ServiceView::new(service, &status)),
+        Err(error) => Err(Rejection::of_service(&error)),
+    }
 }
 
 /// Answers `POST /api/instances/{name}/start` and the other actions, after they are done.
-async fn act(gateway: &Arc<Gateway>, name: &str, deed: Deed, request: Request<Incoming>) -> AdminAnswer {
+fn act(gateway: &Gateway, name: &str, deed: Deed, body: &[u8]) -> AdminAnswer {
     let setup = gateway.setup();
-    known(&setup, name)?;
-    let (head, body) = request.into_parts();
-    let body = forward::read(&head.headers, body).await?;
+    let service = known(&setup, name)?;
     let model = match deed {
-        Deed::Load | Deed::Unload => Some(model(&body)?),
+        Deed::Load | Deed::Unload => Some(model(body)?),
         Deed::Start | Deed::Stop | Deed::Restart => None,
     };
-    let (own, asked) = (Arc::clone(&setup), name.to_owned());
-    let done = blocking(move || {
-        let service = known(&own, &asked)?;
-        carry_out(&own, service, deed, model.as_deref()).map_err(|error| failed(&error))
-    });
-    let done = done.await?;
+    let done = carry_out(&setup, service, deed, model.as_deref());
     // A request must not go to its former address.
     setup.forget_names();
-    gateway.seats.distrust(&Arc::from(name));
+    gateway.seats.distrust(&service.name);
     gateway.seats.wake_keeper();
-    done?;
-    one_instance(gateway, name).await
+    done.map_err(|error| failed(&error))?;
+    one_instance(gateway, name)
 }
 
 fn carry_out(
@@ -215,39 +205,30 @@ fn template_view(gateway: &Gateway, name: &str) -> AdminAnswer {
 }
 
 /// Answers `POST /api/templates`: writes the template into the configuration, and answers with it.
-async fn create_template(gateway: &Arc<Gateway>, request: Request<Incoming>) -> AdminAnswer {
+fn create_template(gateway: &Gateway, body: &[u8]) -> AdminAnswer {
     let setup = gateway.setup();
-    let (head, body) = request.into_parts();
-    let body = forward::read(&head.headers, body).await?;
-    let template = TemplateBody::read(&body, setup.guard.token.is_some())?;
-    let name = template.name.clone();
-    let own = Arc::clone(&setup);
-    let written = blocking(move || {
-        let TemplateBody { name, keys } = template;
-        if own.app.templates().iter().any(|known| known.name == name) {
-            return Err(EditError::Taken { what: "a template", name });
-        }
-        edit::create_template(&own.app.paths.config_file(), own.app.table, &name, &keys)
-    });
-    written.await?.map_err(|error| not_written(&error))?;
-    reload::reload(gateway).await;
+    let app = &setup.app;
+    let TemplateBody { name, keys } = TemplateBody::read(body, setup.guard.token.is_some())?;
+    if app.templates().iter().any(|known| known.name == name) {
+        return Err(not_written(&EditError::Taken { what: "a template", name }));
+    }
+    edit::create_template(&app.paths.config_file(), app.table, &name, &keys)
+        .map_err(|error| not_written(&error))?;
+    reload::reload(gateway);
     Ok(created(template_view(gateway, &name)?, &format!("/api/templates/{name}")))
 }
 
 /// Answers `POST /api/instances`: writes the instance into the configuration, and returns it.
-async fn create(gateway: &Arc<Gateway>, request: Request<Incoming>) -> AdminAnswer {
+fn create(gateway: &Gateway, body: &[u8]) -> AdminAnswer {
     let setup = gateway.setup();
-    let (head, body) = request.into_parts();
-    let body = forward::read(&head.headers, body).await?;
+    let app = &setup.app;
     // If a token is set, every request to this path has presented it.
     let may_choose_commands = setup.guard.token.is_some();
-    let instance = InstanceBody::read(&body, may_choose_commands)?.into_new()?;
-    let name = instance.name.clone();
-    let own = Arc::clone(&setup);
-    let written = blocking(move || edit::create(&own.app.paths.config_file(), own.app.table, &instance));
-    written.await?.map_err(|error| not_written(&error))?;
-    reload::reload(gateway).await;
-    Ok(created(one_instance(gateway, &name).await?, &format!("/api/instances/{name}")))
+    let instance = InstanceBody::read(body, may_choose_commands)?.into_new()?;
+    edit::create(&app.paths.config_file(), app.table, &instance).map_err(|error| not_written(&error))?;
+    reload::reload(gateway);
+    let name = &instance.name;
+    Ok(created(one_instance(gateway, name)?, &format!("/api/instances/{name}")))
 }
 
 fn not_written(error: &EditError) -> Rejection {
@@ -269,21 +250,16 @@ fn created(mut response: Response<ResponseBody>, path: &str) -> Response<Respons
 }
 
 /// Answers `DELETE /api/instances/{name}`.
-async fn delete(gateway: &Arc<Gateway>, name: &str) -> AdminAnswer {
+fn delete(gateway: &Gateway, name: &str) -> AdminAnswer {
     let setup = gateway.setup();
-    let (own, asked) = (Arc::clone(&setup), name.to_owned());
-    blocking(move || {
-        let service = known(&own, &asked)?;
-        own.app.remove(service, false, &CancelToken::new()).map_err(|error| {
-            let status = match error {
-                RemoveError::Running { .. } | RemoveError::BuiltIn { .. } => StatusCode::CONFLICT,
-                _ => StatusCode::INTERNAL_SERVER_ERROR,
-            };
-            Rejection::new(status, chain(&error))
-        })
-    })
-    .await??;
-    reload::reload(gateway).await;
+    setup.app.remove(known(&setup, name)?, false, &CancelToken::new()).map_err(|error| {
+        let status = match error {
+            RemoveError::Running { .. } | RemoveError::BuiltIn { .. } => StatusCode::CONFLICT,
+            _ => StatusCode::INTERNAL_SERVER_ERROR,
+        };
+        Rejection::new(status, chain(&error))
+    })?;
+    reload::reload(gateway);
     let mut response = empty();
     *response.status_mut() = StatusCode::NO_CONTENT;
     Ok(response)
@@ -309,21 +285,6 @@ fn known<'s>(setup: &'s Setup, name: &str) -> Result<&'s ManagedService, Rejecti
             format!("there is no instance {name}; GET /api/instances lists them"),
         )
     })
-}
-
-async fn view(setup: &Arc<Setup>, name: &str) -> Result<ServiceView, Rejection> {
-    let (own, name) = (Arc::clone(setup), name.to_owned());
-    blocking(move || {
-        let service = known(&own, &name)?;
-        let status = own.app.manager(&CancelToken::new()).status(service);
-        status.map(|status| ServiceView::new(service, &status)).map_err(|error| Rejection::of_service(&error))
-    })
-    .await?
-}
-
-fn views(setup: &Setup, filter: &Filter) -> Result<Vec<ServiceView>, Rejection> {
-    let views = setup.statuses()?.into_iter().map(|(service, status)| ServiceView::new(service, &status));
-    Ok(views.filter(|view| filter.takes(view)).collect())
 }
 
 /// The filters of the list.

@@ -7,7 +7,7 @@ use std::time::{SystemTime, UNIX_EPOCH};
 
 use hyper::body::{Body as _, Bytes, Frame, Incoming};
 use hyper::http::request::Parts;
-use hyper::{Response, StatusCode, Uri};
+use hyper::{Request, Response, StatusCode, Uri};
 
 use super::body::{PassedBody, ResponseBody, Treatment, stream_head};
 use super::end_mark::{EndMark, usage_of_response};
@@ -15,7 +15,7 @@ use super::headers;
 use super::keeper;
 use super::meter::{Meter, Outcome};
 use super::names::Route;
-use super::pool::{Connection, Outgoing, Pieces, SendError};
+use super::pool::{Connection, Pieces, SendError};
 use super::rejection::Rejection;
 use super::respond::json;
 use super::seats::{Admission, Entrance, Lease};
@@ -137,7 +137,7 @@ pub(super) async fn send(
     match deliver(gateway, setup, passing, request, lease).await {
         Ok(sent) => {
             meter.receives();
-            translated(gateway, passing, sent, meter).await
+            Box::pin(translated(gateway, passing, sent, meter)).await
         }
         Err(rejection) => Err(failed(meter, rejection)),
     }
@@ -153,14 +153,14 @@ async fn deliver(
 ) -> Result<Delivered, Rejection> {
     let mut lease = match lease {
         Some(lease) => lease,
-        None => enter(gateway, setup, passing).await?,
+        None => Box::pin(enter(gateway, setup, passing)).await?,
     };
     let awake = gateway.wakefulness.wake(&setup.app, &lease.service);
     let mut sent = try_to_send(gateway, passing, &request, &lease).await;
     if let Err(SendError::Connect(_)) = sent {
         gateway.seats.distrust(&lease.service);
         drop(lease);
-        lease = enter(gateway, setup, passing).await?;
+        lease = Box::pin(enter(gateway, setup, passing)).await?;
         sent = try_to_send(gateway, passing, &request, &lease).await;
     }
     lease.awake = awake;
@@ -185,14 +185,15 @@ async fn try_to_send(
     (uri, body): &(Uri, Pieces),
     lease: &Lease,
 ) -> Result<(Response<Incoming>, Connection), SendError> {
-    let address = &lease.upstream.endpoint.address;
-    let outgoing = Outgoing {
-        method: passing.head.method.clone(),
-        uri: uri.clone(),
-        headers: headers::to_server(&passing.head.headers, &address.dial().to_string(), body.len()),
-        body: body.clone(),
+    let outgoing = || {
+        let mut request = Request::new(body.clone());
+        request.method_mut().clone_from(&passing.head.method);
+        request.uri_mut().clone_from(uri);
+        *request.headers_mut() =
+            headers::to_server(&passing.head.headers, &lease.upstream.host, body.len());
+        request
     };
-    gateway.pool.send(address, &outgoing).await
+    gateway.pool.send(&lease.upstream, &outgoing).await
 }
 
 fn bad_gateway(lease: &Lease, error: &SendError) -> Rejection {

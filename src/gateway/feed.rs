@@ -3,7 +3,7 @@
 //! Every listener has its own position in one ring, so a slow one costs nothing and misses the oldest events.
 
 use std::collections::VecDeque;
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex, OnceLock, PoisonError};
 use std::time::{SystemTime, UNIX_EPOCH};
 
 use serde::Serialize;
@@ -64,16 +64,23 @@ impl News {
 }
 
 /// An event as every listener gets it.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug)]
 pub struct FeedEvent {
     pub id: u64,
-    name: &'static str,
-    /// The JSON object, on one line.
-    pub json: String,
+    at: SystemTime,
+    service: Option<Arc<str>>,
+    news: News,
+    /// Made for the first listener: most events have none.
+    json: OnceLock<String>,
 }
 
 impl FeedEvent {
-    fn new(id: u64, service: Option<&str>, news: &News) -> Self {
+    fn new(id: u64, service: Option<Arc<str>>, news: News) -> Self {
+        Self { id, at: SystemTime::now(), service, news, json: OnceLock::new() }
+    }
+
+    /// Returns the JSON object, on one line.
+    pub fn json(&self) -> &str {
         #[derive(Serialize)]
         struct EventLine<'a> {
             id: u64,
@@ -82,14 +89,17 @@ impl FeedEvent {
             #[serde(flatten)]
             news: &'a News,
         }
-        let line = EventLine { id, at: Timestamp::from(SystemTime::now()), service, news };
-        // A map of strings and numbers has a JSON form.
-        Self { id, name: news.name(), json: serde_json::to_string(&line).unwrap_or_default() }
+        self.json.get_or_init(|| {
+            let (at, service) = (Timestamp::from(self.at), self.service.as_deref());
+            let line = EventLine { id: self.id, at, service, news: &self.news };
+            // A map of strings and numbers has a JSON form.
+            serde_json::to_string(&line).unwrap_or_default()
+        })
     }
 
     /// Returns it as a server-sent event.
     pub fn as_sse(&self) -> String {
-        format!("id: {}\nevent: {}\ndata: {}\n\n", self.id, self.name, self.json)
+        format!("id: {}\nevent: {}\ndata: {}\n\n", self.id, self.news.name(), self.json())
     }
 }
 
@@ -122,10 +132,10 @@ impl Default for Feed {
 
 impl Feed {
     /// Adds an event.
-    pub fn publish(&self, service: Option<&str>, news: &News) {
+    pub fn publish(&self, service: Option<&Arc<str>>, news: News) {
         let mut ring = self.ring.lock().unwrap_or_else(PoisonError::into_inner);
         ring.newest += 1;
-        let event = FeedEvent::new(ring.newest, service, news);
+        let event = FeedEvent::new(ring.newest, service.cloned(), news);
         if ring.events.len() == KEPT_EVENTS {
             ring.events.pop_front();
         }
@@ -152,7 +162,7 @@ impl Feed {
         let missed = ring.newest.checked_sub(after).and_then(|missed| usize::try_from(missed).ok());
         match missed.filter(|missed| *missed <= ring.events.len()) {
             Some(missed) => ring.events.range(ring.events.len() - missed..).cloned().collect(),
-            None => vec![Arc::new(FeedEvent::new(ring.newest, None, &News::Resync))],
+            None => vec![Arc::new(FeedEvent::new(ring.newest, None, News::Resync))],
         }
     }
 }
@@ -191,7 +201,7 @@ mod tests {
 
     fn feed(events: usize) -> Arc<Feed> {
         let feed = Arc::new(Feed::default());
-        (0..events).for_each(|number| feed.publish(Some("mlx"), &news(&number)));
+        (0..events).for_each(|number| feed.publish(Some(&"mlx".into()), news(&number)));
         feed
     }
 
@@ -199,15 +209,15 @@ mod tests {
     fn heard(listener: &mut FeedListener) -> Vec<&'static str> {
         let runtime = tokio::runtime::Builder::new_current_thread().build().expect("a runtime");
         let events = runtime.block_on(listener.next()).expect("events");
-        events.iter().map(|event| event.name).collect()
+        events.iter().map(|event| event.news.name()).collect()
     }
 
     #[test]
     fn listener_hears_what_comes_after_it() {
         let feed = feed(3);
         let mut listener = feed.listen(None);
-        feed.publish(None, &news(&"a"));
-        feed.publish(None, &news(&"b"));
+        feed.publish(None, news(&"a"));
+        feed.publish(None, news(&"b"));
         assert_eq!(heard(&mut listener), ["config_changed"; 2]);
         let last = listener.after;
         assert_eq!(heard(&mut feed.listen(Some(last - 1))), ["config_changed"]);
@@ -224,7 +234,7 @@ mod tests {
         for unknown in [0, newest - kept - 1, newest + 1000, u64::MAX] {
             let mut listener = feed.listen(Some(unknown));
             assert_eq!(heard(&mut listener), ["resync"], "{unknown}");
-            feed.publish(None, &news(&"x"));
+            feed.publish(None, news(&"x"));
             assert_eq!(heard(&mut listener), ["config_changed"], "{unknown}");
         }
     }
@@ -233,7 +243,7 @@ mod tests {
     fn slow_listener_gets_a_resync() {
         let feed = feed(0);
         let mut listener = feed.listen(None);
-        (0..=KEPT_EVENTS).for_each(|number| feed.publish(None, &news(&number)));
+        (0..=KEPT_EVENTS).for_each(|number| feed.publish(None, news(&number)));
         assert_eq!(heard(&mut listener), ["resync"]);
     }
 
@@ -246,10 +256,10 @@ mod tests {
             pid: Some(7),
             message: None,
         };
-        feed.publish(Some("mlx"), &state);
+        feed.publish(Some(&"mlx".into()), state);
         let newest = feed.ring.lock().expect("not poisoned").newest;
         let event = feed.after(newest - 1).remove(0);
-        let json: serde_json::Value = serde_json::from_str(&event.json).expect("JSON");
+        let json: serde_json::Value = serde_json::from_str(event.json()).expect("JSON");
         assert!(json["id"].as_u64().is_some_and(|id| id < 1 << 53));
         assert!(json["at"].as_str().is_some_and(|at| at.ends_with('Z')), "{json}");
         assert_eq!((&json["type"], &json["service"]), (&"status_changed".into(), &"mlx".into()));
@@ -258,8 +268,8 @@ mod tests {
             (&"ready".into(), &"starting".into(), &7.into())
         );
         let sse = event.as_sse();
-        assert_eq!(sse, format!("id: {}\nevent: status_changed\ndata: {}\n\n", event.id, event.json));
-        feed.publish(None, &news(&"a\nb"));
-        assert_eq!(feed.after(event.id)[0].json.lines().count(), 1);
+        assert_eq!(sse, format!("id: {}\nevent: status_changed\ndata: {}\n\n", event.id, event.json()));
+        feed.publish(None, news(&"a\nb"));
+        assert_eq!(feed.after(event.id)[0].json().lines().count(), 1);
     }
 }

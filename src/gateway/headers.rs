@@ -33,18 +33,12 @@ const OURS: [HeaderName; 9] = [
 ];
 
 /// Returns the headers of the request to a server: a body of `length` bytes for `host`.
-pub(super) fn to_server(client: &HeaderMap, host: &str, length: usize) -> HeaderMap {
-    let named = named_by_connection(client);
-    let mut headers = HeaderMap::with_capacity(client.len() + 1);
-    if let Ok(host) = HeaderValue::from_str(host) {
-        headers.insert(HOST, host);
-    }
-    for (name, value) in client {
+pub(super) fn to_server(client: &HeaderMap, host: &HeaderValue, length: usize) -> HeaderMap {
+    let mut headers = copied(client, 2, &|name| {
         let is_browsers = name.as_str().starts_with("sec-") || name.as_str().starts_with("access-control-");
-        if !is_hop_by_hop(name, &named) && !OURS.contains(name) && !is_browsers {
-            headers.append(name, value.clone());
-        }
-    }
+        !OURS.contains(name) && !is_browsers
+    });
+    headers.insert(HOST, host.clone());
     headers.insert(CONTENT_LENGTH, HeaderValue::from(length));
     headers
 }
@@ -52,15 +46,23 @@ pub(super) fn to_server(client: &HeaderMap, host: &str, length: usize) -> Header
 /// Returns the headers of the response to the client. The server's CORS headers are dropped: the gateway decides which
 /// pages may read it.
 pub(super) fn to_client(server: &HeaderMap) -> HeaderMap {
-    let named = named_by_connection(server);
-    let mut headers = HeaderMap::with_capacity(server.len() + 2);
-    for (name, value) in server {
-        if !is_hop_by_hop(name, &named) && !name.as_str().starts_with("access-control-") {
-            headers.append(name, value.clone());
-        }
-    }
-    if is_event_stream(server) {
+    let is_stream = is_event_stream(server);
+    let room = if is_stream { 2 } else { 0 };
+    let mut headers = copied(server, room, &|name| !name.as_str().starts_with("access-control-"));
+    if is_stream {
         mark_as_stream(&mut headers);
+    }
+    headers
+}
+
+/// Copies the headers that `passes` lets through and that do not concern one connection only. There is room for so many
+/// `more`, and for no others: hyper keeps the map while the response is sent.
+fn copied(all: &HeaderMap, more: usize, passes: &dyn Fn(&HeaderName) -> bool) -> HeaderMap {
+    let named = named_by_connection(all);
+    let passing = || all.iter().filter(|(name, _)| !is_hop_by_hop(name, &named) && passes(name));
+    let mut headers = HeaderMap::with_capacity(passing().count() + more);
+    for (name, value) in passing() {
+        headers.append(name, value.clone());
     }
     headers
 }
@@ -139,7 +141,7 @@ mod tests {
             ("content-type", "application/json"),
             ("x-stainless-lang", "python"),
         ]);
-        let sent = to_server(&client, "127.0.0.1:8080", 7);
+        let sent = to_server(&client, &HeaderValue::from_static("127.0.0.1:8080"), 7);
         assert_eq!(names(&sent), ["content-length", "content-type", "host", "x-stainless-lang"]);
         assert!(sent[HOST] == "127.0.0.1:8080" && sent[CONTENT_LENGTH] == "7");
     }

@@ -198,7 +198,7 @@ fn seen(setup: &Setup, service: &ManagedService, endpoint: Endpoint) -> Seen {
     };
     let has_other_wires = has_other_wires(service, &endpoint);
     Seen {
-        upstream: Upstream { endpoint, has_other_wires },
+        upstream: Upstream::new(endpoint, has_other_wires),
         owner,
         memory: footprint.and_then(|footprint| footprint.memory_bytes),
     }

@@ -9,10 +9,8 @@ use super::body::ResponseBody;
 use super::names::{self, Route, Served};
 use super::query::percent_decoded;
 use super::rejection::Rejection;
-use super::respond::{json, reject};
+use super::respond::json_of;
 use super::state::{Gateway, Setup, running};
-use super::task::blocking;
-use super::wire::Wire;
 use crate::core::cancel::CancelToken;
 use crate::core::services::State;
 
@@ -35,46 +33,35 @@ struct Row {
 }
 
 /// Answers `GET /v1/models`.
-pub(super) async fn all(gateway: &Arc<Gateway>) -> Response<ResponseBody> {
-    match rows(gateway).await {
-        Ok(data) => match serde_json::to_vec(&List { object: "list", data }) {
-            Ok(text) => json(text),
-            Err(error) => {
-                reject(&Rejection::new(StatusCode::INTERNAL_SERVER_ERROR, error.to_string()), Wire::Chat)
-            }
-        },
-        Err(rejection) => reject(&rejection, Wire::Chat),
-    }
+pub(super) fn all(gateway: &Gateway) -> Result<Response<ResponseBody>, Rejection> {
+    let setup = gateway.setup();
+    json_of(&List { object: "list", data: rows(&setup, &served(&setup)) })
 }
 
 /// Answers `GET /v1/models/{id}`.
-pub(super) async fn one(gateway: &Arc<Gateway>, id: &str) -> Response<ResponseBody> {
+pub(super) fn one(gateway: &Gateway, id: &str) -> Result<Response<ResponseBody>, Rejection> {
     let id = percent_decoded(id);
-    let rows = match rows(gateway).await {
-        Ok(rows) => rows,
-        Err(rejection) => return reject(&rejection, Wire::Chat),
-    };
+    let setup = gateway.setup();
+    let served = served(&setup);
+    let rows = rows(&setup, &served);
     if let Some(row) = rows.iter().find(|row| row.id == id) {
-        return json(serde_json::to_vec(row).unwrap_or_default());
+        return json_of(row);
     }
-    let setup = gateway.setup();
-    match gateway.route(&setup, &id).await {
-        Ok(Route { service, .. }) => {
-            let status = rows.iter().find(|row| row.owned_by == service).map(|row| row.status);
-            let status = status.unwrap_or(State::Stopped);
-            let row = Row { id, object: "model", created: 0, owned_by: service, status };
-            json(serde_json::to_vec(&row).unwrap_or_default())
-        }
-        Err(rejection) => reject(&rejection, Wire::Chat),
-    }
+    let status = |service: &Arc<str>| rows.iter().find(|row| row.owned_by == *service).map(|row| row.status);
+    let is_up = |service: &Arc<str>| status(service).is_some_and(State::is_running);
+    let routes = names::resolve(&setup.app, &served, &id, &is_up)?;
+    let Some(Route { service, .. }) = routes.into_iter().next() else {
+        return Err(Rejection::new(StatusCode::NOT_FOUND, "no such model"));
+    };
+    let status = status(&service).unwrap_or(State::Stopped);
+    json_of(&Row { id, object: "model", created: 0, owned_by: service, status })
 }
 
-async fn rows(gateway: &Arc<Gateway>) -> Result<Vec<Row>, Rejection> {
-    let setup = gateway.setup();
-    blocking(move || list(&setup)).await
+fn served(setup: &Setup) -> Vec<Served> {
+    names::served(&setup.app, &|service| running(&setup.app, service))
 }
 
-fn list(setup: &Setup) -> Vec<Row> {
+fn rows(setup: &Setup, served: &[Served]) -> Vec<Row> {
     let app = &setup.app;
     let never = CancelToken::new();
     let statuses = app.manager(&never).status_of_all(app.services());
@@ -83,7 +70,6 @@ fn list(setup: &Setup) -> Vec<Row> {
         let status = place.and_then(|place| statuses.get(place)?.as_ref().ok());
         status.map_or(State::Stopped, |status| status.state)
     };
-    let served = names::served(app, &|service| running(app, service));
     let row = |id: String, service: &Arc<str>| Row {
         id,
         object: "model",
@@ -96,7 +82,7 @@ fn list(setup: &Setup) -> Vec<Row> {
         rows.extend(models.iter().flatten().map(|model| row(model.clone(), service)));
     }
     for alias in app.config.aliases.keys() {
-        let routes = names::resolve(app, &served, alias, &|service| state(service).is_running());
+        let routes = names::resolve(app, served, alias, &|service| state(service).is_running());
         let routes = routes.unwrap_or_default();
         let usable =
             |route: &&Route| rows.iter().any(|row| row.owned_by == route.service && row.id == route.model);

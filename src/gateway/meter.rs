@@ -175,6 +175,6 @@ impl Drop for Meter {
             tokens_per_second: speed.map(tenths),
             error: self.error.take(),
         };
-        self.counts.feed.publish(Some(&self.service), &news);
+        self.counts.feed.publish(Some(&self.service), news);
     }
 }

@@ -12,7 +12,6 @@ use super::prometheus::{self, Sample};
 use super::rejection::Rejection;
 use super::respond::json_of;
 use super::state::{Gateway, Setup};
-use super::task::blocking;
 use crate::app::metrics::{MachineMetrics, MetricsView, ServiceMetrics};
 use crate::app::views::{milliseconds, tenths};
 use crate::core::services::{ManagedService, Status};
@@ -47,29 +46,22 @@ fn idle_left(gateway: &Gateway, setup: &Setup, service: &ManagedService) -> Opti
 }
 
 /// Answers `GET /metrics`.
-pub(super) async fn prometheus(gateway: &Arc<Gateway>) -> Result<Response<ResponseBody>, Rejection> {
-    let own = Arc::clone(gateway);
-    let text = blocking(move || {
-        let setup = own.setup();
-        Ok::<_, Rejection>(prometheus::text(&samples(&own, &setup.statuses()?)))
-    });
-    let mut response = Response::new(ResponseBody::whole(text.await??));
+pub(super) fn prometheus(gateway: &Gateway) -> Result<Response<ResponseBody>, Rejection> {
+    let setup = gateway.setup();
+    let text = prometheus::text(&samples(gateway, &setup.statuses()?));
+    let mut response = Response::new(ResponseBody::whole(text));
     let content_type = HeaderValue::from_static("text/plain; version=0.0.4; charset=utf-8");
     response.headers_mut().insert(CONTENT_TYPE, content_type);
     Ok(response)
 }
 
 /// Answers `GET /api/metrics`.
-pub(super) async fn all(gateway: &Arc<Gateway>) -> Result<Response<ResponseBody>, Rejection> {
-    let own = Arc::clone(gateway);
-    let view = blocking(move || {
-        let setup = own.setup();
-        Ok::<_, Rejection>(MetricsView {
-            services: rows(&own, &setup, &setup.statuses()?),
-            machine: MachineMetrics::now(&mut own.cpu_meter()),
-        })
-    });
-    json_of(&view.await??)
+pub(super) fn all(gateway: &Gateway) -> Result<Response<ResponseBody>, Rejection> {
+    let setup = gateway.setup();
+    json_of(&MetricsView {
+        services: rows(gateway, &setup, &setup.statuses()?),
+        machine: MachineMetrics::now(&mut gateway.cpu_meter()),
+    })
 }
 
 fn samples(gateway: &Gateway, statuses: &[(&ManagedService, Status)]) -> Vec<Sample> {

@@ -52,7 +52,7 @@ impl Names {
     pub(super) fn learn(&mut self, name: &str, routes: Vec<Route>) {
         // Invented names of a client must not fill the memory.
         if self.known.len() >= 1000 {
-            self.known.clear();
+            self.known = SortedMap::new();
         }
         self.known.insert(name.to_owned(), routes);
     }

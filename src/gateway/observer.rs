@@ -44,25 +44,25 @@ pub(super) async fn observe(gateway: Arc<Gateway>) {
         }
         known.retain(|name, _| states.contains_key(name));
         for row in rows {
-            gateway.feed().publish(Some(&row.name), &News::MetricsUpdated(row.clone()));
+            gateway.feed().publish(Some(&Arc::clone(&row.name)), News::MetricsUpdated(row));
         }
     }
 }
 
 fn publish_change(
     feed: &Feed,
-    service: &str,
+    service: &Arc<str>,
     state: State,
     previous: State,
     pid: Option<i64>,
     last_line: Option<&str>,
 ) {
     let message = last_line.map(str::to_owned);
-    feed.publish(Some(service), &News::StatusChanged { state, previous, pid, message });
+    feed.publish(Some(service), News::StatusChanged { state, previous, pid, message });
     let healthy = match (previous, state) {
         (State::Unhealthy, State::Ready | State::External) => true,
         (State::Ready | State::External, State::Unhealthy) => false,
         _ => return,
     };
-    feed.publish(Some(service), &News::HealthChanged { healthy });
+    feed.publish(Some(service), News::HealthChanged { healthy });
 }

@@ -2,7 +2,7 @@
 
 use std::io;
 use std::pin::Pin;
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::task::{Context, Poll};
 use std::time::{Duration, Instant};
 
@@ -12,8 +12,8 @@ use hyper::{Request, Response};
 use hyper_util::rt::TokioIo;
 use tokio::net::TcpStream;
 
+use super::seats::Upstream;
 use crate::core::address::Address;
-use crate::core::sorted_map::SortedMap;
 
 /// How long a connection may be idle before it is not used again: servers close theirs at any moment.
 const MAX_IDLE: Duration = Duration::from_secs(1);
@@ -24,10 +24,10 @@ const CONNECT_TIMEOUT: Duration = Duration::from_secs(10);
 /// How much of a response is read at once at most. A larger buffer serves one stream at the cost of the others.
 const MAX_BUFFER_BYTES: usize = 64 * 1024;
 
-/// The idle connections, by address.
+/// The idle connections, in the order in which they became idle.
 #[derive(Default)]
 pub(super) struct Pool {
-    idle: Mutex<SortedMap<String, Vec<(Instant, Connection)>>>,
+    idle: Mutex<Vec<(Instant, Connection)>>,
 }
 
 /// The task that reads and writes on a connection.
@@ -40,7 +40,7 @@ pub(super) struct Connection {
     sender: SendRequest<Pieces>,
     /// `None` once the connection has ended.
     driver: Option<Pin<Box<Driver>>>,
-    address: Arc<str>,
+    server: Arc<Upstream>,
     /// Whether it has carried a request before.
     is_reused: bool,
 }
@@ -49,13 +49,8 @@ pub(super) struct Connection {
 #[derive(Debug, Clone)]
 pub(super) struct Pieces(Vec<Bytes>);
 
-/// A request that can be sent again.
-pub(super) struct Outgoing {
-    pub(super) method: hyper::Method,
-    pub(super) uri: hyper::Uri,
-    pub(super) headers: hyper::HeaderMap,
-    pub(super) body: Pieces,
-}
+/// Makes the request, once for each time that it is sent.
+pub(super) type Outgoing<'a> = &'a (dyn Fn() -> Request<Pieces> + Sync);
 
 /// Why there is no response.
 #[derive(Debug)]
@@ -71,16 +66,16 @@ impl Pool {
     /// answer was closed by the server just then: the request is sent once more, on a new one.
     pub(super) async fn send(
         &self,
-        address: &Address,
-        outgoing: &Outgoing,
+        server: &Arc<Upstream>,
+        outgoing: Outgoing<'_>,
     ) -> Result<(Response<Incoming>, Connection), SendError> {
-        let key: Arc<str> = address.dial().to_string().into();
-        if let Some(mut connection) = self.take(&key)
+        if let Some(mut connection) = self.take(server)
             && let Ok(response) = connection.send(outgoing).await
         {
             return Ok((response, connection));
         }
-        let mut connection = connect(&key, address).await.map_err(SendError::Connect)?;
+        let connected = Box::pin(connect(Arc::clone(server))).await;
+        let mut connection = connected.map_err(SendError::Connect)?;
         let response = connection.send(outgoing).await.map_err(SendError::NoResponse)?;
         Ok((response, connection))
     }
@@ -88,33 +83,35 @@ impl Pool {
     /// Keeps a connection whose response has been read to its end.
     pub(super) fn keep(&self, mut connection: Connection) {
         connection.is_reused = true;
-        let mut idle = self.idle.lock().unwrap_or_else(PoisonError::into_inner);
-        idle.get_or_default(connection.address.to_string()).push((Instant::now(), connection));
+        self.idle().push((Instant::now(), connection));
     }
 
     /// Closes the connections that nothing has used for a while.
     pub(super) fn close_old(&self) {
-        let mut idle = self.idle.lock().unwrap_or_else(PoisonError::into_inner);
-        idle.retain(|_, connections| {
-            connections
-                .retain(|(since, connection)| since.elapsed() < MAX_IDLE && !connection.sender.is_closed());
-            !connections.is_empty()
-        });
+        self.idle().retain(|(since, connection)| connection.can_be_used(*since));
     }
 
-    fn take(&self, address: &str) -> Option<Connection> {
-        let mut idle = self.idle.lock().unwrap_or_else(PoisonError::into_inner);
-        let connections = idle.get_mut(address)?;
-        while let Some((since, connection)) = connections.pop() {
-            if since.elapsed() < MAX_IDLE && !connection.sender.is_closed() {
+    fn take(&self, server: &Upstream) -> Option<Connection> {
+        let mut idle = self.idle();
+        loop {
+            let last = idle.iter().rposition(|(_, connection)| connection.server.host == server.host)?;
+            let (since, connection) = idle.remove(last);
+            if connection.can_be_used(since) {
                 return Some(connection);
             }
         }
-        None
+    }
+
+    fn idle(&self) -> MutexGuard<'_, Vec<(Instant, Connection)>> {
+        self.idle.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
 impl Connection {
+    fn can_be_used(&self, idle_since: Instant) -> bool {
+        idle_since.elapsed() < MAX_IDLE && !self.sender.is_closed()
+    }
+
     /// Reads and writes as far as possible.
     pub(super) fn drive(&mut self, context: &mut Context<'_>) {
         // The request reports the same failure.
@@ -125,7 +122,7 @@ impl Connection {
         }
     }
 
-    async fn send(&mut self, outgoing: &Outgoing) -> Result<Response<Incoming>, hyper::Error> {
+    async fn send(&mut self, outgoing: Outgoing<'_>) -> Result<Response<Incoming>, hyper::Error> {
         if self.is_reused {
             std::future::poll_fn(|context| {
                 self.drive(context);
@@ -133,7 +130,7 @@ impl Connection {
             })
             .await?;
         }
-        let mut response = std::pin::pin!(self.sender.send_request(outgoing.request()));
+        let mut response = std::pin::pin!(self.sender.send_request(outgoing()));
         std::future::poll_fn(|context| {
             self.drive(context);
             response.as_mut().poll(context)
@@ -142,18 +139,8 @@ impl Connection {
     }
 }
 
-impl Outgoing {
-    fn request(&self) -> Request<Pieces> {
-        let mut request = Request::new(self.body.clone());
-        request.method_mut().clone_from(&self.method);
-        request.uri_mut().clone_from(&self.uri);
-        request.headers_mut().clone_from(&self.headers);
-        request
-    }
-}
-
-async fn connect(key: &Arc<str>, address: &Address) -> io::Result<Connection> {
-    let dialled = address.dial();
+async fn connect(server: Arc<Upstream>) -> io::Result<Connection> {
+    let dialled = server.endpoint.address.dial();
     let connected = tokio::time::timeout(CONNECT_TIMEOUT, open(&dialled));
     let stream = connected.await.map_err(|_| io::Error::from(io::ErrorKind::TimedOut))??;
     // A token must not wait for the next one.
@@ -161,7 +148,7 @@ async fn connect(key: &Arc<str>, address: &Address) -> io::Result<Connection> {
     let mut builder = http1::Builder::new();
     let handshake = builder.max_buf_size(MAX_BUFFER_BYTES).handshake(TokioIo::new(stream)).await;
     let (sender, connection) = handshake.map_err(io::Error::other)?;
-    Ok(Connection { sender, driver: Some(Box::pin(connection)), address: Arc::clone(key), is_reused: false })
+    Ok(Connection { sender, driver: Some(Box::pin(connection)), server, is_reused: false })
 }
 
 /// Connects to a server. `localhost` is tried in the order in which servers bind it.

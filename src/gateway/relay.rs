@@ -12,7 +12,7 @@ impl Subscriber for Relay {
     fn event(&self, event: &Event) {
         if let EventKind::ConfigChanged { ok, message } = &event.kind {
             let message = message.clone().unwrap_or_default();
-            self.0.publish(None, &News::ConfigChanged { ok: *ok, message });
+            self.0.publish(None, News::ConfigChanged { ok: *ok, message });
         }
     }
 }

@@ -5,7 +5,6 @@ use std::sync::Arc;
 use std::time::SystemTime;
 
 use super::state::{Gateway, Setup};
-use super::task::blocking;
 use crate::app::App;
 use crate::core::address::Address;
 use crate::core::config::Config;
@@ -28,11 +27,9 @@ pub(super) fn version(path: &Path) -> Option<Version> {
 }
 
 /// Reads the file again, and replaces the setup if it is valid. Requests that are under way keep the one they have.
-pub(super) async fn reload(gateway: &Arc<Gateway>) {
+pub(super) fn reload(gateway: &Gateway) {
     let setup = gateway.setup();
-    let own = Arc::clone(&setup);
-    let Ok(read) = blocking(move || next(&own)).await else { return };
-    let (ok, message) = match read {
+    let (ok, message) = match next(&setup) {
         Ok(next) => {
             gateway.replace_setup(next);
             gateway.seats.wake_keeper();

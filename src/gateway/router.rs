@@ -29,6 +29,8 @@ use super::body::ResponseBody;
 use super::rejection::Rejection;
 use super::respond::{empty, json, reject};
 use super::state::Gateway;
+use super::admin::{AdminAnswer, AdminRoute};
+use super::task::blocking;
 use super::wire::Wire;
 use super::{admin, events, forward, framing, listing, metrics, page, socket};
 
@@ -56,43 +58,69 @@ pub(super) async fn answer(gateway: Arc<Gateway>, request: Request<Incoming>) ->
     response
 }
 
-async fn route(gateway: &Arc<Gateway>, request: Request<Incoming>) -> Response<ResponseBody> {
+/// What is answered on a thread that may block.
+enum Errand {
+    Models,
+    Model(String),
+    Metrics,
+    Admin(AdminRoute),
+}
+
+async fn route(gateway: &Arc<Gateway>, mut request: Request<Incoming>) -> Response<ResponseBody> {
     let path = request.uri().path().to_owned();
     let segments: Vec<&str> = path.strip_prefix('/').unwrap_or(&path).split('/').collect();
-    let wire = Wire::of_path(&path);
-    if let Some(route) = admin::route(request.method(), &segments) {
-        return admin::answer(gateway, route, request).await.unwrap_or_else(|rejection| rejected(&rejection));
-    }
-    match (method(request.method()), segments.as_slice()) {
-        (Verb::Get, ["health"] | ["api", "health"]) => json(r#"{"status":"ok","service":"fusion"}"#),
-        (Verb::Get, ["v1", "models"]) => listing::all(gateway).await,
-        (Verb::Get, ["v1", "models", id @ ..]) if !id.is_empty() => {
-            listing::one(gateway, &id.join("/")).await
-        }
+    let errand = match (method(request.method()), segments.as_slice()) {
         (
             Verb::Post,
             ["v1", "chat", "completions"]
             | ["v1", "completions" | "embeddings" | "responses" | "messages"]
             | ["v1", "messages", "count_tokens"]
             | ["v1", "audio" | "images", _],
-        ) => Box::pin(forward::post(gateway, request)).await,
-        (Verb::Get, [""]) => page::response(request.headers()),
+        ) => return forward::post(gateway, request).await,
+        (Verb::Get, ["health"] | ["api", "health"]) => {
+            return json(r#"{"status":"ok","service":"fusion"}"#);
+        }
+        (Verb::Get, [""]) => return page::response(request.headers()),
         (Verb::Get, ["ws"]) => {
-            socket::open(gateway.feed(), request).unwrap_or_else(|rejection| rejected(&rejection))
+            return socket::open(gateway.feed(), &mut request)
+                .unwrap_or_else(|rejection| rejected(&rejection));
         }
-        (Verb::Get, ["api", "events"]) => events::stream(gateway.feed(), request.headers()),
-        (Verb::Get, ["metrics"]) => {
-            metrics::prometheus(gateway).await.unwrap_or_else(|rejection| rejected(&rejection))
-        }
-        (Verb::Options, _) => options(&segments),
-        (_, segments) => match methods(segments) {
-            Some(methods) => {
+        (Verb::Get, ["api", "events"]) => return events::stream(gateway.feed(), request.headers()),
+        (Verb::Options, _) => return options(&segments),
+        (Verb::Get, ["v1", "models"]) => Errand::Models,
+        (Verb::Get, ["v1", "models", id @ ..]) if !id.is_empty() => Errand::Model(id.join("/")),
+        (Verb::Get, ["metrics"]) => Errand::Metrics,
+        (_, segments) => match (admin::route(request.method(), segments), methods(segments)) {
+            (Some(route), _) => Errand::Admin(route),
+            (None, Some(methods)) => {
                 let message = format!("the path {path} takes {methods}");
-                reject(&Rejection::new(StatusCode::METHOD_NOT_ALLOWED, message).allow(methods), wire)
+                let rejection = Rejection::new(StatusCode::METHOD_NOT_ALLOWED, message).allow(methods);
+                return reject(&rejection, Wire::of_path(&path));
             }
-            None => reject(&Rejection::new(StatusCode::NOT_FOUND, format!("there is no path {path}")), wire),
+            (None, None) => {
+                let rejection = Rejection::new(StatusCode::NOT_FOUND, format!("there is no path {path}"));
+                return reject(&rejection, Wire::of_path(&path));
+            }
         },
-    }
+    };
+    Box::pin(run(Arc::clone(gateway), errand, request))
+        .await
+        .unwrap_or_else(|rejection| rejected(&rejection))
+}
+
+/// Reads the body, then carries out the errand on another thread.
+async fn run(gateway: Arc<Gateway>, errand: Errand, request: Request<Incoming>) -> AdminAnswer {
+    let (head, body) = request.into_parts();
+    let body = forward::read(&head.headers, body).await?;
+    let work = move || match errand {
+        Errand::Models => listing::all(&gateway),
+        Errand::Model(id) => listing::one(&gateway, &id),
+        Errand::Metrics => metrics::prometheus(&gateway),
+        Errand::Admin(route) => {
+            admin::answer(&gateway, route, head.uri.query().unwrap_or_default(), &body)
+        }
+    };
+    blocking(work).await?
 }
 
 /// The methods that occur in the table. HEAD is GET without a body.

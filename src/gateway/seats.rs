@@ -3,6 +3,7 @@
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
+use hyper::header::HeaderValue;
 use tokio::sync::{Notify, oneshot};
 
 use super::awake::Awake;
@@ -88,12 +89,15 @@ pub(super) struct Lease {
 #[derive(Debug)]
 pub(super) struct Upstream {
     pub(super) endpoint: Endpoint,
+    /// Where it is dialled, as the `Host` of its requests.
+    pub(super) host: HeaderValue,
     /// Whether it has the APIs beyond chat completions; `None` if only a request shows it.
     pub(super) has_other_wires: Option<bool>,
 }
 
-impl Seat {
-    fn new(now: Instant) -> Self {
+impl Default for Seat {
+    fn default() -> Self {
+        let now = Instant::now();
         Self {
             phase: Phase::Unknown,
             upstream: None,
@@ -111,7 +115,9 @@ impl Seat {
             cancel: None,
         }
     }
+}
 
+impl Seat {
     /// Returns the facts for the decision about it; `policy` has those of the configuration.
     pub(super) fn facts(&mut self, policy: SeatFacts, now: Instant) -> SeatFacts {
         self.waiting.retain(|waiter| !waiter.admission.is_closed());
@@ -131,6 +137,15 @@ impl Seat {
     }
 }
 
+impl Upstream {
+    pub(super) fn new(endpoint: Endpoint, has_other_wires: Option<bool>) -> Self {
+        let host = HeaderValue::try_from(endpoint.address.dial().to_string());
+        // No server has another address: the configuration takes none.
+        let host = host.unwrap_or_else(|_| HeaderValue::from_static(""));
+        Self { endpoint, host, has_other_wires }
+    }
+}
+
 impl Seats {
     fn lock(&self) -> MutexGuard<'_, SortedMap<Arc<str>, Seat>> {
         self.by_service.lock().unwrap_or_else(PoisonError::into_inner)
@@ -139,7 +154,7 @@ impl Seats {
     /// Reads or changes the seat of a service.
     pub(super) fn with<T>(&self, service: &Arc<str>, change: impl FnOnce(&mut Seat) -> T) -> T {
         let mut seats = self.lock();
-        change(seats.get_or_insert_with(Arc::clone(service), || Seat::new(Instant::now())))
+        change(seats.get_or_default(Arc::clone(service)))
     }
 
     /// Wakes the keeper, which decides anew.
@@ -157,7 +172,7 @@ impl Seats {
     pub(super) fn enter(self: &Arc<Self>, route: &Route, now: Instant) -> Entrance {
         let service = &route.service;
         let mut seats = self.lock();
-        let seat = seats.get_or_insert_with(Arc::clone(service), || Seat::new(now));
+        let seat = seats.get_or_default(Arc::clone(service));
         if let (Phase::Up(owner), Some(upstream), false) = (seat.phase, &seat.upstream, seat.is_draining) {
             // Whether an external one still runs, its connection shows.
             if owner != Owner::Other && now.saturating_duration_since(seat.checked) > MAX_AGE {

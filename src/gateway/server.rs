@@ -195,7 +195,9 @@ async fn tick(gateway: Arc<Gateway>, mut version: Option<reload::Version>) {
         let now = reload::version(&path);
         // A file that is gone is about to be replaced.
         if is_asked || (now.is_some() && now != version) {
-            reload::reload(&gateway).await;
+            let own = Arc::clone(&gateway);
+            // A thread that could not be started is one failure of many.
+            let _ = task::blocking(move || reload::reload(&own)).await;
             version = now;
         }
     }

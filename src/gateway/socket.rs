@@ -34,7 +34,7 @@ const MAX_MESSAGE_BYTES: usize = 4096;
 /// Answers the handshake, and sends events from then on.
 pub(super) fn open(
     feed: &Arc<Feed>,
-    mut request: Request<Incoming>,
+    request: &mut Request<Incoming>,
 ) -> Result<Response<ResponseBody>, Rejection> {
     let headers = request.headers();
     if !has_token(headers, &UPGRADE, "websocket") || !has_token(headers, &CONNECTION, "upgrade") {
@@ -52,7 +52,7 @@ pub(super) fn open(
         .map_err(|_| Rejection::bad_request("the key of the handshake is malformed"))?;
     let is_named = guard::offers_subprotocol(headers);
     let listener = feed.listen(None);
-    task::start(serve(hyper::upgrade::on(&mut request), listener));
+    task::start(serve(hyper::upgrade::on(request), listener));
     let mut response = Response::new(ResponseBody::empty());
     *response.status_mut() = StatusCode::SWITCHING_PROTOCOLS;
     let headers = response.headers_mut();
@@ -82,17 +82,17 @@ async fn serve(upgrade: OnUpgrade, mut listener: FeedListener) {
     let mut pings = tokio::time::interval_at(tokio::time::Instant::now() + PING_INTERVAL, PING_INTERVAL);
     let mut is_silent = false;
     loop {
-        let sent = tokio::select! {
+        let messages = tokio::select! {
             events = listener.next() => {
                 let Some(events) = events else { break };
-                send(&mut socket, events.iter().map(|event| Message::text(event.json.as_str()))).await
+                events.iter().map(|event| Message::text(event.json())).collect()
             }
             received = socket.next() => match received {
                 // A close is answered while the rest is read.
                 Some(Err(_)) | None => break,
                 Some(Ok(_)) => {
                     is_silent = false;
-                    Ok(())
+                    continue;
                 }
             },
             _ = pings.tick() => {
@@ -100,10 +100,10 @@ async fn serve(upgrade: OnUpgrade, mut listener: FeedListener) {
                 if std::mem::replace(&mut is_silent, true) {
                     break;
                 }
-                send(&mut socket, std::iter::once(Message::Ping(Bytes::new()))).await
+                vec![Message::Ping(Bytes::new())]
             }
         };
-        if sent.is_err() {
+        if send(&mut socket, messages).await.is_err() {
             break;
         }
     }
@@ -114,7 +114,7 @@ async fn serve(upgrade: OnUpgrade, mut listener: FeedListener) {
 /// Sends messages; fails if the client does not take them in time.
 async fn send(
     socket: &mut WebSocketStream<TokioIo<hyper::upgrade::Upgraded>>,
-    messages: impl Iterator<Item = Message>,
+    messages: Vec<Message>,
 ) -> Result<(), Error> {
     let sent = tokio::time::timeout(PING_INTERVAL, async {
         for message in messages {

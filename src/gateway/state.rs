@@ -22,7 +22,6 @@ use crate::core::cancel::CancelToken;
 use crate::core::config::MemoryLimit;
 use crate::core::machine::{self, CpuMeter};
 use crate::core::services::{Endpoint, ManagedService, Status};
-use crate::core::sorted_map::SortedMap;
 
 /// The state that follows from one version of the configuration.
 pub(super) struct Setup {
@@ -44,7 +43,7 @@ pub(super) struct Gateway {
     pub(super) restarts: Restarts,
     pub(super) wakefulness: Wakefulness,
     /// The services that lack an API of the clients, as their responses showed.
-    translated: Mutex<SortedMap<(Arc<str>, Wire), ()>>,
+    translated: Mutex<Vec<(Arc<str>, Wire)>>,
     /// Measures the processors between two requests.
     cpu_meter: Mutex<CpuMeter>,
     /// Held, because the bus of events holds its subscribers weakly.
@@ -138,13 +137,16 @@ impl Gateway {
     /// Returns whether requests in `wire` are translated for a service.
     pub(super) fn is_translated(&self, service: &Arc<str>, wire: Wire) -> bool {
         let translated = self.translated.lock().unwrap_or_else(PoisonError::into_inner);
-        translated.contains_key(&(Arc::clone(service), wire))
+        translated.iter().any(|(name, known)| name == service && *known == wire)
     }
 
     /// Remembers that requests in `wire` are translated for a service.
     pub(super) fn translates(&self, service: &Arc<str>, wire: Wire) {
         let mut translated = self.translated.lock().unwrap_or_else(PoisonError::into_inner);
-        translated.insert((Arc::clone(service), wire), ());
+        let new = (Arc::clone(service), wire);
+        if !translated.contains(&new) {
+            translated.push(new);
+        }
     }
 
     /// Returns the present configuration. A request keeps the one with which it began.

@@ -3,7 +3,7 @@
 use serde_json::{Value, json};
 
 /// The API of a client.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Wire {
     /// OpenAI's API except `/v1/responses`.
     Chat,

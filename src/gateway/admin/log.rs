@@ -1,6 +1,5 @@
 //! The log of an instance: its last lines, and with `follow=1` new lines until the client leaves or the server ends.
 
-use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use hyper::StatusCode;
@@ -15,7 +14,7 @@ use crate::gateway::body::ResponseBody;
 use crate::gateway::query;
 use crate::gateway::rejection::Rejection;
 use crate::gateway::state::{Gateway, Setup};
-use crate::gateway::task::{self, blocking};
+use crate::gateway::task;
 
 /// Number of lines if the client names none.
 const DEFAULT_LINES: u64 = 200;
@@ -30,8 +29,7 @@ const LIVENESS_INTERVAL: Duration = Duration::from_secs(1);
 const WAITING_BLOCKS: usize = 4;
 
 /// Answers `GET /api/instances/{name}/log`.
-pub(super) async fn log(gateway: &Arc<Gateway>, name: &str, query: Option<&str>) -> AdminAnswer {
-    let query = query.unwrap_or_default();
+pub(super) fn log(gateway: &Gateway, name: &str, query: &str) -> AdminAnswer {
     let lines = match query::value(query, "lines").as_deref() {
         None => DEFAULT_LINES,
         Some("all") => u64::MAX,
@@ -41,15 +39,10 @@ pub(super) async fn log(gateway: &Arc<Gateway>, name: &str, query: Option<&str>)
     };
     let follow = matches!(query::value(query, "follow").as_deref(), Some("1" | "true"));
     let setup = gateway.setup();
-    let (own, asked) = (Arc::clone(&setup), name.to_owned());
-    let reader = blocking(move || {
-        let log = own.app.log(known(&own, &asked)?);
-        let reader = LogReader::open(&log.path(), lines);
-        reader.map_err(|error| {
-            Rejection::new(StatusCode::INTERNAL_SERVER_ERROR, crate::core::events::chain(&error))
-        })
-    });
-    let Some(reader) = reader.await?? else {
+    let reader = LogReader::open(&setup.app.log(known(&setup, name)?).path(), lines).map_err(|error| {
+        Rejection::new(StatusCode::INTERNAL_SERVER_ERROR, crate::core::events::chain(&error))
+    })?;
+    let Some(reader) = reader else {
         let message = format!("{name} has no log: it was not started yet");
         return Err(Rejection::new(StatusCode::NOT_FOUND, message));
     };
