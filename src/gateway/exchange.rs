@@ -110,36 +110,34 @@ pub(super) async fn send(
         Wire::Chat => Some(true),
         _ => lease.upstream.has_other_wires,
     };
-    let has_wire = known.unwrap_or_else(|| !gateway.is_translated(&lease.service, passing.wire));
-    let mut lease = Some(lease);
-    if has_wire {
-        let sent = match deliver(gateway, setup, passing, passing.as_it_is(), lease.take()).await {
+    let mut has_wire = known.unwrap_or_else(|| !gateway.is_translated(&lease.service, passing.wire));
+    let mut lease = lease;
+    loop {
+        if !has_wire && passing.is_count() {
+            let count = translate::count_tokens(&passing.body).map_err(Rejection::from);
+            meter.ends(Outcome::Ok);
+            return count.map(json);
+        }
+        let request = if has_wire { Ok(passing.as_it_is()) } else { passing.translated() };
+        let request = match request {
+            Ok(request) => request,
+            Err(rejection) => return Err(failed(meter, rejection)),
+        };
+        let sent = match deliver(gateway, setup, passing, &request, lease).await {
             Ok(sent) => sent,
             Err(rejection) => return Err(failed(meter, rejection)),
         };
         let lacks_it = matches!(sent.head.status.as_u16(), 404 | 405 | 501);
-        if known.is_some() || !lacks_it {
+        if !has_wire || known.is_some() || !lacks_it {
             meter.receives();
-            return Ok(passed(gateway, passing, sent, meter));
+            if has_wire {
+                return Ok(passed(gateway, passing, sent, meter));
+            }
+            return Box::pin(translated(gateway, passing, sent, meter)).await;
         }
         gateway.translates(&sent.lease.service, passing.wire);
-        lease = Some(sent.lease);
-    }
-    if passing.is_count() {
-        let count = translate::count_tokens(&passing.body).map_err(Rejection::from);
-        meter.ends(Outcome::Ok);
-        return count.map(json);
-    }
-    let request = match passing.translated() {
-        Ok(request) => request,
-        Err(rejection) => return Err(failed(meter, rejection)),
-    };
-    match deliver(gateway, setup, passing, request, lease).await {
-        Ok(sent) => {
-            meter.receives();
-            Box::pin(translated(gateway, passing, sent, meter)).await
-        }
-        Err(rejection) => Err(failed(meter, rejection)),
+        has_wire = false;
+        lease = sent.lease;
     }
 }
 
@@ -148,25 +146,27 @@ async fn deliver(
     gateway: &Arc<Gateway>,
     setup: &Arc<Setup>,
     passing: &Passing,
-    request: (Uri, Pieces),
-    lease: Option<Lease>,
+    request: &(Uri, Pieces),
+    mut lease: Lease,
 ) -> Result<Delivered, Rejection> {
-    let mut lease = match lease {
-        Some(lease) => lease,
-        None => Box::pin(enter(gateway, setup, passing)).await?,
-    };
     let awake = gateway.wakefulness.wake(&setup.app, &lease.service);
-    let mut sent = try_to_send(gateway, passing, &request, &lease).await;
-    if let Err(SendError::Connect(_)) = sent {
-        gateway.seats.distrust(&lease.service);
-        drop(lease);
-        lease = Box::pin(enter(gateway, setup, passing)).await?;
-        sent = try_to_send(gateway, passing, &request, &lease).await;
+    let mut is_first = true;
+    loop {
+        match try_to_send(gateway, passing, request, &lease).await {
+            Ok((response, connection)) => {
+                lease.awake = awake;
+                let (head, incoming) = response.into_parts();
+                return Ok(Delivered { head, incoming, connection, lease });
+            }
+            Err(SendError::Connect(_)) if is_first => {
+                gateway.seats.distrust(&lease.service);
+                drop(lease);
+                lease = Box::pin(enter(gateway, setup, passing)).await?;
+                is_first = false;
+            }
+            Err(error) => return Err(bad_gateway(&lease, &error)),
+        }
     }
-    lease.awake = awake;
-    let (response, connection) = sent.map_err(|error| bad_gateway(&lease, &error))?;
-    let (head, incoming) = response.into_parts();
-    Ok(Delivered { head, incoming, connection, lease })
 }
 
 /// Waits for the service.

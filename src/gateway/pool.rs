@@ -69,15 +69,18 @@ impl Pool {
         server: &Arc<Upstream>,
         outgoing: Outgoing<'_>,
     ) -> Result<(Response<Incoming>, Connection), SendError> {
-        if let Some(mut connection) = self.take(server)
-            && let Ok(response) = connection.send(outgoing).await
-        {
-            return Ok((response, connection));
+        let mut kept = self.take(server);
+        loop {
+            let mut connection = match kept.take() {
+                Some(connection) => connection,
+                None => Box::pin(connect(Arc::clone(server))).await.map_err(SendError::Connect)?,
+            };
+            match connection.send(outgoing).await {
+                Ok(response) => return Ok((response, connection)),
+                Err(_) if connection.is_reused => {}
+                Err(error) => return Err(SendError::NoResponse(error)),
+            }
         }
-        let connected = Box::pin(connect(Arc::clone(server))).await;
-        let mut connection = connected.map_err(SendError::Connect)?;
-        let response = connection.send(outgoing).await.map_err(SendError::NoResponse)?;
-        Ok((response, connection))
     }
 
     /// Keeps a connection whose response has been read to its end.
