@@ -189,8 +189,7 @@ async fn try_to_send(
         let mut request = Request::new(body.clone());
         request.method_mut().clone_from(&passing.head.method);
         request.uri_mut().clone_from(uri);
-        *request.headers_mut() =
-            headers::to_server(&passing.head.headers, &lease.upstream.host, body.len());
+        *request.headers_mut() = headers::to_server(&passing.head.headers, &lease.upstream.host, body.len());
         request
     };
     gateway.pool.send(&lease.upstream, &outgoing).await

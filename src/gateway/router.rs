@@ -25,11 +25,11 @@ use hyper::header::{
 };
 use hyper::{Method, Request, Response, StatusCode};
 
+use super::admin::{AdminAnswer, AdminRoute};
 use super::body::ResponseBody;
 use super::rejection::Rejection;
 use super::respond::{empty, json, reject};
 use super::state::Gateway;
-use super::admin::{AdminAnswer, AdminRoute};
 use super::task::blocking;
 use super::wire::Wire;
 use super::{admin, events, forward, framing, listing, metrics, page, socket};
@@ -103,9 +103,7 @@ async fn route(gateway: &Arc<Gateway>, mut request: Request<Incoming>) -> Respon
             }
         },
     };
-    Box::pin(run(Arc::clone(gateway), errand, request))
-        .await
-        .unwrap_or_else(|rejection| rejected(&rejection))
+    Box::pin(run(Arc::clone(gateway), errand, request)).await.unwrap_or_else(|rejection| rejected(&rejection))
 }
 
 /// Reads the body, then carries out the errand on another thread.
@@ -116,9 +114,7 @@ async fn run(gateway: Arc<Gateway>, errand: Errand, request: Request<Incoming>) 
         Errand::Models => listing::all(&gateway),
         Errand::Model(id) => listing::one(&gateway, &id),
         Errand::Metrics => metrics::prometheus(&gateway),
-        Errand::Admin(route) => {
-            admin::answer(&gateway, route, head.uri.query().unwrap_or_default(), &body)
-        }
+        Errand::Admin(route) => admin::answer(&gateway, route, head.uri.query().unwrap_or_default(), &body),
     };
     blocking(work).await?
 }

@@ -132,7 +132,8 @@ fn unknown_model_starts_no_server() {
     let stage = Stage::in_directory(std::sync::Arc::clone(&directory), driver, &text, settings());
     let ask = |model: &str| {
         let body = serde_json::json!({ "model": model }).to_string();
-        let head = format!("HEAD /v1/models/{model} HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n\r\n");
+        let head =
+            format!("HEAD /v1/models/{model} HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n\r\n");
         let mut client = http::connect(stage.port);
         http::write(&mut client, &head);
         std::io::Read::read_to_end(&mut client, &mut Vec::new()).expect("a response");
