@@ -90,6 +90,14 @@ pub fn free_space(path: &Path) -> io::Result<u64> {
     Ok(u64::from(facts.blocks_available()).saturating_mul(u64::from(facts.fragment_size())))
 }
 
+/// Returns whether this user can write no block more to the file system of `path`.
+pub fn is_full(path: &Path) -> bool {
+    free_space(path).is_ok_and(|free| free < BLOCK_BYTES)
+}
+
+/// What a file takes at least on most file systems.
+const BLOCK_BYTES: u64 = 4096;
+
 #[cfg(test)]
 mod tests {
     use super::*;

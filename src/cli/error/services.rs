@@ -99,6 +99,9 @@ fn hint(error: &ServiceError) -> Option<String> {
         ServiceError::Failed(failed) if failed.kind.is_illegal_instruction() => {
             "the program was built for another processor: install or build it for this one".to_owned()
         }
+        ServiceError::Failed(failed) if failed.full_disk.is_some() => {
+            format!("free some space, then start it again: fusion {} up", failed.service)
+        }
         ServiceError::Failed(failed) => format!("see the whole log: fusion {} log", failed.service),
         ServiceError::Unhealthy { service, .. } => {
             format!("see the log: fusion {service} log; restart the server: fusion {service} restart")

@@ -158,6 +158,8 @@ pub struct StartFailure {
     /// The last lines of the log.
     pub tail: String,
     pub log: PathBuf,
+    /// The directory of the log, if nothing more can be written there.
+    pub full_disk: Option<PathBuf>,
 }
 
 #[derive(Debug, Clone, PartialEq, Eq)]

@@ -1,5 +1,6 @@
 //! Waits until a service is ready, and watches its processes, its responses, the deadline and cancellation.
 
+use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
 use super::error::{ServiceError, StartFailure, StartFailureKind};
@@ -13,6 +14,7 @@ use super::state::State;
 use crate::core::cancel::CancelToken;
 use crate::core::events::EventKind;
 use crate::core::logs;
+use crate::core::machine;
 use crate::core::order;
 use crate::core::process::{Child, Ending, Instance, Listener, Liveness, Pid, ProcessId};
 use crate::core::runtimes::{Runtime, ServerFacts};
@@ -150,6 +152,7 @@ impl ServiceManager<'_> {
         let mut watch = Watch::begin(service.template.clone(), address, model, deadline);
         let (mut reported, mut listener_checked) = (since, None);
         let (mut last, mut seen) = (NO_RESPONSE_YET.to_owned(), since);
+        let mut is_wrong = false;
         loop {
             if let Life::Ended(ending) = self.life(pending)? {
                 return Err(Unready::Died(ending));
@@ -161,12 +164,17 @@ impl ServiceManager<'_> {
             }
             if now - reported >= REPORT_INTERVAL {
                 reported = now;
+                // A server that cannot write its log may fail at every request.
+                if is_wrong && machine::is_full(&Self::log_of(service, &pending.record)) {
+                    return Err(Unready::Broken(last));
+                }
                 self.emit(service, EventKind::Waiting { elapsed: now - since, last: last.clone() });
             }
             let interval = if now - since < EARLY_PHASE { FIRST_POLL_INTERVAL } else { POLL_INTERVAL };
             if let Some(probe) = watch.next(interval) {
                 seen = now;
                 last = probe.words();
+                is_wrong = matches!(probe, ProbeResult::OtherProgram(_));
                 if let Some(facts) = self.judge(service, pending, probe, &mut listener_checked)? {
                     return Ok(facts);
                 }
@@ -349,10 +357,12 @@ impl ServiceManager<'_> {
     ) -> ServiceError {
         let name = service.name.clone();
         let (pid, address) = (pending.pid(), pending.record.address.clone());
-        let log = pending.record.log.clone().unwrap_or_else(|| service.files.log.clone());
+        let log = Self::log_of(service, &pending.record);
         // An unreadable log must not hide the failure.
         let tail = logs::tail_text(&log, TAIL_LINES).unwrap_or_default();
-        let cause = service.template.explain_exit(&tail);
+        let full_disk = log.parent().filter(|directory| machine::is_full(directory)).map(Path::to_owned);
+        let full = || Some(format!("no space is left in {}", full_disk.as_ref()?.display()));
+        let cause = full().or_else(|| service.template.explain_exit(&tail));
         let kind = match unready {
             Unready::Stopped(error) => return error,
             Unready::ModelMissing(message) => {
@@ -376,7 +386,11 @@ impl ServiceManager<'_> {
                 StartFailureKind::Died { ending, after: pending.found.is_none().then_some(after) }
             }
         };
-        ServiceError::Failed(Box::new(StartFailure { service: name, pid, kind, cause, tail, log }))
+        ServiceError::Failed(Box::new(StartFailure { service: name, pid, kind, cause, tail, log, full_disk }))
+    }
+
+    fn log_of(service: &ManagedService, record: &Record) -> PathBuf {
+        record.log.clone().unwrap_or_else(|| service.files.log.clone())
     }
 
     /// Returns whether another command stopped the instance. Waits for the lock, which that command holds until it

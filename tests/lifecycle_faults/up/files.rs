@@ -3,7 +3,7 @@
 use std::os::unix::fs::PermissionsExt as _;
 
 use crate::support::{Finished, Sandbox};
-use crate::{assert_nothing_left, down};
+use crate::{assert_nothing_left, down, log_lines_hidden, with_faults};
 
 #[test]
 #[cfg(target_os = "linux")] // Other systems refuse such names.
@@ -19,6 +19,40 @@ fn the_directory_may_have_a_non_text_name() {
     exit 0
     [stdout]
     ollama is down
+    ");
+    sandbox.assert_nothing_runs();
+}
+
+/// The disk fills up after the record was written, and every request of the server then fails.
+#[test]
+fn a_disk_that_fills_ends_a_start() {
+    const MOUNT: &str = "mount -t tmpfs -o size=256k,mode=700 tmpfs \"$1\"";
+    let sandbox = with_faults("ollama", &["status=500"]);
+    let disk = sandbox.root().join("disk");
+    std::fs::create_dir(&disk).expect("the sandbox is writable");
+    let unshared = |script: &str| {
+        let shell = sandbox.command("unshare").arg("-m").arg("--propagation").arg("private").arg("/bin/sh");
+        shell.arg("-c").arg(script).arg(env!("CARGO_BIN_EXE_fusion")).arg(&disk).arg(sandbox.config_dir())
+    };
+    if !unshared(MOUNT).into_command().output().is_ok_and(|output| output.status.success()) {
+        eprintln!("skipped: a full disk, because only root on Linux can mount one");
+        return;
+    }
+    let script = format!(
+        "{MOUNT} && cp \"$2/config.toml\" \"$1\" && export FUSION_CONFIG_DIR=\"$1\" || exit
+        \"$0\" ollama up --timeout 600 & up=$!
+        until [ -e \"$1/ollama/ollama.pid\" ] && [ -s \"$1/ollama/ollama.log\" ]; do sleep 0.01; done
+        dd if=/dev/zero of=\"$1/fill\" bs=4k 2>/dev/null
+        wait $up"
+    );
+    let up = unshared(&script).run();
+    insta::assert_snapshot!(log_lines_hidden(&up), @"
+    exit 6
+    [stderr]
+    the end of [ROOT]/disk/ollama/ollama.log:
+    error: ollama (pid [PID]) started and cannot generate: HTTP 500 without an Ollama version
+      caused by: no space is left in [ROOT]/disk/ollama
+    hint: free some space, then start it again: fusion ollama up
     ");
     sandbox.assert_nothing_runs();
 }
