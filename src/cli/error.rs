@@ -223,10 +223,7 @@ impl Failure {
             ConfigError::Invalid { path, problems } => {
                 return Self::of_problems(path, problems, max_problems);
             }
-            ConfigError::WritableByOthers { path } => {
-                let command = format!("chmod go-w {}", quoted(&path.to_string_lossy()));
-                return Self::of(exit, error).hint(command);
-            }
+            ConfigError::OfOthers(file) => return Self::of(exit, error).hint_or_none(file_hint(file)),
             ConfigError::NotAFile { .. } | ConfigError::TooLarge { .. } => {
                 "move it away; the next fusion command creates a new one"
             }
@@ -283,19 +280,22 @@ impl From<EditError> for Failure {
 
 impl From<FileError> for Failure {
     fn from(error: FileError) -> Self {
-        let hint = file_hint(&error).map(str::to_owned);
-        Self::of(Exit::Failed, &error).hint_or_none(hint)
+        Self::of(exit::of_file(&error), &error).hint_or_none(file_hint(&error))
     }
 }
 
 /// Returns the hint for a file that fusion refuses to use.
-fn file_hint(error: &FileError) -> Option<&'static str> {
-    match error {
-        FileError::SymbolicLink { .. } => {
-            Some("remove the link: fusion follows no links there, because they can point anywhere")
+fn file_hint(error: &FileError) -> Option<String> {
+    let hint = match error {
+        FileError::WritableByOthers { path } => {
+            return Some(format!("chmod go-w {}", quoted(&path.to_string_lossy())));
         }
-        FileError::AnotherOwner { .. } => Some("run the command as its owner, or move the file away"),
-        FileError::NotAFile { .. } | FileError::TooLarge { .. } => Some("move it away"),
-        FileError::Io { .. } => None,
-    }
+        FileError::SymbolicLink { .. } => {
+            "remove the link: fusion follows no links there, because they can point anywhere"
+        }
+        FileError::AnotherOwner { .. } => "run the command as its owner, or move it away",
+        FileError::NotAFile { .. } | FileError::TooLarge { .. } => "move it away",
+        FileError::Io { .. } => return None,
+    };
+    Some(hint.to_owned())
 }

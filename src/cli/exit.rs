@@ -10,12 +10,15 @@ use crate::core::api::ApiError;
 use crate::core::api::chat::ChatError;
 use crate::core::api::error::{ServerError, ServerErrorKind};
 use crate::core::config::{ConfigError, EditError};
+use crate::core::files::FileError;
 use crate::core::install::InstallError;
 use crate::core::models::catalogue::ModelError;
 use crate::core::models::hub::search::HubError;
 use crate::core::process::ProcessError;
 use crate::core::programs::ProgramError;
 use crate::core::schema::{SchemaError, Violation};
+use crate::core::services::lock::ServiceLockError;
+use crate::core::services::record::RecordError;
 use crate::core::services::{ServiceError, State};
 
 /// An exit code.
@@ -89,15 +92,22 @@ pub fn of_service(error: &ServiceError) -> Exit {
         ServiceError::Cancelled(_) => Exit::Interrupted,
         ServiceError::Program(error) => of_program(error),
         ServiceError::Process(error) => of_process(error),
+        ServiceError::Lock(ServiceLockError::File(error))
+        | ServiceError::Record(RecordError::File(error))
+        | ServiceError::Log(error) => of_file(error),
         ServiceError::Lock(_)
         | ServiceError::Record(_)
-        | ServiceError::Log(_)
         | ServiceError::CannotListen { .. }
         | ServiceError::StillAlive { .. }
         | ServiceError::Elsewhere { .. }
         | ServiceError::NotRunning { state: State::Starting, .. } => Exit::Failed,
         ServiceError::NotRunning { .. } => Exit::NotRunning,
     }
+}
+
+/// Returns the exit code for a file that cannot be used.
+pub fn of_file(error: &FileError) -> Exit {
+    if error.is_of_others() { Exit::Usage } else { Exit::Failed }
 }
 
 /// Returns the exit code for a failed operation on a process.
@@ -204,7 +214,7 @@ pub fn of_selection(_: &SelectionError) -> Exit {
 pub fn of_config(error: &ConfigError) -> Exit {
     match error {
         ConfigError::Invalid { .. }
-        | ConfigError::WritableByOthers { .. }
+        | ConfigError::OfOthers(_)
         | ConfigError::NotAFile { .. }
         | ConfigError::TooLarge { .. } => Exit::Usage,
         ConfigError::Dangling { .. }

@@ -6,4 +6,6 @@ mod private;
 
 pub use listing::{entries, names};
 pub use lock::{ContentLock, ContentLockKind, Lock, LockError};
-pub use private::{FileError, create, make_directory, open, read, remove, replace, replace_contents};
+pub use private::{
+    FileError, create, make_directory, open, read, refuse_of_others, remove, replace, replace_contents,
+};

@@ -57,7 +57,7 @@ impl Failure {
 
 fn hint(error: &ServiceError) -> Option<String> {
     Some(match error {
-        ServiceError::Lock(ServiceLockError::File(error)) => return file_hint(error).map(str::to_owned),
+        ServiceError::Lock(ServiceLockError::File(error)) => return file_hint(error),
         ServiceError::Lock(ServiceLockError::Held { .. }) => {
             "wait until that command has ended, or stop it".to_owned()
         }
@@ -137,11 +137,13 @@ fn application(listener: &Listener) -> Option<&str> {
 
 fn process(error: &ProcessError) -> Failure {
     let hint = match error {
+        ProcessError::Log(file) => {
+            return Failure::of(exit::of_process(error), error).hint_or_none(file_hint(file));
+        }
         ProcessError::ProgramMissing { .. } | ProcessError::InterpreterMissing { .. } => {
             Some("install it again")
         }
         ProcessError::CannotRun { .. } => Some("check that it is executable and made for this machine"),
-        ProcessError::Log(file) => file_hint(file),
         ProcessError::Signal { .. } => {
             Some("it is a process of another user: stop it as that user, or as root")
         }
@@ -158,11 +160,13 @@ fn process(error: &ProcessError) -> Failure {
 
 fn record(error: &RecordError) -> Failure {
     let hint = match error {
+        RecordError::File(file) => {
+            return Failure::of(exit::of_file(file), error).hint_or_none(file_hint(file));
+        }
         RecordError::Newer { .. } => Some("use the newer version of fusion that wrote the record"),
         RecordError::Damaged { .. } => Some(
             "remove the file; fusion finds a running server again by its environment, if the system shows that",
         ),
-        RecordError::File(file) => file_hint(file),
         RecordError::Random(_) | RecordError::Encode(_) => None,
     };
     Failure::of(Exit::Failed, error).hint_or_none(hint.map(str::to_owned))

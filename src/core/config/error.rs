@@ -24,9 +24,9 @@ pub enum ConfigError {
     /// The file is a symbolic link to nothing.
     #[error("{path} is a link to {target}, which does not exist")]
     Dangling { path: PathBuf, target: PathBuf },
-    /// The file, or a directory in which it could be replaced, may be written by other users.
-    #[error("{path} is writable by other users")]
-    WritableByOthers { path: PathBuf },
+    /// Another user may change the file, or the directory in which it could be replaced.
+    #[error(transparent)]
+    OfOthers(FileError),
     #[error("cannot read {path}")]
     Read { path: PathBuf, source: std::io::Error },
     /// There is no file, and it cannot be created.

@@ -1,8 +1,7 @@
 //! The file itself: reads it with limits, creates it on first use, and lets one command at a time change it.
 
-use std::fs::{self, File, Metadata};
+use std::fs::{self, File};
 use std::io::{self, Read};
-use std::os::unix::fs::MetadataExt as _;
 use std::path::Path;
 use std::time::Duration;
 
@@ -16,9 +15,6 @@ pub(super) const MAX_BYTES: u64 = 1024 * 1024;
 
 /// Timeout for another command's change, which takes milliseconds.
 const LOCK_TIMEOUT: Duration = Duration::from_secs(10);
-
-/// The bits of a mode that let other users write.
-const WRITABLE_BY_OTHERS: u32 = 0o022;
 
 /// Returns the text of the file; creates the file with its defaults if it is missing.
 pub(super) fn read_or_create(path: &Path, table: Table) -> Result<String, ConfigError> {
@@ -51,7 +47,9 @@ pub(super) fn read_bytes(path: &Path, limit: u64) -> Result<Vec<u8>, ConfigError
 
 fn read_if_there(path: &Path, limit: u64) -> Result<Option<Vec<u8>>, ConfigError> {
     let failed = |source| ConfigError::Read { path: path.to_owned(), source };
-    refuse_directory_of(path)?;
+    if let Some(directory) = path.parent() {
+        files::refuse_of_others(directory).map_err(ConfigError::OfOthers)?;
+    }
     // Before it is opened: opening a pipe would wait for its writer.
     let metadata = match fs::metadata(path) {
         Ok(metadata) => metadata,
@@ -66,12 +64,10 @@ fn read_if_there(path: &Path, limit: u64) -> Result<Option<Vec<u8>>, ConfigError
     if !metadata.is_file() {
         return Err(ConfigError::NotAFile { path: path.to_owned() });
     }
-    match path.is_symlink().then(|| path.canonicalize()) {
-        Some(Ok(target)) => {
-            refuse_directory_of(&target)?;
-            refuse_writable_by_others(&target, &metadata)?;
-        }
-        _ => refuse_writable_by_others(path, &metadata)?,
+    if let Some(Ok(target)) = path.is_symlink().then(|| path.canonicalize()) {
+        refuse_of_others(&target)?;
+    } else {
+        refuse_of_others(path)?;
     }
     if metadata.len() > limit {
         return Err(ConfigError::TooLarge { path: path.to_owned(), size: metadata.len(), limit });
@@ -81,18 +77,10 @@ fn read_if_there(path: &Path, limit: u64) -> Result<Option<Vec<u8>>, ConfigError
     Ok(Some(bytes))
 }
 
-/// The file decides which programs are started: a user who may write it, or replace it, can run anything as this one.
-fn refuse_writable_by_others(path: &Path, metadata: &Metadata) -> Result<(), ConfigError> {
-    if metadata.mode() & WRITABLE_BY_OTHERS == 0 {
-        return Ok(());
-    }
-    Err(ConfigError::WritableByOthers { path: path.to_owned() })
-}
-
-/// The same for the directory of the file, which may not exist yet.
-fn refuse_directory_of(path: &Path) -> Result<(), ConfigError> {
-    let Some(directory) = path.parent() else { return Ok(()) };
-    fs::metadata(directory).map_or(Ok(()), |metadata| refuse_writable_by_others(directory, &metadata))
+/// The file decides which programs are started, and who may write its directory can replace it. Neither needs to exist.
+fn refuse_of_others(path: &Path) -> Result<(), ConfigError> {
+    let directory = path.parent().map_or(Ok(()), files::refuse_of_others);
+    directory.and_then(|()| files::refuse_of_others(path)).map_err(ConfigError::OfOthers)
 }
 
 /// Returns the bytes as text.

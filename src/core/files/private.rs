@@ -13,6 +13,9 @@ use nix::unistd::geteuid;
 const PRIVATE_FILE: u32 = 0o600;
 const PRIVATE_DIRECTORY: u32 = 0o700;
 
+/// The bits of a mode that let other users write.
+const WRITABLE_BY_OTHERS: u32 = 0o022;
+
 /// Why a file cannot be used.
 #[derive(Debug, thiserror::Error)]
 pub enum FileError {
@@ -35,6 +38,12 @@ pub enum FileError {
         path: PathBuf,
         /// The user's id.
         owner: u32,
+    },
+    /// Other users may change what is in it.
+    #[error("{path} is writable by other users")]
+    WritableByOthers {
+        /// The file or directory.
+        path: PathBuf,
     },
     /// It is larger than fusion expects.
     #[error("{path} is larger than {limit} bytes")]
@@ -61,6 +70,17 @@ impl FileError {
     pub(crate) fn io(action: &'static str, path: &Path) -> impl Fn(io::Error) -> Self + use<> {
         let path = path.to_owned();
         move |source| Self::Io { action, path: path.clone(), source }
+    }
+
+    /// Returns whether another user decides what is in the file or directory.
+    pub fn is_of_others(&self) -> bool {
+        matches!(self, Self::AnotherOwner { .. } | Self::WritableByOthers { .. })
+    }
+
+    /// Returns whether the system does not allow to write there.
+    pub fn is_denied(&self) -> bool {
+        let denied = [io::ErrorKind::PermissionDenied, io::ErrorKind::ReadOnlyFilesystem];
+        matches!(self, Self::Io { source, .. } if denied.contains(&source.kind()))
     }
 
     /// Returns whether the file does not exist.
@@ -103,6 +123,20 @@ pub fn open(path: &Path, options: &mut OpenOptions) -> Result<File, FileError> {
         file.set_permissions(private).map_err(FileError::io("make private", path))?;
     }
     Ok(file)
+}
+
+/// Fails if another user than root, who may do anything, owns an existing file or directory or may write it: that user
+/// decides what fusion starts.
+pub fn refuse_of_others(path: &Path) -> Result<(), FileError> {
+    let Ok(metadata) = path.metadata() else { return Ok(()) };
+    let owner = metadata.uid();
+    if owner != 0 && owner != geteuid().as_raw() {
+        return Err(FileError::AnotherOwner { path: path.to_owned(), owner });
+    }
+    if metadata.mode() & WRITABLE_BY_OTHERS != 0 {
+        return Err(FileError::WritableByOthers { path: path.to_owned() });
+    }
+    Ok(())
 }
 
 fn is_writable(file: &File) -> bool {

@@ -34,6 +34,13 @@ pub enum ServiceLockError {
     File(#[from] FileError),
 }
 
+impl ServiceLockError {
+    /// Returns whether the system does not allow to write where the lock is.
+    pub fn is_denied(&self) -> bool {
+        matches!(self, Self::File(error) if error.is_denied())
+    }
+}
+
 fn with_pid(holder: Option<Pid>) -> String {
     holder.map(|pid| format!(" (pid {pid})")).unwrap_or_default()
 }
@@ -48,6 +55,7 @@ impl ServiceLock {
         events: &EventBus,
     ) -> Result<Self, ServiceLockError> {
         files::make_directory(&paths.directory)?;
+        files::refuse_of_others(&paths.directory)?;
         let acquire = |timeout| files::Lock::acquire(&paths.lock, timeout, &|| cancel.is_cancelled());
         let quiet = timeout.min(NOTICE_DELAY);
         let acquired = match acquire(quiet) {

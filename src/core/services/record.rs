@@ -220,6 +220,7 @@ impl Record {
 
     /// Reads the record of a file; `None` if there is no file.
     pub fn read(path: &Path) -> Result<Option<Self>, RecordError> {
+        path.parent().map_or(Ok(()), files::refuse_of_others)?;
         match files::read(path, MAX_RECORD_BYTES)? {
             None => Ok(None),
             Some(bytes) => Self::parse(path, &bytes).map(Some),

@@ -31,8 +31,23 @@ impl ServiceManager<'_> {
         let configured = service.server().stop_timeout;
         let stop_timeout = options.timeout.unwrap_or(configured);
         // Another `down` may use the same timeout.
-        let _lock = self.lock_within(service, stop_timeout.max(configured))?;
-        self.down_locked(service, stop_timeout, options.force)
+        match self.lock_within(service, stop_timeout.max(configured)) {
+            // Where nothing can be written, nothing of this directory may run.
+            Err(ServiceError::Lock(error)) if error.is_denied() && self.is_down(service)? => {
+                Ok(Down { pid: None, killed: false, took: Duration::ZERO })
+            }
+            Err(error) => Err(error),
+            Ok(_lock) => self.down_locked(service, stop_timeout, options.force),
+        }
+    }
+
+    /// Returns whether nothing of the service runs. Fails if a server that fusion did not start responds.
+    fn is_down(&self, service: &ManagedService) -> Result<bool, ServiceError> {
+        let observed = self.observe(service, PROBE_TIMEOUT)?;
+        match observed.state {
+            State::External => self.found_without_record(service).map(|_| false),
+            state => Ok(!state.is_running() && observed.recorded.elsewhere().is_none()),
+        }
     }
 
     /// Like [`Self::down`], for a caller that holds the lock.
