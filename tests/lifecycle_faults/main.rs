@@ -35,6 +35,12 @@ fn set_startup_timeout(sandbox: &Sandbox, seconds: u32) {
     sandbox.write_config(&lines.collect::<String>());
 }
 
+/// Says that this machine cannot show a fault.
+#[expect(clippy::print_stderr, reason = "a skipped test says so")]
+fn skipped(what: &str, why: &str) {
+    eprintln!("skipped: {what}, because {why}");
+}
+
 /// A start that must fail with `code`, say so on stderr only, and leave nothing but the log.
 #[track_caller]
 fn assert_up_fails(sandbox: &Sandbox, runtime: &str, code: i32) -> Finished {

@@ -3,7 +3,7 @@
 use std::os::unix::fs::PermissionsExt as _;
 
 use crate::support::{Finished, Sandbox};
-use crate::{assert_nothing_left, down, log_lines_hidden, with_faults};
+use crate::{assert_nothing_left, down, log_lines_hidden, skipped, with_faults};
 
 #[test]
 #[cfg(target_os = "linux")] // Other systems refuse such names.
@@ -46,8 +46,7 @@ fn a_service_directory_of_others_is_refused() {
     assert!(doctor.stdout().contains("is writable by other users"), "{doctor}");
     others_may(0o755);
     if !nix::unistd::geteuid().is_root() {
-        eprintln!("skipped: a directory of another user, because only root can give it away");
-        return;
+        return skipped("a directory of another user", "only root can give it away");
     }
     let nobody =
         |path: &std::path::Path, user| std::os::unix::fs::chown(path, Some(user), None).expect("we are root");
@@ -96,8 +95,7 @@ fn a_disk_that_fills_ends_a_start() {
         shell.arg("-c").arg(script).arg(env!("CARGO_BIN_EXE_fusion")).arg(&disk).arg(sandbox.config_dir())
     };
     if !unshared(MOUNT).into_command().output().is_ok_and(|output| output.status.success()) {
-        eprintln!("skipped: a full disk, because only root on Linux can mount one");
-        return;
+        return skipped("a full disk", "only root on Linux can mount one");
     }
     let script = format!(
         "{MOUNT} && cp \"$2/config.toml\" \"$1\" && export FUSION_CONFIG_DIR=\"$1\" || exit
