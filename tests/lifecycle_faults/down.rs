@@ -2,6 +2,7 @@
 
 use nix::sys::signal::Signal;
 
+use crate::matrix::for_each_service;
 use crate::support::{Sandbox, processes, same_output, wait_until};
 use crate::{assert_nothing_left, down, notes, state, up, with_faults};
 
@@ -33,14 +34,19 @@ fn force_kills_a_server_and_its_children() {
 
 #[test]
 fn a_slow_server_may_finish() {
-    let sandbox = with_faults("ollama", &["slow-end=1500"]);
-    up(&sandbox, "ollama");
-    insta::assert_snapshot!(down(&sandbox, "ollama"), @"
-    exit 0
-    [stdout]
-    ollama is down
-    ");
-    assert!(sandbox.log("ollama").ends_with("ended in peace\n"), "{}", sandbox.log("ollama"));
+    for_each_service(&["slow-end=1500"], |sandbox, service| {
+        up(sandbox, service);
+        let stopped = down(sandbox, service).stdout();
+        assert_eq!(
+            stopped,
+            format!(
+                "{service} is down
+"
+            ),
+            "it is not killed"
+        );
+        assert!(sandbox.log(service).ends_with("ended in peace\n"), "{}", sandbox.log(service));
+    });
 }
 
 #[test]
@@ -107,14 +113,15 @@ fn a_server_suspended_by_sigstop_is_stopped() {
 }
 
 /// Up, and then the server dies and leaves two children.
-fn left_children(own_session: &str) -> Sandbox {
-    let sandbox = Sandbox::new();
-    let die = sandbox.root().join("die");
-    sandbox.faults("ollama", &["children=2", own_session, &format!("die-when={}", die.display())]);
-    let pid = up(&sandbox, "ollama");
-    std::fs::write(die, "").expect("the sandbox is writable");
-    wait_until("the leader is dead", || !processes::lives(pid));
-    sandbox
+fn left_children(own_session: &str, test: impl Fn(&Sandbox, &str)) {
+    for_each_service(&["children=2", own_session, "die-when=[ROOT]/die"], |sandbox, service| {
+        let pid = up(sandbox, service);
+        let die = sandbox.root().join("die");
+        std::fs::write(&die, "").expect("the sandbox is writable");
+        wait_until("the leader is dead", || !processes::lives(pid));
+        std::fs::remove_file(die).expect("the sandbox is writable");
+        test(sandbox, service);
+    });
 }
 
 /// They are found although their parent is gone.
@@ -130,10 +137,11 @@ fn sessions_of_a_dead_server_are_stopped() {
 
 #[track_caller]
 fn assert_left_children_are_stopped(own_session: &str) {
-    let sandbox = left_children(own_session);
-    assert_eq!(servers(&sandbox).len(), 2);
-    assert_eq!(state(&sandbox, "ollama"), "unhealthy");
-    down(&sandbox, "ollama").assert_stdout("ollama is down\n");
+    left_children(own_session, |sandbox, service| {
+        assert_eq!(servers(sandbox).len(), 2);
+        assert_eq!(state(sandbox, service), "unhealthy");
+        down(sandbox, service).assert_stdout(&format!("{service} is down\n"));
+    });
 }
 
 /// The processes but for the log rotator, which ends by itself within a second of the last of them.
@@ -145,17 +153,14 @@ fn servers(sandbox: &Sandbox) -> Vec<i32> {
 
 #[test]
 fn up_stops_children_of_a_dead_server() {
-    let sandbox = left_children("");
-    sandbox.faults("ollama", &[]);
-    insta::assert_snapshot!(sandbox.fusion(["ollama", "up"]).run(), @"
-    exit 0
-    [stdout]
-    ollama is up at http://127.0.0.1:[OLLAMA] (pid [PID])
-    [stderr]
-    warning: ollama died and left processes running; stopping them first
-    ");
-    assert_eq!(servers(&sandbox).len(), 1);
-    down(&sandbox, "ollama");
+    left_children("", |sandbox, service| {
+        let up = sandbox.fusion([service, "up"]).run().assert_code(0);
+        let warning =
+            "warning: ".to_owned() + service + " died and left processes running; stopping them first\n";
+        assert_eq!(up.stderr(), warning);
+        assert_eq!(servers(sandbox).len(), 3, "the server and its own children");
+        down(sandbox, service);
+    });
 }
 
 #[test]
@@ -176,30 +181,30 @@ fn down_of_a_stopped_service_succeeds() {
 
 #[test]
 fn two_downs_at_once_both_succeed() {
-    let sandbox = with_faults("ollama", &["slow-end=400"]);
-    up(&sandbox, "ollama");
-    let downs = [(), ()].map(|()| sandbox.fusion(["ollama", "down"]).start());
-    // The stderr of each depends on which of them is first.
-    let results = downs.map(|down| down.finish().assert_code(0).stdout());
-    assert_eq!(results[0], results[1]);
-    insta::assert_snapshot!(results[0], @"ollama is down");
-    assert_nothing_left(&sandbox, "ollama");
+    for_each_service(&["slow-end=400"], |sandbox, service| {
+        up(sandbox, service);
+        let downs = [(), ()].map(|()| sandbox.fusion([service, "down"]).start());
+        // The stderr of each depends on which of them is first.
+        let results = downs.map(|down| down.finish().assert_code(0).stdout());
+        assert_eq!(results[0], results[1]);
+        assert_eq!(results[0], format!("{service} is down\n"));
+        assert_nothing_left(sandbox, service);
+    });
 }
 
 #[test]
 fn a_server_may_exit_during_down() {
-    let results = [0, 1, 3, 10].map(|delay| {
-        let sandbox = with_faults("ollama", &["ignore-term"]);
-        let pid = up(&sandbox, "ollama");
-        let down = sandbox.fusion(["ollama", "down"]).start();
-        std::thread::sleep(std::time::Duration::from_millis(delay));
-        processes::kill(pid);
-        let down = down.finish().assert_code(0);
-        assert_nothing_left(&sandbox, "ollama");
-        down.stdout()
+    for_each_service(&["ignore-term"], |sandbox, service| {
+        for delay in [0, 1, 3, 10] {
+            let pid = up(sandbox, service);
+            let down = sandbox.fusion([service, "down"]).start();
+            std::thread::sleep(std::time::Duration::from_millis(delay));
+            processes::kill(pid);
+            let down = down.finish().assert_code(0);
+            assert_nothing_left(sandbox, service);
+            assert_eq!(down.stdout(), format!("{service} is down\n"));
+        }
     });
-    assert!(results.iter().all(|result| *result == results[0]), "{results:?}");
-    insta::assert_snapshot!(results[0], @"ollama is down");
 }
 
 #[test]
@@ -220,34 +225,32 @@ fn down_clears_the_record_of_an_exited_server() {
 /// Two servers cannot both have the port, and the log must not be rotated while its writer lives.
 #[test]
 fn restart_never_has_two_alive() {
-    let sandbox = with_faults("ollama", &["slow-end=300", "print=started"]);
-    let first = up(&sandbox, "ollama");
-    let mut restart = sandbox.fusion(["ollama", "restart"]).start();
-    while !restart.has_ended() {
-        let servers: Vec<i32> = sandbox
-            .processes()
-            .into_iter()
-            .filter(|pid| processes::describe(*pid).contains("fake-runtime ollama"))
-            .collect();
-        assert!(servers.len() <= 1, "{servers:?}");
-        let log = sandbox.log("ollama");
-        let second_lives = processes::lives(first) && log.matches("started").count() == 2;
-        assert!(!second_lives, "{log}");
-    }
-    insta::assert_snapshot!(restart.finish(), @"
-    exit 0
-    [stdout]
-    ollama is up at http://127.0.0.1:[OLLAMA] (pid [PID])
-    ");
-    assert_ne!(sandbox.pid("ollama"), Some(first));
-    down(&sandbox, "ollama");
+    for_each_service(&["slow-end=300", "print=started"], |sandbox, service| {
+        let first = up(sandbox, service);
+        let mut restart = sandbox.fusion([service, "restart"]).start();
+        while !restart.has_ended() {
+            let servers: Vec<i32> = sandbox
+                .processes()
+                .into_iter()
+                .filter(|pid| processes::describe(*pid).contains("fake-runtime "))
+                .collect();
+            assert!(servers.len() <= 1, "{servers:?}");
+            let log = sandbox.log(service);
+            let second_lives = processes::lives(first) && log.matches("started").count() == 2;
+            assert!(!second_lives, "{log}");
+        }
+        restart.finish().assert_code(0);
+        assert_ne!(sandbox.pid(service), Some(first));
+        down(sandbox, service);
+    });
 }
 
 #[test]
 fn restart_starts_a_stopped_service() {
-    let sandbox = Sandbox::new();
-    sandbox.fusion(["ollama", "restart"]).run().assert_code(0);
-    down(&sandbox, "ollama");
+    for_each_service(&[], |sandbox, service| {
+        sandbox.fusion([service, "restart"]).run().assert_code(0);
+        down(sandbox, service);
+    });
 }
 
 #[test]

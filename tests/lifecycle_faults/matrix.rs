@@ -7,40 +7,49 @@ use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
 use serde_json::json;
 
-use super::support::{Running, Sandbox, command_line, fake_runtime, wait_until};
+use super::support::{Running, Sandbox, command_line, fake_runtime, wait_until, write_program};
 use super::{assert_nothing_left, assert_up_fails, down, state, up};
 
 /// A kind of service, and the name of one in the configuration of [`sandbox`].
 const SERVICES: [&str; 4] = ["ollama", "second", "replaced", "web"];
 
-/// A sandbox in which every kind of service has these faults. One of them runs at a time: all have one port.
-fn sandbox(faults: &[&str]) -> Sandbox {
+/// A sandbox, whose root is `[ROOT]` in faults, with one kind of service that has these faults.
+fn sandbox(service: &str, faults: &[&str]) -> Sandbox {
     let sandbox = Sandbox::new();
-    let port = sandbox.port("ollama");
+    let root = sandbox.root().display().to_string();
+    let faults: Vec<String> = faults.iter().map(|fault| fault.replace("[ROOT]", &root)).collect();
+    let faults: Vec<&str> = faults.iter().map(String::as_str).collect();
     let line = |role: &'static str| {
         let words = [fake_runtime(), role].into_iter().chain(faults.iter().copied());
         words.map(|word| format!("'{word}'")).collect::<Vec<_>>().join(" ")
     };
-    let (command, ollama, mlx) = (command_line("ollama", faults), line("ollama"), line("mlx"));
+    let (command, ollama, mlx) = (command_line("ollama", &faults), line("ollama"), line("mlx"));
     let model = sandbox.model();
     let model = model.display();
-    let server = format!("port = {port}\nstartup_timeout = 60\nstop_timeout = 3\n");
-    sandbox.write_config(&format!(
-        "[ollama_server]\n{server}{command}\n\
-         [instances.second]\ntemplate = \"ollama\"\n{server}{command}\n\
-         [templates.mlx]\nstart_command = \"\"\"{mlx} --port {{port}} --model {{model}}\"\"\"\n\
-         [templates.any]\nstart_command = \"\"\"{ollama} --port {{port}}\"\"\"\n\
-         health_endpoint = \"http://localhost:{{port}}/api/version\"\n\
-         [instances.replaced]\ntemplate = \"mlx\"\nmodel = \"{model}\"\n{server}\
-         [instances.web]\ntemplate = \"any\"\n{server}"
-    ));
+    let server = format!("port = {}\nstartup_timeout = 60\nstop_timeout = 3\n", sandbox.port("ollama"));
+    let elsewhere = format!("[ollama_server]\nport = {}\n", sandbox.port("llama"));
+    sandbox.write_config(&match service {
+        "ollama" => format!("[ollama_server]\n{server}{command}\n"),
+        "second" => format!("{elsewhere}[instances.second]\ntemplate = \"ollama\"\n{server}{command}\n"),
+        "replaced" => format!(
+            "{elsewhere}[templates.mlx]\n\
+             start_command = \"\"\"{mlx} --port {{port}} --model {{model}}\"\"\"\n\
+             [instances.replaced]\ntemplate = \"mlx\"\nmodel = \"{model}\"\n{server}"
+        ),
+        _ => format!(
+            "{elsewhere}[templates.any]\nstart_command = \"\"\"{ollama} --port {{port}}\"\"\"\n\
+             health_endpoint = \"http://localhost:{{port}}/api/version\"\n\
+             [instances.web]\ntemplate = \"any\"\n{server}"
+        ),
+    });
     sandbox
 }
 
 /// Runs a test with each kind of service that has these faults.
-fn for_each_service(faults: &[&str], test: impl Fn(&Sandbox, &str)) {
+#[track_caller]
+pub(super) fn for_each_service(faults: &[&str], test: impl Fn(&Sandbox, &str)) {
     for service in SERVICES {
-        test(&sandbox(faults), service);
+        test(&sandbox(service, faults), service);
     }
 }
 
@@ -74,8 +83,18 @@ fn no_kind_starts_without_its_program() {
     for_each_service(&[], |sandbox, service| {
         let file = sandbox.config_dir().join("config.toml");
         let text = std::fs::read_to_string(file).expect("the configuration");
-        sandbox.write_config(&text.replace(fake_runtime(), "/nowhere/server"));
-        assert_up_fails(sandbox, service, 4);
+        let [locked, script] = ["locked", "script"].map(|name| sandbox.root().join(name));
+        std::fs::write(&locked, "no program").expect("the sandbox is writable");
+        write_program(&script, "#!/nowhere/python3\n");
+        for (program, problem) in [
+            ("/nowhere/server".into(), "/nowhere/server"),
+            (locked, "Permission denied"),
+            (script, "its interpreter /nowhere/python3 is missing"),
+        ] {
+            sandbox.write_config(&text.replace(fake_runtime(), &program.display().to_string()));
+            let up = assert_up_fails(sandbox, service, 4);
+            assert!(up.stderr().contains(problem), "{up}");
+        }
     });
 }
 

@@ -6,6 +6,7 @@ use fusion::core::process::unix::UnixDriver;
 use fusion::core::process::{Pid, ProcessDriver};
 use serde_json::{Value, json};
 
+use crate::matrix::for_each_service;
 use crate::support::{Sandbox, processes, same_output, wait_until};
 use crate::{assert_nothing_left, down, state, up};
 
@@ -44,17 +45,17 @@ fn edit(sandbox: &Sandbox, runtime: &str, change: impl FnOnce(&mut Value)) {
 }
 
 /// Has the record name the PID of this process, for one that had the PID earlier.
-fn reuse(sandbox: &Sandbox, other: &OtherProcess) {
+fn reuse(sandbox: &Sandbox, service: &str, other: &OtherProcess) {
     let now = identity(other.pid());
-    edit(sandbox, "ollama", |record| {
+    edit(sandbox, service, |record| {
         record["process"]["pid"] = now["pid"].clone();
         record["process"]["start_time"] = json!(now["start_time"].as_u64().expect("a number") - 1);
     });
 }
 
 /// Starts a server and kills it, which leaves a record. Returns its PID.
-fn left_behind(sandbox: &Sandbox) -> i32 {
-    let pid = up(sandbox, "ollama");
+fn left_behind(sandbox: &Sandbox, service: &str) -> i32 {
+    let pid = up(sandbox, service);
     processes::kill(pid);
     wait_until("it is dead", || !processes::lives(pid));
     pid
@@ -62,41 +63,43 @@ fn left_behind(sandbox: &Sandbox) -> i32 {
 
 #[test]
 fn up_replaces_the_record_of_a_dead_server() {
-    let sandbox = Sandbox::new();
-    let dead = left_behind(&sandbox);
-    assert_eq!(state(&sandbox, "ollama"), "exited");
-    let pid = up(&sandbox, "ollama");
-    assert_ne!(pid, dead);
-    down(&sandbox, "ollama");
+    for_each_service(&[], |sandbox, service| {
+        let dead = left_behind(sandbox, service);
+        assert_eq!(state(sandbox, service), "exited");
+        let pid = up(sandbox, service);
+        assert_ne!(pid, dead);
+        down(sandbox, service);
+    });
 }
 
 #[test]
 fn the_new_process_of_a_pid_is_spared() {
-    let sandbox = Sandbox::new();
-    left_behind(&sandbox);
-    let other = OtherProcess::new(&sandbox, "exec sleep 1000", &[]);
-    reuse(&sandbox, &other);
-    assert_eq!(state(&sandbox, "ollama"), "exited");
-    sandbox.fusion(["ollama", "down", "--force"]).run().assert_code(0);
-    other.assert_alive();
-    left_behind(&sandbox);
-    reuse(&sandbox, &other);
-    up(&sandbox, "ollama");
-    sandbox.fusion(["ollama", "down"]).run().assert_code(0);
-    other.assert_alive();
+    for_each_service(&[], |sandbox, service| {
+        left_behind(sandbox, service);
+        let other = OtherProcess::new(sandbox, "exec sleep 1000", &[]);
+        reuse(sandbox, service, &other);
+        assert_eq!(state(sandbox, service), "exited");
+        sandbox.fusion([service, "down", "--force"]).run().assert_code(0);
+        other.assert_alive();
+        left_behind(sandbox, service);
+        reuse(sandbox, service, &other);
+        up(sandbox, service);
+        sandbox.fusion([service, "down"]).run().assert_code(0);
+        other.assert_alive();
+    });
 }
 
 #[test]
 fn a_reused_pid_with_equal_arguments_is_spared() {
     let sandbox = Sandbox::new();
-    left_behind(&sandbox);
+    left_behind(&sandbox, "ollama");
     // The same program with the same arguments, at another address.
     let program = sandbox.bin().join("ollama");
     let mut command = sandbox.command(&program).into_command();
     let child =
         command.arg("serve").env("OLLAMA_HOST", "127.0.0.1:0").stdin(Stdio::null()).stderr(Stdio::null());
     let other = OtherProcess(child.spawn().expect("the fake starts"));
-    reuse(&sandbox, &other);
+    reuse(&sandbox, "ollama", &other);
     assert_eq!(state(&sandbox, "ollama"), "exited");
     sandbox.fusion(["ollama", "down", "--force"]).run().assert_code(0);
     other.assert_alive();
@@ -105,21 +108,22 @@ fn a_reused_pid_with_equal_arguments_is_spared() {
 /// The same PID and start time mean nothing in another boot.
 #[test]
 fn a_record_of_another_boot_names_no_process() {
-    let sandbox = Sandbox::new();
-    let pid = up(&sandbox, "ollama");
-    let other = OtherProcess::new(&sandbox, "exec sleep 1000", &[]);
-    edit(&sandbox, "ollama", |record| {
-        record["process"]["host"]["boot_id"] = json!("another");
-        record["process"]["pid"] = json!(other.pid());
-        // The instance of the other boot died with that boot.
-        record["instance"] = json!("0".repeat(32));
+    for_each_service(&[], |sandbox, service| {
+        let pid = up(sandbox, service);
+        let other = OtherProcess::new(sandbox, "exec sleep 1000", &[]);
+        edit(sandbox, service, |record| {
+            record["process"]["host"]["boot_id"] = json!("another");
+            record["process"]["pid"] = json!(other.pid());
+            // The instance of the other boot died with that boot.
+            record["instance"] = json!("0".repeat(32));
+        });
+        // The listener is known by its environment, whatever the record says.
+        assert_eq!(state(sandbox, service), "ready");
+        let stopped = sandbox.fusion([service, "down", "--json"]).run();
+        assert_eq!(stopped.json()["pid"], pid);
+        other.assert_alive();
+        assert!(!processes::lives(pid), "the server outlived `down`");
     });
-    // The listener is known by its environment, whatever the record says.
-    assert_eq!(state(&sandbox, "ollama"), "ready");
-    let stopped = sandbox.fusion(["ollama", "down", "--json"]).run();
-    assert_eq!(stopped.json()["pid"], pid);
-    other.assert_alive();
-    assert!(!processes::lives(pid), "the server outlived `down`");
 }
 
 /// Two configurations with the same service at the same address.
@@ -184,13 +188,14 @@ fn a_record_with_an_impossible_pid_is_ignored() {
     let other_sandbox = Sandbox::new();
     let other = OtherProcess::new(&other_sandbox, "exec sleep 1000", &[]);
     for pid in [json!(0), json!(1), json!(-1), json!(4_294_967_295_u32), json!("12"), json!(1.5)] {
-        let sandbox = Sandbox::new();
-        left_behind(&sandbox);
-        edit(&sandbox, "ollama", |record| record["process"]["pid"] = pid.clone());
-        let ps = sandbox.fusion(["ollama", "ps"]).run().assert_code(3);
-        assert!(ps.stderr().contains("state.json"), "{pid}: {}", ps.stderr());
-        sandbox.fusion(["ollama", "down", "--force"]).run().assert_code(0);
-        other.assert_alive();
+        for_each_service(&[], |sandbox, service| {
+            left_behind(sandbox, service);
+            edit(sandbox, service, |record| record["process"]["pid"] = pid.clone());
+            let ps = sandbox.fusion([service, "ps"]).run().assert_code(3);
+            assert!(ps.stderr().contains("state.json"), "{pid}: {}", ps.stderr());
+            sandbox.fusion([service, "down", "--force"]).run().assert_code(0);
+            other.assert_alive();
+        });
     }
 }
 
@@ -223,21 +228,31 @@ fn the_content_of_the_pid_file_is_ignored() {
 /// The record names the parent of `down`.
 #[test]
 fn a_record_of_the_caller_stops_nothing() {
-    let sandbox = Sandbox::new();
-    left_behind(&sandbox);
-    let script = "\"$0\" ollama down --force; echo \"survived $?\"";
-    let program = env!("CARGO_BIN_EXE_fusion");
-    let mut command =
-        sandbox.command("/bin/sh").arg("-c").arg(format!("read x; {script}")).arg(program).into_command();
-    let mut shell =
-        command.stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().expect("a shell");
-    let pid = i32::try_from(shell.id()).expect("a PID");
-    let identity = identity(pid);
-    edit(&sandbox, "ollama", |record| record["process"] = identity);
-    drop(shell.stdin.take());
-    let output = shell.wait_with_output().expect("the shell ends");
-    let stdout = String::from_utf8_lossy(&output.stdout).into_owned();
-    assert_eq!(stdout, "survived 1\n", "{}", String::from_utf8_lossy(&output.stderr));
+    for_each_service(&[], |sandbox, service| {
+        left_behind(sandbox, service);
+        let script = "\"$0\" \"$1\" down --force; echo \"survived $?\"";
+        let program = env!("CARGO_BIN_EXE_fusion");
+        let mut command = sandbox
+            .command("/bin/sh")
+            .arg("-c")
+            .arg(format!("read x; {script}"))
+            .arg(program)
+            .arg(service)
+            .into_command();
+        let mut shell = command
+            .stdin(Stdio::piped())
+            .stdout(Stdio::piped())
+            .stderr(Stdio::piped())
+            .spawn()
+            .expect("a shell");
+        let pid = i32::try_from(shell.id()).expect("a PID");
+        let identity = identity(pid);
+        edit(sandbox, service, |record| record["process"] = identity);
+        drop(shell.stdin.take());
+        let output = shell.wait_with_output().expect("the shell ends");
+        let stdout = String::from_utf8_lossy(&output.stdout).into_owned();
+        assert_eq!(stdout, "survived 1\n", "{}", String::from_utf8_lossy(&output.stderr));
+    });
 }
 
 /// As fusion would record it.
@@ -249,22 +264,19 @@ fn identity(pid: i32) -> Value {
 /// In a container without an init, no process reaps what has ended.
 #[test]
 fn an_unreaped_zombie_is_dead() {
-    let sandbox = Sandbox::new();
-    let pid = up(&sandbox, "ollama");
-    let mut zombie = OtherProcess::new(&sandbox, "read x", &[]);
-    let identity = identity(zombie.pid());
-    // The end of its input ends it.
-    drop(zombie.0.stdin.take());
-    wait_until("it is a zombie", || !processes::lives(zombie.pid()));
-    processes::kill(pid);
-    wait_until("it is dead", || !processes::lives(pid));
-    edit(&sandbox, "ollama", |record| record["process"] = identity);
-    assert_eq!(state(&sandbox, "ollama"), "exited");
-    insta::assert_snapshot!(sandbox.fusion(["ollama", "down"]).run(), @"
-    exit 0
-    [stdout]
-    ollama is down
-    ");
+    for_each_service(&[], |sandbox, service| {
+        let pid = up(sandbox, service);
+        let mut zombie = OtherProcess::new(sandbox, "read x", &[]);
+        let identity = identity(zombie.pid());
+        // The end of its input ends it.
+        drop(zombie.0.stdin.take());
+        wait_until("it is a zombie", || !processes::lives(zombie.pid()));
+        processes::kill(pid);
+        wait_until("it is dead", || !processes::lives(pid));
+        edit(sandbox, service, |record| record["process"] = identity);
+        assert_eq!(state(sandbox, service), "exited");
+        down(sandbox, service);
+    });
 }
 
 #[test]
@@ -285,81 +297,86 @@ fn similar_command_lines_are_not_stopped() {
 /// Fusion died between the spawn and the record: the server is found by its instance id.
 #[test]
 fn a_server_without_recorded_process_is_found() {
-    let sandbox = Sandbox::new();
-    let pid = up(&sandbox, "ollama");
-    edit(&sandbox, "ollama", |record| {
-        record["process"] = Value::Null;
-        record["ready"] = json!(false);
+    for_each_service(&[], |sandbox, service| {
+        let pid = up(sandbox, service);
+        edit(sandbox, service, |record| {
+            record["process"] = Value::Null;
+            record["ready"] = json!(false);
+        });
+        let ps = sandbox.fusion([service, "ps", "--json"]).run().assert_code(0).json();
+        assert_eq!((&ps["state"], &ps["pid"]), (&json!("ready"), &json!(pid)));
+        assert_eq!(up(sandbox, service), pid, "up repairs the PID file");
+        edit(sandbox, service, |record| record["process"] = Value::Null);
+        down(sandbox, service);
+        assert!(!processes::lives(pid));
     });
-    let ps = sandbox.fusion(["ollama", "ps", "--json"]).run().assert_code(0).json();
-    assert_eq!((&ps["state"], &ps["pid"]), (&json!("ready"), &json!(pid)));
-    assert_eq!(up(&sandbox, "ollama"), pid, "up repairs the PID file");
-    edit(&sandbox, "ollama", |record| record["process"] = Value::Null);
-    down(&sandbox, "ollama");
-    assert!(!processes::lives(pid));
 }
 
 /// Fusion died between the intent and the spawn.
 #[test]
 fn a_record_without_a_process_counts_as_stopped() {
-    let sandbox = Sandbox::new();
-    left_behind(&sandbox);
-    edit(&sandbox, "ollama", |record| {
-        record["process"] = Value::Null;
-        record["ready"] = json!(false);
+    for_each_service(&[], |sandbox, service| {
+        left_behind(sandbox, service);
+        edit(sandbox, service, |record| {
+            record["process"] = Value::Null;
+            record["ready"] = json!(false);
+        });
+        assert_eq!(state(sandbox, service), "stopped");
+        down(sandbox, service);
+        assert_nothing_left(sandbox, service);
     });
-    assert_eq!(state(&sandbox, "ollama"), "stopped");
-    down(&sandbox, "ollama");
-    assert_nothing_left(&sandbox, "ollama");
 }
 
 #[test]
 fn linked_records_and_locks_are_refused() {
-    let sandbox = Sandbox::new();
-    let precious = sandbox.root().join("precious");
-    std::fs::write(&precious, "precious\n").expect("the sandbox is writable");
-    std::fs::create_dir_all(sandbox.config_dir().join("ollama")).expect("the sandbox is writable");
-    let mut refused = Vec::new();
-    for name in ["lock", "state.json"] {
-        let link = sandbox.file("ollama", name);
-        std::os::unix::fs::symlink(&precious, &link).expect("a link");
-        refused.extend(["up", "down"].map(|command| {
-            sandbox.fusion(["ollama", command]).mask(format!("ollama/{name}"), "ollama/[FILE]").run()
-        }));
-        assert_eq!(std::fs::read_to_string(&precious).expect("still there"), "precious\n");
-        std::fs::remove_file(link).expect("a link");
-    }
-    insta::assert_snapshot!(same_output(refused), @"
-    exit 1
-    [stderr]
-    error: [ROOT]/config/ollama/[FILE] is a symbolic link
-    hint: remove the link: fusion follows no links there, because they can point anywhere
-    ");
-    sandbox.assert_nothing_runs();
+    for_each_service(&[], |sandbox, service| {
+        let precious = sandbox.root().join("precious");
+        std::fs::write(&precious, "precious\n").expect("the sandbox is writable");
+        std::fs::create_dir_all(sandbox.config_dir().join(service)).expect("the sandbox is writable");
+        for name in ["lock", "state.json"] {
+            let link = sandbox.file(service, name);
+            std::os::unix::fs::symlink(&precious, &link).expect("a link");
+            for command in ["up", "down"] {
+                let refused = sandbox.fusion([service, command]).run().assert_code(1);
+                assert_eq!(
+                    refused.stderr(),
+                    format!(
+                        "error: {} is a symbolic link\nhint: remove the link: fusion follows no links there, because \
+                         they can point anywhere\n",
+                        link.display()
+                    )
+                );
+            }
+            assert_eq!(std::fs::read_to_string(&precious).expect("still there"), "precious\n");
+            std::fs::remove_file(link).expect("a link");
+        }
+        sandbox.assert_nothing_runs();
+    });
 }
 
 #[test]
 fn written_files_are_private_with_any_umask() {
-    use std::os::unix::fs::PermissionsExt as _;
-    let sandbox = Sandbox::new();
-    let program = env!("CARGO_BIN_EXE_fusion");
-    let script = "umask 000; \"$0\" ollama up";
-    sandbox.command("/bin/sh").arg("-c").arg(script).arg(program).run().assert_code(0);
-    let mode = |name: &str| {
-        std::fs::metadata(sandbox.file("ollama", name)).expect("a file").permissions().mode() & 0o777
-    };
-    assert_eq!(mode(""), 0o700);
-    for name in ["state.json", "ollama.pid", "ollama.log", "lock"] {
-        assert_eq!(mode(name), 0o600, "{name}");
-    }
-    down(&sandbox, "ollama");
+    for_each_service(&[], |sandbox, service| {
+        use std::os::unix::fs::PermissionsExt as _;
+        let program = env!("CARGO_BIN_EXE_fusion");
+        let script = "umask 000; \"$0\" \"$1\" up";
+        sandbox.command("/bin/sh").arg("-c").arg(script).arg(program).arg(service).run().assert_code(0);
+        let mode = |name: &str| {
+            std::fs::metadata(sandbox.file(service, name)).expect("a file").permissions().mode() & 0o777
+        };
+        assert_eq!(mode(""), 0o700);
+        for name in ["state.json", &format!("{service}.pid"), &format!("{service}.log"), "lock"] {
+            assert_eq!(mode(name), 0o600, "{name}");
+        }
+        down(sandbox, service);
+    });
 }
 
 /// Two machines can share a home directory, and a container the directory of its host.
 #[test]
 fn the_record_of_another_host_is_only_reported() {
     let sandbox = Sandbox::new();
-    left_behind(&sandbox);
+    left_behind(&sandbox, "ollama");
     edit(&sandbox, "ollama", |record| {
         let host = &mut record["process"]["host"];
         host["boot_id"] = json!("another");

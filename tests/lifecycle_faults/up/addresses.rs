@@ -7,6 +7,7 @@ use std::time::Duration;
 
 use nix::sys::socket::{Backlog, listen};
 
+use crate::matrix::for_each_service;
 use crate::support::{Invocation, Sandbox, fake_runtime, processes, same_output, wait_until};
 use crate::{assert_nothing_left, assert_up_fails, down, mask_silence, state, up};
 
@@ -153,22 +154,15 @@ fn up_reports_an_external_server_that_loads() {
 /// Ollama reports that and exits.
 #[test]
 fn up_reports_a_port_taken_before_the_bind() {
-    let sandbox = Sandbox::new();
-    let go = sandbox.root().join("go");
-    sandbox.faults("ollama", &[&format!("bind-when={}", go.display())]);
-    let up = sandbox.fusion(["ollama", "up"]).start();
-    wait_until("it was started", || sandbox.log("ollama").contains("waiting"));
-    let _server = serve_pages(("127.0.0.1", sandbox.port("ollama")));
-    std::fs::write(&go, "").expect("the sandbox is writable");
-    let up = up.finish();
-    insta::assert_snapshot!(up.assert_names_pid(processes::own_pid()), @"
-    exit 5
-    [stderr]
-    error: port [OLLAMA] is in use by [TEST] (pid [PID])
-      caused by: the address is already in use
-    hint: stop that program, or choose another port: fusion config set ollama_server.port PORT
-    ");
-    assert_nothing_left(&sandbox, "ollama");
+    for_each_service(&["bind-when=[ROOT]/go"], |sandbox, service| {
+        let up = sandbox.fusion([service, "up"]).start();
+        wait_until("it was started", || sandbox.log(service).contains("waiting"));
+        let _server = serve_pages(("127.0.0.1", sandbox.port("ollama")));
+        std::fs::write(sandbox.root().join("go"), "").expect("the sandbox is writable");
+        let up = up.finish().assert_code(5).assert_names_pid(processes::own_pid());
+        assert!(up.stderr().contains("is in use by"), "{up}");
+        assert_nothing_left(sandbox, service);
+    });
 }
 
 /// `mlx_lm.server` runs on without listening, and a web server answers.
@@ -222,13 +216,14 @@ fn with_a_held_bind() -> (Sandbox, PathBuf) {
 
 #[test]
 fn another_listener_on_ipv6_loopback_is_ignored() {
-    let sandbox = Sandbox::new();
-    let port = sandbox.port("ollama");
-    let _other = serve_pages(("::1", port));
-    let pid = up(&sandbox, "ollama");
-    assert!(processes::lives(pid));
-    assert_eq!(state(&sandbox, "ollama"), "ready");
-    down(&sandbox, "ollama");
+    for_each_service(&[], |sandbox, service| {
+        let port = sandbox.port("ollama");
+        let _other = serve_pages(("::1", port));
+        let pid = up(sandbox, service);
+        assert!(processes::lives(pid));
+        assert_eq!(state(sandbox, service), "ready");
+        down(sandbox, service);
+    });
 }
 
 /// A request to that name may reach either address.

@@ -1,5 +1,6 @@
 //! What `up` hands to the server: its arguments unchanged, and nothing of the caller but the environment.
 
+use crate::matrix::for_each_service;
 use crate::support::{Invocation, Sandbox, command_line, fake_runtime};
 use crate::{down, up};
 
@@ -71,33 +72,34 @@ fn the_server_holds_nothing_of_its_caller() {
 
 #[test]
 fn nohup_does_not_reach_the_server() {
-    let sandbox = Sandbox::new();
-    let dump = dump_of(&sandbox, |sandbox| {
-        let program = env!("CARGO_BIN_EXE_fusion");
-        sandbox.command("/bin/sh").arg("-c").arg("nohup \"$0\" ollama up").arg(program)
+    for_each_service(&["dump=[ROOT]/dump.json"], |sandbox, service| {
+        let dump = dump_of(sandbox, |sandbox| {
+            let program = env!("CARGO_BIN_EXE_fusion");
+            sandbox.command("/bin/sh").arg("-c").arg("nohup \"$0\" \"$1\" up").arg(program).arg(service)
+        });
+        if let Some(ignored) = dump["ignored"].as_str() {
+            let ignored = u64::from_str_radix(ignored, 16).expect("hexadecimal");
+            assert_eq!(ignored & 1, 0, "SIGHUP is ignored");
+        }
+        down(sandbox, service);
     });
-    if let Some(ignored) = dump["ignored"].as_str() {
-        let ignored = u64::from_str_radix(ignored, 16).expect("hexadecimal");
-        assert_eq!(ignored & 1, 0, "SIGHUP is ignored");
-    }
-    down(&sandbox, "ollama");
 }
 
 #[test]
 fn blocked_signals_do_not_reach_the_server() {
-    let sandbox = Sandbox::new();
-    let dump = dump_of(&sandbox, |sandbox| {
-        let program = env!("CARGO_BIN_EXE_fusion");
-        sandbox.command(fake_runtime()).arg("with-blocked-signals").arg(program).arg("ollama").arg("up")
+    for_each_service(&["dump=[ROOT]/dump.json"], |sandbox, service| {
+        let dump = dump_of(sandbox, |sandbox| {
+            let program = env!("CARGO_BIN_EXE_fusion");
+            sandbox.command(fake_runtime()).arg("with-blocked-signals").arg(program).arg(service).arg("up")
+        });
+        assert_eq!(dump["blocked"], serde_json::json!([]));
+        down(sandbox, service);
     });
-    assert_eq!(dump["blocked"], serde_json::json!([]));
-    down(&sandbox, "ollama");
 }
 
-/// What Ollama was started with by this `up`.
+/// What a server with the fault `dump=[ROOT]/dump.json` was started with by this `up`.
 fn dump_of(sandbox: &Sandbox, up: impl FnOnce(&Sandbox) -> Invocation) -> serde_json::Value {
     let dump = sandbox.root().join("dump.json");
-    sandbox.faults("ollama", &[&format!("dump={}", dump.display())]);
     up(sandbox).run().assert_code(0);
     serde_json::from_slice(&std::fs::read(dump).expect("the dump")).expect("JSON")
 }

@@ -2,8 +2,9 @@
 
 use std::os::unix::fs::PermissionsExt as _;
 
+use crate::matrix::for_each_service;
 use crate::support::{Finished, Sandbox};
-use crate::{assert_nothing_left, down, log_lines_hidden, skipped, with_faults};
+use crate::{assert_nothing_left, assert_up_fails, down, log_lines_hidden, skipped, with_faults};
 
 #[test]
 #[cfg(target_os = "linux")] // Other systems refuse such names.
@@ -146,14 +147,16 @@ fn up_with_space_for(blocks: u32) -> Finished {
 
 #[test]
 fn commands_work_in_a_deleted_directory() {
-    let sandbox = Sandbox::new();
-    let gone = sandbox.root().join("gone");
-    std::fs::create_dir(&gone).expect("the sandbox is writable");
-    let program = env!("CARGO_BIN_EXE_fusion");
-    let script = "rmdir \"$PWD\"; \"$0\" ollama up; \"$0\" ollama ps >/dev/null && \"$0\" ollama restart";
-    let command = sandbox.command("/bin/sh").arg("-c").arg(script).arg(program).directory(&gone);
-    command.run().assert_code(0);
-    down(&sandbox, "ollama");
+    for_each_service(&[], |sandbox, service| {
+        let gone = sandbox.root().join("gone");
+        std::fs::create_dir(&gone).expect("the sandbox is writable");
+        let program = env!("CARGO_BIN_EXE_fusion");
+        let script = "rmdir \"$PWD\"; \"$0\" \"$1\" up; \"$0\" \"$1\" ps >/dev/null && \"$0\" \"$1\" restart";
+        let command =
+            sandbox.command("/bin/sh").arg("-c").arg(script).arg(program).arg(service).directory(&gone);
+        command.run().assert_code(0);
+        down(sandbox, service);
+    });
 }
 
 #[test]
@@ -183,16 +186,14 @@ fn up_fails_if_its_directory_is_read_only() {
 
 #[test]
 fn up_refuses_a_linked_log() {
-    let sandbox = Sandbox::new();
-    let precious = sandbox.root().join("precious");
-    std::fs::write(&precious, "precious\n").expect("the sandbox is writable");
-    std::fs::create_dir(sandbox.config_dir().join("ollama")).expect("the sandbox is writable");
-    std::os::unix::fs::symlink(&precious, sandbox.file("ollama", "ollama.log")).expect("a link");
-    insta::assert_snapshot!(sandbox.fusion(["ollama", "up"]).run(), @"
-    exit 1
-    [stderr]
-    error: [ROOT]/config/ollama/ollama.log is a symbolic link
-    ");
-    assert_eq!(std::fs::read_to_string(&precious).expect("still there"), "precious\n");
-    assert_nothing_left(&sandbox, "ollama");
+    for_each_service(&[], |sandbox, service| {
+        let precious = sandbox.root().join("precious");
+        std::fs::write(&precious, "precious\n").expect("the sandbox is writable");
+        std::fs::create_dir(sandbox.config_dir().join(service)).expect("the sandbox is writable");
+        let log = sandbox.file(service, &format!("{service}.log"));
+        std::os::unix::fs::symlink(&precious, &log).expect("a link");
+        let up = assert_up_fails(sandbox, service, 1);
+        assert_eq!(up.stderr(), format!("error: {} is a symbolic link\n", log.display()));
+        assert_eq!(std::fs::read_to_string(&precious).expect("still there"), "precious\n");
+    });
 }

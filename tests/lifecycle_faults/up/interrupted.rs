@@ -2,6 +2,7 @@
 
 use nix::sys::signal::Signal;
 
+use crate::matrix::for_each_service;
 use crate::support::terminal::Terminal;
 use crate::support::{Sandbox, command_line, fake_runtime, wait_until};
 use crate::{STARTING, assert_nothing_left, down, state, up, with_faults};
@@ -23,65 +24,68 @@ fn eight_ups_at_once_start_one_process() {
 
 #[test]
 fn up_and_down_can_overlap() {
-    let sandbox = with_faults("ollama", &["bind-after=5"]);
-    for round in 0..20 {
-        let up = sandbox.fusion(["ollama", "up"]).start();
-        // Down comes a little later each round.
-        std::thread::sleep(std::time::Duration::from_millis(round));
-        let down = sandbox.fusion(["ollama", "down"]).start();
-        let up = up.finish();
-        down.finish().assert_code(0);
-        assert!([0, 6].contains(&up.code()), "round {round}: {up:?}");
-        match sandbox.processes().as_slice() {
-            [] => assert_eq!(sandbox.record("ollama"), None),
-            _ => assert_eq!(state(&sandbox, "ollama"), "ready", "round {round}"),
+    for_each_service(&["bind-after=5"], |sandbox, service| {
+        for round in (0..20).step_by(3) {
+            let up = sandbox.fusion([service, "up"]).start();
+            // Down comes a little later each round.
+            std::thread::sleep(std::time::Duration::from_millis(round));
+            let down = sandbox.fusion([service, "down"]).start();
+            let up = up.finish();
+            down.finish().assert_code(0);
+            assert!([0, 6].contains(&up.code()), "round {round}: {up:?}");
+            match sandbox.processes().as_slice() {
+                [] => assert_eq!(sandbox.record(service), None),
+                _ => assert_eq!(state(sandbox, service), "ready", "round {round}"),
+            }
         }
-    }
-    down(&sandbox, "ollama");
+        down(sandbox, service);
+    });
 }
 
 /// SIGKILL comes at every moment of `up`.
 #[test]
 fn down_cleans_up_after_a_killed_up() {
-    let sandbox = with_faults("ollama", &["bind-after=10"]);
-    for microseconds in (0..12_000).step_by(300) {
-        let up = sandbox.fusion(["ollama", "up"]).start();
-        std::thread::sleep(std::time::Duration::from_micros(microseconds));
-        up.signal(Signal::SIGKILL);
-        let _ = up.finish();
-        down(&sandbox, "ollama");
-    }
+    for_each_service(&["bind-after=10"], |sandbox, service| {
+        for microseconds in (0..12_000).step_by(900) {
+            let up = sandbox.fusion([service, "up"]).start();
+            std::thread::sleep(std::time::Duration::from_micros(microseconds));
+            up.signal(Signal::SIGKILL);
+            let _ = up.finish();
+            down(sandbox, service);
+        }
+    });
 }
 
 #[test]
 fn up_continues_the_start_of_a_killed_up() {
-    let sandbox = Sandbox::new();
-    let go = sandbox.root().join("go");
-    sandbox.faults("ollama", &["print=started", &format!("bind-when={}", go.display())]);
-    let first = sandbox.fusion(["ollama", "up"]).start();
-    wait_until("it was started", || sandbox.log("ollama").contains("started"));
-    first.signal(Signal::SIGKILL);
-    let _ = first.finish();
-    assert_eq!(state(&sandbox, "ollama"), "starting");
-    std::fs::write(&go, "").expect("the sandbox is writable");
-    up(&sandbox, "ollama");
-    assert_eq!(sandbox.log("ollama").matches("started").count(), 1, "a second one was started");
-    assert_eq!(state(&sandbox, "ollama"), "ready");
-    down(&sandbox, "ollama");
+    for_each_service(&["print=started", "bind-when=[ROOT]/go"], |sandbox, service| {
+        let first = sandbox.fusion([service, "up"]).start();
+        wait_until("it was started", || sandbox.log(service).contains("started"));
+        first.signal(Signal::SIGKILL);
+        let _ = first.finish();
+        assert_eq!(state(sandbox, service), "starting");
+        std::fs::write(sandbox.root().join("go"), "").expect("the sandbox is writable");
+        up(sandbox, service);
+        assert_eq!(sandbox.log(service).matches("started").count(), 1, "a second one was started");
+        assert_eq!(state(sandbox, service), "ready");
+        down(sandbox, service);
+    });
 }
 
 #[test]
 fn each_signal_interrupts_up_and_its_server() {
-    for (signal, code) in [(Signal::SIGINT, 130), (Signal::SIGTERM, 143), (Signal::SIGHUP, 129)] {
-        let sandbox = with_faults("ollama", &["never-bind", "print=started"]);
-        let up = sandbox.fusion(["ollama", "up"]).start();
-        wait_until("it was started", || sandbox.log("ollama").contains("started"));
-        up.signal(signal);
-        let up = up.finish().assert_code(code);
-        assert_eq!(up.stdout(), "");
-        assert_eq!(up.status.code(), None, "the signal has its effect");
-        assert_nothing_left(&sandbox, "ollama");
-    }
+    for_each_service(&["never-bind", "print=started"], |sandbox, service| {
+        for (signal, code) in [(Signal::SIGINT, 130), (Signal::SIGTERM, 143), (Signal::SIGHUP, 129)] {
+            let up = sandbox.fusion([service, "up"]).start();
+            wait_until("it was started", || sandbox.log(service).contains("started"));
+            up.signal(signal);
+            let up = up.finish().assert_code(code);
+            assert_eq!(up.stdout(), "");
+            assert_eq!(up.status.code(), None, "the signal has its effect");
+            assert_nothing_left(sandbox, service);
+            std::fs::remove_file(sandbox.file(service, &format!("{service}.log"))).expect("its log");
+        }
+    });
 }
 
 #[test]
@@ -118,17 +122,18 @@ fn an_interrupted_up_of_all_starts_nothing_more() {
 
 #[test]
 fn up_can_be_interrupted_with_blocked_signals() {
-    let sandbox = with_faults("ollama", &["never-bind", "print=started"]);
-    let program = env!("CARGO_BIN_EXE_fusion");
-    let up = sandbox
-        .command(fake_runtime())
-        .arg("with-blocked-signals")
-        .arg(program)
-        .arg("ollama")
-        .arg("up")
-        .start();
-    wait_until("it was started", || sandbox.log("ollama").contains("started"));
-    up.signal(Signal::SIGTERM);
-    up.finish().assert_code(143);
-    assert_nothing_left(&sandbox, "ollama");
+    for_each_service(&["never-bind", "print=started"], |sandbox, service| {
+        let program = env!("CARGO_BIN_EXE_fusion");
+        let up = sandbox
+            .command(fake_runtime())
+            .arg("with-blocked-signals")
+            .arg(program)
+            .arg(service)
+            .arg("up")
+            .start();
+        wait_until("it was started", || sandbox.log(service).contains("started"));
+        up.signal(Signal::SIGTERM);
+        up.finish().assert_code(143);
+        assert_nothing_left(sandbox, service);
+    });
 }

@@ -1,6 +1,7 @@
 //! The standard streams of `up`: closed, full, or read by a program that waits for their end.
 
-use crate::support::{Sandbox, same_output};
+use crate::matrix::for_each_service;
+use crate::support::Sandbox;
 use crate::{assert_nothing_left, down, state};
 
 /// Command substitution waits until every copy of its pipe is closed.
@@ -8,34 +9,31 @@ use crate::{assert_nothing_left, down, state};
 fn the_server_holds_no_stream_of_up() {
     let program = env!("CARGO_BIN_EXE_fusion");
     let scripts = [
-        "x=$(\"$0\" ollama up); echo \"$x\"",
-        "\"$0\" ollama up | cat",
-        "\"$0\" ollama up 2>&1 | cat",
-        "{ \"$0\" ollama up 3>&1 4>&2; } | cat",
-        "\"$0\" ollama up & wait",
+        "x=$(\"$0\" \"$1\" up); echo \"$x\"",
+        "\"$0\" \"$1\" up | cat",
+        "\"$0\" \"$1\" up 2>&1 | cat",
+        "{ \"$0\" \"$1\" up 3>&1 4>&2; } | cat",
+        "\"$0\" \"$1\" up & wait",
     ];
-    let ups = scripts.map(|script| {
-        let sandbox = Sandbox::new();
-        let up = sandbox.command("/bin/sh").arg("-c").arg(script).arg(program).run();
-        down(&sandbox, "ollama");
-        up
+    for_each_service(&[], |sandbox, service| {
+        for script in scripts {
+            let up = sandbox.command("/bin/sh").arg("-c").arg(script).arg(program).arg(service).run();
+            assert!(up.stdout().starts_with(&format!("{service} is up at http://127.0.0.1:")), "{up}");
+            down(sandbox, service);
+        }
     });
-    insta::assert_snapshot!(same_output(ups), @"
-    exit 0
-    [stdout]
-    ollama is up at http://127.0.0.1:[OLLAMA] (pid [PID])
-    ");
 }
 
 #[test]
 fn up_works_with_closed_streams() {
     let program = env!("CARGO_BIN_EXE_fusion");
     for redirection in ["<&-", ">&-", "2>&-", "<&- >&- 2>&-"] {
-        let sandbox = Sandbox::new();
-        let script = format!("\"$0\" ollama up {redirection}");
-        sandbox.command("/bin/sh").arg("-c").arg(&script).arg(program).run().assert_code(0);
-        assert_eq!(state(&sandbox, "ollama"), "ready", "{redirection}");
-        down(&sandbox, "ollama");
+        for_each_service(&[], |sandbox, service| {
+            let script = format!("\"$0\" \"$1\" up {redirection}");
+            sandbox.command("/bin/sh").arg("-c").arg(&script).arg(program).arg(service).run().assert_code(0);
+            assert_eq!(state(sandbox, service), "ready", "{redirection}");
+            down(sandbox, service);
+        });
     }
 }
 
