@@ -92,6 +92,8 @@ impl ServiceManager<'_> {
         &self,
         services: &[S],
     ) -> Vec<Result<Status, ServiceError>> {
+        // Kept from now on; otherwise, each of the first threads would read the files that tell it.
+        let _ = self.driver.host();
         parallel::each(services, |_| false, |service| self.status(service.borrow()))
     }
 

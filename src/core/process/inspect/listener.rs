@@ -54,9 +54,10 @@ fn holder(
     };
     let known = ours.map(|instance| KnownInstance::of(inspect, instance)).transpose()?;
     let leader = known.as_ref().and_then(KnownInstance::leader);
-    let near = leader.map(|leader| inspect.descendants(leader)).unwrap_or_default();
-    let mut our_pid = None;
-    for pid in near {
+    let mut our_pid = leader.filter(|leader| holds_one_of(*leader, &mut left));
+    // Most leaders hold all sockets themselves.
+    let near = leader.filter(|_| !left.is_empty()).map(|leader| inspect.descendants(leader));
+    for pid in near.unwrap_or_default().into_iter().skip(1) {
         if holds_one_of(pid, &mut left) {
             our_pid = our_pid.or(Some(pid));
         }
