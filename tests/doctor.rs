@@ -236,6 +236,22 @@ fn an_untested_version_is_a_warning() {
 }
 
 #[test]
+fn variables_without_effect_are_warnings() {
+    let sandbox = Sandbox::new();
+    sandbox.fusion(["config", "set", "ollama_server.env.OLLAMA_CONTXT_LENGTH", "5"]).run().assert_code(0);
+    let doctor = sandbox.fusion(["doctor", "--json"]).env("OLLAMA_HOST", "10.1.2.3").run();
+    let found = findings(&doctor, "environment", Some("ollama"));
+    let texts: Vec<String> = found
+        .iter()
+        .map(|finding| format!("{}: {}; {}", finding["level"], finding["summary"], finding["remedy"]))
+        .collect();
+    insta::assert_snapshot!(texts.join("\n"), @r#"
+    "warning": "ollama does not know OLLAMA_CONTXT_LENGTH, which the configuration sets"; "did you mean OLLAMA_CONTEXT_LENGTH? change it: fusion config edit"
+    "warning": "OLLAMA_HOST=10.1.2.3 of this shell counts for the commands of ollama itself, not for fusion"; "unset it, or set it to the address of ollama: fusion ollama ps"
+    "#);
+}
+
+#[test]
 fn an_unfinished_installation_is_a_warning() {
     let sandbox = Sandbox::new();
     let left = sandbox.installation("mlx").join("3");

@@ -135,6 +135,29 @@ fn relative_directories_become_absolute_in_the_job() {
     }
 }
 
+/// A start at login has the variables that a start from this shell would have.
+#[test]
+fn the_job_has_the_variables_of_the_runtime() {
+    let login = Login::new("");
+    let enable = |service| {
+        login
+            .fusion(service)
+            .env("OLLAMA_KEEP_ALIVE", "7m")
+            .env("OLLAMA_HOST", "1.2.3.4")
+            .run()
+            .assert_code(0)
+    };
+    enable("ollama enable");
+    let text = std::fs::read_to_string(login.file().with_file_name(
+        login.file().file_name().expect("a name").to_string_lossy().replace("mlx", "ollama"),
+    ));
+    let text = text.expect("the job's file");
+    assert!(text.contains("OLLAMA_KEEP_ALIVE") && text.contains("7m"), "{text}");
+    assert!(!text.contains("1.2.3.4"), "{text}");
+    enable("mlx enable");
+    assert!(!login.text().contains("OLLAMA"), "{}", login.text());
+}
+
 #[test]
 fn a_manager_that_refuses_leaves_nothing() {
     let login = Login::new("echo 'Failed to connect to bus: No medium found' >&2; exit 1");

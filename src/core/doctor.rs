@@ -6,6 +6,7 @@ use std::path::{Path, PathBuf};
 
 use crate::core::address::Address;
 use crate::core::config::ConfigError;
+use crate::core::events::VariableNotice;
 use crate::core::gpu;
 use crate::core::install::{self, InstallError};
 use crate::core::login::{self, LoginManager, Places, Session};
@@ -84,6 +85,8 @@ pub enum Finding {
         /// Whether the user has switched the job off in the system's settings.
         is_switched_off: bool,
     },
+    /// A variable of the server's environment does not do what the user expects.
+    Variable { service: ManagedService, notice: VariableNotice },
     /// A macOS application ends the servers of this kind that it did not start.
     Application { service: ManagedService, path: PathBuf },
 }
@@ -204,6 +207,9 @@ impl Examination<'_> {
             .collect();
         findings.push(Finding::Service { service: owned(), status: Box::new(status), installed });
         findings.extend(on_cpu);
+        let notices = self.manager.variable_notices(service).into_iter();
+        let notices = notices.chain(self.manager.shell_notices(service));
+        findings.extend(notices.map(|notice| Finding::Variable { service: owned(), notice }));
         if let Some(address) = service.address().filter(|address| !address.is_loopback()) {
             findings.push(Finding::Exposed { service: owned(), address });
         }

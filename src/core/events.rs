@@ -20,6 +20,18 @@ pub struct Event {
     pub kind: EventKind,
 }
 
+/// What a user may not know about a variable.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+#[serde(tag = "is", rename_all = "snake_case")]
+pub enum VariableNotice {
+    /// The server used its default in place of the value.
+    Refused { name: String, value: String },
+    /// The configuration sets a variable that the server does not know.
+    Unknown { name: String, nearest: Option<String> },
+    /// The caller's shell names another server to the programs of the runtime's makers.
+    Shell { name: String, value: String },
+}
+
 #[derive(Debug, Clone, PartialEq, Serialize)]
 #[serde(tag = "type", rename_all = "snake_case")]
 pub enum EventKind {
@@ -141,6 +153,10 @@ pub enum EventKind {
         /// What is free, or all there is if that is less than it needs, in bytes.
         free: u64,
     },
+    /// A variable of the server's environment does not do what the user expects.
+    Variable { notice: VariableNotice },
+    /// The server inherits these variables of the caller.
+    HandedOn { names: Vec<String> },
     /// A model is loaded of which a part, or all, is on the CPU.
     OnCpu {
         model: String,

@@ -48,6 +48,14 @@ pub fn is_withheld(table: Table, variable: &OsStr) -> bool {
     table.iter().any(|runtime| runtime.withheld_variables().iter().any(is_meant))
 }
 
+/// The variables that the makers of a runtime document.
+#[derive(Debug, Clone, Copy)]
+pub struct Variables {
+    /// With what each begins.
+    pub prefix: &'static str,
+    pub known: &'static [&'static str],
+}
+
 /// All facts of one runtime, as pure functions over bytes. Callers do the I/O.
 pub trait Runtime: Sync {
     /// Returns the name of its built-in service: subcommand, directory, and prefix of its configuration tables.
@@ -103,6 +111,16 @@ pub trait Runtime: Sync {
     /// Returns the variables that no server inherits from the caller; a `*` at the end stands for any text.
     fn withheld_variables(&self) -> &'static [&'static str] {
         &[]
+    }
+
+    /// Returns the variables that its makers document; `None` if fusion does not know them.
+    fn variables(&self) -> Option<Variables> {
+        None
+    }
+
+    /// Returns the variables, with their values, in whose place the server used a default, as its log tells.
+    fn refused_variables(&self, _log: &str) -> Vec<(String, String)> {
+        Vec::new()
     }
 
     /// Returns the variables of its server that name a file or directory and in which the server does not expand `~`.

@@ -29,6 +29,7 @@ mod state;
 mod status;
 mod stop;
 mod stop_command;
+mod variables;
 mod wait;
 
 pub use self::endpoint::{Footprint, ServerEnd};

@@ -173,15 +173,21 @@ fn rm_in_a_script_wants_yes() {
     ");
     let last = ollama.requests().pop();
     assert_eq!(last, Some(("DELETE /api/delete".to_owned(), json!({ "model": "llama3.2:3b" }))));
-    // The hint of `rm` does not offer a download.
+    // The hints of `rm` and `unload` do not offer a download.
     insta::assert_snapshot!(sandbox.fusion(["ollama", "rm", "-y", "llama3.2:3b"]).run_in_process(), @"
     exit 7
     [stderr]
     error: the model llama3.2:3b is not on this machine
     hint: list the models on this machine: fusion ollama models
     ");
-    let missing = ["show", "load", "unload"]
-        .map(|command| sandbox.fusion(["ollama", command, "llama3.2:3b"]).run_in_process());
+    insta::assert_snapshot!(sandbox.fusion(["ollama", "unload", "llama3.2:3b"]).run_in_process(), @"
+    exit 7
+    [stderr]
+    error: the model llama3.2:3b is not on this machine
+    hint: see what is loaded: fusion ollama ps
+    ");
+    let missing =
+        ["show", "load"].map(|command| sandbox.fusion(["ollama", command, "llama3.2:3b"]).run_in_process());
     insta::assert_snapshot!(same_output(missing), @"
     exit 7
     [stderr]

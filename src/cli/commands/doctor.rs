@@ -11,7 +11,7 @@ use crate::cli::error::Failure;
 use crate::cli::exit::Exit;
 use crate::cli::terminal::ui::printable;
 use crate::cli::units::bytes;
-use crate::cli::words::listener_name;
+use crate::cli::words::{listener_name, variable_notice};
 use crate::core::config::Config;
 use crate::core::doctor::{Examination, Finding};
 use crate::core::gpu::where_it_runs;
@@ -151,6 +151,10 @@ fn report(finding: Finding) -> FindingView {
             ),
         )
         .of(&service),
+        Finding::Variable { service, notice } => {
+            let (summary, remedy) = variable_notice(&service.name, &notice);
+            FindingView::warning("environment", summary, remedy).of(&service)
+        }
         Finding::Application { service, path } => FindingView::warning(
             "application",
             format!("{} ends other servers of its kind and starts its own", path.display()),

@@ -125,7 +125,11 @@ fn job(context: &Context, service: &ManagedService, log: PathBuf) -> Result<Job,
     let paths = &context.paths;
     let project = context.environment.project_directory().filter(|_| service.has_placeholders());
     let project = project.map(|directory| (PROJECT_ROOT, directory.into_os_string()));
-    let environment = context.environment.for_login(paths.directory()).into_iter().chain(project).map(text);
+    let app = context.app()?;
+    let handed_on = app.manager(&context.cancel).handed_on(service);
+    let handed_on = handed_on.iter().filter_map(|(name, value)| Some((name.to_str()?, value.clone())));
+    let environment = context.environment.for_login(paths.directory()).into_iter();
+    let environment = environment.chain(project).chain(handed_on).map(text);
     Ok(Job {
         service: service.name.to_string(),
         display_name: service.template.display_name().to_owned(),

@@ -205,7 +205,9 @@ impl<'a> Task<'a> {
                 app.request(service, &question, saved, &Overrides { model: Some(&only.name), ..overrides });
         }
         if request.model.name.is_empty() {
-            return Err(Failure::new(Exit::Usage, "no model is set").hint("choose one with --model MODEL"));
+            let what =
+                if args.model.is_some() { "\"\" is not the name of a model" } else { "no model is set" };
+            return Err(Failure::new(Exit::Usage, what).hint("choose one with --model MODEL"));
         }
         app.check_model_name(
             service,

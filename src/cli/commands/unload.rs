@@ -1,6 +1,6 @@
 //! `fusion <runtime> unload`.
 
-use crate::app::{App, Unload};
+use crate::app::{App, AppError, Unload};
 use crate::cli::context::Context;
 use crate::cli::error::Failure;
 use crate::cli::exit::Exit;
@@ -24,7 +24,16 @@ pub fn run(
     let models = app.models(service, &context.cancel)?;
     let model = models.named(&args.model)?;
     let _cancelled = context.cancel_on_signal();
-    match models.unload(&model)? {
+    let unloaded = models.unload(&model).map_err(|error| {
+        let is_missing = matches!(&error, AppError::Model { error, .. } if error.is_pullable());
+        let failure = Failure::from(error);
+        if is_missing {
+            failure.hint(format!("see what is loaded: fusion {} ps", service.name))
+        } else {
+            failure
+        }
+    });
+    match unloaded? {
         Unload::Done => context.ui.result(&format!("{} is unloaded\n", model.name))?,
         Unload::StillAnswering => context.ui.warning(&format!(
             "{} is still answering a request; {} unloads it after that",

@@ -7,7 +7,7 @@ use std::time::Duration;
 use super::progress::DownloadProgress;
 use super::ui::Ui;
 use crate::cli::units::bytes;
-use crate::cli::words::{changed_parts, listener_name};
+use crate::cli::words::{changed_parts, listener_name, variable_notice};
 use crate::core::events::{Event, EventKind, Subscriber};
 use crate::core::gpu::where_it_runs;
 
@@ -101,6 +101,11 @@ impl Subscriber for Reporter {
             EventKind::OnCpu { model, gpu_percent } => {
                 ui.warning(&format!("{name} runs {model} {}", where_it_runs(*gpu_percent)));
             }
+            EventKind::Variable { notice } => {
+                let (what, remedy) = variable_notice(name, notice);
+                ui.warning(&format!("{what}; {remedy}"));
+            }
+            EventKind::HandedOn { names } => ui.detail(&format!("{name} inherits {}", names.join(", "))),
             EventKind::GpuUnknown { tells } => ui.warning(&gpu_unknown(name, *tells)),
             EventKind::ConfigurationChanged { parts } => ui.warning(&format!(
                 "the configuration of {name} has changed since the start{}; apply it: fusion {name} restart",

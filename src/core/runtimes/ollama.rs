@@ -12,7 +12,7 @@ use serde_json::Value;
 
 use super::{
     Advice, BuiltInAlias, ContextProbe, Defaults, InstallMethod, Launch, Model, ModelPlaces, Probe,
-    Recognition, Runtime, ServerFacts,
+    Recognition, Runtime, ServerFacts, Variables,
 };
 use crate::core::address::Address;
 use crate::core::api::Response;
@@ -21,6 +21,49 @@ use crate::core::models::catalogue::Catalogue;
 use crate::core::models::expand_home;
 use crate::core::models::gguf::names::{GgufQuantization, is_quantization, quantizations};
 use crate::core::models::hub::search::{HubChoice, HubModels, RepositoryFile};
+
+/// The variables of `envconfig/config.go`, the first line of each log of a start.
+const VARIABLES: &[&str] = &[
+    "OLLAMA_CONTEXT_LENGTH",
+    "OLLAMA_DEBUG",
+    "OLLAMA_EDITOR",
+    "OLLAMA_FLASH_ATTENTION",
+    "OLLAMA_GPU_OVERHEAD",
+    "OLLAMA_HOST",
+    "OLLAMA_KEEP_ALIVE",
+    "OLLAMA_KV_CACHE_TYPE",
+    "OLLAMA_LLM_LIBRARY",
+    "OLLAMA_LOAD_TIMEOUT",
+    "OLLAMA_MAX_LOADED_MODELS",
+    "OLLAMA_MAX_QUEUE",
+    "OLLAMA_MODELS",
+    "OLLAMA_MULTIUSER_CACHE",
+    "OLLAMA_NEW_ENGINE",
+    "OLLAMA_NOHISTORY",
+    "OLLAMA_NOPRUNE",
+    "OLLAMA_NO_CLOUD",
+    "OLLAMA_NUM_PARALLEL",
+    "OLLAMA_ORIGINS",
+    "OLLAMA_REMOTES",
+    "OLLAMA_SCHED_SPREAD",
+    "OLLAMA_VULKAN",
+];
+
+/// Reads the warnings of `envconfig/config.go`: `invalid environment variable, using default key=K value=V default=D`.
+fn refused_variables(log: &str) -> Vec<(String, String)> {
+    let mut found: Vec<(String, String)> = Vec::new();
+    for line in log.lines().filter(|line| line.contains("invalid environment variable")) {
+        let Some((name, rest)) = line.split_once("key=").and_then(|(_, rest)| rest.split_once(" value="))
+        else {
+            continue;
+        };
+        let value = rest.rsplit_once(" default=").map_or(rest, |(value, _)| value);
+        if found.iter().all(|(known, _)| known != name) {
+            found.push((name.to_owned(), value.to_owned()));
+        }
+    }
+    found
+}
 
 /// <https://ollama.com>: `ollama serve`.
 pub(super) struct Ollama;
@@ -75,6 +118,14 @@ impl Runtime for Ollama {
 
     fn path_variables(&self) -> &'static [&'static str] {
         &["OLLAMA_MODELS"]
+    }
+
+    fn variables(&self) -> Option<Variables> {
+        Some(Variables { prefix: "OLLAMA_", known: VARIABLES })
+    }
+
+    fn refused_variables(&self, log: &str) -> Vec<(String, String)> {
+        refused_variables(log)
     }
 
     /// `OLLAMA_HOST` in the caller's shell may name another server.
@@ -275,6 +326,19 @@ fn read_loaded(response: &Response) -> Recognition {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn refused_variables_are_read_once() {
+        let log = "2026/11/29 06:43:17 config.go:238: WARN invalid environment variable, using default key=OLLAMA_NUM_PARALLEL value=x default=1\n\
+                   time=2026-11-29T06:43:17.696Z level=WARN source=config.go:238 msg=\"invalid environment variable, using default\" key=OLLAMA_NUM_PARALLEL value=x default=1\n\
+                   time=2026-11-29T06:43:17.697Z level=WARN msg=\"invalid environment variable, using default\" key=OLLAMA_MAX_QUEUE value=\"1 2\" default=512\n";
+        let pair = |name: &str, value: &str| (name.to_owned(), value.to_owned());
+        assert_eq!(
+            refused_variables(log),
+            [pair("OLLAMA_NUM_PARALLEL", "x"), pair("OLLAMA_MAX_QUEUE", "\"1 2\"")]
+        );
+        assert_eq!(refused_variables("level=INFO msg=\"server config\""), []);
+    }
 
     #[test]
     fn the_last_error_in_the_log_explains() {

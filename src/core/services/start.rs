@@ -291,6 +291,11 @@ impl ServiceManager<'_> {
             self.abandon_locked(service, &pending.record)?;
             return Err(error.into());
         }
+        let names: Vec<String> =
+            self.handed_on(service).iter().map(|(name, _)| name.to_string_lossy().into_owned()).collect();
+        if !names.is_empty() {
+            self.emit(service, EventKind::HandedOn { names });
+        }
         self.emit(service, EventKind::Started { pid: process.pid });
         self.rotate_log(service, &pending.record, &process);
         Ok(pending)

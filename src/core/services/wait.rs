@@ -133,6 +133,11 @@ impl ServiceManager<'_> {
         };
         let Err(error) = ready else {
             let kind = if pending.found.is_some() { UpKind::AlreadyUp } else { UpKind::Started };
+            if kind == UpKind::Started {
+                for notice in self.variable_notices(service) {
+                    self.emit(service, EventKind::Variable { notice });
+                }
+            }
             return Ok(Up { endpoint: recorded_endpoint(&pending.record, pending.pid()), kind });
         };
         let is_held = matches!(error, ServiceError::Lock(ServiceLockError::Held { .. }));

@@ -220,3 +220,21 @@ fn an_interrupted_restart_starts_nothing() {
     assert_eq!(state(&sandbox, "ollama"), "exited");
     down(&sandbox, "ollama");
 }
+
+/// Ollama uses its default, and says so in its log only.
+#[test]
+fn up_tells_of_refused_variables() {
+    let line = "print=level=WARN msg=\"invalid environment variable, using default\" key=OLLAMA_NUM_PARALLEL value=x default=1";
+    let sandbox = with_faults("ollama", &[line]);
+    let up = sandbox.fusion(["ollama", "up", "-v"]).env("OLLAMA_NUM_PARALLEL", "x").run().assert_code(0);
+    let stderr = up.stderr();
+    let lines: Vec<&str> = stderr.lines().filter(|line| line.contains("OLLAMA_")).collect();
+    insta::assert_snapshot!(lines.join("\n"), @"
+    ollama inherits OLLAMA_NUM_PARALLEL
+    warning: ollama used its default in place of OLLAMA_NUM_PARALLEL=x, which it cannot read; correct the value, then restart it: fusion ollama restart
+    ");
+    // Only the start tells it.
+    let again = sandbox.fusion(["ollama", "up"]).run().assert_code(0);
+    assert_eq!(again.stderr(), "");
+    down(&sandbox, "ollama");
+}
