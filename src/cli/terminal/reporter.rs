@@ -8,7 +8,7 @@ use super::progress::DownloadProgress;
 use super::ui::Ui;
 use crate::cli::units::bytes;
 use crate::cli::words::{changed_parts, listener_name, variable_notice};
-use crate::core::events::{Event, EventKind, Subscriber};
+use crate::core::events::{Event, EventKind, Subscriber, VariableNotice};
 use crate::core::gpu::where_it_runs;
 
 /// Prints events: passing ones on the status line of a terminal, lasting ones in lines.
@@ -69,6 +69,11 @@ impl Reporter {
         work(&mut state.downloads[place].1);
     }
 
+    fn warn_of_variable(&self, name: &str, notice: &VariableNotice) {
+        let (what, remedy) = variable_notice(name, notice);
+        self.ui.warning(&format!("{what}; {remedy}"));
+    }
+
     fn download_ended(&self, model: &str) {
         self.state().downloads.retain(|(name, _)| name != model);
         self.ui.clear_status();
@@ -101,10 +106,7 @@ impl Subscriber for Reporter {
             EventKind::OnCpu { model, gpu_percent } => {
                 ui.warning(&format!("{name} runs {model} {}", where_it_runs(*gpu_percent)));
             }
-            EventKind::Variable { notice } => {
-                let (what, remedy) = variable_notice(name, notice);
-                ui.warning(&format!("{what}; {remedy}"));
-            }
+            EventKind::Variable { notice } => self.warn_of_variable(name, notice),
             EventKind::HandedOn { names } => ui.detail(&format!("{name} inherits {}", names.join(", "))),
             EventKind::GpuUnknown { tells } => ui.warning(&gpu_unknown(name, *tells)),
             EventKind::ConfigurationChanged { parts } => ui.warning(&format!(
