@@ -8,7 +8,7 @@ const LAYERS: [&[&str]; 4] = [&["env"], &["core"], &["app"], &["cli", "gateway",
 
 /// The modules of core, from the bottom: each may use those of the lines before its own.
 const CORE: [&[&str]; 12] = [
-    &["json_object", "order", "sorted_map"],
+    &["json_object", "numbers", "order", "sorted_map"],
     &[
         "address",
         "cancel",

@@ -3,6 +3,7 @@
 use std::time::Duration;
 
 use crate::core::config::{MAX_SECONDS, parse_size};
+use crate::core::numbers::parse_float;
 
 /// Returns a size in units of a thousand, with at most three digits: `1.2 GB`.
 pub fn bytes(bytes: u64) -> String {
@@ -32,7 +33,7 @@ pub fn duration(duration: Duration) -> String {
 /// Parses an option's number of seconds, with a minimum in milliseconds.
 pub fn seconds_from<const MILLISECONDS: u16>(text: &str) -> Result<Duration, String> {
     let shortest = f64::from(MILLISECONDS) / 1000.0;
-    let seconds = text.parse().ok().filter(|seconds| (shortest..=MAX_SECONDS).contains(seconds));
+    let seconds = parse_float(text).filter(|seconds| (shortest..=MAX_SECONDS).contains(seconds));
     let duration = seconds.and_then(|seconds| Duration::try_from_secs_f64(seconds).ok());
     duration.ok_or_else(|| format!("expected a number of seconds from {shortest} to {MAX_SECONDS}"))
 }

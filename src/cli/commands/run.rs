@@ -30,6 +30,7 @@ use crate::cli::units::seconds_from;
 use crate::core::api::chat::{Answer, Arrivals, ChatError, ChatOutcome};
 use crate::core::api::idle_timeout::IdleTimeout;
 use crate::core::config::{Config, Keyword as _, Reasoning, SavedPrompt};
+use crate::core::numbers;
 use crate::core::schema::Schema;
 use crate::core::services::ManagedService;
 
@@ -127,8 +128,8 @@ impl RunArgs {
 }
 
 fn number_up_to<const LIMIT: u8>(text: &str) -> Result<f64, String> {
-    match text.parse::<f64>() {
-        Ok(number) if (0.0..=f64::from(LIMIT)).contains(&number) => Ok(number),
+    match numbers::parse_float(text) {
+        Some(number) if (0.0..=f64::from(LIMIT)).contains(&number) => Ok(number),
         _ => Err(format!("expected a number from 0 to {LIMIT}")),
     }
 }

@@ -11,6 +11,7 @@ use toml_writer::{ToTomlKey as _, ToTomlValue as _};
 use super::settings::{IdleStop, MemoryLimit};
 use crate::core::address::is_host;
 use crate::core::models::catalogue::KeepAlive;
+use crate::core::numbers;
 
 /// Maximum duration in seconds: a year. A longer one could overflow the system's clocks.
 pub const MAX_SECONDS: f64 = 31_536_000.0;
@@ -192,10 +193,12 @@ fn integer(number: &DeInteger<'_>) -> Option<i64> {
 
 /// Returns `None` where it does not fit.
 fn float(number: &DeFloat<'_>) -> Option<f64> {
-    let text = number.as_str();
-    text.parse::<f64>()
-        .ok()
-        .filter(|number| number.is_finite() || text.contains("inf") || text.contains("nan"))
+    match number.as_str() {
+        "nan" | "+nan" | "-nan" => Some(f64::NAN),
+        "inf" | "+inf" => Some(f64::INFINITY),
+        "-inf" => Some(f64::NEG_INFINITY),
+        text => numbers::parse_float(text).filter(|number| number.is_finite()),
+    }
 }
 
 fn elements<'a, 'i>(array: &'a DeArray<'i>) -> impl Iterator<Item = &'a DeValue<'i>> {

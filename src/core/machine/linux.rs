@@ -6,6 +6,8 @@ use std::path::Path;
 use super::Mac;
 use super::memory::{GpuMemory, Memory};
 
+use crate::core::numbers::parse_float;
+
 pub(super) fn memory() -> Option<Memory> {
     parse(&std::fs::read_to_string("/proc/meminfo").ok()?)
 }
@@ -25,7 +27,7 @@ pub(super) fn load_averages() -> Option<[f64; 3]> {
 }
 
 fn parse_loads(text: &str) -> Option<[f64; 3]> {
-    let mut numbers = text.split_ascii_whitespace().map(|word| word.parse().ok());
+    let mut numbers = text.split_ascii_whitespace().map(parse_float);
     Some([numbers.next()??, numbers.next()??, numbers.next()??])
 }
 

@@ -5,6 +5,8 @@
 
 use serde_json::{Map, Number, Value};
 
+use crate::core::numbers;
+
 /// Deeper documents are refused: Python itself refuses at about 1,000.
 const MAX_DEPTH: usize = 500;
 
@@ -203,7 +205,7 @@ fn number(word: &str) -> Option<Value> {
     if let Ok(number) = word.parse::<i64>() {
         return Some(Value::from(number));
     }
-    let number = word.parse::<f64>().ok()?;
+    let number = numbers::parse_float(word)?;
     Some(Number::from_f64(number).map_or(Value::Null, Value::Number))
 }
 

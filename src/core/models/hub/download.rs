@@ -11,6 +11,7 @@ use super::tool::{HubTool, TOOL, failure};
 use super::{CachedModel, HubCache};
 use crate::core::machine;
 use crate::core::models::catalogue::{ModelError, PullStep, Site};
+use crate::core::numbers;
 
 /// How often the growth of the cache is measured.
 const POLL_INTERVAL: Duration = Duration::from_millis(100);
@@ -234,7 +235,7 @@ fn read_size(text: &str) -> Option<u64> {
         (at, 'T') => (&text[..at], 1e12),
         _ => (text, 1.0),
     };
-    let bytes = number.parse::<f64>().ok().filter(|number| number.is_finite() && *number >= 0.0)? * factor;
+    let bytes = numbers::parse_float(number).filter(|number| number.is_finite() && *number >= 0.0)? * factor;
     #[expect(
         clippy::cast_possible_truncation,
         clippy::cast_sign_loss,
