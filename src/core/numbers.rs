@@ -1,4 +1,4 @@
-//! Reads decimal numbers. The parser of the standard library brings 15 KB, for more digits than 15.
+//! Reads decimal numbers in few bytes of code: the parser of the standard library brings 15 KB for a 16th digit.
 
 /// Returns the number of a text such as `0.7`, `.5`, `+1.` or `1e-3`; infinity where it is too large. Of a number with
 /// more than 15 digits the last bit may be another than the nearest.
