@@ -313,6 +313,26 @@ fn slash_commands_change_the_conversation() {
 }
 
 #[test]
+fn an_editor_changes_the_last_question() {
+    let sandbox = running(&[]);
+    let edited = sandbox.project().join("edited");
+    let script = "export EDITOR='cp edited'; exec \"$0\" ollama chat -s one";
+    let mut chat = Chat::script(&sandbox, Terminal::open(), script);
+    chat.asks("one").asks("two");
+    chat.types("/edit\r").expect("error: the editor `cp edited` failed: exit status: 1");
+    std::fs::write(&edited, "two\n").expect("writable");
+    chat.types("/edit\r").expect("nothing was changed");
+    std::fs::write(&edited, "\n").expect("writable");
+    chat.types("/edit\r").expect("nothing was changed");
+    std::fs::write(&edited, "three\nlines\nof text\n").expect("writable");
+    chat.types("/edit\r").expect(ANSWER).types("/info\r").expect("questions  2");
+    chat.leaves();
+    assert_eq!(messages(&sandbox, "one"), ["one", "two", "three\nlines\nof text"]);
+    assert_eq!(session(&sandbox, "one").matches("{\"mark\":\"undo\"}").count(), 1);
+    down(&sandbox);
+}
+
+#[test]
 fn a_saved_session_opens_as_it_was_left() {
     let sandbox = running(&["models=llama3.2:3b,other"]);
     let mut chat = Chat::start(&sandbox, "-s one -m other");

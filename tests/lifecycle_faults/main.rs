@@ -69,6 +69,28 @@ fn mask_silence(invocation: Invocation) -> Invocation {
     accounts.iter().fold(invocation, |invocation, account| invocation.mask(*account, "[SILENCE]"))
 }
 
+/// A start that ends when its timeout is over, after the server has logged something and `account` describes it. The
+/// timeout grows until it is enough for a loaded machine to start the server.
+fn times_out(sandbox: &Sandbox, runtime: &str, account: &str) -> String {
+    let end = |timeout| {
+        log_lines_hidden(&mask_silence(sandbox.fusion([runtime, "up", "--timeout", timeout])).run())
+    };
+    for timeout in ["1", "4"] {
+        let shown = end(timeout);
+        if !sandbox.log(runtime).is_empty() && shown.contains(account) {
+            return shown;
+        }
+    }
+    end("16")
+}
+
+/// What was printed, without notes about the lock: whether a command waits for another one depends on the scheduler.
+fn without_lock_notes(finished: &Finished) -> String {
+    let text = finished.to_string();
+    let lines = text.lines().filter(|line| !line.starts_with("waiting for another fusion command"));
+    lines.filter(|line| *line != "[stderr]").collect::<Vec<_>>().join("\n")
+}
+
 /// Starts the service and returns its PID.
 #[track_caller]
 fn up(sandbox: &Sandbox, runtime: &str) -> i32 {

@@ -8,9 +8,7 @@ mod streams;
 mod waits;
 
 use crate::support::{Sandbox, processes, wait_until, write_program};
-use crate::{
-    assert_nothing_left, assert_up_fails, down, log_lines_hidden, mask_silence, state, up, with_faults,
-};
+use crate::{assert_nothing_left, assert_up_fails, down, state, times_out, up, with_faults};
 
 #[test]
 fn up_reports_a_server_that_dies_at_once() {
@@ -180,7 +178,7 @@ fn up_fails_if_the_server_never_binds() {
 #[test]
 fn up_fails_if_the_server_hangs() {
     let sandbox = with_faults("ollama", &["hang"]);
-    insta::assert_snapshot!(log_lines_hidden(&mask_silence(sandbox.fusion(["ollama", "up", "--timeout", "1"])).run()), @"
+    insta::assert_snapshot!(times_out(&sandbox, "ollama", "[SILENCE]"), @"
     exit 6
     [stderr]
     the end of [ROOT]/config/ollama/ollama.log:
@@ -193,7 +191,7 @@ fn up_fails_if_the_server_hangs() {
 #[test]
 fn up_fails_if_every_status_is_500() {
     let sandbox = with_faults("ollama", &["status=500"]);
-    insta::assert_snapshot!(log_lines_hidden(&sandbox.fusion(["ollama", "up", "--timeout", "1"]).run()), @"
+    insta::assert_snapshot!(times_out(&sandbox, "ollama", "HTTP 500 without an Ollama version"), @"
     exit 6
     [stderr]
     the end of [ROOT]/config/ollama/ollama.log:
@@ -207,7 +205,7 @@ fn up_fails_if_every_status_is_500() {
 #[test]
 fn up_fails_if_the_model_never_answers() {
     let sandbox = with_faults("mlx", &["chat-hang"]);
-    insta::assert_snapshot!(log_lines_hidden(&mask_silence(sandbox.fusion(["mlx", "up", "--timeout", "1"])).run()), @"
+    insta::assert_snapshot!(times_out(&sandbox, "mlx", "[SILENCE]"), @"
     exit 6
     [stderr]
     the end of [ROOT]/config/mlx/mlx.log:
