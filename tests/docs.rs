@@ -110,34 +110,53 @@ fn shell(sandbox: &Sandbox, command: &str) -> Finished {
     sandbox.command("bash").arg("-c").arg(script).env("FAKE_RUNTIME", FAKE_RUNTIME).run()
 }
 
-#[test]
-fn every_session_prints_what_is_shown() {
+/// A sandbox with agents of known versions, and a store in which Ollama has a model.
+fn stage() -> Sandbox {
     let sandbox = Sandbox::new();
-    for (program, version) in [("codex", "codex-cli 0.171.0"), ("claude", "2.1.332 (Claude Code)")] {
-        let script = format!("#!/bin/sh\necho \"{version}\"\n");
-        support::write_program(&sandbox.bin().join(program), &script);
+    let agents =
+        [("codex", "codex-cli 0.171.0"), ("claude", "2.1.332 (Claude Code)"), ("opencode", "1.18.33")];
+    for (program, version) in agents {
+        support::write_program(&sandbox.bin().join(program), &format!("#!/bin/sh\necho \"{version}\"\n"));
     }
     let manifest = sandbox.home().join(".ollama/models/manifests/registry.ollama.ai/library/llama3.2/3b");
     std::fs::create_dir_all(manifest.parent().expect("a directory")).expect("the sandbox is writable");
     std::fs::write(manifest, "{}").expect("the sandbox is writable");
+    sandbox
+}
+
+/// Runs the sessions of a page, and returns how many commands they have.
+#[track_caller]
+fn run_sessions(sandbox: &Sandbox, page: &str) -> usize {
     let model = sandbox.model().display().to_string();
-    let mut compared = 0;
-    // Those of the configuration need a home without one: tests/config_commands/page.rs.
-    let pages = PAGES.iter().filter(|(path, _)| *path != "docs/configuration.md");
-    let sessions = pages.flat_map(|(_, page)| blocks(page, "console"));
-    for (command, expected) in sessions.flat_map(session) {
-        let actual = shell(&sandbox, command).assert_code(0).stdout();
+    let steps: Vec<_> = blocks(page, "console").into_iter().flat_map(session).collect();
+    for (command, expected) in &steps {
+        let actual = shell(sandbox, command).assert_code(0).stdout();
         let actual = actual.replace(&model, MODEL).replace(FAKE_SENTENCE, SENTENCE);
         let actual = actual.replace(&sandbox.config_dir().display().to_string(), "~/.config/fusion");
         assert!(
-            agrees(&normalized(&expected), &normalized(&actual)),
+            agrees(&normalized(expected), &normalized(&actual)),
             "$ {command}\n--- on the page:\n{expected}\n--- in fact:\n{actual}"
         );
-        compared += 1;
     }
+    steps.len()
+}
+
+#[test]
+fn every_session_prints_what_is_shown() {
+    const OF_AGENTS: &str = "docs/agents.md";
+    // Those of the configuration need a home without one: tests/config_commands/page.rs. Those of agents launch one for
+    // the first time.
+    let is_other = |path: &str| path != "docs/configuration.md" && path != OF_AGENTS;
+    let (first, second) = (stage(), stage());
+    let (of_agents, others) = (PAGES.iter().filter(|(path, _)| *path == OF_AGENTS), PAGES.iter());
+    let others = others.filter(|(path, _)| is_other(path)).map(|(_, page)| run_sessions(&first, page));
+    let compared =
+        others.sum::<usize>() + of_agents.map(|(_, page)| run_sessions(&second, page)).sum::<usize>();
     assert!(compared > 10, "only {compared} commands were found");
-    shell(&sandbox, "fusion down").assert_code(0);
-    sandbox.assert_nothing_runs();
+    for sandbox in [first, second] {
+        shell(&sandbox, "fusion down").assert_code(0);
+        sandbox.assert_nothing_runs();
+    }
 }
 
 /// They install things, so `.ci/run` runs the first, and the second runs this.

@@ -16,7 +16,8 @@ fn main() -> ExitCode {
             a_file_is_written_with_ollama,
             a_file_is_written_with_llama,
             a_file_is_written_with_mlx,
-            the_real_mlx_server_answers
+            the_real_mlx_server_answers,
+            the_example_of_the_readme_writes_a_file
         ],
     )
 }
@@ -39,4 +40,8 @@ fn a_file_is_written_with_mlx(program: &Path) {
 
 fn the_real_mlx_server_answers(program: &Path) {
     agent(program).gets_an_answer_of_the_real_mlx();
+}
+
+fn the_example_of_the_readme_writes_a_file(program: &Path) {
+    agent(program).runs_the_example_of_the_readme();
 }

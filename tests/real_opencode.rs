@@ -12,7 +12,12 @@ fn main() -> ExitCode {
     real::main(
         "opencode",
         "opencode",
-        real::tests![a_file_is_written_with_ollama, a_file_is_written_with_llama, a_file_is_written_with_mlx],
+        real::tests![
+            a_file_is_written_with_ollama,
+            a_file_is_written_with_llama,
+            a_file_is_written_with_mlx,
+            the_example_of_the_readme_writes_a_file
+        ],
     )
 }
 
@@ -30,4 +35,8 @@ fn a_file_is_written_with_llama(program: &Path) {
 
 fn a_file_is_written_with_mlx(program: &Path) {
     agent(program).writes_a_file_with("mlx");
+}
+
+fn the_example_of_the_readme_writes_a_file(program: &Path) {
+    agent(program).runs_the_example_of_the_readme();
 }

@@ -23,7 +23,7 @@ impl RealAgent<'_> {
     /// Launches it with the fake of this runtime. It writes the file, and says what the model says.
     #[track_caller]
     pub fn writes_a_file_with(&self, service: &str) {
-        let sandbox = self.sandbox(service);
+        let sandbox = self.sandbox(service, "tiny");
         let model = match service {
             "mlx" => sandbox.model().display().to_string(),
             _ => "tiny".to_owned(),
@@ -32,6 +32,30 @@ impl RealAgent<'_> {
         let made = std::fs::read_to_string(sandbox.project().join("made.txt"));
         assert_eq!(made.ok().as_deref(), Some("made\n"), "{launched}");
         assert!(launched.stdout().contains(DONE), "{launched}");
+        sandbox.fusion(["gateway", "down"]).run().assert_code(0);
+        sandbox.fusion(["down"]).run().assert_code(0);
+    }
+
+    /// Runs the command of the README for it, with a model that has it write a file.
+    #[track_caller]
+    pub fn runs_the_example_of_the_readme(&self) {
+        let page = Path::new(env!("CARGO_MANIFEST_DIR")).join("README.md");
+        let page = std::fs::read_to_string(page).expect("the README");
+        let begin = format!("$ fusion launch {} ", self.name);
+        let command = page.lines().find(|line| line.starts_with(&begin)).expect("an example");
+        let model = command.split_whitespace().skip_while(|word| *word != "-m").nth(1).expect("a model");
+        let sandbox = self.sandbox("ollama", model);
+        let (name, tag) = model.split_once(':').expect("a name with a tag");
+        let manifest =
+            sandbox.home().join(".ollama/models/manifests/registry.ollama.ai/library").join(name).join(tag);
+        std::fs::create_dir_all(manifest.parent().expect("a directory")).expect("the sandbox is writable");
+        std::fs::write(manifest, "{}").expect("the sandbox is writable");
+        let programs = Path::new(env!("CARGO_BIN_EXE_fusion")).parent().expect("a directory").display();
+        let script = format!("PATH={programs}:$PATH; cd \"$1\" && {}", command.trim_start_matches("$ "));
+        let project = sandbox.project();
+        let launched = sandbox.command("bash").arg("-c").arg(script).arg("bash").arg(&project).run();
+        launched.assert_code(0);
+        assert_eq!(std::fs::read_to_string(project.join("made.txt")).ok().as_deref(), Some("made\n"));
         sandbox.fusion(["gateway", "down"]).run().assert_code(0);
         sandbox.fusion(["down"]).run().assert_code(0);
     }
@@ -67,12 +91,13 @@ impl RealAgent<'_> {
         sandbox.fusion(arguments).run()
     }
 
-    /// Returns a sandbox with the agent, and the fake of this runtime, whose model calls tools.
-    fn sandbox(&self, service: &str) -> Sandbox {
+    /// Returns a sandbox with the agent, and the fake of this runtime, whose model calls tools and has this name.
+    fn sandbox(&self, service: &str, model: &str) -> Sandbox {
         let sandbox = Sandbox::new();
         self.install(&sandbox);
         let runs = format!("runs={COMMAND}");
-        let faults = [runs.as_str(), "version=0.20.0", "context=65536", "models=tiny"];
+        let models = format!("models={model}");
+        let faults = [runs.as_str(), "version=0.20.0", "context=65536", models.as_str()];
         let gateway = Port::free();
         let config = match service {
             "mlx" => {
