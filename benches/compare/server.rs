@@ -140,27 +140,32 @@ fn text(output: &mut TcpStream, kind: &str, body: &str) -> std::io::Result<()> {
 /// Sends what the model's name asks for; one token for any other name. A probe for readiness may want it whole.
 fn complete(output: &mut TcpStream, body: &[u8], sent: &Sender<Instant>) -> std::io::Result<()> {
     let request: serde_json::Value = serde_json::from_slice(body)?;
+    let model = request["model"].as_str().unwrap_or_default();
     if request["stream"] != true {
         return json(
             output,
             &format!(
-                r#"{{"id":"chatcmpl-1","object":"chat.completion","created":1700000000,"model":"one","choices":[{{"index":0,"message":{{"role":"assistant","content":"{TOKEN}"}},"finish_reason":"stop"}}],"usage":{{"prompt_tokens":9,"completion_tokens":1,"total_tokens":10}}}}"#
+                r#"{{"id":"chatcmpl-1","object":"chat.completion","created":1700000000,"model":"{model}","choices":[{{"index":0,"message":{{"role":"assistant","content":"{TOKEN}"}},"finish_reason":"stop"}}],"usage":{{"prompt_tokens":9,"completion_tokens":1,"total_tokens":10}}}}"#
             ),
         );
     }
-    let model = request["model"].as_str().unwrap_or_default();
-    stream(output, Answer::of_model(model).unwrap_or(Answer::Flood(1)), sent)
+    stream(output, model, Answer::of_model(model).unwrap_or(Answer::Flood(1)), sent)
 }
 
-fn stream(output: &mut TcpStream, answer: Answer, sent: &Sender<Instant>) -> std::io::Result<()> {
-    let token = chunk(&event(TOKEN, "null"));
+fn stream(
+    output: &mut TcpStream,
+    model: &str,
+    answer: Answer,
+    sent: &Sender<Instant>,
+) -> std::io::Result<()> {
+    let token = chunk(&event(model, TOKEN, "null"));
     match answer {
         Answer::Flood(tokens) => {
             let mut stream = Vec::from(STREAM_HEAD);
             for _ in 0..tokens {
                 stream.extend_from_slice(token.as_bytes());
             }
-            stream.extend_from_slice(end_of_stream().as_bytes());
+            stream.extend_from_slice(end_of_stream(model).as_bytes());
             output.write_all(&stream)
         }
         Answer::Paced(tokens) => {
@@ -172,7 +177,7 @@ fn stream(output: &mut TcpStream, answer: Answer, sent: &Sender<Instant>) -> std
                 // Nothing receives it from a server in a process of its own.
                 let _ = sent.send(now);
             }
-            output.write_all(end_of_stream().as_bytes())
+            output.write_all(end_of_stream(model).as_bytes())
         }
     }
 }
@@ -181,9 +186,9 @@ const STREAM_HEAD: &[u8] =
     b"HTTP/1.1 200 OK\r\nContent-Type: text/event-stream\r\nTransfer-Encoding: chunked\r\n\r\n";
 
 /// One event as Ollama sends it.
-fn event(text: &str, finish_reason: &str) -> String {
+fn event(model: &str, text: &str, finish_reason: &str) -> String {
     format!(
-        "data: {{\"id\":\"chatcmpl-1\",\"object\":\"chat.completion.chunk\",\"created\":1700000000,\"model\":\"one\",\
+        "data: {{\"id\":\"chatcmpl-1\",\"object\":\"chat.completion.chunk\",\"created\":1700000000,\"model\":\"{model}\",\
          \"system_fingerprint\":\"fp_ollama\",\"choices\":[{{\"index\":0,\"delta\":{{\"role\":\"assistant\",\
          \"content\":\"{text}\"}},\"finish_reason\":{finish_reason}}}]}}\n\n"
     )
@@ -194,6 +199,6 @@ fn chunk(data: &str) -> String {
     format!("{:x}\r\n{data}\r\n", data.len())
 }
 
-fn end_of_stream() -> String {
-    format!("{}{}{}", chunk(&event("", "\"stop\"")), chunk("data: [DONE]\n\n"), "0\r\n\r\n")
+fn end_of_stream(model: &str) -> String {
+    format!("{}{}{}", chunk(&event(model, "", "\"stop\"")), chunk("data: [DONE]\n\n"), "0\r\n\r\n")
 }
