@@ -21,6 +21,7 @@ const ROUNDS: usize = 8;
 const TOKENS: usize = 20_000;
 const IDLE_STREAMS: usize = 1000;
 const GONE: usize = 100;
+const LARGE_STREAMS: usize = 30;
 
 fn main() -> Result<()> {
     if !cfg!(target_os = "linux") {
@@ -96,6 +97,14 @@ fn main() -> Result<()> {
         }
         println!("{:<34} {:>12.0} us", format!("client gone, {}", proxy.name), micros(median(&mut times)));
     }
+    let slowest = slowest_health(&fusion)?;
+    println!(
+        "{:<34} {:>12} {:>12.1} {:>17}",
+        "health as streams drop (ms)",
+        "",
+        micros(slowest) / 1000.0,
+        "50 ms"
+    );
     let mut starts = [vec![], vec![]];
     drop((nginx, fusion));
     for _ in 0..20 {
@@ -105,6 +114,27 @@ fn main() -> Result<()> {
     let [one, other] = &mut starts;
     row("start-up (ms)", micros(median(one)) / 1000.0, micros(median(other)) / 1000.0, "10 ms");
     Ok(())
+}
+
+/// Drops large streams one after the other, asks whether the gateway is well meanwhile, and returns the longest time
+/// until an answer.
+fn slowest_health(proxy: &Proxy) -> Result<Duration> {
+    let streams = (0..LARGE_STREAMS).map(|_| {
+        let mut stream = Client::connect(proxy.port)?;
+        stream.send(&client::stream(TOKENS * 100))?;
+        stream.read_some()?;
+        Ok(stream)
+    });
+    let streams: Vec<Client> = streams.collect::<Result<_>>()?;
+    let mut client = Client::connect(proxy.port)?;
+    let mut slowest = Duration::ZERO;
+    for stream in streams {
+        drop(stream);
+        let begin = Instant::now();
+        client.exchange("GET /health HTTP/1.1\r\nHost: localhost\r\n\r\n")?;
+        slowest = slowest.max(begin.elapsed());
+    }
+    Ok(slowest)
 }
 
 /// Sends requests for one token over one connection, and returns how long each took.

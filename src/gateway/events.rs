@@ -53,3 +53,40 @@ async fn send(mut listener: FeedListener, sender: mpsc::Sender<Bytes>) {
         };
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::gateway::feed::News;
+
+    #[test]
+    fn listener_that_reads_late_gets_a_resync() {
+        let runtime = tokio::runtime::Builder::new_current_thread().enable_time().build().expect("a runtime");
+        let feed = Arc::new(Feed::default());
+        let publish = |count: usize| {
+            (0..count)
+                .for_each(|_| feed.publish(None, News::ConfigChanged { ok: true, message: String::new() }));
+        };
+        let kinds = |text: Bytes| {
+            let text = String::from_utf8_lossy(&text).into_owned();
+            let kinds = text.lines().filter_map(|line| line.strip_prefix("event: "));
+            kinds.map(str::to_owned).collect::<Vec<_>>()
+        };
+        runtime.block_on(async {
+            let (sender, mut receiver) = mpsc::channel(1);
+            task::start(send(feed.listen(None), sender));
+            publish(1);
+            // The greeting waits to be read, and the first event behind it.
+            tokio::task::yield_now().await;
+            publish(1000);
+            tokio::task::yield_now().await;
+            let mut told = Vec::new();
+            while told.last().is_none_or(|last| last != "resync") {
+                told.extend(kinds(receiver.recv().await.expect("it goes on")));
+            }
+            publish(2);
+            told.extend(kinds(receiver.recv().await.expect("it goes on")));
+            assert_eq!(told, ["config_changed", "resync", "config_changed", "config_changed"]);
+        });
+    }
+}

@@ -32,7 +32,7 @@ const MAX_ANSWER_BYTES: usize = 64 * 1024 * 1024;
 
 /// A request on its way to the service of its model.
 pub(super) struct Passing {
-    pub(super) head: Parts,
+    pub(super) head: Box<Parts>,
     pub(super) body: Bytes,
     pub(super) wire: Wire,
     pub(super) asked: NamedModel,

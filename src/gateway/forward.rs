@@ -27,9 +27,10 @@ pub(super) const MAX_BODY_BYTES: usize = 64 * 1024 * 1024;
 const DRAIN_TIMEOUT: Duration = Duration::from_secs(2);
 
 /// Answers a request of the OpenAI or Anthropic API that names its model in the body.
-pub(super) async fn post(gateway: &Arc<Gateway>, request: Request<Incoming>) -> Response<ResponseBody> {
+pub(super) async fn post(gateway: &Arc<Gateway>, request: Box<Request<Incoming>>) -> Response<ResponseBody> {
     let wire = Wire::of_path(request.uri().path());
     let (head, body) = request.into_parts();
+    let head = Box::new(head);
     let body = match read(&head.headers, body).await {
         Ok(body) => body,
         Err(rejection) => return reject(&rejection, wire),
@@ -40,7 +41,7 @@ pub(super) async fn post(gateway: &Arc<Gateway>, request: Request<Incoming>) -> 
 
 async fn answer(
     gateway: &Arc<Gateway>,
-    head: Parts,
+    head: Box<Parts>,
     body: Bytes,
     wire: Wire,
 ) -> Result<Response<ResponseBody>, Rejection> {
@@ -51,7 +52,7 @@ async fn answer(
     let asked = asked(&head.headers, &body)?;
     let route = gateway.route(&setup, &asked.model).await?;
     let mut meter = refused.of(&route.service);
-    let passing = Passing { head, body, wire, asked, route };
+    let passing = Box::new(Passing { head, body, wire, asked, route });
     if passing.is_count() && setup.lacks_other_wires(&passing.route.service) {
         meter.ends(Outcome::Ok);
         return translate::count_tokens(&passing.body).map(json).map_err(Rejection::from);

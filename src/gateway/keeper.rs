@@ -167,11 +167,12 @@ struct Needs {
 }
 
 /// Observes the record of a service and its address. If it does not run, returns what its start with the model
-/// `asked` needs.
+/// `asked` needs beside what holds memory, also in the servers of other programs.
 fn observation(
     setup: &Setup,
     service: &ManagedService,
     asked: Option<&str>,
+    external: &[Arc<str>],
 ) -> Result<Result<Seen, Needs>, ServiceError> {
     let never = CancelToken::new();
     let manager = setup.app.manager(&never);
@@ -184,24 +185,31 @@ fn observation(
     let model = service.server().model.as_deref().or(asked);
     let estimate = model.and_then(|model| setup.app.memory_estimate(service, model, &never));
     let heavy = setup.app.services().iter().filter(|service| is_heavy(service));
-    let held = heavy.map(|service| (Arc::clone(&service.name), manager.footprint(service)));
+    let held = heavy.map(|service| {
+        let is_external = external.contains(&service.name);
+        let memory = if is_external { manager.memory_of_external(service) } else { None };
+        let measured =
+            memory.map(|bytes| Footprint { on_demand: false, is_ready: true, memory_bytes: Some(bytes) });
+        (Arc::clone(&service.name), manager.footprint(service).or(measured))
+    });
     Ok(Err(Needs { estimate, held: held.collect() }))
 }
 
 fn seen(setup: &Setup, service: &ManagedService, endpoint: Endpoint) -> Seen {
     let never = CancelToken::new();
-    let footprint = setup.app.manager(&never).footprint(service);
+    let manager = setup.app.manager(&never);
+    let footprint = manager.footprint(service);
     let owner = match endpoint.started_by {
         StartedBy::Other => Owner::Other,
         StartedBy::Fusion if footprint.is_some_and(|footprint| footprint.on_demand) => Owner::Gateway,
         StartedBy::Fusion => Owner::Fusion,
     };
     let has_other_wires = has_other_wires(service, &endpoint);
-    Seen {
-        upstream: Upstream::new(endpoint, has_other_wires),
-        owner,
-        memory: footprint.and_then(|footprint| footprint.memory_bytes),
-    }
+    let memory = match owner {
+        Owner::Other if is_heavy(service) => manager.memory_of_external(service),
+        _ => footprint.and_then(|footprint| footprint.memory_bytes),
+    };
+    Seen { upstream: Upstream::new(endpoint, has_other_wires), owner, memory }
 }
 
 /// Returns whether the server has the APIs beyond chat completions, which may depend on its version.
@@ -220,8 +228,10 @@ fn has_other_wires(service: &ManagedService, endpoint: &Endpoint) -> Option<bool
 async fn observe(gateway: Arc<Gateway>, setup: Arc<Setup>, name: Arc<str>) {
     let (own, service) = (Arc::clone(&setup), Arc::clone(&name));
     let asked = gateway.seats.with(&name, |seat| seat.asked.clone());
+    let external = gateway.seats.external();
     let found = blocking(move || {
-        own.app.service(&service).map(|service| observation(&own, service, asked.as_deref()))
+        let service = own.app.service(&service)?;
+        Some(observation(&own, service, asked.as_deref(), &external))
     });
     let found = found.await;
     gateway.seats.with(&name, |seat| seat.is_observed = false);

@@ -35,7 +35,7 @@ use super::wire::Wire;
 use super::{admin, events, forward, framing, listing, metrics, page, socket};
 
 /// Answers one request.
-pub(super) async fn answer(gateway: Arc<Gateway>, request: Request<Incoming>) -> Response<ResponseBody> {
+pub(super) async fn answer(gateway: Arc<Gateway>, request: Box<Request<Incoming>>) -> Response<ResponseBody> {
     let setup = gateway.setup();
     let wire = Wire::of_path(request.uri().path());
     let checked = setup.guard.check(request.method(), request.uri().path(), request.headers());
@@ -66,7 +66,7 @@ enum Errand {
     Admin(AdminRoute),
 }
 
-async fn route(gateway: &Arc<Gateway>, mut request: Request<Incoming>) -> Response<ResponseBody> {
+async fn route(gateway: &Arc<Gateway>, mut request: Box<Request<Incoming>>) -> Response<ResponseBody> {
     let path = request.uri().path().to_owned();
     let segments: Vec<&str> = path.strip_prefix('/').unwrap_or(&path).split('/').collect();
     let errand = match (method(request.method()), segments.as_slice()) {
@@ -107,7 +107,7 @@ async fn route(gateway: &Arc<Gateway>, mut request: Request<Incoming>) -> Respon
 }
 
 /// Reads the body, then carries out the errand on another thread.
-async fn run(gateway: Arc<Gateway>, errand: Errand, request: Request<Incoming>) -> AdminAnswer {
+async fn run(gateway: Arc<Gateway>, errand: Errand, request: Box<Request<Incoming>>) -> AdminAnswer {
     let (head, body) = request.into_parts();
     let body = forward::read(&head.headers, body).await?;
     let work = move || match errand {

@@ -212,7 +212,7 @@ impl Seats {
         self.with(service, |seat| seat.checked = Instant::now());
     }
 
-    /// Notes what a service holds that fusion started; `None`: it does not run.
+    /// Notes what a service holds; `None`: nothing that fusion started runs.
     pub(super) fn is_measured(&self, service: &Arc<str>, footprint: Option<Footprint>) {
         self.with(service, |seat| match (footprint, seat.phase) {
             (Some(footprint), _) => seat.memory = footprint.memory_bytes.or(seat.memory),
@@ -297,6 +297,13 @@ impl Seats {
 
     pub(super) fn is_running(&self, service: &Arc<str>) -> bool {
         self.lock().get(service).is_some_and(|seat| matches!(seat.phase, Phase::Up(_)))
+    }
+
+    /// Returns the running services that fusion did not start.
+    pub(super) fn external(&self) -> Vec<Arc<str>> {
+        let seats = self.lock();
+        let external = seats.iter().filter(|(_, seat)| seat.phase == Phase::Up(Owner::Other));
+        external.map(|(service, _)| Arc::clone(service)).collect()
     }
 
     fn has_waiting(&self) -> bool {

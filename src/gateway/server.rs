@@ -162,7 +162,8 @@ async fn connection(stream: TcpStream, gateway: Arc<Gateway>) {
         return;
     }
     let service = service_fn(move |request| {
-        let gateway = Arc::clone(&gateway);
+        // Each of the futures that pass it on has room for its own.
+        let (gateway, request) = (Arc::clone(&gateway), Box::new(request));
         // Boxed, so its memory is free while a stream runs: hyper keeps the place of the future itself.
         Box::pin(async move { Ok::<_, Infallible>(router::answer(gateway, request).await) })
     });

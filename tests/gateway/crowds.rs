@@ -98,24 +98,41 @@ fn streaming() -> Backend {
     })
 }
 
-/// Begins streams and leaves each at some point, in one of the ways in which clients leave.
-fn cut_streams(port: u16, count: usize, seed: u64) {
+/// Returns any request, and how much of its answer may be read: some answers have no end.
+fn any_request(numbers: &mut Numbers) -> (String, u64) {
+    let get = |path: &str, more: &str| format!("GET {path} HTTP/1.1\r\nHost: localhost\r\n{more}\r\n\r\n");
+    let upgrade = "Connection: Upgrade\r\nUpgrade: websocket\r\nSec-WebSocket-Version: 13\r\n\
+                   Sec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==";
+    let endless = TINY_STREAM.replace("[]", "[\"endless\"]");
+    match numbers.below(12) {
+        0..=3 => (http::post(CHAT, TINY_STREAM), 1500),
+        4 | 5 => (http::post(CHAT, &endless), 1500),
+        6 => (http::post("/v1/messages", &TINY_STREAM.replace("[]", "[],\"max_tokens\":1")), 1500),
+        7 => (http::post(CHAT, "{\"model\":\"none\"}"), 100),
+        8 => {
+            let paths = ["/", "/health", "/metrics", "/v1/models", "/api/instances", "/nothing"];
+            let path = paths[usize::try_from(numbers.below(6)).expect("it is small")];
+            (get(path, "Connection: close"), 1500)
+        }
+        9 => (get("/api/events", "Accept: text/event-stream"), 100),
+        10 => (get("/ws", upgrade), 100),
+        _ => (http::post(CHAT, "{\"model\":"), 100),
+    }
+}
+
+/// Sends requests of all kinds and leaves each at some point, in one of the ways in which clients leave.
+fn cut_requests(port: u16, count: usize, seed: u64) {
     let mut numbers = Numbers(seed);
     for _ in 0..count {
         let mut client = http::connect(port);
-        let body = if numbers.below(3) == 0 {
-            TINY_STREAM.replace("[]", "[\"endless\"]")
-        } else {
-            TINY_STREAM.to_owned()
-        };
-        let request = http::post(CHAT, &body);
+        let (request, readable) = any_request(&mut numbers);
         let sent = if numbers.below(8) == 0 {
             usize::try_from(numbers.below(request.len() as u64)).expect("it is short")
         } else {
             request.len()
         };
         http::write(&mut client, &request[..sent]);
-        let wanted = usize::try_from(numbers.below(1500)).expect("it is small");
+        let wanted = usize::try_from(numbers.below(readable)).expect("it is small");
         let (mut read, mut some) = (0, [0; 512]);
         while sent == request.len() && read < wanted {
             match client.read(&mut some) {
@@ -132,14 +149,14 @@ fn cut_streams(port: u16, count: usize, seed: u64) {
 }
 
 #[test]
-fn streams_cut_at_random_leave_nothing() {
+fn requests_cut_at_random_leave_nothing() {
     let backend = streaming();
     let served = Served::before(&backend);
     let crowd = |count: usize, seed: u64| {
         std::thread::scope(|scope| {
             for thread in 0..4 {
                 let port = served.port();
-                scope.spawn(move || cut_streams(port, count / 4, seed + thread));
+                scope.spawn(move || cut_requests(port, count / 4, seed + thread));
             }
         });
         wait_until("all are over", || served.in_flight() == "0");

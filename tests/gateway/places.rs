@@ -71,6 +71,22 @@ fn memory_that_others_hold_is_named() {
 }
 
 #[test]
+fn memory_of_other_programs_counts() {
+    let (one, two, stage) = stage("", MemoryLimit::Bytes(1000));
+    stage.driver.set_memory(&two, 700);
+    assert_eq!(ask(&stage, TWO).status(), 200);
+    act(&stage, "two/stop");
+    stage.driver.runs_elsewhere(&one, 400);
+    let refused = ask(&stage, TWO);
+    assert_eq!(refused.status(), 503, "{}", refused.text());
+    let message = refused.json()["error"]["message"].as_str().unwrap_or_default().to_owned();
+    assert!(message.starts_with("two needs 700 bytes of memory; one would exceed"), "{message}");
+    // It is used, and never stopped.
+    assert_eq!(ask(&stage, ONE).status(), 200);
+    assert!(one.is_listening() && !two.is_listening());
+}
+
+#[test]
 fn estimate_counts_before_the_first_start() {
     let directory = Arc::new(TempDir::new().expect("a temporary directory"));
     let model = format!("{}/tests/models/tiny", env!("CARGO_MANIFEST_DIR"));

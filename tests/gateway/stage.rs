@@ -50,6 +50,8 @@ pub struct ScriptedDriver {
     backends: Arc<Mutex<Vec<Backend>>>,
     /// Which process has which port.
     ports: Arc<Mutex<Vec<(ProcessId, u16)>>>,
+    /// The servers that another program runs, as processes that this one sees.
+    elsewhere: Arc<Mutex<Vec<(ProcessId, u16)>>>,
     /// The memory of the process with a port, in bytes.
     memory: Arc<Mutex<HashMap<u16, u64>>>,
     /// Whether a spawned process listens; else it only lives.
@@ -82,6 +84,7 @@ impl Stage {
             mock: MockDriver::new(),
             backends: Arc::new(Mutex::new(backends.iter().map(|backend| backend.handle()).collect())),
             ports: Arc::default(),
+            elsewhere: Arc::default(),
             memory: Arc::default(),
             listens: Arc::new(Mutex::new(true)),
             dies: Arc::default(),
@@ -175,6 +178,14 @@ impl ScriptedDriver {
         self.memory.lock().expect("no panic").insert(backend.port, bytes);
     }
 
+    /// Lets a process of another program be this server, which holds so much memory.
+    pub fn runs_elsewhere(&self, backend: &Backend, memory_bytes: u64) {
+        let plan = MockPlan::runs().uses(Usage { memory_bytes, ..Usage::default() });
+        let process = self.mock.unrelated(plan);
+        self.elsewhere.lock().expect("no panic").push((process, backend.port));
+        backend.start();
+    }
+
     fn backend(&self, act: impl Fn(&Backend)) {
         self.backends.lock().expect("no panic").iter().for_each(act);
     }
@@ -245,7 +256,7 @@ impl ProcessDriver for ScriptedDriver {
 
     fn usage(&self, process: &ProcessId) -> Option<Usage> {
         let memory = self.memory.lock().expect("no panic");
-        let memory_bytes = memory.get(&self.port_of(process)?).copied();
+        let memory_bytes = self.port_of(process).and_then(|port| memory.get(&port).copied());
         memory_bytes
             .map(|memory_bytes| Usage { memory_bytes, ..Usage::default() })
             .or_else(|| self.mock.usage(process))
@@ -257,9 +268,12 @@ impl ProcessDriver for ScriptedDriver {
             return Ok(Listener::None);
         }
         let ours = ours.map(|ours| self.mock.members(ours)).transpose()?.unwrap_or_default();
-        Ok(match ours.first() {
-            Some(process) => Listener::Ours { pid: process.pid },
-            None => Listener::Unknown,
+        let elsewhere = self.elsewhere.lock().expect("no panic");
+        let other = elsewhere.iter().find(|(_, port)| *port == address.port);
+        Ok(match (ours.first(), other) {
+            (Some(process), _) => Listener::Ours { pid: process.pid },
+            (None, Some((process, _))) => Listener::Other { pid: process.pid, program: None },
+            (None, None) => Listener::Unknown,
         })
     }
 }

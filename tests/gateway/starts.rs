@@ -58,6 +58,21 @@ fn probes_neither_start_anything_nor_count_as_use() {
 }
 
 #[test]
+fn watched_service_is_stopped_when_idle() {
+    let idle_timeout = IdleStop::After(Duration::from_millis(300));
+    let backend = answering();
+    let stage = Stage::new(&backend, GatewaySettings { idle_timeout, ..settings() });
+    assert_eq!(http::exchange(stage.port, &http::post(CHAT, TINY)).status(), 200);
+    wait_until("it is stopped", || {
+        for path in ["/v1/models", "/metrics", "/api/instances/ollama", "/api/metrics"] {
+            assert_eq!(http::get(stage.port, path).status(), 200, "{path}");
+        }
+        !backend.is_listening()
+    });
+    assert_eq!(stage.driver.starts(), 1);
+}
+
+#[test]
 fn idle_service_is_stopped_after_its_last_request() {
     let idle_timeout = IdleStop::After(Duration::from_millis(300));
     let backend = answering();

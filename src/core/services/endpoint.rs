@@ -13,7 +13,7 @@ use super::service::{Endpoint, ManagedService, StartedBy, UpOptions};
 use super::state::{ListenerKind, Observation, RecordedProcess, StartPhase, State, classify};
 use crate::core::address::Address;
 use crate::core::events::{EventBus, EventKind, chain};
-use crate::core::process::{Ending, Liveness};
+use crate::core::process::{Ending, Listener, Liveness};
 
 /// What a record and the kernel tell of a living service.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -80,6 +80,15 @@ impl ServiceManager<'_> {
         }
         let memory_bytes = self.driver.usage(process).map(|usage| usage.memory_bytes);
         Some(Footprint { on_demand: record.on_demand, is_ready: record.ready, memory_bytes })
+    }
+
+    /// Returns the memory of the server that another program runs at the address of the service, if the system tells it.
+    pub fn memory_of_external(&self, service: &ManagedService) -> Option<u64> {
+        let Listener::Other { pid, .. } = self.driver.listener(&service.address()?, None).ok()? else {
+            return None;
+        };
+        let process = self.driver.identify(pid).ok()??;
+        self.driver.usage(&process).map(|usage| usage.memory_bytes)
     }
 
     /// Returns what became of the server at `endpoint`; `None` if it runs. Waits for a command that is stopping it.
