@@ -125,6 +125,32 @@ fn every_shell_has_a_script() {
     }
 }
 
+/// zsh then runs the whole script as the function, in place of the first completion.
+#[test]
+fn zsh_completes_at_the_first_tab() {
+    let sandbox = Sandbox::new();
+    let script = sandbox.fusion(["completions", "zsh"]).run().assert_code(0).stdout();
+    assert!(script.starts_with("#compdef fusion\n") && script.ends_with("\"$@\"; fi\n"), "{script}");
+    if sandbox.command("/bin/sh").arg("-c").arg("command -v zsh").run().code() != 0 {
+        return;
+    }
+    let functions = sandbox.root().join("functions");
+    std::fs::create_dir(&functions).expect("the sandbox is writable");
+    std::fs::write(functions.join("_fusion"), script).expect("the sandbox is writable");
+    let program = "PATH=${3%/*}:$PATH; fpath=(\"$1\"); compdef() { :; }; _describe() { print -r -- ${(P)3}; }
+        autoload -Uz _fusion; words=(fusion ollama unl); CURRENT=3; _fusion";
+    let zsh = sandbox
+        .command("zsh")
+        .arg("-fc")
+        .arg(program)
+        .arg("zsh")
+        .arg(&functions)
+        .arg("-")
+        .arg(env!("CARGO_BIN_EXE_fusion"));
+    let completed = zsh.run().assert_code(0);
+    assert!(completed.stdout().starts_with("unload:"), "{completed}");
+}
+
 #[test]
 fn fixed_values_of_options_are_completed() {
     let sandbox = Sandbox::new();

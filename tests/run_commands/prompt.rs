@@ -74,6 +74,25 @@ fn without_a_prompt_a_terminal_is_not_read() {
     ");
 }
 
+/// Without IUTF8, a terminal erases one byte of a character.
+#[test]
+fn half_a_typed_character_is_explained() {
+    let sandbox = Sandbox::new();
+    let terminal = Terminal::open();
+    let stdin = terminal.stream();
+    let run = sandbox
+        .fusion(["ollama", "run", "--dry-run", "-"])
+        .change(|command| _ = command.stdin(stdin))
+        .start();
+    terminal.send(b"gr\xc3\n\x04");
+    insta::assert_snapshot!(run.finish(), @"
+    exit 1
+    [stderr]
+    error: standard input is neither UTF-8 text (see byte 2) nor an image of a known format
+    hint: a corrected character may be left in half: make the terminal erase whole ones: stty iutf8
+    ");
+}
+
 #[test]
 fn an_image_alone_is_a_prompt() {
     let sandbox = Sandbox::new();

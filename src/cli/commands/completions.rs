@@ -51,6 +51,10 @@ Line for the startup file of your shell:
   elvish      eval (fusion completions elvish | slurp)
   powershell  fusion completions powershell | Out-String | Invoke-Expression";
 
+/// As the file `_fusion` in `fpath`, zsh runs the script in place of the first completion.
+const ZSH_FIRST_CALL: &[u8] =
+    b"\nif [[ \"${funcstack[1]}\" == _fusion ]]; then _clap_dynamic_completer_fusion \"$@\"; fi\n";
+
 /// Runs the command.
 pub fn run(context: &Context, args: &CompletionsArgs) -> Result<Exit, Failure> {
     let mut script = Vec::new();
@@ -58,6 +62,9 @@ pub fn run(context: &Context, args: &CompletionsArgs) -> Result<Exit, Failure> {
         .ok_or_else(|| Failure::new(Exit::Failed, format!("no completions for {}", args.shell)))?
         .write_registration(COMPLETION_VARIABLE, "fusion", "fusion", "fusion", &mut script)
         .map_err(|error| Failure::of(Exit::Failed, &error))?;
+    if Zsh.is(&args.shell.to_string()) {
+        script.extend_from_slice(ZSH_FIRST_CALL);
+    }
     context.ui.result(&String::from_utf8_lossy(&script))?;
     Ok(Exit::Done)
 }

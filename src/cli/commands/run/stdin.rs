@@ -1,7 +1,7 @@
 //! Standard input as part of the prompt.
 
 use std::fs::File;
-use std::io::{self, Seek as _};
+use std::io::{self, IsTerminal as _, Seek as _};
 use std::os::fd::AsFd;
 use std::os::unix::fs::FileTypeExt;
 use std::time::Duration;
@@ -27,6 +27,10 @@ pub(in crate::cli::commands) fn read(
             let read = files::read_all(duplicate()?, &InputWait { name: NAME, timeout, notice: &notice });
             read.map_err(|failure| match failure.exit {
                 Exit::TimedOut => failure.hint("do not read standard input with --no-stdin"),
+                // Backspace then takes one byte of a character, and leaves the others.
+                _ if failure.hint.is_some() && io::stdin().is_terminal() => failure.hint(
+                    "a corrected character may be left in half: make the terminal erase whole ones: stty iutf8",
+                ),
                 _ => failure,
             })
         }
