@@ -78,7 +78,7 @@ fn without_a_prompt_a_terminal_is_not_read() {
 #[test]
 fn half_a_typed_character_is_explained() {
     let sandbox = Sandbox::new();
-    let terminal = Terminal::open();
+    let mut terminal = Terminal::open();
     let stdin = terminal.stream();
     let run = sandbox
         .fusion(["ollama", "run", "--dry-run", "-"])
