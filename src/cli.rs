@@ -8,5 +8,6 @@ pub mod exit;
 pub mod instances;
 pub mod table;
 pub mod terminal;
+pub mod tree;
 pub mod units;
 pub mod words;

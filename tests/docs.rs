@@ -190,7 +190,7 @@ fn the_fresh_configuration_is_shown() {
 
 #[test]
 fn every_command_is_listed() {
-    let mut command = fusion::cli::dispatch::command(fusion::core::runtimes::TABLE, &[]);
+    let mut command = fusion::cli::tree::command(fusion::core::runtimes::TABLE, &[]);
     command.build();
     let section = section("Commands");
     let words: BTreeSet<&str> =

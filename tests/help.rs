@@ -20,7 +20,7 @@ fn every_command(visit: &mut impl FnMut(&[&str], &Command)) {
             }
         }
     }
-    let mut command = fusion::cli::dispatch::command(TABLE, &[]);
+    let mut command = fusion::cli::tree::command(TABLE, &[]);
     command.build();
     walk(&command, &mut Vec::new(), visit);
 }
@@ -131,7 +131,7 @@ fn variables_force_no_colour_on_a_pipe() {
 /// An instance that had the name of a command could not be reached.
 #[test]
 fn every_command_is_a_reserved_name() {
-    let mut command = fusion::cli::dispatch::command(TABLE, &[]);
+    let mut command = fusion::cli::tree::command(TABLE, &[]);
     command.build();
     let runtimes = |name: &str| TABLE.iter().any(|runtime| runtime.name() == name || runtime.alias() == name);
     let mut unreserved = Vec::new();

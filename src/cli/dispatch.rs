@@ -1,11 +1,10 @@
-//! The clap tree, built from the table of runtimes; parsing and dispatch.
+//! Runs one command line: its arguments are parsed, and its command is called.
 
 use std::ffi::OsString;
 use std::io;
-use std::ops::Deref;
 use std::sync::Arc;
 
-use clap::{Arg, ArgAction, ArgMatches, Command, FromArgMatches, Subcommand};
+use clap::{ArgMatches, FromArgMatches as _};
 
 use crate::app::Serve;
 use crate::app::gateway::GATEWAY;
@@ -13,212 +12,17 @@ use crate::cli::commands;
 use crate::cli::context::Context;
 use crate::cli::error::Failure;
 use crate::cli::exit::Exit;
-use crate::cli::instances::{self, NamedService};
+use crate::cli::instances;
 use crate::cli::terminal::signals;
 use crate::cli::terminal::streams::Streams;
 use crate::cli::terminal::ui::{ColorChoice, Ui};
+use crate::cli::tree::{self, Deferred, GlobalCommand, OF_MODELS, ServiceCommand};
 use crate::core::cancel::CancelToken;
 use crate::core::names::COMMANDS;
 use crate::core::paths::Paths;
 use crate::core::process::ProcessDriver;
 use crate::core::runtimes::Table;
 use crate::env::Environment;
-
-// The commands of one service. (A doc comment would become the description of every service.)
-#[derive(Debug, Subcommand)]
-enum ServiceCommand {
-    Up(Deferred<commands::up::UpArgs>),
-    #[command(visible_alias = "d")]
-    Down(Deferred<commands::down::DownArgs>),
-    Restart(Deferred<commands::restart::RestartArgs>),
-    #[command(visible_alias = "p", alias = "status")]
-    Ps(Deferred<commands::ps::PsArgs>),
-    #[command(visible_alias = "lg", alias = "logs")]
-    Log(Deferred<commands::log::LogArgs>),
-    #[command(visible_alias = "hl")]
-    Health(Deferred<commands::health::HealthArgs>),
-    Run(Deferred<Box<commands::run::RunArgs>>),
-    Chat(Deferred<commands::chat::ChatArgs>),
-    Models(Deferred<commands::models::ModelsArgs>),
-    Pull(Deferred<commands::pull::PullArgs>),
-    Rm(Deferred<commands::rm::RmArgs>),
-    Show(Deferred<commands::show::ShowArgs>),
-    Load(Deferred<commands::load::LoadArgs>),
-    Unload(Deferred<commands::unload::UnloadArgs>),
-    Search(Deferred<commands::search::SearchArgs>),
-    Install(Deferred<commands::install::InstallArgs>),
-    Uninstall(Deferred<commands::uninstall::UninstallArgs>),
-    Enable(Deferred<commands::enable::EnableArgs>),
-    Disable(Deferred<commands::disable::DisableArgs>),
-}
-
-// The commands for all services and for fusion itself.
-#[derive(Debug, Subcommand)]
-enum GlobalCommand {
-    #[command(visible_alias = "p", alias = "status")]
-    Ps(Deferred<commands::ps::AllPsArgs>),
-    Up(Deferred<commands::up::AllUpArgs>),
-    #[command(visible_alias = "d")]
-    Down(Deferred<commands::down::AllDownArgs>),
-    Chat(Deferred<commands::chat::ChatArgs>),
-    Restart(Deferred<commands::restart::AllRestartArgs>),
-    #[command(visible_alias = "lg", alias = "logs")]
-    Log(Deferred<commands::log::AllLogArgs>),
-    Run(Deferred<Box<commands::run::RunArgs>>),
-    Metrics(Deferred<commands::metrics::MetricsArgs>),
-    Templates(Deferred<commands::templates::TemplatesArgs>),
-    Create(Deferred<commands::create::CreateArgs>),
-    Remove(Deferred<commands::remove::RemoveArgs>),
-    Enable(Deferred<commands::enable::EnableNamedArgs>),
-    Disable(Deferred<commands::disable::DisableNamedArgs>),
-    Top(Deferred<commands::top::TopArgs>),
-    Launch(Deferred<commands::launch::LaunchArgs>),
-    Models(Deferred<commands::models::AllModelsArgs>),
-    #[command(
-        before_long_help = "Examples:\n  fusion search qwen3\n  fusion search --fits --context 32k coder\n"
-    )]
-    Search(Deferred<commands::search::SearchArgs>),
-    Serve(Deferred<commands::serve::ServeArgs>),
-    #[command(visible_alias = "cf")]
-    Config(commands::config::ConfigArgs),
-    Doctor(Deferred<commands::doctor::DoctorArgs>),
-    Completions(Deferred<commands::completions::CompletionsArgs>),
-    Man(Deferred<commands::man::ManArgs>),
-    #[command(hide = true)]
-    RotateLog(Deferred<commands::rotate_log::RotateLogArgs>),
-}
-
-/// Arguments whose part of the tree is built only when their command is given, or when help is asked for: it keeps every
-/// other start short.
-#[derive(Debug)]
-struct Deferred<A>(A);
-
-impl<A: clap::Args> clap::Args for Deferred<A> {
-    fn augment_args(command: Command) -> Command {
-        command.defer(A::augment_args)
-    }
-
-    fn augment_args_for_update(command: Command) -> Command {
-        Self::augment_args(command)
-    }
-}
-
-impl<A: FromArgMatches> FromArgMatches for Deferred<A> {
-    fn from_arg_matches(matches: &ArgMatches) -> Result<Self, clap::Error> {
-        A::from_arg_matches(matches).map(Self)
-    }
-
-    fn update_from_arg_matches(&mut self, matches: &ArgMatches) -> Result<(), clap::Error> {
-        *self = Self::from_arg_matches(matches)?;
-        Ok(())
-    }
-}
-
-impl<A> Deref for Deferred<A> {
-    type Target = A;
-
-    fn deref(&self) -> &A {
-        &self.0
-    }
-}
-
-fn examples(table: Table) -> String {
-    let name = |index: usize| table.get(index).map_or("SERVICE", |runtime| runtime.name());
-    let (first, second) = (name(0), name(1));
-    format!(
-        "Examples:\n  \
-         fusion {first} up\n  \
-         fusion {second} run \"Why is the sky blue?\"\n  \
-         git diff | fusion {first} run \"Write a commit message\" | git commit -F -\n"
-    )
-}
-
-/// Returns the tree of the whole command line; `instances` are the services that have commands beside the runtimes.
-pub fn command(table: Table, instances: &[NamedService]) -> Command {
-    let mut command = Command::new("fusion")
-        .about("Start, stop, watch and prompt language model servers on your own machine")
-        .before_help(examples(table))
-        .after_long_help(
-            "Exit codes:\n  \
-             0 done   1 failed   2 wrong command line or configuration   3 not running   4 not installed\n  \
-             5 port in use   6 did not come up   7 model missing   8 request failed or response broke off\n  \
-             9 answer cut at the token limit (--strict)   124 timed out   130 interrupted",
-        )
-        .disable_version_flag(true)
-        // The last occurrence of an option wins, so options in a shell alias can be overridden.
-        .args_override_self(true)
-        .arg(
-            Arg::new("version")
-                .short('V')
-                .long("version")
-                .action(ArgAction::SetTrue)
-                .help("Print the version; with --verbose also the commit and target"),
-        )
-        .args(global_arguments());
-    for runtime in table {
-        command = command.subcommand(
-            Command::new(runtime.name())
-                .visible_alias(runtime.alias())
-                .about(format!("Start, stop, watch and prompt {}", runtime.display_name()))
-                .defer(service_commands),
-        );
-    }
-    let of = |has_runtime| if has_runtime { service_commands } else { program_commands };
-    command = command.subcommands(instances.iter().map(|instance| instance.command(of)));
-    let gateway = Command::new(GATEWAY).about("Start, stop and watch the gateway in the background");
-    command = command.subcommand(gateway.defer(program_commands));
-    let mut command = GlobalCommand::augment_subcommands(command);
-    commands::config::hand_down(table, &mut command);
-    command
-}
-
-/// The examples at the top of the help of a command; `SERVICE` is replaced by the name of the service.
-const EXAMPLES: [(&str, &[&str]); 8] = [
-    ("up", &["fusion SERVICE up", "fusion SERVICE up --no-wait", "fusion SERVICE up --install -m MODEL"]),
-    ("down", &["fusion SERVICE down", "fusion SERVICE down --timeout 60"]),
-    ("ps", &["fusion SERVICE ps", "fusion SERVICE ps --watch", "fusion SERVICE ps --json | jq -r .state"]),
-    ("log", &["fusion SERVICE log -n 50", "fusion SERVICE log -f", "less \"$(fusion SERVICE log --path)\""]),
-    ("health", &commands::health::EXAMPLES),
-    ("run", &commands::run::EXAMPLES),
-    ("chat", &commands::chat::EXAMPLES),
-    ("search", &commands::search::EXAMPLES),
-];
-
-/// Adds the commands of the service that `command` is named after.
-fn service_commands(command: Command) -> Command {
-    let name = command.get_name().to_owned();
-    let command = ServiceCommand::augment_subcommands(command);
-    EXAMPLES.iter().fold(command, |command, (subcommand, lines)| {
-        let lines: Vec<String> = lines.iter().map(|line| line.replace("SERVICE", &name)).collect();
-        let examples = format!("Examples:\n  {}\n", lines.join("\n  "));
-        command.mut_subcommand(subcommand, |command| command.before_long_help(examples))
-    })
-}
-
-/// The commands that only a model server has.
-const OF_MODELS: [&str; 11] =
-    ["run", "chat", "models", "pull", "rm", "show", "load", "unload", "search", "install", "uninstall"];
-
-/// Like [`service_commands`], for a service that is no model server.
-fn program_commands(command: Command) -> Command {
-    OF_MODELS.iter().fold(service_commands(command), |command, name| {
-        command.mut_subcommand(name, |command| command.hide(true))
-    })
-}
-
-fn global_arguments() -> [Arg; 3] {
-    let global = |name: &'static str| Arg::new(name).long(name).global(true).help_heading("Global options");
-    [
-        global("quiet").short('q').action(ArgAction::SetTrue).help("Print only results and errors"),
-        global("verbose").short('v').action(ArgAction::SetTrue).help("Print details on stderr"),
-        global("color")
-            .value_name("WHEN")
-            .value_parser(clap::value_parser!(ColorChoice))
-            .default_value("auto")
-            .hide_possible_values(true)
-            .help("When to use colour: auto (on terminals), always, never"),
-    ]
-}
 
 /// What a command line runs in: the real process, or the parts that a test supplies.
 pub struct World {
@@ -242,7 +46,7 @@ pub fn main(world: World, arguments: impl IntoIterator<Item = OsString>) -> Exit
     }
     let color = ColorChoice::find(&arguments);
     let (instances, read_config) = instances::asked_for(table, &environment, &arguments);
-    let (matches, text) = match parse(table, &instances, arguments) {
+    let (matches, text) = match tree::parse(table, &instances, &arguments) {
         Ok(parsed) => parsed,
         Err(error) => return usage(&error, color, &environment, &streams),
     };
@@ -273,30 +77,6 @@ pub fn main(world: World, arguments: impl IntoIterator<Item = OsString>) -> Exit
     }
 }
 
-/// Returns the parsed arguments, and the version or help if that is all they ask for. The clap tree is dropped here: it
-/// is the largest thing in memory, and nothing else needs it.
-fn parse(
-    table: Table,
-    instances: &[NamedService],
-    arguments: Vec<OsString>,
-) -> Result<(ArgMatches, Option<String>), clap::Error> {
-    let mut command = command(table, instances);
-    if may_ask_for_help(&arguments) {
-        // The descriptions of commands are in the parts that are built late.
-        command.build();
-    }
-    let matches = command.try_get_matches_from_mut(arguments)?;
-    let text = version_or_help(&mut command, &matches);
-    Ok((matches, text))
-}
-
-/// Returns whether the help of a command may be asked for.
-fn may_ask_for_help(arguments: &[OsString]) -> bool {
-    let is_short = |text: &str| text.starts_with('-') && !text.starts_with("--") && text.contains('h');
-    let mut words = arguments.iter().skip(1).filter_map(|argument| argument.to_str());
-    words.any(|word| matches!(word, "help" | "--help") || is_short(word))
-}
-
 /// Prints clap's error for a wrong command line, or the help. clap's own printing obeys variables that fusion does not,
 /// such as `CLICOLOR_FORCE`.
 fn usage(error: &clap::Error, color: ColorChoice, environment: &Environment, streams: &Streams) -> Exit {
@@ -324,41 +104,9 @@ fn complete(
     shell: &str,
     arguments: &[OsString],
 ) -> Exit {
-    let candidates = commands::completions::candidates(command, table, environment, shell, arguments);
+    let candidates = commands::completions::candidates(tree::command, table, environment, shell, arguments);
     let written = candidates.and_then(|candidates| streams.output.write_all(&candidates).ok());
     if written.is_some() { Exit::Done } else { Exit::Failed }
-}
-
-/// Returns the version, or the short help of a command whose subcommand is missing.
-fn version_or_help(command: &mut Command, matches: &ArgMatches) -> Option<String> {
-    if matches.get_flag("version") {
-        return Some(version(matches.get_flag("verbose")));
-    }
-    match matches.subcommand() {
-        None => Some(short_help(command)),
-        Some((name, sub)) if sub.subcommand_name().is_none() => {
-            // A command that also takes words of its own needs no subcommand.
-            let needs_one =
-                |found: &&mut Command| found.has_subcommands() && found.get_positionals().next().is_none();
-            command.find_subcommand_mut(name).filter(needs_one).map(short_help)
-        }
-        Some(_) => None,
-    }
-}
-
-/// Returns the short help of a command, whose subcommands are described in the parts that are built late.
-fn short_help(command: &mut Command) -> String {
-    command.build();
-    command.render_help().to_string()
-}
-
-fn version(verbose: bool) -> String {
-    let version = env!("CARGO_PKG_VERSION");
-    if verbose {
-        format!("fusion {version}\ncommit: {}\ntarget: {}\n", env!("FUSION_COMMIT"), env!("FUSION_TARGET"))
-    } else {
-        format!("fusion {version}\n")
-    }
 }
 
 fn dispatch(context: &Context, serve: Serve, matches: &ArgMatches) -> Result<Exit, Failure> {
@@ -447,7 +195,7 @@ fn global_command(context: &Context, serve: Serve, matches: &ArgMatches) -> Resu
         C::Man(args) => {
             let config = instances::existing_config(context.table, &context.environment);
             let named = config.map_or_else(Vec::new, |config| instances::of_config(context.table, &config));
-            commands::man::run(context, &args, command(context.table, &named))
+            commands::man::run(context, &args, tree::command(context.table, &named))
         }
         C::RotateLog(Deferred(args)) => commands::rotate_log::run(context, &args),
     }

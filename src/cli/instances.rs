@@ -59,7 +59,7 @@ pub fn asked_for(
     environment: &Environment,
     arguments: &[OsString],
 ) -> (Vec<NamedService>, Option<ReadConfig>) {
-    let Some(word) = first_word(arguments).filter(|word| may_be_instance(table, word)) else {
+    let Some(word) = words(arguments).next().filter(|word| may_be_instance(table, word)) else {
         return (Vec::new(), None);
     };
     let Ok(paths) = Paths::discover(environment) else { return (Vec::new(), None) };
@@ -76,20 +76,19 @@ fn may_be_instance(table: Table, word: &str) -> bool {
     names::check(word, table.iter().flat_map(|runtime| [runtime.name(), runtime.alias()])).is_ok()
 }
 
-/// Returns the first argument that is not an option.
-fn first_word(arguments: &[OsString]) -> Option<&str> {
+/// Returns the arguments that are no options, nor the value of a global one.
+pub fn words(arguments: &[OsString]) -> impl Iterator<Item = &str> {
     let mut arguments = arguments.iter().skip(1).filter_map(|argument| argument.to_str());
-    while let Some(argument) = arguments.next() {
-        match argument {
-            // The one global option with a value.
-            "--color" => {
-                arguments.next();
+    std::iter::from_fn(move || {
+        loop {
+            match arguments.next()? {
+                // The one global option with a value.
+                "--color" => _ = arguments.next(),
+                option if option.starts_with('-') => {}
+                word => return Some(word),
             }
-            option if option.starts_with('-') => {}
-            word => return Some(word),
         }
-    }
-    None
+    })
 }
 
 #[cfg(test)]
@@ -97,15 +96,15 @@ mod tests {
     use super::*;
 
     #[test]
-    fn the_first_word_is_no_option() {
-        let first = |line: &str| {
+    fn words_are_no_options() {
+        let found = |line: &str| {
             let arguments: Vec<OsString> = line.split(' ').map(OsString::from).collect();
-            first_word(&arguments).map(str::to_owned)
+            words(&arguments).take(2).collect::<Vec<_>>().join(" ")
         };
-        assert_eq!(first("fusion coder up").as_deref(), Some("coder"));
-        assert_eq!(first("fusion -q --color never -v coder --json").as_deref(), Some("coder"));
-        assert_eq!(first("fusion --color=never coder").as_deref(), Some("coder"));
-        assert_eq!(first("fusion --color"), None);
-        assert_eq!(first("fusion -V"), None);
+        assert_eq!(found("fusion coder up -n"), "coder up");
+        assert_eq!(found("fusion -q --color never -v coder --json"), "coder");
+        assert_eq!(found("fusion --color=never coder"), "coder");
+        assert_eq!(found("fusion --color"), "");
+        assert_eq!(found("fusion -V"), "");
     }
 }

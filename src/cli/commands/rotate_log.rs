@@ -77,7 +77,7 @@ mod tests {
         let matches =
             RotateLogArgs::augment_args(clap::Command::new("rotate-log")).get_matches_from(&process.args);
         assert_eq!(RotateLogArgs::from_arg_matches(&matches).unwrap().rotator(host), spec);
-        let named = crate::cli::dispatch::command(crate::core::runtimes::TABLE, &[]);
+        let named = crate::cli::tree::command(crate::core::runtimes::TABLE, &[]);
         assert!(named.find_subcommand(rotator::SUBCOMMAND).is_some_and(clap::Command::is_hide_set));
     }
 
