@@ -233,20 +233,27 @@ fn no_proxy_is_used_on_loopback() {
     invocation.run().assert_stdout("Hi\n");
 }
 
-/// The text and the malformed chunk arrive in one read.
+/// The text and what is malformed arrive in one read, or in several.
 #[test]
 fn text_before_a_malformed_chunk_is_printed() {
     let event = text("Hello");
     let chunk = format!("{:x}\r\n{event}\r\n", event.len());
-    let response = format!("HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n{chunk}{chunk}zz\r\n");
-    let asked = StubbedOllama::with([Response::stream([response]).framing(Framing::Raw)]);
-    insta::assert_snapshot!(asked.run(["Hello", "--stream"]), @"
-    exit 8
-    [stdout]
-    HelloHello
-    [stderr]
-    error: malformed response: protocol: chunk length cannot be read as a number
-    ");
+    let longer = format!("{:x}\r\n{event}, and more\r\n", event.len());
+    let head = "HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n";
+    let interim = format!("HTTP/1.1 100 Continue\r\n\r\n{head}");
+    for pieces in [
+        vec![format!("{head}{chunk}{chunk}zz\r\n")],
+        vec![format!("{interim}{chunk}{chunk}-1\r\n")],
+        vec![format!("{head}{chunk}{longer}")],
+        vec![head.to_owned(), format!("{chunk}{}", &chunk[..9]), format!("{}zz\r\n", &chunk[9..])],
+        vec![format!("{head}{chunk}"), format!("{chunk}zz\r\n")],
+    ] {
+        let asked = StubbedOllama::with([Response::stream(pieces.clone()).framing(Framing::Raw)]);
+        let run = asked.run(["Hello", "--stream"]);
+        assert_eq!((run.stdout(), run.code()), ("HelloHello\n".to_owned(), 8), "{pieces:?}");
+        let said = run.stderr();
+        assert!(said.starts_with("error: malformed response: protocol: chunk "), "{said}");
+    }
 }
 
 #[test]

@@ -6,7 +6,6 @@ pub mod idle_timeout;
 pub mod native;
 mod resolver;
 pub mod sse;
-mod transfer;
 
 use std::io::{self, Read};
 use std::time::Duration;

@@ -6,16 +6,14 @@
 
 use std::fmt;
 use std::io;
-use std::mem;
 use std::ops::ControlFlow;
+use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
-use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use ureq::unversioned::transport::{Buffers, ConnectionDetails, Connector, NextTimeout, Transport};
 use ureq::{Error, Timeout};
 
-use super::transfer::Transfer;
 use crate::core::cancel::CancelToken;
 
 /// The observer ended the wait. Its kind is not `Interrupted`, because readers retry on that kind.
@@ -42,8 +40,6 @@ struct TimeoutState {
     step: Duration,
     /// Number of reads that brought data.
     reads: AtomicU64,
-    /// The data that ureq drops because what follows it is malformed.
-    dropped: Mutex<Vec<u8>>,
     observer: Box<dyn Fn() -> ControlFlow<()> + Send + Sync>,
 }
 
@@ -59,7 +55,6 @@ impl IdleTimeout {
             timeout_ms: AtomicU64::new(0),
             step,
             reads: AtomicU64::new(0),
-            dropped: Mutex::default(),
             observer: Box::new(observer),
         };
         let idle_timeout = Self(Arc::new(rules));
@@ -84,11 +79,6 @@ impl IdleTimeout {
         self.0.reads.load(Ordering::Relaxed)
     }
 
-    /// Returns the data that ureq has dropped because what follows it is malformed.
-    pub(super) fn dropped(&self) -> Vec<u8> {
-        mem::take(&mut self.0.dropped.lock().unwrap_or_else(PoisonError::into_inner))
-    }
-
     /// Changes the timeout, from the next wait on.
     pub(super) fn set_timeout(&self, timeout: Duration) {
         let timeout_ms = u64::try_from(timeout.as_millis()).unwrap_or(u64::MAX);
@@ -110,11 +100,7 @@ impl<In: Transport> Connector<In> for IdleTimeout {
         _: &ConnectionDetails<'_>,
         chained: Option<In>,
     ) -> Result<Option<IdleTransport<In>>, Error> {
-        Ok(chained.map(|inner| IdleTransport {
-            inner,
-            idle_timeout: self.clone(),
-            transfer: Transfer::default(),
-        }))
+        Ok(chained.map(|inner| IdleTransport { inner, idle_timeout: self.clone() }))
     }
 }
 
@@ -123,17 +109,6 @@ impl<In: Transport> Connector<In> for IdleTimeout {
 pub struct IdleTransport<In> {
     inner: In,
     idle_timeout: IdleTimeout,
-    transfer: Transfer,
-}
-
-impl<In: Transport> IdleTransport<In> {
-    /// Takes note of data that has arrived.
-    fn arrived(&mut self) {
-        self.idle_timeout.0.reads.fetch_add(1, Ordering::Relaxed);
-        if let Some(dropped) = self.transfer.take(self.inner.buffers().input()) {
-            *self.idle_timeout.0.dropped.lock().unwrap_or_else(PoisonError::into_inner) = dropped;
-        }
-    }
 }
 
 impl<In: Transport> Transport for IdleTransport<In> {
@@ -167,7 +142,7 @@ impl<In: Transport> Transport for IdleTransport<In> {
                     }
                 }
                 Ok(has_arrived) => {
-                    self.arrived();
+                    self.idle_timeout.0.reads.fetch_add(1, Ordering::Relaxed);
                     return Ok(has_arrived);
                 }
                 failed => return failed,

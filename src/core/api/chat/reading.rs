@@ -20,6 +20,10 @@ use crate::core::api::sse::{BYTE_ORDER_MARK, Item, MAX_EVENT_BYTES, Parser, TooL
 /// Number of bytes in one read.
 const READ_BYTES: usize = 32 * 1024;
 
+/// A byte that is in no text. It fills the buffer before each read: what came before a malformed chunk in the same packet
+/// ureq has decoded into the buffer when it returns the error, and does not count.
+const UNWRITTEN: u8 = 0xff;
+
 /// Timeout for the usage and the end of the response, after the finish reason.
 const CLOSE_TIMEOUT: Duration = Duration::from_secs(2);
 
@@ -29,21 +33,27 @@ pub(super) fn read(
     reading: &mut Reading<'_>,
     explain: &dyn Fn(io::Error) -> ChatError,
 ) -> Result<(), ChatError> {
-    let mut buffer = vec![0; READ_BYTES];
+    let mut buffer = vec![UNWRITTEN; READ_BYTES];
     let ending = loop {
         match body.read(&mut buffer) {
             Ok(0) => break Ok(()),
-            Ok(length) => reading.push(&buffer[..length])?,
-            Err(error) => break Err(error),
+            Ok(length) => {
+                reading.push(&buffer[..length])?;
+                buffer[..length].fill(UNWRITTEN);
+            }
+            Err(error) => {
+                let end = buffer.iter().rposition(|byte| *byte != UNWRITTEN).map_or(0, |last| last + 1);
+                if end > 0 {
+                    reading.push(&buffer[..end])?;
+                }
+                break Err(error);
+            }
         }
         if reading.done || reading.finished.is_some_and(|then| then.elapsed() > CLOSE_TIMEOUT) {
             return Ok(());
         }
         reading.receiver.flush().map_err(ChatError::Receiver)?;
     };
-    if ending.is_err() {
-        reading.push_dropped()?;
-    }
     match ending {
         // The answer is complete since the finish reason.
         _ if reading.answer.finish_reason.is_some() => Ok(()),
@@ -151,12 +161,6 @@ impl<'r> Reading<'r> {
     fn model_has_died(&self) -> bool {
         let count = self.arrivals.count();
         self.unnamed_after == Some(count) && (count == 0 || self.answer.model.is_some())
-    }
-
-    /// Takes what arrived together with a malformed part of the response.
-    fn push_dropped(&mut self) -> Result<(), ChatError> {
-        let dropped = self.idle_timeout.map(IdleTimeout::dropped).unwrap_or_default();
-        if dropped.is_empty() { Ok(()) } else { self.push(&dropped) }
     }
 
     /// Counts a part of the answer.
