@@ -99,7 +99,7 @@ impl App {
 }
 
 /// Returns why the model failed, if fusion started the server and its log has told since `mark`.
-fn model_failure(service: &ManagedService, mark: Option<&ServerMark>) -> Option<String> {
+pub(super) fn model_failure(service: &ManagedService, mark: Option<&ServerMark>) -> Option<String> {
     let log_bytes = mark?.log_bytes;
     let mut log = File::open(&service.files.log).ok()?;
     let length = log.metadata().ok()?.len();

@@ -4,6 +4,7 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use super::app::App;
+use super::diagnosis::model_failure;
 use super::error::AppError;
 use super::views::{ModelRow, ModelView};
 use crate::core::address::Address;
@@ -217,7 +218,10 @@ impl Models<'_> {
         let size = self.work(start_on_demand, model, |site| match site.places.directory(&model.name) {
             // Fails: it is a directory of the user.
             Some(_) => self.catalogue.remove(site, &model.name).map(|_| None),
-            None => self.catalogue.show(site, &model.name).map(|details| details.entry.size_bytes),
+            None => match self.catalogue.show(site, &model.name) {
+                Err(ModelError::Incomplete { .. }) => Ok(None),
+                shown => Ok(shown?.entry.size_bytes),
+            },
         })?;
         self.refuse_if_in_use(model)?;
         Ok(size)
@@ -294,8 +298,7 @@ impl Models<'_> {
         let endpoint = self.endpoint(start_on_demand, Some(model.name.clone()))?;
         self.admit_into(&endpoint, &model.name, force)?;
         if !self.catalogue.restarts_to_load() {
-            let load = |site: &Site<'_>| self.catalogue.load(site, &model.name, keep_alive);
-            self.work_at(Some(&endpoint.address), load).map_err(|error| self.failed(model.asked, error))?;
+            self.load_into(&endpoint.address, model, keep_alive)?;
             return Ok(endpoint);
         }
         Ok(self.load_at(model, &endpoint, keep_alive)?.map_or(endpoint, |up| up.endpoint))
@@ -326,9 +329,25 @@ impl Models<'_> {
             let options = UpOptions { model: Some(model.name.clone()), ..UpOptions::default() };
             return self.app.restart(self.service, &options, self.cancel).map(Some);
         }
-        let load = |site: &Site<'_>| self.catalogue.load(site, &model.name, keep_alive);
-        self.work_at(Some(&endpoint.address), load).map_err(|error| self.failed(model.asked, error))?;
+        self.load_into(&endpoint.address, model, keep_alive)?;
         Ok(None)
+    }
+
+    /// Loads the model into the server at `address`, whose log may say why that fails.
+    fn load_into(
+        &self,
+        address: &Address,
+        model: &Named<'_>,
+        keep_alive: Option<&KeepAlive>,
+    ) -> Result<(), AppError> {
+        let mark = self.app.mark(self.service, self.cancel)?;
+        let load = |site: &Site<'_>| self.catalogue.load(site, &model.name, keep_alive);
+        self.work_at(Some(address), load).map_err(|mut error| {
+            if let ModelError::Server { logged, .. } = &mut error {
+                *logged = model_failure(self.service, mark.as_ref());
+            }
+            self.failed(model.asked, error)
+        })
     }
 
     /// Returns how long `[models]` keeps the model loaded, for a server that loads and unloads by itself.
@@ -361,15 +380,13 @@ impl Models<'_> {
     pub(super) fn lacks(&self, address: &Address, name: &str) -> bool {
         matches!(
             self.work_at(Some(address), |site| self.catalogue.check(site, name)),
-            Err(ModelError::NotHere { .. })
+            Err(ModelError::NotHere { .. } | ModelError::Incomplete { .. })
         )
     }
 
     /// Loads the model into the server at `address`, as a prompt would.
     pub(super) fn load_for_prompt(&self, address: &Address, model: &Named<'_>) -> Result<(), AppError> {
-        let keep_alive = self.configured_keep_alive(&model.name);
-        self.work_at(Some(address), |site| self.catalogue.load(site, &model.name, keep_alive))
-            .map_err(|error| self.failed(model.asked, error))
+        self.load_into(address, model, self.configured_keep_alive(&model.name))
     }
 
     /// Unloads the model, and waits until its memory is free, but not long for one that still answers a request.
@@ -457,8 +474,13 @@ impl Models<'_> {
     }
 
     fn failed(&self, asked: &str, mut error: ModelError) -> AppError {
-        if let ModelError::ToolMissing { comes_with, .. } = &mut error {
-            *comes_with = self.app.brings_hub_tool();
+        match &mut error {
+            ModelError::ToolMissing { comes_with, .. } => *comes_with = self.app.brings_hub_tool(),
+            ModelError::Server { said, logged, advice } => {
+                let said = [Some(&said.message), logged.as_ref()];
+                *advice = said.into_iter().flatten().find_map(|said| self.service.advice(said, asked));
+            }
+            _ => {}
         }
         AppError::Model {
             service: Arc::clone(&self.service.name),

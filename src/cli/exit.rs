@@ -266,7 +266,7 @@ pub fn of_model(error: &ModelError) -> Exit {
         | E::NotServed { .. }
         | E::NoQuantization { .. }
         | E::Unknown { .. } => Exit::ModelMissing,
-        E::Server(error) => of_server(error),
+        E::Server { said, .. } => of_server(said),
         E::InvalidName { .. } => Exit::Usage,
         E::NotRunning => Exit::NotRunning,
         E::ToolMissing { .. } => Exit::NotInstalled,

@@ -106,6 +106,8 @@ pub(crate) fn damaged_models_are_errors(program: &Path) {
             let run = real.ollama(["run", stream, "-m", variant, "Hello"]).run().assert_code(8);
             assert_names_load_failure(&run, cause);
         }
+        let load = real.ollama(["load", variant]).run().assert_code(8);
+        assert_names_load_failure(&load, cause);
         real.ollama(["rm", "--yes", variant]).run().assert_code(0);
     }
     let weights = real.weights();
@@ -115,9 +117,19 @@ pub(crate) fn damaged_models_are_errors(program: &Path) {
     let truncated = real.ollama(["run", "Hello"]).run().assert_code(8);
     assert!(truncated.stderr().contains("exceeds file size"), "{}", truncated.stderr());
     fs::remove_file(weights).expect("the model store is ours");
-    let run = real.ollama(["run", "Hello"]).run();
-    assert_ne!(run.code(), 0);
-    assert_eq!(run.stdout(), "");
+    let run = real.ollama(["run", "Hello"]).run().assert_code(8);
+    assert!(run.stderr().contains("the model tiny is incomplete on the disk"), "{run}");
+    assert!(run.stderr().contains("fusion ollama rm tiny, then fusion ollama pull tiny"), "{run}");
+    for command in ["show", "load"] {
+        let refused = real.ollama([command, "tiny"]).run().assert_code(7);
+        assert!(refused.stderr().contains("incomplete: a file that its manifest names is missing"), "{refused}");
+    }
+    real.ollama(["rm", "--yes", "tiny"]).run().assert_code(0);
+    let manifest = real.sandbox.home().join(".ollama/models/manifests/registry.ollama.ai/library/cut/latest");
+    real.put("cut", "plain", &[]);
+    fs::write(manifest, "{").expect("the model store is ours");
+    let cut = real.ollama(["run", "-m", "cut", "Hello"]).run().assert_code(8);
+    assert!(cut.stderr().contains("download it again: fusion ollama pull cut"), "{cut}");
     // The server itself is well.
     assert_eq!(real.ps(0)["state"], "ready");
     real.down();

@@ -87,7 +87,7 @@ impl Failure {
         let found =
             diagnosis.is_incomplete.then(|| format!("the model {} is incomplete on the disk", asked.model));
         let said = [Some(&error.message), diagnosis.logged.as_ref(), found.as_ref()];
-        let hint = said.into_iter().flatten().find_map(|said| advice(asked, said));
+        let hint = said.into_iter().flatten().find_map(|said| asked.service.advice(said, asked.model));
         if let Some(hint) = hint {
             return Self::new(exit, message).hint(hint).caused_by(found.into_iter().collect());
         }
@@ -123,13 +123,6 @@ impl Failure {
         };
         Self::new(exit, message).hint(hint)
     }
-}
-
-/// Returns what to do about an error of the runtime's server that says `said`.
-fn advice(asked: &Asked<'_>, said: &str) -> Option<String> {
-    let said = said.to_lowercase();
-    let known = asked.service.runtime()?.advice().iter().find(|advice| said.contains(advice.about))?;
-    Some(known.of(&asked.service.name, &asked.service.server_table(), asked.model))
 }
 
 /// Returns the hint where the default model is missing and another one is loaded.

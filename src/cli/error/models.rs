@@ -71,7 +71,13 @@ impl Failure {
                 failure.hint("check the connection, then run the same command again; complete files are kept")
             }
             E::Download { .. } => failure.hint("run the same command again; complete files are kept"),
-            E::Server(_) | E::Api(_) => failure.hint(format!("`fusion {name} log` shows the server's log")),
+            E::Server { logged, advice, .. } => {
+                let more = logged.iter().filter(|logged| !failure.message.contains(*logged));
+                let more = more.map(|logged| format!("its log: {logged}")).collect();
+                let look = || format!("`fusion {name} log` shows the server's log");
+                failure.caused_by(more).hint(advice.clone().unwrap_or_else(look))
+            }
+            E::Api(_) => failure.hint(format!("`fusion {name} log` shows the server's log")),
             // The user who sent the signal knows it.
             E::Cancelled => Self::new(failure.exit, ""),
             E::ToolBroken { .. } | E::Cache(_) => failure,

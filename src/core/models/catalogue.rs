@@ -304,8 +304,14 @@ pub enum ModelError {
     Network { said: String },
     #[error("the download failed: {said}")]
     Download { said: String },
-    #[error("the server answered: {0}")]
-    Server(ServerError),
+    #[error("the server answered: {said}")]
+    Server {
+        said: ServerError,
+        /// The cause that its log names.
+        logged: Option<String>,
+        /// What to do about it, in words.
+        advice: Option<String>,
+    },
     #[error(transparent)]
     Api(ApiError),
     #[error(transparent)]
@@ -318,6 +324,12 @@ impl ModelError {
     /// Returns whether a download can help.
     pub fn is_pullable(&self) -> bool {
         matches!(self, Self::NotHere { .. } | Self::Incomplete { own: None, .. })
+    }
+}
+
+impl From<ServerError> for ModelError {
+    fn from(said: ServerError) -> Self {
+        Self::Server { said, logged: None, advice: None }
     }
 }
 

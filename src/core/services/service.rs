@@ -60,6 +60,13 @@ impl ManagedService {
         !self.is_built_in() || matches!(self.template, Template::Program(_))
     }
 
+    /// Returns what to do about an error of the server that says `said`, where its runtime knows.
+    pub fn advice(&self, said: &str, model: &str) -> Option<String> {
+        let said = said.to_lowercase();
+        let known = self.runtime()?.advice().iter().find(|advice| said.contains(advice.about))?;
+        Some(known.of(&self.name, &self.server_table(), model))
+    }
+
     /// Returns the command that downloads a model for it.
     pub fn pull_command(&self, model: &str) -> String {
         format!("fusion {} pull {}", self.name, quoted(model))

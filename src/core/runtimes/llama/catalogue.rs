@@ -194,10 +194,7 @@ impl Catalogue for LlamaCatalogue {
                 Some(LoadState::Loaded) => return Ok(()),
                 Some(LoadState::Failed) => {
                     let body = json!({ "error": { "message": format!("{name} failed to load") } });
-                    return Err(ModelError::Server(ServerError::from_response(
-                        500,
-                        body.to_string().as_bytes(),
-                    )));
+                    return Err(ServerError::from_response(500, body.to_string().as_bytes()).into());
                 }
                 None => return Err(ModelError::NotHere { name }),
                 Some(_) if Instant::now() >= deadline => return Err(ModelError::LoadTimedOut { name }),
@@ -283,7 +280,7 @@ fn only_this(client: &Client, name: &str) -> Result<(), ModelError> {
 }
 
 fn refusal(response: &Response) -> ModelError {
-    ModelError::Server(ServerError::from_response(response.status, &response.body))
+    ServerError::from_response(response.status, &response.body).into()
 }
 
 fn pause(site: &Site<'_>) -> Result<(), ModelError> {

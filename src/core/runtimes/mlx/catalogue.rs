@@ -149,7 +149,7 @@ impl Catalogue for MlxCatalogue {
         .one_token(name)?;
         match response.status {
             200 => Ok(()),
-            status => Err(ModelError::Server(ServerError::from_response(status, &response.body))),
+            status => Err(ServerError::from_response(status, &response.body).into()),
         }
     }
 

@@ -57,6 +57,9 @@ pub(super) const ERRORS: &[Advice] = &[
     Advice { about: "missing tensor", text: DAMAGED },
     Advice { about: "exceeds file size", text: DAMAGED },
     Advice { about: "incomplete on the disk", text: DAMAGED },
+    // What its JSON parser says of a manifest that was cut or overwritten; it can neither show nor remove the model.
+    Advice { about: "unexpected eof", text: MANIFEST },
+    Advice { about: "invalid character", text: MANIFEST },
     // It fails without a word on a file that is no model.
     Advice {
         about: "http 500 internal server error",
@@ -64,6 +67,8 @@ pub(super) const ERRORS: &[Advice] = &[
                pull MODEL",
     },
 ];
+
+const MANIFEST: &str = "its manifest on the disk may be damaged; download it again: fusion SERVICE pull MODEL";
 
 const DAMAGED: &str =
     "the model is damaged; download it again: fusion SERVICE rm MODEL, then fusion SERVICE pull MODEL";

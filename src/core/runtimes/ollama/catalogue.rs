@@ -13,6 +13,7 @@ use crate::core::api::{ApiError, Client, Response};
 use crate::core::models::catalogue::{
     Abilities, Catalogue, Details, Entry, KeepAlive, MemoryEstimate, ModelError, PullStep, Site,
 };
+use crate::core::models::defect::Defect;
 use crate::core::models::token_cache::is_plain_gguf;
 use crate::core::timestamp::Timestamp;
 
@@ -42,16 +43,13 @@ impl Catalogue for OllamaCatalogue {
     }
 
     fn show(&self, site: &Site<'_>, name: &str) -> Result<Details, ModelError> {
-        let response = client(site)?.post("/api/show", &json!({ "model": name }))?;
-        let shown = json_of(&named(name, response)?)?;
-        let wanted = full_name(name);
-        let entry = self.list(site)?.into_iter().find(|entry| full_name(&entry.name) == wanted);
-        Ok(read_details(&shown, entry.ok_or_else(|| ModelError::NotHere { name: name.to_owned() })?))
+        let shown = self.shown(site, name)?;
+        let entry = self.entry(site, name)?.ok_or_else(|| ModelError::NotHere { name: name.to_owned() })?;
+        Ok(read_details(&shown, entry))
     }
 
     fn abilities(&self, site: &Site<'_>, name: &str) -> Result<Abilities, ModelError> {
-        let response = client(site)?.post("/api/show", &json!({ "model": name }))?;
-        let shown = json_of(&named(name, response)?)?;
+        let shown = self.shown(site, name)?;
         let capabilities = shown["capabilities"].as_array();
         Ok(Abilities {
             chat_template: Some(has_template(&shown)),
@@ -61,8 +59,7 @@ impl Catalogue for OllamaCatalogue {
     }
 
     fn check(&self, site: &Site<'_>, name: &str) -> Result<(), ModelError> {
-        let response = client(site)?.post("/api/show", &json!({ "model": name }))?;
-        named(name, response).map(|_| ())
+        self.shown(site, name).map(|_| ())
     }
 
     fn pull(
@@ -112,7 +109,14 @@ impl Catalogue for OllamaCatalogue {
             site.address()?,
             &IdleTimeout::cancellable(site.load_timeout, site.cancel),
         );
-        named(name, client.post("/api/generate", &body)?).map(|_| ())
+        let loaded = named(name, client.post("/api/generate", &body)?).map(|_| ());
+        match &loaded {
+            // So it answers about a model without its weights, too.
+            Err(ModelError::Server { said, .. }) if said.message.contains("does not support generate") => {
+                self.check(site, name).and(loaded)
+            }
+            _ => loaded,
+        }
     }
 
     fn unload(&self, site: &Site<'_>, name: &str) -> Result<(), ModelError> {
@@ -128,6 +132,26 @@ impl Catalogue for OllamaCatalogue {
         let is_loaded =
             models(&loaded).any(|model| model["name"].as_str().is_some_and(|name| full_name(name) == wanted));
         Ok(is_loaded)
+    }
+}
+
+impl OllamaCatalogue {
+    /// Returns what the server says about the model. It does not find one that it lists if a file of it is gone.
+    fn shown(&self, site: &Site<'_>, name: &str) -> Result<Value, ModelError> {
+        let response = client(site)?.post("/api/show", &json!({ "model": name }))?;
+        match named(name, response) {
+            Err(ModelError::NotHere { name }) if self.entry(site, &name)?.is_some() => {
+                let file = "a file that its manifest names".to_owned();
+                Err(ModelError::Incomplete { name, defects: vec![Defect::Missing { file }], own: None })
+            }
+            found => json_of(&found?),
+        }
+    }
+
+    /// Returns the model as the server lists it.
+    fn entry(&self, site: &Site<'_>, name: &str) -> Result<Option<Entry>, ModelError> {
+        let wanted = full_name(name);
+        Ok(self.list(site)?.into_iter().find(|entry| full_name(&entry.name) == wanted))
     }
 }
 
@@ -277,14 +301,13 @@ fn named(name: &str, response: Response) -> Result<Response, ModelError> {
     Err(match error.kind {
         ServerErrorKind::ModelMissing => ModelError::NotHere { name: name() },
         _ if error.message.contains("invalid model name") => ModelError::InvalidName { name: name() },
-        _ => ModelError::Server(error),
+        _ => error.into(),
     })
 }
 
 fn json_of(response: &Response) -> Result<Value, ModelError> {
-    let refused = || ModelError::Server(ServerError::from_response(response.status, &response.body));
     let json = serde_json::from_slice(&response.body).ok().filter(|_| response.status == 200);
-    json.ok_or_else(refused)
+    json.ok_or_else(|| ServerError::from_response(response.status, &response.body).into())
 }
 
 /// Returns the error of a failed pull. The texts are those of Ollama (`server/images.go`, `server/download.go`) and
