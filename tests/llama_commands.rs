@@ -237,9 +237,16 @@ fn damaged_files_are_refused_by_name() {
     error: the model foreign cannot be used: foreign.gguf is not a GGUF file: it does not start like one
     hint: check the files in [ROOT]/gguf/foreign.gguf
     ");
+    nix::unistd::mkfifo(&llama.models().join("fifo.gguf"), nix::sys::stat::Mode::S_IRWXU).expect("a FIFO");
+    insta::assert_snapshot!(said("fifo", 1), @"
+    error: the model fifo cannot be used: fifo.gguf is a FIFO, not a file
+    hint: check the files in [ROOT]/gguf/fifo.gguf
+    ");
     llama.down();
     let shown = llama.fusion("show --json one").run().assert_code(0).json();
     assert_eq!(shown["defects"], json!(["one.gguf has 100000 of 352384 bytes"]));
+    let listed = llama.fusion("models --json").run().assert_code(0).json();
+    assert_eq!(listed[0]["defects"], json!(["fifo.gguf is a FIFO, not a file"]));
 }
 
 #[test]

@@ -188,11 +188,11 @@ impl App {
 }
 
 /// Returns whether the model may have no chat template. A bare prompt has at most one token for each byte of its text;
-/// with a template it mostly has more.
+/// with a template it mostly has more. A count of 0 is none.
 fn may_lack_template(service: &ManagedService, body: &Value, prompt_tokens: u64) -> bool {
     let is_told_by_count = service.runtime().is_some_and(Runtime::cuts_prompts);
     let bytes = texts(body).last().map_or(0, |text| text.len() as u64);
-    !is_told_by_count || (1..=bytes.saturating_add(MAX_BARE_TOKENS)).contains(&prompt_tokens)
+    !is_told_by_count || (0..=bytes.saturating_add(MAX_BARE_TOKENS)).contains(&prompt_tokens)
 }
 
 /// Returns the texts of all messages.

@@ -104,11 +104,11 @@ impl ModelPlaces {
 
     /// Returns the directory that a user means by `name`, absolute and without symbolic links; `None` for the name of a
     /// model. A path (`/x`, `./x`, `../x`, `~/x`) is always a directory, even if it does not exist; another name is one
-    /// only if a directory of that name contains a model.
+    /// only if a directory of that name contains a model, be it one that cannot be read.
     pub fn directory(&self, name: &str) -> Option<PathBuf> {
         let path = self.path(name)?;
         let path = path.canonicalize().unwrap_or_else(|_| path.components().collect());
-        (is_path(name) || path.join("config.json").is_file()).then_some(path)
+        (is_path(name) || path.join("config.json").symlink_metadata().is_ok()).then_some(path)
     }
 }
 
@@ -226,6 +226,7 @@ mod tests {
         std::fs::create_dir_all(root.join("org/model"))?;
         std::fs::create_dir_all(root.join("org/other"))?;
         std::fs::write(root.join("org/model/config.json"), "{}")?;
+        nix::unistd::mkfifo(&root.join("org/config.json"), nix::sys::stat::Mode::S_IRWXU)?;
         let places = ModelPlaces {
             base: Some(root.clone()),
             home: Some(root.clone()),
@@ -234,6 +235,7 @@ mod tests {
         };
         assert_eq!(places.directory("org/model"), Some(root.join("org/model")));
         assert_eq!(places.directory("org/other"), None);
+        assert_eq!(places.directory("org"), Some(root.join("org")));
         assert_eq!(places.directory("llama3.2:3b"), None);
         assert_eq!(places.directory("./org/other"), Some(root.join("org/other")));
         assert_eq!(places.directory("org/../org/model"), Some(root.join("org/model")));

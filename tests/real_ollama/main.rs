@@ -349,9 +349,20 @@ fn a_clipped_prompt_fills_the_context(program: &Path) {
     let real = Real::up(program);
     real.put("small", "plain", &["num_ctx=256"]);
     let long = "Hello there, welcome to the machine. ".repeat(200);
-    let answer = real.ollama(["run", "-m", "small", "--json", "--max-tokens", "5"]).stdin(long).run();
-    let answer = answer.assert_code(0).json();
-    assert_eq!(answer["usage"]["prompt_tokens"], 256, "{answer}");
+    let run = real.ollama(["run", "-m", "small", "--json", "--max-tokens", "5"]).stdin(long).run();
+    let run = run.assert_code(0);
+    assert_eq!(run.json()["usage"]["prompt_tokens"], 256, "{run}");
+    assert!(run.stderr().contains("warning: Ollama cut the prompt to the context of 256 tokens"), "{run}");
+    // A long one is warned of before it is sent.
+    let endless = "Hello there, welcome to the machine. ".repeat(3_000);
+    let run = real.ollama(["run", "--max-tokens", "5"]).stdin(endless).run().assert_code(0);
+    assert!(run.stderr().contains("and the context of tiny is 4,096: Ollama cuts the prompt"), "{run}");
+    assert!(run.stderr().contains("env.OLLAMA_CONTEXT_LENGTH 16384"), "{run}");
+    // The field that would change the context elsewhere does nothing here.
+    let ignored = real.ollama(["run", "-o", "num_ctx=512", "-o", "keep_alive=1m", "Hello"]).run();
+    for field in ["num_ctx", "keep_alive"] {
+        assert!(ignored.stderr().contains(&format!("warning: Ollama ignores `{field}`")), "{ignored}");
+    }
     real.down();
 }
 

@@ -185,7 +185,7 @@ impl<'a> Task<'a> {
     ) -> Result<Self, Failure> {
         let settings = &service.settings.run;
         let saved = args.saved.as_deref().map(|name| saved_prompt(&app.config, name)).transpose()?;
-        let schema = args.schema.as_deref().map(|path| read_schema(context, path)).transpose()?;
+        let schema = args.schema.as_deref().map(|path| read_schema(context, path, args.timeout)).transpose()?;
         let question = prompt::gather(context, args, saved)?;
         let overrides = Overrides {
             model: args.model.as_deref(),
@@ -319,12 +319,19 @@ impl<'a> Task<'a> {
         if self.context.cancel.is_cancelled() {
             return Err(Failure::new(Exit::Interrupted, ""));
         }
+        let tell = || {
+            let mut notices = self.app.notices_after(self.service, &self.request, &answer, context, cancel);
+            notices.retain(|notice| !(is_too_long && matches!(notice, Notice::Cut { .. })));
+            report::tell(ui, self.service, model, &notices);
+        };
+        // A model without its template repeats itself often.
+        if matches!(result, Err(ChatError::Repetition)) {
+            tell();
+        }
         result.map_err(|error| self.failure(&error, mark.as_ref()))?;
         report::warn_of_other_model(ui, self.app, self.service, model, &answer);
         report::warn(ui, &answer, sink.has_text, sink.has_reasoning);
-        let mut notices = self.app.notices_after(self.service, &self.request, &answer, context, cancel);
-        notices.retain(|notice| !(is_too_long && matches!(notice, Notice::Cut { .. })));
-        report::tell(ui, self.service, model, &notices);
+        tell();
         ui.detail(&report::summary(&timing, answer.usage));
         // Before the schema: an answer that was cut cannot satisfy one, and the cut is the cause.
         if self.args.strict && answer.finish_reason.as_deref() == Some("length") {
@@ -376,9 +383,9 @@ struct SentPrompt {
 }
 
 /// Reads the schema of `--schema`.
-fn read_schema(context: &Context, path: &Path) -> Result<Schema, Failure> {
+fn read_schema(context: &Context, path: &Path, timeout: Option<Duration>) -> Result<Schema, Failure> {
     let name = path.display();
-    match files::read(context, path, None)? {
+    match files::read(context, path, timeout)? {
         Attachment::Text(text) => Schema::parse(&text).map_err(|error| Failure::of_schema(&name, &error)),
         Attachment::Image(_) => Err(Failure::new(Exit::Usage, format!("the schema {name} is an image"))),
     }

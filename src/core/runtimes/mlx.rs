@@ -84,7 +84,7 @@ impl Runtime for Mlx {
             Some(directory) => (directory.to_string_lossy().into_owned(), Some(directory)),
             None => (name.to_owned(), cached(name, places)),
         };
-        let present = directory.is_some_and(|directory| directory.join("config.json").is_file());
+        let present = directory.is_some_and(|directory| directory.join("config.json").exists());
         Model { name, present: Some(present) }
     }
 

@@ -20,6 +20,9 @@ use crate::core::parallel::PendingValue;
 /// Maximum size of a file or standard input: larger than the context of any model, and enough for a photo.
 pub(in crate::cli::commands) const MAX_FILE_BYTES: u64 = 20 << 20;
 
+/// How long a FIFO may have no program that writes to it.
+const OPEN_TIMEOUT: Duration = Duration::from_secs(1);
+
 /// How much is read at once.
 const CHUNK_BYTES: usize = 64 * 1024;
 
@@ -40,20 +43,20 @@ pub(in crate::cli::commands) fn read(
 ) -> Result<Attachment, Failure> {
     let (ui, name) = (&context.ui, path.display().to_string());
     let current = context.environment.current_dir.as_deref().unwrap_or(Path::new(""));
-    let input_wait = |notice| InputWait { name: &name, timeout, notice };
-    let opening = || ui.note(&format!("waiting for a program that writes to {name}"));
-    let file =
-        open(current.join(path), &input_wait(&opening))?.map_err(|error| cannot_read(&name, &error))?;
-    read_all(file, &input_wait(&|| ui.note(&format!("waiting for {name} to end"))))
+    let file = open(current.join(path), &name)?.map_err(|error| cannot_read(&name, &error))?;
+    let notice = || ui.note(&format!("waiting for {name} to end"));
+    read_all(file, &InputWait { name: &name, timeout, notice: &notice })
 }
 
-/// Opens a file. A named pipe opens only when a program opens its other end, so a thread waits for that.
-fn open(path: PathBuf, input_wait: &InputWait<'_>) -> Result<io::Result<File>, Failure> {
+/// Opens a file. A FIFO opens only when a program opens its other end, so a thread waits for that.
+fn open(path: PathBuf, name: &str) -> Result<io::Result<File>, Failure> {
     if !path.metadata().is_ok_and(|metadata| metadata.file_type().is_fifo()) {
         return Ok(File::open(path));
     }
-    let opened = PendingValue::begin(|| File::open(path));
-    input_wait.wait(&mut false, |time| opened.wait(time))
+    let opened = PendingValue::begin(|| File::open(path)).wait(OPEN_TIMEOUT);
+    opened.ok_or_else(|| {
+        Failure::new(Exit::Failed, format!("{name} is a FIFO, not a file, and no program writes to it"))
+    })
 }
 
 /// Reads a file to its end.

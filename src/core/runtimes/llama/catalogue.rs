@@ -14,7 +14,7 @@ use crate::core::models::ModelPlaces;
 use crate::core::models::catalogue::{
     Abilities, Catalogue, Details, Entry, KeepAlive, MemoryEstimate, ModelError, PullStep, Site,
 };
-use crate::core::models::defect::Defect;
+use crate::core::models::defect::{Defect, file_length};
 use crate::core::models::gguf::Header;
 use crate::core::models::gguf::names::{self, DEFAULT_QUANTIZATION};
 use crate::core::models::hub::download::Download;
@@ -318,8 +318,9 @@ fn find(places: &ModelPlaces, name: &str) -> Result<GgufModel, ModelError> {
 
 fn entry(model: &GgufModel) -> Entry {
     let disk = DiskUse::of(model.all_files().cloned());
-    let missing = model.missing().map(|file| Defect::Missing {
-        file: file.file_name().unwrap_or_default().to_string_lossy().into_owned(),
+    let missing = model.files.iter().filter_map(|file| {
+        let name = file.file_name().unwrap_or_default().to_string_lossy();
+        file_length(file.parent()?, &name).err()
     });
     Entry {
         name: model.name.clone(),

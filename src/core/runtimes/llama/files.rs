@@ -46,13 +46,9 @@ impl GgufModel {
         self.files.iter().chain(&self.projector)
     }
 
-    /// Returns the parts that are not there, or are links to nothing.
-    pub(super) fn missing(&self) -> impl Iterator<Item = &PathBuf> {
-        self.files.iter().filter(|file| !file.is_file())
-    }
-
+    /// Returns whether no part is missing, or a link to nothing.
     pub(super) fn is_here(&self) -> bool {
-        self.missing().next().is_none()
+        self.files.iter().all(|file| file.exists())
     }
 
     /// Returns the quantization as its name says.
@@ -98,7 +94,7 @@ pub(super) fn as_path(places: &ModelPlaces, name: &str) -> Option<PathBuf> {
     let path = places.path(name)?;
     let starts = ["/", "./", "../", "~/"];
     let is_path = matches!(name, "." | ".." | "~") || starts.iter().any(|start| name.starts_with(start));
-    let is_file = || is_gguf(name) && path.is_file();
+    let is_file = || is_gguf(name) && path.symlink_metadata().is_ok_and(|metadata| !metadata.is_dir());
     if !(is_path || is_file()) {
         return None;
     }
