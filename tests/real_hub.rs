@@ -54,7 +54,7 @@ impl Real {
     fn new(tool: &Path) -> Self {
         let (sandbox, hub) = (Sandbox::new(), Hub::start());
         real::install(&sandbox, tool);
-        hub.offer(MODEL, Path::new(concat!(env!("CARGO_MANIFEST_DIR"), "/tests/models/tiny")));
+        hub.offer(MODEL, tiny());
         Self { sandbox, hub }
     }
 
@@ -218,8 +218,27 @@ fn a_damaged_model_survives_faults_of_the_hub(tool: &Path) {
     real.mlx(["pull", MODEL]).run().assert_code(1);
     is_as_it_was();
     real.hub.repair();
+    real.hub.withdraw(MODEL);
+    real.mlx(["up", "-m", MODEL]).run().assert_code(7);
+    is_as_it_was();
+    real.hub.offer(MODEL, tiny());
+    // The tool may write no file of that length, as on a full disk.
+    let full = "ulimit -f 100 && exec \"$0\" mlx pull \"$1\"";
+    let full = real.sandbox.command("/bin/sh").arg("-c").arg(full).arg(env!("CARGO_BIN_EXE_fusion")).arg(MODEL);
+    full.env("HF_ENDPOINT", real.hub.url()).run().assert_code(8);
+    is_as_it_was();
+    let interrupted = real.start_a_pull_that_stalls();
+    assert!(!weights.exists(), "it is moved aside");
+    interrupted.signal(Signal::SIGINT);
+    assert_eq!(interrupted.finish().code(), 130);
+    is_as_it_was();
+    real.hub.repair();
     real.mlx(["pull", MODEL]).run().assert_code(0);
     assert_eq!(real.listed(), [(MODEL.to_owned(), vec![])]);
+}
+
+fn tiny() -> &'static Path {
+    Path::new(concat!(env!("CARGO_MANIFEST_DIR"), "/tests/models/tiny"))
 }
 
 /// The tool writes ten megabytes at a time, and resumes after the last that were written.

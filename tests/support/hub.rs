@@ -91,6 +91,11 @@ impl Hub {
         self.lock_models().entry(name.to_owned()).or_default().insert(file.to_owned(), Arc::new(bytes));
     }
 
+    /// Offers the model no more.
+    pub fn withdraw(&self, name: &str) {
+        self.lock_models().remove(name);
+    }
+
     /// Tells more about a model in lists.
     pub fn describe(&self, name: &str, facts: Value) {
         self.shared.facts.lock().expect("no panic").insert(name.to_owned(), facts);
