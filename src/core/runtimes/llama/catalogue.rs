@@ -29,8 +29,9 @@ pub(super) struct LlamaCatalogue;
 /// How long the server may take to answer what it can answer at once.
 const RESPONSE_TIMEOUT: Duration = Duration::from_secs(30);
 
-/// How long a model may take to be unloaded while it answers.
-const UNLOAD_TIMEOUT: Duration = Duration::from_secs(10);
+/// How long a model may take to be unloaded while it answers. The router kills its process after 10 s by default: it may
+/// wait for a client that is gone, which the router does not notice while the process sends nothing.
+const UNLOAD_TIMEOUT: Duration = Duration::from_secs(15);
 
 /// How often the router is asked what has become of a model.
 const POLL_INTERVAL: Duration = Duration::from_millis(20);
