@@ -224,7 +224,8 @@ fn a_damaged_model_survives_faults_of_the_hub(tool: &Path) {
     real.hub.offer(MODEL, tiny());
     // The tool may write no file of that length, as on a full disk.
     let full = "ulimit -f 100 && exec \"$0\" mlx pull \"$1\"";
-    let full = real.sandbox.command("/bin/sh").arg("-c").arg(full).arg(env!("CARGO_BIN_EXE_fusion")).arg(MODEL);
+    let full =
+        real.sandbox.command("/bin/sh").arg("-c").arg(full).arg(env!("CARGO_BIN_EXE_fusion")).arg(MODEL);
     full.env("HF_ENDPOINT", real.hub.url()).run().assert_code(8);
     is_as_it_was();
     let interrupted = real.start_a_pull_that_stalls();

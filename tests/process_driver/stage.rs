@@ -9,7 +9,7 @@ use std::process::Command;
 use fusion::core::address::Address;
 use fusion::core::process::unix::UnixDriver;
 use fusion::core::process::{
-    Child, Ending, Instance, Listener, ProcessDriver, ProcessId, ProcessSpec, StopSignal,
+    Child, Ending, Instance, Listener, Pid, ProcessDriver, ProcessId, ProcessSpec, StopSignal,
 };
 use serde_json::Value;
 use tempfile::TempDir;
@@ -129,11 +129,17 @@ impl Stage {
         self.actor(before, role).status().unwrap().success()
     }
 
-    /// What the actor reports, or what a fake with `dump=` was started with.
+    /// What the actor reports, or what a fake with `dump=` was started with. That fake ends with the stage, also where
+    /// the system hides the instance in its environment.
     pub(crate) fn facts(&self, name: &str) -> Value {
         let path = self.path(name);
         wait_until("there are facts", || path.exists());
-        serde_json::from_slice(&std::fs::read(path).unwrap()).unwrap()
+        let facts: Value = serde_json::from_slice(&std::fs::read(path).unwrap()).unwrap();
+        if name == "dump" {
+            let pid = Pid::try_from(facts["pid"].as_i64().unwrap()).unwrap();
+            self.leaders.borrow_mut().extend(self.driver.identify(pid).unwrap());
+        }
+        facts
     }
 
     pub(crate) fn dumping(&self) -> ProcessSpec {

@@ -130,7 +130,10 @@ pub(crate) fn damaged_models_are_errors(program: &Path) {
     assert!(run.stderr().contains("fusion ollama rm tiny, then fusion ollama pull tiny"), "{run}");
     for command in ["show", "load"] {
         let refused = real.ollama([command, "tiny"]).run().assert_code(7);
-        assert!(refused.stderr().contains("incomplete: a file that its manifest names is missing"), "{refused}");
+        assert!(
+            refused.stderr().contains("incomplete: a file that its manifest names is missing"),
+            "{refused}"
+        );
     }
     real.ollama(["rm", "--yes", "tiny"]).run().assert_code(0);
     let manifest = real.sandbox.home().join(".ollama/models/manifests/registry.ollama.ai/library/cut/latest");

@@ -185,7 +185,8 @@ impl<'a> Task<'a> {
     ) -> Result<Self, Failure> {
         let settings = &service.settings.run;
         let saved = args.saved.as_deref().map(|name| saved_prompt(&app.config, name)).transpose()?;
-        let schema = args.schema.as_deref().map(|path| read_schema(context, path, args.timeout)).transpose()?;
+        let schema =
+            args.schema.as_deref().map(|path| read_schema(context, path, args.timeout)).transpose()?;
         let question = prompt::gather(context, args, saved)?;
         let overrides = Overrides {
             model: args.model.as_deref(),

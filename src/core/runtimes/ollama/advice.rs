@@ -68,7 +68,8 @@ pub(super) const ERRORS: &[Advice] = &[
     },
 ];
 
-const MANIFEST: &str = "its manifest on the disk may be damaged; download it again: fusion SERVICE pull MODEL";
+const MANIFEST: &str =
+    "its manifest on the disk may be damaged; download it again: fusion SERVICE pull MODEL";
 
 const DAMAGED: &str =
     "the model is damaged; download it again: fusion SERVICE rm MODEL, then fusion SERVICE pull MODEL";
