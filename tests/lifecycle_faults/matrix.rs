@@ -7,7 +7,7 @@ use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
 use serde_json::json;
 
-use super::support::{Running, Sandbox, command_line, fake_runtime, wait_until, write_program};
+use super::support::{Running, Sandbox, command_line, fake_runtime, processes, wait_until, write_program};
 use super::{assert_nothing_left, assert_up_fails, down, state, up};
 
 /// A kind of service, and the name of one in the configuration of [`sandbox`].
@@ -262,6 +262,44 @@ fn every_kind_without_a_record_is_found() {
         let stopped = down(sandbox, service);
         assert_eq!(stopped.stdout(), format!("{service} is down\n"), "{stopped}");
     });
+}
+
+/// A program may overwrite its environment, and macOS hides that of many.
+#[test]
+fn a_server_that_hides_its_environment_is_found() {
+    let sandbox = Sandbox::new();
+    let command = format!(
+        "command = [\"/usr/bin/env\", \"-u\", \"FUSION_INSTANCE\", \"{}\", \"ollama\"]",
+        fake_runtime()
+    );
+    sandbox.configure(&command, "");
+    let lose = || std::fs::remove_file(sandbox.file("ollama", "state.json")).expect("a record");
+    let pid = up(&sandbox, "ollama");
+    lose();
+    let listed = sandbox.fusion(["ollama", "ps", "--json"]).run().assert_code(0).json();
+    assert_eq!((&listed["pid"], &listed["started_by"]), (&json!(pid), &json!("fusion")));
+    assert_eq!(up(&sandbox, "ollama"), pid);
+    assert_eq!(sandbox.record("ollama").expect("a record")["process"]["pid"], pid);
+    lose();
+    down(&sandbox, "ollama");
+    assert!(!processes::lives(pid));
+}
+
+/// Who writes to the log without having been started by fusion leads no session there.
+#[test]
+fn a_server_that_writes_to_the_log_is_external() {
+    let sandbox = Sandbox::new();
+    let log = sandbox.file("ollama", "ollama.log");
+    std::fs::create_dir_all(sandbox.file("ollama", "")).expect("the sandbox is writable");
+    let script = "exec \"$0\" ollama --host 127.0.0.1 --port \"$1\" >> \"$2\" 2>&1";
+    let port = sandbox.port("ollama").to_string();
+    let server =
+        sandbox.command("/bin/sh").arg("-c").arg(script).arg(fake_runtime()).arg(port).arg(&log).start();
+    wait_until("it listens", || state(&sandbox, "ollama") == "external");
+    let refused = sandbox.fusion(["ollama", "down"]).run().assert_code(5);
+    assert!(refused.stderr().contains("did not start"), "{refused}");
+    server.signal(Signal::SIGTERM);
+    server.finish();
 }
 
 /// Only the record is lost: the server may be loading.

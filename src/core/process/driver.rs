@@ -2,7 +2,7 @@
 //! system.
 
 use std::ffi::OsString;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::thread;
 use std::time::{Duration, Instant};
 
@@ -205,6 +205,12 @@ pub trait ProcessDriver: Send + Sync {
 
     /// Returns the instance id in the environment of the process; `None` if it has none or the system hides it.
     fn instance_id(&self, pid: Pid) -> Option<String>;
+
+    /// Returns the leader of the session of a process if it writes to this log: its standard output or error is that
+    /// file.
+    fn leader_with_log(&self, _pid: Pid, _log: &Path) -> Option<ProcessId> {
+        None
+    }
 
     /// Signals the process; does nothing if it has ended.
     fn signal(&self, process: &ProcessId, signal: StopSignal) -> Result<(), ProcessError>;

@@ -1,8 +1,9 @@
 //! The driver of the real operating system: spawns processes in sessions of their own, and signals them.
 
-use std::fs::OpenOptions;
+use std::fs::{self, OpenOptions};
 use std::io::{self, Read};
 use std::os::fd::OwnedFd;
+use std::os::unix::fs::MetadataExt as _;
 use std::os::unix::process::CommandExt;
 use std::path::Path;
 use std::process::{Command, Stdio};
@@ -155,6 +156,14 @@ impl ProcessDriver for UnixDriver {
 
     fn instance_id(&self, pid: Pid) -> Option<String> {
         inspect::native().instance(pid.as_raw())
+    }
+
+    fn leader_with_log(&self, pid: Pid, log: &Path) -> Option<ProcessId> {
+        let log = fs::symlink_metadata(log).ok()?;
+        let session = self.inspect().process(pid.as_raw()).ok()??.session;
+        let leader = self.identify(Pid::try_from(i64::from(session)).ok()?).ok()??;
+        let is_log = |output| self.inspect().file_of(session, output) == Some((log.dev(), log.ino()));
+        [1, 2].into_iter().any(is_log).then_some(leader)
     }
 
     fn signal(&self, process: &ProcessId, signal: StopSignal) -> Result<(), ProcessError> {

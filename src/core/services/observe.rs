@@ -154,12 +154,22 @@ impl ServiceManager<'_> {
         if observed.recorded.is_elsewhere {
             return None;
         }
-        let id = InstanceId::try_from(self.driver.instance_id(*pid)?).ok()?;
-        if !id.is_marked(&self.mark_of(service).ok()?) {
-            return None;
-        }
-        let members = self.driver.members(Instance { id: id.as_str(), leader: None }).ok()?;
-        let process = members.into_iter().min_by_key(|member| member.start_time)?;
+        let mark = self.mark_of(service).ok()?;
+        let (id, process) = if let Some(id) = self.driver.instance_id(*pid) {
+            let id = InstanceId::try_from(id).ok().filter(|id| id.is_marked(&mark))?;
+            let members = self.driver.members(Instance { id: id.as_str(), leader: None }).ok()?;
+            (id, members.into_iter().min_by_key(|member| member.start_time)?)
+        } else {
+            // Its environment may be hidden or overwritten. Only what fusion starts leads a session and writes there.
+            let leader = self.driver.leader_with_log(*pid, &service.files.log)?;
+            let intent = observed.recorded.here().filter(|record| record.process.is_none());
+            (
+                intent
+                    .map_or_else(|| InstanceId::random(&mark), |record| Ok(record.instance.clone()))
+                    .ok()?,
+                leader,
+            )
+        };
         let now = SystemTime::now();
         let started_at = self.driver.usage(&process).and_then(|usage| now.checked_sub(usage.uptime));
         let log = &service.files.log;

@@ -67,6 +67,12 @@ pub(in crate::core::process) trait Inspect: Sync {
     /// user may not read it.
     fn instance(&self, pid: i32) -> Option<String>;
 
+    /// Returns the device and the number of the file that is open as this descriptor of the process; `None` if this user
+    /// may not know it.
+    fn file_of(&self, _pid: i32, _descriptor: i32) -> Option<(u64, u64)> {
+        None
+    }
+
     /// Returns whether the system hides the environment of some processes.
     fn hides_environments(&self) -> bool {
         false

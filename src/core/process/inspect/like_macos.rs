@@ -49,6 +49,10 @@ impl Inspect for LikeMacos {
         if hides_environment(pid) { None } else { Linux.instance(pid) }
     }
 
+    fn file_of(&self, pid: i32, descriptor: i32) -> Option<(u64, u64)> {
+        Linux.file_of(pid, descriptor)
+    }
+
     fn hides_environments(&self) -> bool {
         true
     }

@@ -143,6 +143,11 @@ impl Inspect for Linux {
         bytes.split(|byte| *byte == 0).find_map(value)
     }
 
+    fn file_of(&self, pid: i32, descriptor: i32) -> Option<(u64, u64)> {
+        let file = fs::metadata(format!("/proc/{pid}/fd/{descriptor}")).ok()?;
+        Some((file.dev(), file.ino()))
+    }
+
     fn resources(&self, pid: i32) -> Option<Resources> {
         let stat = Stat::read(pid).ok()??;
         let approximate = || Some(stat.pages.saturating_mul(system_value(SysconfVar::PAGE_SIZE)?));

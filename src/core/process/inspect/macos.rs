@@ -52,6 +52,17 @@ struct UniqueIdentifiers {
     reserved: [u64; 2],
 }
 
+/// The flavour of [`VnodeOfDescriptor`] (xnu, `bsd/sys/proc_info.h`).
+const PROC_PIDFDVNODEINFO: c_int = 1;
+
+/// `struct vnode_fdinfo`.
+#[repr(C)]
+struct VnodeOfDescriptor {
+    /// `struct proc_fileinfo`: flags, status, offset (64 bits), type, guard flags.
+    file: [u32; 6],
+    vnode: libc::vnode_info,
+}
+
 /// Plain data, as the kernel writes it.
 ///
 /// # Safety
@@ -105,6 +116,19 @@ impl Inspect for MacOs {
         let start = format!("{INSTANCE_VARIABLE}=");
         let value = bytes.split(|byte| *byte == 0).find_map(|text| text.strip_prefix(start.as_bytes()))?;
         String::from_utf8(value.to_vec()).ok()
+    }
+
+    fn file_of(&self, pid: i32, descriptor: i32) -> Option<(u64, u64)> {
+        let mut file = MaybeUninit::<VnodeOfDescriptor>::zeroed();
+        let size = c_int::try_from(size_of::<VnodeOfDescriptor>()).ok()?;
+        #[expect(unsafe_code, reason = "nix has no libproc")]
+        // SAFETY: the kernel writes at most `size` bytes; every field is a number or an array of numbers.
+        let stat = unsafe {
+            let pointer = file.as_mut_ptr().cast();
+            let filled = libc::proc_pidfdinfo(pid, descriptor, PROC_PIDFDVNODEINFO, pointer, size);
+            (filled == size).then(|| file.assume_init().vnode.vi_stat)?
+        };
+        Some((u64::from(stat.vst_dev), stat.vst_ino))
     }
 
     /// Those of programs that their makers sign with the hardened runtime.
