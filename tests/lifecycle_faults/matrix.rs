@@ -287,7 +287,7 @@ fn a_server_that_hides_its_environment_is_found() {
 
 /// Who writes to the log without having been started by fusion leads no session there.
 #[test]
-fn a_server_that_writes_to_the_log_is_external() {
+fn a_foreign_writer_of_the_log_is_external() {
     let sandbox = Sandbox::new();
     let log = sandbox.file("ollama", "ollama.log");
     std::fs::create_dir_all(sandbox.file("ollama", "")).expect("the sandbox is writable");
