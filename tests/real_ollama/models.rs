@@ -20,14 +20,14 @@ pub(crate) fn models_load_unload_and_are_removed(program: &Path) {
     real.put("untemplated", "untemplated", &[]);
     let untemplated = real.ollama(["show", "untemplated", "--json"]).run().assert_code(0).json();
     assert_eq!(untemplated["chat_template"], false);
-    let lost = "the roles and the system message are lost";
+    let warning = "the roles and the system message are lost";
     let run = real.ollama(["run", "-m", "untemplated", "Hello there, model on the machine"]).run();
-    assert!(run.assert_code(0).stderr().contains(lost));
+    assert!(run.assert_code(0).stderr().contains(warning));
     // It repeats one token, which the server ends after thirty.
     let run = real.ollama(["run", "-m", "untemplated", "hi"]).run().assert_code(8);
     assert!(run.stdout().starts_with("DDDDDDDD"), "{run}");
     assert!(run.stderr().contains("because the model repeated itself"), "{run}");
-    assert!(run.stderr().contains("-o frequency_penalty=1") && run.stderr().contains(lost), "{run}");
+    assert!(run.stderr().contains("-o frequency_penalty=1") && run.stderr().contains(warning), "{run}");
     real.ollama(["rm", "--yes", "untemplated"]).run().assert_code(0);
     real.ollama(["unload", "tiny"]).run().assert_code(0);
     assert_eq!(real.ps(0)["models"], json!([]));
