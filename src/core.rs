@@ -23,6 +23,7 @@ pub mod logs;
 pub mod machine;
 pub mod models;
 pub mod names;
+pub mod nearest;
 pub mod numbers;
 pub mod order;
 pub mod parallel;

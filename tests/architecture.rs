@@ -23,7 +23,7 @@ const CORE: [&[&str]; 12] = [
         "schema",
         "timestamp",
     ],
-    &["files"],
+    &["files", "nearest"],
     &["api", "login", "process"],
     &["events", "helper"],
     &["awake", "models"],

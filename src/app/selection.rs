@@ -2,7 +2,7 @@
 
 use super::app::App;
 use super::gateway::GATEWAY;
-use crate::core::config::nearest;
+use crate::core::nearest::{did_you_mean, nearest};
 use crate::core::services::ManagedService;
 
 /// The services that a command line names. Empty: the command decides.
@@ -23,10 +23,6 @@ pub enum SelectionError {
     NoService { name: String, nearest: Option<String> },
     #[error("there is no template {name}{}", did_you_mean(nearest.as_deref()))]
     NoTemplate { name: String, nearest: Option<String> },
-}
-
-fn did_you_mean(nearest: Option<&str>) -> String {
-    nearest.map(|name| format!("; did you mean {name}?")).unwrap_or_default()
 }
 
 /// What a selection looks at in one service.
@@ -53,16 +49,15 @@ impl Selection {
         templates: &[String],
     ) -> Result<Vec<usize>, SelectionError> {
         if let Some(name) = self.template.as_ref().filter(|name| !templates.contains(name)) {
-            let nearest = nearest(name, templates).map(str::to_owned);
+            let nearest = nearest(name, &mut templates.iter().map(String::as_str)).map(str::to_owned);
             return Err(SelectionError::NoTemplate { name: name.clone(), nearest });
         }
         let mut found = Vec::new();
         for name in &self.names {
             let is_meant = |service: &SelectionFacts<'_>| service.name == name || service.alias == Some(name);
             let Some(index) = services.iter().position(is_meant) else {
-                let names = services.iter().map(|service| service.name).chain([GATEWAY]);
-                let names: Vec<String> = names.map(str::to_owned).collect();
-                let nearest = nearest(name, &names).map(str::to_owned);
+                let mut names = services.iter().map(|service| service.name).chain([GATEWAY]);
+                let nearest = nearest(name, &mut names).map(str::to_owned);
                 return Err(SelectionError::NoService { name: name.clone(), nearest });
             };
             if !found.contains(&index) {

@@ -8,16 +8,11 @@ use super::rejection::Rejection;
 use crate::app::App;
 use crate::core::cancel::CancelToken;
 use crate::core::models::quoted;
+use crate::core::nearest::similar;
 use crate::core::order;
 use crate::core::services::{Endpoint, ManagedService};
 use crate::core::sorted_map::SortedMap;
 use crate::core::templates::Template;
-
-/// How many of the nearest names an error lists.
-const MAX_NEAREST: usize = 3;
-
-/// How similar a name must be to be suggested, from 0 to 1.
-const MIN_SIMILARITY: f64 = 0.6;
 
 /// The model of a request.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -169,7 +164,7 @@ fn unknown(app: &App, served: &[Served], name: &str) -> Rejection {
     let models = served.iter().filter_map(|served| served.models.as_ref()).flatten();
     let names: Vec<&str> =
         models.map(String::as_str).chain(app.config.aliases.keys().map(String::as_str)).collect();
-    let message = only_on_disk(app, served, name).unwrap_or_else(|| match nearest(name, &names).as_slice() {
+    let message = only_on_disk(app, served, name).unwrap_or_else(|| match similar(name, &names).as_slice() {
         [] => format!("no service has the model {name}; GET /v1/models lists those that can be used"),
         near => format!("no service has the model {name}; similar names: {}", near.join(", ")),
     });
@@ -190,29 +185,4 @@ fn only_on_disk(app: &App, served: &[Served], name: &str) -> Option<String> {
          fusion create NAME --template {template} --model {quoted}",
         service.name
     ))
-}
-
-fn nearest<'n>(name: &str, names: &[&'n str]) -> Vec<&'n str> {
-    let name: String = name.chars().take(200).flat_map(char::to_lowercase).collect();
-    let similarity = |other: &str| strsim::jaro_winkler(&name, &other.to_lowercase());
-    let mut similar: Vec<(f64, &str)> = names
-        .iter()
-        .map(|other| (similarity(other), *other))
-        .filter(|(similarity, _)| *similarity >= MIN_SIMILARITY)
-        .collect();
-    order::sort_by(&mut similar, |(one, _), (other, _)| other.total_cmp(one));
-    similar.dedup_by_key(|(_, name)| *name);
-    similar.into_iter().map(|(_, name)| name).take(MAX_NEAREST).collect()
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn nearest_names_come_first() {
-        let names = ["llama3.2:3b", "qwen3:4b", "llama3.2:1b"];
-        assert_eq!(nearest("Llama3.2", &names), ["llama3.2:3b", "llama3.2:1b"]);
-        assert_eq!(nearest("zzz", &names), [""; 0]);
-    }
 }

@@ -13,6 +13,7 @@ use crate::cli::exit::Exit;
 use crate::cli::table::TextTable;
 use crate::core::agents::{self, AGENTS, Agent, AgentTarget, NOT_OFFERED};
 use crate::core::models::quoted;
+use crate::core::nearest::nearest;
 use crate::core::services::ManagedService;
 
 /// Launch a coding agent on a local model
@@ -79,13 +80,8 @@ fn known(name: &str) -> Result<&'static Agent, Failure> {
     if let Some((name, reason)) = NOT_OFFERED.iter().find(|(known, _)| *known == name) {
         return Err(Failure::new(Exit::Usage, format!("fusion does not launch {name}: {reason}")));
     }
-    let nearest = AGENTS
-        .iter()
-        .map(|agent| (strsim::damerau_levenshtein(agent.name, name), agent.name))
-        .min()
-        .filter(|(distance, _)| *distance <= 2);
-    let hint = match nearest {
-        Some((_, nearest)) => format!("did you mean {nearest}?"),
+    let hint = match nearest(name, &mut AGENTS.iter().map(|agent| agent.name)) {
+        Some(nearest) => format!("did you mean {nearest}?"),
         None => "list the agents: fusion launch".to_owned(),
     };
     Err(Failure::new(Exit::Usage, format!("there is no agent {name}")).hint(hint))

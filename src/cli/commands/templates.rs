@@ -6,7 +6,7 @@ use crate::cli::context::Context;
 use crate::cli::error::Failure;
 use crate::cli::exit::Exit;
 use crate::cli::table::{TextTable, unknown};
-use crate::core::config::nearest;
+use crate::core::nearest::nearest;
 
 /// List the templates from which services are made
 ///
@@ -28,7 +28,7 @@ pub fn run(context: &Context, app: &App, args: &TemplatesArgs) -> Result<Exit, F
         let names: Vec<String> = templates.iter().map(|template| template.name.clone()).collect();
         templates.retain(|template| template.name == *name);
         if templates.is_empty() {
-            let nearest = nearest(name, &names).map(str::to_owned);
+            let nearest = nearest(name, &mut names.iter().map(String::as_str)).map(str::to_owned);
             return Err(SelectionError::NoTemplate { name: name.clone(), nearest }.into());
         }
     }

@@ -16,12 +16,13 @@ use toml_writer::ToTomlKey as _;
 use super::addresses::{self, Located};
 use super::keys;
 use super::kind::{Key, KeyFacts, MASK, ValueKind, Wrong, facts};
-use super::problem::{Fault, Problem, nearest, position};
+use super::problem::{Fault, Problem, position};
 use super::schema::{self, ALIASES, GATEWAY, INSTANCES, MODELS, PROMPTS, TEMPLATES, TableKind};
 use super::settings::{Alias, Config, ModelSettings, SavedPrompt, ServiceSettings};
 use super::values::{self, article, found};
 use crate::core::address::Address;
 use crate::core::models::ModelPlaces;
+use crate::core::nearest::nearest;
 use crate::core::order;
 use crate::core::runtimes::{self, Runtime, Table};
 use crate::core::sorted_map::SortedMap;
@@ -414,14 +415,14 @@ pub(super) fn unknown_runtime(table: Table, path: &str, name: &str) -> Fault {
 
 /// Returns the fault of a value that is not one of `names`.
 pub(super) fn no_such(what: &'static str, name: &str, names: Vec<String>) -> Fault {
-    let near = nearest(name, &names).map(str::to_owned);
+    let near = nearest(name, &mut names.iter().map(String::as_str)).map(str::to_owned);
     let (near, valid) = (near.is_some(), near.map_or(names, |near| vec![near]));
     Fault::NoSuch { what, name: name.to_owned(), valid, near }
 }
 
 /// Returns the fault of a name that is not one of `names`, all of which are at `path`.
 fn unknown(what: &'static str, path: &str, name: &str, names: &[String]) -> Fault {
-    match nearest(name, names) {
+    match nearest(name, &mut names.iter().map(String::as_str)) {
         Some(nearest) if path.is_empty() => {
             Fault::Unknown { what, valid: vec![nearest.to_owned()], near: true }
         }

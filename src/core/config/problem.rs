@@ -124,14 +124,3 @@ pub(super) fn position(text: &str, offset: usize) -> (usize, usize) {
     let line_start = before.rfind('\n').map_or(0, |newline| newline + 1);
     (before.matches('\n').count() + 1, before[line_start..].chars().count() + 1)
 }
-
-/// Returns the name that `name` was most likely meant to be: at most a third of its letters differ.
-pub fn nearest<'n>(name: &str, names: &'n [String]) -> Option<&'n str> {
-    let name: String = name.chars().take(64).flat_map(char::to_lowercase).collect();
-    let distance = |candidate: &str| strsim::damerau_levenshtein(&name, &candidate.to_lowercase());
-    let (distance, candidate) = names
-        .iter()
-        .map(|candidate| (distance(candidate), candidate.as_str()))
-        .min_by_key(|(distance, _)| *distance)?;
-    (distance <= candidate.chars().count().div_ceil(3)).then_some(candidate)
-}

@@ -4,9 +4,9 @@ use std::ffi::OsString;
 
 use super::manager::ServiceManager;
 use super::service::ManagedService;
-use crate::core::config::nearest;
 use crate::core::events::VariableNotice;
 use crate::core::logs;
+use crate::core::nearest::nearest;
 use crate::core::runtimes;
 
 /// How much of a log is read: servers tell this at their start.
@@ -19,11 +19,10 @@ impl ServiceManager<'_> {
         let log = logs::beginning(&service.files.log, MAX_LOG_BYTES).unwrap_or_default();
         let refused = runtime.refused_variables(&log).into_iter();
         let known = runtime.variables().map(|variables| variables.known).unwrap_or_default();
-        let known: Vec<String> = known.iter().map(ToString::to_string).collect();
-        let is_unknown = |name: &&String| is_of(runtime, name.as_ref()) && !known.contains(name);
+        let is_unknown = |name: &&String| is_of(runtime, name.as_ref()) && !known.contains(&name.as_str());
         let unknown = service.server().env.keys().filter(is_unknown).map(|name| VariableNotice::Unknown {
             name: name.clone(),
-            nearest: nearest(name, &known).map(str::to_owned),
+            nearest: nearest(name, &mut known.iter().copied()).map(str::to_owned),
         });
         refused.map(|(name, value)| VariableNotice::Refused { name, value }).chain(unknown).collect()
     }

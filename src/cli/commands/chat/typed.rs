@@ -5,6 +5,7 @@ use serde_json::Value;
 use crate::app::RESERVED_FIELDS;
 use crate::cli::commands::run::parse_field;
 use crate::cli::terminal::line_editor::FENCE;
+use crate::core::nearest::nearest;
 
 /// A text that was sent at the prompt.
 #[derive(Debug, Clone, PartialEq)]
@@ -123,13 +124,8 @@ fn setting(argument: &str) -> Result<(String, Value), String> {
 }
 
 fn unknown(name: &str) -> String {
-    let nearest = SLASH_COMMANDS
-        .iter()
-        .map(|(known, ..)| (strsim::damerau_levenshtein(known, name), known))
-        .filter(|(distance, _)| *distance <= 2)
-        .min();
-    match nearest {
-        Some((_, known)) => format!("unknown command /{name}; did you mean /{known}?"),
+    match nearest(name, &mut SLASH_COMMANDS.iter().map(|(known, ..)| *known)) {
+        Some(known) => format!("unknown command /{name}; did you mean /{known}?"),
         None => format!("unknown command /{name}; /help lists the commands, and // sends a slash"),
     }
 }
