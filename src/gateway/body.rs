@@ -26,11 +26,9 @@ pub(super) const COMMENT_INTERVAL: Duration = Duration::from_secs(5);
 /// How much of the end of a JSON answer is kept.
 const COUNTED_BYTES: usize = 4096;
 
-/// Maximum number of bytes that pass together, unless the server has sent more in one piece.
-const MAX_TOGETHER: usize = 16 * 1024;
-
-/// How many bytes pass before other requests get their turn: a fast server and a fast client would keep them out.
-const MAX_IN_TURN: usize = 64 * 1024;
+/// How many bytes pass together, unless the server has sent more in one piece. Then other requests get their turn: a
+/// fast server and a fast client would keep them out.
+const MAX_IN_TURN: usize = 16 * 1024;
 
 const COMMENT: &[u8] = b": loading\n\n";
 
@@ -120,7 +118,7 @@ impl PassedBody {
         self.meter.costs(match &self.treatment {
             Treatment::Unread => None,
             Treatment::Counted(end) => usage_of_response(end),
-            Treatment::Watched(end) => end.usage,
+            Treatment::Watched(end) => end.seen.usage,
             Treatment::Translated(translator) => translator.usage(),
         });
         self.meter.ends(Outcome::Ok);
@@ -308,7 +306,7 @@ fn poll_passed(
                 }
             }
         }
-        if together.len() >= MAX_TOGETHER {
+        if together.len() >= MAX_IN_TURN {
             return Poll::Ready(Ok(together.frame()));
         }
     }
@@ -323,7 +321,7 @@ fn ended(passed: &mut PassedBody, has_broken_off: bool) -> Result<Option<Frame<B
             return Ok(None);
         }
         // The answer is complete; what follows does not matter.
-        Treatment::Watched(end) if end.may_end() && !(end.is_lost && has_broken_off) => {
+        Treatment::Watched(end) if end.seen.may_end() && !(end.seen.is_lost && has_broken_off) => {
             if has_broken_off {
                 passed.connection = None;
             }
@@ -331,7 +329,7 @@ fn ended(passed: &mut PassedBody, has_broken_off: bool) -> Result<Option<Frame<B
             return Ok(None);
         }
         // The server has reported its error itself.
-        Treatment::Watched(end) if end.has_error => {
+        Treatment::Watched(end) if end.seen.has_error => {
             passed.meter.ends(Outcome::Cut);
             return if has_broken_off { Err(ResponseBody::Aborting(Some(Bytes::new()))) } else { Ok(None) };
         }

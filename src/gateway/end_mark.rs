@@ -33,10 +33,16 @@ pub struct TokenCounts {
     pub completion: u64,
 }
 
-/// The state of a stream so far.
+/// The reader of a stream, and what it has seen.
 #[derive(Debug, Default)]
 pub struct EndMark {
     parser: Parser,
+    pub seen: Marks,
+}
+
+/// What the events of a stream have told so far.
+#[derive(Debug, Default)]
+pub struct Marks {
     /// Whether the end mark was seen: what follows is no part of the answer.
     pub is_whole: bool,
     /// Whether the server reported an error.
@@ -49,19 +55,20 @@ pub struct EndMark {
 impl EndMark {
     /// Takes the next bytes of the stream, cut anywhere.
     pub fn push(&mut self, mut bytes: &[u8]) {
-        let mut parser = std::mem::take(&mut self.parser);
-        while !self.is_lost {
+        let Self { parser, seen } = self;
+        while !seen.is_lost {
             match parser.next(&mut bytes) {
-                Ok(Some(Item::Event(event))) => self.event(&event),
-                Ok(Some(Item::Error(_))) => self.has_error = true,
+                Ok(Some(Item::Event(event))) => seen.event(&event),
+                Ok(Some(Item::Error(_))) => seen.has_error = true,
                 Ok(Some(Item::Comment(_))) => {}
                 Ok(None) => break,
-                Err(_) => self.is_lost = true,
+                Err(_) => seen.is_lost = true,
             }
         }
-        self.parser = parser;
     }
+}
 
+impl Marks {
     /// Returns whether the stream may end here: after its end mark, or where the marks could not be read.
     pub fn may_end(&self) -> bool {
         self.is_whole || self.is_lost
@@ -74,8 +81,10 @@ impl EndMark {
             return;
         }
         let name = if event.name == "message" { type_of(data) } else { event.name };
-        self.is_whole |= LAST_EVENTS.contains(&name);
-        self.has_error |= matches!(name, "error" | "response.failed");
+        if !name.is_empty() {
+            self.is_whole |= LAST_EVENTS.contains(&name);
+            self.has_error |= matches!(name, "error" | "response.failed");
+        }
         let bytes = data.as_bytes();
         self.is_whole |= values(bytes, &FINISH_REASON).any(is_text);
         if values(bytes, &ERROR).any(|value| !value.starts_with(b"null")) {
@@ -99,9 +108,15 @@ pub fn usage_of_response(body: &[u8]) -> Option<TokenCounts> {
 
 /// Returns what follows each occurrence of a key. Inside of JSON text, quotes are escaped, so only keys are found.
 fn values<'d>(data: &'d [u8], key: &'static Finder<'static>) -> impl Iterator<Item = &'d [u8]> {
-    key.find_iter(data).filter_map(move |at| {
-        let rest = data[at + key.needle().len()..].trim_ascii_start().strip_prefix(b":")?;
-        Some(rest.trim_ascii_start())
+    let mut rest = data;
+    // The iterator of the searcher would copy it for each event.
+    std::iter::from_fn(move || {
+        loop {
+            rest = &rest[key.find(rest)? + key.needle().len()..];
+            if let Some(value) = rest.trim_ascii_start().strip_prefix(b":") {
+                return Some(value.trim_ascii_start());
+            }
+        }
     })
 }
 
@@ -163,7 +178,7 @@ mod tests {
         let seen = |pieces: &mut dyn Iterator<Item = &[u8]>| {
             let mut mark = EndMark::default();
             pieces.for_each(|piece| mark.push(piece));
-            (mark.is_whole, mark.has_error, mark.usage)
+            (mark.seen.is_whole, mark.seen.has_error, mark.seen.usage)
         };
         let whole = seen(&mut std::iter::once(stream.as_bytes()));
         assert_eq!(seen(&mut stream.as_bytes().chunks(1)), whole, "{stream:?}");
@@ -238,6 +253,6 @@ mod tests {
         let mut mark = EndMark::default();
         mark.push(b"data: ");
         (0..17).for_each(|_| mark.push(&vec![b'x'; 1 << 20]));
-        assert!(mark.is_lost && mark.may_end() && !mark.is_whole);
+        assert!(mark.seen.is_lost && mark.seen.may_end() && !mark.seen.is_whole);
     }
 }

@@ -192,7 +192,7 @@ async fn try_to_send(
         *request.headers_mut() = headers::to_server(&passing.head.headers, &lease.upstream.host, body.len());
         request
     };
-    gateway.pool.send(&lease.upstream, &outgoing).await
+    gateway.pool.send(&lease.upstream, body.len(), &outgoing).await
 }
 
 fn bad_gateway(lease: &Lease, error: &SendError) -> Rejection {

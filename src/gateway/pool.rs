@@ -24,6 +24,9 @@ const CONNECT_TIMEOUT: Duration = Duration::from_secs(10);
 /// How much of a response is read at once at most. A larger buffer serves one stream at the cost of the others.
 const MAX_BUFFER_BYTES: usize = 64 * 1024;
 
+/// Maximum size of a request body that is copied behind its head: so a connection holds no list of buffers.
+const MAX_COPIED_BYTES: usize = 4 * 1024;
+
 /// The idle connections, in the order in which they became idle.
 #[derive(Default)]
 pub(super) struct Pool {
@@ -43,6 +46,8 @@ pub(super) struct Connection {
     server: Arc<Upstream>,
     /// Whether it has carried a request before.
     is_reused: bool,
+    /// Whether it copies bodies, so it takes small ones only.
+    is_copying: bool,
 }
 
 /// The body of a request: known bytes, in pieces that share one buffer.
@@ -62,18 +67,21 @@ pub(super) enum SendError {
 }
 
 impl Pool {
-    /// Sends the request and returns the response, as soon as its head is here. A kept connection that fails without an
-    /// answer was closed by the server just then: the request is sent once more, on a new one.
+    /// Sends the request, whose body has `length` bytes, and returns the response, as soon as its head is here. A kept
+    /// connection that fails without an answer was closed by the server just then: the request is sent once more, on a
+    /// new one.
     pub(super) async fn send(
         &self,
         server: &Arc<Upstream>,
+        length: usize,
         outgoing: Outgoing<'_>,
     ) -> Result<(Response<Incoming>, Connection), SendError> {
-        let mut kept = self.take(server);
+        let is_small = length <= MAX_COPIED_BYTES;
+        let mut kept = self.take(server, is_small);
         loop {
             let mut connection = match kept.take() {
                 Some(connection) => connection,
-                None => Box::pin(connect(Arc::clone(server))).await.map_err(SendError::Connect)?,
+                None => Box::pin(connect(Arc::clone(server), is_small)).await.map_err(SendError::Connect)?,
             };
             match connection.send(outgoing).await {
                 Ok(response) => return Ok((response, connection)),
@@ -94,10 +102,13 @@ impl Pool {
         self.idle().retain(|(since, connection)| connection.can_be_used(*since));
     }
 
-    fn take(&self, server: &Upstream) -> Option<Connection> {
+    fn take(&self, server: &Upstream, is_small: bool) -> Option<Connection> {
         let mut idle = self.idle();
+        let fits = |connection: &Connection| {
+            connection.server.host == server.host && (is_small || !connection.is_copying)
+        };
         loop {
-            let last = idle.iter().rposition(|(_, connection)| connection.server.host == server.host)?;
+            let last = idle.iter().rposition(|(_, connection)| fits(connection))?;
             let (since, connection) = idle.remove(last);
             if connection.can_be_used(since) {
                 return Some(connection);
@@ -142,16 +153,17 @@ impl Connection {
     }
 }
 
-async fn connect(server: Arc<Upstream>) -> io::Result<Connection> {
+async fn connect(server: Arc<Upstream>, is_copying: bool) -> io::Result<Connection> {
     let dialled = server.endpoint.address.dial();
     let connected = tokio::time::timeout(CONNECT_TIMEOUT, open(&dialled));
     let stream = connected.await.map_err(|_| io::Error::from(io::ErrorKind::TimedOut))??;
     // A token must not wait for the next one.
     stream.set_nodelay(true)?;
     let mut builder = http1::Builder::new();
-    let handshake = builder.max_buf_size(MAX_BUFFER_BYTES).handshake(TokioIo::new(stream)).await;
+    let handshake =
+        builder.max_buf_size(MAX_BUFFER_BYTES).writev(!is_copying).handshake(TokioIo::new(stream)).await;
     let (sender, connection) = handshake.map_err(io::Error::other)?;
-    Ok(Connection { sender, driver: Some(Box::pin(connection)), server, is_reused: false })
+    Ok(Connection { sender, driver: Some(Box::pin(connection)), server, is_reused: false, is_copying })
 }
 
 /// Connects to a server. `localhost` is tried in the order in which servers bind it.

@@ -29,6 +29,9 @@ const MAX_HEAD_BYTES: usize = 64 * 1024;
 /// How many connections may wait to be accepted.
 const BACKLOG: u32 = 4096;
 
+/// How many tasks have their turn before new requests are noticed: each may pass some tens of kilobytes.
+const MAX_TURNS: u32 = 16;
+
 /// How often idle connections and services are checked.
 const TICK: Duration = Duration::from_secs(1);
 
@@ -79,7 +82,8 @@ impl GatewayServer {
         let address = app.config.gateway.address();
         check(&app, &address)?;
         let version = reload::version(&app.paths.config_file());
-        let runtime = Builder::new_current_thread().enable_all().build().map_err(ServeError::Runtime)?;
+        let mut builder = Builder::new_current_thread();
+        let runtime = builder.event_interval(MAX_TURNS).enable_all().build().map_err(ServeError::Runtime)?;
         let listener = runtime.block_on(listen(&app, &address))?;
         let port = listener.local_addr().map_or(address.port, |bound| bound.port());
         let gateway = Arc::new(Gateway::new(Setup::new(app, Address { port, ..address })));
@@ -147,16 +151,25 @@ fn listen_at(address: SocketAddr) -> io::Result<TcpListener> {
 }
 
 async fn accept(listener: TcpListener, gateway: Arc<Gateway>) {
+    let mut protocol = http1::Builder::new();
+    protocol
+        .timer(TokioTimer::new())
+        .header_read_timeout(HEADER_TIMEOUT)
+        // A client that closes its sending half is gone.
+        .half_close(false)
+        .max_buf_size(MAX_HEAD_BYTES)
+        // A piece of an answer is small: copied behind its frame, it needs no list of buffers.
+        .writev(false);
     loop {
         match listener.accept().await {
-            Ok((stream, _)) => task::start(connection(stream, Arc::clone(&gateway))),
+            Ok((stream, _)) => serve_client(&protocol, stream, Arc::clone(&gateway)),
             // The client has left already, or descriptors are short.
             Err(_) => tokio::time::sleep(ACCEPT_PAUSE).await,
         }
     }
 }
 
-async fn connection(stream: TcpStream, gateway: Arc<Gateway>) {
+fn serve_client(protocol: &http1::Builder, stream: TcpStream, gateway: Arc<Gateway>) {
     // A token must not wait for the next one.
     if stream.set_nodelay(true).is_err() {
         return;
@@ -167,16 +180,11 @@ async fn connection(stream: TcpStream, gateway: Arc<Gateway>) {
         // Boxed, so its memory is free while a stream runs: hyper keeps the place of the future itself.
         Box::pin(async move { Ok::<_, Infallible>(router::answer(gateway, request).await) })
     });
-    let served = http1::Builder::new()
-        .timer(TokioTimer::new())
-        .header_read_timeout(HEADER_TIMEOUT)
-        // A client that closes its sending half is gone.
-        .half_close(false)
-        .max_buf_size(MAX_HEAD_BYTES)
-        .serve_connection(TokioIo::new(stream), service)
-        .with_upgrades();
-    // The client sees the failure itself.
-    let _ = served.await;
+    let served = protocol.serve_connection(TokioIo::new(stream), service).with_upgrades();
+    task::start(async move {
+        // The client sees the failure itself.
+        let _ = served.await;
+    });
 }
 
 /// Checks the connections and the configuration file at intervals; the file also after SIGHUP.
