@@ -17,12 +17,35 @@ fn cases(table: &str) -> Vec<Value> {
     cases
 }
 
+/// A table that no test reads would be skipped without a word.
+#[test]
+fn every_table_is_known() {
+    let all: Value = serde_json::from_str(include_str!("cases/gateway/cases.json")).unwrap();
+    let names: Vec<&str> = all.as_object().unwrap().keys().map(String::as_str).collect();
+    let known = [
+        "about",
+        "splice",
+        "hosts",
+        "origins",
+        "framing",
+        "translate_request",
+        "translate_stream",
+        // In `gateway/admin.rs`.
+        "refused_instances",
+    ];
+    assert_eq!(std::collections::BTreeSet::from_iter(names), std::collections::BTreeSet::from(known));
+}
+
 fn decode(base64: &Value) -> Vec<u8> {
     BASE64_STANDARD.decode(base64.as_str().unwrap()).unwrap()
 }
 
 fn wire(name: &Value) -> Wire {
-    if name == "messages" { Wire::Messages } else { Wire::Responses }
+    match name.as_str() {
+        Some("messages") => Wire::Messages,
+        Some("responses") => Wire::Responses,
+        _ => panic!("no wire {name}"),
+    }
 }
 
 fn stamp() -> Stamp {

@@ -309,3 +309,114 @@ fn idle_stop_ends_wrapper_scripts_and_grandchildren() {
     assert_eq!(serve.finish().code(), 143);
     sandbox.assert_nothing_runs();
 }
+
+#[test]
+fn address_that_another_program_has_is_named() {
+    let sandbox = Sandbox::new();
+    let _other = StubServer::unmarked(sandbox.port("ollama"), [Response::json(200, r#"{"status":"ok"}"#)]);
+    let port = with_gateway(&sandbox, "");
+    let serve = sandbox.fusion(["serve"]).start();
+    wait_until("it listens", || TcpStream::connect(("127.0.0.1", port.number())).is_ok());
+    let response = chat(&port);
+    assert!(response.starts_with("HTTP/1.1 503 "), "{response}");
+    assert!(
+        response.to_lowercase().contains("retry-after: ") && response.contains("is in use"),
+        "{response}"
+    );
+    serve.signal(Signal::SIGTERM);
+    assert_eq!(serve.finish().code(), 143);
+}
+
+#[test]
+fn serve_starts_no_service_by_itself() {
+    let sandbox = Sandbox::new();
+    sandbox.configure("auto_start = true", "");
+    let port = with_gateway(&sandbox, "");
+    let serve = sandbox.fusion(["serve"]).start();
+    wait_until("it listens", || TcpStream::connect(("127.0.0.1", port.number())).is_ok());
+    // Its keeper has had its turn when the models are listed.
+    let list = exchange(&port, "GET /v1/models HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n\r\n");
+    assert!(list.starts_with("HTTP/1.1 200 "), "{list}");
+    assert_eq!(sandbox.pid("ollama"), None);
+    serve.signal(Signal::SIGTERM);
+    let ended = serve.finish();
+    let address = format!("http://127.0.0.1:{0} (in a browser: http://fusion.localhost:{0}/)", port.number());
+    assert!(ended.stdout().contains(&address), "{ended}");
+    sandbox.assert_nothing_runs();
+}
+
+#[test]
+fn idle_stop_works_on_after_a_restart() {
+    let sandbox = Sandbox::new();
+    let port = with_gateway(&sandbox, "idle_timeout = 2");
+    let begin = || {
+        let serve = sandbox.fusion(["serve"]).start();
+        wait_until("it listens", || TcpStream::connect(("127.0.0.1", port.number())).is_ok());
+        serve
+    };
+    let serve = begin();
+    assert!(chat(&port).starts_with("HTTP/1.1 200 "));
+    let pid = sandbox.pid("ollama").expect("it was started");
+    serve.signal(Signal::SIGTERM);
+    assert_eq!(serve.finish().code(), 143);
+    assert!(processes::lives(pid));
+    let serve = begin();
+    // Without a request.
+    wait_until("it is stopped", || !processes::lives(pid));
+    serve.signal(Signal::SIGTERM);
+    assert_eq!(serve.finish().code(), 143);
+    sandbox.assert_nothing_runs();
+}
+
+#[test]
+fn hangup_reads_the_configuration_again() {
+    let sandbox = Sandbox::new();
+    let port = with_gateway(&sandbox, "");
+    let serve = sandbox.fusion(["serve"]).start();
+    wait_until("it listens", || TcpStream::connect(("127.0.0.1", port.number())).is_ok());
+    let mut events = TcpStream::connect(("127.0.0.1", port.number())).expect("it listens");
+    events.write_all(b"GET /api/events HTTP/1.1\r\nHost: localhost\r\n\r\n").expect("it reads");
+    events.read_exact(&mut [0; 12]).expect("a head");
+    // The file is as it was: only the signal can be the reason.
+    serve.signal(Signal::SIGHUP);
+    let (mut read, mut some) = (Vec::new(), [0; 4096]);
+    while !String::from_utf8_lossy(&read).contains("\"type\":\"config_changed\"") {
+        let count = events.read(&mut some).expect("an event comes");
+        assert!(count > 0, "{}", String::from_utf8_lossy(&read));
+        read.extend_from_slice(&some[..count]);
+    }
+    serve.signal(Signal::SIGTERM);
+    assert_eq!(serve.finish().code(), 143);
+}
+
+/// The gateway raises its own limit.
+#[test]
+fn services_keep_the_descriptor_limit_of_before() {
+    let sandbox = Sandbox::new();
+    let (script, limit) = (sandbox.root().join("wrapper"), sandbox.root().join("limit"));
+    let server = support::fake_runtime();
+    let text = format!("#!/bin/sh\nulimit -Sn > '{}'\nexec '{server}' ollama serve\n", limit.display());
+    programs::write_program(&script, &text);
+    sandbox.configure(&format!("command = [{script:?}]"), "");
+    let port = with_gateway(&sandbox, "");
+    let gateway = sandbox.root().join("gateway");
+    let fusion = env!("CARGO_BIN_EXE_fusion");
+    programs::write_program(&gateway, &format!("#!/bin/sh\nulimit -Sn 200\nexec '{fusion}' serve\n"));
+    let serve = sandbox.command(&gateway).start();
+    wait_until("it listens", || TcpStream::connect(("127.0.0.1", port.number())).is_ok());
+    assert!(chat(&port).starts_with("HTTP/1.1 200 "));
+    assert_eq!(std::fs::read_to_string(&limit).expect("it was started").trim(), "200");
+    // More than twice as many connections as that would allow.
+    let open: Vec<_> = (0..450)
+        .map(|_| {
+            let mut client = TcpStream::connect(("127.0.0.1", port.number())).expect("it listens");
+            client.write_all(b"GET /health HTTP/1.1\r\nHost: localhost\r\n\r\n").expect("it reads");
+            client.read_exact(&mut [0; 12]).expect("it answers");
+            client
+        })
+        .collect();
+    assert_eq!(open.len(), 450);
+    serve.signal(Signal::SIGTERM);
+    assert_eq!(serve.finish().code(), 143);
+    sandbox.fusion(["down"]).run().assert_code(0);
+}

@@ -14,7 +14,7 @@ pub type Serve = fn(App, &mut dyn FnMut(&Address)) -> Result<i32, ServeError>;
 /// Why the gateway cannot serve.
 #[derive(Debug, thiserror::Error)]
 pub enum ServeError {
-    #[error("port {} is in use", address.port)]
+    #[error("port {} is in use by {listener}", address.port)]
     PortInUse { address: Address, listener: Listener },
     #[error("cannot listen on {address}")]
     Listen { address: Address, source: std::io::Error },

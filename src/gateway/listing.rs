@@ -10,7 +10,7 @@ use super::names::{self, Route, Served};
 use super::query::percent_decoded;
 use super::rejection::Rejection;
 use super::respond::json_of;
-use super::state::{Gateway, Setup, running};
+use super::state::{Gateway, Setup};
 use crate::core::cancel::CancelToken;
 use crate::core::services::State;
 
@@ -35,30 +35,25 @@ struct Row {
 /// Answers `GET /v1/models`.
 pub(super) fn all(gateway: &Gateway) -> Result<Response<ResponseBody>, Rejection> {
     let setup = gateway.setup();
-    json_of(&List { object: "list", data: rows(&setup, &served(&setup)) })
+    json_of(&List { object: "list", data: rows(&setup, &names::served(&setup.app)) })
 }
 
 /// Answers `GET /v1/models/{id}`.
 pub(super) fn one(gateway: &Gateway, id: &str) -> Result<Response<ResponseBody>, Rejection> {
     let id = percent_decoded(id);
     let setup = gateway.setup();
-    let served = served(&setup);
+    let served = names::served(&setup.app);
     let rows = rows(&setup, &served);
     if let Some(row) = rows.iter().find(|row| row.id == id) {
         return json_of(row);
     }
     let status = |service: &Arc<str>| rows.iter().find(|row| row.owned_by == *service).map(|row| row.status);
-    let is_up = |service: &Arc<str>| status(service).is_some_and(State::is_running);
-    let routes = names::resolve(&setup.app, &served, &id, &is_up)?;
+    let routes = names::resolve(&setup.app, &served, &id)?;
     let Some(Route { service, .. }) = routes.into_iter().next() else {
         return Err(Rejection::new(StatusCode::NOT_FOUND, "no such model"));
     };
     let status = status(&service).unwrap_or(State::Stopped);
     json_of(&Row { id, object: "model", created: 0, owned_by: service, status })
-}
-
-fn served(setup: &Setup) -> Vec<Served> {
-    names::served(&setup.app, &|service| running(&setup.app, service))
 }
 
 fn rows(setup: &Setup, served: &[Served]) -> Vec<Row> {
@@ -82,8 +77,7 @@ fn rows(setup: &Setup, served: &[Served]) -> Vec<Row> {
         rows.extend(models.iter().flatten().map(|model| row(model.clone(), service)));
     }
     for alias in app.config.aliases.keys() {
-        let routes = names::resolve(app, served, alias, &|service| state(service).is_running());
-        let routes = routes.unwrap_or_default();
+        let routes = names::resolve(app, served, alias).unwrap_or_default();
         let usable =
             |route: &&Route| rows.iter().any(|row| row.owned_by == route.service && row.id == route.model);
         if let Some(route) = routes.iter().find(usable) {

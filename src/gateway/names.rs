@@ -10,7 +10,7 @@ use crate::core::cancel::CancelToken;
 use crate::core::models::quoted;
 use crate::core::nearest::similar;
 use crate::core::order;
-use crate::core::services::{Endpoint, ManagedService};
+use crate::core::services::ManagedService;
 use crate::core::sorted_map::SortedMap;
 use crate::core::templates::Template;
 
@@ -30,6 +30,7 @@ pub(super) struct Served {
     pub(super) models: Option<Vec<String>>,
     /// The only model, if requests cannot choose.
     is_single: bool,
+    is_running: bool,
 }
 
 /// The cache of resolved names.
@@ -62,41 +63,39 @@ impl Served {
     }
 }
 
-/// Asks every service which models it has. A service that does not run is not started; `endpoint` is where a running
-/// one answers.
-pub(super) fn served(app: &App, running: &dyn Fn(&ManagedService) -> Option<Endpoint>) -> Vec<Served> {
-    app.services().iter().filter_map(|service| served_by(app, service, running(service))).collect()
+/// Returns which models every service has. One that does not run is not started; what another program at its address
+/// says does not count.
+pub(super) fn served(app: &App) -> Vec<Served> {
+    app.services().iter().filter_map(|service| served_by(app, service)).collect()
 }
 
-fn served_by(app: &App, service: &ManagedService, endpoint: Option<Endpoint>) -> Option<Served> {
-    let name = Arc::clone(&service.name);
+fn served_by(app: &App, service: &ManagedService) -> Option<Served> {
+    let cancel = CancelToken::new();
+    // For requests, a service that cannot be observed does not run.
+    let endpoint = app.manager(&cancel).find_endpoint(service).ok().flatten();
+    let is_running = endpoint.is_some();
+    let made =
+        |models, is_single| Served { service: Arc::clone(&service.name), models, is_single, is_running };
     let loaded = endpoint.and_then(|endpoint| endpoint.model);
     if let Some(configured) = &service.server().model {
         let model = loaded.unwrap_or_else(|| app.configured_model(service, configured).name);
-        return Some(Served { service: name, models: Some(vec![model]), is_single: true });
+        return Some(made(Some(vec![model]), true));
     }
-    let cancel = CancelToken::new();
     let models = app.models(service, &cancel).ok()?;
     // A missing list means that the server does not respond, which the request will show.
-    let rows = models.list(false).unwrap_or_default();
+    let rows = if is_running || !models.needs_server() { models.list(false).ok().flatten() } else { None };
     let names = rows.map(|rows| rows.into_iter().map(|row| row.entry.name).collect());
-    let names = names.or_else(|| service.stored_models(&app.environment));
-    Some(Served { service: name, models: names, is_single: false })
+    Some(made(names.or_else(|| service.stored_models(&app.environment)), false))
 }
 
 /// Returns the routes of `name`, the best match first: a model's exact name, an alias, `SERVICE/MODEL`. Of several
 /// services the running one is first, then the order of the file.
-pub(super) fn resolve(
-    app: &App,
-    served: &[Served],
-    name: &str,
-    is_up: &dyn Fn(&Arc<str>) -> bool,
-) -> Result<Vec<Route>, Rejection> {
-    let within = |asked: &str, only: Option<&str>| {
-        let candidates = served.iter().filter(|served| only.is_none_or(|only| &*served.service == only));
-        let mut routes: Vec<Route> = candidates.filter_map(|served| route(app, served, asked)).collect();
-        order::sort_by_key(&mut routes, |route| !is_up(&route.service));
-        routes
+pub(super) fn resolve(app: &App, served: &[Served], name: &str) -> Result<Vec<Route>, Rejection> {
+    let mut in_order: Vec<&Served> = served.iter().collect();
+    order::sort_by_key(&mut in_order, |served| !served.is_running);
+    let within = |asked: &str, only: Option<&str>| -> Vec<Route> {
+        let candidates = in_order.iter().filter(|served| only.is_none_or(|only| &*served.service == only));
+        candidates.filter_map(|served| route(app, served, asked)).collect()
     };
     let mut routes = within(name, None);
     if routes.is_empty()

@@ -21,7 +21,7 @@ use crate::core::address::Address;
 use crate::core::cancel::CancelToken;
 use crate::core::config::MemoryLimit;
 use crate::core::machine::{self, CpuMeter};
-use crate::core::services::{Endpoint, ManagedService, Status};
+use crate::core::services::{ManagedService, Status};
 
 /// The state that follows from one version of the configuration.
 pub(super) struct Setup {
@@ -167,29 +167,19 @@ impl Gateway {
         if let Some(route) = self.known(setup, name) {
             return Ok(route);
         }
-        let (own, seats, asked) = (Arc::clone(setup), Arc::clone(&self.seats), name.to_owned());
-        let routes = blocking(move || {
-            let served = names::served(&own.app, &|service| running(&own.app, service));
-            names::resolve(&own.app, &served, &asked, &|service| seats.is_running(service))
-        })
-        .await??;
+        let (own, asked) = (Arc::clone(setup), name.to_owned());
+        let routes = blocking(move || names::resolve(&own.app, &names::served(&own.app), &asked)).await??;
+        let first = routes.first().cloned();
         setup.with_names(|names| names.learn(name, routes));
-        self.known(setup, name).ok_or_else(|| Rejection::new(StatusCode::NOT_FOUND, "no such model"))
+        first.ok_or_else(|| Rejection::new(StatusCode::NOT_FOUND, "no such model"))
     }
 
-    /// Returns the routes of a name from the cache. Of several services, a running one is first.
+    /// Returns the route of a name from the cache. If several services have the model and none is known to run, another
+    /// command may have started one of them.
     fn known(&self, setup: &Setup, name: &str) -> Option<Route> {
-        setup.with_names(|names| {
-            let routes = names.known(name)?;
-            let running =
-                routes.iter().find(|route| routes.len() > 1 && self.seats.is_running(&route.service));
-            running.or(routes.first()).cloned()
+        setup.with_names(|names| match names.known(name)? {
+            [only] => Some(only.clone()),
+            several => several.iter().find(|route| self.seats.is_running(&route.service)).cloned(),
         })
     }
-}
-
-/// Returns the address of a running service. Starts nothing.
-pub(super) fn running(app: &App, service: &ManagedService) -> Option<Endpoint> {
-    // For requests, a service that cannot be observed does not run.
-    app.manager(&CancelToken::new()).find_endpoint(service).ok().flatten()
 }

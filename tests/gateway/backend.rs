@@ -26,6 +26,8 @@ struct Shared {
     /// How many connections the other side closed before the script was done with them.
     gone: AtomicUsize,
     models: Mutex<Vec<String>>,
+    /// Whether its models are in memory.
+    is_loaded: AtomicBool,
     version: Mutex<&'static str>,
     listening: Mutex<Option<Arc<AtomicBool>>>,
     open: Mutex<Vec<TcpStream>>,
@@ -41,6 +43,7 @@ impl Backend {
             connections: AtomicUsize::new(0),
             gone: AtomicUsize::new(0),
             models: Mutex::new(vec!["tiny".to_owned()]),
+            is_loaded: AtomicBool::new(true),
             version: Mutex::new("0.14.0"),
             listening: Mutex::default(),
             open: Mutex::default(),
@@ -66,6 +69,11 @@ impl Backend {
 
     pub fn set_models(&self, models: &[&str]) {
         *self.shared.models.lock().expect("no panic") = models.iter().map(ToString::to_string).collect();
+    }
+
+    /// Says that its models are in memory, or that none is.
+    pub fn set_loaded(&self, is_loaded: bool) {
+        self.shared.is_loaded.store(is_loaded, Ordering::SeqCst);
     }
 
     /// Begins to listen.
@@ -144,8 +152,10 @@ impl Shared {
                     let version = *self.version.lock().expect("no panic");
                     http::respond(&mut stream, 200, &serde_json::json!({ "version": version }).to_string());
                 }
-                "GET /api/tags HTTP/1.1" | "GET /api/ps HTTP/1.1" => {
+                line @ ("GET /api/tags HTTP/1.1" | "GET /api/ps HTTP/1.1") => {
+                    let is_listed = line.contains("tags") || self.is_loaded.load(Ordering::SeqCst);
                     let models = self.models.lock().expect("no panic").clone();
+                    let models = if is_listed { models } else { Vec::new() };
                     let rows =
                         models.iter().map(|model| serde_json::json!({ "name": model, "model": model }));
                     let list = serde_json::json!({ "models": rows.collect::<Vec<_>>() });

@@ -84,6 +84,26 @@ fn change_of_state_is_an_event() {
     assert_eq!((&event["previous"], &event["state"]), (&json!("ready"), &json!("stopped")));
 }
 
+#[test]
+fn broken_configuration_is_an_event() {
+    let backend = Backend::running(|_, stream| http::respond(stream, 200, ANSWER));
+    let stage = stage(&backend);
+    let mut events = listen(&stage, None);
+    events.read_exact(&mut [0; 12]).expect("a head");
+    let file = stage.directory.path().join("config.toml");
+    for (text, is_ok) in [("[gateway]\nport = \"x\"\n", false), ("[aliases]\nother = \"tiny\"\n", true)] {
+        std::fs::write(&file, text).expect("its own directory");
+        let event = next_event(&mut events, "config_changed");
+        assert_eq!(event["ok"], is_ok, "{event}");
+        assert_eq!(
+            event["message"].as_str().is_some_and(|message| message.contains("port")),
+            !is_ok,
+            "{event}"
+        );
+        assert_eq!(event["service"], Value::Null);
+    }
+}
+
 /// Opens a WebSocket with further headers; returns the connection and the status.
 fn open(stage: &Stage, headers: &str) -> (TcpStream, String) {
     let mut stream = http::connect(stage.port);

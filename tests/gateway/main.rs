@@ -18,6 +18,7 @@ mod places;
 mod ports;
 #[path = "../support/programs.rs"]
 mod programs;
+mod promises;
 mod reload;
 mod stage;
 mod starts;

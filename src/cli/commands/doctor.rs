@@ -11,7 +11,7 @@ use crate::cli::error::Failure;
 use crate::cli::exit::Exit;
 use crate::cli::terminal::ui::printable;
 use crate::cli::units::bytes;
-use crate::cli::words::{listener_name, variable_notice};
+use crate::cli::words::variable_notice;
 use crate::core::config::Config;
 use crate::core::doctor::{Examination, Finding};
 use crate::core::gpu::where_it_runs;
@@ -262,7 +262,7 @@ fn service(service: &ManagedService, status: &Status, installed: bool) -> Findin
     let state = status.state.word();
     match (status.state, &status.other_listener) {
         (State::Stopped | State::Exited, Some(listener)) => {
-            let summary = format!("{state}, and {port} is in use by {}", listener_name(listener));
+            let summary = format!("{state}, and {port} is in use by {listener}");
             let remedy = format!(
                 "stop that program, or choose another port: fusion config set {}.port PORT",
                 service.server_table()
@@ -285,7 +285,7 @@ fn service(service: &ManagedService, status: &Status, installed: bool) -> Findin
         }
         (State::Unhealthy, other) => {
             let why = match other {
-                Some(listener) => format!("{port} is in use by {}", listener_name(listener)),
+                Some(listener) => format!("{port} is in use by {listener}"),
                 None => status.trouble.clone().unwrap_or_else(|| "it does not respond".to_owned()),
             };
             let remedy = format!("see the log: fusion {name} log; restart it: fusion {name} restart");

@@ -13,7 +13,7 @@ use crate::cli::error::Failure;
 use crate::cli::exit::{self, Exit};
 use crate::cli::table::{TextTable, unknown};
 use crate::cli::units::{bytes, duration};
-use crate::cli::words::{changed_parts, listener_name};
+use crate::cli::words::changed_parts;
 use crate::core::address::Address;
 use crate::core::gpu::{on_cpu, where_it_runs};
 use crate::core::programs;
@@ -219,7 +219,7 @@ fn notes(status: &Status) -> Vec<String> {
         ));
     }
     if let (Some(listener), Some(address)) = (&status.other_listener, &status.address) {
-        notes.push(format!("port {} is in use by {}", address.port, listener_name(listener)));
+        notes.push(format!("port {} is in use by {listener}", address.port));
     } else if let (Some(trouble), []) = (&status.trouble, &status.orphans[..]) {
         notes.push(trouble.clone());
     }

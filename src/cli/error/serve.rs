@@ -3,14 +3,12 @@
 use crate::app::ServeError;
 use crate::cli::error::Failure;
 use crate::cli::exit;
-use crate::cli::words::listener_name;
 
 impl From<ServeError> for Failure {
     fn from(error: ServeError) -> Self {
-        let mut failure = Self::of(exit::of_serve(&error), &error);
+        let failure = Self::of(exit::of_serve(&error), &error);
         match &error {
-            ServeError::PortInUse { address, listener } => {
-                failure.message = format!("port {} is in use by {}", address.port, listener_name(listener));
+            ServeError::PortInUse { .. } => {
                 failure.hint("stop that program, or choose another port: fusion config set gateway.port PORT")
             }
             ServeError::Listen { .. } => {

@@ -2,7 +2,6 @@
 
 use crate::cli::error::{Failure, file_hint, missing_model_hint};
 use crate::cli::exit::{self, Exit};
-use crate::cli::words::listener_name;
 use crate::core::models::quoted;
 use crate::core::process::{Listener, ProcessError};
 use crate::core::services::lock::ServiceLockError;
@@ -27,19 +26,15 @@ impl Failure {
             ServiceError::Model { service, model, error } => return Self::of_model(service, model, error),
             // The sender of the signal knows.
             ServiceError::Cancelled(_) => return Self::new(exit, ""),
-            ServiceError::PortInUse { address, listener, message, .. } => {
-                Self::new(exit, format!("port {} is in use by {}", address.port, listener_name(listener)))
-                    .caused_by(vec![message.to_string()])
+            ServiceError::PortInUse { message, .. } => {
+                Self::of(exit, error).caused_by(vec![message.to_string()])
             }
             ServiceError::ModelMissing { message: Some(message), .. } => {
                 Self::of(exit, error).caused_by(vec![message.clone()])
             }
             ServiceError::External { service, address, listener } => Self::new(
                 exit,
-                format!(
-                    "{service} at {address} is {}, a process that fusion did not start",
-                    listener_name(listener)
-                ),
+                format!("{service} at {address} is {listener}, a process that fusion did not start"),
             ),
             ServiceError::Failed(failed) => {
                 let mut failure = Self::of(exit, error).caused_by(failed.cause.iter().cloned().collect());

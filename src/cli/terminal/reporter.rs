@@ -7,7 +7,7 @@ use std::time::Duration;
 use super::progress::DownloadProgress;
 use super::ui::Ui;
 use crate::cli::units::bytes;
-use crate::cli::words::{changed_parts, listener_name, variable_notice};
+use crate::cli::words::{changed_parts, variable_notice};
 use crate::core::events::{Event, EventKind, Subscriber, VariableNotice};
 use crate::core::gpu::where_it_runs;
 
@@ -127,7 +127,7 @@ impl Subscriber for Reporter {
                 ui.warning(&format!(
                     "{name} is down, and port {} is now in use by {}",
                     address.port,
-                    listener_name(listener)
+                    listener
                 ));
             }
             EventKind::Orphaned => {

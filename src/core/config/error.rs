@@ -1,15 +1,26 @@
 //! Why the configuration cannot be used, and why it was not changed.
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 use super::problem::{Fault, Problem};
 use crate::core::files::FileError;
+
+/// Returns the first problem and its place, for those who have one line.
+fn first_problem(path: &Path, problems: &[Problem]) -> String {
+    let path = path.display();
+    let Some(first) = problems.first() else { return path.to_string() };
+    let more = match problems.len() - 1 {
+        0 => String::new(),
+        more => format!(" (and {more} more)"),
+    };
+    format!("{path}:{}:{}: {first}{more}", first.line, first.column)
+}
 
 /// Why the configuration cannot be used.
 #[derive(Debug, thiserror::Error)]
 pub enum ConfigError {
     /// The file does not parse or validate.
-    #[error("{} problems in {path}", problems.len())]
+    #[error("{}", first_problem(path, problems))]
     Invalid {
         path: PathBuf,
         /// Never empty, in the order of the file.

@@ -2,6 +2,7 @@
 //! system.
 
 use std::ffi::OsString;
+use std::fmt;
 use std::path::{Path, PathBuf};
 use std::thread;
 use std::time::{Duration, Instant};
@@ -120,6 +121,18 @@ pub enum Listener {
     },
     /// A process that the system does not let this user see.
     Unknown,
+}
+
+/// Who it is, for "port N is in use by ...".
+impl fmt::Display for Listener {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::None => f.write_str("a process that the system does not report"),
+            Self::Unknown => f.write_str("a process of another user"),
+            Self::Ours { pid } | Self::Other { pid, program: None } => write!(f, "pid {pid}"),
+            Self::Other { pid, program: Some(program) } => write!(f, "{program} (pid {pid})"),
+        }
+    }
 }
 
 impl Listener {

@@ -28,7 +28,7 @@ pub enum ServiceError {
     Log(#[from] FileError),
     #[error(transparent)]
     Program(#[from] ProgramError),
-    #[error("port {} is in use", address.port)]
+    #[error("port {} is in use by {listener}", address.port)]
     PortInUse {
         service: Arc<str>,
         address: Address,
