@@ -9,6 +9,7 @@
 mod chart;
 mod crowd;
 mod fleet;
+mod marks;
 mod measure;
 mod measurements;
 mod programs;

@@ -2,15 +2,14 @@
 
 use std::path::Path;
 
-use anyhow::{Context, Result};
+use anyhow::Result;
 
-use crate::chart;
 use crate::measure::{Cost, median};
 use crate::programs::Programs;
 use crate::row::{Other, Row, Unit};
+use crate::{chart, marks};
 
 const BEGIN: &str = "<!-- `cargo bench` writes from here -->\n";
-const END: &str = "<!-- to here -->\n";
 
 pub(crate) struct Report(Vec<Row>);
 
@@ -73,12 +72,7 @@ impl Report {
     pub(crate) fn publish(&self, root: &Path, programs: &Programs) -> Result<()> {
         let docs = root.join("docs");
         let path = docs.join("performance.md");
-        let page =
-            std::fs::read_to_string(&path).with_context(|| format!("cannot read {}", path.display()))?;
-        let part = format!("{}\n\n{}", programs.conditions()?, self.table());
-        let page = replace_marked(&page, &part)
-            .with_context(|| format!("{} has no marks for the table", path.display()))?;
-        std::fs::write(&path, page)?;
+        marks::write(&path, BEGIN, &format!("{}\n\n{}", programs.conditions()?, self.table()))?;
         std::fs::write(docs.join("performance.svg"), chart::draw(&self.0))?;
         println!("\nwritten to {} and performance.svg", path.display());
         Ok(())
@@ -97,11 +91,4 @@ impl Report {
             format!("{table}| {label} | {} | {other} | {ratio} | {aim} |\n", unit.show(*fusion))
         })
     }
-}
-
-/// The page with `part` between its two marks; `None` without them.
-fn replace_marked(page: &str, part: &str) -> Option<String> {
-    let (before, rest) = page.split_once(BEGIN)?;
-    let (_, after) = rest.split_once(END)?;
-    Some(format!("{before}{BEGIN}\n{part}\n{END}{after}"))
 }

@@ -9,6 +9,8 @@ use anyhow::Result;
 
 const TOKEN: &str = "data: {\"id\":\"c\",\"object\":\"chat.completion.chunk\",\"created\":1,\"model\":\"tiny\",\"choices\":[{\"index\":0,\"delta\":{\"content\":\" token\"},\"finish_reason\":null}]}\n\n";
 
+const LAST: &str = "data: {\"id\":\"c\",\"object\":\"chat.completion.chunk\",\"created\":1,\"model\":\"tiny\",\"choices\":[{\"index\":0,\"delta\":{},\"finish_reason\":\"stop\"}]}\n\n";
+
 pub struct Backend {
     pub port: u16,
     /// When the connections of idle streams were closed.
@@ -17,7 +19,11 @@ pub struct Backend {
 
 impl Backend {
     pub fn start() -> Result<Self> {
-        let listener = TcpListener::bind("127.0.0.1:0")?;
+        Self::at("127.0.0.1:0")
+    }
+
+    pub fn at(address: &str) -> Result<Self> {
+        let listener = TcpListener::bind(address)?;
         let port = listener.local_addr()?.port();
         let (sender, ends) = mpsc::channel();
         std::thread::spawn(move || {
@@ -75,16 +81,12 @@ fn serve(mut stream: TcpStream, ends: &Sender<Instant>) -> Option<()> {
                 while !matches!(stream.read(&mut buffer), Ok(0) | Err(_)) {}
                 return ends.send(Instant::now()).ok();
             }
+            _ if body.contains("\"stream\":true") && !body.contains("\"tokens\":") => {
+                stream_tokens(&mut stream, 1)?;
+            }
             _ => match body.split("\"tokens\":").nth(1).and_then(|rest| rest.split('}').next()?.parse().ok())
             {
-                Some(tokens) => {
-                    begin(&mut stream)?;
-                    for _ in 0..tokens {
-                        chunk(&mut stream, TOKEN)?;
-                    }
-                    chunk(&mut stream, "data: [DONE]\n\n")?;
-                    stream.write_all(b"0\r\n\r\n").ok()?;
-                }
+                Some(tokens) => stream_tokens(&mut stream, tokens)?,
                 None => json(
                     &mut stream,
                     r#"{"id":"c","object":"chat.completion","choices":[{"index":0,"message":{"role":"assistant","content":"Hi"},"finish_reason":"stop"}]}"#,
@@ -92,6 +94,16 @@ fn serve(mut stream: TcpStream, ends: &Sender<Instant>) -> Option<()> {
             },
         }
     }
+}
+
+fn stream_tokens(stream: &mut TcpStream, tokens: usize) -> Option<()> {
+    begin(stream)?;
+    for _ in 0..tokens {
+        chunk(stream, TOKEN)?;
+    }
+    chunk(stream, LAST)?;
+    chunk(stream, "data: [DONE]\n\n")?;
+    stream.write_all(b"0\r\n\r\n").ok()
 }
 
 fn json(stream: &mut TcpStream, body: &str) -> Option<()> {

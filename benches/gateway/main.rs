@@ -1,12 +1,17 @@
 //! Measures the gateway beside nginx in front of the same server, in the same run: `cargo bench --bench gateway`.
 //!
-//! Both keep their connections to the server. No duration is asserted: the aims stand beside the ratios.
+//! Both keep their connections to the server. No duration is asserted: the aims stand beside the figures, in the table
+//! that a run writes into `docs/performance.md`.
 
 #![allow(clippy::print_stdout, clippy::cast_precision_loss, unreachable_pub)] // The figures are the result.
 
 mod backend;
 mod client;
+mod cold;
+#[path = "../compare/marks.rs"]
+mod marks;
 mod proxies;
+mod report;
 
 use std::time::{Duration, Instant};
 
@@ -15,15 +20,19 @@ use anyhow::{Context as _, Result, ensure};
 use backend::Backend;
 use client::Client;
 use proxies::Proxy;
+use report::Report;
 
 const REQUESTS: usize = 4000;
 const ROUNDS: usize = 8;
 const TOKENS: usize = 20_000;
-const IDLE_STREAMS: usize = 1000;
+const IDLE_STREAMS: [usize; 2] = [1000, 5000];
 const GONE: usize = 100;
 const LARGE_STREAMS: usize = 30;
 
 fn main() -> Result<()> {
+    if std::env::args().nth(1).as_deref() == Some(cold::ROLE) {
+        return cold::play_server();
+    }
     if !cfg!(target_os = "linux") {
         println!("not measured: the figures of a process are read from /proc");
         return Ok(());
@@ -34,29 +43,68 @@ fn main() -> Result<()> {
         return Ok(());
     };
     let fusion = Proxy::fusion(backend.port)?;
-    println!("{:<34} {:>12} {:>12} {:>8} {:>8}", "", "nginx", "fusion", "ratio", "aim");
-    let both = [&nginx, &fusion];
+    let mut report = Report::new();
+    measure_requests([&nginx, &fusion], &mut report)?;
+    measure_tokens([&nginx, &fusion], &mut report)?;
+    let more = IDLE_STREAMS.map(|count| {
+        // Memory that one count has left would count for less in the next one.
+        let (nginx, fusion) = (Proxy::nginx(backend.port)?.context("nginx")?, Proxy::fusion(backend.port)?);
+        Ok::<_, anyhow::Error>((count, memory(&nginx, count)?, memory(&fusion, count)?))
+    });
+    for measured in more {
+        let (count, nginx, fusion) = measured?;
+        let each = |bytes: f64| bytes / count as f64 / 1000.0;
+        report.compare(
+            &format!("memory of each of {count} idle streams, kB"),
+            each(fusion),
+            each(nginx),
+            "25 kB",
+        );
+    }
+    let [one, other] = [left(&nginx, &backend)?, left(&fusion, &backend)?];
+    report.compare("client gone: connection to the server closed after, µs", other, one, "5 ms");
+    let slowest = micros(slowest_health(&fusion)?) / 1000.0;
+    report.alone("`/health` while 30 large streams are dropped, slowest, ms", slowest, "50 ms");
+    drop((nginx, fusion));
+    let mut starts = [vec![], vec![]];
+    for _ in 0..20 {
+        starts[0].push(Proxy::nginx(backend.port)?.context("nginx")?.start_up);
+        starts[1].push(Proxy::fusion(backend.port)?.start_up);
+    }
+    let [one, other] = starts.map(|times| median(times) / 1000.0);
+    report.compare("start-up, ms", other, one, "10 ms");
+    let (through_gateway, run) = cold::measure()?;
+    report.cold(through_gateway, run);
+    report.publish()
+}
+
+fn measure_requests(both: [&Proxy; 2], report: &mut Report) -> Result<()> {
     // The first requests find the service and warm the caches.
     for proxy in both {
         requests(proxy, 200)?;
     }
     let (mut times, mut cpu) = ([vec![], vec![]], [Duration::ZERO; 2]);
+    let mut crowded = [Duration::ZERO; 2];
     for _ in 0..ROUNDS {
         for (index, proxy) in both.into_iter().enumerate() {
             let before = proxy.cpu()?;
             times[index].extend(requests(proxy, REQUESTS / ROUNDS)?);
-            cpu[index] += proxy.cpu()?.saturating_sub(before);
+            let between = proxy.cpu()?;
+            cpu[index] += between.saturating_sub(before);
+            crowd(proxy, REQUESTS / ROUNDS)?;
+            crowded[index] += proxy.cpu()?.saturating_sub(between);
         }
     }
-    let median = |times: &mut Vec<Duration>| {
-        times.sort_unstable();
-        times[times.len() / 2]
-    };
-    let [one, other] = &mut times;
-    row("one token, p50 (us)", micros(median(one)), micros(median(other)), "1.3");
-    let per = |cpu: Duration, count: usize| micros(cpu) / count as f64;
-    row("CPU a request (us)", per(cpu[0], REQUESTS), per(cpu[1], REQUESTS), "1.4");
+    let [one, other] = times.map(median);
+    report.compare("one token, median, µs", other, one, "1.3");
+    for (what, cpu) in [("1 connection", cpu), ("16 connections", crowded)] {
+        let [one, other] = cpu.map(|cpu| micros(cpu) / REQUESTS as f64);
+        report.compare(&format!("processor time of a request, {what}, µs"), other, one, "1.4");
+    }
+    Ok(())
+}
 
+fn measure_tokens(both: [&Proxy; 2], report: &mut Report) -> Result<()> {
     let mut cpu = [Duration::ZERO; 2];
     for _ in 0..ROUNDS {
         for (index, proxy) in both.into_iter().enumerate() {
@@ -66,54 +114,39 @@ fn main() -> Result<()> {
             cpu[index] += proxy.cpu()?.saturating_sub(before);
         }
     }
-    row("CPU a token (us)", per(cpu[0], TOKENS * ROUNDS), per(cpu[1], TOKENS * ROUNDS), "1.4");
-
-    let mut memory = [0.0; 2];
-    for (index, proxy) in both.into_iter().enumerate() {
-        let before = proxy.memory()?;
-        let mut streams = Vec::new();
-        for _ in 0..IDLE_STREAMS {
-            let mut stream = Client::connect(proxy.port)?;
-            stream.send(&client::idle())?;
-            stream.read_some()?;
-            streams.push(stream);
-        }
-        memory[index] = proxy.memory()?.saturating_sub(before) as f64 / IDLE_STREAMS as f64 / 1024.0;
-    }
-    row("memory of an idle stream (KiB)", memory[0], memory[1], "25 KiB");
-
-    for proxy in both {
-        let mut times = Vec::new();
-        for _ in 0..GONE {
-            let mut stream = Client::connect(proxy.port)?;
-            stream.send(&client::idle())?;
-            stream.read_some()?;
-            backend.forget_ends();
-            let left = Instant::now();
-            drop(stream);
-            times.push(
-                backend.next_end().context("the server does not notice")?.saturating_duration_since(left),
-            );
-        }
-        println!("{:<34} {:>12.0} us", format!("client gone, {}", proxy.name), micros(median(&mut times)));
-    }
-    let slowest = slowest_health(&fusion)?;
-    println!(
-        "{:<34} {:>12} {:>12.1} {:>17}",
-        "health as streams drop (ms)",
-        "",
-        micros(slowest) / 1000.0,
-        "50 ms"
-    );
-    let mut starts = [vec![], vec![]];
-    drop((nginx, fusion));
-    for _ in 0..20 {
-        starts[0].push(Proxy::nginx(backend.port)?.context("nginx")?.start_up);
-        starts[1].push(Proxy::fusion(backend.port)?.start_up);
-    }
-    let [one, other] = &mut starts;
-    row("start-up (ms)", micros(median(one)) / 1000.0, micros(median(other)) / 1000.0, "10 ms");
+    let [one, other] = cpu.map(|cpu| micros(cpu) / (TOKENS * ROUNDS) as f64);
+    report.compare("processor time of a token at full speed, µs", other, one, "1.4");
     Ok(())
+}
+
+/// Returns how much memory that many idle streams add, in bytes.
+fn memory(proxy: &Proxy, count: usize) -> Result<f64> {
+    requests(proxy, 200)?;
+    let before = proxy.memory()?;
+    let mut streams = Vec::new();
+    for _ in 0..count {
+        let mut stream = Client::connect(proxy.port)?;
+        stream.send(&client::idle())?;
+        stream.read_some()?;
+        streams.push(stream);
+    }
+    Ok(proxy.memory()?.saturating_sub(before) as f64)
+}
+
+/// Returns how long after its client the connection to the server goes, in microseconds.
+fn left(proxy: &Proxy, backend: &Backend) -> Result<f64> {
+    let mut times = Vec::new();
+    for _ in 0..GONE {
+        let mut stream = Client::connect(proxy.port)?;
+        stream.send(&client::idle())?;
+        stream.read_some()?;
+        backend.forget_ends();
+        let left = Instant::now();
+        drop(stream);
+        let end = backend.next_end().context("the server does not notice")?;
+        times.push(end.saturating_duration_since(left));
+    }
+    Ok(median(times))
 }
 
 /// Drops large streams one after the other, asks whether the gateway is well meanwhile, and returns the longest time
@@ -150,10 +183,22 @@ fn requests(proxy: &Proxy, count: usize) -> Result<Vec<Duration>> {
         .collect()
 }
 
+/// Sends requests over 16 connections at once.
+fn crowd(proxy: &Proxy, count: usize) -> Result<()> {
+    std::thread::scope(|scope| {
+        let clients: Vec<_> = (0..16).map(|_| scope.spawn(|| requests(proxy, count / 16))).collect();
+        clients
+            .into_iter()
+            .try_for_each(|client| client.join().map_err(|_| anyhow::anyhow!("a client failed"))?.map(|_| ()))
+    })
+}
+
 fn micros(duration: Duration) -> f64 {
     duration.as_secs_f64() * 1e6
 }
 
-fn row(what: &str, nginx: f64, fusion: f64, aim: &str) {
-    println!("{what:<34} {nginx:>12.1} {fusion:>12.1} {:>8.2} {aim:>8}", fusion / nginx);
+/// Returns the median in microseconds.
+fn median(mut times: Vec<Duration>) -> f64 {
+    times.sort_unstable();
+    times.get(times.len() / 2).map_or(f64::NAN, |time| micros(*time))
 }

@@ -10,11 +10,10 @@ use anyhow::{Context as _, Result, bail};
 use tempfile::TempDir;
 
 pub struct Proxy {
-    pub name: &'static str,
     pub port: u16,
     pub start_up: Duration,
     child: Child,
-    _directory: TempDir,
+    directory: TempDir,
 }
 
 impl Proxy {
@@ -44,10 +43,16 @@ impl Proxy {
 
     /// Starts `fusion serve` in front of the server, which it takes for Ollama.
     pub fn fusion(backend: u16) -> Result<Self> {
+        Self::before(backend, "")
+    }
+
+    /// Starts `fusion serve` with more settings of `[ollama_server]`.
+    pub fn before(backend: u16, more: &str) -> Result<Self> {
         let (directory, port) = (TempDir::new()?, free_port()?);
         std::fs::set_permissions(directory.path(), std::fs::Permissions::from_mode(0o700))?;
         let file = directory.path().join("config.toml");
-        std::fs::write(&file, format!("[ollama_server]\nport = {backend}\n\n[gateway]\nport = {port}\n"))?;
+        let text = format!("[ollama_server]\nport = {backend}\n{more}\n[gateway]\nport = {port}\n");
+        std::fs::write(&file, text)?;
         std::fs::set_permissions(&file, std::fs::Permissions::from_mode(0o600))?;
         let mut command = Command::new(release_program()?);
         command.arg("serve").env("FUSION_CONFIG_DIR", directory.path());
@@ -57,7 +62,7 @@ impl Proxy {
     fn start(name: &'static str, mut command: Command, port: u16, directory: TempDir) -> Result<Self> {
         let begin = Instant::now();
         let child = command.stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::null()).spawn()?;
-        let mut proxy = Self { name, port, start_up: Duration::ZERO, child, _directory: directory };
+        let mut proxy = Self { port, start_up: Duration::ZERO, child, directory };
         while TcpStream::connect(("127.0.0.1", port)).is_err() {
             if begin.elapsed() > Duration::from_secs(10) {
                 bail!("{name} does not listen");
@@ -66,6 +71,13 @@ impl Proxy {
         }
         proxy.start_up = begin.elapsed();
         Ok(proxy)
+    }
+
+    /// Returns a command of fusion with the same configuration.
+    pub fn command<const N: usize>(&self, arguments: [&str; N]) -> Command {
+        let mut command = Command::new(program());
+        command.args(arguments).env("FUSION_CONFIG_DIR", self.directory.path());
+        command
     }
 
     /// Returns the CPU time that the process has used.
@@ -94,15 +106,20 @@ impl Drop for Proxy {
     }
 }
 
-fn free_port() -> Result<u16> {
+pub fn free_port() -> Result<u16> {
     Ok(TcpListener::bind("127.0.0.1:0")?.local_addr()?.port())
 }
 
-/// Returns the program as it is released.
+/// Returns where the program is that is released.
+fn program() -> PathBuf {
+    Path::new(env!("CARGO_MANIFEST_DIR")).join("target/release/fusion")
+}
+
+/// Builds the program as it is released.
 fn release_program() -> Result<PathBuf> {
     let built = Command::new(env!("CARGO")).args(["build", "--release", "--locked", "--quiet"]).status()?;
     if !built.success() {
         bail!("the release build failed");
     }
-    Ok(Path::new(env!("CARGO_MANIFEST_DIR")).join("target/release/fusion"))
+    Ok(program())
 }
