@@ -71,7 +71,8 @@ impl Environment {
     pub fn from_process() -> Self {
         let variable = |name: &str| std::env::var_os(name).filter(|value| !value.is_empty());
         let directory = |name: &str| variable(name).map(PathBuf::from);
-        let terminal_is_dumb = variable("TERM").is_some_and(|term| term == "dumb");
+        let terminal_is_dumb =
+            variable("TERM").is_some_and(|term| ["dumb", "emacs", "cons25"].iter().any(|dumb| term == *dumb));
         Self {
             config_dir: directory("FUSION_CONFIG_DIR"),
             project_root: directory(PROJECT_ROOT),

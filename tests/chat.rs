@@ -4,12 +4,9 @@ mod support;
 
 use std::path::PathBuf;
 
-use nix::sys::signal::Signal;
 use support::chat::{CONTROL_D, Chat, FAKE_ANSWER as ANSWER};
 use support::terminal::Terminal;
-use support::{Finished, Sandbox, processes, wait_until};
-
-const CONTROL_C: &str = "\x03";
+use support::{Finished, Sandbox};
 
 /// A sandbox whose Ollama runs with these faults.
 fn running(faults: &[&str]) -> Sandbox {
@@ -72,56 +69,6 @@ fn a_conversation_is_shown_and_saved() {
 }
 
 #[test]
-fn fifty_turns_survive_kill_and_go_on() {
-    let sandbox = running(&[]);
-    let mut chat = Chat::start(&sandbox, "-s long");
-    for turn in 1..=50 {
-        chat.asks(&format!("question {turn}"));
-    }
-    // The prompt follows the writing of the answer.
-    chat.expect("> ");
-    chat.fusion.signal(Signal::SIGKILL);
-    chat.ends(137);
-    let mut chat = Chat::start(&sandbox, "--continue");
-    chat.expect("long: 50 questions, 100 messages").asks("question 51");
-    chat.leaves();
-    let expected: Vec<String> = (1..=51).map(|turn| format!("question {turn}")).collect();
-    assert_eq!(messages(&sandbox, "long"), expected);
-    let shown = fusion(&sandbox, ["chat", "show", "long"]).assert_code(0);
-    assert_eq!(shown.stdout().matches(ANSWER).count(), 51);
-    down(&sandbox);
-}
-
-#[test]
-fn control_c_keeps_the_part_of_an_answer() {
-    let sandbox = Sandbox::new();
-    sandbox.faults("ollama", &["token-after=400"]);
-    sandbox.fusion(["ollama", "up"]).run().assert_code(0);
-    let mut chat = Chat::start(&sandbox, "-s one");
-    chat.types("Why?\r").expect("Hello").send(CONTROL_C);
-    chat.expect("stopped; the part of the answer is kept").types("abc").expect("abc").send(CONTROL_C);
-    chat.types("/retry\r").expect("Hello").expect(ANSWER.trim_start_matches("Hello"));
-    chat.leaves();
-    let lines = session(&sandbox, "one");
-    let part = lines.lines().nth(2).expect("the part");
-    assert!(part.contains("\"content\":\"Hello") && part.contains("\"partial\":true"), "{part}");
-    assert!(lines.ends_with("{\"mark\":\"retry\"}\n{\"role\":\"assistant\",\"content\":\"Hello from the fake runtime.\",\"tokens\":8}\n"), "{lines}");
-    down(&sandbox);
-}
-
-#[test]
-fn control_c_before_the_answer_keeps_the_question() {
-    let sandbox = running(&["chat-hang"]);
-    let mut chat = Chat::start(&sandbox, "-s one");
-    chat.types("Why?\r");
-    wait_until("the question arrives", || sandbox.log("ollama").contains("POST /v1/chat"));
-    chat.send(CONTROL_C).expect("stopped before the answer began");
-    chat.leaves();
-    assert_eq!(messages(&sandbox, "one"), ["Why?"]);
-    down(&sandbox);
-}
-
-#[test]
 fn a_failed_question_can_be_asked_again() {
     let sandbox = Sandbox::new();
     let loading = sandbox.root().join("loading");
@@ -143,29 +90,6 @@ fn a_message_starts_the_service() {
     chat.types("Hi\r").expect("starting ollama, which is not running").expect(ANSWER);
     chat.leaves();
     down(&sandbox);
-}
-
-#[test]
-fn a_signal_at_the_prompt_restores_the_terminal() {
-    let sandbox = Sandbox::new();
-    let terminal = Terminal::open();
-    let mut chat = Chat::script(
-        &sandbox,
-        terminal,
-        "trap '' TTOU; set -m; \"$0\" ollama chat; echo status $?; stty -a | tr ' ' '\\n' | grep icanon",
-    );
-    chat.expect("> ");
-    let chats = processes::with_variable(
-        support::MARKER,
-        sandbox.root().file_name().expect("a name").to_str().expect("text"),
-    );
-    let own = chats.into_iter().filter(|pid| *pid != chat.fusion.pid());
-    for pid in own {
-        processes::send(pid, Signal::SIGTERM);
-    }
-    chat.expect("\u{1b}[?2004l").expect("status 143").expect("icanon");
-    let shown = chat.ends(0);
-    assert!(!shown.contains("-icanon"), "{shown:?}");
 }
 
 #[test]
@@ -204,16 +128,6 @@ fn a_text_can_have_several_lines() {
     chat.asks("//six");
     chat.leaves();
     assert_eq!(messages(&sandbox, "one"), ["one\ntwo\nthree", "four\n/five", "/six"]);
-    down(&sandbox);
-}
-
-#[test]
-fn keys_typed_during_an_answer_are_kept() {
-    let sandbox = running(&["token-after=20"]);
-    let mut chat = Chat::start(&sandbox, "-s one");
-    chat.types("one\rtwo\rthree\r").expect(ANSWER).expect(ANSWER).expect(ANSWER);
-    chat.leaves();
-    assert_eq!(messages(&sandbox, "one"), ["one", "two", "three"]);
     down(&sandbox);
 }
 
@@ -259,16 +173,6 @@ fn commands_files_and_pipes_join_a_message() {
         ]
     );
     down(&sandbox);
-}
-
-#[test]
-fn control_c_stops_a_command() {
-    let sandbox = Sandbox::new();
-    let mut chat = Chat::start(&sandbox, "-s one");
-    chat.types("!cat\r");
-    wait_until("the command runs", || sandbox.processes().len() > 1);
-    chat.send(CONTROL_C).expect("stopped; nothing is added");
-    chat.leaves();
 }
 
 #[test]

@@ -6,6 +6,7 @@ use std::sync::{Arc, Mutex};
 use crate::app::App;
 use crate::cli::error::Failure;
 use crate::cli::instances::ReadConfig;
+use crate::cli::terminal::keyboard;
 use crate::cli::terminal::reporter::Reporter;
 use crate::cli::terminal::signals::{self, Remembering};
 use crate::cli::terminal::ui::{Ui, printable};
@@ -123,6 +124,7 @@ impl Context {
             return None;
         }
         self.ui.clear_status();
+        let _lent = keyboard::lend();
         let choice = if default { "[Y/n]" } else { "[y/N]" };
         let asked = self.ui.error().write_all(format!("{} {choice} ", printable(question)).as_bytes());
         // What cannot be read is the end of input, which means no.

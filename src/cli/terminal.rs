@@ -2,6 +2,7 @@
 
 pub mod cells;
 pub mod filter;
+pub mod keyboard;
 pub mod line_editor;
 pub mod progress;
 pub mod reporter;

@@ -51,6 +51,24 @@ impl Chat {
         self
     }
 
+    /// Waits until this is shown after what was awaited before; returns false if the program ends before that.
+    pub fn shows(&mut self, text: &str) -> bool {
+        let mut end = None;
+        wait_until(&format!("the terminal shows {text:?}, or the program ends"), || {
+            let has_ended = self.fusion.has_ended();
+            let shown = self.terminal.text();
+            end = shown[self.seen..].find(text).map(|at| self.seen + at + text.len());
+            has_ended || end.is_some()
+        });
+        self.seen = end.unwrap_or(self.seen);
+        end.is_some()
+    }
+
+    /// All that was shown so far.
+    pub fn shown(&self) -> String {
+        self.terminal.text()
+    }
+
     /// Waits for the prompt, and types.
     #[track_caller]
     pub fn types(&mut self, text: &str) -> &mut Self {
@@ -74,6 +92,13 @@ impl Chat {
     pub fn leaves(mut self) -> String {
         self.types(CONTROL_D);
         self.ends(0)
+    }
+
+    /// Waits for the end of the program; returns the terminal, which stays open.
+    #[track_caller]
+    pub fn leaves_terminal(self, code: i32) -> Terminal {
+        self.fusion.finish().assert_code(code);
+        self.terminal
     }
 
     #[track_caller]

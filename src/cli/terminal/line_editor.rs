@@ -13,6 +13,7 @@ use rustyline::history::MemHistory;
 use rustyline::validate::{ValidationContext, ValidationResult, Validator};
 use rustyline::{Cmd, Editor, Helper, KeyCode, KeyEvent, Modifiers};
 
+use super::keyboard::{self, Keyboard};
 use super::signals::{self, Terminal};
 
 /// Begins and ends a text of several lines.
@@ -45,20 +46,26 @@ pub fn columns() -> usize {
     terminal_size::terminal_size_of(io::stdout()).map_or(80, |(width, _)| usize::from(width.0))
 }
 
-/// Reads lines from the terminal on standard input.
+/// Reads lines from the terminal on standard input, also those that are typed while nothing reads them.
 pub struct LineEditor {
     editor: Editor<Assistant, MemHistory>,
     color: bool,
 }
 
 impl LineEditor {
-    /// Returns an editor that completes `words` at the beginning of a line.
-    pub fn new(color: bool, words: Vec<String>) -> io::Result<Self> {
-        let config = Config::builder().history_ignore_dups(true).map_err(io_error)?.build();
+    /// Returns an editor that completes `words` at the beginning of a line. On a dumb terminal, it is the terminal that
+    /// edits.
+    pub fn new(color: bool, is_dumb: bool, words: Vec<String>) -> io::Result<Self> {
+        let config = Config::builder().history_ignore_dups(true).map_err(io_error)?;
+        // The keyboard has pasted text marked all the time.
+        let config = config.bracketed_paste(false).build();
         let mut editor = Editor::with_history(config, MemHistory::new()).map_err(io_error)?;
         editor.set_helper(Some(Assistant { words }));
         editor.bind_sequence(KeyEvent(KeyCode::Enter, Modifiers::ALT), Cmd::Newline);
-        signals::keep_settings();
+        if !is_dumb {
+            signals::restore_while_stopped();
+            keyboard::set(Keyboard::Kept)?;
+        }
         Ok(Self { editor, color })
     }
 
@@ -96,6 +103,12 @@ impl LineEditor {
             Err(ReadlineError::Eof) => Ok(Edited::End),
             Err(error) => Err(io_error(error)),
         }
+    }
+}
+
+impl Drop for LineEditor {
+    fn drop(&mut self) {
+        keyboard::restore();
     }
 }
 

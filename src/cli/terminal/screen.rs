@@ -5,9 +5,9 @@ use std::os::fd::{AsFd as _, BorrowedFd};
 
 use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 use nix::sys::signal::{self, Signal};
-use nix::sys::termios::{LocalFlags, SetArg, Termios, tcgetattr, tcsetattr};
 use nix::unistd::Pid;
 
+use super::keyboard::{self, Keyboard};
 use super::signals::{self, Terminal};
 use super::streams::Output;
 
@@ -27,8 +27,6 @@ pub enum KeyPress {
 #[derive(Debug)]
 pub struct Screen {
     output: Output,
-    /// The settings before.
-    settings: Termios,
     /// What is on the screen; empty if that is not known.
     shown: Vec<String>,
     size: (usize, usize),
@@ -37,10 +35,8 @@ pub struct Screen {
 impl Screen {
     /// Takes over the terminal. What it shows is scrolled away.
     pub fn open(output: &Output) -> io::Result<Self> {
-        let settings = tcgetattr(io::stdin())?;
-        signals::keep_settings();
         signals::wake_on_resize();
-        let mut screen = Self { output: output.clone(), settings, shown: Vec::new(), size: Self::measure() };
+        let mut screen = Self { output: output.clone(), shown: Vec::new(), size: Self::measure() };
         screen.take()?;
         let rows = screen.size.1;
         screen.output.write_all("\n".repeat(rows.saturating_sub(1)).as_bytes())?;
@@ -64,11 +60,8 @@ impl Screen {
     }
 
     fn take(&mut self) -> io::Result<()> {
-        let mut own = self.settings.clone();
-        // Without signals from keys, Ctrl-Z can restore the terminal first.
-        own.local_flags.remove(LocalFlags::ICANON | LocalFlags::ECHO | LocalFlags::ISIG | LocalFlags::IEXTEN);
         signals::showing(Terminal::Screen);
-        tcsetattr(io::stdin(), SetArg::TCSANOW, &own)?;
+        keyboard::set(Keyboard::Read)?;
         self.shown.clear();
         self.output.write_all(b"\x1b[?25l")
     }
@@ -76,7 +69,7 @@ impl Screen {
     fn give_back(&mut self) {
         // A terminal that is gone needs nothing.
         let _ = self.output.write_all(format!("\x1b[0m\x1b[{};1H\x1b[?25h\r\n", self.size.1).as_bytes());
-        let _ = tcsetattr(io::stdin(), SetArg::TCSANOW, &self.settings);
+        keyboard::restore();
         signals::showing(Terminal::Clean);
     }
 

@@ -10,6 +10,7 @@ use std::sync::atomic::{AtomicU8, Ordering};
 use nix::libc;
 use nix::sys::signal::{self, SaFlags, SigAction, SigHandler, SigSet, Signal};
 
+use super::keyboard;
 use crate::core::cancel::{CancelToken, Cancelled};
 
 /// The signals that a terminal, a user or a service manager sends to end a program.
@@ -30,20 +31,10 @@ pub enum Terminal {
     Line = 1,
     /// Coloured or dim text.
     Styled = 2,
-    /// A line that is being edited: the terminal passes every key on, and marks pasted text.
+    /// A line that is being edited.
     Edited = 3,
-    /// A screen that is drawn again and again: the terminal passes every key on, and hides the cursor.
+    /// A screen that is drawn again and again, without a cursor.
     Screen = 4,
-}
-
-/// The settings of the terminal before a line is edited.
-static SETTINGS: OnceLock<libc::termios> = OnceLock::new();
-
-/// Keeps the settings of the terminal on standard input, which [`Terminal::Edited`] restores.
-pub fn keep_settings() {
-    if let Ok(settings) = nix::sys::termios::tcgetattr(std::io::stdin()) {
-        let _ = SETTINGS.set(settings.into());
-    }
 }
 
 /// Until it is dropped, the signals that end fusion only cancel the [`token`].
@@ -96,6 +87,23 @@ pub fn clean_terminal_on_death() {
     install(&ENDING_SIGNALS, clean_and_die, SaFlags::SA_RESETHAND | SaFlags::SA_NODEFER);
 }
 
+/// Restores the keyboard while Ctrl-Z has stopped fusion.
+pub fn restore_while_stopped() {
+    install(&[Signal::SIGTSTP], stop, STOPPING);
+}
+
+/// The handler raises the signal again, and the system may restart what it interrupted.
+const STOPPING: SaFlags = SaFlags::SA_RESETHAND.union(SaFlags::SA_NODEFER).union(SaFlags::SA_RESTART);
+
+extern "C" fn stop(number: libc::c_int) {
+    let is_kept = keyboard::restore();
+    raise(number);
+    if is_kept {
+        keyboard::keep();
+    }
+    set_action(Signal::SIGTSTP, &SigAction::new(SigHandler::Handler(stop), STOPPING, SigSet::empty()));
+}
+
 /// Cleans the terminal when fusion panics, before the message of the panic.
 pub fn clean_terminal_on_panic() {
     let tell = std::panic::take_hook();
@@ -134,6 +142,10 @@ extern "C" fn remember_signal(number: libc::c_int) {
 
 extern "C" fn clean_and_die(number: libc::c_int) {
     clean_terminal();
+    raise(number);
+}
+
+fn raise(number: libc::c_int) {
     #[expect(unsafe_code, reason = "in a signal handler, the bare function is the one known to be safe")]
     // SAFETY: raise is async-signal-safe.
     unsafe {
@@ -141,26 +153,17 @@ extern "C" fn clean_and_die(number: libc::c_int) {
     }
 }
 
-fn restore_settings() {
-    if let Some(settings) = SETTINGS.get() {
-        #[expect(unsafe_code, reason = "nix has a lock around its settings")]
-        // SAFETY: tcsetattr is async-signal-safe, and the settings are those that tcgetattr gave.
-        let _ = unsafe { libc::tcsetattr(libc::STDIN_FILENO, libc::TCSANOW, settings) };
-    }
-}
-
-/// Cleans the terminal. Async-signal-safe: atomics, one write, and where a line is edited one tcsetattr.
+/// Cleans the terminal. Async-signal-safe: atomics, writes, and one tcsetattr.
 fn clean_terminal() {
+    keyboard::restore();
     let shown = TERMINAL.swap(Terminal::Clean as u8, Ordering::Relaxed);
     let reset: &[u8] = if shown == Terminal::Line as u8 {
         b"\r\x1b[K\x1b[0m"
     } else if shown == Terminal::Styled as u8 {
         b"\x1b[0m\n"
     } else if shown == Terminal::Edited as u8 {
-        restore_settings();
-        b"\x1b[?2004l\n"
+        b"\n"
     } else if shown == Terminal::Screen as u8 {
-        restore_settings();
         b"\x1b[0m\x1b[?25h\r\n"
     } else {
         return;

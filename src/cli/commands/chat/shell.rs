@@ -10,7 +10,7 @@ use super::talk::Talk;
 use crate::cli::commands::run::files::{self, Attachment, MAX_FILE_BYTES};
 use crate::cli::error::Failure;
 use crate::cli::exit::Exit;
-use crate::cli::terminal::signals;
+use crate::cli::terminal::{keyboard, signals};
 use crate::cli::units;
 use crate::core::cancel::CancelToken;
 
@@ -24,6 +24,7 @@ impl Talk<'_> {
         let ran = {
             // Ctrl-C belongs to the command while it runs; SIGTERM ends both.
             let _interrupts = signals::remember_interrupts();
+            let _lent = keyboard::lend();
             run(command, &self.context.cancel)
         };
         match ran {

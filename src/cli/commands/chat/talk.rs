@@ -55,8 +55,9 @@ impl<'a> Talk<'a> {
         saving: Saving,
     ) -> Result<Self, Failure> {
         let words = SLASH_COMMANDS.iter().map(|(name, ..)| format!("/{name}")).collect();
-        let mut editor =
-            LineEditor::new(context.ui.stdout_color, words).map_err(|error| terminal_failed(&error))?;
+        let is_dumb = context.environment.terminal_is_dumb;
+        let mut editor = LineEditor::new(context.ui.stdout_color, is_dumb, words)
+            .map_err(|error| terminal_failed(&error))?;
         for message in session.conversation.messages().iter().filter(|message| message.role == Role::User) {
             editor.remember(&message.text());
         }

@@ -10,7 +10,7 @@ use nix::sys::signal::Signal;
 use crate::cli::context::Context;
 use crate::cli::error::Failure;
 use crate::cli::exit::Exit;
-use crate::cli::terminal::signals;
+use crate::cli::terminal::{keyboard, signals};
 use crate::core::config::{Config, ConfigError, edit as change};
 use crate::core::files;
 
@@ -137,6 +137,7 @@ pub(in crate::cli::commands) fn open(context: &Context, editor: &OsStr, copy: &P
     script.push(" \"$@\"");
     // Ctrl-C belongs to the editor while it runs.
     let signals = signals::remember();
+    let _lent = keyboard::lend();
     let mut command = Command::new("/bin/sh");
     command.arg("-c").arg(script).arg(editor).arg(copy).stdin(context.ui.input().for_program());
     let status = context
