@@ -15,6 +15,7 @@ use super::ability::{Ability, AbilityError, AbilityTest};
 use super::app::App;
 use super::error::AppError;
 use super::models::{LoadOptions, Named};
+use super::pick::Picked;
 use super::prompt::Permissions;
 use crate::core::address::Address;
 use crate::core::agents::{AGENTS, Agent, AgentSetup, AgentTarget, AgentVersion, AgentWire};
@@ -74,13 +75,12 @@ pub struct InstalledAgent {
 }
 
 /// A service that has the model of an agent in memory.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq)]
 pub struct ReadyModel {
     pub address: Address,
     /// By the server's name for it.
     pub model: String,
-    /// The version of the server.
-    pub version: Option<String>,
+    pub status: Status,
     /// The context length in tokens, if it is known.
     pub context: Option<u64>,
 }
@@ -147,28 +147,36 @@ impl App {
     /// Starts the service if that is needed and permitted, and has it load the model. Never downloads one.
     pub fn ready_model(
         &self,
-        service: &ManagedService,
+        (service, known): Picked<'_>,
         asked: &str,
         cancel: &CancelToken,
     ) -> Result<ReadyModel, AppError> {
         let model = self.model(service, asked).name;
         self.check_model_name(service, asked, &model)?;
         let manager = self.manager(cancel);
-        if manager.find_endpoint(service)?.is_none() {
-            let permissions = Permissions { start_on_demand: true, install: false, force: false };
-            self.start_for_prompt(service, &self.model(service, asked), permissions, cancel)?;
-        }
-        let endpoint = manager.require_endpoint(service)?;
-        let mut status = self.manager(cancel).status(service)?;
+        let mut status = match known {
+            Some(status) => status,
+            None => {
+                if manager.find_endpoint(service)?.is_none() {
+                    let permissions = Permissions { start_on_demand: true, install: false, force: false };
+                    self.start_for_prompt(service, &self.model(service, asked), permissions, cancel)?;
+                }
+                manager.require_endpoint(service)?;
+                manager.status(service)?
+            }
+        };
         if !has_loaded(service, &status, &model)
             && let Ok(models) = self.models(service, cancel)
         {
             models.load(&Named { asked, name: model.clone() }, true, &LoadOptions::default())?;
-            status = self.manager(cancel).status(service)?;
+            status = manager.status(service)?;
         }
         let context = status.context.or_else(|| self.own_context(service, &model, cancel));
-        let address = status.address.unwrap_or(endpoint.address);
-        Ok(ReadyModel { address, model, version: status.version, context })
+        let address = match &status.address {
+            Some(address) => address.clone(),
+            None => manager.require_endpoint(service)?.address,
+        };
+        Ok(ReadyModel { address, model, status, context })
     }
 
     /// Returns the context length of the model itself, for a server that sets none.
@@ -213,8 +221,8 @@ impl App {
         ready: &ReadyModel,
         cancel: &CancelToken,
     ) -> Option<String> {
-        let version = ready.version.as_ref()?;
-        let rows = self.models(service, cancel).ok()?.list(false).ok()??;
+        let version = ready.status.version.as_ref()?;
+        let rows = self.models(service, cancel).ok()?.rows(&ready.status).ok()?;
         let entry = rows.into_iter().map(|row| row.entry).find(|entry| entry.name == ready.model)?;
         let (size, modified) = (entry.size_bytes?, entry.modified.map(|time| time.to_string()));
         let runtime = service.runtime()?.name();

@@ -157,7 +157,8 @@ impl Models<'_> {
         self.rows(&status).map(Some)
     }
 
-    fn rows(&self, status: &Status) -> Result<Vec<ModelRow>, AppError> {
+    /// Lists the models by name, where `status` tells which of them are loaded.
+    pub(super) fn rows(&self, status: &Status) -> Result<Vec<ModelRow>, AppError> {
         let listed = self.work_at(status.address.as_ref(), |site| self.catalogue.list(site));
         let mut entries = listed.map_err(|error| self.failed("", error))?;
         order::sort_by(&mut entries, |one, other| one.name.cmp(&other.name));

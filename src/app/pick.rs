@@ -48,6 +48,9 @@ pub fn pick(candidates: &[Candidate]) -> Option<usize> {
     ranked.min().map(|(_, index)| index)
 }
 
+/// A service, and its status if that was needed to pick it and the service runs.
+pub type Picked<'a> = (&'a ManagedService, Option<Status>);
+
 impl App {
     /// Returns the service that has the model, which the user wrote as `asked` and `resolve` returns by each service's
     /// name for it: of several the running one, then the first. Starts nothing.
@@ -56,11 +59,11 @@ impl App {
         asked: &str,
         resolve: &dyn Fn(&ManagedService) -> Model,
         cancel: &CancelToken,
-    ) -> Result<&ManagedService, AppError> {
+    ) -> Result<Picked<'_>, AppError> {
         let services: Vec<&ManagedService> = self.prompted().collect();
-        let candidates = self.candidates(&services, resolve, cancel);
+        let (candidates, mut running) = self.candidates(&services, resolve, cancel);
         if let Some(index) = pick(&candidates) {
-            return Ok(services[index]);
+            return Ok((services[index], running.swap_remove(index)));
         }
         let blocked = candidates.iter().position(|candidate| candidate.fit == Fit::WouldReplace);
         let (service, model) = (|index: usize| Arc::clone(&services[index].name), asked.to_owned());
@@ -79,7 +82,7 @@ impl App {
         model: Option<&str>,
         saved: Option<&SavedPrompt>,
         cancel: &CancelToken,
-    ) -> Result<&ManagedService, AppError> {
+    ) -> Result<Picked<'_>, AppError> {
         if let Some(name) = model {
             return self.pick(name, &|service| self.model(service, name), cancel);
         }
@@ -92,6 +95,7 @@ impl App {
         };
         self.prompted()
             .find(|service| *service.name == **name)
+            .map(|service| (service, None))
             .ok_or_else(|| AppError::NotPrompted { service: name.as_str().into(), available: names() })
     }
 
@@ -100,13 +104,14 @@ impl App {
         self.services().iter().filter(|service| service.runtime().is_some())
     }
 
-    /// Returns how each service and the model that `resolve` returns for it fit together. Starts nothing.
-    pub fn candidates(
+    /// Returns how each service and the model that `resolve` returns for it fit together, and the status of each that
+    /// runs. Starts nothing.
+    fn candidates(
         &self,
         services: &[&ManagedService],
         resolve: &dyn Fn(&ManagedService) -> Model,
         cancel: &CancelToken,
-    ) -> Vec<Candidate> {
+    ) -> (Vec<Candidate>, Vec<Option<Status>>) {
         let owned: Vec<ManagedService> = services.iter().map(|service| (*service).clone()).collect();
         let statuses = self.manager(cancel).status_of_all(&owned);
         let with_status = services.iter().zip(statuses);
@@ -117,9 +122,9 @@ impl App {
                 Some(status) => self.fit_running(service, status, &model, cancel),
                 None => self.fit_stopped(service, &model),
             };
-            Candidate { fit, is_running: running.is_some() }
+            (Candidate { fit, is_running: running.is_some() }, running)
         };
-        with_status.map(candidate).collect()
+        with_status.map(candidate).unzip()
     }
 
     fn fit_running(

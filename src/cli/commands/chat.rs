@@ -121,7 +121,7 @@ fn open<'a>(
     let service = match (service, recorded) {
         (Some(service), _) => service,
         (None, Some(name)) => app.service(name).ok_or_else(|| gone(name))?,
-        (None, None) => app.service_for(args.model.as_deref(), None, &context.cancel)?,
+        (None, None) => app.service_for(args.model.as_deref(), None, &context.cancel)?.0,
     };
     let overrides =
         Overrides { model: args.model.as_deref(), system: args.system.as_deref(), ..Overrides::default() };

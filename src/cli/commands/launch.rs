@@ -6,6 +6,7 @@ use std::process::Command;
 
 use crate::app::launch::views::{AgentView, LaunchView};
 use crate::app::launch::{AgentRoute, LaunchError, PreparedAgent, ReadyModel, route};
+use crate::app::pick::Picked;
 use crate::app::{App, AppError};
 use crate::cli::context::Context;
 use crate::cli::error::Failure;
@@ -133,15 +134,16 @@ impl AgentLaunch<'_> {
         {
             self.refuse(LaunchError::TooOld { agent, found, minimum })?;
         }
-        let service = self.service()?;
+        let picked = self.service()?;
+        let service = picked.0;
         let asked = self.model(service)?;
         let ready = {
             let _cancelled = context.cancel_on_signal();
-            app.ready_model(service, &asked, &context.cancel)?
+            app.ready_model(picked, &asked, &context.cancel)?
         };
         context.ui.detail(&format!("{} has {} at {}", service.name, ready.model, ready.address));
         let told = self.told_context(service, &ready)?;
-        let route = route(agent.wire, service.runtime(), ready.version.as_deref());
+        let route = route(agent.wire, service.runtime(), ready.status.version.as_deref());
         if route == AgentRoute::Gateway && args.full && !args.lean {
             let untranslated = "its own kinds of tools";
             return Err(LaunchError::FullThroughGateway {
@@ -188,12 +190,12 @@ impl AgentLaunch<'_> {
         Ok(())
     }
 
-    fn service(&self) -> Result<&ManagedService, Failure> {
+    fn service(&self) -> Result<Picked<'_>, Failure> {
         let Self { context, app, args, .. } = self;
         let Some(name) = &args.service else {
             return Ok(app.service_for(args.model.as_deref(), None, &context.cancel)?);
         };
-        app.service(name).ok_or_else(|| {
+        app.service(name).map(|service| (service, None)).ok_or_else(|| {
             let names: Vec<&str> = app.services().iter().map(|service| &*service.name).collect();
             Failure::new(Exit::Usage, format!("there is no service {name}"))
                 .hint(format!("services: {}", names.join(", ")))

@@ -159,7 +159,7 @@ pub fn run(context: &Context, app: &App, service: &ManagedService, args: &RunArg
 /// Runs the command without a service: the one that has the model answers.
 pub fn run_any(context: &Context, app: &App, args: &RunArgs) -> Result<Exit, Failure> {
     let saved = args.saved.as_deref().map(|name| saved_prompt(&app.config, name)).transpose()?;
-    let service = app.service_for(args.model.as_deref(), saved, &context.cancel)?;
+    let (service, _) = app.service_for(args.model.as_deref(), saved, &context.cancel)?;
     context.ui.detail(&format!("{} answers", service.name));
     run(context, app, service, args)
 }

@@ -17,6 +17,13 @@ const MAX_OUTPUT_TOKENS: u64 = 8_192;
 /// How long Claude Code waits for an answer: a local model may have to be loaded, and may read a long prompt slowly.
 const API_TIMEOUT_MS: u64 = 3_600_000;
 
+/// The instructions of Codex for small models. Its own take 18 KB.
+const CODEX_INSTRUCTIONS: &str = "\
+You are a coding agent. You work with the user's files in the current directory, with the tools that you are given. \
+Read what is there before you change it. Write and change files with shell commands, and check the result, with the \
+project's tests if it has some. Go on until the task is done, without asking, then say in a few words what you did. Do \
+what was asked, and nothing else.";
+
 /// Codex asks for `/responses` below the base, and reads no list of models.
 /// <https://github.com/openai/codex/blob/main/docs/config.md>
 pub(super) fn codex(target: &AgentTarget<'_>) -> AgentSetup {
@@ -30,8 +37,19 @@ pub(super) fn codex(target: &AgentTarget<'_>) -> AgentSetup {
         format!("model={}", text(target.model)),
     ];
     settings.extend(target.context.map(|context| format!("model_context_window={context}")));
+    let mut files = Vec::new();
     if target.lean {
         settings.push(format!("web_search={}", text("disabled")));
+        let file = "models.json";
+        settings.push(format!("model_catalog_json={}", text(&path(target, file))));
+        // Every key is needed.
+        let model = json!({
+            "slug": target.model, "display_name": target.model, "base_instructions": CODEX_INSTRUCTIONS,
+            "shell_type": "shell_command", "truncation_policy": { "mode": "bytes", "limit": 10_000 },
+            "supported_reasoning_levels": [], "experimental_supported_tools": [], "support_verbosity": false,
+            "visibility": "list", "supported_in_api": true, "priority": 0,
+        });
+        files.push((file, json!({ "models": [model] }).to_string()));
     }
     let mut before: Vec<String> =
         settings.into_iter().flat_map(|setting| ["-c".to_owned(), setting]).collect();
@@ -39,7 +57,7 @@ pub(super) fn codex(target: &AgentTarget<'_>) -> AgentSetup {
         let features = ["multi_agent", "goals"];
         before.extend(features.iter().flat_map(|feature| ["--disable".to_owned(), (*feature).to_owned()]));
     }
-    AgentSetup { before, env: vec![(CODEX_KEY, target.key.to_owned())], ..AgentSetup::default() }
+    AgentSetup { before, env: vec![(CODEX_KEY, target.key.to_owned())], files, ..AgentSetup::default() }
 }
 
 /// The user's settings file overrides the environment, so both have the variables; `--settings` wins. It is a file,
