@@ -189,8 +189,8 @@ fn interrupts_at_any_moment_lose_no_question() {
 fn control_c_stops_a_command() {
     let sandbox = Sandbox::new();
     let mut chat = Chat::start(&sandbox, "-s one");
-    chat.types("!echo begun > begun; cat\r");
-    wait_until("the command runs", || sandbox.project().join("begun").exists());
+    chat.types("!echo ran > ran; cat\r");
+    wait_until("the command runs", || sandbox.project().join("ran").exists());
     chat.send(CONTROL_C).expect("stopped; nothing is added");
     chat.leaves();
     sandbox.assert_nothing_runs();

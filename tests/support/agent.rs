@@ -2,6 +2,7 @@
 
 use std::path::Path;
 use std::process::Command;
+use std::time::Duration;
 
 use super::ports::Port;
 use super::{Finished, Sandbox, command_line, real};
@@ -11,6 +12,9 @@ const COMMAND: &str = "echo made > made.txt";
 
 /// What the model says in the end.
 const DONE: &str = "The file is written.";
+
+/// Timeout of a launch: an agent without a network tries again and again, and four of them share the processors.
+const TIMEOUT: Duration = Duration::from_secs(240);
 
 /// An agent, with the arguments by which it does one task without asking.
 pub struct RealAgent<'a> {
@@ -53,7 +57,7 @@ impl RealAgent<'_> {
         let programs = Path::new(env!("CARGO_BIN_EXE_fusion")).parent().expect("a directory").display();
         let script = format!("PATH={programs}:$PATH; cd \"$1\" && {}", command.trim_start_matches("$ "));
         let project = sandbox.project();
-        let launched = sandbox.command("bash").arg("-c").arg(script).arg("bash").arg(&project).run();
+        let launched = sandbox.command("bash").arg("-c").arg(script).arg("bash").arg(&project).timeout(TIMEOUT).run();
         launched.assert_code(0);
         assert_eq!(std::fs::read_to_string(project.join("made.txt")).ok().as_deref(), Some("made\n"));
         sandbox.fusion(["gateway", "down"]).run().assert_code(0);
@@ -88,7 +92,7 @@ impl RealAgent<'_> {
     pub fn launch(&self, sandbox: &Sandbox, service: &str, model: &str, options: &[&str]) -> Finished {
         let own = ["launch", self.name, "--service", service, "-m", model];
         let arguments = own.iter().chain(options).chain(&["--"]).chain(self.arguments).copied();
-        sandbox.fusion(arguments).run()
+        sandbox.fusion(arguments).timeout(TIMEOUT).run()
     }
 
     /// Returns a sandbox with the agent, and the fake of this runtime, whose model calls tools and has this name.

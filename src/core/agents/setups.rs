@@ -230,8 +230,9 @@ mod tests {
     fn every_agent_gets_address_model_and_context() {
         insta::assert_snapshot!(setups(true, Some(32_768)), @r#"
         # codex
-        -c model_providers.fusion.name="fusion" -c model_providers.fusion.env_key="FUSION_API_KEY" -c model_providers.fusion.base_url="http://127.0.0.1:11434/v1" -c model_providers.fusion.wire_api="responses" -c model_provider="fusion" -c model="qwen3:8b" -c model_context_window=32768 -c web_search="disabled" --disable multi_agent --disable goals ARGS
+        -c model_providers.fusion.name="fusion" -c model_providers.fusion.env_key="FUSION_API_KEY" -c model_providers.fusion.base_url="http://127.0.0.1:11434/v1" -c model_providers.fusion.wire_api="responses" -c model_provider="fusion" -c model="qwen3:8b" -c model_context_window=32768 -c web_search="disabled" -c model_catalog_json="/data/agents/x/models.json" --disable multi_agent --disable goals ARGS
         FUSION_API_KEY=fusion
+        models.json: {"models":[{"base_instructions":"You are a coding agent. You work with the user's files in the current directory, with the tools that you are given. Read what is there before you change it. Write and change files with shell commands, and check the result, with the project's tests if it has some. Go on until the task is done, without asking, then say in a few words what you did. Do what was asked, and nothing else.","display_name":"qwen3:8b","experimental_supported_tools":[],"priority":0,"shell_type":"shell_command","slug":"qwen3:8b","support_verbosity":false,"supported_in_api":true,"supported_reasoning_levels":[],"truncation_policy":{"limit":10000,"mode":"bytes"},"visibility":"list"}]}
         # claude
         ARGS --settings /data/agents/x/settings.json --tools Bash,Edit,Read,Write
         ANTHROPIC_BASE_URL=http://127.0.0.1:11434
@@ -274,8 +275,16 @@ mod tests {
     #[test]
     fn full_and_unknown_context_give_less() {
         let text = setups(false, None);
-        for word in ["--tools", "web_search", "--disable", "32768", "limit", "context_window", "MAX_CONTEXT"]
-        {
+        for word in [
+            "--tools",
+            "web_search",
+            "model_catalog",
+            "--disable",
+            "32768",
+            "limit",
+            "context_window",
+            "MAX_CONTEXT",
+        ] {
             assert!(!text.contains(word), "{word} in {text}");
         }
     }
