@@ -154,16 +154,15 @@ impl App {
         let model = self.model(service, asked).name;
         self.check_model_name(service, asked, &model)?;
         let manager = self.manager(cancel);
-        let mut status = match known {
-            Some(status) => status,
-            None => {
-                if manager.find_endpoint(service)?.is_none() {
-                    let permissions = Permissions { start_on_demand: true, install: false, force: false };
-                    self.start_for_prompt(service, &self.model(service, asked), permissions, cancel)?;
-                }
-                manager.require_endpoint(service)?;
-                manager.status(service)?
+        let mut status = if let Some(status) = known {
+            status
+        } else {
+            if manager.find_endpoint(service)?.is_none() {
+                let permissions = Permissions { start_on_demand: true, install: false, force: false };
+                self.start_for_prompt(service, &self.model(service, asked), permissions, cancel)?;
             }
+            manager.require_endpoint(service)?;
+            manager.status(service)?
         };
         if !has_loaded(service, &status, &model)
             && let Ok(models) = self.models(service, cancel)

@@ -57,7 +57,8 @@ impl RealAgent<'_> {
         let programs = Path::new(env!("CARGO_BIN_EXE_fusion")).parent().expect("a directory").display();
         let script = format!("PATH={programs}:$PATH; cd \"$1\" && {}", command.trim_start_matches("$ "));
         let project = sandbox.project();
-        let launched = sandbox.command("bash").arg("-c").arg(script).arg("bash").arg(&project).timeout(TIMEOUT).run();
+        let launched =
+            sandbox.command("bash").arg("-c").arg(script).arg("bash").arg(&project).timeout(TIMEOUT).run();
         launched.assert_code(0);
         assert_eq!(std::fs::read_to_string(project.join("made.txt")).ok().as_deref(), Some("made\n"));
         sandbox.fusion(["gateway", "down"]).run().assert_code(0);
