@@ -176,6 +176,16 @@ fn a_bad_file_names_the_cause(program: &Path) {
     fs::write(real.models().join("empty.gguf"), &whole[..100_000]).expect("the model is writable");
     let up = real.llama(["up"]).run().assert_code(7);
     assert!(up.stderr().contains("empty.gguf has 100000 of "), "{}", up.stderr());
+    // The router says only that the model failed to load.
+    real.configure("");
+    real.add("empty", &[], &["--vocab-only"]);
+    for command in [&["up", "-m", "empty"][..], &["run", "-m", "empty", "Hello"]] {
+        let refused = real.llama(command.iter().copied()).run().assert_code(8);
+        let cause = "caused by: its log: check_tensor_dims: tensor 'token_embd.weight' not found";
+        assert!(refused.stderr().contains(cause), "{refused}");
+        assert!(refused.stderr().contains("hint: the file is damaged"), "{refused}");
+    }
+    real.down();
     real.configure("args = [\"--no-such-option\"]");
     let up = real.llama(["up"]).run().assert_code(6);
     assert!(up.stderr().contains("invalid argument: --no-such-option"), "{}", up.stderr());

@@ -4,6 +4,7 @@
 //! tables, `ps` row, completions and lifecycle follow from the table. [`crate::run`] passes the table on, so a test
 //! can run the whole program with another one.
 
+mod engine_log;
 mod install_method;
 mod llama;
 mod mlx;

@@ -14,8 +14,8 @@ use serde_json::Value;
 
 use self::files::GgufModel;
 use super::{
-    BuiltInAlias, ContextProbe, Defaults, GpuQuery, InstallMethod, Launch, Model, ModelPlaces, Probe,
-    Recognition, Runtime, ServerFacts,
+    Advice, BuiltInAlias, ContextProbe, Defaults, GpuQuery, InstallMethod, Launch, Model, ModelPlaces, Probe,
+    Recognition, Runtime, ServerFacts, engine_log,
 };
 use crate::core::address::Address;
 use crate::core::api::Response;
@@ -187,6 +187,14 @@ impl Runtime for Llama {
         Some(format!("shorten the prompt, or add \"-c\", \"{context}\" to {table}.args: fusion config edit"))
     }
 
+    fn advice(&self) -> &'static [Advice] {
+        ERRORS
+    }
+
+    fn explain_model_failure(&self, log_tail: &str) -> Option<String> {
+        engine_log::explain_model_failure(log_tail)
+    }
+
     /// The first line that is marked as an error says most; those after it say what follows from it.
     fn explain_exit(&self, log_tail: &str) -> Option<String> {
         log_tail.lines().find_map(error_line).map(|line| match line {
@@ -200,6 +208,15 @@ impl Runtime for Llama {
         })
     }
 }
+
+/// Parts of its error messages, in small letters.
+const ERRORS: &[Advice] = &[
+    engine_log::UNKNOWN_ARCHITECTURE,
+    Advice {
+        about: "check_tensor_dims: tensor",
+        text: "the file is damaged, or made for another program: convert or download it again",
+    },
+];
 
 fn words<const N: usize>(words: [&str; N]) -> Vec<String> {
     words.map(str::to_owned).to_vec()

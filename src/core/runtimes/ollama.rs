@@ -12,7 +12,7 @@ use serde_json::Value;
 
 use super::{
     Advice, BuiltInAlias, ContextProbe, Defaults, InstallMethod, Launch, Model, ModelPlaces, Probe,
-    Recognition, Runtime, ServerFacts, Variables,
+    Recognition, Runtime, ServerFacts, Variables, engine_log,
 };
 use crate::core::address::Address;
 use crate::core::api::Response;
@@ -198,7 +198,7 @@ impl Runtime for Ollama {
     }
 
     fn explain_model_failure(&self, log_tail: &str) -> Option<String> {
-        advice::explain_model_failure(log_tail)
+        engine_log::explain_model_failure(log_tail)
     }
 
     fn ready_needs_generation(&self) -> bool {

@@ -1,6 +1,7 @@
-//! What Ollama ignores, says and logs, and what to do about it: data.
+//! What Ollama ignores and says, and what to do about it: data.
 
 use crate::core::runtimes::Advice;
+use crate::core::runtimes::engine_log::UNKNOWN_ARCHITECTURE;
 
 /// Fields that its OpenAI-compatible API ignores (openai/openai.go: `ChatCompletionRequest`).
 pub(super) const IGNORED_FIELDS: &[Advice] = &[
@@ -49,11 +50,7 @@ pub(super) const ERRORS: &[Advice] = &[
         text: "too many requests wait for a model to load: try again later, or raise \
                SECTION.env.OLLAMA_MAX_QUEUE",
     },
-    Advice {
-        about: "unknown model architecture",
-        text: "the server is too old for this model, or no version of it knows the model: update it, or choose another \
-               model",
-    },
+    UNKNOWN_ARCHITECTURE,
     Advice { about: "missing tensor", text: DAMAGED },
     Advice { about: "exceeds file size", text: DAMAGED },
     Advice { about: "incomplete on the disk", text: DAMAGED },
@@ -73,42 +70,3 @@ const MANIFEST: &str =
 
 const DAMAGED: &str =
     "the model is damaged; download it again: fusion SERVICE rm MODEL, then fusion SERVICE pull MODEL";
-
-/// Parts of the lines of its log that say why a model failed, each before the cause.
-const CAUSES: [&str; 3] =
-    ["error loading model architecture: ", "error loading model: ", "string=\"signal: "];
-
-/// Returns the last cause in the log why a model failed.
-pub(super) fn explain_model_failure(log_tail: &str) -> Option<String> {
-    let cause = |line: &str| {
-        CAUSES.iter().find_map(|mark| Some(line.split_once(mark)?.1)).map(|cause| {
-            match cause.split_once('"') {
-                Some((signal, _)) if line.contains("string=\"signal: ") => format!("signal: {signal}"),
-                // A line end within a message is escaped.
-                _ => cause.split("\\n").next().unwrap_or(cause).trim().trim_end_matches('"').to_owned(),
-            }
-        })
-    };
-    log_tail.lines().rev().find_map(cause)
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn the_log_tells_why_a_model_failed() {
-        let cause = |log: &str| explain_model_failure(log);
-        let killed = "time=x level=ERROR source=server.go:1648 msg=\"post predict\" error=\"EOF\"\n\
-                      time=x level=ERROR source=server.go:303 msg=\"llama runner process no longer running\" sys=9 \
-                      string=\"signal: killed\"\n[GIN] 200\n";
-        assert_eq!(cause(killed).as_deref(), Some("signal: killed"));
-        let unknown = "llama_model_load: error loading model: error loading model architecture: unknown model \
-                       architecture: 'nope'\nllama_model_load_from_file_impl: failed to load model\n";
-        assert_eq!(cause(unknown).as_deref(), Some("unknown model architecture: 'nope'"));
-        let damaged = "time=x level=INFO error=\"llama runner process has terminated: error loading model: missing \
-                       tensor 'x'\\nllama_model_load_from_file_impl: failed\"\n";
-        assert_eq!(cause(damaged).as_deref(), Some("missing tensor 'x'"));
-        assert_eq!(cause("level=INFO msg=\"loaded\"\n"), None);
-    }
-}
