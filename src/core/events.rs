@@ -119,6 +119,8 @@ pub enum EventKind {
     },
     /// fusion starts the installed program once to check that it works.
     CheckingInstallation,
+    /// Meanwhile, macOS may offer to install developer tools, which are not needed.
+    DeveloperToolsOffered,
     /// The program was installed for a start.
     Installed {
         /// Its version, if fusion installed it itself.

@@ -132,7 +132,13 @@ impl Installer<'_> {
     ) -> Result<Installation, InstallError> {
         let requirement = package.requirement();
         self.installing(&requirement, tool.name(), Some(directory));
-        for command in tool.commands(package, directory) {
+        let runs_any_python = matches!(tool, python::Tool::Uv(_));
+        // Only macOS has this program.
+        let managed = runs_any_python && python::lacks_developer_tools(Path::new("/usr/bin/xcode-select"));
+        if managed {
+            self.events.emit(self.service, EventKind::DeveloperToolsOffered);
+        }
+        for command in tool.commands(package, directory, managed) {
             self.run(command, self.home, lock)?;
         }
         self.events.emit(self.service, EventKind::CheckingInstallation);

@@ -165,10 +165,16 @@ impl LoginManager {
         }
     }
 
-    /// Returns whether a command failed because there is no session of that kind.
-    fn lacks_domain(self, error: &LoginError) -> bool {
+    /// Returns whether a command failed because there is no session of that kind, which launchd also tells with the code
+    /// of an agent that is being unloaded.
+    fn lacks_domain(self, program: &Path, error: &LoginError, domain: &str, user: u32) -> bool {
         let LoginError::Refused { code: Some(code), .. } = error else { return false };
-        self == Self::Launchd && launchd::NO_DOMAIN.contains(code)
+        let is_there = || {
+            let order = Order::new(&["print", &format!("{domain}/{user}")]);
+            execute(program, &order).is_ok_and(|output| output.status.success())
+        };
+        self == Self::Launchd
+            && (launchd::NO_DOMAIN.contains(code) || (launchd::STILL_UNLOADING.contains(code) && !is_there()))
     }
 
     /// Returns the commands that run after the file was written.
@@ -286,7 +292,7 @@ fn load(
     let mut loaded = Ok(());
     for (index, domain) in manager.domains().iter().enumerate() {
         loaded = run_all(program, &manager.load(service, file, domain, user), steps);
-        if matches!(&loaded, Err(error) if manager.lacks_domain(error)) {
+        if matches!(&loaded, Err(error) if manager.lacks_domain(program, error, domain, user)) {
             continue;
         }
         if loaded.is_ok() && index > 0 {

@@ -143,6 +143,9 @@ impl Subscriber for Reporter {
             EventKind::Installing { what, with, directory } => {
                 ui.note(&installing(what, with, directory.as_deref()));
             }
+            EventKind::DeveloperToolsOffered => {
+                ui.note("macOS may offer to install developer tools: cancel that, they are not needed");
+            }
             EventKind::CheckingInstallation => ui.note("starting the program once to check that it works"),
             EventKind::Installed { version: Some(version), path } => {
                 ui.note(&format!("{name} {version} is installed in {}", path.display()));

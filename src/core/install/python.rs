@@ -60,13 +60,15 @@ impl Tool {
     /// Returns the commands that make the environment `directory` with `package` in it.
     ///
     /// `-I` keeps `PYTHONPATH` and the user's own packages out of the environment.
-    pub(super) fn commands(&self, package: &PythonPackage, directory: &Path) -> [Command; 2] {
+    /// With `managed`, uv looks for no Python of the system.
+    pub(super) fn commands(&self, package: &PythonPackage, directory: &Path, managed: bool) -> [Command; 2] {
         let python = directory.join("bin/python");
         let (major, minor) = package.python;
         match self {
             Self::Uv(uv) => {
                 let mut make = Command::new(uv);
-                make.args(["venv", "--python", &format!(">={major}.{minor}")]).arg(directory);
+                make.arg("venv").args(managed.then_some("--managed-python"));
+                make.args(["--python", &format!(">={major}.{minor}")]).arg(directory);
                 let mut fill = Command::new(uv);
                 fill.args(["pip", "install", "--python"]).arg(python).arg(package.requirement());
                 [make, fill]
@@ -82,6 +84,12 @@ impl Tool {
             }
         }
     }
+}
+
+/// Returns whether the system offers to install Apple's developer tools when its `python3` runs, which uv does too, as
+/// `xcode_select` tells. fusion needs none of them.
+pub(super) fn lacks_developer_tools(xcode_select: &Path) -> bool {
+    Command::new(xcode_select).arg("-p").output().is_ok_and(|output| !output.status.success())
 }
 
 /// Returns whether a Python only asks the user to install Apple's developer tools. Theirs is too old in any case.
@@ -141,6 +149,19 @@ mod tests {
         assert!(opens_dialog(Path::new("/usr/bin/python3"), true));
         assert!(!opens_dialog(Path::new("/usr/bin/python3"), false));
         assert!(!opens_dialog(Path::new("/opt/homebrew/bin/python3"), true));
+    }
+
+    #[test]
+    fn without_developer_tools_uv_looks_for_none() {
+        let directory = programs(&[("there", "/Library/Developer/CommandLineTools", 0), ("missing", "", 2)]);
+        let lacks = |name: &str| lacks_developer_tools(&directory.path().join(name));
+        assert_eq!([lacks("there"), lacks("missing"), lacks("none")], [false, true, false]);
+        let made = |managed| {
+            let [make, _] = Tool::Uv("uv".into()).commands(&PACKAGE, Path::new("/x"), managed);
+            make.get_args().map(|word| word.to_string_lossy().into_owned()).collect::<Vec<_>>().join(" ")
+        };
+        assert_eq!(made(true), "venv --managed-python --python >=3.11 /x");
+        assert_eq!(made(false), "venv --python >=3.11 /x");
     }
 
     #[test]

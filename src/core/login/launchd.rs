@@ -14,7 +14,7 @@ pub(super) const DOMAINS: [&str; 2] = ["gui", "user"];
 pub(super) const NO_DOMAIN: [i32; 2] = [112, 125];
 
 /// Exit codes of `launchctl bootstrap` while an agent with the same label is being unloaded: EIO and EINPROGRESS.
-const STILL_UNLOADING: [i32; 2] = [5, 37];
+pub(super) const STILL_UNLOADING: [i32; 2] = [5, 37];
 
 /// Exit code of a job whose log or directory launchd cannot open (`EX_CONFIG`).
 const CANNOT_OPEN: &str = "78";
