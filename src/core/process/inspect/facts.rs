@@ -121,6 +121,12 @@ pub(in crate::core::process) trait Inspect: Sync {
     /// Returns the sockets that listen on a TCP port.
     fn listening(&self, port: u16) -> Result<Vec<Socket>, ProcessError>;
 
+    /// Returns the PIDs of the processes that may hold one of the sockets, first those that most likely do and cost least
+    /// to ask.
+    fn possible_holders(&self, _sockets: &[u64]) -> Result<Vec<i32>, ProcessError> {
+        Ok(self.processes()?.iter().map(|process| process.pid).collect())
+    }
+
     /// Returns which of the sockets (by their `id`) the process holds.
     fn sockets_of(&self, pid: i32, sockets: &[u64]) -> Vec<u64>;
 

@@ -87,6 +87,10 @@ impl Inspect for LikeMacos {
         Linux.listening(port)
     }
 
+    fn possible_holders(&self, sockets: &[u64]) -> Result<Vec<i32>, ProcessError> {
+        Linux.possible_holders(sockets)
+    }
+
     fn sockets_of(&self, pid: i32, sockets: &[u64]) -> Vec<u64> {
         Linux.sockets_of(pid, sockets)
     }

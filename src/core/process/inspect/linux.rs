@@ -113,9 +113,7 @@ impl Inspect for Linux {
 
     fn processes(&self) -> Result<Vec<Process>, ProcessError> {
         let mut processes = Vec::new();
-        for entry in fs::read_dir("/proc").map_err(unreadable)? {
-            let name = entry.map_err(unreadable)?.file_name();
-            let Some(pid) = name.to_str().and_then(|name| name.parse::<i32>().ok()) else { continue };
+        for pid in pids()? {
             match self.process(pid) {
                 // Mounted with hidepid=1, /proc refuses to show processes of other users.
                 Err(ProcessError::System { source, .. }) if source.kind() == ErrorKind::PermissionDenied => {}
@@ -190,12 +188,41 @@ impl Inspect for Linux {
         diag::listening(port)
     }
 
+    /// Since Linux 6.2, the size of the directory is the number of descriptors.
+    fn possible_holders(&self, _sockets: &[u64]) -> Result<Vec<i32>, ProcessError> {
+        let mut ranks = [const { Vec::new() }; 3];
+        for pid in pids()? {
+            let count = fs::metadata(format!("/proc/{pid}/fd")).map_or(0, |directory| directory.len());
+            let rank = match count {
+                // The standard streams alone.
+                1..=3 => 2,
+                4..=FEW_DESCRIPTORS => 0,
+                _ => 1,
+            };
+            ranks[rank].push(pid);
+        }
+        Ok(ranks.concat())
+    }
+
     fn sockets_of(&self, pid: i32, sockets: &[u64]) -> Vec<u64> {
         // Unreadable for processes of other users.
         let descriptors = fs::read_dir(format!("/proc/{pid}/fd")).into_iter().flatten().flatten();
         let open = descriptors.filter_map(|entry| socket_inode(&entry.path()));
         open.filter(|inode| sockets.contains(inode)).collect()
     }
+}
+
+/// Most servers have no more descriptors, and they are soon read.
+const FEW_DESCRIPTORS: u64 = 64;
+
+/// Returns the PIDs of all processes.
+fn pids() -> Result<Vec<i32>, ProcessError> {
+    let mut pids = Vec::new();
+    for entry in fs::read_dir("/proc").map_err(unreadable)? {
+        let name = entry.map_err(unreadable)?.file_name();
+        pids.extend(name.to_str().and_then(|name| name.parse::<i32>().ok()));
+    }
+    Ok(pids)
 }
 
 /// Reads a file of `/proc`, whose size no call tells. Room for a page spares four of six reads of a short one.

@@ -11,6 +11,9 @@ use crate::core::process::driver::{Instance, Listener, ProcessError};
 /// How often the sockets are listed, if they change during the search for their holder.
 const ATTEMPTS: usize = 3;
 
+/// How many processes between a worker and its server hold the server's socket at most.
+const MAX_PARENTS: usize = 8;
+
 /// See [`ProcessDriver::listener`](crate::core::process::ProcessDriver::listener).
 pub(in crate::core::process) fn listener(
     inspect: &dyn Inspect,
@@ -62,15 +65,19 @@ fn holder(
             our_pid = our_pid.or(Some(pid));
         }
     }
-    let everyone = if left.is_empty() { Vec::new() } else { inspect.processes()? };
-    for process in &everyone {
-        if !holds_one_of(process.pid, &mut left) {
+    let others = if left.is_empty() { Vec::new() } else { inspect.possible_holders(&left)? };
+    let mut everyone = Vec::new();
+    for pid in others {
+        if !holds_one_of(pid, &mut left) {
             continue;
         }
-        if known.as_ref().is_some_and(|known| known.has(inspect, process.pid, &everyone)) {
-            our_pid = our_pid.or(Some(process.pid));
-        } else if let Some(pid) = checked(process.pid) {
-            return Ok(Listener::Other { pid, program: inspect.program(process.pid) });
+        if known.is_some() && everyone.is_empty() {
+            everyone = inspect.processes()?;
+        }
+        if known.as_ref().is_some_and(|known| known.has(inspect, pid, &everyone)) {
+            our_pid = our_pid.or(Some(pid));
+        } else if let Some(pid) = checked(first_holder(inspect, pid, sockets)) {
+            return Ok(Listener::Other { pid, program: inspect.program(pid.as_raw()) });
         } else {
             return Ok(Listener::Unknown);
         }
@@ -79,6 +86,20 @@ fn holder(
         Some(pid) if left.is_empty() => Listener::Ours { pid },
         _ => Listener::Unknown,
     })
+}
+
+/// Returns the nearest ancestor of a holder that has no parent which holds one of the sockets, too: the server of which
+/// the others are workers.
+fn first_holder(inspect: &dyn Inspect, holder: i32, sockets: &[u64]) -> i32 {
+    let parent = |pid: i32| Some(inspect.process(pid).ok()??.parent);
+    let mut first = holder;
+    for _ in 0..MAX_PARENTS {
+        match parent(first).filter(|parent| *parent > 0 && !inspect.sockets_of(*parent, sockets).is_empty()) {
+            Some(parent) => first = parent,
+            None => break,
+        }
+    }
+    first
 }
 
 /// The first process (PID 1, as in a container) has no checked PID, so it stays unnamed.

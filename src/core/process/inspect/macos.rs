@@ -172,8 +172,12 @@ impl Inspect for MacOs {
         lsof::listening(port).map_err(|source| ProcessError::System { what: "run lsof", source })
     }
 
+    /// The id of a socket is the PID that lsof reported.
+    fn possible_holders(&self, sockets: &[u64]) -> Result<Vec<i32>, ProcessError> {
+        Ok(sockets.iter().filter_map(|socket| i32::try_from(*socket).ok()).collect())
+    }
+
     fn sockets_of(&self, pid: i32, sockets: &[u64]) -> Vec<u64> {
-        // The id of a socket is the PID that lsof reported.
         sockets.iter().copied().filter(|socket| i64::try_from(*socket) == Ok(i64::from(pid))).collect()
     }
 

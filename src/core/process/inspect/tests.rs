@@ -1,8 +1,12 @@
 //! Both implementations of [`Inspect`] against real processes.
 
 use std::ffi::OsString;
+use std::fs::File;
+use std::io::{BufRead as _, BufReader};
 use std::net::{Ipv6Addr, TcpListener};
+use std::os::fd::OwnedFd;
 use std::path::PathBuf;
+use std::process::{Command, Stdio};
 use std::time::{Duration, Instant};
 
 use super::like_macos::LikeMacos;
@@ -314,6 +318,25 @@ fn each_address_has_its_listener() {
         assert!(found("127.0.0.1", wildcard_port), "{name}");
         assert!(found("127.0.0.2", wildcard_port), "{name}");
         assert!(!found("::1", wildcard_port), "{name}");
+    }
+}
+
+/// The worker is asked first, because it has fewer descriptors.
+#[test]
+fn a_server_is_named_before_its_workers() {
+    let socket = TcpListener::bind("127.0.0.1:0").unwrap();
+    let address = Address { host: "127.0.0.1".to_owned(), port: socket.local_addr().unwrap().port() };
+    let shared = OwnedFd::from(socket.try_clone().unwrap());
+    let mut worker = Command::new("/bin/sh");
+    worker.args(["-c", "exec 3<&0; echo ready; exec sleep 1000"]).stdin(shared).stdout(Stdio::piped());
+    let mut worker = worker.spawn().unwrap();
+    BufReader::new(worker.stdout.take().unwrap()).read_line(&mut String::new()).unwrap();
+    let _many: Vec<File> = (0..100).map(|_| File::open("/dev/null").unwrap()).collect();
+    let found = IMPLEMENTATIONS.map(|(_, inspect)| listener(inspect, &address, None).unwrap());
+    worker.kill().unwrap();
+    worker.wait().unwrap();
+    for found in found {
+        assert!(matches!(found, Listener::Other { pid, .. } if pid.as_raw() == own_pid()), "{found:?}");
     }
 }
 
