@@ -32,6 +32,7 @@ fn main() -> Result<()> {
     match role.as_str() {
         "--memory" => measure::print_memory(&next()?, arguments),
         "--threads" => crowd::play_threads(next()?.parse()?),
+        "--descriptors" => crowd::play_descriptors(next()?.parse()?),
         "--serve" => {
             let (address, delay, stamp) = (next()?, next()?, next()?);
             server::play_service(&address, Duration::from_millis(delay.parse()?), Path::new(&stamp))
@@ -51,12 +52,13 @@ fn compare(quick: bool) -> Result<()> {
     measurements::many_tokens(&programs, &mut report, rounds(20))?;
     measurements::delay(&programs, &mut report, rounds(20))?;
     measurements::services(&programs, &mut report, rounds(200), rounds(10), crowds)?;
+    measurements::external(&programs, &mut report, rounds(200), crowds)?;
     if crowds {
         fleet::fleet(&programs, &mut report, rounds(100), rounds(20))?;
     }
     if !crowds {
         println!(
-            "\nnot measured: fifty services, ps beside 1,000 processes, and beside a process of 3,000 threads"
+            "\nnot measured: fifty services, ps beside 1,000 processes, 3,000 threads and 8,000 descriptors"
         );
     }
     if !programs.has_curl() {

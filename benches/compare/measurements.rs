@@ -1,9 +1,9 @@
 //! What is measured. Each function adds its rows to the report.
 
-use std::net::{SocketAddr, TcpListener};
+use std::net::{SocketAddr, TcpListener, TcpStream};
 use std::path::PathBuf;
 use std::process::Command;
-use std::time::{Instant, SystemTime, UNIX_EPOCH};
+use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
 use anyhow::{Context, Result, ensure};
 
@@ -158,6 +158,33 @@ pub(crate) fn services(
     compare_memory(report, "memory of ps", &commands, &[REQUESTS], "under 5 MB")
 }
 
+/// Servers that fusion did not start, alone and beside a crowd.
+pub(crate) fn external(programs: &Programs, report: &mut Report, rounds: usize, crowds: bool) -> Result<()> {
+    // What `services` has started.
+    cost(&mut programs.fusion(["down"]))?;
+    let services = [Service::new(programs, "ollama")?, Service::new(programs, "mlx")?];
+    let tables: Result<String> = services.iter().map(Service::tables).collect();
+    programs.configure(&tables?)?;
+    let commands: Result<Vec<Command>> = services.iter().map(Service::command).collect();
+    let servers = Crowd::of_commands(commands?)?;
+    for service in &services {
+        while TcpStream::connect(service.address).is_err() {
+            std::thread::sleep(Duration::from_millis(5));
+        }
+    }
+    ps(programs, report, &services, rounds, "ps with two external servers")?;
+    if crowds {
+        let crowd = Crowd::of_processes(1000)?;
+        ps(programs, report, &services, rounds, "the same beside 1,000 processes")?;
+        drop(crowd);
+        let crowd = Crowd::of_descriptors(8000)?;
+        ps(programs, report, &services, rounds, "the same beside 8,000 descriptors")?;
+        drop(crowd);
+    }
+    drop(servers);
+    Ok(())
+}
+
 fn up_and_down(programs: &Programs, report: &mut Report, service: &Service, starts: usize) -> Result<()> {
     let (mut up, mut down) = (Vec::new(), Vec::new());
     for _ in 0..starts {
@@ -202,6 +229,13 @@ impl Service {
     fn new(programs: &Programs, name: &'static str) -> Result<Self> {
         let address = TcpListener::bind("127.0.0.1:0")?.local_addr()?;
         Ok(Self { name, address, stamp: programs.path(&format!("{name}-ready")) })
+    }
+
+    /// Starts it without fusion.
+    fn command(&self) -> Result<Command> {
+        let mut command = Command::new(std::env::current_exe()?);
+        command.arg("--serve").arg(self.address.to_string()).arg("0").arg(&self.stamp);
+        Ok(command)
     }
 
     fn tables(&self) -> Result<String> {

@@ -163,12 +163,7 @@ impl Subscriber for Reporter {
             EventKind::ModelReplaced { loaded, model } => {
                 ui.note(&format!("{name} loads {model} in place of {loaded}"));
             }
-            EventKind::StartedOnDemand { is_starting: true } => {
-                ui.note(&format!("waiting for {name}, which is starting"));
-            }
-            EventKind::StartedOnDemand { is_starting: false } => {
-                ui.note(&format!("starting {name}, which is not running"));
-            }
+            EventKind::StartedOnDemand { is_starting } => ui.note(&on_demand(name, *is_starting)),
             EventKind::LogDeleted { log } => ui.warning(&format!(
                 "{} was deleted while {name} writes to it; start a new log: fusion {name} restart",
                 log.display()
@@ -185,6 +180,14 @@ impl Subscriber for Reporter {
                 ui.detail(&format!("the machine may sleep while {name} answers: {error}"));
             }
         }
+    }
+}
+
+fn on_demand(name: &str, is_starting: bool) -> String {
+    if is_starting {
+        format!("waiting for {name}, which is starting")
+    } else {
+        format!("starting {name}, which is not running")
     }
 }
 
