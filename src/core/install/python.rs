@@ -87,7 +87,7 @@ impl Tool {
 }
 
 /// Returns whether the system offers to install Apple's developer tools when its `python3` runs, which uv does too, as
-/// `xcode_select` tells. fusion needs none of them.
+/// `xcode_select` tells. fusion does not need them.
 pub(super) fn lacks_developer_tools(xcode_select: &Path) -> bool {
     Command::new(xcode_select).arg("-p").output().is_ok_and(|output| !output.status.success())
 }
