@@ -49,6 +49,16 @@ impl Client {
         Ok(count)
     }
 
+    /// Reads to the first event of a stream, or to an error, and returns what came.
+    pub fn first_event(&mut self) -> Result<String> {
+        let mut text = String::new();
+        while !text.contains("\ndata: ") && !text.contains("\"error\"") {
+            let count = self.read_some()?;
+            text += &String::from_utf8_lossy(&self.buffer[..count]);
+        }
+        Ok(text)
+    }
+
     /// Sends a request, and returns the size of the response.
     pub fn exchange(&mut self, request: &str) -> Result<usize> {
         self.send(request)?;

@@ -31,8 +31,18 @@ pub fn measure() -> Result<(f64, f64)> {
     let port = free_port()?;
     let this = std::env::current_exe()?;
     let this = this.to_str().context("the path of the benchmark is not text")?;
-    let proxy =
-        Proxy::before(port, &format!("command = [{this:?}, {ROLE:?}]\n[ollama_run]\nmodel = \"tiny\"\n"))?;
+    // What a stopped Ollama has is in its store.
+    let directory = tempfile::TempDir::new()?;
+    let manifest = directory.path().join("manifests/registry.ollama.ai/library/tiny/latest");
+    std::fs::create_dir_all(manifest.parent().context("a directory")?)?;
+    std::fs::write(manifest, "{}")?;
+    let store = directory.path().to_str().context("the path of the store is not text")?;
+    let proxy = Proxy::before(
+        port,
+        &format!(
+            "command = [{this:?}, {ROLE:?}]\nenv = {{ OLLAMA_MODELS = {store:?} }}\n[ollama_run]\nmodel = \"tiny\"\n"
+        ),
+    )?;
     let (mut through_gateway, mut run) = (Vec::new(), Vec::new());
     for _ in 0..ROUNDS {
         through_gateway.push(first_byte_of_gateway(&proxy)?);
@@ -47,8 +57,10 @@ fn first_byte_of_gateway(proxy: &Proxy) -> Result<Duration> {
     let mut client = Client::connect(proxy.port)?;
     let begin = Instant::now();
     client.send(&client::stream(1))?;
-    client.read_some()?;
-    Ok(begin.elapsed())
+    let answer = client.first_event()?;
+    let elapsed = begin.elapsed();
+    ensure!(answer.starts_with("HTTP/1.1 200"), "{answer}");
+    Ok(elapsed)
 }
 
 fn first_byte_of_run(proxy: &Proxy) -> Result<Duration> {

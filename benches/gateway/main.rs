@@ -96,10 +96,10 @@ fn measure_requests(both: [&Proxy; 2], report: &mut Report) -> Result<()> {
         }
     }
     let [one, other] = times.map(median);
-    report.compare("one token, median, µs", other, one, "1.3");
+    report.compare("one token, median, µs", other, one, "1.3 times");
     for (what, cpu) in [("1 connection", cpu), ("16 connections", crowded)] {
         let [one, other] = cpu.map(|cpu| micros(cpu) / REQUESTS as f64);
-        report.compare(&format!("processor time of a request, {what}, µs"), other, one, "1.4");
+        report.compare(&format!("processor time of a request, {what}, µs"), other, one, "1.4 times");
     }
     Ok(())
 }
@@ -115,7 +115,7 @@ fn measure_tokens(both: [&Proxy; 2], report: &mut Report) -> Result<()> {
         }
     }
     let [one, other] = cpu.map(|cpu| micros(cpu) / (TOKENS * ROUNDS) as f64);
-    report.compare("processor time of a token at full speed, µs", other, one, "1.4");
+    report.compare("processor time of a token at full speed, µs", other, one, "1.4 times");
     Ok(())
 }
 
