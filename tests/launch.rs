@@ -79,6 +79,16 @@ fn the_second_launch_asks_nothing_again() {
 }
 
 #[test]
+fn a_name_without_a_tag_is_known_again() {
+    let sandbox = with_faults(&[&ABLE[..], &["models=tooly:latest"]].concat());
+    let first = launch(&sandbox, ["codex", "-m", "tooly"]).assert_code(7);
+    assert!(first.stderr().contains("asking tooly for a tool call"), "{first}");
+    let second = launch(&sandbox, ["codex", "-m", "tooly"]).assert_code(7);
+    assert_eq!(second.stderr(), "");
+    down(&sandbox);
+}
+
+#[test]
 fn a_model_without_tools_is_refused() {
     let sandbox = with_faults(&["version=0.20.0", "context=65536"]);
     insta::assert_snapshot!(launch(&sandbox, ["codex", "-m", "llama3.2:3b"]), @"

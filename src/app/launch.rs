@@ -222,10 +222,12 @@ impl App {
     ) -> Option<String> {
         let version = ready.status.version.as_ref()?;
         let rows = self.models(service, cancel).ok()?.rows(&ready.status).ok()?;
-        let entry = rows.into_iter().map(|row| row.entry).find(|entry| entry.name == ready.model)?;
+        let runtime = service.runtime()?;
+        let mut entries = rows.into_iter().map(|row| row.entry);
+        let entry = entries.find(|entry| runtime.is_same_model(&entry.name, &ready.model))?;
         let (size, modified) = (entry.size_bytes?, entry.modified.map(|time| time.to_string()));
-        let runtime = service.runtime()?.name();
-        Some(format!("{runtime} {version} {} {size} {}", ready.model, modified.unwrap_or_default()))
+        let (runtime, modified) = (runtime.name(), modified.unwrap_or_default());
+        Some(format!("{runtime} {version} {} {size} {modified}", entry.name))
     }
 
     /// Returns the address of the gateway, and whether it was started for that.
