@@ -98,6 +98,7 @@ impl App {
             config: &self.config,
             paths: &self.paths,
             environment: &self.environment,
+            sockets: None,
         }
     }
 

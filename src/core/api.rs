@@ -94,6 +94,9 @@ impl Client {
             .timeout_connect(Some(limit))
             .timeout_recv_response(Some(limit))
             .timeout_recv_body(Some(limit))
+            // ureq fills both buffers with zeros. The head of a request or a response has to fit.
+            .input_buffer_size(8 * 1024)
+            .output_buffer_size(4 * 1024)
             .build();
         Self::new(Agent::with_parts(configuration, connector(), HostResolver), address, None)
     }

@@ -51,6 +51,27 @@ fn listeners_on_both_loopbacks_are_distinguished() {
     }
 }
 
+/// A list of sockets answers for a service and what it started, and for nothing else.
+#[test]
+fn a_list_of_sockets_shows_own_listeners() {
+    let stage = Stage::new();
+    let [port, other] = [Port::free(), Port::free()];
+    let wrapper =
+        stage.shell(&format!("{} ollama --host 127.0.0.1 --port {}; :", fake_runtime(), port.number()));
+    wait_until("it listens", || TcpStream::connect(("127.0.0.1", port.number())).is_ok());
+    let child = stage.fake(&[], &other);
+    let sockets = stage.driver.listening().expect("the system lists sockets");
+    let own = |port: &Port, leader: Pid| {
+        let address = Address { host: "127.0.0.1".to_owned(), port: port.number() };
+        stage.driver.own_listener(&sockets, &address, leader)
+    };
+    let (wrapper, child) = (wrapper.id().pid, child.id().pid);
+    assert!(own(&port, wrapper).is_some_and(|pid| pid != wrapper));
+    assert_eq!((own(&other, child), own(&other, wrapper), own(&port, child)), (Some(child), None, None));
+    let closed = Port::free();
+    assert_eq!(own(&closed, child), None);
+}
+
 #[test]
 fn a_host_that_does_not_exist_is_named() {
     let address = Address { host: "no-such-host.invalid".to_owned(), port: 1 };

@@ -11,6 +11,7 @@ use serde::Serialize;
 
 use super::host::{Host, Place};
 use super::id::ProcessId;
+use super::socket::ListeningSockets;
 use crate::core::address::Address;
 use crate::core::files::FileError;
 use crate::core::pid::Pid;
@@ -248,6 +249,18 @@ pub trait ProcessDriver: Send + Sync {
     /// cheap, and then every process of the machine. Where several listen (`localhost` is two addresses), one that is
     /// not ours is returned, because it may get the requests.
     fn listener(&self, address: &Address, ours: Option<Instance<'_>>) -> Result<Listener, ProcessError>;
+
+    /// Returns all listening sockets; `None` if the system does not tell.
+    fn listening(&self) -> Option<ListeningSockets> {
+        None
+    }
+
+    /// Returns which of a leader and its descendants holds the sockets that get the connections to the address; `None` if
+    /// only [`listener`](Self::listener) can tell. Cheap where many services share one list of sockets. The leader was
+    /// seen alive after the list was made, so no other process that gets its PID can hold one of these sockets.
+    fn own_listener(&self, _: &ListeningSockets, _: &Address, _leader: Pid) -> Option<Pid> {
+        None
+    }
 }
 
 /// Why the operating system did not do what was asked.

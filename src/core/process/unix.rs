@@ -25,6 +25,7 @@ use super::driver::{
 use super::host::Host;
 use super::id::ProcessId;
 use super::inspect::{self, Inspect};
+use super::socket::ListeningSockets;
 use crate::core::address::Address;
 use crate::core::files;
 use crate::core::pid::Pid;
@@ -205,6 +206,14 @@ impl ProcessDriver for UnixDriver {
 
     fn listener(&self, address: &Address, ours: Option<Instance<'_>>) -> Result<Listener, ProcessError> {
         inspect::listener(self.inspect(), address, ours)
+    }
+
+    fn listening(&self) -> Option<ListeningSockets> {
+        inspect::native().listening(None).ok().map(ListeningSockets)
+    }
+
+    fn own_listener(&self, sockets: &ListeningSockets, address: &Address, leader: Pid) -> Option<Pid> {
+        inspect::own_listener(inspect::native(), sockets, address, leader)
     }
 }
 

@@ -183,6 +183,7 @@ impl Machine {
             config: &self.config,
             paths: &self.paths,
             environment: &self.environment,
+            sockets: None,
         };
         let name = self.kind.name();
         let service = ManagedService {

@@ -9,7 +9,7 @@ use crate::core::cancel::CancelToken;
 use crate::core::config::Config;
 use crate::core::events::{EventBus, EventKind};
 use crate::core::paths::Paths;
-use crate::core::process::ProcessDriver;
+use crate::core::process::{ListeningSockets, ProcessDriver};
 use crate::core::runtimes::Table;
 use crate::env::Environment;
 
@@ -26,6 +26,8 @@ pub struct ServiceManager<'a> {
     pub paths: &'a Paths,
     /// Source of `PATH` and of the directories that may hold models.
     pub environment: &'a Environment,
+    /// All listening sockets of a moment ago, if many services are observed at once.
+    pub sockets: Option<&'a ListeningSockets>,
 }
 
 /// How long a command waits for the lock, in addition to the service's stop timeout.

@@ -94,7 +94,10 @@ impl ServiceManager<'_> {
     ) -> Vec<Result<Status, ServiceError>> {
         // Kept from now on; otherwise, each of the first threads would read the files that tell it.
         let _ = self.driver.host();
-        parallel::each(services, |_| false, |service| self.status(service.borrow()))
+        // To list all sockets costs as much as to list those of one port.
+        let sockets = if services.len() > 1 { self.driver.listening() } else { None };
+        let manager = ServiceManager { sockets: sockets.as_ref(), ..*self };
+        parallel::each(services, |_| false, |service| manager.status(service.borrow()))
     }
 
     /// Returns how much of each loaded model is on the GPU, as far as the server at `endpoint` tells.

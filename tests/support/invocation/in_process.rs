@@ -18,8 +18,8 @@ use fusion::core::helper::HelperOutput;
 use fusion::core::paths::Paths;
 use fusion::core::process::unix::UnixDriver;
 use fusion::core::process::{
-    Child, Holdings, Host, Instance, Listener, Pid, ProcessDriver, ProcessError, ProcessId, ProcessSpec,
-    StopSignal, Usage,
+    Child, Holdings, Host, Instance, Listener, ListeningSockets, Pid, ProcessDriver, ProcessError, ProcessId,
+    ProcessSpec, StopSignal, Usage,
 };
 use fusion::core::runtimes;
 use fusion::env::{Environment, HuggingFaceVariables};
@@ -142,5 +142,13 @@ impl ProcessDriver for Driver {
 
     fn listener(&self, address: &Address, ours: Option<Instance<'_>>) -> Result<Listener, ProcessError> {
         self.unix.listener(address, ours)
+    }
+
+    fn listening(&self) -> Option<ListeningSockets> {
+        self.unix.listening()
+    }
+
+    fn own_listener(&self, sockets: &ListeningSockets, address: &Address, leader: Pid) -> Option<Pid> {
+        self.unix.own_listener(sockets, address, leader)
     }
 }

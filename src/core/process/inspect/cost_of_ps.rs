@@ -4,12 +4,13 @@ use std::net::Ipv4Addr;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
 
-use super::facts::{Inspect, Process, Resources, Socket, descendants};
+use super::facts::{Inspect, Process, Resources, descendants};
 use super::{identify, listener, usage};
 use crate::core::address::Address;
 use crate::core::pid::Pid;
 use crate::core::process::driver::{Instance, Listener, ProcessError};
 use crate::core::process::host::Host;
+use crate::core::process::socket::Socket;
 
 const LEADER: i32 = 100;
 /// The process that holds the socket.
@@ -67,9 +68,8 @@ impl Inspect for Counting {
         None
     }
 
-    fn resources(&self, _pid: i32) -> Option<Resources> {
-        self.count(1);
-        Some(Resources::default())
+    fn resources(&self, pid: i32) -> Option<(Process, Resources)> {
+        Some((self.process(pid).ok()??, Resources::default()))
     }
 
     fn age(&self, _process: &Process) -> Option<Duration> {
@@ -81,9 +81,9 @@ impl Inspect for Counting {
         None
     }
 
-    fn listening(&self, port: u16) -> Result<Vec<Socket>, ProcessError> {
-        let socket = Socket { address: Ipv4Addr::LOCALHOST.into(), only_v6: false, id: 7 };
-        Ok(if port == PORT { vec![socket] } else { Vec::new() })
+    fn listening(&self, port: Option<u16>) -> Result<Vec<Socket>, ProcessError> {
+        let socket = Socket { port: PORT, address: Ipv4Addr::LOCALHOST.into(), only_v6: false, id: 7 };
+        Ok(if port.is_none_or(|port| port == PORT) { vec![socket] } else { Vec::new() })
     }
 
     fn sockets_of(&self, pid: i32, sockets: &[u64]) -> Vec<u64> {

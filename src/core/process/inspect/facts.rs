@@ -1,13 +1,14 @@
 //! The seam between platforms: the facts that each provides, as plain data.
 
 use std::io;
-use std::net::{IpAddr, SocketAddr};
+use std::net::SocketAddr;
 use std::time::Duration;
 #[cfg(any(test, target_os = "macos"))]
 use std::{ffi::OsStr, path::Path};
 
 use crate::core::process::driver::{Instance, ProcessError};
 use crate::core::process::host::Host;
+use crate::core::process::socket::Socket;
 
 /// One process at one moment. The numbers are unchecked: 0 and 1 occur.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -29,17 +30,6 @@ pub(in crate::core::process) struct Resources {
     pub(in crate::core::process) memory_bytes: u64,
     /// CPU time of all its threads since its start.
     pub(in crate::core::process) cpu_time: Duration,
-}
-
-/// A listening socket.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub(in crate::core::process) struct Socket {
-    /// The address to which it is bound.
-    pub(in crate::core::process) address: IpAddr,
-    /// Whether it is an IPv6 socket that gets no IPv4 connections even if it is bound to the wildcard address.
-    pub(in crate::core::process) only_v6: bool,
-    /// A number by which the platform finds the processes that hold it.
-    pub(in crate::core::process) id: u64,
 }
 
 /// The facts that a platform provides.
@@ -99,8 +89,8 @@ pub(in crate::core::process) trait Inspect: Sync {
         false
     }
 
-    /// Returns what the process uses; `None` if it has ended.
-    fn resources(&self, pid: i32) -> Option<Resources>;
+    /// Returns the process, even if it is a zombie, and what it uses; `None` if there is none.
+    fn resources(&self, pid: i32) -> Option<(Process, Resources)>;
 
     /// Returns the number of its threads; `None` if the system does not report it.
     fn threads(&self, _pid: i32) -> Option<u64> {
@@ -118,8 +108,8 @@ pub(in crate::core::process) trait Inspect: Sync {
     /// Returns the name of its program.
     fn program(&self, pid: i32) -> Option<String>;
 
-    /// Returns the sockets that listen on a TCP port.
-    fn listening(&self, port: u16) -> Result<Vec<Socket>, ProcessError>;
+    /// Returns the sockets that listen on a TCP port; without one, on any.
+    fn listening(&self, port: Option<u16>) -> Result<Vec<Socket>, ProcessError>;
 
     /// Returns the PIDs of the processes that may hold one of the sockets, first those that most likely do and cost least
     /// to ask.

@@ -9,11 +9,12 @@ use std::net::SocketAddr;
 use std::path::Path;
 use std::time::Duration;
 
-use super::facts::{Inspect, Process, Resources, Socket};
+use super::facts::{Inspect, Process, Resources};
 use super::linux::Linux;
 use crate::core::process::driver::{Instance, ProcessError};
 use crate::core::process::host::Host;
 use crate::core::process::id::ProcessId;
+use crate::core::process::socket::Socket;
 
 /// Linux, as macOS would show it.
 pub(in crate::core::process) struct LikeMacos;
@@ -63,7 +64,7 @@ impl Inspect for LikeMacos {
         instance.leader.is_some_and(is_other) && Linux.instance(pid).is_some_and(|id| id == instance.id)
     }
 
-    fn resources(&self, pid: i32) -> Option<Resources> {
+    fn resources(&self, pid: i32) -> Option<(Process, Resources)> {
         Linux.resources(pid)
     }
 
@@ -83,7 +84,7 @@ impl Inspect for LikeMacos {
         Linux.program(pid)
     }
 
-    fn listening(&self, port: u16) -> Result<Vec<Socket>, ProcessError> {
+    fn listening(&self, port: Option<u16>) -> Result<Vec<Socket>, ProcessError> {
         Linux.listening(port)
     }
 

@@ -14,9 +14,10 @@ use std::time::Duration;
 use nix::time::{ClockId, clock_gettime};
 use nix::unistd::{SysconfVar, sysconf};
 
-use super::facts::{Inspect, Process, Resources, Socket, children_among, descendants};
+use super::facts::{Inspect, Process, Resources, children_among, descendants};
 use crate::core::process::driver::{INSTANCE_VARIABLE, ProcessError};
 use crate::core::process::host::Host;
+use crate::core::process::socket::Socket;
 
 /// The Linux kernel.
 pub(in crate::core::process) struct Linux;
@@ -124,8 +125,9 @@ impl Inspect for Linux {
     }
 
     fn descendants(&self, pid: i32) -> Vec<i32> {
-        // Absent where the kernel was built without it (CONFIG_PROC_CHILDREN).
-        if Path::new("/proc/thread-self/children").exists() {
+        /// Whether the kernel lists children (CONFIG_PROC_CHILDREN).
+        static LISTS_CHILDREN: OnceLock<bool> = OnceLock::new();
+        if *LISTS_CHILDREN.get_or_init(|| Path::new("/proc/thread-self/children").exists()) {
             return descendants(pid, children_of_threads);
         }
         let everyone = self.processes().unwrap_or_default();
@@ -146,13 +148,14 @@ impl Inspect for Linux {
         Some((file.dev(), file.ino()))
     }
 
-    fn resources(&self, pid: i32) -> Option<Resources> {
+    fn resources(&self, pid: i32) -> Option<(Process, Resources)> {
         let stat = Stat::read(pid).ok()??;
         let approximate = || Some(stat.pages.saturating_mul(system_value(SysconfVar::PAGE_SIZE)?));
-        Some(Resources {
+        let resources = Resources {
             memory_bytes: resident_memory(pid).or_else(approximate)?,
             cpu_time: ticks_to_time(stat.ticks)?,
-        })
+        };
+        Some((stat.into_process(pid), resources))
     }
 
     fn threads(&self, pid: i32) -> Option<u64> {
@@ -184,7 +187,7 @@ impl Inspect for Linux {
         Some(name.trim_end_matches('\n').to_owned()).filter(|name| !name.is_empty())
     }
 
-    fn listening(&self, port: u16) -> Result<Vec<Socket>, ProcessError> {
+    fn listening(&self, port: Option<u16>) -> Result<Vec<Socket>, ProcessError> {
         diag::listening(port)
     }
 
@@ -207,8 +210,17 @@ impl Inspect for Linux {
     fn sockets_of(&self, pid: i32, sockets: &[u64]) -> Vec<u64> {
         // Unreadable for processes of other users.
         let descriptors = fs::read_dir(format!("/proc/{pid}/fd")).into_iter().flatten().flatten();
-        let open = descriptors.filter_map(|entry| socket_inode(&entry.path()));
-        open.filter(|inode| sockets.contains(inode)).collect()
+        let mut found = Vec::with_capacity(sockets.len());
+        for inode in descriptors.filter_map(|entry| socket_inode(&entry.path())) {
+            if sockets.contains(&inode) && !found.contains(&inode) {
+                found.push(inode);
+                // A server of many connections has many other descriptors.
+                if found.len() == sockets.len() {
+                    break;
+                }
+            }
+        }
+        found
     }
 }
 

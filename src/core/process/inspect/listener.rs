@@ -2,11 +2,12 @@
 
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr, ToSocketAddrs};
 
-use super::facts::{Inspect, Socket};
+use super::facts::Inspect;
 use super::members::KnownInstance;
 use crate::core::address::Address;
 use crate::core::pid::Pid;
 use crate::core::process::driver::{Instance, Listener, ProcessError};
+use crate::core::process::socket::{ListeningSockets, Socket};
 
 /// How often the sockets are listed, if they change during the search for their holder.
 const ATTEMPTS: usize = 3;
@@ -21,7 +22,7 @@ pub(in crate::core::process) fn listener(
     ours: Option<Instance<'_>>,
 ) -> Result<Listener, ProcessError> {
     let targets = resolve(address)?;
-    let sockets = || inspect.listening(address.port).map(|sockets| reached(&sockets, &targets));
+    let sockets = || inspect.listening(Some(address.port)).map(|sockets| reached(&sockets, &targets));
     let mut open = sockets()?;
     for _ in 0..ATTEMPTS {
         if open.is_empty() {
@@ -42,6 +43,19 @@ pub(in crate::core::process) fn listener(
     Ok(if open.is_empty() && !targets.iter().any(accepts) { Listener::None } else { Listener::Unknown })
 }
 
+/// See [`ProcessDriver::own_listener`](crate::core::process::ProcessDriver::own_listener).
+pub(in crate::core::process) fn own_listener(
+    inspect: &dyn Inspect,
+    ListeningSockets(sockets): &ListeningSockets,
+    address: &Address,
+    leader: Pid,
+) -> Option<Pid> {
+    let on_port: Vec<Socket> = sockets.iter().filter(|socket| socket.port == address.port).cloned().collect();
+    let mut left = reached(&on_port, &resolve(address).ok()?);
+    let pid = near_holder(inspect, Some(leader.as_raw()), &mut left);
+    pid.and_then(checked).filter(|_| left.is_empty())
+}
+
 /// Returns the process that holds one of the sockets; `Unknown` if none is found.
 fn holder(
     inspect: &dyn Inspect,
@@ -49,26 +63,13 @@ fn holder(
     ours: Option<Instance<'_>>,
 ) -> Result<Listener, ProcessError> {
     let mut left: Vec<u64> = sockets.to_vec();
-    // A socket is shared by all processes that inherited it. One that ours holds is ours, even if others hold it too.
-    let holds_one_of = |pid: i32, left: &mut Vec<u64>| {
-        let held = if left.is_empty() { Vec::new() } else { inspect.sockets_of(pid, left) };
-        left.retain(|id| !held.contains(id));
-        !held.is_empty()
-    };
     let known = ours.map(|instance| KnownInstance::of(inspect, instance)).transpose()?;
     let leader = known.as_ref().and_then(KnownInstance::leader);
-    let mut our_pid = leader.filter(|leader| holds_one_of(*leader, &mut left));
-    // Most leaders hold all sockets themselves.
-    let near = leader.filter(|_| !left.is_empty()).map(|leader| inspect.descendants(leader));
-    for pid in near.unwrap_or_default().into_iter().skip(1) {
-        if holds_one_of(pid, &mut left) {
-            our_pid = our_pid.or(Some(pid));
-        }
-    }
+    let mut our_pid = near_holder(inspect, leader, &mut left);
     let others = if left.is_empty() { Vec::new() } else { inspect.possible_holders(&left)? };
     let mut everyone = Vec::new();
     for pid in others {
-        if !holds_one_of(pid, &mut left) {
+        if !holds_one_of(inspect, pid, &mut left) {
             continue;
         }
         if known.is_some() && everyone.is_empty() {
@@ -100,6 +101,27 @@ fn first_holder(inspect: &dyn Inspect, holder: i32, sockets: &[u64]) -> i32 {
         }
     }
     first
+}
+
+/// Returns the leader, or its first descendant, that holds one of the sockets. Takes those that they hold from `left`.
+fn near_holder(inspect: &dyn Inspect, leader: Option<i32>, left: &mut Vec<u64>) -> Option<i32> {
+    let mut holder = leader.filter(|leader| holds_one_of(inspect, *leader, left));
+    // Most leaders hold all sockets themselves.
+    let near = leader.filter(|_| !left.is_empty()).map(|leader| inspect.descendants(leader));
+    for pid in near.unwrap_or_default().into_iter().skip(1) {
+        if holds_one_of(inspect, pid, left) {
+            holder = holder.or(Some(pid));
+        }
+    }
+    holder
+}
+
+/// Returns whether the process holds one of the sockets, and takes those from `left`. A socket is shared by all processes
+/// that inherited it: one that ours holds is ours, even if others hold it too.
+fn holds_one_of(inspect: &dyn Inspect, pid: i32, left: &mut Vec<u64>) -> bool {
+    let held = if left.is_empty() { Vec::new() } else { inspect.sockets_of(pid, left) };
+    left.retain(|id| !held.contains(id));
+    !held.is_empty()
 }
 
 /// The first process (PID 1, as in a container) has no checked PID, so it stays unnamed.
@@ -162,7 +184,7 @@ mod tests {
         let read = |(index, text): (usize, &&str)| {
             let (address, only_v6) =
                 text.strip_suffix(" only").map_or((*text, false), |address| (address, true));
-            Socket { address: address.parse().unwrap(), only_v6, id: index as u64 }
+            Socket { port: 0, address: address.parse().unwrap(), only_v6, id: index as u64 }
         };
         let sockets: Vec<Socket> = sockets.iter().enumerate().map(read).collect();
         let mut found: Vec<u64> = reached(&sockets, &[target.parse().unwrap()]).into_iter().collect();

@@ -17,11 +17,12 @@ use nix::libc;
 use nix::sys::event::{EvFlags, EventFilter, FilterFlag, KEvent, Kqueue};
 use nix::sys::time::TimeSpec;
 
-use super::facts::{Inspect, Process, Resources, Socket, descendants, program_of};
+use super::facts::{Inspect, Process, Resources, descendants, program_of};
 use super::lsof;
 use crate::core::machine::sysctl;
 use crate::core::process::driver::{INSTANCE_VARIABLE, Instance, ProcessError};
 use crate::core::process::host::Host;
+use crate::core::process::socket::Socket;
 
 /// The macOS kernel.
 pub(in crate::core::process) struct MacOs;
@@ -141,13 +142,14 @@ impl Inspect for MacOs {
         parent.is_some() && parent == instance.leader.map(|leader| leader.start_time)
     }
 
-    fn resources(&self, pid: i32) -> Option<Resources> {
+    fn resources(&self, pid: i32) -> Option<(Process, Resources)> {
         let usage = usage(pid)?;
-        Some(Resources {
+        let resources = Resources {
             // The footprint has the share of the GPU, and not the clean pages of mapped weights.
             memory_bytes: usage.ri_phys_footprint.max(usage.ri_resident_size),
             cpu_time: of_ticks(usage.ri_user_time.saturating_add(usage.ri_system_time)),
-        })
+        };
+        Some((describe(pid)?, resources))
     }
 
     fn threads(&self, pid: i32) -> Option<u64> {
@@ -168,7 +170,7 @@ impl Inspect for MacOs {
         program_of(&path(pid)?)
     }
 
-    fn listening(&self, port: u16) -> Result<Vec<Socket>, ProcessError> {
+    fn listening(&self, port: Option<u16>) -> Result<Vec<Socket>, ProcessError> {
         lsof::listening(port).map_err(|source| ProcessError::System { what: "run lsof", source })
     }
 

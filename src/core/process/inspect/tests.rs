@@ -177,7 +177,7 @@ fn what_another_start_made_is_no_member() {
         let own = || members(inspect, instance).unwrap();
         // The memory of a process grows while it starts.
         let memory_of = |member: &ProcessId| {
-            inspect.resources(member.pid.as_raw()).map_or(0, |resources| resources.memory_bytes)
+            inspect.resources(member.pid.as_raw()).map_or(0, |(_, resources)| resources.memory_bytes)
         };
         until(&format!("{name} finds its own two"), || own().len() == 2);
         until(&format!("{name} counts the memory of its own"), || {
@@ -218,7 +218,7 @@ fn usage_counts_the_whole_tree() {
     let shell = Shell::run("while :; do :; done & while :; do :; done & wait");
     for (name, inspect) in IMPLEMENTATIONS {
         let identity = identify(inspect, shell.child.id().pid).unwrap().expect(name);
-        let leader = || inspect.resources(shell.pid()).expect(name);
+        let leader = || inspect.resources(shell.pid()).expect(name).1;
         // The leader sleeps; what grows is the children's.
         until("the children have worked", || {
             usage(inspect, &identity).expect(name).cpu_percent > 1.0
@@ -282,7 +282,7 @@ fn members_without_environment_are_found() {
 #[expect(clippy::print_stderr, reason = "a skipped check is reported")]
 fn able_to_list_sockets() -> Vec<(&'static str, &'static dyn Inspect)> {
     let (able, unable): (Vec<_>, Vec<_>) =
-        IMPLEMENTATIONS.into_iter().partition(|(_, inspect)| inspect.listening(1).is_ok());
+        IMPLEMENTATIONS.into_iter().partition(|(_, inspect)| inspect.listening(Some(1)).is_ok());
     for (name, _) in unable {
         eprintln!("skipped: the listeners of {name}, because there is no lsof");
     }

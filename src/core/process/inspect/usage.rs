@@ -2,23 +2,24 @@
 
 use std::time::Duration;
 
-use super::facts::Inspect;
+use super::facts::{Inspect, Process, Resources};
 use super::identity::is_same;
 use crate::core::process::driver::{Holdings, Usage};
 use crate::core::process::id::ProcessId;
 
 /// See [`ProcessDriver::usage`](crate::core::process::ProcessDriver::usage).
 pub(in crate::core::process) fn usage(inspect: &dyn Inspect, process: &ProcessId) -> Option<Usage> {
-    let now = inspect.process(process.pid.as_raw()).ok()??;
-    let same = !now.zombie && now.start_time == process.start_time && inspect.host().ok()? == process.host;
-    let uptime = inspect.age(&now).filter(|_| same)?;
-    let tree = inspect.descendants(now.pid);
-    let others = made_by_others(inspect, now.pid, &tree);
-    let (memory_bytes, cpu_time) = tree
-        .into_iter()
-        .filter(|pid| !others.contains(pid))
-        .filter_map(|pid| inspect.resources(pid))
-        .fold((0, Duration::ZERO), |sum, one| (sum.0 + one.memory_bytes, sum.1 + one.cpu_time));
+    let tree = inspect.descendants(process.pid.as_raw());
+    let tree: Vec<(Process, Resources)> = tree.into_iter().filter_map(|pid| inspect.resources(pid)).collect();
+    let (root, _) = tree.first()?;
+    let same = !root.zombie
+        && (root.pid, root.start_time) == (process.pid.as_raw(), process.start_time)
+        && inspect.host().ok()? == process.host;
+    let uptime = inspect.age(root).filter(|_| same)?;
+    let others = made_by_others(inspect, root, &tree);
+    let own = tree.iter().filter(|(process, _)| !others.contains(&process.pid));
+    let (memory_bytes, cpu_time) =
+        own.fold((0, Duration::ZERO), |sum, (_, one)| (sum.0 + one.memory_bytes, sum.1 + one.cpu_time));
     let cpu_percent =
         if uptime.is_zero() { 0.0 } else { 100.0 * cpu_time.as_secs_f64() / uptime.as_secs_f64() };
     Some(Usage { uptime, memory_bytes, cpu_percent })
@@ -26,20 +27,15 @@ pub(in crate::core::process) fn usage(inspect: &dyn Inspect, process: &ProcessId
 
 /// Returns the processes among the descendants of `root` that other starts made, with all that descend from these: the
 /// gateway is the parent of services.
-fn made_by_others(inspect: &dyn Inspect, root: i32, tree: &[i32]) -> Vec<i32> {
-    let others: Vec<i32> = match tree {
-        [] | [_] => Vec::new(),
-        _ => {
-            let own = inspect.instance(root).unwrap_or_default();
-            let is_other = |pid: &&i32| {
-                let process = inspect.process(**pid).ok().flatten();
-                **pid != root
-                    && process.is_some_and(|process| inspect.is_other_start(&process, &own, Some(root)))
-            };
-            tree.iter().filter(is_other).copied().collect()
-        }
-    };
-    others.into_iter().flat_map(|pid| inspect.descendants(pid)).collect()
+fn made_by_others(inspect: &dyn Inspect, root: &Process, tree: &[(Process, Resources)]) -> Vec<i32> {
+    let [_, descendants @ ..] = tree else { return Vec::new() };
+    if descendants.is_empty() {
+        return Vec::new();
+    }
+    let own = inspect.instance(root.pid).unwrap_or_default();
+    let is_other = |process: &&Process| inspect.is_other_start(process, &own, Some(root.pid));
+    let others = descendants.iter().map(|(process, _)| process).filter(is_other);
+    others.flat_map(|process| inspect.descendants(process.pid)).collect()
 }
 
 /// See [`ProcessDriver::holdings`](crate::core::process::ProcessDriver::holdings).

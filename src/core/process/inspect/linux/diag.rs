@@ -12,7 +12,7 @@ use nix::libc::{AF_INET, AF_INET6, IPPROTO_TCP, NLM_F_DUMP, NLM_F_REQUEST, NLMSG
 use nix::sys::socket::{AddressFamily, SockFlag, SockProtocol, SockType, socket};
 
 use crate::core::process::driver::ProcessError;
-use crate::core::process::inspect::facts::Socket;
+use crate::core::process::socket::Socket;
 
 /// `SOCK_DIAG_BY_FAMILY` of `linux/sock_diag.h`.
 const SOCK_DIAG_BY_FAMILY: u16 = 20;
@@ -28,14 +28,14 @@ const REQUEST: usize = 56;
 /// The size of `struct inet_diag_msg`.
 const MESSAGE: usize = 72;
 
-pub(super) fn listening(port: u16) -> Result<Vec<Socket>, ProcessError> {
+pub(super) fn listening(port: Option<u16>) -> Result<Vec<Socket>, ProcessError> {
     let found =
         [AF_INET, AF_INET6].into_iter().map(|family| query(family, port)).collect::<io::Result<Vec<_>>>();
     let found = found.map(|lists| lists.concat()).or_else(|_| read_tables(port));
     found.map_err(|source| ProcessError::System { what: "list the listening sockets", source })
 }
 
-fn query(family: i32, port: u16) -> io::Result<Vec<Socket>> {
+fn query(family: i32, port: Option<u16>) -> io::Result<Vec<Socket>> {
     let mut kernel = File::from(socket(
         AddressFamily::Netlink,
         SockType::Raw,
@@ -50,13 +50,13 @@ fn query(family: i32, port: u16) -> io::Result<Vec<Socket>> {
         let length = kernel.read(&mut buffer)?;
         if read_messages(&buffer[..length], &mut sockets)? {
             // Kernels before 3.3 ignore the filter.
-            sockets.retain(|(found, _)| *found == port);
-            return Ok(sockets.into_iter().map(|(_, socket)| socket).collect());
+            sockets.retain(|socket: &Socket| port.is_none_or(|port| socket.port == port));
+            return Ok(sockets);
         }
     }
 }
 
-fn request(family: i32, port: u16) -> Vec<u8> {
+fn request(family: i32, port: Option<u16>) -> Vec<u8> {
     let mut bytes = Vec::with_capacity(HEADER + REQUEST);
     let narrow = |number: i32| u8::try_from(number).unwrap_or_default();
     let length = u32::try_from(HEADER + REQUEST).unwrap_or_default();
@@ -67,13 +67,14 @@ fn request(family: i32, port: u16) -> Vec<u8> {
     bytes.extend([0; 8]);
     bytes.extend([narrow(family), narrow(IPPROTO_TCP), 0, 0]);
     bytes.extend((1_u32 << TCP_LISTEN).to_ne_bytes());
-    bytes.extend(port.to_be_bytes());
+    // The kernel lists all sockets for 0.
+    bytes.extend(port.unwrap_or_default().to_be_bytes());
     bytes.resize(HEADER + REQUEST, 0);
     bytes
 }
 
-/// Adds the sockets of one message from the kernel with their ports, and returns whether it was the last.
-fn read_messages(mut bytes: &[u8], sockets: &mut Vec<(u16, Socket)>) -> io::Result<bool> {
+/// Adds the sockets of one message from the kernel, and returns whether it was the last.
+fn read_messages(mut bytes: &[u8], sockets: &mut Vec<Socket>) -> io::Result<bool> {
     while let Some(header) = bytes.first_chunk::<HEADER>() {
         let length = u32_at(header, 0).and_then(|length| usize::try_from(length).ok());
         let kind = u16_at(header, 4).map_or(0, i32::from);
@@ -91,7 +92,7 @@ fn read_messages(mut bytes: &[u8], sockets: &mut Vec<(u16, Socket)>) -> io::Resu
     Ok(false)
 }
 
-fn read_socket(message: &[u8]) -> Option<(u16, Socket)> {
+fn read_socket(message: &[u8]) -> Option<Socket> {
     let message_head = message.first_chunk::<MESSAGE>()?;
     let port = u16::from_be_bytes([message_head[4], message_head[5]]);
     let source = &message_head[8..24];
@@ -103,7 +104,7 @@ fn read_socket(message: &[u8]) -> Option<(u16, Socket)> {
     let only_v6 =
         attribute(&message[MESSAGE..], INET_DIAG_SKV6ONLY).is_some_and(|value| value.first() == Some(&1));
     let id = u64::from(u32_at(message_head, 68)?);
-    Some((port, Socket { address, only_v6, id }))
+    Some(Socket { port, address, only_v6, id })
 }
 
 /// Returns the value of a netlink attribute, which is: length (with its own four bytes), type, value, padding to four
@@ -132,7 +133,7 @@ fn u32_at(bytes: &[u8], offset: usize) -> Option<u32> {
 }
 
 /// Reads `/proc/net/tcp` and `tcp6`, which do not tell whether an IPv6 socket refuses IPv4.
-fn read_tables(port: u16) -> io::Result<Vec<Socket>> {
+fn read_tables(port: Option<u16>) -> io::Result<Vec<Socket>> {
     let v4 = fs::read_to_string("/proc/net/tcp")?;
     // Absent where IPv6 is switched off.
     let v6 = fs::read_to_string("/proc/net/tcp6").unwrap_or_default();
@@ -141,13 +142,14 @@ fn read_tables(port: u16) -> io::Result<Vec<Socket>> {
 
 /// Parses `sl local_address rem_address st tx:rx tr:tm retrnsmt uid timeout inode ...`. Numbers are hexadecimal, the
 /// address is in words of four bytes, each in the machine's order.
-fn read_line(line: &str, port: u16) -> Option<Socket> {
+fn read_line(line: &str, wanted: Option<u16>) -> Option<Socket> {
     let mut fields = line.split_ascii_whitespace();
     let (address, local_port) = fields.nth(1)?.split_once(':')?;
     let state = fields.nth(1)?;
     let id = fields.nth(5)?.parse().ok()?;
     let listens = u8::from_str_radix(state, 16).ok()? == TCP_LISTEN;
-    if !listens || u16::from_str_radix(local_port, 16).ok()? != port {
+    let port = u16::from_str_radix(local_port, 16).ok()?;
+    if !listens || wanted.is_some_and(|wanted| wanted != port) {
         return None;
     }
     let mut bytes = Vec::new();
@@ -160,7 +162,7 @@ fn read_line(line: &str, port: u16) -> Option<Socket> {
         16 => Ipv6Addr::from(*bytes.first_chunk()?).into(),
         _ => return None,
     };
-    Some(Socket { address, only_v6: false, id })
+    Some(Socket { port, address, only_v6: false, id })
 }
 
 #[cfg(test)]
@@ -181,24 +183,28 @@ mod tests {
         let first = TcpListener::bind("127.0.0.1:0").unwrap();
         let port = first.local_addr().unwrap().port();
         let _second = TcpListener::bind(("127.0.0.2", port)).unwrap();
-        let found = sorted(query(AF_INET, port).unwrap());
+        let found = sorted(query(AF_INET, Some(port)).unwrap());
         let addresses: Vec<IpAddr> = found.iter().map(|socket| socket.address).collect();
         assert_eq!(addresses, [IpAddr::from([127, 0, 0, 1]), IpAddr::from([127, 0, 0, 2])]);
-        assert_eq!(found, sorted(read_tables(port).unwrap()));
+        assert_eq!(found, sorted(read_tables(Some(port)).unwrap()));
+        // Among those of every port.
+        for all in [query(AF_INET, None).unwrap(), read_tables(None).unwrap()] {
+            assert_eq!(found, sorted(all.into_iter().filter(|socket| socket.port == port).collect()));
+        }
     }
 
     #[test]
     fn tables_yield_only_listeners_on_the_port() {
         let listens =
             "0: 0100007F:1F90 00000000:0000 0A 00000000:00000000 00:00000000 00000000 0 0 4242 1 0 100 0";
-        let socket = Socket { address: IpAddr::from([127, 0, 0, 1]), only_v6: false, id: 4242 };
+        let socket = Socket { port: 8080, address: IpAddr::from([127, 0, 0, 1]), only_v6: false, id: 4242 };
         if cfg!(target_endian = "little") {
-            assert_eq!(read_line(listens, 8080), Some(socket));
+            assert_eq!(read_line(listens, Some(8080)), Some(socket));
         }
-        assert_eq!(read_line(listens, 8081), None);
-        assert_eq!(read_line(&listens.replace(" 0A ", " 01 "), 8080), None);
-        assert_eq!(read_line("  sl  local_address rem_address   st tx_queue rx_queue", 8080), None);
-        assert_eq!(read_line("0: 01:1F90 0:0 0A 0:0 0:0 0 0 0 4242", 8080), None);
+        assert_eq!(read_line(listens, Some(8081)), None);
+        assert_eq!(read_line(&listens.replace(" 0A ", " 01 "), Some(8080)), None);
+        assert_eq!(read_line("  sl  local_address rem_address   st tx_queue rx_queue", Some(8080)), None);
+        assert_eq!(read_line("0: 01:1F90 0:0 0A 0:0 0:0 0 0 0 4242", Some(8080)), None);
     }
 
     #[test]
@@ -229,7 +235,7 @@ mod tests {
 
         #[test]
         fn any_line_is_read_without_panic(line in ".{0,200}", port: u16) {
-            let _ = read_line(&line, port);
+            let _ = read_line(&line, Some(port));
         }
     }
 }
