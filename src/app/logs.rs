@@ -4,6 +4,7 @@ use std::path::PathBuf;
 
 use super::app::App;
 use super::error::AppError;
+use crate::core::cancel::CancelToken;
 use crate::core::process::{Liveness, Pid};
 use crate::core::services::record::Record;
 use crate::core::services::{ManagedService, ServiceError, lock};
@@ -39,6 +40,6 @@ impl ServiceLog<'_> {
     }
 
     fn record(&self) -> Result<Option<Record>, AppError> {
-        Ok(Record::read(&self.service.files.state).map_err(ServiceError::from)?)
+        Ok(self.app.manager(&CancelToken::new()).record_of(self.service)?)
     }
 }

@@ -8,6 +8,7 @@ mod id;
 mod inspect;
 #[cfg(feature = "test-fakes")]
 pub mod mock;
+mod socket;
 pub mod unix;
 
 pub use driver::{
@@ -16,5 +17,6 @@ pub use driver::{
 };
 pub use host::{Host, Place};
 pub use id::ProcessId;
+pub use socket::ListeningSockets;
 
 pub use crate::core::pid::{InvalidPid, Pid};

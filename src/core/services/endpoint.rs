@@ -44,10 +44,19 @@ const END_TIME: Duration = Duration::from_millis(100);
 const STOP_TIME: Duration = Duration::from_secs(5);
 
 impl ServiceManager<'_> {
+    /// Returns the record of the service. One that has put itself into the background is represented by the process there
+    /// as soon as its first one has ended.
+    pub fn record_of(&self, service: &ManagedService) -> Result<Option<Record>, ServiceError> {
+        let mut record = Record::read(&service.files.state)?;
+        if let Some(record) = record.as_mut().filter(|record| record.background.is_some()) {
+            record.process = self.living_process(record)?.or(record.process.take());
+        }
+        Ok(record)
+    }
+
     /// Returns whether the service was ready once and its process is gone, although no command has stopped it.
     fn has_ended(&self, service: &ManagedService) -> bool {
-        let Ok(Some(Record { process: Some(process), ready: true, .. })) = Record::read(&service.files.state)
-        else {
+        let Ok(Some(Record { process: Some(process), ready: true, .. })) = self.record_of(service) else {
             return false;
         };
         self.driver.liveness(&process).is_ok_and(|liveness| liveness == Liveness::Dead)
@@ -57,7 +66,7 @@ impl ServiceManager<'_> {
     /// status is told only to the process that started it.
     pub fn has_failed(&self, service: &ManagedService) -> bool {
         let status = || {
-            let record = Record::read(&service.files.state).ok().flatten()?;
+            let record = self.record_of(service).ok().flatten()?;
             self.driver.ending(record.process.as_ref()?)
         };
         self.has_ended(service) && status() != Some(Ending::Code(0))
@@ -66,14 +75,14 @@ impl ServiceManager<'_> {
     /// Returns the options of a start by the gateway. A service that has ended by itself keeps the mark of its first
     /// start.
     pub fn options_of_gateway(&self, service: &ManagedService) -> UpOptions {
-        let ended = Record::read(&service.files.state).ok().flatten().filter(|_| self.has_ended(service));
+        let ended = self.record_of(service).ok().flatten().filter(|_| self.has_ended(service));
         let restarts = ended.as_ref().map_or(0, |record| record.restarts + 1);
         UpOptions { on_demand: ended.is_none_or(|record| record.on_demand), restarts, ..UpOptions::default() }
     }
 
     /// Returns the footprint of a service that fusion started and that is alive. Sends no request.
     pub fn footprint(&self, service: &ManagedService) -> Option<Footprint> {
-        let record = Record::read(&service.files.state).ok().flatten()?;
+        let record = self.record_of(service).ok().flatten()?;
         let process = record.process.as_ref()?;
         if self.driver.liveness(process).ok()? != Liveness::Alive {
             return None;
@@ -98,7 +107,7 @@ impl ServiceManager<'_> {
         // Without events: the user waits for no command.
         let lock =
             ServiceLock::acquire(&service.name, &service.files, STOP_TIME, self.cancel, &EventBus::new());
-        let record = Record::read(&service.files.state).ok()?;
+        let record = self.record_of(service).ok()?;
         drop(lock);
         match record.map(|record| record.process) {
             None => Some(ServerEnd::Stopped),
@@ -155,7 +164,7 @@ impl ServiceManager<'_> {
     /// Returns the endpoint if fusion started the service, it was ready before, and it is alive. Reads the record and
     /// asks the kernel; sends no request.
     pub fn running(&self, service: &ManagedService) -> Result<Option<Endpoint>, ServiceError> {
-        let Ok(Some(record)) = Record::read(&service.files.state) else { return Ok(None) };
+        let Ok(Some(record)) = self.record_of(service) else { return Ok(None) };
         let Some(process) = record.process.as_ref().filter(|_| record.ready) else { return Ok(None) };
         let is_alive = self.driver.liveness(process)? == Liveness::Alive;
         Ok(is_alive.then(|| recorded_endpoint(&record, process.pid)))
@@ -164,7 +173,7 @@ impl ServiceManager<'_> {
     /// Returns whether fusion has started the service and it is not ready yet. Reads the record and asks the kernel.
     /// Fails if only another host knows whether the service runs.
     pub fn is_starting(&self, service: &ManagedService) -> Result<bool, ServiceError> {
-        match Record::read(&service.files.state) {
+        match self.record_of(service) {
             Ok(Some(record)) if self.is_elsewhere(&record)? => Err(ServiceError::elsewhere(service, &record)),
             Ok(Some(Record { process: Some(process), ready: false, .. })) => {
                 Ok(self.driver.liveness(&process)? == Liveness::Alive)
@@ -176,7 +185,7 @@ impl ServiceManager<'_> {
     /// Returns the endpoint if nothing runs that fusion has started here, and a server of this template responds. Sends one
     /// request, and does not search for the process. Fails if only another host knows whether the service runs.
     fn running_externally(&self, service: &ManagedService) -> Result<Option<Endpoint>, ServiceError> {
-        let elsewhere = match Record::read(&service.files.state) {
+        let elsewhere = match self.record_of(service) {
             Ok(None) => None,
             Ok(Some(record)) if self.is_elsewhere(&record)? => Some(record),
             Ok(Some(Record { process: Some(process), .. }))
@@ -226,7 +235,7 @@ impl ServiceManager<'_> {
         model: &str,
     ) -> Result<(), ServiceError> {
         let _lock = self.lock(service)?;
-        match Record::read(&service.files.state)? {
+        match self.record_of(service)? {
             Some(mut record)
                 if endpoint.started_by == StartedBy::Fusion
                     && record.process.as_ref().map(|process| process.pid) == endpoint.pid =>

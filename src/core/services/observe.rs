@@ -203,9 +203,7 @@ impl ServiceManager<'_> {
         let listener = match (&probe, &address) {
             (ProbeResult::NoConnection(_), _) | (_, None) => Listener::None,
             // An unknown listener does not contradict the response.
-            (_, Some(address)) => {
-                self.driver.listener(address, recorded.instance()).unwrap_or(Listener::None)
-            }
+            (_, Some(address)) => self.listener_at(address, &recorded),
         };
         // What another service of fusion runs is never a server of this one.
         let is_others = process != RecordedProcess::Alive
@@ -223,6 +221,14 @@ impl ServiceManager<'_> {
             listener: listener_kind(&listener),
         });
         Observed { recorded, address, probe, listener, state }
+    }
+
+    fn listener_at(&self, address: &Address, recorded: &Recorded) -> Listener {
+        let own = self.sockets.zip(recorded.process.as_ref());
+        match own.and_then(|(sockets, process)| self.driver.own_listener(sockets, address, process.pid)) {
+            Some(pid) => Listener::Ours { pid },
+            None => self.driver.listener(address, recorded.instance()).unwrap_or(Listener::None),
+        }
     }
 
     /// Reads the record while the caller holds the lock. Waits for a process of an unfinished intent to become
@@ -261,11 +267,10 @@ impl ServiceManager<'_> {
         if self.is_elsewhere(&record)? {
             return Ok(Recorded { record: Some(record), is_elsewhere: true, ..Recorded::none() });
         }
-        if let Some(process) = &record.process
-            && self.driver.liveness(process)? == Liveness::Alive
-        {
-            let process = Some(process.clone());
-            return Ok(Recorded { record: Some(record), process, ..Recorded::none() });
+        if let Some(process) = self.living_process(&record)? {
+            // One in the background leads the instance as soon as the first one has ended.
+            let record = Record { process: Some(process.clone()), ..record };
+            return Ok(Recorded { record: Some(record), process: Some(process), ..Recorded::none() });
         }
         let members = self.driver.members(record.as_instance())?;
         let process = members.iter().min_by_key(|member| member.start_time).cloned();
@@ -280,6 +285,16 @@ impl ServiceManager<'_> {
             process,
             record: Some(record),
         })
+    }
+
+    /// Returns the recorded process that is alive: the first one, or the one in the background.
+    pub(super) fn living_process(&self, record: &Record) -> Result<Option<ProcessId>, ServiceError> {
+        for process in record.process.iter().chain(&record.background) {
+            if self.driver.liveness(process)? == Liveness::Alive {
+                return Ok(Some(process.clone()));
+            }
+        }
+        Ok(None)
     }
 
     fn start_phase(&self, service: &ManagedService, recorded: &Recorded) -> StartPhase {

@@ -8,7 +8,6 @@ use super::service::ManagedService;
 use super::{lock, service::OtherService};
 use crate::core::address::Address;
 use crate::core::files;
-use crate::core::process::Liveness;
 
 impl ServiceManager<'_> {
     /// Returns the other service that fusion runs at an address, whether or not it is ready.
@@ -18,16 +17,16 @@ impl ServiceManager<'_> {
         address: &Address,
     ) -> Option<OtherService> {
         self.other_records(service).find_map(|(name, record)| {
-            let process = record.process.filter(|_| record.address.conflicts_with(address))?;
-            let is_alive = self.driver.liveness(&process).is_ok_and(|liveness| liveness == Liveness::Alive);
-            is_alive.then_some(OtherService { name, pid: process.pid })
+            let is_there = record.address.conflicts_with(address);
+            let process = if is_there { self.living_process(&record).ok()?? } else { return None };
+            Some(OtherService { name, pid: process.pid })
         })
     }
 
     /// Returns the addresses at which other services run, or are being started.
     pub(super) fn addresses_of_others(&self, service: &ManagedService) -> Vec<Address> {
         let is_in_use = |name: &str, record: &Record| match &record.process {
-            Some(process) => self.driver.liveness(process).is_ok_and(|liveness| liveness == Liveness::Alive),
+            Some(_) => self.living_process(record).is_ok_and(|process| process.is_some()),
             None => lock::is_held(&self.paths.service(name)).unwrap_or(true),
         };
         self.other_records(service)

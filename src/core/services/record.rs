@@ -35,6 +35,9 @@ pub struct Record {
     pub instance: InstanceId,
     /// The process; `None` between the intent and the spawn.
     pub process: Option<ProcessId>,
+    /// The process that listens, if that one has a session of its own: it outlives the first one where a service puts
+    /// itself into the background.
+    pub background: Option<ProcessId>,
     /// The host of the intent. The process names its own.
     pub host: Option<Host>,
     /// The address on which it listens.
@@ -161,6 +164,7 @@ impl Record {
             format: FORMAT,
             instance,
             process: None,
+            background: None,
             host: None,
             address: address.clone(),
             model: None,
@@ -248,6 +252,7 @@ impl Record {
             format: FORMAT,
             instance: instance.try_into().map_err(serde_json::Error::custom)?,
             process: record.object("process")?.map(|process| ProcessId::read(&process)).transpose()?,
+            background: record.object("background")?.map(|process| ProcessId::read(&process)).transpose()?,
             host: record.object("host")?.map(|host| Host::read(&host)).transpose()?,
             address: Address {
                 host: required("host", address.text("host")?)?,

@@ -106,7 +106,12 @@ impl ServiceManager<'_> {
     ) -> Result<bool, ServiceError> {
         // Found before the stop, because the scan of all processes would delay the report.
         let rotators = rotator::find(self.driver, record.instance.as_str())?;
-        let killed = self.stop_instance(service, record, stop_timeout, force)?;
+        let mut killed = false;
+        if let Some(process) = &record.background {
+            let listener = Record { process: Some(process.clone()), background: None, ..record.clone() };
+            killed = self.stop_instance(service, &listener, stop_timeout, force)?;
+        }
+        killed |= self.stop_instance(service, record, stop_timeout, force)?;
         // After the server has ended, the rotator has no work.
         let log = record.log.as_ref().unwrap_or(&service.files.log);
         rotator::stop(self.driver, log, &rotators)?;

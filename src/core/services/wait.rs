@@ -205,7 +205,9 @@ impl ServiceManager<'_> {
         if is_final || listener_checked.is_none_or(|then| then.elapsed() >= LISTENER_INTERVAL) {
             *listener_checked = Some(Instant::now());
             let asked = pending.process();
-            let listener = self.own_listener(service, &pending.record, &probe);
+            let listener = self.own_listener(service, &pending.record, &probe).or_else(|error| {
+                self.adopted_listener(pending).map(|process| Listener::Ours { pid: process.pid }).ok_or(error)
+            });
             // The response counts only if the process of this instance is alive. If the service has put itself into the
             // background meanwhile, the next probe is compared with the process that it left.
             if matches!(self.life(pending)?, Life::Ended(_)) || pending.process() != asked {
@@ -260,16 +262,20 @@ impl ServiceManager<'_> {
 
     /// Waits until the first process has ended, if it started a listener in a session of its own: such a service puts
     /// itself into the background. Its first process may end later than its first response, and then nothing leads from
-    /// the one process to the other.
+    /// the one process to the other. After a while, the listener is remembered beside it.
     fn await_background(&self, pending: &mut PendingStart, listener: Pid) -> Result<(), Unready> {
         let since = Instant::now();
         loop {
             let Tracked::Child(child) = &pending.process else { return Ok(()) };
-            if child.id().pid == listener || since.elapsed() >= LEAVE_TIME {
+            if child.id().pid == listener {
                 return Ok(());
             }
             let Some(process) = self.driver.identify(listener)? else { return Ok(()) };
             if self.driver.is_in_group(&process, child.id()) {
+                return Ok(());
+            }
+            if since.elapsed() >= LEAVE_TIME {
+                pending.record.background = Some(process);
                 return Ok(());
             }
             if let Life::Ended(ending) = self.life(pending)? {
@@ -294,18 +300,24 @@ impl ServiceManager<'_> {
         if adopted.is_empty() {
             return Ok(Life::Ended(ending));
         }
-        let id = pending.record.instance.as_str();
-        for process in adopted {
-            let instance = Instance { id, leader: Some(&process) };
-            let listener = self.driver.listener(&pending.record.address, Some(instance));
-            if matches!(listener, Ok(Listener::Ours { .. })) {
-                pending.record.process = Some(process.clone());
-                pending.process = Tracked::Others(vec![process]);
-                return Ok(Life::Alive);
-            }
+        // It may not listen yet.
+        if let Some(process) = self.adopted_listener(pending) {
+            pending.record.process = Some(process.clone());
+            pending.process = Tracked::Others(vec![process]);
         }
-        // It does not listen yet.
         Ok(Life::Alive)
+    }
+
+    /// Returns the process that listens for a child of this process, which has left it and which this process has
+    /// adopted.
+    fn adopted_listener(&self, pending: &PendingStart) -> Option<ProcessId> {
+        let Tracked::Child(child) = &pending.process else { return None };
+        let id = pending.record.instance.as_str();
+        self.driver.adopted(child.id()).ok()?.into_iter().find(|process| {
+            let instance = Instance { id, leader: Some(process) };
+            let listener = self.driver.listener(&pending.record.address, Some(instance));
+            matches!(listener, Ok(Listener::Ours { .. }))
+        })
     }
 
     /// Makes the cleanup find a process in the background that never listened.
@@ -326,7 +338,11 @@ impl ServiceManager<'_> {
         pending: &mut PendingStart,
         facts: ServerFacts,
     ) -> Result<(), ServiceError> {
-        if pending.record.ready && pending.record.process.as_ref() == Some(&pending.process()) {
+        let process = pending.process();
+        // The one in the background is recorded in place of the first one once that has ended.
+        let is_recorded = pending.record.process.as_ref() == Some(&process)
+            && pending.record.background.as_ref() != Some(&process);
+        if pending.record.ready && is_recorded {
             return Ok(());
         }
         let _lock = self.lock(service)?;
@@ -335,6 +351,8 @@ impl ServiceManager<'_> {
             Some(mut record) if record.instance == pending.record.instance => {
                 record.ready = true;
                 record.process = Some(pending.process());
+                let background = pending.record.background.take();
+                record.background = background.filter(|process| record.process.as_ref() != Some(process));
                 record.version = facts.version.or(record.version);
                 Ok(record.write(&service.files)?)
             }

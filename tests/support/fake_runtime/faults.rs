@@ -32,6 +32,7 @@ use std::time::Duration;
 /// | `children-ignore-term` | its children do not end on SIGTERM |
 /// | `children-own-session` | its children have their own sessions |
 /// | `fork-away` | starts itself in a new session, and exits with 0 |
+/// | `forks-twice` | with `fork-away`: the parent of the server is no process of the service |
 /// | `lingers=MS` | with `fork-away`: exits after this time only, and the server does not have the mark of its instance |
 /// | `flood=BYTES` | writes this many bytes to the log, in lines of 100 bytes |
 /// | `quiet` | does not print the requests |
@@ -87,6 +88,7 @@ pub(crate) const FAULTS: &[&str] = &[
     "children-ignore-term",
     "children-own-session",
     "fork-away",
+    "forks-twice",
     "lingers",
     "flood",
     "quiet",

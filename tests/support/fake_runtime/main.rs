@@ -76,13 +76,21 @@ fn main() -> ExitCode {
     prologue(&fake, &arguments);
     if fake.faults.has("fork-away") {
         let rest = arguments[1..].iter().filter(|word| *word != "fork-away");
-        let mut server = Command::new(std::env::current_exe().expect("own path"));
+        let program = std::env::current_exe().expect("own path");
+        let is_left = fake.faults.has("forks-twice");
+        let mut server = Command::new(if is_left { Path::new("/bin/sh") } else { &program });
+        if is_left {
+            server.args(["-c", "\"$0\" \"$@\" &"]).arg(&program);
+        }
         server.args(role(&fake)).args(rest).args(["child-session-leader"]);
         let lingers = fake.faults.millis("lingers");
         if lingers.is_some() {
             server.env_remove("FUSION_INSTANCE");
         }
-        server.spawn().expect("the server starts");
+        let mut server = server.spawn().expect("the server starts");
+        if is_left {
+            server.wait().expect("the shell ends");
+        }
         std::thread::sleep(lingers.unwrap_or_default());
         return ExitCode::SUCCESS;
     }
