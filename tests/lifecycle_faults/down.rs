@@ -2,7 +2,7 @@
 
 use nix::sys::signal::Signal;
 
-use crate::matrix::for_each_service;
+use crate::matrix::{assert_shows, for_each_service};
 use crate::support::{Sandbox, processes, same_output, wait_until};
 use crate::{assert_nothing_left, down, notes, state, up, with_faults};
 
@@ -22,14 +22,15 @@ fn a_server_that_ignores_sigterm_is_killed() {
 
 #[test]
 fn force_kills_a_server_and_its_children() {
-    let sandbox = with_faults("ollama", &["ignore-term", "children=2", "children-ignore-term"]);
-    up(&sandbox, "ollama");
-    insta::assert_snapshot!(sandbox.fusion(["ollama", "down", "--force"]).run(), @"
-    exit 0
-    [stdout]
-    ollama is down (killed)
-    ");
-    assert_nothing_left(&sandbox, "ollama");
+    for_each_service(&["ignore-term", "children=2", "children-ignore-term"], |sandbox, service| {
+        up(sandbox, service);
+        assert_shows(
+            &sandbox.fusion([service, "down", "--force"]).run(),
+            service,
+            "exit 0\n[stdout]\n[SERVICE] is down (killed)",
+        );
+        assert_nothing_left(sandbox, service);
+    });
 }
 
 #[test]
@@ -87,16 +88,19 @@ fn a_child_with_its_own_session_is_stopped() {
 
 #[test]
 fn a_child_in_another_session_is_killed() {
-    let sandbox = with_faults("ollama", &["children=1", "children-own-session", "children-ignore-term"]);
-    up(&sandbox, "ollama");
-    insta::assert_snapshot!(sandbox.fusion(["ollama", "down", "--timeout", "0.3"]).run(), @"
-    exit 0
-    [stdout]
-    ollama is down (killed)
-    [stderr]
-    warning: ollama (pid [PID]) did not stop in time and is killed
-    ");
-    assert_nothing_left(&sandbox, "ollama");
+    for_each_service(&["children=1", "children-own-session", "children-ignore-term"], |sandbox, service| {
+        up(sandbox, service);
+        assert_shows(
+            &sandbox.fusion([service, "down", "--timeout", "0.3"]).run(),
+            service,
+            "exit 0\n\
+             [stdout]\n\
+             [SERVICE] is down (killed)\n\
+             [stderr]\n\
+             warning: [SERVICE] (pid [PID]) did not stop in time and is killed",
+        );
+        assert_nothing_left(sandbox, service);
+    });
 }
 
 #[test]
@@ -165,18 +169,15 @@ fn up_stops_children_of_a_dead_server() {
 
 #[test]
 fn down_of_a_stopped_service_succeeds() {
-    let sandbox = Sandbox::new();
-    let downs = [(), ()].map(|()| sandbox.fusion(["ollama", "down"]).run());
-    insta::assert_snapshot!(same_output(downs), @"
-    exit 0
-    [stdout]
-    ollama is down
-    ");
-    insta::assert_snapshot!(sandbox.fusion(["down"]).run(), @"
-    exit 0
-    [stderr]
-    nothing is running that fusion started
-    ");
+    for_each_service(&[], |sandbox, service| {
+        let downs = [(), ()].map(|()| sandbox.fusion([service, "down"]).run());
+        assert_shows(&same_output(downs), service, "exit 0\n[stdout]\n[SERVICE] is down");
+        assert_shows(
+            &sandbox.fusion(["down"]).run(),
+            service,
+            "exit 0\n[stderr]\nnothing is running that fusion started",
+        );
+    });
 }
 
 #[test]
@@ -209,17 +210,14 @@ fn a_server_may_exit_during_down() {
 
 #[test]
 fn down_clears_the_record_of_an_exited_server() {
-    let sandbox = Sandbox::new();
-    let pid = up(&sandbox, "ollama");
-    processes::kill(pid);
-    wait_until("it is dead", || !processes::lives(pid));
-    assert_eq!(state(&sandbox, "ollama"), "exited");
-    insta::assert_snapshot!(down(&sandbox, "ollama"), @"
-    exit 0
-    [stdout]
-    ollama is down
-    ");
-    assert_eq!(state(&sandbox, "ollama"), "stopped");
+    for_each_service(&[], |sandbox, service| {
+        let pid = up(sandbox, service);
+        processes::kill(pid);
+        wait_until("it is dead", || !processes::lives(pid));
+        assert_eq!(state(sandbox, service), "exited");
+        assert_shows(&down(sandbox, service), service, "exit 0\n[stdout]\n[SERVICE] is down");
+        assert_eq!(state(sandbox, service), "stopped");
+    });
 }
 
 /// Two servers cannot both have the port, and the log must not be rotated while its writer lives.
@@ -267,37 +265,50 @@ fn restart_keeps_a_server_that_cannot_start_again() {
 
 #[test]
 fn down_works_with_a_broken_configuration() {
-    let sandbox = Sandbox::new();
-    up(&sandbox, "ollama");
-    sandbox.write_config("[ollama_server\nport = what?\n");
-    sandbox.fusion(["ollama", "up"]).run().assert_code(2);
-    insta::assert_snapshot!(sandbox.fusion(["ollama", "down"]).run(), @"
-    exit 0
-    [stdout]
-    ollama is down
-    [stderr]
-    warning: [ROOT]/config/config.toml:1:15: unclosed table, expected `]`; the defaults apply in place of what is invalid
-    ");
-    assert_nothing_left(&sandbox, "ollama");
+    for_each_service(&[], |sandbox, service| {
+        up(sandbox, service);
+        sandbox.write_config("[ollama_server\nport = what?\n");
+        sandbox.fusion([service, "up"]).run().assert_code(2);
+        assert_shows(
+            &sandbox.fusion([service, "down"]).run(),
+            service,
+            "exit 0\n\
+             [stdout]\n\
+             [SERVICE] is down\n\
+             [stderr]\n\
+             warning: [ROOT]/config/config.toml:1:15: unclosed table, expected `]`; the defaults apply in place of what is invalid",
+        );
+        assert_nothing_left(sandbox, service);
+    });
 }
 
 #[test]
 fn commands_follow_the_recorded_address() {
-    let sandbox = Sandbox::new();
-    let pid = up(&sandbox, "ollama");
-    let elsewhere = crate::support::ports::Port::free();
-    sandbox.write_config(&format!("[ollama_server]\nport = {}\n", elsewhere.number()));
-    let ps = sandbox.fusion(["ollama", "ps"]).run().assert_code(0);
-    assert!(ps.stdout().contains(&sandbox.url("ollama")), "{ps}");
-    insta::assert_snapshot!(notes(&ps), @"the configuration has changed since the start (address); apply it: fusion ollama restart");
-    insta::assert_snapshot!(sandbox.fusion(["ollama", "up"]).run().assert_names_pid(pid), @"
-    exit 0
-    [stdout]
-    ollama is up at http://127.0.0.1:[OLLAMA] (pid [PID])
-    [stderr]
-    warning: the configuration of ollama has changed since the start (address); apply it: fusion ollama restart
-    ");
-    down(&sandbox, "ollama");
+    for_each_service(&[], |sandbox, service| {
+        let pid = up(sandbox, service);
+        let elsewhere = crate::support::ports::Port::free();
+        let file = sandbox.config_dir().join("config.toml");
+        let text = std::fs::read_to_string(file).expect("the configuration");
+        let line = |port: u16| format!("port = {port}\n");
+        sandbox.write_config(&text.replace(&line(sandbox.port("ollama")), &line(elsewhere.number())));
+        let ps = sandbox.fusion([service, "ps"]).run().assert_code(0);
+        assert!(ps.stdout().contains(&sandbox.url("ollama")), "{ps}");
+        assert_shows(
+            &notes(&ps),
+            service,
+            "the configuration has changed since the start (address); apply it: fusion [SERVICE] restart",
+        );
+        assert_shows(
+            &sandbox.fusion([service, "up"]).run().assert_names_pid(pid),
+            service,
+            "exit 0\n\
+             [stdout]\n\
+             [SERVICE] is up at http://127.0.0.1:[PORT] (pid [PID])\n\
+             [stderr]\n\
+             warning: the configuration of [SERVICE] has changed since the start (address); apply it: fusion [SERVICE] restart",
+        );
+        down(sandbox, service);
+    });
 }
 
 #[test]

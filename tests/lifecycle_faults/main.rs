@@ -15,7 +15,6 @@ use support::{Finished, Invocation, Sandbox};
 
 /// What a terminal shows first while `up` or `down` waits for Ollama.
 const STARTING: &str = "ollama is starting";
-const STOPPING: &str = "stopping ollama";
 
 /// A sandbox in which `runtime` has these faults.
 fn with_faults(runtime: &str, faults: &[&str]) -> Sandbox {

@@ -53,6 +53,30 @@ pub(super) fn for_each_service(faults: &[&str], test: impl Fn(&Sandbox, &str)) {
     }
 }
 
+/// The role of the fake runtime that plays a service of this kind.
+pub(super) fn role_of(service: &str) -> &'static str {
+    if service == "replaced" { "mlx" } else { "ollama" }
+}
+
+/// Runs a test that waits for long with all kinds of services at once.
+pub(super) fn at_once_for_each_service(faults: &[&str], test: impl Fn(&Sandbox, &str) + Sync) {
+    let test = &test;
+    std::thread::scope(|scope| {
+        for service in SERVICES {
+            scope.spawn(move || test(&sandbox(service, faults), service));
+        }
+    });
+}
+
+/// Asserts what a command showed, with `[SERVICE]` for the name of the service, `[TABLE]` for its table in the
+/// configuration, and `[PORT]` for its port.
+#[track_caller]
+pub(super) fn assert_shows(shown: &dyn std::fmt::Display, service: &str, expected: &str) {
+    let table = if service == "ollama" { "ollama_server".to_owned() } else { format!("instances.{service}") };
+    let shown = shown.to_string().replace("[OLLAMA]", "[PORT]").replace(&table, "[TABLE]");
+    assert_eq!(shown.replace(service, "[SERVICE]").trim_end(), expected);
+}
+
 #[test]
 fn every_kind_starts_and_stops() {
     for_each_service(&[], |sandbox, service| {
@@ -132,9 +156,9 @@ fn every_kind_refuses_a_port_in_use() {
 #[test]
 fn a_server_that_fusion_did_not_start_survives() {
     for_each_service(&[], |sandbox, service| {
-        let role = if service == "replaced" { "mlx" } else { "ollama" };
         let port = sandbox.port("ollama").to_string();
-        let foreign: Running = sandbox.command(fake_runtime()).arg(role).arg("--port").arg(&port).start();
+        let foreign: Running =
+            sandbox.command(fake_runtime()).arg(role_of(service)).arg("--port").arg(&port).start();
         wait_until("it listens", || state(sandbox, service) == "external");
         sandbox.fusion([service, "up"]).run().assert_code(0);
         sandbox.fusion([service, "down"]).run().assert_code(5);
@@ -199,6 +223,20 @@ fn every_kind_may_put_itself_into_the_background() {
         assert_eq!((&listed["pid"], &listed["state"]), (&pid.into(), &"ready".into()));
         down(sandbox, service);
     });
+    for faults in [&["fork-away", "lingers=2500"][..], &["fork-away", "forks-twice", "lingers=2500"]] {
+        at_once_for_each_service(faults, |sandbox, service| {
+            let first = up(sandbox, service);
+            wait_until("the first process is gone", || !processes::lives(first));
+            let listed = sandbox.fusion([service, "ps", "--json"]).run().json();
+            assert_ne!(listed["pid"], first);
+            assert_eq!((&listed["state"], &listed["started_by"]), (&"ready".into(), &"fusion".into()));
+            assert_ne!(up(sandbox, service), first);
+            down(sandbox, service);
+            // Both are there.
+            up(sandbox, service);
+            down(sandbox, service);
+        });
+    }
     for_each_service(&["fork-away", "never-bind", "die-after=200"], |sandbox, service| {
         assert_up_fails(sandbox, service, 6);
     });

@@ -5,6 +5,7 @@ use std::process::Stdio;
 use nix::sys::signal::Signal;
 use serde_json::{Value, json};
 
+use crate::matrix::{assert_shows, at_once_for_each_service, for_each_service, role_of};
 use crate::support::{Sandbox, command_line, fake_runtime, processes, wait_until};
 use crate::{down, mask_silence, notes, set_startup_timeout, state, up, with_faults};
 
@@ -43,16 +44,17 @@ fn a_hanging_service_does_not_delay_others() {
 
 #[test]
 fn ps_writes_nothing() {
-    let sandbox = Sandbox::new();
-    let pid = up(&sandbox, "ollama");
-    processes::kill(pid);
-    wait_until("it is dead", || !processes::lives(pid));
-    let before = snapshot(&sandbox);
-    sandbox.fusion(["ps"]).run().assert_code(0);
-    sandbox.fusion(["mlx", "ps"]).run().assert_code(3);
-    sandbox.fusion(["ollama", "ps", "--json"]).run().assert_code(3);
-    assert_eq!(snapshot(&sandbox), before);
-    down(&sandbox, "ollama");
+    for_each_service(&[], |sandbox, service| {
+        let pid = up(sandbox, service);
+        processes::kill(pid);
+        wait_until("it is dead", || !processes::lives(pid));
+        let before = snapshot(sandbox);
+        sandbox.fusion(["ps"]).run().assert_code(0);
+        sandbox.fusion(["mlx", "ps"]).run().assert_code(3);
+        sandbox.fusion([service, "ps", "--json"]).run().assert_code(3);
+        assert_eq!(snapshot(sandbox), before);
+        down(sandbox, service);
+    });
 }
 
 fn snapshot(sandbox: &Sandbox) -> Vec<(String, u64, std::time::SystemTime)> {
@@ -77,87 +79,97 @@ fn snapshot(sandbox: &Sandbox) -> Vec<(String, u64, std::time::SystemTime)> {
 
 #[test]
 fn ps_distinguishes_starting_unhealthy_and_exited() {
-    let sandbox = with_faults("ollama", &["hang"]);
-    sandbox.fusion(["ollama", "up", "--no-wait"]).run().assert_code(0);
-    let ps = sandbox.fusion(["ollama", "ps", "--json"]).run().assert_code(1);
-    assert_eq!(ps.json()["state"], "starting");
-    // The same server, after its startup timeout.
-    set_startup_timeout(&sandbox, 1);
-    wait_until("the startup timeout is over", || state(&sandbox, "ollama") == "unhealthy");
-    let pid = sandbox.pid("ollama").expect("a PID");
-    processes::kill(pid);
-    // `ps` may have started before the last of its threads ended.
-    wait_until("ps sees that it is dead", || state(&sandbox, "ollama") == "exited");
-    insta::assert_snapshot!(notes(&sandbox.fusion(["ollama", "ps"]).run().assert_code(3)), @"
-    the server ended without `down`, about [TIME]s ago; last log line: GET /api/version
-    see the log: fusion ollama log
-    ");
-    down(&sandbox, "ollama");
+    at_once_for_each_service(&["hang"], |sandbox, service| {
+        sandbox.fusion([service, "up", "--no-wait"]).run().assert_code(0);
+        let ps = sandbox.fusion([service, "ps", "--json"]).run().assert_code(1);
+        assert_eq!(ps.json()["state"], "starting");
+        // The same server, after its startup timeout.
+        set_startup_timeout(sandbox, 1);
+        wait_until("the startup timeout is over", || state(sandbox, service) == "unhealthy");
+        let pid = sandbox.pid(service).expect("a PID");
+        processes::kill(pid);
+        // `ps` may have started before the last of its threads ended.
+        wait_until("ps sees that it is dead", || state(sandbox, service) == "exited");
+        assert_shows(
+            &notes(&sandbox.fusion([service, "ps"]).run().assert_code(3)).replace("/health", "/api/version"),
+            service,
+            "the server ended without `down`, about [TIME]s ago; last log line: GET /api/version\nsee the log: fusion [SERVICE] log",
+        );
+        down(sandbox, service);
+    });
 }
 
 #[test]
 fn a_new_listener_on_the_port_is_external() {
-    let sandbox = Sandbox::new();
-    let pid = up(&sandbox, "ollama");
-    processes::kill(pid);
-    wait_until("it is dead", || !processes::lives(pid));
-    let port = sandbox.port("ollama").to_string();
-    let other = sandbox.command(fake_runtime()).arg("ollama").arg("--port").arg(port).start();
-    wait_until("it answers", || state(&sandbox, "ollama") != "exited");
-    let ps = sandbox.fusion(["ollama", "ps", "--json"]).run().assert_code(0).json();
-    assert_eq!((&ps["state"], &ps["started_by"]), (&json!("external"), &json!("other")));
-    assert_eq!(ps["pid"], json!(other.pid()));
-    let down = sandbox.fusion(["ollama", "down"]).run();
-    insta::assert_snapshot!(down.assert_names_pid(other.pid()), @"
-    exit 5
-    [stderr]
-    error: ollama at 127.0.0.1:[OLLAMA] is fake-runtime (pid [PID]), a process that fusion did not start
-    hint: stop it with the program that started it
-    ");
-    assert!(processes::lives(other.pid()), "an external server was stopped");
-    processes::kill(other.pid());
-    other.finish();
+    for_each_service(&[], |sandbox, service| {
+        let pid = up(sandbox, service);
+        processes::kill(pid);
+        wait_until("it is dead", || !processes::lives(pid));
+        let port = sandbox.port("ollama").to_string();
+        let other = sandbox.command(fake_runtime()).arg(role_of(service)).arg("--port").arg(port).start();
+        wait_until("it answers", || state(sandbox, service) != "exited");
+        let ps = sandbox.fusion([service, "ps", "--json"]).run().assert_code(0).json();
+        assert_eq!((&ps["state"], &ps["started_by"]), (&json!("external"), &json!("other")));
+        assert_eq!(ps["pid"], json!(other.pid()));
+        let down = sandbox.fusion([service, "down"]).run();
+        assert_shows(
+            &down.assert_names_pid(other.pid()),
+            service,
+            "exit 5\n\
+             [stderr]\n\
+             error: [SERVICE] at 127.0.0.1:[PORT] is fake-runtime (pid [PID]), a process that fusion did not start\n\
+             hint: stop it with the program that started it",
+        );
+        assert!(processes::lives(other.pid()), "an external server was stopped");
+        processes::kill(other.pid());
+        other.finish();
+    });
 }
 
 #[test]
 fn up_of_an_unhealthy_service_fails() {
-    let sandbox = Sandbox::new();
-    let pid = up(&sandbox, "ollama");
-    processes::send(pid, Signal::SIGSTOP);
-    let up = sandbox.fusion(["ollama", "up", "--timeout", "0.5"]);
-    insta::assert_snapshot!(mask_silence(up).run(), @"
-    exit 6
-    [stderr]
-    error: ollama (pid [PID]) is running at 127.0.0.1:[OLLAMA] and does not respond: [SILENCE]
-    hint: see the log: fusion ollama log; restart the server: fusion ollama restart
-    ");
-    sandbox.fusion(["ollama", "up", "--no-wait", "--timeout", "0.5"]).run().assert_code(6);
-    assert!(processes::lives(pid), "it is left as it is");
-    sandbox.fusion(["ollama", "restart"]).run().assert_code(0);
-    assert!(!processes::lives(pid));
-    down(&sandbox, "ollama");
+    for_each_service(&[], |sandbox, service| {
+        let pid = up(sandbox, service);
+        processes::send(pid, Signal::SIGSTOP);
+        let up = sandbox.fusion([service, "up", "--timeout", "0.5"]);
+        assert_shows(
+            &mask_silence(up).run(),
+            service,
+            "exit 6\n\
+             [stderr]\n\
+             error: [SERVICE] (pid [PID]) is running at 127.0.0.1:[PORT] and does not respond: [SILENCE]\n\
+             hint: see the log: fusion [SERVICE] log; restart the server: fusion [SERVICE] restart",
+        );
+        sandbox.fusion([service, "up", "--no-wait", "--timeout", "0.5"]).run().assert_code(6);
+        assert!(processes::lives(pid), "it is left as it is");
+        sandbox.fusion([service, "restart"]).run().assert_code(0);
+        assert!(!processes::lives(pid));
+        down(sandbox, service);
+    });
 }
 
 #[test]
 fn ps_and_down_work_without_the_log() {
-    let sandbox = Sandbox::new();
-    up(&sandbox, "ollama");
-    std::fs::remove_file(sandbox.file("ollama", "ollama.log")).expect("a log");
-    sandbox.fusion(["ps"]).run().assert_code(0);
-    down(&sandbox, "ollama");
+    for_each_service(&[], |sandbox, service| {
+        up(sandbox, service);
+        std::fs::remove_file(sandbox.file(service, &format!("{service}.log"))).expect("a log");
+        sandbox.fusion(["ps"]).run().assert_code(0);
+        down(sandbox, service);
+    });
 }
 
 #[test]
 fn ps_filters_control_characters_of_the_log() {
-    let sandbox = with_faults("ollama", &["print-hex=1b5b324a1b5d303b68690741ff0a", "bind-after=100"]);
-    let pid = up(&sandbox, "ollama");
-    let words = sandbox.file("ollama", "ollama.log");
-    processes::kill(pid);
-    wait_until("it is dead", || !processes::lives(pid));
-    std::fs::write(words, b"\x1b[2J\x1b]0;hi\x07A\xff").expect("the log");
-    let ps = sandbox.fusion(["ollama", "ps"]).run().assert_code(3);
-    assert!(!ps.stdout.contains(&0x1b) && !ps.stdout.contains(&0x07), "{:?}", ps.stdout());
-    down(&sandbox, "ollama");
+    for_each_service(&["print-hex=1b5b324a1b5d303b68690741ff0a", "bind-after=100"], |sandbox, service| {
+        let pid = up(sandbox, service);
+        let words = sandbox.file(service, &format!("{service}.log"));
+        processes::kill(pid);
+        wait_until("it is dead", || !processes::lives(pid));
+        std::fs::write(words, b"\x1b[2J\x1b]0;hi\x07A\xff").expect("the log");
+        let ps = sandbox.fusion([service, "ps"]).run().assert_code(3);
+        assert!(!ps.stdout.contains(&0x1b) && !ps.stdout.contains(&0x07), "{:?}", ps.stdout());
+        down(sandbox, service);
+    });
 }
 
 /// The configured model, and a copy of it.

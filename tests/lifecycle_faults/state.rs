@@ -6,9 +6,9 @@ use fusion::core::process::unix::UnixDriver;
 use fusion::core::process::{Pid, ProcessDriver};
 use serde_json::{Value, json};
 
-use crate::matrix::for_each_service;
+use crate::matrix::{assert_shows, for_each_service};
 use crate::support::{Sandbox, processes, same_output, wait_until};
-use crate::{assert_nothing_left, down, state, up};
+use crate::{assert_nothing_left, down, notes, state, up};
 
 /// A process that fusion did not start. Its environment has the sandbox's marker.
 struct OtherProcess(std::process::Child);
@@ -202,27 +202,25 @@ fn a_record_with_an_impossible_pid_is_ignored() {
 /// The PID file is a copy for scripts.
 #[test]
 fn the_content_of_the_pid_file_is_ignored() {
-    let sandbox = Sandbox::new();
-    let other = OtherProcess::new(&sandbox, "exec sleep 1000", &[]);
-    let contents =
-        ["", "garbage", "0", "1", "-1", "4294967295", &other.pid().to_string(), &"9".repeat(10_000_000)]
-            .map(str::to_owned);
-    let downs = contents.map(|content| {
-        let pid = up(&sandbox, "ollama");
-        std::fs::write(sandbox.file("ollama", "ollama.pid"), &content).expect("the sandbox is writable");
-        let ps = sandbox.fusion(["ollama", "ps", "--json"]).run().assert_code(0).json();
-        assert_eq!(ps["pid"], json!(pid));
-        let down = sandbox.fusion(["ollama", "down"]).run();
-        other.assert_alive();
-        assert!(!processes::lives(pid));
-        assert!(!sandbox.file("ollama", "ollama.pid").exists());
-        down
+    for_each_service(&[], |sandbox, service| {
+        let other = OtherProcess::new(sandbox, "exec sleep 1000", &[]);
+        let contents =
+            ["", "garbage", "0", "1", "-1", "4294967295", &other.pid().to_string(), &"9".repeat(10_000_000)]
+                .map(str::to_owned);
+        let downs = contents.map(|content| {
+            let pid = up(sandbox, service);
+            std::fs::write(sandbox.file(service, &format!("{service}.pid")), &content)
+                .expect("the sandbox is writable");
+            let ps = sandbox.fusion([service, "ps", "--json"]).run().assert_code(0).json();
+            assert_eq!(ps["pid"], json!(pid));
+            let down = sandbox.fusion([service, "down"]).run();
+            other.assert_alive();
+            assert!(!processes::lives(pid));
+            assert!(!sandbox.file(service, &format!("{service}.pid")).exists());
+            down
+        });
+        assert_shows(&same_output(downs), service, "exit 0\n[stdout]\n[SERVICE] is down");
     });
-    insta::assert_snapshot!(same_output(downs), @"
-    exit 0
-    [stdout]
-    ollama is down
-    ");
 }
 
 /// The record names the parent of `down`.
@@ -281,17 +279,16 @@ fn an_unreaped_zombie_is_dead() {
 
 #[test]
 fn similar_command_lines_are_not_stopped() {
-    let sandbox = Sandbox::new();
-    let other = OtherProcess::new(&sandbox, "read x", &["ollama serve", "mlx_lm.server"]);
-    let editor = OtherProcess::new(&sandbox, "read x # ollama serve", &[]);
-    for runtime in ["ollama", "mlx"] {
+    for_each_service(&[], |sandbox, service| {
+        let other = OtherProcess::new(sandbox, "read x", &["ollama serve", "mlx_lm.server"]);
+        let editor = OtherProcess::new(sandbox, "read x # ollama serve", &[]);
         for options in [&["down"][..], &["down", "--force"], &["restart"], &["down"]] {
-            let words = [runtime].into_iter().chain(options.iter().copied());
+            let words = [service].into_iter().chain(options.iter().copied());
             sandbox.fusion(words).run().assert_code(0);
             other.assert_alive();
             editor.assert_alive();
         }
-    }
+    });
 }
 
 /// Fusion died between the spawn and the record: the server is found by its instance id.
@@ -375,29 +372,34 @@ fn written_files_are_private_with_any_umask() {
 /// Two machines can share a home directory, and a container the directory of its host.
 #[test]
 fn the_record_of_another_host_is_only_reported() {
-    let sandbox = Sandbox::new();
-    left_behind(&sandbox, "ollama");
-    edit(&sandbox, "ollama", |record| {
-        let host = &mut record["process"]["host"];
-        host["boot_id"] = json!("another");
-        host["machine_id"] = json!("another");
-        host["name"] = json!("workshop");
+    for_each_service(&[], |sandbox, service| {
+        left_behind(sandbox, service);
+        edit(sandbox, service, |record| {
+            let host = &mut record["process"]["host"];
+            host["boot_id"] = json!("another");
+            host["machine_id"] = json!("another");
+            host["name"] = json!("workshop");
+        });
+        let before = std::fs::read(sandbox.file(service, "state.json")).expect("a record");
+        let fusion = |words: &str| sandbox.fusion(words.split(' ')).run_in_process();
+        let ps = fusion(&format!("{service} ps"));
+        assert_eq!(ps.code(), 3, "{ps}");
+        assert_shows(
+            &notes(&ps),
+            service,
+            "[SERVICE] was started on workshop (pid [PID]), which is another machine or container: its state there is unknown",
+        );
+        assert_shows(
+            &same_output(
+                ["up", "down", "restart", "health"].map(|word| fusion(&format!("{service} {word}"))),
+            ),
+            service,
+            "exit 1\n\
+             [stderr]\n\
+             error: [SERVICE] was started on workshop (pid [PID]), which is another machine or container\n\
+             hint: stop it there: fusion [SERVICE] down; if that machine or container is gone: rm [ROOT]/config/[SERVICE]/state.json",
+        );
+        assert_eq!(std::fs::read(sandbox.file(service, "state.json")).expect("a record"), before);
+        sandbox.assert_nothing_runs();
     });
-    let before = std::fs::read(sandbox.file("ollama", "state.json")).expect("a record");
-    let fusion = |words: &str| sandbox.fusion(words.split(' ')).run_in_process();
-    insta::assert_snapshot!(fusion("ollama ps"), @"
-    exit 3
-    [stdout]
-    SERVICE  STATE    PID  ADDRESS                 UPTIME  MEMORY  CPU  MODELS
-    ollama   stopped  -    http://127.0.0.1:[OLLAMA]  -       -       -    -
-      ollama was started on workshop (pid [PID]), which is another machine or container: its state there is unknown
-    ");
-    insta::assert_snapshot!(same_output(["ollama up", "ollama down", "ollama restart", "ollama run Hi", "ollama health"].map(fusion)), @"
-    exit 1
-    [stderr]
-    error: ollama was started on workshop (pid [PID]), which is another machine or container
-    hint: stop it there: fusion ollama down; if that machine or container is gone: rm [ROOT]/config/ollama/state.json
-    ");
-    assert_eq!(std::fs::read(sandbox.file("ollama", "state.json")).expect("a record"), before);
-    sandbox.assert_nothing_runs();
 }

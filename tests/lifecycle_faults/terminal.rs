@@ -4,9 +4,10 @@ use std::path::PathBuf;
 
 use nix::sys::signal::Signal;
 
+use crate::matrix::{assert_shows, for_each_service};
 use crate::support::terminal::Terminal;
 use crate::support::{Sandbox, processes, wait_until};
-use crate::{STARTING, STOPPING, assert_nothing_left, down, state, with_faults};
+use crate::{STARTING, assert_nothing_left, down, state};
 
 const CONTROL_C: &[u8] = b"\x03";
 const CONTROL_Z: &[u8] = b"\x1a";
@@ -21,64 +22,78 @@ fn with_a_held_start() -> (Sandbox, PathBuf) {
 
 #[test]
 fn control_c_during_up_stops_the_server() {
-    let sandbox = with_faults("ollama", &["never-bind", "print=started"]);
-    let mut terminal = Terminal::open();
-    let shell = terminal.script(&sandbox, "-c", "exec \"$0\" ollama up");
-    // The server may print before fusion does.
-    terminal.wait_for(STARTING);
-    wait_until("it was started", || sandbox.log("ollama").contains("started"));
-    terminal.send(CONTROL_C);
-    shell.finish().assert_code(130);
-    assert_nothing_left(&sandbox, "ollama");
-    let shown = terminal.finish();
-    // The progress line is erased.
-    assert!(shown.ends_with("\r\u{1b}[K") || shown.ends_with("\u{1b}[0m"), "{shown:?}");
+    for_each_service(&["never-bind", "print=started"], |sandbox, service| {
+        let mut terminal = Terminal::open();
+        let shell = terminal.script(sandbox, "-c", &format!("exec \"$0\" {service} up"));
+        // The server may print before fusion does.
+        terminal.wait_for(&format!("{service} is starting"));
+        wait_until("it was started", || sandbox.log(service).contains("started"));
+        terminal.send(CONTROL_C);
+        shell.finish().assert_code(130);
+        assert_nothing_left(sandbox, service);
+        let shown = terminal.finish();
+        // The progress line is erased.
+        assert!(shown.ends_with("\r\u{1b}[K") || shown.ends_with("\u{1b}[0m"), "{shown:?}");
+    });
 }
 
 #[test]
 fn a_dumb_terminal_gets_no_escape_sequence() {
-    let sandbox = with_faults("ollama", &["bind-after=300"]);
-    let terminal = Terminal::open();
-    terminal.script(&sandbox, "-c", "TERM=dumb exec \"$0\" ollama up").finish().assert_code(0);
-    let shown = terminal.finish();
-    insta::assert_snapshot!(sandbox.normalized(&shown), @r"ollama is up at http://127.0.0.1:[OLLAMA] (pid [PID])\r");
-    down(&sandbox, "ollama");
+    for_each_service(&["bind-after=300"], |sandbox, service| {
+        let terminal = Terminal::open();
+        terminal
+            .script(sandbox, "-c", &format!("TERM=dumb exec \"$0\" {service} up"))
+            .finish()
+            .assert_code(0);
+        let shown = terminal.finish();
+        assert_shows(
+            &sandbox.normalized(&shown),
+            service,
+            "[SERVICE] is up at http://127.0.0.1:[PORT] (pid [PID])\\r",
+        );
+        down(sandbox, service);
+    });
 }
 
 /// The server has its own session, so the terminal's signals do not reach it.
 #[test]
 fn control_c_after_up_spares_the_server() {
-    let sandbox = Sandbox::new();
-    let mut terminal = Terminal::open();
-    let shell = terminal.script(&sandbox, "-c", "\"$0\" ollama up; echo waiting; exec sleep 1000");
-    terminal.wait_for("waiting");
-    terminal.send(CONTROL_C);
-    shell.finish().assert_code(130);
-    assert_eq!(state(&sandbox, "ollama"), "ready");
-    down(&sandbox, "ollama");
+    for_each_service(&[], |sandbox, service| {
+        let mut terminal = Terminal::open();
+        let shell =
+            terminal.script(sandbox, "-c", &format!("\"$0\" {service} up; echo waiting; exec sleep 1000"));
+        terminal.wait_for("waiting");
+        terminal.send(CONTROL_C);
+        shell.finish().assert_code(130);
+        assert_eq!(state(sandbox, service), "ready");
+        down(sandbox, service);
+    });
 }
 
 #[test]
 fn a_hang_up_after_up_spares_the_server() {
-    let sandbox = Sandbox::new();
-    let terminal = Terminal::open();
-    let shell = terminal.script(&sandbox, "-c", "\"$0\" ollama up; echo waiting; exec sleep 1000");
-    terminal.wait_for("waiting");
-    terminal.close();
-    shell.finish().assert_code(129);
-    assert_eq!(state(&sandbox, "ollama"), "ready");
-    down(&sandbox, "ollama");
+    for_each_service(&[], |sandbox, service| {
+        let terminal = Terminal::open();
+        let shell =
+            terminal.script(sandbox, "-c", &format!("\"$0\" {service} up; echo waiting; exec sleep 1000"));
+        terminal.wait_for("waiting");
+        terminal.close();
+        shell.finish().assert_code(129);
+        assert_eq!(state(sandbox, service), "ready");
+        down(sandbox, service);
+    });
 }
 
 #[test]
 fn a_hang_up_during_up_stops_the_server() {
-    let sandbox = with_faults("ollama", &["never-bind", "print=started"]);
-    let terminal = Terminal::open();
-    let shell = terminal.script(&sandbox, "-c", "exec \"$0\" ollama up");
-    wait_until("it was started", || sandbox.log("ollama").contains("started"));
-    terminal.close();
-    shell.finish().assert_code(129);
-    assert_nothing_left(&sandbox, "ollama");
+    for_each_service(&["never-bind", "print=started"], |sandbox, service| {
+        let terminal = Terminal::open();
+        let shell = terminal.script(sandbox, "-c", &format!("exec \"$0\" {service} up"));
+        wait_until("it was started", || sandbox.log(service).contains("started"));
+        terminal.close();
+        shell.finish().assert_code(129);
+        assert_nothing_left(sandbox, service);
+    });
 }
 
 /// `nohup` has SIGHUP ignored.
@@ -100,15 +115,17 @@ fn nohup_lets_up_survive_a_hang_up() {
 
 #[test]
 fn up_works_as_a_background_job() {
-    let sandbox = with_faults("ollama", &["bind-after=200"]);
-    let mut terminal = Terminal::open();
-    let shell = terminal.script(&sandbox, "-mc", "\"$0\" ollama up & wait; echo waited; read x");
-    terminal.wait_for("waited");
-    assert!(terminal.text().contains(&sandbox.url("ollama")), "{}", terminal.text());
-    terminal.send(b"\n");
-    shell.finish();
-    assert_eq!(state(&sandbox, "ollama"), "ready");
-    down(&sandbox, "ollama");
+    for_each_service(&["bind-after=200"], |sandbox, service| {
+        let mut terminal = Terminal::open();
+        let shell =
+            terminal.script(sandbox, "-mc", &format!("\"$0\" {service} up & wait; echo waited; read x"));
+        terminal.wait_for("waited");
+        assert!(terminal.text().contains(&sandbox.url("ollama")), "{}", terminal.text());
+        terminal.send(b"\n");
+        shell.finish();
+        assert_eq!(state(sandbox, service), "ready");
+        down(sandbox, service);
+    });
 }
 
 /// Ctrl-Z suspends fusion, not the server.
@@ -131,42 +148,39 @@ fn a_suspended_up_can_continue() {
 
 #[test]
 fn control_c_during_down_keeps_the_record() {
-    let sandbox = Sandbox::new();
-    let end = sandbox.root().join("end");
-    sandbox.faults("ollama", &[&format!("end-when={}", end.display())]);
-    sandbox.fusion(["ollama", "up"]).run().assert_code(0);
-    let pid = sandbox.pid("ollama").expect("a PID");
-    let mut terminal = Terminal::open();
-    let shell = terminal.script(&sandbox, "-c", "exec \"$0\" ollama down");
-    terminal.wait_for(STOPPING);
-    terminal.send(CONTROL_C);
-    shell.finish().assert_code(130);
-    assert!(processes::lives(pid), "it was not waited for");
-    assert!(sandbox.record("ollama").is_some());
-    std::fs::write(end, "").expect("the sandbox is writable");
-    insta::assert_snapshot!(down(&sandbox, "ollama"), @"
-    exit 0
-    [stdout]
-    ollama is down
-    ");
+    for_each_service(&["end-when=[ROOT]/end"], |sandbox, service| {
+        let end = sandbox.root().join("end");
+        sandbox.fusion([service, "up"]).run().assert_code(0);
+        let pid = sandbox.pid(service).expect("a PID");
+        let mut terminal = Terminal::open();
+        let shell = terminal.script(sandbox, "-c", &format!("exec \"$0\" {service} down"));
+        terminal.wait_for(&format!("stopping {service}"));
+        terminal.send(CONTROL_C);
+        shell.finish().assert_code(130);
+        assert!(processes::lives(pid), "it was not waited for");
+        assert!(sandbox.record(service).is_some());
+        std::fs::write(end, "").expect("the sandbox is writable");
+        assert_shows(&down(sandbox, service), service, "exit 0\n[stdout]\n[SERVICE] is down");
+    });
 }
 
 #[test]
 fn watch_refreshes_in_place_until_interrupted() {
-    let sandbox = Sandbox::new();
-    sandbox.fusion(["ollama", "up"]).run().assert_code(0);
-    let mut terminal = Terminal::open();
-    let shell = terminal.script(&sandbox, "-c", "exec \"$0\" ps --watch");
-    terminal.wait_for("ready");
-    let pid = sandbox.pid("ollama").expect("a PID");
-    processes::send(pid, Signal::SIGKILL);
-    terminal.wait_for("exited");
-    terminal.send(CONTROL_C);
-    shell.finish().assert_code(130);
-    let shown = terminal.finish();
-    assert!(shown.starts_with("\u{1b}[H"), "{shown:?}");
-    assert!(shown.matches("\u{1b}[H").count() >= 2, "{shown:?}");
-    down(&sandbox, "ollama");
+    for_each_service(&[], |sandbox, service| {
+        sandbox.fusion([service, "up"]).run().assert_code(0);
+        let mut terminal = Terminal::open();
+        let shell = terminal.script(sandbox, "-c", "exec \"$0\" ps --watch");
+        terminal.wait_for("ready");
+        let pid = sandbox.pid(service).expect("a PID");
+        processes::send(pid, Signal::SIGKILL);
+        terminal.wait_for("exited");
+        terminal.send(CONTROL_C);
+        shell.finish().assert_code(130);
+        let shown = terminal.finish();
+        assert!(shown.starts_with("\u{1b}[H"), "{shown:?}");
+        assert!(shown.matches("\u{1b}[H").count() >= 2, "{shown:?}");
+        down(sandbox, service);
+    });
 }
 
 #[test]

@@ -77,7 +77,10 @@ impl ServiceManager<'_> {
             }
             (State::Unhealthy, ..) => Err(self.in_use(service, observed)),
             _ if PortUse::of(&observed) == PortUse::InUse => Err(self.in_use(service, observed)),
-            (state, ..) => Err(ServiceError::NotRunning { service: service.name.clone(), state }),
+            (state, ..) => Err(match observed.recorded.elsewhere() {
+                Some(record) => ServiceError::elsewhere(service, record),
+                None => ServiceError::NotRunning { service: service.name.clone(), state },
+            }),
         }
     }
 

@@ -2,7 +2,7 @@
 
 use std::os::unix::fs::PermissionsExt as _;
 
-use crate::matrix::for_each_service;
+use crate::matrix::{assert_shows, for_each_service};
 use crate::support::{Finished, Sandbox};
 use crate::{assert_nothing_left, assert_up_fails, down, log_lines_hidden, skipped, with_faults};
 
@@ -27,61 +27,64 @@ fn the_directory_may_have_a_non_text_name() {
 /// Who may write there can replace the record, and so choose what is stopped.
 #[test]
 fn a_service_directory_of_others_is_refused() {
-    let sandbox = Sandbox::new();
-    let directory = sandbox.file("ollama", "");
-    std::fs::create_dir(&directory).expect("the sandbox is writable");
-    let others_may = |mode| {
-        std::fs::set_permissions(&directory, std::fs::Permissions::from_mode(mode)).expect("it is ours");
-    };
-    others_may(0o770);
-    for command in ["up", "ps", "down", "restart", "health"] {
-        let refused = sandbox.fusion(["ollama", command]).run().assert_code(2);
-        assert_eq!(refused.stdout(), "", "{refused}");
-        let words =
-            format!("{} is writable by other users", directory.display().to_string().trim_end_matches('/'));
-        assert!(refused.stderr().contains(&words), "{refused}");
-        assert!(refused.stderr().contains("hint: chmod go-w "), "{refused}");
-    }
-    sandbox.assert_nothing_runs();
-    let doctor = sandbox.fusion(["doctor"]).run().assert_code(1);
-    assert!(doctor.stdout().contains("is writable by other users"), "{doctor}");
-    others_may(0o755);
-    if !nix::unistd::geteuid().is_root() {
-        return skipped("a directory of another user", "only root can give it away");
-    }
-    let nobody =
-        |path: &std::path::Path, user| std::os::unix::fs::chown(path, Some(user), None).expect("we are root");
-    nobody(&directory, 65534);
-    let refused = sandbox.fusion(["ollama", "up"]).run().assert_code(2);
-    assert!(refused.stderr().contains("belongs to user 65534"), "{refused}");
-    nobody(&directory, 0);
-    let config = sandbox.config_dir().join("config.toml");
-    nobody(&config, 65534);
-    let refused = sandbox.fusion(["ollama", "up"]).run().assert_code(2);
-    assert!(refused.stderr().contains("config.toml belongs to user 65534"), "{refused}");
+    for_each_service(&[], |sandbox, service| {
+        let directory = sandbox.file(service, "");
+        std::fs::create_dir(&directory).expect("the sandbox is writable");
+        let others_may = |mode| {
+            std::fs::set_permissions(&directory, std::fs::Permissions::from_mode(mode)).expect("it is ours");
+        };
+        others_may(0o770);
+        for command in ["up", "ps", "down", "restart", "health"] {
+            let refused = sandbox.fusion([service, command]).run().assert_code(2);
+            assert_eq!(refused.stdout(), "", "{refused}");
+            let words = format!(
+                "{} is writable by other users",
+                directory.display().to_string().trim_end_matches('/')
+            );
+            assert!(refused.stderr().contains(&words), "{refused}");
+            assert!(refused.stderr().contains("hint: chmod go-w "), "{refused}");
+        }
+        sandbox.assert_nothing_runs();
+        let doctor = sandbox.fusion(["doctor"]).run().assert_code(1);
+        assert!(doctor.stdout().contains("is writable by other users"), "{doctor}");
+        others_may(0o755);
+        if !nix::unistd::geteuid().is_root() {
+            return skipped("a directory of another user", "only root can give it away");
+        }
+        let nobody = |path: &std::path::Path, user| {
+            std::os::unix::fs::chown(path, Some(user), None).expect("we are root")
+        };
+        nobody(&directory, 65534);
+        let refused = sandbox.fusion([service, "up"]).run().assert_code(2);
+        assert!(refused.stderr().contains("belongs to user 65534"), "{refused}");
+        nobody(&directory, 0);
+        let config = sandbox.config_dir().join("config.toml");
+        nobody(&config, 65534);
+        let refused = sandbox.fusion([service, "up"]).run().assert_code(2);
+        assert!(refused.stderr().contains("config.toml belongs to user 65534"), "{refused}");
+    });
 }
 
 /// Nothing can run from a directory that was never written.
 #[test]
 fn down_on_a_read_only_directory_is_done() {
-    let sandbox = Sandbox::new();
-    let directory = sandbox.config_dir();
-    std::fs::set_permissions(&directory, std::fs::Permissions::from_mode(0o500)).expect("it is ours");
-    // No mode stops root.
-    let script = if nix::unistd::geteuid().is_root() {
-        "mount --bind \"$1\" \"$1\" && mount -o remount,ro,bind \"$1\" && exec \"$0\" ollama down"
-    } else {
-        "exec \"$0\" ollama down"
-    };
-    let shell = sandbox.command("unshare").arg("-m").arg("--propagation").arg("private").arg("/bin/sh");
-    let shell = if script.starts_with("exec") { sandbox.command("/bin/sh") } else { shell };
-    let down = shell.arg("-c").arg(script).arg(env!("CARGO_BIN_EXE_fusion")).arg(&directory).run();
-    std::fs::set_permissions(&directory, std::fs::Permissions::from_mode(0o700)).expect("it is ours");
-    insta::assert_snapshot!(down, @"
-    exit 0
-    [stdout]
-    ollama is down
-    ");
+    for_each_service(&[], |sandbox, service| {
+        let directory = sandbox.config_dir();
+        std::fs::set_permissions(&directory, std::fs::Permissions::from_mode(0o500)).expect("it is ours");
+        // No mode stops root.
+        let script = if nix::unistd::geteuid().is_root() {
+            &format!(
+                "mount --bind \"$1\" \"$1\" && mount -o remount,ro,bind \"$1\" && exec \"$0\" {service} down"
+            )
+        } else {
+            &format!("exec \"$0\" {service} down")
+        };
+        let shell = sandbox.command("unshare").arg("-m").arg("--propagation").arg("private").arg("/bin/sh");
+        let shell = if script.starts_with("exec") { sandbox.command("/bin/sh") } else { shell };
+        let down = shell.arg("-c").arg(script).arg(env!("CARGO_BIN_EXE_fusion")).arg(&directory).run();
+        std::fs::set_permissions(&directory, std::fs::Permissions::from_mode(0o700)).expect("it is ours");
+        assert_shows(&down, service, "exit 0\n[stdout]\n[SERVICE] is down");
+    });
 }
 
 /// The disk fills up after the record was written, and every request of the server then fails.

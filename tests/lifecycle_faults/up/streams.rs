@@ -40,12 +40,18 @@ fn up_works_with_closed_streams() {
 #[test]
 #[cfg(target_os = "linux")] // The only system that has /dev/full.
 fn up_fails_if_its_result_cannot_be_written() {
-    let sandbox = Sandbox::new();
-    let program = env!("CARGO_BIN_EXE_fusion");
-    let up = sandbox.command("/bin/sh").arg("-c").arg("\"$0\" ollama up >/dev/full").arg(program).run();
-    up.assert_code(1);
-    assert_eq!(state(&sandbox, "ollama"), "ready");
-    down(&sandbox, "ollama");
+    for_each_service(&[], |sandbox, service| {
+        let program = env!("CARGO_BIN_EXE_fusion");
+        let up = sandbox
+            .command("/bin/sh")
+            .arg("-c")
+            .arg(&format!("\"$0\" {service} up >/dev/full"))
+            .arg(program)
+            .run();
+        up.assert_code(1);
+        assert_eq!(state(sandbox, service), "ready");
+        down(sandbox, service);
+    });
 }
 
 #[test]

@@ -5,6 +5,7 @@ use std::path::PathBuf;
 use nix::sys::signal::Signal;
 use serde_json::{Value, json};
 
+use crate::matrix::{assert_shows, at_once_for_each_service, for_each_service};
 use crate::support::{Running, Sandbox, fake_runtime, processes, wait_until};
 use crate::{
     assert_nothing_left, assert_up_fails, down, log_lines_hidden, set_startup_timeout, state, up,
@@ -100,50 +101,50 @@ fn up_warns_if_an_external_server_cannot_generate() {
 /// The timeout of one `up` is longer than the configured one, and the other commands have no option.
 #[test]
 fn every_command_respects_a_longer_timeout() {
-    let sandbox = Sandbox::new();
-    let go = sandbox.root().join("go");
-    sandbox.faults("ollama", &[&format!("bind-when={}", go.display())]);
-    set_startup_timeout(&sandbox, 1);
-    let first = sandbox.fusion(["ollama", "up", "--timeout", "60"]).start();
-    let mut seen = Value::Null;
-    wait_until("the configured timeout is over", || {
-        seen = sandbox.fusion(["ollama", "ps", "--json"]).run().json();
-        seen["uptime_s"].as_u64() >= Some(2)
+    at_once_for_each_service(&["bind-when=[ROOT]/go"], |sandbox, service| {
+        let go = sandbox.root().join("go");
+        set_startup_timeout(sandbox, 1);
+        let first = sandbox.fusion([service, "up", "--timeout", "60"]).start();
+        let mut seen = Value::Null;
+        wait_until("the configured timeout is over", || {
+            seen = sandbox.fusion([service, "ps", "--json"]).run().json();
+            seen["uptime_s"].as_u64() >= Some(2)
+        });
+        assert_eq!(seen["state"], "starting");
+        let second = sandbox.fusion([service, "up"]).start();
+        let third = sandbox.fusion([service, "up", "--no-wait"]).run();
+        assert_shows(
+            &without_lock_notes(&third),
+            service,
+            "exit 0\n[stdout]\n[SERVICE] is starting at http://127.0.0.1:[PORT] (pid [PID])",
+        );
+        std::fs::write(go, "").expect("the sandbox is writable");
+        let (first, second) = (first.finish().assert_code(0), second.finish().assert_code(0));
+        assert_eq!(without_lock_notes(&first), without_lock_notes(&second));
+        down(sandbox, service);
     });
-    assert_eq!(seen["state"], "starting");
-    let second = sandbox.fusion(["ollama", "up"]).start();
-    let third = sandbox.fusion(["ollama", "up", "--no-wait"]).run();
-    insta::assert_snapshot!(without_lock_notes(&third), @"
-    exit 0
-    [stdout]
-    ollama is starting at http://127.0.0.1:[OLLAMA] (pid [PID])
-    ");
-    std::fs::write(go, "").expect("the sandbox is writable");
-    let (first, second) = (first.finish().assert_code(0), second.finish().assert_code(0));
-    assert_eq!(without_lock_notes(&first), without_lock_notes(&second));
-    down(&sandbox, "ollama");
 }
 
 /// It may be longer than the default for a server that has been ready.
 #[test]
 fn the_timeout_bounds_waiting_for_a_hanging_server() {
-    let sandbox = Sandbox::new();
-    let hanging = sandbox.root().join("hanging");
-    sandbox.faults("ollama", &[&format!("hang-while={}", hanging.display())]);
-    up(&sandbox, "ollama");
-    std::fs::write(&hanging, "").expect("the sandbox is writable");
-    let uptime =
-        || sandbox.fusion(["ollama", "ps", "--json"]).run().json()["uptime_s"].as_u64().expect("a number");
-    let again = sandbox.fusion(["ollama", "up", "--timeout", "60"]).start();
-    let since = uptime();
-    wait_until("the default timeout is over", || uptime() > since + 6);
-    std::fs::remove_file(&hanging).expect("the sandbox is writable");
-    insta::assert_snapshot!(again.finish(), @"
-    exit 0
-    [stdout]
-    ollama is up at http://127.0.0.1:[OLLAMA] (pid [PID])
-    ");
-    down(&sandbox, "ollama");
+    at_once_for_each_service(&["hang-while=[ROOT]/hanging"], |sandbox, service| {
+        let hanging = sandbox.root().join("hanging");
+        up(sandbox, service);
+        std::fs::write(&hanging, "").expect("the sandbox is writable");
+        let uptime =
+            || sandbox.fusion([service, "ps", "--json"]).run().json()["uptime_s"].as_u64().expect("a number");
+        let again = sandbox.fusion([service, "up", "--timeout", "60"]).start();
+        let since = uptime();
+        wait_until("the default timeout is over", || uptime() > since + 6);
+        std::fs::remove_file(&hanging).expect("the sandbox is writable");
+        assert_shows(
+            &again.finish(),
+            service,
+            "exit 0\n[stdout]\n[SERVICE] is up at http://127.0.0.1:[PORT] (pid [PID])",
+        );
+        down(sandbox, service);
+    });
 }
 
 #[test]
@@ -207,20 +208,20 @@ fn commands_name_another_server_on_the_port() {
 /// Ctrl-C comes while the old server ends, which it may finish.
 #[test]
 fn an_interrupted_restart_starts_nothing() {
-    let sandbox = Sandbox::new();
-    let end = sandbox.root().join("end");
-    sandbox.faults("ollama", &[&format!("end-when={}", end.display())]);
-    let pid = up(&sandbox, "ollama");
-    let restart = sandbox.fusion(["ollama", "restart"]).start();
-    wait_until("it got SIGTERM", || sandbox.log("ollama").contains("told to end"));
-    restart.signal(Signal::SIGINT);
-    insta::assert_snapshot!(restart.finish(), @"exit 130");
-    assert_eq!(sandbox.record("ollama").map(|record| record["process"]["pid"].clone()), Some(json!(pid)));
-    std::fs::write(end, "").expect("the sandbox is writable");
-    wait_until("it has ended", || !processes::lives(pid));
-    assert!(!sandbox.file("ollama", "ollama.log.1").exists(), "another one was started");
-    assert_eq!(state(&sandbox, "ollama"), "exited");
-    down(&sandbox, "ollama");
+    for_each_service(&["end-when=[ROOT]/end"], |sandbox, service| {
+        let end = sandbox.root().join("end");
+        let pid = up(sandbox, service);
+        let restart = sandbox.fusion([service, "restart"]).start();
+        wait_until("it got SIGTERM", || sandbox.log(service).contains("told to end"));
+        restart.signal(Signal::SIGINT);
+        assert_shows(&restart.finish(), service, "exit 130");
+        assert_eq!(sandbox.record(service).map(|record| record["process"]["pid"].clone()), Some(json!(pid)));
+        std::fs::write(end, "").expect("the sandbox is writable");
+        wait_until("it has ended", || !processes::lives(pid));
+        assert!(!sandbox.file(service, &format!("{service}.log.1")).exists(), "another one was started");
+        assert_eq!(state(sandbox, service), "exited");
+        down(sandbox, service);
+    });
 }
 
 /// Ollama uses its default, and says so in its log only.
