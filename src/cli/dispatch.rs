@@ -4,6 +4,7 @@ use std::ffi::OsString;
 use std::io;
 use std::sync::Arc;
 
+use clap::error::ErrorKind;
 use clap::{ArgMatches, FromArgMatches as _};
 
 use crate::app::Serve;
@@ -48,7 +49,19 @@ pub fn main(world: World, arguments: impl IntoIterator<Item = OsString>) -> Exit
     let (instances, read_config) = instances::asked_for(table, &environment, &arguments);
     let (matches, text) = match tree::parse(table, &instances, &arguments) {
         Ok(parsed) => parsed,
-        Err(error) => return usage(&error, color, &environment, &streams),
+        Err(error) => {
+            let hidden = instances::hidden(&instances, read_config.as_ref(), &arguments);
+            let is_unknown = error.kind() == ErrorKind::InvalidSubcommand;
+            let Some((fault, options)) = hidden.filter(|_| is_unknown) else {
+                return usage(&error, color, &environment, &streams);
+            };
+            return match tree::parse(table, &[], options) {
+                Ok((matches, _)) => {
+                    Ui::new(&environment, streams, &matches).failure(&Failure::of_config(fault, usize::MAX))
+                }
+                Err(error) => usage(&error, color, &environment, &streams),
+            };
+        }
     };
     let ui = Ui::new(&environment, streams, &matches);
     if let Some(text) = text {

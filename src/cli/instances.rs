@@ -76,6 +76,19 @@ fn may_be_instance(table: Table, word: &str) -> bool {
     names::check(word, table.iter().flat_map(|runtime| [runtime.name(), runtime.alias()])).is_ok()
 }
 
+/// Returns what is wrong with the configuration, and the options before the first word, if that word may be an instance
+/// that the configuration does not show for that reason.
+pub fn hidden<'r>(
+    instances: &[NamedService],
+    read: Option<&'r ReadConfig>,
+    arguments: &'r [OsString],
+) -> Option<(&'r ConfigError, &'r [OsString])> {
+    let error = read?.1.as_ref()?;
+    let word = words(arguments).next().filter(|word| instances.iter().all(|known| known.name != *word))?;
+    let at = arguments.iter().position(|argument| argument == word)?;
+    Some((error, arguments.get(..at)?))
+}
+
 /// Returns the arguments that are no options, nor the value of a global one.
 pub fn words(arguments: &[OsString]) -> impl Iterator<Item = &str> {
     let mut arguments = arguments.iter().skip(1).filter_map(|argument| argument.to_str());

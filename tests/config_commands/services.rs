@@ -2,7 +2,7 @@
 
 use super::config;
 use super::faults::problems;
-use super::support::Sandbox;
+use super::support::{Sandbox, table};
 
 /// A template and an instance of it, each with more lines.
 fn with(template: &str, instance: &str) -> String {
@@ -50,6 +50,9 @@ fn placeholders_are_checked() {
         with(&format!("{start}env = {{ A = '{{hots}}' }}\n"), ""),
         with(start, "working_dir = '{working_dir}/x'\n"),
         with(start, "args = ['${HOEM}']\n"),
+        with(start, "model = 'x-{pid}'\n"),
+        with(start, "model = '{name}'\n"),
+        with(start, "env = { A = '{pid}' }\n"),
     ];
     insta::assert_snapshot!(problems(&texts.each_ref().map(String::as_str)), @r#"
     "[templates.comfy]\ndefault_port = 1\nstart_command = 'a --port {prot}'\n[instances.x]\ntemplate = 'comfy'\n"
@@ -68,6 +71,12 @@ fn placeholders_are_checked() {
       6:16: `instances.x.working_dir`: `{working_dir}` cannot stand for something that depends on it
     "[templates.comfy]\ndefault_port = 1\nstart_command = 'a'\n[instances.x]\ntemplate = 'comfy'\nargs = ['${HOEM}']\n"
       6:10: `instances.x.args`: there is no placeholder `${HOEM}`; did you mean `${HOME}`?
+    "[templates.comfy]\ndefault_port = 1\nstart_command = 'a'\n[instances.x]\ntemplate = 'comfy'\nmodel = 'x-{pid}'\n"
+      6:12: `instances.x.model`: `{pid}` is known only in `stop_command`, while the server runs
+    "[templates.comfy]\ndefault_port = 1\nstart_command = 'a'\n[instances.x]\ntemplate = 'comfy'\nmodel = '{name}'\n"
+      6:10: `instances.x.model`: `{name}` is not replaced here
+    "[templates.comfy]\ndefault_port = 1\nstart_command = 'a'\n[instances.x]\ntemplate = 'comfy'\nenv = { A = '{pid}' }\n"
+      6:14: `instances.x.env.A`: `{pid}` is known only in `stop_command`, while the server runs
     "#);
     let good = with(
         "default_port = 1\nstart_command = '''a '{\"json\": 1}' {port}{host}{name}{model}{config}{working_dir} ${HOME}'''\n\
@@ -77,6 +86,56 @@ fn placeholders_are_checked() {
     let sandbox = Sandbox::without_config();
     sandbox.write_config(&good);
     config(&sandbox, ["check"]).assert_code(0);
+}
+
+/// A command of an instance that the file does not show tells why.
+#[test]
+fn an_instance_behind_a_problem_is_explained() {
+    let sandbox = Sandbox::without_config();
+    let shown = ["[instances.coder]\ntemplate = 'mlxx'\n", "[instances.coder\n"].map(|text| {
+        sandbox.write_config(text);
+        (text.lines().next().unwrap_or_default().to_owned(), sandbox.fusion(["-q", "coder", "up"]).run())
+    });
+    insta::assert_snapshot!(table(shown), @"
+    # [instances.coder]
+    exit 2
+    [stderr]
+    error: [ROOT]/config/config.toml:2:12: `instances.coder.template`: there is no template `mlxx`; did you mean `mlx`?
+    hint: edit the file: fusion config edit
+    # [instances.coder
+    exit 2
+    [stderr]
+    error: [ROOT]/config/config.toml:1:17: unclosed table, expected `]`
+    hint: edit the file: fusion config edit
+    ");
+    // Words of fusion's own are told as ever.
+    let wrong = sandbox.fusion(["ollama", "upp"]).run().assert_code(2);
+    assert!(wrong.stderr().contains("unrecognized subcommand 'upp'"), "{wrong}");
+}
+
+/// The hint for a port that is chosen at the start names one that the template allows and nobody else has.
+#[test]
+fn hints_for_ports_name_spare_ones() {
+    let sandbox = Sandbox::without_config();
+    sandbox.write_config(
+        "[templates.comfy]\nstart_command = 'a'\nport_range = [8188, 8199]\n\
+         [instances.x]\ntemplate = 'comfy'\n[instances.y]\ntemplate = 'comfy'\nport = 8188\n\
+         [instances.coder]\ntemplate = 'mlx'\n",
+    );
+    let hints =
+        ["x", "coder"].map(|name| (name, config(&sandbox, ["get", &format!("instances.{name}.port")])));
+    insta::assert_snapshot!(table(hints), @"
+    # x
+    exit 1
+    [stderr]
+    error: `instances.x.port` is not set, and has no default
+    hint: set it: fusion config set instances.x.port 8189
+    # coder
+    exit 1
+    [stderr]
+    error: `instances.coder.port` is not set, and has no default
+    hint: set it: fusion config set instances.coder.port 8082
+    ");
 }
 
 #[test]

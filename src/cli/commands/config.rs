@@ -182,8 +182,11 @@ fn path(context: &Context) -> Result<(), Failure> {
 
 fn get(context: &Context, args: &ConfigGetArgs) -> Result<(), Failure> {
     let key: KeyPath = args.key.parse()?;
-    let Some(value) = context.config()?.value(context.table, &key)? else {
-        let example = key.example(context.table).map_or("VALUE".to_owned(), |value| quoted(&value));
+    let config = context.config()?;
+    let Some(value) = config.value(context.table, &key)? else {
+        let port = key.instance_of_port().and_then(|name| config.spare_port(context.table, name));
+        let example = port.map(|port| port.to_string()).or_else(|| key.example(context.table));
+        let example = example.map_or("VALUE".to_owned(), |value| quoted(&value));
         return Err(Failure::new(Exit::Failed, format!("`{key}` is not set, and has no default"))
             .hint(format!("set it: fusion config set {} {example}", quoted(&args.key))));
     };

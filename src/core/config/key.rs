@@ -74,6 +74,14 @@ impl KeyPath {
         self.0.len() == self.table_length() + 1 && self.0.last().is_some_and(|name| name == "model")
     }
 
+    /// Returns the instance whose port it is.
+    pub fn instance_of_port(&self) -> Option<&str> {
+        match self.0.iter().map(String::as_str).collect::<Vec<_>>().as_slice() {
+            [INSTANCES, name, "port"] => Some(name),
+            _ => None,
+        }
+    }
+
     /// Returns the runtime whose tables contain it.
     pub fn runtime(&self, table: Table) -> Option<&'static dyn Runtime> {
         schema::section(table, &self.0[0]).map(|(runtime, _)| runtime)

@@ -28,6 +28,11 @@ fn before_start(placeholder: Placeholder) -> bool {
     placeholder != Placeholder::Pid
 }
 
+/// What placeholders themselves stand for is taken as it is.
+fn nowhere(_: Placeholder) -> bool {
+    false
+}
+
 /// A working directory cannot stand for itself.
 fn in_working_dir(placeholder: Placeholder) -> bool {
     before_start(placeholder) && placeholder != Placeholder::WorkingDir
@@ -154,6 +159,9 @@ impl ConfigReader<'_> {
         for key in ["command", "args", "env"] {
             self.placeholders(&path, key, value, before_start);
         }
+        for key in ["host", "model", "models_dir"] {
+            self.placeholders(&path, key, value, nowhere);
+        }
         if let Some(template) = &blueprint.of_file {
             self.limits_of_template(&path, name, value, template, &mut settings, config);
         }
@@ -251,18 +259,18 @@ impl ConfigReader<'_> {
                 continue;
             }
             let name = &text[range];
+            let valid: Vec<String> = Placeholder::ALL
+                .into_iter()
+                .filter(|known| is_valid(*known))
+                .map(|known| known.text().to_owned())
+                .collect();
+            let refused = |reason: &str| Fault::Refused { reason: format!("`{name}` {reason}") };
             let fault = match placeholder {
-                Some(Placeholder::WorkingDir) => Fault::Refused {
-                    reason: format!("`{name}` cannot stand for something that depends on it"),
-                },
-                Some(_) => {
-                    let reason = format!("`{name}` is known only in `stop_command`, while the server runs");
-                    Fault::Refused { reason }
-                }
-                None => {
-                    let valid = Placeholder::ALL.into_iter().filter(|known| is_valid(*known));
-                    no_such("placeholder", name, valid.map(|known| known.text().to_owned()).collect())
-                }
+                Some(Placeholder::Pid) => refused("is known only in `stop_command`, while the server runs"),
+                Some(_) if valid.is_empty() => refused("is not replaced here"),
+                Some(_) => refused("cannot stand for something that depends on it"),
+                None if valid.is_empty() => continue,
+                None => no_such("placeholder", name, valid),
             };
             // An escape before it would move it: then the value itself is named.
             let offset = self.text[value.span()].find(name).unwrap_or_default();
