@@ -83,7 +83,8 @@ fn names_of_services_are_completed_with_states() {
     };
     assert_eq!(lines(&["down", "o"]), ["ollama\tready"]);
     assert_eq!(lines(&["down", "ollama", "co"]), ["coder\tstopped", "comfy\tstopped"]);
-    assert_eq!(offered(&sandbox, &["remove", "cod"]), ["coder"]);
+    assert_eq!(offered(&sandbox, &["remove", ""])[..3], ["coder", "comfy", "--quiet"]);
+    assert_eq!(lines(&["log", "gat"]), ["gateway\tstopped"]);
     assert_eq!(offered(&sandbox, &["coder", "run", "--model", "llama3.2:3"]), ["llama3.2:3b"]);
     assert_eq!(lines(&["ol"]), ["ollama\tready: Start, stop, watch and prompt Ollama"]);
     assert_eq!(lines(&["code"]), ["coder\tstopped: Start, stop, watch and prompt coder, an instance of mlx"]);

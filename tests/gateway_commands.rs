@@ -75,6 +75,12 @@ fn down_ends_the_gateway_before_the_services() {
     sandbox.fusion(["gateway", "up"]).run().assert_code(0);
     assert!(chat(&port).starts_with("HTTP/1.1 200 "));
     assert!(names().contains(&"\"gateway\" \"gateway\"".to_owned()), "{:?}", names());
+    // Without names, what fusion runs: the gateway, too.
+    let log = sandbox.fusion(["log"]).run().assert_code(0).stdout();
+    assert!(log.lines().any(|line| line.starts_with("gateway | ")), "{log}");
+    let [gateway, ollama] = ["gateway", "ollama"].map(|service| sandbox.pid(service));
+    sandbox.fusion(["restart"]).run().assert_code(0);
+    assert!(sandbox.pid("gateway") != gateway && sandbox.pid("ollama") != ollama, "it was not restarted");
     let down = sandbox.fusion(["down"]).run().assert_code(0);
     let rows: Vec<String> =
         down.stdout().lines().map(|line| line.split(' ').next().unwrap_or_default().to_owned()).collect();

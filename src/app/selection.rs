@@ -88,6 +88,13 @@ impl App {
         Ok(found.into_iter().filter_map(|index| services.get(index).copied()).collect())
     }
 
+    /// Like [`select`](Self::select), with the gateway last if nothing is selected and fusion has started it.
+    pub fn select_with_gateway(&self, selection: &Selection) -> Result<Vec<&ManagedService>, SelectionError> {
+        let mut services = self.select(selection)?;
+        services.extend(self.recorded_gateway().filter(|_| selection.is_empty()));
+        Ok(services)
+    }
+
     /// Returns the names of all templates.
     fn template_names(&self) -> Vec<String> {
         let built_in = self.table.iter().map(|runtime| runtime.name().to_owned());

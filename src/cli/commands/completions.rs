@@ -28,7 +28,7 @@ use crate::core::parallel::PendingValue;
 use crate::core::paths::Paths;
 use crate::core::process::unix::UnixDriver;
 use crate::core::runtimes::{self, Runtime, Table};
-use crate::core::services::Status;
+use crate::core::services::{ManagedService, Status};
 use crate::core::sorted_map::SortedMap;
 use crate::env::{COMPLETION_VARIABLE, Environment};
 
@@ -119,9 +119,12 @@ fn with_values(tree: Tree, table: Table, environment: &Environment, is_first_wor
             _ => argument,
         })
     };
-    for name in ["up", "down", "restart", "ps", "log", "top", "metrics", "remove", "enable", "disable"] {
+    for name in ["up", "down", "restart", "ps", "log", "top", "metrics", "enable", "disable"] {
         command = command.mut_subcommand(name, services);
     }
+    command = command.mut_subcommand("remove", |command| {
+        command.mut_arg("name", |argument| argument.add(described(&known, ValueSources::instances)))
+    });
     command = command.mut_subcommand("create", |command| {
         command.mut_arg("template", |argument| argument.add(one_of(&known, ValueSources::templates)))
     });
@@ -163,30 +166,31 @@ type Values = dyn Fn(&ValueSources) -> Vec<Described> + Send + Sync;
 type Described = (String, Option<String>);
 
 impl ValueSources {
-    /// Returns every service with its state; without states if a server takes too long: the shell is blocked meanwhile.
+    /// Returns every service and the gateway with its state; without states if a server takes too long: the shell is blocked meanwhile.
     fn services(&self) -> Vec<Described> {
         const STATE_TIMEOUT: Duration = Duration::from_millis(300);
         let Ok(paths) = Paths::discover(&self.environment) else { return Vec::new() };
         let (table, config, environment) = (self.table, self.config.clone(), self.environment.clone());
         let driver = Arc::new(UnixDriver::new());
-        let app = Arc::new(App::new(
-            table,
-            config,
-            paths,
-            environment,
-            driver,
-            EventBus::new(),
-            HelperOutput::Keep,
-        ));
-        let observer = Arc::clone(&app);
+        let app = App::new(table, config, paths, environment, driver, EventBus::new(), HelperOutput::Keep);
+        let services: Vec<ManagedService> = app.services().iter().chain([app.gateway()]).cloned().collect();
+        let names = |services: &[ManagedService]| -> Vec<String> {
+            services.iter().map(|service| service.name.to_string()).collect()
+        };
+        let unknown = names(&services).into_iter().map(|name| (name, None)).collect();
         let states = PendingValue::begin(move || {
-            let statuses = observer.manager(&CancelToken::new()).status_of_all(observer.services());
+            let statuses = app.manager(&CancelToken::new()).status_of_all(&services);
             let state = |status: Result<Status, _>| status.ok().map(|status| status.state.word().to_owned());
-            let names = observer.services().iter().map(|service| service.name.to_string());
-            names.zip(statuses.into_iter().map(state)).collect()
+            names(&services).into_iter().zip(statuses.into_iter().map(state)).collect()
         });
-        let unknown = || app.services().iter().map(|service| (service.name.to_string(), None)).collect();
-        states.wait(STATE_TIMEOUT).unwrap_or_else(unknown)
+        states.wait(STATE_TIMEOUT).unwrap_or(unknown)
+    }
+
+    /// Returns the services that `remove` takes.
+    fn instances(&self) -> Vec<Described> {
+        let mut services = self.services();
+        services.retain(|(name, _)| self.config.instances.iter().any(|(known, _)| **known == **name));
+        services
     }
 
     /// Returns the services that have models, with their runtimes.

@@ -103,7 +103,7 @@ pub fn run(context: &Context, app: &App, service: &ManagedService, args: &LogArg
 /// Runs the command for several services.
 pub fn run_all(context: &Context, app: &App, args: &AllLogArgs) -> Result<Exit, Failure> {
     let selection = args.which.selection();
-    let mut services = app.select(&selection)?;
+    let mut services = app.select_with_gateway(&selection)?;
     if selection.names.is_empty() {
         services = app.started_by_fusion(services);
         if services.is_empty() {

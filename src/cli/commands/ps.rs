@@ -67,9 +67,7 @@ pub fn run(context: &Context, app: &App, service: &ManagedService, args: &PsArgs
 
 /// Runs the command for several services.
 pub fn run_all(context: &Context, app: &App, args: &AllPsArgs) -> Result<Exit, Failure> {
-    let selection = args.which.selection();
-    let mut services = app.select(&selection)?;
-    services.extend(app.recorded_gateway().filter(|_| selection.is_empty()));
+    let services = app.select_with_gateway(&args.which.selection())?;
     show(context, app, &services, args.state, &args.flags, |views| context.ui.json(&views))?;
     Ok(Exit::Done)
 }

@@ -58,7 +58,7 @@ pub fn run(
 /// Runs the command for several services.
 pub fn run_all(context: &Context, app: &App, args: &AllRestartArgs) -> Result<Exit, Failure> {
     let selection = args.which.selection();
-    let mut services = app.select(&selection)?;
+    let mut services = app.select_with_gateway(&selection)?;
     if selection.names.is_empty() {
         services = app.started_by_fusion(services);
     }
