@@ -52,7 +52,7 @@ fn a_service_directory_of_others_is_refused() {
             return skipped("a directory of another user", "only root can give it away");
         }
         let nobody = |path: &std::path::Path, user| {
-            std::os::unix::fs::chown(path, Some(user), None).expect("we are root")
+            std::os::unix::fs::chown(path, Some(user), None).expect("we are root");
         };
         nobody(&directory, 65534);
         let refused = sandbox.fusion([service, "up"]).run().assert_code(2);
