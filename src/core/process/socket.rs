@@ -17,3 +17,10 @@ pub(super) struct Socket {
 /// All listening sockets of one moment.
 #[derive(Debug)]
 pub struct ListeningSockets(pub(super) Vec<Socket>);
+
+impl ListeningSockets {
+    /// Returns whether one listens on the port, at any address. One that the system hides from this user may listen, too.
+    pub fn has(&self, port: u16) -> bool {
+        self.0.iter().any(|socket| socket.port == port)
+    }
+}

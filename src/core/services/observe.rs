@@ -196,7 +196,15 @@ impl ServiceManager<'_> {
             _ => Depth::Status,
         };
         let probe = match &address {
-            Some(address) => probe::probe(&service.template, address, depth, timeout),
+            Some(address) => {
+                let seems_closed =
+                    alive.is_none() && self.sockets.is_some_and(|sockets| !sockets.has(address.port));
+                let refusal = || probe::refusal(&service.template, address, timeout);
+                seems_closed
+                    .then(refusal)
+                    .flatten()
+                    .unwrap_or_else(|| probe::probe(&service.template, address, depth, timeout))
+            }
             None => ProbeResult::NoConnection("it has no port yet".to_owned()),
         };
         let probe = if alive.is_some() { probe } else { probe.without_process(&service.template) };

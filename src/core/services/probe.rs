@@ -104,6 +104,16 @@ pub fn probe(template: &Template, address: &Address, depth: Depth<'_>, timeout: 
     }
 }
 
+/// Returns the result where the first thing that a probe asks accepts no connection. Cheaper than a probe, which prepares
+/// a request first; but another connection where one is accepted.
+pub fn refusal(template: &Template, address: &Address, timeout: Duration) -> Option<ProbeResult> {
+    let result = match template.status_checks(address).first()? {
+        StatusCheck::Endpoint { address, timeout: own, .. } => accepts(address, timeout.min(*own)),
+        StatusCheck::Runtime(_) | StatusCheck::Port => accepts(address, timeout),
+    };
+    matches!(result, ProbeResult::NoConnection(_)).then_some(result)
+}
+
 fn checked(check: &StatusCheck, address: &Address, timeout: Duration) -> ProbeResult {
     match check {
         StatusCheck::Runtime(request) => match Client::with_timeout(address, timeout).get(request.path) {
