@@ -129,14 +129,16 @@ fn a_record_of_another_boot_names_no_process() {
 /// Two configurations with the same service at the same address.
 #[test]
 fn a_server_of_another_configuration_is_external() {
-    let sandbox = Sandbox::new();
-    let pid = up(&sandbox, "ollama");
-    let other = Sandbox::new();
-    other.write_config(&format!("[ollama_server]\nport = {}\n", sandbox.port("ollama")));
-    assert_eq!(state(&other, "ollama"), "external");
-    other.fusion(["ollama", "down"]).run().assert_code(5);
-    assert!(processes::lives(pid));
-    down(&sandbox, "ollama");
+    for_each_service(&[], |sandbox, service| {
+        let pid = up(sandbox, service);
+        let other = Sandbox::new();
+        let file = sandbox.config_dir().join("config.toml");
+        other.write_config(&std::fs::read_to_string(file).expect("the configuration"));
+        assert_eq!(state(&other, service), "external");
+        other.fusion([service, "down"]).run().assert_code(5);
+        assert!(processes::lives(pid));
+        down(sandbox, service);
+    });
 }
 
 /// No command panics or sends a signal, and `up` works afterwards.
@@ -155,17 +157,18 @@ fn a_damaged_record_is_ignored_with_one_warning() {
         b"{\"format\": 1}".to_vec(),
     ];
     for content in contents {
-        let sandbox = Sandbox::new();
         let shown = String::from_utf8_lossy(&content[..content.len().min(40)]).into_owned();
-        std::fs::create_dir_all(sandbox.config_dir().join("ollama")).expect("the sandbox is writable");
-        std::fs::write(sandbox.file("ollama", "state.json"), &content).expect("the sandbox is writable");
-        let ps = sandbox.fusion(["ollama", "ps"]).run().assert_code(3);
-        assert!(ps.stderr().contains("state.json"), "{shown}: {}", ps.stderr());
-        let down_once = sandbox.fusion(["ollama", "down"]).run().assert_code(0);
-        assert_eq!(down_once.stderr().lines().count(), 1, "{shown}: {}", down_once.stderr());
-        std::fs::write(sandbox.file("ollama", "state.json"), &content).expect("the sandbox is writable");
-        up(&sandbox, "ollama");
-        down(&sandbox, "ollama");
+        for_each_service(&[], |sandbox, service| {
+            std::fs::create_dir_all(sandbox.config_dir().join(service)).expect("the sandbox is writable");
+            std::fs::write(sandbox.file(service, "state.json"), &content).expect("the sandbox is writable");
+            let ps = sandbox.fusion([service, "ps"]).run().assert_code(3);
+            assert!(ps.stderr().contains("state.json"), "{shown}: {}", ps.stderr());
+            let down_once = sandbox.fusion([service, "down"]).run().assert_code(0);
+            assert_eq!(down_once.stderr().lines().count(), 1, "{shown}: {}", down_once.stderr());
+            std::fs::write(sandbox.file(service, "state.json"), &content).expect("the sandbox is writable");
+            up(sandbox, service);
+            down(sandbox, service);
+        });
     }
 }
 

@@ -1,24 +1,17 @@
 //! Faults of the terminal from which a runtime is started.
 
-use std::path::PathBuf;
-
 use nix::sys::signal::Signal;
 
 use crate::matrix::{assert_shows, for_each_service};
 use crate::support::terminal::Terminal;
-use crate::support::{Sandbox, processes, wait_until};
-use crate::{STARTING, assert_nothing_left, down, state};
+use crate::support::{processes, wait_until};
+use crate::{assert_nothing_left, down, state};
 
 const CONTROL_C: &[u8] = b"\x03";
 const CONTROL_Z: &[u8] = b"\x1a";
 
-/// Ollama prints a line when it is started, and binds when there is a file.
-fn with_a_held_start() -> (Sandbox, PathBuf) {
-    let sandbox = Sandbox::new();
-    let go = sandbox.root().join("go");
-    sandbox.faults("ollama", &["print=started", &format!("bind-when={}", go.display())]);
-    (sandbox, go)
-}
+/// A server with these faults prints a line when it is started, and binds when there is a file.
+const HELD_START: [&str; 2] = ["print=started", "bind-when=[ROOT]/go"];
 
 #[test]
 fn control_c_during_up_stops_the_server() {
@@ -99,18 +92,20 @@ fn a_hang_up_during_up_stops_the_server() {
 /// `nohup` has SIGHUP ignored.
 #[test]
 fn nohup_lets_up_survive_a_hang_up() {
-    let (sandbox, go) = with_a_held_start();
-    let terminal = Terminal::open();
-    let script = "trap '' HUP; \"$0\" ollama up >/dev/null 2>&1; echo $? >code";
-    let shell = terminal.script(&sandbox, "-c", script);
-    wait_until("it was started", || sandbox.log("ollama").contains("started"));
-    terminal.close();
-    std::fs::write(go, "").expect("the sandbox is writable");
-    shell.finish();
-    let code = std::fs::read_to_string(sandbox.project().join("code")).expect("the exit code");
-    assert_eq!(code, "0\n");
-    assert_eq!(state(&sandbox, "ollama"), "ready");
-    down(&sandbox, "ollama");
+    for_each_service(&HELD_START, |sandbox, service| {
+        let go = sandbox.root().join("go");
+        let terminal = Terminal::open();
+        let script = &format!("trap '' HUP; \"$0\" {service} up >/dev/null 2>&1; echo $? >code");
+        let shell = terminal.script(sandbox, "-c", script);
+        wait_until("it was started", || sandbox.log(service).contains("started"));
+        terminal.close();
+        std::fs::write(go, "").expect("the sandbox is writable");
+        shell.finish();
+        let code = std::fs::read_to_string(sandbox.project().join("code")).expect("the exit code");
+        assert_eq!(code, "0\n");
+        assert_eq!(state(sandbox, service), "ready");
+        down(sandbox, service);
+    });
 }
 
 #[test]
@@ -131,19 +126,22 @@ fn up_works_as_a_background_job() {
 /// Ctrl-Z suspends fusion, not the server.
 #[test]
 fn a_suspended_up_can_continue() {
-    let (sandbox, go) = with_a_held_start();
-    let mut terminal = Terminal::open();
-    let script = "\"$0\" ollama up; echo \"stopped: $?\"; fg >/dev/null; echo \"ended: $?\"; read x";
-    let shell = terminal.script(&sandbox, "-mc", script);
-    wait_until("it was started", || sandbox.log("ollama").contains("started"));
-    terminal.send(CONTROL_Z);
-    terminal.wait_for("stopped: 1");
-    std::fs::write(go, "").expect("the sandbox is writable");
-    terminal.wait_for("ended: 0");
-    assert!(terminal.text().contains(&sandbox.url("ollama")), "{}", terminal.text());
-    terminal.send(b"\n");
-    shell.finish();
-    down(&sandbox, "ollama");
+    for_each_service(&HELD_START, |sandbox, service| {
+        let go = sandbox.root().join("go");
+        let mut terminal = Terminal::open();
+        let script =
+            &format!("\"$0\" {service} up; echo \"stopped: $?\"; fg >/dev/null; echo \"ended: $?\"; read x");
+        let shell = terminal.script(sandbox, "-mc", script);
+        wait_until("it was started", || sandbox.log(service).contains("started"));
+        terminal.send(CONTROL_Z);
+        terminal.wait_for("stopped: 1");
+        std::fs::write(go, "").expect("the sandbox is writable");
+        terminal.wait_for("ended: 0");
+        assert!(terminal.text().contains(&sandbox.url("ollama")), "{}", terminal.text());
+        terminal.send(b"\n");
+        shell.finish();
+        down(sandbox, service);
+    });
 }
 
 #[test]
@@ -185,14 +183,20 @@ fn watch_refreshes_in_place_until_interrupted() {
 
 #[test]
 fn progress_is_overwritten() {
-    let (sandbox, go) = with_a_held_start();
-    let terminal = Terminal::open();
-    let shell = terminal.script(&sandbox, "-c", "exec \"$0\" ollama up");
-    terminal.wait_for(STARTING);
-    std::fs::write(go, "").expect("the sandbox is writable");
-    shell.finish().assert_code(0);
-    let shown = terminal.finish();
-    let (_, result) = shown.rsplit_once("\r\u{1b}[K").expect("the progress line is erased");
-    insta::assert_snapshot!(sandbox.normalized(result), @r"ollama is up at http://127.0.0.1:[OLLAMA] (pid [PID])\r");
-    down(&sandbox, "ollama");
+    for_each_service(&HELD_START, |sandbox, service| {
+        let go = sandbox.root().join("go");
+        let terminal = Terminal::open();
+        let shell = terminal.script(sandbox, "-c", &format!("exec \"$0\" {service} up"));
+        terminal.wait_for(&format!("{service} is starting"));
+        std::fs::write(go, "").expect("the sandbox is writable");
+        shell.finish().assert_code(0);
+        let shown = terminal.finish();
+        let (_, result) = shown.rsplit_once("\r\u{1b}[K").expect("the progress line is erased");
+        assert_shows(
+            &sandbox.normalized(result),
+            service,
+            "[SERVICE] is up at http://127.0.0.1:[PORT] (pid [PID])\\r",
+        );
+        down(sandbox, service);
+    });
 }

@@ -34,40 +34,42 @@ fn the_model_name_reaches_the_server_unchanged() {
 /// The server has its own session, default signals, no descriptor of the caller, and its output in the log.
 #[test]
 fn the_server_holds_nothing_of_its_caller() {
-    let sandbox = Sandbox::new();
-    let dump = sandbox.root().join("dump.json");
-    sandbox.faults("ollama", &[&format!("dump={}", dump.display())]);
-    // The shell ignores a signal, and leaves descriptors open: one that is kept on exec, and a terminal's worth.
-    let script = "trap '' HUP TERM INT; exec 7</dev/zero 9>/dev/null; \"$0\" ollama up";
-    let program = env!("CARGO_BIN_EXE_fusion");
-    sandbox.command("/bin/sh").arg("-c").arg(script).arg(program).run().assert_code(0);
-    let dump: serde_json::Value =
-        serde_json::from_slice(&std::fs::read(dump).expect("the dump")).expect("JSON");
-    assert_eq!(dump["session"], dump["pid"], "a session of its own");
-    assert_eq!(dump["group"], dump["pid"], "a group of its own");
-    assert_eq!(dump["blocked"], serde_json::json!([]));
-    assert_eq!(dump["directory"], sandbox.config_dir().join("ollama").display().to_string());
-    assert!(dump["environment"]["FUSION_INSTANCE"].is_string());
-    if cfg!(target_os = "linux") {
-        // Bits of signal numbers minus one, without those that belong to the C library (32 and 33). Rust's own
-        // start-up code has SIGPIPE (13) ignored.
-        let ignored = dump["ignored"].as_str().expect("hexadecimal");
-        let ignored = u64::from_str_radix(ignored, 16).expect("hexadecimal");
-        assert_eq!(ignored & 0x7fff_ffff, 1 << 12, "{ignored:x}");
-        let descriptors = dump["descriptors"].as_object().expect("descriptors");
-        let log = sandbox.file("ollama", "ollama.log").display().to_string();
-        assert_eq!(descriptors["0"], "/dev/null");
-        assert_eq!(descriptors["1"], log);
-        assert_eq!(descriptors["2"], log);
-        let others: Vec<_> =
-            descriptors.iter().filter(|(name, _)| name.parse::<i32>().is_ok_and(|n| n > 2)).collect();
-        // The directory of descriptors itself, while it was read.
-        assert!(
-            others.iter().all(|(_, target)| target.as_str().is_some_and(|t| t.contains("/fd"))),
-            "{others:?}"
-        );
-    }
-    down(&sandbox, "ollama");
+    for_each_service(&["dump=[ROOT]/dump.json"], |sandbox, service| {
+        let dump = sandbox.root().join("dump.json");
+        // The shell ignores a signal, and leaves descriptors open: one that is kept on exec, and a terminal's worth.
+        let script = "trap '' HUP TERM INT; exec 7</dev/zero 9>/dev/null; \"$0\" \"$1\" up";
+        let program = env!("CARGO_BIN_EXE_fusion");
+        sandbox.command("/bin/sh").arg("-c").arg(script).arg(program).arg(service).run().assert_code(0);
+        let dump: serde_json::Value =
+            serde_json::from_slice(&std::fs::read(dump).expect("the dump")).expect("JSON");
+        assert_eq!(dump["session"], dump["pid"], "a session of its own");
+        assert_eq!(dump["group"], dump["pid"], "a group of its own");
+        assert_eq!(dump["blocked"], serde_json::json!([]));
+        // An instance has a working directory, by default the home.
+        let directory = if service == "ollama" { sandbox.config_dir().join(service) } else { sandbox.home() };
+        assert_eq!(dump["directory"], directory.display().to_string());
+        assert!(dump["environment"]["FUSION_INSTANCE"].is_string());
+        if cfg!(target_os = "linux") {
+            // Bits of signal numbers minus one, without those that belong to the C library (32 and 33). Rust's own
+            // start-up code has SIGPIPE (13) ignored.
+            let ignored = dump["ignored"].as_str().expect("hexadecimal");
+            let ignored = u64::from_str_radix(ignored, 16).expect("hexadecimal");
+            assert_eq!(ignored & 0x7fff_ffff, 1 << 12, "{ignored:x}");
+            let descriptors = dump["descriptors"].as_object().expect("descriptors");
+            let log = sandbox.file(service, &format!("{service}.log")).display().to_string();
+            assert_eq!(descriptors["0"], "/dev/null");
+            assert_eq!(descriptors["1"], log);
+            assert_eq!(descriptors["2"], log);
+            let others: Vec<_> =
+                descriptors.iter().filter(|(name, _)| name.parse::<i32>().is_ok_and(|n| n > 2)).collect();
+            // The directory of descriptors itself, while it was read.
+            assert!(
+                others.iter().all(|(_, target)| target.as_str().is_some_and(|t| t.contains("/fd"))),
+                "{others:?}"
+            );
+        }
+        down(sandbox, service);
+    });
 }
 
 #[test]

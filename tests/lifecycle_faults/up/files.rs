@@ -3,8 +3,8 @@
 use std::os::unix::fs::PermissionsExt as _;
 
 use crate::matrix::{assert_shows, for_each_service};
-use crate::support::{Finished, Sandbox};
-use crate::{assert_nothing_left, assert_up_fails, down, log_lines_hidden, skipped, with_faults};
+use crate::support::Sandbox;
+use crate::{assert_nothing_left, assert_up_fails, down, log_lines_hidden, skipped};
 
 #[test]
 #[cfg(target_os = "linux")] // Other systems refuse such names.
@@ -91,61 +91,52 @@ fn down_on_a_read_only_directory_is_done() {
 #[test]
 fn a_disk_that_fills_ends_a_start() {
     const MOUNT: &str = "mount -t tmpfs -o size=256k,mode=700 tmpfs \"$1\"";
-    let sandbox = with_faults("ollama", &["status=500"]);
-    let disk = sandbox.root().join("disk");
-    std::fs::create_dir(&disk).expect("the sandbox is writable");
-    let unshared = |script: &str| {
-        let shell = sandbox.command("unshare").arg("-m").arg("--propagation").arg("private").arg("/bin/sh");
-        shell.arg("-c").arg(script).arg(env!("CARGO_BIN_EXE_fusion")).arg(&disk).arg(sandbox.config_dir())
-    };
-    if !unshared(MOUNT).into_command().output().is_ok_and(|output| output.status.success()) {
-        return skipped("a full disk", "only root on Linux can mount one");
-    }
-    let script = format!(
-        "{MOUNT} && cp \"$2/config.toml\" \"$1\" && export FUSION_CONFIG_DIR=\"$1\" || exit
-        \"$0\" ollama up --timeout 600 & up=$!
-        until [ -e \"$1/ollama/ollama.pid\" ] && [ -s \"$1/ollama/ollama.log\" ]; do sleep 0.01; done
-        dd if=/dev/zero of=\"$1/fill\" bs=4k 2>/dev/null
-        wait $up"
-    );
-    let up = unshared(&script).run();
-    insta::assert_snapshot!(log_lines_hidden(&up), @"
-    exit 6
-    [stderr]
-    the end of [ROOT]/disk/ollama/ollama.log:
-    error: ollama (pid [PID]) started and cannot generate: HTTP 500 without an Ollama version
-      caused by: no space is left in [ROOT]/disk/ollama
-    hint: free some space, then start it again: fusion ollama up
-    ");
-    sandbox.assert_nothing_runs();
+    for_each_service(&["status=500"], |sandbox, service| {
+        let disk = sandbox.root().join("disk");
+        std::fs::create_dir(&disk).expect("the sandbox is writable");
+        let unshared = |script: &str| {
+            let shell =
+                sandbox.command("unshare").arg("-m").arg("--propagation").arg("private").arg("/bin/sh");
+            shell.arg("-c").arg(script).arg(env!("CARGO_BIN_EXE_fusion")).arg(&disk).arg(sandbox.config_dir())
+        };
+        if !unshared(MOUNT).into_command().output().is_ok_and(|output| output.status.success()) {
+            return skipped("a full disk", "only root on Linux can mount one");
+        }
+        let script = format!(
+            "{MOUNT} && cp \"$2/config.toml\" \"$1\" && export FUSION_CONFIG_DIR=\"$1\" || exit
+            \"$0\" {service} up --timeout 600 & up=$!
+            until [ -e \"$1/{service}/{service}.pid\" ] && [ -s \"$1/{service}/{service}.log\" ]; do sleep 0.01; done
+            dd if=/dev/zero of=\"$1/fill\" bs=4k 2>/dev/null
+            wait $up"
+        );
+        let up = log_lines_hidden(&unshared(&script).run());
+        let status = if service == "ollama" { "without an Ollama version" } else { "" };
+        assert!(up.starts_with("exit 6\n") && up.contains(&format!("HTTP 500 {status}")), "{up}");
+        assert!(up.contains(&format!("  caused by: no space is left in [ROOT]/disk/{service}\n")), "{up}");
+        let hint = format!("hint: free some space, then start it again: fusion {service} up");
+        assert!(up.ends_with(&hint), "{up}");
+        sandbox.assert_nothing_runs();
+    });
 }
 
 /// Writes fail at the first byte, or after a block, which is smaller than the record.
 #[test]
 fn up_fails_cleanly_on_a_full_disk() {
-    insta::assert_snapshot!(up_with_space_for(0), @"
-    exit 1
-    [stderr]
-    error: cannot lock [ROOT]/config/ollama/lock
-      caused by: File too large (os error [ERRNO])
-    ");
-    insta::assert_snapshot!(up_with_space_for(1), @"
-    exit 1
-    [stderr]
-    error: cannot write [ROOT]/config/ollama/state.json
-      caused by: File too large (os error [ERRNO])
-    ");
-}
-
-/// `up` that may write files of so many blocks. It leaves no process and no record.
-fn up_with_space_for(blocks: u32) -> Finished {
-    let program = env!("CARGO_BIN_EXE_fusion");
-    let sandbox = Sandbox::new();
-    sandbox.configure(&format!("args = [\"{}\"]", "long".repeat(1000)), "");
-    let script = format!("trap '' XFSZ; ulimit -f {blocks}; \"$0\" ollama up");
-    let up = sandbox.command("/bin/sh").arg("-c").arg(&script).arg(program).run();
-    assert_nothing_left(&sandbox, "ollama");
-    up
+    for (blocks, file) in [(0, "lock"), (1, "state.json")] {
+        for_each_service(
+            &["print=[ROOT]/that/makes/a/record/which/is/larger/than/a/block"],
+            |sandbox, service| {
+                let file = sandbox.file(service, file);
+                let script = format!("trap '' XFSZ; ulimit -f {blocks}; \"$0\" \"$1\" up");
+                let program = env!("CARGO_BIN_EXE_fusion");
+                let up = sandbox.command("/bin/sh").arg("-c").arg(&script).arg(program).arg(service).run();
+                let up = up.assert_code(1);
+                assert!(up.stderr().contains(&file.display().to_string()), "{up}");
+                assert!(up.stderr().contains("  caused by: File too large"), "{up}");
+                assert_nothing_left(sandbox, service);
+            },
+        );
+    }
 }
 
 #[test]
@@ -164,27 +155,24 @@ fn commands_work_in_a_deleted_directory() {
 
 #[test]
 fn up_fails_if_its_directory_is_read_only() {
-    if nix::unistd::geteuid().is_root() {
-        // Root may write in a read-only directory, but not make one where a file is.
-        let sandbox = Sandbox::new();
-        std::fs::write(sandbox.config_dir().join("ollama"), "").expect("the sandbox is writable");
-        insta::assert_snapshot!(sandbox.fusion(["ollama", "up"]).run(), @"
-        exit 1
-        [stderr]
-        error: cannot make the directory [ROOT]/config/ollama
-          caused by: File exists (os error [ERRNO])
-        ");
+    for_each_service(&[], |sandbox, service| {
+        let directory = sandbox.config_dir().join(service);
+        if nix::unistd::geteuid().is_root() {
+            // Root may write in a read-only directory, but not make one where a file is.
+            std::fs::write(&directory, "").expect("the sandbox is writable");
+        } else {
+            std::fs::create_dir(&directory).expect("the sandbox is writable");
+            std::fs::set_permissions(&directory, std::fs::Permissions::from_mode(0o500))
+                .expect("own directory");
+        }
+        let up = sandbox.fusion([service, "up"]).run().assert_code(1);
+        assert!(up.stderr().contains(&format!("config/{service}")), "{up}");
         sandbox.assert_nothing_runs();
-        return;
-    }
-    let sandbox = Sandbox::new();
-    let directory = sandbox.config_dir().join("ollama");
-    std::fs::create_dir(&directory).expect("the sandbox is writable");
-    std::fs::set_permissions(&directory, std::fs::Permissions::from_mode(0o500)).expect("own directory");
-    let up = sandbox.fusion(["ollama", "up"]).run().assert_code(1);
-    assert!(up.stderr().contains("config/ollama"), "{up}");
-    sandbox.assert_nothing_runs();
-    std::fs::set_permissions(&directory, std::fs::Permissions::from_mode(0o700)).expect("own directory");
+        if directory.is_dir() {
+            std::fs::set_permissions(&directory, std::fs::Permissions::from_mode(0o700))
+                .expect("own directory");
+        }
+    });
 }
 
 #[test]
