@@ -3,14 +3,13 @@
 use std::os::unix::fs::PermissionsExt as _;
 
 use crate::matrix::{assert_shows, for_each_service};
-use crate::support::Sandbox;
 use crate::{assert_nothing_left, assert_up_fails, down, log_lines_hidden, skipped};
 
 #[test]
 #[cfg(target_os = "linux")] // Other systems refuse such names.
 fn the_directory_may_have_a_non_text_name() {
     use std::os::unix::ffi::OsStrExt as _;
-    let sandbox = Sandbox::new();
+    let sandbox = crate::support::Sandbox::new();
     let directory = sandbox.root().join(std::ffi::OsStr::from_bytes(b"not \xff text"));
     std::fs::rename(sandbox.config_dir(), &directory).expect("the sandbox is writable");
     let fusion = |word| sandbox.fusion(["ollama", word]).env("FUSION_CONFIG_DIR", &directory).run();
