@@ -125,7 +125,7 @@ impl Inspect for Linux {
     }
 
     fn descendants(&self, pid: i32) -> Vec<i32> {
-        /// Whether the kernel lists children (CONFIG_PROC_CHILDREN).
+        /// Whether the kernel lists children (`CONFIG_PROC_CHILDREN`).
         static LISTS_CHILDREN: OnceLock<bool> = OnceLock::new();
         if *LISTS_CHILDREN.get_or_init(|| Path::new("/proc/thread-self/children").exists()) {
             return descendants(pid, children_of_threads);
