@@ -45,7 +45,7 @@ fn up_fails_if_its_result_cannot_be_written() {
         let up = sandbox
             .command("/bin/sh")
             .arg("-c")
-            .arg(&format!("\"$0\" {service} up >/dev/full"))
+            .arg(format!("\"$0\" {service} up >/dev/full"))
             .arg(program)
             .run();
         up.assert_code(1);
