@@ -165,7 +165,7 @@ fn stream(
             for _ in 0..tokens {
                 stream.extend_from_slice(token.as_bytes());
             }
-            stream.extend_from_slice(end_of_stream(model).as_bytes());
+            stream.extend_from_slice(end_of_stream(model, tokens).as_bytes());
             output.write_all(&stream)
         }
         Answer::Paced(tokens) => {
@@ -177,10 +177,13 @@ fn stream(
                 // Nothing receives it from a server in a process of its own.
                 let _ = sent.send(now);
             }
-            output.write_all(end_of_stream(model).as_bytes())
+            output.write_all(end_of_stream(model, tokens).as_bytes())
         }
     }
 }
+
+/// What a system prompt and a word are in the template of a small model.
+const PROMPT_TOKENS: usize = 31;
 
 const STREAM_HEAD: &[u8] =
     b"HTTP/1.1 200 OK\r\nContent-Type: text/event-stream\r\nTransfer-Encoding: chunked\r\n\r\n";
@@ -199,6 +202,14 @@ fn chunk(data: &str) -> String {
     format!("{:x}\r\n{data}\r\n", data.len())
 }
 
-fn end_of_stream(model: &str) -> String {
-    format!("{}{}{}", chunk(&event(model, "", "\"stop\"")), chunk("data: [DONE]\n\n"), "0\r\n\r\n")
+/// The end that Ollama sends to a client that asks for the usage, with the tokens of its template in the prompt's.
+fn end_of_stream(model: &str, tokens: usize) -> String {
+    let usage = format!(
+        "data: {{\"id\":\"chatcmpl-1\",\"object\":\"chat.completion.chunk\",\"created\":1700000000,\"model\":\"{model}\",\
+         \"system_fingerprint\":\"fp_ollama\",\"choices\":[],\"usage\":{{\"prompt_tokens\":{PROMPT_TOKENS},\
+         \"completion_tokens\":{tokens},\"total_tokens\":{}}}}}\n\n",
+        PROMPT_TOKENS + tokens
+    );
+    let events = [event(model, "", "\"stop\""), usage, "data: [DONE]\n\n".to_owned()];
+    events.iter().map(|event| chunk(event)).collect::<String>() + "0\r\n\r\n"
 }

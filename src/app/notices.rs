@@ -157,8 +157,8 @@ impl App {
         (probe.read)(&response, model)
     }
 
-    /// Returns the context length before a prompt. The model is loaded if it is not, as the prompt would do: only then
-    /// does the server tell.
+    /// Returns the context length before a prompt. Loads the model if it is not loaded, as the prompt would do: the
+    /// server tells the length of loaded models only.
     fn context_before(
         &self,
         service: &ManagedService,

@@ -43,7 +43,7 @@ pub struct Request {
     /// The model by the server's name for it; the name is empty if no model is set.
     pub model: Model,
     /// The body of `POST /v1/chat/completions`, identical for every runtime. Without null fields, which some servers
-    /// reject. Always streamed: only then does every server stop when the client disconnects.
+    /// reject. Always streamed, because every server then stops when the client disconnects.
     pub body: Value,
 }
 

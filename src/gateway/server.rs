@@ -112,7 +112,7 @@ impl GatewayServer {
     }
 }
 
-/// Refuses settings under which the gateway would be open to others, or its own backend.
+/// Refuses settings under which the gateway would be open to others, or would be one of its own servers.
 fn check(app: &App, address: &Address) -> Result<(), ServeError> {
     if !address.is_loopback() && app.config.gateway.token.is_empty() {
         return Err(ServeError::NoToken { address: address.clone() });

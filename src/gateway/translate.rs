@@ -1,11 +1,11 @@
 //! Anthropic's `/v1/messages` and OpenAI's `/v1/responses` for servers that have only chat completions: requests one
 //! way, answers and errors the other.
 
-mod reply;
+mod completion;
 mod request;
 mod stream;
 
-use self::reply::Reply;
+use self::completion::Completion;
 use super::wire::{ApiFailure, Wire};
 use crate::core::api::error::ServerError;
 
@@ -39,11 +39,11 @@ pub fn count_tokens(body: &[u8]) -> Result<String, ApiFailure> {
 
 /// Translates a whole chat completion. `model` is the one asked for, if the server names none.
 pub fn answer(wire: Wire, body: &[u8], model: &str, stamp: &Stamp) -> Result<String, ApiFailure> {
-    let reply = Reply::read(body)?;
-    let model = reply.model.as_deref().unwrap_or(model);
+    let completion = Completion::read(body)?;
+    let model = completion.model.as_deref().unwrap_or(model);
     let answer = match wire {
-        Wire::Messages => reply.message(model, stamp)?,
-        Wire::Responses | Wire::Chat => reply.response(model, stamp),
+        Wire::Messages => completion.message(model, stamp)?,
+        Wire::Responses | Wire::Chat => completion.response(model, stamp),
     };
     Ok(answer.to_string())
 }

@@ -10,7 +10,7 @@ use self::responses::ResponseEvents;
 use super::super::end_mark::TokenCounts;
 use super::super::wire::{ApiFailure, Wire};
 use super::Stamp;
-use super::reply::{Finish, call_id, model};
+use super::completion::{Finish, call_id, model};
 use crate::core::api::chat::chunk::{Choice, Chunk, Delta, ToolCallDelta};
 use crate::core::api::chat::{TokenUsage, without_lone_halves};
 use crate::core::api::error::{ServerError, clean};

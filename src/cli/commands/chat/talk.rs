@@ -171,21 +171,21 @@ impl<'a> Talk<'a> {
                 .failure(&Failure::new(Exit::Usage, "no model is set").hint("choose one with /model NAME"));
             return Ok(());
         }
-        let reply = {
+        let outcome = {
             let _cancelled = self.context.cancel_on_signal();
             self.context.cancel.renew();
             let turn =
                 Turn { context: self.context, app: self.app, service: self.service, request: &request };
             turn.run()?
         };
-        self.keep(&reply)?;
+        self.keep(&outcome)?;
         if let Some(signal) = signals::cause(&self.context.cancel)
             && signal != Signal::SIGINT
         {
             return Err(Failure::new(Exit::Interrupted, ""));
         }
-        self.tell(&reply, &request.model.name);
-        if reply.result.is_ok() && reply.answer.usage.is_some() {
+        self.tell(&outcome, &request.model.name);
+        if outcome.result.is_ok() && outcome.answer.usage.is_some() {
             let model = &request.model.name;
             self.context_size = self.app.context_of(self.service, model, &self.context.cancel);
             self.warn_of_full_context();
@@ -194,26 +194,26 @@ impl<'a> Talk<'a> {
     }
 
     /// Keeps the answer, or the part that arrived.
-    fn keep(&mut self, reply: &TurnOutcome) -> Result<(), Failure> {
-        if reply.text.is_empty() {
+    fn keep(&mut self, outcome: &TurnOutcome) -> Result<(), Failure> {
+        if outcome.text.is_empty() {
             return Ok(());
         }
-        let is_whole = reply.result.is_ok();
-        let usage = reply.answer.usage.filter(|_| is_whole);
+        let is_whole = outcome.result.is_ok();
+        let usage = outcome.answer.usage.filter(|_| is_whole);
         self.push(&SessionLine::Message(ChatMessage {
             role: Role::Assistant,
-            content: reply.text.clone().into(),
+            content: outcome.text.clone().into(),
             tokens: usage.map(|usage| usage.prompt_tokens.saturating_add(usage.completion_tokens)),
             partial: !is_whole,
         }))
     }
 
     /// Tells what is unusual about the answer.
-    fn tell(&self, reply: &TurnOutcome, model: &str) {
+    fn tell(&self, outcome: &TurnOutcome, model: &str) {
         let ui = &self.context.ui;
-        let has_text = !reply.text.is_empty();
+        let has_text = !outcome.text.is_empty();
         let again = "/retry asks again";
-        match &reply.result {
+        match &outcome.result {
             _ if self.context.cancel.is_cancelled() => ui.note(&if has_text {
                 format!("stopped; the part of the answer is kept, {again}")
             } else {
@@ -225,9 +225,9 @@ impl<'a> Talk<'a> {
                 ui.note(&format!("{kept} is kept; {again}"));
             }
             Ok(()) => {
-                report::warn_of_other_model(ui, self.app, self.service, model, &reply.answer);
-                report::warn_of_tool_calls(ui, &reply.answer);
-                match reply.answer.finish_reason.as_deref() {
+                report::warn_of_other_model(ui, self.app, self.service, model, &outcome.answer);
+                report::warn_of_tool_calls(ui, &outcome.answer);
+                match outcome.answer.finish_reason.as_deref() {
                     Some("length") => ui.warning(
                         "the answer was cut at the token limit; raise it with /set max_tokens N, then /retry",
                     ),
@@ -237,7 +237,7 @@ impl<'a> Talk<'a> {
                     _ if !has_text => ui.warning(&format!("the model returned an empty answer; {again}")),
                     _ => {}
                 }
-                ui.detail(&report::summary(&reply.timing, reply.answer.usage));
+                ui.detail(&report::summary(&outcome.timing, outcome.answer.usage));
             }
         }
     }

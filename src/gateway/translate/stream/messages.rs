@@ -4,7 +4,7 @@ use serde_json::{Value, json};
 
 use super::super::super::wire::{ApiFailure, Wire};
 use super::super::Stamp;
-use super::super::reply::Finish;
+use super::super::completion::Finish;
 use super::{EventWriter, write_event};
 use crate::core::api::chat::TokenUsage;
 

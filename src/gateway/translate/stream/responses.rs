@@ -4,8 +4,8 @@ use serde_json::{Value, json};
 
 use super::super::super::wire::ApiFailure;
 use super::super::Stamp;
-use super::super::reply::{
-    Finish, ReplyCall, ResponseState, call_item, item_id, message_item, response_object, text_part,
+use super::super::completion::{
+    CompletionCall, Finish, ResponseState, call_item, item_id, message_item, response_object, text_part,
 };
 use super::{EventWriter, write_event};
 use crate::core::api::chat::TokenUsage;
@@ -14,7 +14,7 @@ use crate::core::api::chat::TokenUsage;
 #[derive(Debug)]
 enum Open {
     Message { id: String, text: String },
-    Call { id: String, call: ReplyCall },
+    Call { id: String, call: CompletionCall },
 }
 
 #[derive(Debug)]
@@ -112,7 +112,7 @@ impl EventWriter for ResponseEvents {
     fn call(&mut self, call_id: &str, name: &str, out: &mut Vec<u8>) {
         self.close(out);
         let id = item_id("fc", &self.stamp, self.output.len());
-        let call = ReplyCall { id: call_id.to_owned(), name: name.to_owned(), arguments: String::new() };
+        let call = CompletionCall { id: call_id.to_owned(), name: name.to_owned(), arguments: String::new() };
         self.write_item("response.output_item.added", &call_item(&id, "in_progress", &call), out);
         self.open = Some(Open::Call { id, call });
     }

@@ -53,7 +53,7 @@ impl Finish {
 
 /// A tool call of the answer.
 #[derive(Debug)]
-pub(super) struct ReplyCall {
+pub(super) struct CompletionCall {
     pub id: String,
     pub name: String,
     /// JSON, as the model wrote it.
@@ -61,16 +61,16 @@ pub(super) struct ReplyCall {
 }
 
 #[derive(Debug)]
-pub(super) struct Reply {
+pub(super) struct Completion {
     pub model: Option<String>,
     text: String,
     reasoning: String,
-    calls: Vec<ReplyCall>,
+    calls: Vec<CompletionCall>,
     finish: Finish,
     usage: Option<TokenUsage>,
 }
 
-impl Reply {
+impl Completion {
     pub(super) fn read(body: &[u8]) -> Result<Self, ApiFailure> {
         let text = String::from_utf8_lossy(body);
         let mended = without_lone_halves(&text);
@@ -87,7 +87,7 @@ impl Reply {
         let finish = Finish::of(&choice.finish_reason.0).filter(|_| !choice.finish_reason.is_empty());
         let reasoning =
             if message.reasoning_content.is_empty() { message.reasoning } else { message.reasoning_content };
-        let calls = message.tool_calls.into_iter().map(|call| ReplyCall {
+        let calls = message.tool_calls.into_iter().map(|call| CompletionCall {
             id: call.id.unwrap_or_default(),
             name: call.name.unwrap_or_default(),
             arguments: call.arguments.unwrap_or_default(),
@@ -144,7 +144,7 @@ impl Reply {
         }
         for (number, call) in self.calls.iter().enumerate() {
             let id = item_id("fc", stamp, output.len());
-            let call = ReplyCall {
+            let call = CompletionCall {
                 id: call_id(&call.id, stamp, number),
                 name: call.name.clone(),
                 arguments: call.arguments.clone(),
@@ -187,7 +187,7 @@ pub(super) fn message_item(id: &str, status: &str, text: Option<&str>) -> Value 
     json!({ "id": id, "type": "message", "role": "assistant", "status": status, "content": content })
 }
 
-pub(super) fn call_item(id: &str, status: &str, call: &ReplyCall) -> Value {
+pub(super) fn call_item(id: &str, status: &str, call: &CompletionCall) -> Value {
     json!({
         "id": id, "type": "function_call", "status": status, "call_id": call.id, "name": call.name,
         "arguments": call.arguments,
