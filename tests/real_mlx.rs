@@ -277,7 +277,8 @@ fn an_interrupt_stops_the_generation(program: &Path) {
         assert_eq!(status.signal(), Some(Signal::SIGINT as i32), "{stream}: {status}");
         drop(command);
         let shown = terminal.finish();
-        assert!(shown.contains("Hello! This is a tiny"), "{stream}: what had arrived is kept: {shown:?}");
+        // On a machine under load, no more than the first token may have arrived.
+        assert!(shown.contains("Hello"), "{stream}: what had arrived is kept: {shown:?}");
         wait_until("the server is idle", || {
             let before = processor_time(server);
             std::thread::sleep(Duration::from_secs(2));
