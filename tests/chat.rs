@@ -4,21 +4,9 @@ mod support;
 
 use std::path::PathBuf;
 
-use support::chat::{CONTROL_D, Chat, FAKE_ANSWER as ANSWER};
+use support::chat::{CONTROL_D, Chat, FAKE_ANSWER as ANSWER, down, running};
 use support::terminal::Terminal;
 use support::{Finished, Sandbox};
-
-/// A sandbox whose Ollama runs with these faults.
-fn running(faults: &[&str]) -> Sandbox {
-    let sandbox = Sandbox::new();
-    sandbox.faults("ollama", faults);
-    sandbox.fusion(["ollama", "up"]).run().assert_code(0);
-    sandbox
-}
-
-fn down(sandbox: &Sandbox) {
-    sandbox.fusion(["ollama", "down"]).run_in_process().assert_code(0);
-}
 
 fn fusion<'a>(sandbox: &Sandbox, arguments: impl IntoIterator<Item = &'a str>) -> Finished {
     sandbox.fusion(arguments).run_in_process()

@@ -8,23 +8,11 @@ use std::time::Duration;
 use nix::sys::signal::Signal;
 use nix::sys::termios::LocalFlags;
 use serde_json::Value;
-use support::chat::{CONTROL_D, Chat, FAKE_ANSWER as ANSWER};
+use support::chat::{CONTROL_D, Chat, FAKE_ANSWER as ANSWER, down, running};
 use support::terminal::Terminal;
 use support::{Sandbox, processes, wait_until};
 
 const CONTROL_C: &str = "\x03";
-
-/// A sandbox whose Ollama runs with these faults.
-fn running(faults: &[&str]) -> Sandbox {
-    let sandbox = Sandbox::new();
-    sandbox.faults("ollama", faults);
-    sandbox.fusion(["ollama", "up"]).run().assert_code(0);
-    sandbox
-}
-
-fn down(sandbox: &Sandbox) {
-    sandbox.fusion(["ollama", "down"]).run_in_process().assert_code(0);
-}
 
 #[track_caller]
 fn assert_restored(terminal: Terminal) {
@@ -50,9 +38,7 @@ fn questions(sandbox: &Sandbox, name: &str) -> Vec<String> {
 
 #[test]
 fn control_c_keeps_the_part_of_an_answer() {
-    let sandbox = Sandbox::new();
-    sandbox.faults("ollama", &["token-after=400"]);
-    sandbox.fusion(["ollama", "up"]).run().assert_code(0);
+    let sandbox = running(&["token-after=400"]);
     let mut chat = Chat::start(&sandbox, "-s one");
     chat.types("Why?\r").expect("Hello").send(CONTROL_C);
     chat.expect("stopped; the part of the answer is kept").types("abc").expect("abc").send(CONTROL_C);

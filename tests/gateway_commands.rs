@@ -9,7 +9,7 @@ use nix::sys::signal::Signal;
 use serde_json::Value;
 use support::ports::Port;
 use support::stub_server::{Response, StubServer};
-use support::{Sandbox, processes, programs, wait_until};
+use support::{Running, Sandbox, processes, programs, wait_until};
 
 /// Configures the gateway at a port of its own.
 fn with_gateway(sandbox: &Sandbox, more: &str) -> Port {
@@ -21,6 +21,13 @@ fn with_gateway(sandbox: &Sandbox, more: &str) -> Port {
     let text = std::fs::read_to_string(&file).expect("a configuration");
     sandbox.write_config(&format!("{text}\n[gateway]\nport = {}\n{more}\n", port.number()));
     port
+}
+
+/// Starts `fusion serve`, and waits until it listens.
+fn serving(sandbox: &Sandbox, port: &Port) -> Running {
+    let serve = sandbox.fusion(["serve"]).start();
+    wait_until("it listens", || TcpStream::connect(("127.0.0.1", port.number())).is_ok());
+    serve
 }
 
 fn exchange(port: &Port, request: &str) -> String {
@@ -110,8 +117,7 @@ fn metrics_shows_what_the_gateway_knows() {
 fn metrics_shows_the_last_answer() {
     let sandbox = Sandbox::new();
     let port = with_gateway(&sandbox, "idle_timeout = 1000");
-    let serve = sandbox.fusion(["serve"]).start();
-    wait_until("it listens", || TcpStream::connect(("127.0.0.1", port.number())).is_ok());
+    let serve = serving(&sandbox, &port);
     assert!(chat(&port).starts_with("HTTP/1.1 200 "));
     wait_until("the request is counted", || request_metrics(&sandbox)["first_token_ms"].is_number());
     let known = request_metrics(&sandbox);
@@ -144,8 +150,7 @@ fn metrics_asks_only_a_gateway() {
 fn gateway_up_beside_a_running_one_is_done() {
     let sandbox = Sandbox::new();
     let port = with_gateway(&sandbox, "");
-    let serve = sandbox.fusion(["serve"]).start();
-    wait_until("it listens", || TcpStream::connect(("127.0.0.1", port.number())).is_ok());
+    let serve = serving(&sandbox, &port);
     sandbox.fusion(["gateway", "up"]).run().assert_code(0);
     let taken = sandbox.fusion(["serve"]).run().assert_code(5);
     assert!(taken.stderr().contains("is in use by"), "{}", taken.stderr());
@@ -198,8 +203,7 @@ fn killed_gateway_finds_its_start_again() {
     let gate = sandbox.root().join("gate");
     sandbox.faults("ollama", &[&format!("bind-when={}", gate.display())]);
     let port = with_gateway(&sandbox, "idle_timeout = 1");
-    let serve = sandbox.fusion(["serve"]).start();
-    wait_until("it listens", || TcpStream::connect(("127.0.0.1", port.number())).is_ok());
+    let serve = serving(&sandbox, &port);
     std::thread::scope(|scope| {
         scope.spawn(|| {
             let mut stream = TcpStream::connect(("127.0.0.1", port.number())).expect("it listens");
@@ -214,8 +218,7 @@ fn killed_gateway_finds_its_start_again() {
     });
     assert_eq!(serve.finish().code(), 137);
     let pid = sandbox.pid("ollama").expect("it lives on");
-    let serve = sandbox.fusion(["serve"]).start();
-    wait_until("it listens", || TcpStream::connect(("127.0.0.1", port.number())).is_ok());
+    let serve = serving(&sandbox, &port);
     std::fs::write(&gate, "").expect("the sandbox is writable");
     assert!(chat(&port).starts_with("HTTP/1.1 200 "));
     assert_eq!(sandbox.pid("ollama"), Some(pid));
@@ -231,8 +234,7 @@ fn service_that_run_uses_is_not_stopped() {
     let sandbox = Sandbox::new();
     sandbox.faults("ollama", &["token-after=400"]);
     let port = with_gateway(&sandbox, "idle_timeout = 1");
-    let serve = sandbox.fusion(["serve"]).start();
-    wait_until("it listens", || TcpStream::connect(("127.0.0.1", port.number())).is_ok());
+    let serve = serving(&sandbox, &port);
     assert!(chat(&port).starts_with("HTTP/1.1 200 "));
     let pid = sandbox.pid("ollama").expect("it was started");
     // Longer than the idle time.
@@ -248,8 +250,7 @@ fn service_that_died_is_restarted() {
     sandbox.configure("restart = \"on-failure\"", "");
     let port = with_gateway(&sandbox, "");
     sandbox.fusion(["ollama", "up"]).run().assert_code(0);
-    let serve = sandbox.fusion(["serve"]).start();
-    wait_until("it listens", || TcpStream::connect(("127.0.0.1", port.number())).is_ok());
+    let serve = serving(&sandbox, &port);
     let first = sandbox.pid("ollama").expect("it was started");
     processes::kill(first);
     wait_until("it is started again", || sandbox.pid("ollama").is_some_and(|pid| pid != first));
@@ -303,8 +304,7 @@ fn idle_stop_ends_wrapper_scripts_and_grandchildren() {
     );
     sandbox.configure(&format!("command = [{script:?}]"), "");
     let port = with_gateway(&sandbox, "idle_timeout = 1");
-    let serve = sandbox.fusion(["serve"]).start();
-    wait_until("it listens", || TcpStream::connect(("127.0.0.1", port.number())).is_ok());
+    let serve = serving(&sandbox, &port);
     let response = chat(&port);
     assert!(response.starts_with("HTTP/1.1 200 "), "{response}");
     let started = sandbox.processes();
@@ -321,8 +321,7 @@ fn address_that_another_program_has_is_named() {
     let sandbox = Sandbox::new();
     let _other = StubServer::unmarked(sandbox.port("ollama"), [Response::json(200, r#"{"status":"ok"}"#)]);
     let port = with_gateway(&sandbox, "");
-    let serve = sandbox.fusion(["serve"]).start();
-    wait_until("it listens", || TcpStream::connect(("127.0.0.1", port.number())).is_ok());
+    let serve = serving(&sandbox, &port);
     let response = chat(&port);
     assert!(response.starts_with("HTTP/1.1 503 "), "{response}");
     assert!(
@@ -338,8 +337,7 @@ fn serve_starts_no_service_by_itself() {
     let sandbox = Sandbox::new();
     sandbox.configure("auto_start = true", "");
     let port = with_gateway(&sandbox, "");
-    let serve = sandbox.fusion(["serve"]).start();
-    wait_until("it listens", || TcpStream::connect(("127.0.0.1", port.number())).is_ok());
+    let serve = serving(&sandbox, &port);
     // Its keeper has had its turn when the models are listed.
     let list = exchange(&port, "GET /v1/models HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n\r\n");
     assert!(list.starts_with("HTTP/1.1 200 "), "{list}");
@@ -355,11 +353,7 @@ fn serve_starts_no_service_by_itself() {
 fn idle_stop_works_on_after_a_restart() {
     let sandbox = Sandbox::new();
     let port = with_gateway(&sandbox, "idle_timeout = 2");
-    let begin = || {
-        let serve = sandbox.fusion(["serve"]).start();
-        wait_until("it listens", || TcpStream::connect(("127.0.0.1", port.number())).is_ok());
-        serve
-    };
+    let begin = || serving(&sandbox, &port);
     let serve = begin();
     assert!(chat(&port).starts_with("HTTP/1.1 200 "));
     let pid = sandbox.pid("ollama").expect("it was started");
@@ -378,8 +372,7 @@ fn idle_stop_works_on_after_a_restart() {
 fn hangup_reads_the_configuration_again() {
     let sandbox = Sandbox::new();
     let port = with_gateway(&sandbox, "");
-    let serve = sandbox.fusion(["serve"]).start();
-    wait_until("it listens", || TcpStream::connect(("127.0.0.1", port.number())).is_ok());
+    let serve = serving(&sandbox, &port);
     let mut events = TcpStream::connect(("127.0.0.1", port.number())).expect("it listens");
     events.write_all(b"GET /api/events HTTP/1.1\r\nHost: localhost\r\n\r\n").expect("it reads");
     events.read_exact(&mut [0; 12]).expect("a head");

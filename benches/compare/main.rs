@@ -4,7 +4,7 @@
 //! nothing. No duration is asserted: the aims stand beside the figures. `docs/performance.md` explains what is
 //! measured.
 
-#![allow(clippy::print_stdout)] // The figures are the result.
+#![allow(clippy::print_stdout, reason = "the figures are the result")]
 
 mod chart;
 mod crowd;
@@ -13,6 +13,7 @@ mod marks;
 mod measure;
 mod measurements;
 mod programs;
+mod release;
 mod report;
 mod row;
 mod server;

@@ -6,6 +6,7 @@ use std::process::{Command, Stdio};
 
 use anyhow::{Context, Result, ensure};
 
+use crate::release;
 use crate::server::{Answer, Server};
 
 const ROOT: &str = env!("CARGO_MANIFEST_DIR");
@@ -25,7 +26,7 @@ impl Programs {
             build_floor(program, directory.path())?;
         }
         let (server, curl_version) = (Server::start()?, curl_version());
-        let programs = Self { fusion: build_fusion()?, directory, server, curl_version };
+        let programs = Self { fusion: release::build()?, directory, server, curl_version };
         let port = programs.server.address.port();
         programs.configure(&format!("[ollama_server]\nport = {port}\n[ollama_run]\nmodel = \"one\"\n"))?;
         Ok(programs)
@@ -123,17 +124,6 @@ fn curl_version() -> Option<String> {
     let output = Command::new("curl").arg("--version").output().ok()?;
     let text = String::from_utf8_lossy(&output.stdout).into_owned();
     Some(text.split_whitespace().take(2).collect::<Vec<_>>().join(" "))
-}
-
-/// Builds fusion as it is shipped: what Cargo has built for the benchmark has the features of the tests and another
-/// profile.
-fn build_fusion() -> Result<PathBuf> {
-    let mut cargo = Command::new(env!("CARGO"));
-    let status =
-        cargo.args(["build", "--quiet", "--release", "--bin", "fusion"]).current_dir(ROOT).status()?;
-    ensure!(status.success(), "fusion does not compile");
-    let profile = Path::new(env!("CARGO_BIN_EXE_fusion")).parent().context("no target directory")?;
-    Ok(profile.with_file_name("release").join("fusion"))
 }
 
 fn build_floor(program: &str, directory: &Path) -> Result<()> {

@@ -3,7 +3,9 @@
 //! Both keep their connections to the server. No duration is asserted: the aims stand beside the figures, in the table
 //! that a run writes into `docs/performance.md`.
 
-#![allow(clippy::print_stdout, clippy::cast_precision_loss, unreachable_pub)] // The figures are the result.
+#![allow(clippy::print_stdout, reason = "the figures are the result")]
+#![allow(clippy::cast_precision_loss, reason = "no figure has more than 52 bits")]
+#![allow(unreachable_pub, reason = "a benchmark has no public interface")]
 
 mod backend;
 mod client;
@@ -11,6 +13,8 @@ mod cold;
 #[path = "../compare/marks.rs"]
 mod marks;
 mod proxies;
+#[path = "../compare/release.rs"]
+mod release;
 mod report;
 
 use std::time::{Duration, Instant};

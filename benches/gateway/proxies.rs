@@ -9,7 +9,10 @@ use std::time::{Duration, Instant};
 use anyhow::{Context as _, Result, bail};
 use tempfile::TempDir;
 
+use crate::release;
+
 pub struct Proxy {
+    program: PathBuf,
     pub port: u16,
     pub start_up: Duration,
     child: Child,
@@ -38,7 +41,7 @@ impl Proxy {
         std::fs::write(&file, text)?;
         let mut command = Command::new(program);
         command.arg("-c").arg(&file).arg("-p").arg(directory.path());
-        Self::start("nginx", command, port, directory).map(Some)
+        Self::start(program.into(), command, port, directory).map(Some)
     }
 
     /// Starts `fusion serve` in front of the server, which it takes for Ollama.
@@ -54,18 +57,19 @@ impl Proxy {
         let text = format!("[ollama_server]\nport = {backend}\n{more}\n[gateway]\nport = {port}\n");
         std::fs::write(&file, text)?;
         std::fs::set_permissions(&file, std::fs::Permissions::from_mode(0o600))?;
-        let mut command = Command::new(release_program()?);
+        let program = release::build()?;
+        let mut command = Command::new(&program);
         command.arg("serve").env("FUSION_CONFIG_DIR", directory.path());
-        Self::start("fusion", command, port, directory)
+        Self::start(program, command, port, directory)
     }
 
-    fn start(name: &'static str, mut command: Command, port: u16, directory: TempDir) -> Result<Self> {
+    fn start(program: PathBuf, mut command: Command, port: u16, directory: TempDir) -> Result<Self> {
         let begin = Instant::now();
         let child = command.stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::null()).spawn()?;
-        let mut proxy = Self { port, start_up: Duration::ZERO, child, directory };
+        let mut proxy = Self { program, port, start_up: Duration::ZERO, child, directory };
         while TcpStream::connect(("127.0.0.1", port)).is_err() {
             if begin.elapsed() > Duration::from_secs(10) {
-                bail!("{name} does not listen");
+                bail!("{} does not listen", proxy.program.display());
             }
             std::thread::sleep(Duration::from_micros(200));
         }
@@ -75,7 +79,7 @@ impl Proxy {
 
     /// Returns a command of fusion with the same configuration.
     pub fn command<const N: usize>(&self, arguments: [&str; N]) -> Command {
-        let mut command = Command::new(program());
+        let mut command = Command::new(&self.program);
         command.args(arguments).env("FUSION_CONFIG_DIR", self.directory.path());
         command
     }
@@ -108,18 +112,4 @@ impl Drop for Proxy {
 
 pub fn free_port() -> Result<u16> {
     Ok(TcpListener::bind("127.0.0.1:0")?.local_addr()?.port())
-}
-
-/// Returns where the program is that is released.
-fn program() -> PathBuf {
-    Path::new(env!("CARGO_MANIFEST_DIR")).join("target/release/fusion")
-}
-
-/// Builds the program as it is released.
-fn release_program() -> Result<PathBuf> {
-    let built = Command::new(env!("CARGO")).args(["build", "--release", "--locked", "--quiet"]).status()?;
-    if !built.success() {
-        bail!("the release build failed");
-    }
-    Ok(program())
 }

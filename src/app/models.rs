@@ -1,10 +1,12 @@
 //! The models of a service: resolves names, starts the server where it is needed, reports downloads as events.
 
-use std::sync::Arc;
-use std::time::{Duration, Instant};
+mod loading;
 
+use std::sync::Arc;
+use std::time::Duration;
+
+pub use self::loading::{LoadOptions, Unload};
 use super::app::App;
-use super::diagnosis::model_failure;
 use super::error::AppError;
 use super::views::{ModelRow, ModelView};
 use crate::core::address::Address;
@@ -14,44 +16,16 @@ use crate::core::cancel::CancelToken;
 use crate::core::events::EventKind;
 use crate::core::machine;
 use crate::core::models::ModelPlaces;
-use crate::core::models::catalogue::{Abilities, Catalogue, Entry, KeepAlive, ModelError, PullStep, Site};
+use crate::core::models::catalogue::{Abilities, Catalogue, Entry, ModelError, PullStep, Site};
 use crate::core::order;
 use crate::core::runtimes::{Recognition, Runtime, ServerFacts};
-use crate::core::services::{Endpoint, ManagedService, StartedBy, State, Status, Up, UpOptions};
+use crate::core::services::{Endpoint, ManagedService, State, Status, UpOptions};
 
 /// The shortest timeout for loading a model.
 const MIN_LOAD_TIMEOUT: Duration = Duration::from_secs(60);
 
 /// Timeout for a server to list its models.
 pub(super) const LIST_TIMEOUT: Duration = Duration::from_secs(2);
-
-/// How long an unload waits for the model to finish its answer.
-const UNLOAD_TIMEOUT: Duration = Duration::from_secs(10);
-
-/// How often an unload asks whether the model is unloaded.
-const UNLOAD_POLL_INTERVAL: Duration = Duration::from_millis(50);
-
-/// What an unload has done.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Unload {
-    /// The model is not loaded.
-    Done,
-    /// The model still answers a request; the server unloads it after that.
-    StillAnswering,
-    /// Nothing is loaded, for the service is not running.
-    NotRunning,
-}
-
-/// How a model is loaded.
-#[derive(Debug, Clone, Default)]
-pub struct LoadOptions {
-    /// How long it stays loaded after its last use.
-    pub keep_alive: Option<KeepAlive>,
-    /// Load it although it needs more memory than the machine has.
-    pub force: bool,
-    /// Fail if it is not on the GPU as a whole.
-    pub require_gpu: bool,
-}
 
 /// The models of one service.
 pub struct Models<'a> {
@@ -103,9 +77,7 @@ impl App {
         let (service, asked, name) = (Arc::clone(&service.name), asked.to_owned(), name.to_owned());
         Err(AppError::Model { service, asked, error: Box::new(ModelError::InvalidName { name }) })
     }
-}
 
-impl App {
     /// Fails if `[models]` sets for the model with this resolved name what the service cannot do.
     pub fn check_model_settings(&self, service: &ManagedService, model: &str) -> Result<(), AppError> {
         let context = self.model_settings(service, model).and_then(|settings| settings.context);
@@ -253,123 +225,10 @@ impl Models<'_> {
         }
     }
 
-    /// Loads the model; starts the server if it is not running and `start_on_demand`. A load that fails because the
-    /// model is not on the GPU leaves neither the model nor a server that it started.
-    pub fn load(
-        &self,
-        model: &Named<'_>,
-        start_on_demand: bool,
-        options: &LoadOptions,
-    ) -> Result<(), AppError> {
-        if !options.require_gpu {
-            let endpoint = self.load_anywhere(model, start_on_demand, options)?;
-            return self.app.check_gpu(self.service, &endpoint, false, self.cancel);
-        }
-        let before = self.app.manager(self.cancel).find_endpoint(self.service)?;
-        let is_loaded = loaded(&self.status()?).is_some_and(|loaded| loaded.contains(&model.name));
-        let endpoint = self.load_anywhere(model, start_on_demand, options)?;
-        self.app.check_gpu(self.service, &endpoint, true, self.cancel).inspect_err(|_| {
-            match before {
-                None => self.app.stop_failed(self.service),
-                Some(_) if is_loaded => {}
-                // The failure that led to it is the one to be told.
-                Some(_) => {
-                    let _ = self.work_at(Some(&endpoint.address), |site| self.unload_at(site, model));
-                }
-            }
-        })
-    }
-
-    /// Loads the model, and returns where.
-    fn load_anywhere(
-        &self,
-        model: &Named<'_>,
-        start_on_demand: bool,
-        options: &LoadOptions,
-    ) -> Result<Endpoint, AppError> {
-        let LoadOptions { keep_alive, force, .. } = options;
-        let force = *force;
-        self.app.check_model_settings(self.service, &model.name)?;
-        self.app.manager(self.cancel).refuse_other_program(self.service)?;
-        if !self.needs_server() {
-            self.work(false, model, |site| self.catalogue.check(site, &model.name))?;
-            self.app.admit_start(self.service, Some(&model.name), force, self.cancel)?;
-        }
-        let keep_alive = keep_alive.as_ref().or(self.configured_keep_alive(&model.name));
-        let endpoint = self.endpoint(start_on_demand, Some(model.name.clone()))?;
-        self.admit_into(&endpoint, &model.name, force)?;
-        if !self.catalogue.restarts_to_load() {
-            self.load_into(&endpoint.address, model, keep_alive)?;
-            return Ok(endpoint);
-        }
-        Ok(self.load_at(model, &endpoint, keep_alive)?.map_or(endpoint, |up| up.endpoint))
-    }
-
-    /// Loads the model into a running server; downloads the model first if it is missing.
-    pub(super) fn ensure_loaded(&self, model: &Named<'_>, up: Up, force: bool) -> Result<Up, AppError> {
-        match self.work_at(Some(&up.endpoint.address), |site| self.catalogue.check(site, &model.name)) {
-            Ok(()) => {}
-            Err(error) if error.is_pullable() => self.pull(model, false)?,
-            Err(error) => return Err(self.failed(model.asked, error)),
-        }
-        self.admit_into(&up.endpoint, &model.name, force)?;
-        let keep_alive = self.configured_keep_alive(&model.name);
-        Ok(self.load_at(model, &up.endpoint, keep_alive)?.unwrap_or(up))
-    }
-
-    /// Loads the model into the server at `endpoint`. A server that fusion started with another model is restarted with
-    /// this one, because a request without a model gets the model of the start; then returns that start.
-    fn load_at(
-        &self,
-        model: &Named<'_>,
-        endpoint: &Endpoint,
-        keep_alive: Option<&KeepAlive>,
-    ) -> Result<Option<Up>, AppError> {
-        let is_other = endpoint.model.as_ref().is_some_and(|loaded| *loaded != model.name);
-        if is_other && endpoint.started_by == StartedBy::Fusion && keep_alive.is_none() {
-            let options = UpOptions { model: Some(model.name.clone()), ..UpOptions::default() };
-            return self.app.restart(self.service, &options, self.cancel).map(Some);
-        }
-        self.load_into(&endpoint.address, model, keep_alive)?;
-        Ok(None)
-    }
-
-    /// Loads the model into the server at `address`, whose log may say why that fails.
-    fn load_into(
-        &self,
-        address: &Address,
-        model: &Named<'_>,
-        keep_alive: Option<&KeepAlive>,
-    ) -> Result<(), AppError> {
-        let mark = self.app.mark(self.service, self.cancel)?;
-        let load = |site: &Site<'_>| self.catalogue.load(site, &model.name, keep_alive);
-        self.work_at(Some(address), load).map_err(|mut error| {
-            if let ModelError::Server { logged, .. } = &mut error {
-                *logged = model_failure(self.service, mark.as_ref());
-            }
-            self.failed(model.asked, error)
-        })
-    }
-
-    /// Returns how long `[models]` keeps the model loaded, for a server that loads and unloads by itself.
-    fn configured_keep_alive(&self, model: &str) -> Option<&KeepAlive> {
-        let settings = self.app.model_settings(self.service, model).filter(|_| self.needs_server());
-        settings?.keep_alive.as_ref()
-    }
-
     /// Returns the memory that the model needs, in bytes, if that is known.
     pub(super) fn memory_needed(&self, address: Option<&Address>, name: &str) -> Option<u64> {
         let details = self.work_at(address, |site| self.catalogue.show(site, name)).ok()?;
         Some(details.memory?.bytes)
-    }
-
-    /// Checks that the model fits into the memory, for a server that knows its models and has not loaded this one.
-    pub(super) fn admit_into(&self, endpoint: &Endpoint, name: &str, force: bool) -> Result<(), AppError> {
-        let is_loaded = |site: &Site<'_>| self.catalogue.is_loaded(site, name);
-        if !self.needs_server() || self.work_at(Some(&endpoint.address), is_loaded).unwrap_or(true) {
-            return Ok(());
-        }
-        self.app.admit_from(self, self.service, name, Some(&endpoint.address), force)
     }
 
     /// Returns what a prompt to the model must take into account, if that is known.
@@ -383,34 +242,6 @@ impl Models<'_> {
             self.work_at(Some(address), |site| self.catalogue.check(site, name)),
             Err(ModelError::NotHere { .. } | ModelError::Incomplete { .. })
         )
-    }
-
-    /// Loads the model into the server at `address`, as a prompt would.
-    pub(super) fn load_for_prompt(&self, address: &Address, model: &Named<'_>) -> Result<(), AppError> {
-        self.load_into(address, model, self.configured_keep_alive(&model.name))
-    }
-
-    /// Unloads the model, and waits until its memory is free, but not long for one that still answers a request.
-    pub fn unload(&self, model: &Named<'_>) -> Result<Unload, AppError> {
-        let status = self.status()?;
-        if !status.state.is_running() {
-            return Ok(Unload::NotRunning);
-        }
-        self.work_at(status.address.as_ref(), |site| self.unload_at(site, model))
-            .map_err(|error| self.failed(model.asked, error))
-    }
-
-    fn unload_at(&self, site: &Site<'_>, model: &Named<'_>) -> Result<Unload, ModelError> {
-        self.catalogue.unload(site, &model.name)?;
-        let deadline = Instant::now() + UNLOAD_TIMEOUT;
-        while self.catalogue.is_loaded(site, &model.name)? {
-            self.cancel.check().map_err(|_| ModelError::Cancelled)?;
-            if Instant::now() >= deadline {
-                return Ok(Unload::StillAnswering);
-            }
-            std::thread::sleep(UNLOAD_POLL_INTERVAL);
-        }
-        Ok(Unload::Done)
     }
 
     /// Fails if the model is incomplete: a server that is told to load such a model unloads its own one before it

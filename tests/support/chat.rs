@@ -9,6 +9,19 @@ pub const FAKE_ANSWER: &str = "Hello from the fake runtime.";
 /// What ends a conversation.
 pub const CONTROL_D: &str = "\x04";
 
+/// Returns a sandbox whose Ollama runs with these faults.
+pub fn running(faults: &[&str]) -> Sandbox {
+    let sandbox = Sandbox::new();
+    sandbox.faults("ollama", faults);
+    sandbox.fusion(["ollama", "up"]).run().assert_code(0);
+    sandbox
+}
+
+/// Stops the Ollama of [`running`].
+pub fn down(sandbox: &Sandbox) {
+    sandbox.fusion(["ollama", "down"]).run_in_process().assert_code(0);
+}
+
 /// A conversation that a test types.
 pub struct Chat {
     terminal: Terminal,

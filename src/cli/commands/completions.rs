@@ -166,7 +166,8 @@ type Values = dyn Fn(&ValueSources) -> Vec<Described> + Send + Sync;
 type Described = (String, Option<String>);
 
 impl ValueSources {
-    /// Returns every service and the gateway with its state; without states if a server takes too long: the shell is blocked meanwhile.
+    /// Returns every service and the gateway with its state; without states if a server takes too long: the shell is
+    /// blocked meanwhile.
     fn services(&self) -> Vec<Described> {
         const STATE_TIMEOUT: Duration = Duration::from_millis(300);
         let Ok(paths) = Paths::discover(&self.environment) else { return Vec::new() };

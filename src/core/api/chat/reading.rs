@@ -20,8 +20,8 @@ use crate::core::api::sse::{BYTE_ORDER_MARK, Item, MAX_EVENT_BYTES, Parser, TooL
 /// Number of bytes in one read.
 const READ_BYTES: usize = 32 * 1024;
 
-/// A byte that is in no text. It fills the buffer before each read: what came before a malformed chunk in the same packet
-/// ureq has decoded into the buffer when it returns the error, and does not count.
+/// A byte that is in no text. It fills the buffer before each read: when a chunk is malformed, ureq has decoded into the
+/// buffer what came before it in the same packet, and returns the error alone.
 const UNWRITTEN: u8 = 0xff;
 
 /// Timeout for the usage and the end of the response, after the finish reason.

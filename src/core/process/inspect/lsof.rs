@@ -15,8 +15,8 @@ const LSOF: &str = "/usr/sbin/lsof";
 /// lsof can hang on dead network file systems.
 const TIMEOUT: Duration = Duration::from_secs(5);
 
-/// Returns the sockets that listen on a TCP port; without one, on any. The id of each is the PID of a process that holds it. For users other
-/// than root, these are sockets of their own processes only.
+/// Returns the sockets that listen on a TCP port; without one, on any. The id of each is the PID of a process that holds
+/// it. For users other than root, these are sockets of their own processes only.
 pub(super) fn listening(port: Option<u16>) -> io::Result<Vec<Socket>> {
     Ok(read_lsof(&String::from_utf8_lossy(&lsof(port)?)))
 }
