@@ -323,6 +323,33 @@ fn a_server_that_hides_its_environment_is_found() {
     assert!(!processes::lives(pid));
 }
 
+/// The death of `up` between the start and its record leaves an intent: a record without a process.
+#[test]
+fn a_hidden_server_of_a_killed_up_continues() {
+    let sandbox = Sandbox::new();
+    let command = format!(
+        "command = [\"/usr/bin/env\", \"-u\", \"FUSION_INSTANCE\", \"{}\", \"ollama\", \"bind-when={}\"]",
+        fake_runtime(),
+        sandbox.root().join("go").display()
+    );
+    sandbox.configure(&command, "");
+    sandbox.fusion(["ollama", "up", "--no-wait"]).run().assert_code(0);
+    let pid = sandbox.pid("ollama").expect("a PID file");
+    let forget_process = || {
+        let mut record = sandbox.record("ollama").expect("a record");
+        record["process"] = json!(null);
+        std::fs::write(sandbox.file("ollama", "state.json"), record.to_string()).expect("a record");
+    };
+    forget_process();
+    let listed = sandbox.fusion(["ollama", "ps", "--json"]).run().json();
+    assert_eq!((&listed["state"], &listed["pid"]), (&json!("starting"), &json!(pid)));
+    std::fs::write(sandbox.root().join("go"), "").expect("the sandbox is writable");
+    assert_eq!(up(&sandbox, "ollama"), pid, "a second one was started");
+    forget_process();
+    down(&sandbox, "ollama");
+    assert!(!processes::lives(pid));
+}
+
 /// Who writes to the log without having been started by fusion leads no session there.
 #[test]
 fn a_foreign_writer_of_the_log_is_external() {

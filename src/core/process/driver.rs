@@ -220,9 +220,9 @@ pub trait ProcessDriver: Send + Sync {
     /// Returns the instance id in the environment of the process; `None` if it has none or the system hides it.
     fn instance_id(&self, pid: Pid) -> Option<String>;
 
-    /// Returns the leader of the session of a process if it writes to this log: its standard output or error is that
-    /// file.
-    fn leader_with_log(&self, _pid: Pid, _log: &Path) -> Option<ProcessId> {
+    /// Returns the leader of a session that writes to this log: its standard output or error is that file. It leads the
+    /// session of `member`; without one, any but that of the caller, which inspects every process of the machine.
+    fn leader_with_log(&self, _member: Option<Pid>, _log: &Path) -> Option<ProcessId> {
         None
     }
 

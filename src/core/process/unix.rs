@@ -159,12 +159,20 @@ impl ProcessDriver for UnixDriver {
         inspect::native().instance(pid.as_raw())
     }
 
-    fn leader_with_log(&self, pid: Pid, log: &Path) -> Option<ProcessId> {
+    fn leader_with_log(&self, member: Option<Pid>, log: &Path) -> Option<ProcessId> {
+        let inspect = self.inspect();
         let log = fs::symlink_metadata(log).ok()?;
-        let session = self.inspect().process(pid.as_raw()).ok()??.session;
-        let leader = self.identify(Pid::try_from(i64::from(session)).ok()?).ok()??;
-        let is_log = |output| self.inspect().file_of(session, output) == Some((log.dev(), log.ino()));
-        [1, 2].into_iter().any(is_log).then_some(leader)
+        let sessions: Vec<i32> = match member {
+            Some(member) => vec![inspect.process(member.as_raw()).ok()??.session],
+            None => inspect.processes().ok()?.iter().map(|process| process.session).collect(),
+        };
+        let own = unistd::getsid(None).ok()?.as_raw();
+        let has_log = |session: i32| {
+            let is_log = |output| inspect.file_of(session, output) == Some((log.dev(), log.ino()));
+            session != own && [1, 2].into_iter().any(is_log)
+        };
+        let leader = sessions.into_iter().find(|session| has_log(*session))?;
+        self.identify(Pid::try_from(i64::from(leader)).ok()?).ok()?
     }
 
     fn signal(&self, process: &ProcessId, signal: StopSignal) -> Result<(), ProcessError> {

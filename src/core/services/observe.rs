@@ -161,7 +161,7 @@ impl ServiceManager<'_> {
             (id, members.into_iter().min_by_key(|member| member.start_time)?)
         } else {
             // Its environment may be hidden or overwritten. Only what fusion starts leads a session and writes there.
-            let leader = self.driver.leader_with_log(*pid, &service.files.log)?;
+            let leader = self.driver.leader_with_log(Some(*pid), &service.files.log)?;
             let intent = observed.recorded.here().filter(|record| record.process.is_none());
             (
                 intent
@@ -263,7 +263,7 @@ impl ServiceManager<'_> {
 
     /// Reads the record, and looks up its processes.
     fn recorded(&self, service: &ManagedService, locked: Locked) -> Result<Recorded, ServiceError> {
-        let record = match Record::read(&service.files.state) {
+        let mut record = match Record::read(&service.files.state) {
             Ok(Some(record)) => record,
             Ok(None) => return Ok(Recorded::none()),
             Err(error @ (RecordError::Damaged { .. } | RecordError::File(FileError::TooLarge { .. }))) => {
@@ -281,7 +281,14 @@ impl ServiceManager<'_> {
             return Ok(Recorded { record: Some(record), process: Some(process), ..Recorded::none() });
         }
         let members = self.driver.members(record.as_instance())?;
-        let process = members.iter().min_by_key(|member| member.start_time).cloned();
+        let mut process = members.iter().min_by_key(|member| member.start_time).cloned();
+        let mut is_adopted = false;
+        if record.process.is_none() && process.is_none() {
+            // Where the system hides its environment, the log that it writes shows what became of an intent.
+            process = self.driver.leader_with_log(None, &service.files.log);
+            is_adopted = process.is_some();
+            record.process.clone_from(&process);
+        }
         Ok(Recorded {
             orphans: if record.process.is_some() { members } else { Vec::new() },
             is_spawning: record.process.is_none()
@@ -289,7 +296,7 @@ impl ServiceManager<'_> {
                 && locked == Locked::No
                 && lock::is_held(&service.files)?,
             is_elsewhere: false,
-            is_adopted: false,
+            is_adopted,
             process,
             record: Some(record),
         })
