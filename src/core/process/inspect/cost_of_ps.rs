@@ -13,7 +13,6 @@ use crate::core::process::host::Host;
 use crate::core::process::socket::Socket;
 
 const LEADER: i32 = 100;
-/// The process that holds the socket.
 const CHILD: i32 = 101;
 const PORT: u16 = 8080;
 
@@ -21,6 +20,10 @@ const PORT: u16 = 8080;
 struct Counting {
     processes: Vec<Process>,
     inspected: AtomicUsize,
+    /// How often a process was asked for its sockets.
+    asked: AtomicUsize,
+    /// The process that holds the socket.
+    holder: i32,
 }
 
 impl Counting {
@@ -29,7 +32,8 @@ impl Counting {
         let ours = [process(LEADER, 1, LEADER), process(CHILD, LEADER, LEADER)];
         // A search through all processes meets the others first.
         let others = (0..count).map(|number| process(1000 + number, 1, 1000 + number));
-        Self { processes: others.chain(ours).collect(), inspected: AtomicUsize::new(0) }
+        let processes = others.chain(ours).collect();
+        Self { processes, inspected: AtomicUsize::new(0), asked: AtomicUsize::new(0), holder: CHILD }
     }
 
     fn count(&self, processes: usize) {
@@ -88,7 +92,8 @@ impl Inspect for Counting {
 
     fn sockets_of(&self, pid: i32, sockets: &[u64]) -> Vec<u64> {
         self.count(1);
-        if pid == CHILD { sockets.to_vec() } else { Vec::new() }
+        self.asked.fetch_add(1, Ordering::Relaxed);
+        if pid == self.holder { sockets.to_vec() } else { Vec::new() }
     }
 }
 
@@ -104,6 +109,23 @@ fn inspected(others: i32) -> usize {
     assert_eq!(at(PORT + 1), Listener::None);
     assert!(usage(&machine, &leader).is_some());
     machine.inspected.into_inner()
+}
+
+/// Beside a thousand processes, to ask all takes longer than everything else that `ps` does.
+#[test]
+fn first_and_last_started_servers_are_soon_found() {
+    for child in [50, 999_999] {
+        let mut machine = Counting::with_others(1000);
+        machine.processes.retain(|process| process.pid != CHILD);
+        let server = Process { pid: child, start_time: 5, parent: 1, session: child, zombie: false };
+        machine.processes.insert(if child == 50 { 0 } else { 1001 }, server);
+        machine.holder = child;
+        let address = Address { host: "127.0.0.1".to_owned(), port: PORT };
+        let pid = Pid::try_from(i64::from(child)).unwrap();
+        assert_eq!(listener(&machine, &address, None).unwrap(), Listener::Other { pid, program: None });
+        let asked = machine.asked.into_inner();
+        assert!(asked <= 5, "{asked}");
+    }
 }
 
 #[test]

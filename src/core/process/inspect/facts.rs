@@ -111,10 +111,14 @@ pub(in crate::core::process) trait Inspect: Sync {
     /// Returns the sockets that listen on a TCP port; without one, on any.
     fn listening(&self, port: Option<u16>) -> Result<Vec<Socket>, ProcessError>;
 
-    /// Returns the PIDs of the processes that may hold one of the sockets, first those that most likely do and cost least
-    /// to ask.
+    /// Returns the PIDs of the processes that may hold one of the sockets, the oldest first.
     fn possible_holders(&self, _sockets: &[u64]) -> Result<Vec<i32>, ProcessError> {
         Ok(self.processes()?.iter().map(|process| process.pid).collect())
+    }
+
+    /// Returns how soon the process is to be asked whether it holds a socket: 0 if that is likely and costs little.
+    fn holder_rank(&self, _pid: i32) -> usize {
+        0
     }
 
     /// Returns which of the sockets (by their `id`) the process holds.

@@ -92,6 +92,10 @@ impl Inspect for LikeMacos {
         Linux.possible_holders(sockets)
     }
 
+    fn holder_rank(&self, pid: i32) -> usize {
+        Linux.holder_rank(pid)
+    }
+
     fn sockets_of(&self, pid: i32, sockets: &[u64]) -> Vec<u64> {
         Linux.sockets_of(pid, sockets)
     }

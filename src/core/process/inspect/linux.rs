@@ -191,20 +191,18 @@ impl Inspect for Linux {
         diag::listening(port)
     }
 
-    /// Since Linux 6.2, the size of the directory is the number of descriptors.
     fn possible_holders(&self, _sockets: &[u64]) -> Result<Vec<i32>, ProcessError> {
-        let mut ranks = [const { Vec::new() }; 3];
-        for pid in pids()? {
-            let count = fs::metadata(format!("/proc/{pid}/fd")).map_or(0, |directory| directory.len());
-            let rank = match count {
-                // The standard streams alone.
-                1..=3 => 2,
-                4..=FEW_DESCRIPTORS => 0,
-                _ => 1,
-            };
-            ranks[rank].push(pid);
+        pids()
+    }
+
+    /// Since Linux 6.2, the size of the directory is the number of descriptors.
+    fn holder_rank(&self, pid: i32) -> usize {
+        match fs::metadata(format!("/proc/{pid}/fd")).map_or(0, |directory| directory.len()) {
+            // The standard streams alone.
+            1..=3 => 2,
+            4..=FEW_DESCRIPTORS => 0,
+            _ => 1,
         }
-        Ok(ranks.concat())
     }
 
     fn sockets_of(&self, pid: i32, sockets: &[u64]) -> Vec<u64> {

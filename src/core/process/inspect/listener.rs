@@ -67,8 +67,11 @@ fn holder(
     let leader = known.as_ref().and_then(KnownInstance::leader);
     let mut our_pid = near_holder(inspect, leader, &mut left);
     let others = if left.is_empty() { Vec::new() } else { inspect.possible_holders(&left)? };
+    let mut search = HolderSearch { unranked: others, later: Default::default() };
     let mut everyone = Vec::new();
-    for pid in others {
+    while !left.is_empty()
+        && let Some(pid) = search.next(inspect)
+    {
         if !holds_one_of(inspect, pid, &mut left) {
             continue;
         }
@@ -87,6 +90,30 @@ fn holder(
         Some(pid) if left.is_empty() => Listener::Ours { pid },
         _ => Listener::Unknown,
     })
+}
+
+/// The processes that may hold a socket, and are still to be asked.
+struct HolderSearch {
+    /// The oldest first.
+    unranked: Vec<i32>,
+    /// Those of the later ranks.
+    later: [Vec<i32>; 2],
+}
+
+impl HolderSearch {
+    /// Returns a process of the first rank, the oldest and the newest in turn, then one of the later ranks. A server runs
+    /// since the user logged in, or was started just now.
+    fn next(&mut self, inspect: &dyn Inspect) -> Option<i32> {
+        while !self.unranked.is_empty() {
+            let is_even = self.unranked.len().is_multiple_of(2);
+            let pid = self.unranked.remove(if is_even { 0 } else { self.unranked.len() - 1 });
+            match inspect.holder_rank(pid) {
+                0 => return Some(pid),
+                rank => self.later[rank - 1].push(pid),
+            }
+        }
+        self.later.iter_mut().find_map(Vec::pop)
+    }
 }
 
 /// Returns the nearest ancestor of a holder that has no parent which holds one of the sockets, too: the server of which
