@@ -57,7 +57,7 @@ pub struct ServiceMetrics {
 pub struct MachineMetrics {
     /// Of all processors, while it was measured.
     pub cpu_percent: Option<f64>,
-    pub processors: Option<usize>,
+    pub processors: Option<u64>,
     pub memory_bytes: Option<u64>,
     /// What programs can still allocate.
     pub memory_available_bytes: Option<u64>,

@@ -9,7 +9,6 @@ mod memory;
 pub(super) mod sysctl;
 
 use std::io;
-use std::num::NonZero;
 use std::path::Path;
 use std::time::{Duration, Instant};
 
@@ -50,9 +49,9 @@ pub fn gpu_memory() -> Option<GpuMemory> {
     native::gpu_memory()
 }
 
-/// Returns the number of processors that this process may use.
-pub fn processors() -> Option<usize> {
-    std::thread::available_parallelism().ok().map(NonZero::get)
+/// Returns the number of processors. `available_parallelism` has 9 kB of code for the quotas of containers.
+pub fn processors() -> Option<u64> {
+    native::processors()
 }
 
 /// Measures how busy the machine is between two readings.

@@ -3,6 +3,8 @@
 
 use std::path::Path;
 
+use nix::unistd::{SysconfVar, sysconf};
+
 use super::Mac;
 use super::memory::{GpuMemory, Memory};
 
@@ -29,6 +31,10 @@ pub(super) fn load_averages() -> Option<[f64; 3]> {
 fn parse_loads(text: &str) -> Option<[f64; 3]> {
     let mut numbers = text.split_ascii_whitespace().map(parse_float);
     Some([numbers.next()??, numbers.next()??, numbers.next()??])
+}
+
+pub(super) fn processors() -> Option<u64> {
+    u64::try_from(sysconf(SysconfVar::_NPROCESSORS_ONLN).ok()??).ok()
 }
 
 pub(super) fn mac() -> Option<Mac> {

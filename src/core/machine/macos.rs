@@ -20,6 +20,10 @@ pub(super) fn memory() -> Option<Memory> {
     Some(Memory { total, available: total / 100 * level, for_models })
 }
 
+pub(super) fn processors() -> Option<u64> {
+    sysctl::number(c"hw.activecpu")
+}
+
 /// A program for Intel processors that Apple silicon translates sees the real processor, too.
 pub(super) fn mac() -> Option<Mac> {
     Some(Mac {
