@@ -1,7 +1,7 @@
 //! What can be wrong with a file of a model.
 
-use std::fs::{self, FileType};
-use std::io;
+use std::fs::{self, File, FileType};
+use std::io::{self, Read as _};
 use std::os::unix::fs::FileTypeExt as _;
 use std::path::{Path, PathBuf};
 
@@ -34,6 +34,9 @@ pub enum Defect {
     /// A JSON document is not closed.
     #[error("{file} ends early")]
     EndsEarly { file: String },
+    /// A JSON document that the server cannot read either.
+    #[error("{file} {reason}, and the server refuses that")]
+    Refused { file: String, reason: &'static str },
     /// A text that names the file in a store of Git LFS.
     #[error("{file} is a Git LFS pointer instead of the file")]
     LfsPointer { file: String },
@@ -60,7 +63,11 @@ impl Defect {
     pub fn is_pullable(&self) -> bool {
         !matches!(
             self,
-            Self::NotAFile { .. } | Self::Denied { .. } | Self::NotSafetensors { .. } | Self::NotGguf { .. }
+            Self::NotAFile { .. }
+                | Self::Denied { .. }
+                | Self::Refused { .. }
+                | Self::NotSafetensors { .. }
+                | Self::NotGguf { .. }
         )
     }
 
@@ -71,6 +78,7 @@ impl Defect {
             | Self::DanglingLink { file, .. }
             | Self::Truncated { file, .. }
             | Self::EndsEarly { file }
+            | Self::Refused { file, .. }
             | Self::LfsPointer { file }
             | Self::NotAFile { file, .. }
             | Self::Denied { file, .. }
@@ -108,7 +116,17 @@ pub fn read_file(directory: &Path, name: &str) -> Result<Vec<u8>, Defect> {
 /// Returns whether the file is the pointer that Git LFS leaves in place of a file it has not downloaded.
 pub fn is_lfs_pointer(directory: &Path, name: &str) -> bool {
     file_length(directory, name).is_ok_and(|length| length < MAX_LFS_POINTER_BYTES)
-        && fs::read(directory.join(name)).is_ok_and(|content| content.starts_with(LFS_POINTER))
+        && begins_with(directory, name, LFS_POINTER)
+}
+
+/// Returns whether the regular file begins with these bytes.
+pub fn begins_with(directory: &Path, name: &str, bytes: &[u8]) -> bool {
+    let mut start = Vec::new();
+    file_length(directory, name).is_ok()
+        && File::open(directory.join(name))
+            .and_then(|file| file.take(bytes.len() as u64).read_to_end(&mut start))
+            .is_ok()
+        && start == bytes
 }
 
 /// Returns the defect of a file that the system does not let fusion read.

@@ -9,10 +9,12 @@ use std::path::{Component, Path};
 use serde_json::Value;
 
 use self::weights::{count_parameters, most_used_type, read_tensors, weight_files};
-use super::defect::{Defect, file_length, is_lfs_pointer, read_file};
+use super::defect::{Defect, begins_with, file_length, is_lfs_pointer, read_file};
 use super::python_json::{self, JsonFault};
 use super::token_cache::{TokenCache, first_number, token_cache};
 use crate::core::files;
+
+const HAS_BYTE_ORDER_MARK: &str = "begins with a byte order mark";
 
 /// Names of tokenizers; any `*.tiktoken` is one too.
 const TOKENIZERS: [&str; 4] = ["tokenizer.json", "tokenizer.model", "tiktoken.model", "vocab.json"];
@@ -42,6 +44,12 @@ pub struct Facts {
 pub fn defects(directory: &Path, expected: &[(String, u64)], is_needed: fn(&str) -> bool) -> Vec<Defect> {
     let mut defects = Vec::new();
     defects.extend(read_json(directory, "config.json").err());
+    // Whatever else is wrong with this one, the server may do without it.
+    let settings = read_json(directory, "tokenizer_config.json").err();
+    defects.extend(settings.filter(|defect| matches!(defect, Defect::Refused { .. })));
+    if begins_with(directory, TOKENIZERS[0], python_json::BYTE_ORDER_MARK.as_bytes()) {
+        defects.push(refused(TOKENIZERS[0], HAS_BYTE_ORDER_MARK));
+    }
     defects.extend(tokenizer_defect(directory));
     let weights = weight_files(directory);
     if weights.present.is_empty() && weights.missing.is_empty() {
@@ -198,11 +206,17 @@ fn has_file_that_ends_with(directory: &Path, extension: &str) -> bool {
     files::entries(directory).iter().any(|path| path.extension().is_some_and(|end| end == extension))
 }
 
+fn refused(file: &str, reason: &'static str) -> Defect {
+    Defect::Refused { file: file.to_owned(), reason }
+}
+
 /// Reads a JSON file; null for one that fusion cannot parse and the server may.
 fn read_json(directory: &Path, name: &str) -> Result<Value, Defect> {
     match python_json::parse(&read_file(directory, name)?) {
         Ok(value) => Ok(value),
         Err(JsonFault::EndsEarly) => Err(Defect::EndsEarly { file: name.to_owned() }),
+        Err(JsonFault::ByteOrderMark) => Err(refused(name, HAS_BYTE_ORDER_MARK)),
+        Err(JsonFault::TooDeep) => Err(refused(name, "is nested more than 500 deep")),
         Err(JsonFault::Malformed) if is_lfs_pointer(directory, name) => {
             Err(Defect::LfsPointer { file: name.to_owned() })
         }

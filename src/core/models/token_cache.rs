@@ -284,10 +284,8 @@ mod tests {
 
     #[test]
     fn only_layers_that_keep_a_cache_count() {
-        let hybrid = json!({ "model_type": "qwen3_5", "text_config": {
-            "num_hidden_layers": 64, "num_attention_heads": 24, "num_key_value_heads": 4, "head_dim": 256,
-            "full_attention_interval": 4 } });
-        assert_eq!(growing(&hybrid), Some(65_536));
+        let hybrid = include_bytes!("../../../tests/cases/field/kv-estimate-hybrid.config.json");
+        assert_eq!(growing(&serde_json::from_slice(hybrid).unwrap()), Some(65_536));
         let jamba = json!({ "model_type": "jamba", "num_hidden_layers": 32, "num_attention_heads": 32,
             "num_key_value_heads": 8, "hidden_size": 4096, "attn_layer_period": 8, "attn_layer_offset": 4 });
         assert_eq!(growing(&jamba), Some(4 * 2 * 8 * 128 * 2));
@@ -301,9 +299,8 @@ mod tests {
 
     #[test]
     fn latent_attention_keeps_compressed_vectors() {
-        let config = json!({ "model_type": "deepseek_v3", "num_hidden_layers": 61, "num_attention_heads": 128,
-            "num_key_value_heads": 128, "hidden_size": 7168, "kv_lora_rank": 512, "qk_rope_head_dim": 64,
-            "qk_nope_head_dim": 128, "v_head_dim": 128 });
+        let latent = include_bytes!("../../../tests/cases/field/kv-estimate-mla.config.json");
+        let config: Value = serde_json::from_slice(latent).unwrap();
         assert_eq!(growing(&config), Some(70_272));
         // The server keeps the vectors of this one expanded.
         let mut expanded = config;

@@ -136,10 +136,44 @@ fn configuration_that_only_python_reads_is_sound() -> anyhow::Result<()> {
         assert_eq!(found(model.path()), [""; 0]);
     }
     // The server decides.
-    fs::write(model.path().join("config.json"), "\u{feff}{}")?;
+    fs::write(model.path().join("config.json"), r#"{"a": 01}"#)?;
     assert_eq!(found(model.path()), [""; 0]);
     fs::write(model.path().join("config.json"), r#"{"model_type": "lla"#)?;
     assert_eq!(found(model.path()), ["config.json ends early"]);
+    Ok(())
+}
+
+/// `mlx_lm` loads none of these.
+#[test]
+fn configuration_that_python_refuses_is_named() -> anyhow::Result<()> {
+    let deep = format!(r#"{{"a": {}{}}}"#, "[".repeat(900), "]".repeat(900));
+    for (file, content, defect) in [
+        (
+            "config.json",
+            "\u{feff}{}",
+            "config.json begins with a byte order mark, and the server refuses that",
+        ),
+        ("config.json", &deep, "config.json is nested more than 500 deep, and the server refuses that"),
+        (
+            "tokenizer_config.json",
+            "\u{feff}{}",
+            "tokenizer_config.json begins with a byte order mark, and the server refuses that",
+        ),
+        (
+            "tokenizer_config.json",
+            &deep,
+            "tokenizer_config.json is nested more than 500 deep, and the server refuses that",
+        ),
+        (
+            "tokenizer.json",
+            "\u{feff}{}",
+            "tokenizer.json begins with a byte order mark, and the server refuses that",
+        ),
+    ] {
+        let model = complete_model()?;
+        fs::write(model.path().join(file), content)?;
+        assert_eq!(found(model.path()), [defect]);
+    }
     Ok(())
 }
 
