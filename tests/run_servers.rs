@@ -314,12 +314,23 @@ fn machine_stays_awake_until_the_answer_ends() {
 }
 
 #[test]
+fn machine_stays_awake_during_a_download() {
+    for (value, notes) in [("requests", Some("started\nended\n".to_owned())), ("never", None)] {
+        let config = format!("keep_awake = \"{value}\"\n");
+        let asked = StubbedOllama::configured(&config, [Response::json(200, "{\"status\":\"success\"}\n")]);
+        write_awake_tools(&asked.sandbox, "echo started >> notes; cat; echo ended >> notes");
+        asked.sandbox.fusion(["ollama", "pull", "llama3.2:1b"]).run_in_process().assert_code(0);
+        assert_eq!(std::fs::read_to_string(asked.sandbox.bin().join("notes")).ok(), notes, "{value}");
+    }
+}
+
+#[test]
 fn a_machine_that_may_sleep_still_answers() {
     let answers = [stream(&["Hi"]), stream(&["Hi"])];
     let asked = StubbedOllama::configured("keep_awake = \"requests\"\n", answers);
     write_awake_tools(&asked.sandbox, "echo no bus >&2; exit 1");
     asked.run(["Hello"]).assert_stdout("Hi\n");
     let told = asked.run(["Hello", "-v"]).assert_code(0);
-    assert!(told.stderr().contains("the machine may sleep while ollama answers: "), "{told}");
+    assert!(told.stderr().contains("the machine may sleep while ollama is busy: "), "{told}");
     assert!(told.stderr().contains(" failed: no bus\n"), "{told}");
 }

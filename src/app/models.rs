@@ -171,9 +171,11 @@ impl Models<'_> {
 
     /// Downloads the model, or the missing part of it.
     pub fn pull(&self, model: &Named<'_>, start_on_demand: bool) -> Result<(), AppError> {
+        let inhibitor = self.app.keep_awake(self.service);
         let pulled = self.work(start_on_demand, model, |site| {
             self.catalogue.pull(site, &model.name, &mut |step| self.downloading(model, step))
         });
+        self.app.let_sleep(self.service, inhibitor);
         self.emit(EventKind::DownloadEnded { model: model.name.clone() });
         pulled
     }

@@ -115,7 +115,7 @@ fn error_lines_in_a_200_are_errors() {
     exit 8
     [stderr]
     error: the download failed: write: no space left on device
-    hint: run the same command again; complete files are kept
+    hint: free space: `fusion ollama models` lists the sizes, `fusion ollama rm NAME` removes a model
     ");
     let unreachable =
         "max retries exceeded: Get \"https://registry\": dial tcp: lookup registry: no such host";

@@ -62,13 +62,15 @@ impl Failure {
             E::NoSpace { needed, free, path, name: model } => {
                 failure.message =
                     format!("{model} needs {}, but {} has {} free", bytes(*needed), path.display(), bytes(*free));
-                failure.hint(format!(
-                    "free space: `fusion {name} models` lists the sizes, `fusion {name} rm NAME` removes a model"
-                ))
+                failure.hint(space_hint(name))
             }
             E::Offline { variable } => failure.hint(format!("unset {variable}")),
             E::Network { .. } => {
                 failure.hint("check the connection, then run the same command again; complete files are kept")
+            }
+            // In the words of the system, which the hub's tool and the servers pass on.
+            E::Download { said } if said.contains("o space left on device") => {
+                failure.hint(space_hint(name))
             }
             E::Download { .. } => failure.hint("run the same command again; complete files are kept"),
             E::Server { logged, advice, .. } => {
@@ -83,6 +85,10 @@ impl Failure {
             E::ToolBroken { .. } | E::Cache(_) => failure,
         }
     }
+}
+
+fn space_hint(name: &str) -> String {
+    format!("free space: `fusion {name} models` lists the sizes, `fusion {name} rm NAME` removes a model")
 }
 
 /// Returns how the hub's tool is installed; `comes_with` is the service whose installation brings it.

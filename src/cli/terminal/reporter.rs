@@ -177,7 +177,7 @@ impl Subscriber for Reporter {
                 ));
             }
             EventKind::NotKeptAwake { error } => {
-                ui.detail(&format!("the machine may sleep while {name} answers: {error}"));
+                ui.detail(&format!("the machine may sleep while {name} is busy: {error}"));
             }
         }
     }
