@@ -45,7 +45,8 @@ impl Catalogue for OllamaCatalogue {
     fn show(&self, site: &Site<'_>, name: &str) -> Result<Details, ModelError> {
         let shown = self.shown(site, name)?;
         let entry = self.entry(site, name)?.ok_or_else(|| ModelError::NotHere { name: name.to_owned() })?;
-        Ok(read_details(&shown, entry))
+        let configured = site.env.get("OLLAMA_CONTEXT_LENGTH").and_then(|tokens| tokens.parse().ok());
+        Ok(read_details(&shown, entry, configured))
     }
 
     fn abilities(&self, site: &Site<'_>, name: &str) -> Result<Abilities, ModelError> {
@@ -238,7 +239,8 @@ fn read_entry(model: &Value, loaded: &[&str]) -> Option<Entry> {
     })
 }
 
-fn read_details(shown: &Value, entry: Entry) -> Details {
+/// Reads what the server says about a model; `default_context` is that of models that do not say theirs.
+fn read_details(shown: &Value, entry: Entry, default_context: Option<u64>) -> Details {
     let info = &shown["model_info"];
     let architecture = text(&info["general.architecture"]).or_else(|| text(&shown["details"]["family"]));
     let fact = |key: &str| {
@@ -257,10 +259,12 @@ fn read_details(shown: &Value, entry: Entry) -> Details {
         [2, fact("block_count")?, kept, key.saturating_add(value)].into_iter().reduce(u64::saturating_mul)
     };
     let memory = entry.size_bytes.zip(bytes_per_token());
+    let context_tokens = own_context(shown).or(default_context).unwrap_or(MemoryEstimate::CONTEXT_TOKENS);
     let capabilities = shown["capabilities"].as_array().into_iter().flatten();
     Details {
-        memory: memory
-            .map(|(weights, per_token)| MemoryEstimate::estimate(weights, per_token, context_length)),
+        memory: memory.map(|(weights, per_token)| {
+            MemoryEstimate::with_context(weights, per_token, context_length, context_tokens)
+        }),
         path: None,
         parameters: info["general.parameter_count"].as_u64(),
         context_length,
@@ -270,6 +274,12 @@ fn read_details(shown: &Value, entry: Entry) -> Details {
         architecture,
         entry,
     }
+}
+
+/// Returns the context with which the model itself says that it is to be loaded, in tokens.
+fn own_context(shown: &Value) -> Option<u64> {
+    let parameters = shown["parameters"].as_str()?;
+    parameters.lines().find_map(|line| line.strip_prefix("num_ctx")?.trim().parse().ok())
 }
 
 fn has_template(shown: &Value) -> bool {
@@ -416,12 +426,31 @@ mod tests {
                 "llama.attention.key_length": 128, "llama.attention.value_length": 128, "llama.context_length": 131_072 },
         });
         let entry = read_entry(&json!({ "name": "llama3.2:3b", "size": 2_000_000_000 }), &[]).unwrap();
-        let details = read_details(&shown, entry);
+        let details = read_details(&shown, entry, None);
         assert_eq!(details.license.as_deref(), Some("LLAMA 3.2 COMMUNITY LICENSE AGREEMENT"));
         assert_eq!((details.parameters, details.context_length), (Some(3_212_749_888), Some(131_072)));
         assert_eq!(details.capabilities, ["completion", "tools"]);
         let per_token = 2 * 28 * 8 * 256;
         assert_eq!(details.memory, Some(MemoryEstimate::estimate(2_000_000_000, per_token, Some(131_072))));
+    }
+
+    /// The model's own parameter wins over the configuration of the server.
+    #[test]
+    fn memory_is_that_of_the_context_used() {
+        let entry = read_entry(&json!({ "name": "m", "size": 1_000 }), &[]).unwrap();
+        for (parameters, configured, used) in [
+            ("stop  \"x\"\nnum_ctx                        64", Some(8192), 64),
+            ("num_thread 1", Some(8192), 8192),
+            ("num_thread 1", Some(1_000_000), 32_768),
+            ("num_thread 1", None, 4096),
+            ("num_ctx x", None, 4096),
+        ] {
+            let shown = json!({ "parameters": parameters, "model_info": { "general.architecture": "llama",
+                "llama.block_count": 2, "llama.attention.head_count": 4, "llama.embedding_length": 64,
+                "llama.context_length": 32_768 } });
+            let memory = read_details(&shown, entry.clone(), configured).memory.unwrap();
+            assert_eq!(memory, MemoryEstimate::with_context(1_000, 2 * 2 * 4 * 32, Some(32_768), used));
+        }
     }
 
     #[test]
@@ -430,7 +459,7 @@ mod tests {
             "qwen3next.attention.head_count": 16, "qwen3next.attention.head_count_kv": 2,
             "qwen3next.embedding_length": 2048 } });
         let entry = read_entry(&json!({ "name": "qwen3-next:80b", "size": 2_000_000_000 }), &[]).unwrap();
-        assert_eq!(read_details(&shown, entry).memory, None);
+        assert_eq!(read_details(&shown, entry, None).memory, None);
     }
 
     #[test]
