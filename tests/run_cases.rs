@@ -18,6 +18,7 @@ use support::stub_server::{End, Framing, Response, StubServer};
 
 const SSE_CASES: &str = include_str!("cases/sse_cases.json");
 const ERROR_BODIES: &str = include_str!("cases/error_bodies.json");
+const HINTS: &str = include_str!("cases/hints.json");
 
 fn cases(level: &str) -> Vec<Value> {
     let all: Value = serde_json::from_str(SSE_CASES).unwrap();
@@ -321,6 +322,25 @@ fn every_error_is_shown_in_the_servers_words() {
         if let Some(message) = case["expected_message"].as_str() {
             assert!(stderr.lines().next().unwrap_or_default().contains(message), "{shown}\n{message}");
         }
+    });
+}
+
+#[test]
+fn every_case_has_its_hint() {
+    let all: Value = serde_json::from_str(HINTS).unwrap();
+    let cases = all["cases"].as_array().unwrap();
+    assert_eq!(cases.len(), 30);
+    check_all(cases, |case| {
+        let server = StubServer::start([error_response(case)]);
+        let arguments = case["arguments"].as_array().into_iter().flatten().filter_map(Value::as_str);
+        let repeated = &case["repeat"];
+        let times = usize::try_from(repeated[1].as_u64().unwrap_or_default()).unwrap();
+        let prompt = repeated[0].as_str().unwrap_or_default().repeat(times);
+        let arguments: Vec<&str> = arguments.chain([prompt.as_str()]).collect();
+        let finished = run_against(&server, &arguments);
+        let stderr = finished.stderr();
+        assert_eq!(Value::from(finished.code()), case["exit"], "{}: {finished}", case["about"]);
+        assert_eq!(Value::from(stderr.lines().collect::<Vec<_>>()), case["stderr"], "{}", case["about"]);
     });
 }
 

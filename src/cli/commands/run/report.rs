@@ -70,7 +70,8 @@ fn in_words(service: &ManagedService, model: &str, notice: &Notice) -> String {
             "{title} counted {} tokens in a prompt of {} characters: it probably cut the prompt to its context; {}",
             grouped(*tokens),
             grouped(*characters),
-            longer((characters / CHARACTERS_PER_TOKEN).max(tokens + 1))
+            // They may be half of the context and two.
+            longer((characters / CHARACTERS_PER_TOKEN).max(tokens.saturating_mul(2).saturating_sub(4)))
         ),
         Notice::NoTemplate => {
             let does = service.runtime().map_or("", |runtime| runtime.without_template());
