@@ -1,7 +1,36 @@
 //! A server of another kind on the port.
 
 use crate::support::Sandbox;
-use crate::support::stub_server::{Response, StubServer};
+use crate::support::stub_server::{Framing, Response, StubServer};
+
+/// What a llama-server answered on the default port of `mlx_lm.server`.
+fn recorded(line: &str) -> Option<Response> {
+    let body = match line.strip_suffix(" HTTP/1.1")? {
+        "GET /health" => include_str!("../cases/field/llama-server-taken-for-mlx/GET_health"),
+        "GET /v1/models" => include_str!("../cases/field/llama-server-taken-for-mlx/GET_v1_models"),
+        _ => return None,
+    };
+    Some(Response::json(200, body))
+}
+
+#[test]
+fn a_recorded_llama_server_gets_no_prompt() {
+    let sandbox = Sandbox::new();
+    let port = sandbox.port("mlx");
+    let answer = include_str!("../cases/field/llama-server-taken-for-mlx/POST_v1_chat_completions");
+    let response = Response { framing: Framing::Raw, ..Response::stream([answer]) };
+    let server = StubServer::marked(port, [response], recorded);
+    for command in [&["up"][..], &["run", "--json", "Who are you?"], &["load", "org/model"], &["health"]] {
+        let arguments = ["mlx"].into_iter().chain(command.iter().copied());
+        let refused = sandbox.fusion(arguments).run().assert_code(5);
+        assert_eq!(refused.stdout(), "", "{command:?}");
+        assert!(refused.stderr().contains(&format!("port {port} is in use by ")), "{refused}");
+    }
+    let listed = sandbox.fusion(["mlx", "ps", "--json"]).run().assert_code(3).json();
+    assert_eq!((&listed["state"], &listed["pid"]), (&"stopped".into(), &serde_json::Value::Null));
+    let lines = server.lines();
+    assert!(lines.iter().all(|line| line.starts_with("GET ")), "{lines:?}");
+}
 
 /// The answers of llama-server to the requests of `mlx_lm.server`, without its header.
 #[test]

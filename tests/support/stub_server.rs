@@ -147,8 +147,17 @@ impl StubServer {
 
     /// At a port of the caller's choice, and of no kind that is known.
     pub fn unmarked(port: u16, responses: impl IntoIterator<Item = Response>) -> Self {
+        Self::marked(port, responses, |_| None)
+    }
+
+    /// At a port of the caller's choice, and of the kind that `mark` shows.
+    pub fn marked(
+        port: u16,
+        responses: impl IntoIterator<Item = Response>,
+        mark: fn(&str) -> Option<Response>,
+    ) -> Self {
         let listener = TcpListener::bind(("127.0.0.1", port)).expect("the port is free");
-        Self::serve(listener, port, responses, |_| None)
+        Self::serve(listener, port, responses, mark)
     }
 
     fn serve(
