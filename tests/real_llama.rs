@@ -32,6 +32,7 @@ fn main() -> ExitCode {
             reasoning_stays_off_stdout,
             a_conversation_changes_its_model,
             a_prompt_beyond_the_context_is_exit_8,
+            an_image_for_a_text_model_is_exit_8,
             an_answer_ends_at_the_context,
             tool_calls_are_in_the_json,
             a_file_elsewhere_is_not_served_by_a_router,
@@ -275,6 +276,14 @@ fn reasoning_stays_off_stdout(program: &Path) {
     assert_eq!((hidden.stdout(), shown.stdout()), (SENTENCE.to_owned(), SENTENCE.to_owned()));
     assert_eq!(hidden.stderr(), "");
     assert!(shown.stderr().contains("Someone wrote something here"), "{}", shown.stderr());
+    real.down();
+}
+
+fn an_image_for_a_text_model_is_exit_8(program: &Path) {
+    let real = Real::new(program, "");
+    let refused = real.llama(["run", "-m", "tiny", "-f", real::PICTURE, "Hello"]).run().assert_code(8);
+    assert!(refused.stderr().contains("warning: tiny does not see the images of the prompt\n"), "{refused}");
+    assert!(refused.stderr().contains("hint: leave out the image, or choose a model that"), "{refused}");
     real.down();
 }
 

@@ -27,6 +27,7 @@ fn main() -> ExitCode {
         real::tests![
             a_server_starts_restarts_and_stops,
             every_kind_of_prompt_is_answered,
+            an_image_is_exit_8,
             a_conversation_goes_on_in_its_session,
             reasoning_stays_off_stdout,
             a_missing_model_is_exit_7,
@@ -139,6 +140,15 @@ fn a_server_starts_restarts_and_stops(program: &Path) {
     real.down();
     assert!(!lives(restarted));
     drop(real::hold(real.sandbox.port("mlx")));
+}
+
+fn an_image_is_exit_8(program: &Path) {
+    let real = Real::new(program, &tiny());
+    real.up();
+    let refused = real.mlx(["run", "-f", real::PICTURE, "Hello"]).run().assert_code(8);
+    assert!(refused.stderr().contains("does not see the images of the prompt\n"), "{refused}");
+    assert!(refused.stderr().contains("hint: leave out the image, or ask another service"), "{refused}");
+    real.down();
 }
 
 fn every_kind_of_prompt_is_answered(program: &Path) {

@@ -38,6 +38,7 @@ fn main() -> ExitCode {
             a_killed_server_leaves_no_runner_after_down,
             a_killed_runner_is_exit_8,
             every_kind_of_prompt_is_answered,
+            an_image_for_a_text_model_is_a_warning,
             a_conversation_shows_its_context,
             answers_satisfy_a_schema,
             reasoning_stays_off_stdout,
@@ -245,6 +246,15 @@ fn a_killed_runner_is_exit_8(program: &Path) {
     assert_eq!(output.status.code(), Some(8), "{output:?}");
     // The next request loads the model again.
     real.ollama(["run", "Hello"]).run().assert_stdout(SENTENCE);
+    real.down();
+}
+
+/// The server answers as if there were no image.
+fn an_image_for_a_text_model_is_a_warning(program: &Path) {
+    let real = Real::up(program);
+    let answer = real.ollama(["run", "-f", real::PICTURE, "Hello"]).run().assert_code(0);
+    assert!(answer.stdout().starts_with("Hello"), "{answer}");
+    assert_eq!(answer.stderr(), "warning: tiny does not see the images of the prompt\n");
     real.down();
 }
 

@@ -12,6 +12,9 @@ use super::Sandbox;
 
 const REQUIRE: &str = "FUSION_TEST_REQUIRE";
 
+/// An image of one pixel.
+pub const PICTURE: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/tests/cases/pixel.png");
+
 /// A test, which gets the path of the real program, or of the first of several.
 pub type Test = fn(&Path);
 

@@ -216,6 +216,10 @@ const ERRORS: &[Advice] = &[
         about: "check_tensor_dims: tensor",
         text: "the file is damaged, or made for another program: convert or download it again",
     },
+    Advice {
+        about: "image input is not supported",
+        text: "leave out the image, or choose a model that has a file `mmproj` beside it",
+    },
 ];
 
 fn words<const N: usize>(words: [&str; N]) -> Vec<String> {

@@ -6,8 +6,8 @@ mod catalogue;
 use std::path::PathBuf;
 
 use super::{
-    BuiltInAlias, Defaults, InstallMethod, Launch, Model, ModelPlaces, Probe, PythonPackage, Recognition,
-    Runtime, ServerFacts,
+    Advice, BuiltInAlias, Defaults, InstallMethod, Launch, Model, ModelPlaces, Probe, PythonPackage,
+    Recognition, Runtime, ServerFacts,
 };
 use crate::core::address::Address;
 use crate::core::api::Response;
@@ -115,6 +115,13 @@ impl Runtime for Mlx {
 
     fn without_template(&self) -> &'static str {
         "separates the messages by words such as `USER:`, which the model may not know"
+    }
+
+    fn advice(&self) -> &'static [Advice] {
+        &[Advice {
+            about: "only 'text' content type is supported",
+            text: "leave out the image, or ask another service",
+        }]
     }
 
     fn explain_exit(&self, log_tail: &str) -> Option<String> {

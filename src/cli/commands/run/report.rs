@@ -53,7 +53,7 @@ fn in_words(service: &ManagedService, model: &str, notice: &Notice) -> String {
                 advice.of(name, &service.server_table(), model)
             )
         }
-        Notice::NoVision => format!("{model} does not see images; {title} answers as if there were none"),
+        Notice::NoVision => format!("{model} does not see the images of the prompt"),
         Notice::TooLong { tokens, context } => format!(
             "the prompt has at least {} tokens, and the context of {model} is {}: {title} cuts the prompt, and its \
              beginning is lost; {}",
