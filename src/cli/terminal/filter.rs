@@ -127,9 +127,10 @@ impl TerminalFilter {
                 other => self.plain(other, output),
             },
             Sequence::String => match character {
-                '\u{7}' | '\u{18}' | '\u{1a}' | '\u{9c}' => self.sequence = Sequence::None,
+                '\u{7}' | '\u{18}' | '\u{1a}' => self.sequence = Sequence::None,
                 ESCAPE => self.sequence = Sequence::Escape,
-                '\n' => self.plain(character, output),
+                // Terminals obey the controls of C1 everywhere; one of them is the usual end.
+                '\n' | '\u{80}'..='\u{9f}' => self.plain(character, output),
                 _ => {}
             },
         }
@@ -200,6 +201,18 @@ mod tests {
             ("a\x1b(Bb\x1b7c\x1bcd\x1b#8e", "abcde"),
             ("a\u{9b}31mb\u{9d}0;title\u{9c}c\u{90}x\x1b\\d\u{85}e", "abcde"),
             ("a\x1b]0;t\x18b\x1b]0;t\x1ac", "abc"),
+        ] {
+            assert_eq!(printable(input), expected, "{input:?}");
+        }
+    }
+
+    #[test]
+    fn a_c1_control_ends_a_string() {
+        for (input, expected) in [
+            ("a\x1bPq#0\u{9b}31mb", "ab"),
+            ("a\x1bPq#0\u{85}b\u{90}x\u{84}c", "abc"),
+            ("a\x1b]0;t\u{9d}0;u\x07b", "ab"),
+            ("a\x1b_x\u{9c}b", "ab"),
         ] {
             assert_eq!(printable(input), expected, "{input:?}");
         }
