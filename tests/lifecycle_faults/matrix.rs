@@ -223,9 +223,12 @@ fn every_kind_may_put_itself_into_the_background() {
         assert_eq!((&listed["pid"], &listed["state"]), (&pid.into(), &"ready".into()));
         down(sandbox, service);
     });
-    for faults in [&["fork-away", "lingers=2500"][..], &["fork-away", "forks-twice", "lingers=2500"]] {
+    let lingers = "lingers-until=[ROOT]/go";
+    for faults in [&["fork-away", lingers][..], &["fork-away", "forks-twice", lingers]] {
         at_once_for_each_service(faults, |sandbox, service| {
             let first = up(sandbox, service);
+            let go = sandbox.root().join("go");
+            std::fs::write(&go, "").expect("the sandbox is writable");
             wait_until("the first process is gone", || !processes::lives(first));
             let listed = sandbox.fusion([service, "ps", "--json"]).run().json();
             assert_ne!(listed["pid"], first);
@@ -233,6 +236,7 @@ fn every_kind_may_put_itself_into_the_background() {
             assert_ne!(up(sandbox, service), first);
             down(sandbox, service);
             // Both are there.
+            std::fs::remove_file(go).expect("the sandbox is writable");
             up(sandbox, service);
             down(sandbox, service);
         });

@@ -34,6 +34,7 @@ use std::time::Duration;
 /// | `fork-away` | starts itself in a new session, and exits with 0 |
 /// | `forks-twice` | with `fork-away`: the parent of the server is no process of the service |
 /// | `lingers=MS` | with `fork-away`: exits after this time only, and the server does not have the mark of its instance |
+/// | `lingers-until=FILE` | the same, when that file exists |
 /// | `flood=BYTES` | writes this many bytes to the log, in lines of 100 bytes |
 /// | `quiet` | does not print the requests |
 /// | `dump=FILE` | writes its arguments, environment and descriptors to that file |
@@ -90,6 +91,7 @@ pub(crate) const FAULTS: &[&str] = &[
     "fork-away",
     "forks-twice",
     "lingers",
+    "lingers-until",
     "flood",
     "quiet",
     "dump",

@@ -83,8 +83,8 @@ fn main() -> ExitCode {
             server.args(["-c", "\"$0\" \"$@\" &"]).arg(&program);
         }
         server.args(role(&fake)).args(rest).args(["child-session-leader"]);
-        let lingers = fake.faults.millis("lingers");
-        if lingers.is_some() {
+        let (lingers, until) = (fake.faults.millis("lingers"), fake.faults.text("lingers-until"));
+        if lingers.is_some() || until.is_some() {
             server.env_remove("FUSION_INSTANCE");
         }
         let mut server = server.spawn().expect("the server starts");
@@ -92,6 +92,7 @@ fn main() -> ExitCode {
             server.wait().expect("the shell ends");
         }
         std::thread::sleep(lingers.unwrap_or_default());
+        wait_until(|| until.is_none_or(|path| Path::new(path).exists()));
         return ExitCode::SUCCESS;
     }
     if arguments.iter().any(|word| word == "child-session-leader") {
