@@ -7,6 +7,7 @@ pub mod agents;
 pub mod aliases;
 pub mod api;
 pub mod awake;
+pub mod buffers;
 pub mod cancel;
 pub mod command_line;
 pub mod config;

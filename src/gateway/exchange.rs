@@ -210,11 +210,11 @@ fn bad_gateway(lease: &Lease, error: &SendError) -> Rejection {
 /// Returns the response of the server as it is.
 fn passed(gateway: &Gateway, passing: &Passing, sent: Delivered, meter: Meter) -> Response<ResponseBody> {
     let Delivered { head, incoming, connection, lease } = sent;
-    let is_watched = head.status == StatusCode::OK && headers::is_event_stream(&head.headers);
+    let is_stream = headers::is_event_stream(&head.headers);
     let treatment = match head.status {
         // It was not asked for a compressed response, which cannot be read.
         _ if headers::is_compressed(&head.headers) => Treatment::Unread,
-        StatusCode::OK if is_watched => Treatment::Watched(EndMark::default()),
+        StatusCode::OK if is_stream => Treatment::Watched(EndMark::default()),
         StatusCode::OK if headers::is_json(&head.headers) => Treatment::Counted(Vec::new()),
         _ => Treatment::Unread,
     };
@@ -222,7 +222,7 @@ fn passed(gateway: &Gateway, passing: &Passing, sent: Delivered, meter: Meter) -
     let body = PassedBody::new(incoming, connection, pool, treatment, passing.wire, meter, lease);
     let mut response = Response::new(ResponseBody::Passed(Box::new(body)));
     *response.status_mut() = head.status;
-    *response.headers_mut() = headers::to_client(&head.headers);
+    *response.headers_mut() = headers::to_client(&head.headers, is_stream);
     response
 }
 

@@ -3,7 +3,7 @@
 //! Every listener has its own position in one ring, so a slow one costs nothing and misses the oldest events.
 
 use std::collections::VecDeque;
-use std::sync::{Arc, Mutex, OnceLock, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
 use std::time::{SystemTime, UNIX_EPOCH};
 
 use serde::Serialize;
@@ -30,7 +30,7 @@ pub enum News {
     HealthChanged {
         healthy: bool,
     },
-    MetricsUpdated(ServiceMetrics),
+    MetricsUpdated(Box<ServiceMetrics>),
     RequestFinished {
         outcome: &'static str,
         duration_ms: f64,
@@ -107,8 +107,8 @@ impl FeedEvent {
 #[derive(Debug)]
 pub struct Feed {
     ring: Mutex<Ring>,
-    /// The id of the newest event.
-    newest: watch::Sender<u64>,
+    /// Wakes the listeners.
+    published: watch::Sender<()>,
 }
 
 #[derive(Debug)]
@@ -125,7 +125,7 @@ impl Default for Feed {
         let start = u64::try_from(now).unwrap_or_default();
         Self {
             ring: Mutex::new(Ring { events: VecDeque::new(), newest: start }),
-            newest: watch::Sender::new(start),
+            published: watch::Sender::default(),
         }
     }
 }
@@ -133,32 +133,39 @@ impl Default for Feed {
 impl Feed {
     /// Adds an event.
     pub fn publish(&self, service: Option<&Arc<str>>, news: News) {
-        let mut ring = self.ring.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut ring = self.ring();
         ring.newest += 1;
         let event = FeedEvent::new(ring.newest, service.cloned(), news);
         if ring.events.len() == KEPT_EVENTS {
             ring.events.pop_front();
         }
         ring.events.push_back(Arc::new(event));
-        self.newest.send_replace(ring.newest);
+        // Waking nobody has its price, too, and most requests have no listener.
+        if self.listeners() > 0 {
+            self.published.send_replace(());
+        }
+    }
+
+    fn ring(&self) -> MutexGuard<'_, Ring> {
+        self.ring.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// Begins to listen after the event `last`; without one, now.
     pub fn listen(self: &Arc<Self>, last: Option<u64>) -> FeedListener {
-        let watch = self.newest.subscribe();
-        let after = last.unwrap_or_else(|| *watch.borrow());
+        let watch = self.published.subscribe();
+        let after = last.unwrap_or_else(|| self.ring().newest);
         FeedListener { feed: Arc::clone(self), watch, after }
     }
 
     /// Returns the number of listeners.
     pub fn listeners(&self) -> usize {
-        self.newest.receiver_count()
+        self.published.receiver_count()
     }
 
     /// Returns the events after the one with the id `after`: a resync alone, if some of them are gone or there was no
     /// such event.
     fn after(&self, after: u64) -> Vec<Arc<FeedEvent>> {
-        let ring = self.ring.lock().unwrap_or_else(PoisonError::into_inner);
+        let ring = self.ring();
         let missed = ring.newest.checked_sub(after).and_then(|missed| usize::try_from(missed).ok());
         match missed.filter(|missed| *missed <= ring.events.len()) {
             Some(missed) => ring.events.range(ring.events.len() - missed..).cloned().collect(),
@@ -171,7 +178,7 @@ impl Feed {
 #[derive(Debug)]
 pub struct FeedListener {
     feed: Arc<Feed>,
-    watch: watch::Receiver<u64>,
+    watch: watch::Receiver<()>,
     /// The id of the last event that was delivered.
     after: u64,
 }

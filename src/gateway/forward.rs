@@ -47,7 +47,7 @@ async fn answer(
 ) -> Result<Response<ResponseBody>, Rejection> {
     let setup = gateway.setup();
     // A request has no service until its model is found.
-    let mut refused = Meter::begin(&gateway.counts, &"".into());
+    let mut refused = Meter::begin(&gateway.counts, &Arc::default());
     refused.ends(Outcome::Refused);
     let asked = asked(&head.headers, &body)?;
     let route = gateway.route(&setup, &asked.model).await?;

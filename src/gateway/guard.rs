@@ -1,5 +1,6 @@
 //! Which requests are allowed: by `Host`, by the web page that sends them, and by token.
 
+use std::borrow::Cow;
 use std::net::IpAddr;
 
 use base64::prelude::{BASE64_URL_SAFE_NO_PAD, Engine};
@@ -78,10 +79,10 @@ impl Guard {
     }
 
     /// Returns the `Host`, if it is allowed.
-    fn host(&self, headers: &HeaderMap) -> Result<String, Refusal> {
+    fn host<'h>(&self, headers: &'h HeaderMap) -> Result<Cow<'h, str>, Refusal> {
         let mut hosts = headers.get_all(HOST).iter();
         let (Some(host), None) = (hosts.next(), hosts.next()) else { return Err(Refusal::HostMissing) };
-        let text = String::from_utf8_lossy(host.as_bytes()).into_owned();
+        let text = String::from_utf8_lossy(host.as_bytes());
         match host_name(&text) {
             Some(name) if self.allows_host(name) => Ok(text),
             _ => Err(Refusal::Host { host: shown(&text) }),
@@ -89,8 +90,8 @@ impl Guard {
     }
 
     fn allows_host(&self, name: &str) -> bool {
-        let lower = name.to_ascii_lowercase();
-        if lower == "localhost" || lower.strip_suffix(".localhost").is_some_and(is_host_label_list) {
+        // Its labels were checked.
+        if name.rsplit('.').next().is_some_and(|last| last.eq_ignore_ascii_case("localhost")) {
             return true;
         }
         let ip = |name: &str| name.parse::<IpAddr>().ok().map(|ip| ip.to_canonical());

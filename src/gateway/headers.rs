@@ -1,42 +1,48 @@
 //! Which headers pass through the gateway, in both directions.
 
 use hyper::header::{
-    ACCEPT_ENCODING, AUTHORIZATION, CACHE_CONTROL, CONNECTION, CONTENT_ENCODING, CONTENT_LENGTH,
-    CONTENT_TYPE, COOKIE, EXPECT, HOST, HeaderMap, HeaderName, HeaderValue, ORIGIN, REFERER,
+    CACHE_CONTROL, CONNECTION, CONTENT_ENCODING, CONTENT_LENGTH, CONTENT_TYPE, HOST, HeaderMap, HeaderName,
+    HeaderValue,
 };
 
-/// Headers that concern one connection only (RFC 9110, section 7.6.1), and older ones that still occur.
-const HOP_BY_HOP: [&str; 9] = [
-    "connection",
-    "keep-alive",
-    "proxy-authenticate",
-    "proxy-authorization",
-    "proxy-connection",
-    "te",
-    "trailer",
-    "transfer-encoding",
-    "upgrade",
-];
+/// Returns whether a header concerns one connection only (RFC 9110, section 7.6.1), or is an older one that still
+/// occurs.
+fn is_hop_by_hop(name: &str) -> bool {
+    matches!(
+        name,
+        "connection"
+            | "keep-alive"
+            | "proxy-authenticate"
+            | "proxy-authorization"
+            | "proxy-connection"
+            | "te"
+            | "trailer"
+            | "transfer-encoding"
+            | "upgrade"
+    )
+}
 
-/// Request headers that end at the gateway: the client's key is the gateway's, the origin was checked, and the body
-/// gets new framing. The gateway could not read a compressed response.
-const OURS: [HeaderName; 9] = [
-    ACCEPT_ENCODING,
-    AUTHORIZATION,
-    CONTENT_LENGTH,
-    COOKIE,
-    EXPECT,
-    HOST,
-    ORIGIN,
-    REFERER,
-    HeaderName::from_static("x-api-key"),
-];
+/// Returns whether a request header ends at the gateway: the client's key is the gateway's, the origin was checked, and
+/// the body gets new framing. The gateway could not read a compressed response.
+fn is_ours(name: &str) -> bool {
+    matches!(
+        name,
+        "accept-encoding"
+            | "authorization"
+            | "content-length"
+            | "cookie"
+            | "expect"
+            | "host"
+            | "origin"
+            | "referer"
+            | "x-api-key"
+    )
+}
 
 /// Returns the headers of the request to a server: a body of `length` bytes for `host`.
 pub(super) fn to_server(client: &HeaderMap, host: &HeaderValue, length: usize) -> HeaderMap {
     let mut headers = copied(client, 2, &|name| {
-        let is_browsers = name.as_str().starts_with("sec-") || name.as_str().starts_with("access-control-");
-        !OURS.contains(name) && !is_browsers
+        !is_ours(name) && !name.starts_with("sec-") && !name.starts_with("access-control-")
     });
     headers.insert(HOST, host.clone());
     headers.insert(CONTENT_LENGTH, HeaderValue::from(length));
@@ -45,10 +51,9 @@ pub(super) fn to_server(client: &HeaderMap, host: &HeaderValue, length: usize) -
 
 /// Returns the headers of the response to the client. The server's CORS headers are dropped: the gateway decides which
 /// pages may read it.
-pub(super) fn to_client(server: &HeaderMap) -> HeaderMap {
-    let is_stream = is_event_stream(server);
+pub(super) fn to_client(server: &HeaderMap, is_stream: bool) -> HeaderMap {
     let room = if is_stream { 2 } else { 0 };
-    let mut headers = copied(server, room, &|name| !name.as_str().starts_with("access-control-"));
+    let mut headers = copied(server, room, &|name| !name.starts_with("access-control-"));
     if is_stream {
         mark_as_stream(&mut headers);
     }
@@ -57,9 +62,10 @@ pub(super) fn to_client(server: &HeaderMap) -> HeaderMap {
 
 /// Copies the headers that `passes` lets through and that do not concern one connection only. There is room for so many
 /// `more`, and for no others: hyper keeps the map while the response is sent.
-fn copied(all: &HeaderMap, more: usize, passes: &dyn Fn(&HeaderName) -> bool) -> HeaderMap {
+fn copied(all: &HeaderMap, more: usize, passes: &dyn Fn(&str) -> bool) -> HeaderMap {
     let named = named_by_connection(all);
-    let passing = || all.iter().filter(|(name, _)| !is_hop_by_hop(name, &named) && passes(name));
+    let is_passing = |name: &str| !is_hop_by_hop(name) && passes(name) && !named.iter().any(|named| named == name);
+    let passing = || all.iter().filter(|(name, _)| is_passing(name.as_str()));
     let mut headers = HeaderMap::with_capacity(passing().count() + more);
     for (name, value) in passing() {
         headers.append(name, value.clone());
@@ -89,10 +95,6 @@ pub(super) fn is_compressed(headers: &HeaderMap) -> bool {
 fn has_content_type(headers: &HeaderMap, wanted: &[u8]) -> bool {
     let content_type = headers.get(CONTENT_TYPE).map(HeaderValue::as_bytes).unwrap_or_default();
     content_type.get(..wanted.len()).is_some_and(|start| start.eq_ignore_ascii_case(wanted))
-}
-
-fn is_hop_by_hop(name: &HeaderName, named: &[String]) -> bool {
-    HOP_BY_HOP.contains(&name.as_str()) || named.iter().any(|named| named == name.as_str())
 }
 
 /// Returns the headers that the header `Connection` names, in lower case.
@@ -156,10 +158,10 @@ mod tests {
             ("cache-control", "private"),
             ("x-request-id", "7"),
         ]);
-        let passed = to_client(&server);
+        let passed = to_client(&server, is_event_stream(&server));
         assert_eq!(names(&passed), ["cache-control", "content-type", "x-accel-buffering", "x-request-id"]);
         assert_eq!(passed[CACHE_CONTROL], "no-cache");
         let whole = headers(&[("content-type", "application/json"), ("content-length", "2")]);
-        assert_eq!(names(&to_client(&whole)), ["content-length", "content-type"]);
+        assert_eq!(names(&to_client(&whole, false)), ["content-length", "content-type"]);
     }
 }

@@ -297,7 +297,7 @@ fn in_the_way(service: &str, obstacle: &Obstacle) -> Rejection {
             )
         }
         Obstacle::Memory { needed, limit, by } if by.is_empty() => {
-            format!("{service} needs {needed} bytes of memory, and `gateway.max_memory` is {limit} bytes")
+            format!("{service} needs {needed} bytes of memory, and `gateway.max_memory` allows {limit}")
         }
         Obstacle::Memory { needed, limit, by } => format!(
             "{service} needs {needed} bytes of memory; {} would exceed `gateway.max_memory` ({limit} bytes) with it, \

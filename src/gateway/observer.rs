@@ -44,7 +44,7 @@ pub(super) async fn observe(gateway: Arc<Gateway>) {
         }
         known.retain(|name, _| states.contains_key(name));
         for row in rows {
-            gateway.feed().publish(Some(&Arc::clone(&row.name)), News::MetricsUpdated(row));
+            gateway.feed().publish(Some(&Arc::clone(&row.name)), News::MetricsUpdated(Box::new(row)));
         }
     }
 }

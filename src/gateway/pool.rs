@@ -210,3 +210,72 @@ impl Body for Pieces {
         SizeHint::with_exact(self.len() as u64)
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::core::services::{Endpoint, StartedBy};
+    use std::io::{Read as _, Write as _};
+    use std::sync::atomic::{AtomicUsize, Ordering};
+
+    /// Returns a server that answers every read with `{}`, and how many connections it got.
+    fn answering() -> (Arc<Upstream>, Arc<AtomicUsize>) {
+        let listener = std::net::TcpListener::bind("127.0.0.1:0").expect("a free port");
+        let address =
+            Address { host: "127.0.0.1".to_owned(), port: listener.local_addr().expect("it is bound").port() };
+        let connections = Arc::new(AtomicUsize::new(0));
+        let count = Arc::clone(&connections);
+        std::thread::spawn(move || {
+            for mut stream in listener.incoming().flatten() {
+                count.fetch_add(1, Ordering::SeqCst);
+                std::thread::spawn(move || {
+                    while stream.read(&mut [0; 1024]).is_ok_and(|length| length > 0) {
+                        stream.write_all(b"HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\n{}")?;
+                    }
+                    std::io::Result::Ok(())
+                });
+            }
+        });
+        let endpoint = Endpoint { address, pid: None, model: None, started_by: StartedBy::Other };
+        (Arc::new(Upstream::new(endpoint, None)), connections)
+    }
+
+    /// Sends a request, reads the answer, and returns the connection to the pool.
+    async fn exchange(pool: &Pool, server: &Arc<Upstream>) {
+        let outgoing = || Request::new(Pieces::new(Vec::new()));
+        let (response, mut connection) = pool.send(server, 0, &outgoing).await.expect("a response");
+        let mut body = response.into_body();
+        let next = |context: &mut Context<'_>| {
+            connection.drive(context);
+            Pin::new(&mut body).poll_frame(context)
+        };
+        let frame = std::future::poll_fn(next).await.expect("a frame").expect("it is whole");
+        assert_eq!(frame.into_data().expect("data"), "{}");
+        pool.keep(connection);
+    }
+
+    #[test]
+    fn connection_is_used_again_for_a_second_only() {
+        let (server, connections) = answering();
+        let pool = Pool::default();
+        let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().expect("a runtime");
+        runtime.block_on(async {
+            let set_idle = |time: Duration| {
+                let since = Instant::now().checked_sub(time).expect("the clock is older than that");
+                pool.idle().iter_mut().for_each(|(idle_since, _)| *idle_since = since);
+            };
+            exchange(&pool, &server).await;
+            // An hour ahead, so that a slow machine does not end the second.
+            pool.idle()[0].0 += Duration::from_secs(3600);
+            exchange(&pool, &server).await;
+            assert_eq!((connections.load(Ordering::SeqCst), pool.idle().len()), (1, 1));
+            set_idle(MAX_IDLE);
+            exchange(&pool, &server).await;
+            assert_eq!((connections.load(Ordering::SeqCst), pool.idle().len()), (2, 1));
+            set_idle(MAX_IDLE);
+            pool.close_old();
+            assert_eq!(pool.idle().len(), 0);
+        });
+        assert_eq!(MAX_IDLE, Duration::from_secs(1));
+    }
+}

@@ -47,7 +47,8 @@ pub(super) async fn answer(gateway: Arc<Gateway>, request: Box<Request<Incoming>
         return reject(&Rejection::new(fault.status(), fault.to_string()), wire);
     }
     let is_head = *request.method() == Method::HEAD;
-    let asked_headers = request.headers().get(ACCESS_CONTROL_REQUEST_HEADERS).cloned();
+    let asked_headers = || request.headers().get(ACCESS_CONTROL_REQUEST_HEADERS).cloned();
+    let asked_headers = passed.cors_origin.is_some().then(asked_headers).flatten();
     let mut response = route(&gateway, request).await;
     if is_head {
         *response.body_mut() = ResponseBody::empty();

@@ -295,8 +295,8 @@ impl Seats {
         (seat.in_flight == 0).then_some(seat.last_used)
     }
 
-    pub(super) fn is_running(&self, service: &Arc<str>) -> bool {
-        self.lock().get(service).is_some_and(|seat| matches!(seat.phase, Phase::Up(_)))
+    pub(super) fn phase(&self, service: &Arc<str>) -> Phase {
+        self.lock().get(service).map_or(Phase::Unknown, |seat| seat.phase)
     }
 
     /// Returns the running services that fusion did not start.

@@ -6,6 +6,7 @@ use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
+use futures_util::FutureExt as _;
 use hyper::server::conn::http1;
 use hyper::service::service_fn;
 use hyper_util::rt::{TokioIo, TokioTimer};
@@ -19,6 +20,7 @@ use super::task;
 use super::{keeper, observer, reload, router, supervise};
 use crate::app::{App, ServeError};
 use crate::core::address::Address;
+use crate::core::buffers;
 
 /// How long a client may take to send the head of a request.
 const HEADER_TIMEOUT: Duration = Duration::from_secs(30);
@@ -53,6 +55,7 @@ pub struct GatewayServer {
 
 /// Serves until a signal ends it; returns the signal's number. `announce` is called once it listens.
 pub fn serve(app: App, announce: &mut dyn FnMut(&Address)) -> Result<i32, ServeError> {
+    buffers::separate();
     let server = GatewayServer::bind(app)?;
     raise_descriptor_limit();
     announce(&server.address());
@@ -150,16 +153,22 @@ fn listen_at(address: SocketAddr) -> io::Result<TcpListener> {
     socket.listen(BACKLOG)
 }
 
-async fn accept(listener: TcpListener, gateway: Arc<Gateway>) {
+/// Returns how clients are spoken to, which may take so long to send the head of a request.
+fn protocol(header_timeout: Duration) -> http1::Builder {
     let mut protocol = http1::Builder::new();
     protocol
         .timer(TokioTimer::new())
-        .header_read_timeout(HEADER_TIMEOUT)
+        .header_read_timeout(header_timeout)
         // A client that closes its sending half is gone.
         .half_close(false)
         .max_buf_size(MAX_HEAD_BYTES)
         // A piece of an answer is small: copied behind its frame, it needs no list of buffers.
         .writev(false);
+    protocol
+}
+
+async fn accept(listener: TcpListener, gateway: Arc<Gateway>) {
+    let protocol = protocol(HEADER_TIMEOUT);
     loop {
         match listener.accept().await {
             Ok((stream, _)) => serve_client(&protocol, stream, Arc::clone(&gateway)),
@@ -181,10 +190,8 @@ fn serve_client(protocol: &http1::Builder, stream: TcpStream, gateway: Arc<Gatew
         Box::pin(async move { Ok::<_, Infallible>(router::answer(gateway, request).await) })
     });
     let served = protocol.serve_connection(TokioIo::new(stream), service).with_upgrades();
-    task::start(async move {
-        // The client sees the failure itself.
-        let _ = served.await;
-    });
+    // The client sees a failure itself. An async block would hold the place of the future twice.
+    task::start(served.map(drop));
 }
 
 /// Checks the connections and the configuration file at intervals; the file also after SIGHUP.
@@ -220,5 +227,47 @@ fn raise_descriptor_limit() {
         if wanted <= soft || setrlimit(Resource::RLIMIT_NOFILE, wanted, hard).is_ok() {
             return;
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::gateway::body::ResponseBody;
+    use hyper::Response;
+    use std::io::{Read as _, Write as _};
+
+    /// A client that sends the head of a request in two parts, between which nothing is sent for long.
+    #[test]
+    fn slow_head_of_a_request_ends_its_connection() {
+        let limit = Duration::from_millis(20);
+        let runtime = Builder::new_current_thread().enable_all().build().expect("a runtime");
+        let listener = runtime.block_on(TcpListener::bind("127.0.0.1:0")).expect("a free port");
+        let address = listener.local_addr().expect("it is bound");
+        let client = std::thread::spawn(move || {
+            let mut stream = std::net::TcpStream::connect(address).expect("it listens");
+            let mut read = |bytes: &[u8]| {
+                stream.write_all(bytes).expect("it is open");
+                let mut response = vec![0; 1024];
+                let length = stream.read(&mut response).expect("a socket");
+                response.truncate(length);
+                String::from_utf8_lossy(&response).into_owned()
+            };
+            let whole = read(b"GET / HTTP/1.1\r\nHost: localhost\r\n\r\n");
+            (whole, read(b"GET / HTTP/1.1\r\nHo"))
+        });
+        runtime.block_on(async {
+            let (stream, _) = listener.accept().await.expect("a client");
+            let answer = service_fn(async |_| {
+                // An answer has no limit of time.
+                tokio::time::sleep(3 * limit).await;
+                Ok::<_, Infallible>(Response::new(ResponseBody::empty()))
+            });
+            let served = protocol(limit).serve_connection(TokioIo::new(stream), answer).await;
+            assert!(served.expect_err("it took too long").is_timeout());
+        });
+        let (whole, part) = client.join().expect("no panic");
+        assert!(whole.starts_with("HTTP/1.1 200 "), "{whole}");
+        assert_eq!(part, "");
     }
 }

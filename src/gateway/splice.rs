@@ -74,7 +74,10 @@ pub fn fields(body: &[u8]) -> Result<Fields, BodyFault> {
 /// Returns the body with `model` as its model. All of several equal keys get the new value, because servers differ in
 /// which one they use.
 pub fn with_model(body: &Bytes, fields: &Fields, model: &str) -> Vec<Bytes> {
-    let wrong = fields.places.iter().filter(|(_, name)| name != model).map(|(place, _)| place.clone());
+    let mut wrong = fields.places.iter().filter(|(_, name)| name != model).map(|(place, _)| place.clone()).peekable();
+    if wrong.peek().is_none() {
+        return vec![body.clone()];
+    }
     replaced(body, wrong, &serde_json::Value::from(model).to_string().into())
 }
 
@@ -100,7 +103,12 @@ fn model_text(value: &[u8]) -> Result<Option<String>, BodyFault> {
 
 /// Returns the text of a JSON string, which includes its quotes.
 fn text(string: &[u8]) -> Option<String> {
-    serde_json::from_slice(string).ok()
+    match string {
+        [b'"', plain @ .., b'"'] if plain.iter().all(|byte| *byte >= b' ' && *byte != b'\\') => {
+            String::from_utf8(plain.to_vec()).ok()
+        }
+        _ => serde_json::from_slice(string).ok(),
+    }
 }
 
 struct Scanner<'b> {

@@ -9,6 +9,7 @@ use super::feed::Feed;
 use super::guard::Guard;
 use super::meter::Tallies;
 use super::names::{self, Names, Route};
+use super::plan::Phase;
 use super::pool::Pool;
 use super::rejection::Rejection;
 use super::relay::Relay;
@@ -97,13 +98,13 @@ impl Setup {
     }
 }
 
-/// Returns a limit in bytes; no limit where the system does not tell its memory.
+/// Returns a limit in bytes: at most what the machine has. No limit where the system does not tell its memory.
 fn bytes(limit: MemoryLimit) -> u64 {
+    let whole = machine::memory().map_or(u64::MAX, |memory| memory.for_models);
     match limit {
-        MemoryLimit::Bytes(bytes) => bytes,
-        MemoryLimit::Share(percent) => {
-            machine::memory().map_or(u64::MAX, |memory| memory.for_models / 100 * u64::from(percent))
-        }
+        MemoryLimit::Bytes(bytes) => bytes.min(whole),
+        MemoryLimit::Share(_) if whole == u64::MAX => whole,
+        MemoryLimit::Share(percent) => whole / 100 * u64::from(percent),
     }
 }
 
@@ -174,12 +175,29 @@ impl Gateway {
         first.ok_or_else(|| Rejection::new(StatusCode::NOT_FOUND, "no such model"))
     }
 
-    /// Returns the route of a name from the cache. If several services have the model and none is known to run, another
-    /// command may have started one of them.
+    /// Returns the route of a name from the cache. If several services have the model and none is known to run or to
+    /// start, another command may have started one of them.
     fn known(&self, setup: &Setup, name: &str) -> Option<Route> {
+        let in_phase = |routes: &[Route], is_wanted: fn(Phase) -> bool| {
+            routes.iter().find(|route| is_wanted(self.seats.phase(&route.service))).cloned()
+        };
         setup.with_names(|names| match names.known(name)? {
             [only] => Some(only.clone()),
-            several => several.iter().find(|route| self.seats.is_running(&route.service)).cloned(),
+            several => in_phase(several, |phase| matches!(phase, Phase::Up(_)))
+                .or_else(|| in_phase(several, |phase| phase == Phase::Starting)),
         })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn limit_is_at_most_the_memory_of_the_machine() {
+        let whole = machine::memory().expect("this system tells").for_models;
+        assert_eq!(bytes(MemoryLimit::Bytes(u64::MAX)), whole);
+        assert_eq!(bytes(MemoryLimit::Bytes(1)), 1);
+        assert_eq!(bytes(MemoryLimit::Share(50)), whole / 100 * 50);
     }
 }

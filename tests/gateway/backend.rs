@@ -28,9 +28,12 @@ struct Shared {
     models: Mutex<Vec<String>>,
     /// Whether its models are in memory.
     is_loaded: AtomicBool,
+    /// Whether it answers what fusion asks to recognise it.
+    is_well: AtomicBool,
     version: Mutex<&'static str>,
     listening: Mutex<Option<Arc<AtomicBool>>>,
-    open: Mutex<Vec<TcpStream>>,
+    /// The connections that are open, each with its number.
+    open: Mutex<Vec<(usize, TcpStream)>>,
 }
 
 impl Backend {
@@ -44,6 +47,7 @@ impl Backend {
             gone: AtomicUsize::new(0),
             models: Mutex::new(vec!["tiny".to_owned()]),
             is_loaded: AtomicBool::new(true),
+            is_well: AtomicBool::new(true),
             version: Mutex::new("0.14.0"),
             listening: Mutex::default(),
             open: Mutex::default(),
@@ -76,6 +80,11 @@ impl Backend {
         self.shared.is_loaded.store(is_loaded, Ordering::SeqCst);
     }
 
+    /// Says that it is well, or that it has lost its health.
+    pub fn set_well(&self, is_well: bool) {
+        self.shared.is_well.store(is_well, Ordering::SeqCst);
+    }
+
     /// Begins to listen.
     pub fn start(&self) {
         let listener = TcpListener::bind(("127.0.0.1", self.port)).expect("the port is free");
@@ -88,9 +97,9 @@ impl Backend {
                     return;
                 }
                 let Ok(stream) = stream else { continue };
-                shared.connections.fetch_add(1, Ordering::SeqCst);
+                let number = shared.connections.fetch_add(1, Ordering::SeqCst);
                 let shared = Arc::clone(&shared);
-                std::thread::spawn(move || shared.serve(stream));
+                std::thread::spawn(move || shared.serve(stream, number));
             }
         });
     }
@@ -101,7 +110,7 @@ impl Backend {
         stop.store(true, Ordering::SeqCst);
         // Wakes the thread that accepts.
         drop(TcpStream::connect(("127.0.0.1", self.port)));
-        for stream in self.shared.open.lock().expect("no panic").drain(..) {
+        for (_, stream) in self.shared.open.lock().expect("no panic").drain(..) {
             drop(stream.shutdown(Shutdown::Both));
         }
     }
@@ -142,12 +151,20 @@ impl Backend {
 }
 
 impl Shared {
-    fn serve(&self, mut stream: TcpStream) {
+    fn serve(&self, stream: TcpStream, number: usize) {
         if let Ok(copy) = stream.try_clone() {
-            self.open.lock().expect("no panic").push(copy);
+            self.open.lock().expect("no panic").push((number, copy));
         }
+        self.answer(stream);
+        self.open.lock().expect("no panic").retain(|(other, _)| *other != number);
+    }
+
+    fn answer(&self, mut stream: TcpStream) {
         while let Some(request) = http::read(&mut stream, true) {
             match request.line.as_str() {
+                line if line.starts_with("GET ") && !self.is_well.load(Ordering::SeqCst) => {
+                    http::respond(&mut stream, 500, "{}");
+                }
                 "GET /api/version HTTP/1.1" => {
                     let version = *self.version.lock().expect("no panic");
                     http::respond(&mut stream, 200, &serde_json::json!({ "version": version }).to_string());

@@ -67,6 +67,27 @@ fn kept_connection_is_used_again() {
     assert!(backend.connections() - before <= 10, "{} new ones", backend.connections() - before);
 }
 
+#[test]
+fn decoded_body_gets_its_own_framing() {
+    let backend = Backend::running(|_, stream| {
+        http::write(
+            stream,
+            "HTTP/1.1 200 OK\r\nContent-Type: application/json\r\nTransfer-Encoding: chunked\r\n\r\n\
+             1;x=y\r\n{\r\n1\r\n}\r\n0\r\nX-Trailer: 1\r\n\r\n",
+        );
+    });
+    let stage = Stage::new(&backend, settings());
+    let response = http::exchange(stage.port, &http::post(CHAT, TINY));
+    let framing = ["transfer-encoding", "content-length"];
+    let count = response.headers.iter().filter(|(name, _)| framing.contains(&name.as_str())).count();
+    assert_eq!((count, response.text().as_str(), response.is_whole), (1, "{}", true), "{response:?}");
+    // A client of HTTP/1.0 knows no chunks.
+    let length = TINY.len();
+    let old = format!("POST {CHAT} HTTP/1.0\r\nHost: localhost\r\nContent-Length: {length}\r\n\r\n{TINY}");
+    let response = http::exchange(stage.port, &old);
+    assert_eq!((response.header("transfer-encoding"), response.text().as_str()), (None, "{}"));
+}
+
 /// An answer that broke off must not be asked for again: the model would answer twice.
 #[test]
 fn nothing_is_sent_twice_after_a_byte() {

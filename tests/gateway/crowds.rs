@@ -177,6 +177,36 @@ fn requests_cut_at_random_leave_nothing() {
 }
 
 #[test]
+fn idle_streams_take_little_memory() {
+    const STREAMS: usize = 200;
+    let backend = Backend::running(|_, stream| {
+        http::begin_stream(stream);
+        http::chunk(stream, TOKEN);
+        while !matches!(stream.read(&mut [0; 64]), Ok(0) | Err(_)) {}
+    });
+    let served = Served::before(&backend);
+    let open = || {
+        let mut client = http::connect(served.port());
+        http::write(&mut client, &http::post(CHAT, TINY_STREAM));
+        let mut read = Vec::new();
+        while !read.ends_with(TOKEN.as_bytes()) && !read.ends_with(format!("{TOKEN}\r\n").as_bytes()) {
+            let mut some = [0; 512];
+            let count = client.read(&mut some).expect("it streams");
+            assert!(count > 0, "{}", String::from_utf8_lossy(&read));
+            read.extend_from_slice(&some[..count]);
+        }
+        client
+    };
+    let first = open();
+    let before = served.memory("VmRSS");
+    let others: Vec<_> = (1..STREAMS).map(|_| open()).collect();
+    let each = served.memory("VmRSS").saturating_sub(before) / others.len();
+    drop(first);
+    // Without the optimizations of a release, a future is larger than it must be.
+    assert!(each <= 30, "{each} KiB");
+}
+
+#[test]
 fn requests_around_the_idle_stop_all_succeed() {
     let idle_timeout = IdleStop::After(Duration::from_millis(2));
     let backend = Backend::stopped(|_, stream| http::respond(stream, 200, "{}"));

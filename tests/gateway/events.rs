@@ -85,6 +85,21 @@ fn change_of_state_is_an_event() {
 }
 
 #[test]
+fn change_of_health_is_an_event() {
+    let backend = Backend::stopped(|_, stream| http::respond(stream, 200, ANSWER));
+    let stage = stage(&backend);
+    let started = http::exchange(stage.port, &http::post("/api/instances/ollama/start", ""));
+    assert_eq!(started.status(), 200);
+    let mut events = listen(&stage, None);
+    assert_eq!(next_event(&mut events, "metrics_updated")["service"], "ollama");
+    for is_well in [false, true] {
+        backend.set_well(is_well);
+        let event = next_event(&mut events, "health_changed");
+        assert_eq!((&event["service"], &event["healthy"]), (&json!("ollama"), &json!(is_well)));
+    }
+}
+
+#[test]
 fn broken_configuration_is_an_event() {
     let backend = Backend::running(|_, stream| http::respond(stream, 200, ANSWER));
     let stage = stage(&backend);

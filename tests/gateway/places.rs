@@ -96,7 +96,7 @@ fn estimate_counts_before_the_first_start() {
     let stage = Stage::in_directory(directory, driver, &text, GatewaySettings { max_memory, ..settings() });
     let refused = ask(&stage, &serde_json::json!({ "model": model }).to_string());
     assert_eq!(refused.status(), 503, "{}", refused.text());
-    assert!(refused.text().contains("`gateway.max_memory` is 1 bytes"), "{}", refused.text());
+    assert!(refused.text().contains("`gateway.max_memory` allows 1"), "{}", refused.text());
     assert_eq!(stage.driver.starts(), 0);
 }
 

@@ -43,6 +43,41 @@ fn running_service_answers_for_a_model_of_two() {
     assert_eq!((from(), one.is_listening()), (json!("two"), false));
 }
 
+/// Two services could have the model. Their names are looked up anew for as long as neither is chosen.
+#[test]
+fn requests_during_a_start_list_nothing_anew() {
+    let answering = || Backend::stopped(|_, stream| http::respond(stream, 200, "{}"));
+    let (one, two, listed) = (answering(), answering(), answering());
+    listed.set_models(&["other"]);
+    listed.start();
+    let instance = |name: &str, backend: &Backend| {
+        let port = backend.port;
+        format!("[instances.{name}]\ntemplate = \"ollama\"\nport = {port}\ncommand = [\"/bin/sh\"]\n")
+    };
+    let text = instance("one", &one) + &instance("two", &two) + &instance("listed", &listed);
+    let directory = Arc::new(TempDir::new().expect("a temporary directory"));
+    let driver = Stage::scripted_all(&[&one, &two, &listed]);
+    let stage = Stage::in_directory(directory, driver, &text, settings());
+    *stage.driver.listens.lock().expect("no panic") = false;
+    let ask = || {
+        let mut client = http::connect(stage.port);
+        http::write(&mut client, &http::post(CHAT, r#"{"model":"tiny"}"#));
+        client
+    };
+    let mut clients = vec![ask()];
+    wait_until("it starts", || stage.driver.starts() == 1);
+    let before = listed.connections();
+    clients.extend((0..5).map(|_| ask()));
+    // This one is answered behind them.
+    assert_eq!(http::exchange(stage.port, &http::post(CHAT, "{}")).status(), 400);
+    assert_eq!(listed.connections(), before);
+    stage.driver.begin_to_listen(one.port);
+    for client in &mut clients {
+        assert_eq!(http::read(client, false).expect("a response").status(), 200);
+    }
+    assert_eq!((one.requests().len(), stage.driver.starts()), (6, 1));
+}
+
 #[test]
 fn instance_with_a_model_is_a_model_server() {
     let backend = Backend::stopped(|_, stream| http::respond(stream, 200, "{}"));

@@ -1,5 +1,6 @@
 //! Services that a request starts, and that are stopped when nobody uses them.
 
+use std::net::TcpStream;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -29,24 +30,54 @@ fn request_starts_its_service() {
 fn twenty_cold_requests_make_one_start() {
     let backend = answering();
     let stage = Stage::new(&backend, settings());
-    let mut clients: Vec<_> = (0..20).map(|_| http::connect(stage.port)).collect();
+    let mut clients = twenty_clients(&stage);
     for client in &mut clients {
-        http::write(client, &http::post(CHAT, TINY));
-    }
-    // One of them leaves.
-    drop(clients.pop());
-    for mut client in clients {
-        assert_eq!(http::read(&mut client, false).expect("a response").status(), 200);
+        assert_eq!(http::read(client, false).expect("a response").status(), 200);
     }
     assert_eq!(stage.driver.starts(), 1);
 }
+
+/// Returns twenty clients that have asked for the same model.
+fn twenty_clients(stage: &Stage) -> Vec<TcpStream> {
+    let mut clients: Vec<_> = (0..20).map(|_| http::connect(stage.port)).collect();
+    clients.iter_mut().for_each(|client| http::write(client, &http::post(CHAT, TINY)));
+    clients
+}
+
+#[test]
+fn waiter_that_leaves_a_cold_start_ends_nothing() {
+    let backend = answering();
+    let stage = Stage::new(&backend, settings());
+    *stage.driver.listens.lock().expect("no panic") = false;
+    let mut clients = twenty_clients(&stage);
+    wait_until("it starts", || stage.driver.starts() == 1);
+    // Perhaps the one whose request has started it.
+    drop(clients.remove(0));
+    stage.driver.begin_to_listen(backend.port);
+    for client in &mut clients {
+        assert_eq!(http::read(client, false).expect("a response").status(), 200);
+    }
+    assert_eq!((stage.driver.starts(), backend.requests().len()), (1, 19));
+}
+
+/// The paths that programs ask for to see whether something answers.
+const PROBED: [&str; 6] = ["/health", "/api/health", "/v1/models", "/v1/models/tiny", CHAT, "/nothing"];
 
 #[test]
 fn probes_neither_start_anything_nor_count_as_use() {
     let backend = answering();
     let stage = Stage::new(&backend, settings());
-    for path in ["/health", "/api/health", "/v1/models", "/v1/models/tiny", CHAT, "/nothing"] {
+    for path in PROBED {
         http::get(stage.port, path);
+    }
+    assert_eq!(stage.driver.starts(), 0);
+}
+
+#[test]
+fn head_never_starts_a_model() {
+    let backend = answering();
+    let stage = Stage::new(&backend, settings());
+    for path in PROBED {
         let head = format!("HEAD {path} HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n\r\n");
         let mut client = http::connect(stage.port);
         http::write(&mut client, &head);

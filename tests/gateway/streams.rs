@@ -26,8 +26,46 @@ fn whole_stream_passes_unchanged() {
     assert!(response.is_whole);
     let expected = format!(": hello\n\n{TOKEN}data: {{\"usage\":{{\"prompt_tokens\":1}}}}\n\n{LAST}{DONE}");
     assert_eq!(response.text(), expected);
-    assert_eq!(response.header("x-accel-buffering"), Some("no"));
-    assert_eq!(response.header("cache-control"), Some("no-cache"));
+}
+
+#[test]
+fn proxies_are_told_not_to_buffer_streams() {
+    let stream = streamed(CHAT, |stream| {
+        http::write(
+            stream,
+            "HTTP/1.1 200 OK\r\nContent-Type: text/event-stream\r\nX-Accel-Buffering: yes\r\n\
+             Cache-Control: max-age=60\r\nTransfer-Encoding: chunked\r\n\r\n",
+        );
+        for data in [LAST, ""] {
+            http::chunk(stream, data);
+        }
+    });
+    let told = |response: &Message| {
+        let values = |name: &str| -> Vec<String> {
+            let all = response.headers.iter().filter(|(known, _)| known == name);
+            all.map(|(_, value)| value.clone()).collect()
+        };
+        (values("x-accel-buffering").join(","), values("cache-control").join(","))
+    };
+    assert_eq!(told(&stream), ("no".to_owned(), "no-cache".to_owned()));
+    let whole = streamed(CHAT, |stream| http::respond(stream, 200, "{}"));
+    assert_eq!(told(&whole), (String::new(), String::new()));
+}
+
+#[test]
+fn server_dead_in_mid_stream_is_an_error() {
+    let backend = Backend::stopped(|_, _| {});
+    let own = backend.handle();
+    backend.set_script(move |_, stream| {
+        http::begin_stream(stream);
+        http::chunk(stream, TOKEN);
+        // As the end of its process does.
+        own.stop();
+    });
+    let stage = Stage::new(&backend, settings());
+    let response = http::exchange(stage.port, &http::post(CHAT, TINY_STREAM));
+    assert!(!response.is_whole);
+    assert!(response.text().starts_with(TOKEN) && response.text().contains("stream_cut"), "{response:?}");
 }
 
 #[test]
