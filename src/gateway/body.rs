@@ -65,7 +65,7 @@ pub(super) struct PassedBody {
     /// How many bytes have passed in this turn.
     in_turn: usize,
     wire: Wire,
-    meter: Meter,
+    meter: Box<Meter>,
     _lease: Lease,
 }
 
@@ -97,7 +97,7 @@ impl PassedBody {
         pool: Arc<Pool>,
         treatment: Treatment,
         wire: Wire,
-        meter: Meter,
+        meter: Box<Meter>,
         lease: Lease,
     ) -> Self {
         Self {

@@ -6,7 +6,6 @@ use std::sync::Arc;
 use std::time::{SystemTime, UNIX_EPOCH};
 
 use hyper::body::{Body as _, Bytes, Frame, Incoming};
-use hyper::http::request::Parts;
 use hyper::{Request, Response, StatusCode, Uri};
 
 use super::body::{PassedBody, ResponseBody, Treatment, stream_head};
@@ -32,7 +31,8 @@ const MAX_ANSWER_BYTES: usize = 64 * 1024 * 1024;
 
 /// A request on its way to the service of its model.
 pub(super) struct Passing {
-    pub(super) head: Box<Parts>,
+    /// Its own body has been read.
+    pub(super) request: Box<Request<Incoming>>,
     pub(super) body: Bytes,
     pub(super) wire: Wire,
     pub(super) asked: NamedModel,
@@ -64,7 +64,7 @@ struct Delivered {
 impl Passing {
     /// Returns whether the request only counts its tokens.
     pub(super) fn is_count(&self) -> bool {
-        self.head.uri.path().ends_with("/count_tokens")
+        self.request.uri().path().ends_with("/count_tokens")
     }
 
     /// Returns the request for the server: the same bytes except the model's name.
@@ -73,7 +73,7 @@ impl Passing {
             NamePlace::Json(fields) => splice::with_model(&self.body, fields, &self.route.model),
             NamePlace::Form(place) => multipart::with_model(&self.body, place.clone(), &self.route.model),
         };
-        let path = self.head.uri.path_and_query().cloned();
+        let path = self.request.uri().path_and_query().cloned();
         (path.map_or_else(|| Uri::from_static("/"), Uri::from), Pieces::new(body))
     }
 
@@ -85,7 +85,7 @@ impl Passing {
 }
 
 /// Counts the request as failed.
-pub(super) fn failed(mut meter: Meter, rejection: Rejection) -> Rejection {
+pub(super) fn failed(mut meter: Box<Meter>, rejection: Rejection) -> Rejection {
     if rejection.status.is_client_error() {
         meter.ends(Outcome::Refused);
     } else {
@@ -104,7 +104,7 @@ pub(super) async fn send(
     setup: &Arc<Setup>,
     passing: &Passing,
     lease: Lease,
-    mut meter: Meter,
+    mut meter: Box<Meter>,
 ) -> Result<Response<ResponseBody>, Rejection> {
     let known = match passing.wire {
         Wire::Chat => Some(true),
@@ -187,9 +187,9 @@ async fn try_to_send(
 ) -> Result<(Response<Incoming>, Connection), SendError> {
     let outgoing = || {
         let mut request = Request::new(body.clone());
-        request.method_mut().clone_from(&passing.head.method);
+        request.method_mut().clone_from(passing.request.method());
         request.uri_mut().clone_from(uri);
-        *request.headers_mut() = headers::to_server(&passing.head.headers, &lease.upstream.host, body.len());
+        *request.headers_mut() = headers::to_server(passing.request.headers(), &lease.upstream.host, body.len());
         request
     };
     gateway.pool.send(&lease.upstream, body.len(), &outgoing).await
@@ -208,7 +208,7 @@ fn bad_gateway(lease: &Lease, error: &SendError) -> Rejection {
 }
 
 /// Returns the response of the server as it is.
-fn passed(gateway: &Gateway, passing: &Passing, sent: Delivered, meter: Meter) -> Response<ResponseBody> {
+fn passed(gateway: &Gateway, passing: &Passing, sent: Delivered, meter: Box<Meter>) -> Response<ResponseBody> {
     let Delivered { head, incoming, connection, lease } = sent;
     let is_stream = headers::is_event_stream(&head.headers);
     let treatment = match head.status {
@@ -231,7 +231,7 @@ async fn translated(
     gateway: &Gateway,
     passing: &Passing,
     sent: Delivered,
-    mut meter: Meter,
+    mut meter: Box<Meter>,
 ) -> Result<Response<ResponseBody>, Rejection> {
     let Delivered { head, mut incoming, mut connection, lease } = sent;
     let (wire, model) = (passing.wire, &passing.asked.model);

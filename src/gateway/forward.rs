@@ -4,8 +4,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use hyper::body::{Body, Bytes, Incoming};
-use hyper::header::{CONTENT_LENGTH, CONTENT_TYPE};
-use hyper::http::request::Parts;
+use hyper::header::CONTENT_TYPE;
 use hyper::{HeaderMap, Request, Response, StatusCode};
 
 use super::body::{COMMENT_INTERVAL, Pending, ResponseBody, stream_head};
@@ -29,19 +28,17 @@ const DRAIN_TIMEOUT: Duration = Duration::from_secs(2);
 /// Answers a request of the OpenAI or Anthropic API that names its model in the body.
 pub(super) async fn post(gateway: &Arc<Gateway>, request: Box<Request<Incoming>>) -> Response<ResponseBody> {
     let wire = Wire::of_path(request.uri().path());
-    let (head, body) = request.into_parts();
-    let head = Box::new(head);
-    let body = match read(&head.headers, body).await {
-        Ok(body) => body,
+    let (request, body) = match read(request).await {
+        Ok(read) => read,
         Err(rejection) => return reject(&rejection, wire),
     };
-    let answered = answer(gateway, head, body, wire).await;
+    let answered = answer(gateway, request, body, wire).await;
     answered.unwrap_or_else(|rejection| reject(&rejection, wire))
 }
 
 async fn answer(
     gateway: &Arc<Gateway>,
-    head: Box<Parts>,
+    request: Box<Request<Incoming>>,
     body: Bytes,
     wire: Wire,
 ) -> Result<Response<ResponseBody>, Rejection> {
@@ -49,10 +46,10 @@ async fn answer(
     // A request has no service until its model is found.
     let mut refused = Meter::begin(&gateway.counts, &Arc::default());
     refused.ends(Outcome::Refused);
-    let asked = asked(&head.headers, &body)?;
+    let asked = asked(request.headers(), &body)?;
     let route = gateway.route(&setup, &asked.model).await?;
     let mut meter = refused.of(&route.service);
-    let passing = Box::new(Passing { head, body, wire, asked, route });
+    let passing = Box::new(Passing { request, body, wire, asked, route });
     if passing.is_count() && setup.lacks_other_wires(&passing.route.service) {
         meter.ends(Outcome::Ok);
         return translate::count_tokens(&passing.body).map(json).map_err(Rejection::from);
@@ -84,35 +81,36 @@ async fn answer(
     }
 }
 
-/// Reads the whole body into one buffer.
-pub(super) async fn read(headers: &HeaderMap, mut body: Incoming) -> Result<Bytes, Rejection> {
-    let announced =
-        headers.get(CONTENT_LENGTH).and_then(|length| length.to_str().ok()?.parse::<usize>().ok());
-    if announced.is_some_and(|length| length > MAX_BODY_BYTES) {
-        return Err(too_large(body));
+/// Reads the whole body into one buffer. The request keeps its head.
+pub(super) async fn read(
+    mut request: Box<Request<Incoming>>,
+) -> Result<(Box<Request<Incoming>>, Bytes), Rejection> {
+    let announced = usize::try_from(request.body().size_hint().lower()).unwrap_or(usize::MAX);
+    if announced > MAX_BODY_BYTES {
+        return Err(too_large(request));
     }
     let mut whole = Vec::new();
-    while let Some(frame) = frame(&mut body).await {
+    while let Some(frame) = frame(request.body_mut()).await {
         let frame = frame.map_err(|_| Rejection::bad_request("the body of the request broke off"))?;
-        let Some(data) = frame.data_ref() else { continue };
-        if body.is_end_stream() && whole.is_empty() {
-            return Ok(data.clone());
+        let Ok(data) = frame.into_data() else { continue };
+        if request.body().is_end_stream() && whole.is_empty() {
+            return Ok((request, data));
         }
         if whole.len() + data.len() > MAX_BODY_BYTES {
-            return Err(too_large(body));
+            return Err(too_large(request));
         }
         if whole.is_empty() {
-            whole.reserve_exact(announced.unwrap_or(data.len()));
+            whole.reserve_exact(announced.max(data.len()));
         }
-        whole.extend_from_slice(data);
+        whole.extend_from_slice(&data);
     }
-    Ok(whole.into())
+    Ok((request, whole.into()))
 }
 
 /// Refuses the body, and keeps reading it for a moment: closing the connection at once would lose the response.
-fn too_large(mut body: Incoming) -> Rejection {
+fn too_large(mut request: Box<Request<Incoming>>) -> Rejection {
     task::start(async move {
-        let rest = async { while let Some(Ok(_)) = frame(&mut body).await {} };
+        let rest = async { while let Some(Ok(_)) = frame(request.body_mut()).await {} };
         let _ = tokio::time::timeout(DRAIN_TIMEOUT, rest).await;
     });
     let message = format!("the body is larger than {} MiB", MAX_BODY_BYTES / 1024 / 1024);

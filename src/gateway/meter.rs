@@ -100,8 +100,8 @@ pub(super) struct Meter {
 }
 
 impl Meter {
-    pub(super) fn begin(counts: &Arc<Tallies>, service: &Arc<str>) -> Self {
-        Self {
+    pub(super) fn begin(counts: &Arc<Tallies>, service: &Arc<str>) -> Box<Self> {
+        Box::new(Self {
             counts: Arc::clone(counts),
             service: Arc::clone(service),
             since: Instant::now(),
@@ -111,11 +111,11 @@ impl Meter {
             outcome: Outcome::ClientGone,
             usage: None,
             error: None,
-        }
+        })
     }
 
     /// Measures the request as one of a service.
-    pub(super) fn of(mut self, service: &Arc<str>) -> Self {
+    pub(super) fn of(mut self: Box<Self>, service: &Arc<str>) -> Box<Self> {
         self.service = Arc::clone(service);
         self.outcome = Outcome::ClientGone;
         self

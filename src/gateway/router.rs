@@ -109,13 +109,12 @@ async fn route(gateway: &Arc<Gateway>, mut request: Box<Request<Incoming>>) -> R
 
 /// Reads the body, then carries out the errand on another thread.
 async fn run(gateway: Arc<Gateway>, errand: Errand, request: Box<Request<Incoming>>) -> AdminAnswer {
-    let (head, body) = request.into_parts();
-    let body = forward::read(&head.headers, body).await?;
+    let (request, body) = forward::read(request).await?;
     let work = move || match errand {
         Errand::Models => listing::all(&gateway),
         Errand::Model(id) => listing::one(&gateway, &id),
         Errand::Metrics => metrics::prometheus(&gateway),
-        Errand::Admin(route) => admin::answer(&gateway, route, head.uri.query().unwrap_or_default(), &body),
+        Errand::Admin(route) => admin::answer(&gateway, route, request.uri().query().unwrap_or_default(), &body),
     };
     blocking(work).await?
 }
