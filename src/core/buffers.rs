@@ -17,7 +17,11 @@ const COUNT: usize = 16 * 1024;
 #[global_allocator]
 static ALLOCATOR: Allocator = Allocator {
     start: AtomicUsize::new(usize::MAX / 2),
-    buffers: Mutex::new(Buffers { free: std::ptr::null_mut(), unused: std::ptr::null_mut(), unused_count: 0 }),
+    buffers: Mutex::new(Buffers {
+        free: std::ptr::null_mut(),
+        unused: std::ptr::null_mut(),
+        unused_count: 0,
+    }),
 };
 
 struct Allocator {
@@ -27,11 +31,17 @@ struct Allocator {
 }
 
 struct Buffers {
-    /// A buffer that came back; it begins with the address of the one that came back before.
-    free: *mut u8,
+    /// The buffer that came back last.
+    free: *mut FreeBuffer,
     /// Where the buffers begin that were never used, and how many there are.
     unused: *mut u8,
     unused_count: usize,
+}
+
+/// The beginning of a buffer that came back.
+struct FreeBuffer {
+    /// The one that came back before.
+    next: *mut Self,
 }
 
 // SAFETY: memory that nobody uses may be handed out by any thread.
@@ -78,8 +88,8 @@ impl Buffers {
         if !self.free.is_null() {
             let buffer = self.free;
             // SAFETY: `put` has written it.
-            self.free = unsafe { buffer.cast::<*mut u8>().read() };
-            return buffer;
+            self.free = unsafe { (*buffer).next };
+            return buffer.cast();
         }
         if self.unused_count == 0 {
             return std::ptr::null_mut();
@@ -90,9 +100,11 @@ impl Buffers {
     }
 
     /// Takes a buffer back.
+    #[expect(clippy::cast_ptr_alignment, reason = "a buffer begins with a page")]
     fn put(&mut self, buffer: *mut u8) {
+        let buffer = buffer.cast::<FreeBuffer>();
         // SAFETY: it has room for an address, and belongs to nobody else.
-        unsafe { buffer.cast::<*mut u8>().write(self.free) };
+        unsafe { buffer.write(FreeBuffer { next: self.free }) };
         self.free = buffer;
     }
 }

@@ -85,7 +85,7 @@ impl Passing {
 }
 
 /// Counts the request as failed.
-pub(super) fn failed(mut meter: Box<Meter>, rejection: Rejection) -> Rejection {
+pub(super) fn failed(meter: &mut Meter, rejection: Rejection) -> Rejection {
     if rejection.status.is_client_error() {
         meter.ends(Outcome::Refused);
     } else {
@@ -121,11 +121,11 @@ pub(super) async fn send(
         let request = if has_wire { Ok(passing.as_it_is()) } else { passing.translated() };
         let request = match request {
             Ok(request) => request,
-            Err(rejection) => return Err(failed(meter, rejection)),
+            Err(rejection) => return Err(failed(&mut meter, rejection)),
         };
         let sent = match deliver(gateway, setup, passing, &request, lease).await {
             Ok(sent) => sent,
-            Err(rejection) => return Err(failed(meter, rejection)),
+            Err(rejection) => return Err(failed(&mut meter, rejection)),
         };
         let lacks_it = matches!(sent.head.status.as_u16(), 404 | 405 | 501);
         if !has_wire || known.is_some() || !lacks_it {
@@ -189,7 +189,8 @@ async fn try_to_send(
         let mut request = Request::new(body.clone());
         request.method_mut().clone_from(passing.request.method());
         request.uri_mut().clone_from(uri);
-        *request.headers_mut() = headers::to_server(passing.request.headers(), &lease.upstream.host, body.len());
+        *request.headers_mut() =
+            headers::to_server(passing.request.headers(), &lease.upstream.host, body.len());
         request
     };
     gateway.pool.send(&lease.upstream, body.len(), &outgoing).await
@@ -208,7 +209,12 @@ fn bad_gateway(lease: &Lease, error: &SendError) -> Rejection {
 }
 
 /// Returns the response of the server as it is.
-fn passed(gateway: &Gateway, passing: &Passing, sent: Delivered, meter: Box<Meter>) -> Response<ResponseBody> {
+fn passed(
+    gateway: &Gateway,
+    passing: &Passing,
+    sent: Delivered,
+    meter: Box<Meter>,
+) -> Response<ResponseBody> {
     let Delivered { head, incoming, connection, lease } = sent;
     let is_stream = headers::is_event_stream(&head.headers);
     let treatment = match head.status {

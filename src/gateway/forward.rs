@@ -56,15 +56,15 @@ async fn answer(
     }
     match keeper::enter(gateway, &setup, &passing.route).await {
         Entrance::Admitted(lease) => send(gateway, &setup, &passing, lease, meter).await,
-        Entrance::Refused(rejection) => Err(failed(meter, rejection)),
-        Entrance::Stale => Err(failed(meter, Rejection::unavailable("the service does not run"))),
+        Entrance::Refused(rejection) => Err(failed(&mut meter, rejection)),
+        Entrance::Stale => Err(failed(&mut meter, Rejection::unavailable("the service does not run"))),
         Entrance::Waits(ticket) => {
             let is_stream = passing.asked.is_stream;
             let gateway = Arc::clone(gateway);
             let mut pending: Pending = Box::pin(async move {
                 let lease = match admitted(ticket.admission().await) {
                     Ok(lease) => lease,
-                    Err(rejection) => return Err(failed(meter, rejection)),
+                    Err(rejection) => return Err(failed(&mut meter, rejection)),
                 };
                 send(&gateway, &setup, &passing, lease, meter).await
             });

@@ -64,7 +64,8 @@ pub(super) fn to_client(server: &HeaderMap, is_stream: bool) -> HeaderMap {
 /// `more`, and for no others: hyper keeps the map while the response is sent.
 fn copied(all: &HeaderMap, more: usize, passes: &dyn Fn(&str) -> bool) -> HeaderMap {
     let named = named_by_connection(all);
-    let is_passing = |name: &str| !is_hop_by_hop(name) && passes(name) && !named.iter().any(|named| named == name);
+    let is_passing =
+        |name: &str| !is_hop_by_hop(name) && passes(name) && !named.iter().any(|named| named == name);
     let passing = || all.iter().filter(|(name, _)| is_passing(name.as_str()));
     let mut headers = HeaderMap::with_capacity(passing().count() + more);
     for (name, value) in passing() {

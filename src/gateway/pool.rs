@@ -221,8 +221,10 @@ mod tests {
     /// Returns a server that answers every read with `{}`, and how many connections it got.
     fn answering() -> (Arc<Upstream>, Arc<AtomicUsize>) {
         let listener = std::net::TcpListener::bind("127.0.0.1:0").expect("a free port");
-        let address =
-            Address { host: "127.0.0.1".to_owned(), port: listener.local_addr().expect("it is bound").port() };
+        let address = Address {
+            host: "127.0.0.1".to_owned(),
+            port: listener.local_addr().expect("it is bound").port(),
+        };
         let connections = Arc::new(AtomicUsize::new(0));
         let count = Arc::clone(&connections);
         std::thread::spawn(move || {

@@ -114,7 +114,9 @@ async fn run(gateway: Arc<Gateway>, errand: Errand, request: Box<Request<Incomin
         Errand::Models => listing::all(&gateway),
         Errand::Model(id) => listing::one(&gateway, &id),
         Errand::Metrics => metrics::prometheus(&gateway),
-        Errand::Admin(route) => admin::answer(&gateway, route, request.uri().query().unwrap_or_default(), &body),
+        Errand::Admin(route) => {
+            admin::answer(&gateway, route, request.uri().query().unwrap_or_default(), &body)
+        }
     };
     blocking(work).await?
 }

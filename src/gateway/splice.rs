@@ -74,7 +74,8 @@ pub fn fields(body: &[u8]) -> Result<Fields, BodyFault> {
 /// Returns the body with `model` as its model. All of several equal keys get the new value, because servers differ in
 /// which one they use.
 pub fn with_model(body: &Bytes, fields: &Fields, model: &str) -> Vec<Bytes> {
-    let mut wrong = fields.places.iter().filter(|(_, name)| name != model).map(|(place, _)| place.clone()).peekable();
+    let mut wrong =
+        fields.places.iter().filter(|(_, name)| name != model).map(|(place, _)| place.clone()).peekable();
     if wrong.peek().is_none() {
         return vec![body.clone()];
     }

@@ -40,7 +40,9 @@ fn twenty_cold_requests_make_one_start() {
 /// Returns twenty clients that have asked for the same model.
 fn twenty_clients(stage: &Stage) -> Vec<TcpStream> {
     let mut clients: Vec<_> = (0..20).map(|_| http::connect(stage.port)).collect();
-    clients.iter_mut().for_each(|client| http::write(client, &http::post(CHAT, TINY)));
+    for client in &mut clients {
+        http::write(client, &http::post(CHAT, TINY));
+    }
     clients
 }
 
