@@ -11,6 +11,7 @@ const CORE: [&[&str]; 12] = [
     &["json_object", "numbers", "order", "sorted_map"],
     &[
         "address",
+        "buffers",
         "cancel",
         "command_line",
         "executables",

@@ -1,4 +1,4 @@
-//! The allocator: that of the system. For the gateway, buffers of 8 KB get two pages of their own.
+//! The allocator: that of the system, but for the gateway, buffers of 8 KB get two pages of their own.
 //!
 //! Two connections have four such buffers, of which a stream that waits for its next token uses a few hundred bytes of
 //! two. The system keeps its notes between them, so a page of each one is in memory. Without notes, what was never

@@ -267,7 +267,7 @@ mod tests {
                 pool.idle().iter_mut().for_each(|(idle_since, _)| *idle_since = since);
             };
             exchange(&pool, &server).await;
-            // An hour ahead, so that a slow machine does not end the second.
+            // An hour ahead: a slow machine must not end the second.
             pool.idle()[0].0 += Duration::from_secs(3600);
             exchange(&pool, &server).await;
             assert_eq!((connections.load(Ordering::SeqCst), pool.idle().len()), (1, 1));

@@ -194,7 +194,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn limit_is_at_most_the_memory_of_the_machine() {
+    fn limit_is_at_most_the_machines_memory() {
         let whole = machine::memory().expect("this system tells").for_models;
         assert_eq!(bytes(MemoryLimit::Bytes(u64::MAX)), whole);
         assert_eq!(bytes(MemoryLimit::Bytes(1)), 1);
