@@ -2,7 +2,8 @@
 
 use std::io::{self, PipeReader, Read};
 use std::os::fd::AsFd;
-use std::process::{Command, ExitStatus};
+use std::process::{Child, Command, ExitStatus};
+use std::time::Duration;
 
 use nix::poll::{PollFd, PollFlags, PollTimeout};
 
@@ -13,9 +14,14 @@ use crate::cli::exit::Exit;
 use crate::cli::terminal::{keyboard, signals};
 use crate::cli::units;
 use crate::core::cancel::CancelToken;
+use crate::core::pid::Pid;
+use crate::core::process::{Instance, ProcessDriver, StopSignal};
 
 /// How often an interrupt is noticed, in milliseconds.
 const POLL_INTERVAL_MS: u8 = 50;
+
+/// How long a killed program may take to die.
+const KILL_TIMEOUT: Duration = Duration::from_secs(1);
 
 impl Talk<'_> {
     /// Runs the command, and attaches what it prints.
@@ -25,7 +31,7 @@ impl Talk<'_> {
             // Ctrl-C belongs to the command while it runs; SIGTERM ends both.
             let _interrupts = signals::remember_interrupts();
             let _lent = keyboard::lend();
-            run(command, &self.context.cancel)
+            run(command, &*self.context.driver, &self.context.cancel)
         };
         match ran {
             Ok(Some((output, status))) => match self.attach_output(command, output) {
@@ -56,7 +62,11 @@ impl Talk<'_> {
 }
 
 /// Runs the command with the shell. Returns what it prints on both streams, in order; `None` after an interrupt.
-fn run(command: &str, cancel: &CancelToken) -> io::Result<Option<(Vec<u8>, ExitStatus)>> {
+fn run(
+    command: &str,
+    driver: &dyn ProcessDriver,
+    cancel: &CancelToken,
+) -> io::Result<Option<(Vec<u8>, ExitStatus)>> {
     let (mut reader, writer) = io::pipe()?;
     let mut shell = Command::new("/bin/sh");
     shell.arg("-c").arg(command).stdout(writer.try_clone()?).stderr(writer);
@@ -65,12 +75,24 @@ fn run(command: &str, cancel: &CancelToken) -> io::Result<Option<(Vec<u8>, ExitS
     drop(shell);
     let read = read_all(&mut reader, cancel);
     if !matches!(read, Ok(Some(_))) {
-        // It may have ended by itself.
-        let _ = child.kill();
+        kill(driver, &child);
     }
     let status = child.wait()?;
     // The command can end by the interrupt before it is noticed here.
     Ok(read?.filter(|_| !cancel.is_cancelled()).map(|output| (output, status)))
+}
+
+/// Kills the shell and what it started: an interrupt does not reach a program that the shell is just starting, and such
+/// a program would take what is typed at the next prompt.
+fn kill(driver: &dyn ProcessDriver, shell: &Child) {
+    let Ok(pid) = Pid::try_from(i64::from(shell.id())) else { return };
+    // It may have ended by itself.
+    let Ok(Some(leader)) = driver.identify(pid) else { return };
+    for process in driver.members(Instance { id: "", leader: Some(&leader) }).iter().flatten() {
+        let _ = driver.signal(process, StopSignal::Kill);
+        // Until it is dead, it may read.
+        let _ = driver.wait_for_exit(process, KILL_TIMEOUT);
+    }
 }
 
 /// Reads to the end, or a byte more than a message may have; returns `None` after an interrupt.
