@@ -117,7 +117,7 @@ fn a_server_suspended_by_sigstop_is_stopped() {
 }
 
 /// Up, and then the server dies and leaves two children.
-fn left_children(own_session: &str, test: impl Fn(&Sandbox, &str)) {
+fn left_children(own_session: &str, test: impl Fn(&Sandbox, &str) + Sync) {
     for_each_service(&["children=2", own_session, "die-when=[ROOT]/die"], |sandbox, service| {
         let pid = up(sandbox, service);
         let die = sandbox.root().join("die");

@@ -45,21 +45,13 @@ fn sandbox(service: &str, faults: &[&str]) -> Sandbox {
     sandbox
 }
 
-/// Runs a test with each kind of service that has these faults.
-#[track_caller]
-pub(super) fn for_each_service(faults: &[&str], test: impl Fn(&Sandbox, &str)) {
-    for service in SERVICES {
-        test(&sandbox(service, faults), service);
-    }
-}
-
 /// The role of the fake runtime that plays a service of this kind.
 pub(super) fn role_of(service: &str) -> &'static str {
     if service == "replaced" { "mlx" } else { "ollama" }
 }
 
-/// Runs a test that waits for long with all kinds of services at once.
-pub(super) fn at_once_for_each_service(faults: &[&str], test: impl Fn(&Sandbox, &str) + Sync) {
+/// Runs a test with each kind of service that has these faults, all at once: it waits more than it computes.
+pub(super) fn for_each_service(faults: &[&str], test: impl Fn(&Sandbox, &str) + Sync) {
     let test = &test;
     std::thread::scope(|scope| {
         for service in SERVICES {
@@ -225,7 +217,7 @@ fn every_kind_may_put_itself_into_the_background() {
     });
     let lingers = "lingers-until=[ROOT]/go";
     for faults in [&["fork-away", lingers][..], &["fork-away", "forks-twice", lingers]] {
-        at_once_for_each_service(faults, |sandbox, service| {
+        for_each_service(faults, |sandbox, service| {
             let first = up(sandbox, service);
             let go = sandbox.root().join("go");
             std::fs::write(&go, "").expect("the sandbox is writable");

@@ -5,7 +5,7 @@ use std::process::Stdio;
 use nix::sys::signal::Signal;
 use serde_json::{Value, json};
 
-use crate::matrix::{assert_shows, at_once_for_each_service, for_each_service, role_of};
+use crate::matrix::{assert_shows, for_each_service, role_of};
 use crate::support::{Sandbox, command_line, fake_runtime, processes, wait_until};
 use crate::{down, mask_silence, notes, set_startup_timeout, state, up, with_faults};
 
@@ -79,7 +79,7 @@ fn snapshot(sandbox: &Sandbox) -> Vec<(String, u64, std::time::SystemTime)> {
 
 #[test]
 fn ps_distinguishes_starting_unhealthy_and_exited() {
-    at_once_for_each_service(&["hang"], |sandbox, service| {
+    for_each_service(&["hang"], |sandbox, service| {
         sandbox.fusion([service, "up", "--no-wait"]).run().assert_code(0);
         let ps = sandbox.fusion([service, "ps", "--json"]).run().assert_code(1);
         assert_eq!(ps.json()["state"], "starting");
@@ -308,7 +308,7 @@ fn health_of_an_external_server_has_no_log() {
 /// The timeout of a model that loads is too long for a server that does not even answer a probe.
 #[test]
 fn health_of_a_hanging_server_times_out() {
-    at_once_for_each_service(&[], |sandbox, service| {
+    for_each_service(&[], |sandbox, service| {
         let pid = up(sandbox, service);
         processes::send(pid, Signal::SIGSTOP);
         let health = sandbox.fusion([service, "health"]).run().assert_code(124);

@@ -33,11 +33,9 @@ pub(super) fn set(
     if let Some(piece) = layout.pieces.iter().find(|piece| piece.kind.is_value() && piece.path == path) {
         return Some(spliced(text, piece.span.clone(), value));
     }
-    if layout.value(path).is_some() {
-        // A table that is written with headers or dotted keys.
-        return set(&unset(text, path)?, path, value, comment, header_length);
-    }
-    let text = layout.with_new_key(path, value, comment, header_length);
+    // A table that is written with headers or dotted keys goes first.
+    let without = if layout.value(path).is_some() { &unset(text, path)? } else { text };
+    let text = Layout::of(without)?.with_new_key(path, value, comment, header_length);
     has(&text, path).then_some(text)
 }
 

@@ -5,7 +5,7 @@ use std::path::PathBuf;
 use nix::sys::signal::Signal;
 use serde_json::{Value, json};
 
-use crate::matrix::{assert_shows, at_once_for_each_service, for_each_service};
+use crate::matrix::{assert_shows, for_each_service};
 use crate::support::{Running, Sandbox, fake_runtime, processes, wait_until};
 use crate::{
     assert_nothing_left, assert_up_fails, down, log_lines_hidden, set_startup_timeout, state, up,
@@ -101,7 +101,7 @@ fn up_warns_if_an_external_server_cannot_generate() {
 /// The timeout of one `up` is longer than the configured one, and the other commands have no option.
 #[test]
 fn every_command_respects_a_longer_timeout() {
-    at_once_for_each_service(&["bind-when=[ROOT]/go"], |sandbox, service| {
+    for_each_service(&["bind-when=[ROOT]/go"], |sandbox, service| {
         let go = sandbox.root().join("go");
         set_startup_timeout(sandbox, 1);
         let first = sandbox.fusion([service, "up", "--timeout", "60"]).start();
@@ -128,7 +128,7 @@ fn every_command_respects_a_longer_timeout() {
 /// It may be longer than the default for a server that has been ready.
 #[test]
 fn the_timeout_bounds_waiting_for_a_hanging_server() {
-    at_once_for_each_service(&["hang-while=[ROOT]/hanging"], |sandbox, service| {
+    for_each_service(&["hang-while=[ROOT]/hanging"], |sandbox, service| {
         let hanging = sandbox.root().join("hanging");
         up(sandbox, service);
         std::fs::write(&hanging, "").expect("the sandbox is writable");

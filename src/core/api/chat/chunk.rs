@@ -30,6 +30,10 @@ pub struct Chunk<'a> {
 }
 
 impl<'a> Chunk<'a> {
+    pub fn parse(json: &'a str) -> serde_json::Result<Self> {
+        serde_json::from_slice(json.as_bytes())
+    }
+
     /// Returns the text, if it is borrowed and the chunk has no other content.
     pub fn only_text(&self) -> Option<&'a str> {
         let [Choice { index: 0, delta: Some(delta), message: None, finish_reason }] = self.choices.as_slice()

@@ -213,8 +213,15 @@ impl<'r> Reading<'r> {
         if let Some(text) = self.template.text(data) {
             return self.content(text).map_err(ChatError::Receiver);
         }
-        let json = data.as_bytes();
-        match serde_json::from_slice::<Chunk<'_>>(json) {
+        let mended;
+        let (mut data, mut parsed) = (data, Chunk::parse(data));
+        if parsed.is_err()
+            && let Some(text) = chunk::without_lone_halves(data)
+        {
+            mended = text;
+            (data, parsed) = (&mended, Chunk::parse(&mended));
+        }
+        match parsed {
             Ok(chunk) if chunk.error.is_said() || chunk.object.0 == "error" => {
                 Err(ServerError::from_event(data).into())
             }
@@ -225,13 +232,8 @@ impl<'r> Reading<'r> {
                 self.apply(chunk)
             }
             // The answer is complete, so the rest does not matter.
-            Err(_) if self.answer.finish_reason.is_some() => Ok(()),
-            // Some proxies send a number or null to keep the connection open.
-            Err(_) if !data.starts_with('{') && serde_json::from_slice::<IgnoredAny>(json).is_ok() => Ok(()),
-            Err(_) => match chunk::without_lone_halves(data) {
-                Some(mended) => self.chunk(&mended),
-                None => Err(ChatError::Malformed { words: error::clean(data) }),
-            },
+            Err(_) if self.answer.finish_reason.is_some() || is_sign_of_life(data) => Ok(()),
+            Err(_) => Err(ChatError::Malformed { words: error::clean(data) }),
         }
     }
 
@@ -408,4 +410,9 @@ fn is_event_line(line: &str) -> bool {
 fn prefill_progress(comment: &str) -> Option<(u64, u64)> {
     let (done, total) = comment.trim().strip_prefix("keepalive ")?.split_once('/')?;
     Some((done.parse().ok()?, total.parse().ok()?))
+}
+
+/// Returns whether the data is JSON, but no object: some proxies send a number or null to keep the connection open.
+fn is_sign_of_life(data: &str) -> bool {
+    !data.starts_with('{') && serde_json::from_slice::<IgnoredAny>(data.as_bytes()).is_ok()
 }
