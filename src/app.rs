@@ -33,14 +33,14 @@ mod up;
 pub mod views;
 
 pub use self::app::App;
-pub use self::diagnosis::{Diagnosis, ServerMark};
+pub use self::diagnosis::Diagnosis;
 pub use self::error::AppError;
 pub use self::install::homebrew_formula;
 pub use self::instances::RemoveError;
 pub use self::logs::ServiceLog;
 pub use self::models::{LoadOptions, Models, Named, Unload};
 pub use self::notices::Notice;
-pub use self::prompt::Permissions;
+pub use self::prompt::{Permissions, Server};
 pub use self::request::{Overrides, Question, RESERVED_FIELDS, Request};
 pub use self::selection::{Selection, SelectionError};
 pub use self::serve::{Serve, ServeError};

@@ -1,27 +1,19 @@
 //! Why a prompt got no complete answer, beyond what the server says: its record, its log, its models.
 
-use std::fs::{self, File};
+use std::fs::File;
 use std::io::{Read as _, Seek as _, SeekFrom};
 
 use super::app::App;
-use super::error::AppError;
+use super::prompt::Server;
 use super::request::Request;
 use crate::core::api::ApiError;
 use crate::core::api::chat::ChatError;
 use crate::core::api::error::ServerErrorKind;
 use crate::core::cancel::CancelToken;
-use crate::core::services::{Endpoint, ManagedService, ServerEnd};
+use crate::core::services::{ManagedService, ServerEnd};
 
 /// The most of the log that is searched for the cause of a failure.
 const MAX_LOG_BYTES: u64 = 256 * 1024;
-
-/// The server that fusion started, before a request is sent to it.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct ServerMark {
-    endpoint: Endpoint,
-    /// The length of its log.
-    log_bytes: u64,
-}
 
 /// What is found out about a failure.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
@@ -37,49 +29,36 @@ pub struct Diagnosis {
 }
 
 impl App {
-    /// Marks the server before a request, if fusion started it. Sends nothing.
-    pub fn mark(
-        &self,
-        service: &ManagedService,
-        cancel: &CancelToken,
-    ) -> Result<Option<ServerMark>, AppError> {
-        let endpoint = self.manager(cancel).running(service)?;
-        let log_bytes = fs::metadata(&service.files.log).map_or(0, |log| log.len());
-        Ok(endpoint.map(|endpoint| ServerMark { endpoint, log_bytes }))
-    }
-
-    /// Examines why a request got no complete answer; `mark` was made before it was sent.
+    /// Examines why a request to `server` got no complete answer.
     pub fn diagnose(
         &self,
         service: &ManagedService,
-        mark: Option<&ServerMark>,
+        server: &Server,
         request: &Request,
         error: &ChatError,
         cancel: &CancelToken,
     ) -> Diagnosis {
         let mut found = Diagnosis::default();
-        let endpoint = mark.map(|mark| &mark.endpoint);
+        let logged = || model_failure(service, server.log_bytes()?);
         match error {
             ChatError::Cut | ChatError::ModelDied | ChatError::Api(ApiError::Closed { .. }) => {
-                found.end = endpoint.and_then(|endpoint| self.manager(cancel).end_of(service, endpoint));
+                found.end =
+                    server.started().and_then(|endpoint| self.manager(cancel).end_of(service, endpoint));
                 if matches!(error, ChatError::ModelDied) && found.end.is_none() {
-                    found.logged = model_failure(service, mark);
+                    found.logged = logged();
                 }
             }
             ChatError::Server(said) if said.kind == ServerErrorKind::ModelMissing => {
                 found.loaded = self.loaded_instead(service, &request.model.name, cancel);
             }
             ChatError::Server(said) if said.message.contains("does not support chat") => {
-                let address = endpoint.map(|endpoint| endpoint.address.clone()).or_else(|| service.address());
                 let lacks = |address| {
                     let models = self.models(service, cancel).ok()?;
-                    Some(models.lacks(&address, &request.model.name))
+                    Some(models.lacks(address, &request.model.name))
                 };
-                found.is_incomplete = address.and_then(lacks) == Some(true);
+                found.is_incomplete = server.address().and_then(lacks) == Some(true);
             }
-            ChatError::Server(said) if said.status >= 500 => {
-                found.logged = model_failure(service, mark);
-            }
+            ChatError::Server(said) if said.status >= 500 => found.logged = logged(),
             _ => {}
         }
         found
@@ -98,9 +77,8 @@ impl App {
     }
 }
 
-/// Returns why the model failed, if fusion started the server and its log has told since `mark`.
-pub(super) fn model_failure(service: &ManagedService, mark: Option<&ServerMark>) -> Option<String> {
-    let log_bytes = mark?.log_bytes;
+/// Returns why the model failed, if the log has told since it had `log_bytes`.
+pub(super) fn model_failure(service: &ManagedService, log_bytes: u64) -> Option<String> {
     let mut log = File::open(&service.files.log).ok()?;
     let length = log.metadata().ok()?.len();
     // A log that became shorter was rotated.

@@ -4,6 +4,7 @@ use serde_json::Value;
 
 use super::app::App;
 use super::models::{LIST_TIMEOUT, Named};
+use super::prompt::Server;
 use super::request::Request;
 use crate::core::address::Address;
 use crate::core::api::Client;
@@ -100,18 +101,19 @@ impl App {
     pub fn notices_before(
         &self,
         service: &ManagedService,
+        server: &Server,
         request: &Request,
         cancel: &CancelToken,
     ) -> Vec<Notice> {
-        let Some(runtime) = service.runtime() else { return Vec::new() };
+        let (Some(runtime), Some(address)) = (service.runtime(), server.address()) else { return Vec::new() };
         let (body, mut notices) = (&request.body, Vec::new());
-        if has_images(body) && self.abilities(service, request, cancel).vision == Some(false) {
+        if has_images(body) && self.abilities(service, address, request, cancel).vision == Some(false) {
             notices.push(Notice::NoVision);
         }
         let tokens = characters(body) / MAX_CHARACTERS_PER_TOKEN;
         if tokens > MIN_CONTEXT_TOKENS
             && runtime.cuts_prompts()
-            && let Some(context) = self.context_before(service, request, cancel)
+            && let Some(context) = self.context_before(service, address, request, cancel)
             && tokens > context
         {
             notices.push(Notice::TooLong { tokens, context });
@@ -119,10 +121,11 @@ impl App {
         notices
     }
 
-    /// Returns what to tell about an answer; `context` is the context length of its model, if known already.
+    /// Returns what to tell about an answer of `server`; `context` is the context length of its model, if known already.
     pub fn notices_after(
         &self,
         service: &ManagedService,
+        server: &Server,
         request: &Request,
         answer: &Answer,
         context: Option<u64>,
@@ -132,7 +135,7 @@ impl App {
         let prompt_tokens = answer.usage.map(|usage| usage.prompt_tokens).unwrap_or_default();
         let context = context.or_else(|| {
             (prompt_tokens >= MIN_FILLED_TOKENS)
-                .then(|| self.context_of(service, &request.model.name, cancel))
+                .then(|| context_at(service, server.address()?, &request.model.name))
                 .flatten()
         });
         let counted = Counted { characters: characters(&request.body), prompt_tokens, context };
@@ -141,20 +144,18 @@ impl App {
             notices.push(Notice::Cut { tokens: prompt_tokens, characters: counted.characters, is_certain });
         }
         if may_lack_template(service, &request.body, prompt_tokens)
-            && self.abilities(service, request, cancel).chat_template == Some(false)
+            && let Some(address) = server.address()
+            && self.abilities(service, address, request, cancel).chat_template == Some(false)
         {
             notices.push(Notice::NoTemplate);
         }
         notices
     }
 
-    /// Returns the context length of `model` in tokens, if the server at `address` tells it.
+    /// Returns the context length of `model` in tokens, if the server of this service runs and tells it.
     pub fn context_of(&self, service: &ManagedService, model: &str, cancel: &CancelToken) -> Option<u64> {
-        let probe = service.runtime()?.context_probe()?;
-        let address = self.address_of(service, cancel)?;
-        let response =
-            Client::with_timeout(&address, LIST_TIMEOUT).with_long_responses().get(probe.path).ok()?;
-        (probe.read)(&response, model)
+        let endpoint = self.manager(cancel).find_endpoint(service).ok()??;
+        context_at(service, &endpoint.address, model)
     }
 
     /// Returns the context length before a prompt. Loads the model if it is not loaded, as the prompt would do: the
@@ -162,29 +163,34 @@ impl App {
     fn context_before(
         &self,
         service: &ManagedService,
+        address: &Address,
         request: &Request,
         cancel: &CancelToken,
     ) -> Option<u64> {
         let model = &request.model.name;
-        let context = || self.context_of(service, model, cancel);
-        context().or_else(|| {
-            let address = self.address_of(service, cancel)?;
-            self.models(service, cancel).ok()?.load_for_prompt(&address, &Named::resolved(model)).ok()?;
-            context()
+        context_at(service, address, model).or_else(|| {
+            self.models(service, cancel).ok()?.load_for_prompt(address, &Named::resolved(model)).ok()?;
+            context_at(service, address, model)
         })
     }
 
-    /// Returns the address of the server, if it runs and is one of this runtime.
-    fn address_of(&self, service: &ManagedService, cancel: &CancelToken) -> Option<Address> {
-        Some(self.manager(cancel).find_endpoint(service).ok()??.address)
+    fn abilities(
+        &self,
+        service: &ManagedService,
+        address: &Address,
+        request: &Request,
+        cancel: &CancelToken,
+    ) -> Abilities {
+        let models = self.models(service, cancel).ok();
+        models.and_then(|models| models.abilities(address, &request.model.name)).unwrap_or_default()
     }
+}
 
-    fn abilities(&self, service: &ManagedService, request: &Request, cancel: &CancelToken) -> Abilities {
-        let found = self
-            .address_of(service, cancel)
-            .and_then(|address| self.models(service, cancel).ok()?.abilities(&address, &request.model.name));
-        found.unwrap_or_default()
-    }
+/// Returns the context length of `model` in tokens, if the server at `address` tells it.
+fn context_at(service: &ManagedService, address: &Address, model: &str) -> Option<u64> {
+    let probe = service.runtime()?.context_probe()?;
+    let response = Client::with_timeout(address, LIST_TIMEOUT).with_long_responses().get(probe.path).ok()?;
+    (probe.read)(&response, model)
 }
 
 /// Returns whether the model may have no chat template. A bare prompt has at most one token for each byte of its text;

@@ -1,6 +1,6 @@
 //! Runs a prompt: finds the server, checks that it has the model, sends the request; starts the service on demand.
 
-use std::io;
+use std::{fs, io};
 
 use serde_json::Value;
 
@@ -14,6 +14,7 @@ use crate::core::api::chat::{ChatOutcome, Receiver};
 use crate::core::api::idle_timeout::IdleTimeout;
 use crate::core::cancel::CancelToken;
 use crate::core::events::EventKind;
+use crate::core::files;
 use crate::core::models::Model;
 use crate::core::models::catalogue::ModelError;
 use crate::core::runtimes::Runtime;
@@ -30,61 +31,72 @@ pub struct Permissions {
     pub force: bool,
 }
 
-/// The server that gets a prompt: the one that fusion started, else the one at the configured address.
-struct Server {
-    address: Address,
-    /// Set if fusion started it.
-    started: Option<Endpoint>,
+/// The server that gets a prompt: the one that fusion started, else the one at the configured address. Until this is
+/// dropped, the gateway does not stop it.
+#[derive(Debug)]
+pub struct Server {
+    /// `None` if no server runs.
+    endpoint: Option<Endpoint>,
+    /// The length of its log when it was found.
+    log_bytes: u64,
+    _in_use: Option<files::Lock>,
 }
 
 impl Server {
+    pub(super) fn address(&self) -> Option<&Address> {
+        Some(&self.endpoint.as_ref()?.address)
+    }
+
+    /// Returns the endpoint if fusion started the server.
+    pub(super) fn started(&self) -> Option<&Endpoint> {
+        self.endpoint.as_ref().filter(|endpoint| endpoint.started_by == StartedBy::Fusion)
+    }
+
+    /// Returns the length that its log had, if fusion started the server.
+    pub(super) fn log_bytes(&self) -> Option<u64> {
+        self.started().map(|_| self.log_bytes)
+    }
+
     /// Returns the loaded model, which is known only if fusion started the server.
     fn loaded(&self) -> Option<&String> {
-        self.started.as_ref()?.model.as_ref()
+        self.started()?.model.as_ref()
     }
 }
 
 impl App {
     /// Sends the request and hands the answer to `receiver` as it arrives. Nothing is started, so a server that fusion
     /// started costs no request but this one: when the outcome [`is_unsent`](ChatOutcome::is_unsent), start the service with
-    /// [`start_for_prompt`](Self::start_for_prompt), and send again. Never downloads a model.
+    /// [`start_for_prompt`](Self::start_for_prompt), find its server, and send again. Never downloads a model.
     pub fn prompt(
         &self,
         service: &ManagedService,
+        server: &Server,
         request: &Request,
         idle_timeout: &IdleTimeout,
         receiver: &mut dyn Receiver,
         cancel: &CancelToken,
     ) -> Result<ChatOutcome, AppError> {
-        // Before the server is looked up: the gateway may be about to stop it.
-        let _in_use = service.use_it(cancel);
-        let Some(server) = self.find_server(service, cancel)? else { return Ok(ChatOutcome::unsent()) };
-        let replaces_model = self.check_model(service, &server, &request.model, cancel)?;
+        let Some(address) = server.address() else { return Ok(ChatOutcome::unsent()) };
+        let replaces_model = self.check_model(service, server, address, &request.model, cancel)?;
         receiver.begin();
         let mut receiver = BeginObserver { receiver, has_started: false };
         let inhibitor = self.keep_awake(service);
-        let outcome =
-            Client::with_idle_timeout(&server.address, idle_timeout).chat(&request.body, &mut receiver);
+        let outcome = Client::with_idle_timeout(address, idle_timeout).chat(&request.body, &mut receiver);
         self.let_sleep(service, inhibitor);
         if replaces_model && outcome.result.is_err() && !receiver.has_started {
             // The model could not be loaded: the server still has the previous one.
-            self.record_loaded(service, &server, server.loaded(), cancel);
+            self.record_loaded(service, server, server.loaded(), cancel);
         }
         Ok(outcome)
     }
 
-    /// Finds the server by the record and the kernel. A server that fusion did not start is asked what it is before it
-    /// gets a prompt.
-    fn find_server(
-        &self,
-        service: &ManagedService,
-        cancel: &CancelToken,
-    ) -> Result<Option<Server>, AppError> {
+    /// Finds the server by the record and the kernel, and takes it into use. A server that fusion did not start is asked
+    /// what it is before it gets a prompt.
+    pub fn find_server(&self, service: &ManagedService, cancel: &CancelToken) -> Result<Server, AppError> {
+        // Before the server is looked up: the gateway may be about to stop it.
+        let in_use = service.use_it(cancel);
         let endpoint = self.manager(cancel).find_endpoint(service)?;
-        Ok(endpoint.map(|endpoint| Server {
-            address: endpoint.address.clone(),
-            started: Some(endpoint).filter(|endpoint| endpoint.started_by == StartedBy::Fusion),
-        }))
+        Ok(Server { endpoint, log_bytes: log_bytes(service), _in_use: in_use })
     }
 
     /// Checks that the server can have `model`: a server without it could download it, or unload its own model before
@@ -93,6 +105,7 @@ impl App {
         &self,
         service: &ManagedService,
         server: &Server,
+        address: &Address,
         model: &Model,
         cancel: &CancelToken,
     ) -> Result<bool, AppError> {
@@ -101,15 +114,15 @@ impl App {
             return Ok(false);
         }
         if let Some(runtime) = service.runtime().filter(|runtime| runtime.served_models().is_some()) {
-            return Self::check_served(service, runtime, server, model).map(|()| false);
+            return Self::check_served(service, runtime, address, model).map(|()| false);
         }
         if model.present == Some(false)
             && let Ok(models) = self.models(service, cancel)
         {
-            models.check_name(&server.address, &Named::resolved(&model.name))?;
+            models.check_name(address, &Named::resolved(&model.name))?;
         }
         if model.present == Some(false)
-            && (server.started.is_some() || lists_other_models(&server.address, &model.name))
+            && (server.started().is_some() || lists_other_models(address, &model.name))
         {
             return Err(ServiceError::missing_model(service, &model.name, None).into());
         }
@@ -117,7 +130,7 @@ impl App {
         if model.present == Some(true)
             && let Ok(models) = self.models(service, cancel)
         {
-            models.check_at(&server.address, &Named::resolved(&model.name))?;
+            models.check_at(address, &Named::resolved(&model.name))?;
         }
         let (loaded, model) = (loaded.clone(), &model.name);
         self.events.emit(&service.name, EventKind::ModelReplaced { loaded, model: model.clone() });
@@ -130,10 +143,10 @@ impl App {
     fn check_served(
         service: &ManagedService,
         runtime: &dyn Runtime,
-        server: &Server,
+        address: &Address,
         model: &Model,
     ) -> Result<(), AppError> {
-        let Some(names) = models::served(runtime, &server.address) else { return Ok(()) };
+        let Some(names) = models::served(runtime, address) else { return Ok(()) };
         if names.contains(&model.name) {
             return Ok(());
         }
@@ -181,16 +194,15 @@ impl App {
     pub fn admit_prompt(
         &self,
         service: &ManagedService,
+        server: &Server,
         model: &str,
         force: bool,
         cancel: &CancelToken,
     ) -> Result<(), AppError> {
-        let (Some(endpoint), Ok(models)) =
-            (self.manager(cancel).running(service)?, self.models(service, cancel))
-        else {
-            return Ok(());
-        };
-        models.admit_into(&endpoint, model, force)
+        match (server.started(), self.models(service, cancel)) {
+            (Some(endpoint), Ok(models)) => models.admit_into(endpoint, model, force),
+            _ => Ok(()),
+        }
     }
 
     fn record_loaded(
@@ -200,7 +212,7 @@ impl App {
         model: Option<&String>,
         cancel: &CancelToken,
     ) {
-        if let (Some(endpoint), Some(model)) = (&server.started, model) {
+        if let (Some(endpoint), Some(model)) = (server.started(), model) {
             self.manager(cancel).record_model(service, endpoint, model);
         }
     }
@@ -229,6 +241,11 @@ impl App {
         self.start(service, &options, permissions.install, cancel)?;
         Ok(true)
     }
+}
+
+/// Returns the length of the log; 0 if there is none.
+pub(super) fn log_bytes(service: &ManagedService) -> u64 {
+    fs::metadata(&service.files.log).map_or(0, |log| log.len())
 }
 
 /// Records whether any part of the answer has arrived.

@@ -5,6 +5,7 @@ use std::time::{Duration, Instant};
 use super::{Models, Named, loaded};
 use crate::app::diagnosis::model_failure;
 use crate::app::error::AppError;
+use crate::app::prompt::log_bytes;
 use crate::core::address::Address;
 use crate::core::models::catalogue::{KeepAlive, ModelError, Site};
 use crate::core::services::{Endpoint, StartedBy, Up, UpOptions};
@@ -131,11 +132,12 @@ impl Models<'_> {
         model: &Named<'_>,
         keep_alive: Option<&KeepAlive>,
     ) -> Result<(), AppError> {
-        let mark = self.app.mark(self.service, self.cancel)?;
+        let log_bytes = log_bytes(self.service);
+        let is_ours = self.app.manager(self.cancel).running(self.service)?.is_some();
         let load = |site: &Site<'_>| self.catalogue.load(site, &model.name, keep_alive);
         self.work_at(Some(address), load).map_err(|mut error| {
             if let ModelError::Server { logged, .. } = &mut error {
-                *logged = model_failure(self.service, mark.as_ref());
+                *logged = is_ours.then(|| model_failure(self.service, log_bytes)).flatten();
             }
             self.failed(model.asked, error)
         })

@@ -19,7 +19,7 @@ use serde_json::Value;
 use self::files::Attachment;
 use self::sink::{Sink, SinkOptions};
 use crate::app::views::{AnswerView, Timing};
-use crate::app::{App, Notice, Overrides, Permissions, RESERVED_FIELDS, Request, ServerMark};
+use crate::app::{App, Notice, Overrides, Permissions, RESERVED_FIELDS, Request, Server};
 use crate::cli::commands::install::installed;
 use crate::cli::context::Context;
 use crate::cli::error::{Asked, Failure, loaded_model_hint};
@@ -248,7 +248,7 @@ impl<'a> Task<'a> {
         if sent.outcome.is_unsent() && self.start()? {
             sent = self.send(&idle_timeout, &mut sink)?;
         }
-        let SentPrompt { outcome, mark, is_too_long } = sent;
+        let SentPrompt { outcome, server, is_too_long } = sent;
         let ChatOutcome { answer, result, finished, arrivals } = outcome;
         let total = finished.map_or_else(|| sink.elapsed(), |then| then.duration_since(sink.started));
         let written = sink.finish();
@@ -261,17 +261,17 @@ impl<'a> Task<'a> {
         if result.is_err() && ui.output().reader_is_gone(PollTimeout::ZERO) {
             return Err(Failure::output(&io::ErrorKind::BrokenPipe.into()));
         }
-        Ok(Answered { answer, result, sink, total, arrivals, mark, is_too_long })
+        Ok(Answered { answer, result, sink, total, arrivals, server, is_too_long })
     }
 
     /// Warns of what the server will not tell, and sends the request.
     fn send(&self, idle_timeout: &IdleTimeout, sink: &mut Sink) -> Result<SentPrompt, Failure> {
         let (app, service, request, cancel) = (self.app, self.service, &self.request, &self.context.cancel);
-        let notices = app.notices_before(service, request, cancel);
+        let server = app.find_server(service, cancel)?;
+        let notices = app.notices_before(service, &server, request, cancel);
         report::tell(&self.context.ui, service, &request.model.name, &notices);
-        let mark = app.mark(service, cancel)?;
-        app.admit_prompt(service, &request.model.name, self.args.force, cancel)?;
-        let sent = app.prompt(service, request, idle_timeout, sink, cancel).map_err(|error| {
+        app.admit_prompt(service, &server, &request.model.name, self.args.force, cancel)?;
+        let sent = app.prompt(service, &server, request, idle_timeout, sink, cancel).map_err(|error| {
             let is_missing = error.is_missing_model() && self.is_default_model();
             let loaded =
                 is_missing.then(|| app.loaded_instead(service, &request.model.name, cancel)).flatten();
@@ -282,7 +282,7 @@ impl<'a> Task<'a> {
             }
         });
         let is_too_long = notices.iter().any(|notice| matches!(notice, Notice::TooLong { .. }));
-        Ok(SentPrompt { outcome: sent?, mark, is_too_long })
+        Ok(SentPrompt { outcome: sent?, server, is_too_long })
     }
 
     /// Returns whether the model is that of the configuration.
@@ -303,7 +303,7 @@ impl<'a> Task<'a> {
 
     /// Prints warnings and statistics, and returns the exit code.
     fn conclude(&self, answered: Answered) -> Result<Exit, Failure> {
-        let Answered { answer, result, sink, total, arrivals, mark, is_too_long } = answered;
+        let Answered { answer, result, sink, total, arrivals, server, is_too_long } = answered;
         let (ui, cancel) = (&self.context.ui, &self.context.cancel);
         let model = &self.request.model.name;
         let named = answer.model.as_deref().unwrap_or(model);
@@ -321,7 +321,8 @@ impl<'a> Task<'a> {
             return Err(Failure::new(Exit::Interrupted, ""));
         }
         let tell = || {
-            let mut notices = self.app.notices_after(self.service, &self.request, &answer, context, cancel);
+            let mut notices =
+                self.app.notices_after(self.service, &server, &self.request, &answer, context, cancel);
             notices.retain(|notice| !(is_too_long && matches!(notice, Notice::Cut { .. })));
             report::tell(ui, self.service, model, &notices);
         };
@@ -329,7 +330,7 @@ impl<'a> Task<'a> {
         if matches!(result, Err(ChatError::Repetition)) {
             tell();
         }
-        result.map_err(|error| self.failure(&error, mark.as_ref()))?;
+        result.map_err(|error| self.failure(&error, &server))?;
         report::warn_of_other_model(ui, self.app, self.service, model, &answer);
         report::warn(ui, &answer, sink.has_text, sink.has_reasoning);
         tell();
@@ -342,9 +343,9 @@ impl<'a> Task<'a> {
         Ok(Exit::Done)
     }
 
-    fn failure(&self, error: &ChatError, mark: Option<&ServerMark>) -> Failure {
+    fn failure(&self, error: &ChatError, server: &Server) -> Failure {
         let (service, request) = (self.service, &self.request);
-        let mut diagnosis = self.app.diagnose(service, mark, request, error, &self.context.cancel);
+        let mut diagnosis = self.app.diagnose(service, server, request, error, &self.context.cancel);
         diagnosis.loaded = diagnosis.loaded.filter(|_| self.is_default_model());
         let asked = Asked {
             service,
@@ -370,7 +371,7 @@ struct Answered {
     /// From the request to the end of the answer.
     total: Duration,
     arrivals: Arrivals,
-    mark: Option<ServerMark>,
+    server: Server,
     /// Whether it was told before that the prompt exceeds the context.
     is_too_long: bool,
 }
@@ -378,8 +379,7 @@ struct Answered {
 /// A request that was sent.
 struct SentPrompt {
     outcome: ChatOutcome,
-    /// The server that got it, if fusion started it.
-    mark: Option<ServerMark>,
+    server: Server,
     is_too_long: bool,
 }
 

@@ -1,7 +1,7 @@
 //! One turn of a conversation: sends the request, prints the answer as it arrives, and keeps it.
 
 use crate::app::views::Timing;
-use crate::app::{App, Permissions, Request};
+use crate::app::{App, Permissions, Request, Server};
 use crate::cli::commands::install::installed;
 use crate::cli::commands::run::sink::{self, Sink, SinkOptions};
 use crate::cli::context::Context;
@@ -46,13 +46,12 @@ impl Turn<'_> {
             keep_reasoning: false,
         };
         let mut sink = Sink::new(ui, waiting, context.cancel.clone(), options);
-        let mark = self.app.mark(service, &context.cancel)?;
         let sent = self.send_or_start(&idle_timeout, &mut sink);
         let total = sink.elapsed();
         sink.finish().map_err(|error| Failure::output(&error))?;
         let model = &self.request.model.name;
-        let ChatOutcome { answer, result, finished, arrivals } = match sent {
-            Ok(outcome) => outcome,
+        let (server, ChatOutcome { answer, result, finished, arrivals }) = match sent {
+            Ok(sent) => sent,
             Err(failure) => {
                 let answer = Answer::default();
                 let timing = Timing::new(None, total, &answer, &Arrivals::default());
@@ -60,8 +59,7 @@ impl Turn<'_> {
             }
         };
         let result = result.map_err(|error| {
-            let mark = mark.as_ref();
-            let diagnosis = &self.app.diagnose(service, mark, self.request, &error, &context.cancel);
+            let diagnosis = &self.app.diagnose(service, &server, self.request, &error, &context.cancel);
             let asked = Asked { service, model, idle_timeout: settings.timeout, diagnosis };
             self.failure(Failure::chat(&error, &asked))
         });
@@ -70,16 +68,23 @@ impl Turn<'_> {
         Ok(TurnOutcome { text: sink.text.take().unwrap_or_default(), answer, timing, result })
     }
 
-    fn send_or_start(&self, idle_timeout: &IdleTimeout, sink: &mut Sink) -> Result<ChatOutcome, Failure> {
-        let outcome = self.send(idle_timeout, sink)?;
-        if outcome.is_unsent() && self.start()? {
+    fn send_or_start(
+        &self,
+        idle_timeout: &IdleTimeout,
+        sink: &mut Sink,
+    ) -> Result<(Server, ChatOutcome), Failure> {
+        let sent = self.send(idle_timeout, sink)?;
+        if sent.1.is_unsent() && self.start()? {
             return self.send(idle_timeout, sink);
         }
-        Ok(outcome)
+        Ok(sent)
     }
 
-    fn send(&self, idle_timeout: &IdleTimeout, sink: &mut Sink) -> Result<ChatOutcome, Failure> {
-        Ok(self.app.prompt(self.service, self.request, idle_timeout, sink, &self.context.cancel)?)
+    fn send(&self, idle_timeout: &IdleTimeout, sink: &mut Sink) -> Result<(Server, ChatOutcome), Failure> {
+        let (app, service, cancel) = (self.app, self.service, &self.context.cancel);
+        let server = app.find_server(service, cancel)?;
+        let outcome = app.prompt(service, &server, self.request, idle_timeout, sink, cancel)?;
+        Ok((server, outcome))
     }
 
     /// Starts the service if that is permitted; returns whether it was not running.
