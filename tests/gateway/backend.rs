@@ -23,6 +23,8 @@ struct Shared {
     /// The requests that the script got.
     requests: Mutex<Vec<Message>>,
     connections: AtomicUsize,
+    /// How often it was asked for the models that it has.
+    lists: AtomicUsize,
     /// How many connections the other side closed before the script was done with them.
     gone: AtomicUsize,
     models: Mutex<Vec<String>>,
@@ -44,6 +46,7 @@ impl Backend {
             script: Mutex::new(Arc::new(script)),
             requests: Mutex::default(),
             connections: AtomicUsize::new(0),
+            lists: AtomicUsize::new(0),
             gone: AtomicUsize::new(0),
             models: Mutex::new(vec!["tiny".to_owned()]),
             is_loaded: AtomicBool::new(true),
@@ -134,6 +137,11 @@ impl Backend {
         self.shared.gone.load(Ordering::SeqCst)
     }
 
+    /// Returns how often it was asked for the models that it has.
+    pub fn lists(&self) -> usize {
+        self.shared.lists.load(Ordering::SeqCst)
+    }
+
     pub fn connections(&self) -> usize {
         self.shared.connections.load(Ordering::SeqCst)
     }
@@ -170,7 +178,9 @@ impl Shared {
                     http::respond(&mut stream, 200, &serde_json::json!({ "version": version }).to_string());
                 }
                 line @ ("GET /api/tags HTTP/1.1" | "GET /api/ps HTTP/1.1") => {
-                    let is_listed = line.contains("tags") || self.is_loaded.load(Ordering::SeqCst);
+                    let has_all = line.contains("tags");
+                    self.lists.fetch_add(usize::from(has_all), Ordering::SeqCst);
+                    let is_listed = has_all || self.is_loaded.load(Ordering::SeqCst);
                     let models = self.models.lock().expect("no panic").clone();
                     let models = if is_listed { models } else { Vec::new() };
                     let rows =

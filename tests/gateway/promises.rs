@@ -66,11 +66,11 @@ fn requests_during_a_start_list_nothing_anew() {
     };
     let mut clients = vec![ask()];
     wait_until("it starts", || stage.driver.starts() == 1);
-    let before = listed.connections();
+    let before = listed.lists();
     clients.extend((0..5).map(|_| ask()));
     // This one is answered behind them.
     assert_eq!(http::exchange(stage.port, &http::post(CHAT, "{}")).status(), 400);
-    assert_eq!(listed.connections(), before);
+    assert_eq!((listed.lists(), before), (1, 1));
     stage.driver.begin_to_listen(one.port);
     for client in &mut clients {
         assert_eq!(http::read(client, false).expect("a response").status(), 200);
