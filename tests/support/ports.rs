@@ -38,9 +38,15 @@ impl Port {
 
     /// Returns this port, unless a listener or another sandbox has it.
     pub fn reserve(number: u16) -> Option<Self> {
-        let directory = std::env::temp_dir().join("fusion-test-ports");
-        std::fs::create_dir_all(&directory).expect("the temporary directory is writable");
-        let reservation = File::create(directory.join(number.to_string())).expect("a lock file");
+        let lock_file = |directory: String| {
+            let directory = std::env::temp_dir().join(directory);
+            std::fs::create_dir_all(&directory)?;
+            File::create(directory.join(number.to_string()))
+        };
+        // The first directory may be another user's.
+        let reservation = lock_file("fusion-test-ports".to_owned())
+            .or_else(|_| lock_file(format!("fusion-test-ports-{}", nix::unistd::getuid())))
+            .expect("the temporary directory is writable");
         let is_free = reservation.try_lock().is_ok()
             && TcpListener::bind(("127.0.0.1", number)).is_ok()
             // Without IPv6, no listener has the port there.
