@@ -103,8 +103,8 @@ fn only_a_model_is_asked() {
     insta::assert_snapshot!(sandbox.fusion(["site", "health", "--vision"]).run(), @"
     exit 2
     [stderr]
-    error: site is no model server: it has no model to ask
-    hint: check it without --tools, --schema and --vision: fusion site health
+    error: site is no model server: its template web is not a runtime
+    hint: see its commands: fusion site --help
     ");
     sandbox.fusion(["ollama", "health", "--tools"]).run().assert_code(3);
 }

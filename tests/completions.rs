@@ -241,6 +241,25 @@ fn bash_keeps_text_before_colon_and_equals_sign() {
     bash.end();
 }
 
+/// States stand beside names that bash only lists, and never in what it writes into the line.
+#[test]
+fn bash_lists_states_beside_names() {
+    let sandbox = Sandbox::new();
+    append(&sandbox, "[instances.mxl]\ntemplate = \"ollama\"\n");
+    let offered = |line: &str, kind: &str| {
+        let part = line.rsplit(' ').next().unwrap_or_default();
+        let completion = sandbox.fusion(["--", line, part, kind]).env("_FUSION_COMPLETE", "bash");
+        completion.run().assert_code(0).stdout()
+    };
+    let (listing, tab) = ("63", "9");
+    assert_eq!(offered("fusion down m", listing), "mlx (stopped)\nmxl (stopped)\n");
+    assert_eq!(offered("fusion down m", tab), "mlx \nmxl \n");
+    // What is alone is written.
+    assert_eq!(offered("fusion down ml", listing), "mlx \n");
+    let first = offered("fusion m", listing);
+    assert!(first.contains("mlx (stopped)\n") && first.contains("models \n"), "{first}");
+}
+
 #[test]
 fn bash_quotes_names_that_need_it() {
     let sandbox = Sandbox::new();

@@ -143,7 +143,7 @@ fn a_port_in_use_is_a_problem() {
     assert!(one["summary"].as_str().is_some_and(|summary| summary.contains(&own)), "{one}");
     insta::assert_snapshot!(finding(&finished, "address", Some("mlx")), @"
     problem: stopped, and port [MLX] is in use by [TEST] (pid [PID])
-    stop that program, or choose another port: fusion config set mlx_server.port PORT
+    stop that program, or choose another port: fusion config set mlx_server.port [SPARE]
     ");
 }
 

@@ -164,9 +164,9 @@ fn gateway_is_named_as_any_service() {
     let port = with_gateway(&sandbox, "");
     let run = |words: &str, code| sandbox.fusion(words.split(' ')).run().assert_code(code);
     let other = std::net::TcpListener::bind(("127.0.0.1", port.number())).expect("a free port");
-    let hint = "choose another port: fusion config set gateway.port PORT";
+    let hint = "choose another port: fusion config set gateway.port [SPARE]";
     let refused = run("up gateway", 5);
-    assert!(refused.stderr().contains(hint), "{refused}");
+    assert!(refused.to_string().contains(hint), "{refused}");
     drop(other);
     run("up gateway ollama", 0);
     let pid = sandbox.pid("gateway").expect("it was started");

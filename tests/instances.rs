@@ -7,7 +7,7 @@ use std::os::unix::fs::PermissionsExt as _;
 
 use nix::sys::signal::Signal;
 use support::ports::Port;
-use support::{Finished, Sandbox, command_line, fake_runtime, wait_until, write_program};
+use support::{Finished, Sandbox, command_line, fake_runtime, three_ports, wait_until, write_program};
 
 /// The start of a program that answers `/api/version` on its port.
 fn server(faults: &str) -> String {
@@ -26,17 +26,6 @@ fn ps(sandbox: &Sandbox, service: &str) -> serde_json::Value {
 #[track_caller]
 fn run(sandbox: &Sandbox, words: &str, code: i32) -> Finished {
     sandbox.fusion(words.split(' ')).run().assert_code(code)
-}
-
-/// Three free ports, one after the other, and the first of their numbers. They are free for as long as they are held.
-fn three_ports() -> ([Port; 3], u16) {
-    loop {
-        let first = Port::free();
-        let number = first.number();
-        if let (Some(second), Some(third)) = (Port::reserve(number + 1), Port::reserve(number + 2)) {
-            return ([first, second, third], number);
-        }
-    }
 }
 
 #[test]
@@ -188,7 +177,7 @@ fn second_service_of_an_address_names_the_first() {
     exit 5
     [stderr]
     error: one (pid [PID]) runs at 127.0.0.1:[OLLAMA]
-    hint: stop it: fusion one down; or choose another port: fusion config set instances.two.port PORT
+    hint: stop it: fusion one down; or choose another port: fusion config set instances.two.port [SPARE]
     ");
     run(&sandbox, "two health", 5);
     // It is no server that fusion did not start.
@@ -410,11 +399,19 @@ fn only_model_servers_are_prompted() {
     error: x is no model server: its template web is not a runtime
     hint: see its commands: fusion x --help
     ");
-    for words in ["x models", "x pull m", "x load m", "x install"] {
-        run(&sandbox, words, 2);
+    for words in
+        ["x models", "x pull m", "x load m", "x install", "x up -m m", "x up --install", "x health -m m"]
+    {
+        let refused = run(&sandbox, words, 2);
+        assert!(refused.stderr().contains("error: x is no model server"), "{refused}");
     }
     let help = run(&sandbox, "x --help", 0).stdout();
     assert!(help.contains("health") && !help.contains("  run "), "{help}");
+    assert!(help.contains("Check that the server is healthy") && !help.contains("token"), "{help}");
+    for command in ["x up", "x health"] {
+        let help = run(&sandbox, &format!("{command} --help"), 0).stdout();
+        assert!(help.contains("--json") && !help.contains("--model") && !help.contains("MODEL"), "{help}");
+    }
 }
 
 #[test]

@@ -15,7 +15,12 @@ pub type Serve = fn(App, &mut dyn FnMut(&Address)) -> Result<i32, ServeError>;
 #[derive(Debug, thiserror::Error)]
 pub enum ServeError {
     #[error("port {} is in use by {listener}", address.port)]
-    PortInUse { address: Address, listener: Listener },
+    PortInUse {
+        address: Address,
+        /// A port on which it could listen, if one is known.
+        spare: Option<u16>,
+        listener: Listener,
+    },
     #[error("cannot listen on {address}")]
     Listen { address: Address, source: std::io::Error },
     /// Others could reach it, and nothing would keep them out.
@@ -25,7 +30,12 @@ pub enum ServeError {
     NoToken { address: Address },
     /// Its requests would come back to it.
     #[error("{service} has the address of the gateway, {address}")]
-    OwnPort { service: Arc<str>, address: Address },
+    OwnPort {
+        service: Arc<str>,
+        address: Address,
+        /// A port on which it could listen, if one is known.
+        spare: Option<u16>,
+    },
     #[error("cannot start the gateway")]
     Runtime(#[source] std::io::Error),
 }

@@ -5,6 +5,7 @@ use std::io;
 use std::sync::Arc;
 
 use clap::error::ErrorKind;
+use clap::parser::ValueSource;
 use clap::{ArgMatches, FromArgMatches as _};
 
 use crate::app::Serve;
@@ -17,7 +18,7 @@ use crate::cli::instances;
 use crate::cli::terminal::signals;
 use crate::cli::terminal::streams::Streams;
 use crate::cli::terminal::ui::{ColorChoice, Ui};
-use crate::cli::tree::{self, Deferred, GlobalCommand, OF_MODELS, ServiceCommand};
+use crate::cli::tree::{self, Deferred, GlobalCommand, OF_MODELS, OPTIONS_OF_MODELS, ServiceCommand};
 use crate::core::cancel::CancelToken;
 use crate::core::names::COMMANDS;
 use crate::core::paths::Paths;
@@ -131,6 +132,13 @@ fn dispatch(context: &Context, serve: Serve, matches: &ArgMatches) -> Result<Exi
     }
 }
 
+/// Returns whether a command, or one of the options with which it was called, is about models.
+fn is_of_models((command, matches): (&str, &ArgMatches)) -> bool {
+    let is_given = |id: &str| matches.value_source(id) == Some(ValueSource::CommandLine);
+    let mut options = matches.ids().map(clap::Id::as_str);
+    OF_MODELS.contains(&command) || options.any(|id| OPTIONS_OF_MODELS.contains(&id) && is_given(id))
+}
+
 fn service_command(context: &Context, name: &str, matches: &ArgMatches) -> Result<Exit, Failure> {
     use ServiceCommand as C;
     let command = ServiceCommand::from_arg_matches(matches)?;
@@ -146,8 +154,7 @@ fn service_command(context: &Context, name: &str, matches: &ArgMatches) -> Resul
     let no_service = || Failure::new(Exit::Usage, format!("there is no service {name}"));
     let service = if name == GATEWAY { Some(app.gateway()) } else { app.service(name) };
     let service = service.ok_or_else(no_service)?;
-    let subcommand = matches.subcommand_name().unwrap_or_default();
-    if service.runtime().is_none() && OF_MODELS.contains(&subcommand) {
+    if service.runtime().is_none() && matches.subcommand().is_some_and(is_of_models) {
         let template = service.template.name();
         return Err(Failure::new(
             Exit::Usage,

@@ -25,6 +25,7 @@ use crate::core::models::quoted;
 use crate::core::paths::PathsError;
 
 pub use self::chat::{Asked, loaded_model_hint};
+pub use self::services::other_port;
 
 /// Why a command failed, ready to be printed as `error:`, `caused by:` and `hint:` lines. Boxed, for most functions
 /// return it.

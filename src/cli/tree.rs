@@ -3,7 +3,7 @@
 use std::ffi::OsString;
 use std::ops::Deref;
 
-use clap::{Arg, ArgAction, ArgMatches, Command, FromArgMatches, Subcommand};
+use clap::{Arg, ArgAction, ArgMatches, Args as _, Command, FromArgMatches, Subcommand};
 
 use crate::app::gateway::GATEWAY;
 use crate::cli::commands;
@@ -210,12 +210,18 @@ const EXAMPLES: [(&str, &[&str]); 8] = [
     ("search", &commands::search::EXAMPLES),
 ];
 
-/// Adds the commands of the service that `command` is named after.
+/// Adds the commands of the model server that `command` is named after.
 fn service_commands(command: Command) -> Command {
+    with_service_commands(command, true)
+}
+
+/// Adds the commands of a service, with all examples or without those that name a model.
+fn with_service_commands(command: Command, has_models: bool) -> Command {
     let name = command.get_name().to_owned();
     let command = ServiceCommand::augment_subcommands(command);
     EXAMPLES.iter().fold(command, |command, (subcommand, lines)| {
-        let lines: Vec<String> = lines.iter().map(|line| line.replace("SERVICE", &name)).collect();
+        let lines = lines.iter().filter(|line| has_models || !line.contains("MODEL"));
+        let lines: Vec<String> = lines.map(|line| line.replace("SERVICE", &name)).collect();
         let examples = format!("Examples:\n  {}\n", lines.join("\n  "));
         command.mut_subcommand(subcommand, |command| command.before_long_help(examples))
     })
@@ -225,10 +231,34 @@ fn service_commands(command: Command) -> Command {
 pub const OF_MODELS: [&str; 11] =
     ["run", "chat", "models", "pull", "rm", "show", "load", "unload", "search", "install", "uninstall"];
 
+/// The options of the other commands that are about models.
+pub const OPTIONS_OF_MODELS: [&str; 6] = ["model", "install", "require_gpu", "tools", "schema", "vision"];
+
 /// Like [`service_commands`], for a service that is no model server.
 fn program_commands(command: Command) -> Command {
-    OF_MODELS.iter().fold(service_commands(command), |command, name| {
-        command.mut_subcommand(name, |command| command.hide(true))
+    with_service_commands(command, false).mut_subcommands(|command| match command.get_name() {
+        "up" => command.defer(up_of_program),
+        "health" => command.defer(health_of_program),
+        name => {
+            let is_of_models = OF_MODELS.contains(&name);
+            command.hide(is_of_models)
+        }
+    })
+}
+
+fn up_of_program(command: Command) -> Command {
+    without_options_of_models(commands::up::UpArgs::augment_args(command))
+}
+
+fn health_of_program(command: Command) -> Command {
+    let command = without_options_of_models(commands::health::HealthArgs::augment_args(command));
+    command.about("Check that the server is healthy").long_about(None)
+}
+
+fn without_options_of_models(command: Command) -> Command {
+    command.mut_args(|argument| {
+        let is_of_models = OPTIONS_OF_MODELS.contains(&argument.get_id().as_str());
+        argument.hide(is_of_models)
     })
 }
 

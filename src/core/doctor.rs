@@ -70,6 +70,8 @@ pub enum Finding {
         service: ManagedService,
         /// The status as in `ps`.
         status: Box<Result<Status, ServiceError>>,
+        /// A port on which it could listen, if another process listens on its own.
+        spare: Option<u16>,
         /// Whether its program is installed, so its port matters.
         installed: bool,
     },
@@ -205,7 +207,9 @@ impl Examination<'_> {
                 gpu_percent,
             })
             .collect();
-        findings.push(Finding::Service { service: owned(), status: Box::new(status), installed });
+        let is_in_use = status.as_ref().is_ok_and(|status| status.other_listener.is_some());
+        let spare = if is_in_use { self.manager.usable_port(service, None) } else { None };
+        findings.push(Finding::Service { service: owned(), status: Box::new(status), spare, installed });
         findings.extend(on_cpu);
         let notices = self.manager.variable_notices(service).into_iter();
         let notices = notices.chain(self.manager.shell_notices(service));

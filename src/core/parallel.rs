@@ -46,14 +46,11 @@ pub fn each<I: Sync, T: Send>(
     work: impl Fn(&I) -> T + Sync,
 ) -> Vec<T> {
     let in_turn: Vec<bool> = items.iter().map(in_turn).collect();
-    let lanes = lanes(&in_turn);
     let results: Vec<Mutex<Option<T>>> = items.iter().map(|_| Mutex::default()).collect();
-    do_lanes(lanes.len(), &|lane| {
-        for index in lanes.get(lane).into_iter().flatten() {
-            if let (Some(item), Some(result)) = (items.get(*index), results.get(*index)) {
-                let done = work(item);
-                *lock(result) = Some(done);
-            }
+    do_each(&in_turn, &|index| {
+        if let (Some(item), Some(result)) = (items.get(index), results.get(index)) {
+            let done = work(item);
+            *lock(result) = Some(done);
         }
     });
     results
@@ -62,34 +59,43 @@ pub fn each<I: Sync, T: Send>(
         .collect()
 }
 
-/// Calls `work` with each number below `count`, on a few threads, or on one for each where these wait.
-fn do_lanes(count: usize, work: &(dyn Fn(usize) + Sync)) {
+/// Calls `work` with each index, on a few threads, or on one for each where these wait. The first index that is
+/// `in_turn` stands for all of them.
+fn do_each(in_turn: &[bool], work: &(dyn Fn(usize) + Sync)) {
+    let first = in_turn.iter().position(|in_turn| *in_turn);
     let next = AtomicUsize::new(0);
     let (finished, progress) = (Mutex::new(0), Condvar::new());
-    // Takes lanes until all are taken.
+    // Goes on until all are taken. Only that is told: most of the work costs less than to wake the thread that waits.
     let take = || {
         loop {
-            let lane = next.fetch_add(1, Ordering::Relaxed);
-            if lane >= count {
-                break;
+            let index = next.fetch_add(1, Ordering::Relaxed);
+            match in_turn.get(index) {
+                Some(false) => work(index),
+                Some(true) if first == Some(index) => {
+                    (index..in_turn.len()).filter(|index| in_turn.get(*index) == Some(&true)).for_each(work);
+                }
+                Some(true) => {}
+                None => break,
             }
-            work(lane);
             *lock(&finished) += 1;
-            progress.notify_all();
         }
+        let _told = lock(&finished);
+        progress.notify_all();
     };
     thread::scope(|scope| {
         let take = &take;
         let spawn =
             |count: usize| (0..count).all(|_| thread::Builder::new().spawn_scoped(scope, take).is_ok());
+        let lanes = in_turn.iter().filter(|in_turn| !**in_turn).count() + usize::from(first.is_some());
         // One lane needs no thread.
-        if count <= 1 || !spawn(count.min(FEW)) {
+        if lanes <= 1 || !spawn(lanes.min(FEW)) {
             take();
         }
-        let untaken = || count.saturating_sub(next.load(Ordering::Relaxed));
+        let untaken = || in_turn.len().saturating_sub(next.load(Ordering::Relaxed));
         while untaken() > 0 {
             let before = *lock(&finished);
-            let waited = progress.wait_timeout_while(lock(&finished), STALL_TIME, |now| *now == before);
+            let is_stalled = |now: &mut usize| *now == before && untaken() > 0;
+            let waited = progress.wait_timeout_while(lock(&finished), STALL_TIME, is_stalled);
             if waited.unwrap_or_else(PoisonError::into_inner).1.timed_out() {
                 if !spawn(untaken()) {
                     take();
@@ -104,29 +110,12 @@ fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
     mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
-/// Returns the indices of the items of each lane, which one thread does in their order.
-fn lanes(in_turn: &[bool]) -> Vec<Vec<usize>> {
-    let (turns, others): (Vec<usize>, Vec<usize>) =
-        (0..in_turn.len()).partition(|index| in_turn.get(*index) == Some(&true));
-    let others = others.into_iter().map(|index| vec![index]);
-    [turns].into_iter().chain(others).filter(|lane| !lane.is_empty()).collect()
-}
-
 #[cfg(test)]
 mod tests {
     use std::sync::Barrier;
     use std::thread::{self, ThreadId};
 
     use super::*;
-
-    #[test]
-    fn items_in_turn_share_one_lane() {
-        let none: [Vec<usize>; 0] = [];
-        assert_eq!(lanes(&[]), none);
-        assert_eq!(lanes(&[true, true]), [vec![0, 1]]);
-        assert_eq!(lanes(&[false, false]), [vec![0], vec![1]]);
-        assert_eq!(lanes(&[false, true, false, true]), [vec![1, 3], vec![0], vec![2]]);
-    }
 
     #[test]
     fn value_of_another_thread_is_awaited() {
@@ -164,6 +153,7 @@ mod tests {
         assert_eq!(threads.iter().map(|(item, _)| *item).collect::<Vec<_>>(), [-1, 2, 3, -4]);
         assert_eq!(threads[0].1, threads[3].1);
         assert_ne!(threads[1].1, threads[2].1);
+        assert_eq!(each(&[1, 2], |_| true, |item| *item), [1, 2]);
         assert_eq!(each(&[], |_: &i32| false, |item| *item), Vec::<i32>::new());
     }
 }

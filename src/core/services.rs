@@ -35,6 +35,7 @@ mod wait;
 pub use self::endpoint::{Footprint, ServerEnd};
 pub use self::error::{ServiceError, StartFailure, StartFailureKind};
 pub use self::manager::ServiceManager;
+pub use self::ports::{first_usable, next_ports};
 pub use self::record::Elsewhere;
 pub use self::service::{
     Down, DownOptions, Endpoint, Health, ManagedService, Origin, OtherService, StartedBy, Up, UpKind,

@@ -21,6 +21,7 @@ use super::{keeper, observer, reload, router, supervise};
 use crate::app::{App, ServeError};
 use crate::core::address::Address;
 use crate::core::buffers;
+use crate::core::services::{first_usable, next_ports};
 
 /// How long a client may take to send the head of a request.
 const HEADER_TIMEOUT: Duration = Duration::from_secs(30);
@@ -121,9 +122,17 @@ fn check(app: &App, address: &Address) -> Result<(), ServeError> {
         return Err(ServeError::NoToken { address: address.clone() });
     }
     match reload::own_port(app, address) {
-        Some(service) => Err(ServeError::OwnPort { service, address: address.clone() }),
+        Some(service) => {
+            Err(ServeError::OwnPort { service, address: address.clone(), spare: spare_port(app, address) })
+        }
         None => Ok(()),
     }
+}
+
+/// Returns a port on which the gateway could listen in place of the one of its address.
+fn spare_port(app: &App, address: &Address) -> Option<u16> {
+    let reserved = app.config.reserved_addresses("");
+    first_usable(&address.host, &reserved, [Some(next_ports(address.port)), None, None])
 }
 
 async fn listen(app: &App, address: &Address) -> Result<TcpListener, ServeError> {
@@ -131,7 +140,8 @@ async fn listen(app: &App, address: &Address) -> Result<TcpListener, ServeError>
         if source.kind() == io::ErrorKind::AddrInUse {
             let listener =
                 app.driver.listener(address, None).unwrap_or(crate::core::process::Listener::Unknown);
-            return ServeError::PortInUse { address: address.clone(), listener };
+            let spare = spare_port(app, address);
+            return ServeError::PortInUse { address: address.clone(), spare, listener };
         }
         ServeError::Listen { address: address.clone(), source }
     };

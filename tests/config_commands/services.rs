@@ -2,7 +2,7 @@
 
 use super::config;
 use super::faults::problems;
-use super::support::{Sandbox, table};
+use super::support::{Sandbox, table, three_ports};
 
 /// A template and an instance of it, each with more lines.
 fn with(template: &str, instance: &str) -> String {
@@ -117,25 +117,23 @@ fn an_instance_behind_a_problem_is_explained() {
 #[test]
 fn hints_for_ports_name_spare_ones() {
     let sandbox = Sandbox::without_config();
-    sandbox.write_config(
-        "[templates.comfy]\nstart_command = 'a'\nport_range = [8188, 8199]\n\
-         [instances.x]\ntemplate = 'comfy'\n[instances.y]\ntemplate = 'comfy'\nport = 8188\n\
+    let (_held, first) = three_ports();
+    sandbox.write_config(&format!(
+        "[templates.comfy]\nstart_command = 'a'\nport_range = [{first}, {}]\n\
+         [instances.x]\ntemplate = 'comfy'\n[instances.y]\ntemplate = 'comfy'\nport = {first}\n\
          [instances.coder]\ntemplate = 'mlx'\n",
-    );
-    let hints =
-        ["x", "coder"].map(|name| (name, config(&sandbox, ["get", &format!("instances.{name}.port")])));
-    insta::assert_snapshot!(table(hints), @"
-    # x
-    exit 1
-    [stderr]
-    error: `instances.x.port` is not set, and has no default
-    hint: set it: fusion config set instances.x.port 8189
-    # coder
-    exit 1
-    [stderr]
-    error: `instances.coder.port` is not set, and has no default
-    hint: set it: fusion config set instances.coder.port 8082
-    ");
+        first + 2
+    ));
+    let hint = |name: &str| {
+        let key = format!("instances.{name}.port");
+        let stderr = config(&sandbox, ["get", &key]).assert_code(1).stderr();
+        let start =
+            format!("error: `{key}` is not set, and has no default\nhint: set it: fusion config set {key} ");
+        stderr.strip_prefix(&start).and_then(|port| port.trim_end().parse::<u16>().ok()).expect(&stderr)
+    };
+    assert_eq!(hint("x"), first + 1);
+    // Those before are the ports of the built-in services; another program may listen on one of these.
+    assert!((8082..8180).contains(&hint("coder")));
 }
 
 #[test]

@@ -2,8 +2,8 @@
 
 use nix::sys::signal::Signal;
 
-use crate::matrix::{assert_shows, for_each_service};
-use crate::support::{Sandbox, processes, same_output, wait_until};
+use crate::support::matrix::{SERVICES, add_key, assert_shows, fleet, for_each_service, reconfigure};
+use crate::support::{Sandbox, fake_runtime, processes, same_output, wait_until};
 use crate::{assert_nothing_left, down, notes, state, up, with_faults};
 
 #[test]
@@ -253,14 +253,43 @@ fn restart_starts_a_stopped_service() {
 
 #[test]
 fn restart_keeps_a_server_that_cannot_start_again() {
+    for_each_service(&[], |sandbox, service| {
+        let pid = up(sandbox, service);
+        reconfigure(sandbox, |text| text.replace(fake_runtime(), "/nowhere/server"));
+        let restart = sandbox.fusion([service, "restart"]).run().assert_code(4);
+        assert!(restart.stderr().contains("there is no program /nowhere/server"), "{restart}");
+        assert!(processes::lives(pid), "it was stopped");
+        if service != "ollama" {
+            reconfigure(sandbox, |text| text.replace("/nowhere/server", fake_runtime()));
+            add_key(sandbox, "working_dir = '/nowhere'");
+            let restart = sandbox.fusion([service, "restart"]).run().assert_code(2);
+            assert!(restart.stderr().contains("/nowhere, does not exist"), "{restart}");
+            assert!(processes::lives(pid), "it was stopped");
+        }
+        down(sandbox, service);
+    });
+}
+
+/// Of a template of the file no model is looked for.
+#[test]
+fn restart_keeps_a_server_whose_model_is_gone() {
     let sandbox = Sandbox::new();
-    let pid = up(&sandbox, "mlx");
+    let coder = format!(
+        "[instances.coder]\ntemplate = \"mlx\"\nport = {}\nmodel = \"{}\"\n",
+        sandbox.port("ollama"),
+        sandbox.model().display()
+    );
+    reconfigure(&sandbox, |text| {
+        text.replace(&sandbox.port("ollama").to_string(), &sandbox.port("llama").to_string()) + &coder
+    });
+    let pids = ["mlx", "coder"].map(|service| up(&sandbox, service));
     std::fs::remove_file(sandbox.model().join("config.json")).expect("the sandbox is writable");
-    sandbox.fusion(["mlx", "restart"]).run().assert_code(7);
-    sandbox.configure("", "command = [\"/nowhere\"]");
-    sandbox.fusion(["mlx", "restart"]).run().assert_code(4);
-    assert!(processes::lives(pid), "it was stopped");
-    down(&sandbox, "mlx");
+    for (service, pid) in ["mlx", "coder"].into_iter().zip(pids) {
+        sandbox.fusion([service, "restart"]).run().assert_code(7);
+        assert!(processes::lives(pid), "it was stopped");
+    }
+    sandbox.fusion(["down"]).run().assert_code(0);
+    sandbox.assert_nothing_runs();
 }
 
 #[test]
@@ -287,10 +316,8 @@ fn commands_follow_the_recorded_address() {
     for_each_service(&[], |sandbox, service| {
         let pid = up(sandbox, service);
         let elsewhere = crate::support::ports::Port::free();
-        let file = sandbox.config_dir().join("config.toml");
-        let text = std::fs::read_to_string(file).expect("the configuration");
         let line = |port: u16| format!("port = {port}\n");
-        sandbox.write_config(&text.replace(&line(sandbox.port("ollama")), &line(elsewhere.number())));
+        reconfigure(sandbox, |text| text.replace(&line(sandbox.port("ollama")), &line(elsewhere.number())));
         let ps = sandbox.fusion([service, "ps"]).run().assert_code(0);
         assert!(ps.stdout().contains(&sandbox.url("ollama")), "{ps}");
         assert_shows(
@@ -313,21 +340,29 @@ fn commands_follow_the_recorded_address() {
 
 #[test]
 fn down_of_all_goes_on_after_a_failure() {
-    let sandbox = Sandbox::new();
-    up(&sandbox, "mlx");
-    // A record of a newer fusion cannot be understood, so `down` leaves it alone.
-    std::fs::create_dir_all(sandbox.config_dir().join("ollama")).expect("the sandbox is writable");
-    std::fs::write(sandbox.file("ollama", "state.json"), "{\"format\": 99}")
-        .expect("the sandbox is writable");
-    insta::assert_snapshot!(sandbox.fusion(["down"]).run(), @"
-    exit 1
-    [stdout]
-    SERVICE  RESULT  PID
-    ollama   failed  -
-    mlx      down    [PID]
-    [stderr]
-    error: [ROOT]/config/ollama/state.json has format 99; this version reads up to 1
-    hint: use the newer version of fusion that wrote the record
-    ");
-    sandbox.assert_nothing_runs();
+    for failing in SERVICES {
+        let (sandbox, _port) = fleet("", &[]);
+        let others = SERVICES.into_iter().filter(|service| *service != failing);
+        let up: Vec<&str> = std::iter::once("up").chain(others.clone()).collect();
+        sandbox.fusion(up).run().assert_code(0);
+        // A record of a newer fusion cannot be understood, so `down` leaves it alone.
+        std::fs::create_dir_all(sandbox.config_dir().join(failing)).expect("the sandbox is writable");
+        std::fs::write(sandbox.file(failing, "state.json"), "{\"format\": 99}")
+            .expect("the sandbox is writable");
+        let down = sandbox.fusion(["down"]).run().assert_code(1);
+        assert_eq!(
+            down.stderr(),
+            format!(
+                "error: {} has format 99; this version reads up to 1\n\
+                 hint: use the newer version of fusion that wrote the record\n",
+                sandbox.file(failing, "state.json").display()
+            )
+        );
+        for service in SERVICES {
+            let result = if service == failing { "failed" } else { "down" };
+            let is_row = |line: &str| line.split_whitespace().take(2).eq([service, result]);
+            assert!(down.stdout().lines().any(is_row), "{service}: {down}");
+        }
+        sandbox.assert_nothing_runs();
+    }
 }

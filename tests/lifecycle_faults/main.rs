@@ -57,15 +57,20 @@ fn assert_nothing_left(sandbox: &Sandbox, runtime: &str) {
     assert_eq!(sandbox.pid(runtime), None, "a PID file is left");
 }
 
-/// Shows both accounts of a server that hangs as `[SILENCE]`: the last probe ends with the wait for it, or a moment
-/// before.
+/// The accounts of a server that hangs, which are shown as `[SILENCE]`: the last probe ends with the wait for it, or a
+/// moment before.
+const SILENCE: [&str; 3] = [
+    "it has not responded yet",
+    "it accepts connections and does not respond",
+    "it has not generated anything yet",
+];
+
 fn mask_silence(invocation: Invocation) -> Invocation {
-    let accounts = [
-        "it has not responded yet",
-        "it accepts connections and does not respond",
-        "it has not generated anything yet",
-    ];
-    accounts.iter().fold(invocation, |invocation, account| invocation.mask(*account, "[SILENCE]"))
+    SILENCE.iter().fold(invocation, |invocation, account| invocation.mask(*account, "[SILENCE]"))
+}
+
+fn without_silence(finished: &Finished) -> String {
+    SILENCE.iter().fold(finished.to_string(), |text, account| text.replace(account, "[SILENCE]"))
 }
 
 /// A start that ends when its timeout is over, after the server has logged something and `account` describes it. The

@@ -1,5 +1,4 @@
-//! Every kind of service keeps the rules of the lifecycle: the built-in one of a runtime, an instance of a runtime, a
-//! template of the file that replaces the start of a runtime, and any program.
+//! Every kind of service keeps the rules of the lifecycle.
 
 use std::net::TcpListener;
 
@@ -7,67 +6,9 @@ use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
 use serde_json::json;
 
-use super::support::{Running, Sandbox, command_line, fake_runtime, processes, wait_until, write_program};
+use super::support::matrix::{for_each_service, role_of};
+use super::support::{Running, Sandbox, fake_runtime, processes, wait_until, write_program};
 use super::{assert_nothing_left, assert_up_fails, down, state, up};
-
-/// A kind of service, and the name of one in the configuration of [`sandbox`].
-const SERVICES: [&str; 4] = ["ollama", "second", "replaced", "web"];
-
-/// A sandbox, whose root is `[ROOT]` in faults, with one kind of service that has these faults.
-fn sandbox(service: &str, faults: &[&str]) -> Sandbox {
-    let sandbox = Sandbox::new();
-    let root = sandbox.root().display().to_string();
-    let faults: Vec<String> = faults.iter().map(|fault| fault.replace("[ROOT]", &root)).collect();
-    let faults: Vec<&str> = faults.iter().map(String::as_str).collect();
-    let line = |role: &'static str| {
-        let words = [fake_runtime(), role].into_iter().chain(faults.iter().copied());
-        words.map(|word| format!("'{word}'")).collect::<Vec<_>>().join(" ")
-    };
-    let (command, ollama, mlx) = (command_line("ollama", &faults), line("ollama"), line("mlx"));
-    let model = sandbox.model();
-    let model = model.display();
-    let server = format!("port = {}\nstartup_timeout = 60\nstop_timeout = 3\n", sandbox.port("ollama"));
-    let elsewhere = format!("[ollama_server]\nport = {}\n", sandbox.port("llama"));
-    sandbox.write_config(&match service {
-        "ollama" => format!("[ollama_server]\n{server}{command}\n"),
-        "second" => format!("{elsewhere}[instances.second]\ntemplate = \"ollama\"\n{server}{command}\n"),
-        "replaced" => format!(
-            "{elsewhere}[templates.mlx]\n\
-             start_command = \"\"\"{mlx} --port {{port}} --model {{model}}\"\"\"\n\
-             [instances.replaced]\ntemplate = \"mlx\"\nmodel = \"{model}\"\n{server}"
-        ),
-        _ => format!(
-            "{elsewhere}[templates.any]\nstart_command = \"\"\"{ollama} --port {{port}}\"\"\"\n\
-             health_endpoint = \"http://localhost:{{port}}/api/version\"\n\
-             [instances.web]\ntemplate = \"any\"\n{server}"
-        ),
-    });
-    sandbox
-}
-
-/// The role of the fake runtime that plays a service of this kind.
-pub(super) fn role_of(service: &str) -> &'static str {
-    if service == "replaced" { "mlx" } else { "ollama" }
-}
-
-/// Runs a test with each kind of service that has these faults, all at once: it waits more than it computes.
-pub(super) fn for_each_service(faults: &[&str], test: impl Fn(&Sandbox, &str) + Sync) {
-    let test = &test;
-    std::thread::scope(|scope| {
-        for service in SERVICES {
-            scope.spawn(move || test(&sandbox(service, faults), service));
-        }
-    });
-}
-
-/// Asserts what a command showed, with `[SERVICE]` for the name of the service, `[TABLE]` for its table in the
-/// configuration, and `[PORT]` for its port.
-#[track_caller]
-pub(super) fn assert_shows(shown: &dyn std::fmt::Display, service: &str, expected: &str) {
-    let table = if service == "ollama" { "ollama_server".to_owned() } else { format!("instances.{service}") };
-    let shown = shown.to_string().replace("[OLLAMA]", "[PORT]").replace(&table, "[TABLE]");
-    assert_eq!(shown.replace(service, "[SERVICE]").trim_end(), expected);
-}
 
 #[test]
 fn every_kind_starts_and_stops() {
@@ -153,7 +94,12 @@ fn a_server_that_fusion_did_not_start_survives() {
             sandbox.command(fake_runtime()).arg(role_of(service)).arg("--port").arg(&port).start();
         wait_until("it listens", || state(sandbox, service) == "external");
         sandbox.fusion([service, "up"]).run().assert_code(0);
-        sandbox.fusion([service, "down"]).run().assert_code(5);
+        for words in [&[service, "down"][..], &[service, "down", "--force"], &[service, "restart"]] {
+            let refused = sandbox.fusion(words.iter().copied()).run().assert_code(5);
+            assert!(refused.stderr().contains("a process that fusion did not start"), "{refused}");
+        }
+        sandbox.fusion(["down"]).run().assert_code(0);
+        assert_eq!(sandbox.record(service), None);
         assert_eq!(state(sandbox, service), "external");
         foreign.signal(Signal::SIGKILL);
         foreign.finish();
@@ -235,19 +181,6 @@ fn every_kind_may_put_itself_into_the_background() {
     }
     for_each_service(&["fork-away", "never-bind", "die-after=200"], |sandbox, service| {
         assert_up_fails(sandbox, service, 6);
-    });
-}
-
-#[test]
-fn eight_starts_of_every_kind_are_one() {
-    for_each_service(&["bind-after=300"], |sandbox, service| {
-        let ups: Vec<Running> = (0..8).map(|_| sandbox.fusion([service, "up"]).start()).collect();
-        for up in ups {
-            up.finish().assert_code(0);
-        }
-        let pid = sandbox.pid(service).expect("a PID file");
-        assert_eq!(up(sandbox, service), pid);
-        down(sandbox, service);
     });
 }
 

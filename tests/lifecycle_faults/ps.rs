@@ -5,40 +5,44 @@ use std::process::Stdio;
 use nix::sys::signal::Signal;
 use serde_json::{Value, json};
 
-use crate::matrix::{assert_shows, for_each_service, role_of};
-use crate::support::{Sandbox, command_line, fake_runtime, processes, wait_until};
+use crate::support::matrix::{SERVICES, assert_shows, fleet, for_each_service, role_of};
+use crate::support::{Finished, Sandbox, fake_runtime, processes, wait_until};
 use crate::{down, mask_silence, notes, set_startup_timeout, state, up, with_faults};
 
-/// Each server answers only when both have been probed.
+/// Each server answers only when all have been probed.
 #[test]
 fn a_hanging_service_does_not_delay_others() {
-    let sandbox = Sandbox::new();
-    let hold = sandbox.root().join("hold");
-    let fault = format!("hang-while={}", hold.display());
-    let [ollama, mlx] = ["ollama", "mlx"].map(|runtime| command_line(runtime, &[&fault]));
-    sandbox.configure(&ollama, &mlx);
-    let runtimes = [("ollama", "GET /api/version"), ("mlx", "GET /health")];
-    for (runtime, _) in runtimes {
-        up(&sandbox, runtime);
+    let (sandbox, _port) = fleet("", &["hang-while=[ROOT]/hold"]);
+    for service in SERVICES {
+        up(&sandbox, service);
     }
-    let probes = || runtimes.map(|(runtime, probe)| sandbox.log(runtime).matches(probe).count());
+    let hold = sandbox.root().join("hold");
+    let probes = || SERVICES.map(|service| sandbox.log(service).matches("GET ").count());
+    let states = |ps: &Finished| {
+        let all = ps.json();
+        let of = |service| all.as_array()?.iter().find(|one| one["name"] == service)?["state"].as_str();
+        SERVICES.map(|service| of(service).unwrap_or_default().to_owned())
+    };
     std::fs::write(&hold, "").expect("the sandbox is writable");
     let before = probes();
     let ps = sandbox.fusion(["ps", "--json"]).start();
-    wait_until("both are probed", || probes().iter().zip(before).all(|(now, before)| *now > before));
+    wait_until("all are probed", || probes().iter().zip(before).all(|(now, before)| *now > before));
     std::fs::remove_file(&hold).expect("the sandbox is writable");
-    let all = ps.finish().assert_code(0).json();
-    assert_eq!([&all[0]["state"], &all[1]["state"]], ["ready", "ready"]);
+    assert_eq!(states(&ps.finish().assert_code(0)), ["ready"; 4]);
 
-    processes::send(sandbox.pid("ollama").expect("a PID"), Signal::SIGSTOP);
-    let all = sandbox.fusion(["ps", "--json"]).run().assert_code(0).json();
-    assert_eq!([&all[0]["state"], &all[1]["state"]], ["unhealthy", "ready"]);
+    for hanging in ["second", "web"] {
+        processes::send(sandbox.pid(hanging).expect("a PID"), Signal::SIGSTOP);
+    }
+    let ps = sandbox.fusion(["ps", "--json"]).run().assert_code(0);
+    assert_eq!(states(&ps), ["ready", "unhealthy", "ready", "unhealthy"]);
     insta::assert_snapshot!(sandbox.fusion(["down"]).run(), @"
     exit 0
     [stdout]
-    SERVICE  RESULT  PID
-    ollama   down    [PID]
-    mlx      down    [PID]
+    SERVICE   RESULT  PID
+    ollama    down    [PID]
+    second    down    [PID]
+    replaced  down    [PID]
+    web       down    [PID]
     ");
 }
 

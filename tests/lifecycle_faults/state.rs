@@ -6,7 +6,7 @@ use fusion::core::process::unix::UnixDriver;
 use fusion::core::process::{Pid, ProcessDriver};
 use serde_json::{Value, json};
 
-use crate::matrix::{assert_shows, for_each_service};
+use crate::support::matrix::{assert_shows, for_each_service};
 use crate::support::{Sandbox, processes, same_output, wait_until};
 use crate::{assert_nothing_left, down, notes, state, up};
 
@@ -89,20 +89,26 @@ fn the_new_process_of_a_pid_is_spared() {
     });
 }
 
+/// The same program with the same arguments, which does not listen any longer.
 #[test]
 fn a_reused_pid_with_equal_arguments_is_spared() {
-    let sandbox = Sandbox::new();
-    left_behind(&sandbox, "ollama");
-    // The same program with the same arguments, at another address.
-    let program = sandbox.bin().join("ollama");
-    let mut command = sandbox.command(&program).into_command();
-    let child =
-        command.arg("serve").env("OLLAMA_HOST", "127.0.0.1:0").stdin(Stdio::null()).stderr(Stdio::null());
-    let other = OtherProcess(child.spawn().expect("the fake starts"));
-    reuse(&sandbox, "ollama", &other);
-    assert_eq!(state(&sandbox, "ollama"), "exited");
-    sandbox.fusion(["ollama", "down", "--force"]).run().assert_code(0);
-    other.assert_alive();
+    for_each_service(&["bind-when=[ROOT]/go"], |sandbox, service| {
+        let go = sandbox.root().join("go");
+        std::fs::write(&go, "").expect("the sandbox is writable");
+        let pid = up(sandbox, service);
+        let arguments = processes::arguments(pid);
+        std::fs::remove_file(&go).expect("the sandbox is writable");
+        let mut command = sandbox.command(&arguments[0]).into_command();
+        let child = command.args(&arguments[1..]).stdin(Stdio::null()).stderr(Stdio::null());
+        let other = OtherProcess(child.spawn().expect("the fake starts"));
+        wait_until("it has its arguments", || processes::arguments(other.pid()) == arguments);
+        processes::kill(pid);
+        wait_until("it is dead", || !processes::lives(pid));
+        reuse(sandbox, service, &other);
+        assert_eq!(state(sandbox, service), "exited");
+        sandbox.fusion([service, "down", "--force"]).run().assert_code(0);
+        other.assert_alive();
+    });
 }
 
 /// The same PID and start time mean nothing in another boot.

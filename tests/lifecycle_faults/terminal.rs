@@ -2,7 +2,7 @@
 
 use nix::sys::signal::Signal;
 
-use crate::matrix::{assert_shows, for_each_service};
+use crate::support::matrix::{assert_shows, for_each_service};
 use crate::support::terminal::Terminal;
 use crate::support::{processes, wait_until};
 use crate::{assert_nothing_left, down, state};

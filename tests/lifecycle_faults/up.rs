@@ -7,6 +7,7 @@ mod interrupted;
 mod streams;
 mod waits;
 
+use crate::support::matrix::for_each_service;
 use crate::support::{Sandbox, processes, wait_until, write_program};
 use crate::{assert_nothing_left, assert_up_fails, down, state, times_out, up, with_faults};
 
@@ -79,12 +80,13 @@ fn up_reports_a_server_that_dies_answering() {
 
 #[test]
 fn a_failure_shows_twenty_filtered_log_lines() {
-    let sandbox = with_faults("ollama", &["flood=3000", "print-hex=1b5d35323b633b1b5c6279650a", "die=1"]);
-    let stderr = assert_up_fails(&sandbox, "ollama", 6).stderr();
-    let shown: Vec<&str> = stderr.lines().filter(|line| line.starts_with("  | ")).collect();
-    assert_eq!(shown.len(), 20, "{stderr}");
-    assert_eq!(shown[19], format!("  | {:099}", 29), "{stderr}");
-    assert!(!stderr.contains('\x1b'), "{stderr:?}");
+    for_each_service(&["flood=3000", "print-hex=1b5d35323b633b1b5c6279650a", "die=1"], |sandbox, service| {
+        let stderr = assert_up_fails(sandbox, service, 6).stderr();
+        let shown: Vec<&str> = stderr.lines().filter(|line| line.starts_with("  | ")).collect();
+        assert_eq!(shown.len(), 20, "{stderr}");
+        assert_eq!(shown[19], format!("  | {:099}", 29), "{stderr}");
+        assert!(!stderr.contains('\x1b'), "{stderr:?}");
+    });
 }
 
 #[test]

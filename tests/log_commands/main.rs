@@ -11,18 +11,32 @@ use std::os::unix::fs::symlink;
 use std::path::PathBuf;
 use std::process::Stdio;
 
+use support::matrix::{assert_shows, for_each_service};
 use support::terminal::Terminal;
 use support::{Sandbox, same_output, wait_for_end, wait_until};
 
-fn log_of(sandbox: &Sandbox) -> PathBuf {
-    sandbox.file("mlx", "mlx.log")
+fn log_of(sandbox: &Sandbox, service: &str) -> PathBuf {
+    sandbox.file(service, &format!("{service}.log"))
+}
+
+fn write_log(sandbox: &Sandbox, service: &str, bytes: impl AsRef<[u8]>) {
+    fs::create_dir_all(sandbox.file(service, "")).unwrap();
+    fs::write(log_of(sandbox, service), bytes).unwrap();
 }
 
 fn sandbox_with_log(bytes: impl AsRef<[u8]>) -> Sandbox {
     let sandbox = Sandbox::new();
-    fs::create_dir_all(sandbox.file("mlx", "")).unwrap();
-    fs::write(log_of(&sandbox), bytes).unwrap();
+    write_log(&sandbox, "mlx", bytes);
     sandbox
+}
+
+/// Runs a test with each kind of service that has this log.
+#[track_caller]
+fn for_each_log(bytes: impl AsRef<[u8]>, test: impl Fn(&Sandbox, &str) + Sync) {
+    for_each_service(&[], |sandbox, service| {
+        write_log(sandbox, service, &bytes);
+        test(sandbox, service);
+    });
 }
 
 fn numbered_lines(numbers: std::ops::Range<u32>) -> String {
@@ -71,7 +85,7 @@ fn follow_refuses_an_external_server() {
 #[test]
 fn path_needs_no_log() {
     let sandbox = Sandbox::new();
-    let path = format!("{}\n", log_of(&sandbox).display());
+    let path = format!("{}\n", log_of(&sandbox, "mlx").display());
     sandbox.fusion(["mlx", "log", "--path"]).run().assert_stdout(&path);
     sandbox.write_config("broken =");
     sandbox.fusion(["mx", "lg", "--path"]).run().assert_stdout(&path);
@@ -79,9 +93,10 @@ fn path_needs_no_log() {
 
 #[test]
 fn a_pipe_gets_the_whole_log() {
-    let sandbox = sandbox_with_log(numbered_lines(0..1000));
-    sandbox.fusion(["mlx", "log"]).run().assert_stdout(&numbered_lines(0..1000));
-    sandbox.fusion(["mlx", "log", "-n", "all"]).run().assert_stdout(&numbered_lines(0..1000));
+    for_each_log(numbered_lines(0..1000), |sandbox, service| {
+        sandbox.fusion([service, "log"]).run().assert_stdout(&numbered_lines(0..1000));
+        sandbox.fusion([service, "log", "-n", "all"]).run().assert_stdout(&numbered_lines(0..1000));
+    });
 }
 
 #[test]
@@ -111,80 +126,88 @@ fn a_broken_configuration_does_not_hide_the_log() {
 #[test]
 fn raw_bytes_pass_a_pipe_unchanged() {
     let bytes: Vec<u8> = (0..=255).cycle().take(5000).collect();
-    let sandbox = sandbox_with_log(&bytes);
-    let shown = sandbox.fusion(["mlx", "log"]).run().assert_code(0);
-    assert!(shown.stdout == bytes && shown.stderr.is_empty());
+    for_each_log(&bytes, |sandbox, service| {
+        let shown = sandbox.fusion([service, "log"]).run().assert_code(0);
+        assert!(shown.stdout == bytes && shown.stderr.is_empty());
+    });
 }
 
 #[test]
 fn a_pipe_gets_no_added_newline() {
-    let sandbox = sandbox_with_log("one\ntwo\nthree");
-    sandbox.fusion(["mlx", "log", "-n", "2"]).run().assert_stdout("two\nthree");
+    for_each_log("one\ntwo\nthree", |sandbox, service| {
+        sandbox.fusion([service, "log", "-n", "2"]).run().assert_stdout("two\nthree");
+    });
 }
 
 #[test]
 fn a_line_of_1_mb_is_printed_whole() {
     let long = "x".repeat(1_000_000);
-    let sandbox = sandbox_with_log(format!("first\n{long}\nlast\n"));
-    let expected = format!("{long}\nlast\n");
-    let shown = sandbox.fusion(["mlx", "log", "-n", "2"]).run().assert_code(0);
-    assert!(shown.stdout() == expected);
+    for_each_log(format!("first\n{long}\nlast\n"), |sandbox, service| {
+        let shown = sandbox.fusion([service, "log", "-n", "2"]).run().assert_code(0);
+        assert!(shown.stdout() == format!("{long}\nlast\n"));
+    });
 }
 
 #[test]
 fn a_log_of_2_gib_needs_little_memory() {
-    let sandbox = sandbox_with_log("");
-    let mut log = OpenOptions::new().append(true).open(log_of(&sandbox)).unwrap();
-    log.set_len(2 << 30).unwrap();
-    log.write_all(b"\none\ntwo\nthree\n").unwrap();
-    let (shown, memory) = sandbox.fusion(["mlx", "log", "-n", "2"]).run_measured();
-    shown.assert_stdout("two\nthree\n");
-    assert!(memory < 50 << 20, "{memory} bytes");
+    for_each_log("", |sandbox, service| {
+        let mut log = OpenOptions::new().append(true).open(log_of(sandbox, service)).unwrap();
+        log.set_len(2 << 30).unwrap();
+        log.write_all(b"\none\ntwo\nthree\n").unwrap();
+        let (shown, memory) = sandbox.fusion([service, "log", "-n", "2"]).run_measured();
+        shown.assert_stdout("two\nthree\n");
+        assert!(memory < 50 << 20, "{memory} bytes");
+    });
 }
 
 #[test]
 fn a_symlinked_log_is_refused() {
-    let sandbox = sandbox_with_log("");
-    let secret = sandbox.root().join("secret");
-    fs::write(&secret, "secret\n").unwrap();
-    fs::remove_file(log_of(&sandbox)).unwrap();
-    symlink(&secret, log_of(&sandbox)).unwrap();
-    insta::assert_snapshot!(sandbox.fusion(["mlx", "log"]).run(), @"
-    exit 1
-    [stderr]
-    error: [ROOT]/config/mlx/mlx.log is a symbolic link
-    hint: remove the link: fusion follows no links there, because they can point anywhere
-    ");
+    for_each_log("", |sandbox, service| {
+        let secret = sandbox.root().join("secret");
+        fs::write(&secret, "secret\n").unwrap();
+        fs::remove_file(log_of(sandbox, service)).unwrap();
+        symlink(&secret, log_of(sandbox, service)).unwrap();
+        assert_shows(
+            &sandbox.fusion([service, "log"]).run(),
+            service,
+            "exit 1\n\
+             [stderr]\n\
+             error: [ROOT]/config/[SERVICE]/[SERVICE].log is a symbolic link\n\
+             hint: remove the link: fusion follows no links there, because they can point anywhere",
+        );
+    });
 }
 
 #[test]
 fn a_closed_pipe_is_no_error() {
-    let sandbox = sandbox_with_log(numbered_lines(0..200_000));
-    let mut command = sandbox.fusion(["mlx", "log"]).into_command();
-    let mut child = command.stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap();
-    let mut stdout = child.stdout.take().unwrap();
-    let mut first = [0; 7];
-    stdout.read_exact(&mut first).unwrap();
-    drop(stdout);
-    let ended = child.wait_with_output().unwrap();
-    assert_eq!((&first, ended.status.code(), ended.stderr), (b"line 0\n", Some(0), Vec::new()));
+    for_each_log(numbered_lines(0..200_000), |sandbox, service| {
+        let mut command = sandbox.fusion([service, "log"]).into_command();
+        let mut child = command.stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap();
+        let mut stdout = child.stdout.take().unwrap();
+        let mut first = [0; 7];
+        stdout.read_exact(&mut first).unwrap();
+        drop(stdout);
+        let ended = child.wait_with_output().unwrap();
+        assert_eq!((&first, ended.status.code(), ended.stderr), (b"line 0\n", Some(0), Vec::new()));
+    });
 }
 
-/// A sandbox in which MLX is up. A test may append to its log as if the server had printed it.
-fn running() -> Sandbox {
-    let sandbox = Sandbox::new();
-    sandbox.faults("mlx", &["quiet"]);
-    sandbox.fusion(["mlx", "up"]).run().assert_code(0);
-    sandbox
+/// Runs a test with each kind of service, which is up. The test may append to its log as if the server had printed it.
+#[track_caller]
+fn for_each_running(test: impl Fn(&Sandbox, &str) + Sync) {
+    for_each_service(&["quiet"], |sandbox, service| {
+        sandbox.fusion([service, "up"]).run().assert_code(0);
+        test(sandbox, service);
+    });
 }
 
-fn stop(sandbox: &Sandbox) {
-    sandbox.fusion(["mlx", "down"]).run().assert_code(0);
+fn stop(sandbox: &Sandbox, service: &str) {
+    sandbox.fusion([service, "down"]).run().assert_code(0);
     sandbox.assert_nothing_runs();
 }
 
-fn print(sandbox: &Sandbox, text: &str) {
-    let mut log = OpenOptions::new().append(true).open(log_of(sandbox)).unwrap();
+fn print(sandbox: &Sandbox, service: &str, text: &str) {
+    let mut log = OpenOptions::new().append(true).open(log_of(sandbox, service)).unwrap();
     log.write_all(text.as_bytes()).unwrap();
 }
 
@@ -217,9 +240,10 @@ fn on_a_terminal(sandbox: &Sandbox, arguments: &[&str]) -> String {
 #[test]
 fn a_terminal_gets_no_control_characters() {
     let hostile = "\x1b]52;c;cm0gLXJm\x07\x1b[2J\u{9b}31mred\x1b[0m\x07 10%\r20%\r\n\x1b]0;cut";
-    let sandbox = sandbox_with_log(hostile);
-    // The terminal itself makes `\r\n` of a newline.
-    assert_eq!(on_a_terminal(&sandbox, &["mlx", "log"]), "red 10%\r\n20%\r\n");
+    for_each_log(hostile, |sandbox, service| {
+        // The terminal itself makes `\r\n` of a newline.
+        assert_eq!(on_a_terminal(sandbox, &[service, "log"]), "red 10%\r\n20%\r\n");
+    });
 }
 
 #[test]

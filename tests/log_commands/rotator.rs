@@ -9,8 +9,9 @@ use fusion::core::process::unix::UnixDriver;
 use fusion::core::process::{Child, Instance, Liveness, ProcessDriver, ProcessId, ProcessSpec};
 use fusion::core::services::record::InstanceId;
 
+use crate::support::matrix::{add_key, for_each_service};
 use crate::support::{MARKER, Sandbox, command_line, fake_runtime, processes, wait_until};
-use crate::{log_of, stop};
+use crate::{log_of, numbered_lines, print, stop};
 
 #[test]
 fn up_starts_a_rotator() {
@@ -19,7 +20,7 @@ fn up_starts_a_rotator() {
     let command = command_line("mlx", &["quiet", "flood=20000000", &format!("bind-when={}", go.display())]);
     sandbox.configure("", &format!("{command}\nlog_max_size = \"1MB\"\nlog_keep = 2"));
     sandbox.fusion(["mlx", "up", "--no-wait"]).run().assert_code(0);
-    let log = log_of(&sandbox);
+    let log = log_of(&sandbox, "mlx");
     let mut sizes = Vec::new();
     wait_until("the log is rotated, and the flood over", || {
         let size = fs::metadata(&log).unwrap().len();
@@ -33,14 +34,14 @@ fn up_starts_a_rotator() {
     let shown = sandbox.fusion(["mlx", "log", "-n", "all"]).run().assert_code(0).stdout();
     assert!(shown.len() > 1_000_000 && shown.ends_with(&listening));
     assert!(!part(&log, 3).exists());
-    stop(&sandbox);
+    stop(&sandbox, "mlx");
 }
 
 #[test]
 fn up_replaces_a_dead_rotator() {
     let sandbox = Sandbox::new();
     sandbox.fusion(["mlx", "up"]).run().assert_code(0);
-    let instance = sandbox.record("mlx").unwrap()["instance"].as_str().unwrap().to_owned();
+    let instance = instance_of(&sandbox, "mlx");
     let rotators = || rotator::find(&UnixDriver::new(), &instance).unwrap();
     let [first] = rotators().try_into().unwrap();
     processes::kill(first.pid.as_raw());
@@ -50,7 +51,7 @@ fn up_replaces_a_dead_rotator() {
     // One that lives is left alone.
     sandbox.fusion(["mlx", "up"]).run().assert_code(0);
     assert_eq!(rotators(), [second]);
-    stop(&sandbox);
+    stop(&sandbox, "mlx");
 }
 
 /// A process in place of a server, with a rotator beside it.
@@ -72,7 +73,7 @@ impl<'a> Server<'a> {
     }
 
     fn start(sandbox: &'a Sandbox, program: &str, args: &[&str]) -> Self {
-        let log = log_of(sandbox);
+        let log = log_of(sandbox, "mlx");
         fs::create_dir_all(log.parent().unwrap()).unwrap();
         let instance = String::from(InstanceId::random(&"0".repeat(16)).unwrap());
         let process = spawn(
@@ -147,6 +148,32 @@ fn the_rotator_outlives_the_leader_while_children_write() {
     wait_until("the child has written", || sandbox.root().join("done").exists());
     File::create(sandbox.root().join("stop")).unwrap();
     server.wait_for_the_rotators_end();
+}
+
+/// Its first process ends, and nothing proves that the one that goes on is a process of the service, but that it writes
+/// to the log.
+#[test]
+fn the_rotator_follows_a_server_into_the_background() {
+    for_each_service(&["fork-away", "lingers=300", "quiet"], |sandbox, service| {
+        add_key(sandbox, "log_max_size = \"1KB\"");
+        sandbox.fusion([service, "up"]).run().assert_code(0);
+        let rotators = || rotator::find(&UnixDriver::new(), &instance_of(sandbox, service)).unwrap();
+        let [rotator] = rotators().try_into().unwrap();
+        wait_until("only the server and the rotator are left", || sandbox.processes().len() == 2);
+        let log = log_of(sandbox, service);
+        for _ in 0..3 {
+            print(sandbox, service, &numbered_lines(0..200));
+            wait_until("the log is rotated", || fs::metadata(&log).unwrap().len() == 0);
+        }
+        assert!(part(&log, 3).exists());
+        assert_eq!(rotators(), [rotator], "it is the one of the start");
+        sandbox.fusion([service, "down"]).run().assert_code(0);
+        sandbox.assert_nothing_runs();
+    });
+}
+
+fn instance_of(sandbox: &Sandbox, service: &str) -> String {
+    sandbox.record(service).unwrap()["instance"].as_str().unwrap().to_owned()
 }
 
 #[test]

@@ -71,10 +71,12 @@ fn run_announces_no_start_on_a_taken_port() {
     let refused = sandbox.fusion(["mlx", "run", "Hello"]).run().assert_code(5);
     let pid = sandbox.pid("ollama").expect("a PID file");
     insta::assert_snapshot!(
-        refused.stderr().replace(&pid.to_string(), "[PID]").replace(&port.to_string(), "[PORT]"),
+        refused.assert_names_pid(pid),
         @"
-    error: ollama (pid [PID]) runs at 127.0.0.1:[PORT]
-    hint: stop it: fusion ollama down; or choose another port: fusion config set mlx_server.port PORT
+    exit 5
+    [stderr]
+    error: ollama (pid [PID]) runs at 127.0.0.1:[OLLAMA]
+    hint: stop it: fusion ollama down; or choose another port: fusion config set mlx_server.port [SPARE]
     "
     );
     sandbox.fusion(["ollama", "down"]).run().assert_code(0);

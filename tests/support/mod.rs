@@ -14,6 +14,7 @@ pub mod agent;
 pub mod chat;
 pub mod hub;
 pub mod invocation;
+pub mod matrix;
 pub mod normalize;
 pub mod ollama;
 pub mod ports;
@@ -301,6 +302,17 @@ pub fn command_line(runtime: &str, faults: &[&str]) -> String {
     let words: Vec<String> =
         [fake_runtime(), runtime].iter().chain(faults).map(|word| format!("{word:?}")).collect();
     format!("command = [{}]", words.join(", "))
+}
+
+/// Three free ports, one after the other, and the first of their numbers. They are free for as long as they are held.
+pub fn three_ports() -> ([Port; 3], u16) {
+    loop {
+        let first = Port::free();
+        let number = first.number();
+        if let (Some(second), Some(third)) = (Port::reserve(number + 1), Port::reserve(number + 2)) {
+            return ([first, second, third], number);
+        }
+    }
 }
 
 /// The path of the fake runtime.

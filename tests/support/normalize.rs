@@ -37,6 +37,7 @@ pub fn normalize(text: &str, masks: &[Mask]) -> String {
         text = text.replace(&name, "[TEST]");
     }
     text = replace_pids_of_table(&text);
+    text = replace_spare_ports(&text);
     for (before, after, placeholder) in NUMBERS {
         text = replace_number(&text, before, after, placeholder);
     }
@@ -89,6 +90,23 @@ fn replace_pids_of_table(text: &str) -> String {
         _ => format!("{line}\n"),
     });
     lines.collect()
+}
+
+/// Replaces the port that a hint says to choose: which one is free depends on what runs.
+fn replace_spare_ports(text: &str) -> String {
+    let mut parts = text.split("choose another port: fusion config set ");
+    let mut result = parts.next().unwrap_or_default().to_owned();
+    for part in parts {
+        result += "choose another port: fusion config set ";
+        result += &match part.split_once(".port ") {
+            Some((table, rest)) if rest.starts_with(|digit: char| digit.is_ascii_digit()) => {
+                let rest = rest.trim_start_matches(|digit: char| digit.is_ascii_digit());
+                format!("{table}.port [SPARE]{rest}")
+            }
+            _ => part.to_owned(),
+        };
+    }
+    result
 }
 
 /// Replaces every number (digits, also with a point) between `before` and `after`.

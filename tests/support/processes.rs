@@ -66,6 +66,13 @@ pub fn describe(pid: i32) -> String {
         .map_or_else(|_| pid.to_string(), |output| String::from_utf8_lossy(&output.stdout).trim().to_owned())
 }
 
+/// The words of its command line, none of which may have a space.
+pub fn arguments(pid: i32) -> Vec<String> {
+    let output =
+        Command::new("ps").args(["-ww", "-o", "command=", "-p", &pid.to_string()]).output().expect("ps");
+    String::from_utf8_lossy(&output.stdout).split_whitespace().map(str::to_owned).collect()
+}
+
 /// Sends SIGKILL. A process that has ended is no error.
 pub fn kill(pid: i32) {
     send(pid, Signal::SIGKILL);

@@ -90,7 +90,9 @@ pub fn candidates(
 ) -> Option<Vec<u8>> {
     let separator = arguments.iter().position(|argument| argument == "--")?;
     let words = arguments[separator + 1..].to_vec();
-    let mut command = with_values(tree, table, environment, words.len() <= 2);
+    // bash does not tell which word it is.
+    let may_be_first = words.len() <= 2 || bash::only_lists(&words);
+    let mut command = with_values(tree, table, environment, may_be_first);
     let mut output = Vec::new();
     completer(shell)?
         .write_complete(&mut command, words, environment.current_dir.as_deref(), &mut output)
@@ -100,13 +102,13 @@ pub fn candidates(
 
 /// Returns the tree with values from the configuration and the machine, which are looked up on demand. A completion
 /// never writes anything, so the defaults apply if there is no valid configuration.
-fn with_values(tree: Tree, table: Table, environment: &Environment, is_first_word: bool) -> Command {
+fn with_values(tree: Tree, table: Table, environment: &Environment, may_be_first: bool) -> Command {
     let config = instances::existing_config(table, environment).unwrap_or_else(|| Config::default_for(table));
     let mut command = tree(table, &instances::of_config(table, &config));
     command.build();
     command = with_hidden_aliases(command);
     let known = Arc::new(ValueSources { table, config, environment: environment.clone() });
-    if is_first_word {
+    if may_be_first {
         for (name, state) in known.services() {
             command = command.mut_subcommand(name, |command| with_state(command, state.as_deref()));
         }

@@ -182,9 +182,10 @@ fn path(context: &Context) -> Result<(), Failure> {
 
 fn get(context: &Context, args: &ConfigGetArgs) -> Result<(), Failure> {
     let key: KeyPath = args.key.parse()?;
-    let config = context.config()?;
-    let Some(value) = config.value(context.table, &key)? else {
-        let port = key.instance_of_port().and_then(|name| config.spare_port(context.table, name));
+    let app = context.app()?;
+    let Some(value) = app.config.value(context.table, &key)? else {
+        let instance = key.instance_of_port().and_then(|name| app.service(name));
+        let port = instance.and_then(|instance| app.manager(&context.cancel).usable_port(instance, None));
         let example = port.map(|port| port.to_string()).or_else(|| key.example(context.table));
         let example = example.map_or("VALUE".to_owned(), |value| quoted(&value));
         return Err(Failure::new(Exit::Failed, format!("`{key}` is not set, and has no default"))

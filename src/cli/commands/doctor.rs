@@ -7,7 +7,7 @@ use anstyle::{AnsiColor, Style};
 
 use crate::app::views::{FindingView, Level};
 use crate::cli::context::Context;
-use crate::cli::error::Failure;
+use crate::cli::error::{Failure, other_port};
 use crate::cli::exit::Exit;
 use crate::cli::terminal::ui::printable;
 use crate::cli::units::bytes;
@@ -129,8 +129,8 @@ fn report(finding: Finding) -> FindingView {
             ),
         )
         .of(&service),
-        Finding::Service { service, status, installed } => match *status {
-            Ok(status) => self::service(&service, &status, installed).of(&service),
+        Finding::Service { service, status, spare, installed } => match *status {
+            Ok(status) => self::service(&service, &status, spare, installed).of(&service),
             Err(error) => {
                 let log = format!("see the log: fusion {} log", service.name);
                 failed("service", &Failure::from(error), log).of(&service)
@@ -252,7 +252,7 @@ pub(super) fn described(service: &ManagedService, program: &Program, version: Op
     format!("{name}{version}, {source}: {}", program.path.display())
 }
 
-fn service(service: &ManagedService, status: &Status, installed: bool) -> FindingView {
+fn service(service: &ManagedService, status: &Status, spare: Option<u16>, installed: bool) -> FindingView {
     let name = &service.name;
     let (address, port) = match &status.address {
         Some(address) => (address.to_string(), format!("port {}", address.port)),
@@ -263,10 +263,7 @@ fn service(service: &ManagedService, status: &Status, installed: bool) -> Findin
     match (status.state, &status.other_listener) {
         (State::Stopped | State::Exited, Some(listener)) => {
             let summary = format!("{state}, and {port} is in use by {listener}");
-            let remedy = format!(
-                "stop that program, or choose another port: fusion config set {}.port PORT",
-                service.server_table()
-            );
+            let remedy = other_port("stop that program, or ", &service.server_table(), spare);
             let level = if installed { Level::Problem } else { Level::Warning };
             FindingView { level, ..FindingView::problem("address", summary, remedy) }
         }

@@ -58,11 +58,6 @@ pub fn run(
     args: &HealthArgs,
 ) -> Result<Exit, Failure> {
     let abilities = args.abilities();
-    if service.runtime().is_none() && !abilities.is_empty() {
-        let name = &service.name;
-        return Err(Failure::new(Exit::Usage, format!("{name} is no model server: it has no model to ask"))
-            .hint(format!("check it without --tools, --schema and --vision: fusion {name} health")));
-    }
     let mut model = args.model.as_ref().map(|model| app.model(service, model).name);
     if model.is_none() && service.runtime().is_some() && service.settings.run.model.is_empty() {
         app.manager(&context.cancel).require_endpoint(service)?;

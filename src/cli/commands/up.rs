@@ -16,14 +16,14 @@ use crate::core::services::{Endpoint, ManagedService, StartedBy, Up, UpKind, UpO
 /// Start the server and wait until it answers requests
 ///
 /// Does nothing if the server is already running, even if it was started outside fusion. A start that fails leaves no
-/// process behind, only its log. With --model, a missing model is downloaded first.
+/// process behind, only its log.
 #[derive(Debug, clap::Args)]
 #[expect(clippy::struct_excessive_bools, reason = "independent switches")]
 pub struct UpArgs {
     /// Maximum time until the server is ready [default: `startup_timeout` in the configuration]
     #[arg(long, value_name = "SECS", value_parser = seconds_from::<0>)]
     timeout: Option<Duration>,
-    /// Load this model: a name, an alias, or a directory
+    /// Load this model, after downloading it if it is missing: a name, an alias, or a directory
     #[arg(short, long, value_name = "MODEL", conflicts_with = "no_wait")]
     model: Option<String>,
     /// Return once the server is started; `ps` shows when it is ready

@@ -62,12 +62,10 @@ fn hint(error: &ServiceError) -> Option<String> {
             let name = application(listener).unwrap_or_default();
             format!("quit {name}, which starts its server again when that ends; its icon is in the menu bar")
         }
-        ServiceError::PortInUse { table, .. } => {
-            format!("stop that program, or choose another port: fusion config set {table}.port PORT")
+        ServiceError::PortInUse { table, spare, .. } => other_port("stop that program, or ", table, *spare),
+        ServiceError::AddressTaken { table, spare, other, .. } => {
+            other_port(&format!("stop it: fusion {other} down; or "), table, *spare)
         }
-        ServiceError::AddressTaken { table, other, .. } => format!(
-            "stop it: fusion {other} down; or choose another port: fusion config set {table}.port PORT"
-        ),
         ServiceError::NoPort { service, range: None } => {
             format!("choose one: fusion config set instances.{service}.port PORT")
         }
@@ -81,6 +79,9 @@ fn hint(error: &ServiceError) -> Option<String> {
         ),
         ServiceError::PlaceholderUnknown { placeholder: "{model}", service, .. } => {
             format!("name a model: fusion config set instances.{service}.model MODEL")
+        }
+        ServiceError::PlaceholderUnknown { placeholder: "${PROJECT_ROOT}", .. } => {
+            "set FUSION_PROJECT_ROOT to a directory whose name is UTF-8".to_owned()
         }
         ServiceError::CannotListen { table, source, .. } => match source.kind() {
             std::io::ErrorKind::PermissionDenied => {
@@ -120,6 +121,12 @@ fn hint(error: &ServiceError) -> Option<String> {
         }
         _ => return None,
     })
+}
+
+/// Returns the advice to configure another port in a table: `spare`, if one is known.
+pub fn other_port(before: &str, table: &str, spare: Option<u16>) -> String {
+    let port = spare.map_or_else(|| "PORT".to_owned(), |port| port.to_string());
+    format!("{before}choose another port: fusion config set {table}.port {port}")
 }
 
 /// Returns the name of the macOS application that listens.

@@ -5,7 +5,6 @@ use std::sync::Arc;
 use super::schema::{INSTANCES, TableKind};
 use super::settings::{Config, ServiceSettings};
 use crate::core::address::Address;
-use crate::core::runtimes::{self, Table};
 
 /// A service whose address the file configures, and where.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -59,20 +58,6 @@ impl Config {
         own.map_or_else(Vec::new, |own| {
             all.into_iter().filter(|other| other.shares_address_with(&own)).collect()
         })
-    }
-
-    /// Returns a port that an instance may have: the first one of its template that no other service has configured.
-    pub fn spare_port(&self, table: Table, instance: &str) -> Option<u16> {
-        let template = &self.service(instance)?.instance.template;
-        let of_file = self.template(template);
-        let default = match of_file {
-            Some(template) => template.default_port,
-            None => runtimes::find(table, template).map(|runtime| runtime.defaults().port),
-        };
-        let range = of_file.and_then(|template| template.port_range.clone());
-        let reserved = self.reserved_addresses(instance);
-        let mut ports = range.or(default.map(|port| port..=u16::MAX))?;
-        ports.find(|port| reserved.iter().all(|address| address.port != *port))
     }
 
     /// Returns the configured addresses that a service called `service` may not choose: those of the other services and

@@ -8,7 +8,8 @@ use crate::core::order;
 pub fn entries(directory: &Path) -> Vec<PathBuf> {
     let entries = std::fs::read_dir(directory).into_iter().flatten().flatten();
     let mut paths: Vec<PathBuf> = entries.map(|entry| entry.path()).collect();
-    order::sort(&mut paths);
+    // As text: to compare paths part by part takes ten times as long.
+    order::sort_by(&mut paths, |one, other| one.as_os_str().cmp(other.as_os_str()));
     paths
 }
 

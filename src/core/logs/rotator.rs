@@ -81,11 +81,14 @@ impl LogRotator {
             let Some(size) = log.rotate_if_full().map_err(&failed)? else { return Ok(()) };
             last = (Instant::now(), size);
             let pause = pause(self.limits.max_bytes, size, growth);
-            let survivors = driver.wait_for_exit(&watched, pause).and_then(|liveness| match liveness {
-                Liveness::Dead => driver.members(instance),
-                _ => Ok(vec![watched.clone()]),
+            let survivor = driver.wait_for_exit(&watched, pause).and_then(|liveness| match liveness {
+                // One that put itself into the background may have overwritten what proves that it is a member.
+                Liveness::Dead => {
+                    Ok(driver.members(instance)?.into_iter().next().or_else(|| driver.writer(&self.log)))
+                }
+                _ => Ok(Some(watched.clone())),
             });
-            match survivors.map(|survivors| survivors.into_iter().next()) {
+            match survivor {
                 Ok(Some(next)) => watched = next,
                 Ok(None) => return Ok(()),
                 // The log needs its limit even while the system does not report what lives.

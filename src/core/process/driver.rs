@@ -226,6 +226,12 @@ pub trait ProcessDriver: Send + Sync {
         None
     }
 
+    /// Returns a living process that writes to this log: its standard output or error is that file. Inspects every
+    /// process of the machine.
+    fn writer(&self, _log: &Path) -> Option<ProcessId> {
+        None
+    }
+
     /// Signals the process; does nothing if it has ended.
     fn signal(&self, process: &ProcessId, signal: StopSignal) -> Result<(), ProcessError>;
 

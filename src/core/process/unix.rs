@@ -63,6 +63,16 @@ impl UnixDriver {
         self.children.reap();
         inspect::native()
     }
+
+    /// Returns the first of these processes that lives and whose standard output or error is this log.
+    fn writer_among(&self, pids: &[i32], log: &Path) -> Option<ProcessId> {
+        let log = fs::symlink_metadata(log).ok()?;
+        pids.iter().find_map(|pid| {
+            let is_log = |output| inspect::native().file_of(*pid, output) == Some((log.dev(), log.ino()));
+            let id = if is_log(1) || is_log(2) { Pid::try_from(i64::from(*pid)).ok()? } else { return None };
+            self.identify(id).ok()?
+        })
+    }
 }
 
 fn system(what: &'static str) -> impl FnOnce(io::Error) -> ProcessError {
@@ -160,19 +170,19 @@ impl ProcessDriver for UnixDriver {
     }
 
     fn leader_with_log(&self, member: Option<Pid>, log: &Path) -> Option<ProcessId> {
-        let inspect = self.inspect();
-        let log = fs::symlink_metadata(log).ok()?;
-        let sessions: Vec<i32> = match member {
-            Some(member) => vec![inspect.process(member.as_raw()).ok()??.session],
-            None => inspect.processes().ok()?.iter().map(|process| process.session).collect(),
+        let mut sessions: Vec<i32> = match member {
+            Some(member) => vec![self.inspect().process(member.as_raw()).ok()??.session],
+            None => self.inspect().processes().ok()?.iter().map(|process| process.session).collect(),
         };
         let own = unistd::getsid(None).ok()?.as_raw();
-        let has_log = |session: i32| {
-            let is_log = |output| inspect.file_of(session, output) == Some((log.dev(), log.ino()));
-            session != own && [1, 2].into_iter().any(is_log)
-        };
-        let leader = sessions.into_iter().find(|session| has_log(*session))?;
-        self.identify(Pid::try_from(i64::from(leader)).ok()?).ok()?
+        sessions.retain(|session| *session != own);
+        self.writer_among(&sessions, log)
+    }
+
+    fn writer(&self, log: &Path) -> Option<ProcessId> {
+        let everyone = self.inspect().processes().ok()?;
+        let pids: Vec<i32> = everyone.iter().map(|process| process.pid).collect();
+        self.writer_among(&pids, log)
     }
 
     fn signal(&self, process: &ProcessId, signal: StopSignal) -> Result<(), ProcessError> {

@@ -34,13 +34,23 @@ pub enum ServiceError {
         address: Address,
         /// The table of the configuration that holds its port.
         table: Box<str>,
+        /// A port on which it could listen, if one is known.
+        spare: Option<u16>,
         listener: Listener,
         /// The response of that process, in words.
         message: Box<str>,
     },
     /// Another service of fusion runs at the address.
     #[error("{other} (pid {pid}) runs at {address}")]
-    AddressTaken { service: Arc<str>, address: Address, table: Box<str>, other: Arc<str>, pid: Pid },
+    AddressTaken {
+        service: Arc<str>,
+        address: Address,
+        table: Box<str>,
+        /// A port on which it could listen, if one is known.
+        spare: Option<u16>,
+        other: Arc<str>,
+        pid: Pid,
+    },
     /// The configuration has no table of the service any longer.
     #[error("{service} is not in the configuration any longer")]
     NotConfigured { service: Arc<str> },

@@ -83,15 +83,21 @@ impl ServiceManager<'_> {
         listener: Listener,
         message: String,
     ) -> ServiceError {
-        let table = service.server_table().into();
+        let (table, spare) = (service.server_table().into(), self.usable_port(service, None));
         match self.other_service_at(service, &address) {
-            Some(OtherService { name: other, pid }) => {
-                ServiceError::AddressTaken { service: service.name.clone(), address, table, other, pid }
-            }
+            Some(OtherService { name: other, pid }) => ServiceError::AddressTaken {
+                service: service.name.clone(),
+                address,
+                table,
+                spare,
+                other,
+                pid,
+            },
             None => ServiceError::PortInUse {
                 service: service.name.clone(),
                 address,
                 table,
+                spare,
                 listener,
                 message: message.into(),
             },

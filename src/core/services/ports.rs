@@ -1,5 +1,6 @@
 //! Chooses the port of a service whose configuration says none.
 
+use std::ops::RangeInclusive;
 use std::time::Duration;
 
 use super::error::ServiceError;
@@ -24,27 +25,27 @@ impl ServiceManager<'_> {
             return Ok(address);
         }
         let (default, range) = (service.template.default_port(), service.template.port_range());
-        let is_allowed = |port: &u16| {
-            range.as_ref().map_or(default == Some(*port), |range| range.contains(port))
-                || default == Some(*port)
-        };
-        let at = |port| Address { host: server.host.clone(), port };
-        let mut reserved = self.config.reserved_addresses(&service.name);
-        reserved.extend(self.addresses_of_others(service));
-        let is_usable = |address: &Address| {
-            !reserved.iter().any(|other| other.conflicts_with(address)) && port::is_free(address)
-        };
-        kept_port::read(&service.files)
-            .filter(is_allowed)
-            .into_iter()
-            .chain(default)
-            .chain(range.clone().into_iter().flatten())
-            .map(at)
-            .find(is_usable)
-            .ok_or_else(|| ServiceError::NoPort {
+        let is_allowed =
+            |port: &u16| default == Some(*port) || range.as_ref().is_some_and(|range| range.contains(port));
+        let kept = kept_port::read(&service.files).filter(is_allowed);
+        match self.usable_port(service, kept) {
+            Some(port) => Ok(Address { host: server.host.clone(), port }),
+            None => Err(ServiceError::NoPort {
                 service: service.name.clone(),
                 range: range.or(default.map(|port| port..=port)),
-            })
+            }),
+        }
+    }
+
+    /// Returns the first port on which a start could listen now: `first`, else one that the template offers. After a
+    /// configured port, a template without a range offers the next ones.
+    pub fn usable_port(&self, service: &ManagedService, first: Option<u16>) -> Option<u16> {
+        let (server, template) = (service.server(), &service.template);
+        let range = template.port_range().or_else(|| server.port.map(next_ports));
+        let mut reserved = self.config.reserved_addresses(&service.name);
+        reserved.extend(self.addresses_of_others(service));
+        let only = |port: u16| port..=port;
+        first_usable(&server.host, &reserved, [first.map(only), template.default_port().map(only), range])
     }
 
     /// Keeps other commands from choosing a port until the result is dropped, if a start must choose one: two services
@@ -70,6 +71,27 @@ impl ServiceManager<'_> {
             Err(files::LockError::File(error)) => Err(error.into()),
         }
     }
+}
+
+/// Returns the ports after this one that may be offered in its place.
+pub fn next_ports(port: u16) -> RangeInclusive<u16> {
+    port.saturating_add(1)..=port.saturating_add(100)
+}
+
+/// Returns the first of these ports of the host that nothing listens on and that is not reserved.
+pub fn first_usable(
+    host: &str,
+    reserved: &[Address],
+    ports: [Option<RangeInclusive<u16>>; 3],
+) -> Option<u16> {
+    let mut address = Address { host: host.to_owned(), port: 0 };
+    for port in ports.into_iter().flatten().flatten() {
+        address.port = port;
+        if !reserved.iter().any(|other| other.conflicts_with(&address)) && port::is_free(&address) {
+            return Some(port);
+        }
+    }
+    None
 }
 
 /// Keeps a chosen port for the next start. The caller holds the service's lock.

@@ -2,78 +2,124 @@
 
 use std::io::{Read as _, Write as _};
 use std::net::{TcpListener, TcpStream};
-use std::path::PathBuf;
 use std::time::Duration;
 
 use nix::sys::socket::{Backlog, listen};
 
-use crate::matrix::for_each_service;
-use crate::support::{Invocation, Sandbox, fake_runtime, processes, same_output, wait_until};
-use crate::{assert_nothing_left, assert_up_fails, down, mask_silence, state, up};
+use crate::support::matrix::{add_key, assert_shows, for_each_service, role_of};
+use crate::support::{Invocation, Sandbox, fake_runtime, processes, same_output, three_ports, wait_until};
+use crate::{assert_nothing_left, assert_up_fails, down, state, up, without_silence};
 
 #[test]
 fn up_reports_a_port_of_a_web_server() {
     let sandbox = Sandbox::new();
     let port = sandbox.port("ollama");
-    let _server = serve_pages(("127.0.0.1", port));
+    let _server = serve_pages(("127.0.0.1", port), 200);
     let up = assert_up_fails(&sandbox, "ollama", 5);
     insta::assert_snapshot!(up.assert_names_pid(processes::own_pid()), @"
     exit 5
     [stderr]
     error: port [OLLAMA] is in use by [TEST] (pid [PID])
       caused by: HTTP 200 without an Ollama version
-    hint: stop that program, or choose another port: fusion config set ollama_server.port PORT
+    hint: stop that program, or choose another port: fusion config set ollama_server.port [SPARE]
     ");
     assert_eq!(sandbox.log("ollama"), "", "nothing was started");
 }
 
+/// Asserts that `up` reports the listener of this test on the port of the service, for this cause.
+#[track_caller]
+fn assert_port_is_in_use(sandbox: &Sandbox, service: &str, cause: &str) {
+    let refused = sandbox.fusion([service, "up"]).run().assert_names_pid(processes::own_pid());
+    assert_shows(
+        &without_silence(&refused),
+        service,
+        &format!(
+            "exit 5\n\
+             [stderr]\n\
+             error: port [PORT] is in use by [TEST] (pid [PID])\n  \
+             caused by: {cause}\n\
+             hint: stop that program, or choose another port: fusion config set [TABLE].port [SPARE]"
+        ),
+    );
+    assert_nothing_left(sandbox, service);
+    assert_eq!(sandbox.log(service), "", "it was started");
+}
+
+/// What the servers say of a page that is none of theirs.
+fn not_found(service: &str) -> &'static str {
+    match service {
+        "replaced" => "HTTP 404 to /health",
+        "web" => "HTTP 404 to /api/version",
+        _ => "HTTP 404 without an Ollama version",
+    }
+}
+
+#[test]
+fn a_web_server_on_the_port_is_named() {
+    for_each_service(&[], |sandbox, service| {
+        let _server = serve_pages(("127.0.0.1", sandbox.port("ollama")), 404);
+        assert_port_is_in_use(sandbox, service, not_found(service));
+    });
+}
+
 #[test]
 fn up_reports_a_port_of_a_silent_listener() {
-    let sandbox = Sandbox::new();
-    let port = sandbox.port("ollama");
-    let _listener = TcpListener::bind(("127.0.0.1", port)).expect("the port is free");
-    let up = mask_silence(sandbox.fusion(["ollama", "up"])).run();
-    insta::assert_snapshot!(up.assert_names_pid(processes::own_pid()), @"
-    exit 5
-    [stderr]
-    error: port [OLLAMA] is in use by [TEST] (pid [PID])
-      caused by: [SILENCE]
-    hint: stop that program, or choose another port: fusion config set ollama_server.port PORT
-    ");
-    assert_nothing_left(&sandbox, "ollama");
+    for_each_service(&[], |sandbox, service| {
+        let listener = TcpListener::bind(("127.0.0.1", sandbox.port("ollama"))).expect("the port is free");
+        assert_port_is_in_use(sandbox, service, "[SILENCE]");
+        drop(listener);
+    });
 }
 
 /// The listener's queue takes no more connections, so no server seems to listen.
 #[test]
 fn up_reports_a_port_with_a_full_queue() {
-    let sandbox = Sandbox::new();
-    let port = sandbox.port("ollama");
-    let listener = TcpListener::bind(("127.0.0.1", port)).expect("the port is free");
-    listen(&listener, Backlog::new(1).expect("a small number")).expect("a shorter queue");
-    let connect = || TcpStream::connect_timeout(&([127, 0, 0, 1], port).into(), Duration::from_millis(500));
-    let clients: Vec<TcpStream> = std::iter::from_fn(|| connect().ok()).take(1000).collect();
-    assert!(clients.len() < 1000, "the queue is never full");
-    let up = assert_up_fails(&sandbox, "ollama", 5);
-    insta::assert_snapshot!(up.assert_names_pid(processes::own_pid()), @"
-    exit 5
-    [stderr]
-    error: port [OLLAMA] is in use by [TEST] (pid [PID])
-      caused by: Address already in use (os error [ERRNO])
-    hint: stop that program, or choose another port: fusion config set ollama_server.port PORT
-    ");
+    for_each_service(&[], |sandbox, service| {
+        let port = sandbox.port("ollama");
+        let listener = TcpListener::bind(("127.0.0.1", port)).expect("the port is free");
+        listen(&listener, Backlog::new(1).expect("a small number")).expect("a shorter queue");
+        let connect =
+            || TcpStream::connect_timeout(&([127, 0, 0, 1], port).into(), Duration::from_millis(500));
+        let clients: Vec<TcpStream> = std::iter::from_fn(|| connect().ok()).take(1000).collect();
+        assert!(clients.len() < 1000, "the queue is never full");
+        assert_port_is_in_use(sandbox, service, "Address already in use (os error [ERRNO])");
+    });
 }
 
 #[test]
 fn up_reports_a_port_taken_at_every_address() {
+    for_each_service(&[], |sandbox, service| {
+        let _server = serve_pages(("0.0.0.0", sandbox.port("ollama")), 404);
+        assert_port_is_in_use(sandbox, service, not_found(service));
+    });
+}
+
+/// Of three ports of the template, one is in use and one is that of another service.
+#[test]
+fn the_port_of_the_hint_may_be_used() {
     let sandbox = Sandbox::new();
-    let _server = serve_pages(("0.0.0.0", sandbox.port("ollama")));
-    insta::assert_snapshot!(assert_up_fails(&sandbox, "ollama", 5), @"
-    exit 5
-    [stderr]
-    error: port [OLLAMA] is in use by [TEST] (pid [PID])
-      caused by: HTTP 200 without an Ollama version
-    hint: stop that program, or choose another port: fusion config set ollama_server.port PORT
-    ");
+    let (_held, first) = three_ports();
+    let file = |last: u16| {
+        format!(
+            "[templates.any]\ncommand = ['{}', 'ollama', '--port', '{{port}}']\nport_range = [{first}, {last}]\n\
+             [instances.one]\ntemplate = 'any'\nport = {first}\n\
+             [instances.two]\ntemplate = 'any'\nport = {}\n",
+            fake_runtime(),
+            first + 1
+        )
+    };
+    let _listener = TcpListener::bind(("127.0.0.1", first)).expect("the port is free");
+    for (last, port) in [(first + 1, "PORT".to_owned()), (first + 2, (first + 2).to_string())] {
+        sandbox.write_config(&file(last));
+        let refused = sandbox.fusion(["one", "up"]).run().assert_code(5).stderr();
+        let command = format!("config set instances.one.port {port}");
+        assert!(refused.ends_with(&format!("choose another port: fusion {command}\n")), "{refused}");
+        if port != "PORT" {
+            sandbox.fusion(command.split(' ')).run().assert_code(0);
+        }
+    }
+    up(&sandbox, "one");
+    down(&sandbox, "one");
 }
 
 #[test]
@@ -145,7 +191,7 @@ fn up_reports_an_external_server_that_loads() {
     [stderr]
     error: port [MLX] is in use by fake-runtime (pid [PID])
       caused by: loading
-    hint: stop that program, or choose another port: fusion config set mlx_server.port PORT
+    hint: stop that program, or choose another port: fusion config set mlx_server.port [SPARE]
     ");
     processes::kill(server.pid());
     server.finish();
@@ -157,7 +203,7 @@ fn up_reports_a_port_taken_before_the_bind() {
     for_each_service(&["bind-when=[ROOT]/go"], |sandbox, service| {
         let up = sandbox.fusion([service, "up"]).start();
         wait_until("it was started", || sandbox.log(service).contains("waiting"));
-        let _server = serve_pages(("127.0.0.1", sandbox.port("ollama")));
+        let _server = serve_pages(("127.0.0.1", sandbox.port("ollama")), 200);
         std::fs::write(sandbox.root().join("go"), "").expect("the sandbox is writable");
         let up = up.finish().assert_code(5).assert_names_pid(processes::own_pid());
         assert!(up.stderr().contains("is in use by"), "{up}");
@@ -165,60 +211,58 @@ fn up_reports_a_port_taken_before_the_bind() {
     });
 }
 
-/// `mlx_lm.server` runs on without listening, and a web server answers.
+/// The server runs on without listening, and a web server answers.
 #[test]
 fn up_stops_a_server_that_lost_its_port() {
-    let (sandbox, go) = with_a_held_bind();
-    let up = sandbox.fusion(["mlx", "up"]).start();
-    wait_until("it was started", || sandbox.log("mlx").contains("waiting"));
-    let _server = serve_pages(("127.0.0.1", sandbox.port("mlx")));
-    let up = up.finish();
-    insta::assert_snapshot!(up.assert_names_pid(processes::own_pid()), @"
-    exit 5
-    [stderr]
-    error: port [MLX] is in use by [TEST] (pid [PID])
-      caused by: HTTP 200 to /health
-    hint: stop that program, or choose another port: fusion config set mlx_server.port PORT
-    ");
-    std::fs::write(&go, "").expect("the sandbox is writable");
-    assert_nothing_left(&sandbox, "mlx");
+    for_each_service(&["bind-when=[ROOT]/go"], |sandbox, service| {
+        let up = sandbox.fusion([service, "up"]).start();
+        wait_until("it was started", || sandbox.log(service).contains("waiting"));
+        let _server = serve_pages(("127.0.0.1", sandbox.port("ollama")), 404);
+        assert_shows(
+            &up.finish().assert_names_pid(processes::own_pid()),
+            service,
+            &format!(
+                "exit 5\n\
+                 [stderr]\n\
+                 error: port [PORT] is in use by [TEST] (pid [PID])\n  \
+                 caused by: {}\n\
+                 hint: stop that program, or choose another port: fusion config set [TABLE].port [SPARE]",
+                not_found(service)
+            ),
+        );
+        assert_nothing_left(sandbox, service);
+    });
 }
 
 #[test]
 fn up_reports_another_server_on_its_port() {
-    let (sandbox, go) = with_a_held_bind();
-    let up = sandbox.fusion(["mlx", "up"]).start();
-    wait_until("it was started", || sandbox.log("mlx").contains("waiting"));
-    let server = sandbox.command(fake_runtime()).arg("mlx").arg("--model").arg(sandbox.model());
-    let server = server.arg("--port").arg(sandbox.port("mlx").to_string()).start();
-    let up = up.finish();
-    insta::assert_snapshot!(up.assert_names_pid(server.pid()), @"
-    exit 5
-    [stderr]
-    error: port [MLX] is in use by fake-runtime (pid [PID])
-      caused by: another server of this kind responds there
-    hint: stop that program, or choose another port: fusion config set mlx_server.port PORT
-    ");
-    std::fs::write(&go, "").expect("the sandbox is writable");
-    assert!(processes::lives(server.pid()), "an external server was stopped");
-    processes::kill(server.pid());
-    server.finish();
-    assert_nothing_left(&sandbox, "mlx");
-}
-
-/// MLX binds when the file exists.
-fn with_a_held_bind() -> (Sandbox, PathBuf) {
-    let sandbox = Sandbox::new();
-    let go = sandbox.root().join("go");
-    sandbox.faults("mlx", &[&format!("bind-when={}", go.display())]);
-    (sandbox, go)
+    for_each_service(&["bind-when=[ROOT]/go"], |sandbox, service| {
+        let up = sandbox.fusion([service, "up"]).start();
+        wait_until("it was started", || sandbox.log(service).contains("waiting"));
+        let server =
+            sandbox.command(fake_runtime()).arg(role_of(service)).arg("--model").arg(sandbox.model());
+        let server = server.arg("--port").arg(sandbox.port("ollama").to_string()).start();
+        assert_shows(
+            &up.finish().assert_names_pid(server.pid()),
+            service,
+            "exit 5\n\
+             [stderr]\n\
+             error: port [PORT] is in use by fake-runtime (pid [PID])\n  \
+             caused by: another server of this kind responds there\n\
+             hint: stop that program, or choose another port: fusion config set [TABLE].port [SPARE]",
+        );
+        assert!(processes::lives(server.pid()), "an external server was stopped");
+        processes::kill(server.pid());
+        server.finish();
+        assert_nothing_left(sandbox, service);
+    });
 }
 
 #[test]
 fn another_listener_on_ipv6_loopback_is_ignored() {
     for_each_service(&[], |sandbox, service| {
         let port = sandbox.port("ollama");
-        let _other = serve_pages(("::1", port));
+        let _other = serve_pages(("::1", port), 404);
         let pid = up(sandbox, service);
         assert!(processes::lives(pid));
         assert_eq!(state(sandbox, service), "ready");
@@ -229,56 +273,55 @@ fn another_listener_on_ipv6_loopback_is_ignored() {
 /// A request to that name may reach either address.
 #[test]
 fn localhost_is_checked_at_both_addresses() {
-    let sandbox = Sandbox::new();
-    let port = sandbox.port("ollama");
-    sandbox.write_config(&format!("[ollama_server]\nhost = \"localhost\"\nport = {port}\n"));
-    let _other = serve_pages(("::1", port));
-    let up = assert_up_fails(&sandbox, "ollama", 5);
-    insta::assert_snapshot!(up.assert_names_pid(processes::own_pid()), @"
-    exit 5
-    [stderr]
-    error: port [OLLAMA] is in use by [TEST] (pid [PID])
-      caused by: localhost can mean several addresses, and another process listens at one of them
-    hint: stop that program, or choose another port: fusion config set ollama_server.port PORT
-    ");
+    for_each_service(&[], |sandbox, service| {
+        add_key(sandbox, "host = 'localhost'");
+        let port = sandbox.port("ollama");
+        let _other = serve_pages(("::1", port), 404);
+        let up = assert_up_fails(sandbox, service, 5).assert_names_pid(processes::own_pid());
+        let cause = "localhost can mean several addresses, and another process listens at one of them";
+        assert!(up.stderr().contains(&format!("port {port} is in use by ")), "{up}");
+        assert!(up.stderr().contains(cause), "{up}");
+    });
 }
 
 #[test]
 fn up_reports_a_host_of_another_machine() {
-    let sandbox = Sandbox::new();
-    let port = sandbox.port("ollama");
-    sandbox.write_config(&format!(
-        "[ollama_server]\nhost = \"192.0.2.1\"\nport = {port}\nstartup_timeout = 5\n"
-    ));
     // Systems word this error differently.
     let unavailable = std::io::Error::from(nix::errno::Errno::EADDRNOTAVAIL).to_string();
-    let unavailable = sandbox.normalized(&unavailable);
-    let up = sandbox.fusion(["ollama", "up"]).mask(unavailable, "[UNAVAILABLE]").run();
-    assert_nothing_left(&sandbox, "ollama");
-    insta::assert_snapshot!(up, @"
-    exit 1
-    [stderr]
-    warning: ollama listens on 192.0.2.1:[OLLAMA]: the server has no authentication: anyone who can reach this address can use it
-    error: cannot listen on 192.0.2.1:[OLLAMA]
-      caused by: [UNAVAILABLE]
-    hint: choose an address of this machine: fusion config set ollama_server.host 127.0.0.1
-    ");
+    for_each_service(&[], |sandbox, service| {
+        add_key(sandbox, "host = '192.0.2.1'");
+        let up = sandbox.fusion([service, "up", "--timeout", "5"]);
+        let up = up.mask(sandbox.normalized(&unavailable), "[UNAVAILABLE]").run();
+        assert_nothing_left(sandbox, service);
+        assert_shows(
+            &up,
+            service,
+            "exit 1\n\
+             [stderr]\n\
+             warning: [SERVICE] listens on 192.0.2.1:[PORT]: the server has no authentication: anyone who can reach this address can use it\n\
+             error: cannot listen on 192.0.2.1:[PORT]\n  \
+             caused by: [UNAVAILABLE]\n\
+             hint: choose an address of this machine: fusion config set [TABLE].host 127.0.0.1",
+        );
+    });
 }
 
 #[test]
 fn every_up_warns_about_a_public_host() {
-    let sandbox = Sandbox::new();
-    let port = sandbox.port("ollama");
-    sandbox.write_config(&format!("[ollama_server]\nhost = \"0.0.0.0\"\nport = {port}\n"));
-    let ups = [(), ()].map(|()| sandbox.fusion(["ollama", "up"]).run());
-    insta::assert_snapshot!(same_output(ups), @"
-    exit 0
-    [stdout]
-    ollama is up at http://127.0.0.1:[OLLAMA] (pid [PID])
-    [stderr]
-    warning: ollama listens on 0.0.0.0:[OLLAMA]: the server has no authentication: anyone who can reach this address can use it
-    ");
-    down(&sandbox, "ollama");
+    for_each_service(&[], |sandbox, service| {
+        add_key(sandbox, "host = '0.0.0.0'");
+        let ups = [(), ()].map(|()| sandbox.fusion([service, "up"]).run());
+        assert_shows(
+            &same_output(ups),
+            service,
+            "exit 0\n\
+             [stdout]\n\
+             [SERVICE] is up at http://127.0.0.1:[PORT] (pid [PID])\n\
+             [stderr]\n\
+             warning: [SERVICE] listens on 0.0.0.0:[PORT]: the server has no authentication: anyone who can reach this address can use it",
+        );
+        down(sandbox, service);
+    });
 }
 
 /// Answers every request with a page, until it is dropped.
@@ -288,7 +331,7 @@ struct Pages {
     thread: Option<std::thread::JoinHandle<()>>,
 }
 
-fn serve_pages(address: (&str, u16)) -> Pages {
+fn serve_pages(address: (&str, u16), status: u16) -> Pages {
     use std::sync::atomic::{AtomicBool, Ordering};
     let listener = TcpListener::bind(address).expect("the port is free");
     let stop = std::sync::Arc::new(AtomicBool::new(false));
@@ -304,7 +347,7 @@ fn serve_pages(address: (&str, u16)) -> Pages {
             let length = page.len();
             let _ = write!(
                 stream,
-                "HTTP/1.1 200 OK\r\nContent-Length: {length}\r\nConnection: close\r\n\r\n{page}"
+                "HTTP/1.1 {status} Page\r\nContent-Length: {length}\r\nConnection: close\r\n\r\n{page}"
             );
         }
     });

@@ -1,34 +1,49 @@
 //! What `up` hands to the server: its arguments unchanged, and nothing of the caller but the environment.
 
-use crate::matrix::for_each_service;
+use crate::support::matrix::for_each_service;
 use crate::support::{Invocation, Sandbox, command_line, fake_runtime};
 use crate::{down, up};
 
+/// The built-in service and an instance of a runtime, a template in place of its start, and any program.
 #[test]
 fn the_model_name_reaches_the_server_unchanged() {
-    let sandbox = Sandbox::new();
-    let dump = sandbox.root().join("dump.json");
-    let name = "a b'c\"d$(touch pwned)`e`\\f;g|h\ni";
-    let directory = sandbox.root().join(name);
-    std::fs::create_dir(&directory).expect("the sandbox is writable");
-    for file in std::fs::read_dir(sandbox.model()).expect("the model").flatten() {
-        std::fs::copy(file.path(), directory.join(file.file_name())).expect("the sandbox is writable");
+    for service in ["mlx", "coder", "replaced", "web"] {
+        let sandbox = Sandbox::new();
+        let dump = sandbox.root().join("dump.json");
+        let name = "a b'c\"d$(touch pwned)`e`\\f;g|h\ni";
+        let directory = sandbox.root().join(name);
+        std::fs::create_dir(&directory).expect("the sandbox is writable");
+        for file in std::fs::read_dir(sandbox.model()).expect("the model").flatten() {
+            std::fs::copy(file.path(), directory.join(file.file_name())).expect("the sandbox is writable");
+        }
+        let model = directory.to_str().expect("UTF-8");
+        let quoted = serde_json::to_string(model).expect("JSON strings are TOML strings");
+        let port = sandbox.port("mlx");
+        let dumps = format!("dump={}", dump.display());
+        let server = format!("port = {port}\nmodel = {quoted}\nargs = [\"--odd\", \"$HOME *\"]\n");
+        let line = command_line("mlx", &[&dumps]);
+        let template = |name: &str, role: &str| {
+            format!(
+                "[templates.{name}]\nstart_command = \"'{}' {role} '{dumps}' --port {{port}} --model {{model}}\"\n",
+                fake_runtime()
+            )
+        };
+        sandbox.write_config(&match service {
+            "mlx" => format!("[mlx_server]\n{server}{line}\n"),
+            "coder" => format!("[instances.coder]\ntemplate = \"mlx\"\n{server}{line}\n"),
+            "replaced" => {
+                template("mlx", "mlx") + &format!("[instances.replaced]\ntemplate = \"mlx\"\n{server}")
+            }
+            _ => template("any", "ollama") + &format!("[instances.web]\ntemplate = \"any\"\n{server}"),
+        });
+        up(&sandbox, service);
+        let dump: serde_json::Value =
+            serde_json::from_slice(&std::fs::read(dump).expect("the dump")).expect("JSON");
+        let arguments = dump["arguments"].as_array().expect("arguments").iter();
+        let arguments: Vec<&str> = arguments.filter_map(|word| word.as_str()).collect();
+        assert!(arguments.ends_with(&["--model", model, "--odd", "$HOME *"]), "{service}: {arguments:?}");
+        down(&sandbox, service);
     }
-    let model = directory.to_str().expect("UTF-8");
-    let quoted = serde_json::to_string(model).expect("JSON strings are TOML strings");
-    let line = command_line("mlx", &[&format!("dump={}", dump.display())]);
-    sandbox.write_config(&format!(
-        "[ollama_server]\nport = {}\n[mlx_server]\nport = {}\nmodel = {quoted}\n{line}\nargs = [\"--odd\", \"$HOME *\"]\n",
-        sandbox.port("ollama"),
-        sandbox.port("mlx")
-    ));
-    up(&sandbox, "mlx");
-    let dump: serde_json::Value =
-        serde_json::from_slice(&std::fs::read(dump).expect("the dump")).expect("JSON");
-    let arguments: Vec<&str> =
-        dump["arguments"].as_array().expect("arguments").iter().filter_map(|word| word.as_str()).collect();
-    assert!(arguments.ends_with(&["--model", model, "--odd", "$HOME *"]), "{arguments:?}");
-    down(&sandbox, "mlx");
 }
 
 /// The server has its own session, default signals, no descriptor of the caller, and its output in the log.

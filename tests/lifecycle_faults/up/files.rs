@@ -2,25 +2,24 @@
 
 use std::os::unix::fs::PermissionsExt as _;
 
-use crate::matrix::{assert_shows, for_each_service};
+use crate::support::matrix::{assert_shows, for_each_service};
 use crate::{assert_nothing_left, assert_up_fails, down, log_lines_hidden, skipped};
 
 #[test]
 #[cfg(target_os = "linux")] // Other systems refuse such names.
 fn the_directory_may_have_a_non_text_name() {
     use std::os::unix::ffi::OsStrExt as _;
-    let sandbox = crate::support::Sandbox::new();
-    let directory = sandbox.root().join(std::ffi::OsStr::from_bytes(b"not \xff text"));
-    std::fs::rename(sandbox.config_dir(), &directory).expect("the sandbox is writable");
-    let fusion = |word| sandbox.fusion(["ollama", word]).env("FUSION_CONFIG_DIR", &directory).run();
-    fusion("up").assert_code(0);
-    assert!(fusion("log").assert_code(0).stdout().contains("listening on "));
-    insta::assert_snapshot!(fusion("down"), @"
-    exit 0
-    [stdout]
-    ollama is down
-    ");
-    sandbox.assert_nothing_runs();
+    for_each_service(&[], |sandbox, service| {
+        let directory = sandbox.root().join(std::ffi::OsStr::from_bytes(b"not \xff text"));
+        std::fs::rename(sandbox.config_dir(), &directory).expect("the sandbox is writable");
+        let fusion = |word| sandbox.fusion([service, word]).env("FUSION_CONFIG_DIR", &directory).run();
+        fusion("up").assert_code(0);
+        fusion("ps").assert_code(0);
+        assert!(fusion("log").assert_code(0).stdout().contains("listening on "));
+        fusion("restart").assert_code(0);
+        fusion("down").assert_code(0).assert_stdout(&format!("{service} is down\n"));
+        sandbox.assert_nothing_runs();
+    });
 }
 
 /// Who may write there can replace the record, and so choose what is stopped.

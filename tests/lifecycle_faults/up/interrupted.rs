@@ -2,24 +2,23 @@
 
 use nix::sys::signal::Signal;
 
-use crate::matrix::for_each_service;
+use crate::support::matrix::{SERVICES, fleet, for_each_service};
 use crate::support::terminal::Terminal;
-use crate::support::{Sandbox, command_line, fake_runtime, wait_until};
+use crate::support::{fake_runtime, wait_until};
 use crate::{STARTING, assert_nothing_left, down, state, up, with_faults};
 
 #[test]
 fn eight_ups_at_once_start_one_process() {
-    for runtime in ["ollama", "mlx"] {
-        let sandbox = with_faults(runtime, &["bind-after=100", "print=started"]);
-        let all: Vec<_> = (0..8).map(|_| sandbox.fusion([runtime, "up"]).start()).collect();
+    for_each_service(&["bind-after=100", "print=started"], |sandbox, service| {
+        let all: Vec<_> = (0..8).map(|_| sandbox.fusion([service, "up"]).start()).collect();
         let lines: Vec<String> = all.into_iter().map(|one| one.finish().assert_code(0).stdout()).collect();
         assert!(lines.iter().all(|line| *line == lines[0]), "{lines:?}");
-        assert_eq!(sandbox.log(runtime).matches("started").count(), 1);
-        let parts = std::fs::read_dir(sandbox.file(runtime, "")).expect("its directory").flatten();
+        assert_eq!(sandbox.log(service).matches("started").count(), 1);
+        let parts = std::fs::read_dir(sandbox.file(service, "")).expect("its directory").flatten();
         let logs = parts.filter(|part| part.file_name().to_string_lossy().contains(".log")).count();
         assert_eq!(logs, 1, "a second start would have rotated the log");
-        down(&sandbox, runtime);
-    }
+        down(sandbox, service);
+    });
 }
 
 #[test]
@@ -105,19 +104,24 @@ fn a_waiting_up_reports_an_interrupted_start() {
     assert_nothing_left(&sandbox, "ollama");
 }
 
-/// A signal is not the failure of one of several services.
+/// A signal is not the failure of one of several services. Model servers start one after the other, and the program
+/// beside them.
 #[test]
 fn an_interrupted_up_of_all_starts_nothing_more() {
-    let sandbox = Sandbox::new();
-    let hangs = command_line("ollama", &["never-bind", "print=started"]);
-    sandbox.configure(&format!("auto_start = true\n{hangs}"), "auto_start = true");
+    let (sandbox, _port) = fleet("auto_start = true\n", &["never-bind", "print=started"]);
     let up = sandbox.fusion(["up"]).start();
-    wait_until("the first was started", || sandbox.log("ollama").contains("started"));
+    for first in ["ollama", "web"] {
+        wait_until("the first was started", || sandbox.log(first).contains("started"));
+    }
     up.signal(Signal::SIGTERM);
     let up = up.finish().assert_code(143);
     assert_eq!(up.status.code(), None, "the signal has its effect");
-    assert_nothing_left(&sandbox, "ollama");
-    assert!(!sandbox.file("mlx", "mlx.log").exists(), "the second was started");
+    for service in SERVICES {
+        assert_nothing_left(&sandbox, service);
+    }
+    for later in ["second", "replaced"] {
+        assert!(!sandbox.file(later, &format!("{later}.log")).exists(), "{later} was started");
+    }
 }
 
 #[test]

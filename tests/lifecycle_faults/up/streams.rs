@@ -1,7 +1,6 @@
 //! The standard streams of `up`: closed, full, or read by a program that waits for their end.
 
-use crate::matrix::for_each_service;
-use crate::support::Sandbox;
+use crate::support::matrix::{SERVICES, fleet, for_each_service};
 use crate::{assert_nothing_left, down, state};
 
 /// Command substitution waits until every copy of its pipe is closed.
@@ -56,16 +55,16 @@ fn up_fails_if_its_result_cannot_be_written() {
 
 #[test]
 fn a_closed_pipe_stops_neither_up_nor_down() {
-    let sandbox = Sandbox::new();
-    sandbox.configure("auto_start = true", "auto_start = true");
+    let (sandbox, _port) = fleet("auto_start = true\n", &[]);
     let program = env!("CARGO_BIN_EXE_fusion");
     let script = |command: &str| {
         let script = format!("\"$0\" {command} | true");
         sandbox.command("/bin/sh").arg("-c").arg(script).arg(program).run().assert_code(0);
     };
     script("up");
-    assert_eq!([state(&sandbox, "ollama"), state(&sandbox, "mlx")], ["ready", "ready"]);
+    assert_eq!(SERVICES.map(|service| state(&sandbox, service)), ["ready"; 4]);
     script("down");
-    assert_nothing_left(&sandbox, "ollama");
-    assert_nothing_left(&sandbox, "mlx");
+    for service in SERVICES {
+        assert_nothing_left(&sandbox, service);
+    }
 }

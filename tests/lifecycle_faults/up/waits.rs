@@ -5,7 +5,7 @@ use std::path::PathBuf;
 use nix::sys::signal::Signal;
 use serde_json::{Value, json};
 
-use crate::matrix::{assert_shows, for_each_service};
+use crate::support::matrix::{assert_shows, for_each_service};
 use crate::support::{Running, Sandbox, fake_runtime, processes, wait_until};
 use crate::{
     assert_nothing_left, assert_up_fails, down, log_lines_hidden, set_startup_timeout, state, up,
@@ -56,7 +56,7 @@ fn the_timeout_bounds_waiting_for_an_external_server() {
     [stderr]
     error: port [MLX] is in use by fake-runtime (pid [PID])
       caused by: it has not generated anything yet
-    hint: stop that program, or choose another port: fusion config set mlx_server.port PORT
+    hint: stop that program, or choose another port: fusion config set mlx_server.port [SPARE]
     ");
     insta::assert_snapshot!(sandbox.fusion(["mlx", "up", "--no-wait"]).run(), @"
     exit 0
@@ -192,14 +192,14 @@ fn commands_name_another_server_on_the_port() {
     [stderr]
     error: port [MLX] is in use by fake-runtime (pid [PID])
       caused by: another server of this kind responds there
-    hint: stop that program, or choose another port: fusion config set mlx_server.port PORT
+    hint: stop that program, or choose another port: fusion config set mlx_server.port [SPARE]
     ");
     insta::assert_snapshot!(health.assert_names_pid(other.pid()), @"
     exit 5
     [stderr]
     error: port [MLX] is in use by fake-runtime (pid [PID])
       caused by: another server of this kind responds there
-    hint: stop that program, or choose another port: fusion config set mlx_server.port PORT
+    hint: stop that program, or choose another port: fusion config set mlx_server.port [SPARE]
     ");
     end(other);
     down(&sandbox, "mlx");

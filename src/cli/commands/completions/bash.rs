@@ -21,11 +21,16 @@ const SCRIPT: &str = r#"_complete_NAME() {
     COMPREPLY=()
     while IFS= read -r candidate; do
         [[ -z $candidate ]] || COMPREPLY+=("$candidate")
-    done <<< "$(VARIABLE=bash command COMPLETER -- "${COMP_LINE:0:COMP_POINT}" "$2" 2> /dev/null)"
+    done <<< "$(VARIABLE=bash command COMPLETER -- "${COMP_LINE:0:COMP_POINT}" "$2" "$COMP_TYPE" 2> /dev/null)"
 }
 complete -o nospace -o bashdefault -o default -o nosort -F _complete_NAME PROGRAM 2> /dev/null ||
     complete -o nospace -o bashdefault -o default -F _complete_NAME PROGRAM
 "#;
+
+/// Returns whether bash lists the candidates and writes none into the line: its `COMP_TYPE` is the number of `?`.
+pub(super) fn only_lists(arguments: &[OsString]) -> bool {
+    matches!(arguments, [_, _, kind] if kind == "63")
+}
 
 impl EnvCompleter for Bash {
     fn name(&self) -> &'static str {
@@ -48,7 +53,8 @@ impl EnvCompleter for Bash {
         output.write_all(script.replace("PROGRAM", program).replace("COMPLETER", completer).as_bytes())
     }
 
-    /// Writes the candidates; `arguments` are the line up to the cursor and the part of it that is replaced.
+    /// Writes the candidates, with states beside those that are only listed; `arguments` are the line up to the cursor,
+    /// the part of it that is replaced, and `COMP_TYPE`.
     fn write_complete(
         &self,
         command: &mut Command,
@@ -56,7 +62,7 @@ impl EnvCompleter for Bash {
         current_dir: Option<&Path>,
         output: &mut dyn Write,
     ) -> io::Result<()> {
-        let [line, part] = arguments.as_slice() else {
+        let [line, part, ..] = arguments.as_slice() else {
             return Err(io::Error::other("expected the line and the part that is replaced"));
         };
         let (line, part) = (line.to_string_lossy(), part.to_string_lossy());
@@ -70,13 +76,21 @@ impl EnvCompleter for Bash {
         }
         let index = line.words.len() - 1;
         let words = line.words.into_iter().map(OsString::from).collect();
-        for candidate in engine::complete(command, words, index, current_dir)? {
+        let candidates = engine::complete(command, words, index, current_dir)?;
+        let are_listed = candidates.len() > 1 && only_lists(&arguments);
+        for candidate in candidates {
+            let help = candidate.get_help().filter(|_| are_listed).map(ToString::to_string);
             let candidate = candidate.get_value().to_string_lossy();
             if let Some(rest) = kept.words.last().and_then(|start| candidate.strip_prefix(start.as_str())) {
                 let mut text = quoted(rest, kept.quote);
                 // The path may go on after a directory. No space after a quote: readline would add another quote.
                 if !rest.ends_with('/') {
                     text.push(kept.quote.unwrap_or(' '));
+                }
+                // A state is one word, also before the description of a command.
+                let state = help.as_ref().and_then(|help| help.split(": ").next());
+                if let Some(state) = state.filter(|state| !state.contains(' ')) {
+                    text = text + "(" + state + ")";
                 }
                 writeln!(output, "{text}")?;
             }
