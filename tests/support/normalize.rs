@@ -97,14 +97,14 @@ fn replace_spare_ports(text: &str) -> String {
     let mut parts = text.split("choose another port: fusion config set ");
     let mut result = parts.next().unwrap_or_default().to_owned();
     for part in parts {
-        result += "choose another port: fusion config set ";
-        result += &match part.split_once(".port ") {
-            Some((table, rest)) if rest.starts_with(|digit: char| digit.is_ascii_digit()) => {
-                let rest = rest.trim_start_matches(|digit: char| digit.is_ascii_digit());
-                format!("{table}.port [SPARE]{rest}")
+        let digit = |character: char| character.is_ascii_digit();
+        let shown = match part.split_once(".port ") {
+            Some((table, rest)) if rest.starts_with(digit) => {
+                format!("{table}.port [SPARE]{}", rest.trim_start_matches(digit))
             }
             _ => part.to_owned(),
         };
+        result.extend(["choose another port: fusion config set ", &shown]);
     }
     result
 }
