@@ -32,7 +32,7 @@ fn sandbox_with_log(bytes: impl AsRef<[u8]>) -> Sandbox {
 
 /// Runs a test with each kind of service that has this log.
 #[track_caller]
-fn for_each_log(bytes: impl AsRef<[u8]>, test: impl Fn(&Sandbox, &str) + Sync) {
+fn for_each_log(bytes: impl AsRef<[u8]> + Sync, test: impl Fn(&Sandbox, &str) + Sync) {
     for_each_service(&[], |sandbox, service| {
         write_log(sandbox, service, &bytes);
         test(sandbox, service);
