@@ -238,6 +238,27 @@ fn a_saved_session_opens_as_it_was_left() {
 }
 
 #[test]
+fn a_continued_session_shows_its_context_at_once() {
+    let sandbox = running(&["context=4096"]);
+    let mut chat = Chat::start(&sandbox, "-s one");
+    chat.asks("one").expect("llama3.2:3b · 8/4k > ").send(CONTROL_D);
+    chat.ends(0);
+    for (tokens, warning) in [(8, ""), (4000, "warning: the context is full, 3.9k of 4k tokens")] {
+        let path = directory(&sandbox).join("one.jsonl");
+        let saved = session(&sandbox, "one").replace("\"tokens\":8", &format!("\"tokens\":{tokens}"));
+        std::fs::write(path, saved).expect("writable");
+        let mut chat = Chat::start(&sandbox, "--continue");
+        chat.expect(warning).expect("/4k > ").send(CONTROL_D);
+        let shown = chat.ends(0);
+        assert_eq!(shown.contains("warning:"), !warning.is_empty(), "{shown}");
+    }
+    down(&sandbox);
+    let mut chat = Chat::start(&sandbox, "--continue");
+    chat.expect("llama3.2:3b · 3.9k > ").send(CONTROL_D);
+    chat.ends(0);
+}
+
+#[test]
 fn a_session_is_open_in_one_process() {
     let sandbox = Sandbox::new();
     let mut first = Chat::start(&sandbox, "-s one");

@@ -79,6 +79,26 @@ fn the_second_launch_asks_nothing_again() {
 }
 
 #[test]
+fn a_new_digest_or_version_is_asked() {
+    let sandbox = Sandbox::new();
+    install(&sandbox, "codex", "0.171.0");
+    for (server, is_asked) in [
+        (["version=0.20.0", "digest=aa"], true),
+        (["version=0.20.0", "digest=aa"], false),
+        (["version=0.20.0", "digest=bb"], true),
+        (["version=0.21.0", "digest=bb"], true),
+        (["version=0.20.0", "digest=aa"], false),
+    ] {
+        sandbox.faults("ollama", &[&server[..], &ABLE[1..]].concat());
+        sandbox.fusion(["ollama", "restart"]).run().assert_code(0);
+        let launched = launch(&sandbox, ["codex", "-m", "llama3.2:3b"]).assert_code(7);
+        let asks = launched.stderr().contains("asking llama3.2:3b for a tool call");
+        assert_eq!(asks, is_asked, "{server:?}: {launched}");
+    }
+    down(&sandbox);
+}
+
+#[test]
 fn a_name_without_a_tag_is_known_again() {
     let sandbox = with_faults(&[&ABLE[..], &["models=tooly:latest"]].concat());
     let first = launch(&sandbox, ["codex", "-m", "tooly"]).assert_code(7);

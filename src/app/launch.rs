@@ -184,7 +184,7 @@ impl App {
         models.show(&Named::resolved(model), false).ok()?.details.context_length
     }
 
-    /// Fails if the model does not call a tool when it is asked for that. A success is remembered for the files of
+    /// Fails if the model does not call a tool when it is asked for that. A success is remembered for the content of
     /// the model and the version of the server. `asking` is called before the model is asked.
     pub fn probe_tools(
         &self,
@@ -213,21 +213,17 @@ impl App {
         }
     }
 
-    /// Returns what identifies the files of the model and the server; `None` if either is unknown.
+    /// Returns what identifies the content of the model and the server; `None` if either is unknown.
     fn probe_key(
         &self,
         service: &ManagedService,
         ready: &ReadyModel,
         cancel: &CancelToken,
     ) -> Option<String> {
-        let version = ready.status.version.as_ref()?;
-        let rows = self.models(service, cancel).ok()?.rows(&ready.status).ok()?;
-        let runtime = service.runtime()?;
-        let mut entries = rows.into_iter().map(|row| row.entry);
-        let entry = entries.find(|entry| runtime.is_same_model(&entry.name, &ready.model))?;
-        let (size, modified) = (entry.size_bytes?, entry.modified.map(|time| time.to_string()));
-        let (runtime, modified) = (runtime.name(), modified.unwrap_or_default());
-        Some(format!("{runtime} {version} {} {size} {modified}", entry.name))
+        let (runtime, status) = (service.runtime()?, &ready.status);
+        let version = status.version.as_ref()?;
+        let model = self.models(service, cancel).ok()?.identity(status.address.as_ref(), &ready.model)?;
+        Some(format!("{} {version} {model}", runtime.name()))
     }
 
     /// Returns the address of the gateway, and whether it was started for that.

@@ -130,7 +130,7 @@ impl Models<'_> {
     }
 
     /// Lists the models by name, where `status` tells which of them are loaded.
-    pub(super) fn rows(&self, status: &Status) -> Result<Vec<ModelRow>, AppError> {
+    fn rows(&self, status: &Status) -> Result<Vec<ModelRow>, AppError> {
         let listed = self.work_at(status.address.as_ref(), |site| self.catalogue.list(site));
         let mut entries = listed.map_err(|error| self.failed("", error))?;
         order::sort_by(&mut entries, |one, other| one.name.cmp(&other.name));
@@ -236,6 +236,11 @@ impl Models<'_> {
     /// Returns what a prompt to the model must take into account, if that is known.
     pub(super) fn abilities(&self, address: &Address, name: &str) -> Option<Abilities> {
         self.work_at(Some(address), |site| self.catalogue.abilities(site, name)).ok()
+    }
+
+    /// Returns what identifies the content of the model, if that is known.
+    pub(super) fn identity(&self, address: Option<&Address>, name: &str) -> Option<String> {
+        self.work_at(address, |site| Ok(self.catalogue.identity(site, name))).ok()?
     }
 
     /// Returns whether the server at `address` does not have the model, or only lists it.

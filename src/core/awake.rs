@@ -1,15 +1,14 @@
 //! Keeps the machine from sleeping by itself, with the tool that the system has for it.
 
 use std::ffi::OsStr;
-use std::io;
+use std::io::{self, PipeReader, PipeWriter, Read as _};
 use std::path::Path;
 use std::process::Command;
-use std::sync::mpsc::{self, Receiver, Sender};
-use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
 use crate::core::executables::on_path;
 use crate::core::helper::{Helper, HelperOutput};
+use crate::core::parallel::PendingValue;
 
 /// A tool that keeps the machine awake while the program in its arguments runs. That is `cat`, which ends when its
 /// input does: also when fusion is killed.
@@ -34,11 +33,10 @@ const POLL_INTERVAL: Duration = Duration::from_millis(2);
 const END_TIMEOUT: Duration = Duration::from_secs(2);
 
 /// The machine does not sleep by itself while this lives.
-#[derive(Debug)]
 pub struct SleepInhibitor {
-    /// Dropping it is the signal to end.
-    end: Sender<()>,
-    keeper: JoinHandle<Result<(), AwakeError>>,
+    /// The other end of the tool's input: the tool ends when this is dropped.
+    input: PipeWriter,
+    outcome: PendingValue<Result<(), AwakeError>>,
 }
 
 /// Why the machine may sleep nevertheless.
@@ -57,44 +55,39 @@ impl SleepInhibitor {
     pub fn begin(search: Option<&OsStr>) -> Result<Self, AwakeError> {
         let program = TOOL.program;
         let path = on_path(program, search).ok_or(AwakeError::NoTool { program })?;
-        let (end, ended) = mpsc::channel();
-        let keeper = std::thread::Builder::new()
-            .spawn(move || keep(&path, &ended))
-            .map_err(|source| AwakeError::Broken { program, source })?;
-        Ok(Self { end, keeper })
+        let (reader, input) = io::pipe().map_err(|source| AwakeError::Broken { program, source })?;
+        let outcome = PendingValue::begin(move || {
+            run(&path, reader).unwrap_or_else(|source| Err(AwakeError::Broken { program, source }))
+        });
+        Ok(Self { input, outcome })
     }
 
     /// Lets the machine sleep again. Fails if it could sleep all the time.
     pub fn end(self) -> Result<(), AwakeError> {
-        let Self { end, keeper } = self;
-        drop(end);
-        // A thread that panicked has said so.
-        keeper.join().unwrap_or(Ok(()))
+        drop(self.input);
+        // Where the system has no thread for it, there is no tool that could tell.
+        self.outcome.wait(2 * END_TIMEOUT).unwrap_or(Ok(()))
     }
 }
 
-/// Runs the tool until the other end of `ended` is gone.
-fn keep(path: &Path, ended: &Receiver<()>) -> Result<(), AwakeError> {
-    let program = TOOL.program;
-    let broken = |source| AwakeError::Broken { program, source };
-    let (input, writer) = io::pipe().map_err(broken)?;
+/// Runs the tool until its input ends.
+fn run(path: &Path, mut input: PipeReader) -> io::Result<Result<(), AwakeError>> {
     let mut command = Command::new(path);
-    command.args(TOOL.arguments).stdin(input);
-    let mut helper = Helper::start(&mut command, HelperOutput::Keep).map_err(broken)?;
+    command.args(TOOL.arguments).stdin(input.try_clone()?);
+    let mut helper = Helper::start(&mut command, HelperOutput::Keep)?;
     drop(command);
-    // An error: nothing is ever sent, and the sender is gone.
-    let _ = ended.recv();
-    drop(writer);
+    // Returns at the end: nothing is ever written.
+    let _ = input.read(&mut [0]);
     let begin = Instant::now();
-    let status = helper.wait(POLL_INTERVAL, &mut || begin.elapsed() < END_TIMEOUT).map_err(broken)?;
-    match status {
+    let status = helper.wait(POLL_INTERVAL, &mut || begin.elapsed() < END_TIMEOUT)?;
+    Ok(match status {
         Some(status) if !status.success() => {
             let said = helper.last_lines().replace('\n', "; ");
             let said = if said.is_empty() { status.to_string() } else { said };
-            Err(AwakeError::Failed { program, said })
+            Err(AwakeError::Failed { program: TOOL.program, said })
         }
         _ => Ok(()),
-    }
+    })
 }
 
 #[cfg(test)]
@@ -154,7 +147,7 @@ mod tests {
 
     #[test]
     fn a_missing_tool_is_named() {
-        let error = SleepInhibitor::begin(Some(OsStr::new("/nowhere"))).unwrap_err();
+        let error = SleepInhibitor::begin(Some(OsStr::new("/nowhere"))).err().unwrap();
         assert_eq!(error.to_string(), format!("there is no {} on PATH", TOOL.program));
     }
 }

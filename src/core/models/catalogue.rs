@@ -56,6 +56,10 @@ pub trait Catalogue: Sync {
     /// Returns what a prompt to the model must take into account; cheap.
     fn abilities(&self, site: &Site<'_>, name: &str) -> Result<Abilities, ModelError>;
 
+    /// Returns what identifies the content of the model: a digest or a revision; else name, size and time of its files;
+    /// `None` if the model is not found; cheap.
+    fn identity(&self, site: &Site<'_>, name: &str) -> Option<String>;
+
     /// Fails if the model is not on this machine or incomplete; cheap for a runtime whose server checks by itself.
     fn check(&self, site: &Site<'_>, name: &str) -> Result<(), ModelError>;
 

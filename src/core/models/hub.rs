@@ -11,6 +11,7 @@ pub mod replacement;
 pub mod search;
 pub mod tool;
 
+use std::ffi::OsString;
 use std::fs::{self, File, Metadata, TryLockError};
 use std::io;
 use std::os::unix::fs::MetadataExt as _;
@@ -149,7 +150,7 @@ impl HubCache {
         if self.is_downloading(model) {
             return Err(HubCacheError::Busy { name: model.name.clone() });
         }
-        let blob = |entry: &PathBuf| Some(fs::read_link(entry).ok()?.file_name()?.to_owned());
+        let blob = |entry: &PathBuf| blob_name(entry);
         let used: Vec<_> = kept.iter().filter_map(blob).collect();
         let blobs = model.directory.join("blobs");
         let own = || entries.iter().filter(|entry| entry.starts_with(&snapshots));
@@ -264,6 +265,12 @@ impl DiskUse {
         Self::of(files_of(directory))
     }
 
+    /// Returns what identifies the files, which are called `name`, as far as size and time can.
+    pub fn identity(&self, name: &str) -> Option<String> {
+        let modified = self.modified?.duration_since(SystemTime::UNIX_EPOCH).ok()?;
+        Some(format!("{name} {} {}.{}", self.bytes, modified.as_secs(), modified.subsec_nanos()))
+    }
+
     /// Returns what these files take, links followed.
     pub fn of(files: impl IntoIterator<Item = PathBuf>) -> Self {
         let files = files.into_iter().filter_map(|path| fs::metadata(path).ok());
@@ -275,6 +282,11 @@ impl DiskUse {
             accessed: largest.and_then(|file| file.accessed().ok()),
         }
     }
+}
+
+/// Returns the name of the blob to which an entry of a snapshot links: its hash.
+pub fn blob_name(entry: &Path) -> Option<OsString> {
+    Some(fs::read_link(entry).ok()?.file_name()?.to_owned())
 }
 
 /// Returns whether the hub allows this name for a model: `NAME` or `ORG/NAME` of ASCII letters, digits, `-`, `_`,

@@ -41,6 +41,7 @@ use std::time::Duration;
 /// | `models=A,B` | the models it knows |
 /// | `runs=COMMAND` | its model calls the tool that runs commands, with this command (see `agents.rs`) |
 /// | `version=TEXT`, `context=N` | the version that Ollama reports, and the context of its loaded models |
+/// | `digest=TEXT` | the digest of every model of Ollama, else the model's name |
 /// | `gpu=PERCENT` | Ollama says that so much of each model is on the GPU |
 pub(crate) struct Faults(pub(crate) BTreeMap<String, String>);
 
@@ -99,6 +100,7 @@ pub(crate) const FAULTS: &[&str] = &[
     "runs",
     "version",
     "context",
+    "digest",
     "gpu",
     "child",
 ];

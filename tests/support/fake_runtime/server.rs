@@ -140,7 +140,8 @@ fn answer(fake: &Fake, mut stream: TcpStream) -> std::io::Result<()> {
 }
 
 fn model(fake: &Fake, name: &str) -> Value {
-    let mut model = json!({"name": name, "model": name, "size": 1});
+    let digest = fake.faults.text("digest").unwrap_or(name);
+    let mut model = json!({"name": name, "model": name, "size": 1, "digest": digest});
     if let Some(context) = fake.faults.number("context") {
         model["context_length"] = json!(context);
     }

@@ -40,7 +40,7 @@ pub(super) struct Talk<'a> {
     saving: Saving,
     /// What goes with the next message, each text quoted.
     pub attached: Vec<Attachment>,
-    /// The context length of the model, once the server has reported it.
+    /// The context length of the model, if the server has told it.
     pub context_size: Option<u64>,
     /// The text that the next prompt begins with.
     pub draft: String,
@@ -61,8 +61,12 @@ impl<'a> Talk<'a> {
         for message in session.conversation.messages().iter().filter(|message| message.role == Role::User) {
             editor.remember(&message.text());
         }
+        let conversation = &session.conversation;
+        // Without a count of tokens it would not be shown.
+        let context_size =
+            conversation.tokens().and_then(|_| app.context_of(service, &conversation.model, &context.cancel));
         let (attached, draft) = (Vec::new(), String::new());
-        Ok(Self { context, app, service, session, editor, saving, attached, context_size: None, draft })
+        Ok(Self { context, app, service, session, editor, saving, attached, context_size, draft })
     }
 
     /// Talks until the user leaves.
@@ -70,6 +74,7 @@ impl<'a> Talk<'a> {
         // Ctrl-C stops an answer; at the prompt it is a key.
         let _interrupts = signals::remember_interrupts();
         self.welcome();
+        self.warn_of_full_context();
         if let Some(question) = first {
             self.editor.remember(&question.text);
             self.ask(&question)?;

@@ -19,7 +19,7 @@ use crate::core::models::gguf::Header;
 use crate::core::models::gguf::names::{self, DEFAULT_QUANTIZATION};
 use crate::core::models::hub::download::Download;
 use crate::core::models::hub::replacement::Replacement;
-use crate::core::models::hub::{CachedModel, DiskUse, HubCache, HubCacheError};
+use crate::core::models::hub::{CachedModel, DiskUse, HubCache, HubCacheError, blob_name};
 use crate::core::order;
 use crate::core::runtimes::Runtime as _;
 
@@ -98,6 +98,16 @@ impl Catalogue for LlamaCatalogue {
             chat_template: header.map(|header| header.chat_template().is_some()),
             vision: Some(model.projector.is_some()),
         })
+    }
+
+    /// The hashes of its files, which the hub's cache knows.
+    fn identity(&self, site: &Site<'_>, name: &str) -> Option<String> {
+        let model = find(site.places, name).ok()?;
+        let is_cached = matches!(model.place, ModelPlace::Cache(_));
+        let hash = |file: &PathBuf| blob_name(file)?.into_string().ok().filter(|_| is_cached);
+        let hashes: Option<Vec<String>> = model.files.iter().map(hash).collect();
+        let disk_use = || DiskUse::of(model.files.iter().cloned()).identity(name);
+        hashes.map(|hashes| hashes.join(" ")).or_else(disk_use)
     }
 
     fn check(&self, site: &Site<'_>, name: &str) -> Result<(), ModelError> {
@@ -410,7 +420,54 @@ fn choose(name: &str, listed: &[String], asked: Option<&str>) -> Result<Wanted, 
 
 #[cfg(test)]
 mod tests {
+    use std::fs;
+
     use super::*;
+    use crate::core::cancel::CancelToken;
+    use crate::core::sorted_map::SortedMap;
+
+    fn identity(places: &ModelPlaces, name: &str) -> Option<String> {
+        let site = Site {
+            address: None,
+            places,
+            find_tool: &|_| None,
+            env: &SortedMap::default(),
+            load_timeout: Duration::ZERO,
+            cancel: &CancelToken::new(),
+        };
+        LlamaCatalogue.identity(&site, name)
+    }
+
+    #[test]
+    fn a_cached_model_is_known_by_its_hashes() {
+        let root = tempfile::tempdir().unwrap();
+        let (model, commit) = (root.path().join("models--org--x"), "c".repeat(40));
+        let snapshot = model.join("snapshots").join(&commit);
+        for directory in [&snapshot, &model.join("refs"), &model.join("blobs")] {
+            fs::create_dir_all(directory).unwrap();
+        }
+        fs::write(model.join("refs/main"), &commit).unwrap();
+        for (file, blob) in [("x-Q8_0-00001-of-00002.gguf", "aa"), ("x-Q8_0-00002-of-00002.gguf", "bb")] {
+            fs::write(model.join("blobs").join(blob), blob).unwrap();
+            std::os::unix::fs::symlink(format!("../../blobs/{blob}"), snapshot.join(file)).unwrap();
+        }
+        let places = ModelPlaces { hub_cache: Some(root.path().to_owned()), ..ModelPlaces::default() };
+        assert_eq!(identity(&places, "org/x:Q8_0").as_deref(), Some("aa bb"));
+        assert_eq!(identity(&places, "org/y:Q8_0"), None);
+    }
+
+    #[test]
+    fn a_file_is_known_by_size_and_time() {
+        let root = tempfile::tempdir().unwrap();
+        fs::write(root.path().join("weights"), "four").unwrap();
+        // The name to which it links says nothing of the content.
+        std::os::unix::fs::symlink("weights", root.path().join("own.gguf")).unwrap();
+        let places = ModelPlaces { models_dir: Some(root.path().to_owned()), ..ModelPlaces::default() };
+        let before = identity(&places, "own");
+        assert!(before.as_ref().is_some_and(|before| before.starts_with("own 4 ")), "{before:?}");
+        fs::write(root.path().join("weights"), "other").unwrap();
+        assert!(identity(&places, "own").is_some_and(|after| after.starts_with("own 5 ")));
+    }
 
     fn chosen(listed: &[&str], asked: Option<&str>) -> Result<Wanted, String> {
         let listed: Vec<String> = listed.iter().map(ToString::to_string).collect();

@@ -80,6 +80,17 @@ impl Catalogue for MlxCatalogue {
         Ok(Abilities { chat_template: found.files().map(directory::has_chat_template), vision: Some(false) })
     }
 
+    /// The revision, unless the user has changed a file of it.
+    fn identity(&self, site: &Site<'_>, name: &str) -> Option<String> {
+        let found = Found::find(site, name).ok()?;
+        match &found {
+            Found::Cached(_, Ok(snapshot)) if found.changed().is_empty() => {
+                snapshot.file_name()?.to_str().map(str::to_owned)
+            }
+            _ => found.disk_use().identity(name),
+        }
+    }
+
     fn check(&self, site: &Site<'_>, name: &str) -> Result<(), ModelError> {
         let found = Found::find(site, name)?;
         let defects = found.defects();
@@ -298,11 +309,21 @@ impl Found {
         !is_expected && !files::names(snapshot).iter().any(|name| is_weights(name))
     }
 
-    fn entry(&self, name: &str) -> Entry {
-        let disk = match self {
+    fn disk_use(&self) -> DiskUse {
+        match self {
             Self::Own(path) => DiskUse::of_files_in(path),
             Self::Cached(model, _) => model.disk_use(),
-        };
+        }
+    }
+
+    /// Returns the files that the user has changed since the download.
+    fn changed(&self) -> Vec<String> {
+        let changed = |files| directory::changed_files(files, &self.expected_files(), is_needed);
+        self.files().map(changed).unwrap_or_default()
+    }
+
+    fn entry(&self, name: &str) -> Entry {
+        let disk = self.disk_use();
         Entry {
             name: name.to_owned(),
             size_bytes: Some(disk.bytes),
@@ -312,11 +333,70 @@ impl Found {
             last_used: disk.accessed.map(Into::into),
             loaded: None,
             remote: false,
-            changed: self
-                .files()
-                .map(|files| directory::changed_files(files, &self.expected_files(), is_needed))
-                .unwrap_or_default(),
+            changed: self.changed(),
             defects: self.outward_defects().iter().map(ToString::to_string).collect(),
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::fs;
+    use std::time::Duration;
+
+    use super::*;
+    use crate::core::cancel::CancelToken;
+    use crate::core::models::ModelPlaces;
+    use crate::core::sorted_map::SortedMap;
+
+    fn identity(root: &Path, name: &str) -> Option<String> {
+        let places = ModelPlaces { hub_cache: Some(root.to_owned()), ..ModelPlaces::default() };
+        let site = Site {
+            address: None,
+            places: &places,
+            find_tool: &|_| None,
+            env: &SortedMap::default(),
+            load_timeout: Duration::ZERO,
+            cancel: &CancelToken::new(),
+        };
+        MlxCatalogue.identity(&site, name)
+    }
+
+    #[test]
+    fn a_cached_model_is_known_by_its_revision() {
+        let root = tempfile::tempdir().unwrap();
+        let model = root.path().join("models--org--tiny");
+        for commit in ["c0ffee", "decade"] {
+            fs::create_dir_all(model.join("snapshots").join(commit)).unwrap();
+            fs::write(model.join("snapshots").join(commit).join("config.json"), "{}").unwrap();
+        }
+        for directory in ["refs", "trees"] {
+            fs::create_dir(model.join(directory)).unwrap();
+        }
+        let checked_out = |commit: &str| fs::write(model.join("refs/main"), commit).unwrap();
+        checked_out("c0ffee");
+        assert_eq!(identity(root.path(), "org/tiny").as_deref(), Some("c0ffee"));
+        checked_out("decade");
+        assert_eq!(identity(root.path(), "org/tiny").as_deref(), Some("decade"));
+        fs::write(model.join("trees/decade.json"), r#"{"files":{"config.json":{"size":1}}}"#).unwrap();
+        let changed = identity(root.path(), "org/tiny").unwrap();
+        assert!(changed.starts_with("org/tiny 4 "), "{changed}");
+        assert_eq!(identity(root.path(), "org/other"), None);
+    }
+
+    #[test]
+    fn a_directory_is_known_by_size_and_time() {
+        let root = tempfile::tempdir().unwrap();
+        let file = root.path().join("config.json");
+        let name = root.path().to_str().unwrap();
+        fs::write(&file, "{}").unwrap();
+        let before = identity(root.path(), name);
+        assert!(
+            before.as_ref().is_some_and(|before| before.starts_with(&format!("{name} 2 "))),
+            "{before:?}"
+        );
+        assert_eq!(identity(root.path(), name), before);
+        fs::File::options().write(true).open(&file).unwrap().set_modified(std::time::UNIX_EPOCH).unwrap();
+        assert_ne!(identity(root.path(), name), before);
     }
 }

@@ -59,6 +59,12 @@ impl Catalogue for OllamaCatalogue {
         })
     }
 
+    /// The digest of its manifest, which names the digests of its files.
+    fn identity(&self, site: &Site<'_>, name: &str) -> Option<String> {
+        let tags = json_of(&client(site).ok()?.get("/api/tags").ok()?).ok()?;
+        text(&find(&tags, name)?["digest"])
+    }
+
     fn check(&self, site: &Site<'_>, name: &str) -> Result<(), ModelError> {
         self.shown(site, name).map(|_| ())
     }
@@ -129,10 +135,7 @@ impl Catalogue for OllamaCatalogue {
     /// of a second longer.
     fn is_loaded(&self, site: &Site<'_>, name: &str) -> Result<bool, ModelError> {
         let loaded = json_of(&client(site)?.get("/api/ps")?)?;
-        let wanted = full_name(name);
-        let is_loaded =
-            models(&loaded).any(|model| model["name"].as_str().is_some_and(|name| full_name(name) == wanted));
-        Ok(is_loaded)
+        Ok(find(&loaded, name).is_some())
     }
 }
 
@@ -219,6 +222,12 @@ fn client(site: &Site<'_>) -> Result<Client, ModelError> {
 /// Returns the models of a list, which is `null` if there are none.
 fn models(list: &Value) -> impl Iterator<Item = &Value> {
     list["models"].as_array().into_iter().flatten()
+}
+
+/// Returns the model of a list that has this name.
+fn find<'a>(list: &'a Value, name: &str) -> Option<&'a Value> {
+    let wanted = full_name(name);
+    models(list).find(|model| model["name"].as_str().is_some_and(|name| full_name(name) == wanted))
 }
 
 fn read_entry(model: &Value, loaded: &[&str]) -> Option<Entry> {
