@@ -4,9 +4,10 @@ mod support;
 
 use std::path::PathBuf;
 
+use nix::sys::signal::Signal;
 use support::chat::{CONTROL_D, Chat, FAKE_ANSWER as ANSWER, down, running};
 use support::terminal::Terminal;
-use support::{Finished, Sandbox};
+use support::{Finished, Sandbox, processes};
 
 fn fusion<'a>(sandbox: &Sandbox, arguments: impl IntoIterator<Item = &'a str>) -> Finished {
     sandbox.fusion(arguments).run_in_process()
@@ -145,6 +146,19 @@ fn a_full_disk_does_not_hide_answers() {
 }
 
 #[test]
+fn a_full_disk_at_first_leaves_one_session() {
+    let sandbox = running(&[]);
+    let script = "trap '' XFSZ; ulimit -f 0; exec \"$0\" ollama chat";
+    let mut chat = Chat::script(&sandbox, Terminal::open(), script);
+    chat.types("one\r").expect("-one.jsonl: File too large").expect(ANSWER);
+    chat.types("two\r").expect("-one.jsonl: File too large").expect(ANSWER);
+    chat.leaves();
+    let names = names(&sandbox);
+    assert!(matches!(&*names, [name] if name.ends_with("-one.jsonl")), "{names:?}");
+    down(&sandbox);
+}
+
+#[test]
 fn commands_files_and_pipes_join_a_message() {
     let sandbox = running(&[]);
     std::fs::write(sandbox.project().join("notes.md"), "one\n").expect("writable");
@@ -252,10 +266,17 @@ fn a_continued_session_shows_its_context_at_once() {
         let shown = chat.ends(0);
         assert_eq!(shown.contains("warning:"), !warning.is_empty(), "{shown}");
     }
+    let shows_no_size = || {
+        let mut chat = Chat::start(&sandbox, "--continue");
+        chat.expect("llama3.2:3b · 3.9k > ").send(CONTROL_D);
+        chat.ends(0);
+    };
+    let server = sandbox.pid("ollama").expect("it runs");
+    processes::send(server, Signal::SIGSTOP);
+    shows_no_size();
+    processes::send(server, Signal::SIGCONT);
     down(&sandbox);
-    let mut chat = Chat::start(&sandbox, "--continue");
-    chat.expect("llama3.2:3b · 3.9k > ").send(CONTROL_D);
-    chat.ends(0);
+    shows_no_size();
 }
 
 #[test]

@@ -38,6 +38,12 @@ const COLORS: [&str; 4] = ["red", "green", "blue", "yellow"];
 /// The schema of an answer that no question after it leads to.
 const SCHEMA: &str = r#"{"type":"object","properties":{"color":{"enum":["red","green","blue"]},"number":{"type":"integer"}},"required":["color","number"],"additionalProperties":false}"#;
 
+/// One function.
+const TOOLS: &str = r#"[{"type":"function","function":{"name":"get_weather","description":"Returns the present weather in a city","parameters":{"type":"object","properties":{"city":{"type":"string","description":"Name of the city"}},"required":["city"]}}}]"#;
+
+/// What every request has, besides its question.
+const BODY: &str = r#"{"temperature":0.0,"stream":true,"stream_options":{"include_usage":true}}"#;
+
 /// What a model is asked to show.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Ability {
@@ -153,34 +159,30 @@ fn quoted(text: &str) -> String {
     text.trim().chars().take(MAX_QUOTED_CHARACTERS).collect()
 }
 
-fn body(model: &str, content: &Value) -> Value {
-    json!({
-        "model": model,
-        "messages": [{ "role": "user", "content": content }],
-        "max_tokens": MAX_TOKENS,
-        "temperature": 0.0,
-        "stream": true,
-        "stream_options": { "include_usage": true },
-    })
+/// Returns the value of a constant, which is JSON.
+fn constant(json: &str) -> Value {
+    serde_json::from_slice(json.as_bytes()).unwrap_or_default()
 }
 
-/// One function, and a question that only it can answer.
+fn body(model: &str, content: &Value) -> Value {
+    let mut body = constant(BODY);
+    body["model"] = model.into();
+    body["max_tokens"] = MAX_TOKENS.into();
+    body["messages"] = json!([{ "role": "user", "content": content }]);
+    body
+}
+
+/// A question that only the function can answer.
 fn tools_body(model: &str) -> Value {
-    let city = json!({ "type": "string", "description": "Name of the city" });
-    let parameters = json!({ "type": "object", "properties": { "city": city }, "required": ["city"] });
-    let function = json!({
-        "name": "get_weather", "description": "Returns the present weather in a city", "parameters": parameters,
-    });
-    let mut body = body(model, &json!("What is the weather in Paris now? Use the tool."));
-    body["tools"] = json!([{ "type": "function", "function": function }]);
+    let mut body = body(model, &"What is the weather in Paris now? Use the tool.".into());
+    body["tools"] = constant(TOOLS);
     body
 }
 
 /// A schema, and a question to which the natural answer does not satisfy it.
 fn schema_body(model: &str) -> Value {
-    let schema: Value = serde_json::from_slice(SCHEMA.as_bytes()).unwrap_or_default();
-    let mut body = body(model, &json!("Say hello in one short sentence."));
-    body["response_format"] = super::request::response_format(&schema);
+    let mut body = body(model, &"Say hello in one short sentence.".into());
+    body["response_format"] = super::request::response_format(&constant(SCHEMA));
     body
 }
 
@@ -228,6 +230,13 @@ impl Receiver for Said {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn constants_are_json() {
+        for json in [BODY, TOOLS, SCHEMA] {
+            assert_ne!(constant(json), Value::Null, "{json}");
+        }
+    }
 
     #[test]
     fn only_the_function_with_arguments_is_a_call() {

@@ -1,5 +1,7 @@
 //! What a user is told about a prompt, before it is sent and after its answer, because the server says nothing.
 
+use std::time::Duration;
+
 use serde_json::Value;
 
 use super::app::App;
@@ -135,7 +137,7 @@ impl App {
         let prompt_tokens = answer.usage.map(|usage| usage.prompt_tokens).unwrap_or_default();
         let context = context.or_else(|| {
             (prompt_tokens >= MIN_FILLED_TOKENS)
-                .then(|| context_at(service, server.address()?, &request.model.name))
+                .then(|| context_at(LIST_TIMEOUT, service, server.address()?, &request.model.name))
                 .flatten()
         });
         let counted = Counted { characters: characters(&request.body), prompt_tokens, context };
@@ -154,8 +156,19 @@ impl App {
 
     /// Returns the context length of `model` in tokens, if the server of this service runs and tells it.
     pub fn context_of(&self, service: &ManagedService, model: &str, cancel: &CancelToken) -> Option<u64> {
+        self.context_within(LIST_TIMEOUT, service, model, cancel)
+    }
+
+    /// Returns the same, unless the server takes longer to tell it.
+    pub fn context_within(
+        &self,
+        timeout: Duration,
+        service: &ManagedService,
+        model: &str,
+        cancel: &CancelToken,
+    ) -> Option<u64> {
         let endpoint = self.manager(cancel).find_endpoint(service).ok()??;
-        context_at(service, &endpoint.address, model)
+        context_at(timeout, service, &endpoint.address, model)
     }
 
     /// Returns the context length before a prompt. Loads the model if it is not loaded, as the prompt would do: the
@@ -168,9 +181,9 @@ impl App {
         cancel: &CancelToken,
     ) -> Option<u64> {
         let model = &request.model.name;
-        context_at(service, address, model).or_else(|| {
+        context_at(LIST_TIMEOUT, service, address, model).or_else(|| {
             self.models(service, cancel).ok()?.load_for_prompt(address, &Named::resolved(model)).ok()?;
-            context_at(service, address, model)
+            context_at(LIST_TIMEOUT, service, address, model)
         })
     }
 
@@ -187,9 +200,9 @@ impl App {
 }
 
 /// Returns the context length of `model` in tokens, if the server at `address` tells it.
-fn context_at(service: &ManagedService, address: &Address, model: &str) -> Option<u64> {
+fn context_at(timeout: Duration, service: &ManagedService, address: &Address, model: &str) -> Option<u64> {
     let probe = service.runtime()?.context_probe()?;
-    let response = Client::with_timeout(address, LIST_TIMEOUT).with_long_responses().get(probe.path).ok()?;
+    let response = Client::with_timeout(address, timeout).with_long_responses().get(probe.path).ok()?;
     (probe.read)(&response, model)
 }
 

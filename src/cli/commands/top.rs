@@ -4,8 +4,8 @@ mod board;
 
 use std::io::{self, PipeReader, PipeWriter, Read as _, Write as _};
 use std::os::fd::AsFd as _;
-use std::sync::Arc;
-use std::sync::mpsc::{self, Receiver, RecvTimeoutError, Sender};
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, Mutex, PoisonError};
 use std::thread;
 use std::time::{Duration, Instant};
 
@@ -87,21 +87,27 @@ enum TopNews {
     Done(String),
 }
 
-/// Sends news, and wakes the screen.
-struct Teller {
-    news: Sender<TopNews>,
+type News = Mutex<Vec<TopNews>>;
+
+fn take(news: &News) -> Vec<TopNews> {
+    std::mem::take(&mut *news.lock().unwrap_or_else(PoisonError::into_inner))
+}
+
+/// Leaves news, and wakes the screen.
+struct Teller<'env> {
+    news: &'env News,
     wake: PipeWriter,
 }
 
-impl Teller {
+impl Teller<'_> {
     fn tell(&self, news: TopNews) {
+        self.news.lock().unwrap_or_else(PoisonError::into_inner).push(news);
         // The screen is gone only when `top` ends.
-        let _ = self.news.send(news);
         let _ = (&self.wake).write_all(b".");
     }
 
     fn another(&self) -> io::Result<Self> {
-        Ok(Self { news: self.news.clone(), wake: self.wake.try_clone()? })
+        Ok(Self { news: self.news, wake: self.wake.try_clone()? })
     }
 }
 
@@ -109,43 +115,52 @@ fn watch(context: &Context, app: &App, services: &[&ManagedService]) -> Result<E
     let failed = |error: io::Error| Failure::of(Exit::Failed, &error).about("cannot use the terminal");
     signals::clean_terminal_on_panic();
     let _cancelled = context.cancel_on_signal();
-    let (sender, news) = mpsc::channel();
+    let (news, is_over) = (News::default(), AtomicBool::new(false));
     let (woken, wake) = io::pipe().map_err(failed)?;
-    let teller = Teller { news: sender, wake };
+    let teller = Teller { news: &news, wake };
     let observer = teller.another().map_err(failed)?;
-    let (end, ends) = mpsc::channel();
     let ended = thread::scope(|scope| {
-        scope.spawn(move || observe(context, app, services, &observer, &ends));
-        let screen = Screen::open(context.ui.output())?;
-        let mut top = Top {
-            context,
-            app,
-            services,
-            scope,
-            teller,
-            view: None,
-            history: LastMinute::default(),
-            selected: 0,
-            mode: Mode::Table,
-            message: HELP.to_owned(),
-            running: 0,
-        };
-        let ended = top.run(screen, &news, woken);
-        drop(end);
+        let observing = scope.spawn(|| observe(context, app, services, observer, &is_over));
+        let ended = Screen::open(context.ui.output()).and_then(|screen| {
+            let mut top = Top {
+                context,
+                app,
+                services,
+                scope,
+                teller,
+                view: None,
+                history: LastMinute::default(),
+                selected: 0,
+                mode: Mode::Table,
+                message: HELP.to_owned(),
+                running: 0,
+            };
+            top.run(screen, woken)
+        });
+        is_over.store(true, Ordering::Relaxed);
+        observing.thread().unpark();
         ended
     });
     ended.map_err(failed)?;
     if context.cancel.is_cancelled() { Err(Failure::new(Exit::Interrupted, "")) } else { Ok(Exit::Done) }
 }
 
-/// Observes the services each second until the other end of `ends` is gone.
-fn observe(context: &Context, app: &App, services: &[&ManagedService], teller: &Teller, ends: &Receiver<()>) {
-    loop {
-        let begin = Instant::now();
-        teller.tell(TopNews::Observed(app.top(services, &context.cancel)));
-        if ends.recv_timeout(INTERVAL.saturating_sub(begin.elapsed())) == Err(RecvTimeoutError::Disconnected)
-        {
-            return;
+/// Observes the services each second until `is_over` is set and the thread is woken.
+fn observe(
+    context: &Context,
+    app: &App,
+    services: &[&ManagedService],
+    teller: Teller<'_>,
+    is_over: &AtomicBool,
+) {
+    let mut next = Instant::now();
+    while !is_over.load(Ordering::Relaxed) {
+        let left = next.saturating_duration_since(Instant::now());
+        if left.is_zero() {
+            next = Instant::now() + INTERVAL;
+            teller.tell(TopNews::Observed(app.top(services, &context.cancel)));
+        } else {
+            thread::park_timeout(left);
         }
     }
 }
@@ -168,7 +183,7 @@ struct Top<'scope, 'env> {
     app: &'env App,
     services: &'env [&'env ManagedService],
     scope: &'scope thread::Scope<'scope, 'env>,
-    teller: Teller,
+    teller: Teller<'env>,
     view: Option<TopView>,
     history: LastMinute,
     selected: usize,
@@ -180,7 +195,7 @@ struct Top<'scope, 'env> {
 
 impl Top<'_, '_> {
     /// Draws and reads keys until the user quits or a signal comes.
-    fn run(&mut self, mut screen: Screen, news: &Receiver<TopNews>, mut woken: PipeReader) -> io::Result<()> {
+    fn run(&mut self, mut screen: Screen, mut woken: PipeReader) -> io::Result<()> {
         loop {
             // A wait that is not cancelled ends with all that was started.
             if self.context.cancel.is_cancelled() || (self.mode == Mode::Leaving && self.running == 0) {
@@ -191,7 +206,7 @@ impl Top<'_, '_> {
             for key in screen.wait(woken.as_fd())? {
                 self.press(key);
             }
-            for news in news.try_iter() {
+            for news in take(self.teller.news) {
                 // One byte for each.
                 woken.read_exact(&mut [0])?;
                 match news {

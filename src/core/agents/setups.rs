@@ -24,6 +24,9 @@ Read what is there before you change it. Write and change files with shell comma
 project's tests if it has some. Go on until the task is done, without asking, then say in a few words what you did. Do \
 what was asked, and nothing else.";
 
+/// The other keys of a model of Codex, each of which it needs.
+const CODEX_MODEL: &str = r#"{"shell_type":"shell_command","truncation_policy":{"mode":"bytes","limit":10000},"supported_reasoning_levels":[],"experimental_supported_tools":[],"support_verbosity":false,"visibility":"list","supported_in_api":true,"priority":0}"#;
+
 /// Codex asks for `/responses` below the base, and reads no list of models.
 /// <https://github.com/openai/codex/blob/main/docs/config.md>
 pub(super) fn codex(target: &AgentTarget<'_>) -> AgentSetup {
@@ -31,7 +34,7 @@ pub(super) fn codex(target: &AgentTarget<'_>) -> AgentSetup {
     let mut settings = vec![
         format!("model_providers.{PROVIDER}.name={}", text(PROVIDER)),
         format!("model_providers.{PROVIDER}.env_key={}", text(CODEX_KEY)),
-        format!("model_providers.{PROVIDER}.base_url={}", text(&format!("{}/v1", target.url))),
+        format!("model_providers.{PROVIDER}.base_url={}", text(&base(target))),
         format!("model_providers.{PROVIDER}.wire_api={}", text("responses")),
         format!("model_provider={}", text(PROVIDER)),
         format!("model={}", text(target.model)),
@@ -42,13 +45,9 @@ pub(super) fn codex(target: &AgentTarget<'_>) -> AgentSetup {
         settings.push(format!("web_search={}", text("disabled")));
         let file = "models.json";
         settings.push(format!("model_catalog_json={}", text(&path(target, file))));
-        // Every key is needed.
-        let model = json!({
-            "slug": target.model, "display_name": target.model, "base_instructions": CODEX_INSTRUCTIONS,
-            "shell_type": "shell_command", "truncation_policy": { "mode": "bytes", "limit": 10_000 },
-            "supported_reasoning_levels": [], "experimental_supported_tools": [], "support_verbosity": false,
-            "visibility": "list", "supported_in_api": true, "priority": 0,
-        });
+        let name = target.model;
+        let texts = [("slug", name), ("display_name", name), ("base_instructions", CODEX_INSTRUCTIONS)];
+        let model = object(CODEX_MODEL, &texts);
         files.push((file, json!({ "models": [model] }).to_string()));
     }
     let mut before: Vec<String> =
@@ -94,7 +93,7 @@ pub(super) fn claude(target: &AgentTarget<'_>) -> AgentSetup {
 
 /// <https://opencode.ai/docs/providers>
 pub(super) fn opencode(target: &AgentTarget<'_>) -> AgentSetup {
-    let mut model = json!({ "name": target.model });
+    let mut model = object("{}", &[("name", target.model)]);
     if let Some(context) = target.context {
         model["limit"] = json!({ "context": context, "output": max_output(context) });
     }
@@ -103,7 +102,7 @@ pub(super) fn opencode(target: &AgentTarget<'_>) -> AgentSetup {
         "provider": { PROVIDER: {
             "npm": "@ai-sdk/openai-compatible",
             "name": PROVIDER,
-            "options": { "baseURL": format!("{}/v1", target.url), "apiKey": target.key },
+            "options": { "baseURL": base(target), "apiKey": target.key },
             "models": { target.model: model },
         } },
         "model": name,
@@ -112,21 +111,23 @@ pub(super) fn opencode(target: &AgentTarget<'_>) -> AgentSetup {
     AgentSetup { env: vec![("OPENCODE_CONFIG_CONTENT", content.to_string())], ..AgentSetup::default() }
 }
 
+/// What aider is told of every model.
+const AIDER_MODEL: &str =
+    r#"{"input_cost_per_token":0.0,"output_cost_per_token":0.0,"litellm_provider":"openai","mode":"chat"}"#;
+
 /// <https://aider.chat/docs/llms/openai-compat.html>
 pub(super) fn aider(target: &AgentTarget<'_>) -> AgentSetup {
     let name = format!("openai/{}", target.model);
-    let mut before: Vec<String> = ["--model", &name, "--openai-api-base", &format!("{}/v1", target.url)]
+    let mut before: Vec<String> = ["--model", &name, "--openai-api-base", &base(target)]
         .into_iter()
         .chain(["--no-show-model-warnings"])
         .map(str::to_owned)
         .collect();
     let mut files = Vec::new();
     if let Some(context) = target.context {
-        let facts = json!({
-            "max_input_tokens": context, "max_output_tokens": max_output(context),
-            "input_cost_per_token": 0.0, "output_cost_per_token": 0.0,
-            "litellm_provider": "openai", "mode": "chat",
-        });
+        let mut facts = object(AIDER_MODEL, &[]);
+        facts["max_input_tokens"] = json!(context);
+        facts["max_output_tokens"] = json!(max_output(context));
         let file = "model-metadata.json";
         before.extend(["--model-metadata-file".to_owned(), path(target, file)]);
         files.push((file, json!({ name: facts }).to_string()));
@@ -142,7 +143,7 @@ pub(super) fn aider(target: &AgentTarget<'_>) -> AgentSetup {
 /// <https://qwenlm.github.io/qwen-code-docs/en/users/configuration/auth/>
 pub(super) fn qwen_code(target: &AgentTarget<'_>) -> AgentSetup {
     let env = vec![
-        ("OPENAI_BASE_URL", format!("{}/v1", target.url)),
+        ("OPENAI_BASE_URL", base(target)),
         ("OPENAI_API_KEY", target.key.to_owned()),
         ("OPENAI_MODEL", target.model.to_owned()),
     ];
@@ -151,7 +152,7 @@ pub(super) fn qwen_code(target: &AgentTarget<'_>) -> AgentSetup {
 
 /// <https://github.com/charmbracelet/crush#custom-providers>
 pub(super) fn crush(target: &AgentTarget<'_>) -> AgentSetup {
-    let mut model = json!({ "id": target.model, "name": target.model });
+    let mut model = object("{}", &[("id", target.model), ("name", target.model)]);
     if let Some(context) = target.context {
         model["context_window"] = json!(context);
         model["default_max_tokens"] = json!(max_output(context));
@@ -171,18 +172,19 @@ pub(super) fn crush(target: &AgentTarget<'_>) -> AgentSetup {
     }
 }
 
+/// What pi is told of every model.
+const PI_MODEL: &str =
+    r#"{"reasoning":false,"input":["text"],"cost":{"input":0,"output":0,"cacheRead":0,"cacheWrite":0}}"#;
+
 /// <https://github.com/badlogic/pi-mono/blob/main/packages/coding-agent/docs/models.md>
 pub(super) fn pi(target: &AgentTarget<'_>) -> AgentSetup {
-    let mut model = json!({
-        "id": target.model, "name": target.model, "reasoning": false, "input": ["text"],
-        "cost": { "input": 0, "output": 0, "cacheRead": 0, "cacheWrite": 0 },
-    });
+    let mut model = object(PI_MODEL, &[("id", target.model), ("name", target.model)]);
     if let Some(context) = target.context {
         model["contextWindow"] = json!(context);
         model["maxTokens"] = json!(max_output(context));
     }
     let models = json!({ "providers": { PROVIDER: {
-        "baseUrl": format!("{}/v1", target.url), "api": "openai-completions", "apiKey": target.key, "models": [model],
+        "baseUrl": base(target), "api": "openai-completions", "apiKey": target.key, "models": [model],
     } } });
     AgentSetup {
         before: ["--provider", PROVIDER, "--model", target.model].map(str::to_owned).to_vec(),
@@ -190,6 +192,20 @@ pub(super) fn pi(target: &AgentTarget<'_>) -> AgentSetup {
         files: vec![("models.json", models.to_string())],
         ..AgentSetup::default()
     }
+}
+
+/// Returns a constant, which is JSON, with these texts.
+fn object(constant: &str, texts: &[(&str, &str)]) -> Value {
+    let mut object: Value = serde_json::from_slice(constant.as_bytes()).unwrap_or_default();
+    for (key, text) in texts {
+        object[*key] = json!(text);
+    }
+    object
+}
+
+/// Returns the base of OpenAI's paths.
+fn base(target: &AgentTarget<'_>) -> String {
+    format!("{}/v1", target.url)
 }
 
 fn path(target: &AgentTarget<'_>, file: &str) -> String {

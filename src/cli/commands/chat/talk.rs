@@ -1,7 +1,7 @@
 //! The loop of a conversation: reads what is typed, asks the model, and keeps both in the session.
 
 use std::ops::ControlFlow;
-use std::time::SystemTime;
+use std::time::{Duration, SystemTime};
 
 use nix::sys::signal::Signal;
 
@@ -20,6 +20,9 @@ use crate::cli::terminal::line_editor::{Edited, LineEditor, columns};
 use crate::cli::terminal::signals;
 use crate::cli::units::tokens;
 use crate::core::services::ManagedService;
+
+/// How long the first prompt waits for what a server that runs tells of the context.
+const FIRST_PROMPT_TIMEOUT: Duration = Duration::from_millis(100);
 
 /// When the conversation gets a file.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -63,8 +66,9 @@ impl<'a> Talk<'a> {
         }
         let conversation = &session.conversation;
         // Without a count of tokens it would not be shown.
-        let context_size =
-            conversation.tokens().and_then(|_| app.context_of(service, &conversation.model, &context.cancel));
+        let context_size = conversation.tokens().and_then(|_| {
+            app.context_within(FIRST_PROMPT_TIMEOUT, service, &conversation.model, &context.cancel)
+        });
         let (attached, draft) = (Vec::new(), String::new());
         Ok(Self { context, app, service, session, editor, saving, attached, context_size, draft })
     }
@@ -152,7 +156,8 @@ impl<'a> Talk<'a> {
     pub(super) fn ask(&mut self, question: &Question) -> Result<(), Failure> {
         if self.saving == Saving::WithFirstQuestion {
             let saved = self.app.sessions().save(&mut self.session, &question.text, SystemTime::now());
-            if saved.is_ok() {
+            // A file that is there gets its lines once they can be written.
+            if self.session.name().is_some() {
                 self.saving = Saving::On;
             }
             warn_unsaved(self.context, saved)?;
