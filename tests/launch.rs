@@ -125,6 +125,25 @@ fn a_model_without_tools_is_refused() {
 }
 
 #[test]
+fn a_failed_question_is_told_with_its_cause() {
+    let sandbox = with_faults(&["version=0.20.0", "context=65536", "chat-status=500"]);
+    insta::assert_snapshot!(launch(&sandbox, ["codex", "-m", "llama3.2:3b"]), @"
+    exit 8
+    [stderr]
+    asking llama3.2:3b for a tool call
+    error: cannot ask llama3.2:3b for a tool call
+      caused by: the fake runtime was told to fail (HTTP 500)
+    hint: see the log of the service, or launch it with --force
+    ");
+    let forced = launch(&sandbox, ["codex", "-m", "llama3.2:3b", "--force"]).assert_code(7);
+    insta::assert_snapshot!(forced.stderr(), @"
+    asking llama3.2:3b for a tool call
+    warning: cannot ask llama3.2:3b for a tool call: the fake runtime was told to fail (HTTP 500)
+    ");
+    down(&sandbox);
+}
+
+#[test]
 fn a_small_window_is_refused_with_the_cure() {
     let sandbox = with_faults(&["version=0.20.0", "context=4096", "runs=true"]);
     insta::assert_snapshot!(launch(&sandbox, ["codex", "-m", "llama3.2:3b"]), @"

@@ -1,6 +1,5 @@
 //! [`Context`]: what every command gets.
 
-use std::slice;
 use std::sync::{Arc, Mutex};
 
 use crate::app::App;
@@ -108,8 +107,7 @@ impl Context {
     /// Warns about an invalid configuration and its consequence.
     pub fn warn_about(&self, error: ConfigError, consequence: &str) {
         let failure = Failure::from(error);
-        let facts = [slice::from_ref(&failure.message), &failure.causes].concat().join(": ");
-        self.ui.warning(&format!("{facts}; {consequence}"));
+        self.ui.warning(&format!("{}; {consequence}", failure.facts(": ")));
     }
 
     /// Makes signals cancel the work until the result is dropped; then fusion can stop what it started. Otherwise a

@@ -15,6 +15,7 @@ mod sessions;
 use std::io;
 use std::ops::{Deref, DerefMut};
 use std::path::Path;
+use std::slice;
 
 use crate::app::{AppError, RemoveError, SelectionError};
 use crate::cli::exit::{self, Exit};
@@ -84,6 +85,11 @@ impl Failure {
     pub fn of(exit: Exit, error: &dyn std::error::Error) -> Self {
         let causes = std::iter::successors(error.source(), |cause| cause.source()).map(ToString::to_string);
         Self::new(exit, error.to_string()).caused_by(causes.collect())
+    }
+
+    /// Returns the message and its causes.
+    pub fn facts(&self, separator: &str) -> String {
+        [slice::from_ref(&self.message), &self.causes].concat().join(separator)
     }
 
     /// Replaces the causes.

@@ -1,7 +1,6 @@
 //! `fusion doctor`: finds problems and prints how to fix them.
 
 use std::path::Path;
-use std::slice;
 
 use anstyle::{AnsiColor, Style};
 
@@ -186,8 +185,7 @@ fn report(finding: Finding) -> FindingView {
 
 /// Returns a failure with its causes, each on a line; `otherwise` is the remedy if it has no hint.
 fn failed(check: &'static str, failure: &Failure, otherwise: String) -> FindingView {
-    let summary = [slice::from_ref(&failure.message), &failure.causes].concat().join("\n");
-    FindingView::problem(check, summary, failure.hint.clone().unwrap_or(otherwise))
+    FindingView::problem(check, failure.facts("\n"), failure.hint.clone().unwrap_or(otherwise))
 }
 
 fn disk(directory: &Path, free: Option<u64>) -> FindingView {

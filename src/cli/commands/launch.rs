@@ -183,10 +183,11 @@ impl AgentLaunch<'_> {
 
     /// Returns the failure of a check, or tells it and goes on with `--force`.
     fn refuse(&self, error: LaunchError) -> Result<(), Failure> {
+        let failure = Failure::from(error);
         if !self.args.force {
-            return Err(error.into());
+            return Err(failure);
         }
-        self.context.ui.warning(&error.to_string());
+        self.context.ui.warning(&failure.facts(": "));
         Ok(())
     }
 

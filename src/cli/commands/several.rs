@@ -96,5 +96,5 @@ fn in_one_line(failure: &Failure) -> String {
     if failure.exit == Exit::Interrupted {
         return "interrupted".to_owned();
     }
-    [&failure.message].into_iter().chain(&failure.causes).cloned().collect::<Vec<_>>().join(": ")
+    failure.facts(": ")
 }

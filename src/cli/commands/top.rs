@@ -349,7 +349,7 @@ impl<'scope, 'env> Top<'scope, 'env> {
 
 /// Returns a failure on one line.
 fn in_words(failure: &Failure) -> String {
-    let facts = [&failure.message].into_iter().chain(&failure.causes).cloned().collect::<Vec<_>>().join(": ");
+    let facts = failure.facts(": ");
     match &failure.hint {
         Some(hint) => format!("{facts}; {hint}"),
         None => facts,
