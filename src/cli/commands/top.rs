@@ -87,15 +87,15 @@ enum TopNews {
     Done(String),
 }
 
-type News = Mutex<Vec<TopNews>>;
+type NewsQueue = Mutex<Vec<TopNews>>;
 
-fn take(news: &News) -> Vec<TopNews> {
+fn take(news: &NewsQueue) -> Vec<TopNews> {
     std::mem::take(&mut *news.lock().unwrap_or_else(PoisonError::into_inner))
 }
 
 /// Leaves news, and wakes the screen.
 struct Teller<'env> {
-    news: &'env News,
+    news: &'env NewsQueue,
     wake: PipeWriter,
 }
 
@@ -115,7 +115,7 @@ fn watch(context: &Context, app: &App, services: &[&ManagedService]) -> Result<E
     let failed = |error: io::Error| Failure::of(Exit::Failed, &error).about("cannot use the terminal");
     signals::clean_terminal_on_panic();
     let _cancelled = context.cancel_on_signal();
-    let (news, is_over) = (News::default(), AtomicBool::new(false));
+    let (news, is_over) = (NewsQueue::default(), AtomicBool::new(false));
     let (woken, wake) = io::pipe().map_err(failed)?;
     let teller = Teller { news: &news, wake };
     let observer = teller.another().map_err(failed)?;
