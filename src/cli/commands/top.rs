@@ -120,7 +120,7 @@ fn watch(context: &Context, app: &App, services: &[&ManagedService]) -> Result<E
     let teller = Teller { news: &news, wake };
     let observer = teller.another().map_err(failed)?;
     let ended = thread::scope(|scope| {
-        let observing = scope.spawn(|| observe(context, app, services, observer, &is_over));
+        let observing = scope.spawn(|| observe(context, app, services, &observer, &is_over));
         let ended = Screen::open(context.ui.output()).and_then(|screen| {
             let mut top = Top {
                 context,
@@ -150,7 +150,7 @@ fn observe(
     context: &Context,
     app: &App,
     services: &[&ManagedService],
-    teller: Teller<'_>,
+    teller: &Teller<'_>,
     is_over: &AtomicBool,
 ) {
     let mut next = Instant::now();
