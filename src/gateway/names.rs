@@ -10,6 +10,7 @@ use crate::core::cancel::CancelToken;
 use crate::core::models::quoted;
 use crate::core::nearest::similar;
 use crate::core::order;
+use crate::core::parallel;
 use crate::core::services::ManagedService;
 use crate::core::sorted_map::SortedMap;
 use crate::core::templates::Template;
@@ -64,9 +65,10 @@ impl Served {
 }
 
 /// Returns which models every service has. One that does not run is not started; what another program at its address
-/// says does not count.
+/// says does not count. They are asked at once: a server that hangs delays the others once.
 pub(super) fn served(app: &App) -> Vec<Served> {
-    app.services().iter().filter_map(|service| served_by(app, service)).collect()
+    let served = parallel::each(app.services(), |_| false, |service| served_by(app, service));
+    served.into_iter().flatten().collect()
 }
 
 fn served_by(app: &App, service: &ManagedService) -> Option<Served> {

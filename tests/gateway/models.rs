@@ -1,5 +1,7 @@
 //! Names of models, paths and methods.
 
+use std::io::Read as _;
+
 use super::backend::Backend;
 use super::http;
 use super::stage::{Stage, settings};
@@ -46,6 +48,34 @@ fn unknown_model_names_the_nearest() {
     let response = http::exchange(stage.port, &http::post("/v1/messages", "{\"model\":\"tinny\"}"));
     assert_eq!(response.json()["error"]["type"], "not_found_error");
     assert_eq!(backend.requests(), []);
+}
+
+/// Each hangs for as long as the gateway waits for it.
+#[test]
+fn servers_that_hang_are_asked_at_once() {
+    let [one, other] = [(), ()].map(|()| std::net::TcpListener::bind("127.0.0.1:0").expect("a free port"));
+    let [port, next] = [&one, &other].map(|listener| listener.local_addr().expect("it is bound").port());
+    let text = format!(
+        "[instances.one]\ntemplate = \"ollama\"\nport = {port}\n\
+         [instances.other]\ntemplate = \"ollama\"\nport = {next}\n"
+    );
+    let directory = std::sync::Arc::new(tempfile::TempDir::new().expect("a temporary directory"));
+    let stage = Stage::in_directory(directory, Stage::scripted_all(&[]), &text, settings());
+    let mut client = http::connect(stage.port);
+    http::write(&mut client, &http::post(CHAT, TINY));
+    let mut request = [0; 1024];
+    // The first connection may only show that something listens.
+    let mut asked = one.incoming().flatten();
+    let first = asked.find(|mut stream| stream.read(&mut request).is_ok_and(|count| count > 0));
+    let first = first.expect("it is asked");
+    let (second, _) = other.accept().expect("it is asked");
+    // The first server still owes its answer.
+    first.set_nonblocking(true).expect("a socket");
+    let more = (&first).read(&mut request);
+    assert_eq!(more.expect_err("it is open").kind(), std::io::ErrorKind::WouldBlock);
+    drop((asked, first, second));
+    drop((one, other));
+    assert_ne!(http::read(&mut client, false).expect("a response").status(), 200);
 }
 
 #[test]
