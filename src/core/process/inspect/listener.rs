@@ -72,7 +72,8 @@ fn holder(
     while !left.is_empty()
         && let Some(pid) = search.next(inspect)
     {
-        if !holds_one_of(inspect, pid, &mut left) {
+        let mut rest = left.clone();
+        if !holds_one_of(inspect, pid, &mut rest) {
             continue;
         }
         if known.is_some() && everyone.is_empty() {
@@ -80,11 +81,18 @@ fn holder(
         }
         if known.as_ref().is_some_and(|known| known.has(inspect, pid, &everyone)) {
             our_pid = our_pid.or(Some(pid));
-        } else if let Some(pid) = checked(first_holder(inspect, pid, sockets)) {
-            return Ok(Listener::Other { pid, program: inspect.program(pid.as_raw()) });
-        } else {
-            return Ok(Listener::Unknown);
+            left = rest;
+            continue;
         }
+        let first = first_holder(inspect, pid, sockets);
+        // A process that is being started has the sockets of its parent for a moment, and may have ended since.
+        if inspect.process(first)?.is_none_or(|process| process.zombie) {
+            continue;
+        }
+        return Ok(match checked(first) {
+            Some(pid) => Listener::Other { pid, program: inspect.program(pid.as_raw()) },
+            None => Listener::Unknown,
+        });
     }
     Ok(match our_pid.and_then(checked) {
         Some(pid) if left.is_empty() => Listener::Ours { pid },
