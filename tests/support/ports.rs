@@ -2,7 +2,7 @@
 
 use std::fs::File;
 use std::io::ErrorKind;
-use std::net::TcpListener;
+use std::net::{Ipv4Addr, TcpListener, TcpStream};
 use std::sync::atomic::{AtomicU16, Ordering};
 
 /// A port without a listener when it was chosen. No other sandbox of any test process has it.
@@ -51,6 +51,11 @@ impl Port {
             && TcpListener::bind(("127.0.0.1", number)).is_ok()
             // Without IPv6, no listener has the port there.
             && !is_in_use(("::", number));
+        if is_free {
+            // A program that another test is just starting has these listeners, too, until it has closed what it inherits.
+            let address = (Ipv4Addr::LOCALHOST, number);
+            super::wait_until("no program listens", || TcpStream::connect(address).is_err());
+        }
         is_free.then_some(Self { number, _reservation: reservation })
     }
 
