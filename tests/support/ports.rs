@@ -4,6 +4,7 @@ use std::fs::File;
 use std::io::ErrorKind;
 use std::net::{Ipv4Addr, TcpListener, TcpStream};
 use std::sync::atomic::{AtomicU16, Ordering};
+use std::time::Duration;
 
 /// A port without a listener when it was chosen. No other sandbox of any test process has it.
 ///
@@ -53,8 +54,9 @@ impl Port {
             && !is_in_use(("::", number));
         if is_free {
             // A program that another test is just starting has these listeners, too, until it has closed what it inherits.
-            let address = (Ipv4Addr::LOCALHOST, number);
-            super::wait_until("no program listens", || TcpStream::connect(address).is_err());
+            while TcpStream::connect((Ipv4Addr::LOCALHOST, number)).is_ok() {
+                std::thread::sleep(Duration::from_millis(1));
+            }
         }
         is_free.then_some(Self { number, _reservation: reservation })
     }
