@@ -90,6 +90,13 @@ impl Counted {
     }
 }
 
+impl Server {
+    /// Returns the context length of `model` in tokens, if the server runs and tells it.
+    pub fn context(&self, service: &ManagedService, model: &str) -> Option<u64> {
+        context_at(LIST_TIMEOUT, service, self.address()?, model)
+    }
+}
+
 impl App {
     /// Returns the fields of a request that the server ignores.
     pub fn ignored_fields(service: &ManagedService, request: &Request) -> Vec<Notice> {
@@ -137,7 +144,7 @@ impl App {
         let prompt_tokens = answer.usage.map(|usage| usage.prompt_tokens).unwrap_or_default();
         let context = context.or_else(|| {
             (prompt_tokens >= MIN_FILLED_TOKENS)
-                .then(|| context_at(LIST_TIMEOUT, service, server.address()?, &request.model.name))
+                .then(|| server.context(service, &request.model.name))
                 .flatten()
         });
         let counted = Counted { characters: characters(&request.body), prompt_tokens, context };
@@ -156,18 +163,20 @@ impl App {
 
     /// Returns the context length of `model` in tokens, if the server of this service runs and tells it.
     pub fn context_of(&self, service: &ManagedService, model: &str, cancel: &CancelToken) -> Option<u64> {
-        self.context_within(LIST_TIMEOUT, service, model, cancel)
+        let endpoint = self.manager(cancel).find_endpoint(service).ok()??;
+        context_at(LIST_TIMEOUT, service, &endpoint.address, model)
     }
 
-    /// Returns the same, unless the server takes longer to tell it.
-    pub fn context_within(
+    /// Returns the same of a server that fusion started, unless that takes longer to tell it. Another one would have to
+    /// be recognised first.
+    pub fn context_of_own_within(
         &self,
         timeout: Duration,
         service: &ManagedService,
         model: &str,
         cancel: &CancelToken,
     ) -> Option<u64> {
-        let endpoint = self.manager(cancel).find_endpoint(service).ok()??;
+        let endpoint = self.manager(cancel).running(service).ok()??;
         context_at(timeout, service, &endpoint.address, model)
     }
 

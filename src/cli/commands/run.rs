@@ -309,7 +309,7 @@ impl<'a> Task<'a> {
         let named = answer.model.as_deref().unwrap_or(model);
         let timing = Timing::new(sink.first_delta, total, &answer, &arrivals);
         let has_json = self.args.json && (result.is_ok() || sink.first_delta.is_some());
-        let context = has_json.then(|| self.app.context_of(self.service, model, cancel)).flatten();
+        let context = has_json.then(|| server.context(self.service, model)).flatten();
         if has_json {
             ui.json_line(&AnswerView {
                 text: sink.text.as_deref().unwrap_or_default(),

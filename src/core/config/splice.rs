@@ -33,9 +33,12 @@ pub(super) fn set(
     if let Some(piece) = layout.pieces.iter().find(|piece| piece.kind.is_value() && piece.path == path) {
         return Some(spliced(text, piece.span.clone(), value));
     }
-    // A table that is written with headers or dotted keys goes first.
-    let without = if layout.value(path).is_some() { &unset(text, path)? } else { text };
-    let text = Layout::of(without)?.with_new_key(path, value, comment, header_length);
+    let add = |layout: &Layout<'_>| layout.with_new_key(path, value, comment, header_length);
+    let text = match layout.value(path) {
+        None => add(&layout),
+        // A table that is written with headers or dotted keys goes first.
+        Some(_) => add(&Layout::of(&unset(text, path)?)?),
+    };
     has(&text, path).then_some(text)
 }
 

@@ -21,7 +21,7 @@ use crate::cli::terminal::signals;
 use crate::cli::units::tokens;
 use crate::core::services::ManagedService;
 
-/// How long the first prompt waits for what a server that runs tells of the context.
+/// How long the first prompt waits for what the server tells of the context.
 const FIRST_PROMPT_TIMEOUT: Duration = Duration::from_millis(100);
 
 /// When the conversation gets a file.
@@ -67,7 +67,7 @@ impl<'a> Talk<'a> {
         let conversation = &session.conversation;
         // Without a count of tokens it would not be shown.
         let context_size = conversation.tokens().and_then(|_| {
-            app.context_within(FIRST_PROMPT_TIMEOUT, service, &conversation.model, &context.cancel)
+            app.context_of_own_within(FIRST_PROMPT_TIMEOUT, service, &conversation.model, &context.cancel)
         });
         let (attached, draft) = (Vec::new(), String::new());
         Ok(Self { context, app, service, session, editor, saving, attached, context_size, draft })
