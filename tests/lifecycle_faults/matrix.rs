@@ -154,15 +154,21 @@ fn every_kind_may_put_itself_into_the_background() {
         down(sandbox, service);
     });
     // Its first process ends after the first response, and only a parent knows the other one.
-    for_each_service(&["fork-away", "lingers=300"], |sandbox, service| {
-        let pid = up(sandbox, service);
-        wait_until("the first process is gone", || sandbox.processes().len() <= 2);
-        let listed = sandbox.fusion([service, "ps", "--json"]).run().json();
-        assert_eq!((&listed["pid"], &listed["state"]), (&pid.into(), &"ready".into()));
-        down(sandbox, service);
-    });
+    for faults in [&["fork-away", "lingers=300"][..], &["fork-away", "hands-over-socket", "lingers=300"]] {
+        for_each_service(faults, |sandbox, service| {
+            let pid = up(sandbox, service);
+            wait_until("the first process is gone", || sandbox.processes().len() <= 2);
+            let listed = sandbox.fusion([service, "ps", "--json"]).run().json();
+            assert_eq!((&listed["pid"], &listed["state"]), (&pid.into(), &"ready".into()));
+            down(sandbox, service);
+        });
+    }
     let lingers = "lingers-until=[ROOT]/go";
-    for faults in [&["fork-away", lingers][..], &["fork-away", "forks-twice", lingers]] {
+    for faults in [
+        &["fork-away", lingers][..],
+        &["fork-away", "forks-twice", lingers],
+        &["fork-away", "hands-over-socket", lingers],
+    ] {
         for_each_service(faults, |sandbox, service| {
             let first = up(sandbox, service);
             let go = sandbox.root().join("go");

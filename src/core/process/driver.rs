@@ -256,6 +256,12 @@ pub trait ProcessDriver: Send + Sync {
     /// not ours is returned, because it may get the requests.
     fn listener(&self, address: &Address, ours: Option<Instance<'_>>) -> Result<Listener, ProcessError>;
 
+    /// Returns a descendant of `first` in another session that holds the socket which gets the connections to the address.
+    /// Inspects no other process.
+    fn background_listener(&self, _: &Address, _first: &ProcessId) -> Option<Pid> {
+        None
+    }
+
     /// Returns all listening sockets; `None` if the system does not tell.
     fn listening(&self) -> Option<ListeningSockets> {
         None

@@ -25,7 +25,7 @@ mod usage;
 
 pub(super) use facts::Inspect;
 pub(super) use identity::{identify, is_same, ourselves};
-pub(super) use listener::{listener, own_listener};
+pub(super) use listener::{background_listener, listener, own_listener};
 pub(super) use members::{children_since, members};
 pub(super) use usage::{holdings, usage};
 

@@ -226,6 +226,10 @@ impl ProcessDriver for UnixDriver {
         inspect::listener(self.inspect(), address, ours)
     }
 
+    fn background_listener(&self, address: &Address, first: &ProcessId) -> Option<Pid> {
+        inspect::background_listener(self.inspect(), address, first.pid)
+    }
+
     fn listening(&self) -> Option<ListeningSockets> {
         inspect::native().listening(None).ok().map(ListeningSockets)
     }

@@ -11,6 +11,7 @@ use super::probe::{ProbeResult, Watch};
 use super::record::Record;
 use super::service::{ManagedService, Up, UpKind};
 use super::state::State;
+use crate::core::address::Address;
 use crate::core::cancel::CancelToken;
 use crate::core::events::EventKind;
 use crate::core::logs;
@@ -267,23 +268,44 @@ impl ServiceManager<'_> {
         let since = Instant::now();
         loop {
             let Tracked::Child(child) = &pending.process else { return Ok(()) };
-            if child.id().pid == listener {
-                return Ok(());
+            let background = self.background(child.id(), listener, &pending.record.address)?;
+            // After the search: what a first process left that has ended by now was not to be found as its descendant.
+            match (self.life(pending)?, &background) {
+                (Life::Alive, _) => {}
+                (Life::Ended(Some(Ending::Code(0))), Some(process)) => {
+                    pending.record.process = Some(process.clone());
+                    pending.process = Tracked::Others(vec![process.clone()]);
+                    return Ok(());
+                }
+                (Life::Ended(ending), _) => return Err(Unready::Died(ending)),
             }
-            let Some(process) = self.driver.identify(listener)? else { return Ok(()) };
-            if self.driver.is_in_group(&process, child.id()) {
+            let has_ended = matches!(&pending.process, Tracked::Child(child) if child.try_wait()?.is_some());
+            if background.is_none() && !has_ended {
                 return Ok(());
             }
             if since.elapsed() >= LEAVE_TIME {
-                pending.record.background = Some(process);
+                pending.record.background = background;
                 return Ok(());
-            }
-            if let Life::Ended(ending) = self.life(pending)? {
-                return Err(Unready::Died(ending));
             }
             self.cancel.check()?;
             std::thread::sleep(FIRST_POLL_INTERVAL);
         }
+    }
+
+    /// Returns the process in the background that listens for `first`, whether or not that holds its socket, too.
+    fn background(
+        &self,
+        first: &ProcessId,
+        listener: Pid,
+        address: &Address,
+    ) -> Result<Option<ProcessId>, ServiceError> {
+        let listener = if listener == first.pid {
+            self.driver.background_listener(address, first)
+        } else {
+            Some(listener)
+        };
+        let Some(listener) = listener else { return Ok(None) };
+        Ok(self.driver.identify(listener)?.filter(|process| !self.driver.is_in_group(process, first)))
     }
 
     /// Checks whether a child that exited with 0 has left a process that listens for it, although no mark of the

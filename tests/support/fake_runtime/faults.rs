@@ -35,6 +35,7 @@ use std::time::Duration;
 /// | `forks-twice` | with `fork-away`: the parent of the server is no process of the service |
 /// | `lingers=MS` | with `fork-away`: exits after this time only, and the server does not have the mark of its instance |
 /// | `lingers-until=FILE` | the same, when that file exists |
+/// | `hands-over-socket` | with `fork-away`: the first process binds, as nginx does, and the server gets its socket |
 /// | `flood=BYTES` | writes this many bytes to the log, in lines of 100 bytes |
 /// | `quiet` | does not print the requests |
 /// | `dump=FILE` | writes its arguments, environment and descriptors to that file |
@@ -93,6 +94,7 @@ pub(crate) const FAULTS: &[&str] = &[
     "forks-twice",
     "lingers",
     "lingers-until",
+    "hands-over-socket",
     "flood",
     "quiet",
     "dump",

@@ -24,6 +24,7 @@ mod server;
 
 use std::collections::BTreeMap;
 use std::io::{BufRead, BufReader, Write};
+use std::os::fd::OwnedFd;
 use std::os::unix::process::CommandExt as _;
 use std::path::{Path, PathBuf};
 use std::process::{Command, ExitCode, Stdio};
@@ -83,6 +84,11 @@ fn main() -> ExitCode {
             server.args(["-c", "\"$0\" \"$@\" &"]).arg(&program);
         }
         server.args(role(&fake)).args(rest).args(["child-session-leader"]);
+        let socket =
+            fake.faults.has("hands-over-socket").then(|| server::bind(&fake).expect("the port is free"));
+        if let Some(socket) = &socket {
+            server.stdin(OwnedFd::from(socket.try_clone().expect("a descriptor")));
+        }
         let (lingers, until) = (fake.faults.millis("lingers"), fake.faults.text("lingers-until"));
         if lingers.is_some() || until.is_some() {
             server.env_remove("FUSION_INSTANCE");

@@ -2,6 +2,7 @@
 
 use std::io::{BufRead, BufReader, Read, Write};
 use std::net::{TcpListener, TcpStream};
+use std::os::fd::AsFd as _;
 use std::path::Path;
 use std::process::ExitCode;
 use std::sync::Arc;
@@ -23,7 +24,7 @@ pub(crate) fn serve(fake: &Arc<Fake>) -> ExitCode {
     if fake.faults.has("never-bind") {
         forever();
     }
-    let listener = match TcpListener::bind((fake.host.as_str(), fake.port)) {
+    let listener = match if fake.faults.has("hands-over-socket") { handed_over() } else { bind(fake) } {
         Ok(listener) => listener,
         Err(error) => return bind_failed(fake, &error),
     };
@@ -36,6 +37,15 @@ pub(crate) fn serve(fake: &Arc<Fake>) -> ExitCode {
         });
     }
     ExitCode::SUCCESS
+}
+
+pub(crate) fn bind(fake: &Fake) -> std::io::Result<TcpListener> {
+    TcpListener::bind((fake.host.as_str(), fake.port))
+}
+
+/// The socket of the process that started this one.
+fn handed_over() -> std::io::Result<TcpListener> {
+    Ok(std::io::stdin().as_fd().try_clone_to_owned()?.into())
 }
 
 /// The real Ollama reports that and exits, `mlx_lm.server` prints a traceback and runs on without listening.

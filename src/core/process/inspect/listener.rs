@@ -56,6 +56,24 @@ pub(in crate::core::process) fn own_listener(
     pid.and_then(checked).filter(|_| left.is_empty())
 }
 
+/// See [`ProcessDriver::background_listener`](crate::core::process::ProcessDriver::background_listener).
+pub(in crate::core::process) fn background_listener(
+    inspect: &dyn Inspect,
+    address: &Address,
+    first: Pid,
+) -> Option<Pid> {
+    let is_away = |pid: &i32| {
+        let process = inspect.process(*pid).ok().flatten();
+        process.is_some_and(|process| process.session != first.as_raw() && !process.zombie)
+    };
+    let away: Vec<i32> = inspect.descendants(first.as_raw()).into_iter().skip(1).filter(is_away).collect();
+    if away.is_empty() {
+        return None;
+    }
+    let sockets = reached(&inspect.listening(Some(address.port)).ok()?, &resolve(address).ok()?);
+    away.into_iter().find(|pid| !inspect.sockets_of(*pid, &sockets).is_empty()).and_then(checked)
+}
+
 /// Returns the process that holds one of the sockets; `Unknown` if none is found.
 fn holder(
     inspect: &dyn Inspect,
