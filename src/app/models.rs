@@ -2,6 +2,7 @@
 
 mod loading;
 
+use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -19,7 +20,7 @@ use crate::core::models::ModelPlaces;
 use crate::core::models::catalogue::{Abilities, Catalogue, Entry, ModelError, PullStep, Site};
 use crate::core::order;
 use crate::core::runtimes::{Recognition, Runtime, ServerFacts};
-use crate::core::services::{Endpoint, ManagedService, State, Status, UpOptions};
+use crate::core::services::{Endpoint, ManagedService, StartedBy, State, Status, UpOptions};
 
 /// The shortest timeout for loading a model.
 const MIN_LOAD_TIMEOUT: Duration = Duration::from_secs(60);
@@ -273,12 +274,14 @@ impl Models<'_> {
         model: &Named<'_>,
         work: impl FnOnce(&Site<'_>) -> Result<T, ModelError>,
     ) -> Result<T, AppError> {
-        let address = if self.needs_server() {
-            Some(self.endpoint(start_on_demand, None)?.address)
+        let (address, is_own) = if self.needs_server() {
+            let endpoint = self.endpoint(start_on_demand, None)?;
+            (Some(endpoint.address), endpoint.started_by == StartedBy::Fusion)
         } else {
-            self.service.address()
+            (self.service.address(), false)
         };
-        self.work_at(address.as_ref(), work).map_err(|error| self.failed(model.asked, error))
+        let log = is_own.then_some(self.service.files.log.as_path());
+        self.work_with(address.as_ref(), log, work).map_err(|error| self.failed(model.asked, error))
     }
 
     fn work_at<T>(
@@ -286,11 +289,22 @@ impl Models<'_> {
         address: Option<&Address>,
         work: impl FnOnce(&Site<'_>) -> Result<T, ModelError>,
     ) -> Result<T, ModelError> {
+        self.work_with(address, None, work)
+    }
+
+    /// Does `work`; `log` is that of a server that fusion started.
+    fn work_with<T>(
+        &self,
+        address: Option<&Address>,
+        log: Option<&Path>,
+        work: impl FnOnce(&Site<'_>) -> Result<T, ModelError>,
+    ) -> Result<T, ModelError> {
         let server = self.service.server();
         let site = Site {
             address,
             places: &self.places.of_resolved(),
             find_tool: &|name| self.app.find_tool(name, self.service),
+            log,
             env: &server.env,
             load_timeout: server.startup_timeout.max(MIN_LOAD_TIMEOUT),
             cancel: self.cancel,

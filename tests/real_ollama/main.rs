@@ -39,6 +39,7 @@ fn main() -> ExitCode {
             a_killed_runner_is_exit_8,
             every_kind_of_prompt_is_answered,
             an_image_for_a_text_model_is_a_warning,
+            the_context_to_come_is_shown,
             a_conversation_shows_its_context,
             answers_satisfy_a_schema,
             reasoning_stays_off_stdout,
@@ -442,6 +443,22 @@ fn ps_names_a_runner_that_outlives_its_server(program: &Path) {
     real.ollama(["down"]).run().assert_code(0);
     assert!(!lives(runner));
     real.sandbox.assert_nothing_runs();
+}
+
+/// `show` tells the context of a model before that is loaded: its own, or the one that the server gives to all.
+fn the_context_to_come_is_shown(program: &Path) {
+    let real = Real::configured(program, "env.OLLAMA_CONTEXT_LENGTH = \"1024\"");
+    real.ollama(["up"]).run().assert_code(0);
+    real.put("small", "plain", &["num_ctx=256"]);
+    real.put("tiny", "plain", &[]);
+    for (model, context) in [("small", "256"), ("tiny", "1,024")] {
+        for words in ["to be loaded with", "loaded with"] {
+            let shown = real.ollama(["show", model]).run().assert_code(0);
+            assert!(shown.stdout().contains(&format!("32,768 tokens, {words} {context}\n")), "{shown}");
+            real.ollama(["load", model]).run().assert_code(0);
+        }
+    }
+    real.down();
 }
 
 /// The context of the loaded model is shown with its use.

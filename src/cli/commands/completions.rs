@@ -238,6 +238,7 @@ impl ValueSources {
                 address: address.as_ref(),
                 places: &places,
                 find_tool: &|_| None,
+                log: None,
                 env: &settings.server.env,
                 load_timeout: LIST_TIMEOUT,
                 cancel: &CancelToken::new(),

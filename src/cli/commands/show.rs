@@ -58,7 +58,7 @@ fn text(shown: &ModelView) -> String {
         ("architecture", details.architecture.clone()),
         ("parameters", details.parameters.map(count)),
         ("format", list(&format)),
-        ("context", context(details.context_length, *loaded_context)),
+        ("context", context(details, *loaded_context)),
         ("changed files", list(&entry.changed)),
         ("remote", entry.remote.then(|| "yes".to_owned())),
         ("size", entry.size_bytes.filter(|_| !entry.remote).map(bytes)),
@@ -81,10 +81,11 @@ fn text(shown: &ModelView) -> String {
 }
 
 /// Returns `131,072 tokens, loaded with 4,096`.
-fn context(length: Option<u64>, loaded: Option<u64>) -> Option<String> {
+fn context(details: &Details, loaded: Option<u64>) -> Option<String> {
+    let used = |words: &str, tokens: Option<u64>| Some(format!("{words} {}", grouped(tokens?)));
     let facts = [
-        length.map(|tokens| format!("{} tokens", grouped(tokens))),
-        loaded.map(|tokens| format!("loaded with {}", grouped(tokens))),
+        details.context_length.map(|tokens| format!("{} tokens", grouped(tokens))),
+        used("loaded with", loaded).or_else(|| used("to be loaded with", details.load_context)),
     ];
     let facts: Vec<String> = facts.into_iter().flatten().collect();
     (!facts.is_empty()).then(|| facts.join(", "))

@@ -1,7 +1,7 @@
 //! What a runtime can do with models: list, show, pull, remove, load, unload.
 
 use std::io;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -26,6 +26,8 @@ pub struct Site<'a> {
     pub places: &'a ModelPlaces,
     /// Finds a tool that comes with the program of a server, or on `PATH`.
     pub find_tool: &'a dyn Fn(&str) -> Option<PathBuf>,
+    /// The log of the server at `address`, if fusion started it.
+    pub log: Option<&'a Path>,
     /// The variables that the configuration sets for the server.
     pub env: &'a SortedMap<String, String>,
     /// The timeout for loading a model.
@@ -129,6 +131,8 @@ pub struct Details {
     pub parameters: Option<u64>,
     /// Tokens.
     pub context_length: Option<u64>,
+    /// The context length in tokens with which its server will load it, if that is less.
+    pub load_context: Option<u64>,
     /// The name of its license, or the license's first words.
     pub license: Option<String>,
     /// Whether it has a chat template that the server reads.

@@ -10,6 +10,7 @@ use serde_json::{Value, json};
 use crate::core::api::error::{ServerError, ServerErrorKind};
 use crate::core::api::idle_timeout::IdleTimeout;
 use crate::core::api::{ApiError, Client, Response};
+use crate::core::logs;
 use crate::core::models::catalogue::{
     Abilities, Catalogue, Details, Entry, KeepAlive, MemoryEstimate, ModelError, PullStep, Site,
 };
@@ -25,6 +26,9 @@ const IDLE_TIMEOUT: Duration = Duration::from_secs(30);
 
 /// Idle timeout of a download: the server sends nothing while it verifies a large layer.
 const PULL_IDLE_TIMEOUT: Duration = Duration::from_secs(600);
+
+/// How much of the log is read for what the server says at its start.
+const MAX_LOG_BYTES: u64 = 64 * 1024;
 
 /// The template of a model whose own the server does not know: it has no roles, and drops the system message.
 const NO_TEMPLATE: &str = "{{ .Prompt }}";
@@ -45,8 +49,7 @@ impl Catalogue for OllamaCatalogue {
     fn show(&self, site: &Site<'_>, name: &str) -> Result<Details, ModelError> {
         let shown = self.shown(site, name)?;
         let entry = self.entry(site, name)?.ok_or_else(|| ModelError::NotHere { name: name.to_owned() })?;
-        let configured = site.env.get("OLLAMA_CONTEXT_LENGTH").and_then(|tokens| tokens.parse().ok());
-        Ok(read_details(&shown, entry, configured))
+        Ok(read_details(&shown, entry, server_context(site)))
     }
 
     fn abilities(&self, site: &Site<'_>, name: &str) -> Result<Abilities, ModelError> {
@@ -248,8 +251,27 @@ fn read_entry(model: &Value, loaded: &[&str]) -> Option<Entry> {
     })
 }
 
-/// Reads what the server says about a model; `default_context` is that of models that do not say theirs.
-fn read_details(shown: &Value, entry: Entry, default_context: Option<u64>) -> Details {
+/// Returns the context that a server gives to models that do not say theirs, in tokens: as its log tells, else as it is
+/// configured.
+fn server_context(site: &Site<'_>) -> Option<u64> {
+    let logged = || logged_context(&logs::beginning(site.log?, MAX_LOG_BYTES).ok()?);
+    let configured = || site.env.get("OLLAMA_CONTEXT_LENGTH")?.trim().parse().ok();
+    logged().or_else(configured)
+}
+
+/// Reads it from the lines with which the server logs its start: its variables, and what it chose by the memory of the
+/// GPU (`server/routes.go`).
+fn logged_context(log: &str) -> Option<u64> {
+    let after = |mark: &str| {
+        let number = log.split_once(mark)?.1;
+        let digits = number.find(|digit: char| !digit.is_ascii_digit()).unwrap_or(number.len());
+        number[..digits].parse().ok().filter(|tokens: &u64| *tokens > 0)
+    };
+    after("OLLAMA_CONTEXT_LENGTH:").or_else(|| after("default_num_ctx="))
+}
+
+/// Reads what the server says about a model; `server_context` is that of models that do not say theirs.
+fn read_details(shown: &Value, entry: Entry, server_context: Option<u64>) -> Details {
     let info = &shown["model_info"];
     let architecture = text(&info["general.architecture"]).or_else(|| text(&shown["details"]["family"]));
     let fact = |key: &str| {
@@ -268,7 +290,8 @@ fn read_details(shown: &Value, entry: Entry, default_context: Option<u64>) -> De
         [2, fact("block_count")?, kept, key.saturating_add(value)].into_iter().reduce(u64::saturating_mul)
     };
     let memory = entry.size_bytes.zip(bytes_per_token());
-    let context_tokens = own_context(shown).or(default_context).unwrap_or(MemoryEstimate::CONTEXT_TOKENS);
+    let wanted_context = own_context(shown).or(server_context);
+    let context_tokens = wanted_context.unwrap_or(MemoryEstimate::CONTEXT_TOKENS);
     let capabilities = shown["capabilities"].as_array().into_iter().flatten();
     Details {
         memory: memory.map(|(weights, per_token)| {
@@ -276,6 +299,7 @@ fn read_details(shown: &Value, entry: Entry, default_context: Option<u64>) -> De
         }),
         path: None,
         parameters: info["general.parameter_count"].as_u64(),
+        load_context: wanted_context.filter(|wanted| context_length.is_none_or(|own| *wanted < own)),
         context_length,
         license: text(&shown["license"]).as_deref().and_then(first_line),
         chat_template: Some(has_template(shown)),
@@ -447,18 +471,39 @@ mod tests {
     #[test]
     fn memory_is_that_of_the_context_used() {
         let entry = read_entry(&json!({ "name": "m", "size": 1_000 }), &[]).unwrap();
-        for (parameters, configured, used) in [
-            ("stop  \"x\"\nnum_ctx                        64", Some(8192), 64),
-            ("num_thread 1", Some(8192), 8192),
-            ("num_thread 1", Some(1_000_000), 32_768),
-            ("num_thread 1", None, 4096),
-            ("num_ctx x", None, 4096),
+        for (parameters, configured, used, told) in [
+            ("stop  \"x\"\nnum_ctx                        64", Some(8192), 64, Some(64)),
+            ("num_thread 1", Some(8192), 8192, Some(8192)),
+            ("num_thread 1", Some(1_000_000), 32_768, None),
+            ("num_thread 1", None, 4096, None),
+            ("num_ctx x", None, 4096, None),
         ] {
             let shown = json!({ "parameters": parameters, "model_info": { "general.architecture": "llama",
                 "llama.block_count": 2, "llama.attention.head_count": 4, "llama.embedding_length": 64,
                 "llama.context_length": 32_768 } });
-            let memory = read_details(&shown, entry.clone(), configured).memory.unwrap();
+            let details = read_details(&shown, entry.clone(), configured);
+            assert_eq!(details.load_context, told);
+            let memory = details.memory.unwrap();
             assert_eq!(memory, MemoryEstimate::with_context(1_000, 2 * 2 * 4 * 32, Some(32_768), used));
+        }
+    }
+
+    #[test]
+    fn the_log_tells_the_context_that_models_get() {
+        let line = |tokens: u64| {
+            format!(
+                "level=INFO msg=\"server config\" env=\"map[HTTP_PROXY: OLLAMA_CONTEXT_LENGTH:{tokens} OLLAMA_DEBUG:INFO]\"\n"
+            )
+        };
+        let chosen =
+            "level=INFO msg=\"vram-based default context\" total_vram=\"0 B\" default_num_ctx=4096\n";
+        assert_eq!(logged_context(&format!("{}{chosen}", line(0))), Some(4096));
+        assert_eq!(logged_context(&format!("{}{chosen}", line(8192))), Some(8192));
+        assert_eq!(logged_context(&line(16_384)), Some(16_384));
+        for log in
+            [&line(0), "", "default_num_ctx=", "default_num_ctx=x", "default_num_ctx=99999999999999999999"]
+        {
+            assert_eq!(logged_context(log), None, "{log}");
         }
     }
 
