@@ -5,7 +5,7 @@ use std::sync::Arc;
 use std::time::SystemTime;
 
 use super::state::{Gateway, Setup};
-use crate::app::App;
+use crate::app::{App, ServeError};
 use crate::core::address::Address;
 use crate::core::config::Config;
 use crate::core::events::{EventKind, chain};
@@ -46,10 +46,18 @@ fn next(setup: &Setup) -> Result<Setup, String> {
     let config = Config::load(&app.paths.config_file(), app.table).map_err(|error| chain(&error))?;
     let bound = setup.guard.bound.clone();
     let app = app.with_config(config);
+    if is_open_to_others(&app, &bound) {
+        return Err(ServeError::NoToken { address: bound }.to_string());
+    }
     if let Some(service) = own_port(&app, &bound) {
         return Err(format!("{service} has the address of the gateway, {bound}"));
     }
     Ok(Setup::new(app, bound))
+}
+
+/// Returns whether programs on other machines could use a gateway at this address without a token.
+pub(super) fn is_open_to_others(app: &App, address: &Address) -> bool {
+    !address.is_loopback() && app.config.gateway.token.is_empty()
 }
 
 /// Returns the service whose requests would come back to the gateway.

@@ -118,7 +118,7 @@ impl GatewayServer {
 
 /// Refuses settings under which the gateway would be open to others, or would be one of its own servers.
 fn check(app: &App, address: &Address) -> Result<(), ServeError> {
-    if !address.is_loopback() && app.config.gateway.token.is_empty() {
+    if reload::is_open_to_others(app, address) {
         return Err(ServeError::NoToken { address: address.clone() });
     }
     match reload::own_port(app, address) {

@@ -69,3 +69,23 @@ fn own_port_of_a_service_changes_nothing() {
     });
     assert_eq!(http::get(stage.port, "/v1/models/fast").status(), 200);
 }
+
+/// Other machines would need no token any more.
+#[test]
+fn removed_token_changes_nothing_beyond_loopback() {
+    let backend = Backend::running(|_, stream| http::respond(stream, 200, "{}"));
+    let (host, token) = ("0.0.0.0".to_owned(), "secret".to_owned());
+    let stage = Stage::new(&backend, fusion::core::config::GatewaySettings { host, token, ..settings() });
+    write(&stage, &backend, "");
+    wait_until("it was read", || {
+        stage.events().iter().any(|event| event.contains("`gateway.token` is not set"))
+    });
+    assert_eq!(http::get(stage.port, "/v1/models").status(), 401);
+    write(&stage, &backend, "[gateway]\ntoken = \"another\"\n");
+    let status = |token: &str| {
+        let request = format!("GET /v1/models HTTP/1.1\r\nHost: localhost\r\nx-api-key: {token}\r\n\r\n");
+        http::exchange(stage.port, &request).status()
+    };
+    wait_until("the other token is known", || status("another") == 200);
+    assert_eq!(status("secret"), 401);
+}
