@@ -50,10 +50,11 @@ pub(super) fn to_server(client: &HeaderMap, host: &HeaderValue, length: usize) -
 }
 
 /// Returns the headers of the response to the client. The server's CORS headers are dropped: the gateway decides which
-/// pages may read it.
+/// pages may read it. Its length is that of the body, which a server may have framed in two ways.
 pub(super) fn to_client(server: &HeaderMap, is_stream: bool) -> HeaderMap {
     let room = if is_stream { 2 } else { 0 };
-    let mut headers = copied(server, room, &|name| !name.starts_with("access-control-"));
+    let mut headers =
+        copied(server, room, &|name| !name.starts_with("access-control-") && name != "content-length");
     if is_stream {
         mark_as_stream(&mut headers);
     }
@@ -163,6 +164,6 @@ mod tests {
         assert_eq!(names(&passed), ["cache-control", "content-type", "x-accel-buffering", "x-request-id"]);
         assert_eq!(passed[CACHE_CONTROL], "no-cache");
         let whole = headers(&[("content-type", "application/json"), ("content-length", "2")]);
-        assert_eq!(names(&to_client(&whole, false)), ["content-length", "content-type"]);
+        assert_eq!(names(&to_client(&whole, false)), ["content-type"]);
     }
 }

@@ -46,6 +46,8 @@ pub(super) struct Connection {
     server: Arc<Upstream>,
     /// Whether it has carried a request before.
     is_reused: bool,
+    /// Whether it ended in the middle of a head.
+    has_part: bool,
     /// Whether it copies bodies, so it takes small ones only.
     is_copying: bool,
 }
@@ -85,7 +87,7 @@ impl Pool {
             };
             match connection.send(outgoing).await {
                 Ok(response) => return Ok((response, connection)),
-                Err(_) if connection.is_reused => {}
+                Err(_) if connection.is_reused && !connection.has_part => {}
                 Err(error) => return Err(SendError::NoResponse(error)),
             }
         }
@@ -129,20 +131,26 @@ impl Connection {
     /// Reads and writes as far as possible.
     pub(super) fn drive(&mut self, context: &mut Context<'_>) {
         // The request reports the same failure.
-        if let Some(driver) = &mut self.driver
-            && driver.as_mut().poll(context).is_ready()
-        {
-            self.driver = None;
+        if let Some(mut driver) = self.driver.take() {
+            if driver.as_mut().poll(context).is_pending() {
+                self.driver = Some(driver);
+            } else {
+                self.has_part = !Pin::into_inner(driver).into_parts().read_buf.is_empty();
+            }
         }
     }
 
     async fn send(&mut self, outgoing: Outgoing<'_>) -> Result<Response<Incoming>, hyper::Error> {
         if self.is_reused {
-            std::future::poll_fn(|context| {
+            let ready = std::future::poll_fn(|context| {
                 self.drive(context);
                 self.sender.poll_ready(context)
-            })
-            .await?;
+            });
+            if let Err(error) = ready.await {
+                // What came before the request is no part of its answer.
+                self.has_part = false;
+                return Err(error);
+            }
         }
         let mut response = std::pin::pin!(self.sender.send_request(outgoing()));
         std::future::poll_fn(|context| {
@@ -163,7 +171,8 @@ async fn connect(server: Arc<Upstream>, is_copying: bool) -> io::Result<Connecti
     let handshake =
         builder.max_buf_size(MAX_BUFFER_BYTES).writev(!is_copying).handshake(TokioIo::new(stream)).await;
     let (sender, connection) = handshake.map_err(io::Error::other)?;
-    Ok(Connection { sender, driver: Some(Box::pin(connection)), server, is_reused: false, is_copying })
+    let driver = Some(Box::pin(connection));
+    Ok(Connection { sender, driver, server, is_reused: false, has_part: false, is_copying })
 }
 
 /// Connects to a server. `localhost` is tried in the order in which servers bind it.

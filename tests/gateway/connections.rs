@@ -149,3 +149,63 @@ fn old_client_gets_no_chunks() {
     assert_eq!((response.status(), response.header("transfer-encoding")), (200, None));
     assert_eq!(response.text(), format!("{}{}", super::TOKEN, super::DONE));
 }
+
+/// The same holds for the head: its first bytes show that the server has the request.
+#[test]
+fn nothing_is_sent_twice_after_half_a_head() {
+    for part in ["HTTP/1.1 200 OK\r\nContent-", "nonsense\r\n\r\n", "H"] {
+        let backend = Backend::running(|_, stream| http::respond(stream, 200, "{}"));
+        let stage = Stage::new(&backend, settings());
+        http::exchange(stage.port, &http::post(CHAT, TINY));
+        backend.set_script(move |_, stream| {
+            http::write(stream, part);
+            drop(stream.shutdown(std::net::Shutdown::Both));
+        });
+        let response = http::exchange(stage.port, &http::post(CHAT, TINY));
+        assert_eq!(response.status(), 502, "{part}");
+        assert_eq!(backend.requests().len(), 2, "{part}");
+    }
+}
+
+/// The head came with a length and chunks: one program could read it so, the next one otherwise.
+#[test]
+fn answer_with_two_framings_gets_one() {
+    let backend = Backend::running(|_, stream| {
+        http::write(
+            stream,
+            "HTTP/1.1 200 OK\r\nContent-Type: application/json\r\nContent-Length: 7\r\n\
+             Transfer-Encoding: chunked\r\n\r\n2\r\n{}\r\n0\r\n\r\n",
+        );
+    });
+    let stage = Stage::new(&backend, settings());
+    let response = http::exchange(stage.port, &http::post(CHAT, TINY));
+    let framing = ["transfer-encoding", "content-length"];
+    let count = response.headers.iter().filter(|(name, _)| framing.contains(&name.as_str())).count();
+    assert_eq!((count, response.text().as_str(), response.is_whole), (1, "{}", true), "{response:?}");
+    backend.set_script(|_, stream| {
+        http::write(stream, "HTTP/1.1 200 OK\r\nContent-Length: 2\r\nContent-Length: 3\r\n\r\n{}");
+    });
+    let response = http::exchange(stage.port, &http::post(CHAT, TINY));
+    assert_eq!(response.status(), 502, "{response:?}");
+}
+
+#[test]
+fn interim_and_empty_answers_pass() {
+    let backend = Backend::running(|_, _| {});
+    let stage = Stage::new(&backend, settings());
+    for (answer, status, text) in [
+        (
+            "HTTP/1.1 103 Early Hints\r\nLink: </x>\r\n\r\nHTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\n{}",
+            200,
+            "{}",
+        ),
+        ("HTTP/1.1 204 No Content\r\n\r\n", 204, ""),
+        ("HTTP/1.1 200 OK\r\nContent-Length: 0\r\n\r\n", 200, ""),
+        ("HTTP/1.1 429 Slow\r\nRetry-After: 7\r\nContent-Length: 2\r\n\r\n{}", 429, "{}"),
+    ] {
+        backend.set_script(move |_, stream| http::write(stream, answer));
+        let response = http::exchange(stage.port, &http::post(CHAT, TINY));
+        assert_eq!((response.status(), response.text().as_str()), (status, text), "{answer}");
+        assert_eq!(response.header("retry-after").is_some(), status == 429);
+    }
+}
