@@ -73,8 +73,9 @@ pub(super) struct PassedBody {
 pub(super) enum Treatment {
     /// They pass unread.
     Unread,
-    /// A whole answer in JSON, whose end has its usage.
-    Counted(Vec<u8>),
+    /// A whole answer in JSON, whose end has its usage. Where nothing but the end of the connection delimits it, only
+    /// its last byte tells a cut from an end.
+    Counted { end: Vec<u8>, is_delimited: bool },
     /// A stream of events, whose end must be marked.
     Watched(EndMark),
     /// A stream of events in another wire than the client's.
@@ -117,7 +118,7 @@ impl PassedBody {
     fn finish(&mut self) {
         self.meter.costs(match &self.treatment {
             Treatment::Unread => None,
-            Treatment::Counted(end) => usage_of_response(end),
+            Treatment::Counted { end, .. } => usage_of_response(end),
             Treatment::Watched(end) => end.seen.usage,
             Treatment::Translated(translator) => translator.usage(),
         });
@@ -142,6 +143,13 @@ impl ResponseBody {
         let mut comments = interval(COMMENT_INTERVAL);
         comments.set_missed_tick_behavior(MissedTickBehavior::Delay);
         Self::Loading(Box::new(Loading { response, comments, wire }))
+    }
+}
+
+impl Treatment {
+    /// Returns whether an answer whose connection has ended is not whole.
+    fn is_cut(&self) -> bool {
+        matches!(self, Self::Counted { end, is_delimited: false } if !end.trim_ascii_end().ends_with(b"}"))
     }
 }
 
@@ -185,7 +193,9 @@ impl Body for ResponseBody {
     fn size_hint(&self) -> SizeHint {
         match self {
             Self::Whole(bytes) => SizeHint::with_exact(bytes.as_ref().map_or(0, Bytes::len) as u64),
-            Self::Passed(passed) if matches!(passed.treatment, Treatment::Unread | Treatment::Counted(_)) => {
+            Self::Passed(passed)
+                if matches!(passed.treatment, Treatment::Unread | Treatment::Counted { .. }) =>
+            {
                 passed.incoming.size_hint()
             }
             _ => SizeHint::default(),
@@ -273,15 +283,15 @@ fn poll_passed(
             }
             Poll::Ready(Some(Ok(frame))) => frame.into_data().unwrap_or_default(),
             Poll::Ready(end) => {
-                passed.over = Some(end.is_some());
+                passed.over = Some(end.is_some() || passed.treatment.is_cut());
                 continue;
             }
         };
         passed.meter.receives_piece();
         passed.in_turn += bytes.len();
         match &mut passed.treatment {
-            Treatment::Unread | Treatment::Counted(_) => {
-                if let Treatment::Counted(end) = &mut passed.treatment {
+            Treatment::Unread | Treatment::Counted { .. } => {
+                if let Treatment::Counted { end, .. } = &mut passed.treatment {
                     end.extend_from_slice(&bytes[bytes.len().saturating_sub(COUNTED_BYTES)..]);
                     end.drain(..end.len().saturating_sub(COUNTED_BYTES));
                 }
@@ -315,8 +325,8 @@ fn poll_passed(
 /// Decides how the client's response ends after the server's has ended.
 fn ended(passed: &mut PassedBody, has_broken_off: bool) -> Result<Option<Frame<Bytes>>, ResponseBody> {
     let event = match &mut passed.treatment {
-        Treatment::Unread | Treatment::Counted(_) if has_broken_off => None,
-        Treatment::Unread | Treatment::Counted(_) => {
+        Treatment::Unread | Treatment::Counted { .. } if has_broken_off => None,
+        Treatment::Unread | Treatment::Counted { .. } => {
             passed.finish();
             return Ok(None);
         }

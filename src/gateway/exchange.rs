@@ -6,6 +6,7 @@ use std::sync::Arc;
 use std::time::{SystemTime, UNIX_EPOCH};
 
 use hyper::body::{Body as _, Bytes, Frame, Incoming};
+use hyper::header::TRANSFER_ENCODING;
 use hyper::{Request, Response, StatusCode, Uri};
 
 use super::body::{PassedBody, ResponseBody, Treatment, stream_head};
@@ -221,7 +222,11 @@ fn passed(
         // It was not asked for a compressed response, which cannot be read.
         _ if headers::is_compressed(&head.headers) => Treatment::Unread,
         StatusCode::OK if is_stream => Treatment::Watched(EndMark::default()),
-        StatusCode::OK if headers::is_json(&head.headers) => Treatment::Counted(Vec::new()),
+        StatusCode::OK if headers::is_json(&head.headers) => {
+            let is_chunked = head.headers.contains_key(TRANSFER_ENCODING);
+            let is_delimited = is_chunked || incoming.size_hint().exact().is_some();
+            Treatment::Counted { end: Vec::new(), is_delimited }
+        }
         _ => Treatment::Unread,
     };
     let pool = Arc::clone(&gateway.pool);

@@ -138,6 +138,21 @@ fn old_http_is_judged_by_its_content() {
 }
 
 #[test]
+fn cut_json_of_old_http_is_aborted() {
+    for (body, is_whole) in [
+        ("{\"choices\":[{\"finish_reason\":\"stop\"}]}\n", true),
+        ("{\"choices\":[{\"finish_reason\":\"stop\"}]", false),
+        ("", false),
+    ] {
+        let response = streamed(CHAT, move |stream| {
+            http::write(stream, &format!("HTTP/1.0 200 OK\r\nContent-Type: application/json\r\n\r\n{body}"));
+            drop(stream.shutdown(std::net::Shutdown::Both));
+        });
+        assert_eq!((response.is_whole, response.text().as_str()), (is_whole, body));
+    }
+}
+
+#[test]
 fn cut_messages_end_in_anthropics_error_event() {
     let response = streamed("/v1/messages", |stream| {
         http::begin_stream(stream);
