@@ -142,7 +142,7 @@ fn act(gateway: &Gateway, name: &str, deed: Deed, body: &[u8]) -> AdminAnswer {
     };
     let done = carry_out(&setup, service, deed, model.as_deref());
     // A request must not go to its former address.
-    setup.forget_names();
+    setup.forget_names(&service.name);
     gateway.seats.distrust(&service.name);
     gateway.seats.wake_keeper();
     done.map_err(|error| failed(&error))?;

@@ -255,7 +255,7 @@ async fn observe(gateway: Arc<Gateway>, setup: Arc<Setup>, name: Arc<str>) {
 
 fn is_up(gateway: &Gateway, setup: &Setup, name: &Arc<str>, seen: Seen) {
     gateway.seats.with(name, |seat| seat.memory = seen.memory.or(seat.memory));
-    setup.forget_names();
+    setup.forget_names(name);
     gateway.seats.is_up(name, Phase::Up(seen.owner), seen.upstream);
     gateway.seats.wake_keeper();
 }
@@ -391,7 +391,7 @@ async fn stop(gateway: Arc<Gateway>, setup: Arc<Setup>, name: Arc<str>, before: 
             if reason == StopReason::Idle {
                 gateway.counts.count(&name, |counters| counters.idle_stops += 1);
             }
-            setup.forget_names();
+            setup.forget_names(&name);
             gateway.seats.leaves(&name, Phase::Down);
         }
         Ok(Ok(Stopped::InUse)) => {

@@ -35,14 +35,14 @@ struct Row {
 /// Answers `GET /v1/models`.
 pub(super) fn all(gateway: &Gateway) -> Result<Response<ResponseBody>, Rejection> {
     let setup = gateway.setup();
-    json_of(&List { object: "list", data: rows(&setup, &names::served(&setup.app)) })
+    json_of(&List { object: "list", data: rows(&setup, &setup.served()) })
 }
 
 /// Answers `GET /v1/models/{id}`.
 pub(super) fn one(gateway: &Gateway, id: &str) -> Result<Response<ResponseBody>, Rejection> {
     let id = percent_decoded(id);
     let setup = gateway.setup();
-    let served = names::served(&setup.app);
+    let served = setup.served();
     let rows = rows(&setup, &served);
     if let Some(row) = rows.iter().find(|row| row.id == id) {
         return json_of(row);

@@ -1,6 +1,7 @@
 //! Which service serves a model: the model names of each service, and the meaning of a client's name.
 
-use std::sync::Arc;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::{Duration, Instant};
 
 use hyper::StatusCode;
 
@@ -55,6 +56,49 @@ impl Names {
     }
 }
 
+/// A service that takes longer to tell its models is not asked again for a while.
+const SLOW: Duration = Duration::from_secs(1);
+const PAUSE: Duration = Duration::from_secs(10);
+
+/// What the services said when they were asked for their models last.
+#[derive(Debug, Default)]
+pub(super) struct Lists(Mutex<SortedMap<Arc<str>, Listed>>);
+
+#[derive(Debug)]
+struct Listed {
+    served: Served,
+    /// Until when the service is not asked again.
+    until: Instant,
+}
+
+impl Lists {
+    /// Forgets what a service said: it has started or stopped.
+    pub(super) fn forget(&self, service: &str) {
+        self.lock().remove(service);
+    }
+
+    /// Returns what a service said that is not asked again yet.
+    fn kept(&self, service: &str, now: Instant) -> Option<Served> {
+        self.lock().get(service).filter(|listed| now < listed.until).map(|listed| listed.served.clone())
+    }
+
+    /// Returns the models that a service had when it was asked last.
+    fn last(&self, service: &str) -> Option<Vec<String>> {
+        self.lock().get(service)?.served.models.clone()
+    }
+
+    /// Records what a service said at last, which took so long.
+    fn learn(&self, served: Served, took: Duration) -> Served {
+        let until = Instant::now() + if took < SLOW { Duration::ZERO } else { PAUSE };
+        self.lock().insert(Arc::clone(&served.service), Listed { served: served.clone(), until });
+        served
+    }
+
+    fn lock(&self) -> MutexGuard<'_, SortedMap<Arc<str>, Listed>> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
 impl Served {
     /// Returns whether a request could be answered: the files are here, or the template has a start of its own.
     pub(super) fn can_be_used(&self, app: &App) -> bool {
@@ -65,16 +109,23 @@ impl Served {
 }
 
 /// Returns which models every service has. One that does not run is not started; what another program at its address
-/// says does not count. They are asked at once: a server that hangs delays the others once.
-pub(super) fn served(app: &App) -> Vec<Served> {
-    let served = parallel::each(app.services(), |_| false, |service| served_by(app, service));
-    served.into_iter().flatten().collect()
+/// says does not count. They are asked at once, and a server that hangs delays the others once in a while.
+pub(super) fn served(app: &App, lists: &Lists, cancel: &CancelToken) -> Vec<Served> {
+    let ask = |service: &ManagedService| {
+        let begin = Instant::now();
+        let kept = lists.kept(&service.name, begin);
+        kept.or_else(|| Some(lists.learn(served_by(app, service, lists, cancel)?, begin.elapsed())))
+    };
+    parallel::each(app.services(), |_| false, ask).into_iter().flatten().collect()
 }
 
-fn served_by(app: &App, service: &ManagedService) -> Option<Served> {
-    let cancel = CancelToken::new();
+fn served_by(app: &App, service: &ManagedService, lists: &Lists, cancel: &CancelToken) -> Option<Served> {
+    let models = app.models(service, cancel).ok();
+    if models.is_none() && service.server().model.is_none() {
+        return None;
+    }
     // For requests, a service that cannot be observed does not run.
-    let endpoint = app.manager(&cancel).find_endpoint(service).ok().flatten();
+    let endpoint = app.manager(cancel).find_endpoint(service).ok().flatten();
     let is_running = endpoint.is_some();
     let made =
         |models, is_single| Served { service: Arc::clone(&service.name), models, is_single, is_running };
@@ -83,10 +134,11 @@ fn served_by(app: &App, service: &ManagedService) -> Option<Served> {
         let model = loaded.unwrap_or_else(|| app.configured_model(service, configured).name);
         return Some(made(Some(vec![model]), true));
     }
-    let models = app.models(service, &cancel).ok()?;
-    // A missing list means that the server does not respond, which the request will show.
+    let models = models?;
     let rows = if is_running || !models.needs_server() { models.list(false).ok().flatten() } else { None };
     let names = rows.map(|rows| rows.into_iter().map(|row| row.entry.name).collect());
+    // A missing list means that the server does not respond: it still has what it had.
+    let names = names.or_else(|| if is_running { lists.last(&service.name) } else { None });
     Some(made(names.or_else(|| service.stored_models(&app.environment)), false))
 }
 

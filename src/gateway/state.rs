@@ -1,6 +1,7 @@
 //! [`Gateway`]: the state that all requests share.
 
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
 
 use hyper::StatusCode;
 
@@ -8,21 +9,24 @@ use super::awake::Wakefulness;
 use super::feed::Feed;
 use super::guard::Guard;
 use super::meter::Tallies;
-use super::names::{self, Names, Route};
+use super::names::{self, Lists, Names, Route, Served};
 use super::plan::Phase;
 use super::pool::Pool;
 use super::rejection::Rejection;
 use super::relay::Relay;
 use super::restarts::Restarts;
 use super::seats::Seats;
-use super::task::blocking;
+use super::task::{self, blocking};
 use super::wire::Wire;
 use crate::app::App;
 use crate::core::address::Address;
-use crate::core::cancel::CancelToken;
+use crate::core::cancel::{CancelToken, Cancelled};
 use crate::core::config::MemoryLimit;
 use crate::core::machine::{self, CpuMeter};
 use crate::core::services::{ManagedService, Status};
+
+/// How long a request with an unknown name waits for servers to tell their models: some hang.
+const LISTING_TIMEOUT: Duration = Duration::from_secs(3);
 
 /// The state that follows from one version of the configuration.
 pub(super) struct Setup {
@@ -31,6 +35,7 @@ pub(super) struct Setup {
     pub(super) max_memory: u64,
     pub(super) guard: Guard,
     names: Mutex<Names>,
+    lists: Lists,
     /// Held while the services list their models, so concurrent requests cause one listing.
     listing: tokio::sync::Mutex<()>,
 }
@@ -62,7 +67,14 @@ impl Setup {
             token: Some(settings.token.clone()).filter(|token| !token.is_empty()),
         };
         let max_memory = bytes(settings.max_memory);
-        Self { app, max_memory, guard, names: Mutex::default(), listing: tokio::sync::Mutex::default() }
+        Self {
+            app,
+            max_memory,
+            guard,
+            names: Mutex::default(),
+            lists: Lists::default(),
+            listing: tokio::sync::Mutex::default(),
+        }
     }
 
     /// Returns whether no server of the service has more than chat completions.
@@ -88,8 +100,20 @@ impl Setup {
         }
     }
 
-    /// Clears the cache of names: a service has started or stopped, perhaps with another model.
-    pub(super) fn forget_names(&self) {
+    /// Returns which models every service has, as far as they say so in time.
+    pub(super) fn served(&self) -> Vec<Served> {
+        let cancel = CancelToken::new();
+        let late = cancel.clone();
+        task::start(async move {
+            tokio::time::sleep(LISTING_TIMEOUT).await;
+            late.cancel(Cancelled::Abandoned);
+        });
+        names::served(&self.app, &self.lists, &cancel)
+    }
+
+    /// Clears the cache of names: the service has started or stopped, perhaps with another model.
+    pub(super) fn forget_names(&self, service: &str) {
+        self.lists.forget(service);
         self.with_names(|names| *names = Names::default());
     }
 
@@ -169,7 +193,7 @@ impl Gateway {
             return Ok(route);
         }
         let (own, asked) = (Arc::clone(setup), name.to_owned());
-        let routes = blocking(move || names::resolve(&own.app, &names::served(&own.app), &asked)).await??;
+        let routes = blocking(move || names::resolve(&own.app, &own.served(), &asked)).await??;
         let first = routes.first().cloned();
         setup.with_names(|names| names.learn(name, routes));
         first.ok_or_else(|| Rejection::new(StatusCode::NOT_FOUND, "no such model"))

@@ -32,6 +32,8 @@ struct Shared {
     is_loaded: AtomicBool,
     /// Whether it answers what fusion asks to recognise it.
     is_well: AtomicBool,
+    /// Whether it is silent about that.
+    is_hung: AtomicBool,
     version: Mutex<&'static str>,
     listening: Mutex<Option<Arc<AtomicBool>>>,
     /// The connections that are open, each with its number.
@@ -51,6 +53,7 @@ impl Backend {
             models: Mutex::new(vec!["tiny".to_owned()]),
             is_loaded: AtomicBool::new(true),
             is_well: AtomicBool::new(true),
+            is_hung: AtomicBool::new(false),
             version: Mutex::new("0.14.0"),
             listening: Mutex::default(),
             open: Mutex::default(),
@@ -86,6 +89,11 @@ impl Backend {
     /// Says that it is well, or that it has lost its health.
     pub fn set_well(&self, is_well: bool) {
         self.shared.is_well.store(is_well, Ordering::SeqCst);
+    }
+
+    /// Lets it be silent about what fusion asks, or speak again.
+    pub fn set_hung(&self, is_hung: bool) {
+        self.shared.is_hung.store(is_hung, Ordering::SeqCst);
     }
 
     /// Begins to listen.
@@ -169,7 +177,12 @@ impl Shared {
 
     fn answer(&self, mut stream: TcpStream) {
         while let Some(request) = http::read(&mut stream, true) {
+            self.lists.fetch_add(usize::from(request.line == "GET /api/tags HTTP/1.1"), Ordering::SeqCst);
             match request.line.as_str() {
+                line if line.starts_with("GET ") && self.is_hung.load(Ordering::SeqCst) => {
+                    while !matches!(stream.read(&mut [0; 64]), Ok(0) | Err(_)) {}
+                    return;
+                }
                 line if line.starts_with("GET ") && !self.is_well.load(Ordering::SeqCst) => {
                     http::respond(&mut stream, 500, "{}");
                 }
@@ -179,7 +192,6 @@ impl Shared {
                 }
                 line @ ("GET /api/tags HTTP/1.1" | "GET /api/ps HTTP/1.1") => {
                     let has_all = line.contains("tags");
-                    self.lists.fetch_add(usize::from(has_all), Ordering::SeqCst);
                     let is_listed = has_all || self.is_loaded.load(Ordering::SeqCst);
                     let models = self.models.lock().expect("no panic").clone();
                     let models = if is_listed { models } else { Vec::new() };

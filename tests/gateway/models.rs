@@ -199,3 +199,57 @@ fn other_model_on_disk_needs_its_own_service() {
     let message = refused.json()["error"]["message"].as_str().unwrap_or_default().to_owned();
     assert!(message.contains("fusion create NAME --template mlx --model"), "{message}");
 }
+
+/// The models that it had are known all the while.
+#[test]
+fn server_that_hangs_delays_others_once() {
+    let answering = || Backend::stopped(|_, stream| http::respond(stream, 200, "{}"));
+    let (hung, well) = (answering(), answering());
+    hung.set_models(&["large"]);
+    let instance = |name: &str, backend: &Backend| {
+        let port = backend.port;
+        format!("[instances.{name}]\ntemplate = \"ollama\"\nport = {port}\ncommand = [\"/bin/sh\"]\n")
+    };
+    let text = instance("hung", &hung) + &instance("well", &well);
+    let directory = std::sync::Arc::new(tempfile::TempDir::new().expect("a temporary directory"));
+    let stage = Stage::in_directory(directory, Stage::scripted_all(&[&hung, &well]), &text, settings());
+    let act = |path: &str| {
+        let acted = http::exchange(stage.port, &http::post(&format!("/api/instances/{path}"), ""));
+        assert_eq!(acted.status(), 200, "{}", acted.text());
+    };
+    let ask = |model: &str| {
+        let body = serde_json::json!({ "model": model }).to_string();
+        let answer = http::exchange(stage.port, &http::post(CHAT, &body));
+        (answer.status(), answer.json()["error"]["message"].as_str().unwrap_or_default().to_owned())
+    };
+    act("hung/start");
+    act("well/start");
+    let unknown = (404, "no service has the model larg; similar names: large".to_owned());
+    assert_eq!(ask("larg"), unknown);
+    hung.set_hung(true);
+    assert_eq!(ask("larg"), unknown);
+    let before = hung.lists();
+    assert_eq!(ask("larg"), unknown);
+    assert_eq!(ask("tiny").0, 200);
+    assert_eq!(http::get(stage.port, "/v1/models/large").status(), 200);
+    assert_eq!(hung.lists(), before, "it is not asked again");
+    // A start of it is news.
+    hung.set_hung(false);
+    hung.set_models(&["new"]);
+    act("hung/restart");
+    assert_eq!(ask("new").0, 200);
+}
+
+#[test]
+fn model_without_its_files_is_not_listed() {
+    let directory = std::sync::Arc::new(tempfile::TempDir::new().expect("a temporary directory"));
+    let tiny = format!("{}/tests/models/tiny", env!("CARGO_MANIFEST_DIR"));
+    let text = format!(
+        "[mlx_server]\nport = 1\nmodel = \"/none\"\n[instances.here]\ntemplate = \"mlx\"\nport = 2\nmodel = \"{tiny}\"\n\
+         [templates.own]\nstart_command = \"/bin/sh\"\n[instances.other]\ntemplate = \"own\"\nport = 3\nmodel = \"own-model\"\n"
+    );
+    let stage = Stage::in_directory(directory, Stage::scripted_all(&[]), &text, settings());
+    let list = http::get(stage.port, "/v1/models").json();
+    let ids: Vec<_> = list["data"].as_array().expect("rows").iter().map(|row| row["id"].clone()).collect();
+    assert_eq!(ids, [tiny.as_str(), "own-model"]);
+}
