@@ -4,6 +4,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use hyper::StatusCode;
+use tokio::sync::Semaphore;
 
 use super::awake::Wakefulness;
 use super::feed::Feed;
@@ -28,6 +29,9 @@ use crate::core::services::{ManagedService, Status};
 /// How long a request with an unknown name waits for servers to tell their models: some hang.
 const LISTING_TIMEOUT: Duration = Duration::from_secs(3);
 
+/// Maximum number of clients that read logs at once: each has a thread, and other work needs threads, too.
+const MAX_LOG_READERS: usize = 64;
+
 /// The state that follows from one version of the configuration.
 pub(super) struct Setup {
     pub(super) app: App,
@@ -48,6 +52,8 @@ pub(super) struct Gateway {
     pub(super) counts: Arc<Tallies>,
     pub(super) restarts: Restarts,
     pub(super) wakefulness: Wakefulness,
+    /// A permit for each client that may read a log.
+    pub(super) log_readers: Arc<Semaphore>,
     /// The services that lack an API of the clients, as their responses showed.
     translated: Mutex<Vec<(Arc<str>, Wire)>>,
     /// Measures the processors between two requests.
@@ -144,6 +150,7 @@ impl Gateway {
             counts,
             restarts: Restarts::default(),
             wakefulness: Wakefulness::default(),
+            log_readers: Arc::new(Semaphore::new(MAX_LOG_READERS)),
             translated: Mutex::default(),
             cpu_meter: Mutex::new(CpuMeter::start()),
             _relay: relay,

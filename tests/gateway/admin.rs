@@ -246,3 +246,77 @@ fn bad_instances_are_refused_and_change_nothing() {
     }
     assert_eq!(std::fs::read(&file).unwrap(), before);
 }
+
+#[test]
+fn running_instance_is_not_removed() {
+    let backend = Backend::stopped(|_, stream| http::respond(stream, 200, ANSWER));
+    let stage = stage(&backend);
+    let own = Backend::stopped(|_, stream| http::respond(stream, 200, ANSWER));
+    let text = format!(
+        "[ollama_server]\nport = 3\n[mlx_server]\nport = 1\n[llama_server]\nport = 2\n\
+         [instances.own]\ntemplate = \"ollama\"\nport = {}\ntags = [\"dev\"]\ncommand = [\"/bin/sh\"]\n",
+        backend.port
+    );
+    drop(own);
+    std::fs::write(stage.directory.path().join("config.toml"), text).unwrap();
+    super::wait_until("it is known", || http::get(stage.port, "/api/instances/own").status() == 200);
+    let tagged = http::get(stage.port, "/api/instances?tag=dev").json();
+    assert_eq!((tagged.as_array().map(Vec::len), &tagged[0]["name"]), (Some(1), &json!("own")));
+    let delete = || {
+        let request = "DELETE /api/instances/own HTTP/1.1\r\nHost: localhost\r\n\r\n";
+        http::exchange(stage.port, request)
+    };
+    assert_eq!(act(&stage, "/api/instances/own/start", "").status(), 200);
+    let refused = delete();
+    assert_eq!(refused.status(), 409, "{}", refused.text());
+    assert!(backend.is_listening());
+    assert_eq!(act(&stage, "/api/instances/own/stop", "").status(), 200);
+    assert_eq!((delete().status(), delete().status()), (204, 404));
+}
+
+#[test]
+fn templates_and_health_are_told() {
+    let backend = Backend::running(|_, stream| http::respond(stream, 200, ANSWER));
+    let stage = stage(&backend);
+    let list = http::get(stage.port, "/api/templates").json();
+    let names: Vec<&str> = list.as_array().unwrap().iter().filter_map(|one| one["name"].as_str()).collect();
+    assert_eq!(names, ["ollama", "mlx", "llama"]);
+    assert_eq!(http::get(stage.port, "/api/templates/mlx").json(), list[1]);
+    assert_eq!(http::get(stage.port, "/api/templates/none").status(), 404);
+    for path in ["/health", "/api/health"] {
+        assert_eq!(http::get(stage.port, path).json()["status"], "ok", "{path}");
+    }
+    // Its own API is another one.
+    for path in ["/api/tags", "/api/ps", "/api/version"] {
+        assert_eq!(http::get(stage.port, path).status(), 404, "{path}");
+    }
+    for path in ["/api/generate", "/api/chat", "/api/pull"] {
+        assert_eq!(act(&stage, path, TINY).status(), 404, "{path}");
+    }
+    assert_eq!(backend.requests(), []);
+}
+
+/// Each has a thread, which listings and starts need, too.
+#[test]
+fn readers_of_logs_leave_threads_for_others() {
+    let backend = Backend::stopped(|_, stream| http::respond(stream, 200, ANSWER));
+    let stage = stage(&backend);
+    assert_eq!(act(&stage, "/api/instances/ollama/start", "").status(), 200);
+    std::fs::write(stage.directory.path().join("ollama/ollama.log"), "one\n").unwrap();
+    let follow = || {
+        let mut client = http::connect(stage.port);
+        http::write(
+            &mut client,
+            "GET /api/instances/ollama/log?follow=1 HTTP/1.1\r\nHost: localhost\r\n\r\n",
+        );
+        let mut head = [0; 12];
+        std::io::Read::read_exact(&mut client, &mut head).unwrap();
+        (client, String::from_utf8_lossy(&head).into_owned())
+    };
+    let mut clients: Vec<_> = std::iter::repeat_with(follow).take(66).collect();
+    assert_eq!(clients[0].1, "HTTP/1.1 200");
+    assert_eq!(clients[65].1, "HTTP/1.1 503");
+    assert_eq!(http::get(stage.port, "/v1/models").status(), 200);
+    clients.clear();
+    super::wait_until("there is room again", || follow().1 == "HTTP/1.1 200");
+}

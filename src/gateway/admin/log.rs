@@ -1,5 +1,6 @@
 //! The log of an instance: its last lines, and with `follow=1` new lines until the client leaves or the server ends.
 
+use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use hyper::StatusCode;
@@ -46,9 +47,14 @@ pub(super) fn log(gateway: &Gateway, name: &str, query: &str) -> AdminAnswer {
         let message = format!("{name} has no log: it was not started yet");
         return Err(Rejection::new(StatusCode::NOT_FOUND, message));
     };
+    let permit = Arc::clone(&gateway.log_readers).try_acquire_owned();
+    let permit = permit.map_err(|_| Rejection::unavailable("too many clients read logs").retry_after(1))?;
     let (sender, receiver) = mpsc::channel(WAITING_BLOCKS);
     let name = name.to_owned();
-    task::start_blocking(move || send(&setup, &name, reader, follow, &sender));
+    task::start_blocking(move || {
+        send(&setup, &name, reader, follow, &sender);
+        drop(permit);
+    });
     let mut response = hyper::Response::new(ResponseBody::Fed(receiver));
     let headers = response.headers_mut();
     headers.insert(CONTENT_TYPE, HeaderValue::from_static("text/plain; charset=utf-8"));
