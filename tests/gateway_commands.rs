@@ -153,7 +153,10 @@ fn gateway_up_beside_a_running_one_is_done() {
     let serve = serving(&sandbox, &port);
     sandbox.fusion(["gateway", "up"]).run().assert_code(0);
     let taken = sandbox.fusion(["serve"]).run().assert_code(5);
-    assert!(taken.stderr().contains("is in use by"), "{}", taken.stderr());
+    assert!(
+        taken.stderr().contains("is in use by") && taken.stderr().contains(&format!("(pid {})", serve.pid())),
+        "{taken}"
+    );
     serve.signal(Signal::SIGINT);
     assert_eq!(serve.finish().code(), 130);
 }
@@ -418,4 +421,73 @@ fn services_keep_the_descriptor_limit_of_before() {
     serve.signal(Signal::SIGTERM);
     assert_eq!(serve.finish().code(), 143);
     sandbox.fusion(["down"]).run().assert_code(0);
+}
+
+#[test]
+fn failed_start_is_answered_with_its_cause() {
+    let sandbox = Sandbox::new();
+    sandbox.faults("ollama", &["print=out-of-luck", "die=3"]);
+    let port = with_gateway(&sandbox, "");
+    let serve = serving(&sandbox, &port);
+    let died = chat(&port);
+    assert!(
+        died.starts_with("HTTP/1.1 502 ") && died.to_lowercase().contains("\r\nretry-after: 1\r\n"),
+        "{died}"
+    );
+    assert!(
+        died.contains("exited with status 3") && died.contains("the last line of its log: out-of-luck"),
+        "{died}"
+    );
+    serve.signal(Signal::SIGTERM);
+    assert_eq!(serve.finish().code(), 143);
+    sandbox.assert_nothing_runs();
+}
+
+/// What was not started has not died.
+#[test]
+fn missing_program_is_503() {
+    let sandbox = Sandbox::new();
+    std::fs::remove_file(sandbox.bin().join("ollama")).expect("its own link");
+    let port = with_gateway(&sandbox, "");
+    let serve = serving(&sandbox, &port);
+    let missing = chat(&port);
+    assert!(
+        missing.starts_with("HTTP/1.1 503 ") && missing.to_lowercase().contains("\r\nretry-after: "),
+        "{missing}"
+    );
+    serve.signal(Signal::SIGTERM);
+    assert_eq!(serve.finish().code(), 143);
+}
+
+/// One set of views, in which the gateway is no instance of its own.
+#[test]
+fn instances_are_those_of_ps() {
+    let sandbox = Sandbox::new();
+    let port = with_gateway(&sandbox, "idle_timeout = 1000");
+    sandbox.fusion(["gateway", "up"]).run().assert_code(0);
+    assert!(chat(&port).starts_with("HTTP/1.1 200 "));
+    let body = |path: &str| -> Value {
+        let response =
+            exchange(&port, &format!("GET {path} HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n\r\n"));
+        serde_json::from_str(response.split_once("\r\n\r\n").expect("a body").1).expect("JSON")
+    };
+    // What grows by itself.
+    let shown = |mut views: Value| {
+        for view in views.as_array_mut().expect("rows") {
+            for key in ["uptime_s", "cpu_percent", "memory_bytes"] {
+                assert!(view.as_object_mut().expect("an object").remove(key).is_some(), "{key}");
+            }
+        }
+        views
+    };
+    let mut listed = sandbox.fusion(["ps", "--json"]).run().assert_code(0).json();
+    listed.as_array_mut().expect("rows").retain(|view| view["name"] != "gateway");
+    assert_eq!(shown(body("/api/instances")), shown(listed));
+    assert_eq!(body("/api/templates"), sandbox.fusion(["templates", "--json"]).run().assert_code(0).json());
+    let keys = |view: &Value| view.as_object().expect("an object").keys().cloned().collect::<Vec<_>>();
+    let (here, there) =
+        (body("/api/metrics"), sandbox.fusion(["metrics", "--json"]).run().assert_code(0).json());
+    assert_eq!((keys(&here), keys(&here["services"][0])), (keys(&there), keys(&there["services"][0])));
+    sandbox.fusion(["down"]).run().assert_code(0);
+    sandbox.assert_nothing_runs();
 }

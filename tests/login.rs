@@ -199,3 +199,16 @@ fn a_file_of_another_program_stays() {
     assert_eq!(login.text(), "mine\n");
     assert_eq!(login.calls(), "");
 }
+
+#[test]
+fn the_gateway_starts_at_login_as_any_service() {
+    let login = Login::new("");
+    let file = login.file();
+    let file =
+        file.with_file_name(file.file_name().expect("a name").to_string_lossy().replace("mlx", "gateway"));
+    login.fusion("gateway enable").run().assert_code(0);
+    let text = std::fs::read_to_string(&file).expect("the job's file");
+    assert!(text.contains("gateway") && text.contains(env!("CARGO_BIN_EXE_fusion")), "{text}");
+    login.fusion("gateway disable").run().assert_code(0);
+    assert!(!file.exists());
+}

@@ -1,7 +1,7 @@
-// Uses the page of a gateway in a browser: page.js PLAYWRIGHT_CORE CHROMIUM URL SCREENSHOTS. Prints a line when a step is
-// done; the other side answers with a line when it has done its part.
+// Uses the page of a gateway in a browser: page.js PLAYWRIGHT_CORE CHROMIUM URL SCREENSHOTS services|models. Prints a line
+// when a step is done; the other side answers with a line when it has done its part.
 "use strict";
-const [playwright, executablePath, url, screenshots] = process.argv.slice(2);
+const [playwright, executablePath, url, screenshots, scenario] = process.argv.slice(2);
 const { chromium } = require(playwright);
 const assert = require("node:assert/strict");
 const lines = require("node:readline").createInterface({ input: process.stdin })[Symbol.asyncIterator]();
@@ -40,7 +40,11 @@ async function main() {
     clearTimeout(late);
   };
   const shot = (name) => page.screenshot({ path: `${screenshots}/${name}.png`, fullPage: true });
+  await { services, models }[scenario]({ page, row, said, shot, faults });
+  await browser.close();
+}
 
+async function services({ page, row, said, shot, faults }) {
   // List.
   await said("connected");
   assert.equal(await page.getByRole("heading", { level: 1 }).count(), 1);
@@ -105,6 +109,50 @@ async function main() {
   await shot("dead");
   await step("ended");
   await said("connected");
-  await browser.close();
+}
+
+// A gateway with a token, in front of a server that it has not started.
+async function models({ page, row, said, shot, faults }) {
+  const key = page.getByLabel("The token of this gateway");
+  const use = page.getByRole("button", { name: "use" });
+  await said("the gateway needs its token");
+  await key.fill("wrong");
+  await use.click();
+  await said("the gateway needs its token");
+  await key.fill("secret");
+  await use.click();
+  await said("connected");
+  assert.equal(await key.isVisible(), false);
+  assert.ok(!page.url().includes("secret"));
+  // It is known until the tab is closed, and only there.
+  await page.reload();
+  await said("connected");
+  assert.deepEqual(await page.evaluate(() => [{ ...sessionStorage }, localStorage.length, document.cookie]), [{ token: "secret" }, 0, ""]);
+
+  const ollama = row("ollama"), value = (key) => ollama.locator(`[data-key=${key}]`);
+  await ollama.getByText("external", { exact: true }).waitFor();
+  assert.ok(await ollama.getByRole("button", { name: "start", exact: true }).isDisabled());
+  assert.ok(await ollama.getByRole("button", { name: "stop" }).isDisabled());
+  await value("model").filter({ hasText: "tiny" }).waitFor();
+  await ollama.getByLabel("model of ollama").selectOption("tiny");
+  await ollama.getByRole("button", { name: "unload" }).click();
+  await said("tiny is unloaded");
+  await value("model").filter({ hasText: /^-$/ }).waitFor();
+  await ollama.getByRole("button", { name: "load", exact: true }).click();
+  await said("tiny is loaded");
+  await value("model").filter({ hasText: "tiny" }).waitFor();
+
+  // Requests of others.
+  await step("ask");
+  await value("flight").filter({ hasText: /^1$/ }).waitFor();
+  await step("answer");
+  await value("flight").filter({ hasText: /^0$/ }).waitFor();
+  await value("speed").filter({ hasText: /^[0-9]+\.[0-9]$/ }).waitFor();
+  await ollama.getByRole("img", { name: /^tokens per second of ollama: [0-9]/ }).waitFor();
+  assert.match(await ollama.locator("[data-chart=speed] polyline").getAttribute("points"), /^([0-9.]+,[0-9.]+ ?)+$/);
+  await step("fail");
+  await ollama.getByText("last error: ollama closed the connection").waitFor();
+  await shot("models");
+  assert.deepEqual(faults.filter((fault) => !fault.includes("401")), []);
 }
 main().then(() => { console.log("done"); process.exit(0); }, (error) => { console.error(error); process.exit(1); });

@@ -27,7 +27,11 @@ fn main() -> ExitCode {
     real::main_of(&[
         ("clients", "$CLIENTS_PYTHON", real::tests![openai_client_is_served, anthropic_client_is_served]),
         ("promtool", "promtool", real::tests![metrics_satisfy_promtool]),
-        ("browser", "node $PLAYWRIGHT_CORE chromium", real::tests![page_is_used_in_a_browser]),
+        (
+            "browser",
+            "node $PLAYWRIGHT_CORE chromium",
+            real::tests![page_is_used_in_a_browser, page_asks_for_the_token_and_shows_requests],
+        ),
         (
             "runtimes",
             "mlx_lm.server llama-server ollama $CLIENTS_PYTHON",
@@ -249,6 +253,29 @@ fn page_is_used_in_a_browser(node: &Path) {
     let config = std::fs::read_to_string(sandbox.config_dir().join("config.toml")).expect("a configuration");
     std::fs::remove_dir_all(sandbox.model()).expect("its own model");
     let mut served = Served::new(&sandbox, &config, "");
+    use_page(node, "services", &sandbox, &mut served, |step, served| match step {
+        "started" => assert!(sandbox.pid("ollama").is_some()),
+        "log" => {
+            let log = sandbox.file("ollama", "ollama.log");
+            let mut log = std::fs::OpenOptions::new().append(true).open(log).expect("the log");
+            log.write_all(b"a line of the test\n").expect("the log");
+        }
+        "end" => served.end(),
+        "ended" => served.start(&sandbox),
+        other => panic!("{other}"),
+    });
+    served.end();
+    sandbox.assert_nothing_runs();
+}
+
+/// Runs a scenario of `page.js`, and does the test's part of each of its steps.
+fn use_page(
+    node: &Path,
+    scenario: &str,
+    sandbox: &Sandbox,
+    served: &mut Served,
+    mut act: impl FnMut(&str, &mut Served),
+) {
     let screenshots = PathBuf::from(env!("CARGO_TARGET_TMPDIR")).join("page");
     std::fs::create_dir_all(&screenshots).expect("a directory for the tests");
     let script = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/page.js");
@@ -260,6 +287,7 @@ fn page_is_used_in_a_browser(node: &Path) {
         ])
         .arg(served.url())
         .arg(&screenshots)
+        .arg(scenario)
         .env("HOME", sandbox.home())
         .stdin(Stdio::piped())
         .stdout(Stdio::piped())
@@ -270,24 +298,61 @@ fn page_is_used_in_a_browser(node: &Path) {
     let mut is_done = false;
     for line in BufReader::new(browser.stdout.take().expect("a pipe")).lines() {
         match line.expect("text").as_str() {
-            "started" => assert!(sandbox.pid("ollama").is_some()),
-            "log" => {
-                let log = sandbox.file("ollama", "ollama.log");
-                let mut log = std::fs::OpenOptions::new().append(true).open(log).expect("the log");
-                log.write_all(b"a line of the test\n").expect("the log");
-            }
-            "end" => served.end(),
-            "ended" => served.start(&sandbox),
             "done" => is_done = true,
-            other => panic!("{other}"),
+            step => act(step, served),
         }
         // It may have ended.
         let _ = stdin.write_all(b"\n");
     }
     let output = browser.wait_with_output().expect("it ends");
     assert!(is_done && output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
+}
+
+fn page_asks_for_the_token_and_shows_requests(node: &Path) {
+    let (backend, sandbox) = (scripted_server(), Sandbox::without_config());
+    let (go, gate) = std::sync::mpsc::channel::<()>();
+    let (gate, own) = (std::sync::Mutex::new(gate), backend.handle());
+    backend.set_script(move |request, stream| {
+        if request.line.contains("/api/generate") {
+            own.set_loaded(request.json()["keep_alive"] != 0);
+            return http::respond(stream, 200, "{\"done\":true}");
+        }
+        if request.text().contains("fail") {
+            return drop(stream.shutdown(std::net::Shutdown::Both));
+        }
+        http::begin_stream(stream);
+        for _ in 0..5 {
+            http::chunk(stream, "data: {\"choices\":[{\"delta\":{\"content\":\"Hi\"},\"finish_reason\":null}]}\n\n");
+            std::thread::sleep(std::time::Duration::from_millis(50));
+        }
+        gate.lock().expect("no panic").recv().expect("the test goes on");
+        for data in [
+            "data: {\"choices\":[{\"delta\":{},\"finish_reason\":\"stop\"}],\"usage\":{\"prompt_tokens\":3,\"completion_tokens\":6}}\n\n",
+            "data: [DONE]\n\n",
+            "",
+        ] {
+            http::chunk(stream, data);
+        }
+    });
+    let mut served = in_front_of(&backend, &sandbox);
+    let port = served.port.number();
+    let ask = move |words: &str| {
+        let body = json!({ "model": "tiny", "stream": true, "messages": words }).to_string();
+        let head =
+            "POST /v1/chat/completions HTTP/1.1\r\nHost: localhost\r\nx-api-key: secret\r\nContent-Length:";
+        http::exchange(port, &format!("{head} {}\r\n\r\n{body}", body.len()))
+    };
+    let mut asking = None;
+    use_page(node, "models", &sandbox, &mut served, |step, _| match step {
+        "ask" => asking = Some(std::thread::spawn(move || ask("hi").status())),
+        "answer" => {
+            go.send(()).expect("it waits");
+            assert_eq!(asking.take().map(|asking| asking.join().expect("no panic")), Some(200));
+        }
+        "fail" => assert_eq!(ask("fail").status(), 502),
+        other => panic!("{other}"),
+    });
     served.end();
-    sandbox.assert_nothing_runs();
 }
 
 fn one_address_reaches_three_runtimes(mlx: &Path) {

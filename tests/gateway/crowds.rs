@@ -278,3 +278,34 @@ fn large_body_is_held_once() {
     assert!(more < SIZE / 1024 * 5 / 4, "{more} KiB more than {before}");
     assert_eq!(backend.requests().pop().expect("a request").json()["model"], "tiny");
 }
+
+/// Neither what passes unread nor an answer whose usage is read.
+#[test]
+fn large_answer_is_never_held() {
+    const PIECES: usize = 64;
+    let backend = Backend::running(|request, stream| {
+        let content_type = if request.text().contains("sound") { "audio/mpeg" } else { "application/json" };
+        let length = PIECES << 20;
+        let head =
+            format!("HTTP/1.1 200 OK\r\nContent-Type: {content_type}\r\nContent-Length: {length}\r\n\r\n");
+        http::write(stream, &head);
+        (0..PIECES).for_each(|_| http::write(stream, &"x".repeat(1 << 20)));
+    });
+    let served = Served::before(&backend);
+    assert_eq!(http::get(served.port(), "/v1/models/fast").status(), 200);
+    let before = served.memory("VmHWM");
+    for body in [TINY, r#"{"model":"tiny","input":"sound"}"#] {
+        let mut client = http::connect(served.port());
+        http::write(&mut client, &http::post(CHAT, body));
+        let (mut count, mut some) = (0, vec![0; 1 << 16]);
+        // A client that is slower than the server.
+        while count < PIECES << 20 {
+            std::thread::sleep(Duration::from_micros(100));
+            let read = client.read(&mut some).expect("it flows");
+            assert!(read > 0, "{count} bytes came");
+            count += read;
+        }
+    }
+    let more = served.memory("VmHWM").saturating_sub(before);
+    assert!(more < 4096, "{more} KiB more than {before}");
+}

@@ -174,3 +174,93 @@ fn template_is_taken_with_a_token_only() {
     let wrong = request(&stage, "DELETE /api/templates", token, "");
     assert_eq!((wrong.status(), wrong.header("allow")), (405, Some("GET, HEAD, POST, OPTIONS")));
 }
+
+#[test]
+fn every_method_and_path_is_guarded() {
+    let (backend, stage) = stage(|settings| settings.token = "secret".to_owned());
+    let paths = [
+        "/",
+        "/health",
+        CHAT,
+        "/v1/models",
+        "/api/instances",
+        "/api/instances/ollama/start",
+        "/ws",
+        "/nothing",
+    ];
+    for method in ["GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS", "TRACE", "SPY"] {
+        for path in paths {
+            let status = |headers: &str| {
+                let mut client = http::connect(stage.port);
+                let request = format!(
+                    "{method} {path} HTTP/1.1\r\n{headers}\r\nx-api-key: secret\r\nContent-Length: 0\r\n\r\n"
+                );
+                http::write(&mut client, &request);
+                let mut first = [0; 12];
+                std::io::Read::read_exact(&mut client, &mut first).expect("a response");
+                String::from_utf8_lossy(&first[9..]).into_owned()
+            };
+            for headers in [
+                "Host: evil.example",
+                "Host: localhost\r\nOrigin: http://evil.example",
+                "Host: localhost\r\nSec-Fetch-Site: cross-site",
+            ] {
+                assert_eq!(status(headers), "403", "{method} {path} {headers}");
+            }
+            assert_ne!(status("Host: localhost"), "403", "{method} {path}");
+        }
+    }
+    assert_eq!((backend.requests(), stage.driver.starts()), (vec![], 0));
+}
+
+/// The host is checked before the origin, and that before the fetch site.
+#[test]
+fn first_fault_is_told() {
+    let (_backend, stage) = stage(|_| {});
+    let told = |headers: &str| {
+        let request = format!("GET /v1/models HTTP/1.1\r\n{headers}\r\n\r\n");
+        http::exchange(stage.port, &request).json()["error"]["message"]
+            .as_str()
+            .unwrap_or_default()
+            .to_owned()
+    };
+    let (origin, site) = ("Origin: http://evil.example", "Sec-Fetch-Site: cross-site");
+    assert!(
+        told(&format!("{site}\r\n{origin}\r\nHost: evil.example")).starts_with("the host `evil.example`")
+    );
+    assert!(told(&format!("{site}\r\n{origin}\r\nHost: localhost")).starts_with("the web page `http://evil"));
+    assert!(told(&format!("{site}\r\nHost: localhost")).starts_with("a request from another web page"));
+}
+
+#[test]
+fn websocket_carries_its_token_as_a_subprotocol() {
+    let (_backend, stage) = stage(|settings| settings.token = "s3cret/ü".to_owned());
+    let open = |path: &str, protocols: &str| {
+        let headers = format!(
+            "Connection: Upgrade\r\nUpgrade: websocket\r\nSec-WebSocket-Version: 13\r\n\
+             Sec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\n{protocols}"
+        );
+        let mut client = http::connect(stage.port);
+        http::write(&mut client, &format!("GET {path} HTTP/1.1\r\nHost: localhost\r\n{headers}\r\n"));
+        let (mut head, mut byte) = (Vec::new(), [0]);
+        while !head.ends_with(b"\r\n\r\n") {
+            std::io::Read::read_exact(&mut client, &mut byte).expect("a head");
+            head.push(byte[0]);
+        }
+        String::from_utf8_lossy(&head).to_lowercase()
+    };
+    let token = |text: &str| {
+        use base64::prelude::{BASE64_URL_SAFE_NO_PAD, Engine};
+        format!("Sec-WebSocket-Protocol: fusion, token.{}\r\n", BASE64_URL_SAFE_NO_PAD.encode(text))
+    };
+    let opened = open("/ws", &token("s3cret/ü"));
+    assert!(opened.starts_with("http/1.1 101 "), "{opened}");
+    assert!(opened.contains("sec-websocket-protocol: fusion\r\n") && !opened.contains("token."), "{opened}");
+    for (path, protocols) in [
+        ("/ws", token("other")),
+        ("/ws", "Sec-WebSocket-Protocol: fusion\r\n".to_owned()),
+        ("/ws?token=s3cret/%c3%bc", String::new()),
+    ] {
+        assert!(open(path, &protocols).starts_with("http/1.1 401 "), "{path} {protocols}");
+    }
+}

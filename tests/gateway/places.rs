@@ -195,3 +195,49 @@ fn service_that_no_request_starts_says_how() {
     act(&stage, "one/start");
     assert_eq!(ask(&stage, ONE).status(), 200);
 }
+
+/// As long as a client waits for it, it is not cancelled.
+#[test]
+fn abandoned_start_yields_its_room() {
+    let (one, two, stage) = stage("exclusive = \"gpu\"", MemoryLimit::Share(100));
+    *stage.driver.listens.lock().expect("no panic") = false;
+    let mut client = http::connect(stage.port);
+    http::write(&mut client, &http::post(CHAT, ONE));
+    wait_until("one starts", || stage.driver.starts() == 1);
+    std::thread::scope(|scope| {
+        let other = scope.spawn(|| ask(&stage, TWO).status());
+        std::thread::sleep(std::time::Duration::from_millis(300));
+        assert_eq!((stage.driver.starts(), stage.driver.mock().living().len()), (1, 1), "it is wanted");
+        drop(client);
+        wait_until("two starts", || stage.driver.starts() == 2);
+        assert_eq!(stage.driver.mock().living().len(), 1, "the first one was cancelled");
+        stage.driver.begin_to_listen(two.port);
+        assert_eq!(other.join().expect("no panic"), 200);
+    });
+    assert_eq!((one.requests().len(), two.requests().len()), (0, 1));
+}
+
+#[test]
+fn program_with_a_model_needs_memory_too() {
+    let answering = || Backend::stopped(|_, stream| http::respond(stream, 200, "{}"));
+    let (own, two) = (answering(), answering());
+    let port = own.port;
+    let text = format!(
+        "[templates.fake]\nstart_command = \"/bin/sh\"\nhealth_endpoint = \"/api/version\"\n\
+         [instances.own]\ntemplate = \"fake\"\nport = {port}\nmodel = \"own-model\"\n\
+         env = {{ OLLAMA_HOST = \"127.0.0.1:{port}\" }}\n\
+         [instances.two]\ntemplate = \"ollama\"\nport = {}\ncommand = [\"/bin/sh\"]\n",
+        two.port
+    );
+    let directory = Arc::new(TempDir::new().expect("a temporary directory"));
+    let max_memory = MemoryLimit::Bytes(1000);
+    let driver = Stage::scripted_all(&[&own, &two]);
+    let stage = Stage::in_directory(directory, driver, &text, GatewaySettings { max_memory, ..settings() });
+    stage.driver.set_memory(&own, 700);
+    stage.driver.set_memory(&two, 700);
+    assert_eq!(ask(&stage, TWO).status(), 200);
+    let response = ask(&stage, "{\"model\":\"own-model\"}");
+    assert_eq!(response.status(), 200, "{}", response.text());
+    wait_until("the other one is stopped", || !two.is_listening());
+    assert!(own.is_listening());
+}

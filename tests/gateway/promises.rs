@@ -199,3 +199,18 @@ fn model_is_loaded_and_unloaded_on_request() {
         assert_eq!((&sent["model"], sent["keep_alive"] == 0), (&json!("tiny"), !is_loaded), "{sent}");
     }
 }
+
+/// It passes as it is, and what was promised did not come.
+#[test]
+fn error_of_the_server_counts_as_cut() {
+    let backend = Backend::running(|_, stream| {
+        http::begin_stream(stream);
+        for data in [TOKEN, "data: {\"error\":{\"message\":\"out of memory\"}}\n\n", ""] {
+            http::chunk(stream, data);
+        }
+    });
+    let stage = Stage::new(&backend, settings());
+    ask(&stage, CHAT, TINY_STREAM);
+    let line = "fusion_requests_total{service=\"ollama\",outcome=\"cut\"} 1";
+    wait_until(line, || http::get(stage.port, "/metrics").text().lines().any(|known| known == line));
+}

@@ -212,3 +212,50 @@ fn machine_stays_awake_while_requests_are_answered() {
     drop(stage);
     wait_until("the tool has ended", || ended.exists());
 }
+
+/// The lease is in the body of the response, not in its head.
+#[test]
+fn stream_keeps_its_service_to_its_end() {
+    let idle_timeout = IdleStop::After(Duration::from_millis(200));
+    let backend = answering();
+    let own = backend.handle();
+    backend.set_script(move |_, stream| {
+        http::begin_stream(stream);
+        http::chunk(stream, super::TOKEN);
+        // Longer than the idle time.
+        std::thread::sleep(Duration::from_millis(600));
+        assert!(own.is_listening(), "it is stopped while it streams");
+        for data in [super::LAST, super::DONE, ""] {
+            http::chunk(stream, data);
+        }
+    });
+    let stage = Stage::new(&backend, GatewaySettings { idle_timeout, ..settings() });
+    let response = http::exchange(stage.port, &http::post(CHAT, TINY_STREAM));
+    assert!(response.is_whole);
+    assert_eq!(response.text(), format!("{}{}{}", super::TOKEN, super::LAST, super::DONE));
+    wait_until("it is stopped", || !backend.is_listening());
+    for line in ["fusion_starts_total{service=\"ollama\"} 1", "fusion_idle_stops_total{service=\"ollama\"} 1"]
+    {
+        wait_until(line, || http::get(stage.port, "/metrics").text().lines().any(|known| known == line));
+    }
+}
+
+#[test]
+fn service_has_its_own_idle_time() {
+    let (kept, idle) = (answering(), answering());
+    let instance = |name: &str, backend: &Backend, more: &str| {
+        let port = backend.port;
+        format!("[instances.{name}]\ntemplate = \"ollama\"\nport = {port}\ncommand = [\"/bin/sh\"]\n{more}\n")
+    };
+    let text = instance("kept", &kept, "idle_timeout = 0") + &instance("idle", &idle, "");
+    let idle_timeout = IdleStop::After(Duration::from_millis(100));
+    let directory = Arc::new(TempDir::new().expect("a temporary directory"));
+    let driver = Stage::scripted_all(&[&kept, &idle]);
+    let stage = Stage::in_directory(directory, driver, &text, GatewaySettings { idle_timeout, ..settings() });
+    for name in ["kept", "idle"] {
+        let body = serde_json::json!({ "model": format!("{name}/tiny") }).to_string();
+        assert_eq!(http::exchange(stage.port, &http::post(CHAT, &body)).status(), 200, "{name}");
+    }
+    wait_until("it is stopped", || !idle.is_listening());
+    assert!(kept.is_listening());
+}

@@ -126,3 +126,36 @@ fn error_of_the_server_is_translated() {
     assert_eq!(response.json()["error"]["message"], "out of memory");
     assert_eq!(response.json()["type"], "error");
 }
+
+#[test]
+fn some_statuses_mean_a_missing_api() {
+    for (status, is_missing) in [(405, true), (501, true), (400, false), (429, false), (500, false)] {
+        let (backend, stage) = stage(move |request, stream| {
+            if request.line.contains("/v1/messages") {
+                http::respond(stream, status, "{\"own\":true}");
+            } else {
+                http::respond(stream, 200, ANSWER);
+            }
+        });
+        backend.set_version("0.0.0");
+        let response = http::exchange(stage.port, &http::post(MESSAGES, ASKED));
+        let expected = if is_missing { 200 } else { status };
+        assert_eq!(response.status(), expected, "{status}");
+        assert_eq!(response.json()["own"] == true, !is_missing, "{status}");
+        assert_eq!(backend.requests().len(), if is_missing { 2 } else { 1 }, "{status}");
+    }
+}
+
+#[test]
+fn translated_stream_is_marked_as_one() {
+    let (_backend, stage) = stage(|_, stream| {
+        http::begin_stream(stream);
+        for data in [TOKEN, LAST, DONE, ""] {
+            http::chunk(stream, data);
+        }
+    });
+    let response = http::exchange(stage.port, &http::post(MESSAGES, ASKED_STREAM));
+    assert_eq!(response.header("x-accel-buffering"), Some("no"));
+    assert_eq!(response.header("cache-control"), Some("no-cache"));
+    assert_eq!(response.header("content-type"), Some("text/event-stream; charset=utf-8"));
+}
