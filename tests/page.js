@@ -118,7 +118,7 @@ async function models({ page, row, said, shot, faults }) {
   await said("the gateway needs its token");
   await key.fill("wrong");
   await use.click();
-  await said("the gateway needs its token");
+  await said("the token is wrong");
   await key.fill("secret");
   await use.click();
   await said("connected");

@@ -317,17 +317,20 @@ fn page_asks_for_the_token_and_shows_requests(node: &Path) {
             own.set_loaded(request.json()["keep_alive"] != 0);
             return http::respond(stream, 200, "{\"done\":true}");
         }
+        if !request.line.contains("/v1/chat/completions") {
+            return http::respond(stream, 404, "{}");
+        }
         if request.text().contains("fail") {
             return drop(stream.shutdown(std::net::Shutdown::Both));
         }
         http::begin_stream(stream);
-        for _ in 0..5 {
+        gate.lock().expect("no panic").recv().expect("the test goes on");
+        for _ in 0..20 {
             http::chunk(stream, "data: {\"choices\":[{\"delta\":{\"content\":\"Hi\"},\"finish_reason\":null}]}\n\n");
             std::thread::sleep(std::time::Duration::from_millis(50));
         }
-        gate.lock().expect("no panic").recv().expect("the test goes on");
         for data in [
-            "data: {\"choices\":[{\"delta\":{},\"finish_reason\":\"stop\"}],\"usage\":{\"prompt_tokens\":3,\"completion_tokens\":6}}\n\n",
+            "data: {\"choices\":[{\"delta\":{},\"finish_reason\":\"stop\"}],\"usage\":{\"prompt_tokens\":3,\"completion_tokens\":20}}\n\n",
             "data: [DONE]\n\n",
             "",
         ] {

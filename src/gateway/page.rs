@@ -13,7 +13,7 @@ const PAGE: &str = include_str!("page.html");
 /// Nothing but the page's own style, its own script, and connections to this gateway.
 const POLICY: &str = "default-src 'none'; \
     style-src 'sha256-2NofO9EDpPv9QUkw8uaEFUcMPttISof9Oj4TmgM51ns='; \
-    script-src 'sha256-ZdZxObTRnN+OdbwbINYtVdL9Zhgvjj1Pryw1bM9s2Mw='; \
+    script-src 'sha256-iSB6cHz/BEGm/5ANxVAN8Q5tJJd1H1fJn0x/DIBzias='; \
     connect-src 'self'; img-src data:; base-uri 'none'; form-action 'none'; frame-ancestors 'none'";
 
 /// Returns the page, or 304 if the client has it already.
