@@ -2,7 +2,9 @@
 
 mod support;
 
+use std::ffi::OsStr;
 use std::net::TcpListener;
+use std::os::unix::ffi::OsStrExt as _;
 use std::os::unix::fs::PermissionsExt as _;
 
 use nix::sys::signal::Signal;
@@ -234,6 +236,27 @@ fn working_directory_must_exist() {
     run(&sandbox, "x down", 0);
 }
 
+/// A text of the configuration is UTF-8, a path need not be.
+#[test]
+fn a_project_root_that_is_no_text_is_refused() {
+    let sandbox = Sandbox::new();
+    let port = sandbox.port("ollama");
+    sandbox.write_config(&web(
+        "",
+        "",
+        &format!("[instances.x]\ntemplate = \"web\"\nport = {port}\nworking_dir = '${{PROJECT_ROOT}}/x'\n"),
+    ));
+    let root = sandbox.root().join(OsStr::from_bytes(b"\xff"));
+    let up = sandbox.fusion(["x", "up"]).env("FUSION_PROJECT_ROOT", &root).run();
+    insta::assert_snapshot!(up, @r#"
+    exit 2
+    [stderr]
+    error: ${PROJECT_ROOT} in "${PROJECT_ROOT}/x" has no value for x
+    hint: set FUSION_PROJECT_ROOT to a directory whose name is UTF-8
+    "#);
+    assert_eq!(sandbox.record("x"), None);
+}
+
 /// Another value of the variable later is no change of the configuration.
 #[test]
 fn project_root_is_that_of_the_start() {
@@ -399,9 +422,16 @@ fn only_model_servers_are_prompted() {
     error: x is no model server: its template web is not a runtime
     hint: see its commands: fusion x --help
     ");
-    for words in
-        ["x models", "x pull m", "x load m", "x install", "x up -m m", "x up --install", "x health -m m"]
-    {
+    for words in [
+        "x models",
+        "x pull m",
+        "x load m",
+        "x install",
+        "x up -m m",
+        "x up --install",
+        "x up --force",
+        "x health -m m",
+    ] {
         let refused = run(&sandbox, words, 2);
         assert!(refused.stderr().contains("error: x is no model server"), "{refused}");
     }
@@ -410,7 +440,8 @@ fn only_model_servers_are_prompted() {
     assert!(help.contains("Check that the server is healthy") && !help.contains("token"), "{help}");
     for command in ["x up", "x health"] {
         let help = run(&sandbox, &format!("{command} --help"), 0).stdout();
-        assert!(help.contains("--json") && !help.contains("--model") && !help.contains("MODEL"), "{help}");
+        let is_of_models = ["--model", "MODEL", "--force"].iter().any(|word| help.contains(word));
+        assert!(help.contains("--json") && !is_of_models, "{help}");
     }
 }
 

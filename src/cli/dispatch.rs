@@ -18,7 +18,7 @@ use crate::cli::instances;
 use crate::cli::terminal::signals;
 use crate::cli::terminal::streams::Streams;
 use crate::cli::terminal::ui::{ColorChoice, Ui};
-use crate::cli::tree::{self, Deferred, GlobalCommand, OF_MODELS, OPTIONS_OF_MODELS, ServiceCommand};
+use crate::cli::tree::{self, Deferred, GlobalCommand, OF_MODELS, ServiceCommand, is_option_of_models};
 use crate::core::cancel::CancelToken;
 use crate::core::names::COMMANDS;
 use crate::core::paths::Paths;
@@ -136,7 +136,7 @@ fn dispatch(context: &Context, serve: Serve, matches: &ArgMatches) -> Result<Exi
 fn is_of_models((command, matches): (&str, &ArgMatches)) -> bool {
     let is_given = |id: &str| matches.value_source(id) == Some(ValueSource::CommandLine);
     let mut options = matches.ids().map(clap::Id::as_str);
-    OF_MODELS.contains(&command) || options.any(|id| OPTIONS_OF_MODELS.contains(&id) && is_given(id))
+    OF_MODELS.contains(&command) || options.any(|id| is_option_of_models(command, id) && is_given(id))
 }
 
 fn service_command(context: &Context, name: &str, matches: &ArgMatches) -> Result<Exit, Failure> {

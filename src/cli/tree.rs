@@ -232,7 +232,12 @@ pub const OF_MODELS: [&str; 11] =
     ["run", "chat", "models", "pull", "rm", "show", "load", "unload", "search", "install", "uninstall"];
 
 /// The options of the other commands that are about models.
-pub const OPTIONS_OF_MODELS: [&str; 6] = ["model", "install", "require_gpu", "tools", "schema", "vision"];
+const OPTIONS_OF_MODELS: [&str; 6] = ["model", "install", "require_gpu", "tools", "schema", "vision"];
+
+/// Returns whether an option of the command is about models.
+pub fn is_option_of_models(command: &str, option: &str) -> bool {
+    OPTIONS_OF_MODELS.contains(&option) || (command, option) == ("up", "force")
+}
 
 /// Like [`service_commands`], for a service that is no model server.
 fn program_commands(command: Command) -> Command {
@@ -256,8 +261,9 @@ fn health_of_program(command: Command) -> Command {
 }
 
 fn without_options_of_models(command: Command) -> Command {
+    let name = command.get_name().to_owned();
     command.mut_args(|argument| {
-        let is_of_models = OPTIONS_OF_MODELS.contains(&argument.get_id().as_str());
+        let is_of_models = is_option_of_models(&name, argument.get_id().as_str());
         argument.hide(is_of_models)
     })
 }
