@@ -380,6 +380,31 @@ fn stop_command_runs_before_the_signals() {
     run(&sandbox, "x down --force", 0);
 }
 
+/// In the new directory the command might stop another server.
+#[test]
+fn stop_command_runs_where_the_service_was_started() {
+    let sandbox = Sandbox::new();
+    let (port, note) = (sandbox.port("ollama"), sandbox.root().join("note"));
+    let configure = |directory: &str| {
+        std::fs::create_dir_all(sandbox.config_dir().join(directory)).expect("the sandbox is writable");
+        sandbox.write_config(&web(
+            "",
+            &format!("stop_command = \"sh -c 'echo $PWD {{working_dir}} > {}'\"\n", note.display()),
+            &format!("[instances.x]\ntemplate = \"web\"\nport = {port}\nworking_dir = '{directory}'\n"),
+        ));
+    };
+    configure("old");
+    run(&sandbox, "x up", 0);
+    configure("new");
+    assert_eq!(run(&sandbox, "x restart", 0).stderr(), "");
+    for directory in ["old", "new"] {
+        let path = sandbox.config_dir().join(directory);
+        let told = std::fs::read_to_string(&note).expect("it ran");
+        assert_eq!(told, format!("{0} {0}\n", path.display()));
+        run(&sandbox, "x down", 0);
+    }
+}
+
 #[test]
 fn health_of_a_program_is_its_endpoint() {
     let sandbox = Sandbox::new();

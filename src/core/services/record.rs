@@ -56,6 +56,8 @@ pub struct Record {
     pub runtime: Option<String>,
     /// What `${PROJECT_ROOT}` stood for, if texts of the service may name it.
     pub project_root: Option<PathBuf>,
+    /// The working directory in which it was started; `None` if the path is not UTF-8, or the version did not record it.
+    pub working_dir: Option<PathBuf>,
     /// Whether it has been ready since it was started.
     pub ready: bool,
     /// Whether the gateway started it for a request.
@@ -174,6 +176,7 @@ impl Record {
             template: None,
             runtime: None,
             project_root: None,
+            working_dir: None,
             ready: false,
             on_demand: false,
             restarts: 0,
@@ -196,6 +199,7 @@ impl Record {
         Self {
             command: words.map(|word| word.to_string_lossy().into_owned()).collect(),
             fingerprint: fingerprint(spec, address),
+            working_dir: Some(spec.directory.clone()).filter(|directory| directory.to_str().is_some()),
             log: spec.log.clone().filter(|log| log.to_str().is_some()),
             ..Self::of(instance, address, started_at)
         }
@@ -267,6 +271,7 @@ impl Record {
             template: record.text("template")?,
             runtime: record.text("runtime")?,
             project_root: record.text("project_root")?.map(PathBuf::from),
+            working_dir: record.text("working_dir")?.map(PathBuf::from),
             ready: required("ready", record.flag("ready")?)?,
             on_demand: record.flag("on_demand")?.unwrap_or_default(),
             restarts: record.number("restarts")?.unwrap_or_default(),

@@ -57,9 +57,11 @@ impl Scope<'_> {
         self.working_dir.as_deref()
     }
 
-    /// Returns the same values for the service while its process is `pid`.
-    pub(super) fn of_process(self, pid: Pid) -> Self {
-        Self { pid: Some(pid), ..self }
+    /// Returns the same values for the service while its process is `pid`, in the directory in which that was started if
+    /// it is known: the configured one may have changed since.
+    pub(super) fn of_process(self, pid: Pid, started_in: Option<&Path>) -> Self {
+        let working_dir = started_in.map(Path::to_owned).or(self.working_dir);
+        Self { pid: Some(pid), working_dir, ..self }
     }
 
     /// Replaces the placeholders of a text of the configuration.

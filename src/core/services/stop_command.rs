@@ -75,8 +75,9 @@ impl ServiceManager<'_> {
         line: &str,
         pid: Pid,
     ) -> Result<ProcessSpec, ServiceError> {
-        let scope =
-            self.scope(service, Some(&record.address), record.project_root.as_deref())?.of_process(pid);
+        let scope = self
+            .scope(service, Some(&record.address), record.project_root.as_deref())?
+            .of_process(pid, record.working_dir.as_deref());
         let line = command_line::split(line).unwrap_or_default();
         let words = line.words.iter().map(|word| scope.expand(word)).collect::<Result<Vec<_>, _>>()?;
         let mut env = self.variables(&scope, service, &record.address, None)?;
