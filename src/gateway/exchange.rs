@@ -115,9 +115,7 @@ pub(super) async fn send(
     let mut lease = lease;
     loop {
         if !has_wire && passing.is_count() {
-            let count = translate::count_tokens(&passing.body).map_err(Rejection::from);
-            meter.ends(Outcome::Ok);
-            return count.map(json);
+            return estimate(passing, &mut meter);
         }
         let request = if has_wire { Ok(passing.as_it_is()) } else { passing.translated() };
         let request = match request {
@@ -129,6 +127,10 @@ pub(super) async fn send(
             Err(rejection) => return Err(failed(&mut meter, rejection)),
         };
         let lacks_it = matches!(sent.head.status.as_u16(), 404 | 405 | 501);
+        // That says nothing of its other paths.
+        if lacks_it && passing.is_count() {
+            return estimate(passing, &mut meter);
+        }
         if !has_wire || known.is_some() || !lacks_it {
             meter.receives();
             if has_wire {
@@ -140,6 +142,12 @@ pub(super) async fn send(
         has_wire = false;
         lease = sent.lease;
     }
+}
+
+/// Answers a request to count tokens for a server that cannot.
+pub(super) fn estimate(passing: &Passing, meter: &mut Meter) -> Result<Response<ResponseBody>, Rejection> {
+    meter.ends(Outcome::Ok);
+    translate::count_tokens(&passing.body).map(json).map_err(|failure| failed(meter, failure.into()))
 }
 
 /// Sends the request. A server that accepts no connection was stopped or died: it is started again, once.

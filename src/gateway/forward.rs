@@ -8,18 +8,21 @@ use hyper::header::CONTENT_TYPE;
 use hyper::{HeaderMap, Request, Response, StatusCode};
 
 use super::body::{COMMENT_INTERVAL, Pending, ResponseBody, stream_head};
-use super::exchange::{NamePlace, NamedModel, Passing, admitted, failed, frame, send};
+use super::exchange::{NamePlace, NamedModel, Passing, admitted, estimate, failed, frame, send};
 use super::meter::{Meter, Outcome};
 use super::rejection::Rejection;
-use super::respond::{json, reject};
+use super::respond::reject;
 use super::seats::Entrance;
 use super::state::Gateway;
 use super::task;
 use super::wire::Wire;
-use super::{keeper, multipart, splice, translate};
+use super::{keeper, multipart, splice};
 
 /// Maximum size of a request body.
 pub(super) const MAX_BODY_BYTES: usize = 64 * 1024 * 1024;
+
+/// Maximum length of a model's name, which may be a path: errors repeat it.
+const MAX_MODEL_BYTES: usize = 4096;
 
 /// How long the rest of a body that is too large is read: some clients read no response before they have sent
 /// everything.
@@ -47,12 +50,15 @@ async fn answer(
     let mut refused = Meter::begin(&gateway.counts, &Arc::default());
     refused.ends(Outcome::Refused);
     let asked = asked(request.headers(), &body)?;
+    if asked.model.len() > MAX_MODEL_BYTES {
+        let message = format!("`model` is longer than {MAX_MODEL_BYTES} bytes");
+        return Err(Rejection::bad_request(message).param("model"));
+    }
     let route = gateway.route(&setup, &asked.model).await?;
     let mut meter = refused.of(&route.service);
     let passing = Box::new(Passing { request, body, wire, asked, route });
     if passing.is_count() && setup.lacks_other_wires(&passing.route.service) {
-        meter.ends(Outcome::Ok);
-        return translate::count_tokens(&passing.body).map(json).map_err(Rejection::from);
+        return estimate(&passing, &mut meter);
     }
     match keeper::enter(gateway, &setup, &passing.route).await {
         Entrance::Admitted(lease) => send(gateway, &setup, &passing, lease, meter).await,

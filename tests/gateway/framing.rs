@@ -90,9 +90,11 @@ fn sixty_megabytes_pass_and_more_is_413() {
 fn body_without_a_model_is_400() {
     let backend = echo();
     let stage = Stage::new(&backend, settings());
-    for body in ["", "[]", "{}", "{\"model\":7}", "{\"model\":\"tiny\""] {
+    let long = format!("{{\"model\":\"{}\"}}", "x".repeat(1 << 20));
+    for body in ["", "[]", "{}", "{\"model\":7}", "{\"model\":\"tiny\"", &long] {
         let response = http::exchange(stage.port, &http::post(CHAT, body));
         assert_eq!(response.status(), 400, "{body}");
+        assert!(response.body.len() < 1000, "it is not repeated");
         assert_eq!(response.json()["error"]["param"], "model");
     }
     let response = http::exchange(stage.port, &http::post("/v1/messages", "{}"));

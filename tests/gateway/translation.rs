@@ -107,6 +107,22 @@ fn tokens_are_counted_without_a_generation() {
     assert_eq!(backend.requests(), []);
 }
 
+/// Ollama has the API of messages without this path.
+#[test]
+fn missing_count_says_nothing_of_messages() {
+    for version in ["0.14.0", "0.0.0"] {
+        let (backend, stage) = stage(|request, stream| {
+            let status = if request.line.contains("count_tokens") { 404 } else { 200 };
+            http::respond(stream, status, "{\"own\":true}");
+        });
+        backend.set_version(version);
+        let response = http::exchange(stage.port, &http::post("/v1/messages/count_tokens", ASKED));
+        assert_eq!(response.status(), 200, "{version}: {}", response.text());
+        assert!(response.json()["input_tokens"].as_u64().is_some_and(|count| count > 0));
+        assert_eq!(http::exchange(stage.port, &http::post(MESSAGES, ASKED)).json()["own"], true, "{version}");
+    }
+}
+
 #[test]
 fn untranslatable_request_is_refused_by_name() {
     let (backend, stage) = stage(|_, stream| http::respond(stream, 200, ANSWER));
