@@ -238,7 +238,7 @@ fn working_directory_must_exist() {
 
 /// A text of the configuration is UTF-8, a path need not be.
 #[test]
-fn a_project_root_that_is_no_text_is_refused() {
+fn a_project_root_must_be_text() {
     let sandbox = Sandbox::new();
     let port = sandbox.port("ollama");
     sandbox.write_config(&web(

@@ -2,7 +2,6 @@
 
 mod loading;
 
-use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -15,12 +14,16 @@ use crate::core::aliases;
 use crate::core::api::Client;
 use crate::core::cancel::CancelToken;
 use crate::core::events::EventKind;
+use crate::core::logs;
 use crate::core::machine;
 use crate::core::models::ModelPlaces;
 use crate::core::models::catalogue::{Abilities, Catalogue, Entry, ModelError, PullStep, Site};
 use crate::core::order;
 use crate::core::runtimes::{Recognition, Runtime, ServerFacts};
 use crate::core::services::{Endpoint, ManagedService, StartedBy, State, Status, UpOptions};
+
+/// How much of a log is read for what the server says at its start.
+const MAX_LOG_BYTES: u64 = 64 * 1024;
 
 /// The shortest timeout for loading a model.
 const MIN_LOAD_TIMEOUT: Duration = Duration::from_secs(60);
@@ -280,8 +283,8 @@ impl Models<'_> {
         } else {
             (self.service.address(), false)
         };
-        let log = is_own.then_some(self.service.files.log.as_path());
-        self.work_with(address.as_ref(), log, work).map_err(|error| self.failed(model.asked, error))
+        let log = if is_own { self.beginning_of_log() } else { String::new() };
+        self.work_with(address.as_ref(), &log, work).map_err(|error| self.failed(model.asked, error))
     }
 
     fn work_at<T>(
@@ -289,14 +292,19 @@ impl Models<'_> {
         address: Option<&Address>,
         work: impl FnOnce(&Site<'_>) -> Result<T, ModelError>,
     ) -> Result<T, ModelError> {
-        self.work_with(address, None, work)
+        self.work_with(address, "", work)
     }
 
-    /// Does `work`; `log` is that of a server that fusion started.
+    /// Returns what the server has logged at its start; empty if its log cannot be read.
+    fn beginning_of_log(&self) -> String {
+        logs::beginning(&self.service.files.log, MAX_LOG_BYTES).unwrap_or_default()
+    }
+
+    /// Does `work`; `log` is the beginning of the log of a server that fusion started.
     fn work_with<T>(
         &self,
         address: Option<&Address>,
-        log: Option<&Path>,
+        log: &str,
         work: impl FnOnce(&Site<'_>) -> Result<T, ModelError>,
     ) -> Result<T, ModelError> {
         let server = self.service.server();

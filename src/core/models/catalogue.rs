@@ -1,7 +1,7 @@
 //! What a runtime can do with models: list, show, pull, remove, load, unload.
 
 use std::io;
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -26,8 +26,8 @@ pub struct Site<'a> {
     pub places: &'a ModelPlaces,
     /// Finds a tool that comes with the program of a server, or on `PATH`.
     pub find_tool: &'a dyn Fn(&str) -> Option<PathBuf>,
-    /// The log of the server at `address`, if fusion started it.
-    pub log: Option<&'a Path>,
+    /// The beginning of the log of the server at `address`, if fusion started it; else empty.
+    pub log: &'a str,
     /// The variables that the configuration sets for the server.
     pub env: &'a SortedMap<String, String>,
     /// The timeout for loading a model.

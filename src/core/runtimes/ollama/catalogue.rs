@@ -10,7 +10,6 @@ use serde_json::{Value, json};
 use crate::core::api::error::{ServerError, ServerErrorKind};
 use crate::core::api::idle_timeout::IdleTimeout;
 use crate::core::api::{ApiError, Client, Response};
-use crate::core::logs;
 use crate::core::models::catalogue::{
     Abilities, Catalogue, Details, Entry, KeepAlive, MemoryEstimate, ModelError, PullStep, Site,
 };
@@ -26,9 +25,6 @@ const IDLE_TIMEOUT: Duration = Duration::from_secs(30);
 
 /// Idle timeout of a download: the server sends nothing while it verifies a large layer.
 const PULL_IDLE_TIMEOUT: Duration = Duration::from_secs(600);
-
-/// How much of the log is read for what the server says at its start.
-const MAX_LOG_BYTES: u64 = 64 * 1024;
 
 /// The template of a model whose own the server does not know: it has no roles, and drops the system message.
 const NO_TEMPLATE: &str = "{{ .Prompt }}";
@@ -254,9 +250,8 @@ fn read_entry(model: &Value, loaded: &[&str]) -> Option<Entry> {
 /// Returns the context that a server gives to models that do not say theirs, in tokens: as its log tells, else as it is
 /// configured.
 fn server_context(site: &Site<'_>) -> Option<u64> {
-    let logged = || logged_context(&logs::beginning(site.log?, MAX_LOG_BYTES).ok()?);
     let configured = || site.env.get("OLLAMA_CONTEXT_LENGTH")?.trim().parse().ok();
-    logged().or_else(configured)
+    logged_context(site.log).or_else(configured)
 }
 
 /// Reads it from the lines with which the server logs its start: its variables, and what it chose by the memory of the
