@@ -31,6 +31,8 @@ struct Stat {
     parent: i32,
     /// Field 6.
     session: i32,
+    /// Field 9.
+    flags: u32,
     /// Fields 14 and 15: CPU time in clock ticks, in user and in kernel mode.
     ticks: u64,
     /// Field 20: the number of threads that have not ended. The first one counts even after its end.
@@ -47,17 +49,18 @@ impl Stat {
     fn parse(bytes: &[u8]) -> Option<Self> {
         let after_name = bytes.iter().rposition(|byte| *byte == b')')? + 1;
         let text = std::str::from_utf8(&bytes[after_name..]).ok()?;
-        let fields: Vec<&str> = text.split_ascii_whitespace().collect();
-        let field = |number: usize| fields.get(number - 3).copied();
-        let count = |number: usize| field(number)?.parse::<u64>().ok();
+        let mut fields = (3..).zip(text.split_ascii_whitespace());
+        // Each call leaves the fields that follow.
+        let mut field = |wanted: u32| fields.find(|(number, _)| *number == wanted).map(|(_, text)| text);
         Some(Self {
             state: field(3)?.chars().next()?,
             parent: field(4)?.parse().ok()?,
             session: field(6)?.parse().ok()?,
-            ticks: count(14)?.checked_add(count(15)?)?,
-            threads: count(20)?,
-            start_time: count(22)?,
-            pages: count(24)?,
+            flags: field(9)?.parse().ok()?,
+            ticks: field(14)?.parse::<u64>().ok()?.checked_add(field(15)?.parse().ok()?)?,
+            threads: field(20)?.parse().ok()?,
+            start_time: field(22)?.parse().ok()?,
+            pages: field(24)?.parse().ok()?,
         })
     }
 
@@ -114,7 +117,10 @@ impl Inspect for Linux {
 
     fn processes(&self) -> Result<Vec<Process>, ProcessError> {
         let mut processes = Vec::new();
-        for pid in pids()? {
+        let pids = pids()?;
+        // Read after the list: a process that gets the PID of one of them later is in neither.
+        let kernel = children_of_kernel();
+        for pid in pids.into_iter().filter(|pid| !kernel.contains(pid)) {
             match self.process(pid) {
                 // Mounted with hidepid=1, /proc refuses to show processes of other users.
                 Err(ProcessError::System { source, .. }) if source.kind() == ErrorKind::PermissionDenied => {}
@@ -135,7 +141,7 @@ impl Inspect for Linux {
     }
 
     fn instance(&self, pid: i32) -> Option<String> {
-        let bytes = fs::read(format!("/proc/{pid}/environ")).ok()?;
+        let bytes = read_short(format!("/proc/{pid}/environ")).ok()?;
         let value = |variable: &[u8]| {
             let value = variable.strip_prefix(INSTANCE_VARIABLE.as_bytes())?.strip_prefix(b"=")?;
             String::from_utf8(value.to_vec()).ok()
@@ -235,6 +241,19 @@ fn pids() -> Result<Vec<i32>, ProcessError> {
     Ok(pids)
 }
 
+/// Returns the PIDs of the kernel's threads and of the helper programs that it runs. They are most of the
+/// processes of an idle machine, and one file lists them. Empty where there is none, as in a container.
+fn children_of_kernel() -> Vec<i32> {
+    /// The parent of them all.
+    const KTHREADD: i32 = 2;
+    /// See `include/linux/sched.h`.
+    const PF_KTHREAD: u32 = 0x0020_0000;
+    match Stat::read(KTHREADD) {
+        Ok(Some(stat)) if stat.flags & PF_KTHREAD != 0 => children_of_threads(KTHREADD),
+        _ => Vec::new(),
+    }
+}
+
 /// Reads a file of `/proc`, whose size no call tells. Room for a page spares four of six reads of a short one.
 fn read_short(path: impl AsRef<Path>) -> io::Result<Vec<u8>> {
     let mut bytes = Vec::with_capacity(4096);
@@ -316,6 +335,7 @@ mod tests {
                 state: 'S',
                 parent: 7,
                 session: 9,
+                flags: 4_194_560,
                 ticks: 33,
                 threads: 1,
                 start_time: 987_654,
@@ -333,6 +353,16 @@ mod tests {
             let line = format!("42 (x) {}", fields.replacen(" 20 0 1 0 ", &format!(" 20 0 {threads} 0 "), 1));
             assert_eq!(Stat::parse(line.as_bytes()).unwrap().has_ended(), has_ended, "{line}");
         }
+    }
+
+    #[test]
+    fn threads_of_the_kernel_are_passed_over() {
+        let kernel = children_of_kernel();
+        let found: Vec<i32> = Linux.processes().unwrap().iter().map(|process| process.pid).collect();
+        for pid in kernel {
+            assert!(!found.contains(&pid), "{:?}", Stat::read(pid));
+        }
+        assert!(found.contains(&std::process::id().cast_signed()));
     }
 
     #[test]
