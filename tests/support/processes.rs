@@ -1,8 +1,10 @@
 //! The processes of the machine, as the tests see them.
 
+use std::mem::MaybeUninit;
 use std::os::unix::process::CommandExt as _;
 use std::process::Command;
 
+use nix::libc;
 use nix::sys::signal::{self, SigHandler, Signal};
 use nix::unistd::Pid;
 
@@ -83,11 +85,17 @@ pub fn send(pid: i32, signal: Signal) {
     let _ = signal::kill(Pid::from_raw(pid), signal);
 }
 
-/// Has the program start with the default actions of signals. A test may have inherited them as ignored, from `nohup`
-/// or from a shell that started it in the background.
+/// Those that a test may have inherited as ignored, from `nohup` or from a shell that started it in the background.
+const OFTEN_IGNORED: [Signal; 4] = [Signal::SIGINT, Signal::SIGQUIT, Signal::SIGHUP, Signal::SIGTERM];
+
+/// Has the program start with the default actions of signals. Does nothing if the test ignores none: a program without
+/// code of ours between fork and exec starts by `posix_spawn`, which does not copy the page tables of the test.
 pub fn reset_signals(command: &mut Command) {
+    if !OFTEN_IGNORED.into_iter().any(is_ignored) {
+        return;
+    }
     let reset = || {
-        for ignored in [Signal::SIGINT, Signal::SIGQUIT, Signal::SIGHUP, Signal::SIGTERM] {
+        for ignored in OFTEN_IGNORED {
             #[expect(unsafe_code, reason = "signal dispositions have no safe interface")]
             // SAFETY: the default action installs no handler, and sigaction is async-signal-safe.
             unsafe {
@@ -102,4 +110,15 @@ pub fn reset_signals(command: &mut Command) {
     unsafe {
         command.pre_exec(reset);
     }
+}
+
+fn is_ignored(signal: Signal) -> bool {
+    let mut action = MaybeUninit::<libc::sigaction>::zeroed();
+    #[expect(unsafe_code, reason = "nix cannot ask for an action without a change of it")]
+    // SAFETY: without a new action, sigaction only writes the present one. Zeros are one, too.
+    let action = unsafe {
+        libc::sigaction(signal as i32, std::ptr::null(), action.as_mut_ptr());
+        action.assume_init()
+    };
+    action.sa_sigaction == libc::SIG_IGN
 }
