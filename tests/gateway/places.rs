@@ -191,9 +191,29 @@ fn service_that_no_request_starts_says_how() {
     let refused = ask(&stage, ONE);
     assert_eq!(refused.status(), 503);
     assert!(refused.text().contains("fusion one up"), "{}", refused.text());
+    assert!(refused.header("retry-after").is_some());
     assert_eq!(stage.driver.starts(), 0);
     act(&stage, "one/start");
     assert_eq!(ask(&stage, ONE).status(), 200);
+}
+
+/// The next one would take what the first one is about to need.
+#[test]
+fn heavy_servers_start_one_by_one() {
+    let (one, two, stage) = stage("", MemoryLimit::Share(100));
+    *stage.driver.listens.lock().expect("no panic") = false;
+    std::thread::scope(|scope| {
+        let first = scope.spawn(|| ask(&stage, ONE).status());
+        wait_until("one starts", || stage.driver.starts() == 1);
+        let second = scope.spawn(|| ask(&stage, TWO).status());
+        std::thread::sleep(std::time::Duration::from_millis(300));
+        assert_eq!(stage.driver.starts(), 1, "both start at once");
+        stage.driver.begin_to_listen(one.port);
+        wait_until("two starts", || stage.driver.starts() == 2);
+        stage.driver.begin_to_listen(two.port);
+        assert_eq!([first, second].map(|asked| asked.join().expect("no panic")), [200; 2]);
+    });
+    assert!(one.is_listening());
 }
 
 /// As long as a client waits for it, it is not cancelled.
