@@ -177,7 +177,6 @@ impl Shared {
 
     fn answer(&self, mut stream: TcpStream) {
         while let Some(request) = http::read(&mut stream, true) {
-            self.lists.fetch_add(usize::from(request.line == "GET /api/tags HTTP/1.1"), Ordering::SeqCst);
             match request.line.as_str() {
                 line if line.starts_with("GET ") && self.is_hung.load(Ordering::SeqCst) => {
                     while !matches!(stream.read(&mut [0; 64]), Ok(0) | Err(_)) {}
@@ -192,6 +191,7 @@ impl Shared {
                 }
                 line @ ("GET /api/tags HTTP/1.1" | "GET /api/ps HTTP/1.1") => {
                     let has_all = line.contains("tags");
+                    self.lists.fetch_add(usize::from(has_all), Ordering::SeqCst);
                     let is_listed = has_all || self.is_loaded.load(Ordering::SeqCst);
                     let models = self.models.lock().expect("no panic").clone();
                     let models = if is_listed { models } else { Vec::new() };
