@@ -149,7 +149,8 @@ impl ResponseBody {
 impl Treatment {
     /// Returns whether an answer whose connection has ended is not whole.
     fn is_cut(&self) -> bool {
-        matches!(self, Self::Counted { end, is_delimited: false } if !end.trim_ascii_end().ends_with(b"}"))
+        let is_end = |end: &[u8]| matches!(end.trim_ascii_end().last(), Some(b'}' | b']'));
+        matches!(self, Self::Counted { end, is_delimited: false } if !is_end(end))
     }
 }
 

@@ -10,7 +10,7 @@ use hyper::header::{
     SEC_WEBSOCKET_PROTOCOL, SEC_WEBSOCKET_VERSION, UPGRADE,
 };
 use hyper::upgrade::OnUpgrade;
-use hyper::{Request, Response, StatusCode};
+use hyper::{Method, Request, Response, StatusCode};
 use hyper_util::rt::TokioIo;
 use tokio_tungstenite::WebSocketStream;
 use tokio_tungstenite::tungstenite::handshake::derive_accept_key;
@@ -37,7 +37,10 @@ pub(super) fn open(
     request: &mut Request<Incoming>,
 ) -> Result<Response<ResponseBody>, Rejection> {
     let headers = request.headers();
-    if !has_token(headers, &UPGRADE, "websocket") || !has_token(headers, &CONNECTION, "upgrade") {
+    let is_handshake =
+        has_token(headers, &UPGRADE, "websocket") && has_token(headers, &CONNECTION, "upgrade");
+    // HEAD is treated as GET, but opens nothing.
+    if !is_handshake || request.method() != Method::GET {
         let rejection = Rejection::new(StatusCode::UPGRADE_REQUIRED, "/ws is a WebSocket");
         let mut response = reject(&rejection, Wire::Chat);
         response.headers_mut().insert(UPGRADE, HeaderValue::from_static("websocket"));

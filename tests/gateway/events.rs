@@ -184,3 +184,18 @@ fn foreign_page_gets_no_websocket() {
         assert!(head.starts_with("HTTP/1.1 403 "), "{header}: {head}");
     }
 }
+
+#[test]
+fn head_opens_no_websocket() {
+    let backend = Backend::running(|_, stream| http::respond(stream, 200, ANSWER));
+    let stage = stage(&backend);
+    let mut client = http::connect(stage.port);
+    http::write(
+        &mut client,
+        "HEAD /ws HTTP/1.1\r\nHost: localhost\r\nConnection: Upgrade\r\nUpgrade: websocket\r\n\
+         Sec-WebSocket-Version: 13\r\nSec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\n\r\n",
+    );
+    let mut head = [0; 12];
+    client.read_exact(&mut head).expect("a response");
+    assert_eq!(&head, b"HTTP/1.1 426");
+}

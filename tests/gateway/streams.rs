@@ -141,7 +141,8 @@ fn old_http_is_judged_by_its_content() {
 fn cut_json_of_old_http_is_aborted() {
     for (body, is_whole) in [
         ("{\"choices\":[{\"finish_reason\":\"stop\"}]}\n", true),
-        ("{\"choices\":[{\"finish_reason\":\"stop\"}]", false),
+        ("[1, 2]", true),
+        ("{\"choices\":[{\"finish_reason\":\"sto", false),
         ("", false),
     ] {
         let response = streamed(CHAT, move |stream| {
