@@ -224,12 +224,12 @@ fn server_that_hangs_delays_others_once() {
     };
     act("hung/start");
     act("well/start");
-    let unknown = (404, "no service has the model larg; similar names: large".to_owned());
-    assert_eq!(ask("larg"), unknown);
+    let unknown = (404, "no service has the model large2; similar names: large".to_owned());
+    assert_eq!(ask("large2"), unknown);
     hung.set_hung(true);
-    assert_eq!(ask("larg"), unknown);
+    assert_eq!(ask("large2"), unknown);
     let before = hung.connections();
-    assert_eq!(ask("larg"), unknown);
+    assert_eq!(ask("large2"), unknown);
     assert_eq!(hung.connections(), before, "it is not asked again");
     assert_eq!(ask("tiny").0, 200);
     assert_eq!(http::get(stage.port, "/v1/models/large").status(), 200);
