@@ -26,7 +26,7 @@ fn every_command(visit: &mut impl FnMut(&[&str], &Command)) {
 }
 
 fn help(sandbox: &Sandbox, words: &[&str], option: &str) -> String {
-    let finished = sandbox.fusion(words.iter().copied().chain([option])).run().assert_code(0);
+    let finished = sandbox.fusion(words.iter().copied().chain([option])).run_in_process().assert_code(0);
     assert_eq!(finished.stderr(), "", "help of {words:?}");
     finished.stdout()
 }
@@ -87,7 +87,11 @@ fn help_leads_with_three_examples() {
 fn help_reads_no_configuration() {
     let sandbox = Sandbox::new();
     sandbox.write_config("this is not a configuration");
-    help(&sandbox, &["ollama", "run"], "--help");
+    sandbox.fusion(["ollama", "run", "--help"]).run().assert_stdout(&help(
+        &sandbox,
+        &["ollama", "run"],
+        "--help",
+    ));
 }
 
 #[test]
