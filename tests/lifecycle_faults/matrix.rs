@@ -319,16 +319,3 @@ fn a_loading_server_without_a_record_is_starting() {
         assert_nothing_left(sandbox, service);
     });
 }
-
-#[test]
-fn damaged_records_of_every_kind_are_ignored() {
-    for text in ["", "{", "garbage", "\u{0}\u{1}", "{\"format\":1}", "-1"] {
-        for_each_service(&[], |sandbox, service| {
-            std::fs::create_dir_all(sandbox.file(service, "")).expect("the sandbox is writable");
-            std::fs::write(sandbox.file(service, "state.json"), text).expect("the sandbox is writable");
-            assert_eq!(state(sandbox, service), "stopped");
-            up(sandbox, service);
-            down(sandbox, service);
-        });
-    }
-}

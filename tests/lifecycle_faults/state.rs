@@ -154,6 +154,8 @@ fn a_damaged_record_is_ignored_with_one_warning() {
     let contents: Vec<Vec<u8>> = vec![
         b"".to_vec(),
         b"garbage".to_vec(),
+        b"-1".to_vec(),
+        b"\0\x01".to_vec(),
         b"{\"format\": 1, \"instance\": ".to_vec(),
         b"\xff\xfe\x00\x01".to_vec(),
         b"null".to_vec(),
@@ -162,20 +164,22 @@ fn a_damaged_record_is_ignored_with_one_warning() {
         huge.into_bytes(),
         b"{\"format\": 1}".to_vec(),
     ];
-    for content in contents {
-        let shown = String::from_utf8_lossy(&content[..content.len().min(40)]).into_owned();
-        for_each_service(&[], |sandbox, service| {
-            std::fs::create_dir_all(sandbox.config_dir().join(service)).expect("the sandbox is writable");
-            std::fs::write(sandbox.file(service, "state.json"), &content).expect("the sandbox is writable");
-            let ps = sandbox.fusion([service, "ps"]).run().assert_code(3);
+    for_each_service(&[], |sandbox, service| {
+        std::fs::create_dir_all(sandbox.file(service, "")).expect("the sandbox is writable");
+        for content in &contents {
+            let shown = String::from_utf8_lossy(&content[..content.len().min(40)]);
+            let damage = || std::fs::write(sandbox.file(service, "state.json"), content);
+            damage().expect("the sandbox is writable");
+            let ps = sandbox.fusion([service, "ps", "--json"]).run_in_process().assert_code(3);
+            assert_eq!(ps.json()["state"], "stopped", "{shown}");
             assert!(ps.stderr().contains("state.json"), "{shown}: {}", ps.stderr());
-            let down_once = sandbox.fusion([service, "down"]).run().assert_code(0);
+            let down_once = sandbox.fusion([service, "down"]).run_in_process().assert_code(0);
             assert_eq!(down_once.stderr().lines().count(), 1, "{shown}: {}", down_once.stderr());
-            std::fs::write(sandbox.file(service, "state.json"), &content).expect("the sandbox is writable");
+            damage().expect("the sandbox is writable");
             up(sandbox, service);
             down(sandbox, service);
-        });
-    }
+        }
+    });
 }
 
 #[test]
@@ -196,16 +200,19 @@ fn a_damaged_record_is_described() {
 fn a_record_with_an_impossible_pid_is_ignored() {
     let other_sandbox = Sandbox::new();
     let other = OtherProcess::new(&other_sandbox, "exec sleep 1000", &[]);
-    for pid in [json!(0), json!(1), json!(-1), json!(4_294_967_295_u32), json!("12"), json!(1.5)] {
-        for_each_service(&[], |sandbox, service| {
-            left_behind(sandbox, service);
-            edit(sandbox, service, |record| record["process"]["pid"] = pid.clone());
-            let ps = sandbox.fusion([service, "ps"]).run().assert_code(3);
+    for_each_service(&[], |sandbox, service| {
+        left_behind(sandbox, service);
+        let mut record = sandbox.record(service).expect("a record");
+        for pid in [json!(0), json!(1), json!(-1), json!(4_294_967_295_u32), json!("12"), json!(1.5)] {
+            record["process"]["pid"] = pid.clone();
+            std::fs::write(sandbox.file(service, "state.json"), record.to_string())
+                .expect("the sandbox is writable");
+            let ps = sandbox.fusion([service, "ps"]).run_in_process().assert_code(3);
             assert!(ps.stderr().contains("state.json"), "{pid}: {}", ps.stderr());
             sandbox.fusion([service, "down", "--force"]).run().assert_code(0);
             other.assert_alive();
-        });
-    }
+        }
+    });
 }
 
 /// The PID file is a copy for scripts.
@@ -220,7 +227,7 @@ fn the_content_of_the_pid_file_is_ignored() {
             let pid = up(sandbox, service);
             std::fs::write(sandbox.file(service, &format!("{service}.pid")), &content)
                 .expect("the sandbox is writable");
-            let ps = sandbox.fusion([service, "ps", "--json"]).run().assert_code(0).json();
+            let ps = sandbox.fusion([service, "ps", "--json"]).run_in_process().assert_code(0).json();
             assert_eq!(ps["pid"], json!(pid));
             let down = sandbox.fusion([service, "down"]).run();
             other.assert_alive();

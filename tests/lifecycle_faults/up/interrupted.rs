@@ -102,7 +102,7 @@ fn a_waiting_up_reports_an_interrupted_start() {
     let (_, rest) = shown.rsplit_once("\r\u{1b}[K").expect("the progress line is erased");
     // It waits for the lock if the first one is slow to clean up.
     let error = rest.lines().rfind(|line| !line.is_empty()).unwrap_or_default();
-    insta::assert_snapshot!(sandbox.normalized(error), @r"\u{1b}[1m\u{1b}[31merror: \u{1b}[0mollama was stopped by another command while it started\r");
+    insta::assert_snapshot!(sandbox.normalized(error), @r"\u{1b}[1m\u{1b}[31merror: \u{1b}[0mollama was stopped by another command while it started");
     assert_nothing_left(&sandbox, "ollama");
 }
 
