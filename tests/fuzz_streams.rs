@@ -6,6 +6,7 @@
 //! A failure names the number that its round is made of.
 
 use std::io::{self, Read};
+use std::num::NonZero;
 
 use fusion::core::api::chat::{Receiver, replay};
 use fusion::core::api::error::ServerError;
@@ -20,9 +21,14 @@ fn damaged_responses_never_panic() {
     let responses = responses();
     let rounds =
         std::env::var("FUSION_TEST_ROUNDS").ok().and_then(|rounds| rounds.parse().ok()).unwrap_or(4_000);
-    for number in 0..rounds {
-        round(number, &responses);
-    }
+    let workers = std::thread::available_parallelism().map_or(1, NonZero::get);
+    std::thread::scope(|scope| {
+        for first in 0..workers {
+            let numbers = (first as u64..rounds).step_by(workers);
+            let responses = &responses;
+            scope.spawn(move || numbers.for_each(|number| round(number, responses)));
+        }
+    });
 }
 
 /// Numbers that look random: `SplitMix64`, by Sebastiano Vigna.

@@ -222,7 +222,7 @@ fn a_failed_pull_keeps_the_old_model() {
         ("echo beef > \"$MODEL/refs/main\"; mkdir \"$MODEL/snapshots/beef\"; exit 0", plan, 7),
         ("kill -9 $$", plan, 8),
     ];
-    for (download, dry_run, code) in faults {
+    let check = |(download, dry_run, code): (&str, &str, i32)| {
         let sandbox = Sandbox::new();
         let model = listed_model(&sandbox);
         fake_tool(
@@ -244,7 +244,12 @@ fn a_failed_pull_keeps_the_old_model() {
             assert!(content(&model) == before, "{dry_run} {download}: the model has changed");
         }
         sandbox.assert_nothing_runs();
-    }
+    };
+    std::thread::scope(|scope| {
+        for fault in faults {
+            scope.spawn(move || check(fault));
+        }
+    });
 }
 
 #[test]
