@@ -235,7 +235,9 @@ fn a_failed_pull_keeps_the_old_model() {
         cut(&model.join("snapshots/c0ffee/model.safetensors"), 1000);
         let before = content(&model);
         // One that starts by itself downloads nothing, and does not start.
-        sandbox.write_config("[mlx_server]\nmodel = \"org/tiny\"\nauto_start = true\n");
+        let port = sandbox.port("mlx");
+        sandbox
+            .write_config(&format!("[mlx_server]\nport = {port}\nmodel = \"org/tiny\"\nauto_start = true\n"));
         let up = sandbox.fusion(["up"]).run().assert_code(7);
         assert!(content(&model) == before, "the model has changed: {up}");
         for command in [&["pull", "org/tiny"][..], &["up", "-m", "org/tiny"]] {
