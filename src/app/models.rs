@@ -22,9 +22,6 @@ use crate::core::order;
 use crate::core::runtimes::{Recognition, Runtime, ServerFacts};
 use crate::core::services::{Endpoint, ManagedService, StartedBy, State, Status, UpOptions};
 
-/// How much of a log is read for what the server says at its start.
-const MAX_LOG_BYTES: u64 = 64 * 1024;
-
 /// The shortest timeout for loading a model.
 const MIN_LOAD_TIMEOUT: Duration = Duration::from_secs(60);
 
@@ -283,8 +280,9 @@ impl Models<'_> {
         } else {
             (self.service.address(), false)
         };
-        let log = if is_own { self.beginning_of_log() } else { String::new() };
-        self.work_with(address.as_ref(), &log, work).map_err(|error| self.failed(model.asked, error))
+        let log = || logs::beginning(&self.service.files.log).unwrap_or_default();
+        let log: &dyn Fn() -> String = if is_own { &log } else { &String::new };
+        self.work_with(address.as_ref(), log, work).map_err(|error| self.failed(model.asked, error))
     }
 
     fn work_at<T>(
@@ -292,19 +290,14 @@ impl Models<'_> {
         address: Option<&Address>,
         work: impl FnOnce(&Site<'_>) -> Result<T, ModelError>,
     ) -> Result<T, ModelError> {
-        self.work_with(address, "", work)
+        self.work_with(address, &String::new, work)
     }
 
-    /// Returns what the server has logged at its start; empty if its log cannot be read.
-    fn beginning_of_log(&self) -> String {
-        logs::beginning(&self.service.files.log, MAX_LOG_BYTES).unwrap_or_default()
-    }
-
-    /// Does `work`; `log` is the beginning of the log of a server that fusion started.
+    /// Does `work`; `log` reads the beginning of the log of a server that fusion started.
     fn work_with<T>(
         &self,
         address: Option<&Address>,
-        log: &str,
+        log: &dyn Fn() -> String,
         work: impl FnOnce(&Site<'_>) -> Result<T, ModelError>,
     ) -> Result<T, ModelError> {
         let server = self.service.server();

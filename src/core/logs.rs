@@ -80,11 +80,14 @@ fn open(path: &Path, options: &mut OpenOptions) -> Result<Option<(File, Metadata
     Ok(Some((file, metadata)))
 }
 
-/// Returns at most the first `max_bytes` of a log.
-pub fn beginning(log: &Path, max_bytes: u64) -> Result<String, FileError> {
+/// How much of a log is its beginning.
+const BEGINNING_BYTES: u64 = 128 * 1024;
+
+/// Returns the beginning of a log: what a server tells of itself at its start.
+pub fn beginning(log: &Path) -> Result<String, FileError> {
     let Some((file, _)) = open(log, OpenOptions::new().read(true))? else { return Ok(String::new()) };
     let mut bytes = Vec::new();
-    file.take(max_bytes).read_to_end(&mut bytes).map_err(FileError::io("read", log))?;
+    file.take(BEGINNING_BYTES).read_to_end(&mut bytes).map_err(FileError::io("read", log))?;
     Ok(String::from_utf8_lossy(&bytes).into_owned())
 }
 

@@ -153,6 +153,7 @@ fn a_damaged_record_is_ignored_with_one_warning() {
     let huge = "9".repeat(10_000_000);
     let contents: Vec<Vec<u8>> = vec![
         b"".to_vec(),
+        b"{".to_vec(),
         b"garbage".to_vec(),
         b"-1".to_vec(),
         b"\0\x01".to_vec(),

@@ -238,7 +238,7 @@ impl ValueSources {
                 address: address.as_ref(),
                 places: &places,
                 find_tool: &|_| None,
-                log: "",
+                log: &String::new,
                 env: &settings.server.env,
                 load_timeout: LIST_TIMEOUT,
                 cancel: &CancelToken::new(),

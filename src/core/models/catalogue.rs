@@ -26,8 +26,8 @@ pub struct Site<'a> {
     pub places: &'a ModelPlaces,
     /// Finds a tool that comes with the program of a server, or on `PATH`.
     pub find_tool: &'a dyn Fn(&str) -> Option<PathBuf>,
-    /// The beginning of the log of the server at `address`, if fusion started it; else empty.
-    pub log: &'a str,
+    /// Reads the beginning of the log of the server at `address`, if fusion started it; else returns nothing.
+    pub log: &'a dyn Fn() -> String,
     /// The variables that the configuration sets for the server.
     pub env: &'a SortedMap<String, String>,
     /// The timeout for loading a model.

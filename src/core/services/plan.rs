@@ -144,7 +144,7 @@ impl ServiceManager<'_> {
             address: None,
             places: &self.places(service).of_resolved(),
             find_tool: &|_| None,
-            log: "",
+            log: &String::new,
             env: &server.env,
             load_timeout: server.startup_timeout,
             cancel: self.cancel,

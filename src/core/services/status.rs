@@ -80,9 +80,6 @@ pub struct Exited {
     pub last_line: Option<String>,
 }
 
-/// How much of a log is read to find what a server tells at its start.
-const MAX_LOG_BYTES: u64 = 128 * 1024;
-
 /// Timeout of each request of `ps`.
 const REQUEST_TIMEOUT: Duration = Duration::from_secs(1);
 
@@ -197,6 +194,6 @@ fn facts(service: &ManagedService, observed: &Observed) -> ServerFacts {
 /// Returns how much of the model with which the server was started is on the GPU, if its log tells that.
 fn logged_gpu_share(service: &ManagedService, model: &str) -> Option<GpuShare> {
     let read = service.runtime()?.gpu_share_in_log()?;
-    let parts = read(&logs::beginning(&service.files.log, MAX_LOG_BYTES).ok()?)?;
+    let parts = read(&logs::beginning(&service.files.log).ok()?)?;
     Some(GpuShare { model: model.to_owned(), parts })
 }

@@ -9,14 +9,11 @@ use crate::core::logs;
 use crate::core::nearest::nearest;
 use crate::core::runtimes;
 
-/// How much of a log is read: servers tell this at their start.
-const MAX_LOG_BYTES: u64 = 64 * 1024;
-
 impl ServiceManager<'_> {
     /// Returns what the server refused at its last start, and what the configuration sets in vain.
     pub fn variable_notices(&self, service: &ManagedService) -> Vec<VariableNotice> {
         let Some(runtime) = service.runtime() else { return Vec::new() };
-        let log = logs::beginning(&service.files.log, MAX_LOG_BYTES).unwrap_or_default();
+        let log = logs::beginning(&service.files.log).unwrap_or_default();
         let refused = runtime.refused_variables(&log).into_iter();
         let known = runtime.variables().map(|variables| variables.known).unwrap_or_default();
         let is_unknown = |name: &&String| is_of(runtime, name.as_ref()) && !known.contains(&name.as_str());

@@ -220,6 +220,10 @@ impl ServiceManager<'_> {
                 Listener::Ours { pid } if is_final => self.await_background(pending, pid)?,
                 _ => {}
             }
+            // What a first process left that has ended just now was not to be found as its descendant.
+            if matches!(&pending.process, Tracked::Child(child) if child.try_wait()?.is_some()) {
+                return Ok(None);
+            }
         }
         match probe {
             ProbeResult::Ready(facts) => Ok(Some(facts)),
@@ -269,22 +273,18 @@ impl ServiceManager<'_> {
         loop {
             let Tracked::Child(child) = &pending.process else { return Ok(()) };
             let background = self.background(child.id(), listener, &pending.record.address)?;
-            // After the search: what a first process left that has ended by now was not to be found as its descendant.
-            match (self.life(pending)?, &background) {
-                (Life::Alive, _) => {}
-                (Life::Ended(Some(Ending::Code(0))), Some(process)) => {
+            let Some(process) = background else { return Ok(()) };
+            match self.life(pending)? {
+                Life::Alive => {}
+                Life::Ended(Some(Ending::Code(0))) => {
                     pending.record.process = Some(process.clone());
-                    pending.process = Tracked::Others(vec![process.clone()]);
+                    pending.process = Tracked::Others(vec![process]);
                     return Ok(());
                 }
-                (Life::Ended(ending), _) => return Err(Unready::Died(ending)),
-            }
-            let has_ended = matches!(&pending.process, Tracked::Child(child) if child.try_wait()?.is_some());
-            if background.is_none() && !has_ended {
-                return Ok(());
+                Life::Ended(ending) => return Err(Unready::Died(ending)),
             }
             if since.elapsed() >= LEAVE_TIME {
-                pending.record.background = background;
+                pending.record.background = Some(process);
                 return Ok(());
             }
             self.cancel.check()?;

@@ -432,7 +432,7 @@ mod tests {
             address: None,
             places,
             find_tool: &|_| None,
-            log: "",
+            log: &String::new,
             env: &SortedMap::default(),
             load_timeout: Duration::ZERO,
             cancel: &CancelToken::new(),

@@ -251,7 +251,7 @@ fn read_entry(model: &Value, loaded: &[&str]) -> Option<Entry> {
 /// configured.
 fn server_context(site: &Site<'_>) -> Option<u64> {
     let configured = || site.env.get("OLLAMA_CONTEXT_LENGTH")?.trim().parse().ok();
-    logged_context(site.log).or_else(configured)
+    logged_context(&(site.log)()).or_else(configured)
 }
 
 /// Reads it from the lines with which the server logs its start: its variables, and what it chose by the memory of the
