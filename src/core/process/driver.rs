@@ -42,7 +42,7 @@ pub struct ProcessSpec {
     pub instance: String,
 }
 
-/// A signal that ends processes.
+/// A signal that ends processes, or holds them until they are ended.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum StopSignal {
     /// SIGTERM, then SIGCONT, because a stopped process does not receive SIGTERM.
@@ -51,6 +51,8 @@ pub enum StopSignal {
     Interrupt,
     /// SIGKILL.
     Kill,
+    /// SIGSTOP: the process starts no other one until it is killed.
+    Hold,
 }
 
 /// Whether the process of a [`ProcessId`] is alive.

@@ -261,6 +261,7 @@ impl MockSystem {
             self.signals.push((pid, signal));
             process.ending = match signal {
                 StopSignal::Kill => Some(Ending::Signal(9)),
+                StopSignal::Hold => None,
                 StopSignal::Terminate if process.plan.ignores_terminate => None,
                 StopSignal::Terminate => Some(Ending::Signal(15)),
                 StopSignal::Interrupt => Some(Ending::Signal(2)),

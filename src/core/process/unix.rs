@@ -399,6 +399,7 @@ fn send(pid: Pid, target: i32, signal: StopSignal) -> Result<(), ProcessError> {
         StopSignal::Terminate => Signal::SIGTERM,
         StopSignal::Interrupt => Signal::SIGINT,
         StopSignal::Kill => Signal::SIGKILL,
+        StopSignal::Hold => Signal::SIGSTOP,
     };
     match nix::sys::signal::kill(target, first) {
         Ok(()) | Err(Errno::ESRCH) => {}

@@ -15,7 +15,7 @@ use crate::cli::terminal::{keyboard, signals};
 use crate::cli::units;
 use crate::core::cancel::CancelToken;
 use crate::core::pid::Pid;
-use crate::core::process::{Instance, ProcessDriver, StopSignal};
+use crate::core::process::{Instance, ProcessDriver, ProcessId, StopSignal};
 
 /// How often an interrupt is noticed, in milliseconds.
 const POLL_INTERVAL_MS: u8 = 50;
@@ -88,9 +88,25 @@ fn kill(driver: &dyn ProcessDriver, shell: &Child) {
     let Ok(pid) = Pid::try_from(i64::from(shell.id())) else { return };
     // It may have ended by itself.
     let Ok(Some(leader)) = driver.identify(pid) else { return };
-    for process in driver.members(Instance { id: "", leader: Some(&leader) }).iter().flatten() {
+    let family = Instance { id: "", leader: Some(&leader) };
+    // A killed one would leave those that it was just starting without a parent by which they are found.
+    let mut held: Vec<ProcessId> = Vec::new();
+    loop {
+        let mut found = driver.members(family).unwrap_or_default();
+        found.retain(|process| !held.contains(process));
+        if found.is_empty() {
+            break;
+        }
+        for process in &found {
+            let _ = driver.signal(process, StopSignal::Hold);
+        }
+        held.extend(found);
+    }
+    for process in &held {
         let _ = driver.signal(process, StopSignal::Kill);
-        // Until it is dead, it may read.
+    }
+    // Until they are dead, they may read.
+    for process in &held {
         let _ = driver.wait_for_exit(process, KILL_TIMEOUT);
     }
 }
