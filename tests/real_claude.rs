@@ -16,6 +16,7 @@ fn main() -> ExitCode {
             a_file_is_written_with_ollama,
             a_file_is_written_with_llama,
             a_file_is_written_with_mlx,
+            a_provider_of_the_user_is_not_asked,
             the_real_mlx_server_answers,
             the_example_of_the_readme_writes_a_file
         ],
@@ -36,6 +37,16 @@ fn a_file_is_written_with_llama(program: &Path) {
 
 fn a_file_is_written_with_mlx(program: &Path) {
     agent(program).writes_a_file_with("mlx");
+}
+
+/// With such settings alone, the files of the user would leave the machine.
+fn a_provider_of_the_user_is_not_asked(program: &Path) {
+    agent(program).writes_a_file_beside("ollama", |sandbox| {
+        let settings = sandbox.home().join(".claude");
+        std::fs::create_dir(&settings).expect("the sandbox is writable");
+        let switch = r#"{"env":{"CLAUDE_CODE_USE_BEDROCK":"1","CLAUDE_CODE_USE_VERTEX":"1"}}"#;
+        std::fs::write(settings.join("settings.json"), switch).expect("the sandbox is writable");
+    });
 }
 
 fn the_real_mlx_server_answers(program: &Path) {

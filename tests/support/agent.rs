@@ -27,7 +27,14 @@ impl RealAgent<'_> {
     /// Launches it with the fake of this runtime. It writes the file, and says what the model says.
     #[track_caller]
     pub fn writes_a_file_with(&self, service: &str) {
+        self.writes_a_file_beside(service, |_| {});
+    }
+
+    /// The same, in a sandbox with what the user has made there before.
+    #[track_caller]
+    pub fn writes_a_file_beside(&self, service: &str, prepare: impl FnOnce(&Sandbox)) {
         let sandbox = self.sandbox(service, "tiny");
+        prepare(&sandbox);
         let model = match service {
             "mlx" => sandbox.model().display().to_string(),
             _ => "tiny".to_owned(),

@@ -59,6 +59,15 @@ pub(super) fn codex(target: &AgentTarget<'_>) -> AgentSetup {
     AgentSetup { before, env: vec![(CODEX_KEY, target.key.to_owned())], files, ..AgentSetup::default() }
 }
 
+/// Each makes Claude Code ask another provider instead of the address that it is given.
+const CLAUDE_PROVIDERS: [&str; 5] = [
+    "CLAUDE_CODE_USE_ANTHROPIC_AWS",
+    "CLAUDE_CODE_USE_BEDROCK",
+    "CLAUDE_CODE_USE_FOUNDRY",
+    "CLAUDE_CODE_USE_MANTLE",
+    "CLAUDE_CODE_USE_VERTEX",
+];
+
 /// The user's settings file overrides the environment, so both have the variables; `--settings` wins. It is a file,
 /// because others can see arguments. List-valued flags swallow a prompt behind them, so all of ours follow the
 /// user's. <https://code.claude.com/docs/en/llm-gateway>
@@ -79,6 +88,7 @@ pub(super) fn claude(target: &AgentTarget<'_>) -> AgentSetup {
         ("API_TIMEOUT_MS", API_TIMEOUT_MS.to_string()),
         ("MAX_THINKING_TOKENS", "0".to_owned()),
     ];
+    env.extend(CLAUDE_PROVIDERS.map(|provider| (provider, String::new())));
     // Else a model of an unknown name counts as one of a million tokens.
     env.extend(target.context.map(|context| ("CLAUDE_CODE_MAX_CONTEXT_TOKENS", context.to_string())));
     let settings = order::object(env.iter().map(|(name, value)| ((*name).to_owned(), value.as_str())));
@@ -263,8 +273,13 @@ mod tests {
         CLAUDE_CODE_ATTRIBUTION_HEADER=0
         API_TIMEOUT_MS=3600000
         MAX_THINKING_TOKENS=0
+        CLAUDE_CODE_USE_ANTHROPIC_AWS=
+        CLAUDE_CODE_USE_BEDROCK=
+        CLAUDE_CODE_USE_FOUNDRY=
+        CLAUDE_CODE_USE_MANTLE=
+        CLAUDE_CODE_USE_VERTEX=
         CLAUDE_CODE_MAX_CONTEXT_TOKENS=32768
-        settings.json: {"env":{"ANTHROPIC_API_KEY":"","ANTHROPIC_AUTH_TOKEN":"fusion","ANTHROPIC_BASE_URL":"http://127.0.0.1:11434","ANTHROPIC_DEFAULT_HAIKU_MODEL":"qwen3:8b","ANTHROPIC_DEFAULT_OPUS_MODEL":"qwen3:8b","ANTHROPIC_DEFAULT_SONNET_MODEL":"qwen3:8b","ANTHROPIC_MODEL":"qwen3:8b","API_TIMEOUT_MS":"3600000","CLAUDE_CODE_ATTRIBUTION_HEADER":"0","CLAUDE_CODE_DISABLE_NONESSENTIAL_TRAFFIC":"1","CLAUDE_CODE_MAX_CONTEXT_TOKENS":"32768","CLAUDE_CODE_SUBAGENT_MODEL":"qwen3:8b","MAX_THINKING_TOKENS":"0"}}
+        settings.json: {"env":{"ANTHROPIC_API_KEY":"","ANTHROPIC_AUTH_TOKEN":"fusion","ANTHROPIC_BASE_URL":"http://127.0.0.1:11434","ANTHROPIC_DEFAULT_HAIKU_MODEL":"qwen3:8b","ANTHROPIC_DEFAULT_OPUS_MODEL":"qwen3:8b","ANTHROPIC_DEFAULT_SONNET_MODEL":"qwen3:8b","ANTHROPIC_MODEL":"qwen3:8b","API_TIMEOUT_MS":"3600000","CLAUDE_CODE_ATTRIBUTION_HEADER":"0","CLAUDE_CODE_DISABLE_NONESSENTIAL_TRAFFIC":"1","CLAUDE_CODE_MAX_CONTEXT_TOKENS":"32768","CLAUDE_CODE_SUBAGENT_MODEL":"qwen3:8b","CLAUDE_CODE_USE_ANTHROPIC_AWS":"","CLAUDE_CODE_USE_BEDROCK":"","CLAUDE_CODE_USE_FOUNDRY":"","CLAUDE_CODE_USE_MANTLE":"","CLAUDE_CODE_USE_VERTEX":"","MAX_THINKING_TOKENS":"0"}}
         # opencode
         ARGS
         OPENCODE_CONFIG_CONTENT={"model":"fusion/qwen3:8b","provider":{"fusion":{"models":{"qwen3:8b":{"limit":{"context":32768,"output":8192},"name":"qwen3:8b"}},"name":"fusion","npm":"@ai-sdk/openai-compatible","options":{"apiKey":"fusion","baseURL":"http://127.0.0.1:11434/v1"}}},"small_model":"fusion/qwen3:8b"}
