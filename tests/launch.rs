@@ -2,7 +2,8 @@
 
 mod support;
 
-use support::{Finished, Sandbox, write_program};
+use nix::sys::signal::Signal;
+use support::{Finished, Sandbox, processes, wait_until, write_program};
 
 /// An Ollama that serves every wire, with a model that calls tools.
 const ABLE: [&str; 3] = ["version=0.20.0", "context=65536", "runs=true"];
@@ -76,6 +77,39 @@ fn the_second_launch_asks_nothing_again() {
     let versions = std::fs::read_to_string(sandbox.home().join("versions")).expect("a file");
     assert_eq!(versions.lines().count(), 1);
     down(&sandbox);
+}
+
+#[test]
+fn launches_at_once_write_files_one_by_one() {
+    let sandbox = with_faults(&ABLE);
+    launch(&sandbox, ["claude", "-m", "llama3.2:3b"]).assert_code(7);
+    for _ in 0..5 {
+        std::fs::remove_dir_all(sandbox.config_dir().join("data/agents/claude"))
+            .expect("the files of Claude Code");
+        std::thread::scope(|scope| {
+            for _ in 0..6 {
+                scope.spawn(|| launch(&sandbox, ["claude", "-m", "llama3.2:3b"]).assert_code(7));
+            }
+        });
+    }
+    down(&sandbox);
+}
+
+#[test]
+fn an_interrupt_ends_the_question_for_versions() {
+    let sandbox = Sandbox::new();
+    let asked = sandbox.home().join("asked");
+    write_program(&sandbox.bin().join("codex"), "#!/bin/sh\necho $$ > \"$HOME/asked\"\nexec sleep 600\n");
+    for arguments in [&["launch"][..], &["launch", "codex", "-m", "llama3.2:3b"]] {
+        let launched = sandbox.fusion(arguments.iter().copied()).start();
+        let pid = || std::fs::read_to_string(&asked).ok()?.trim().parse::<i32>().ok();
+        wait_until("its version is asked for", || pid().is_some());
+        let agent = pid().expect("it runs");
+        launched.signal(Signal::SIGINT);
+        launched.finish().assert_code(130);
+        assert!(!processes::lives(agent), "{arguments:?}");
+        std::fs::remove_file(&asked).expect("it is there");
+    }
 }
 
 #[test]
@@ -332,6 +366,8 @@ fn a_missing_wire_goes_through_the_gateway() {
     let launched = launch(&sandbox, ["codex", "-m", &model, "--json"]).assert_code(0);
     let json = launched.json();
     assert_eq!((&json["gateway"], &json["service"]), (&true.into(), &"mlx".into()));
+    // Another service may have it, too, and the gateway must not choose that one.
+    assert_eq!(json["model"], format!("mlx/{model}"));
     assert_eq!(json["url"], format!("http://127.0.0.1:{}", port.number()));
     assert!(
         launched

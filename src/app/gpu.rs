@@ -55,7 +55,7 @@ impl App {
         }
         let mut command = Command::new(program.path);
         command.args(query.args).env_clear().envs(self.environment.variables.iter().cloned());
-        let has_gpu = (query.read)(&helper::output_of(command, QUERY_TIMEOUT)?)?;
+        let has_gpu = (query.read)(&helper::output_of(command, QUERY_TIMEOUT, cancel)?)?;
         (!has_gpu).then_some(GpuShare { model, parts: GpuParts { on_gpu: 0, all: 1 } })
     }
 }

@@ -21,7 +21,7 @@ use crate::core::address::Address;
 use crate::core::agents::{AGENTS, Agent, AgentSetup, AgentTarget, AgentVersion, AgentWire};
 use crate::core::cancel::CancelToken;
 use crate::core::executables::on_path;
-use crate::core::files::{self, FileError};
+use crate::core::files::{self, FileError, LockError};
 use crate::core::helper;
 use crate::core::runtimes::Runtime;
 use crate::core::services::{ManagedService, Status, UpKind, UpOptions};
@@ -29,6 +29,9 @@ use crate::env::Environment;
 
 /// How long a program may take to print its version.
 const VERSION_TIMEOUT: Duration = Duration::from_secs(30);
+
+/// How long another launch may write the files of an agent.
+const WRITE_TIMEOUT: Duration = Duration::from_secs(10);
 
 /// Why an agent was not launched.
 #[derive(Debug, thiserror::Error)]
@@ -60,6 +63,9 @@ pub enum LaunchError {
     Ability(#[from] AbilityError),
     #[error(transparent)]
     File(#[from] FileError),
+    /// Another launch has been writing the files of an agent for too long.
+    #[error(transparent)]
+    Lock(#[from] LockError),
 }
 
 fn said_with(said: &str) -> String {
@@ -112,14 +118,18 @@ pub struct PreparedAgent {
 
 impl App {
     /// Finds the program of an agent, and its version.
-    pub fn find_agent(&self, agent: &'static Agent) -> Result<InstalledAgent, LaunchError> {
+    pub fn find_agent(
+        &self,
+        agent: &'static Agent,
+        cancel: &CancelToken,
+    ) -> Result<InstalledAgent, LaunchError> {
         let program = on_path(agent.program, self.environment.path.as_deref());
         let program = program.ok_or(LaunchError::NotInstalled { agent })?;
         let cache = self.agent_cache();
         if let Some(version) = cache.version(&program) {
             return Ok(InstalledAgent { program, version: AgentVersion::find(&version) });
         }
-        let printed = self.printed_version(&program);
+        let printed = self.printed_version(&program, cancel);
         let version = printed.as_deref().and_then(AgentVersion::find);
         if let Some(version) = version {
             cache.add_version(&program, &version.to_string());
@@ -128,20 +138,20 @@ impl App {
     }
 
     /// Returns every agent with its program, if it is installed.
-    pub fn list_agents(&self) -> Vec<(&'static Agent, Option<InstalledAgent>)> {
+    pub fn list_agents(&self, cancel: &CancelToken) -> Vec<(&'static Agent, Option<InstalledAgent>)> {
         std::thread::scope(|scope| {
             let finds: Vec<_> = AGENTS
                 .iter()
-                .map(|agent| (agent, scope.spawn(move || self.find_agent(agent).ok())))
+                .map(|agent| (agent, scope.spawn(move || self.find_agent(agent, cancel).ok())))
                 .collect();
             finds.into_iter().map(|(agent, find)| (agent, find.join().ok().flatten())).collect()
         })
     }
 
-    fn printed_version(&self, program: &Path) -> Option<String> {
+    fn printed_version(&self, program: &Path, cancel: &CancelToken) -> Option<String> {
         let mut command = Command::new(program);
         command.arg("--version").env_clear().envs(self.environment.variables.iter().cloned());
-        helper::output_of(command, VERSION_TIMEOUT)
+        helper::output_of(command, VERSION_TIMEOUT, cancel)
     }
 
     /// Starts the service if that is needed and permitted, and has it load the model. Never downloads one.
@@ -246,18 +256,32 @@ impl App {
         cancel: &CancelToken,
     ) -> Result<PreparedAgent, LaunchError> {
         let AgentSetup { before, after, mut env, files } = (agent.setup)(target);
-        if !files.is_empty() {
-            files::make_directory(target.directory)?;
-        }
-        for (name, content) in files {
-            let path = target.directory.join(name);
-            if !std::fs::read(&path).is_ok_and(|present| present == content.as_bytes()) {
-                files::replace(&path, content.as_bytes())?;
-            }
-        }
+        self.write_agent_files(target.directory, &files)?;
         env.extend(no_proxy(&self.environment));
         let in_use = service.use_it(cancel);
         Ok(PreparedAgent { program: installed.program.clone(), arguments: [before, after], env, in_use })
+    }
+
+    /// Writes those of the files that are not there yet.
+    fn write_agent_files(
+        &self,
+        directory: &Path,
+        files: &[(&'static str, String)],
+    ) -> Result<(), LaunchError> {
+        let is_there = |(name, content): &&(&str, String)| {
+            std::fs::read(directory.join(name)).is_ok_and(|present| present == content.as_bytes())
+        };
+        if files.iter().all(|file| is_there(&file)) {
+            return Ok(());
+        }
+        files::make_directory(directory)?;
+        // Two launches at once have the same files.
+        let lock = self.paths.agents().join("files.lock");
+        let _lock = files::Lock::acquire(&lock, WRITE_TIMEOUT, &|| false)?;
+        for (name, content) in files.iter().filter(|file| !is_there(file)) {
+            files::replace(&directory.join(name), content.as_bytes())?;
+        }
+        Ok(())
     }
 
     /// Returns the directory of an agent's files for a model of a service.

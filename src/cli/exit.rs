@@ -160,7 +160,8 @@ pub fn of_launch(error: &LaunchError) -> Exit {
         LaunchError::TooOld { .. }
         | LaunchError::WindowTooSmall { .. }
         | LaunchError::NoToolCall { .. }
-        | LaunchError::File(_) => Exit::Failed,
+        | LaunchError::File(_)
+        | LaunchError::Lock(_) => Exit::Failed,
     }
 }
 

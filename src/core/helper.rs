@@ -15,6 +15,7 @@ use nix::errno::Errno;
 use nix::sys::signal::{Signal, killpg};
 use nix::unistd::Pid;
 
+use crate::core::cancel::CancelToken;
 use crate::core::process::unix::isolate;
 
 /// How long a stop waits for the end of a helper and all its processes: after SIGTERM, and again after SIGKILL.
@@ -37,11 +38,13 @@ pub enum HelperOutput {
 /// How often the end of a program is looked for of which only the output is wanted.
 const OUTPUT_POLL_INTERVAL: Duration = Duration::from_millis(5);
 
-/// Runs a program and returns the end of its output; `None` if it cannot run, or has not ended after `timeout`.
-pub fn output_of(mut command: Command, timeout: Duration) -> Option<String> {
+/// Runs a program and returns the end of its output; `None` if it cannot run, has not ended after `timeout`, or if this
+/// is cancelled before.
+pub fn output_of(mut command: Command, timeout: Duration, cancel: &CancelToken) -> Option<String> {
     let mut helper = Helper::start(command.stdin(Stdio::null()), HelperOutput::Keep).ok()?;
     let begin = Instant::now();
-    helper.wait(OUTPUT_POLL_INTERVAL, &mut || begin.elapsed() < timeout).ok()??;
+    let mut goes_on = || begin.elapsed() < timeout && !cancel.is_cancelled();
+    helper.wait(OUTPUT_POLL_INTERVAL, &mut goes_on).ok()??;
     Some(helper.output(4096))
 }
 

@@ -89,11 +89,9 @@ fn known(name: &str) -> Result<&'static Agent, Failure> {
 }
 
 fn list(context: &Context, app: &App, json: bool) -> Result<Exit, Failure> {
-    let views: Vec<AgentView> = app
-        .list_agents()
-        .into_iter()
-        .map(|(agent, installed)| AgentView::new(agent, installed.as_ref(), app.services()))
-        .collect();
+    let agents = until_signal(context, || app.list_agents(&context.cancel))?;
+    let view = |(agent, installed): (_, Option<_>)| AgentView::new(agent, installed.as_ref(), app.services());
+    let views: Vec<AgentView> = agents.into_iter().map(view).collect();
     if json {
         context.ui.json(&views)?;
         return Ok(Exit::Done);
@@ -114,6 +112,13 @@ fn list(context: &Context, app: &App, json: bool) -> Result<Exit, Failure> {
     Ok(Exit::Done)
 }
 
+/// Does some work that programs may delay; stops them if a signal ends it.
+fn until_signal<T>(context: &Context, work: impl FnOnce() -> T) -> Result<T, Failure> {
+    let _cancelled = context.cancel_on_signal();
+    let done = work();
+    if context.cancel.is_cancelled() { Err(Failure::new(Exit::Interrupted, "")) } else { Ok(done) }
+}
+
 /// One launch.
 struct AgentLaunch<'a> {
     context: &'a Context,
@@ -125,7 +130,7 @@ struct AgentLaunch<'a> {
 impl AgentLaunch<'_> {
     fn run(&self) -> Result<Exit, Failure> {
         let Self { context, app, args, agent } = self;
-        let installed = app.find_agent(agent)?;
+        let installed = until_signal(context, || app.find_agent(agent, &context.cancel))??;
         let shown =
             installed.version.map_or_else(|| "unknown version".to_owned(), |version| version.to_string());
         context.ui.detail(&format!("{}: {} ({shown})", agent.display_name, installed.program.display()));
@@ -156,15 +161,19 @@ impl AgentLaunch<'_> {
         if agent.needs_tools {
             self.probe(service, &ready)?;
         }
-        let (url, key) = match route {
-            AgentRoute::Direct => (ready.address.url(), "fusion".to_owned()),
-            AgentRoute::Gateway => self.gateway(service)?,
+        let (url, key, model) = match route {
+            AgentRoute::Direct => (ready.address.url(), "fusion".to_owned(), ready.model.clone()),
+            AgentRoute::Gateway => {
+                let (url, key) = self.gateway(service)?;
+                // Other services may have a model of this name.
+                (url, key, format!("{}/{}", service.name, ready.model))
+            }
         };
         let directory = app.agent_directory(agent, service, &ready.model);
         let target = AgentTarget {
             url: &url,
             key: &key,
-            model: &ready.model,
+            model: &model,
             context: told,
             lean: !args.full || args.lean,
             directory: &directory,
@@ -243,15 +252,9 @@ impl AgentLaunch<'_> {
 
     fn probe(&self, service: &ManagedService, ready: &ReadyModel) -> Result<(), Failure> {
         let Self { context, app, agent, .. } = self;
-        let probed = {
-            let _cancelled = context.cancel_on_signal();
-            let mut asking = || context.ui.note(&format!("asking {} for a tool call", ready.model));
-            app.probe_tools(agent, service, ready, &context.cancel, &mut asking)
-        };
-        if context.cancel.is_cancelled() {
-            return Err(Failure::new(Exit::Interrupted, ""));
-        }
-        match probed {
+        let mut asking = || context.ui.note(&format!("asking {} for a tool call", ready.model));
+        let probe = || app.probe_tools(agent, service, ready, &context.cancel, &mut asking);
+        match until_signal(context, probe)? {
             Err(error @ (LaunchError::NoToolCall { .. } | LaunchError::Ability(_))) => self.refuse(error),
             other => Ok(other?),
         }

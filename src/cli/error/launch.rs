@@ -31,7 +31,7 @@ impl From<LaunchError> for Failure {
             }
             LaunchError::FullThroughGateway { .. } => "launch it without --full".to_owned(),
             LaunchError::Ability(_) => "see the log of the service, or launch it with --force".to_owned(),
-            LaunchError::File(_) => String::new(),
+            LaunchError::File(_) | LaunchError::Lock(_) => String::new(),
         };
         match error {
             LaunchError::File(error) => error.into(),
