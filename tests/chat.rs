@@ -158,6 +158,64 @@ fn a_full_disk_at_first_leaves_one_session() {
     down(&sandbox);
 }
 
+/// Keeps every session out of the directory, until the link is removed.
+fn link_to_nowhere(sandbox: &Sandbox) -> PathBuf {
+    let link = directory(sandbox);
+    std::fs::create_dir_all(link.parent().expect("a directory")).expect("writable");
+    std::os::unix::fs::symlink(sandbox.root().join("nowhere"), &link).expect("writable");
+    link
+}
+
+#[test]
+fn a_session_is_saved_once_that_works() {
+    let sandbox = running(&[]);
+    for arguments in ["-s one", ""] {
+        for leaves_at_once in [true, false] {
+            let in_the_way = link_to_nowhere(&sandbox);
+            let mut chat = Chat::start(&sandbox, arguments);
+            chat.types("one\r").expect("is written when that works").expect(ANSWER).expect("> ");
+            std::fs::remove_file(&in_the_way).expect("it is there");
+            if leaves_at_once {
+                chat.send(CONTROL_D);
+            } else {
+                chat.send("two\r").expect(ANSWER).types(CONTROL_D);
+            }
+            chat.ends(0);
+            let [name] = names(&sandbox).try_into().expect("one session");
+            let expected: &[&str] = if leaves_at_once { &["one"] } else { &["one", "two"] };
+            assert_eq!(messages(&sandbox, name.trim_end_matches(".jsonl")), expected, "{arguments}");
+            std::fs::remove_dir_all(&in_the_way).expect("it is there");
+        }
+    }
+    down(&sandbox);
+}
+
+#[test]
+fn a_session_that_stays_unsaved_is_told() {
+    let sandbox = running(&[]);
+    link_to_nowhere(&sandbox);
+    let mut chat = Chat::start(&sandbox, "-s one");
+    chat.asks("one").types(CONTROL_D).expect("warning: cannot").expect("the session is not saved whole");
+    chat.ends(0);
+    down(&sandbox);
+}
+
+#[test]
+fn no_save_opens_what_another_has_open() {
+    let sandbox = running(&[]);
+    let mut first = Chat::start(&sandbox, "-s one");
+    first.asks("one").expect("> ");
+    for arguments in ["-s one --no-save", "--continue --no-save"] {
+        let mut second = Chat::start(&sandbox, arguments);
+        second.types("/info\r").expect("session    not saved").expect("questions  1").asks("two");
+        second.leaves();
+    }
+    first.send(CONTROL_D);
+    first.ends(0);
+    assert_eq!(messages(&sandbox, "one"), ["one"]);
+    down(&sandbox);
+}
+
 #[test]
 fn commands_files_and_pipes_join_a_message() {
     let sandbox = running(&[]);

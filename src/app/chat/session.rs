@@ -49,11 +49,6 @@ impl ChatSession {
         self.file.as_ref().map(|file| file.name.as_str())
     }
 
-    /// Has no further line written.
-    pub fn stop_saving(&mut self) {
-        self.file = None;
-    }
-
     /// Has every further line written to `file`, and writes those so far.
     pub(super) fn save_to(&mut self, file: SessionFile) -> Result<(), FileError> {
         let Conversation { model, system, parameters, .. } = &self.conversation;
@@ -74,21 +69,32 @@ impl ChatSession {
         self.conversation.apply(line);
         self.file.as_mut().map_or(Ok(()), |file| file.append(std::slice::from_ref(line)))
     }
+
+    /// Writes the lines that could not be written when they came.
+    pub fn write_rest(&mut self) -> Result<(), FileError> {
+        self.file.as_mut().map_or(Ok(()), |file| file.append(&[]))
+    }
 }
 
 /// A session that was read from its file.
 #[derive(Debug)]
 pub struct SavedSession {
     pub contents: Contents,
-    file: SessionFile,
+    /// `None` if no further line is written.
+    file: Option<SessionFile>,
 }
 
 impl SavedSession {
+    /// Returns a session to which no further line is written.
+    pub(super) fn unlocked(contents: Contents) -> Self {
+        Self { contents, file: None }
+    }
+
     /// Returns the session. If the header is damaged, `header` takes its place, which is written, too.
     pub fn resume(self, header: SessionHeader) -> (ChatSession, Result<(), FileError>) {
         let Contents { header: known, conversation, .. } = self.contents;
         let service = known.as_ref().unwrap_or(&header).service.clone();
-        let mut session = ChatSession { service, conversation, file: Some(self.file) };
+        let mut session = ChatSession { service, conversation, file: self.file };
         let written = if known.is_some() { Ok(()) } else { session.push(&SessionLine::Header(header)) };
         (session, written)
     }
@@ -132,6 +138,8 @@ pub(super) struct SessionFile {
     file: File,
     /// The length of the lines that were written whole.
     length: u64,
+    /// Whether the file ends within a line.
+    is_cut: bool,
     /// Lines that could not be written yet.
     unwritten: Vec<u8>,
 }
@@ -156,10 +164,8 @@ impl SessionFile {
         let bytes = opened.read()?;
         let contents = Contents::of(&bytes);
         opened.length = bytes.len() as u64;
-        if !contents.is_whole {
-            opened.unwritten.push(b'\n');
-        }
-        Ok(Some(SavedSession { contents, file: opened }))
+        opened.is_cut = !contents.is_whole;
+        Ok(Some(SavedSession { contents, file: Some(opened) }))
     }
 
     fn locked(name: &str, path: &Path, file: File) -> Result<Self, SessionError> {
@@ -169,7 +175,7 @@ impl SessionFile {
             Err(TryLockError::Error(error)) => return Err(FileError::io("lock", path)(error).into()),
         }
         let (name, path) = (name.to_owned(), path.to_owned());
-        Ok(Self { name, path, file, length: 0, unwritten: Vec::new() })
+        Ok(Self { name, path, file, length: 0, is_cut: false, unwritten: Vec::new() })
     }
 
     fn read(&mut self) -> Result<Vec<u8>, FileError> {
@@ -185,10 +191,16 @@ impl SessionFile {
     /// Writes the lines, after those that could not be written before. On failure the file ends with a whole line,
     /// and the lines wait for the next attempt.
     fn append(&mut self, lines: &[SessionLine]) -> Result<(), FileError> {
+        if !lines.is_empty() && std::mem::take(&mut self.is_cut) {
+            self.unwritten.push(b'\n');
+        }
         for line in lines {
             // Its keys are strings, so a line is always JSON.
             self.unwritten.extend(serde_json::to_vec(line).unwrap_or_default());
             self.unwritten.push(b'\n');
+        }
+        if self.unwritten.is_empty() {
+            return Ok(());
         }
         let written = self.file.write_all(&self.unwritten).and_then(|()| self.file.sync_data());
         match written {
@@ -209,4 +221,31 @@ impl SessionFile {
 /// Reads a session file without locking it; returns `None` if there is none.
 pub(super) fn read(path: &Path) -> Result<Option<Contents>, FileError> {
     Ok(files::read(path, MAX_SESSION_BYTES)?.map(|bytes| Contents::of(&bytes)))
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::json;
+
+    use super::super::conversation::ChatMessage;
+    use super::*;
+
+    #[test]
+    fn lines_are_written_once_there_is_room() {
+        let directory = tempfile::tempdir().unwrap();
+        let path = directory.path().join("one.jsonl");
+        std::fs::write(&path, "{}").unwrap();
+        let mut file = SessionFile::open("one", &path).unwrap().unwrap().file.unwrap();
+        // Nothing can be written to it.
+        let writable = std::mem::replace(&mut file.file, File::open(&path).unwrap());
+        let mut session =
+            ChatSession { service: String::new(), conversation: Conversation::default(), file: Some(file) };
+        session.push(&SessionLine::Message(ChatMessage::question(json!("q")))).unwrap_err();
+        session.write_rest().unwrap_err();
+        session.file.as_mut().unwrap().file = writable;
+        session.write_rest().unwrap();
+        session.write_rest().unwrap();
+        let expected = "{}\n{\"role\":\"user\",\"content\":\"q\"}\n";
+        assert_eq!(std::fs::read_to_string(&path).unwrap(), expected);
+    }
 }

@@ -51,9 +51,14 @@ impl Sessions {
         SessionFile::open(name, &self.path(name)?)
     }
 
-    /// Opens the session with the newest message, of those with `service` if that is given.
-    pub fn newest(&self, service: Option<&str>) -> Result<SavedSession, SessionError> {
-        let none_yet = || SessionError::NoneYet { of_service: service.map(str::to_owned) };
+    /// Opens the session called `name` only to read it, also while a process has it open; returns `None` if there is
+    /// none.
+    pub fn open_unsaved(&self, name: &str) -> Result<Option<SavedSession>, SessionError> {
+        Ok(session::read(&self.path(name)?)?.map(SavedSession::unlocked))
+    }
+
+    /// Returns the name of the session with the newest message, of those with `service` if that is given.
+    pub fn newest(&self, service: Option<&str>) -> Result<String, SessionError> {
         let found = self.names()?.into_iter().find(|(name, _)| {
             let of_service = |wanted: &str| {
                 let contents = self.read(name).ok()?;
@@ -61,8 +66,8 @@ impl Sessions {
             };
             service.is_none_or(|wanted| of_service(wanted) == Some(true))
         });
-        let (name, _) = found.ok_or_else(none_yet)?;
-        self.open(&name)?.ok_or_else(none_yet)
+        let none_yet = || SessionError::NoneYet { of_service: service.map(str::to_owned) };
+        found.map(|(name, _)| name).ok_or_else(none_yet)
     }
 
     /// Has every further line of a new session written to a file called `name`. Fails if there is one meanwhile.
@@ -298,10 +303,7 @@ mod tests {
             let file = std::fs::File::open(sessions.path(name).unwrap()).unwrap();
             file.set_modified(SystemTime::UNIX_EPOCH + Duration::from_hours(hour)).unwrap();
         }
-        let newest = |service| {
-            let opened = sessions.newest(service).unwrap();
-            opened.resume(header("")).0.name().unwrap().to_owned()
-        };
+        let newest = |service| sessions.newest(service).unwrap();
         assert_eq!([newest(None), newest(Some("ollama")), newest(Some("mlx"))], ["a", "b", "a"]);
         let listed: Vec<String> = sessions.list().unwrap().into_iter().map(|row| row.name).collect();
         assert_eq!(listed, ["a", "b", "c"]);

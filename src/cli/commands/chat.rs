@@ -111,9 +111,13 @@ fn open<'a>(
     args: &ChatArgs,
 ) -> Result<Opened<'a>, Failure> {
     let sessions = app.sessions();
-    let saved = match &args.session {
-        Some(name) => sessions.open(name)?,
+    let name = match &args.session {
         None if args.goes_on => Some(sessions.newest(service.map(|service| &*service.name))?),
+        name => name.clone(),
+    };
+    let saved = match &name {
+        Some(name) if args.no_save => sessions.open_unsaved(name)?,
+        Some(name) => sessions.open(name)?,
         None => None,
     };
     let recorded = saved.as_ref().and_then(|saved| saved.contents.header.as_ref());
@@ -133,12 +137,13 @@ fn open<'a>(
     app.check_model_name(service, asked, &header.model)?;
     let Some(saved) = saved else {
         let mut session = ChatSession::new(header);
-        let saving = match &args.session {
+        let saving = match name {
             _ if args.no_save => Saving::Off,
-            None => Saving::WithFirstQuestion,
+            None => Saving::WithQuestion(None),
             Some(name) => {
-                warn_unsaved(context, sessions.save_as(&mut session, name))?;
-                Saving::On
+                warn_unsaved(context, sessions.save_as(&mut session, &name))?;
+                // A file that is there gets its lines once they can be written.
+                if session.name().is_some() { Saving::On } else { Saving::WithQuestion(Some(name)) }
             }
         };
         return Ok(Opened { service, session, saving });
@@ -147,12 +152,7 @@ fn open<'a>(
     let changes = changes(args, &header);
     let (mut session, written) = saved.resume(header);
     let mut written = vec![written];
-    let saving = if args.no_save {
-        session.stop_saving();
-        Saving::Off
-    } else {
-        Saving::On
-    };
+    let saving = if args.no_save { Saving::Off } else { Saving::On };
     written.extend(changes.into_iter().map(|mark| session.push(&SessionLine::Mark(mark))));
     for written in written {
         warn_unsaved(context, written.map_err(SessionError::from))?;
@@ -183,13 +183,20 @@ fn tell_damage(context: &Context, damaged: usize) {
 
 /// Warns that a line is not in the file; the conversation goes on. Other failures are returned.
 fn warn_unsaved(context: &Context, written: Result<(), SessionError>) -> Result<(), Failure> {
+    warn_of_file(context, written, "the conversation goes on, and is written when that works")
+}
+
+/// Warns that the file cannot be written, and what follows from that. Other failures are returned.
+fn warn_of_file(
+    context: &Context,
+    written: Result<(), SessionError>,
+    consequence: &str,
+) -> Result<(), Failure> {
     match written {
         Err(SessionError::File(error @ FileError::Io { .. })) => {
             let cause =
                 std::error::Error::source(&error).map(|cause| format!(": {cause}")).unwrap_or_default();
-            context.ui.warning(&format!(
-                "{error}{cause}; the conversation goes on, and is written when that works"
-            ));
+            context.ui.warning(&format!("{error}{cause}; {consequence}"));
             Ok(())
         }
         other => Ok(other?),

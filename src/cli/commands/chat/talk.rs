@@ -8,7 +8,7 @@ use nix::sys::signal::Signal;
 use super::prompt_line::{prompt_line, tint};
 use super::turn::{Turn, TurnOutcome};
 use super::typed::{self, SLASH_COMMANDS, Typed};
-use super::warn_unsaved;
+use super::{warn_of_file, warn_unsaved};
 use crate::app::chat::{ChatMessage, ChatSession, ContextUse, Fill, Role, SessionError, SessionLine};
 use crate::app::{App, Question};
 use crate::cli::commands::run::files::Attachment;
@@ -25,11 +25,11 @@ use crate::core::services::ManagedService;
 const FIRST_PROMPT_TIMEOUT: Duration = Duration::from_millis(100);
 
 /// When the conversation gets a file.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) enum Saving {
     Off,
-    /// It is named after its first question.
-    WithFirstQuestion,
+    /// With the next question; without a name, it is named after the first one.
+    WithQuestion(Option<String>),
     On,
 }
 
@@ -86,14 +86,14 @@ impl<'a> Talk<'a> {
         loop {
             match self.read()? {
                 Edited::Interrupted => {}
-                Edited::End => return Ok(Exit::Done),
+                Edited::End => return self.leave(),
                 Edited::Text(text) => {
                     if !text.trim().is_empty() {
                         self.editor.remember(&text);
                     }
                     self.context.cancel.renew();
                     if self.obey(&text)?.is_break() {
-                        return Ok(Exit::Done);
+                        return self.leave();
                     }
                 }
             }
@@ -107,8 +107,9 @@ impl<'a> Talk<'a> {
                 let messages = conversation.messages().len();
                 let unanswered =
                     if conversation.is_unanswered() { "; /retry asks the last question again" } else { "" };
-                let questions = if count == 1 { "question" } else { "questions" };
-                format!("{name}: {count} {questions}, {messages} messages{unanswered}")
+                let plural = |count: usize| if count == 1 { "" } else { "s" };
+                let questions = format!("{count} question{}", plural(count));
+                format!("{name}: {questions}, {messages} message{}{unanswered}", plural(messages))
             }
             _ => format!("/help lists the commands, Ctrl-D leaves; the model is {}", conversation.model),
         };
@@ -154,16 +155,34 @@ impl<'a> Talk<'a> {
 
     /// Adds a question to the conversation, and answers it.
     pub(super) fn ask(&mut self, question: &Question) -> Result<(), Failure> {
-        if self.saving == Saving::WithFirstQuestion {
-            let saved = self.app.sessions().save(&mut self.session, &question.text, SystemTime::now());
-            // A file that is there gets its lines once they can be written.
-            if self.session.name().is_some() {
-                self.saving = Saving::On;
-            }
-            warn_unsaved(self.context, saved)?;
-        }
+        let made = self.make_file(&question.text);
+        warn_unsaved(self.context, made)?;
         self.push(&SessionLine::Message(ChatMessage::question(question.content())))?;
         self.answer()
+    }
+
+    /// Makes the file of the session if it gets one with this question.
+    fn make_file(&mut self, question: &str) -> Result<(), SessionError> {
+        let (sessions, session) = (self.app.sessions(), &mut self.session);
+        let made = match &self.saving {
+            Saving::Off | Saving::On => return Ok(()),
+            Saving::WithQuestion(Some(name)) => sessions.save_as(session, name),
+            Saving::WithQuestion(None) => sessions.save(session, question, SystemTime::now()),
+        };
+        // A file that is there gets its lines once they can be written.
+        if self.session.name().is_some() {
+            self.saving = Saving::On;
+        }
+        made
+    }
+
+    /// Writes what could not be written before: there may be room by now.
+    fn leave(mut self) -> Result<Exit, Failure> {
+        let first = self.session.conversation.messages().first().map(ChatMessage::text);
+        let made = first.map_or(Ok(()), |question| self.make_file(&question));
+        let written = made.and_then(|()| Ok(self.session.write_rest()?));
+        warn_of_file(self.context, written, "the session is not saved whole")?;
+        Ok(Exit::Done)
     }
 
     /// Adds a line to the conversation and its file.
