@@ -20,7 +20,7 @@ use crate::core::models::ModelPlaces;
 use crate::core::models::catalogue::{Abilities, Catalogue, Entry, ModelError, PullStep, Site};
 use crate::core::order;
 use crate::core::runtimes::{Recognition, Runtime, ServerFacts};
-use crate::core::services::{Endpoint, ManagedService, StartedBy, State, Status, UpOptions};
+use crate::core::services::{Endpoint, ManagedService, State, Status, UpOptions};
 
 /// The shortest timeout for loading a model.
 const MIN_LOAD_TIMEOUT: Duration = Duration::from_secs(60);
@@ -274,15 +274,12 @@ impl Models<'_> {
         model: &Named<'_>,
         work: impl FnOnce(&Site<'_>) -> Result<T, ModelError>,
     ) -> Result<T, AppError> {
-        let (address, is_own) = if self.needs_server() {
-            let endpoint = self.endpoint(start_on_demand, None)?;
-            (Some(endpoint.address), endpoint.started_by == StartedBy::Fusion)
+        let address = if self.needs_server() {
+            Some(self.endpoint(start_on_demand, None)?.address)
         } else {
-            (self.service.address(), false)
+            self.service.address()
         };
-        let log = || logs::beginning(&self.service.files.log).unwrap_or_default();
-        let log: &dyn Fn() -> String = if is_own { &log } else { &String::new };
-        self.work_with(address.as_ref(), log, work).map_err(|error| self.failed(model.asked, error))
+        self.work_at(address.as_ref(), work).map_err(|error| self.failed(model.asked, error))
     }
 
     fn work_at<T>(
@@ -290,27 +287,25 @@ impl Models<'_> {
         address: Option<&Address>,
         work: impl FnOnce(&Site<'_>) -> Result<T, ModelError>,
     ) -> Result<T, ModelError> {
-        self.work_with(address, &String::new, work)
-    }
-
-    /// Does `work`; `log` reads the beginning of the log of a server that fusion started.
-    fn work_with<T>(
-        &self,
-        address: Option<&Address>,
-        log: &dyn Fn() -> String,
-        work: impl FnOnce(&Site<'_>) -> Result<T, ModelError>,
-    ) -> Result<T, ModelError> {
         let server = self.service.server();
         let site = Site {
             address,
             places: &self.places.of_resolved(),
             find_tool: &|name| self.app.find_tool(name, self.service),
-            log,
+            log: &|| self.own_log(address),
             env: &server.env,
             load_timeout: server.startup_timeout.max(MIN_LOAD_TIMEOUT),
             cancel: self.cancel,
         };
         work(&site)
+    }
+
+    /// Reads the beginning of the log of the server at `address`; empty unless fusion started it.
+    fn own_log(&self, address: Option<&Address>) -> String {
+        let running = self.app.manager(self.cancel).running(self.service).ok().flatten();
+        let is_own = running.is_some_and(|endpoint| Some(&endpoint.address) == address);
+        let log = || logs::beginning(&self.service.files.log).unwrap_or_default();
+        is_own.then(log).unwrap_or_default()
     }
 
     /// Returns where the server listens; starts it first with `model` if it is not running.

@@ -124,16 +124,21 @@ pub(crate) fn damaged_models_are_errors(program: &Path) {
     fs::write(weights, &whole[..whole.len() / 2]).expect("the model store is ours");
     let truncated = real.ollama(["run", "Hello"]).run().assert_code(8);
     assert!(truncated.stderr().contains("exceeds file size"), "{}", truncated.stderr());
+    // The server lists it as if it were whole.
+    let unusable = |why: &str| {
+        let listed = real.ollama(["models"]).run().assert_code(0).stdout();
+        assert!(listed.contains(&format!("unusable: {} {why}", blob_of(weights))), "{listed}");
+    };
+    unusable(&format!("has {} of {} bytes", whole.len() / 2, whole.len()));
     fs::remove_file(weights).expect("the model store is ours");
+    unusable("is missing");
     let run = real.ollama(["run", "Hello"]).run().assert_code(8);
     assert!(run.stderr().contains("the model tiny is incomplete on the disk"), "{run}");
     assert!(run.stderr().contains("fusion ollama rm tiny, then fusion ollama pull tiny"), "{run}");
     for command in ["show", "load"] {
         let refused = real.ollama([command, "tiny"]).run().assert_code(7);
-        assert!(
-            refused.stderr().contains("incomplete: a file that its manifest names is missing"),
-            "{refused}"
-        );
+        let expected = format!("incomplete: {} is missing", blob_of(weights));
+        assert!(refused.stderr().contains(&expected), "{refused}");
     }
     real.ollama(["rm", "--yes", "tiny"]).run().assert_code(0);
     let manifest = real.sandbox.home().join(".ollama/models/manifests/registry.ollama.ai/library/cut/latest");
@@ -144,6 +149,12 @@ pub(crate) fn damaged_models_are_errors(program: &Path) {
     // The server itself is well.
     assert_eq!(real.ps(0)["state"], "ready");
     real.down();
+}
+
+/// Returns how fusion names a file of the model store.
+fn blob_of(path: &Path) -> String {
+    let name = path.file_name().expect("a file").to_string_lossy();
+    format!("blob {}", &name["sha256-".len()..][..12])
 }
 
 pub(crate) fn a_model_is_pulled_and_pulled_again(program: &Path) {

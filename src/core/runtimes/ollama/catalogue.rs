@@ -3,10 +3,12 @@
 //! fusion does not use its command line, which on macOS may start the application.
 
 use std::ops::ControlFlow;
+use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use serde_json::{Value, json};
 
+use super::store;
 use crate::core::api::error::{ServerError, ServerErrorKind};
 use crate::core::api::idle_timeout::IdleTimeout;
 use crate::core::api::{ApiError, Client, Response};
@@ -39,7 +41,14 @@ impl Catalogue for OllamaCatalogue {
         let loaded = json_of(&client.get("/api/ps")?)?;
         let loaded: Vec<&str> = models(&loaded).filter_map(|model| model["name"].as_str()).collect();
         let tags = json_of(&client.get("/api/tags")?)?;
-        Ok(models(&tags).filter_map(|model| read_entry(model, &loaded)).collect())
+        let store = logged_store(&(site.log)());
+        let read = |model| {
+            let mut entry = read_entry(model, &loaded)?;
+            let defects = defects(store.as_deref(), &entry.name);
+            entry.defects = defects.iter().map(Defect::to_string).collect();
+            Some(entry)
+        };
+        Ok(models(&tags).filter_map(read).collect())
     }
 
     fn show(&self, site: &Site<'_>, name: &str) -> Result<Details, ModelError> {
@@ -143,10 +152,10 @@ impl OllamaCatalogue {
     fn shown(&self, site: &Site<'_>, name: &str) -> Result<Value, ModelError> {
         let response = client(site)?.post("/api/show", &json!({ "model": name }))?;
         match named(name, response) {
-            Err(ModelError::NotHere { name }) if self.entry(site, &name)?.is_some() => {
-                let file = "a file that its manifest names".to_owned();
-                Err(ModelError::Incomplete { name, defects: vec![Defect::Missing { file }], own: None })
-            }
+            Err(ModelError::NotHere { name }) => Err(match self.entry(site, &name)? {
+                Some(entry) => incomplete(site, name, &entry),
+                None => ModelError::NotHere { name },
+            }),
             found => json_of(&found?),
         }
     }
@@ -252,6 +261,26 @@ fn read_entry(model: &Value, loaded: &[&str]) -> Option<Entry> {
 fn server_context(site: &Site<'_>) -> Option<u64> {
     let configured = || site.env.get("OLLAMA_CONTEXT_LENGTH")?.trim().parse().ok();
     logged_context(&(site.log)()).or_else(configured)
+}
+
+/// Returns what is wrong with the files of a model in `store`; nothing if it is not known.
+fn defects(store: Option<&Path>, name: &str) -> Vec<Defect> {
+    store.map(|store| store::defects(store, name)).unwrap_or_default()
+}
+
+/// Returns the error for a model that the server lists and does not find.
+fn incomplete(site: &Site<'_>, name: String, entry: &Entry) -> ModelError {
+    let mut defects = defects(logged_store(&(site.log)()).as_deref(), &entry.name);
+    if defects.is_empty() {
+        defects.push(Defect::Missing { file: "a file that its manifest names".to_owned() });
+    }
+    ModelError::Incomplete { name, defects, own: None }
+}
+
+/// Reads where the server keeps its models from the line with which it logs its variables, which are sorted.
+fn logged_store(log: &str) -> Option<PathBuf> {
+    let path = log.split_once(" OLLAMA_MODELS:")?.1.split_once(" OLLAMA_")?.0;
+    Some(PathBuf::from(path)).filter(|path| path.is_absolute())
 }
 
 /// Reads it from the lines with which the server logs its start: its variables, and what it chose by the memory of the
@@ -418,6 +447,15 @@ mod tests {
     fn line_that_is_not_json_is_error() {
         let (pull, _) = steps(&["<html>"]);
         assert_eq!(pull.error.as_deref(), Some("this is not a response of Ollama: <html>"));
+    }
+
+    #[test]
+    fn store_is_where_the_log_says() {
+        let line = r#"msg="server config" env="map[OLLAMA_LOAD_TIMEOUT:5m0s OLLAMA_MODELS:/home/a b/.ollama/models OLLAMA_MULTIUSER_CACHE:false OLLAMA_NOHISTORY:false]""#;
+        assert_eq!(logged_store(line).as_deref(), Some(Path::new("/home/a b/.ollama/models")));
+        for unknown in ["", "OLLAMA_MODELS:/cut off", "map[ OLLAMA_MODELS:relative OLLAMA_NEW_ENGINE:false"] {
+            assert_eq!(logged_store(unknown), None, "{unknown}");
+        }
     }
 
     #[test]

@@ -1,10 +1,18 @@
-//! The names of the models in Ollama's store on the disk.
+//! The models in Ollama's store on the disk.
 //!
 //! Each has a manifest at `manifests/HOST/NAMESPACE/MODEL/TAG` of the store, which is written when the download is
-//! complete (`server/manifest.go`).
+//! complete (`server/manifest.go`), and names its files, `blobs/sha256-DIGEST`.
 
+use std::fs;
+use std::path::{Path, PathBuf};
+
+use serde_json::Value;
+
+use crate::core::models::defect::{Defect, file_length};
 use crate::core::order;
-use std::path::Path;
+
+/// So many digits of a digest name a file, as in Ollama's own messages.
+const SHOWN_DIGITS: usize = 12;
 
 /// The parts of a name that are left out of it (`types/model/name.go`).
 const DEFAULT_HOST: &str = "registry.ollama.ai";
@@ -51,9 +59,77 @@ fn name(parts: &[String]) -> Option<String> {
     })
 }
 
+/// Returns what is wrong with the files of the model `name`, which is one of [`names`]: those that are gone or too
+/// short. The server lists such a model like any other.
+pub(super) fn defects(store: &Path, name: &str) -> Vec<Defect> {
+    let manifest = manifest_path(store, name).and_then(|path| fs::read(path).ok()).unwrap_or_default();
+    let manifest: Value = serde_json::from_slice(&manifest).unwrap_or_default();
+    let layers = manifest["layers"].as_array().into_iter().flatten();
+    let blobs = store.join("blobs");
+    layers.chain([&manifest["config"]]).filter_map(|file| defect(&blobs, file)).collect()
+}
+
+fn manifest_path(store: &Path, name: &str) -> Option<PathBuf> {
+    let (path, tag) = name.rsplit_once(':')?;
+    let parts: Vec<&str> = path.split('/').collect();
+    let before: &[&str] = match parts.len() {
+        1 => &[DEFAULT_HOST, DEFAULT_NAMESPACE],
+        2 => &[DEFAULT_HOST],
+        _ => &[],
+    };
+    let path = before.iter().chain(&parts).chain([&tag]).collect::<PathBuf>();
+    Some(store.join("manifests").join(path))
+}
+
+/// Compares a file with what the manifest says about it.
+fn defect(blobs: &Path, described: &Value) -> Option<Defect> {
+    let digest = described["digest"].as_str()?.strip_prefix("sha256:")?;
+    digest.bytes().all(|digit| digit.is_ascii_hexdigit()).then_some(())?;
+    let expected = described["size"].as_u64()?;
+    let file = format!("blob {}", digest.get(..SHOWN_DIGITS)?);
+    match file_length(blobs, &format!("sha256-{digest}")) {
+        Ok(found) if found < expected => Some(Defect::Truncated { file, found, expected }),
+        Err(Defect::Missing { .. }) => Some(Defect::Missing { file }),
+        Err(Defect::DanglingLink { target, .. }) => Some(Defect::DanglingLink { file, target }),
+        // What fusion may not read the server may.
+        _ => None,
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn files_that_are_gone_or_short_are_found() {
+        let directory = tempfile::tempdir().unwrap();
+        let store = directory.path();
+        let blobs = store.join("blobs");
+        let digest = |digit: &str| digit.repeat(64);
+        let file = |digit: &str, size: u64| serde_json::json!({ "digest": format!("sha256:{}", digest(digit)), "size": size });
+        fs::create_dir_all(&blobs).unwrap();
+        for (digit, content) in [("1", "whole"), ("2", "longer than said"), ("3", "short")] {
+            fs::write(blobs.join(format!("sha256-{}", digest(digit))), content).unwrap();
+        }
+        let bad = serde_json::json!({ "digest": "sha256:../../secret", "size": 1 });
+        let manifest = serde_json::json!({
+            "config": file("4", 5),
+            "layers": [file("1", 5), file("2", 5), file("3", 6), bad, null, { "digest": 7 }],
+        });
+        for path in
+            ["registry.ollama.ai/library/one/latest", "registry.ollama.ai/me/one/latest", "hf.co/me/one/Q4"]
+        {
+            let path = store.join("manifests").join(path);
+            fs::create_dir_all(path.parent().unwrap()).unwrap();
+            fs::write(path, manifest.to_string()).unwrap();
+        }
+        let short = Defect::Truncated { file: "blob 333333333333".to_owned(), found: 5, expected: 6 };
+        let gone = Defect::Missing { file: "blob 444444444444".to_owned() };
+        for name in ["one:latest", "me/one:latest", "hf.co/me/one:Q4"] {
+            assert_eq!(defects(store, name), [short.clone(), gone.clone()], "{name}");
+        }
+        assert_eq!(defects(store, "other:latest"), []);
+    }
 
     #[test]
     fn names_are_those_of_the_server() {
