@@ -87,7 +87,11 @@ fn create_appends_a_table_and_keeps_comments() {
 #[test]
 fn create_writes_nothing_when_it_refuses() {
     let here = Instances::new();
-    here.write(&format!("[instances.dev]\ntemplate = \"pictures\"\nport = {}\n", here.port(0)));
+    here.write(&format!(
+        "[templates.single]\nstart_command = \"x\"\ndefault_port = 1\nsupports_multiple = false\n\
+         [instances.only]\ntemplate = \"single\"\n[instances.dev]\ntemplate = \"pictures\"\nport = {}\n",
+        here.port(0)
+    ));
     let before = here.text();
     let refused = [
         "create dev --template pictures",
@@ -95,6 +99,7 @@ fn create_writes_nothing_when_it_refuses() {
         "create up --template pictures",
         "create mx --template pictures",
         "create other --template picture",
+        "create other --template single",
         "create other --template pictures --port 1",
         "create other --template pictures --port 0",
         "create other --template pictures --env A",
@@ -176,6 +181,8 @@ fn remove_refuses_while_it_runs() {
     hint: confirm it: fusion remove dev --yes
     ");
     assert_eq!(here.text(), before);
+    // What a server of many models is told of their context lengths.
+    std::fs::write(here.sandbox.file("dev", "models-1.ini"), "").expect("the sandbox is writable");
     insta::assert_snapshot!(here.run("remove dev --yes"), @"
     exit 0
     [stdout]

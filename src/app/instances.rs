@@ -12,7 +12,7 @@ use crate::core::cancel::CancelToken;
 use crate::core::config::{EditError, KeyPath, edit};
 use crate::core::process::Pid;
 use crate::core::services::lock::ServiceLock;
-use crate::core::services::{ManagedService, Origin, ServiceError, StartedBy};
+use crate::core::services::{ManagedService, Origin, ServiceError, StartedBy, is_preset};
 
 /// How long another command that changes the service is waited for.
 const LOCK_TIMEOUT: Duration = Duration::from_secs(10);
@@ -33,13 +33,17 @@ pub enum RemoveError {
 }
 
 impl App {
-    /// Checks that the service is an instance, and that fusion runs no process of it.
+    /// Checks that the service is an instance, and that fusion runs no process of it, here or on another host.
     pub fn check_removable(&self, service: &ManagedService, cancel: &CancelToken) -> Result<(), RemoveError> {
         let name = || Arc::clone(&service.name);
         if service.origin == Origin::BuiltIn {
             return Err(RemoveError::BuiltIn { service: name(), table: service.server_table() });
         }
         let status = self.manager(cancel).status(service).map_err(AppError::from)?;
+        if let Some(elsewhere) = status.elsewhere {
+            let (service, record) = (name(), service.files.state.clone());
+            return Err(AppError::from(ServiceError::Elsewhere { service, elsewhere, record }).into());
+        }
         if status.state.is_running() && status.started_by == Some(StartedBy::Fusion) {
             return Err(RemoveError::Running { service: name(), pid: status.pid });
         }
@@ -85,7 +89,7 @@ fn remove_files(service: &ManagedService, keep_log: bool) -> Result<(), RemoveEr
         let path = entry.map_err(failed(&files.directory))?.path();
         let known = [&files.state, &files.pid, &files.port, &files.lock, &files.in_use];
         let is_log = !keep_log && is_log(&path, &files.log);
-        if is_log || known.contains(&&path) {
+        if is_log || known.contains(&&path) || is_preset(&path) {
             fs::remove_file(&path).map_err(failed(&path))?;
         }
     }

@@ -36,6 +36,7 @@ pub use self::endpoint::{Footprint, ServerEnd};
 pub use self::error::{ServiceError, StartFailure, StartFailureKind};
 pub use self::manager::ServiceManager;
 pub use self::ports::{first_usable, next_ports};
+pub use self::presets::is_preset;
 pub use self::record::Elsewhere;
 pub use self::service::{
     Down, DownOptions, Endpoint, Health, ManagedService, Origin, OtherService, StartedBy, Up, UpKind,

@@ -397,7 +397,9 @@ fn the_record_of_another_host_is_only_reported() {
             host["machine_id"] = json!("another");
             host["name"] = json!("workshop");
         });
-        let before = std::fs::read(sandbox.file(service, "state.json")).expect("a record");
+        let files = [sandbox.file(service, "state.json"), sandbox.config_dir().join("config.toml")];
+        let text = || files.each_ref().map(|file| std::fs::read_to_string(file).expect("it is there"));
+        let before = text();
         let fusion = |words: &str| sandbox.fusion(words.split(' ')).run_in_process();
         let ps = fusion(&format!("{service} ps"));
         assert_eq!(ps.code(), 3, "{ps}");
@@ -406,17 +408,18 @@ fn the_record_of_another_host_is_only_reported() {
             service,
             "[SERVICE] was started on workshop (pid [PID]), which is another machine or container: its state there is unknown",
         );
+        let commands = ["up", "down", "restart", "health"].map(|word| format!("{service} {word}"));
+        // A built-in service cannot be removed anyway.
+        let remove = (service != "ollama").then(|| format!("remove {service} --yes"));
         assert_shows(
-            &same_output(
-                ["up", "down", "restart", "health"].map(|word| fusion(&format!("{service} {word}"))),
-            ),
+            &same_output(commands.into_iter().chain(remove).map(|words| fusion(&words))),
             service,
             "exit 1\n\
              [stderr]\n\
              error: [SERVICE] was started on workshop (pid [PID]), which is another machine or container\n\
              hint: stop it there: fusion [SERVICE] down; if that machine or container is gone: rm [ROOT]/config/[SERVICE]/state.json",
         );
-        assert_eq!(std::fs::read(sandbox.file(service, "state.json")).expect("a record"), before);
+        assert_eq!(text(), before);
         sandbox.assert_nothing_runs();
     });
 }

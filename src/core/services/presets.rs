@@ -1,7 +1,7 @@
 //! The file that tells a server of many models with which context length it loads each.
 
 use std::ffi::OsStr;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 use super::manager::ServiceManager;
 use super::record::hash;
@@ -21,6 +21,12 @@ pub(super) struct PresetFile {
     pub(super) flag: &'static str,
     pub(super) path: PathBuf,
     text: String,
+}
+
+/// Returns whether this is such a file.
+pub fn is_preset(path: &Path) -> bool {
+    let name = path.file_name().unwrap_or_default().to_string_lossy();
+    name.starts_with(PREFIX) && name.ends_with(EXTENSION)
 }
 
 impl ServiceManager<'_> {
@@ -45,8 +51,7 @@ impl PresetFile {
     /// Writes the file in place of those of earlier starts.
     pub(super) fn write(&self) -> Result<(), FileError> {
         for path in self.path.parent().map(files::entries).unwrap_or_default() {
-            let name = path.file_name().unwrap_or_default().to_string_lossy();
-            if path != self.path && name.starts_with(PREFIX) && name.ends_with(EXTENSION) {
+            if path != self.path && is_preset(&path) {
                 files::remove(&path)?;
             }
         }
