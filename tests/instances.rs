@@ -380,27 +380,51 @@ fn stop_command_runs_before_the_signals() {
     run(&sandbox, "x down --force", 0);
 }
 
+/// The first process lingers beside the one in the background, and no environment proves that they are one service.
+#[test]
+fn stop_command_runs_once_for_two_processes() {
+    let sandbox = Sandbox::new();
+    let (port, note) = (sandbox.port("ollama"), sandbox.root().join("note"));
+    sandbox.write_config(&format!(
+        "[templates.web]\nhealth_endpoint = \"/api/version\"\n\
+         start_command = \"env -i '{}' ollama fork-away lingers-until={} --port {{port}}\"\n\
+         stop_command = \"sh -c 'echo {{pid}} >> {}'\"\n\
+         [instances.x]\ntemplate = \"web\"\nport = {port}\n",
+        fake_runtime(),
+        sandbox.root().join("go").display(),
+        note.display()
+    ));
+    run(&sandbox, "x up", 0);
+    let record = sandbox.record("x").expect("a record");
+    assert_ne!(record["background"]["pid"], record["process"]["pid"]);
+    run(&sandbox, "x down", 0);
+    let told = std::fs::read_to_string(&note).expect("it ran");
+    assert_eq!(told, format!("{}\n", record["background"]["pid"]));
+}
+
 /// In the new directory the command might stop another server.
 #[test]
 fn stop_command_runs_where_the_service_was_started() {
     let sandbox = Sandbox::new();
     let (port, note) = (sandbox.port("ollama"), sandbox.root().join("note"));
-    let configure = |directory: &str| {
+    let configure = |directory: &str, host: &str| {
         std::fs::create_dir_all(sandbox.config_dir().join(directory)).expect("the sandbox is writable");
         sandbox.write_config(&web(
             "",
-            &format!("stop_command = \"sh -c 'echo $PWD {{working_dir}} > {}'\"\n", note.display()),
-            &format!("[instances.x]\ntemplate = \"web\"\nport = {port}\nworking_dir = '{directory}'\n"),
+            &format!("stop_command = \"sh -c 'echo $PWD {{working_dir}} {{host}} > {}'\"\n", note.display()),
+            &format!(
+                "[instances.x]\ntemplate = \"web\"\nport = {port}\nhost = '{host}'\nworking_dir = '{directory}'\n"
+            ),
         ));
     };
-    configure("old");
+    configure("old", "127.0.0.1");
     run(&sandbox, "x up", 0);
-    configure("new");
+    configure("new", "localhost");
     assert_eq!(run(&sandbox, "x restart", 0).stderr(), "");
-    for directory in ["old", "new"] {
+    for (directory, host) in [("old", "127.0.0.1"), ("new", "localhost")] {
         let path = sandbox.config_dir().join(directory);
         let told = std::fs::read_to_string(&note).expect("it ran");
-        assert_eq!(told, format!("{0} {0}\n", path.display()));
+        assert_eq!(told, format!("{0} {0} {host}\n", path.display()));
         run(&sandbox, "x down", 0);
     }
 }

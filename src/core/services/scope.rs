@@ -79,7 +79,10 @@ impl Scope<'_> {
         let path = |path: Option<&Path>| path?.to_str().map(str::to_owned);
         match placeholder {
             Placeholder::Port => Some(self.address?.port.to_string()),
-            Placeholder::Host => Some(self.service.server().host.clone()),
+            Placeholder::Host => {
+                let host = self.address.map_or(&self.service.server().host, |address| &address.host);
+                Some(host.clone())
+            }
             Placeholder::Name => Some(self.service.name.to_string()),
             Placeholder::Model => self.service.server().model.clone(),
             Placeholder::Config => path(Some(&self.config)),

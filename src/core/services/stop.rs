@@ -25,6 +25,16 @@ const KILL_TIMEOUT: Duration = Duration::from_secs(10);
 /// What a server has at least to end after SIGTERM, whatever its `stop_command` took.
 const MIN_SIGNAL_TIME: Duration = Duration::from_secs(1);
 
+/// How the stop of a process begins.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum FirstStep {
+    /// With the `stop_command` of the template.
+    Command,
+    /// With SIGTERM: the `stop_command` has run.
+    Signal,
+    Kill,
+}
+
 impl ServiceManager<'_> {
     /// Stops the service and every process it started; never a process that fusion did not start.
     pub fn down(&self, service: &ManagedService, options: &DownOptions) -> Result<Down, ServiceError> {
@@ -106,12 +116,16 @@ impl ServiceManager<'_> {
     ) -> Result<bool, ServiceError> {
         // Found before the stop, because the scan of all processes would delay the report.
         let rotators = rotator::find(self.driver, record.instance.as_str())?;
-        let mut killed = false;
+        let (mut first, mut killed) = (if force { FirstStep::Kill } else { FirstStep::Command }, false);
         if let Some(process) = &record.background {
             let listener = Record { process: Some(process.clone()), background: None, ..record.clone() };
-            killed = self.stop_instance(service, &listener, stop_timeout, force)?;
+            let is_alive = self.driver.liveness(process)? == Liveness::Alive;
+            killed = self.stop_instance(service, &listener, stop_timeout, first)?;
+            if is_alive && first == FirstStep::Command {
+                first = FirstStep::Signal;
+            }
         }
-        killed |= self.stop_instance(service, record, stop_timeout, force)?;
+        killed |= self.stop_instance(service, record, stop_timeout, first)?;
         // After the server has ended, the rotator has no work.
         let log = record.log.as_ref().unwrap_or(&service.files.log);
         rotator::stop(self.driver, log, &rotators)?;
@@ -123,7 +137,7 @@ impl ServiceManager<'_> {
         service: &ManagedService,
         record: &Record,
         stop_timeout: Duration,
-        force: bool,
+        first_step: FirstStep,
     ) -> Result<bool, ServiceError> {
         let instance = record.as_instance();
         let begin = Instant::now();
@@ -131,8 +145,10 @@ impl ServiceManager<'_> {
         let first = instance.leader.or(living.first()).map(|process| process.pid);
         let Some(pid) = first.filter(|_| !living.is_empty()) else { return Ok(false) };
         self.emit(service, EventKind::Stopping { pid });
-        if !force {
+        if first_step == FirstStep::Command {
             self.run_stop_command(service, record, pid, stop_timeout)?;
+        }
+        if first_step != FirstStep::Kill {
             let stop_timeout =
                 stop_timeout.saturating_sub(begin.elapsed()).max(MIN_SIGNAL_TIME.min(stop_timeout));
             if self.end(service, instance, &mut living, stop_timeout)? {
