@@ -461,6 +461,21 @@ fn health_of_a_program_is_its_endpoint() {
     run(&sandbox, "x down", 0);
 }
 
+/// A shell would expand it.
+#[test]
+fn a_tilde_in_a_command_is_explained() {
+    let sandbox = Sandbox::new();
+    sandbox.write_config(
+        "[templates.web]\nstart_command = '~/bin/web'\ndefault_port = 8188\n[instances.x]\ntemplate = 'web'\n",
+    );
+    insta::assert_snapshot!(sandbox.fusion(["x", "up"]).run_in_process(), @"
+    exit 4
+    [stderr]
+    error: there is no program ~/bin/web, which the template web of x names
+    hint: write ${HOME} for ~ in the command of [templates.web], which no shell runs: fusion config edit
+    ");
+}
+
 #[test]
 fn only_model_servers_are_prompted() {
     let sandbox = Sandbox::new();
@@ -505,6 +520,8 @@ fn instance_of_a_runtime_has_its_commands() {
         model.display(),
         port.number()
     ));
+    let help = |words: &str| run(&sandbox, words, 0).stdout();
+    assert_eq!(help("help coder run"), help("coder run --help"));
     run(&sandbox, "man --out pages", 0);
     assert!(sandbox.project().join("pages/fusion-coder-run.1").is_file());
     run(&sandbox, "mlx up", 0);

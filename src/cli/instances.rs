@@ -59,7 +59,8 @@ pub fn asked_for(
     environment: &Environment,
     arguments: &[OsString],
 ) -> (Vec<NamedService>, Option<ReadConfig>) {
-    let Some(word) = words(arguments).next().filter(|word| may_be_instance(table, word)) else {
+    let mut words = words(arguments).skip_while(|word| *word == "help");
+    let Some(word) = words.next().filter(|word| may_be_instance(table, word)) else {
         return (Vec::new(), None);
     };
     let Ok(paths) = Paths::discover(environment) else { return (Vec::new(), None) };

@@ -21,6 +21,11 @@ fn program_hint(error: &ProgramError) -> String {
         ProgramError::Installation { service, .. } => {
             format!("install it again: fusion {service} install")
         }
+        ProgramError::OfTemplate { template, program, .. } if program.starts_with('~') => {
+            format!(
+                "write ${{HOME}} for ~ in the command of [templates.{template}], which no shell runs: fusion config edit"
+            )
+        }
         ProgramError::OfTemplate { template, .. } => {
             format!("correct the command of [templates.{template}]: fusion config edit")
         }
