@@ -271,12 +271,23 @@ impl From<EditError> for Failure {
     fn from(error: EditError) -> Self {
         let shows_keys = "see every key: fusion config show --effective";
         let exit = exit::of_edit(&error);
+        let makes_it;
         let hint = match &error {
-            EditError::NotAKey { .. } | EditError::IsATable { .. } => Some(shows_keys),
+            EditError::NotAKey { .. }
+            | EditError::IsATable { .. }
+            | EditError::Rejected { fault: Fault::Unknown { .. }, .. } => Some(shows_keys),
             EditError::Taken { .. } => Some("choose another name; list the services: fusion ps"),
-            EditError::Rejected { fault, .. } => matches!(fault, Fault::Unknown { .. }).then_some(shows_keys),
+            EditError::Rejected {
+                fault: Fault::NoSuch { what: "instance", name, near: false, .. }, ..
+            } => {
+                makes_it = format!("make it: fusion create {} --template TEMPLATE", quoted(name));
+                Some(&*makes_it)
+            }
             EditError::NotInATable { .. } => Some("edit the file: fusion config edit"),
-            EditError::Config(_) | EditError::Changed { .. } | EditError::Write { .. } => None,
+            EditError::Rejected { .. }
+            | EditError::Config(_)
+            | EditError::Changed { .. }
+            | EditError::Write { .. } => None,
         };
         match error {
             EditError::Config(error) => error.into(),

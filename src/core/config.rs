@@ -91,6 +91,7 @@ impl Config {
     /// default.
     pub fn value(&self, table: Table, key: &KeyPath) -> Result<Option<String>, EditError> {
         key.value(table)?;
+        key.check_table(self)?;
         Ok(render::value_at(self, table, key).and_then(|value| match value {
             serde_json::Value::String(text) => Some(text),
             other => values::to_toml(&other),

@@ -19,6 +19,8 @@ fn templates_need_one_command() {
         "[templates.comfy]\nstart_command = 'A=1'\n",
         "[templates.comfy]\ncommand = []\n",
         "[templates.comfy]\nstart_comand = 'a'\n",
+        // Its instances have no problem for that.
+        &with("default_port = 1\n", ""),
     ]);
     insta::assert_snapshot!(problems, @r#"
     "[templates.comfy]\ndefault_port = 1\n"
@@ -35,6 +37,8 @@ fn templates_need_one_command() {
       2:11: `templates.comfy.command`: expected an array of strings that begins with a program, found an array
     "[templates.comfy]\nstart_comand = 'a'\n"
       2:1: unknown key `templates.comfy.start_comand`; did you mean `templates.comfy.start_command`?
+    "[templates.comfy]\ndefault_port = 1\n[instances.x]\ntemplate = 'comfy'\n"
+      1:12: `templates.comfy` has no `start_command` or `command`
     "#);
 }
 
@@ -306,6 +310,54 @@ fn keys_of_instances_are_set_and_read() {
     config(&sandbox, ["unset", "instances.coder"]).assert_code(2);
     config(&sandbox, ["unset", "default_service"]).assert_code(0);
     config(&sandbox, ["unset", "instances.coder"]).assert_code(0);
+}
+
+#[test]
+fn keys_of_tables_that_are_not_there() {
+    let sandbox = Sandbox::without_config();
+    sandbox.write_config("[instances.coder]\ntemplate = 'mlx'\n");
+    let shown = [
+        &["get", "instances.codr.port"][..],
+        &["set", "instances.codr.port", "8123"],
+        &["set", "instances.codr.run.temperature", "0.1"],
+        &["set", "instances.other.port", "8123"],
+        &["set", "templates.comfy.default_port", "8123"],
+        &["set", "instances.up.template", "mlx"],
+        &["set", "instances.other.template", "mlx"],
+        &["set", "templates.comfy.command", "['x']"],
+    ];
+    let shown = shown.map(|words| (words.join(" "), config(&sandbox, words.iter().copied())));
+    insta::assert_snapshot!(table(shown), @"
+    # get instances.codr.port
+    exit 2
+    [stderr]
+    error: `instances.codr.port`: there is no instance `codr`; did you mean `coder`?
+    # set instances.codr.port 8123
+    exit 2
+    [stderr]
+    error: `instances.codr.port`: there is no instance `codr`; did you mean `coder`?
+    # set instances.codr.run.temperature 0.1
+    exit 2
+    [stderr]
+    error: `instances.codr.run.temperature`: there is no instance `codr`; did you mean `coder`?
+    # set instances.other.port 8123
+    exit 2
+    [stderr]
+    error: `instances.other.port`: there is no instance `other`; valid here: `coder`
+    hint: make it: fusion create other --template TEMPLATE
+    # set templates.comfy.default_port 8123
+    exit 2
+    [stderr]
+    error: `templates.comfy.default_port`: there is no template `comfy`
+    # set instances.up.template mlx
+    exit 2
+    [stderr]
+    error: `instances.up`: this is a command of fusion
+    # set instances.other.template mlx
+    exit 0
+    # set templates.comfy.command ['x']
+    exit 0
+    ");
 }
 
 #[test]

@@ -126,7 +126,8 @@ fn refuses_an_invalid_value_and_leaves_the_file() {
     # instances.coder.port "8123"
     exit 2
     [stderr]
-    error: `instances.coder` has no `template`
+    error: `instances.coder.port`: there is no instance `coder`
+    hint: make it: fusion create coder --template TEMPLATE
     # instances.coder.template "mxl"
     exit 2
     [stderr]

@@ -23,8 +23,18 @@ pub fn set(path: &Path, table: Table, key: &KeyPath, value: &str) -> Result<(), 
     let found = || Fault::Value { expected, found: format!("{value:?}") };
     let value = to_toml(spelling, value).ok_or_else(found).map_err(|fault| key.rejected(fault))?;
     change(path, table, key, |text| {
+        if !has_or_begins_table(text, key) {
+            key.check_table(&parse::parse(text, table).0)?;
+        }
         splice::set(text, key.parts(), &value, &comment, key.table_length()).ok_or_else(not_in_a_table(key))
     })
+}
+
+/// Returns whether the table of the key is there, or the key is the first that an instance or a template must have.
+fn has_or_begins_table(text: &str, key: &KeyPath) -> bool {
+    let [table, name, rest @ ..] = key.parts() else { return true };
+    let is_first = rest.first().is_some_and(|key| ["template", "start_command", "command"].contains(&&**key));
+    is_first || splice::has(text, &[table.clone(), name.clone()])
 }
 
 fn not_in_a_table(key: &KeyPath) -> impl FnOnce() -> EditError {

@@ -8,9 +8,12 @@ use toml_writer::ToTomlKey;
 use super::error::EditError;
 use super::keys;
 use super::kind::{KeyFacts, Spelling, facts};
-use super::parse::{other_table, other_table_of_instance, unknown_key, unknown_runtime, unknown_table};
+use super::parse::{
+    no_such, other_table, other_table_of_instance, unknown_key, unknown_runtime, unknown_table,
+};
 use super::problem::Fault;
 use super::schema::{self, ALIASES, GATEWAY, INSTANCES, MODELS, PROMPTS, RUN, TEMPLATES};
+use super::settings::Config;
 use crate::core::runtimes::{self, Runtime, Table};
 
 /// A dotted key, whose parts may be quoted: `prompts."code review".model`.
@@ -96,6 +99,24 @@ impl KeyPath {
 
     pub(super) fn rejected(&self, fault: Fault) -> EditError {
         EditError::Rejected { key: self.to_string(), fault }
+    }
+
+    /// Fails if it is a key of an instance or a template that the configuration does not have.
+    pub(super) fn check_table(&self, config: &Config) -> Result<(), EditError> {
+        let (what, names): (_, Vec<&str>) = match self.0.first().map(String::as_str) {
+            Some(INSTANCES) => ("instance", config.instances.iter().map(|(name, _)| &**name).collect()),
+            Some(TEMPLATES) => {
+                ("template", config.templates.iter().map(|template| &*template.name).collect())
+            }
+            _ => return Ok(()),
+        };
+        match self.0.get(1) {
+            Some(name) if !names.contains(&name.as_str()) => {
+                let names = names.into_iter().map(str::to_owned).collect();
+                Err(self.rejected(no_such(what, name, names)))
+            }
+            _ => Ok(()),
+        }
     }
 
     /// Returns the description of its value. Fails if there is no such key.

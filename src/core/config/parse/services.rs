@@ -78,9 +78,8 @@ impl ConfigReader<'_> {
                 self.report(span, dotted(&path, "default_port"), fault);
                 template.default_port = None;
             }
-            if template.start_command.is_some() != template.command.is_some() {
-                config.templates.push(Arc::new(template));
-            }
+            // Also one with a problem: its instances have none for that.
+            config.templates.push(Arc::new(template));
         }
     }
 
