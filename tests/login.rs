@@ -177,7 +177,7 @@ fn without_a_manager_nothing_is_written() {
     exit 1
     [stderr]
     error: there is no [MANAGER] on PATH
-    hint: without a service manager, run `fusion up` from the program that starts your session
+    hint: without a service manager, run `fusion mlx up` from the program that starts your session
     ");
     assert!(!login.file().exists());
 }
@@ -198,6 +198,27 @@ fn a_file_of_another_program_stays() {
     ");
     assert_eq!(login.text(), "mine\n");
     assert_eq!(login.calls(), "");
+}
+
+/// At login fusion is not called in the directory of the project.
+#[test]
+fn an_instance_starts_at_login_with_its_project() {
+    let login = Login::new("");
+    login.sandbox.write_config(
+        "[templates.web]\nstart_command = 'x'\ndefault_port = 8188\n\
+         [instances.dev]\ntemplate = 'web'\nworking_dir = '${PROJECT_ROOT}/dev'\n",
+    );
+    let own = login.file().file_name().expect("a name").to_string_lossy().replace("mlx", "dev");
+    let file = login.file().with_file_name(own);
+    login.fusion("enable dev").run().assert_code(0);
+    let text = std::fs::read_to_string(&file).expect("the job's file");
+    assert!(text.contains("FUSION_PROJECT_ROOT"), "{text}");
+    assert!(text.contains(&login.sandbox.project().display().to_string()), "{text}");
+    assert_eq!(login.fusion("disable dev").run().stdout(), "dev no longer starts at login\n");
+    assert!(!file.exists());
+    login.fusion("dev enable").run().assert_code(0);
+    assert_eq!(login.fusion("remove dev --yes").run().stdout(), "dev is removed\n");
+    assert!(!file.exists());
 }
 
 #[test]

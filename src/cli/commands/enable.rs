@@ -27,8 +27,8 @@ pub fn run(context: &Context, service: &ManagedService, _args: &EnableArgs) -> R
         context.ui.warning(&warning);
     }
     let is_new = !login::is_enabled(manager, &service.name, &places);
-    let steps = login::enable(manager, &job, &places, context.environment.path.as_deref())?;
-    tell(context, &steps);
+    let steps = login::enable(manager, &job, &places, context.environment.path.as_deref());
+    tell(context, &steps.map_err(|error| not_enabled(error, &service.name))?);
     if manager == LoginManager::Launchd && is_new {
         context
             .ui
@@ -38,6 +38,15 @@ pub fn run(context: &Context, service: &ManagedService, _args: &EnableArgs) -> R
     context.ui.result(&format!("{name} starts at every login, and is starting now\n"))?;
     context.ui.hint(&format!("see when it is ready: fusion {name} ps; undo this: fusion {name} disable"));
     Ok(Exit::Done)
+}
+
+fn not_enabled(error: LoginError, service: &str) -> Failure {
+    match error {
+        LoginError::NoManager { .. } | LoginError::Refused { .. } => Failure::from(error).hint(format!(
+            "without a service manager, run `fusion {service} up` from the program that starts your session"
+        )),
+        _ => error.into(),
+    }
 }
 
 /// Start a service now and at every login

@@ -89,8 +89,6 @@ impl From<LoginError> for Failure {
         let failure = Self::of(Exit::Failed, &error);
         match error {
             LoginError::File(error) => error.into(),
-            LoginError::NoManager { .. } | LoginError::Refused { .. } => failure
-                .hint("without a service manager, run `fusion up` from the program that starts your session"),
             LoginError::Foreign { path } => {
                 failure.hint(format!("move {} away, then run the command again", path.display()))
             }

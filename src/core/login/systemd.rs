@@ -20,7 +20,7 @@ pub(super) fn unit(job: &Job, fusion: &str) -> String {
         .iter()
         .map(|(name, value)| format!("Environment={}\n", quoted(&format!("{name}={value}"))))
         .collect();
-    let environment = environment.concat();
+    let (environment, title) = (environment.concat(), plain(title));
     format!(
         "# {MARK} {service} enable`, removed by `fusion {service} disable`.\n\
          [Unit]\n\
@@ -50,6 +50,11 @@ pub(super) fn load(service: &str) -> Vec<Order> {
 pub(super) fn unload(service: &str) -> (Vec<Order>, Vec<Order>) {
     let disable = Order::new(&["--user", "disable", &unit_name(service)]);
     (vec![disable], vec![Order::new(&["--user", "daemon-reload"])])
+}
+
+/// Returns a text in one line without specifiers.
+fn plain(text: &str) -> String {
+    text.replace(char::is_control, " ").replace('%', "%%")
 }
 
 /// Returns a word in double quotes, with C escapes, and with `%`, which introduces a specifier, doubled.
@@ -89,6 +94,11 @@ mod tests {
         [Install]
         WantedBy=default.target
         "#);
+    }
+
+    #[test]
+    fn a_name_with_newlines_adds_no_lines() {
+        assert_eq!(plain("100% a\nExecStart=/bin/b"), "100%% a ExecStart=/bin/b");
     }
 
     #[test]
