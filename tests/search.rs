@@ -118,6 +118,22 @@ fn search_tells_when_the_hub_takes_requests_again() {
 }
 
 #[test]
+fn a_refused_search_is_told() {
+    for (said, told) in [
+        (
+            "Error: Client error '401 Unauthorized' for url 'http://x/api/models?search=tiny'",
+            "error: the search failed: Client error '401 Unauthorized'\nhint: check the token of the hub: hf auth whoami\n",
+        ),
+        ("Error: Invalid value.", "error: the search failed: Invalid value.\n"),
+    ] {
+        let sandbox = Sandbox::new();
+        fake_tool(&sandbox, &format!("echo \"{said}\" >&2; exit 1"));
+        let refused = sandbox.fusion(["mlx", "search", "tiny"]).run().assert_code(8);
+        assert_eq!(refused.stderr(), told);
+    }
+}
+
+#[test]
 fn search_offline_shows_what_is_here() {
     let sandbox = Sandbox::new();
     let cached = sandbox.home().join(".cache/huggingface/hub/models--org--tiny-model");

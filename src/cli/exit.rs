@@ -178,9 +178,10 @@ pub fn of_search(error: &SearchError) -> Exit {
 /// Returns the exit code for a hub that does not answer.
 pub fn of_hub(error: &HubError) -> Exit {
     match error {
-        HubError::TooManyRequests { .. } | HubError::Unreachable { .. } | HubError::Offline { .. } => {
-            Exit::RequestFailed
-        }
+        HubError::TooManyRequests { .. }
+        | HubError::Unreachable { .. }
+        | HubError::Offline { .. }
+        | HubError::Failed { .. } => Exit::RequestFailed,
         HubError::ToolTooOld => Exit::Failed,
         HubError::Tool(error) => of_model(error),
     }

@@ -34,10 +34,13 @@ impl From<HubError> for Failure {
             HubError::TooManyRequests { retry_after: None } => failure.hint("try again in five minutes"),
             HubError::Unreachable { .. } => failure.hint("check the connection, then try again"),
             HubError::Offline { variable } => failure.hint(format!("unset {variable}, then try again")),
+            HubError::Failed { said } if said.contains("401") => {
+                failure.hint("check the token of the hub: hf auth whoami")
+            }
             HubError::ToolTooOld => failure.hint(
                 "install a newer one, with the tool that installed it: uv tool upgrade huggingface_hub",
             ),
-            HubError::Tool(_) => failure,
+            HubError::Failed { .. } | HubError::Tool(_) => failure,
         }
     }
 }

@@ -213,6 +213,8 @@ pub enum HubError {
     /// A variable of the environment forbids requests.
     #[error("{variable} is set, so the hub is not asked")]
     Offline { variable: &'static str },
+    #[error("the search failed: {said}")]
+    Failed { said: String },
     #[error("this version of hf cannot search")]
     ToolTooOld,
     #[error(transparent)]
@@ -251,7 +253,7 @@ impl HubTool<'_> {
         let arguments = ["download", repository, FILE, "--local-dir", &path].map(str::to_owned);
         match self.ask(repository, &arguments) {
             Err(HubError::Tool(ModelError::Cancelled)) => Err(ModelError::Cancelled.into()),
-            Ok(_) | Err(HubError::Tool(_)) => {
+            Ok(_) | Err(HubError::Tool(_) | HubError::Failed { .. }) => {
                 let bytes = read_file(directory.path(), FILE).unwrap_or_default();
                 Ok(python_json::parse(&bytes).unwrap_or_default())
             }
@@ -261,10 +263,8 @@ impl HubTool<'_> {
 
     fn json(&self, repository: &str, arguments: &[String]) -> Result<Value, HubError> {
         let printed = self.ask(repository, arguments)?;
-        python_json::parse(printed.trim().as_bytes()).map_err(|_| {
-            let said = format!("its list cannot be read: {}", said(&printed));
-            HubError::Tool(ModelError::Download { said })
-        })
+        python_json::parse(printed.trim().as_bytes())
+            .map_err(|_| HubError::Failed { said: format!("its list cannot be read: {}", said(&printed)) })
     }
 
     /// Returns what the tool prints, unless it fails or only waits.
@@ -299,6 +299,10 @@ fn why(repository: &str, output: &str) -> HubError {
     match failure(repository, output) {
         ModelError::Offline { variable } => HubError::Offline { variable },
         ModelError::Network { said } => HubError::Unreachable { said },
+        // The address of the request is long, and the user has not written it.
+        ModelError::Download { said } => HubError::Failed {
+            said: said.split_once(" for url ").map_or(said.as_str(), |(what, _)| what).to_owned(),
+        },
         other => other.into(),
     }
 }
@@ -456,6 +460,8 @@ mod tests {
             assert!(matches!(why("", output), HubError::ToolTooOld), "{output}");
         }
         assert!(matches!(why("", "Cannot reach x: offline mode is enabled."), HubError::Offline { .. }));
-        assert!(matches!(why("", "Error: disk on fire"), HubError::Tool(ModelError::Download { .. })));
+        assert_eq!(why("", "Error: disk on fire").to_string(), "the search failed: disk on fire");
+        let refused = "Error: Client error '401 Unauthorized' for url 'http://x/api/models?search=m'";
+        assert_eq!(why("", refused).to_string(), "the search failed: Client error '401 Unauthorized'");
     }
 }
