@@ -326,6 +326,10 @@ fn json_shows_what_would_be_launched() {
       "arguments_before": [
         "--model",
         "openai/llama3.2:3b",
+        "--weak-model",
+        "openai/llama3.2:3b",
+        "--editor-model",
+        "openai/llama3.2:3b",
         "--openai-api-base",
         "http://127.0.0.1:[OLLAMA]/v1",
         "--no-show-model-warnings",

@@ -101,6 +101,7 @@ pub(super) fn claude(target: &AgentTarget<'_>) -> AgentSetup {
     AgentSetup { after, env, files, ..AgentSetup::default() }
 }
 
+/// A provider or model that the user has set for one of its own agents would win over `model`.
 /// <https://opencode.ai/docs/providers>
 pub(super) fn opencode(target: &AgentTarget<'_>) -> AgentSetup {
     let mut model = object("{}", &[("name", target.model)]);
@@ -108,7 +109,10 @@ pub(super) fn opencode(target: &AgentTarget<'_>) -> AgentSetup {
         model["limit"] = json!({ "context": context, "output": max_output(context) });
     }
     let name = format!("{PROVIDER}/{}", target.model);
+    let agents = ["build", "plan", "general"].map(|agent| (agent.to_owned(), json!({ "model": name })));
     let content = json!({
+        "enabled_providers": [PROVIDER],
+        "agent": order::object(agents),
         "provider": { PROVIDER: {
             "npm": "@ai-sdk/openai-compatible",
             "name": PROVIDER,
@@ -128,11 +132,10 @@ const AIDER_MODEL: &str =
 /// <https://aider.chat/docs/llms/openai-compat.html>
 pub(super) fn aider(target: &AgentTarget<'_>) -> AgentSetup {
     let name = format!("openai/{}", target.model);
-    let mut before: Vec<String> = ["--model", &name, "--openai-api-base", &base(target)]
-        .into_iter()
-        .chain(["--no-show-model-warnings"])
-        .map(str::to_owned)
-        .collect();
+    // Those of the user's settings would get the changes, for messages of commits, and the plans.
+    let models = ["--model", "--weak-model", "--editor-model"].map(|flag| [flag.to_owned(), name.clone()]);
+    let mut before = models.concat();
+    before.extend(["--openai-api-base".to_owned(), base(target), "--no-show-model-warnings".to_owned()]);
     let mut files = Vec::new();
     if let Some(context) = target.context {
         let mut facts = object(AIDER_MODEL, &[]);
@@ -150,6 +153,7 @@ pub(super) fn aider(target: &AgentTarget<'_>) -> AgentSetup {
     }
 }
 
+/// A model in the user's settings would win over the variable.
 /// <https://qwenlm.github.io/qwen-code-docs/en/users/configuration/auth/>
 pub(super) fn qwen_code(target: &AgentTarget<'_>) -> AgentSetup {
     let env = vec![
@@ -157,7 +161,8 @@ pub(super) fn qwen_code(target: &AgentTarget<'_>) -> AgentSetup {
         ("OPENAI_API_KEY", target.key.to_owned()),
         ("OPENAI_MODEL", target.model.to_owned()),
     ];
-    AgentSetup { before: vec!["--auth-type".to_owned(), "openai".to_owned()], env, ..AgentSetup::default() }
+    let before = ["--auth-type", "openai", "--model", target.model].map(str::to_owned).to_vec();
+    AgentSetup { before, env, ..AgentSetup::default() }
 }
 
 /// <https://github.com/charmbracelet/crush#custom-providers>
@@ -282,13 +287,13 @@ mod tests {
         settings.json: {"env":{"ANTHROPIC_API_KEY":"","ANTHROPIC_AUTH_TOKEN":"fusion","ANTHROPIC_BASE_URL":"http://127.0.0.1:11434","ANTHROPIC_DEFAULT_HAIKU_MODEL":"qwen3:8b","ANTHROPIC_DEFAULT_OPUS_MODEL":"qwen3:8b","ANTHROPIC_DEFAULT_SONNET_MODEL":"qwen3:8b","ANTHROPIC_MODEL":"qwen3:8b","API_TIMEOUT_MS":"3600000","CLAUDE_CODE_ATTRIBUTION_HEADER":"0","CLAUDE_CODE_DISABLE_NONESSENTIAL_TRAFFIC":"1","CLAUDE_CODE_MAX_CONTEXT_TOKENS":"32768","CLAUDE_CODE_SUBAGENT_MODEL":"qwen3:8b","CLAUDE_CODE_USE_ANTHROPIC_AWS":"","CLAUDE_CODE_USE_BEDROCK":"","CLAUDE_CODE_USE_FOUNDRY":"","CLAUDE_CODE_USE_MANTLE":"","CLAUDE_CODE_USE_VERTEX":"","MAX_THINKING_TOKENS":"0"}}
         # opencode
         ARGS
-        OPENCODE_CONFIG_CONTENT={"model":"fusion/qwen3:8b","provider":{"fusion":{"models":{"qwen3:8b":{"limit":{"context":32768,"output":8192},"name":"qwen3:8b"}},"name":"fusion","npm":"@ai-sdk/openai-compatible","options":{"apiKey":"fusion","baseURL":"http://127.0.0.1:11434/v1"}}},"small_model":"fusion/qwen3:8b"}
+        OPENCODE_CONFIG_CONTENT={"agent":{"build":{"model":"fusion/qwen3:8b"},"general":{"model":"fusion/qwen3:8b"},"plan":{"model":"fusion/qwen3:8b"}},"enabled_providers":["fusion"],"model":"fusion/qwen3:8b","provider":{"fusion":{"models":{"qwen3:8b":{"limit":{"context":32768,"output":8192},"name":"qwen3:8b"}},"name":"fusion","npm":"@ai-sdk/openai-compatible","options":{"apiKey":"fusion","baseURL":"http://127.0.0.1:11434/v1"}}},"small_model":"fusion/qwen3:8b"}
         # aider
-        --model openai/qwen3:8b --openai-api-base http://127.0.0.1:11434/v1 --no-show-model-warnings --model-metadata-file /data/agents/x/model-metadata.json ARGS
+        --model openai/qwen3:8b --weak-model openai/qwen3:8b --editor-model openai/qwen3:8b --openai-api-base http://127.0.0.1:11434/v1 --no-show-model-warnings --model-metadata-file /data/agents/x/model-metadata.json ARGS
         OPENAI_API_KEY=fusion
         model-metadata.json: {"openai/qwen3:8b":{"input_cost_per_token":0.0,"litellm_provider":"openai","max_input_tokens":32768,"max_output_tokens":8192,"mode":"chat","output_cost_per_token":0.0}}
         # qwen-code
-        --auth-type openai ARGS
+        --auth-type openai --model qwen3:8b ARGS
         OPENAI_BASE_URL=http://127.0.0.1:11434/v1
         OPENAI_API_KEY=fusion
         OPENAI_MODEL=qwen3:8b
