@@ -85,6 +85,39 @@ fn the_services_of_usm_core_run() {
     sandbox.assert_nothing_runs();
 }
 
+/// The environment of the runtime stays, the later of two values counts, and arguments come last.
+#[test]
+fn a_replaced_start_has_every_part() {
+    let sandbox = Sandbox::new();
+    let (port, dump) = (Port::free(), sandbox.root().join("dump"));
+    sandbox.write_config(&format!(
+        "[templates.ollama]\nstart_command = \"OLLAMA_NOPRUNE=lead A=lead B=lead '{}' ollama dump={} --port {{port}}\"\n\
+         args = ['{{name}} {{host}}', 'x']\nenv = {{ A = 'template', C = 'template', D = 'template' }}\n\
+         [instances.x]\ntemplate = \"ollama\"\nport = {}\nmodel = \"no-such-model\"\nargs = ['{{model}}']\n\
+         env = {{ B = 'own', D = '{{port}}' }}\n",
+        fake_runtime(),
+        dump.display(),
+        port.number()
+    ));
+    run(&sandbox, "x up", 0);
+    let started: serde_json::Value =
+        serde_json::from_slice(&std::fs::read(&dump).expect("it was started")).expect("JSON");
+    let number = port.number().to_string();
+    let arguments = started["arguments"].as_array().expect("an array");
+    assert_eq!(arguments[3..], ["--port", &*number, "x 127.0.0.1", "x", "no-such-model"]);
+    for (name, value) in [
+        ("OLLAMA_HOST", &*format!("127.0.0.1:{number}")),
+        ("OLLAMA_NOPRUNE", "lead"),
+        ("A", "lead"),
+        ("B", "own"),
+        ("C", "template"),
+        ("D", &*number),
+    ] {
+        assert_eq!(started["environment"][name], value, "{name}");
+    }
+    run(&sandbox, "x down", 0);
+}
+
 #[test]
 fn ports_are_chosen_in_order_and_kept() {
     let sandbox = Sandbox::new();
@@ -387,7 +420,7 @@ fn stop_command_runs_once_for_two_processes() {
     let (port, note) = (sandbox.port("ollama"), sandbox.root().join("note"));
     sandbox.write_config(&format!(
         "[templates.web]\nhealth_endpoint = \"/api/version\"\n\
-         start_command = \"env -i '{}' ollama fork-away lingers-until={} --port {{port}}\"\n\
+         start_command = \"'{}' ollama fork-away lingers-until={} --port {{port}}\"\n\
          stop_command = \"sh -c 'echo {{pid}} >> {}'\"\n\
          [instances.x]\ntemplate = \"web\"\nport = {port}\n",
         fake_runtime(),

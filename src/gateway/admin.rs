@@ -176,7 +176,11 @@ fn carry_out(
 /// Returns the response for a failed action.
 fn failed(error: &AppError) -> Rejection {
     let status = match error {
-        AppError::Service(error) if matches!(**error, ServiceError::External { .. }) => StatusCode::CONFLICT,
+        AppError::Service(error)
+            if matches!(**error, ServiceError::External { .. } | ServiceError::Elsewhere { .. }) =>
+        {
+            StatusCode::CONFLICT
+        }
         AppError::NoModels { .. } => StatusCode::BAD_REQUEST,
         AppError::Model { error, .. } => match **error {
             ModelError::InvalidName { .. } => StatusCode::BAD_REQUEST,
@@ -254,8 +258,12 @@ fn delete(gateway: &Gateway, name: &str) -> AdminAnswer {
     let setup = gateway.setup();
     setup.app.remove(known(&setup, name)?, false, &CancelToken::new()).map_err(|error| {
         let status = match error {
-            RemoveError::Running { .. } | RemoveError::BuiltIn { .. } => StatusCode::CONFLICT,
-            _ => StatusCode::INTERNAL_SERVER_ERROR,
+            RemoveError::App(error) => return failed(&error),
+            // Something else in the file names it.
+            RemoveError::Edit(EditError::Rejected { .. })
+            | RemoveError::Running { .. }
+            | RemoveError::BuiltIn { .. } => StatusCode::CONFLICT,
+            RemoveError::Edit(_) | RemoveError::File { .. } => StatusCode::INTERNAL_SERVER_ERROR,
         };
         Rejection::new(status, chain(&error))
     })?;

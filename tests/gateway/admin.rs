@@ -217,6 +217,11 @@ fn instance_is_created_once_and_removed() {
             &format!("DELETE /api/instances/{name} HTTP/1.1\r\nHost: localhost\r\n\r\n"),
         )
     };
+    let file = stage.directory.path().join("config.toml");
+    let text = std::fs::read_to_string(&file).unwrap();
+    std::fs::write(&file, format!("default_service = \"notes\"\n{text}")).unwrap();
+    assert_eq!(delete("notes").status(), 409);
+    std::fs::write(&file, text).unwrap();
     assert_eq!(delete("notes").status(), 204);
     assert_eq!(delete("notes").status(), 404);
     assert_eq!(delete("ollama").status(), 409);
