@@ -32,9 +32,9 @@ pub fn set(path: &Path, table: Table, key: &KeyPath, value: &str) -> Result<(), 
 
 /// Returns whether the table of the key is there, or the key is the first that an instance or a template must have.
 fn has_or_begins_table(text: &str, key: &KeyPath) -> bool {
-    let [table, name, rest @ ..] = key.parts() else { return true };
-    let is_first = rest.first().is_some_and(|key| ["template", "start_command", "command"].contains(&&**key));
-    is_first || splice::has(text, &[table.clone(), name.clone()])
+    let first = key.parts().get(2).map(String::as_str);
+    matches!(first, None | Some("template" | "start_command" | "command"))
+        || splice::has(text, &key.parts()[..2])
 }
 
 fn not_in_a_table(key: &KeyPath) -> impl FnOnce() -> EditError {

@@ -103,20 +103,13 @@ impl KeyPath {
 
     /// Fails if it is a key of an instance or a template that the configuration does not have.
     pub(super) fn check_table(&self, config: &Config) -> Result<(), EditError> {
-        let (what, names): (_, Vec<&str>) = match self.0.first().map(String::as_str) {
-            Some(INSTANCES) => ("instance", config.instances.iter().map(|(name, _)| &**name).collect()),
-            Some(TEMPLATES) => {
-                ("template", config.templates.iter().map(|template| &*template.name).collect())
-            }
+        let [kind, name, ..] = self.0.as_slice() else { return Ok(()) };
+        let (what, names): (_, Vec<String>) = match kind.as_str() {
+            INSTANCES => ("instance", config.instances.iter().map(|(name, _)| name.to_string()).collect()),
+            TEMPLATES => ("template", config.templates.iter().map(|one| one.name.to_string()).collect()),
             _ => return Ok(()),
         };
-        match self.0.get(1) {
-            Some(name) if !names.contains(&name.as_str()) => {
-                let names = names.into_iter().map(str::to_owned).collect();
-                Err(self.rejected(no_such(what, name, names)))
-            }
-            _ => Ok(()),
-        }
+        if names.contains(name) { Ok(()) } else { Err(self.rejected(no_such(what, name, names))) }
     }
 
     /// Returns the description of its value. Fails if there is no such key.
