@@ -77,11 +77,13 @@ pub(super) fn parse(text: &str) -> Result<Typed, String> {
     if let Some(rest) = trimmed.strip_prefix("//") {
         return Ok(Typed::Message(format!("/{rest}")));
     }
-    match trimmed.split_at(1) {
-        ("/", rest) => slash(rest).map(Typed::Slash),
-        ("!", "") => Err("expected a command after `!`".to_owned()),
-        ("!", command) => Ok(Typed::Shell(command.trim().to_owned())),
-        _ => Ok(Typed::Message(text.trim_end().to_owned())),
+    if let Some(rest) = trimmed.strip_prefix('/') {
+        return slash(rest).map(Typed::Slash);
+    }
+    match trimmed.strip_prefix('!') {
+        Some("") => Err("expected a command after `!`".to_owned()),
+        Some(command) => Ok(Typed::Shell(command.trim().to_owned())),
+        None => Ok(Typed::Message(text.trim_end().to_owned())),
     }
 }
 
@@ -148,6 +150,9 @@ mod tests {
             ("\"\"\"one\ntwo\"\"\"", message("one\ntwo")),
             ("\"\"\"\n/help\n\"\"\"", message("/help")),
             ("//etc/hosts", message("/etc/hosts")),
+            ("Übung", message("Übung")),
+            ("日本語", message("日本語")),
+            ("🙂", message("🙂")),
             ("", Typed::Empty),
             (" \n ", Typed::Empty),
         ] {
