@@ -153,6 +153,43 @@ fn ports_are_chosen_in_order_and_kept() {
 }
 
 #[test]
+fn a_single_port_in_use_names_its_listener() {
+    let sandbox = Sandbox::new();
+    let port = sandbox.port("ollama");
+    let file = |more: &str| {
+        web("", &format!("default_port = {port}\n"), &format!("[instances.x]\ntemplate = \"web\"\n{more}"))
+    };
+    sandbox.write_config(&file(""));
+    let other = TcpListener::bind(("127.0.0.1", port)).expect("a free port");
+    let refused = run(&sandbox, "x up", 5).stderr();
+    assert!(refused.contains(&format!("error: port {port} is in use by ")), "{refused}");
+    drop(other);
+    sandbox.write_config(&file(&format!("[instances.y]\ntemplate = \"web\"\nport = {port}\n")));
+    insta::assert_snapshot!(run(&sandbox, "x up", 5), @"
+    exit 5
+    [stderr]
+    error: port [OLLAMA] is configured for another service, and the template has no other
+    hint: choose a port: fusion config set instances.x.port PORT
+    ");
+}
+
+/// Also where no earlier start has chosen the port.
+#[test]
+fn first_start_warns_of_a_public_host() {
+    let sandbox = Sandbox::new();
+    let port = format!("default_port = {}\n", sandbox.port("ollama"));
+    sandbox.write_config(&web("", &port, "[instances.x]\ntemplate = \"web\"\nhost = \"0.0.0.0\"\n"));
+    insta::assert_snapshot!(run(&sandbox, "x up", 0), @"
+    exit 0
+    [stdout]
+    x is up at http://127.0.0.1:[OLLAMA] (pid [PID])
+    [stderr]
+    warning: x listens on 0.0.0.0:[OLLAMA]: the server has no authentication: anyone who can reach this address can use it
+    ");
+    run(&sandbox, "x down", 0);
+}
+
+#[test]
 fn instances_started_at_once_get_different_ports() {
     let sandbox = Sandbox::new();
     let (_held, first) = three_ports();

@@ -66,11 +66,11 @@ fn hint(error: &ServiceError) -> Option<String> {
         ServiceError::AddressTaken { table, spare, other, .. } => {
             other_port(&format!("stop it: fusion {other} down; or "), table, *spare)
         }
-        ServiceError::NoPort { service, range: None } => {
-            format!("choose one: fusion config set instances.{service}.port PORT")
-        }
-        ServiceError::NoPort { .. } => {
+        ServiceError::NoPort { range: Some(range), .. } if range.start() < range.end() => {
             "stop a program that uses one of them, or widen `port_range`: fusion config edit".to_owned()
+        }
+        ServiceError::NoPort { service, .. } => {
+            format!("choose a port: fusion config set instances.{service}.port PORT")
         }
         ServiceError::NotConfigured { service } => format!("stop it: fusion {service} down"),
         ServiceError::NoWorkingDir { service, path } => format!(

@@ -233,7 +233,7 @@ fn ended(ending: Option<Ending>) -> String {
 fn no_port(range: Option<&RangeInclusive<u16>>) -> String {
     match range {
         Some(range) if range.start() == range.end() => {
-            format!("port {} is in use, and the template has no other", range.start())
+            format!("port {} is configured for another service, and the template has no other", range.start())
         }
         Some(range) => format!("every port from {} to {} is in use", range.start(), range.end()),
         None => "the template has neither `default_port` nor `port_range`".to_owned(),

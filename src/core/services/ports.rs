@@ -28,13 +28,16 @@ impl ServiceManager<'_> {
         let is_allowed =
             |port: &u16| default == Some(*port) || range.as_ref().is_some_and(|range| range.contains(port));
         let kept = kept_port::read(&service.files).filter(is_allowed);
-        match self.usable_port(service, kept) {
-            Some(port) => Ok(Address { host: server.host.clone(), port }),
-            None => Err(ServiceError::NoPort {
-                service: service.name.clone(),
-                range: range.or(default.map(|port| port..=port)),
-            }),
+        let at = |port: u16| Address { host: server.host.clone(), port };
+        if let Some(port) = self.usable_port(service, kept) {
+            return Ok(at(port));
         }
+        let range = range.or(default.map(|port| port..=port));
+        // Of a single port it can be told what listens there.
+        if let Some(only) = range.as_ref().filter(|range| range.start() == range.end()) {
+            self.check_port_is_free(service, &at(*only.start()))?;
+        }
+        Err(ServiceError::NoPort { service: service.name.clone(), range })
     }
 
     /// Returns the first port on which a start could listen now: `first`, else one that the template offers. After a

@@ -115,9 +115,6 @@ impl ServiceManager<'_> {
         loop {
             let timeout = options.timeout.map_or(PROBE_TIMEOUT, |timeout| timeout.min(PROBE_TIMEOUT));
             let observed = self.observe_recorded(service, self.settled_record(service)?, timeout);
-            if let Some(address) = &observed.address {
-                self.warn_of_exposure(service, address);
-            }
             let action = decide(observed.state, living(&observed.recorded), PortUse::of(&observed));
             let Recorded { record, process, is_adopted, .. } = observed.recorded.clone();
             if let Some(record) = record.as_ref().filter(|_| is_adopted) {
@@ -125,6 +122,12 @@ impl ServiceManager<'_> {
             }
             let chooses_port =
                 service.server().port.is_none() && living(&observed.recorded) == Living::Nothing;
+            // A start warns of the address that it has chosen, and another decision follows the stop of orphans.
+            let comes_later = matches!(action, Action::Start | Action::StopOrphans)
+                || action == Action::RefusePort && chooses_port;
+            if let Some(address) = observed.address.as_ref().filter(|_| !comes_later) {
+                self.warn_of_exposure(service, address);
+            }
             let pending = match (action, record, process) {
                 (Action::StopOrphans, Some(record), _) => {
                     self.stop_orphans(service, &record)?;
@@ -259,6 +262,7 @@ impl ServiceManager<'_> {
         }
         let choice = self.lock_choice_of_port(service)?;
         let address = self.address_for_start(service)?;
+        self.warn_of_exposure(service, &address);
         self.check_port_is_free(service, &address)?;
         let StartPlan { spec, mut record, preset } =
             self.plan(service, &address, options.model.as_deref(), SystemTime::now())?;
