@@ -173,7 +173,7 @@ fn a_single_port_in_use_names_its_listener() {
     ");
 }
 
-/// Also where no earlier start has chosen the port.
+/// Before it the instance has no port.
 #[test]
 fn first_start_warns_of_a_public_host() {
     let sandbox = Sandbox::new();
