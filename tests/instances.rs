@@ -368,6 +368,12 @@ fn changes_of_a_running_instance_are_named() {
     // Tags and the like are no part of what runs.
     sandbox.write_config(&format!("{changed}tags = ['new']\n"));
     assert!(!run(&sandbox, "x ps", 0).stdout().contains("has changed"));
+    // One whose program is not there.
+    sandbox.write_config(&changed.replace("template = \"web\"", "template = \"gone\"").replace(
+        "[templates.web]",
+        "[templates.gone]\nstart_command = \"no-such-program\"\nhealth_endpoint = \"/api/version\"\n[templates.web]",
+    ));
+    assert!(run(&sandbox, "x ps", 0).stdout().contains("has changed since the start (template); "));
     run(&sandbox, "x down", 0);
 }
 

@@ -81,6 +81,10 @@ impl ServiceManager<'_> {
         if service.origin == Origin::Removed || record.fingerprint.is_empty() {
             return None;
         }
+        // Every other difference follows from it, also where the program of the new one is missing.
+        if record.template.as_ref().is_some_and(|template| template != service.template.name()) {
+            return Some(vec!["template".to_owned()]);
+        }
         let model = self.server_model(service, None);
         let program = self.program(service).ok()?;
         // A chosen port is no part of the configuration.
