@@ -108,6 +108,18 @@ fn a_pasted_megabyte_is_one_message() {
     down(&sandbox);
 }
 
+/// Each line of the rest would be a message.
+#[test]
+fn bytes_that_are_no_text_are_dropped() {
+    let sandbox = running(&[]);
+    let mut chat = Chat::start(&sandbox, "-s one");
+    chat.expect("> ").send_bytes(b"\x1b[200~one\r\xff\rtwo\rthree\r\x1b[201~\r");
+    chat.expect("warning: what was typed is not UTF-8; it is dropped").asks("four");
+    chat.leaves();
+    assert_eq!(messages(&sandbox, "one"), ["four"]);
+    down(&sandbox);
+}
+
 #[test]
 fn a_text_can_have_several_lines() {
     let sandbox = running(&[]);

@@ -89,7 +89,11 @@ impl Chat {
     }
 
     pub fn send(&mut self, text: &str) -> &mut Self {
-        self.terminal.send(text.as_bytes());
+        self.send_bytes(text.as_bytes())
+    }
+
+    pub fn send_bytes(&mut self, bytes: &[u8]) -> &mut Self {
+        self.terminal.send(bytes);
         self
     }
 

@@ -1,11 +1,16 @@
 //! The settings of the terminal on standard input: what fusion makes of them, and how they are restored.
 
 use std::io;
+use std::os::fd::AsFd as _;
 use std::sync::OnceLock;
 use std::sync::atomic::{AtomicU8, Ordering};
 
 use nix::libc;
+use nix::poll::{PollFd, PollFlags, poll};
 use nix::sys::termios::tcgetattr;
+
+/// The longest pause within a pasted text, in milliseconds.
+const PAUSE_MS: u8 = 50;
 
 /// What happens to a key before fusion reads it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -55,6 +60,15 @@ pub fn set(keyboard: Keyboard) -> io::Result<()> {
 pub fn keep() {
     // A terminal that is gone needs nothing.
     let _ = apply(Keyboard::Kept);
+}
+
+/// Drops what was typed, until nothing more comes: the rest of a pasted text would be taken for messages.
+pub fn drop_typed() {
+    let (input, mut bytes) = (io::stdin(), [0; 4096]);
+    let mut polled = [PollFd::new(input.as_fd(), PollFlags::POLLIN)];
+    while poll(&mut polled, PAUSE_MS).is_ok_and(|ready| ready > 0)
+        && nix::unistd::read(&input, &mut bytes).is_ok_and(|count| count > 0)
+    {}
 }
 
 /// Restores the settings that fusion found; returns whether keys were [kept](Keyboard::Kept). Async-signal-safe.

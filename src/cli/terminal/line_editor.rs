@@ -31,6 +31,8 @@ pub enum Edited {
     Interrupted,
     /// Pressed Ctrl-D, or closed the terminal.
     End,
+    /// Typed or pasted bytes that are not UTF-8. They and what came with them are dropped.
+    NotText,
 }
 
 /// The colour of a prompt.
@@ -101,6 +103,10 @@ impl LineEditor {
             Ok(text) => Ok(Edited::Text(text)),
             Err(ReadlineError::Interrupted | ReadlineError::Signal(_)) => Ok(Edited::Interrupted),
             Err(ReadlineError::Eof) => Ok(Edited::End),
+            Err(ReadlineError::Io(error)) if error.kind() == io::ErrorKind::InvalidData => {
+                keyboard::drop_typed();
+                Ok(Edited::NotText)
+            }
             Err(error) => Err(io_error(error)),
         }
     }

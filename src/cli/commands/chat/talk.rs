@@ -86,6 +86,7 @@ impl<'a> Talk<'a> {
         loop {
             match self.read()? {
                 Edited::Interrupted => {}
+                Edited::NotText => self.context.ui.warning("what was typed is not UTF-8; it is dropped"),
                 Edited::End => return self.leave(),
                 Edited::Text(text) => {
                     if !text.trim().is_empty() {
