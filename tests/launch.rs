@@ -197,6 +197,18 @@ fn a_small_window_is_refused_with_the_cure() {
 }
 
 #[test]
+fn a_small_window_is_found_among_several() {
+    let sandbox =
+        with_faults(&["version=0.20.0", "context=4096", "runs=true", "models=llama3.2:3b,other:latest"]);
+    for model in ["llama3.2:3b", "other"] {
+        let refused = launch(&sandbox, ["codex", "-m", model]).assert_code(1);
+        let told = format!("error: ollama has loaded {model} with a context of 4096 tokens");
+        assert!(refused.stderr().contains(&told), "{refused}");
+    }
+    down(&sandbox);
+}
+
+#[test]
 fn an_old_agent_is_refused() {
     let sandbox = with_faults(&ABLE);
     install(&sandbox, "codex", "codex-cli 0.168.9");

@@ -14,7 +14,8 @@ use self::cache::Cache;
 use super::ability::{Ability, AbilityError, AbilityTest};
 use super::app::App;
 use super::error::AppError;
-use super::models::{LoadOptions, Named};
+use super::models::{LIST_TIMEOUT, LoadOptions, Named};
+use super::notices::context_at;
 use super::pick::Picked;
 use super::prompt::Permissions;
 use crate::core::address::Address;
@@ -180,11 +181,15 @@ impl App {
             models.load(&Named { asked, name: model.clone() }, true, &LoadOptions::default())?;
             status = manager.status(service)?;
         }
-        let context = status.context.or_else(|| self.own_context(service, &model, cancel));
         let address = match &status.address {
             Some(address) => address.clone(),
             None => manager.require_endpoint(service)?.address,
         };
+        // Of several loaded models, each has its own.
+        let context = status
+            .context
+            .or_else(|| context_at(LIST_TIMEOUT, service, &address, &model))
+            .or_else(|| self.own_context(service, &model, cancel));
         Ok(ReadyModel { address, model, status, context })
     }
 

@@ -209,7 +209,12 @@ impl App {
 }
 
 /// Returns the context length of `model` in tokens, if the server at `address` tells it.
-fn context_at(timeout: Duration, service: &ManagedService, address: &Address, model: &str) -> Option<u64> {
+pub(super) fn context_at(
+    timeout: Duration,
+    service: &ManagedService,
+    address: &Address,
+    model: &str,
+) -> Option<u64> {
     let probe = service.runtime()?.context_probe()?;
     let response = Client::with_timeout(address, timeout).with_long_responses().get(probe.path).ok()?;
     (probe.read)(&response, model)
