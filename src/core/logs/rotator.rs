@@ -24,6 +24,10 @@ pub const SUBCOMMAND: &str = "rotate-log";
 const MIN_PAUSE: Duration = Duration::from_millis(10);
 const MAX_PAUSE: Duration = Duration::from_secs(30);
 
+/// How long a rotator waits after the death of its server before it searches for others that write: `down` ends it in
+/// that time, and the search reads every process of the machine.
+const DEATH_PAUSE: Duration = Duration::from_millis(200);
+
 /// The flood that a rotator expects at any moment.
 const FLOOD_BYTES_PER_SECOND: u64 = 100_000_000;
 
@@ -84,6 +88,7 @@ impl LogRotator {
             let survivor = driver.wait_for_exit(&watched, pause).and_then(|liveness| match liveness {
                 // One that put itself into the background may have overwritten what proves that it is a member.
                 Liveness::Dead => {
+                    thread::sleep(DEATH_PAUSE);
                     Ok(driver.members(instance)?.into_iter().next().or_else(|| driver.writer(&self.log)))
                 }
                 _ => Ok(Some(watched.clone())),
