@@ -16,11 +16,7 @@ const RUNNING: usize = 20;
 
 /// Starts twenty services at once, then reports on fifty beside a thousand other processes.
 pub(crate) fn fleet(programs: &Programs, report: &mut Report, rounds: usize, starts: usize) -> Result<()> {
-    let listeners: Result<Vec<TcpListener>, _> =
-        (0..SERVICES).map(|_| TcpListener::bind("127.0.0.1:0")).collect();
-    let addresses: Result<Vec<SocketAddr>, _> = listeners?.iter().map(TcpListener::local_addr).collect();
-    let addresses = addresses?;
-    programs.configure(&tables(programs, &addresses)?)?;
+    let addresses = configure(programs, SERVICES, RUNNING)?;
     let up = ["up", "--tag", "on"];
     let mut after = Vec::new();
     for _ in 0..starts {
@@ -51,7 +47,17 @@ pub(crate) fn fleet(programs: &Programs, report: &mut Report, rounds: usize, sta
     Ok(())
 }
 
-fn tables(programs: &Programs, addresses: &[SocketAddr]) -> Result<String> {
+/// Configures so many services, the first `running` of them with the tag `on`; returns their addresses.
+pub(crate) fn configure(programs: &Programs, services: usize, running: usize) -> Result<Vec<SocketAddr>> {
+    let listeners: Result<Vec<TcpListener>, _> =
+        (0..services).map(|_| TcpListener::bind("127.0.0.1:0")).collect();
+    let addresses: Result<Vec<SocketAddr>, _> = listeners?.iter().map(TcpListener::local_addr).collect();
+    let addresses = addresses?;
+    programs.configure(&tables(programs, &addresses, running)?)?;
+    Ok(addresses)
+}
+
+fn tables(programs: &Programs, addresses: &[SocketAddr], running: usize) -> Result<String> {
     let program = std::env::current_exe()?;
     let stamp = programs.path("{name}-ready");
     let mut text = format!(
@@ -61,7 +67,7 @@ fn tables(programs: &Programs, addresses: &[SocketAddr]) -> Result<String> {
         stamp.display()
     );
     let instances = addresses.iter().enumerate().map(|(number, address)| {
-        let tags = if number < RUNNING { "['on']" } else { "[]" };
+        let tags = if number < running { "['on']" } else { "[]" };
         let port = address.port();
         format!("[instances.stub{number}]\ntemplate = 'stub'\nport = {port}\ntags = {tags}\n")
     });

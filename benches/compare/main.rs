@@ -6,6 +6,7 @@
 
 #![allow(clippy::print_stdout, reason = "the figures are the result")]
 
+mod agents;
 mod chart;
 mod crowd;
 mod fleet;
@@ -52,8 +53,11 @@ fn compare(quick: bool) -> Result<()> {
     measurements::one_token(&programs, &mut report, rounds(200))?;
     measurements::many_tokens(&programs, &mut report, rounds(20))?;
     measurements::delay(&programs, &mut report, rounds(20))?;
+    agents::launch(&programs, &mut report, rounds(100))?;
+    agents::first_prompt(&programs, &mut report, rounds(100))?;
     measurements::services(&programs, &mut report, rounds(200), rounds(10), crowds)?;
     measurements::external(&programs, &mut report, rounds(200), crowds)?;
+    agents::top(&programs, &mut report, if quick { 1 } else { 20 })?;
     if crowds {
         fleet::fleet(&programs, &mut report, rounds(100), rounds(20))?;
     }

@@ -20,11 +20,11 @@ pub(crate) struct Cost {
 /// Runs the program to its end without input; its output is discarded.
 pub(crate) fn cost(command: &mut Command) -> Result<Cost> {
     command.stdin(Stdio::null()).stdout(Stdio::null());
-    let (before, start) = (children()?, Instant::now());
+    let (before, start) = (children_cpu()?, Instant::now());
     let status = command.status().with_context(|| format!("cannot run {command:?}"))?;
     let wall = start.elapsed();
     ensure!(status.success(), "{command:?} ended with {status}");
-    Ok(Cost { wall, cpu: cpu(&children()?).saturating_sub(cpu(&before)) })
+    Ok(Cost { wall, cpu: children_cpu()?.saturating_sub(before) })
 }
 
 /// What all children that were waited for have used.
@@ -32,9 +32,11 @@ fn children() -> Result<Usage> {
     Ok(getrusage(UsageWho::RUSAGE_CHILDREN)?)
 }
 
-fn cpu(usage: &Usage) -> Duration {
+/// User and system time of all children that were waited for.
+pub(crate) fn children_cpu() -> Result<Duration> {
     let duration = |time: TimeVal| Duration::from_micros(time.num_microseconds().unsigned_abs());
-    duration(usage.user_time()) + duration(usage.system_time())
+    let usage = children()?;
+    Ok(duration(usage.user_time()) + duration(usage.system_time()))
 }
 
 /// Runs the programs in turn, `rounds` times after one unmeasured round; returns the costs of each.

@@ -22,7 +22,7 @@ pub(crate) struct Programs {
 impl Programs {
     pub(crate) fn build() -> Result<Self> {
         let directory = tempfile::tempdir()?;
-        for program in ["empty", "requests", "reader"] {
+        for program in ["empty", "requests", "reader", "opencode"] {
             build_floor(program, directory.path())?;
         }
         let (server, curl_version) = (Server::start()?, curl_version());

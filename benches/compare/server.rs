@@ -10,6 +10,8 @@ use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
 use anyhow::Result;
 
+const LOADED: &str = r#"{"models":[{"name":"one","size":1,"size_vram":1,"context_length":32768}]}"#;
+
 /// The text of every token, with the space before it.
 pub(crate) const TOKEN: &str = " token";
 
@@ -83,7 +85,9 @@ fn converse(stream: TcpStream, sent: &Sender<Instant>) -> std::io::Result<()> {
     while let Some(request) = read_request(&mut input)? {
         match request.path.as_str() {
             "/api/version" => json(&mut output, r#"{"version":"1.0.0"}"#)?,
-            "/api/ps" => json(&mut output, r#"{"models":[{"name":"one","size":1,"size_vram":1}]}"#)?,
+            "/api/ps" => json(&mut output, LOADED)?,
+            "/api/tags" => json(&mut output, r#"{"models":[{"name":"one:latest","digest":"1","size":1}]}"#)?,
+            "/api/show" => json(&mut output, r#"{"capabilities":["completion","tools"]}"#)?,
             "/" => text(&mut output, "text/plain", "Ollama is running")?,
             "/health" => json(&mut output, r#"{"status":"ok"}"#)?,
             "/v1/chat/completions" => complete(&mut output, &request.body, sent)?,
@@ -137,10 +141,18 @@ fn text(output: &mut TcpStream, kind: &str, body: &str) -> std::io::Result<()> {
     output.write_all(response.as_bytes())
 }
 
+/// The answer to a request that brings tools: a call of the one with which fusion tests a model.
+const TOOL_CALL: &str = r#"{"model":"one","choices":[{"index":0,"delta":{"tool_calls":[{"index":0,"id":"1","type":"function","function":{"name":"get_weather","arguments":"{}"}}]},"finish_reason":"tool_calls"}]}"#;
+
 /// Sends what the model's name asks for; one token for any other name. A probe for readiness may want it whole.
 fn complete(output: &mut TcpStream, body: &[u8], sent: &Sender<Instant>) -> std::io::Result<()> {
     let request: serde_json::Value = serde_json::from_slice(body)?;
     let model = request["model"].as_str().unwrap_or_default();
+    if request["tools"].is_array() {
+        let event = format!("data: {TOOL_CALL}\n\ndata: [DONE]\n\n");
+        output.write_all(STREAM_HEAD)?;
+        return output.write_all(format!("{}0\r\n\r\n", chunk(&event)).as_bytes());
+    }
     if request["stream"] != true {
         return json(
             output,

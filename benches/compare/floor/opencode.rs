@@ -1,0 +1,5 @@
+//! A coding agent that does nothing: prints a version, as `opencode --version` does.
+
+fn main() {
+    println!("opencode 1.0.0");
+}
