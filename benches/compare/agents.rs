@@ -23,7 +23,7 @@ const END_OF_INPUT: &str = "\x04";
 const QUIT: &str = "q";
 
 /// How long a program may show nothing.
-const PATIENCE: Duration = Duration::from_secs(10);
+const SILENCE_TIMEOUT: Duration = Duration::from_secs(10);
 
 /// From the start of `launch` to the end of an agent that does nothing, once the agent and the model are known.
 pub(crate) fn launch(programs: &Programs, report: &mut Report, rounds: usize) -> Result<()> {
@@ -97,7 +97,7 @@ impl OnTerminal {
     fn wait_for(&self, text: &str) -> Result<()> {
         let mut shown = Vec::new();
         while !shown.windows(text.len()).any(|window| window == text.as_bytes()) {
-            let piece = self.shown.recv_timeout(PATIENCE);
+            let piece = self.shown.recv_timeout(SILENCE_TIMEOUT);
             shown.extend(
                 piece.with_context(|| format!("no {text:?} in {}", String::from_utf8_lossy(&shown)))?,
             );
