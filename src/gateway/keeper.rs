@@ -75,6 +75,10 @@ pub(super) async fn keep(gateway: Arc<Gateway>) {
     loop {
         let setup = gateway.setup();
         let facts = facts(&gateway, &setup);
+        // What is no longer in the file is not decided about.
+        for name in gateway.seats.waited_for().iter().filter(|name| setup.app.service(name).is_none()) {
+            gateway.seats.refuse_waiting(name, &gone(name));
+        }
         observe_unknown(&gateway, &setup, &facts);
         let plan = plan::plan(&facts, setup.max_memory, Instant::now());
         for step in plan.steps {
@@ -323,7 +327,7 @@ async fn start(gateway: Arc<Gateway>, setup: Arc<Setup>, name: Arc<str>, cancel:
         Ok(Some(Ok(seen))) => return is_up(&gateway, &setup, &name, seen),
         Ok(Some(Err(error))) if is_cancelled(&error) => return gateway.seats.leaves(&name, Phase::Down),
         Ok(Some(Err(error))) => start_failed(&error),
-        Ok(None) => Rejection::unavailable(format!("{name} is not in the configuration any more")),
+        Ok(None) => gone(&name),
         Err(rejection) => rejection,
     };
     let answer = gateway.seats.with(&name, |seat| {
@@ -334,6 +338,10 @@ async fn start(gateway: Arc<Gateway>, setup: Arc<Setup>, name: Arc<str>, cancel:
     });
     gateway.seats.refuse_waiting(&name, &answer);
     gateway.seats.leaves(&name, Phase::Down);
+}
+
+fn gone(service: &str) -> Rejection {
+    Rejection::unavailable(format!("{service} is not in the configuration any longer"))
 }
 
 fn is_cancelled(error: &AppError) -> bool {

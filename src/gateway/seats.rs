@@ -306,8 +306,11 @@ impl Seats {
         external.map(|(service, _)| Arc::clone(service)).collect()
     }
 
-    fn has_waiting(&self) -> bool {
-        self.lock().values().any(|seat| !seat.waiting.is_empty())
+    /// Returns the services for which requests wait.
+    pub(super) fn waited_for(&self) -> Vec<Arc<str>> {
+        let seats = self.lock();
+        let waited_for = seats.iter().filter(|(_, seat)| !seat.waiting.is_empty());
+        waited_for.map(|(service, _)| Arc::clone(service)).collect()
     }
 }
 
@@ -334,7 +337,7 @@ impl Drop for Lease {
             seat.last_used = Instant::now();
             seat.in_flight == 0
         });
-        if is_last && self.seats.has_waiting() {
+        if is_last && !self.seats.waited_for().is_empty() {
             self.seats.wake_keeper();
         }
     }

@@ -154,6 +154,31 @@ fn running_answer_is_never_cut_for_another_model() {
     });
 }
 
+#[test]
+fn waiting_request_of_a_removed_service_is_refused() {
+    let (one, two, stage) = stage("exclusive = \"gpu\"", MemoryLimit::Share(100));
+    let (go, gate) = std::sync::mpsc::channel::<()>();
+    let gate = std::sync::Mutex::new(gate);
+    one.set_script(move |_, stream| {
+        gate.lock().expect("no panic").recv().expect("the test goes on");
+        http::respond(stream, 200, "{}");
+    });
+    std::thread::scope(|scope| {
+        let first = scope.spawn(|| ask(&stage, ONE).status());
+        wait_until("it is asked", || !one.requests().is_empty());
+        let second = scope.spawn(|| ask(&stage, TWO));
+        // Its wait cannot be seen from here.
+        std::thread::sleep(std::time::Duration::from_millis(200));
+        stage.write_config(&format!("[instances.one]\ntemplate = \"ollama\"\nport = {}\n", one.port));
+        let refused = second.join().expect("no panic");
+        assert_eq!(refused.status(), 503, "{}", refused.text());
+        assert_eq!(refused.json()["error"]["message"], "two is not in the configuration any longer");
+        go.send(()).expect("it waits");
+        assert_eq!(first.join().expect("no panic"), 200);
+    });
+    assert!(!two.is_listening());
+}
+
 /// While a model answers, requests for it need not wait for the other one's start; after the time of a turn they do.
 #[test]
 fn two_models_in_turn_are_collated_fairly() {

@@ -1,7 +1,5 @@
 //! The configuration file changes while the gateway runs.
 
-use std::os::unix::fs::PermissionsExt as _;
-
 use super::backend::Backend;
 use super::http;
 use super::stage::{Stage, settings};
@@ -9,15 +7,10 @@ use super::{CHAT, DONE, LAST, TINY_STREAM, TOKEN, wait_until};
 
 /// Writes the configuration with these aliases.
 fn write(stage: &Stage, backend: &Backend, more: &str) {
-    let file = stage.directory.path().join("config.toml");
     let port = backend.port;
-    let text = format!(
+    stage.write_config(&format!(
         "[ollama_server]\nport = {port}\ncommand = [\"/bin/sh\"]\n\n[aliases]\nfast = \"tiny\"\n{more}\n"
-    );
-    let new = file.with_extension("new");
-    std::fs::write(&new, text).expect("the directory is ours");
-    std::fs::set_permissions(&new, std::fs::Permissions::from_mode(0o600)).expect("the file is ours");
-    std::fs::rename(new, file).expect("the directory is ours");
+    ));
 }
 
 #[test]

@@ -1,6 +1,7 @@
 //! A gateway in this process, in front of scripted servers.
 
 use std::collections::HashMap;
+use std::os::unix::fs::PermissionsExt as _;
 use std::sync::{Arc, Mutex};
 use std::thread::JoinHandle;
 
@@ -123,6 +124,15 @@ impl Stage {
         });
         let port = port.recv().expect("it listens");
         Self { port, driver, directory, events, end: Some(end), thread: Some(thread) }
+    }
+
+    /// Replaces the configuration file, which the gateway then reads again.
+    pub fn write_config(&self, text: &str) {
+        let file = self.directory.path().join("config.toml");
+        let new = file.with_extension("new");
+        std::fs::write(&new, text).expect("the directory is ours");
+        std::fs::set_permissions(&new, std::fs::Permissions::from_mode(0o600)).expect("the file is ours");
+        std::fs::rename(new, file).expect("the directory is ours");
     }
 
     /// Returns what happened so far.
