@@ -254,23 +254,16 @@ fn is_model_name(name: &str) -> bool {
         Some((path, tag)) if !tag.contains('/') => (path, Some(tag)),
         _ => (name, None),
     };
-    let path = path.split_once("://").map_or(path, |(_, rest)| rest);
-    let is_part = |part: &str, more: &[char]| {
-        part.starts_with(|first: char| first.is_ascii_alphanumeric() || first == '_')
-            && part.chars().all(|letter| {
-                letter.is_ascii_alphanumeric() || "_-".contains(letter) || more.contains(&letter)
-            })
+    let is_part = |part: &str, longest: usize, more: &str| {
+        let is_first = |first: char| first.is_ascii_alphanumeric() || first == '_';
+        let is_letter = |letter: char| is_first(letter) || letter == '-' || more.contains(letter);
+        part.starts_with(is_first) && part.chars().all(is_letter) && part.len() <= longest
     };
-    let parts: Vec<&str> = path.split('/').collect();
-    let are_parts = match parts[..] {
-        [model] => is_part(model, &['.']),
-        [namespace, model] => is_part(namespace, &[]) && is_part(model, &['.']),
-        [host, namespace, model] => {
-            is_part(host, &['.', ':']) && is_part(namespace, &[]) && is_part(model, &['.'])
-        }
-        _ => false,
-    };
-    are_parts && tag.is_none_or(|tag| is_part(tag, &['.']))
+    let mut parts = path.rsplitn(3, '/');
+    let mut is_next = |longest, more| parts.next().is_none_or(|part| is_part(part, longest, more));
+    let are_model_and_namespace = is_next(80, ".") && is_next(80, "");
+    let is_host = |host: &str| is_part(host.split_once("://").map_or(host, |(_, host)| host), 350, ".:");
+    are_model_and_namespace && parts.next().is_none_or(is_host) && tag.is_none_or(|tag| is_part(tag, 80, "."))
 }
 
 /// The first version with `/v1/messages` and `/v1/responses`, major and minor.
@@ -400,6 +393,13 @@ mod tests {
             ["", "bad name!", "./x", "../x", "/x", "~/x", "x/", "x:", ":x", "a/b/c/d", "-x", "mo del", "é"]
         {
             assert!(!is_model_name(name), "{name}");
+        }
+        for name in ["http://model", "http://me/model", "//me/model"] {
+            assert!(!is_model_name(name), "{name} has no host");
+        }
+        for part in ["", "me/", "model:"] {
+            let long = |length| format!("{part}{}", "x".repeat(length));
+            assert!(is_model_name(&long(80)) && !is_model_name(&long(81)), "{part}");
         }
     }
 }
