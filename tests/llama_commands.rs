@@ -171,6 +171,16 @@ fn variables_of_other_servers_are_withheld() {
 }
 
 #[test]
+fn a_server_has_home_without_its_variable() {
+    let llama = Llama::dumping("");
+    let mut up = llama.fusion("up").into_command();
+    assert!(up.env_remove("HOME").status().expect("it runs").success());
+    let user = nix::unistd::User::from_uid(nix::unistd::geteuid()).expect("readable").expect("a user");
+    assert_eq!(llama.dump()["environment"]["HOME"], user.dir.display().to_string());
+    llama.down();
+}
+
+#[test]
 fn a_router_starts_without_a_model() {
     let llama = Llama::dumping("args = [\"-c\", \"8192\"]");
     llama.fusion("up").run().assert_code(0);

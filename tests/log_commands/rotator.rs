@@ -82,6 +82,7 @@ impl<'a> Server<'a> {
                 program: program.into(),
                 args: args.iter().map(Into::into).collect(),
                 without: Vec::new(),
+                home: None,
                 env: Vec::new(),
                 directory: sandbox.root().to_owned(),
                 log: Some(log.clone()),

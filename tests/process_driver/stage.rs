@@ -56,6 +56,7 @@ impl Stage {
             program: PathBuf::from(program),
             args: args.iter().map(OsString::from).collect(),
             without: Vec::new(),
+            home: None,
             env: Vec::new(),
             directory: self.directory.clone(),
             log: Some(self.path("log")),

@@ -66,6 +66,7 @@ impl LogRotator {
             program: fusion.to_owned(),
             args: [SUBCOMMAND.into()].into_iter().chain(arguments).collect(),
             without: Vec::new(),
+            home: None,
             env: Vec::new(),
             directory: directory.to_owned(),
             log: None,

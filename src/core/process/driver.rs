@@ -32,6 +32,8 @@ pub struct ProcessSpec {
     pub args: Vec<OsString>,
     /// Variables of the caller's environment that it does not inherit.
     pub without: Vec<OsString>,
+    /// The value of `HOME`, which the caller's environment may lack: Ollama panics without it.
+    pub home: Option<PathBuf>,
     /// Variables that are added to the caller's environment.
     pub env: Vec<(OsString, OsString)>,
     /// The working directory: one that is not removed while the process runs.

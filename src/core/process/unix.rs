@@ -117,6 +117,9 @@ impl ProcessDriver for UnixDriver {
         for variable in &spec.without {
             command.env_remove(variable);
         }
+        if let Some(home) = &spec.home {
+            command.env("HOME", home);
+        }
         command
             .envs(spec.env.iter().map(|(name, value)| (name, value)))
             .env(INSTANCE_VARIABLE, &spec.instance)

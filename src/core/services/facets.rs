@@ -48,6 +48,7 @@ mod tests {
             program: "/bin/a".into(),
             args: vec!["x".into()],
             without: Vec::new(),
+            home: None,
             env: vec![("A".into(), "0".into()), ("A".into(), "1".into()), ("B".into(), "1".into())],
             directory: "/here".into(),
             log: None,

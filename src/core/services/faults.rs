@@ -520,6 +520,7 @@ fn record_intent(machine: &Machine) -> InstanceId {
         program: "/bin/sh".into(),
         args: Vec::new(),
         without: Vec::new(),
+        home: None,
         env: Vec::new(),
         directory: machine.file(""),
         log: None,

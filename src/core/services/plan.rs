@@ -242,6 +242,7 @@ impl ServiceManager<'_> {
             program: program.path.clone(),
             args: words.into_iter().map(OsString::from).collect(),
             without: self.withheld(),
+            home: self.environment.home.clone(),
             env,
             directory: directory.unwrap_or(&service.files.directory).to_owned(),
             log: Some(service.files.log.clone()),

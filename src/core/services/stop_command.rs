@@ -97,6 +97,7 @@ impl ServiceManager<'_> {
             program,
             args: args.iter().map(Into::into).collect(),
             without: self.withheld(),
+            home: self.environment.home.clone(),
             env,
             directory: scope.working_dir().unwrap_or(&service.files.directory).to_owned(),
             log: Some(service.files.log.clone()),

@@ -39,6 +39,7 @@ impl Shell {
             program: program.into(),
             args: vec![OsString::from("-c"), OsString::from(script)],
             without: Vec::new(),
+            home: None,
             env: Vec::new(),
             directory: PathBuf::from("/"),
             log: None,

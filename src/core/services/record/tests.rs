@@ -22,6 +22,7 @@ fn spec() -> ProcessSpec {
         program: "/usr/bin/server".into(),
         args: vec!["--model".into(), "a \"b\" $(c)\n".into()],
         without: Vec::new(),
+        home: None,
         env: vec![("TOKEN".into(), "secret".into())],
         directory: "/".into(),
         log: Some("/tmp/some.log".into()),
