@@ -117,11 +117,9 @@ impl Lock {
         if is_locked(path, file.try_lock())? || !is_at(path, &file).map_err(FileError::io("lock", path))? {
             return Ok(None);
         }
+        // It only names the holder: on a full disk, too, a server is stopped.
         let pid = std::process::id();
-        file.set_len(0)
-            .and_then(|()| file.rewind())
-            .and_then(|()| writeln!(file, "{pid}"))
-            .map_err(FileError::io("lock", path))?;
+        let _ = file.set_len(0).and_then(|()| file.rewind()).and_then(|()| writeln!(file, "{pid}"));
         Ok(Some(Self { file }))
     }
 }

@@ -3,7 +3,7 @@
 use std::os::unix::fs::PermissionsExt as _;
 
 use crate::support::matrix::{assert_shows, for_each_service};
-use crate::{assert_nothing_left, assert_up_fails, down, log_lines_hidden, skipped};
+use crate::{Finished, Sandbox, assert_nothing_left, assert_up_fails, down, log_lines_hidden, skipped, up};
 
 #[test]
 #[cfg(target_os = "linux")] // Other systems refuse such names.
@@ -120,21 +120,33 @@ fn a_disk_that_fills_ends_a_start() {
 /// Writes fail at the first byte, or after a block, which is smaller than the record.
 #[test]
 fn up_fails_cleanly_on_a_full_disk() {
-    for (blocks, file) in [(0, "lock"), (1, "state.json")] {
+    for blocks in [0, 1] {
         for_each_service(
             &["print=[ROOT]/that/makes/a/record/which/is/larger/than/a/block"],
             |sandbox, service| {
-                let file = sandbox.file(service, file);
-                let script = format!("trap '' XFSZ; ulimit -f {blocks}; \"$0\" \"$1\" up");
-                let program = env!("CARGO_BIN_EXE_fusion");
-                let up = sandbox.command("/bin/sh").arg("-c").arg(&script).arg(program).arg(service).run();
-                let up = up.assert_code(1);
+                let up = on_a_full_disk(sandbox, blocks, &format!("{service} up")).assert_code(1);
+                let file = sandbox.file(service, "state.json");
                 assert!(up.stderr().contains(&file.display().to_string()), "{up}");
                 assert!(up.stderr().contains("  caused by: File too large"), "{up}");
                 assert_nothing_left(sandbox, service);
             },
         );
     }
+}
+
+#[test]
+fn a_server_is_stopped_on_a_full_disk() {
+    for_each_service(&[], |sandbox, service| {
+        up(sandbox, service);
+        on_a_full_disk(sandbox, 0, &format!("{service} down")).assert_code(0);
+        assert_nothing_left(sandbox, service);
+    });
+}
+
+/// Runs fusion where every write fails after so many blocks.
+fn on_a_full_disk(sandbox: &Sandbox, blocks: u32, line: &str) -> Finished {
+    let script = format!("trap '' XFSZ; ulimit -f {blocks}; \"$0\" {line}");
+    sandbox.command("/bin/sh").arg("-c").arg(&script).arg(env!("CARGO_BIN_EXE_fusion")).run()
 }
 
 #[test]
