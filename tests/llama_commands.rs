@@ -181,6 +181,20 @@ fn a_server_has_home_without_its_variable() {
 }
 
 #[test]
+fn impossible_names_are_exit_2() {
+    let llama = Llama::new("");
+    for name in ["", "a/b c", "a/b/c"] {
+        for command in
+            [&["show"][..], &["load"], &["unload"], &["rm"], &["pull"], &["up", "-m"], &["run", "Hi", "-m"]]
+        {
+            let words = ["llama"].into_iter().chain(command.iter().copied()).chain([name]);
+            let refused = llama.sandbox.fusion(words).run_in_process().assert_code(2);
+            assert!(refused.stderr().contains(&format!("{name:?} is not the name of a model")), "{refused}");
+        }
+    }
+}
+
+#[test]
 fn a_router_starts_without_a_model() {
     let llama = Llama::dumping("args = [\"-c\", \"8192\"]");
     llama.fusion("up").run().assert_code(0);

@@ -174,11 +174,7 @@ impl From<AppError> for Failure {
 
 /// Returns the hint for a missing model; `pull` is the command that downloads it.
 fn missing_model_hint(model: &str, pull: &str) -> String {
-    if model.starts_with('/') {
-        "choose the directory of a model".to_owned()
-    } else {
-        format!("download it: {pull}")
-    }
+    if model.starts_with('/') { "check the path".to_owned() } else { format!("download it: {pull}") }
 }
 
 impl From<RemoveError> for Failure {

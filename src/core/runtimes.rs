@@ -20,7 +20,7 @@ use crate::core::api::Response;
 use crate::core::api::error::{ServerError, ServerErrorKind};
 use crate::core::gpu::{GpuParts, GpuShare};
 use crate::core::models::catalogue::Catalogue;
-use crate::core::models::hub::search::HubModels;
+use crate::core::models::hub::{self, search::HubModels};
 use crate::core::models::quoted;
 
 pub use crate::core::models::{Model, ModelPlaces};
@@ -186,9 +186,9 @@ pub trait Runtime: Sync {
         &[]
     }
 
-    /// Returns whether a model can have this name.
-    fn is_model_name(&self, _name: &str) -> bool {
-        true
+    /// Returns whether a model can have this resolved name: that of a path or, as a rule, one of the hub.
+    fn is_model_name(&self, name: &str) -> bool {
+        name.starts_with('/') || hub::is_model_name(name)
     }
 
     /// Returns the operations on its models.

@@ -253,7 +253,7 @@ fn up_fails_if_the_server_lacks_the_model() {
     [stderr]
     error: the model [ROOT]/model is not on this machine
       caused by: model '[ROOT]/model' not found
-    hint: choose the directory of a model
+    hint: check the path
     ");
 }
 

@@ -79,7 +79,7 @@ fn a_missing_model_is_not_asked_for() {
     exit 7
     [stderr]
     error: the model [ROOT]/project/nowhere is not on this machine
-    hint: choose the directory of a model
+    hint: check the path
     ");
     // (nor is a damaged one loaded in place of the one that is there)
     std::fs::create_dir(sandbox.project().join("damaged")).unwrap();

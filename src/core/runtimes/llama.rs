@@ -137,6 +137,12 @@ impl Runtime for Llama {
         }
     }
 
+    /// A file of `models_dir` has the name of its owner's choice.
+    fn is_model_name(&self, name: &str) -> bool {
+        let is_file = name.starts_with('/') || !name.contains('/');
+        !name.is_empty() && (is_file || files::repository(name).is_some())
+    }
+
     fn model_aliases(&self) -> &'static [BuiltInAlias] {
         aliases::ALIASES
     }
