@@ -61,7 +61,7 @@ impl Catalogue for OllamaCatalogue {
         let shown = self.shown(site, name)?;
         let capabilities = shown["capabilities"].as_array();
         Ok(Abilities {
-            chat_template: Some(has_template(&shown)),
+            chat_template: has_template(&shown),
             // Versions before 0.6.4 tell none.
             vision: capabilities.map(|all| all.iter().any(|capability| capability == "vision")),
         })
@@ -241,7 +241,7 @@ fn find<'a>(list: &'a Value, name: &str) -> Option<&'a Value> {
 fn read_entry(model: &Value, loaded: &[&str]) -> Option<Entry> {
     let name = model["name"].as_str()?;
     let detail = |key: &str| text(&model["details"][key]);
-    let is_remote = ["remote_host", "remote_model"].iter().any(|key| text(&model[*key]).is_some());
+    let is_remote = is_remote(model);
     Some(Entry {
         name: name.to_owned(),
         // Of a remote model, the size of its description.
@@ -314,7 +314,7 @@ fn read_details(shown: &Value, entry: Entry, server_context: Option<u64>) -> Det
         [2, fact("block_count")?, kept, key.saturating_add(value)].into_iter().reduce(u64::saturating_mul)
     };
     let memory = entry.size_bytes.zip(bytes_per_token());
-    let wanted_context = own_context(shown).or(server_context);
+    let wanted_context = own_context(shown).or(server_context).filter(|_| !entry.remote);
     let context_tokens = wanted_context.unwrap_or(MemoryEstimate::CONTEXT_TOKENS);
     let capabilities = shown["capabilities"].as_array().into_iter().flatten();
     Details {
@@ -326,7 +326,7 @@ fn read_details(shown: &Value, entry: Entry, server_context: Option<u64>) -> Det
         load_context: wanted_context.filter(|wanted| context_length.is_none_or(|own| *wanted < own)),
         context_length,
         license: text(&shown["license"]).as_deref().and_then(first_line),
-        chat_template: Some(has_template(shown)),
+        chat_template: has_template(shown),
         capabilities: capabilities.filter_map(text).collect(),
         architecture,
         entry,
@@ -339,8 +339,15 @@ fn own_context(shown: &Value) -> Option<u64> {
     parameters.lines().find_map(|line| line.strip_prefix("num_ctx")?.trim().parse().ok())
 }
 
-fn has_template(shown: &Value) -> bool {
-    text(&shown["template"]).is_some_and(|template| template != NO_TEMPLATE)
+/// Returns whether another server answers for the model: what this one says of its template and context is not true of
+/// it.
+fn is_remote(model: &Value) -> bool {
+    ["remote_host", "remote_model"].iter().any(|key| text(&model[*key]).is_some())
+}
+
+fn has_template(shown: &Value) -> Option<bool> {
+    let has = || text(&shown["template"]).is_some_and(|template| template != NO_TEMPLATE);
+    (!is_remote(shown)).then(has)
 }
 
 fn text(value: &Value) -> Option<String> {
@@ -550,11 +557,14 @@ mod tests {
     }
 
     #[test]
-    fn a_remote_model_has_no_size_here() {
+    fn a_remote_model_has_no_figures_here() {
         let model = json!({ "name": "gpt-oss:120b-cloud", "size": 384, "remote_host": "https://ollama.com:443",
             "remote_model": "gpt-oss:120b" });
         let entry = read_entry(&model, &[]).unwrap();
         assert_eq!((entry.remote, entry.size_bytes), (true, None));
+        let shown = json!({ "template": NO_TEMPLATE, "remote_model": "gpt-oss:120b" });
+        let details = read_details(&shown, entry, Some(4096));
+        assert_eq!((details.load_context, details.chat_template), (None, None));
     }
 
     #[test]
