@@ -168,8 +168,9 @@ async fn deliver(
                 return Ok(Delivered { head, incoming, connection, lease });
             }
             Err(SendError::Connect(_)) if is_first => {
-                gateway.seats.distrust(&lease.service);
+                let refused = Arc::clone(&lease.upstream);
                 drop(lease);
+                Box::pin(keeper::check_again(gateway, setup, &passing.route.service, Some(refused))).await;
                 lease = Box::pin(enter(gateway, setup, passing)).await?;
                 is_first = false;
             }

@@ -31,18 +31,30 @@ const VERSION_TIMEOUT: Duration = Duration::from_secs(2);
 pub(super) async fn enter(gateway: &Arc<Gateway>, setup: &Arc<Setup>, route: &Route) -> Entrance {
     loop {
         match gateway.seats.enter(route, Instant::now()) {
-            Entrance::Stale => check_again(gateway, setup, &route.service).await,
+            Entrance::Stale => check_again(gateway, setup, &route.service, None).await,
             entry => return entry,
         }
     }
 }
 
-/// Checks whether the process of a running service still lives.
-async fn check_again(gateway: &Arc<Gateway>, setup: &Arc<Setup>, service: &Arc<str>) {
+/// Checks whether the process of a running service still lives. One that has `refused` a connection is not trusted: a
+/// server closes its port before it ends. A command that stops it is waited for.
+pub(super) async fn check_again(
+    gateway: &Arc<Gateway>,
+    setup: &Arc<Setup>,
+    service: &Arc<str>,
+    refused: Option<Arc<Upstream>>,
+) {
     let (own, name) = (Arc::clone(setup), Arc::clone(service));
     let seen = blocking(move || {
         let service = own.app.service(&name)?;
-        own.app.manager(&CancelToken::new()).running(service).ok().flatten()
+        let never = CancelToken::new();
+        let manager = own.app.manager(&never);
+        if let Some(upstream) = refused {
+            manager.end_of(service, &upstream.endpoint);
+            return None;
+        }
+        manager.running(service).ok().flatten()
     });
     match seen.await {
         Ok(Some(_)) => gateway.seats.was_seen(service),

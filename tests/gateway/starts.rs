@@ -5,6 +5,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use fusion::core::config::{GatewaySettings, IdleStop};
+use fusion::core::process::mock::MockPlan;
 use tempfile::TempDir;
 
 use super::backend::Backend;
@@ -164,6 +165,28 @@ fn server_that_died_is_started_anew() {
     }
     backend.stop();
     assert_eq!(http::exchange(stage.port, &http::post(CHAT, TINY)).status(), 200);
+    assert_eq!(stage.driver.starts(), 2);
+}
+
+/// A server that is told to end closes its port at once, and finishes what it does.
+#[test]
+fn request_during_a_stop_starts_the_service_again() {
+    let backend = answering();
+    let driver = Stage::scripted(&backend);
+    driver.mock().plan_spawn(MockPlan::runs().ignores_terminate());
+    let port = backend.port;
+    let text = format!("[ollama_server]\nport = {port}\ncommand = [\"/bin/sh\"]\nstop_timeout = 0.5\n");
+    let directory = Arc::new(TempDir::new().expect("a temporary directory"));
+    let stage = Stage::in_directory(directory, driver, &text, settings());
+    let ask = || http::exchange(stage.port, &http::post(CHAT, TINY)).status();
+    assert_eq!(ask(), 200);
+    let stop = http::post("/api/instances/ollama/stop", "");
+    std::thread::scope(|scope| {
+        let stopped = scope.spawn(|| http::exchange(stage.port, &stop).status());
+        wait_until("its port is closed", || !backend.is_listening());
+        assert_eq!(ask(), 200);
+        assert_eq!(stopped.join().expect("no panic"), 200);
+    });
     assert_eq!(stage.driver.starts(), 2);
 }
 
