@@ -152,10 +152,12 @@ fn body(layers: &Layers<'_>, model: &str, messages: Value) -> Value {
 }
 
 /// Converts stop sequences to strings: any other type ends the generating thread of `mlx_lm.server`, for every client.
+/// Leaves out empty ones: other servers stop at them before the first token.
 fn stop_texts(stop: &Value) -> Value {
     match stop {
+        Value::String(text) if text.is_empty() => Value::Null,
         Value::Null | Value::String(_) => stop.clone(),
-        Value::Array(texts) => texts.iter().filter(|text| !text.is_null()).map(stop_texts).collect(),
+        Value::Array(texts) => texts.iter().map(stop_texts).filter(|text| !text.is_null()).collect(),
         other => json!(other.to_string()),
     }
 }

@@ -211,6 +211,18 @@ fn stop_sequences_are_sent_as_text() {
     assert_eq!(dry_run(&sandbox, &["Hi"], "")["stop"], "7");
 }
 
+/// Ollama and llama-server stop at them before the first token.
+#[test]
+fn empty_stop_sequences_are_left_out() {
+    let sandbox = Sandbox::new();
+    let stop = |words: &[&str]| dry_run(&sandbox, &[&["Hi"], words].concat(), "")["stop"].clone();
+    assert_eq!(stop(&["--stop", "", "--stop", "a"]), json!(["a"]));
+    assert_eq!(stop(&["--stop", ""]), json!([]));
+    assert_eq!(stop(&["-o", "stop="]), Value::Null);
+    sandbox.write_config("[ollama_run]\nstop = [\"\", \"b\"]\n");
+    assert_eq!(stop(&[]), json!(["b"]));
+}
+
 #[test]
 fn input_that_cannot_be_sent_is_refused() {
     let sandbox = Sandbox::new();
