@@ -134,12 +134,12 @@ fn a_burst_has_no_speed() {
 
 #[test]
 fn separate_arrivals_have_a_speed() {
-    let usage = "data: {\"choices\":[],\"usage\":{\"prompt_tokens\":3,\"completion_tokens\":100,\"total_tokens\":103}}\n\n";
+    let usage = "data: {\"choices\":[],\"usage\":{\"prompt_tokens\":3,\"completion_tokens\":40,\"total_tokens\":43}}\n\n";
     let end = [event(&json!({}), &json!("stop")), usage.to_owned()];
-    // Each byte is sent alone. A reader that the machine keeps waiting still sees sixteen of the hundred arrive.
+    // Each byte is sent alone. A reader that the machine keeps waiting still sees sixteen of the forty arrive.
     let response = Response {
         drip: Some(Duration::from_micros(1)),
-        ..Response::stream((0..100).map(|_| text("Hi")).chain(end))
+        ..Response::stream((0..40).map(|_| text("Hi")).chain(end))
     };
     let asked = StubbedOllama::with([response]);
     let timing = &asked.run(["Hello", "--json", "--stream"]).assert_code(0).json()["timing"];
