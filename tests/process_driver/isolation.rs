@@ -172,6 +172,15 @@ fn a_program_without_execute_permission_is_named() {
     assert_eq!(source.kind(), std::io::ErrorKind::PermissionDenied);
 }
 
+/// Too many processes or open files and too little memory are told in this way, too.
+#[test]
+fn a_limit_of_the_system_blames_no_program() {
+    let stage = Stage::new();
+    let error = refused(stage.driver.spawn(&stage.spec("/bin/sh", &["-c", &"x".repeat(2 << 20)])));
+    let ProcessError::System { source, .. } = &error else { panic!("{error:?}") };
+    assert_eq!(source.raw_os_error(), Some(nix::errno::Errno::E2BIG as i32));
+}
+
 #[test]
 fn a_bad_interpreter_is_named() {
     let stage = Stage::new();
