@@ -220,7 +220,8 @@ impl HeaderReader {
             let known = TENSOR_TYPES.iter().find(|known| known.0 == kind);
             let bytes = known.map_or(0, |(_, _, block, size)| numbers.div_ceil(*block).saturating_mul(*size));
             if let Some((_, name, ..)) = known {
-                *bytes_of_type.get_or_default(*name) += bytes;
+                let sum = bytes_of_type.get_or_default(*name);
+                *sum = sum.saturating_add(bytes);
             }
             end = end.max(offset.saturating_add(bytes));
         }

@@ -364,8 +364,8 @@ fn spawn_error(spec: &ProcessSpec, source: io::Error) -> ProcessError {
     if !spec.directory.is_dir() {
         return ProcessError::DirectoryMissing { directory: spec.directory.clone() };
     }
-    let code = source.raw_os_error().map(Errno::from_raw);
-    if matches!(code, Some(Errno::EAGAIN | Errno::ENOMEM | Errno::EMFILE | Errno::ENFILE | Errno::E2BIG)) {
+    let code = source.raw_os_error().unwrap_or_default();
+    if [libc::EAGAIN, libc::ENOMEM, libc::EMFILE, libc::ENFILE, libc::E2BIG].contains(&code) {
         return ProcessError::System { what: "start a process", source };
     }
     if source.kind() != io::ErrorKind::NotFound {

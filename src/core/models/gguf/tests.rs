@@ -170,6 +170,12 @@ fn foreign_and_hostile_files_are_named() {
 }
 
 #[test]
+fn tensors_beyond_every_size_are_truncated() {
+    let read = Gguf::llama().tensor(0, u64::MAX, 1).tensor(0, u64::MAX, 1).read();
+    assert!(matches!(read, Err(Defect::Truncated { .. })), "{read:?}");
+}
+
+#[test]
 fn missing_files_and_directories_are_told_apart() {
     let directory = tempfile::tempdir().unwrap();
     let missing = Header::read(&directory.path().join("none.gguf"));

@@ -55,7 +55,7 @@ impl Catalogue for MlxCatalogue {
         let entry = found.entry(name);
         let defects = found.defects();
         let facts = found.files().map(directory::facts).unwrap_or_default();
-        let cache = facts.token_cache.filter(|_| facts.weight_bytes > 0);
+        let cache = facts.token_cache.filter(|_| facts.weight_bytes > 0 && defects.is_empty());
         Ok(Details {
             memory: cache
                 .map(|cache| MemoryEstimate::estimate(facts.weight_bytes, cache, facts.context_length)),
