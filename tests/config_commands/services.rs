@@ -255,7 +255,7 @@ fn gateway_and_models_are_checked() {
     "[gateway]\nmax_memory = 'much'\n"
       2:14: `gateway.max_memory`: expected a share from "1%" to "100%", or a size such as "24GB" or "16GiB", found the string "much"
     "[gateway]\ntoken = 5\n"
-      2:9: `gateway.token`: expected a string without spaces and control characters, found a whole number
+      2:9: `gateway.token`: expected an ASCII string without spaces and control characters, found a whole number
     "[gateway]\ncors_origins = ['localhost:3000']\n"
       2:16: `gateway.cors_origins`: expected an array of origins such as "http://localhost:3000", found an array
     "[gateway]\ncors_origins = ['http://x/']\n"

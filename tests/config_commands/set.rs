@@ -135,7 +135,7 @@ fn refuses_an_invalid_value_and_leaves_the_file() {
     # gateway.token "a b"
     exit 2
     [stderr]
-    error: `gateway.token`: expected a string without spaces and control characters, found a string
+    error: `gateway.token`: expected an ASCII string without spaces and control characters, found a string
     # default_service "coder"
     exit 2
     [stderr]

@@ -363,7 +363,7 @@ impl ValueKind {
             Self::Reasoning => choices::<Reasoning>(),
             Self::Restart => choices::<RestartPolicy>(),
             Self::KeepAwake => choices::<KeepAwake>(),
-            Self::Secret => "a string without spaces and control characters".to_owned(),
+            Self::Secret => "an ASCII string without spaces and control characters".to_owned(),
             Self::IdleStop => format!("a number of seconds up to {}, or 0 for never", values::MAX_SECONDS),
             Self::Milliseconds => "a whole number of milliseconds from 1 to 3600000".to_owned(),
             Self::Memory => {
