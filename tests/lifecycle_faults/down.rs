@@ -270,6 +270,20 @@ fn restart_keeps_a_server_that_cannot_start_again() {
     });
 }
 
+#[test]
+fn restart_keeps_a_server_whose_port_is_taken() {
+    for_each_service(&[], |sandbox, service| {
+        let pid = up(sandbox, service);
+        let taken = std::net::TcpListener::bind("127.0.0.1:0").expect("a free port");
+        let port = taken.local_addr().expect("it is bound").port().to_string();
+        reconfigure(sandbox, |text| text.replace(&sandbox.port("ollama").to_string(), &port));
+        let restart = sandbox.fusion([service, "restart"]).run().assert_code(5);
+        assert!(restart.stderr().contains(&format!("port {port} is in use by")), "{restart}");
+        assert!(processes::lives(pid), "it was stopped");
+        down(sandbox, service);
+    });
+}
+
 /// Of a template of the file no model is looked for.
 #[test]
 fn restart_keeps_a_server_whose_model_is_gone() {

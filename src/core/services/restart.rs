@@ -18,6 +18,9 @@ impl ServiceManager<'_> {
         // Fails before the stop if the service cannot start again.
         let address = service.address().map_or_else(|| self.address_for_start(service), Ok)?;
         self.plan(service, &address, options.model.as_deref(), SystemTime::now())?;
+        if self.running(service)?.is_some_and(|endpoint| endpoint.address.port != address.port) {
+            self.check_port_is_free(service, &address)?;
+        }
         self.down_locked(service, service.server().stop_timeout, false)?;
         self.cancel.check()?;
         let next = self.begin_up(service, options)?;
