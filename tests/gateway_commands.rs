@@ -185,6 +185,17 @@ fn gateway_is_named_as_any_service() {
     run("down", 0);
 }
 
+/// It has a token there, which the servers of models do not have.
+#[test]
+fn gateway_open_to_others_warns_of_nothing() {
+    let sandbox = Sandbox::new();
+    with_gateway(&sandbox, "host = \"0.0.0.0\"\ntoken = \"secret\"");
+    let up = sandbox.fusion(["gateway", "up"]).run().assert_code(0);
+    assert_eq!(up.stderr(), "");
+    sandbox.fusion(["gateway", "down"]).run().assert_code(0);
+    sandbox.assert_nothing_runs();
+}
+
 #[test]
 fn serve_refuses_what_is_not_safe() {
     let sandbox = Sandbox::new();

@@ -9,8 +9,7 @@ use crate::core::services::{ManagedService, Origin};
 use crate::core::templates::Template;
 use crate::env::{Environment, PROJECT_ROOT};
 
-/// Its name, that of its template, and the command.
-pub const GATEWAY: &str = "gateway";
+pub use crate::core::config::GATEWAY;
 
 /// Only the gateway has this path, and it is served without a token.
 pub(super) const HEALTH_PATH: &str = "/api/health";

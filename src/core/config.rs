@@ -23,6 +23,7 @@ pub use self::addresses::Located;
 pub use self::error::{ConfigError, EditError};
 pub use self::key::KeyPath;
 pub use self::problem::{Fault, Problem, RESERVED_FIELDS};
+pub use self::schema::GATEWAY;
 pub use self::settings::{
     Alias, Config, GatewaySettings, IdleStop, InstanceSettings, KeepAwake, Keyword, MemoryLimit,
     ModelSettings, Reasoning, RestartPolicy, RunSettings, SavedPrompt, ServerSettings, ServiceSettings,

@@ -12,7 +12,8 @@ pub(super) const MODELS: &str = "models";
 pub(super) const PROMPTS: &str = "prompts";
 pub(super) const ALIASES: &str = "aliases";
 
-pub(super) const GATEWAY: &str = "gateway";
+/// The table of the gateway, its name as a service, and the command.
+pub const GATEWAY: &str = "gateway";
 
 /// The table of an instance with its run keys.
 pub(super) const RUN: &str = "run";

@@ -14,6 +14,7 @@ use super::service::{ManagedService, Origin, Up, UpKind, UpOptions};
 use super::state::State;
 use super::wait::{PendingStart, deadline};
 use crate::core::address::Address;
+use crate::core::config::GATEWAY;
 use crate::core::events::EventKind;
 use crate::core::events::chain;
 use crate::core::logs::rotator::{self, LogRotator};
@@ -183,7 +184,8 @@ impl ServiceManager<'_> {
 
     /// Warns that other machines can reach the server: it has no authentication.
     fn warn_of_exposure(&self, service: &ManagedService, address: &Address) {
-        if !address.is_loopback() {
+        // The gateway refuses to start there without a token.
+        if !address.is_loopback() && *service.name != *GATEWAY {
             self.emit(service, EventKind::Exposed { address: address.clone() });
         }
     }
