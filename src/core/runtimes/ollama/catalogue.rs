@@ -3,7 +3,7 @@
 //! fusion does not use its command line, which on macOS may start the application.
 
 use std::ops::ControlFlow;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::time::Duration;
 
 use serde_json::{Value, json};
@@ -37,28 +37,17 @@ impl Catalogue for OllamaCatalogue {
     }
 
     fn list(&self, site: &Site<'_>) -> Result<Vec<Entry>, ModelError> {
-        let client = client(site)?;
-        let loaded = json_of(&client.get("/api/ps")?)?;
-        let loaded: Vec<&str> = models(&loaded).filter_map(|model| model["name"].as_str()).collect();
-        let tags = json_of(&client.get("/api/tags")?)?;
-        let store = logged_store(&(site.log)());
-        let read = |model| {
-            let mut entry = read_entry(model, &loaded)?;
-            let defects = defects(store.as_deref(), &entry.name);
-            entry.defects = defects.iter().map(Defect::to_string).collect();
-            Some(entry)
-        };
-        Ok(models(&tags).filter_map(read).collect())
+        listed(site, &(site.log)())
     }
 
     fn show(&self, site: &Site<'_>, name: &str) -> Result<Details, ModelError> {
-        let shown = self.shown(site, name)?;
-        let entry = self.entry(site, name)?.ok_or_else(|| ModelError::NotHere { name: name.to_owned() })?;
-        Ok(read_details(&shown, entry, server_context(site)))
+        let (shown, log) = (shown(site, name)?, (site.log)());
+        let entry = entry(site, &log, name)?.ok_or_else(|| ModelError::NotHere { name: name.to_owned() })?;
+        Ok(read_details(&shown, entry, server_context(site, &log)))
     }
 
     fn abilities(&self, site: &Site<'_>, name: &str) -> Result<Abilities, ModelError> {
-        let shown = self.shown(site, name)?;
+        let shown = shown(site, name)?;
         let capabilities = shown["capabilities"].as_array();
         Ok(Abilities {
             chat_template: has_template(&shown),
@@ -74,7 +63,7 @@ impl Catalogue for OllamaCatalogue {
     }
 
     fn check(&self, site: &Site<'_>, name: &str) -> Result<(), ModelError> {
-        self.shown(site, name).map(|_| ())
+        shown(site, name).map(|_| ())
     }
 
     fn pull(
@@ -147,24 +136,41 @@ impl Catalogue for OllamaCatalogue {
     }
 }
 
-impl OllamaCatalogue {
-    /// Returns what the server says about the model. It does not find one that it lists if a file of it is gone.
-    fn shown(&self, site: &Site<'_>, name: &str) -> Result<Value, ModelError> {
-        let response = client(site)?.post("/api/show", &json!({ "model": name }))?;
-        match named(name, response) {
-            Err(ModelError::NotHere { name }) => Err(match self.entry(site, &name)? {
-                Some(entry) => incomplete(site, name, &entry),
+/// Returns what the server says about the model. It does not find one that it lists if a file of it is gone.
+fn shown(site: &Site<'_>, name: &str) -> Result<Value, ModelError> {
+    let response = client(site)?.post("/api/show", &json!({ "model": name }))?;
+    match named(name, response) {
+        Err(ModelError::NotHere { name }) => {
+            let log = (site.log)();
+            Err(match entry(site, &log, &name)? {
+                Some(entry) => incomplete(&log, name, &entry),
                 None => ModelError::NotHere { name },
-            }),
-            found => json_of(&found?),
+            })
         }
+        found => json_of(&found?),
     }
+}
 
-    /// Returns the model as the server lists it.
-    fn entry(&self, site: &Site<'_>, name: &str) -> Result<Option<Entry>, ModelError> {
-        let wanted = full_name(name);
-        Ok(self.list(site)?.into_iter().find(|entry| full_name(&entry.name) == wanted))
-    }
+/// Returns the models that the server lists. Its log tells where their files are, which are then checked.
+fn listed(site: &Site<'_>, log: &str) -> Result<Vec<Entry>, ModelError> {
+    let client = client(site)?;
+    let loaded = json_of(&client.get("/api/ps")?)?;
+    let loaded: Vec<&str> = models(&loaded).filter_map(|model| model["name"].as_str()).collect();
+    let tags = json_of(&client.get("/api/tags")?)?;
+    let store = store::of_log(log);
+    let read = |model| {
+        let mut entry = read_entry(model, &loaded)?;
+        let defects = defects(store.as_deref(), &entry.name);
+        entry.defects = defects.iter().map(Defect::to_string).collect();
+        Some(entry)
+    };
+    Ok(models(&tags).filter_map(read).collect())
+}
+
+/// Returns the model as the server lists it.
+fn entry(site: &Site<'_>, log: &str, name: &str) -> Result<Option<Entry>, ModelError> {
+    let wanted = full_name(name);
+    Ok(listed(site, log)?.into_iter().find(|entry| full_name(&entry.name) == wanted))
 }
 
 /// Returns how long a model stays loaded that is loaded without `--keep-alive`: as `OLLAMA_KEEP_ALIVE` of the
@@ -258,9 +264,9 @@ fn read_entry(model: &Value, loaded: &[&str]) -> Option<Entry> {
 
 /// Returns the context that a server gives to models that do not say theirs, in tokens: as its log tells, else as it is
 /// configured.
-fn server_context(site: &Site<'_>) -> Option<u64> {
+fn server_context(site: &Site<'_>, log: &str) -> Option<u64> {
     let configured = || site.env.get("OLLAMA_CONTEXT_LENGTH")?.trim().parse().ok();
-    logged_context(&(site.log)()).or_else(configured)
+    logged_context(log).or_else(configured)
 }
 
 /// Returns what is wrong with the files of a model in `store`; nothing if it is not known.
@@ -269,22 +275,16 @@ fn defects(store: Option<&Path>, name: &str) -> Vec<Defect> {
 }
 
 /// Returns the error for a model that the server lists and does not find.
-fn incomplete(site: &Site<'_>, name: String, entry: &Entry) -> ModelError {
-    let mut defects = defects(logged_store(&(site.log)()).as_deref(), &entry.name);
+fn incomplete(log: &str, name: String, entry: &Entry) -> ModelError {
+    let mut defects = defects(store::of_log(log).as_deref(), &entry.name);
     if defects.is_empty() {
         defects.push(Defect::Missing { file: "a file that its manifest names".to_owned() });
     }
     ModelError::Incomplete { name, defects, own: None }
 }
 
-/// Reads where the server keeps its models from the line with which it logs its variables, which are sorted.
-fn logged_store(log: &str) -> Option<PathBuf> {
-    let path = log.split_once(" OLLAMA_MODELS:")?.1.split_once(" OLLAMA_")?.0;
-    Some(PathBuf::from(path)).filter(|path| path.is_absolute())
-}
-
-/// Reads it from the lines with which the server logs its start: its variables, and what it chose by the memory of the
-/// GPU (`server/routes.go`).
+/// Reads that context from the lines with which the server logs its start: its variables, and what it chose by the
+/// memory of the GPU (`server/routes.go`).
 fn logged_context(log: &str) -> Option<u64> {
     let after = |mark: &str| {
         let number = log.split_once(mark)?.1;
@@ -454,15 +454,6 @@ mod tests {
     fn line_that_is_not_json_is_error() {
         let (pull, _) = steps(&["<html>"]);
         assert_eq!(pull.error.as_deref(), Some("this is not a response of Ollama: <html>"));
-    }
-
-    #[test]
-    fn store_is_where_the_log_says() {
-        let line = r#"msg="server config" env="map[OLLAMA_LOAD_TIMEOUT:5m0s OLLAMA_MODELS:/home/a b/.ollama/models OLLAMA_MULTIUSER_CACHE:false OLLAMA_NOHISTORY:false]""#;
-        assert_eq!(logged_store(line).as_deref(), Some(Path::new("/home/a b/.ollama/models")));
-        for unknown in ["", "OLLAMA_MODELS:/cut off", "map[ OLLAMA_MODELS:relative OLLAMA_NEW_ENGINE:false"] {
-            assert_eq!(logged_store(unknown), None, "{unknown}");
-        }
     }
 
     #[test]

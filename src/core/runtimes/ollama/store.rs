@@ -59,6 +59,12 @@ fn name(parts: &[String]) -> Option<String> {
     })
 }
 
+/// Reads where the server keeps its models from the line with which it logs its variables, which are sorted.
+pub(super) fn of_log(log: &str) -> Option<PathBuf> {
+    let path = log.split_once(" OLLAMA_MODELS:")?.1.split_once(" OLLAMA_")?.0;
+    Some(PathBuf::from(path)).filter(|path| path.is_absolute())
+}
+
 /// Returns what is wrong with the files of the model `name`, which is one of [`names`]: those that are gone or too
 /// short. The server lists such a model like any other.
 pub(super) fn defects(store: &Path, name: &str) -> Vec<Defect> {
@@ -99,6 +105,15 @@ fn defect(blobs: &Path, described: &Value) -> Option<Defect> {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn store_is_where_the_log_says() {
+        let line = r#"msg="server config" env="map[OLLAMA_LOAD_TIMEOUT:5m0s OLLAMA_MODELS:/home/a b/.ollama/models OLLAMA_MULTIUSER_CACHE:false OLLAMA_NOHISTORY:false]""#;
+        assert_eq!(of_log(line).as_deref(), Some(Path::new("/home/a b/.ollama/models")));
+        for unknown in ["", "OLLAMA_MODELS:/cut off", "map[ OLLAMA_MODELS:relative OLLAMA_NEW_ENGINE:false"] {
+            assert_eq!(of_log(unknown), None, "{unknown}");
+        }
+    }
 
     #[test]
     fn files_that_are_gone_or_short_are_found() {
