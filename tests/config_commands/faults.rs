@@ -420,7 +420,7 @@ fn every_mistake_of_syntax_is_reported() {
     error: [ROOT]/config/config.toml has 10 problems
       caused by: [ROOT]/config/config.toml:2:8: `ollama_server.port`: expected a whole number from 1 to 65535, found the number 0
       caused by: [ROOT]/config/config.toml:3:1: `port` is set twice in this table
-      caused by: [ROOT]/config/config.toml:4:8: `host`: text must be in quotes: host = "local host"
+      caused by: [ROOT]/config/config.toml:4:8: `host`: text must be in quotes: host = "..."
       caused by: [ROOT]/config/config.toml:5:8: `ollama_server.args`: expected an array of strings, found the number 5
       caused by: [ROOT]/config/config.toml:6:2: the table `[ollama_server]` is in the file twice
       caused by: [ROOT]/config/config.toml:8:8: `mlx_run.seed`: expected a whole number from 0 to 9223372036854775807, found the number 99999999999999999999
@@ -428,6 +428,21 @@ fn every_mistake_of_syntax_is_reported() {
       caused by: [ROOT]/config/config.toml:10:9: `model` has no value
       caused by: [ROOT]/config/config.toml:11:5: unclosed table, expected `]`
       caused by: [ROOT]/config/config.toml:15:1: unknown key `prompts.x.y`; valid here: `system`, `model`, `temperature`, `template`
+    hint: edit the file: fusion config edit
+    "#);
+}
+
+#[test]
+fn errors_do_not_quote_secrets() {
+    let sandbox = Sandbox::without_config();
+    sandbox.write_config("[gateway]\ntoken = secret\n[ollama_server]\nenv.KEY = 0123\nenv.OTHER = secret\n");
+    insta::assert_snapshot!(config(&sandbox, ["check"]), @r#"
+    exit 2
+    [stderr]
+    error: [ROOT]/config/config.toml has 3 problems
+      caused by: [ROOT]/config/config.toml:2:9: `token`: text must be in quotes: token = "..."
+      caused by: [ROOT]/config/config.toml:4:11: `env.KEY`: a number does not begin with 0
+      caused by: [ROOT]/config/config.toml:5:13: `env.OTHER`: text must be in quotes: env.OTHER = "..."
     hint: edit the file: fusion config edit
     "#);
 }

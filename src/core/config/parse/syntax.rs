@@ -20,11 +20,12 @@ fn certain(line: &str, column: usize, message: &str) -> Option<String> {
     }
     let number = value.trim_start_matches('0');
     if value.len() > number.len() && !number.is_empty() && number.bytes().all(|byte| byte.is_ascii_digit()) {
-        return Some(format!("`{key}`: a number does not begin with 0: {key} = {number}"));
+        return Some(format!("`{key}`: a number does not begin with 0"));
     }
     let is_bare = !value.contains(['"', '\'', '[', ']', '{', '}', '\\', '=']);
     let is_value = DeTable::parse(&format!("x = {value}")).is_ok();
-    (is_bare && !is_value).then(|| format!("`{key}`: text must be in quotes: {key} = \"{value}\""))
+    // The value is not quoted: it may be a secret.
+    (is_bare && !is_value).then(|| format!("`{key}`: text must be in quotes: {key} = \"...\""))
 }
 
 /// Returns the fault of a second key or table. The parser names the place of the second one.
@@ -56,14 +57,9 @@ mod tests {
         for (line, column, message, expected) in [
             ("port = ", 8, "m", "`port` has no value"),
             ("port = # later", 8, "m", "`port` has no value"),
-            ("port = 08", 8, "m", "`port`: a number does not begin with 0: port = 8"),
-            ("host = 127.0.0.1", 13, "m", "`host`: text must be in quotes: host = \"127.0.0.1\""),
-            (
-                "\u{feff}host = local host # mine",
-                8,
-                "m",
-                "`host`: text must be in quotes: host = \"local host\"",
-            ),
+            ("port = 08", 8, "m", "`port`: a number does not begin with 0"),
+            ("host = 127.0.0.1", 13, "m", "`host`: text must be in quotes: host = \"...\""),
+            ("\u{feff}host = local host # mine", 8, "m", "`host`: text must be in quotes: host = \"...\""),
             ("port = 2", 1, "duplicate key", "`port` is set twice in this table"),
             ("env = { A = '1', A = '2' }", 18, "duplicate key", "`A` is set twice in this table"),
             ("[mlx_run] # again", 2, "duplicate key", "the table `[mlx_run]` is in the file twice"),
