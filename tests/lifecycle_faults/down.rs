@@ -284,6 +284,16 @@ fn restart_keeps_a_server_whose_port_is_taken() {
     });
 }
 
+#[test]
+fn restart_reports_taken_port_before_missing_program() {
+    for_each_service(&[], |sandbox, service| {
+        let _taken = std::net::TcpListener::bind(("127.0.0.1", sandbox.port("ollama"))).expect("it is free");
+        reconfigure(sandbox, |text| text.replace(fake_runtime(), "/nowhere/server"));
+        let restart = sandbox.fusion([service, "restart"]).run().assert_code(5);
+        assert!(restart.stderr().contains("is in use by"), "{restart}");
+    });
+}
+
 /// Of a template of the file no model is looked for.
 #[test]
 fn restart_keeps_a_server_whose_model_is_gone() {

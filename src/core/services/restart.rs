@@ -15,11 +15,15 @@ impl ServiceManager<'_> {
 
     fn restart_locked(&self, service: &ManagedService, options: &UpOptions) -> Result<Up, ServiceError> {
         let lock = self.lock(service)?;
-        // Fails before the stop if the service cannot start again.
-        let address = service.address().map_or_else(|| self.address_for_start(service), Ok)?;
-        self.plan(service, &address, options.model.as_deref(), SystemTime::now())?;
-        if self.running(service)?.is_some_and(|endpoint| endpoint.address.port != address.port) {
-            self.check_port_is_free(service, &address)?;
+        let running = self.running(service)?;
+        // Fails before the stop if the service cannot start again. Where nothing is to be stopped, the start finds out,
+        // which looks at the port before it looks for the program and the model.
+        if running.is_some() || self.is_starting(service)? {
+            let address = service.address().map_or_else(|| self.address_for_start(service), Ok)?;
+            if running.is_some_and(|endpoint| endpoint.address.port != address.port) {
+                self.check_port_is_free(service, &address)?;
+            }
+            self.plan(service, &address, options.model.as_deref(), SystemTime::now())?;
         }
         self.down_locked(service, service.server().stop_timeout, false)?;
         self.cancel.check()?;
