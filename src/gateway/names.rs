@@ -8,6 +8,7 @@ use hyper::StatusCode;
 use super::rejection::Rejection;
 use crate::app::App;
 use crate::core::cancel::CancelToken;
+use crate::core::config::Alias;
 use crate::core::models::quoted;
 use crate::core::nearest::similar;
 use crate::core::order;
@@ -199,8 +200,14 @@ fn route(app: &App, served: &Served, asked: &str) -> Option<Route> {
         let written = service.server().model.as_deref();
         (served.is_single && written == Some(asked)).then(|| models.first().cloned())?
     };
-    let model =
-        found(asked).or_else(configured).or_else(|| found(&app.configured_model(service, asked).name))?;
+    let aliased = || match app.config.aliases.get(asked) {
+        Some(Alias::Everywhere(model)) => found(model),
+        _ => None,
+    };
+    let model = found(asked)
+        .or_else(configured)
+        .or_else(aliased)
+        .or_else(|| found(&app.configured_model(service, asked).name))?;
     Some(Route { service: Arc::clone(&served.service), model })
 }
 

@@ -253,3 +253,22 @@ fn model_without_its_files_is_not_listed() {
     let ids: Vec<_> = list["data"].as_array().expect("rows").iter().map(|row| row["id"].clone()).collect();
     assert_eq!(ids, [tiny.as_str(), "own-model"]);
 }
+
+#[test]
+fn an_alias_names_the_model_of_any_program() {
+    let directory = std::sync::Arc::new(tempfile::TempDir::new().expect("a temporary directory"));
+    let text = "[mlx_server]\nport = 1\nmodel = \"/none\"\n[templates.own]\nstart_command = \"/bin/sh\"\n\
+                [instances.other]\ntemplate = \"own\"\nport = 3\nmodel = \"own-model\"\n\
+                [aliases]\nmine = \"own-model\"\n";
+    let stage = Stage::in_directory(directory, Stage::scripted_all(&[]), text, settings());
+    let list = http::get(stage.port, "/v1/models").json();
+    let ids: Vec<_> = list["data"].as_array().expect("rows").iter().map(|row| row["id"].clone()).collect();
+    assert_eq!(ids, ["own-model", "mine"]);
+    for name in ["mine", "other%2Fmine"] {
+        assert_eq!(
+            http::get(stage.port, &format!("/v1/models/{name}")).json()["owned_by"],
+            "other",
+            "{name}"
+        );
+    }
+}
