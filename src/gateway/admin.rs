@@ -229,6 +229,10 @@ fn create(gateway: &Gateway, body: &[u8]) -> AdminAnswer {
     // If a token is set, every request to this path has presented it.
     let may_choose_commands = setup.guard.token.is_some();
     let instance = InstanceBody::read(body, may_choose_commands)?.into_new()?;
+    // No configuration with it could be read again.
+    if instance.port == Some(setup.guard.bound.port) {
+        return Err(Rejection::bad_request("`port` is the gateway's own"));
+    }
     edit::create(&app.paths.config_file(), app.table, &instance).map_err(|error| not_written(&error))?;
     reload::reload(gateway);
     let name = &instance.name;

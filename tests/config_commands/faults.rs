@@ -299,7 +299,8 @@ fn addresses_used_twice_by_starting_services() {
 fn check_warns_of_addresses_used_twice() {
     let sandbox = Sandbox::without_config();
     sandbox.write_config(
-        "[ollama_server]\nhost = '::'\nport = 8080\nauto_start = true\n[instances.coder]\ntemplate = 'mlx'\nport = 8080\n",
+        "[ollama_server]\nhost = '::'\nport = 8080\nauto_start = true\n[instances.coder]\ntemplate = 'mlx'\nport = 8080\n\
+         [gateway]\nport = 8081\n",
     );
     insta::assert_snapshot!(config(&sandbox, ["check"]), @"
     exit 0
@@ -309,6 +310,7 @@ fn check_warns_of_addresses_used_twice() {
     warning: mlx and ollama are both configured at [::]:8080; only one of them can run
     warning: mlx and coder are both configured at 127.0.0.1:8080; only one of them can run
     warning: ollama and coder are both configured at 127.0.0.1:8080; only one of them can run
+    warning: llama and gateway are both configured at 127.0.0.1:8081; only one of them can run
     ");
 }
 

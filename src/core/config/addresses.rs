@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use super::schema::{INSTANCES, TableKind};
+use super::schema::{GATEWAY, INSTANCES, TableKind};
 use super::settings::{Config, ServiceSettings};
 use crate::core::address::Address;
 
@@ -22,7 +22,7 @@ impl Located {
     }
 }
 
-/// Returns every service with a configured port: the built-in ones, then the instances.
+/// Returns every service with a configured port: the built-in ones, the instances, then the gateway.
 pub(super) fn located(config: &Config) -> Vec<Located> {
     let built_in = config
         .services
@@ -32,7 +32,13 @@ pub(super) fn located(config: &Config) -> Vec<Located> {
         .instances
         .iter()
         .filter_map(|(name, settings)| located_at(name, format!("{INSTANCES}.{name}"), settings));
-    built_in.chain(instances).collect()
+    let gateway = Located {
+        service: GATEWAY.into(),
+        table: GATEWAY.to_owned(),
+        address: config.gateway.address(),
+        auto_start: false,
+    };
+    built_in.chain(instances).chain([gateway]).collect()
 }
 
 fn located_at(service: &Arc<str>, table: String, settings: &ServiceSettings) -> Option<Located> {
@@ -60,10 +66,9 @@ impl Config {
         })
     }
 
-    /// Returns the configured addresses that a service called `service` may not choose: those of the other services and
-    /// of the gateway.
+    /// Returns the configured addresses that a service called `service` may not choose: those of the other services.
     pub fn reserved_addresses(&self, service: &str) -> Vec<Address> {
         let others = located(self).into_iter().filter(|other| *other.service != *service);
-        others.map(|other| other.address).chain([self.gateway.address()]).collect()
+        others.map(|other| other.address).collect()
     }
 }
