@@ -161,7 +161,7 @@ fn quoted(text: &str) -> String {
 
 /// Returns the value of a constant, which is JSON.
 fn constant(json: &str) -> Value {
-    serde_json::from_slice(json.as_bytes()).unwrap_or_default()
+    serde_json::from_str(json).unwrap_or_default()
 }
 
 fn body(model: &str, content: &Value) -> Value {
@@ -195,8 +195,7 @@ fn vision_body(model: &str, image: &str) -> Value {
 }
 
 fn is_call(name: &str, arguments: &str) -> bool {
-    name == "get_weather"
-        && serde_json::from_slice::<Value>(arguments.as_bytes()).is_ok_and(|value| value.is_object())
+    name == "get_weather" && serde_json::from_str::<Value>(arguments).is_ok_and(|value| value.is_object())
 }
 
 /// Returns whether the text names this colour and no other.

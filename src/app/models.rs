@@ -114,7 +114,7 @@ impl Models<'_> {
 
     /// Returns whether the server at `address` lists the model.
     pub(super) fn lists(&self, address: &Address, name: &str) -> bool {
-        let listed = self.work_at(Some(address), |site| self.catalogue.list(site)).unwrap_or_default();
+        let listed = self.catalogue.list(&self.site(Some(address))).unwrap_or_default();
         listed.iter().any(|entry| self.runtime.is_same_model(&entry.name, name))
     }
 
@@ -132,14 +132,13 @@ impl Models<'_> {
 
     /// Lists the models by name, where `status` tells which of them are loaded.
     fn rows(&self, status: &Status) -> Result<Vec<ModelRow>, AppError> {
-        let listed = self.work_at(status.address.as_ref(), |site| self.catalogue.list(site));
-        let mut entries = listed.map_err(|error| self.failed("", error))?;
+        let site = self.site(status.address.as_ref());
+        let mut entries = self.catalogue.list(&site).map_err(|error| self.failed("", error))?;
         order::sort_by(&mut entries, |one, other| one.name.cmp(&other.name));
         let loaded = loaded(status);
         // A directory of the user is listed only while it is loaded.
         for name in loaded.iter().flatten().filter(|name| name.starts_with('/')) {
-            if let Ok(details) = self.work_at(status.address.as_ref(), |site| self.catalogue.show(site, name))
-            {
+            if let Ok(details) = self.catalogue.show(&site, name) {
                 entries.push(details.entry);
             }
         }
@@ -154,7 +153,8 @@ impl Models<'_> {
 
     /// Returns what is known about a model.
     pub fn show(&self, model: &Named<'_>, start_on_demand: bool) -> Result<ModelView, AppError> {
-        let mut details = self.work(start_on_demand, model, |site| self.catalogue.show(site, &model.name))?;
+        let details = self.catalogue.show(&self.ready_site(start_on_demand)?, &model.name);
+        let mut details = details.map_err(|error| self.failed(model.asked, error))?;
         if details.entry.loaded.is_none() {
             details.entry.loaded = loaded(&self.status()?).map(|loaded| loaded.contains(&model.name));
         }
@@ -173,8 +173,9 @@ impl Models<'_> {
     /// Downloads the model, or the missing part of it.
     pub fn pull(&self, model: &Named<'_>, start_on_demand: bool) -> Result<(), AppError> {
         let inhibitor = self.app.keep_awake(self.service);
-        let pulled = self.work(start_on_demand, model, |site| {
-            self.catalogue.pull(site, &model.name, &mut |step| self.downloading(model, step))
+        let pulled = self.ready_site(start_on_demand).and_then(|site| {
+            let pulled = self.catalogue.pull(&site, &model.name, &mut |step| self.downloading(model, step));
+            pulled.map_err(|error| self.failed(model.asked, error))
         });
         self.app.let_sleep(self.service, inhibitor);
         self.emit(EventKind::DownloadEnded { model: model.name.clone() });
@@ -191,27 +192,31 @@ impl Models<'_> {
 
     /// Checks that the model can be removed; returns its size in bytes, where that is known.
     pub fn check_removal(&self, model: &Named<'_>, start_on_demand: bool) -> Result<Option<u64>, AppError> {
-        let size = self.work(start_on_demand, model, |site| match site.places.directory(&model.name) {
+        let site = self.ready_site(start_on_demand)?;
+        let bytes = match site.places.directory(&model.name) {
             // Fails: it is a directory of the user.
-            Some(_) => self.catalogue.remove(site, &model.name).map(|_| None),
-            None => match self.catalogue.show(site, &model.name) {
+            Some(_) => self.catalogue.remove(&site, &model.name).map(|_| None),
+            None => match self.catalogue.show(&site, &model.name) {
                 Err(ModelError::Incomplete { .. }) => Ok(None),
-                shown => Ok(shown?.entry.size_bytes),
+                shown => shown.map(|details| details.entry.size_bytes),
             },
-        })?;
+        };
+        let bytes = bytes.map_err(|error| self.failed(model.asked, error))?;
         self.refuse_if_in_use(model)?;
-        Ok(size)
+        Ok(bytes)
     }
 
     /// Removes the model from this machine; returns the bytes that became free, where that is known.
     pub fn remove(&self, model: &Named<'_>, start_on_demand: bool) -> Result<Option<u64>, AppError> {
-        self.work(start_on_demand, model, |site| {
+        let site = self.ready_site(start_on_demand)?;
+        let removed = self.catalogue.is_loaded(&site, &model.name).and_then(|is_loaded| {
             // A server keeps what it has loaded when the files are gone. One that fails to unload may still remove.
-            if self.catalogue.is_loaded(site, &model.name)? {
-                let _ = self.unload_at(site, model);
+            if is_loaded {
+                let _ = self.unload_at(&site, model);
             }
-            self.catalogue.remove(site, &model.name)
-        })
+            self.catalogue.remove(&site, &model.name)
+        });
+        removed.map_err(|error| self.failed(model.asked, error))
     }
 
     /// A server that reads its model's files while it runs does not notice that they are gone.
@@ -230,24 +235,24 @@ impl Models<'_> {
 
     /// Returns the memory that the model needs, in bytes, if that is known.
     pub(super) fn memory_needed(&self, address: Option<&Address>, name: &str) -> Option<u64> {
-        let details = self.work_at(address, |site| self.catalogue.show(site, name)).ok()?;
+        let details = self.catalogue.show(&self.site(address), name).ok()?;
         Some(details.memory?.bytes)
     }
 
     /// Returns what a prompt to the model must take into account, if that is known.
     pub(super) fn abilities(&self, address: &Address, name: &str) -> Option<Abilities> {
-        self.work_at(Some(address), |site| self.catalogue.abilities(site, name)).ok()
+        self.catalogue.abilities(&self.site(Some(address)), name).ok()
     }
 
     /// Returns what identifies the content of the model, if that is known.
     pub(super) fn identity(&self, address: Option<&Address>, name: &str) -> Option<String> {
-        self.work_at(address, |site| Ok(self.catalogue.identity(site, name))).ok()?
+        self.catalogue.identity(&self.site(address), name)
     }
 
     /// Returns whether the server at `address` does not have the model, or only lists it.
     pub(super) fn lacks(&self, address: &Address, name: &str) -> bool {
         matches!(
-            self.work_at(Some(address), |site| self.catalogue.check(site, name)),
+            self.catalogue.check(&self.site(Some(address)), name),
             Err(ModelError::NotHere { .. } | ModelError::Incomplete { .. })
         )
     }
@@ -255,49 +260,39 @@ impl Models<'_> {
     /// Fails if the model is incomplete: a server that is told to load such a model unloads its own one before it
     /// fails.
     pub(super) fn check_at(&self, address: &Address, model: &Named<'_>) -> Result<(), AppError> {
-        self.work_at(Some(address), |site| self.catalogue.check(site, &model.name))
-            .map_err(|error| self.failed(model.asked, error))
+        let checked = self.catalogue.check(&self.site(Some(address)), &model.name);
+        checked.map_err(|error| self.failed(model.asked, error))
     }
 
     /// Fails if no model can have this name.
     pub(super) fn check_name(&self, address: &Address, model: &Named<'_>) -> Result<(), AppError> {
-        match self.work_at(Some(address), |site| self.catalogue.check(site, &model.name)) {
+        match self.catalogue.check(&self.site(Some(address)), &model.name) {
             Err(error @ ModelError::InvalidName { .. }) => Err(self.failed(model.asked, error)),
             _ => Ok(()),
         }
     }
 
-    /// Does `work`; starts the server first if only the server knows the models.
-    fn work<T>(
-        &self,
-        start_on_demand: bool,
-        model: &Named<'_>,
-        work: impl FnOnce(&Site<'_>) -> Result<T, ModelError>,
-    ) -> Result<T, AppError> {
-        let address = if self.needs_server() {
-            Some(self.endpoint(start_on_demand, None)?.address)
-        } else {
-            self.service.address()
-        };
-        self.work_at(address.as_ref(), work).map_err(|error| self.failed(model.asked, error))
+    /// Returns what the catalogue must be told; starts the server first if only the server knows the models.
+    fn ready_site(&self, start_on_demand: bool) -> Result<Site<'_>, AppError> {
+        if self.needs_server() {
+            return Ok(self.site(Some(&self.endpoint(start_on_demand, None)?.address)));
+        }
+        Ok(self.site(self.service.address().as_ref()))
     }
 
-    fn work_at<T>(
-        &self,
-        address: Option<&Address>,
-        work: impl FnOnce(&Site<'_>) -> Result<T, ModelError>,
-    ) -> Result<T, ModelError> {
+    /// Returns what the catalogue must be told of the server at `address`.
+    fn site(&self, address: Option<&Address>) -> Site<'_> {
         let server = self.service.server();
-        let site = Site {
-            address,
-            places: &self.places.of_resolved(),
-            find_tool: &|name| self.app.find_tool(name, self.service),
-            log: &|| self.own_log(address),
+        let address = address.cloned();
+        Site {
+            address: address.clone(),
+            places: self.places.of_resolved(),
+            find_tool: Box::new(|name| self.app.find_tool(name, self.service)),
+            log: Box::new(move || self.own_log(address.as_ref())),
             env: &server.env,
             load_timeout: server.startup_timeout.max(MIN_LOAD_TIMEOUT),
             cancel: self.cancel,
-        };
-        work(&site)
+        }
     }
 
     /// Reads the beginning of the log of the server at `address`; empty unless fusion started it.

@@ -15,6 +15,7 @@ use crate::core::api::idle_timeout::IdleTimeout;
 use crate::core::cancel::CancelToken;
 use crate::core::events::EventKind;
 use crate::core::files;
+use crate::core::json_object;
 use crate::core::models::Model;
 use crate::core::models::catalogue::ModelError;
 use crate::core::runtimes::Runtime;
@@ -277,7 +278,7 @@ impl Receiver for BeginObserver<'_> {
 /// Returns whether an external server lists models but not this one.
 fn lists_other_models(address: &Address, model: &str) -> bool {
     let response = Client::with_timeout(address, LIST_TIMEOUT).get("/v1/models");
-    let list = response.ok().and_then(|response| serde_json::from_slice::<Value>(&response.body).ok());
+    let list = response.ok().and_then(|response| json_object::parse::<Value>(&response.body).ok());
     let models = list.as_ref().and_then(|list| list["data"].as_array());
     models.is_some_and(|models| models.iter().all(|listed| listed["id"] != model))
 }

@@ -28,9 +28,9 @@ impl TextTable {
     }
 
     /// Adds a row, whose missing cells are unknown. Other programs may have made the text of the cells.
-    pub fn row(&mut self, cells: impl IntoIterator<Item = String>) {
+    pub fn row(&mut self, cells: &[String]) {
         let columns = self.rows.first().map_or(0, |header| header.cells.len());
-        let mut cells: Vec<String> = cells.into_iter().map(|cell| one_line(&cell)).collect();
+        let mut cells: Vec<String> = cells.iter().map(|cell| one_line(cell)).collect();
         cells.resize(cells.len().max(columns), unknown());
         self.rows.push(TableRow { cells, notes: Vec::new() });
     }
@@ -90,8 +90,8 @@ mod tests {
     #[test]
     fn columns_are_measured_in_cells() {
         let mut table = TextTable::new(&["NAME", "MODEL"]);
-        table.row(["模型".to_owned(), "x".to_owned()]);
-        table.row(["e\u{301}".to_owned(), "a\nb\tc\u{1b}[31m".to_owned()]);
+        table.row(&["模型".to_owned(), "x".to_owned()]);
+        table.row(&["e\u{301}".to_owned(), "a\nb\tc\u{1b}[31m".to_owned()]);
         table.note("a note\nof two lines");
         assert_eq!(table.text(None), "NAME  MODEL\n模型  x\ne\u{301}     a b c\n  a note of two lines\n");
     }
@@ -99,7 +99,7 @@ mod tests {
     #[test]
     fn rows_are_cut_at_the_screen() {
         let mut table = TextTable::new(&["NAME", "MODEL"]);
-        table.row(["one".to_owned(), "模型模型".to_owned()]);
+        table.row(&["one".to_owned(), "模型模型".to_owned()]);
         table.note("a note that is longer than the screen");
         assert_eq!(table.text(Some(9)), "NAME  MOD\none   模\n  a note that is longer than the screen\n");
         table.remove_first_column();

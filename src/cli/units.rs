@@ -30,12 +30,13 @@ pub fn duration(duration: Duration) -> String {
     }
 }
 
-/// Parses an option's number of seconds, with a minimum in milliseconds.
-pub fn seconds_from<const MILLISECONDS: u16>(text: &str) -> Result<Duration, String> {
-    let shortest = f64::from(MILLISECONDS) / 1000.0;
-    let seconds = parse_float(text).filter(|seconds| (shortest..=MAX_SECONDS).contains(seconds));
-    let duration = seconds.and_then(|seconds| Duration::try_from_secs_f64(seconds).ok());
-    duration.ok_or_else(|| format!("expected a number of seconds from {shortest} to {MAX_SECONDS}"))
+/// Returns the parser of an option's number of seconds.
+pub fn seconds_from(shortest: f64) -> impl Fn(&str) -> Result<Duration, String> + Clone {
+    move |text| {
+        let seconds = parse_float(text).filter(|seconds| (shortest..=MAX_SECONDS).contains(seconds));
+        let duration = seconds.and_then(|seconds| Duration::try_from_secs_f64(seconds).ok());
+        duration.ok_or_else(|| format!("expected a number of seconds from {shortest} to {MAX_SECONDS}"))
+    }
 }
 
 /// Parses an option's number of bytes: `8GB`, `500MiB`, or a bare number.
@@ -122,14 +123,14 @@ mod tests {
     #[test]
     fn seconds_are_within_what_clocks_can_add() {
         for (text, milliseconds) in [("0", 0), ("0.5", 500), ("31536000", 31_536_000_000)] {
-            assert_eq!(seconds_from::<0>(text), Ok(Duration::from_millis(milliseconds)), "{text}");
+            assert_eq!(seconds_from(0.0)(text), Ok(Duration::from_millis(milliseconds)), "{text}");
         }
         for text in ["-1", "31536001", "1e300", "inf", "NaN", "", "5s"] {
             let expected = "expected a number of seconds from 0 to 31536000".to_owned();
-            assert_eq!(seconds_from::<0>(text), Err(expected), "{text}");
+            assert_eq!(seconds_from(0.0)(text), Err(expected), "{text}");
         }
         let expected = "expected a number of seconds from 0.001 to 31536000".to_owned();
-        assert_eq!(seconds_from::<1>("0"), Err(expected));
+        assert_eq!(seconds_from(0.001)("0"), Err(expected));
     }
 
     #[test]

@@ -24,6 +24,7 @@ use ureq::{Agent, Timeout};
 use self::idle_timeout::IdleTimeout;
 use self::resolver::HostResolver;
 use crate::core::address::Address;
+use crate::core::json_object;
 
 /// Maximum size of a response body that a client reads by default: enough for any error message.
 const MAX_RESPONSE_BYTES: usize = 64 * 1024;
@@ -58,7 +59,7 @@ pub struct Response {
 impl Response {
     /// Returns the body as JSON; null if it is not JSON.
     pub fn json(&self) -> Value {
-        serde_json::from_slice(&self.body).unwrap_or_default()
+        json_object::parse(&self.body).unwrap_or_default()
     }
 }
 

@@ -19,6 +19,7 @@ use crate::core::events::{EventBus, EventKind};
 use crate::core::executables::on_path;
 use crate::core::files;
 use crate::core::helper::{Helper, HelperOutput};
+use crate::core::json_object;
 use crate::core::machine::{self, Mac};
 use crate::core::paths::ServicePaths;
 use crate::core::process::{Place, ProcessDriver};
@@ -151,9 +152,8 @@ impl Installer<'_> {
         let installation = manifest.installation(self.home)?;
         let program = installation.program(self.runtime.program());
         check::starts(self.runtime, &program, self.home, self.cancel)?;
-        let mut text = serde_json::to_vec_pretty(&manifest).map_err(InstallError::Encode)?;
-        text.push(b'\n');
-        files::replace(&self.home.join(MANIFEST), &text)?;
+        let text = json_object::indented(&manifest).map_err(InstallError::Encode)? + "\n";
+        files::replace(&self.home.join(MANIFEST), text.as_bytes())?;
         Ok(installation)
     }
 

@@ -1,6 +1,8 @@
-//! Reads the members of a JSON object by name: much less code than a derived reader of each type.
+//! JSON: reads the members of an object by name, which is much less code than a derived reader of each type; writes it
+//! indented.
 
-use serde::de::Error as _;
+use serde::Serialize;
+use serde::de::{DeserializeOwned, Error as _};
 use serde_json::{Map, Value};
 
 /// An object whose members are read by name. A member that is null counts as missing.
@@ -50,6 +52,54 @@ impl<'a> JsonObject<'a> {
     }
 }
 
+/// Reads JSON as text: the reader of bytes would be a second copy of the parser.
+pub fn parse<T: DeserializeOwned>(json: &[u8]) -> Result<T, serde_json::Error> {
+    serde_json::from_str(str::from_utf8(json).map_err(serde_json::Error::custom)?)
+}
+
+/// Returns the value as [`serde_json::to_string_pretty`] does, which would bring a second writer of each type.
+pub fn indented(value: &impl Serialize) -> Result<String, serde_json::Error> {
+    serde_json::to_string(value).map(|json| indent(&json))
+}
+
+fn indent(json: &str) -> String {
+    let mut indented = String::new();
+    let (mut depth, mut is_in_text, mut is_escaped) = (0, false, false);
+    let mut characters = json.chars().peekable();
+    while let Some(character) = characters.next() {
+        if !is_in_text && matches!(character, '}' | ']') {
+            depth -= 1;
+            new_line(&mut indented, depth);
+        }
+        indented.push(character);
+        if is_in_text {
+            is_in_text = is_escaped || character != '"';
+            is_escaped = character == '\\' && !is_escaped;
+            continue;
+        }
+        match character {
+            '"' => is_in_text = true,
+            ':' => indented.push(' '),
+            ',' => new_line(&mut indented, depth),
+            '{' | '[' => {
+                if let Some(end) = characters.next_if(|next| matches!(next, '}' | ']')) {
+                    indented.push(end);
+                } else {
+                    depth += 1;
+                    new_line(&mut indented, depth);
+                }
+            }
+            _ => {}
+        }
+    }
+    indented
+}
+
+fn new_line(text: &mut String, depth: usize) {
+    text.push('\n');
+    text.push_str(&"  ".repeat(depth));
+}
+
 /// Returns the value of a member that must be there.
 pub fn required<T>(name: &str, value: Option<T>) -> Result<T, serde_json::Error> {
     value.ok_or_else(|| serde_json::Error::custom(format_args!("{name} is missing")))
@@ -65,6 +115,14 @@ mod tests {
     use serde_json::json;
 
     use super::*;
+
+    #[test]
+    fn indented_json_is_that_of_serde() {
+        let value = json!({"a": [], "b": {}, "c": [1, "[{\"\\", ["}, \"", {"d:": null, "e": [true, -1.5]}]]});
+        for value in [value, json!([]), json!("a\\"), json!(1)] {
+            assert_eq!(indented(&value).unwrap(), serde_json::to_string_pretty(&value).unwrap());
+        }
+    }
 
     #[test]
     fn members_have_their_types() {

@@ -23,7 +23,7 @@ pub fn parse_float(text: &str) -> Option<f64> {
     let json = format!("0{whole}");
     let whole = json.trim_start_matches('0');
     let json = format!("{}.{fraction}0e{exponent}", if whole.is_empty() { "0" } else { whole });
-    let number = serde_json::from_slice(json.as_bytes()).unwrap_or(f64::INFINITY);
+    let number = serde_json::from_str(&json).unwrap_or(f64::INFINITY);
     Some(if is_negative { -number } else { number })
 }
 

@@ -46,17 +46,13 @@ pub fn each<I: Sync, T: Send>(
     work: impl Fn(&I) -> T + Sync,
 ) -> Vec<T> {
     let in_turn: Vec<bool> = items.iter().map(in_turn).collect();
-    let results: Vec<Mutex<Option<T>>> = items.iter().map(|_| Mutex::default()).collect();
+    let results = Mutex::new(Vec::new());
+    lock(&results).resize_with(items.len(), || None);
     do_each(&in_turn, &|index| {
-        if let (Some(item), Some(result)) = (items.get(index), results.get(index)) {
-            let done = work(item);
-            *lock(result) = Some(done);
-        }
+        let result = work(&items[index]);
+        lock(&results)[index] = Some(result);
     });
-    results
-        .into_iter()
-        .filter_map(|result| result.into_inner().unwrap_or_else(PoisonError::into_inner))
-        .collect()
+    results.into_inner().unwrap_or_else(PoisonError::into_inner).into_iter().flatten().collect()
 }
 
 /// Calls `work` with each index, on a few threads, or on one for each where these wait. The first index that is

@@ -71,7 +71,7 @@ pub struct Schema(Value);
 impl Schema {
     /// Parses the text of a schema, with or without a byte order mark.
     pub fn parse(text: &str) -> Result<Self, SchemaError> {
-        Self::new(serde_json::from_slice(text.trim_start_matches('\u{feff}').as_bytes())?)
+        Self::new(serde_json::from_str(text.trim_start_matches('\u{feff}'))?)
     }
 
     fn new(value: Value) -> Result<Self, SchemaError> {
@@ -86,7 +86,7 @@ impl Schema {
 
     /// Checks the text of an answer.
     pub fn check(&self, answer: &str) -> Result<(), Violation> {
-        let value = serde_json::from_slice(answer.as_bytes()).map_err(Violation::NotJson)?;
+        let value = serde_json::from_str(answer).map_err(Violation::NotJson)?;
         let check = Check { root: &self.0, steps: Cell::new(0) };
         let result = check.value(&self.0, &value, &Pointer::Root, 0);
         // A check that was abandoned fails, even where `not` or `oneOf` turned that into a success.

@@ -7,7 +7,7 @@ use std::sync::Arc;
 
 use hyper::header::{HeaderValue, LOCATION};
 use hyper::{Method, Response, StatusCode};
-use serde::Deserialize;
+use serde_json::{Map, Value};
 
 use super::body::ResponseBody;
 use super::rejection::Rejection;
@@ -20,6 +20,7 @@ use crate::core::api::error::clean;
 use crate::core::cancel::CancelToken;
 use crate::core::config::{EditError, edit};
 use crate::core::events::chain;
+use crate::core::json_object;
 use crate::core::models::catalogue::ModelError;
 use crate::core::services::{DownOptions, ManagedService, ServiceError, State, UpOptions};
 
@@ -279,14 +280,11 @@ fn delete(gateway: &Gateway, name: &str) -> AdminAnswer {
 
 /// Reads `{"model": NAME}`.
 fn model(body: &[u8]) -> Result<String, Rejection> {
-    #[derive(Deserialize)]
-    #[serde(deny_unknown_fields)]
-    struct ModelBody {
-        model: String,
+    let mut fields: Map<String, Value> = json_object::parse(body).unwrap_or_default();
+    match fields.remove("model") {
+        Some(Value::String(model)) if fields.is_empty() => Ok(model),
+        _ => Err(Rejection::bad_request("the body is not {\"model\": NAME}")),
     }
-    serde_json::from_slice::<ModelBody>(body)
-        .map(|body| body.model)
-        .map_err(|error| Rejection::bad_request(format!("the body is not {{\"model\": NAME}}: {error}")))
 }
 
 /// Returns the service called `name`.

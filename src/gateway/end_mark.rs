@@ -5,7 +5,7 @@
 use std::sync::LazyLock;
 
 use memchr::memmem::Finder;
-use serde::Deserialize;
+use serde_json::Value;
 
 use crate::core::api::sse::{Item, Parser, SseEvent};
 
@@ -135,38 +135,25 @@ fn type_of(data: &str) -> &str {
 
 /// Returns whether the object reports an error at its top.
 fn is_error(data: &str) -> bool {
-    #[derive(Deserialize)]
-    struct Reported {
-        #[serde(default)]
-        error: serde_json::Value,
-    }
-    let error = serde_json::from_slice::<Reported>(data.as_bytes())
-        .map(|reported| reported.error)
-        .unwrap_or_default();
-    match error {
-        serde_json::Value::Null | serde_json::Value::Bool(false) => false,
-        serde_json::Value::String(text) => !text.is_empty(),
+    let data: Value = serde_json::from_str(data).unwrap_or_default();
+    match &data["error"] {
+        Value::Null | Value::Bool(false) => false,
+        Value::String(text) => !text.is_empty(),
         _ => true,
     }
 }
 
 /// Reads the usage object that begins here.
 fn usage(value: &[u8]) -> Option<TokenCounts> {
-    #[derive(Deserialize)]
-    struct Counts {
-        #[serde(alias = "input_tokens", default)]
-        prompt_tokens: Option<u64>,
-        #[serde(alias = "output_tokens", default)]
-        completion_tokens: Option<u64>,
-    }
-    let counts = serde_json::Deserializer::from_slice(value).into_iter::<Counts>().next()?.ok()?;
-    if counts.prompt_tokens.is_none() && counts.completion_tokens.is_none() {
+    let text = String::from_utf8_lossy(value);
+    let counts: Value = serde_json::Deserializer::from_str(&text).into_iter().next()?.ok()?;
+    let count = |[chat, other]: [&str; 2]| counts[chat].as_u64().or_else(|| counts[other].as_u64());
+    let prompt = count(["prompt_tokens", "input_tokens"]);
+    let completion = count(["completion_tokens", "output_tokens"]);
+    if prompt.is_none() && completion.is_none() {
         return None;
     }
-    Some(TokenCounts {
-        prompt: counts.prompt_tokens.unwrap_or_default(),
-        completion: counts.completion_tokens.unwrap_or_default(),
-    })
+    Some(TokenCounts { prompt: prompt.unwrap_or_default(), completion: completion.unwrap_or_default() })
 }
 
 #[cfg(test)]

@@ -7,6 +7,7 @@ use base64::prelude::{BASE64_URL_SAFE_NO_PAD, Engine};
 use http::header::{AUTHORIZATION, HOST, ORIGIN, SEC_WEBSOCKET_PROTOCOL};
 use http::{HeaderMap, HeaderName, Method, StatusCode};
 
+use super::headers::words;
 use crate::core::address::Address;
 
 const API_KEY: HeaderName = HeaderName::from_static("x-api-key");
@@ -151,24 +152,30 @@ impl Guard {
 
 /// Returns every token of a request.
 fn tokens(headers: &HeaderMap) -> Vec<Vec<u8>> {
-    let bearer = headers.get_all(AUTHORIZATION).iter().filter_map(|value| {
-        let (scheme, token) = value.as_bytes().split_at_checked("Bearer ".len())?;
-        scheme.eq_ignore_ascii_case(b"Bearer ").then(|| token.trim_ascii().to_vec())
-    });
-    let keys = headers.get_all(API_KEY).iter().map(|value| value.as_bytes().trim_ascii().to_vec());
-    let protocols = subprotocols(headers)
-        .filter_map(|protocol| BASE64_URL_SAFE_NO_PAD.decode(protocol.strip_prefix(TOKEN_SUBPROTOCOL)?).ok());
-    bearer.chain(keys).chain(protocols).filter(|token| !token.is_empty()).collect()
+    let mut tokens = Vec::new();
+    for value in headers.get_all(AUTHORIZATION) {
+        match value.as_bytes().split_at_checked("Bearer ".len()) {
+            Some((scheme, token)) if scheme.eq_ignore_ascii_case(b"Bearer ") => {
+                tokens.push(token.trim_ascii().to_vec());
+            }
+            _ => {}
+        }
+    }
+    for value in headers.get_all(API_KEY) {
+        tokens.push(value.as_bytes().trim_ascii().to_vec());
+    }
+    for protocol in words(headers, &SEC_WEBSOCKET_PROTOCOL) {
+        if let Some(token) = protocol.strip_prefix(TOKEN_SUBPROTOCOL) {
+            tokens.extend(BASE64_URL_SAFE_NO_PAD.decode(token).ok());
+        }
+    }
+    tokens.retain(|token| !token.is_empty());
+    tokens
 }
 
 /// Returns whether the client of a WebSocket offers the subprotocol, which must then be answered.
 pub fn offers_subprotocol(headers: &HeaderMap) -> bool {
-    subprotocols(headers).any(|protocol| protocol == SUBPROTOCOL)
-}
-
-fn subprotocols(headers: &HeaderMap) -> impl Iterator<Item = &str> {
-    let values = headers.get_all(SEC_WEBSOCKET_PROTOCOL).iter().filter_map(|value| value.to_str().ok());
-    values.flat_map(|value| value.split(',')).map(str::trim)
+    words(headers, &SEC_WEBSOCKET_PROTOCOL).contains(&SUBPROTOCOL)
 }
 
 /// Returns whether the texts are equal, in a time that depends on their lengths only.

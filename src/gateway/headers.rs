@@ -64,9 +64,9 @@ pub(super) fn to_client(server: &HeaderMap, is_stream: bool) -> HeaderMap {
 /// Copies the headers that `passes` lets through and that do not concern one connection only. There is room for so many
 /// `more`, and for no others: hyper keeps the map while the response is sent.
 fn copied(all: &HeaderMap, more: usize, passes: &dyn Fn(&str) -> bool) -> HeaderMap {
-    let named = named_by_connection(all);
-    let is_passing =
-        |name: &str| !is_hop_by_hop(name) && passes(name) && !named.iter().any(|named| named == name);
+    let named = words(all, &CONNECTION);
+    let is_named = |name: &str| named.iter().any(|named| named.eq_ignore_ascii_case(name));
+    let is_passing = |name: &str| !is_hop_by_hop(name) && passes(name) && !is_named(name);
     let passing = || all.iter().filter(|(name, _)| is_passing(name.as_str()));
     let mut headers = HeaderMap::with_capacity(passing().count() + more);
     for (name, value) in passing() {
@@ -99,10 +99,13 @@ fn has_content_type(headers: &HeaderMap, wanted: &[u8]) -> bool {
     content_type.get(..wanted.len()).is_some_and(|start| start.eq_ignore_ascii_case(wanted))
 }
 
-/// Returns the headers that the header `Connection` names, in lower case.
-fn named_by_connection(headers: &HeaderMap) -> Vec<String> {
-    let values = headers.get_all(CONNECTION).iter().filter_map(|value| value.to_str().ok());
-    values.flat_map(|value| value.split(',')).map(|name| name.trim().to_ascii_lowercase()).collect()
+/// Returns the words of a header whose values are lists.
+pub(super) fn words<'a>(headers: &'a HeaderMap, name: &HeaderName) -> Vec<&'a str> {
+    let mut words = Vec::new();
+    for value in headers.get_all(name) {
+        words.extend(value.to_str().unwrap_or_default().split(',').map(str::trim));
+    }
+    words
 }
 
 #[cfg(test)]

@@ -7,6 +7,7 @@ use hyper::header::{HeaderMap, HeaderValue, X_CONTENT_TYPE_OPTIONS};
 use hyper::{Response, StatusCode};
 
 use super::body::ResponseBody;
+use super::headers::words;
 
 const PAGE: &str = include_str!("page.html");
 
@@ -19,10 +20,8 @@ const POLICY: &str = "default-src 'none'; \
 /// Returns the page, or 304 if the client has it already.
 pub(super) fn response(request: &HeaderMap) -> Response<ResponseBody> {
     let tag = format!("\"{:016x}\"", fingerprint(PAGE.as_bytes()));
-    let known = request.get_all(IF_NONE_MATCH).iter().filter_map(|value| value.to_str().ok());
-    let is_known = known
-        .flat_map(|value| value.split(','))
-        .any(|known| matches!(known.trim(), "*") || known.trim().trim_start_matches("W/") == tag);
+    let known = words(request, &IF_NONE_MATCH);
+    let is_known = known.iter().any(|known| *known == "*" || known.trim_start_matches("W/") == tag);
     let mut response =
         Response::new(if is_known { ResponseBody::empty() } else { ResponseBody::whole(PAGE) });
     if is_known {

@@ -6,8 +6,8 @@ use std::time::Duration;
 use futures_util::{SinkExt, StreamExt};
 use hyper::body::Incoming;
 use hyper::header::{
-    CONNECTION, HeaderMap, HeaderName, HeaderValue, SEC_WEBSOCKET_ACCEPT, SEC_WEBSOCKET_KEY,
-    SEC_WEBSOCKET_PROTOCOL, SEC_WEBSOCKET_VERSION, UPGRADE,
+    CONNECTION, HeaderValue, SEC_WEBSOCKET_ACCEPT, SEC_WEBSOCKET_KEY, SEC_WEBSOCKET_PROTOCOL,
+    SEC_WEBSOCKET_VERSION, UPGRADE,
 };
 use hyper::upgrade::OnUpgrade;
 use hyper::{Method, Request, Response, StatusCode};
@@ -20,6 +20,7 @@ use tokio_tungstenite::tungstenite::{Bytes, Error, Message};
 use super::body::ResponseBody;
 use super::feed::{Feed, FeedListener};
 use super::guard::{self, SUBPROTOCOL};
+use super::headers::words;
 use super::rejection::Rejection;
 use super::respond::reject;
 use super::task;
@@ -37,8 +38,8 @@ pub(super) fn open(
     request: &mut Request<Incoming>,
 ) -> Result<Response<ResponseBody>, Rejection> {
     let headers = request.headers();
-    let is_handshake =
-        has_token(headers, &UPGRADE, "websocket") && has_token(headers, &CONNECTION, "upgrade");
+    let has = |name, wanted| words(headers, name).iter().any(|word| word.eq_ignore_ascii_case(wanted));
+    let is_handshake = has(&UPGRADE, "websocket") && has(&CONNECTION, "upgrade");
     // HEAD is treated as GET, but opens nothing.
     if !is_handshake || request.method() != Method::GET {
         let rejection = Rejection::new(StatusCode::UPGRADE_REQUIRED, "/ws is a WebSocket");
@@ -66,12 +67,6 @@ pub(super) fn open(
         headers.insert(SEC_WEBSOCKET_PROTOCOL, HeaderValue::from_static(SUBPROTOCOL));
     }
     Ok(response)
-}
-
-/// Returns whether a header has the word in its list.
-fn has_token(headers: &HeaderMap, name: &HeaderName, word: &str) -> bool {
-    let values = headers.get_all(name).iter().filter_map(|value| value.to_str().ok());
-    values.flat_map(|value| value.split(',')).any(|value| value.trim().eq_ignore_ascii_case(word))
 }
 
 /// Sends events until one side ends.

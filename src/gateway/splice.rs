@@ -4,6 +4,8 @@ use std::ops::Range;
 
 use hyper::body::Bytes;
 
+use crate::core::json_object;
+
 /// The parts of a request body that the gateway reads.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Fields {
@@ -108,7 +110,7 @@ fn text(string: &[u8]) -> Option<String> {
         [b'"', plain @ .., b'"'] if plain.iter().all(|byte| *byte >= b' ' && *byte != b'\\') => {
             String::from_utf8(plain.to_vec()).ok()
         }
-        _ => serde_json::from_slice(string).ok(),
+        _ => json_object::parse(string).ok(),
     }
 }
 

@@ -5,6 +5,8 @@ use serde_json::{Map, Value, json};
 
 use super::context_use::ContextUse;
 
+use crate::core::json_object;
+
 /// One line of a session file. What is read from a file and what happens now change a conversation in the same way.
 #[derive(Debug, Clone, PartialEq, Serialize)]
 #[serde(untagged)]
@@ -17,7 +19,7 @@ pub enum SessionLine {
 impl SessionLine {
     /// Reads a line of a file; `None` if it is no JSON object that is known.
     pub(super) fn read(line: &[u8]) -> Option<Self> {
-        let mut fields: Map<String, Value> = serde_json::from_slice(line).ok()?;
+        let mut fields: Map<String, Value> = json_object::parse(line).ok()?;
         let header = SessionHeader::of(&fields).map(Self::Header);
         let message = || ChatMessage::of(&mut fields).map(Self::Message);
         header.or_else(message).or_else(|| Mark::of(&fields).map(Self::Mark))

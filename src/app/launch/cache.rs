@@ -7,6 +7,7 @@ use std::time::Duration;
 use serde_json::{Map, Value, json};
 
 use crate::core::files;
+use crate::core::json_object;
 
 const MAX_BYTES: u64 = 1 << 20;
 
@@ -61,7 +62,7 @@ impl Cache {
 
     fn read(&self) -> Findings {
         let bytes = files::read(&self.file(), MAX_BYTES).ok().flatten().unwrap_or_default();
-        let mut json: Value = serde_json::from_slice(&bytes).unwrap_or_default();
+        let mut json: Value = json_object::parse(&bytes).unwrap_or_default();
         let mut taken = |name| json.get_mut(name).map(Value::take).unwrap_or_default();
         Findings {
             versions: if let Value::Object(versions) = taken("versions") { versions } else { Map::new() },

@@ -60,7 +60,7 @@ impl Models<'_> {
                 Some(_) if is_loaded => {}
                 // The failure that led to it is the one to be told.
                 Some(_) => {
-                    let _ = self.work_at(Some(&endpoint.address), |site| self.unload_at(site, model));
+                    let _ = self.unload_at(&self.site(Some(&endpoint.address)), model);
                 }
             }
         })
@@ -78,7 +78,8 @@ impl Models<'_> {
         self.app.check_model_settings(self.service, &model.name)?;
         self.app.manager(self.cancel).refuse_other_program(self.service)?;
         if !self.needs_server() {
-            self.work(false, model, |site| self.catalogue.check(site, &model.name))?;
+            let checked = self.catalogue.check(&self.ready_site(false)?, &model.name);
+            checked.map_err(|error| self.failed(model.asked, error))?;
             self.app.admit_start(self.service, Some(&model.name), force, self.cancel)?;
         }
         let keep_alive = keep_alive.as_ref().or(self.configured_keep_alive(&model.name));
@@ -98,7 +99,7 @@ impl Models<'_> {
         up: Up,
         force: bool,
     ) -> Result<Up, AppError> {
-        match self.work_at(Some(&up.endpoint.address), |site| self.catalogue.check(site, &model.name)) {
+        match self.catalogue.check(&self.site(Some(&up.endpoint.address)), &model.name) {
             Ok(()) => {}
             Err(error) if error.is_pullable() => self.pull(model, false)?,
             Err(error) => return Err(self.failed(model.asked, error)),
@@ -134,8 +135,8 @@ impl Models<'_> {
     ) -> Result<(), AppError> {
         let log_bytes = log_bytes(self.service);
         let is_ours = self.app.manager(self.cancel).running(self.service)?.is_some();
-        let load = |site: &Site<'_>| self.catalogue.load(site, &model.name, keep_alive);
-        self.work_at(Some(address), load).map_err(|mut error| {
+        let loaded = self.catalogue.load(&self.site(Some(address)), &model.name, keep_alive);
+        loaded.map_err(|mut error| {
             if let ModelError::Server { logged, .. } = &mut error {
                 *logged = is_ours.then(|| model_failure(self.service, log_bytes)).flatten();
             }
@@ -156,8 +157,9 @@ impl Models<'_> {
         name: &str,
         force: bool,
     ) -> Result<(), AppError> {
-        let is_loaded = |site: &Site<'_>| self.catalogue.is_loaded(site, name);
-        if !self.needs_server() || self.work_at(Some(&endpoint.address), is_loaded).unwrap_or(true) {
+        let is_loaded =
+            || self.catalogue.is_loaded(&self.site(Some(&endpoint.address)), name).unwrap_or(true);
+        if !self.needs_server() || is_loaded() {
             return Ok(());
         }
         self.app.admit_from(self, self.service, name, Some(&endpoint.address), force)
@@ -178,8 +180,8 @@ impl Models<'_> {
         if !status.state.is_running() {
             return Ok(Unload::NotRunning);
         }
-        self.work_at(status.address.as_ref(), |site| self.unload_at(site, model))
-            .map_err(|error| self.failed(model.asked, error))
+        let unloaded = self.unload_at(&self.site(status.address.as_ref()), model);
+        unloaded.map_err(|error| self.failed(model.asked, error))
     }
 
     /// Unloads the model, and waits as [`unload`](Self::unload) does.

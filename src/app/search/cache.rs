@@ -7,6 +7,7 @@ use std::time::Duration;
 use serde_json::{Value, json};
 
 use crate::core::files;
+use crate::core::json_object;
 
 /// How long an answer is used.
 const LIFETIME: Duration = Duration::from_secs(24 * 60 * 60);
@@ -35,7 +36,7 @@ impl SearchCache {
             return None;
         }
         let bytes = files::read(&file, MAX_BYTES).ok()??;
-        let mut kept: Value = serde_json::from_slice(&bytes).ok()?;
+        let mut kept: Value = json_object::parse(&bytes).ok()?;
         (kept["question"] == question).then(|| kept["answer"].take())
     }
 

@@ -233,12 +233,11 @@ impl ValueSources {
         let Ok(paths) = Paths::discover(&self.environment) else { return Vec::new() };
         let places = ModelPlaces::discover(&self.environment, &paths, &settings.server.env);
         let models = PendingValue::begin(move || {
-            let address = settings.server.address();
             let site = Site {
-                address: address.as_ref(),
-                places: &places,
-                find_tool: &|_| None,
-                log: &String::new,
+                address: settings.server.address(),
+                places,
+                find_tool: Box::new(|_| None),
+                log: Box::new(String::new),
                 env: &settings.server.env,
                 load_timeout: LIST_TIMEOUT,
                 cancel: &CancelToken::new(),

@@ -48,7 +48,7 @@ struct DownFlags {
     #[arg(long)]
     force: bool,
     /// Time to stop before a server is killed [default: `stop_timeout` in the configuration]
-    #[arg(long, value_name = "SECS", value_parser = seconds_from::<0>, conflicts_with = "force")]
+    #[arg(long, value_name = "SECS", value_parser = seconds_from(0.0), conflicts_with = "force")]
     timeout: Option<Duration>,
 }
 

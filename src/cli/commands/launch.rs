@@ -103,7 +103,7 @@ fn list(context: &Context, app: &App, json: bool) -> Result<Exit, Failure> {
             (None, true) => "unknown".to_owned(),
             (None, false) => "not installed".to_owned(),
         };
-        table.row([view.name.to_owned(), version, view.wire.to_owned(), view.services.join(", ")]);
+        table.row(&[view.name.to_owned(), version, view.wire.to_owned(), view.services.join(", ")]);
     }
     context.ui.result(&table.text(context.ui.screen_width()))?;
     for (name, reason) in NOT_OFFERED {

@@ -60,7 +60,7 @@ fn services(services: &[ServiceMetrics]) -> TextTable {
     let mut table = TextTable::new(&["SERVICE", "PID", "CPU", "MEMORY", "THREADS", "OPEN FILES"]);
     for service in services {
         let number = |number: Option<u64>| number.map_or_else(unknown, |number| number.to_string());
-        table.row([
+        table.row(&[
             service.name.to_string(),
             service.pid.map_or_else(unknown, |pid| pid.to_string()),
             service.cpu_percent.map_or_else(unknown, |percent| format!("{percent:.0}%")),
@@ -81,7 +81,7 @@ fn machine(machine: &MachineMetrics) -> TextTable {
     let memory_used = machine.memory_bytes.zip(machine.memory_available_bytes);
     let memory_used = memory_used.map(|(total, available)| total.saturating_sub(available));
     let mut table = TextTable::new(&["MACHINE CPU", "LOAD", "MEMORY", "GPU MEMORY"]);
-    table.row([
+    table.row(&[
         machine.cpu_percent.map_or_else(unknown, |percent| format!("{percent:.0}%")),
         machine.load_averages.map_or_else(unknown, |loads| loads.map(|load| format!("{load:.2}")).join(" ")),
         used(memory_used, machine.memory_bytes),

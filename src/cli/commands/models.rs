@@ -124,7 +124,7 @@ fn table(rows: &[ModelRow]) -> TextTable {
             ([], _, [first, ..]) => format!("changed: {first}"),
             ([], _, []) => String::new(),
         };
-        table.row([
+        table.row(&[
             row.service.to_string(),
             entry.name.clone(),
             size.unwrap_or_else(unknown),
@@ -142,11 +142,14 @@ fn alias_table(
     meanings: &SortedMap<String, SortedMap<&'static str, String>>,
 ) -> TextTable {
     let runtimes: Vec<&str> = context.table.iter().map(|runtime| runtime.name()).collect();
-    let header: Vec<String> = ["alias"].iter().chain(&runtimes).map(|name| name.to_uppercase()).collect();
-    let mut table = TextTable::new(&header.iter().map(String::as_str).collect::<Vec<_>>());
+    let header = format!("alias {}", runtimes.join(" ")).to_uppercase();
+    let mut table = TextTable::new(&header.split(' ').collect::<Vec<_>>());
     for (alias, meanings) in meanings {
-        let meaning = |name: &&str| meanings.get(*name).cloned().unwrap_or_else(unknown);
-        table.row(std::iter::once(alias.clone()).chain(runtimes.iter().map(meaning)));
+        let mut row = vec![alias.clone()];
+        for name in &runtimes {
+            row.push(meanings.get(*name).cloned().unwrap_or_else(unknown));
+        }
+        table.row(&row);
     }
     table
 }

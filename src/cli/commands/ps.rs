@@ -162,7 +162,7 @@ fn table(seen: &Statuses<'_>) -> TextTable {
     let mut table =
         TextTable::new(&["SERVICE", "STATE", "PID", "ADDRESS", "UPTIME", "MEMORY", "CPU", "MODELS"]);
     for (_, status) in seen {
-        table.row(row(status));
+        table.row(&row(status));
         for note in notes(status) {
             table.note(&note);
         }

@@ -17,7 +17,7 @@ use crate::core::services::{ManagedService, UpOptions};
 #[derive(Debug, clap::Args)]
 pub struct RestartArgs {
     /// Maximum time until the server is ready [default: `startup_timeout` in the configuration]
-    #[arg(long, value_name = "SECS", value_parser = seconds_from::<0>)]
+    #[arg(long, value_name = "SECS", value_parser = seconds_from(0.0))]
     timeout: Option<Duration>,
     /// Print the result as JSON, like `up --json`
     #[arg(long)]
@@ -34,7 +34,7 @@ pub struct AllRestartArgs {
     #[command(flatten)]
     which: SelectionArgs,
     /// Maximum time until each is ready [default: `startup_timeout` in the configuration]
-    #[arg(long, value_name = "SECS", value_parser = seconds_from::<0>)]
+    #[arg(long, value_name = "SECS", value_parser = seconds_from(0.0))]
     timeout: Option<Duration>,
     /// Print an array of results, like `up --json`
     #[arg(long)]

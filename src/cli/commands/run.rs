@@ -48,16 +48,16 @@ pub struct RunArgs {
     #[arg(short, long, value_name = "MODEL")]
     model: Option<String>,
     /// Sampling temperature, 0 to 2; 0 is greedy
-    #[arg(short, long, value_name = "NUMBER", value_parser = number_up_to::<2>, allow_negative_numbers = true)]
+    #[arg(short, long, value_name = "NUMBER", value_parser = number_up_to(2.0), allow_negative_numbers = true)]
     temperature: Option<f64>,
     /// System message; an empty one is not sent
     #[arg(short, long, value_name = "TEXT")]
     system: Option<String>,
     /// Maximum number of tokens to generate
-    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u32).range(1..))]
-    max_tokens: Option<u32>,
+    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u64).range(1..))]
+    max_tokens: Option<u64>,
     /// Nucleus sampling, 0 to 1
-    #[arg(long, value_name = "NUMBER", value_parser = number_up_to::<1>, allow_negative_numbers = true)]
+    #[arg(long, value_name = "NUMBER", value_parser = number_up_to(1.0), allow_negative_numbers = true)]
     top_p: Option<f64>,
     /// Seed for sampling
     #[arg(long, value_name = "N")]
@@ -87,7 +87,7 @@ pub struct RunArgs {
     #[arg(long, value_name = "WHAT", value_enum, hide_possible_values = true)]
     reasoning: Option<Reasoning>,
     /// Idle timeout: seconds without data before the request fails [default: `timeout` in the configuration]
-    #[arg(long, value_name = "SECONDS", value_parser = seconds_from::<1>)]
+    #[arg(long, value_name = "SECONDS", value_parser = seconds_from(0.001))]
     timeout: Option<Duration>,
     /// Do not start the server if it is not running
     #[arg(long)]
@@ -127,10 +127,11 @@ impl RunArgs {
     }
 }
 
-fn number_up_to<const LIMIT: u8>(text: &str) -> Result<f64, String> {
-    match numbers::parse_float(text) {
-        Some(number) if (0.0..=f64::from(LIMIT)).contains(&number) => Ok(number),
-        _ => Err(format!("expected a number from 0 to {LIMIT}")),
+/// Returns the parser of a number.
+fn number_up_to(limit: f64) -> impl Fn(&str) -> Result<f64, String> + Clone {
+    move |text| match numbers::parse_float(text) {
+        Some(number) if (0.0..=limit).contains(&number) => Ok(number),
+        _ => Err(format!("expected a number from 0 to {limit}")),
     }
 }
 
@@ -413,7 +414,7 @@ pub(super) fn parse_field(option: &str) -> Result<(String, Value), String> {
         }
         Some((key, _)) if RESERVED_FIELDS.contains(&key) => Err(format!("`{key}` is made from the prompt")),
         Some((key, value)) if !key.is_empty() => {
-            Ok((key.to_owned(), serde_json::from_slice(value.as_bytes()).unwrap_or_else(|_| Value::from(value))))
+            Ok((key.to_owned(), serde_json::from_str(value).unwrap_or_else(|_| Value::from(value))))
         }
         _ => Err("expected KEY=VALUE".to_owned()),
     }

@@ -128,7 +128,7 @@ fn best(rows: &[FoundView]) -> Option<&str> {
 fn table(rows: &[FoundView]) -> TextTable {
     let mut table = TextTable::new(&["NAME", "PARAMS", "QUANT", "SIZE", "FITS", "DOWNLOADS", "UPDATED"]);
     for row in rows {
-        table.row([
+        table.row(&[
             row.name.clone(),
             row.parameters.map_or_else(unknown, count),
             row.quantization.clone().unwrap_or_else(unknown),

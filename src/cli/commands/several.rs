@@ -66,12 +66,13 @@ pub(super) fn report<T, V: Serialize>(
         if as_json {
             views.push(view(service, result.as_ref().map_err(in_one_line)));
         }
-        let cells = match result {
-            Ok(done) => cells(done),
-            Err(failure) if failure.exit == Exit::Interrupted => vec!["interrupted".to_owned()],
-            Err(_) => vec!["failed".to_owned()],
-        };
-        table.row([service.name.to_string()].into_iter().chain(cells));
+        let mut row = vec![service.name.to_string()];
+        match result {
+            Ok(done) => row.extend(cells(done)),
+            Err(failure) if failure.exit == Exit::Interrupted => row.push("interrupted".to_owned()),
+            Err(_) => row.push("failed".to_owned()),
+        }
+        table.row(&row);
     }
     if as_json {
         context.ui.json(&views)?;

@@ -49,7 +49,7 @@ fn table(templates: &[TemplateView]) -> TextTable {
             (None, Some([first, last])) => format!("{first}-{last}"),
             (None, None) => unknown(),
         };
-        table.row([
+        table.row(&[
             template.name.clone(),
             template.runtime.map_or_else(unknown, str::to_owned),
             port,

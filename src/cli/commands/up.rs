@@ -21,7 +21,7 @@ use crate::core::services::{Endpoint, ManagedService, StartedBy, Up, UpKind, UpO
 #[expect(clippy::struct_excessive_bools, reason = "independent switches")]
 pub struct UpArgs {
     /// Maximum time until the server is ready [default: `startup_timeout` in the configuration]
-    #[arg(long, value_name = "SECS", value_parser = seconds_from::<0>)]
+    #[arg(long, value_name = "SECS", value_parser = seconds_from(0.0))]
     timeout: Option<Duration>,
     /// Load this model, after downloading it if it is missing: a name, an alias, or a directory
     #[arg(short, long, value_name = "MODEL", conflicts_with = "no_wait")]
@@ -56,7 +56,7 @@ pub struct AllUpArgs {
     #[command(flatten)]
     which: SelectionArgs,
     /// Maximum time until each is ready [default: `startup_timeout` in the configuration]
-    #[arg(long, value_name = "SECS", value_parser = seconds_from::<0>)]
+    #[arg(long, value_name = "SECS", value_parser = seconds_from(0.0))]
     timeout: Option<Duration>,
     /// Return once they are started; `ps` shows when they are ready
     #[arg(long)]

@@ -12,6 +12,7 @@ use crate::cli::terminal::cells;
 pub use crate::cli::terminal::filter::printable;
 use crate::cli::terminal::status_line::StatusLine;
 use crate::cli::terminal::streams::{Input, Output, Streams};
+use crate::core::json_object;
 use crate::env::Environment;
 
 /// When to use colour.
@@ -162,7 +163,7 @@ impl Ui {
 
     /// Writes a result as indented JSON.
     pub fn json(&self, value: &impl serde::Serialize) -> Result<(), Failure> {
-        self.json_text(serde_json::to_string_pretty(value))
+        self.json_text(json_object::indented(value))
     }
 
     /// Writes a result as JSON on one line.

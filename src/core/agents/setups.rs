@@ -211,7 +211,7 @@ pub(super) fn pi(target: &AgentTarget<'_>) -> AgentSetup {
 
 /// Returns a constant, which is JSON, with these texts.
 fn object(constant: &str, texts: &[(&str, &str)]) -> Value {
-    let mut object: Value = serde_json::from_slice(constant.as_bytes()).unwrap_or_default();
+    let mut object: Value = serde_json::from_str(constant).unwrap_or_default();
     for (key, text) in texts {
         object[*key] = json!(text);
     }

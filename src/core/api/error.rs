@@ -114,7 +114,7 @@ pub(super) fn status_line(status: u16) -> String {
 }
 
 fn parse(text: &str) -> Option<Value> {
-    serde_json::from_slice(text.trim_start_matches('\u{feff}').as_bytes()).ok()
+    serde_json::from_str(text.trim_start_matches('\u{feff}')).ok()
 }
 
 /// Parses an error object that was cut because its message is too long.

@@ -22,7 +22,7 @@ pub fn set(path: &Path, table: Table, key: &KeyPath, value: &str) -> Result<(), 
     let ValueFacts { spelling, expected, comment, .. } = key.value(table)?;
     let found = || Fault::Value { expected, found: format!("{value:?}") };
     let value = to_toml(spelling, value).ok_or_else(found).map_err(|fault| key.rejected(fault))?;
-    change(path, table, key, |text| {
+    change(path, table, key, &|text| {
         if !has_or_begins_table(text, key) {
             key.check_table(&parse::parse(text, table).0)?;
         }
@@ -71,8 +71,7 @@ impl NewInstance {
 
 /// Appends the table of an instance. Writes nothing if there is one of that name, or if the result is not valid.
 pub fn create(path: &Path, table: Table, instance: &NewInstance) -> Result<(), EditError> {
-    let taken = || EditError::Taken { what: "an instance", name: instance.name.clone() };
-    append(path, table, &KeyPath::instance(&instance.name), &instance.keys(), taken)
+    append(path, table, &KeyPath::instance(&instance.name), "an instance", &instance.keys())
 }
 
 /// Appends the table of a template with the keys of a JSON object. Writes nothing if there is one of that name, or if
@@ -83,27 +82,29 @@ pub fn create_template(
     name: &str,
     keys: &Map<String, Json>,
 ) -> Result<(), EditError> {
-    let taken = || EditError::Taken { what: "a template", name: name.to_owned() };
     let keys: Vec<_> =
         keys.iter().filter_map(|(key, value)| Some((key.as_str(), values::to_toml(value)?))).collect();
-    append(path, table, &KeyPath::template(name), &keys, taken)
+    append(path, table, &KeyPath::template(name), "a template", &keys)
 }
 
+/// Appends the table of `what`, an instance or a template.
 fn append(
     path: &Path,
     table: Table,
     own: &KeyPath,
+    what: &'static str,
     keys: &[(&str, String)],
-    taken: impl FnOnce() -> EditError,
 ) -> Result<(), EditError> {
-    change(path, table, own, |text| {
+    change(path, table, own, &|text| {
         if splice::has(text, own.parts()) {
-            return Err(taken());
+            return Err(EditError::Taken { what, name: own.parts()[1].clone() });
         }
-        keys.iter().try_fold(text.to_owned(), |text, (key, value)| {
+        let mut text = text.to_owned();
+        for (key, value) in keys {
             let key_path = [own.parts(), &[(*key).to_owned()]].concat();
-            splice::set(&text, &key_path, value, "", 2).ok_or_else(not_in_a_table(own))
-        })
+            text = splice::set(&text, &key_path, value, "", 2).ok_or_else(not_in_a_table(own))?;
+        }
+        Ok(text)
     })
 }
 
@@ -124,7 +125,7 @@ pub fn unset(path: &Path, table: Table, key: &KeyPath) -> Result<bool, EditError
         let without = if is_there { splice::unset(text, key.parts()) } else { Some(text.to_owned()) };
         without.ok_or_else(not_in_a_table(key))
     };
-    change(path, table, key, without).map(|()| is_there)
+    change(path, table, key, &without).map(|()| is_there)
 }
 
 /// Replaces the file's text if it is still `before`. The caller has checked the new text.
@@ -168,7 +169,7 @@ fn change(
     path: &Path,
     table: Table,
     key: &KeyPath,
-    change: impl FnOnce(&str) -> Result<String, EditError>,
+    change: &dyn Fn(&str) -> Result<String, EditError>,
 ) -> Result<(), EditError> {
     file::read_or_create(path, table)?;
     let _lock = file::lock(path)?;

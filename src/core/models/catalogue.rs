@@ -19,15 +19,17 @@ use crate::core::models::token_cache::TokenCache;
 use crate::core::sorted_map::SortedMap;
 use crate::core::timestamp::Timestamp;
 
+type ToolFinder<'a> = dyn Fn(&str) -> Option<PathBuf> + 'a;
+
 /// What a catalogue must be told to do its work.
 pub struct Site<'a> {
     /// Where the service listens, or would; `None` while it has no port yet.
-    pub address: Option<&'a Address>,
-    pub places: &'a ModelPlaces,
+    pub address: Option<Address>,
+    pub places: ModelPlaces,
     /// Finds a tool that comes with the program of a server, or on `PATH`.
-    pub find_tool: &'a dyn Fn(&str) -> Option<PathBuf>,
+    pub find_tool: Box<ToolFinder<'a>>,
     /// Reads the beginning of the log of the server at `address`, if fusion started it; else returns nothing.
-    pub log: &'a dyn Fn() -> String,
+    pub log: Box<dyn Fn() -> String + 'a>,
     /// The variables that the configuration sets for the server.
     pub env: &'a SortedMap<String, String>,
     /// The timeout for loading a model.
@@ -38,7 +40,7 @@ pub struct Site<'a> {
 impl Site<'_> {
     /// Returns where to send requests.
     pub fn address(&self) -> Result<&Address, ModelError> {
-        self.address.ok_or(ModelError::NotRunning)
+        self.address.as_ref().ok_or(ModelError::NotRunning)
     }
 }
 

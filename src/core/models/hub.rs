@@ -19,6 +19,7 @@ use std::path::{Component, Path, PathBuf};
 use std::time::SystemTime;
 
 use crate::core::files;
+use crate::core::json_object;
 use crate::core::models::defect::{Defect, read_file};
 
 /// The file by which the hub's tool recognises its store of shared files, and its content for the layout known here.
@@ -309,7 +310,7 @@ pub fn is_model_name(name: &str) -> bool {
 
 /// Parses a list of files as the hub's tool stores it.
 fn read_tree(json: &[u8]) -> Option<Vec<(String, u64)>> {
-    let json: serde_json::Value = serde_json::from_slice(json).ok()?;
+    let json: serde_json::Value = json_object::parse(json).ok()?;
     let files = json["files"].as_object()?;
     files.iter().map(|(path, facts)| Some((path.clone(), facts["size"].as_u64()?))).collect()
 }

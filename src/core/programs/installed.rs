@@ -7,7 +7,7 @@ use serde_json::Value;
 
 use crate::core::executables::is_executable;
 use crate::core::files;
-use crate::core::json_object::{JsonObject, required};
+use crate::core::json_object::{self, JsonObject, required};
 use crate::core::runtimes::Runtime;
 
 /// The file that declares a complete installation.
@@ -38,7 +38,7 @@ pub struct Manifest {
 
 impl Manifest {
     fn parse(text: &[u8]) -> Result<Self, serde_json::Error> {
-        let value: Value = serde_json::from_slice(text)?;
+        let value: Value = json_object::parse(text)?;
         let manifest = JsonObject::new(&value, "the manifest")?;
         let text = |name| required(name, manifest.text(name)?);
         Ok(Self {

@@ -146,9 +146,9 @@ impl ServiceManager<'_> {
         let server = service.server();
         let site = Site {
             address: None,
-            places: &self.places(service).of_resolved(),
-            find_tool: &|_| None,
-            log: &String::new,
+            places: self.places(service).of_resolved(),
+            find_tool: Box::new(|_| None),
+            log: Box::new(String::new),
             env: &server.env,
             load_timeout: server.startup_timeout,
             cancel: self.cancel,
@@ -220,22 +220,25 @@ impl ServiceManager<'_> {
             let places = self.places(service).of_configuration();
             runtime.context_args(aliases::settings(runtime, self.config, &model.name, &places)?.context?)
         });
-        let preset = if model.is_none() { self.preset_file(service) } else { None };
-        let preset =
-            preset.map(|preset| [preset.flag.to_owned(), preset.path.to_string_lossy().into_owned()]);
-        let of_program = program.args.iter().map(|word| match settings {
-            Some(_) => scope.expand(word),
-            None => Ok(word.clone()),
-        });
-        let of_template =
-            settings.into_iter().flat_map(|settings| &settings.args).map(|word| scope.expand(word));
-        let of_service = server.args.iter().map(|word| own(word));
-        let words = of_program
-            .chain(launch.args.into_iter().chain(context.into_iter().flatten()).map(Ok))
-            .chain(preset.into_iter().flatten().map(Ok))
-            .chain(of_template)
-            .chain(of_service);
-        let words: Vec<String> = words.collect::<Result<_, _>>()?;
+        let mut words = Vec::new();
+        for word in &program.args {
+            words.push(if settings.is_some() { scope.expand(word)? } else { word.clone() });
+        }
+        words.extend(launch.args);
+        words.extend(context.unwrap_or_default());
+        if model.is_none()
+            && let Some(preset) = self.preset_file(service)
+        {
+            words.extend([preset.flag.to_owned(), preset.path.to_string_lossy().into_owned()]);
+        }
+        if let Some(settings) = settings {
+            for word in &settings.args {
+                words.push(scope.expand(word)?);
+            }
+        }
+        for word in &server.args {
+            words.push(own(word)?);
+        }
         let env = self.variables(scope, service, address, model)?;
         let directory = scope.working_dir().filter(|_| !service.is_built_in());
         Ok(ProcessSpec {
@@ -282,23 +285,25 @@ impl ServiceManager<'_> {
                 value.into()
             }
         };
-        let mut of_files = Vec::new();
+        let mut all: Vec<(OsString, OsString)> = Vec::new();
+        for (name, value) in launch.env {
+            all.push((name.into(), value.into()));
+        }
         if let Some(settings) = settings {
-            let line = settings.command_line();
-            for (name, value) in
-                settings.env.iter().map(|(name, value)| (name.clone(), value.clone())).chain(line.env)
-            {
-                let value = scope.expand(&value)?;
-                of_files.push((name.clone(), expanded(&name, &value)));
+            for (name, value) in &settings.env {
+                all.push((name.into(), expanded(name, &scope.expand(value)?)));
+            }
+            for (name, value) in settings.command_line().env {
+                all.push((name.as_str().into(), expanded(&name, &scope.expand(&value)?)));
             }
         }
         for (name, value) in &server.env {
-            of_files.push((name.clone(), expanded(name, &own(value)?)));
+            all.push((name.into(), expanded(name, &own(value)?)));
         }
-        let cache = self.places(service).hub_cache_variable().map(|(name, value)| (name, value.into()));
-        let of_launch = launch.env.into_iter().map(|(name, value)| (name, value.into()));
-        let all = of_launch.chain(of_files).chain(cache);
-        Ok(all.map(|(name, value)| (name.into(), value)).collect())
+        if let Some((name, value)) = self.places(service).hub_cache_variable() {
+            all.push((name.into(), value.into()));
+        }
+        Ok(all)
     }
 }
 

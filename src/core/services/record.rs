@@ -15,7 +15,7 @@ use serde_json::Value;
 
 use crate::core::address::Address;
 use crate::core::files::{self, FileError};
-use crate::core::json_object::{JsonObject, required, wrong};
+use crate::core::json_object::{self, JsonObject, required, wrong};
 use crate::core::paths::ServicePaths;
 use crate::core::process::{Host, Instance, Pid, ProcessId, ProcessSpec};
 use crate::core::sorted_map::SortedMap;
@@ -237,7 +237,7 @@ impl Record {
 
     fn parse(path: &Path, bytes: &[u8]) -> Result<Self, RecordError> {
         let damaged = |source| RecordError::Damaged { path: path.to_owned(), source };
-        let value: Value = serde_json::from_slice(bytes).map_err(damaged)?;
+        let value: Value = json_object::parse(bytes).map_err(damaged)?;
         let record = JsonObject::new(&value, "the record").map_err(damaged)?;
         // The number that all formats share tells a newer one from a damaged file.
         let format =
@@ -285,9 +285,8 @@ impl Record {
     /// Writes the record, and the pid beside it. The caller holds the service's lock.
     pub fn write(&self, paths: &ServicePaths) -> Result<(), RecordError> {
         files::make_directory(&paths.directory)?;
-        let mut text = serde_json::to_vec_pretty(self).map_err(RecordError::Encode)?;
-        text.push(b'\n');
-        files::replace(&paths.state, &text)?;
+        let text = json_object::indented(self).map_err(RecordError::Encode)? + "\n";
+        files::replace(&paths.state, text.as_bytes())?;
         let Some(process) = &self.process else { return Ok(files::remove(&paths.pid)?) };
         let pid = format!("{}\n", process.pid);
         // Each write waits for the disk, so the second write of a start skips an unchanged pid.

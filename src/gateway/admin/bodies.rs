@@ -8,6 +8,7 @@ use serde_json::{Map, Value};
 use super::super::wire::ApiFailure;
 use crate::core::address::Address;
 use crate::core::config::edit::NewInstance;
+use crate::core::json_object;
 
 /// Keys with which a client would choose what runs on this machine, or where the gateway connects.
 const COMMAND_LINE: [&str; 9] = [
@@ -101,7 +102,7 @@ impl TemplateBody {
 
 /// Reads a JSON object that stands for `what`.
 fn object(body: &[u8], what: &str) -> Result<Map<String, Value>, ApiFailure> {
-    serde_json::from_slice(body).map_err(|error| malformed(what, &error))
+    json_object::parse(body).map_err(|error| malformed(what, &error))
 }
 
 /// Takes a text out of the object.

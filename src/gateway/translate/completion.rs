@@ -77,7 +77,7 @@ impl Completion {
         let text = mended.as_deref().unwrap_or(&text);
         let not_an_answer =
             || ApiFailure::new(502, format!("the server's response is not an answer: {}", clean(text)));
-        let chunk: Chunk<'_> = serde_json::from_slice(text.as_bytes()).map_err(|_| not_an_answer())?;
+        let chunk: Chunk<'_> = serde_json::from_str(text).map_err(|_| not_an_answer())?;
         if chunk.error.is_said() {
             return Err(ApiFailure::new(502, ServerError::from_event(text).message));
         }
@@ -114,7 +114,7 @@ impl Completion {
         for (number, call) in self.calls.iter().enumerate() {
             let input = if call.arguments.is_empty() { "{}" } else { &call.arguments };
             let input: Value =
-                serde_json::from_slice(input.as_bytes()).ok().filter(Value::is_object).ok_or_else(|| {
+                serde_json::from_str(input).ok().filter(Value::is_object).ok_or_else(|| {
                     let arguments = clean(&call.arguments);
                     ApiFailure::new(
                         502,

@@ -147,13 +147,13 @@ impl Translator {
 
     fn chunk(&mut self, data: &str, out: &mut Vec<u8>) {
         let mended;
-        let chunk = match serde_json::from_slice::<Chunk<'_>>(data.as_bytes()) {
+        let chunk = match serde_json::from_str::<Chunk<'_>>(data) {
             Ok(chunk) => Some(chunk),
             // Some servers send a number or null to keep the connection open.
             Err(_) if !data.starts_with('{') => return,
             Err(_) => {
                 mended = without_lone_halves(data);
-                mended.as_deref().and_then(|data| serde_json::from_slice(data.as_bytes()).ok())
+                mended.as_deref().and_then(|data| serde_json::from_str(data).ok())
             }
         };
         match chunk {

@@ -113,7 +113,7 @@ pub(super) fn table(app: &App, service: Option<&ManagedService>) -> Result<TextT
         let conversation = row.contents.conversation;
         let changed = ago(Timestamp::from(row.changed).age());
         let questions = conversation.questions().to_string();
-        table.row([service, row.name, conversation.model.clone(), questions, changed]);
+        table.row(&[service, row.name, conversation.model.clone(), questions, changed]);
     }
     Ok(table)
 }

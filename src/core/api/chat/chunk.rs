@@ -31,7 +31,7 @@ pub struct Chunk<'a> {
 
 impl<'a> Chunk<'a> {
     pub fn parse(json: &'a str) -> serde_json::Result<Self> {
-        serde_json::from_slice(json.as_bytes())
+        serde_json::from_str(json)
     }
 
     /// Returns the text, if it is borrowed and the chunk has no other content.

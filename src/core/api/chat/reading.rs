@@ -336,7 +336,7 @@ impl<'r> Reading<'r> {
     }
 
     fn whole_response(&mut self, text: &str) -> Result<(), ChatError> {
-        match serde_json::from_slice::<Chunk<'_>>(text.as_bytes()) {
+        match serde_json::from_str::<Chunk<'_>>(text) {
             Err(error) if error.is_eof() => Err(ChatError::Cut),
             Ok(chunk) if chunk.choices.is_empty() && !chunk.error.is_said() => {
                 let response = ServerError::from_response(200, text.as_bytes());
@@ -414,5 +414,5 @@ fn prefill_progress(comment: &str) -> Option<(u64, u64)> {
 
 /// Returns whether the data is JSON, but no object: some proxies send a number or null to keep the connection open.
 fn is_sign_of_life(data: &str) -> bool {
-    !data.starts_with('{') && serde_json::from_slice::<IgnoredAny>(data.as_bytes()).is_ok()
+    !data.starts_with('{') && serde_json::from_str::<IgnoredAny>(data).is_ok()
 }

@@ -4,11 +4,11 @@ use std::fs::File;
 use std::io::{BufReader, Read as _};
 use std::path::Path;
 
-use serde::Deserialize;
 use serde_json::{Map, Value};
 
 use super::{is_inside, read_json};
 use crate::core::files;
+use crate::core::json_object;
 use crate::core::models::defect::{Defect, denied, file_length, is_lfs_pointer};
 use crate::core::order;
 use crate::core::sorted_map::SortedMap;
@@ -58,11 +58,21 @@ fn shards(name: &str) -> Vec<String> {
 }
 
 /// One entry of the header of a weights file (<https://huggingface.co/docs/safetensors>).
-#[derive(Deserialize)]
 pub(super) struct Tensor {
     dtype: String,
     shape: Vec<u64>,
     data_offsets: [u64; 2],
+}
+
+impl Tensor {
+    fn read(entry: &Value) -> Option<Self> {
+        let numbers = |name| entry[name].as_array()?.iter().map(Value::as_u64).collect::<Option<Vec<_>>>();
+        Some(Self {
+            dtype: entry["dtype"].as_str()?.to_owned(),
+            shape: numbers("shape")?,
+            data_offsets: numbers("data_offsets")?.try_into().ok()?,
+        })
+    }
 }
 
 /// Reads the header of a weights file and checks the length of the file; `None` for a header that the server may
@@ -99,11 +109,11 @@ pub(super) fn read_tensors(
 }
 
 fn parse_header(header: &[u8]) -> Option<SortedMap<String, Tensor>> {
-    let mut entries: Map<String, Value> = serde_json::from_slice(header).ok()?;
+    let mut entries: Map<String, Value> = json_object::parse(header).ok()?;
     entries.remove("__metadata__");
     let mut tensors = SortedMap::new();
     for (name, entry) in entries {
-        tensors.insert(name, serde_json::from_value(entry).ok()?);
+        tensors.insert(name, Tensor::read(&entry)?);
     }
     Some(tensors)
 }

@@ -59,7 +59,7 @@ impl Catalogue for LlamaCatalogue {
     }
 
     fn show(&self, site: &Site<'_>, name: &str) -> Result<Details, ModelError> {
-        let model = find(site.places, name)?;
+        let model = find(&site.places, name)?;
         let entry = entry(&model);
         let defects = defects(&model);
         let header = Header::read(model.first_file()).unwrap_or_default();
@@ -93,7 +93,7 @@ impl Catalogue for LlamaCatalogue {
     }
 
     fn abilities(&self, site: &Site<'_>, name: &str) -> Result<Abilities, ModelError> {
-        let model = find(site.places, name)?;
+        let model = find(&site.places, name)?;
         let header = Header::read(model.first_file()).ok();
         Ok(Abilities {
             chat_template: header.map(|header| header.chat_template().is_some()),
@@ -103,7 +103,7 @@ impl Catalogue for LlamaCatalogue {
 
     /// The hashes of its files, which the hub's cache knows.
     fn identity(&self, site: &Site<'_>, name: &str) -> Option<String> {
-        let model = find(site.places, name).ok()?;
+        let model = find(&site.places, name).ok()?;
         let is_cached = matches!(model.place, ModelPlace::Cache(_));
         let hash = |file: &PathBuf| blob_name(file)?.into_string().ok().filter(|_| is_cached);
         let hashes: Option<Vec<String>> = model.files.iter().map(hash).collect();
@@ -112,7 +112,7 @@ impl Catalogue for LlamaCatalogue {
     }
 
     fn check(&self, site: &Site<'_>, name: &str) -> Result<(), ModelError> {
-        let model = find(site.places, name)?;
+        let model = find(&site.places, name)?;
         let defects = defects(&model);
         if defects.is_empty() {
             return Ok(());
@@ -131,22 +131,22 @@ impl Catalogue for LlamaCatalogue {
         name: &str,
         observer: &mut dyn FnMut(PullStep<'_>),
     ) -> Result<(), ModelError> {
-        if files::as_path(site.places, name).is_some() {
+        if files::as_path(&site.places, name).is_some() {
             return self.check(site, name);
         }
-        let found = files::find(site.places, name)?;
+        let found = files::find(&site.places, name)?;
         if found.is_some_and(|model| model.place == ModelPlace::Own) {
             return self.check(site, name);
         }
         let invalid = || ModelError::InvalidName { name: name.to_owned() };
         let (repository, tag) = files::repository(name).ok_or_else(invalid)?;
-        let cache = cache(site.places)?;
+        let cache = cache(&site.places)?;
         let model = cache.model(repository)?;
         let download = Download::prepare(site, &cache, &model)?;
         let wanted = choose(name, &download.list("*.gguf")?, tag)?;
         // The hub's tool takes a file that is there for complete.
         let pulled = format!("{repository}:{}", wanted.tag);
-        let damaged = match files::find(site.places, &pulled)? {
+        let damaged = match files::find(&site.places, &pulled)? {
             Some(here) => too_short_files(&pulled, &model, &here)?,
             None => Vec::new(),
         };
@@ -156,7 +156,7 @@ impl Catalogue for LlamaCatalogue {
         if outlook.has_files() || !damaged.is_empty() {
             download.download(&patterns, &outlook, observer)?;
         }
-        let defects = find(site.places, &pulled).map(|model| defects(&model))?;
+        let defects = find(&site.places, &pulled).map(|model| defects(&model))?;
         if !defects.is_empty() {
             return Err(ModelError::Unusable { name: name.to_owned(), title: Llama.display_name(), defects });
         }
@@ -167,11 +167,11 @@ impl Catalogue for LlamaCatalogue {
     }
 
     fn remove(&self, site: &Site<'_>, name: &str) -> Result<Option<u64>, ModelError> {
-        let model = find(site.places, name)?;
+        let model = find(&site.places, name)?;
         let ModelPlace::Cache(cached) = &model.place else {
             return Err(ModelError::OwnFile { path: model.first_file().to_owned() });
         };
-        let cache = cache(site.places)?;
+        let cache = cache(&site.places)?;
         let is_last = files::in_repository(cached).len() == 1;
         // The projector belongs to every quantization.
         let projector = model.projector.as_ref().filter(|_| is_last);
@@ -183,7 +183,7 @@ impl Catalogue for LlamaCatalogue {
         if keep_alive.is_some() {
             return Err(ModelError::CannotKeepAlive);
         }
-        let name = served_name(site.places, name);
+        let name = served_name(&site.places, name);
         let client = client(site)?;
         if !is_router(&client)? {
             return only_this(&client, &name);
@@ -196,7 +196,7 @@ impl Catalogue for LlamaCatalogue {
         }
         match response.status {
             200..300 => {}
-            404 => return Err(not_served(site.places, &client, name)?),
+            404 => return Err(not_served(&site.places, &client, name)?),
             _ if status_of(&client, &name)?.is_some_and(LoadState::is_settling) => {}
             _ => return Err(refusal(&response)),
         }
@@ -216,7 +216,7 @@ impl Catalogue for LlamaCatalogue {
     }
 
     fn unload(&self, site: &Site<'_>, name: &str) -> Result<(), ModelError> {
-        let name = served_name(site.places, name);
+        let name = served_name(&site.places, name);
         let client = client(site)?;
         if !is_router(&client)? {
             return Err(ModelError::CannotUnload);
@@ -430,9 +430,9 @@ mod tests {
     fn identity(places: &ModelPlaces, name: &str) -> Option<String> {
         let site = Site {
             address: None,
-            places,
-            find_tool: &|_| None,
-            log: &String::new,
+            places: places.clone(),
+            find_tool: Box::new(|_| None),
+            log: Box::new(String::new),
             env: &SortedMap::default(),
             load_timeout: Duration::ZERO,
             cancel: &CancelToken::new(),

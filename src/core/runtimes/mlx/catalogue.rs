@@ -354,9 +354,9 @@ mod tests {
         let places = ModelPlaces { hub_cache: Some(root.to_owned()), ..ModelPlaces::default() };
         let site = Site {
             address: None,
-            places: &places,
-            find_tool: &|_| None,
-            log: &String::new,
+            places,
+            find_tool: Box::new(|_| None),
+            log: Box::new(String::new),
             env: &SortedMap::default(),
             load_timeout: Duration::ZERO,
             cancel: &CancelToken::new(),

@@ -12,6 +12,7 @@ use super::store;
 use crate::core::api::error::{ServerError, ServerErrorKind};
 use crate::core::api::idle_timeout::IdleTimeout;
 use crate::core::api::{ApiError, Client, Response};
+use crate::core::json_object;
 use crate::core::models::catalogue::{
     Abilities, Catalogue, Details, Entry, KeepAlive, MemoryEstimate, ModelError, PullStep, Site,
 };
@@ -195,7 +196,7 @@ struct Pull {
 impl Pull {
     fn line(&mut self, line: &[u8], observer: &mut dyn FnMut(PullStep<'_>)) {
         let text = String::from_utf8_lossy(line);
-        let Ok(json) = serde_json::from_slice::<Value>(text.as_bytes()) else {
+        let Ok(json) = serde_json::from_str::<Value>(&text) else {
             self.error = Some(format!("this is not a response of Ollama: {text}"));
             return;
         };
@@ -380,7 +381,7 @@ fn named(name: &str, response: Response) -> Result<Response, ModelError> {
 }
 
 fn json_of(response: &Response) -> Result<Value, ModelError> {
-    let json = serde_json::from_slice(&response.body).ok().filter(|_| response.status == 200);
+    let json = json_object::parse(&response.body).ok().filter(|_| response.status == 200);
     json.ok_or_else(|| ServerError::from_response(response.status, &response.body).into())
 }
 

@@ -8,6 +8,7 @@ use std::path::{Path, PathBuf};
 
 use serde_json::Value;
 
+use crate::core::json_object;
 use crate::core::models::defect::{Defect, file_length};
 use crate::core::order;
 
@@ -69,7 +70,7 @@ pub(super) fn of_log(log: &str) -> Option<PathBuf> {
 /// short. The server lists such a model like any other.
 pub(super) fn defects(store: &Path, name: &str) -> Vec<Defect> {
     let manifest = manifest_path(store, name).and_then(|path| fs::read(path).ok()).unwrap_or_default();
-    let manifest: Value = serde_json::from_slice(&manifest).unwrap_or_default();
+    let manifest: Value = json_object::parse(&manifest).unwrap_or_default();
     let layers = manifest["layers"].as_array().into_iter().flatten();
     let blobs = store.join("blobs");
     layers.chain([&manifest["config"]]).filter_map(|file| defect(&blobs, file)).collect()

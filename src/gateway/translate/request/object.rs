@@ -17,7 +17,7 @@ pub(super) struct Object<'a>(Vec<(Cow<'a, str>, &'a RawValue)>);
 impl<'a> Object<'a> {
     /// Reads an object that is called `what`.
     pub(super) fn read(json: &'a str, what: &str) -> Result<Self, ApiFailure> {
-        serde_json::from_slice(json.as_bytes()).map_err(|error| match error.classify() {
+        serde_json::from_str(json).map_err(|error| match error.classify() {
             serde_json::error::Category::Data => wrong(what, "an object"),
             _ => ApiFailure::new(400, format!("{what} is not JSON: {error}")),
         })
@@ -94,18 +94,17 @@ struct JsonText<'a>(#[serde(borrow)] Cow<'a, str>);
 
 /// Returns a text called `what`.
 pub(super) fn text<'a>(value: &'a RawValue, what: &str) -> Result<Cow<'a, str>, ApiFailure> {
-    let read = |json: &'a str| serde_json::from_slice::<JsonText<'a>>(json.as_bytes()).map(|text| text.0);
+    let read = |json: &'a str| serde_json::from_str::<JsonText<'a>>(json).map(|text| text.0);
     if let Ok(text) = read(value.get()) {
         return Ok(text);
     }
-    let mended = without_lone_halves(value.get())
-        .and_then(|json| serde_json::from_slice::<String>(json.as_bytes()).ok());
+    let mended = without_lone_halves(value.get()).and_then(|json| serde_json::from_str::<String>(&json).ok());
     mended.map(Cow::Owned).ok_or_else(|| wrong(what, "a string"))
 }
 
 /// Returns the elements of a list called `what`.
 pub(super) fn list<'a>(value: &'a RawValue, what: &str) -> Result<Vec<&'a RawValue>, ApiFailure> {
-    serde_json::from_slice(value.get().as_bytes()).map_err(|_| wrong(what, "a list"))
+    serde_json::from_str(value.get()).map_err(|_| wrong(what, "a list"))
 }
 
 pub(super) fn is_string(value: &RawValue) -> bool {
