@@ -63,11 +63,8 @@ fn shift_parts(log: &Path, keep: u64) -> Result<(), FileError> {
 }
 
 fn part_count(log: &Path) -> u64 {
-    let mut count = 0;
-    while numbered(log, count + 1).symlink_metadata().is_ok() {
-        count += 1;
-    }
-    count
+    let is_there = |number: &u64| numbered(log, *number).symlink_metadata().is_ok();
+    (1..=u64::MAX).take_while(is_there).last().unwrap_or_default()
 }
 
 /// Opens the log or an older part; `None` if it does not exist.
@@ -80,14 +77,12 @@ fn open(path: &Path, options: &mut OpenOptions) -> Result<Option<(File, Metadata
     Ok(Some((file, metadata)))
 }
 
-/// How much of a log is its beginning.
-const BEGINNING_BYTES: u64 = 128 * 1024;
-
 /// Returns the beginning of a log: what a server tells of itself at its start.
 pub fn beginning(log: &Path) -> Result<String, FileError> {
+    const MAX_BYTES: u64 = 128 * 1024;
     let Some((file, _)) = open(log, OpenOptions::new().read(true))? else { return Ok(String::new()) };
     let mut bytes = Vec::new();
-    file.take(BEGINNING_BYTES).read_to_end(&mut bytes).map_err(FileError::io("read", log))?;
+    file.take(MAX_BYTES).read_to_end(&mut bytes).map_err(FileError::io("read", log))?;
     Ok(String::from_utf8_lossy(&bytes).into_owned())
 }
 
@@ -97,8 +92,7 @@ fn numbered(log: &Path, number: u64) -> PathBuf {
 
 fn beside(log: &Path, extension: &str) -> PathBuf {
     let mut path = OsString::from(log);
-    path.push(".");
-    path.push(extension);
+    path.push(format!(".{extension}"));
     path.into()
 }
 

@@ -34,9 +34,8 @@ pub enum ReadProgress {
 #[derive(Debug)]
 pub struct LogReader {
     log: PathBuf,
-    /// Files that grow no further, oldest first, to be read before the current one.
-    older: VecDeque<LogPart>,
-    current: LogPart,
+    /// What is to be read, oldest first: the current log is the last one, the others grow no further.
+    files: VecDeque<LogPart>,
     /// The part `.1` at the last poll, held open so its inode is not reused.
     newest: Option<LogPart>,
     /// The last bytes that were read.
@@ -104,11 +103,12 @@ impl LogReader {
         let Some(mut current) = LogPart::open(log)? else { return Ok(None) };
         let _lock = lock(&current.file, ContentLockKind::Shared);
         current.size = current.file.metadata().map_err(&failed)?.len();
-        let mut older = parts_since(log, None);
-        let newest = LogPart::open_older(log, 1);
+        let mut files = parts_since(log, None);
         // The parts of this run were made after its log; the logs of earlier runs were made before.
-        older.retain(|part| part.created.is_some() && part.created >= current.created);
-        let mut reader = Self { log: log.to_owned(), older, current, newest, context: Vec::new() };
+        files.retain(|part| part.created.is_some() && part.created >= current.created);
+        files.push_back(current);
+        let newest = LogPart::open_older(log, 1);
+        let mut reader = Self { log: log.to_owned(), files, newest, context: Vec::new() };
         if lines < u64::MAX {
             reader.skip(reader.start_of_last_lines(lines).map_err(&failed)?);
         }
@@ -117,25 +117,15 @@ impl LogReader {
 
     /// Returns how many bytes are still to be read of what there was when the log was opened.
     pub fn remaining(&self) -> u64 {
-        self.files().map(LogPart::remaining).sum()
-    }
-
-    /// What is to be read, oldest first.
-    fn files(&self) -> impl DoubleEndedIterator<Item = &LogPart> {
-        self.older.iter().chain([&self.current])
-    }
-
-    fn next_file(&mut self) -> &mut LogPart {
-        self.older.front_mut().unwrap_or(&mut self.current)
+        self.files.iter().map(LogPart::remaining).sum()
     }
 
     fn skip(&mut self, mut bytes: u64) {
-        while let Some(length) = self.older.front().map(LogPart::remaining).filter(|length| *length <= bytes)
-        {
-            bytes -= length;
-            self.older.pop_front();
+        while self.files.len() > 1 && self.files[0].remaining() <= bytes {
+            bytes -= self.files[0].remaining();
+            self.files.pop_front();
         }
-        self.next_file().offset += bytes;
+        self.files[0].offset += bytes;
     }
 
     /// Returns how many bytes precede the last lines. Reads blocks from the end, so the time depends on the length of
@@ -144,16 +134,13 @@ impl LogReader {
         let mut before = self.remaining();
         let mut missing = lines;
         let mut block = vec![0; BLOCK_BYTES];
-        for part in self.files().rev() {
+        for part in self.files.iter().rev() {
             let mut end = part.size;
             while end > 0 && missing > 0 {
                 let start = end.saturating_sub(BLOCK_BYTES as u64);
                 let bytes = &mut block[..usize::try_from(end - start).unwrap_or(BLOCK_BYTES)];
-                match part.file.read_exact_at(bytes, start) {
-                    // Truncated meanwhile, which the first poll reports.
-                    Err(error) if error.kind() != io::ErrorKind::UnexpectedEof => return Err(error),
-                    _ => {}
-                }
+                // If it was truncated meanwhile, the first poll reports that.
+                part.file.read_at(bytes, start)?;
                 // The last newline belongs to the last line.
                 let is_end = before == self.remaining();
                 let bytes = bytes.strip_suffix(b"\n").filter(|_| is_end).unwrap_or(bytes);
@@ -183,22 +170,21 @@ impl LogReader {
     fn poll(&mut self, buffer: &mut Vec<u8>) -> Result<ReadProgress, FileError> {
         let failed = FileError::io("read", &self.log);
         loop {
-            while let Some(part) = self.older.front_mut() {
-                if part.read(buffer).map_err(&failed)? > 0 {
+            while self.files.len() > 1 {
+                if self.files[0].read(buffer).map_err(&failed)? > 0 {
                     return Ok(ReadProgress::Read);
                 }
-                self.older.pop_front();
+                self.files.pop_front();
             }
-            let _lock = lock(&self.current.file, ContentLockKind::Shared);
+            let _lock = lock(&self.files[0].file, ContentLockKind::Shared);
             self.adopt_new_files()?;
-            let next = self.older.front().unwrap_or(&self.current);
-            if !next.continues(&self.context).map_err(&failed)? {
-                self.older.clear();
-                self.current.offset = 0;
+            if !self.files[0].continues(&self.context).map_err(&failed)? {
+                self.files.drain(..self.files.len() - 1);
+                self.files[0].offset = 0;
                 return Ok(ReadProgress::Truncated);
             }
-            if self.older.is_empty() {
-                let length = self.current.read(buffer).map_err(&failed)?;
+            if self.files.len() == 1 {
+                let length = self.files[0].read(buffer).map_err(&failed)?;
                 return Ok(if length > 0 { ReadProgress::Read } else { ReadProgress::UpToDate });
             }
         }
@@ -209,20 +195,21 @@ impl LogReader {
     fn adopt_new_files(&mut self) -> Result<(), FileError> {
         let known = self.newest.as_ref().map(|part| part.id);
         let newest = file_at(&numbered(&self.log, 1));
-        let is_same_log = file_at(&self.log) == Some(self.current.id);
+        let is_same_log = file_at(&self.log) == Some(self.files[0].id);
         if is_same_log && (newest == known || newest.is_none()) {
             return Ok(());
         }
         // While there is no log at its path, the server may still write to the file that is open here.
         let Some(log) = LogPart::open(&self.log)? else { return Ok(()) };
-        self.older = parts_since(&self.log, known);
+        let mut files = parts_since(&self.log, known);
+        files.push_back(log);
         self.newest = LogPart::open_older(&self.log, 1);
-        let previous = std::mem::replace(&mut self.current, log);
-        let is_deleted = self.files().all(|part| part.id != previous.id);
-        if is_deleted && previous.continues(&self.context).unwrap_or(false) {
-            self.older.push_front(previous);
+        let is_deleted = files.iter().all(|part| part.id != self.files[0].id);
+        if is_deleted && self.files[0].continues(&self.context).unwrap_or(false) {
+            self.files.append(&mut files);
         } else {
-            self.next_file().offset = previous.offset;
+            files[0].offset = self.files[0].offset;
+            self.files = files;
         }
         Ok(())
     }

@@ -1,11 +1,8 @@
 //! Logs that are read while they are written, rotated, truncated and deleted.
 
-use std::fs::{self, File, OpenOptions};
 use std::io::Write;
 use std::os::unix::fs::{PermissionsExt, symlink};
-use std::path::{Path, PathBuf};
 use std::thread;
-use std::time::Duration;
 
 use proptest::prelude::*;
 use tempfile::TempDir;
@@ -22,8 +19,7 @@ struct Fixture {
 impl Fixture {
     fn with(text: &str) -> Self {
         let directory = tempfile::tempdir().unwrap();
-        let writer = append(&directory.path().join("x.log"));
-        let mut fixture = Self { directory, writer };
+        let mut fixture = Self { writer: append(&directory.path().join("x.log")), directory };
         fixture.write(text);
         fixture
     }
