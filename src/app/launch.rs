@@ -24,6 +24,7 @@ use crate::core::cancel::CancelToken;
 use crate::core::executables::on_path;
 use crate::core::files::{self, FileError, LockError};
 use crate::core::helper;
+use crate::core::parallel;
 use crate::core::runtimes::Runtime;
 use crate::core::services::{ManagedService, Status, UpKind, UpOptions};
 use crate::env::Environment;
@@ -140,13 +141,7 @@ impl App {
 
     /// Returns every agent with its program, if it is installed.
     pub fn list_agents(&self, cancel: &CancelToken) -> Vec<(&'static Agent, Option<InstalledAgent>)> {
-        std::thread::scope(|scope| {
-            let finds: Vec<_> = AGENTS
-                .iter()
-                .map(|agent| (agent, scope.spawn(move || self.find_agent(agent, cancel).ok())))
-                .collect();
-            finds.into_iter().map(|(agent, find)| (agent, find.join().ok().flatten())).collect()
-        })
+        parallel::each(&AGENTS.each_ref(), |_| false, |agent| (*agent, self.find_agent(agent, cancel).ok()))
     }
 
     fn printed_version(&self, program: &Path, cancel: &CancelToken) -> Option<String> {

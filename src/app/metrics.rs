@@ -77,12 +77,7 @@ impl App {
         meter: &mut CpuMeter,
         cancel: &CancelToken,
     ) -> (MetricsView, Vec<(&'a ManagedService, ServiceError)>) {
-        let (statuses, known) = thread::scope(|scope| {
-            // Meanwhile, because the gateway, too, asks every service.
-            let asked = thread::Builder::new().spawn_scoped(scope, || self.ask_gateway_for_metrics(cancel));
-            let statuses = self.manager(cancel).status_of_all(services);
-            (statuses, asked.ok().and_then(|asked| asked.join().ok()).flatten().unwrap_or_default())
-        });
+        let (statuses, known) = self.observe(services, cancel);
         let (mut measured, mut failed) = (Vec::new(), Vec::new());
         for (service, status) in services.iter().zip(statuses) {
             match status {
@@ -95,6 +90,20 @@ impl App {
             service.learn(&known);
         }
         (MetricsView { services: measured, machine: MachineMetrics::now(meter) }, failed)
+    }
+
+    /// Observes the services, and asks a running gateway what it knows of their requests; null if none runs.
+    pub(super) fn observe(
+        &self,
+        services: &[&ManagedService],
+        cancel: &CancelToken,
+    ) -> (Vec<Result<Status, ServiceError>>, Value) {
+        thread::scope(|scope| {
+            // Meanwhile, because the gateway, too, asks every service.
+            let asked = thread::Builder::new().spawn_scoped(scope, || self.ask_gateway_for_metrics(cancel));
+            let statuses = self.manager(cancel).status_of_all(services);
+            (statuses, asked.ok().and_then(|asked| asked.join().ok()).flatten().unwrap_or_default())
+        })
     }
 
     /// Measures a running service.

@@ -15,25 +15,29 @@ use crate::core::templates::Template;
 /// Returns every service: the built-in ones in the order of the table, then the instances in that of the file, then
 /// those that fusion started and whose table is not in the file any longer, by name.
 pub(super) fn all(table: Table, config: &Config, paths: &Paths) -> Vec<ManagedService> {
-    let built_in = table.iter().filter_map(|runtime| {
-        Some(ManagedService {
-            name: runtime.name().into(),
-            origin: Origin::BuiltIn,
-            template: Template::Runtime(*runtime),
-            settings: config.service(runtime.name())?,
-            files: paths.service(runtime.name()),
-        })
-    });
-    let instances = config.instances.iter().filter_map(|(name, settings)| {
-        Some(ManagedService {
-            name: Arc::clone(name),
-            origin: Origin::Instance,
-            template: template_of(table, config, name, settings)?,
-            settings: Arc::clone(settings),
-            files: paths.service(name),
-        })
-    });
-    let mut services: Vec<ManagedService> = built_in.chain(instances).collect();
+    let mut services = Vec::new();
+    for runtime in table {
+        if let Some(settings) = config.service(runtime.name()) {
+            services.push(ManagedService {
+                name: runtime.name().into(),
+                origin: Origin::BuiltIn,
+                template: Template::Runtime(*runtime),
+                settings,
+                files: paths.service(runtime.name()),
+            });
+        }
+    }
+    for (name, settings) in &config.instances {
+        if let Some(template) = template_of(table, config, name, settings) {
+            services.push(ManagedService {
+                name: Arc::clone(name),
+                origin: Origin::Instance,
+                template,
+                settings: Arc::clone(settings),
+                files: paths.service(name),
+            });
+        }
+    }
     let removed = removed(table, paths, &services);
     services.extend(removed);
     services

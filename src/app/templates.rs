@@ -27,13 +27,18 @@ pub struct TemplateView {
 impl App {
     /// Returns the built-in templates that the file does not replace, then those of the file.
     pub fn templates(&self) -> Vec<TemplateView> {
-        let built_in = self.table.iter().map(|runtime| Template::Runtime(*runtime));
-        let built_in = built_in.filter(|template| self.config.template(template.name()).is_none());
-        let of_file = self.config.templates.iter().map(|settings| {
+        let mut templates = Vec::new();
+        for runtime in self.table {
+            if self.config.template(runtime.name()).is_none() {
+                templates.push(self.template_view(&Template::Runtime(*runtime)));
+            }
+        }
+        for settings in &self.config.templates {
             let runtime = runtimes::find(self.table, &settings.name);
-            Template::program(Arc::clone(settings), runtime, "", None)
-        });
-        built_in.chain(of_file).map(|template| self.template_view(&template)).collect()
+            let template = Template::program(Arc::clone(settings), runtime, "", None);
+            templates.push(self.template_view(&template));
+        }
+        templates
     }
 
     fn template_view(&self, template: &Template) -> TemplateView {

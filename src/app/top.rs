@@ -1,7 +1,6 @@
 //! `top`: what each service does now, measured again and again.
 
 use std::sync::Arc;
-use std::thread;
 use std::time::SystemTime;
 
 use serde::Serialize;
@@ -51,12 +50,7 @@ pub struct TopService {
 impl App {
     /// Observes the services, and asks a running gateway what it knows of their requests.
     pub fn top(&self, services: &[&ManagedService], cancel: &CancelToken) -> TopView {
-        let (statuses, known) = thread::scope(|scope| {
-            // Meanwhile, because the gateway, too, asks every service.
-            let asked = thread::Builder::new().spawn_scoped(scope, || self.ask_gateway_for_metrics(cancel));
-            let statuses = self.manager(cancel).status_of_all(services);
-            (statuses, asked.ok().and_then(|asked| asked.join().ok()).flatten().unwrap_or_default())
-        });
+        let (statuses, known) = self.observe(services, cancel);
         let row = |(service, status): (&&ManagedService, _)| row(service, status, &known);
         let services = services.iter().zip(statuses).map(row).collect();
         TopView { at: SystemTime::now().into(), services }

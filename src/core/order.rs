@@ -6,22 +6,8 @@ use serde_json::{Map, Value};
 
 /// Sorts as [`slice::sort_by`] does.
 pub fn sort_by<T>(items: &mut [T], compare: impl Fn(&T, &T) -> Ordering) {
-    let mut from = sorted(items.len(), &|one, other| match (items.get(one), items.get(other)) {
-        (Some(one), Some(other)) => compare(one, other),
-        _ => Ordering::Equal,
-    });
-    // Follows each circle of places, and marks those that are done by pointing them to themselves.
-    for start in 0..from.len() {
-        let mut place = start;
-        while let Some(slot) = from.get_mut(place) {
-            let next = std::mem::replace(slot, place);
-            if next == start {
-                break;
-            }
-            items.swap(place, next);
-            place = next;
-        }
-    }
+    let from = sorted(items.len(), &|one, other| compare(&items[one], &items[other]));
+    arrange(from, &mut |one, other| items.swap(one, other));
 }
 
 /// Sorts as [`slice::sort_by_key`] does.
@@ -54,6 +40,22 @@ fn sorted(length: usize, compare: &dyn Fn(usize, usize) -> Ordering) -> Vec<usiz
     let mut indices: Vec<usize> = (0..length).collect();
     indices.sort_unstable_by(|one, other| compare(*one, *other).then(one.cmp(other)));
     indices
+}
+
+/// Swaps the items until each is in its place.
+fn arrange(mut from: Vec<usize>, swap: &mut dyn FnMut(usize, usize)) {
+    // Follows each circle of places, and marks those that are done by pointing them to themselves.
+    for start in 0..from.len() {
+        let mut place = start;
+        loop {
+            let next = std::mem::replace(&mut from[place], place);
+            if next == start {
+                break;
+            }
+            swap(place, next);
+            place = next;
+        }
+    }
 }
 
 #[cfg(test)]

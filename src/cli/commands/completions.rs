@@ -198,11 +198,16 @@ impl ValueSources {
 
     /// Returns the services that have models, with their runtimes.
     fn model_servers(&self) -> Vec<(String, &'static dyn Runtime)> {
-        let built_in = self.table.iter().map(|runtime| (runtime.name().to_owned(), *runtime));
-        let instances = self.config.instances.iter().filter_map(|(name, settings)| {
-            Some((name.to_string(), runtimes::find(self.table, &settings.instance.template)?))
-        });
-        built_in.chain(instances).collect()
+        let mut servers = Vec::new();
+        for runtime in self.table {
+            servers.push((runtime.name().to_owned(), *runtime));
+        }
+        for (name, settings) in &self.config.instances {
+            if let Some(runtime) = runtimes::find(self.table, &settings.instance.template) {
+                servers.push((name.to_string(), runtime));
+            }
+        }
+        servers
     }
 
     fn tags(&self) -> Vec<String> {
@@ -217,12 +222,16 @@ impl ValueSources {
 
     /// Returns aliases, the models that the configuration names, and those on this machine.
     fn models(&self, runtime: &'static dyn Runtime) -> Vec<String> {
-        let prompts = self.config.prompts.values().filter_map(|prompt| prompt.model.clone());
-        let own = self.config.service(runtime.name());
-        let configured =
-            own.into_iter().flat_map(|own| [Some(own.run.model.clone()), own.server.model.clone()]).flatten();
-        let short = aliases::all(self.table, &self.config);
-        short.into_iter().chain(prompts).chain(configured).chain(self.installed_models(runtime)).collect()
+        let mut models = aliases::all(self.table, &self.config);
+        for prompt in self.config.prompts.values() {
+            models.extend(prompt.model.clone());
+        }
+        if let Some(own) = self.config.service(runtime.name()) {
+            models.push(own.run.model.clone());
+            models.extend(own.server.model.clone());
+        }
+        models.extend(self.installed_models(runtime));
+        models
     }
 
     /// Returns the models on this machine, or none if their server takes too long: the shell is blocked meanwhile.

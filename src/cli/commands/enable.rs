@@ -83,22 +83,24 @@ fn warnings(
         ("`models_dir`", models.models_dir),
         ("the model", model),
     ];
-    let refused = paths.into_iter().filter_map(|(what, path)| {
-        let path = path.filter(|path| manager.may_refuse(path, &places.home))?;
-        Some(format!(
-            "macOS may refuse {what} in {} to programs started at login: allow fusion in System Settings > Privacy \
-             & Security > Full Disk Access, or move it to another directory of the startup disk",
-            path.display()
-        ))
-    });
+    let mut warnings = Vec::new();
     let roots = [Path::new("/"), &places.home];
-    let application = programs::application(service.runtime(), &roots).map(|path| {
-        format!(
+    if let Some(path) = programs::application(service.runtime(), &roots) {
+        warnings.push(format!(
             "{} ends other servers of its kind and starts its own: remove it from the login items in System Settings",
             path.display()
-        )
-    });
-    application.into_iter().chain(refused).collect()
+        ));
+    }
+    for (what, path) in paths {
+        if let Some(path) = path.filter(|path| manager.may_refuse(path, &places.home)) {
+            warnings.push(format!(
+                "macOS may refuse {what} in {} to programs started at login: allow fusion in System Settings > \
+                 Privacy & Security > Full Disk Access, or move it to another directory of the startup disk",
+                path.display()
+            ));
+        }
+    }
+    warnings
 }
 
 /// Prints what was done.
@@ -132,25 +134,32 @@ pub(super) fn places(context: &Context) -> Result<Places, Failure> {
 
 fn job(context: &Context, service: &ManagedService, log: PathBuf) -> Result<Job, Failure> {
     let paths = &context.paths;
-    let project = context.environment.project_directory().filter(|_| service.has_placeholders());
-    let project = project.map(|directory| (PROJECT_ROOT, directory.into_os_string()));
+    let mut environment = Vec::new();
+    for (name, value) in context.environment.for_login(paths.directory()) {
+        environment.push((name.to_owned(), text(value)?));
+    }
+    if service.has_placeholders()
+        && let Some(directory) = context.environment.project_directory()
+    {
+        environment.push((PROJECT_ROOT.to_owned(), text(directory.into_os_string())?));
+    }
     let app = context.app()?;
-    let handed_on = app.manager(&context.cancel).handed_on(service);
-    let handed_on = handed_on.iter().filter_map(|(name, value)| Some((name.to_str()?, value.clone())));
-    let environment = context.environment.for_login(paths.directory()).into_iter();
-    let environment = environment.chain(project).chain(handed_on).map(text);
+    for (name, value) in app.manager(&context.cancel).handed_on(service) {
+        if let Some(name) = name.to_str() {
+            environment.push((name.to_owned(), text(value)?));
+        }
+    }
     Ok(Job {
         service: service.name.to_string(),
         display_name: service.template.display_name().to_owned(),
         fusion: fusion(context)?,
-        environment: environment.collect::<Result<_, _>>()?,
+        environment,
         log,
     })
 }
 
-fn text((name, value): (&str, OsString)) -> Result<(String, String), LoginError> {
-    let value = value.into_string().map_err(|value| LoginError::NotText { path: value.into() })?;
-    Ok((name.to_owned(), value))
+fn text(value: OsString) -> Result<String, LoginError> {
+    value.into_string().map_err(|value| LoginError::NotText { path: value.into() })
 }
 
 /// Returns the path of this program. If the program of that name on `PATH` is the same file, its path there is used: a

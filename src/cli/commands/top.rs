@@ -80,6 +80,9 @@ fn print_json(context: &Context, app: &App, services: &[&ManagedService]) -> Res
     }
 }
 
+/// What a key starts; it returns what became of it.
+type Work<'scope> = Box<dyn FnOnce() -> Result<String, Failure> + Send + 'scope>;
+
 /// What the screen waits for besides keys.
 enum TopNews {
     Observed(TopView),
@@ -292,19 +295,21 @@ impl Top<'_, '_> {
     fn up(&mut self, service: &'_ ManagedService) {
         let Some(service) = self.known(&service.name) else { return };
         let (app, context) = (self.app, self.context);
-        self.start(format!("starting {}", service.name), move || {
+        let work = move || {
             let up = app.up(service, &UpRequest::default(), &context.cancel)?;
             Ok(format!("{} is up at {}", service.name, up.endpoint.address.url()))
-        });
+        };
+        self.start(format!("starting {}", service.name), Box::new(work));
     }
 
     fn down(&mut self, name: &str) {
         let Some(service) = self.known(name) else { return };
         let (app, context) = (self.app, self.context);
-        self.start(format!("stopping {name}"), move || {
+        let work = move || {
             app.manager(&context.cancel).down(service, &DownOptions::default())?;
             Ok(format!("{} is down", service.name))
-        });
+        };
+        self.start(format!("stopping {name}"), Box::new(work));
     }
 
     /// Unloads every model of the service.
@@ -318,13 +323,16 @@ impl Top<'_, '_> {
             return;
         }
         let (app, context) = (self.app, self.context);
-        self.start(format!("unloading {}", loaded.join(", ")), move || {
+        let names = loaded.join(", ");
+        let message = format!("unloading {names}");
+        let work = move || {
             let models = app.models(service, &context.cancel)?;
             for name in &loaded {
                 models.unload(&Named::resolved(name))?;
             }
-            Ok(format!("{} has unloaded {}", service.name, loaded.join(", ")))
-        });
+            Ok(format!("{} has unloaded {names}", service.name))
+        };
+        self.start(message, Box::new(work));
     }
 }
 
@@ -334,7 +342,7 @@ impl<'scope, 'env> Top<'scope, 'env> {
     }
 
     /// Does the work beside the screen, and tells what became of it.
-    fn start(&mut self, message: String, work: impl FnOnce() -> Result<String, Failure> + Send + 'scope) {
+    fn start(&mut self, message: String, work: Work<'scope>) {
         let Ok(teller) = self.teller.another() else {
             "the system has no descriptor left".clone_into(&mut self.message);
             return;

@@ -26,7 +26,7 @@ pub enum StreamEnd {
 }
 
 /// Writes the events of one wire. At most one block is open: text, reasoning, or a call.
-trait EventWriter: std::fmt::Debug + Send {
+trait EventWriter: Send {
     fn begin(&mut self, model: &str, out: &mut Vec<u8>);
     fn reasoning(&mut self, text: &str, out: &mut Vec<u8>);
     fn text(&mut self, text: &str, out: &mut Vec<u8>);
@@ -39,7 +39,6 @@ trait EventWriter: std::fmt::Debug + Send {
 }
 
 /// A stream that is being translated.
-#[derive(Debug)]
 pub struct Translator {
     parser: Parser,
     events: Box<dyn EventWriter>,
@@ -56,7 +55,6 @@ pub struct Translator {
 }
 
 /// The call whose arguments are arriving.
-#[derive(Debug)]
 struct OpenCall {
     index: Option<u64>,
     /// As the server gave it, which may be empty.

@@ -293,12 +293,13 @@ fn resident_memory(pid: i32) -> Option<u64> {
 
 /// Returns the children of all threads of the process: a child belongs to the thread that made it.
 fn children_of_threads(pid: i32) -> Vec<i32> {
-    let threads = fs::read_dir(format!("/proc/{pid}/task")).into_iter().flatten().flatten();
-    let read = |path| String::from_utf8(read_short(path).ok()?).ok();
-    let lists = threads.filter_map(|thread| read(thread.path().join("children")));
-    lists
-        .flat_map(|list| list.split_ascii_whitespace().filter_map(|pid| pid.parse().ok()).collect::<Vec<_>>())
-        .collect()
+    let mut children = Vec::new();
+    for thread in fs::read_dir(format!("/proc/{pid}/task")).into_iter().flatten().flatten() {
+        let list = read_short(thread.path().join("children")).unwrap_or_default();
+        let list = String::from_utf8_lossy(&list);
+        children.extend(list.split_ascii_whitespace().filter_map(|pid| pid.parse::<i32>().ok()));
+    }
+    children
 }
 
 /// Returns the inode of a socket. The links in `/proc/PID/fd` read `socket:[INODE]`.

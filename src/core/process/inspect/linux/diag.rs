@@ -29,9 +29,11 @@ const REQUEST: usize = 56;
 const MESSAGE: usize = 72;
 
 pub(super) fn listening(port: Option<u16>) -> Result<Vec<Socket>, ProcessError> {
-    let found =
-        [AF_INET, AF_INET6].into_iter().map(|family| query(family, port)).collect::<io::Result<Vec<_>>>();
-    let found = found.map(|lists| lists.concat()).or_else(|_| read_tables(port));
+    let asked = query(AF_INET, port).and_then(|mut sockets| {
+        sockets.extend(query(AF_INET6, port)?);
+        Ok(sockets)
+    });
+    let found = asked.or_else(|_| read_tables(port));
     found.map_err(|source| ProcessError::System { what: "list the listening sockets", source })
 }
 
