@@ -275,7 +275,7 @@ fn global_arguments() -> [Arg; 3] {
         global("verbose").short('v').action(ArgAction::SetTrue).help("Print details on stderr"),
         global("color")
             .value_name("WHEN")
-            .value_parser(clap::value_parser!(ColorChoice))
+            .value_parser(ColorChoice::WORDS)
             .default_value("auto")
             .hide_possible_values(true)
             .help("When to use colour: auto (on terminals), always, never"),

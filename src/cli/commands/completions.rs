@@ -8,7 +8,6 @@ use std::time::Duration;
 
 use clap::Command;
 use clap::builder::StyledStr;
-use clap_complete::Shell;
 use clap_complete::engine::{ArgValueCompleter, CompletionCandidate};
 use clap_complete::env::{Elvish, EnvCompleter, Fish, Powershell, Zsh};
 
@@ -40,7 +39,8 @@ use crate::env::{COMPLETION_VARIABLE, Environment};
 #[command(after_long_help = STARTUP_LINES)]
 pub struct CompletionsArgs {
     /// Shell to print the script for
-    shell: Shell,
+    #[arg(value_parser = ["bash", "elvish", "fish", "powershell", "zsh"])]
+    shell: String,
 }
 
 const STARTUP_LINES: &str = "\
@@ -58,11 +58,11 @@ const ZSH_FIRST_CALL: &[u8] =
 /// Runs the command.
 pub fn run(context: &Context, args: &CompletionsArgs) -> Result<Exit, Failure> {
     let mut script = Vec::new();
-    completer(&args.shell.to_string())
+    completer(&args.shell)
         .ok_or_else(|| Failure::new(Exit::Failed, format!("no completions for {}", args.shell)))?
         .write_registration(COMPLETION_VARIABLE, "fusion", "fusion", "fusion", &mut script)
         .map_err(|error| Failure::of(Exit::Failed, &error))?;
-    if Zsh.is(&args.shell.to_string()) {
+    if Zsh.is(&args.shell) {
         script.extend_from_slice(ZSH_FIRST_CALL);
     }
     context.ui.result(&String::from_utf8_lossy(&script))?;

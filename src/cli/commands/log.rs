@@ -64,7 +64,7 @@ pub struct AllLogArgs {
 struct LogFlags {
     /// Show the last LINES lines, or `all` [default: all; 20 on a terminal and with --follow]
     #[arg(short = 'n', long, value_name = "LINES", value_parser = lines)]
-    lines: Option<Lines>,
+    lines: Option<u64>,
     /// Show new output until the server ends
     #[arg(short, long)]
     follow: bool,
@@ -73,14 +73,11 @@ struct LogFlags {
     path: bool,
 }
 
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-struct Lines(u64);
-
-fn lines(text: &str) -> Result<Lines, String> {
-    match text.parse() {
-        Ok(lines) => Ok(Lines(lines)),
-        Err(error) if *error.kind() == IntErrorKind::PosOverflow => Ok(Lines(u64::MAX)),
-        Err(_) if text == "all" => Ok(Lines(u64::MAX)),
+fn lines(text: &str) -> Result<u64, String> {
+    match text.parse::<u64>() {
+        Ok(lines) => Ok(lines),
+        Err(error) if *error.kind() == IntErrorKind::PosOverflow => Ok(u64::MAX),
+        Err(_) if text == "all" => Ok(u64::MAX),
         Err(_) => Err("expected a number of lines, or `all`".to_owned()),
     }
 }
@@ -88,7 +85,7 @@ fn lines(text: &str) -> Result<Lines, String> {
 impl LogFlags {
     fn last_lines(&self, to_terminal: bool) -> u64 {
         match self.lines {
-            Some(Lines(lines)) => lines,
+            Some(lines) => lines,
             None if self.follow || to_terminal => DEFAULT_TAIL_LINES,
             None => u64::MAX,
         }
@@ -360,7 +357,7 @@ mod tests {
             ("", None),
             ("1.5", None),
         ] {
-            assert_eq!(lines(text).ok(), expected.map(Lines), "{text}");
+            assert_eq!(lines(text).ok(), expected, "{text}");
         }
     }
 }

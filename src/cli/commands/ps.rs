@@ -2,7 +2,7 @@
 
 use std::time::{Duration, SystemTime};
 
-use clap::builder::{PossibleValuesParser, TypedValueParser as _};
+use clap::builder::PossibleValuesParser;
 
 use crate::app::App;
 use crate::app::views::ServiceView;
@@ -34,14 +34,10 @@ pub struct AllPsArgs {
     #[command(flatten)]
     which: SelectionArgs,
     /// Only services in this state
-    #[arg(long, value_name = "STATE", value_parser = PossibleValuesParser::new(State::ALL.map(State::word)).try_map(state))]
-    state: Option<State>,
+    #[arg(long, value_name = "STATE", value_parser = PossibleValuesParser::new(State::ALL.map(State::word)))]
+    state: Option<String>,
     #[command(flatten)]
     flags: PsFlags,
-}
-
-fn state(word: String) -> Result<State, String> {
-    State::ALL.into_iter().find(|state| state.word() == word).ok_or(word)
 }
 
 #[derive(Debug, clap::Args)]
@@ -68,7 +64,7 @@ pub fn run(context: &Context, app: &App, service: &ManagedService, args: &PsArgs
 /// Runs the command for several services.
 pub fn run_all(context: &Context, app: &App, args: &AllPsArgs) -> Result<Exit, Failure> {
     let services = app.select_with_gateway(&args.which.selection())?;
-    show(context, app, &services, args.state, &args.flags, |views| context.ui.json(&views))?;
+    show(context, app, &services, args.state.as_deref(), &args.flags, |views| context.ui.json(&views))?;
     Ok(Exit::Done)
 }
 
@@ -80,7 +76,7 @@ fn show<'a>(
     context: &Context,
     app: &App,
     services: &[&'a ManagedService],
-    state: Option<State>,
+    state: Option<&str>,
     flags: &PsFlags,
     print_json: impl Fn(&[ServiceView]) -> Result<(), Failure>,
 ) -> Result<Statuses<'a>, Failure> {
@@ -90,7 +86,7 @@ fn show<'a>(
     }
     let observe = || -> Result<Statuses<'a>, Failure> {
         let mut seen = observe(context, app, services)?;
-        seen.retain(|(_, status)| state.is_none_or(|state| status.state == state));
+        seen.retain(|(_, status)| state.is_none_or(|state| status.state.word() == state));
         Ok(seen)
     };
     if flags.watch {

@@ -21,32 +21,30 @@ pub struct RotateLogArgs {
     keep: u64,
     #[arg(long)]
     instance: String,
-    #[arg(long, value_parser = pid)]
-    pid: Pid,
+    #[arg(long)]
+    pid: u64,
     #[arg(long)]
     start_time: u64,
 }
 
-fn pid(text: &str) -> Result<Pid, InvalidPid> {
-    Pid::try_from(text.parse().unwrap_or(0))
-}
-
 impl RotateLogArgs {
     /// Returns the rotator. One process started it and the server, so both run on `host`.
-    fn rotator(&self, host: Host) -> LogRotator {
-        LogRotator {
+    fn rotator(&self, host: Host) -> Result<LogRotator, InvalidPid> {
+        let pid = Pid::try_from(self.pid.cast_signed())?;
+        Ok(LogRotator {
             log: self.log.clone(),
             limits: Limits { max_bytes: self.max_bytes, keep: self.keep },
             instance: self.instance.clone(),
-            leader: ProcessId { pid: self.pid, start_time: self.start_time, host },
-        }
+            leader: ProcessId { pid, start_time: self.start_time, host },
+        })
     }
 }
 
 /// Runs the command.
 pub fn run(context: &Context, args: &RotateLogArgs) -> Result<Exit, Failure> {
     let host = context.driver.host().map_err(ServiceError::from)?;
-    args.rotator(host).run(&*context.driver)?;
+    let rotator = args.rotator(host).map_err(|error| Failure::of(Exit::Usage, &error))?;
+    rotator.run(&*context.driver)?;
     Ok(Exit::Done)
 }
 
@@ -76,15 +74,24 @@ mod tests {
         assert_eq!(process.args[0], rotator::SUBCOMMAND);
         let matches =
             RotateLogArgs::augment_args(clap::Command::new("rotate-log")).get_matches_from(&process.args);
-        assert_eq!(RotateLogArgs::from_arg_matches(&matches).unwrap().rotator(host), spec);
+        assert_eq!(RotateLogArgs::from_arg_matches(&matches).unwrap().rotator(host), Ok(spec));
         let named = crate::cli::tree::command(crate::core::runtimes::TABLE, &[]);
         assert!(named.find_subcommand(rotator::SUBCOMMAND).is_some_and(clap::Command::is_hide_set));
     }
 
     #[test]
     fn an_invalid_pid_is_refused() {
-        for text in ["0", "1", "-1", "x", "4294967295"] {
-            assert!(pid(text).is_err(), "{text}");
+        let host = UnixDriver::new().host().unwrap();
+        for pid in [0, 1, 4_294_967_295, u64::MAX] {
+            let args = RotateLogArgs {
+                log: PathBuf::new(),
+                max_bytes: 0,
+                keep: 0,
+                instance: String::new(),
+                pid,
+                start_time: 0,
+            };
+            assert!(args.rotator(host.clone()).is_err(), "{pid}");
         }
     }
 }

@@ -11,8 +11,7 @@ use std::io;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
-use clap::ValueEnum;
-use clap::builder::PossibleValue;
+use clap::builder::PossibleValuesParser;
 use nix::poll::PollTimeout;
 use serde_json::Value;
 
@@ -84,8 +83,8 @@ pub struct RunArgs {
     #[arg(long, value_name = "FILE")]
     schema: Option<PathBuf>,
     /// Show the reasoning of the model on stderr, or hide it: show, hide
-    #[arg(long, value_name = "WHAT", value_enum, hide_possible_values = true)]
-    reasoning: Option<Reasoning>,
+    #[arg(long, value_name = "WHAT", value_parser = reasoning_words(), hide_possible_values = true)]
+    reasoning: Option<String>,
     /// Idle timeout: seconds without data before the request fails [default: `timeout` in the configuration]
     #[arg(long, value_name = "SECONDS", value_parser = seconds_from(0.001))]
     timeout: Option<Duration>,
@@ -135,14 +134,8 @@ fn number_up_to(limit: f64) -> impl Fn(&str) -> Result<f64, String> + Clone {
     }
 }
 
-impl ValueEnum for Reasoning {
-    fn value_variants<'a>() -> &'a [Self] {
-        Self::ALL
-    }
-
-    fn to_possible_value(&self) -> Option<PossibleValue> {
-        Some(PossibleValue::new(self.name()))
-    }
+fn reasoning_words() -> PossibleValuesParser {
+    PossibleValuesParser::new(Reasoning::ALL.iter().map(|reasoning| reasoning.name()))
 }
 
 /// Runs the command.
@@ -218,7 +211,7 @@ impl<'a> Task<'a> {
             &request.model.name,
         )?;
         app.check_model_settings(service, &request.model.name)?;
-        let reasoning = args.reasoning.unwrap_or(settings.reasoning);
+        let reasoning = args.reasoning.as_deref().and_then(Reasoning::named).unwrap_or(settings.reasoning);
         let idle_timeout = args.timeout.unwrap_or(settings.timeout);
         Ok(Self { context, app, service, args, request, schema, reasoning, idle_timeout })
     }

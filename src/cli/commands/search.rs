@@ -34,8 +34,8 @@ pub struct SearchArgs {
     #[arg(long, value_name = "N", value_parser = tokens_from)]
     context: Option<u64>,
     /// Order of the models
-    #[arg(long, value_name = "ORDER", value_enum, default_value_t = SortOrder::Downloads)]
-    sort: SortOrder,
+    #[arg(long, value_name = "ORDER", value_parser = ["downloads", "new", "trending"], default_value = "downloads")]
+    sort: String,
     /// Maximum number of models, up to 100
     #[arg(short = 'n', value_name = "N", default_value = "10", value_parser = clap::value_parser!(u64).range(1..=MAX_SHOWN as u64))]
     count: u64,
@@ -51,19 +51,12 @@ pub const EXAMPLES: [&str; 3] = [
     "fusion SERVICE search --max-size 8GB --sort trending --json instruct | jq -r '.[].name'",
 ];
 
-#[derive(Debug, Clone, Copy, PartialEq, Eq, clap::ValueEnum)]
-enum SortOrder {
-    Downloads,
-    New,
-    Trending,
-}
-
-impl From<SortOrder> for HubOrder {
-    fn from(order: SortOrder) -> Self {
-        match order {
-            SortOrder::Downloads => Self::Downloads,
-            SortOrder::New => Self::New,
-            SortOrder::Trending => Self::Trending,
+impl SearchArgs {
+    fn order(&self) -> HubOrder {
+        match self.sort.as_str() {
+            "new" => HubOrder::New,
+            "trending" => HubOrder::Trending,
+            _ => HubOrder::Downloads,
         }
     }
 }
@@ -84,7 +77,7 @@ pub fn run(
     };
     let request = SearchRequest {
         words: words.trim(),
-        order: args.sort.into(),
+        order: args.order(),
         count: usize::try_from(args.count).unwrap_or(MAX_SHOWN),
         fits: args.fits,
         max_size: args.max_size,

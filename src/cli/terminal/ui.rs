@@ -16,7 +16,7 @@ use crate::core::json_object;
 use crate::env::Environment;
 
 /// When to use colour.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, clap::ValueEnum)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum ColorChoice {
     Auto,
     Always,
@@ -24,6 +24,16 @@ pub enum ColorChoice {
 }
 
 impl ColorChoice {
+    pub const WORDS: [&str; 3] = ["auto", "always", "never"];
+
+    fn named(word: Option<&str>) -> Self {
+        match word {
+            Some("always") => Self::Always,
+            Some("never") => Self::Never,
+            _ => Self::Auto,
+        }
+    }
+
     /// Finds the value of `--color` without parsing, for the errors of the parser.
     pub fn find(arguments: &[OsString]) -> Self {
         let options = arguments.split(|argument| argument == "--").next().unwrap_or_default();
@@ -32,11 +42,7 @@ impl ColorChoice {
                 "--color" => options.get(index + 1)?.to_str(),
                 other => other.strip_prefix("--color="),
             });
-        match given {
-            Some("always") => Self::Always,
-            Some("never") => Self::Never,
-            _ => Self::Auto,
-        }
+        Self::named(given)
     }
 
     /// Returns whether a stream gets colour.
@@ -68,7 +74,7 @@ pub struct Ui {
 impl Ui {
     /// Returns the output that the global options and the terminals require.
     pub fn new(environment: &Environment, streams: Streams, matches: &ArgMatches) -> Self {
-        let choice = matches.get_one::<ColorChoice>("color").copied().unwrap_or(ColorChoice::Auto);
+        let choice = ColorChoice::named(matches.get_one::<String>("color").map(String::as_str));
         let quiet = matches.get_flag("quiet");
         let stderr_color = choice.colors(environment.stderr_is_terminal, environment);
         let redraws = environment.stderr_is_terminal && stderr_color && !quiet;

@@ -443,8 +443,7 @@ impl ValueKind {
 pub(super) const MASK: &str = "********";
 
 fn choice<C: Keyword>(value: &DeValue<'_>) -> Option<C> {
-    let word = value.as_str()?;
-    C::ALL.iter().copied().find(|choice| choice.name() == word)
+    C::named(value.as_str()?)
 }
 
 fn choices<C: Keyword>() -> String {

@@ -181,6 +181,11 @@ pub trait Keyword: Copy + 'static {
 
     /// Returns the word for it.
     fn name(self) -> &'static str;
+
+    /// Returns the value for which the word stands.
+    fn named(word: &str) -> Option<Self> {
+        Self::ALL.iter().copied().find(|value| value.name() == word)
+    }
 }
 
 impl Keyword for Reasoning {
