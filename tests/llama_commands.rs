@@ -138,7 +138,7 @@ fn one_model_is_never_mistaken_for_another() {
     llama.fusion("up").run().assert_code(0);
     assert_eq!(llama.ps()["models"], json!(["one"]));
     llama.fusion("run Hello").run().assert_code(0);
-    for words in ["run -m two Hello", "load two"] {
+    for words in ["run -m two Hello", "load two", "health -m two"] {
         let refused = llama.fusion(words).run();
         assert_eq!(refused.stdout(), "", "{words}");
         insta::allow_duplicates! {
@@ -156,6 +156,9 @@ fn one_model_is_never_mistaken_for_another() {
     ");
     llama.fusion("up -m two").run().assert_code(0);
     assert_eq!(llama.ps()["models"], json!(["two"]));
+    for words in ["health --json", "run --json Hello"] {
+        assert_eq!(llama.fusion(words).run().assert_code(0).json()["model"], "two", "{words}");
+    }
     llama.down();
 }
 
@@ -184,9 +187,16 @@ fn a_server_has_home_without_its_variable() {
 fn impossible_names_are_exit_2() {
     let llama = Llama::new("");
     for name in ["", "a/b c", "a/b/c"] {
-        for command in
-            [&["show"][..], &["load"], &["unload"], &["rm"], &["pull"], &["up", "-m"], &["run", "Hi", "-m"]]
-        {
+        for command in [
+            &["show"][..],
+            &["load"],
+            &["unload"],
+            &["rm"],
+            &["pull"],
+            &["up", "-m"],
+            &["run", "Hi", "-m"],
+            &["health", "-m"],
+        ] {
             let words = ["llama"].into_iter().chain(command.iter().copied()).chain([name]);
             let refused = llama.sandbox.fusion(words).run_in_process().assert_code(2);
             assert!(refused.stderr().contains(&format!("{name:?} is not the name of a model")), "{refused}");

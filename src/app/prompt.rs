@@ -19,7 +19,7 @@ use crate::core::json_object;
 use crate::core::models::Model;
 use crate::core::models::catalogue::ModelError;
 use crate::core::runtimes::Runtime;
-use crate::core::services::{Endpoint, ManagedService, ServiceError, StartedBy, UpOptions};
+use crate::core::services::{Endpoint, Health, ManagedService, ServiceError, StartedBy, UpOptions};
 
 /// What a prompt may do to make the service ready.
 #[derive(Debug, Clone, Copy)]
@@ -77,12 +77,13 @@ impl App {
         receiver: &mut dyn Receiver,
         cancel: &CancelToken,
     ) -> Result<ChatOutcome, AppError> {
-        let Some(address) = server.address() else { return Ok(ChatOutcome::unsent()) };
-        let replaces_model = self.check_model(service, server, address, &request.model, cancel)?;
+        let Some(endpoint) = &server.endpoint else { return Ok(ChatOutcome::unsent()) };
+        let replaces_model = self.check_model(service, server, endpoint, &request.model, cancel)?;
         receiver.begin();
         let mut receiver = BeginObserver { receiver, has_started: false };
         let inhibitor = self.keep_awake(service);
-        let outcome = Client::with_idle_timeout(address, idle_timeout).chat(&request.body, &mut receiver);
+        let outcome =
+            Client::with_idle_timeout(&endpoint.address, idle_timeout).chat(&request.body, &mut receiver);
         self.let_sleep(service, inhibitor);
         if replaces_model && outcome.result.is_err() && !receiver.has_started {
             // The model could not be loaded: the server still has the previous one.
@@ -100,17 +101,35 @@ impl App {
         Ok(Server { endpoint, log_bytes: log_bytes(service), _in_use: in_use })
     }
 
-    /// Checks that the server can have `model`: a server without it could download it, or unload its own model before
-    /// it fails. Returns whether the server will load it in place of another model.
+    /// Does what [`check_answers`](Self::check_answers) does, and reports and records a model that will be replaced.
     fn check_model(
         &self,
         service: &ManagedService,
         server: &Server,
-        address: &Address,
+        endpoint: &Endpoint,
         model: &Model,
         cancel: &CancelToken,
     ) -> Result<bool, AppError> {
-        let loaded = server.loaded();
+        let replaces_model = self.check_answers(service, endpoint, model, cancel)?;
+        if let Some(loaded) = server.loaded().filter(|_| replaces_model) {
+            let (loaded, model) = (loaded.clone(), &model.name);
+            self.events.emit(&service.name, EventKind::ModelReplaced { loaded, model: model.clone() });
+            self.record_loaded(service, server, Some(model), cancel);
+        }
+        Ok(replaces_model)
+    }
+
+    /// Checks that the server can have `model`: a server without it could answer with another one, download it, or unload
+    /// its own model before it fails. Returns whether the server will load it in place of another model.
+    fn check_answers(
+        &self,
+        service: &ManagedService,
+        endpoint: &Endpoint,
+        model: &Model,
+        cancel: &CancelToken,
+    ) -> Result<bool, AppError> {
+        let (address, is_own) = (&endpoint.address, endpoint.started_by == StartedBy::Fusion);
+        let loaded = endpoint.model.as_ref().filter(|_| is_own);
         if loaded == Some(&model.name) {
             return Ok(false);
         }
@@ -122,21 +141,16 @@ impl App {
         {
             models.check_name(address, &Named::resolved(&model.name))?;
         }
-        if model.present == Some(false)
-            && (server.started().is_some() || lists_other_models(address, &model.name))
-        {
+        if model.present == Some(false) && (is_own || lists_other_models(address, &model.name)) {
             return Err(ServiceError::missing_model(service, &model.name, None).into());
         }
-        let Some(loaded) = loaded else { return Ok(false) };
         if model.present == Some(true)
+            && loaded.is_some()
             && let Ok(models) = self.models(service, cancel)
         {
             models.check_at(address, &Named::resolved(&model.name))?;
         }
-        let (loaded, model) = (loaded.clone(), &model.name);
-        self.events.emit(&service.name, EventKind::ModelReplaced { loaded, model: model.clone() });
-        self.record_loaded(service, server, Some(model), cancel);
-        Ok(true)
+        Ok(loaded.is_some())
     }
 
     /// Checks that the server answers by the name of the model. One that does not respond is none of this function's
@@ -158,9 +172,43 @@ impl App {
         Err(AppError::Model { service: service.name.clone(), asked: model.name.clone(), error })
     }
 
+    /// Generates one token with the model `asked`; by default with the loaded model, else with the one that `run` uses.
+    /// Also checks a server that fusion did not start. Like a prompt, it goes to no server that cannot have the model.
+    pub fn health(
+        &self,
+        service: &ManagedService,
+        asked: Option<&str>,
+        cancel: &CancelToken,
+    ) -> Result<Health, AppError> {
+        let manager = self.manager(cancel);
+        let Some(runtime) = service.runtime() else { return Ok(manager.health_of_program(service)?) };
+        let asked = asked.map(|name| (name, self.model(service, name)));
+        if let Some((name, model)) = &asked {
+            self.check_model_name(service, name, &model.name)?;
+        }
+        let endpoint = manager.require_endpoint(service)?;
+        // One that does not make an external server load another model.
+        let resident = || match endpoint.started_by {
+            StartedBy::Fusion => endpoint.model.clone(),
+            StartedBy::Other => runtime.resident_model().map(str::to_owned),
+        };
+        let configured = &service.settings.run.model;
+        let model = match (asked, resident()) {
+            (Some((_, model)), _) => model,
+            (None, Some(name)) => Model { name, present: None },
+            (None, None) if configured.is_empty() => self.only_model(service, cancel)?,
+            (None, None) => self.configured_model(service, configured),
+        };
+        self.check_answers(service, &endpoint, &model, cancel)?;
+        Ok(manager.health(service, endpoint, model.name)?)
+    }
+
     /// Returns the model that is meant where neither the user nor the configuration names one: the one that the server
     /// was started with, else the only one that is loaded, else the only one there is.
     pub fn only_model(&self, service: &ManagedService, cancel: &CancelToken) -> Result<Model, AppError> {
+        if let Some(name) = self.manager(cancel).running(service)?.and_then(|endpoint| endpoint.model) {
+            return Ok(Model { name, present: None });
+        }
         if let Some(name) = &service.server().model {
             return Ok(self.configured_model(service, name));
         }

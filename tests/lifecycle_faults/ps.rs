@@ -226,6 +226,22 @@ fn a_failed_model_change_keeps_the_loaded_one() {
     down(&sandbox, "mlx");
 }
 
+/// The request would have the server unload its own model, or download the other one.
+#[test]
+fn health_asks_for_no_missing_model() {
+    let sandbox = Sandbox::new();
+    let [own, _] = two_models(&sandbox);
+    up(&sandbox, "mlx");
+    insta::assert_snapshot!(sandbox.fusion(["mlx", "health", "-m", "org/none"]).run(), @"
+    exit 7
+    [stderr]
+    error: the model org/none is not on this machine
+    hint: download it: fusion mlx pull org/none
+    ");
+    assert_eq!(loaded(&sandbox), json!([own]));
+    down(&sandbox, "mlx");
+}
+
 /// The server has one model and swaps it for the one that a request names. Only a command with `-m` swaps it back.
 #[test]
 fn only_run_and_health_change_the_loaded_model() {

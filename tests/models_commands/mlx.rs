@@ -382,7 +382,13 @@ fn impossible_names_are_usage_errors() {
     hint: `fusion models` lists names that mlx accepts
     ");
     sandbox.fusion(["mlx", "up"]).run().assert_code(0);
-    for command in [&["unload", "bad name!"][..], &["run", "-m", "bad name!", "Hello"], &["load", ""]] {
+    for command in [
+        &["unload", "bad name!"][..],
+        &["run", "-m", "bad name!", "Hello"],
+        &["load", ""],
+        &["health", "-m", "bad name!"],
+        &["health", "-m", ""],
+    ] {
         sandbox.fusion(["mlx"].iter().chain(command).copied()).run().assert_code(2);
     }
     sandbox.fusion(["mlx", "down"]).run().assert_code(0);

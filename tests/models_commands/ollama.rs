@@ -210,7 +210,9 @@ fn impossible_names_are_exit_2() {
     for arguments in [["run", "-m", "./x", "Hello"], ["run", "-m", "bad name!", "Hello"]] {
         sandbox.fusion(["ollama"].into_iter().chain(arguments)).run_in_process().assert_code(2);
     }
-    sandbox.fusion(["ollama", "up", "-m", "bad name!"]).run_in_process().assert_code(2);
+    for command in ["up", "health"] {
+        sandbox.fusion(["ollama", command, "-m", "bad name!"]).run_in_process().assert_code(2);
+    }
     assert_eq!(ollama.requests(), []);
 }
 

@@ -58,12 +58,7 @@ pub fn run(
     args: &HealthArgs,
 ) -> Result<Exit, Failure> {
     let abilities = args.abilities();
-    let mut model = args.model.as_ref().map(|model| app.model(service, model).name);
-    if model.is_none() && service.runtime().is_some() && service.settings.run.model.is_empty() {
-        app.manager(&context.cancel).require_endpoint(service)?;
-        model = Some(app.only_model(service, &context.cancel)?.name);
-    }
-    let health = app.manager(&context.cancel).health(service, model.as_deref())?;
+    let health = app.health(service, args.model.as_deref(), &context.cancel)?;
     if !args.json {
         let (name, milliseconds) = (&service.name, health.latency.as_secs_f64() * 1000.0);
         let what = match &health.model {

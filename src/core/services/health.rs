@@ -14,14 +14,13 @@ use super::state::State;
 const HEALTH_TIMEOUT: Duration = Duration::from_secs(3600);
 
 impl ServiceManager<'_> {
-    /// Generates one token with `model`; by default with the loaded model, else with the one that `run` uses. Also
-    /// checks a server that fusion did not start.
-    pub fn health(&self, service: &ManagedService, model: Option<&str>) -> Result<Health, ServiceError> {
-        if service.runtime().is_none() {
-            return self.health_of_program(service);
-        }
-        let endpoint = self.require_endpoint(service)?;
-        let model = model.map_or_else(|| self.own_model(service, &endpoint), str::to_owned);
+    /// Generates one token with `model` at the endpoint of a service that is a runtime.
+    pub fn health(
+        &self,
+        service: &ManagedService,
+        endpoint: Endpoint,
+        model: String,
+    ) -> Result<Health, ServiceError> {
         let address = &endpoint.address;
         let probe = probe::probe(&service.template, address, Depth::Status, probe::STATUS_TIMEOUT);
         let begin = Instant::now();
@@ -53,7 +52,7 @@ impl ServiceManager<'_> {
     }
 
     /// Asks a program for its health as its template says.
-    fn health_of_program(&self, service: &ManagedService) -> Result<Health, ServiceError> {
+    pub fn health_of_program(&self, service: &ManagedService) -> Result<Health, ServiceError> {
         let begin = Instant::now();
         let observed = self.observe(service, HEALTH_TIMEOUT)?;
         let latency = begin.elapsed();
@@ -82,21 +81,5 @@ impl ServiceManager<'_> {
                 None => ServiceError::NotRunning { service: service.name.clone(), state },
             }),
         }
-    }
-
-    /// Returns the model for the request; one that does not make an external server load another model.
-    fn own_model(&self, service: &ManagedService, endpoint: &Endpoint) -> String {
-        let runtime = service.runtime();
-        let resident = match endpoint.started_by {
-            StartedBy::Fusion => endpoint.model.clone(),
-            StartedBy::Other => {
-                runtime.and_then(super::super::runtimes::Runtime::resident_model).map(str::to_owned)
-            }
-        };
-        let configured = &service.settings.run.model;
-        resident.unwrap_or_else(|| match runtime {
-            Some(runtime) => self.configured_model(service, runtime, configured).name,
-            None => configured.clone(),
-        })
     }
 }
