@@ -70,9 +70,12 @@ impl App {
         if let Some(index) = blocked {
             return Err(AppError::WouldReplace { service: service(index), model });
         }
-        let accepts =
-            |service: &&ManagedService| self.check_model_name(service, asked, &resolve(service).name).is_ok();
-        Err(AppError::NoServiceHas { model, pulls: services.iter().position(accepts).map(service) })
+        let check = |service: &&ManagedService| self.check_model_name(service, asked, &resolve(service).name);
+        let pulls = services.iter().position(|service| check(service).is_ok());
+        if pulls.is_none() {
+            services.first().map_or(Ok(()), check)?;
+        }
+        Err(AppError::NoServiceHas { model, pulls: pulls.map(service) })
     }
 
     /// Returns the service for a prompt that names none: the one that has the model of the command line, else of the

@@ -65,6 +65,16 @@ fn the_service_that_has_the_model_answers() {
 }
 
 #[test]
+fn an_impossible_name_is_no_missing_model() {
+    let sandbox = Sandbox::new();
+    for name in ["", "a/b c"] {
+        let refused = sandbox.fusion(["run", "-m", name, "Hello"]).run_in_process().assert_code(2);
+        let error = format!("error: {name:?} is not the name of a model\n");
+        assert_eq!(refused.stderr(), error + "hint: `fusion models` lists names that ollama accepts\n");
+    }
+}
+
+#[test]
 fn a_saved_prompt_picks_by_its_model() {
     let sandbox = Sandbox::new();
     let prompt = format!("\n[prompts.short]\nmodel = {:?}\n", sandbox.model());
