@@ -99,8 +99,13 @@ fn help_reads_no_configuration() {
 fn help_fails_if_it_cannot_be_written() {
     let sandbox = Sandbox::new();
     let full = std::fs::File::options().write(true).open("/dev/full").expect("the device");
-    let mut command = sandbox.fusion(["ps", "--help"]).into_command();
-    assert_eq!(command.stdout(full).status().expect("fusion runs").code(), Some(1));
+    let help = sandbox.fusion(["ps", "--help"]).change(|command| _ = command.stdout(full));
+    insta::assert_snapshot!(help.run(), @"
+    exit 1
+    [stderr]
+    error: cannot write to standard output
+      caused by: No space left on device (os error [ERRNO])
+    ");
 }
 
 #[test]

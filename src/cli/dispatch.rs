@@ -1,7 +1,6 @@
 //! Runs one command line: its arguments are parsed, and its command is called.
 
 use std::ffi::OsString;
-use std::io;
 use std::sync::Arc;
 
 use clap::error::ErrorKind;
@@ -103,11 +102,15 @@ fn usage(error: &clap::Error, color: ColorChoice, environment: &Environment, str
         let _ = streams.error.write_all(text(environment.stderr_is_terminal).as_bytes());
         return Exit::Usage;
     }
-    match streams.output.write_all(text(environment.stdout_is_terminal).as_bytes()) {
-        // The reader has closed its end of the pipe.
-        Err(failure) if failure.kind() != io::ErrorKind::BrokenPipe => Exit::Failed,
-        _ => Exit::Done,
+    let written = streams.output.write_all(text(environment.stdout_is_terminal).as_bytes());
+    let Err(error) = written else { return Exit::Done };
+    let failure = Failure::output(&error);
+    // It has no message if the reader has closed its end of the pipe.
+    if !failure.message.is_empty() {
+        let text = format!("error: {}\n  caused by: {}\n", failure.message, failure.causes.join(", "));
+        let _ = streams.error.write_all(text.as_bytes());
     }
+    failure.exit
 }
 
 /// Prints completion candidates for a shell. It prints no errors: the shell would not show them.
