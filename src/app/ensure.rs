@@ -20,7 +20,7 @@ impl App {
         cancel: &CancelToken,
     ) -> Result<Up, AppError> {
         let start = || loop {
-            let (up, is_own) = self.share_start(service, cancel, |manager| manager.up(service, options))?;
+            let (up, is_own) = self.share_start(service, cancel, &|manager| manager.up(service, options))?;
             // The shared start may not have waited.
             if is_own || options.no_wait || !matches!(&up, Ok(Up { kind: UpKind::Launched, .. })) {
                 return up.map_err(AppError::Service);
@@ -41,7 +41,7 @@ impl App {
         &self,
         service: &ManagedService,
         cancel: &CancelToken,
-        work: impl FnOnce(ServiceManager<'_>) -> Result<Up, ServiceError>,
+        work: &dyn Fn(ServiceManager<'_>) -> Result<Up, ServiceError>,
     ) -> Result<(SharedUp, bool), ServiceError> {
         let flight =
             self.starts.run(&service.name, cancel, |shared| work(self.manager(shared)).map_err(Arc::new));
@@ -79,7 +79,7 @@ impl App {
     ) -> Result<Up, AppError> {
         loop {
             let (up, is_own) =
-                self.share_start(service, cancel, |manager| manager.restart(service, options))?;
+                self.share_start(service, cancel, &|manager| manager.restart(service, options))?;
             // A shared `up` may have found the service running, and not have stopped it.
             let is_restarted = match &up {
                 Ok(up) => {

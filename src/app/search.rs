@@ -136,7 +136,7 @@ impl App {
         let program = self.find_tool(TOOL, service).ok_or_else(missing)?;
         let variables = service.server().env.iter().map(|(name, value)| (name.into(), value.into()));
         let asker = HubAsker {
-            tool: HubTool::new(program, variables, cancel),
+            tool: HubTool::new(program, variables.collect(), cancel),
             cache: SearchCache::new(self.paths.searches()),
             endpoint: self.endpoint(service),
         };
@@ -205,7 +205,7 @@ impl HubAsker<'_> {
     fn kept(
         &self,
         question: &str,
-        ask: impl FnOnce(&HubTool<'_>) -> Result<Value, HubError>,
+        ask: &dyn Fn(&HubTool<'_>) -> Result<Value, HubError>,
     ) -> Result<Value, HubError> {
         let question = format!("{} {question}", self.endpoint.to_string_lossy());
         if let Some(answer) = self.cache.get(&question) {
@@ -217,16 +217,16 @@ impl HubAsker<'_> {
     }
 
     fn list(&self, query: &HubQuery<'_>) -> Result<Vec<HubModel>, HubError> {
-        let list = self.kept(&query.arguments().join("\n"), |tool| tool.search(query))?;
+        let list = self.kept(&query.arguments().join("\n"), &|tool| tool.search(query))?;
         Ok(HubModel::all(&list))
     }
 
     fn details(&self, repository: &str) -> Result<HubDetails, HubError> {
-        let list = self.kept(&format!("files {repository}"), |tool| tool.files(repository))?;
+        let list = self.kept(&format!("files {repository}"), &|tool| tool.files(repository))?;
         let files = files(&list);
         let has_config = files.iter().any(|file| file.path == "config.json");
         let config = if has_config {
-            self.kept(&format!("config {repository}"), |tool| tool.config(repository))?
+            self.kept(&format!("config {repository}"), &|tool| tool.config(repository))?
         } else {
             Value::Null
         };

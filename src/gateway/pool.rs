@@ -177,13 +177,16 @@ async fn connect(server: Arc<Upstream>, is_copying: bool) -> io::Result<Connecti
 
 /// Connects to a server. `localhost` is tried in the order in which servers bind it.
 async fn open(address: &Address) -> io::Result<TcpStream> {
-    if address.host.eq_ignore_ascii_case("localhost") {
-        return match TcpStream::connect(("127.0.0.1", address.port)).await {
-            Ok(stream) => Ok(stream),
-            Err(_) => TcpStream::connect(("::1", address.port)).await,
-        };
+    let is_local = address.host.eq_ignore_ascii_case("localhost");
+    let hosts = if is_local { ["127.0.0.1", "::1"].as_slice() } else { &[address.host.as_str()] };
+    let mut last = io::Error::from(io::ErrorKind::AddrNotAvailable);
+    for host in hosts {
+        match TcpStream::connect((*host, address.port)).await {
+            Ok(stream) => return Ok(stream),
+            Err(error) => last = error,
+        }
     }
-    TcpStream::connect((address.host.as_str(), address.port)).await
+    Err(last)
 }
 
 impl Pieces {

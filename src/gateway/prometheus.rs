@@ -25,14 +25,14 @@ pub(super) fn text(samples: &[Sample]) -> String {
         "counter",
         "Requests by service and outcome.",
         samples,
-        |sample| {
+        &|sample| {
             let count =
                 |outcome: Outcome| sample.counters.outcomes.get(&outcome).copied().unwrap_or_default();
             Outcome::ALL.map(|outcome| MetricLine::with("outcome", outcome.name(), count(outcome))).into()
         },
     );
     first_bytes(&mut text, samples);
-    family(&mut text, "fusion_in_flight", "gauge", "Requests that are being answered.", samples, |sample| {
+    family(&mut text, "fusion_in_flight", "gauge", "Requests that are being answered.", samples, &|sample| {
         vec![MetricLine::bare(&sample.in_flight)]
     });
     family(
@@ -41,13 +41,13 @@ pub(super) fn text(samples: &[Sample]) -> String {
         "gauge",
         "Whether the service has a model in memory.",
         samples,
-        |sample| vec![MetricLine::bare(&u8::from(sample.is_loaded))],
+        &|sample| vec![MetricLine::bare(&u8::from(sample.is_loaded))],
     );
     let help = "Memory of the whole process tree of the service.";
-    family(&mut text, "fusion_memory_bytes", "gauge", help, samples, |sample| {
+    family(&mut text, "fusion_memory_bytes", "gauge", help, samples, &|sample| {
         sample.memory_bytes.as_ref().map(MetricLine::bare).into_iter().collect()
     });
-    family(&mut text, "fusion_starts_total", "counter", "Starts by requests.", samples, |sample| {
+    family(&mut text, "fusion_starts_total", "counter", "Starts by requests.", samples, &|sample| {
         vec![MetricLine::bare(&sample.counters.starts)]
     });
     family(
@@ -56,10 +56,10 @@ pub(super) fn text(samples: &[Sample]) -> String {
         "counter",
         "Stops after the idle timeout.",
         samples,
-        |sample| vec![MetricLine::bare(&sample.counters.idle_stops)],
+        &|sample| vec![MetricLine::bare(&sample.counters.idle_stops)],
     );
     let help = "Tokens of prompts and completions, where the server tells them.";
-    family(&mut text, "fusion_tokens_total", "counter", help, samples, |sample| {
+    family(&mut text, "fusion_tokens_total", "counter", help, samples, &|sample| {
         let Counters { prompt_tokens, completion_tokens, .. } = sample.counters;
         vec![
             MetricLine::with("kind", "prompt", prompt_tokens),
@@ -97,7 +97,7 @@ fn family(
     kind: &str,
     help: &str,
     samples: &[Sample],
-    lines: impl Fn(&Sample) -> Vec<MetricLine>,
+    lines: &dyn Fn(&Sample) -> Vec<MetricLine>,
 ) {
     head(text, name, kind, help);
     for sample in samples {

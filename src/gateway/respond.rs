@@ -18,7 +18,10 @@ pub(super) fn json(text: impl Into<Bytes>) -> Response<ResponseBody> {
 
 /// Returns a value as a JSON response.
 pub(super) fn json_of(value: &impl Serialize) -> Result<Response<ResponseBody>, Rejection> {
-    let text = serde_json::to_vec(value);
+    written(serde_json::to_vec(value))
+}
+
+fn written(text: serde_json::Result<Vec<u8>>) -> Result<Response<ResponseBody>, Rejection> {
     text.map(json).map_err(|error| Rejection::new(StatusCode::INTERNAL_SERVER_ERROR, error.to_string()))
 }
 

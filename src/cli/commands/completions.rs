@@ -162,7 +162,7 @@ struct ValueSources {
 }
 
 /// Finds values.
-type Values = dyn Fn(&ValueSources) -> Vec<Described> + Send + Sync;
+type Values<T> = dyn Fn(&ValueSources) -> Vec<T> + Send + Sync;
 
 /// A value, and what a shell shows beside it.
 type Described = (String, Option<String>);
@@ -288,6 +288,8 @@ fn one_of(
     known: &Arc<ValueSources>,
     values: impl Fn(&ValueSources) -> Vec<String> + Send + Sync + 'static,
 ) -> ArgValueCompleter {
+    // Boxed, so the code for one kind of function is enough.
+    let values: Box<Values<String>> = Box::new(values);
     described(known, move |known| values(known).into_iter().map(|value| (value, None)).collect())
 }
 
@@ -298,7 +300,7 @@ fn described(
     completing(Arc::clone(known), Box::new(values))
 }
 
-fn completing(known: Arc<ValueSources>, values: Box<Values>) -> ArgValueCompleter {
+fn completing(known: Arc<ValueSources>, values: Box<Values<Described>>) -> ArgValueCompleter {
     ArgValueCompleter::new(move |current: &OsStr| {
         let current = current.to_string_lossy();
         let mut matching = SortedMap::new();

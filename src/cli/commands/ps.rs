@@ -55,7 +55,7 @@ const WATCH_INTERVAL: Duration = Duration::from_secs(1);
 
 /// Runs the command.
 pub fn run(context: &Context, app: &App, service: &ManagedService, args: &PsArgs) -> Result<Exit, Failure> {
-    let seen = show(context, app, &[service], None, &args.flags, |views| {
+    let seen = show(context, app, &[service], None, &args.flags, &|views| {
         views.first().map_or(Ok(()), |view| context.ui.json(view))
     })?;
     Ok(seen.first().map_or(Exit::Failed, |(_, status)| exit::of_state(status.state)))
@@ -64,7 +64,7 @@ pub fn run(context: &Context, app: &App, service: &ManagedService, args: &PsArgs
 /// Runs the command for several services.
 pub fn run_all(context: &Context, app: &App, args: &AllPsArgs) -> Result<Exit, Failure> {
     let services = app.select_with_gateway(&args.which.selection())?;
-    show(context, app, &services, args.state.as_deref(), &args.flags, |views| context.ui.json(&views))?;
+    show(context, app, &services, args.state.as_deref(), &args.flags, &|views| context.ui.json(&views))?;
     Ok(Exit::Done)
 }
 
@@ -78,7 +78,7 @@ fn show<'a>(
     services: &[&'a ManagedService],
     state: Option<&str>,
     flags: &PsFlags,
-    print_json: impl Fn(&[ServiceView]) -> Result<(), Failure>,
+    print_json: &dyn Fn(&[ServiceView]) -> Result<(), Failure>,
 ) -> Result<Statuses<'a>, Failure> {
     if flags.watch && !context.ui.stdout_is_terminal {
         return Err(Failure::new(Exit::Usage, "--watch needs a terminal")

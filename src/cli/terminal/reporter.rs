@@ -59,7 +59,7 @@ impl Reporter {
         }
     }
 
-    fn downloading(&self, model: &str, work: impl FnOnce(&mut DownloadProgress)) {
+    fn downloading(&self, model: &str, work: &dyn Fn(&mut DownloadProgress)) {
         let mut state = self.state();
         let known = state.downloads.iter().position(|(name, _)| name == model);
         let place = known.unwrap_or_else(|| {
@@ -154,10 +154,10 @@ impl Subscriber for Reporter {
                 ui.note(&format!("{name} is installed: {}", path.display()));
             }
             EventKind::DownloadStage { model, stage } => {
-                self.downloading(model, |progress| progress.stage(stage));
+                self.downloading(model, &|progress| progress.stage(stage));
             }
             EventKind::Downloaded { model, bytes, total } => {
-                self.downloading(model, |progress| progress.bytes(*bytes, *total));
+                self.downloading(model, &|progress| progress.bytes(*bytes, *total));
             }
             EventKind::DownloadEnded { model } => self.download_ended(model),
             EventKind::ModelReplaced { loaded, model } => {

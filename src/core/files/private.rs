@@ -181,13 +181,13 @@ fn make_one_directory(path: &Path) -> Result<(), FileError> {
 /// The new content is first written to a file beside it, which has a fixed name: a writer that is killed leaves at most
 /// that one file, which the next writer removes. Writers must exclude each other.
 pub fn replace(path: &Path, bytes: &[u8]) -> Result<(), FileError> {
-    replace_from(path, &write_beside(path, bytes, |_| Ok(()))?)
+    replace_from(path, &write_beside(path, bytes, &|_| Ok(()))?)
 }
 
 /// Like [`replace`], but keeps the mode, owner and group of the file.
 pub fn replace_contents(path: &Path, bytes: &[u8]) -> Result<(), FileError> {
     let old = path.metadata().map_err(FileError::io("inspect", path))?;
-    let new = write_beside(path, bytes, |file| {
+    let new = write_beside(path, bytes, &|file| {
         let new = file.metadata()?;
         if new.uid() != old.uid() {
             fchown(file, Some(old.uid()), None)?;
@@ -213,7 +213,7 @@ fn replace_from(path: &Path, new: &Path) -> Result<(), FileError> {
 /// Creates the file in one step, with mode 0600, and returns true; returns false if the path exists. Writers must
 /// exclude each other.
 pub fn create(path: &Path, bytes: &[u8]) -> Result<bool, FileError> {
-    let new = write_beside(path, bytes, |_| Ok(()))?;
+    let new = write_beside(path, bytes, &|_| Ok(()))?;
     // Unlike a rename, a hard link never replaces another file. Without hard links, the lock of the writers must do.
     let created = match std::fs::hard_link(&new, path) {
         Ok(()) => Ok(true),
@@ -227,7 +227,7 @@ pub fn create(path: &Path, bytes: &[u8]) -> Result<bool, FileError> {
 fn write_beside(
     path: &Path,
     bytes: &[u8],
-    finish: impl FnOnce(&File) -> io::Result<()>,
+    finish: &dyn Fn(&File) -> io::Result<()>,
 ) -> Result<PathBuf, FileError> {
     let mut name = path.as_os_str().to_owned();
     name.push(".new");

@@ -240,9 +240,10 @@ impl CachedModel {
 
     /// Returns its use of the disk, unfinished downloads included.
     pub fn disk_use(&self) -> DiskUse {
-        let blobs = files_of(&self.directory.join("blobs"));
-        let loose = walk(&self.directory.join("snapshots")).into_iter().filter(|path| !path.is_symlink());
-        DiskUse::of(blobs.into_iter().chain(loose))
+        let mut files = walk(&self.directory.join("snapshots"));
+        files.retain(|path| !path.is_symlink());
+        files.extend(files_of(&self.directory.join("blobs")));
+        DiskUse::of(&files)
     }
 
     /// Returns whether one of its files is only partly downloaded.
@@ -263,7 +264,7 @@ impl CachedModel {
 impl DiskUse {
     /// Returns the use of the files directly in `directory`; links are followed.
     pub fn of_files_in(directory: &Path) -> Self {
-        Self::of(files_of(directory))
+        Self::of(&files_of(directory))
     }
 
     /// Returns what identifies the files, which are called `name`, as far as size and time can.
@@ -273,8 +274,8 @@ impl DiskUse {
     }
 
     /// Returns what these files take, links followed.
-    pub fn of(files: impl IntoIterator<Item = PathBuf>) -> Self {
-        let files = files.into_iter().filter_map(|path| fs::metadata(path).ok());
+    pub fn of(files: &[PathBuf]) -> Self {
+        let files = files.iter().filter_map(|path| fs::metadata(path).ok());
         let files: Vec<Metadata> = files.filter(Metadata::is_file).collect();
         let largest = files.iter().max_by_key(|file| file.len());
         Self {

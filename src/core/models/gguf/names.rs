@@ -9,11 +9,11 @@ use crate::core::order;
 pub const DEFAULT_QUANTIZATION: &str = "Q4_K_M";
 
 /// Returns the projector that goes with any quantization: the one of 16 bits, else the first.
-pub fn best_projector(names: impl Iterator<Item = String>) -> Option<String> {
-    let mut projectors: Vec<String> = names.filter(|name| is_projector(name) && is_gguf(name)).collect();
-    order::sort(&mut projectors);
-    let best = projectors.iter().position(|name| tag(name).as_deref() == Some("F16")).unwrap_or(0);
-    projectors.into_iter().nth(best)
+pub fn best_projector(mut names: Vec<String>) -> Option<String> {
+    names.retain(|name| is_projector(name) && is_gguf(name));
+    order::sort(&mut names);
+    let best = names.iter().position(|name| tag(name).as_deref() == Some("F16")).unwrap_or(0);
+    names.into_iter().nth(best)
 }
 
 /// Returns the last part of a file's name, by which the server tells quantizations apart; in capital letters.
@@ -71,7 +71,7 @@ pub struct GgufQuantization {
 /// smallest; then the others, the largest first.
 pub fn quantizations(files: &[RepositoryFile]) -> Vec<GgufQuantization> {
     let name = |file: &RepositoryFile| file.path.rsplit('/').next().unwrap_or_default().to_owned();
-    let best = best_projector(files.iter().map(name));
+    let best = best_projector(files.iter().map(name).collect());
     let projector = files.iter().find(|file| Some(name(file)) == best);
     let is_model = |file: &&RepositoryFile| {
         let name = name(file);

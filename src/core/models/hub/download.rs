@@ -64,8 +64,9 @@ impl<'a> Download<'a> {
         let missing = || ModelError::ToolMissing { tool: TOOL, name: model.name.clone(), comes_with: None };
         let program = (site.find_tool)(TOOL).ok_or_else(missing)?;
         let variables = site.env.iter().map(|(name, value)| (name.into(), value.into()));
-        let cache_root = ("HF_HUB_CACHE".into(), cache.root().into());
-        let tool = HubTool::new(program, variables.chain([cache_root]), site.cancel);
+        let mut variables: Vec<_> = variables.collect();
+        variables.push(("HF_HUB_CACHE".into(), cache.root().into()));
+        let tool = HubTool::new(program, variables, site.cancel);
         Ok(Self { tool, cache, model })
     }
 

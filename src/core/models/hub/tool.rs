@@ -49,15 +49,11 @@ impl ToolRun {
 
 impl<'a> HubTool<'a> {
     /// Returns the tool with these variables on top of the caller's environment.
-    pub fn new(
-        program: PathBuf,
-        variables: impl IntoIterator<Item = (OsString, OsString)>,
-        cancel: &'a CancelToken,
-    ) -> Self {
+    pub fn new(program: PathBuf, mut env: Vec<(OsString, OsString)>, cancel: &'a CancelToken) -> Self {
         // Its progress bar, its check for a newer version, and colours would disturb its output.
         let quiet = ["HF_HUB_DISABLE_PROGRESS_BARS", "HF_HUB_DISABLE_UPDATE_CHECK", "NO_COLOR"];
-        let quiet = quiet.map(|name| (name.into(), "1".into()));
-        Self { program, env: variables.into_iter().chain(quiet).collect(), cancel }
+        env.extend(quiet.map(|name| (name.into(), "1".into())));
+        Self { program, env, cancel }
     }
 
     /// Runs the tool to its end. Calls `goes_on` every `interval`; once that returns false, stops the tool.

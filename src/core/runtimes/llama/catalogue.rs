@@ -107,7 +107,7 @@ impl Catalogue for LlamaCatalogue {
         let is_cached = matches!(model.place, ModelPlace::Cache(_));
         let hash = |file: &PathBuf| blob_name(file)?.into_string().ok().filter(|_| is_cached);
         let hashes: Option<Vec<String>> = model.files.iter().map(hash).collect();
-        let disk_use = || DiskUse::of(model.files.iter().cloned()).identity(name);
+        let disk_use = || DiskUse::of(&model.files).identity(name);
         hashes.map(|hashes| hashes.join(" ")).or_else(disk_use)
     }
 
@@ -329,7 +329,7 @@ fn find(places: &ModelPlaces, name: &str) -> Result<GgufModel, ModelError> {
 }
 
 fn entry(model: &GgufModel) -> Entry {
-    let disk = DiskUse::of(model.all_files().cloned());
+    let disk = DiskUse::of(&model.all_files().cloned().collect::<Vec<_>>());
     let missing = model.files.iter().filter_map(|file| {
         let name = file.file_name().unwrap_or_default().to_string_lossy();
         file_length(file.parent()?, &name).err()
@@ -407,7 +407,7 @@ fn choose(name: &str, listed: &[String], asked: Option<&str>) -> Result<Wanted, 
             ModelError::NoQuantization { name, asked, available: tags }
         });
     };
-    let projector = names::best_projector(listed.iter().map(|path| file_name(path)));
+    let projector = names::best_projector(listed.iter().map(|path| file_name(path)).collect());
     let is_wanted = |path: &&String| {
         let file = file_name(path);
         if names::is_projector(&file) {

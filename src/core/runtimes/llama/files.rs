@@ -146,7 +146,7 @@ pub(super) fn in_repository(cached: &CachedModel) -> Vec<GgufModel> {
     let snapshot = cached.snapshot().filter(|snapshot| file_name(snapshot).len() == 40);
     let Some(snapshot) = snapshot else { return Vec::new() };
     let files = gguf_files(&snapshot, 3);
-    let projector = best_projector(files.iter().map(|file| file_name(file)))
+    let projector = best_projector(files.iter().map(|file| file_name(file)).collect())
         .and_then(|best| files.iter().find(|file| file_name(file) == best).cloned());
     let mut models: Vec<GgufModel> = Vec::new();
     for file in files.iter().filter(|file| !is_projector(&file_name(file))) {
