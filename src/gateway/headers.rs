@@ -61,16 +61,17 @@ pub(super) fn to_client(server: &HeaderMap, is_stream: bool) -> HeaderMap {
     headers
 }
 
-/// Copies the headers that `passes` lets through and that do not concern one connection only. There is room for so many
-/// `more`, and for no others: hyper keeps the map while the response is sent.
+/// Copies the headers that `passes` lets through and that do not concern one connection only, with room for so many
+/// `more`.
 fn copied(all: &HeaderMap, more: usize, passes: &dyn Fn(&str) -> bool) -> HeaderMap {
     let named = words(all, &CONNECTION);
-    let is_named = |name: &str| named.iter().any(|named| named.eq_ignore_ascii_case(name));
-    let is_passing = |name: &str| !is_hop_by_hop(name) && passes(name) && !is_named(name);
-    let passing = || all.iter().filter(|(name, _)| is_passing(name.as_str()));
-    let mut headers = HeaderMap::with_capacity(passing().count() + more);
-    for (name, value) in passing() {
-        headers.append(name, value.clone());
+    let mut headers = HeaderMap::with_capacity(all.len() + more);
+    for (name, value) in all {
+        let text = name.as_str();
+        let is_named = || named.iter().any(|named| named.eq_ignore_ascii_case(text));
+        if !is_hop_by_hop(text) && passes(text) && !is_named() {
+            headers.append(name, value.clone());
+        }
     }
     headers
 }
