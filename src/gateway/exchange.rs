@@ -6,7 +6,7 @@ use std::sync::Arc;
 use std::time::{SystemTime, UNIX_EPOCH};
 
 use hyper::body::{Body as _, Bytes, Frame, Incoming};
-use hyper::header::TRANSFER_ENCODING;
+use hyper::header::{RETRY_AFTER, TRANSFER_ENCODING};
 use hyper::{Request, Response, StatusCode, Uri};
 
 use super::body::{PassedBody, ResponseBody, Treatment, stream_head};
@@ -162,6 +162,11 @@ async fn deliver(
     let mut is_first = true;
     loop {
         match try_to_send(gateway, passing, request, &lease).await {
+            // No request that is passed on asks for another protocol.
+            Ok((response, _)) if response.status() == StatusCode::SWITCHING_PROTOCOLS => {
+                let message = format!("{} switched to another protocol, unasked", lease.service);
+                return Err(Rejection::new(StatusCode::BAD_GATEWAY, message));
+            }
             Ok((response, connection)) => {
                 lease.awake = awake;
                 let (head, incoming) = response.into_parts();
@@ -260,6 +265,9 @@ async fn translated(
         meter.ends(Outcome::Ok);
         let mut response = json(translate::error(wire, head.status.as_u16(), &body));
         *response.status_mut() = head.status;
+        if let Some(seconds) = head.headers.get(RETRY_AFTER) {
+            response.headers_mut().insert(RETRY_AFTER, seconds.clone());
+        }
         return Ok(response);
     }
     let stamp = stamp();

@@ -16,7 +16,7 @@ use super::seats::Entrance;
 use super::state::Gateway;
 use super::task;
 use super::wire::Wire;
-use super::{keeper, multipart, splice};
+use super::{headers, keeper, multipart, splice};
 
 /// Maximum size of a request body.
 pub(super) const MAX_BODY_BYTES: usize = 64 * 1024 * 1024;
@@ -49,6 +49,10 @@ async fn answer(
     // A request has no service until its model is found.
     let mut refused = Meter::begin(&gateway.counts, &Arc::default());
     refused.ends(Outcome::Refused);
+    if headers::is_compressed(request.headers()) {
+        let message = "the body is compressed: send it without `Content-Encoding`";
+        return Err(Rejection::new(StatusCode::UNSUPPORTED_MEDIA_TYPE, message));
+    }
     let asked = asked(request.headers(), &body)?;
     if asked.model.len() > MAX_MODEL_BYTES {
         let message = format!("`model` is longer than {MAX_MODEL_BYTES} bytes");

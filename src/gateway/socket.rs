@@ -3,6 +3,7 @@
 use std::sync::Arc;
 use std::time::Duration;
 
+use base64::prelude::{BASE64_STANDARD, Engine};
 use futures_util::{SinkExt, StreamExt};
 use hyper::body::Incoming;
 use hyper::header::{
@@ -50,10 +51,9 @@ pub(super) fn open(
     if headers.get(SEC_WEBSOCKET_VERSION).is_none_or(|version| version != "13") {
         return Err(Rejection::bad_request("the only version of WebSocket is 13"));
     }
-    let key =
-        headers.get(SEC_WEBSOCKET_KEY).ok_or_else(|| Rejection::bad_request("the handshake has no key"))?;
-    let accept = HeaderValue::try_from(derive_accept_key(key.as_bytes()))
-        .map_err(|_| Rejection::bad_request("the key of the handshake is malformed"))?;
+    let malformed = || Rejection::bad_request("the key of the handshake is not 16 bytes in base64");
+    let key = headers.get(SEC_WEBSOCKET_KEY).filter(|key| is_key(key)).ok_or_else(malformed)?;
+    let accept = HeaderValue::try_from(derive_accept_key(key.as_bytes())).map_err(|_| malformed())?;
     let is_named = guard::offers_subprotocol(headers);
     let listener = feed.listen(None);
     task::start(serve(hyper::upgrade::on(request), listener));
@@ -67,6 +67,11 @@ pub(super) fn open(
         headers.insert(SEC_WEBSOCKET_PROTOCOL, HeaderValue::from_static(SUBPROTOCOL));
     }
     Ok(response)
+}
+
+/// Returns whether the key of a handshake has its form (RFC 6455, section 4.1).
+fn is_key(key: &HeaderValue) -> bool {
+    BASE64_STANDARD.decode(key).is_ok_and(|nonce| nonce.len() == 16)
 }
 
 /// Sends events until one side ends.

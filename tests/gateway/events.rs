@@ -186,6 +186,22 @@ fn foreign_page_gets_no_websocket() {
 }
 
 #[test]
+fn malformed_key_opens_no_websocket() {
+    let backend = Backend::running(|_, stream| http::respond(stream, 200, ANSWER));
+    let stage = stage(&backend);
+    for key in ["", "x", "dGhlIHNhbXBsZSBub25jZQ", "dGhlIHNhbXBsZSBub25jZSE="] {
+        let handshake = format!(
+            "GET /ws HTTP/1.1\r\nHost: localhost\r\nConnection: Upgrade\r\nUpgrade: websocket\r\n\
+             Sec-WebSocket-Version: 13\r\nSec-WebSocket-Key: {key}\r\n\r\n"
+        );
+        let response = http::exchange(stage.port, &handshake);
+        assert_eq!(response.status(), 400, "{key}");
+        let message = "the key of the handshake is not 16 bytes in base64";
+        assert_eq!(response.json()["error"]["message"], message, "{key}");
+    }
+}
+
+#[test]
 fn head_opens_no_websocket() {
     let backend = Backend::running(|_, stream| http::respond(stream, 200, ANSWER));
     let stage = stage(&backend);

@@ -48,6 +48,36 @@ fn two_lengths_and_length_beside_chunked_are_refused() {
 }
 
 #[test]
+fn compressed_body_is_415() {
+    let backend = echo();
+    let stage = Stage::new(&backend, settings());
+    let asked = |coding: &str| {
+        let length = TINY.len();
+        let head = format!(
+            "POST {CHAT} HTTP/1.1\r\nHost: localhost\r\nContent-Encoding: {coding}\r\nContent-Length: {length}"
+        );
+        http::exchange(stage.port, &format!("{head}\r\n\r\n{TINY}"))
+    };
+    let refused = asked("gzip");
+    assert_eq!(refused.status(), 415);
+    let message = "the body is compressed: send it without `Content-Encoding`";
+    assert_eq!(refused.json()["error"]["message"], message);
+    assert_eq!(backend.requests(), []);
+    assert_eq!(asked("identity").status(), 200);
+}
+
+#[test]
+fn another_protocol_of_the_server_is_502() {
+    let backend = Backend::running(|_, stream| {
+        http::write(stream, "HTTP/1.1 101 Other\r\nConnection: upgrade\r\nUpgrade: other\r\n\r\n");
+    });
+    let stage = Stage::new(&backend, settings());
+    let response = http::exchange(stage.port, &http::post(CHAT, TINY));
+    assert_eq!(response.status(), 502);
+    assert_eq!(response.json()["error"]["message"], "ollama switched to another protocol, unasked");
+}
+
+#[test]
 fn expect_100_continue_is_met() {
     let backend = echo();
     let stage = Stage::new(&backend, settings());

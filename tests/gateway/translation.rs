@@ -39,6 +39,18 @@ fn messages_become_chat_completions() {
 }
 
 #[test]
+fn time_to_retry_outlives_the_translation() {
+    let (_backend, stage) = stage(|_, stream| {
+        http::write(
+            stream,
+            "HTTP/1.1 429 Busy\r\nRetry-After: 7\r\nContent-Type: application/json\r\nContent-Length: 2\r\n\r\n{}",
+        );
+    });
+    let response = http::exchange(stage.port, &http::post(MESSAGES, ASKED));
+    assert_eq!((response.status(), response.header("retry-after")), (429, Some("7")));
+}
+
+#[test]
 fn translated_stream_ends_with_its_mark() {
     let (_backend, stage) = stage(|_, stream| {
         http::begin_stream(stream);
