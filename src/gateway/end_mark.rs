@@ -5,6 +5,7 @@
 use std::sync::LazyLock;
 
 use memchr::memmem::Finder;
+use serde::Deserialize;
 use serde_json::Value;
 
 use crate::core::api::sse::{Item, Parser, SseEvent};
@@ -143,17 +144,23 @@ fn is_error(data: &str) -> bool {
     }
 }
 
-/// Reads the usage object that begins here.
+/// Reads the usage object that begins here. It is not made a `Value`: each answer has one.
 fn usage(value: &[u8]) -> Option<TokenCounts> {
-    let text = String::from_utf8_lossy(value);
-    let counts: Value = serde_json::Deserializer::from_str(&text).into_iter().next()?.ok()?;
-    let count = |[chat, other]: [&str; 2]| counts[chat].as_u64().or_else(|| counts[other].as_u64());
-    let prompt = count(["prompt_tokens", "input_tokens"]);
-    let completion = count(["completion_tokens", "output_tokens"]);
-    if prompt.is_none() && completion.is_none() {
+    #[derive(Deserialize)]
+    struct Counts {
+        #[serde(alias = "input_tokens", default)]
+        prompt_tokens: Option<u64>,
+        #[serde(alias = "output_tokens", default)]
+        completion_tokens: Option<u64>,
+    }
+    let counts = serde_json::Deserializer::from_slice(value).into_iter::<Counts>().next()?.ok()?;
+    if counts.prompt_tokens.is_none() && counts.completion_tokens.is_none() {
         return None;
     }
-    Some(TokenCounts { prompt: prompt.unwrap_or_default(), completion: completion.unwrap_or_default() })
+    Some(TokenCounts {
+        prompt: counts.prompt_tokens.unwrap_or_default(),
+        completion: counts.completion_tokens.unwrap_or_default(),
+    })
 }
 
 #[cfg(test)]
