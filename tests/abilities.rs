@@ -97,9 +97,11 @@ fn a_failed_question_is_no_verdict() {
 #[test]
 fn only_a_model_is_asked() {
     let sandbox = Sandbox::new();
-    sandbox.write_config(
-        "[templates.web]\nstart_command = \"x\"\n[instances.site]\ntemplate = \"web\"\nport = 9\n",
-    );
+    sandbox.write_config(&format!(
+        "[ollama_server]\nport = {}\n\
+         [templates.web]\nstart_command = \"x\"\n[instances.site]\ntemplate = \"web\"\nport = 9\n",
+        sandbox.port("ollama")
+    ));
     insta::assert_snapshot!(sandbox.fusion(["site", "health", "--vision"]).run(), @"
     exit 2
     [stderr]

@@ -2,6 +2,7 @@
 
 mod support;
 
+use support::ports::Port;
 use support::real;
 use support::terminal::Terminal;
 use support::{Running, Sandbox, wait_until};
@@ -71,9 +72,11 @@ fn names_of_services_are_completed_with_states() {
     let sandbox = Sandbox::new();
     let config =
         std::fs::read_to_string(sandbox.config_dir().join("config.toml")).expect("the configuration");
+    let gateway = Port::free();
     sandbox.write_config(&format!(
-        "{config}[templates.pictures]\nstart_command = \"x {{port}}\"\ndefault_port = 1\n\
-         [instances.coder]\ntemplate = \"mlx\"\ntags = [\"code\"]\n[instances.comfy]\ntemplate = \"pictures\"\n"
+        "{config}[gateway]\nport = {}\n[templates.pictures]\nstart_command = \"x {{port}}\"\ndefault_port = 1\n\
+         [instances.coder]\ntemplate = \"mlx\"\ntags = [\"code\"]\n[instances.comfy]\ntemplate = \"pictures\"\n",
+        gateway.number()
     ));
     sandbox.fusion(["ollama", "up"]).run().assert_code(0);
     let lines = |words: &[&str]| -> Vec<String> {

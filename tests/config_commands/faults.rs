@@ -367,10 +367,12 @@ fn check_lists_all_problems_others_the_first_three() {
 #[test]
 fn a_broken_file_does_not_block_its_repair() {
     let broken = "[ollama_server]\nport = \u{1}\nnot toml \u{e9}";
-    let sandbox = Sandbox::without_config();
+    let sandbox = Sandbox::new();
+    sandbox.fusion(["ollama", "up"]).run().assert_code(0);
     sandbox.write_config(broken);
     config(&sandbox, ["show"]).assert_stdout(broken);
     sandbox.fusion(["ollama", "down"]).run_in_process().assert_code(0);
+    sandbox.assert_nothing_runs();
     let commands = [&["path"][..], &["edit", "--link"], &["reset", "--yes"]].map(|arguments| {
         assert_eq!(text(&sandbox), broken);
         (arguments.join(" "), config(&sandbox, arguments.iter().copied()))

@@ -105,7 +105,12 @@ impl Stage {
             ..Environment::default()
         };
         let paths = Paths::discover(&environment).expect("paths");
-        let (mut config, problems) = Config::parse(text, TABLE);
+        // On the ports of the others, a server of this machine may listen.
+        let is_other = |name: &&str| !text.contains(&format!("[{name}_server]"));
+        let others = ["ollama", "mlx", "llama"].into_iter().filter(is_other);
+        let others = (11..).zip(others).map(|(port, name)| format!("\n[{name}_server]\nport = {port}\n"));
+        let text = [text.to_owned()].into_iter().chain(others).collect::<String>();
+        let (mut config, problems) = Config::parse(&text, TABLE);
         assert!(problems.is_empty(), "{problems:?}");
         config.gateway = settings;
         let shared: Arc<dyn ProcessDriver> = Arc::new(driver.clone());
