@@ -18,7 +18,7 @@ pub struct Overrides<'a> {
     /// System message; an empty one is not sent.
     pub system: Option<&'a str>,
     pub temperature: Option<f64>,
-    pub max_tokens: Option<u64>,
+    pub max_tokens: Option<u32>,
     pub top_p: Option<f64>,
     pub seed: Option<u64>,
     /// Stop sequences.

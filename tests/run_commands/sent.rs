@@ -148,6 +148,7 @@ fn invalid_option_values_are_refused() {
         ["-t", "nan"],
         ["--top-p", "1.1"],
         ["--max-tokens", "0"],
+        ["--max-tokens=-5", "--strict"],
         ["--timeout", "0"],
         ["--reasoning", "loud"],
         ["-o", "novalue"],
@@ -180,6 +181,12 @@ fn invalid_option_values_are_refused() {
     exit 2
     [stderr]
     error: invalid value '0' for '--max-tokens <N>': 0 is not in 1..=4294967295
+
+    For more information, try '--help'.
+    # --max-tokens=-5 --strict
+    exit 2
+    [stderr]
+    error: invalid value '-5' for '--max-tokens <N>': -5 is not in 1..=4294967295
 
     For more information, try '--help'.
     # --timeout 0

@@ -53,8 +53,8 @@ pub struct RunArgs {
     #[arg(short, long, value_name = "TEXT")]
     system: Option<String>,
     /// Maximum number of tokens to generate
-    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u64).range(1..=u64::from(u32::MAX)))]
-    max_tokens: Option<u64>,
+    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u32).range(1..))]
+    max_tokens: Option<u32>,
     /// Nucleus sampling, 0 to 1
     #[arg(long, value_name = "NUMBER", value_parser = number_up_to(1.0), allow_negative_numbers = true)]
     top_p: Option<f64>,

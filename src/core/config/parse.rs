@@ -178,7 +178,7 @@ impl ConfigReader<'_> {
     }
 
     /// Reads a table. `elsewhere` returns the place of a key that another table of the same service has.
-    // The code is the same for every `T`, so the compiler keeps one copy, unless it has put it into the callers before.
+    // In the callers, there would be a copy for each table.
     #[inline(never)]
     fn keys<T>(
         &mut self,
