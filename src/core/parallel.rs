@@ -37,6 +37,17 @@ impl<T: Send + 'static> PendingValue<T> {
     }
 }
 
+/// Does both at once, and returns what each returned. Where the system has no thread, the first is done first.
+pub fn both<A: Send, B>(first: impl Fn() -> A + Sync, second: impl FnOnce() -> B) -> (A, B) {
+    thread::scope(|scope| {
+        let Ok(thread) = thread::Builder::new().spawn_scoped(scope, &first) else {
+            return (first(), second());
+        };
+        let other = second();
+        (thread.join().unwrap_or_else(|panic| std::panic::resume_unwind(panic)), other)
+    })
+}
+
 /// Does `work` for each item and returns the results in the order of the items. Items that are `in_turn` are done one
 /// after the other, all others at once: a few threads take most of them, and when these wait for something, each has
 /// its own. What the system has no thread for is done by this one.
@@ -122,6 +133,13 @@ mod tests {
         let (is_ended, thread) = pending.wait(Duration::from_secs(60)).unwrap();
         assert!(is_ended);
         assert_ne!(thread, thread::current().id());
+    }
+
+    #[test]
+    fn both_are_done_at_once() {
+        let together = Barrier::new(2);
+        let wait = |value: &'static str| (together.wait(), value).1;
+        assert_eq!(both(|| wait("first"), || wait("second")), ("first", "second"));
     }
 
     #[test]

@@ -60,7 +60,7 @@ fn a_list_of_sockets_shows_own_listeners() {
         stage.shell(&format!("{} ollama --host 127.0.0.1 --port {}; :", fake_runtime(), port.number()));
     wait_until("it listens", || TcpStream::connect(("127.0.0.1", port.number())).is_ok());
     let child = stage.fake(&[], &other);
-    let sockets = stage.driver.listening().expect("the system lists sockets");
+    let sockets = stage.driver.listening(&[]).expect("the system lists sockets");
     let own = |port: &Port, leader: Pid| {
         let address = Address { host: "127.0.0.1".to_owned(), port: port.number() };
         stage.driver.own_listener(&sockets, &address, leader)
@@ -70,6 +70,29 @@ fn a_list_of_sockets_shows_own_listeners() {
     assert_eq!((own(&other, child), own(&other, wrapper), own(&port, child)), (Some(child), None, None));
     let closed = Port::free();
     assert_eq!(own(&closed, child), None);
+}
+
+/// A list of sockets answers for other programs, too, and for what has changed since it was made.
+#[test]
+fn a_list_of_sockets_shows_other_programs() {
+    let stage = Stage::new();
+    let ports = [Port::free(), Port::free(), Port::free()];
+    let numbers = ports.each_ref().map(Port::number);
+    let bind = |number: u16| TcpListener::bind(("127.0.0.1", number)).unwrap();
+    let [first, second, third] = numbers;
+    let servers = [bind(first), bind(second)];
+    let sockets = stage.driver.listening(&numbers).expect("the system lists sockets");
+    let at = |port: u16| {
+        let address = Address { host: "127.0.0.1".to_owned(), port };
+        stage.driver.listener_among(&sockets, &address, None).unwrap()
+    };
+    let own = Pid::try_from(i64::from(std::process::id())).unwrap();
+    let is_own = |found: Listener| matches!(found, Listener::Other { pid, .. } if pid == own);
+    assert_eq!([first, second, third].map(|port| is_own(at(port))), [true, true, false]);
+    assert_eq!(at(third), Listener::None);
+    let _later = bind(third);
+    assert!(is_own(at(third)));
+    drop(servers);
 }
 
 #[test]

@@ -266,9 +266,20 @@ pub trait ProcessDriver: Send + Sync {
         None
     }
 
-    /// Returns all listening sockets; `None` if the system does not tell.
-    fn listening(&self) -> Option<ListeningSockets> {
+    /// Returns all listening sockets; `None` if the system does not tell. [`listener_among`](Self::listener_among) finds
+    /// the holders of those on `ports` by one search.
+    fn listening(&self, _ports: &[u16]) -> Option<ListeningSockets> {
         None
+    }
+
+    /// Like [`listener`](Self::listener). Cheap where many services share one list of sockets.
+    fn listener_among(
+        &self,
+        _: &ListeningSockets,
+        address: &Address,
+        ours: Option<Instance<'_>>,
+    ) -> Result<Listener, ProcessError> {
+        self.listener(address, ours)
     }
 
     /// Returns which of a leader and its descendants holds the sockets that get the connections to the address; `None` if

@@ -19,6 +19,7 @@ mod lsof;
 #[cfg(target_os = "macos")]
 mod macos;
 mod members;
+mod search;
 #[cfg(all(test, target_os = "linux"))]
 mod tests;
 mod usage;
@@ -27,6 +28,7 @@ pub(super) use facts::Inspect;
 pub(super) use identity::{identify, is_same, ourselves};
 pub(super) use listener::{background_listener, listener, own_listener};
 pub(super) use members::{children_since, members};
+pub(super) use search::HolderSearch;
 pub(super) use usage::{holdings, usage};
 
 /// Returns the implementation for this platform.

@@ -24,7 +24,7 @@ use super::driver::{
 };
 use super::host::Host;
 use super::id::ProcessId;
-use super::inspect::{self, Inspect};
+use super::inspect::{self, HolderSearch, Inspect};
 use super::socket::ListeningSockets;
 use crate::core::address::Address;
 use crate::core::files;
@@ -226,15 +226,28 @@ impl ProcessDriver for UnixDriver {
     }
 
     fn listener(&self, address: &Address, ours: Option<Instance<'_>>) -> Result<Listener, ProcessError> {
-        inspect::listener(self.inspect(), address, ours)
+        inspect::listener(self.inspect(), None, address, ours)
     }
 
     fn background_listener(&self, address: &Address, first: &ProcessId) -> Option<Pid> {
         inspect::background_listener(self.inspect(), address, first.pid)
     }
 
-    fn listening(&self) -> Option<ListeningSockets> {
-        inspect::native().listening(None).ok().map(ListeningSockets)
+    fn listening(&self, ports: &[u16]) -> Option<ListeningSockets> {
+        let native = inspect::native();
+        let sockets = native.listening(None).ok()?;
+        let searched = sockets.iter().filter(|socket| ports.contains(&socket.port));
+        let search = HolderSearch::of(native, searched.cloned());
+        Some(ListeningSockets { sockets, ports: ports.to_vec(), search })
+    }
+
+    fn listener_among(
+        &self,
+        sockets: &ListeningSockets,
+        address: &Address,
+        ours: Option<Instance<'_>>,
+    ) -> Result<Listener, ProcessError> {
+        inspect::listener(self.inspect(), Some(sockets), address, ours)
     }
 
     fn own_listener(&self, sockets: &ListeningSockets, address: &Address, leader: Pid) -> Option<Pid> {

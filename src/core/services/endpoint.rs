@@ -136,7 +136,7 @@ impl ServiceManager<'_> {
         if let Some(endpoint) = self.running(service)? {
             return Ok(endpoint);
         }
-        let observed = self.observe(service, PROBE_TIMEOUT)?;
+        let observed = self.observe(service, Depth::default(), PROBE_TIMEOUT)?;
         if let (Some(record), State::Stopped) = (observed.recorded.elsewhere(), observed.state) {
             return Err(ServiceError::elsewhere(service, record));
         }
@@ -206,7 +206,7 @@ impl ServiceManager<'_> {
     }
 
     fn responding(service: &ManagedService, address: &Address) -> Option<Endpoint> {
-        let probe = probe::probe(&service.template, address, Depth::Status, PROBE_TIMEOUT)
+        let probe = probe::probe(&service.template, address, Depth::default(), PROBE_TIMEOUT)
             .without_process(&service.template);
         let state = classify(Observation {
             process: RecordedProcess::None,

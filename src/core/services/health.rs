@@ -22,7 +22,7 @@ impl ServiceManager<'_> {
         model: String,
     ) -> Result<Health, ServiceError> {
         let address = &endpoint.address;
-        let probe = probe::probe(&service.template, address, Depth::Status, probe::STATUS_TIMEOUT);
+        let probe = probe::probe(&service.template, address, Depth::default(), probe::STATUS_TIMEOUT);
         let begin = Instant::now();
         let probe = match probe {
             // The server may have to load the model first, so only the status probe finds a server that hangs.
@@ -54,7 +54,7 @@ impl ServiceManager<'_> {
     /// Asks a program for its health as its template says.
     pub fn health_of_program(&self, service: &ManagedService) -> Result<Health, ServiceError> {
         let begin = Instant::now();
-        let observed = self.observe(service, HEALTH_TIMEOUT)?;
+        let observed = self.observe(service, Depth::default(), HEALTH_TIMEOUT)?;
         let latency = begin.elapsed();
         let process = observed.recorded.process.as_ref();
         match (observed.state, &observed.recorded.record, process, &observed.address) {

@@ -14,6 +14,7 @@ use super::state::{ListenerKind, Observation, RecordedProcess, ResponseKind, Sta
 use crate::core::address::Address;
 use crate::core::events::{EventKind, chain};
 use crate::core::files::FileError;
+use crate::core::parallel;
 use crate::core::process::{Instance, Listener, Liveness, Pid, Place, ProcessId};
 
 /// The record of a service, and which of its processes are alive.
@@ -123,10 +124,11 @@ impl ServiceManager<'_> {
     pub(super) fn observe(
         &self,
         service: &ManagedService,
+        depth: Depth<'_>,
         timeout: Duration,
     ) -> Result<Observed, ServiceError> {
         let recorded = self.recorded(service, Locked::No)?;
-        Ok(self.observe_recorded(service, recorded, timeout))
+        Ok(self.observe_recorded(service, recorded, depth, timeout))
     }
 
     /// Observes the address of a service whose record is known. A process of the service that listens there although
@@ -135,11 +137,12 @@ impl ServiceManager<'_> {
         &self,
         service: &ManagedService,
         recorded: Recorded,
+        depth: Depth<'_>,
         timeout: Duration,
     ) -> Observed {
-        let observed = self.observe_address(service, recorded, timeout);
+        let observed = self.observe_address(service, recorded, depth, timeout);
         match self.adopted(service, &observed) {
-            Some(adopted) => self.observe_address(service, adopted, timeout),
+            Some(adopted) => self.observe_address(service, adopted, depth, timeout),
             None => observed,
         }
     }
@@ -183,36 +186,24 @@ impl ServiceManager<'_> {
         Some(Recorded { record: Some(record), process: Some(process), is_adopted: true, ..Recorded::none() })
     }
 
-    fn observe_address(&self, service: &ManagedService, recorded: Recorded, timeout: Duration) -> Observed {
+    fn observe_address(
+        &self,
+        service: &ManagedService,
+        recorded: Recorded,
+        depth: Depth<'_>,
+        timeout: Duration,
+    ) -> Observed {
         let process = recorded.kind();
         let alive = recorded.record.as_ref().filter(|_| process == RecordedProcess::Alive);
         let address = alive.map_or_else(|| service.address(), |record| Some(record.address.clone()));
-        let depth = match alive {
-            Some(Record { ready: false, model: Some(model), .. })
-                if service.template.ready_needs_generation() =>
-            {
-                Depth::Generation(model)
-            }
-            _ => Depth::Status,
-        };
-        let probe = match &address {
-            Some(address) => {
-                let seems_closed =
-                    alive.is_none() && self.sockets.is_some_and(|sockets| !sockets.has(address.port));
-                let refusal = || probe::refusal(&service.template, address, timeout);
-                seems_closed
-                    .then(refusal)
-                    .flatten()
-                    .unwrap_or_else(|| probe::probe(&service.template, address, depth, timeout))
-            }
-            None => ProbeResult::NoConnection("it has no port yet".to_owned()),
+        let must_generate = |record: &&Record| !record.ready && service.template.ready_needs_generation();
+        let generation = alive.filter(must_generate).and_then(|record| record.model.as_deref());
+        let depth = Depth { generation, ..depth };
+        let (probe, listener) = match &address {
+            Some(address) => self.responder(service, address, &recorded, depth, timeout),
+            None => (ProbeResult::NoConnection("it has no port yet".to_owned()), Listener::None),
         };
         let probe = if alive.is_some() { probe } else { probe.without_process(&service.template) };
-        let listener = match (&probe, &address) {
-            (ProbeResult::NoConnection(_), _) | (_, None) => Listener::None,
-            // An unknown listener does not contradict the response.
-            (_, Some(address)) => self.listener_at(address, &recorded),
-        };
         // What another service of fusion runs is never a server of this one.
         let is_others = process != RecordedProcess::Alive
             && !matches!(probe.response(), ResponseKind::None)
@@ -231,12 +222,46 @@ impl ServiceManager<'_> {
         Observed { recorded, address, probe, listener, state }
     }
 
+    /// Probes the address, and returns who listens there.
+    fn responder(
+        &self,
+        service: &ManagedService,
+        address: &Address,
+        recorded: &Recorded,
+        depth: Depth<'_>,
+        timeout: Duration,
+    ) -> (ProbeResult, Listener) {
+        let probe = || probe::probe(&service.template, address, depth, timeout);
+        let listener = || self.listener_at(address, recorded);
+        let others = self.sockets.filter(|_| recorded.kind() != RecordedProcess::Alive);
+        let is_listed = others.map(|sockets| sockets.has(address.port));
+        let (probe, found) = match is_listed {
+            // The search for a process that fusion did not start takes as long as the probe.
+            Some(true) => parallel::both(probe, || Some(listener())),
+            Some(false) => (probe::refusal(&service.template, address, timeout).unwrap_or_else(probe), None),
+            None => (probe(), None),
+        };
+        let listener = match probe {
+            ProbeResult::NoConnection(_) => Listener::None,
+            // An unknown listener does not contradict the response.
+            _ => found.unwrap_or_else(listener),
+        };
+        (probe, listener)
+    }
+
     fn listener_at(&self, address: &Address, recorded: &Recorded) -> Listener {
         let own = self.sockets.zip(recorded.process.as_ref());
-        match own.and_then(|(sockets, process)| self.driver.own_listener(sockets, address, process.pid)) {
-            Some(pid) => Listener::Ours { pid },
-            None => self.driver.listener(address, recorded.instance()).unwrap_or(Listener::None),
+        if let Some(pid) =
+            own.and_then(|(sockets, process)| self.driver.own_listener(sockets, address, process.pid))
+        {
+            return Listener::Ours { pid };
         }
+        let instance = recorded.instance();
+        let found = match self.sockets {
+            Some(sockets) => self.driver.listener_among(sockets, address, instance),
+            None => self.driver.listener(address, instance),
+        };
+        found.unwrap_or(Listener::None)
     }
 
     /// Reads the record while the caller holds the lock. Waits for a process of an unfinished intent to become

@@ -74,13 +74,13 @@ impl ProbeResult {
     }
 }
 
-/// How thorough a probe is.
-#[derive(Debug, Clone, Copy)]
-pub enum Depth<'a> {
-    /// The cheap status request.
-    Status,
-    /// The status request, and a chat of one token with this model.
-    Generation(&'a str),
+/// What is asked of a ready server beyond its status, which is cheap.
+#[derive(Debug, Clone, Copy, Default)]
+pub struct Depth<'a> {
+    /// A chat of one token with this model.
+    pub generation: Option<&'a str>,
+    /// Further facts.
+    pub details: bool,
 }
 
 /// Probes once. Each request has `timeout`.
@@ -98,10 +98,36 @@ pub fn probe(template: &Template, address: &Address, depth: Depth<'_>, timeout: 
             _ => break,
         }
     }
-    match depth {
-        Depth::Generation(model) => with_generation(result, address, model, timeout),
-        Depth::Status => result,
+    if let Some(model) = depth.generation {
+        result = with_generation(result, address, model, timeout);
     }
+    match result {
+        ProbeResult::Ready(facts) if depth.details => {
+            ProbeResult::Ready(with_details(facts, template, address, timeout))
+        }
+        result => result,
+    }
+}
+
+/// Adds what a ready server reports when asked for more.
+fn with_details(
+    mut facts: ServerFacts,
+    template: &Template,
+    address: &Address,
+    timeout: Duration,
+) -> ServerFacts {
+    for request in template.detail_probes() {
+        let client = Client::with_timeout(address, timeout).with_long_responses();
+        if let Ok(response) = client.get(request.path)
+            && let Recognition::Ready(more) = (request.read)(&response)
+        {
+            facts.models = more.models.or(facts.models);
+            facts.version = more.version.or(facts.version);
+            facts.context = more.context.or(facts.context);
+            facts.gpu_shares.extend(more.gpu_shares);
+        }
+    }
+    facts
 }
 
 /// Returns the result where the first thing that a probe asks accepts no connection. Cheaper than a probe, which prepares
@@ -273,7 +299,7 @@ impl Watch {
         PendingValue::begin(move || {
             std::thread::sleep(not_before.saturating_duration_since(Instant::now()));
             let left = deadline.saturating_duration_since(Instant::now()).max(MIN_PAUSE);
-            let result = probe(&template, &address, Depth::Status, left.min(STATUS_TIMEOUT));
+            let result = probe(&template, &address, Depth::default(), left.min(STATUS_TIMEOUT));
             match (model, result) {
                 (Some(model), ProbeResult::Ready(facts)) => {
                     (with_generation(ProbeResult::Ready(facts), &address, &model, left), true)

@@ -8,7 +8,7 @@ use super::observe::{Observed, PROBE_TIMEOUT, Recorded, recorded_endpoint};
 use super::plan::StartPlan;
 use super::port::PortUse;
 use super::ports;
-use super::probe::{ProbeResult, Watch};
+use super::probe::{Depth, ProbeResult, Watch};
 use super::record::Record;
 use super::service::{ManagedService, Origin, Up, UpKind, UpOptions};
 use super::state::State;
@@ -115,7 +115,8 @@ impl ServiceManager<'_> {
     ) -> Result<Next, ServiceError> {
         loop {
             let timeout = options.timeout.map_or(PROBE_TIMEOUT, |timeout| timeout.min(PROBE_TIMEOUT));
-            let observed = self.observe_recorded(service, self.settled_record(service)?, timeout);
+            let observed =
+                self.observe_recorded(service, self.settled_record(service)?, Depth::default(), timeout);
             let action = decide(observed.state, living(&observed.recorded), PortUse::of(&observed));
             let Recorded { record, process, is_adopted, .. } = observed.recorded.clone();
             if let Some(record) = record.as_ref().filter(|_| is_adopted) {

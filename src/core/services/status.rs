@@ -11,7 +11,7 @@ use super::error::ServiceError;
 use super::manager::ServiceManager;
 use super::observe::Observed;
 use super::port::PortUse;
-use super::probe::ProbeResult;
+use super::probe::{Depth, ProbeResult};
 use super::record::{Elsewhere, Record};
 use super::service::{Endpoint, ManagedService, Origin, StartedBy};
 use super::state::State;
@@ -92,7 +92,9 @@ impl ServiceManager<'_> {
         // Kept from now on; otherwise, each of the first threads would read the files that tell it.
         let _ = self.driver.host();
         // To list all sockets costs as much as to list those of one port.
-        let sockets = if services.len() > 1 { self.driver.listening() } else { None };
+        let ports = services.iter().filter_map(|service| Some(service.borrow().address()?.port));
+        let list = || self.driver.listening(&ports.collect::<Vec<u16>>());
+        let sockets = if services.len() > 1 { list() } else { None };
         let manager = ServiceManager { sockets: sockets.as_ref(), ..*self };
         parallel::each(services, |_| false, |service| manager.status(service.borrow()))
     }
@@ -115,7 +117,7 @@ impl ServiceManager<'_> {
     }
 
     pub fn status(&self, service: &ManagedService) -> Result<Status, ServiceError> {
-        let observed = self.observe(service, REQUEST_TIMEOUT)?;
+        let observed = self.observe(service, Depth { details: true, ..Depth::default() }, REQUEST_TIMEOUT)?;
         let facts = facts(service, &observed);
         let port = PortUse::of(&observed);
         let Observed { recorded, address, probe, listener, state } = observed;
@@ -169,21 +171,6 @@ impl ServiceManager<'_> {
 fn facts(service: &ManagedService, observed: &Observed) -> ServerFacts {
     let ProbeResult::Ready(facts) = &observed.probe else { return ServerFacts::default() };
     let mut facts = facts.clone();
-    let requests = observed
-        .address
-        .iter()
-        .flat_map(|address| service.template.detail_probes().iter().map(move |request| (address, request)));
-    for (address, request) in requests {
-        let client = Client::with_timeout(address, REQUEST_TIMEOUT).with_long_responses();
-        if let Ok(response) = client.get(request.path)
-            && let Recognition::Ready(more) = (request.read)(&response)
-        {
-            facts.models = more.models.or(facts.models);
-            facts.version = more.version.or(facts.version);
-            facts.context = more.context.or(facts.context);
-            facts.gpu_shares.extend(more.gpu_shares);
-        }
-    }
     let record = observed.recorded.here().filter(|_| observed.state == State::Ready);
     facts.models = facts.models.or_else(|| Some(vec![record?.model.clone()?]));
     let model = record.and_then(|record| record.model.as_ref());

@@ -5,6 +5,7 @@ use std::time::{Duration, Instant};
 use super::error::ServiceError;
 use super::manager::ServiceManager;
 use super::observe::{PROBE_TIMEOUT, Recorded};
+use super::probe::Depth;
 use super::record::Record;
 use super::service::{Down, DownOptions, ManagedService};
 use super::state::State;
@@ -53,7 +54,7 @@ impl ServiceManager<'_> {
 
     /// Returns whether nothing of the service runs. Fails if a server that fusion did not start responds.
     fn is_down(&self, service: &ManagedService) -> Result<bool, ServiceError> {
-        let observed = self.observe(service, PROBE_TIMEOUT)?;
+        let observed = self.observe(service, Depth::default(), PROBE_TIMEOUT)?;
         match observed.state {
             State::External => self.found_without_record(service).map(|_| false),
             state => Ok(!state.is_running() && observed.recorded.elsewhere().is_none()),
@@ -93,7 +94,7 @@ impl ServiceManager<'_> {
     /// Returns a process of the service that listens without a record, if there is one. Fails if a server that fusion
     /// did not start responds on the address: then the service is not down.
     fn found_without_record(&self, service: &ManagedService) -> Result<Recorded, ServiceError> {
-        let observed = self.observe_recorded(service, Recorded::none(), PROBE_TIMEOUT);
+        let observed = self.observe_recorded(service, Recorded::none(), Depth::default(), PROBE_TIMEOUT);
         match (observed.state, observed.address) {
             (State::External | State::Unhealthy, Some(address)) if !observed.recorded.is_adopted => {
                 Err(ServiceError::External {

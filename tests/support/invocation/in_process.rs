@@ -144,8 +144,17 @@ impl ProcessDriver for Driver {
         self.unix.listener(address, ours)
     }
 
-    fn listening(&self) -> Option<ListeningSockets> {
-        self.unix.listening()
+    fn listening(&self, ports: &[u16]) -> Option<ListeningSockets> {
+        self.unix.listening(ports)
+    }
+
+    fn listener_among(
+        &self,
+        sockets: &ListeningSockets,
+        address: &Address,
+        ours: Option<Instance<'_>>,
+    ) -> Result<Listener, ProcessError> {
+        self.unix.listener_among(sockets, address, ours)
     }
 
     fn own_listener(&self, sockets: &ListeningSockets, address: &Address, leader: Pid) -> Option<Pid> {

@@ -5,12 +5,12 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
 
 use super::facts::{Inspect, Process, Resources, descendants};
-use super::{identify, listener, usage};
+use super::{HolderSearch, identify, listener, usage};
 use crate::core::address::Address;
 use crate::core::pid::Pid;
 use crate::core::process::driver::{Instance, Listener, ProcessError};
 use crate::core::process::host::Host;
-use crate::core::process::socket::Socket;
+use crate::core::process::socket::{ListeningSockets, Socket};
 
 const LEADER: i32 = 100;
 const CHILD: i32 = 101;
@@ -22,8 +22,10 @@ struct Counting {
     inspected: AtomicUsize,
     /// How often a process was asked for its sockets.
     asked: AtomicUsize,
-    /// The process that holds the socket.
-    holder: i32,
+    /// The processes that hold a socket each: the first one at [`PORT`], the next ones at the ports after it.
+    holders: Vec<i32>,
+    /// Whether this user may know them.
+    tells_holders: bool,
 }
 
 impl Counting {
@@ -33,7 +35,8 @@ impl Counting {
         // A search through all processes meets the others first.
         let others = (0..count).map(|number| process(1000 + number, 1, 1000 + number));
         let processes = others.chain(ours).collect();
-        Self { processes, inspected: AtomicUsize::new(0), asked: AtomicUsize::new(0), holder: CHILD }
+        let (inspected, asked) = Default::default();
+        Self { processes, inspected, asked, holders: vec![CHILD], tells_holders: true }
     }
 
     fn count(&self, processes: usize) {
@@ -86,15 +89,32 @@ impl Inspect for Counting {
     }
 
     fn listening(&self, port: Option<u16>) -> Result<Vec<Socket>, ProcessError> {
-        let socket = Socket { port: PORT, address: Ipv4Addr::LOCALHOST.into(), only_v6: false, id: 7 };
-        Ok(if port.is_none_or(|port| port == PORT) { vec![socket] } else { Vec::new() })
+        let address = Ipv4Addr::LOCALHOST.into();
+        let socket = |port| Socket { port, address, only_v6: false, user: None, id: u64::from(port) };
+        let sockets = (PORT..).take(self.holders.len()).map(socket);
+        Ok(sockets.filter(|socket| port.is_none_or(|port| port == socket.port)).collect())
+    }
+
+    fn can_find_holder(&self, _socket: &Socket) -> bool {
+        self.tells_holders
     }
 
     fn sockets_of(&self, pid: i32, sockets: &[u64]) -> Vec<u64> {
         self.count(1);
         self.asked.fetch_add(1, Ordering::Relaxed);
-        if pid == self.holder { sockets.to_vec() } else { Vec::new() }
+        let held = (u64::from(PORT)..).zip(&self.holders).filter(|(_, holder)| **holder == pid);
+        held.map(|(id, _)| id).filter(|id| sockets.contains(id)).collect()
     }
+}
+
+fn list(machine: &Counting, ports: &[u16]) -> ListeningSockets {
+    let sockets = machine.listening(None).unwrap();
+    let searched = sockets.iter().filter(|socket| ports.contains(&socket.port)).cloned();
+    ListeningSockets { ports: ports.to_vec(), search: HolderSearch::of(machine, searched), sockets }
+}
+
+fn listener_at(machine: &Counting, list: Option<&ListeningSockets>, port: u16) -> Listener {
+    listener(machine, list, &Address { host: "127.0.0.1".to_owned(), port }, None).unwrap()
 }
 
 /// Returns how many processes were inspected for all that `ps` reports.
@@ -103,8 +123,9 @@ fn inspected(others: i32) -> usize {
     let pid = Pid::try_from(i64::from(LEADER)).unwrap();
     let leader = identify(&machine, pid).unwrap().unwrap();
     let instance = Instance { id: "ours", leader: Some(&leader) };
-    let at =
-        |port| listener(&machine, &Address { host: "127.0.0.1".to_owned(), port }, Some(instance)).unwrap();
+    let at = |port| {
+        listener(&machine, None, &Address { host: "127.0.0.1".to_owned(), port }, Some(instance)).unwrap()
+    };
     assert_eq!(at(PORT), Listener::Ours { pid: Pid::try_from(i64::from(CHILD)).unwrap() });
     assert_eq!(at(PORT + 1), Listener::None);
     assert!(usage(&machine, &leader).is_some());
@@ -119,13 +140,46 @@ fn first_and_last_started_servers_are_soon_found() {
         machine.processes.retain(|process| process.pid != CHILD);
         let server = Process { pid: child, start_time: 5, parent: 1, session: child, zombie: false };
         machine.processes.insert(if child == 50 { 0 } else { 1001 }, server);
-        machine.holder = child;
-        let address = Address { host: "127.0.0.1".to_owned(), port: PORT };
+        machine.holders = vec![child];
         let pid = Pid::try_from(i64::from(child)).unwrap();
-        assert_eq!(listener(&machine, &address, None).unwrap(), Listener::Other { pid, program: None });
+        assert_eq!(listener_at(&machine, None, PORT), Listener::Other { pid, program: None });
         let asked = machine.asked.into_inner();
         assert!(asked <= 5, "{asked}");
     }
+}
+
+/// Beside two servers that fusion did not start, too, each process is asked once.
+#[test]
+fn one_search_finds_all_servers() {
+    let mut machine = Counting::with_others(1000);
+    machine.holders = vec![1500, 1501];
+    let list = list(&machine, &[PORT, PORT + 1]);
+    let found = |port| listener_at(&machine, Some(&list), port);
+    let server = |pid| Listener::Other { pid: Pid::try_from(pid).unwrap(), program: None };
+    assert_eq!((found(PORT), found(PORT + 1)), (server(1500), server(1501)));
+    let asked = machine.asked.load(Ordering::Relaxed);
+    // Of a server, its parent is asked, too.
+    assert!(asked <= machine.processes.len() + 2, "{asked}");
+    // Nothing is left to ask.
+    assert_eq!(found(PORT), server(1500));
+    assert_eq!(machine.asked.into_inner(), asked + 1);
+}
+
+#[test]
+fn other_ports_are_searched_without_the_list() {
+    let machine = Counting::with_others(10);
+    let child = Listener::Other { pid: Pid::try_from(i64::from(CHILD)).unwrap(), program: None };
+    assert_eq!(listener_at(&machine, Some(&list(&machine, &[PORT + 1])), PORT), child);
+}
+
+/// An Ollama that the system runs is that of another user.
+#[test]
+fn sockets_of_other_users_are_not_searched() {
+    let machine = Counting { tells_holders: false, ..Counting::with_others(1000) };
+    for list in [None, Some(&list(&machine, &[PORT]))] {
+        assert_eq!(listener_at(&machine, list, PORT), Listener::Unknown);
+    }
+    assert_eq!(machine.asked.into_inner(), 0);
 }
 
 #[test]

@@ -116,8 +116,14 @@ pub(in crate::core::process) trait Inspect: Sync {
         Ok(self.processes()?.iter().map(|process| process.pid).collect())
     }
 
-    /// Returns how soon the process is to be asked whether it holds a socket: 0 if that is likely and costs little.
-    fn holder_rank(&self, _pid: i32) -> usize {
+    /// Returns whether this user may know who holds the socket.
+    fn can_find_holder(&self, _socket: &Socket) -> bool {
+        true
+    }
+
+    /// Returns how soon the process is to be asked whether it holds one of the sockets: 0 if that is likely and costs
+    /// little.
+    fn holder_rank(&self, _pid: i32, _sockets: &[Socket]) -> usize {
         0
     }
 

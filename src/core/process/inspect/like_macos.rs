@@ -92,8 +92,12 @@ impl Inspect for LikeMacos {
         Linux.possible_holders(sockets)
     }
 
-    fn holder_rank(&self, pid: i32) -> usize {
-        Linux.holder_rank(pid)
+    fn can_find_holder(&self, socket: &Socket) -> bool {
+        Linux.can_find_holder(socket)
+    }
+
+    fn holder_rank(&self, pid: i32, sockets: &[Socket]) -> usize {
+        Linux.holder_rank(pid, sockets)
     }
 
     fn sockets_of(&self, pid: i32, sockets: &[u64]) -> Vec<u64> {

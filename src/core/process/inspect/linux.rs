@@ -14,7 +14,7 @@ use std::time::Duration;
 
 use nix::fcntl::readlinkat;
 use nix::time::{ClockId, clock_gettime};
-use nix::unistd::{SysconfVar, sysconf};
+use nix::unistd::{SysconfVar, Uid, sysconf};
 
 use super::facts::{Inspect, Process, Resources, children_among, descendants};
 use crate::core::process::driver::{INSTANCE_VARIABLE, ProcessError};
@@ -197,9 +197,19 @@ impl Inspect for Linux {
         pids()
     }
 
+    /// Only root may read the descriptors of other users' processes. A socket of another user in a process of this one
+    /// is rare: a service manager made it, or the process has changed its user.
+    fn can_find_holder(&self, socket: &Socket) -> bool {
+        let own = Uid::effective();
+        own.is_root() || socket.user.is_none_or(|user| user == own.as_raw())
+    }
+
     /// Since Linux 6.2, the size of the directory is the number of descriptors.
-    fn holder_rank(&self, pid: i32) -> usize {
-        match fs::metadata(format!("/proc/{pid}/fd")).map_or(0, |directory| directory.len()) {
+    fn holder_rank(&self, pid: i32, sockets: &[Socket]) -> usize {
+        let Ok(directory) = fs::metadata(format!("/proc/{pid}/fd")) else { return 2 };
+        let is_of_user = |socket: &Socket| socket.user.is_none_or(|user| user == directory.uid());
+        match directory.len() {
+            _ if !sockets.iter().any(is_of_user) => 2,
             // The standard streams alone.
             1..=3 => 2,
             4..=FEW_DESCRIPTORS => 0,

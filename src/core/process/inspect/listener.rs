@@ -4,6 +4,7 @@ use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr, ToSocketAddrs};
 
 use super::facts::Inspect;
 use super::members::KnownInstance;
+use super::search::HolderSearch;
 use crate::core::address::Address;
 use crate::core::pid::Pid;
 use crate::core::process::driver::{Instance, Listener, ProcessError};
@@ -15,29 +16,36 @@ const ATTEMPTS: usize = 3;
 /// How many processes between a worker and its server hold the server's socket at most.
 const MAX_PARENTS: usize = 8;
 
-/// See [`ProcessDriver::listener`](crate::core::process::ProcessDriver::listener).
+/// See [`ProcessDriver::listener`](crate::core::process::ProcessDriver::listener). Begins with the search of `list`, if
+/// there is one.
 pub(in crate::core::process) fn listener(
     inspect: &dyn Inspect,
+    list: Option<&ListeningSockets>,
     address: &Address,
     ours: Option<Instance<'_>>,
 ) -> Result<Listener, ProcessError> {
     let targets = resolve(address)?;
-    let sockets = || inspect.listening(Some(address.port)).map(|sockets| reached(&sockets, &targets));
-    let mut open = sockets()?;
+    let mut open = Vec::new();
+    if let Some(list) = list.filter(|list| list.ports.contains(&address.port)) {
+        open = reached(&list.sockets, address.port, &targets);
+        match holder(inspect, &open, &list.search, ours)? {
+            Listener::Unknown => {}
+            found => return Ok(found),
+        }
+    }
     for _ in 0..ATTEMPTS {
-        if open.is_empty() {
-            break;
-        }
-        let found = holder(inspect, &open, ours)?;
-        if found != Listener::Unknown {
-            return Ok(found);
-        }
         // The holder may have ended during the search.
-        let now = sockets()?;
-        if now == open {
+        let now = reached(&inspect.listening(Some(address.port))?, address.port, &targets);
+        let is_same = now == open;
+        open = now;
+        if is_same || open.is_empty() {
             break;
         }
-        open = now;
+        let search = HolderSearch::of(inspect, open.iter().cloned());
+        match holder(inspect, &open, &search, ours)? {
+            Listener::Unknown => {}
+            found => return Ok(found),
+        }
     }
     let accepts = |target: &IpAddr| inspect.accepts(SocketAddr::new(*target, address.port));
     Ok(if open.is_empty() && !targets.iter().any(accepts) { Listener::None } else { Listener::Unknown })
@@ -46,12 +54,11 @@ pub(in crate::core::process) fn listener(
 /// See [`ProcessDriver::own_listener`](crate::core::process::ProcessDriver::own_listener).
 pub(in crate::core::process) fn own_listener(
     inspect: &dyn Inspect,
-    ListeningSockets(sockets): &ListeningSockets,
+    ListeningSockets { sockets, .. }: &ListeningSockets,
     address: &Address,
     leader: Pid,
 ) -> Option<Pid> {
-    let on_port: Vec<Socket> = sockets.iter().filter(|socket| socket.port == address.port).cloned().collect();
-    let mut left = reached(&on_port, &resolve(address).ok()?);
+    let mut left = ids(&reached(sockets, address.port, &resolve(address).ok()?));
     let pid = near_holder(inspect, Some(leader.as_raw()), &mut left);
     pid.and_then(checked).filter(|_| left.is_empty())
 }
@@ -70,41 +77,39 @@ pub(in crate::core::process) fn background_listener(
     if away.is_empty() {
         return None;
     }
-    let sockets = reached(&inspect.listening(Some(address.port)).ok()?, &resolve(address).ok()?);
+    let listening = inspect.listening(Some(address.port)).ok()?;
+    let sockets = ids(&reached(&listening, address.port, &resolve(address).ok()?));
     away.into_iter().find(|pid| !inspect.sockets_of(*pid, &sockets).is_empty()).and_then(checked)
 }
 
 /// Returns the process that holds one of the sockets; `Unknown` if none is found.
 fn holder(
     inspect: &dyn Inspect,
-    sockets: &[u64],
+    sockets: &[Socket],
+    search: &HolderSearch,
     ours: Option<Instance<'_>>,
 ) -> Result<Listener, ProcessError> {
-    let mut left: Vec<u64> = sockets.to_vec();
+    let sockets = ids(sockets);
+    let mut left = sockets.clone();
     let known = ours.map(|instance| KnownInstance::of(inspect, instance)).transpose()?;
     let leader = known.as_ref().and_then(KnownInstance::leader);
     let mut our_pid = near_holder(inspect, leader, &mut left);
-    let others = if left.is_empty() { Vec::new() } else { inspect.possible_holders(&left)? };
-    let mut search = HolderSearch { unranked: others, later: Default::default() };
     let mut everyone = Vec::new();
     while !left.is_empty()
-        && let Some(pid) = search.next(inspect)
+        && let Some((pid, held)) = search.holder(inspect, &left)?
     {
-        let mut rest = left.clone();
-        if !holds_one_of(inspect, pid, &mut rest) {
-            continue;
-        }
         if known.is_some() && everyone.is_empty() {
             everyone = inspect.processes()?;
         }
         if known.as_ref().is_some_and(|known| known.has(inspect, pid, &everyone)) {
             our_pid = our_pid.or(Some(pid));
-            left = rest;
+            left.retain(|id| !held.contains(id));
             continue;
         }
-        let first = first_holder(inspect, pid, sockets);
+        let first = first_holder(inspect, pid, &sockets);
         // A process that is being started has the sockets of its parent for a moment, and may have ended since.
         if inspect.process(first)?.is_none_or(|process| process.zombie) {
+            search.forget(pid);
             continue;
         }
         return Ok(match checked(first) {
@@ -116,30 +121,6 @@ fn holder(
         Some(pid) if left.is_empty() => Listener::Ours { pid },
         _ => Listener::Unknown,
     })
-}
-
-/// The processes that may hold a socket, and are still to be asked.
-struct HolderSearch {
-    /// The oldest first.
-    unranked: Vec<i32>,
-    /// Those of the later ranks.
-    later: [Vec<i32>; 2],
-}
-
-impl HolderSearch {
-    /// Returns a process of the first rank, the oldest and the newest in turn, then one of the later ranks. A server runs
-    /// since the user logged in, or was started just now.
-    fn next(&mut self, inspect: &dyn Inspect) -> Option<i32> {
-        while !self.unranked.is_empty() {
-            let is_even = self.unranked.len().is_multiple_of(2);
-            let pid = self.unranked.remove(if is_even { 0 } else { self.unranked.len() - 1 });
-            match inspect.holder_rank(pid) {
-                0 => return Some(pid),
-                rank => self.later[rank - 1].push(pid),
-            }
-        }
-        self.later.iter_mut().find_map(Vec::pop)
-    }
 }
 
 /// Returns the nearest ancestor of a holder that has no parent which holds one of the sockets, too: the server of which
@@ -195,9 +176,15 @@ fn resolve(address: &Address) -> Result<Vec<IpAddr>, ProcessError> {
     Ok(found.map(|socket| socket.ip()).collect())
 }
 
-/// Returns the sockets that get the connections to the targets, or that keep a server from binding one of them.
-fn reached(sockets: &[Socket], targets: &[IpAddr]) -> Vec<u64> {
-    targets.iter().flat_map(|target| reached_at(sockets, *target)).map(|socket| socket.id).collect()
+/// Returns the sockets on the port that get the connections to the targets, or that keep a server from binding one of
+/// them.
+fn reached(sockets: &[Socket], port: u16, targets: &[IpAddr]) -> Vec<Socket> {
+    let on_port: Vec<Socket> = sockets.iter().filter(|socket| socket.port == port).cloned().collect();
+    targets.iter().flat_map(|target| reached_at(&on_port, *target)).cloned().collect()
+}
+
+fn ids(sockets: &[Socket]) -> Vec<u64> {
+    sockets.iter().map(|socket| socket.id).collect()
 }
 
 fn reached_at(sockets: &[Socket], target: IpAddr) -> Vec<&Socket> {
@@ -237,10 +224,10 @@ mod tests {
         let read = |(index, text): (usize, &&str)| {
             let (address, only_v6) =
                 text.strip_suffix(" only").map_or((*text, false), |address| (address, true));
-            Socket { port: 0, address: address.parse().unwrap(), only_v6, id: index as u64 }
+            Socket { port: 0, address: address.parse().unwrap(), only_v6, user: None, id: index as u64 }
         };
         let sockets: Vec<Socket> = sockets.iter().enumerate().map(read).collect();
-        let mut found: Vec<u64> = reached(&sockets, &[target.parse().unwrap()]).into_iter().collect();
+        let mut found: Vec<u64> = ids(&reached(&sockets, 0, &[target.parse().unwrap()]));
         found.sort_unstable();
         found
     }

@@ -60,7 +60,7 @@ fn read_lsof(report: &str) -> Vec<Socket> {
         } else if let Some(name) = line.strip_prefix('n')
             && let (Some(id), Some((address, port))) = (id, read_name(name, v6))
         {
-            sockets.push(Socket { port, address, only_v6: false, id });
+            sockets.push(Socket { port, address, only_v6: false, user: None, id });
         }
     }
     sockets

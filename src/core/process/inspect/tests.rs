@@ -300,7 +300,7 @@ fn each_address_has_its_listener() {
     for (name, inspect) in able_to_list_sockets() {
         let found = |host: &str, port| {
             let address = Address { host: host.to_owned(), port };
-            match listener(inspect, &address, None).unwrap() {
+            match listener(inspect, None, &address, None).unwrap() {
                 Listener::Other { pid, program } => {
                     assert_eq!(pid.as_raw(), own_pid(), "{name}");
                     assert!(program.is_some(), "{name}");
@@ -333,7 +333,7 @@ fn a_server_is_named_before_its_workers() {
     let mut worker = worker.spawn().unwrap();
     BufReader::new(worker.stdout.take().unwrap()).read_line(&mut String::new()).unwrap();
     let _many: Vec<File> = (0..100).map(|_| File::open("/dev/null").unwrap()).collect();
-    let found = IMPLEMENTATIONS.map(|(_, inspect)| listener(inspect, &address, None).unwrap());
+    let found = IMPLEMENTATIONS.map(|(_, inspect)| listener(inspect, None, &address, None).unwrap());
     worker.kill().unwrap();
     worker.wait().unwrap();
     for found in found {
@@ -350,7 +350,7 @@ fn an_ipv6_wildcard_serves_ipv4() {
     let port = listening.local_addr().unwrap().port();
     for (name, inspect) in able_to_list_sockets() {
         for host in ["::1", "127.0.0.1", "::", "0.0.0.0"] {
-            let found = listener(inspect, &Address { host: host.to_owned(), port }, None).unwrap();
+            let found = listener(inspect, None, &Address { host: host.to_owned(), port }, None).unwrap();
             assert!(matches!(found, Listener::Other { .. }), "{name} {host}: {found:?}");
         }
     }

@@ -105,8 +105,9 @@ fn read_socket(message: &[u8]) -> Option<Socket> {
     };
     let only_v6 =
         attribute(&message[MESSAGE..], INET_DIAG_SKV6ONLY).is_some_and(|value| value.first() == Some(&1));
+    let user = u32_at(message_head, 64);
     let id = u64::from(u32_at(message_head, 68)?);
-    Some(Socket { port, address, only_v6, id })
+    Some(Socket { port, address, only_v6, user, id })
 }
 
 /// Returns the value of a netlink attribute, which is: length (with its own four bytes), type, value, padding to four
@@ -148,7 +149,8 @@ fn read_line(line: &str, wanted: Option<u16>) -> Option<Socket> {
     let mut fields = line.split_ascii_whitespace();
     let (address, local_port) = fields.nth(1)?.split_once(':')?;
     let state = fields.nth(1)?;
-    let id = fields.nth(5)?.parse().ok()?;
+    let user = fields.nth(3)?.parse().ok();
+    let id = fields.nth(1)?.parse().ok()?;
     let listens = u8::from_str_radix(state, 16).ok()? == TCP_LISTEN;
     let port = u16::from_str_radix(local_port, 16).ok()?;
     if !listens || wanted.is_some_and(|wanted| wanted != port) {
@@ -164,7 +166,7 @@ fn read_line(line: &str, wanted: Option<u16>) -> Option<Socket> {
         16 => Ipv6Addr::from(*bytes.first_chunk()?).into(),
         _ => return None,
     };
-    Some(Socket { port, address, only_v6: false, id })
+    Some(Socket { port, address, only_v6: false, user, id })
 }
 
 #[cfg(test)]
@@ -198,8 +200,9 @@ mod tests {
     #[test]
     fn tables_yield_only_listeners_on_the_port() {
         let listens =
-            "0: 0100007F:1F90 00000000:0000 0A 00000000:00000000 00:00000000 00000000 0 0 4242 1 0 100 0";
-        let socket = Socket { port: 8080, address: IpAddr::from([127, 0, 0, 1]), only_v6: false, id: 4242 };
+            "0: 0100007F:1F90 00000000:0000 0A 00000000:00000000 00:00000000 00000000 1000 0 4242 1 0 100 0";
+        let address = IpAddr::from([127, 0, 0, 1]);
+        let socket = Socket { port: 8080, address, only_v6: false, user: Some(1000), id: 4242 };
         if cfg!(target_endian = "little") {
             assert_eq!(read_line(listens, Some(8080)), Some(socket));
         }

@@ -1,0 +1,94 @@
+//! The search for the processes that hold sockets.
+
+use std::sync::{Mutex, PoisonError};
+
+use super::facts::Inspect;
+use crate::core::process::driver::ProcessError;
+use crate::core::process::socket::Socket;
+
+/// A search through all processes, for several sockets at once. It goes on where it stopped, so each process is asked
+/// once, however many holders are wanted.
+#[derive(Debug)]
+pub(in crate::core::process) struct HolderSearch(Mutex<Progress>);
+
+#[derive(Debug)]
+struct Progress {
+    /// The sockets without a known holder.
+    wanted: Vec<Socket>,
+    /// The holders, and what each holds.
+    found: Vec<(i32, Vec<Socket>)>,
+    /// The processes that are still to be asked, the oldest first; `None` until one is needed.
+    unranked: Option<Vec<i32>>,
+    /// Those of the later ranks.
+    later: [Vec<i32>; 2],
+}
+
+impl HolderSearch {
+    /// Returns a search for the holders of these sockets, as far as this user may know them.
+    pub(in crate::core::process) fn of(inspect: &dyn Inspect, sockets: impl Iterator<Item = Socket>) -> Self {
+        let wanted = sockets.filter(|socket| inspect.can_find_holder(socket)).collect();
+        Self(Mutex::new(Progress { wanted, found: Vec::new(), unranked: None, later: Default::default() }))
+    }
+
+    /// Returns a process that holds one of the sockets (by their `id`), and all the sockets that it holds; `None` if no
+    /// process does, or if they are none of this search's.
+    pub(super) fn holder(
+        &self,
+        inspect: &dyn Inspect,
+        ids: &[u64],
+    ) -> Result<Option<(i32, Vec<u64>)>, ProcessError> {
+        let mut progress = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        let is_one = |socket: &Socket| ids.contains(&socket.id);
+        loop {
+            if let Some((pid, held)) = progress.found.iter().find(|(_, held)| held.iter().any(is_one)) {
+                return Ok(Some((*pid, held.iter().map(|socket| socket.id).collect())));
+            }
+            if !progress.wanted.iter().any(is_one) {
+                return Ok(None);
+            }
+            let Some(pid) = progress.next(inspect)? else { return Ok(None) };
+            progress.ask(inspect, pid);
+        }
+    }
+
+    /// Looks for another holder of what the process held, because it has ended.
+    pub(super) fn forget(&self, ended: i32) {
+        let mut progress = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        while let Some(index) = progress.found.iter().position(|(pid, _)| *pid == ended) {
+            let (_, held) = progress.found.swap_remove(index);
+            progress.wanted.extend(held);
+        }
+    }
+}
+
+impl Progress {
+    /// Returns a process of the first rank, the oldest and the newest in turn, then one of the later ranks. A server runs
+    /// since the user logged in, or was started just now.
+    fn next(&mut self, inspect: &dyn Inspect) -> Result<Option<i32>, ProcessError> {
+        let unranked = match &mut self.unranked {
+            Some(unranked) => unranked,
+            none => {
+                let ids: Vec<u64> = self.wanted.iter().map(|socket| socket.id).collect();
+                none.insert(inspect.possible_holders(&ids)?)
+            }
+        };
+        while !unranked.is_empty() {
+            let is_even = unranked.len().is_multiple_of(2);
+            let pid = unranked.remove(if is_even { 0 } else { unranked.len() - 1 });
+            match inspect.holder_rank(pid, &self.wanted) {
+                0 => return Ok(Some(pid)),
+                rank => self.later[rank - 1].push(pid),
+            }
+        }
+        Ok(self.later.iter_mut().find_map(Vec::pop))
+    }
+
+    fn ask(&mut self, inspect: &dyn Inspect, pid: i32) {
+        let wanted: Vec<u64> = self.wanted.iter().map(|socket| socket.id).collect();
+        let ids = inspect.sockets_of(pid, &wanted);
+        let held: Vec<Socket> = self.wanted.extract_if(.., |socket| ids.contains(&socket.id)).collect();
+        if !held.is_empty() {
+            self.found.push((pid, held));
+        }
+    }
+}
