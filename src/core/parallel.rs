@@ -5,11 +5,11 @@ use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 use std::thread;
 use std::time::Duration;
 
-/// How many threads begin.
-const FEW: usize = 8;
+/// How many threads begin. More would keep each other from the processor, unless what they do is to wait.
+const FEW: usize = 4;
 
-/// How long the threads may finish nothing until each lane that waits gets its own.
-const STALL_TIME: Duration = Duration::from_millis(3);
+/// How long a thread may need for a lane. When they need longer, there are twice as many, and so on.
+const LANE_TIME: Duration = Duration::from_millis(1);
 
 /// A value that another thread makes. The thread goes on if this is dropped.
 pub struct PendingValue<T>(Arc<(Mutex<Option<T>>, Condvar)>);
@@ -49,8 +49,8 @@ pub fn both<A: Send, B>(first: impl Fn() -> A + Sync, second: impl FnOnce() -> B
 }
 
 /// Does `work` for each item and returns the results in the order of the items. Items that are `in_turn` are done one
-/// after the other, all others at once: a few threads take most of them, and when these wait for something, each has
-/// its own. What the system has no thread for is done by this one.
+/// after the other, all others at once: a few threads take most of them, and when these wait for something, each soon
+/// has its own. What the system has no thread for is done by this one.
 pub fn each<I: Sync, T: Send>(
     items: &[I],
     in_turn: impl Fn(&I) -> bool,
@@ -66,8 +66,8 @@ pub fn each<I: Sync, T: Send>(
     results.into_inner().unwrap_or_else(PoisonError::into_inner).into_iter().flatten().collect()
 }
 
-/// Calls `work` with each index, on a few threads, or on one for each where these wait. The first index that is
-/// `in_turn` stands for all of them.
+/// Calls `work` with each index, on a few threads, and on more where these wait. The first index that is `in_turn`
+/// stands for all of them.
 fn do_each(in_turn: &[bool], work: &(dyn Fn(usize) + Sync)) {
     let first = in_turn.iter().position(|in_turn| *in_turn);
     let next = AtomicUsize::new(0);
@@ -95,19 +95,20 @@ fn do_each(in_turn: &[bool], work: &(dyn Fn(usize) + Sync)) {
             |count: usize| (0..count).all(|_| thread::Builder::new().spawn_scoped(scope, take).is_ok());
         let lanes = in_turn.iter().filter(|in_turn| !**in_turn).count() + usize::from(first.is_some());
         // One lane needs no thread.
-        if lanes <= 1 || !spawn(lanes.min(FEW)) {
+        let mut threads = lanes.min(FEW);
+        if lanes <= 1 || !spawn(threads) {
             take();
         }
         let untaken = || in_turn.len().saturating_sub(next.load(Ordering::Relaxed));
         while untaken() > 0 {
             let before = *lock(&finished);
-            let is_stalled = |now: &mut usize| *now == before && untaken() > 0;
-            let waited = progress.wait_timeout_while(lock(&finished), STALL_TIME, is_stalled);
-            if waited.unwrap_or_else(PoisonError::into_inner).1.timed_out() {
-                if !spawn(untaken()) {
+            let waited = progress.wait_timeout_while(lock(&finished), LANE_TIME, |_| untaken() > 0);
+            let since = *waited.unwrap_or_else(PoisonError::into_inner).0 - before;
+            if since < threads {
+                if !spawn(threads.min(untaken())) {
                     take();
                 }
-                break;
+                threads *= 2;
             }
         }
     });
