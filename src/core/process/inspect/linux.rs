@@ -116,10 +116,7 @@ impl Inspect for Linux {
 
     fn processes(&self) -> Result<Vec<Process>, ProcessError> {
         let mut processes = Vec::new();
-        let pids = pids()?;
-        // Read after the list: a process that gets the PID of one of them later is in neither.
-        let kernel = children_of_kernel();
-        for pid in pids.into_iter().filter(|pid| !kernel.contains(pid)) {
+        for pid in pids()? {
             match self.process(pid) {
                 // Mounted with hidepid=1, /proc refuses to show processes of other users.
                 Err(ProcessError::System { source, .. }) if source.kind() == ErrorKind::PermissionDenied => {}
@@ -194,7 +191,11 @@ impl Inspect for Linux {
     }
 
     fn possible_holders(&self, _sockets: &[u64]) -> Result<Vec<i32>, ProcessError> {
-        pids()
+        let mut pids = pids()?;
+        // The kernel gives PIDs in turn, and begins again after the last one: those above that of this process are older.
+        let not_above = pids.partition_point(|pid| *pid <= std::process::id().cast_signed());
+        pids.rotate_left(not_above);
+        Ok(pids)
     }
 
     /// Only root may read the descriptors of other users' processes. A socket of another user in a process of this one
@@ -239,13 +240,16 @@ impl Inspect for Linux {
 /// Most servers have no more descriptors, and they are soon read.
 const FEW_DESCRIPTORS: u64 = 64;
 
-/// Returns the PIDs of all processes.
+/// Returns the PIDs of all processes but those of the kernel.
 fn pids() -> Result<Vec<i32>, ProcessError> {
     let mut pids = Vec::new();
     for entry in fs::read_dir("/proc").map_err(unreadable)? {
         let name = entry.map_err(unreadable)?.file_name();
         pids.extend(name.to_str().and_then(|name| name.parse::<i32>().ok()));
     }
+    // Read after the list: a process that gets the PID of one of them later is in neither.
+    let kernel = children_of_kernel();
+    pids.retain(|pid| !kernel.contains(pid));
     Ok(pids)
 }
 

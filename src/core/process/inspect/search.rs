@@ -11,7 +11,7 @@ use crate::core::process::socket::Socket;
 #[derive(Debug)]
 pub(in crate::core::process) struct HolderSearch(Mutex<Progress>);
 
-#[derive(Debug)]
+#[derive(Debug, Default)]
 struct Progress {
     /// The sockets without a known holder.
     wanted: Vec<Socket>,
@@ -19,6 +19,8 @@ struct Progress {
     found: Vec<(i32, Vec<Socket>)>,
     /// The processes that are still to be asked, the oldest first; `None` until one is needed.
     unranked: Option<Vec<i32>>,
+    /// Whether the newest of them is the next.
+    is_newest_next: bool,
     /// Those of the later ranks.
     later: [Vec<i32>; 2],
 }
@@ -27,7 +29,7 @@ impl HolderSearch {
     /// Returns a search for the holders of these sockets, as far as this user may know them.
     pub(in crate::core::process) fn of(inspect: &dyn Inspect, sockets: impl Iterator<Item = Socket>) -> Self {
         let wanted = sockets.filter(|socket| inspect.can_find_holder(socket)).collect();
-        Self(Mutex::new(Progress { wanted, found: Vec::new(), unranked: None, later: Default::default() }))
+        Self(Mutex::new(Progress { wanted, ..Progress::default() }))
     }
 
     /// Returns a process that holds one of the sockets (by their `id`), and all the sockets that it holds; `None` if no
@@ -73,10 +75,12 @@ impl Progress {
             }
         };
         while !unranked.is_empty() {
-            let is_even = unranked.len().is_multiple_of(2);
-            let pid = unranked.remove(if is_even { 0 } else { unranked.len() - 1 });
+            let pid = unranked.remove(if self.is_newest_next { unranked.len() - 1 } else { 0 });
             match inspect.holder_rank(pid, &self.wanted) {
-                0 => return Ok(Some(pid)),
+                0 => {
+                    self.is_newest_next = !self.is_newest_next;
+                    return Ok(Some(pid));
+                }
                 rank => self.later[rank - 1].push(pid),
             }
         }
