@@ -185,6 +185,34 @@ fn gateway_is_named_as_any_service() {
     run("down", 0);
 }
 
+#[test]
+fn a_gateway_that_could_not_serve_keeps_running() {
+    let sandbox = Sandbox::new();
+    let port = with_gateway(&sandbox, "");
+    sandbox.fusion(["gateway", "up"]).run().assert_code(0);
+    let pid = sandbox.pid("gateway").expect("it was started");
+    let file = sandbox.config_dir().join("config.toml");
+    let text = std::fs::read_to_string(&file).expect("a configuration");
+    for (more, why) in [
+        (
+            format!("[instances.other]\ntemplate = \"mlx\"\nport = {}\n", port.number()),
+            "other has the address of the gateway",
+        ),
+        (String::new(), "which other machines can reach, and `gateway.token` is not set"),
+    ] {
+        let gateway = if more.is_empty() { "[gateway]\nhost = \"0.0.0.0\"" } else { "[gateway]" };
+        sandbox.write_config(&format!("{}{more}", text.replace("[gateway]", gateway)));
+        for words in ["gateway restart", "restart gateway"] {
+            let refused = sandbox.fusion(words.split(' ')).run().assert_code(2);
+            assert!(refused.stderr().contains(why), "{refused}");
+            assert!(processes::lives(pid), "{words}");
+        }
+    }
+    sandbox.write_config(&text);
+    sandbox.fusion(["gateway", "down"]).run().assert_code(0);
+    sandbox.assert_nothing_runs();
+}
+
 /// It has a token there, which the servers of models do not have.
 #[test]
 fn gateway_open_to_others_warns_of_nothing() {

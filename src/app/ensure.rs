@@ -6,6 +6,7 @@ use std::sync::Arc;
 
 use super::app::{App, SharedUp};
 use super::error::AppError;
+use super::gateway::GATEWAY;
 use crate::core::cancel::CancelToken;
 use crate::core::programs::ProgramError;
 use crate::core::services::{Endpoint, ManagedService, ServiceError, ServiceManager, Up, UpKind, UpOptions};
@@ -70,13 +71,19 @@ impl App {
         Ok(self.start(service, options, false, cancel)?.endpoint)
     }
 
-    /// Stops the service and starts it again. If a start of it is under way, waits for that one instead.
+    /// Stops the service and starts it again. If a start of it is under way, waits for that one instead. A gateway that
+    /// could not serve with the current configuration is not stopped.
     pub fn restart(
         &self,
         service: &ManagedService,
         options: &UpOptions,
         cancel: &CancelToken,
     ) -> Result<Up, AppError> {
+        if *service.name == *GATEWAY
+            && let Some(address) = service.address()
+        {
+            self.check_gateway(&address)?;
+        }
         loop {
             let (up, is_own) =
                 self.share_start(service, cancel, &|manager| manager.restart(service, options))?;

@@ -2,6 +2,7 @@
 
 use std::sync::Arc;
 
+use super::serve::ServeError;
 use crate::core::gpu::where_it_runs;
 use crate::core::install::InstallError;
 use crate::core::models::catalogue::{ModelError, some};
@@ -14,6 +15,9 @@ pub enum AppError {
     /// A service could not be started, stopped or observed. Shared, because several callers can wait for one start.
     #[error(transparent)]
     Service(#[from] Arc<ServiceError>),
+    /// The gateway could not serve if it was started again.
+    #[error(transparent)]
+    Gateway(#[from] ServeError),
     /// The program of a service could not be installed.
     #[error(transparent)]
     Install(#[from] InstallError),

@@ -127,6 +127,7 @@ impl From<AppError> for Failure {
         match error {
             AppError::Service(error) => Self::of_service(&error),
             AppError::Install(error) => error.into(),
+            AppError::Gateway(error) => error.into(),
             AppError::Model { service, asked, error } => Self::of_model(&service, &asked, &error),
             AppError::ModelInUse { ref service, .. } => {
                 Self::of(exit, &error).hint(format!("stop the server first: fusion {service} down"))

@@ -130,6 +130,7 @@ pub fn of_app(error: &AppError) -> Exit {
     match error {
         AppError::Service(error) => of_service(error),
         AppError::Install(error) => of_install(error),
+        AppError::Gateway(error) => of_serve(error),
         AppError::Model { error, .. } => of_model(error),
         AppError::NoServiceChosen { .. } | AppError::NotPrompted { .. } | AppError::NoOwnContext { .. } => {
             Exit::Usage

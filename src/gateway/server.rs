@@ -21,7 +21,6 @@ use super::{keeper, observer, reload, router, supervise};
 use crate::app::{App, ServeError};
 use crate::core::address::Address;
 use crate::core::buffers;
-use crate::core::services::{first_usable, next_ports};
 
 /// How long a client may take to send the head of a request.
 const HEADER_TIMEOUT: Duration = Duration::from_secs(30);
@@ -84,7 +83,7 @@ impl GatewayServer {
     /// Listens as the configuration of the app says.
     pub fn bind(app: App) -> Result<Self, ServeError> {
         let address = app.config.gateway.address();
-        check(&app, &address)?;
+        app.check_gateway(&address)?;
         let version = reload::version(&app.paths.config_file());
         let mut builder = Builder::new_current_thread();
         let runtime = builder.event_interval(MAX_TURNS).enable_all().build().map_err(ServeError::Runtime)?;
@@ -116,31 +115,12 @@ impl GatewayServer {
     }
 }
 
-/// Refuses settings under which the gateway would be open to others, or would be one of its own servers.
-fn check(app: &App, address: &Address) -> Result<(), ServeError> {
-    if reload::is_open_to_others(app, address) {
-        return Err(ServeError::NoToken { address: address.clone() });
-    }
-    match reload::own_port(app, address) {
-        Some(service) => {
-            Err(ServeError::OwnPort { service, address: address.clone(), spare: spare_port(app, address) })
-        }
-        None => Ok(()),
-    }
-}
-
-/// Returns a port on which the gateway could listen in place of the one of its address.
-fn spare_port(app: &App, address: &Address) -> Option<u16> {
-    let reserved = app.config.reserved_addresses("");
-    first_usable(&address.host, &reserved, [Some(next_ports(address.port)), None, None])
-}
-
 async fn listen(app: &App, address: &Address) -> Result<TcpListener, ServeError> {
     let failed = |source: io::Error| {
         if source.kind() == io::ErrorKind::AddrInUse {
             let listener =
                 app.driver.listener(address, None).unwrap_or(crate::core::process::Listener::Unknown);
-            let spare = spare_port(app, address);
+            let spare = app.spare_gateway_port(address);
             return ServeError::PortInUse { address: address.clone(), spare, listener };
         }
         ServeError::Listen { address: address.clone(), source }
