@@ -271,7 +271,7 @@ fn without_options_of_models(command: Command) -> Command {
 fn global_arguments() -> [Arg; 3] {
     let global = |name: &'static str| Arg::new(name).long(name).global(true).help_heading("Global options");
     [
-        global("quiet").short('q').action(ArgAction::SetTrue).help("Print only results and errors"),
+        global("quiet").short('q').action(ArgAction::SetTrue).help("Print only results, warnings and errors"),
         global("verbose").short('v').action(ArgAction::SetTrue).help("Print details on stderr"),
         global("color")
             .value_name("WHEN")
