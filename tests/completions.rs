@@ -37,7 +37,19 @@ fn models_and_prompts_of_the_configuration_are_completed() {
         ["from-alias", "from-prompt", "from-run"]
     );
     assert_eq!(offered(&sandbox, &["ollama", "run", "--prompt", ""]), ["commit"]);
+    for command in ["run", "chat", "launch"] {
+        let models = offered(&sandbox, &[command, "--model", "from"]);
+        assert_eq!(models, ["from-alias", "from-prompt", "from-run"], "{command}");
+    }
+    assert_eq!(offered(&sandbox, &["run", "--prompt", ""]), ["commit"]);
     assert!(offered(&sandbox, &["ollama", "pull", "llama3.2:"]).contains(&"llama3.2:3b".to_owned()));
+}
+
+#[test]
+fn agents_and_their_services_are_completed() {
+    let sandbox = Sandbox::new();
+    assert_eq!(offered(&sandbox, &["launch", "c"]), ["claude", "codex", "crush"]);
+    assert_eq!(offered(&sandbox, &["launch", "codex", "--service", "ol"]), ["ollama"]);
 }
 
 #[test]

@@ -16,6 +16,7 @@ use crate::cli::context::Context;
 use crate::cli::error::Failure;
 use crate::cli::exit::Exit;
 use crate::cli::instances::{self, NamedService};
+use crate::core::agents::AGENTS;
 use crate::core::aliases;
 use crate::core::cancel::CancelToken;
 use crate::core::config::Config;
@@ -133,6 +134,17 @@ fn with_values(tree: Tree, table: Table, environment: &Environment, may_be_first
     command = command.mut_subcommand("templates", |command| {
         command.mut_arg("name", |argument| argument.add(one_of(&known, ValueSources::templates)))
     });
+    for name in ["run", "chat", "launch"] {
+        command = command.mut_subcommand(name, |command| {
+            command.mut_args(|argument| match (argument.get_id().as_str(), argument.get_long()) {
+                ("model", _) => argument.add(one_of(&known, ValueSources::all_models)),
+                ("agent", _) => argument.add(one_of(&known, ValueSources::agents)),
+                (_, Some("service")) => argument.add(described(&known, ValueSources::services)),
+                (_, Some("prompt")) => argument.add(one_of(&known, ValueSources::prompts)),
+                _ => argument,
+            })
+        });
+    }
     for (name, runtime) in known.model_servers() {
         command = command.mut_subcommand(name, |command| {
             command.mut_subcommands(|command| {
@@ -232,6 +244,15 @@ impl ValueSources {
         }
         models.extend(self.installed_models(runtime));
         models
+    }
+
+    /// Returns the models of every runtime.
+    fn all_models(&self) -> Vec<String> {
+        self.table.iter().flat_map(|runtime| self.models(*runtime)).collect()
+    }
+
+    fn agents(&self) -> Vec<String> {
+        AGENTS.iter().map(|agent| agent.name.to_owned()).collect()
     }
 
     /// Returns the models on this machine, or none if their server takes too long: the shell is blocked meanwhile.
