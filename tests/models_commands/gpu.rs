@@ -22,6 +22,18 @@ fn a_model_on_the_cpu_is_told() {
     sandbox.fusion(["ollama", "down"]).run().assert_code(0);
 }
 
+/// No memory of a GPU can be freed where there is none.
+#[test]
+fn doctor_tells_where_an_unused_gpu_is_explained() {
+    let sandbox = Sandbox::new();
+    sandbox.faults("ollama", &["gpu=0"]);
+    sandbox.fusion(["ollama", "up", "-m", "llama3.2:3b"]).run().assert_code(0);
+    let doctor = sandbox.fusion(["doctor"]).run().stdout();
+    let remedy = "where there is a GPU, the log tells why it is not used: fusion ollama log";
+    assert!(doctor.contains(remedy), "{doctor}");
+    sandbox.fusion(["ollama", "down"]).run().assert_code(0);
+}
+
 #[test]
 fn a_required_gpu_leaves_no_server() {
     let sandbox = Sandbox::new();

@@ -138,7 +138,13 @@ fn report(finding: Finding) -> FindingView {
         Finding::OnCpu { service, model, gpu_percent } => FindingView::warning(
             "gpu",
             format!("it runs {model} {}", where_it_runs(gpu_percent)),
-            "free memory of the GPU, or choose a smaller model or a shorter context".to_owned(),
+            match gpu_percent {
+                0 => format!(
+                    "where there is a GPU, the log tells why it is not used: fusion {} log",
+                    service.name
+                ),
+                _ => "free memory of the GPU, or choose a smaller model or a shorter context".to_owned(),
+            },
         )
         .of(&service),
         Finding::Exposed { service, address } => FindingView::warning(
