@@ -156,6 +156,13 @@ fn working_directory_must_exist() {
     hint: make it: mkdir -p [ROOT]/project/none; or choose another: fusion config set instances.x.working_dir DIR
     ");
     assert_eq!(sandbox.record("x"), None);
+    sandbox.write_config(&file("config.toml"));
+    insta::assert_snapshot!(run(&sandbox, "x up", 2), @"
+    exit 2
+    [stderr]
+    error: the working directory of x, [ROOT]/config/config.toml, is not a directory
+    hint: choose another: fusion config set instances.x.working_dir DIR
+    ");
     let found = run(&sandbox, "doctor", 1).stdout();
     assert!(found.contains("x: the working directory of x, "), "{found}");
     // A relative one starts at the directory of the file.

@@ -73,10 +73,11 @@ fn hint(error: &ServiceError) -> Option<String> {
             format!("choose a port: fusion config set instances.{service}.port PORT")
         }
         ServiceError::NotConfigured { service } => format!("stop it: fusion {service} down"),
-        ServiceError::NoWorkingDir { service, path } => format!(
-            "make it: mkdir -p {}; or choose another: fusion config set instances.{service}.working_dir DIR",
-            quoted(&path.to_string_lossy())
-        ),
+        ServiceError::NoWorkingDir { service, path, exists } => {
+            let make = format!("make it: mkdir -p {}; or ", quoted(&path.to_string_lossy()));
+            let make = if *exists { "" } else { &make };
+            format!("{make}choose another: fusion config set instances.{service}.working_dir DIR")
+        }
         ServiceError::PlaceholderUnknown { placeholder: "{model}", service, .. } => {
             format!("name a model: fusion config set instances.{service}.model MODEL")
         }

@@ -79,8 +79,11 @@ pub enum ServiceError {
     #[error("{placeholder} in {text:?} has no value for {service}")]
     PlaceholderUnknown { service: Arc<str>, placeholder: &'static str, text: String },
     /// The working directory of an instance is no directory.
-    #[error("the working directory of {service}, {path}, does not exist")]
-    NoWorkingDir { service: Arc<str>, path: PathBuf },
+    #[error(
+        "the working directory of {service}, {path}, {}",
+        if *exists { "is not a directory" } else { "does not exist" }
+    )]
+    NoWorkingDir { service: Arc<str>, path: PathBuf, exists: bool },
     /// The model's files are not on this machine, or the server does not know the model.
     #[error("the model {model} is not on this machine")]
     ModelMissing {

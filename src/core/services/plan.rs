@@ -311,5 +311,6 @@ fn check_directory(service: &ManagedService, directory: &Path) -> Result<(), Ser
     if service.is_built_in() || directory.is_dir() {
         return Ok(());
     }
-    Err(ServiceError::NoWorkingDir { service: service.name.clone(), path: directory.to_owned() })
+    let (path, exists) = (directory.to_owned(), directory.exists());
+    Err(ServiceError::NoWorkingDir { service: service.name.clone(), path, exists })
 }
