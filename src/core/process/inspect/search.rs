@@ -1,15 +1,19 @@
 //! The search for the processes that hold sockets.
 
-use std::sync::{Mutex, PoisonError};
+use std::sync::{Condvar, Mutex, MutexGuard, PoisonError};
 
 use super::facts::Inspect;
 use crate::core::process::driver::ProcessError;
 use crate::core::process::socket::Socket;
 
 /// A search through all processes, for several sockets at once. It goes on where it stopped, so each process is asked
-/// once, however many holders are wanted.
+/// once, however many holders are wanted; threads that search at the same time share the work.
 #[derive(Debug)]
-pub(in crate::core::process) struct HolderSearch(Mutex<Progress>);
+pub(in crate::core::process) struct HolderSearch {
+    progress: Mutex<Progress>,
+    /// Told after each process that was asked.
+    asked: Condvar,
+}
 
 #[derive(Debug, Default)]
 struct Progress {
@@ -23,13 +27,15 @@ struct Progress {
     is_newest_next: bool,
     /// Those of the later ranks.
     later: [Vec<i32>; 2],
+    /// How many processes are being asked.
+    asking: usize,
 }
 
 impl HolderSearch {
     /// Returns a search for the holders of these sockets, as far as this user may know them.
     pub(in crate::core::process) fn of(inspect: &dyn Inspect, sockets: impl Iterator<Item = Socket>) -> Self {
         let wanted = sockets.filter(|socket| inspect.can_find_holder(socket)).collect();
-        Self(Mutex::new(Progress { wanted, ..Progress::default() }))
+        Self { progress: Mutex::new(Progress { wanted, ..Progress::default() }), asked: Condvar::new() }
     }
 
     /// Returns a process that holds one of the sockets (by their `id`), and all the sockets that it holds; `None` if no
@@ -39,7 +45,7 @@ impl HolderSearch {
         inspect: &dyn Inspect,
         ids: &[u64],
     ) -> Result<Option<(i32, Vec<u64>)>, ProcessError> {
-        let mut progress = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut progress = self.lock();
         let is_one = |socket: &Socket| ids.contains(&socket.id);
         loop {
             if let Some((pid, held)) = progress.found.iter().find(|(_, held)| held.iter().any(is_one)) {
@@ -48,14 +54,30 @@ impl HolderSearch {
             if !progress.wanted.iter().any(is_one) {
                 return Ok(None);
             }
-            let Some(pid) = progress.next(inspect)? else { return Ok(None) };
-            progress.ask(inspect, pid);
+            match progress.next(inspect)? {
+                Some(pid) => {
+                    let wanted: Vec<u64> = progress.wanted.iter().map(|socket| socket.id).collect();
+                    progress.asking += 1;
+                    drop(progress);
+                    let held = inspect.sockets_of(pid, &wanted);
+                    progress = self.lock();
+                    progress.asking -= 1;
+                    progress.note(pid, &held);
+                    self.asked.notify_all();
+                }
+                None if progress.asking == 0 => return Ok(None),
+                None => progress = self.asked.wait(progress).unwrap_or_else(PoisonError::into_inner),
+            }
         }
+    }
+
+    fn lock(&self) -> MutexGuard<'_, Progress> {
+        self.progress.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// Looks for another holder of what the process held, because it has ended.
     pub(super) fn forget(&self, ended: i32) {
-        let mut progress = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut progress = self.lock();
         while let Some(index) = progress.found.iter().position(|(pid, _)| *pid == ended) {
             let (_, held) = progress.found.swap_remove(index);
             progress.wanted.extend(held);
@@ -87,9 +109,8 @@ impl Progress {
         Ok(self.later.iter_mut().find_map(Vec::pop))
     }
 
-    fn ask(&mut self, inspect: &dyn Inspect, pid: i32) {
-        let wanted: Vec<u64> = self.wanted.iter().map(|socket| socket.id).collect();
-        let ids = inspect.sockets_of(pid, &wanted);
+    /// Notes which of the sockets (by their `id`) a process holds.
+    fn note(&mut self, pid: i32, ids: &[u64]) {
         let held: Vec<Socket> = self.wanted.extract_if(.., |socket| ids.contains(&socket.id)).collect();
         if !held.is_empty() {
             self.found.push((pid, held));
