@@ -144,6 +144,13 @@ pub(super) struct SessionFile {
     unwritten: Vec<u8>,
 }
 
+/// Closing the file is not enough: a child that is being started has a copy of it for a moment.
+impl Drop for SessionFile {
+    fn drop(&mut self) {
+        let _ = self.file.unlock();
+    }
+}
+
 impl SessionFile {
     /// Creates the file; returns `None` if it exists.
     pub(super) fn create(name: &str, path: &Path) -> Result<Option<Self>, SessionError> {

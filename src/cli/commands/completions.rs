@@ -138,7 +138,7 @@ fn with_values(tree: Tree, table: Table, environment: &Environment, may_be_first
         command = command.mut_subcommand(name, |command| {
             command.mut_args(|argument| match (argument.get_id().as_str(), argument.get_long()) {
                 ("model", _) => argument.add(one_of(&known, ValueSources::all_models)),
-                ("agent", _) => argument.add(one_of(&known, ValueSources::agents)),
+                ("agent", _) => argument.add(one_of(&known, |_| ValueSources::agents())),
                 (_, Some("service")) => argument.add(described(&known, ValueSources::services)),
                 (_, Some("prompt")) => argument.add(one_of(&known, ValueSources::prompts)),
                 _ => argument,
@@ -251,7 +251,7 @@ impl ValueSources {
         self.table.iter().flat_map(|runtime| self.models(*runtime)).collect()
     }
 
-    fn agents(&self) -> Vec<String> {
+    fn agents() -> Vec<String> {
         AGENTS.iter().map(|agent| agent.name.to_owned()).collect()
     }
 
