@@ -26,6 +26,8 @@ struct Counting {
     holders: Vec<i32>,
     /// Whether this user may know them.
     tells_holders: bool,
+    /// Processes with smaller PIDs are unlikely to hold one.
+    first_likely: i32,
 }
 
 impl Counting {
@@ -36,7 +38,7 @@ impl Counting {
         let others = (0..count).map(|number| process(1000 + number, 1, 1000 + number));
         let processes = others.chain(ours).collect();
         let (inspected, asked) = Default::default();
-        Self { processes, inspected, asked, holders: vec![CHILD], tells_holders: true }
+        Self { processes, inspected, asked, holders: vec![CHILD], tells_holders: true, first_likely: 0 }
     }
 
     fn count(&self, processes: usize) {
@@ -99,6 +101,10 @@ impl Inspect for Counting {
         self.tells_holders
     }
 
+    fn holder_rank(&self, pid: i32, _sockets: &[Socket]) -> usize {
+        usize::from(pid < self.first_likely)
+    }
+
     fn sockets_of(&self, pid: i32, sockets: &[u64]) -> Vec<u64> {
         self.count(1);
         self.asked.fetch_add(1, Ordering::Relaxed);
@@ -146,6 +152,18 @@ fn first_and_last_started_servers_are_soon_found() {
         let asked = machine.asked.into_inner();
         assert!(asked <= 5, "{asked}");
     }
+}
+
+/// Each of them would cost as much as a process that is asked in full.
+#[test]
+fn unlikely_processes_do_not_delay_the_search() {
+    let mut machine = Counting::with_others(1000);
+    machine.holders = vec![1100];
+    machine.first_likely = 1100;
+    let pid = Pid::try_from(1100).unwrap();
+    assert_eq!(listener_at(&machine, None, PORT), Listener::Other { pid, program: None });
+    let asked = machine.asked.into_inner();
+    assert!(asked <= 5, "{asked}");
 }
 
 /// Beside two servers that fusion did not start, too, each process is asked once.
