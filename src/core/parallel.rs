@@ -49,8 +49,8 @@ pub fn both<A: Send, B>(first: impl Fn() -> A + Sync, second: impl FnOnce() -> B
 }
 
 /// Does `work` for each item and returns the results in the order of the items. Items that are `in_turn` are done one
-/// after the other, all others at once: a few threads take most of them, and when these wait for something, each soon
-/// has its own. What the system has no thread for is done by this one.
+/// after the other, all others at once: a few threads take most of them, and when these wait for something, there
+/// is soon one for each item. What the system has no thread for is done by this one.
 pub fn each<I: Sync, T: Send>(
     items: &[I],
     in_turn: impl Fn(&I) -> bool,
@@ -105,10 +105,11 @@ fn do_each(in_turn: &[bool], work: &(dyn Fn(usize) + Sync)) {
             let waited = progress.wait_timeout_while(lock(&finished), LANE_TIME, |_| untaken() > 0);
             let since = *waited.unwrap_or_else(PoisonError::into_inner).0 - before;
             if since < threads {
-                if !spawn(threads.min(untaken())) {
+                let more = threads.min(lanes - threads);
+                if !spawn(more) {
                     take();
                 }
-                threads *= 2;
+                threads += more;
             }
         }
     });

@@ -29,7 +29,7 @@ fn doctor_tells_where_an_unused_gpu_is_explained() {
     sandbox.faults("ollama", &["gpu=0"]);
     sandbox.fusion(["ollama", "up", "-m", "llama3.2:3b"]).run().assert_code(0);
     let doctor = sandbox.fusion(["doctor"]).run().stdout();
-    let remedy = "where there is a GPU, the log tells why it is not used: fusion ollama log";
+    let remedy = "where there is a GPU, the log of the server tells why it is not used";
     assert!(doctor.contains(remedy), "{doctor}");
     sandbox.fusion(["ollama", "down"]).run().assert_code(0);
 }

@@ -4,7 +4,7 @@ mod bash;
 
 use std::ffi::{OsStr, OsString};
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use clap::Command;
 use clap::builder::StyledStr;
@@ -139,7 +139,7 @@ fn with_values(tree: Tree, table: Table, environment: &Environment, may_be_first
             command.mut_args(|argument| match (argument.get_id().as_str(), argument.get_long()) {
                 ("model", _) => argument.add(one_of(&known, ValueSources::all_models)),
                 ("agent", _) => argument.add(one_of(&known, |_| ValueSources::agents())),
-                (_, Some("service")) => argument.add(described(&known, ValueSources::services)),
+                (_, Some("service")) => argument.add(described(&known, ValueSources::model_services)),
                 (_, Some("prompt")) => argument.add(one_of(&known, ValueSources::prompts)),
                 _ => argument,
             })
@@ -165,6 +165,9 @@ fn with_values(tree: Tree, table: Table, environment: &Environment, may_be_first
         })
     })
 }
+
+/// How long the models of a server may take.
+const LIST_TIMEOUT: Duration = Duration::from_millis(300);
 
 /// The sources of values.
 struct ValueSources {
@@ -201,6 +204,14 @@ impl ValueSources {
         states.wait(STATE_TIMEOUT).unwrap_or(unknown)
     }
 
+    /// Returns the services that answer prompts.
+    fn model_services(&self) -> Vec<Described> {
+        let servers = self.model_servers();
+        let mut services = self.services();
+        services.retain(|(name, _)| servers.iter().any(|(server, _)| server == name));
+        services
+    }
+
     /// Returns the services that `remove` takes.
     fn instances(&self) -> Vec<Described> {
         let mut services = self.services();
@@ -234,35 +245,48 @@ impl ValueSources {
 
     /// Returns aliases, the models that the configuration names, and those on this machine.
     fn models(&self, runtime: &'static dyn Runtime) -> Vec<String> {
-        let mut models = aliases::all(self.table, &self.config);
-        for prompt in self.config.prompts.values() {
-            models.extend(prompt.model.clone());
-        }
-        if let Some(own) = self.config.service(runtime.name()) {
-            models.push(own.run.model.clone());
-            models.extend(own.server.model.clone());
-        }
-        models.extend(self.installed_models(runtime));
-        models
+        self.models_of(&[runtime])
     }
 
     /// Returns the models of every runtime.
     fn all_models(&self) -> Vec<String> {
-        self.table.iter().flat_map(|runtime| self.models(*runtime)).collect()
+        self.models_of(self.table)
+    }
+
+    fn models_of(&self, runtimes: &[&'static dyn Runtime]) -> Vec<String> {
+        let mut models = aliases::all(self.table, &self.config);
+        for prompt in self.config.prompts.values() {
+            models.extend(prompt.model.clone());
+        }
+        for own in runtimes.iter().filter_map(|runtime| self.config.service(runtime.name())) {
+            models.push(own.run.model.clone());
+            models.extend(own.server.model.clone());
+        }
+        models.extend(self.installed_models(runtimes));
+        models
     }
 
     fn agents() -> Vec<String> {
         AGENTS.iter().map(|agent| agent.name.to_owned()).collect()
     }
 
-    /// Returns the models on this machine, or none if their server takes too long: the shell is blocked meanwhile.
-    fn installed_models(&self, runtime: &'static dyn Runtime) -> Vec<String> {
-        const LIST_TIMEOUT: Duration = Duration::from_millis(300);
-        let Some(catalogue) = runtime.catalogue() else { return Vec::new() };
-        let Some(settings) = self.config.service(runtime.name()) else { return Vec::new() };
-        let Ok(paths) = Paths::discover(&self.environment) else { return Vec::new() };
+    /// Returns the models on this machine, without those whose server takes too long: the shell is blocked meanwhile.
+    fn installed_models(&self, runtimes: &[&'static dyn Runtime]) -> Vec<String> {
+        let listings: Vec<_> = runtimes.iter().filter_map(|runtime| self.listing(*runtime)).collect();
+        let begin = Instant::now();
+        let names = |listing: PendingValue<Vec<String>>| {
+            listing.wait(LIST_TIMEOUT.saturating_sub(begin.elapsed())).unwrap_or_default()
+        };
+        listings.into_iter().flat_map(names).collect()
+    }
+
+    /// Begins to list the models of a runtime on this machine.
+    fn listing(&self, runtime: &'static dyn Runtime) -> Option<PendingValue<Vec<String>>> {
+        let catalogue = runtime.catalogue()?;
+        let settings = self.config.service(runtime.name())?;
+        let paths = Paths::discover(&self.environment).ok()?;
         let places = ModelPlaces::discover(&self.environment, &paths, &settings.server.env);
-        let models = PendingValue::begin(move || {
+        Some(PendingValue::begin(move || {
             let site = Site {
                 address: settings.server.address(),
                 places,
@@ -273,9 +297,8 @@ impl ValueSources {
                 cancel: &CancelToken::new(),
             };
             let models = catalogue.list(&site).unwrap_or_default();
-            models.into_iter().map(|model| model.name).collect::<Vec<_>>()
-        });
-        models.wait(LIST_TIMEOUT).unwrap_or_default()
+            models.into_iter().map(|model| model.name).collect()
+        }))
     }
 
     fn prompts(&self) -> Vec<String> {

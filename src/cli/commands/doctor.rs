@@ -139,10 +139,7 @@ fn report(finding: Finding) -> FindingView {
             "gpu",
             format!("it runs {model} {}", where_it_runs(gpu_percent)),
             match gpu_percent {
-                0 => format!(
-                    "where there is a GPU, the log tells why it is not used: fusion {} log",
-                    service.name
-                ),
+                0 => "where there is a GPU, the log of the server tells why it is not used".to_owned(),
                 _ => "free memory of the GPU, or choose a smaller model or a shorter context".to_owned(),
             },
         )

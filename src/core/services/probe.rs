@@ -79,7 +79,7 @@ impl ProbeResult {
 pub struct Depth<'a> {
     /// A chat of one token with this model.
     pub generation: Option<&'a str>,
-    /// Further facts.
+    /// The requests of [`Template::detail_probes`].
     pub details: bool,
 }
 

@@ -91,8 +91,8 @@ impl ServiceManager<'_> {
     ) -> Vec<Result<Status, ServiceError>> {
         // Kept from now on; otherwise, each of the first threads would read the files that tell it.
         let _ = self.driver.host();
-        // To list all sockets costs as much as to list those of one port.
         let ports = services.iter().filter_map(|service| Some(service.borrow().address()?.port));
+        // To list all sockets costs as much as to list those of one port.
         let list = || self.driver.listening(&ports.collect::<Vec<u16>>());
         let sockets = if services.len() > 1 { list() } else { None };
         let manager = ServiceManager { sockets: sockets.as_ref(), ..*self };

@@ -7,6 +7,7 @@ use std::time::Duration;
 use super::facts::{Inspect, Process, Resources, descendants};
 use super::{HolderSearch, identify, listener, usage};
 use crate::core::address::Address;
+use crate::core::parallel;
 use crate::core::pid::Pid;
 use crate::core::process::driver::{Instance, Listener, ProcessError};
 use crate::core::process::host::Host;
@@ -123,6 +124,10 @@ fn listener_at(machine: &Counting, list: Option<&ListeningSockets>, port: u16) -
     listener(machine, list, &Address { host: "127.0.0.1".to_owned(), port }, None).unwrap()
 }
 
+fn server(pid: i32) -> Listener {
+    Listener::Other { pid: Pid::try_from(i64::from(pid)).unwrap(), program: None }
+}
+
 /// Returns how many processes were inspected for all that `ps` reports.
 fn inspected(others: i32) -> usize {
     let machine = Counting::with_others(others);
@@ -144,11 +149,10 @@ fn first_and_last_started_servers_are_soon_found() {
     for child in [50, 999_999] {
         let mut machine = Counting::with_others(1000);
         machine.processes.retain(|process| process.pid != CHILD);
-        let server = Process { pid: child, start_time: 5, parent: 1, session: child, zombie: false };
-        machine.processes.insert(if child == 50 { 0 } else { 1001 }, server);
+        let process = Process { pid: child, start_time: 5, parent: 1, session: child, zombie: false };
+        machine.processes.insert(if child == 50 { 0 } else { 1001 }, process);
         machine.holders = vec![child];
-        let pid = Pid::try_from(i64::from(child)).unwrap();
-        assert_eq!(listener_at(&machine, None, PORT), Listener::Other { pid, program: None });
+        assert_eq!(listener_at(&machine, None, PORT), server(child));
         let asked = machine.asked.into_inner();
         assert!(asked <= 5, "{asked}");
     }
@@ -160,8 +164,7 @@ fn unlikely_processes_do_not_delay_the_search() {
     let mut machine = Counting::with_others(1000);
     machine.holders = vec![1100];
     machine.first_likely = 1100;
-    let pid = Pid::try_from(1100).unwrap();
-    assert_eq!(listener_at(&machine, None, PORT), Listener::Other { pid, program: None });
+    assert_eq!(listener_at(&machine, None, PORT), server(1100));
     let asked = machine.asked.into_inner();
     assert!(asked <= 5, "{asked}");
 }
@@ -173,21 +176,46 @@ fn one_search_finds_all_servers() {
     machine.holders = vec![1500, 1501];
     let list = list(&machine, &[PORT, PORT + 1]);
     let found = |port| listener_at(&machine, Some(&list), port);
-    let server = |pid| Listener::Other { pid: Pid::try_from(pid).unwrap(), program: None };
     assert_eq!((found(PORT), found(PORT + 1)), (server(1500), server(1501)));
     let asked = machine.asked.load(Ordering::Relaxed);
-    // Of a server, its parent is asked, too.
-    assert!(asked <= machine.processes.len() + 2, "{asked}");
-    // Nothing is left to ask.
+    // Of a server, its parent is asked, and whether it has the socket still.
+    assert!(asked <= machine.processes.len() + 4, "{asked}");
+    // No other is left to ask.
     assert_eq!(found(PORT), server(1500));
-    assert_eq!(machine.asked.into_inner(), asked + 1);
+    assert_eq!(machine.asked.into_inner(), asked + 2);
+}
+
+/// As of a server that puts itself into the background.
+#[test]
+fn a_holder_that_has_ended_is_replaced() {
+    let mut machine = Counting::with_others(10);
+    machine.holders = vec![1000, 1001, 1002];
+    let list = list(&machine, &[PORT, PORT + 1, PORT + 2]);
+    assert_eq!(listener_at(&machine, Some(&list), PORT + 2), server(1002));
+    machine.holders = vec![1005, 1001, 1002];
+    assert_eq!(listener_at(&machine, Some(&list), PORT), server(1005));
+    machine.processes.retain(|process| process.pid != 1001);
+    machine.holders = vec![1005, 1007, 1002];
+    assert_eq!(listener_at(&machine, Some(&list), PORT + 1), server(1007));
+}
+
+/// The threads share the work.
+#[test]
+fn searches_at_once_find_all_servers() {
+    for _ in 0..50 {
+        let mut machine = Counting::with_others(30);
+        machine.holders = vec![1010, 1020, 1029];
+        let ports = [PORT, PORT + 1, PORT + 2];
+        let list = list(&machine, &ports);
+        let found = parallel::each(&ports, |_| false, |port| listener_at(&machine, Some(&list), *port));
+        assert_eq!(found, [1010, 1020, 1029].map(server));
+    }
 }
 
 #[test]
 fn other_ports_are_searched_without_the_list() {
     let machine = Counting::with_others(10);
-    let child = Listener::Other { pid: Pid::try_from(i64::from(CHILD)).unwrap(), program: None };
-    assert_eq!(listener_at(&machine, Some(&list(&machine, &[PORT + 1])), PORT), child);
+    assert_eq!(listener_at(&machine, Some(&list(&machine, &[PORT + 1])), PORT), server(CHILD));
 }
 
 /// An Ollama that the system runs is that of another user.

@@ -192,14 +192,16 @@ impl Inspect for Linux {
 
     fn possible_holders(&self, _sockets: &[u64]) -> Result<Vec<i32>, ProcessError> {
         let mut pids = pids()?;
-        // The kernel gives PIDs in turn, and begins again after the last one: those above that of this process are older.
-        let not_above = pids.partition_point(|pid| *pid <= std::process::id().cast_signed());
+        // The kernel gives PIDs in turn, and begins again after the greatest: those above the last one are older.
+        let last = last_pid().unwrap_or(i32::MAX);
+        let not_above = pids.partition_point(|pid| *pid <= last);
         pids.rotate_left(not_above);
         Ok(pids)
     }
 
-    /// Only root may read the descriptors of other users' processes. A socket of another user in a process of this one
-    /// is rare: a service manager made it, or the process has changed its user.
+    /// As a rule, only root may read the descriptors of other users' processes. That of a process whose socket was made
+    /// by another user is rare: a service manager made it, the process has changed its user, or it is in a user namespace
+    /// of this one.
     fn can_find_holder(&self, socket: &Socket) -> bool {
         let own = Uid::effective();
         own.is_root() || socket.user.is_none_or(|user| user == own.as_raw())
@@ -251,6 +253,11 @@ fn pids() -> Result<Vec<i32>, ProcessError> {
     let kernel = children_of_kernel();
     pids.retain(|pid| !kernel.contains(pid));
     Ok(pids)
+}
+
+/// Returns the PID that was given last.
+fn last_pid() -> Option<i32> {
+    fs::read_to_string("/proc/loadavg").ok()?.split_ascii_whitespace().nth(4)?.parse().ok()
 }
 
 /// Returns the PIDs of the kernel's threads and of the helper programs that it runs. They are most of the

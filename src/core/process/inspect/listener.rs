@@ -29,7 +29,8 @@ pub(in crate::core::process) fn listener(
     if let Some(list) = list.filter(|list| list.ports.contains(&address.port)) {
         open = reached(&list.sockets, address.port, &targets);
         match holder(inspect, &open, &list.search, ours)? {
-            Listener::Unknown => {}
+            // What others found may have ended since.
+            Listener::Unknown => open.retain(|socket| !inspect.can_find_holder(socket)),
             found => return Ok(found),
         }
     }
@@ -108,7 +109,8 @@ fn holder(
         }
         let first = first_holder(inspect, pid, &sockets);
         // A process that is being started has the sockets of its parent for a moment, and may have ended since.
-        if inspect.process(first)?.is_none_or(|process| process.zombie) {
+        let is_there = inspect.process(first)?.is_some_and(|process| !process.zombie);
+        if !is_there || inspect.sockets_of(first, &sockets).is_empty() {
             search.forget(pid);
             continue;
         }

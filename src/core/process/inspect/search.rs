@@ -21,11 +21,11 @@ struct Progress {
     wanted: Vec<Socket>,
     /// The holders, and what each holds.
     found: Vec<(i32, Vec<Socket>)>,
-    /// The processes that are still to be asked, the oldest first; `None` until one is needed.
+    /// The processes that are not ranked yet, the oldest first; `None` until one is needed.
     unranked: Option<Vec<i32>>,
     /// Whether the newest of them is the next.
     is_newest_next: bool,
-    /// Those of the later ranks.
+    /// Those of the later ranks that are still to be asked.
     later: [Vec<i32>; 2],
     /// How many processes are being asked.
     asking: usize,
@@ -38,8 +38,8 @@ impl HolderSearch {
         Self { progress: Mutex::new(Progress { wanted, ..Progress::default() }), asked: Condvar::new() }
     }
 
-    /// Returns a process that holds one of the sockets (by their `id`), and all the sockets that it holds; `None` if no
-    /// process does, or if they are none of this search's.
+    /// Returns a process that holds one of the sockets (by their `id`), and those of this search that were found with it;
+    /// `None` if no process does, or if the search is for other sockets. It may have been found a while ago.
     pub(super) fn holder(
         &self,
         inspect: &dyn Inspect,
@@ -75,10 +75,10 @@ impl HolderSearch {
         self.progress.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Looks for another holder of what the process held, because it has ended.
-    pub(super) fn forget(&self, ended: i32) {
+    /// Looks for another holder of what the process held. The processes that were asked meanwhile are not asked again.
+    pub(super) fn forget(&self, pid: i32) {
         let mut progress = self.lock();
-        while let Some(index) = progress.found.iter().position(|(pid, _)| *pid == ended) {
+        while let Some(index) = progress.found.iter().position(|(holder, _)| *holder == pid) {
             let (_, held) = progress.found.swap_remove(index);
             progress.wanted.extend(held);
         }
