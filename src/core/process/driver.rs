@@ -267,7 +267,7 @@ pub trait ProcessDriver: Send + Sync {
     }
 
     /// Returns all listening sockets; `None` if the system does not tell. [`listener_among`](Self::listener_among) finds
-    /// the holders of those on `ports` by one search.
+    /// the holders of those on `ports` by one search, which takes a second at most.
     fn listening(&self, _ports: &[u16]) -> Option<ListeningSockets> {
         None
     }

@@ -237,7 +237,7 @@ impl ProcessDriver for UnixDriver {
         let native = inspect::native();
         let sockets = native.listening(None).ok()?;
         let searched = sockets.iter().filter(|socket| ports.contains(&socket.port));
-        let search = HolderSearch::of(native, searched.cloned());
+        let search = HolderSearch::of(native, searched.cloned()).within(SEARCH_TIME);
         Some(ListeningSockets { sockets, ports: ports.to_vec(), search })
     }
 
@@ -254,6 +254,9 @@ impl ProcessDriver for UnixDriver {
         inspect::own_listener(inspect::native(), sockets, address, leader)
     }
 }
+
+/// How long the search for the holders of listed sockets takes at most: as long as each server may take to respond.
+const SEARCH_TIME: Duration = Duration::from_secs(1);
 
 /// Opens standard output and error, which append to one log in the order in which they are written.
 fn output(log: Option<&Path>) -> Result<(Stdio, Stdio), ProcessError> {

@@ -218,6 +218,16 @@ fn other_ports_are_searched_without_the_list() {
     assert_eq!(listener_at(&machine, Some(&list(&machine, &[PORT + 1])), PORT), server(CHILD));
 }
 
+/// Among tens of thousands of processes, the state of a server is told without its process.
+#[test]
+fn a_search_ends_in_time() {
+    let machine = Counting::with_others(1000);
+    let mut list = list(&machine, &[PORT]);
+    list.search = list.search.within(Duration::ZERO);
+    assert_eq!(listener_at(&machine, Some(&list), PORT), Listener::Unknown);
+    assert_eq!(machine.asked.into_inner(), 0);
+}
+
 /// An Ollama that the system runs is that of another user.
 #[test]
 fn sockets_of_other_users_are_not_searched() {

@@ -29,6 +29,7 @@ pub(in crate::core::process) fn listener(
     if let Some(list) = list.filter(|list| list.ports.contains(&address.port)) {
         open = reached(&list.sockets, address.port, &targets);
         match holder(inspect, &open, &list.search, ours)? {
+            Listener::Unknown if list.search.has_timed_out() => return Ok(Listener::Unknown),
             // What others found may have ended since.
             Listener::Unknown => open.retain(|socket| !inspect.can_find_holder(socket)),
             found => return Ok(found),

@@ -1,6 +1,7 @@
 //! The search for the processes that hold sockets.
 
 use std::sync::{Condvar, Mutex, MutexGuard, PoisonError};
+use std::time::{Duration, Instant};
 
 use super::facts::Inspect;
 use crate::core::process::driver::ProcessError;
@@ -13,6 +14,8 @@ pub(in crate::core::process) struct HolderSearch {
     progress: Mutex<Progress>,
     /// Told after each process that was asked.
     asked: Condvar,
+    /// When it ends, whatever was found.
+    deadline: Option<Instant>,
 }
 
 #[derive(Debug, Default)]
@@ -35,11 +38,22 @@ impl HolderSearch {
     /// Returns a search for the holders of these sockets, as far as this user may know them.
     pub(in crate::core::process) fn of(inspect: &dyn Inspect, sockets: impl Iterator<Item = Socket>) -> Self {
         let wanted = sockets.filter(|socket| inspect.can_find_holder(socket)).collect();
-        Self { progress: Mutex::new(Progress { wanted, ..Progress::default() }), asked: Condvar::new() }
+        let progress = Mutex::new(Progress { wanted, ..Progress::default() });
+        Self { progress, asked: Condvar::new(), deadline: None }
+    }
+
+    /// Returns the same search, which takes no longer than `limit`.
+    pub(in crate::core::process) fn within(self, limit: Duration) -> Self {
+        Self { deadline: Instant::now().checked_add(limit), ..self }
+    }
+
+    /// Returns whether it has taken too long.
+    pub(super) fn has_timed_out(&self) -> bool {
+        self.deadline.is_some_and(|deadline| Instant::now() >= deadline)
     }
 
     /// Returns a process that holds one of the sockets (by their `id`), and those of this search that were found with it;
-    /// `None` if no process does, or if the search is for other sockets. It may have been found a while ago.
+    /// `None` if no process does, in time, or if the search is for other sockets. It may have been found a while ago.
     pub(super) fn holder(
         &self,
         inspect: &dyn Inspect,
@@ -51,7 +65,7 @@ impl HolderSearch {
             if let Some((pid, held)) = progress.found.iter().find(|(_, held)| held.iter().any(is_one)) {
                 return Ok(Some((*pid, held.iter().map(|socket| socket.id).collect())));
             }
-            if !progress.wanted.iter().any(is_one) {
+            if self.has_timed_out() || !progress.wanted.iter().any(is_one) {
                 return Ok(None);
             }
             match progress.next(inspect)? {
