@@ -26,13 +26,16 @@ struct Progress {
     found: Vec<(i32, Vec<Socket>)>,
     /// The processes that are not ranked yet, the oldest first; `None` until one is needed.
     unranked: Option<Vec<i32>>,
-    /// Whether the newest of them is the next.
-    is_newest_next: bool,
+    /// What was spent on the oldest and on the newest of them, in processes that were ranked.
+    spent: [usize; 2],
     /// Those of the later ranks that are still to be asked.
     later: [Vec<i32>; 2],
     /// How many processes are being asked.
     asking: usize,
 }
+
+/// To ask a process for its sockets takes as long as to rank so many.
+const COST_OF_ASKING: usize = 10;
 
 impl HolderSearch {
     /// Returns a search for the holders of these sockets, as far as this user may know them.
@@ -100,8 +103,8 @@ impl HolderSearch {
 }
 
 impl Progress {
-    /// Returns a process of the first rank, the oldest and the newest in turn, then one of the later ranks. A server runs
-    /// since the user logged in, or was started just now.
+    /// Returns a process of the first rank, then one of the later ranks. Looks at the oldest and at the newest with equal
+    /// effort: a server runs since the user logged in, or was started just now.
     fn next(&mut self, inspect: &dyn Inspect) -> Result<Option<i32>, ProcessError> {
         let unranked = match &mut self.unranked {
             Some(unranked) => unranked,
@@ -111,10 +114,12 @@ impl Progress {
             }
         };
         while !unranked.is_empty() {
-            let pid = unranked.remove(if self.is_newest_next { unranked.len() - 1 } else { 0 });
+            let end = usize::from(self.spent[1] < self.spent[0]);
+            let pid = unranked.remove(if end == 0 { 0 } else { unranked.len() - 1 });
+            self.spent[end] += 1;
             match inspect.holder_rank(pid, &self.wanted) {
                 0 => {
-                    self.is_newest_next = !self.is_newest_next;
+                    self.spent[end] += COST_OF_ASKING;
                     return Ok(Some(pid));
                 }
                 rank => self.later[rank - 1].push(pid),
