@@ -167,7 +167,7 @@ fn first_and_last_started_servers_are_soon_found() {
 fn unlikely_processes_do_not_delay_the_search() {
     for (likely, holder) in [([1100, i32::MAX], 1100), ([0, 1010], 1005)] {
         let mut machine = Counting::with_others(1000);
-        // They are not the newest here.
+        // Without the leader and its child, which come last.
         machine.processes.retain(|process| process.pid >= 1000);
         machine.holders = vec![holder];
         machine.likely = likely;
@@ -186,9 +186,9 @@ fn one_search_finds_all_servers() {
     let found = |port| listener_at(&machine, Some(&list), port);
     assert_eq!((found(PORT), found(PORT + 1)), (server(1500), server(1501)));
     let asked = machine.asked.load(Ordering::Relaxed);
-    // Of a server, its parent is asked, and whether it has the socket still.
-    assert!(asked <= machine.processes.len() + 4, "{asked}");
-    // No other is left to ask.
+    // Of each server, its parent is asked, too.
+    assert!(asked <= machine.processes.len() + 2, "{asked}");
+    // The server is asked once more, and its parent; no other is left.
     assert_eq!(found(PORT), server(1500));
     assert_eq!(machine.asked.into_inner(), asked + 2);
 }

@@ -110,8 +110,7 @@ fn holder(
         }
         let first = first_holder(inspect, pid, &sockets);
         // A process that is being started has the sockets of its parent for a moment, and may have ended since.
-        let is_there = inspect.process(first)?.is_some_and(|process| !process.zombie);
-        if !is_there || inspect.sockets_of(first, &sockets).is_empty() {
+        if inspect.process(first)?.is_none_or(|process| process.zombie) {
             search.forget(pid);
             continue;
         }

@@ -56,7 +56,7 @@ impl HolderSearch {
     }
 
     /// Returns a process that holds one of the sockets (by their `id`), and those of this search that were found with it;
-    /// `None` if no process does, in time, or if the search is for other sockets. It may have been found a while ago.
+    /// `None` if no process does, in time, or if the search is for other sockets.
     pub(super) fn holder(
         &self,
         inspect: &dyn Inspect,
@@ -64,9 +64,16 @@ impl HolderSearch {
     ) -> Result<Option<(i32, Vec<u64>)>, ProcessError> {
         let mut progress = self.lock();
         let is_one = |socket: &Socket| ids.contains(&socket.id);
+        let mut asked = None;
         loop {
             if let Some((pid, held)) = progress.found.iter().find(|(_, held)| held.iter().any(is_one)) {
-                return Ok(Some((*pid, held.iter().map(|socket| socket.id).collect())));
+                let (pid, held): (i32, Vec<u64>) = (*pid, held.iter().map(|socket| socket.id).collect());
+                // What was found a while ago may have ended or let go since.
+                if asked == Some(pid) || !inspect.sockets_of(pid, &held).is_empty() {
+                    return Ok(Some((pid, held)));
+                }
+                progress.forget(pid);
+                continue;
             }
             if self.has_timed_out() || !progress.wanted.iter().any(is_one) {
                 return Ok(None);
@@ -74,6 +81,7 @@ impl HolderSearch {
             match progress.next(inspect)? {
                 Some(pid) => {
                     let wanted: Vec<u64> = progress.wanted.iter().map(|socket| socket.id).collect();
+                    asked = Some(pid);
                     progress.asking += 1;
                     drop(progress);
                     let held = inspect.sockets_of(pid, &wanted);
@@ -94,15 +102,18 @@ impl HolderSearch {
 
     /// Looks for another holder of what the process held. The processes that were asked meanwhile are not asked again.
     pub(super) fn forget(&self, pid: i32) {
-        let mut progress = self.lock();
-        while let Some(index) = progress.found.iter().position(|(holder, _)| *holder == pid) {
-            let (_, held) = progress.found.swap_remove(index);
-            progress.wanted.extend(held);
-        }
+        self.lock().forget(pid);
     }
 }
 
 impl Progress {
+    fn forget(&mut self, pid: i32) {
+        while let Some(index) = self.found.iter().position(|(holder, _)| *holder == pid) {
+            let (_, held) = self.found.swap_remove(index);
+            self.wanted.extend(held);
+        }
+    }
+
     /// Returns a process of the first rank, then one of the later ranks. Looks at the oldest and at the newest with equal
     /// effort: a server runs since the user logged in, or was started just now.
     fn next(&mut self, inspect: &dyn Inspect) -> Result<Option<i32>, ProcessError> {
